@@ -1,1 +1,23 @@
 //! x
+pub mod api;
+pub mod clock;
+pub mod commit;
+pub mod decode;
+pub mod endpoint;
+pub mod envelope;
+pub mod disk;
+pub mod event;
+pub mod journal;
+pub mod ledger;
+pub mod page;
+pub mod parquet;
+pub mod partition;
+pub mod quota;
+pub mod retry;
+pub mod sanitize;
+pub mod scheduler;
+pub mod segment;
+pub mod store;
+pub mod simulator;
+pub mod verdict;
+pub mod walk;

@@ -1,0 +1,315 @@
+//! Every durable write of the program, and nothing else.
+//!
+//! The rules of a crash-safe file live here once: whole and fsynced before it gets its name, the folder fsynced after,
+//! private where it is state, refused where a symbolic link stands in the way. SQLite writes its own files; all other
+//! code comes here. An fsync that fails is never repeated: the kernel may already have dropped the bytes.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+/// Something could not be made durable.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} {}", path.display())]
+pub struct DiskError {
+    /// What was being done, as a verb.
+    pub action: &'static str,
+    /// To which file or folder.
+    pub path: PathBuf,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Adds what was being done to which path.
+pub(crate) trait Doing<T> {
+    fn doing(self, action: &'static str, path: &Path) -> Result<T, DiskError>;
+}
+
+impl<T> Doing<T> for io::Result<T> {
+    fn doing(self, action: &'static str, path: &Path) -> Result<T, DiskError> {
+        self.map_err(|source| DiskError { action, path: path.to_owned(), source })
+    }
+}
+
+/// The disk, as the only way to it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Disk;
+
+impl Disk {
+    /// Makes a folder for output and its parents, and fsyncs the parents of those it made.
+    pub fn make_folder(self, path: &Path) -> Result<(), DiskError> {
+        self.make(path, 0o777)
+    }
+
+    /// Makes a folder that only its owner may look into.
+    pub fn make_private_folder(self, path: &Path) -> Result<(), DiskError> {
+        self.make(path, 0o700)
+    }
+
+    fn make(self, path: &Path, mode: u32) -> Result<(), DiskError> {
+        if let Ok(known) = fs::symlink_metadata(path) {
+            let folder = known.is_dir() || fs::metadata(path).is_ok_and(|target| target.is_dir());
+            return if folder { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()).doing("make folder", path) };
+        }
+        let parent = parent(path);
+        if !parent.exists() {
+            self.make(parent, 0o777)?;
+        }
+        let mut builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
+        match builder.create(path) {
+            Ok(()) => self.sync_folder(parent),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error).doing("make folder", path),
+        }
+    }
+
+    /// Makes the names in a folder durable.
+    pub fn sync_folder(self, path: &Path) -> Result<(), DiskError> {
+        File::open(path).and_then(|folder| folder.sync_all()).doing("sync folder", path)
+    }
+
+    /// Starts a new file that counts and hashes what is written to it. The name must be free.
+    pub fn create(self, path: &Path) -> Result<NewFile, DiskError> {
+        let file = OpenOptions::new().write(true).create_new(true).open(path).doing("create", path)?;
+        Ok(NewFile { file: BufWriter::with_capacity(1 << 16, file), path: path.to_owned(), bytes: 0, hash: Sha256::new() })
+    }
+
+    /// Makes a private file, empty, unless there is one: for what SQLite then opens with the modes it finds.
+    pub fn make_private_file(self, path: &Path) -> Result<(), DiskError> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        private(&mut options);
+        options.open(path).doing("open", path).map(drop)
+    }
+
+    /// Opens a private file to append to, cut off behind its first `len` bytes; fsyncs its folder when the file is new.
+    pub fn append(self, path: &Path, len: u64) -> Result<AppendFile, DiskError> {
+        let fresh = !path.exists();
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        private(&mut options);
+        let mut file = options.open(path).doing("open", path)?;
+        let found = file.seek(SeekFrom::End(0)).doing("measure", path)?;
+        if found > len {
+            file.set_len(len).and_then(|()| file.sync_all()).doing("cut the torn end of", path)?;
+            file.seek(SeekFrom::Start(len)).doing("seek in", path)?;
+        }
+        if fresh {
+            self.sync_folder(parent(path))?;
+        }
+        Ok(AppendFile { file, path: path.to_owned(), len: found.min(len) })
+    }
+
+    /// Gives a whole, synced file its final name. Neither folder is synced: see [`sync_folder`](Self::sync_folder).
+    #[expect(clippy::disallowed_methods, reason = "this file is the seam that the rule points to")]
+    pub fn rename(self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        fs::rename(from, to).doing("rename to", to)
+    }
+
+    /// Writes a small file whole or not at all, in place of an older one.
+    pub fn replace(self, path: &Path, content: &[u8]) -> Result<(), DiskError> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        let temporary = path.with_file_name(name);
+        self.remove(&temporary)?;
+        let mut file = self.create(&temporary)?;
+        file.write_all(content).doing("write", &temporary)?;
+        file.finish()?;
+        self.rename(&temporary, path)?;
+        self.sync_folder(parent(path))
+    }
+
+    /// Removes a file; one that is not there is fine. The folder is not synced: a file that comes back is removed again.
+    #[expect(clippy::disallowed_methods, reason = "this file is the seam that the rule points to")]
+    pub fn remove(self, path: &Path) -> Result<(), DiskError> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).doing("remove", path),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Shows that a folder takes files: creates, syncs, renames and removes one.
+    pub fn probe(self, folder: &Path) -> Result<(), DiskError> {
+        let path = folder.join(".pagehaul-probe");
+        self.replace(&path, b"probe")?;
+        self.remove(&path)
+    }
+
+    /// Takes the lock of a state folder for as long as the process lives. `None`: another process holds it, and this is
+    /// what it wrote about itself.
+    pub fn lock(self, path: &Path, about_me: &str) -> Result<Result<Lock, String>, DiskError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        private(&mut options);
+        let mut file = options.open(path).doing("open", path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                file.take(200).read_to_string(&mut holder).doing("read", path)?;
+                return Ok(Err(holder));
+            }
+            Err(TryLockError::Error(error)) => return Err(error).doing("lock", path),
+        }
+        file.set_len(0).and_then(|()| file.write_all(about_me.as_bytes())).doing("write", path)?;
+        Ok(Ok(Lock(file)))
+    }
+}
+
+/// A held lock; released when dropped, or when the process ends in whatever way.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
+
+/// A new file that becomes durable by [`finish`](Self::finish), or stays a leftover.
+pub struct NewFile {
+    file: BufWriter<File>,
+    path: PathBuf,
+    bytes: u64,
+    hash: Sha256,
+}
+
+/// What became durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Length.
+    pub bytes: u64,
+    /// SHA-256 of the content, hexadecimal.
+    pub sha256: String,
+}
+
+impl NewFile {
+    /// Writes out what is buffered and fsyncs the file. Its folder is the caller's business.
+    pub fn finish(mut self) -> Result<Written, DiskError> {
+        self.file.flush().doing("write", &self.path)?;
+        self.file.get_ref().sync_all().doing("sync", &self.path)?;
+        Ok(Written { bytes: self.bytes, sha256: crate::endpoint::hex(&self.hash.finalize()) })
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hash.update(bytes.get(..written).unwrap_or_default());
+        self.bytes += u64::try_from(written).unwrap_or_default();
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl fmt::Debug for NewFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewFile").field("path", &self.path).field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+/// A file that only grows, and says when it is durable.
+#[derive(Debug)]
+pub struct AppendFile {
+    file: File,
+    path: PathBuf,
+    len: u64,
+}
+
+impl AppendFile {
+    /// Bytes in the file.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing was ever appended.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Appends bytes and waits until they are durable.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), DiskError> {
+        self.file.write_all(bytes).doing("append to", &self.path)?;
+        self.file.sync_data().doing("sync", &self.path)?;
+        self.len += u64::try_from(bytes.len()).unwrap_or_default();
+        Ok(())
+    }
+}
+
+fn private(options: &mut OpenOptions) {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    #[cfg(not(unix))]
+    let _unused = options;
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Disk;
+    use std::io::Write;
+
+    #[test]
+    fn a_new_file_knows_its_length_and_hash_and_never_replaces_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let mut file = Disk.create(&path).unwrap();
+        file.write_all(b"abc").unwrap();
+        let written = file.finish().unwrap();
+        assert_eq!(written.bytes, 3);
+        assert!(written.sha256.starts_with("ba7816bf"));
+        assert!(Disk.create(&path).is_err());
+    }
+
+    #[test]
+    fn appending_goes_on_behind_the_length_that_is_known_to_be_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        Disk.append(&path, 0).unwrap().append(b"good torn").unwrap();
+        let mut file = Disk.append(&path, 5).unwrap();
+        file.append(b"better").unwrap();
+        assert_eq!((file.len(), std::fs::read(&path).unwrap().as_slice()), (11, &b"good better"[..]));
+    }
+
+    #[test]
+    fn the_second_holder_of_a_lock_is_told_who_the_first_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let held = Disk.lock(&path, "process 7").unwrap().unwrap();
+        assert_eq!(Disk.lock(&path, "process 8").unwrap().unwrap_err(), "process 7");
+        drop(held);
+        assert!(Disk.lock(&path, "process 8").unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_folder_that_takes_no_files_is_found_out_by_a_probe() {
+        let folder = tempfile::tempdir().unwrap();
+        Disk.probe(folder.path()).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(Disk.probe(&folder.path().join("missing")).is_err());
+        let file = folder.path().join("file");
+        std::fs::File::create(&file).unwrap();
+        assert!(Disk.make_folder(&file).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn state_is_private_to_its_owner() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("x/state");
+        Disk.make_private_folder(&state).unwrap();
+        Disk.append(&state.join("j"), 0).unwrap();
+        let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&state), mode(&state.join("j"))), (0o700, 0o600));
+    }
+}

@@ -1,0 +1,724 @@
+//! The ledger: what was asked for, what came, what was read, what is published. SQLite, one connection.
+//!
+//! Durable by WAL with synchronous FULL, both read back after they are set, because SQLite may decline silently. One
+//! transaction a group, [`Ledger::commit`]; nothing here knows of HTTP, Parquet or the journal's bytes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use crate::clock::Utc64;
+use crate::event::Standing;
+use crate::page::{AttemptId, Charge, ItemId, ItemIx, PageNum, Request, SegmentId, StopReason};
+
+/// "phl1": marks the file as a ledger of ours.
+const APPLICATION_ID: i64 = 0x7068_6c31;
+const VERSION: i64 = 1;
+
+/// The ledger could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// SQLite failed.
+    #[error("{action} in the ledger")]
+    Sql {
+        /// What was being done.
+        action: &'static str,
+        /// What SQLite said.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The file is not what this program can work with.
+    #[error("the ledger {path} {why}")]
+    Unusable {
+        /// The file.
+        path: String,
+        /// Why it will not do.
+        why: String,
+    },
+}
+
+trait Doing<T> {
+    fn doing(self, action: &'static str) -> Result<T, LedgerError>;
+}
+
+impl<T> Doing<T> for rusqlite::Result<T> {
+    fn doing(self, action: &'static str) -> Result<T, LedgerError> {
+        self.map_err(|source| LedgerError::Sql { action, source })
+    }
+}
+
+/// The ledger of one export.
+#[derive(Debug)]
+pub struct Ledger {
+    db: Connection,
+}
+
+/// Who an export is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportRow {
+    /// Its id, part of every file name.
+    pub id: String,
+    /// When it was begun.
+    pub created_at: Utc64,
+    /// When it was complete; none if it is not.
+    pub completed_at: Option<Utc64>,
+    /// The settings that shape requests and rows.
+    pub identity: BTreeMap<String, String>,
+}
+
+/// One group: everything that becomes true together.
+#[derive(Debug, Default)]
+pub struct Group {
+    /// The journal frame that holds the answers of `pages`: segment, offset, length.
+    pub frame: Option<(SegmentId, u64, u64)>,
+    /// Answers that are pages.
+    pub pages: Vec<PageRow>,
+    /// Attempts that ended as no page.
+    pub failed: Vec<FailedRow>,
+    /// Attempts that never left.
+    pub unsent: Vec<AttemptId>,
+    /// Pages that were read.
+    pub read: Vec<ReadRow>,
+    /// Walks that ended.
+    pub ended: Vec<EndRow>,
+    /// Requests about to be sent.
+    pub intents: Vec<Request>,
+}
+
+impl Group {
+    /// Whether there is nothing to commit.
+    pub fn is_empty(&self) -> bool {
+        self.pages.is_empty()
+            && self.failed.is_empty()
+            && self.unsent.is_empty()
+            && self.read.is_empty()
+            && self.ended.is_empty()
+            && self.intents.is_empty()
+    }
+}
+
+/// A page in the journal.
+#[derive(Clone, Copy, Debug)]
+pub struct PageRow {
+    /// The attempt that it answered.
+    pub attempt: AttemptId,
+    /// Its item.
+    pub item: ItemIx,
+    /// Its number.
+    pub page: PageNum,
+    /// When the answer was whole.
+    pub at: Utc64,
+}
+
+/// An attempt that ended as no page.
+#[derive(Clone, Debug)]
+pub struct FailedRow {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// What it cost: free or in doubt.
+    pub charge: Charge,
+    /// Why it failed, sanitised.
+    pub cause: String,
+}
+
+/// A page that was read.
+#[derive(Clone, Debug)]
+pub struct ReadRow {
+    /// Its item.
+    pub item: ItemIx,
+    /// Its number.
+    pub page: PageNum,
+    /// Entries of its list.
+    pub received: usize,
+    /// Rows that could not be typed.
+    pub rejected: usize,
+    /// Keys of the rows that are published.
+    pub keys: Vec<[u8; 16]>,
+}
+
+/// A walk that ended.
+#[derive(Clone, Debug)]
+pub struct EndRow {
+    /// Its item.
+    pub item: ItemIx,
+    /// Why.
+    pub stop: StopReason,
+    /// What was said, sanitised.
+    pub error: Option<String>,
+    /// Whether another run may fare better.
+    pub transient: bool,
+}
+
+/// An item whose walk has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenItem {
+    /// Its place.
+    pub item: ItemIx,
+    /// Its id.
+    pub id: ItemId,
+}
+
+/// The segment that takes pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenSegment {
+    /// Its number.
+    pub id: SegmentId,
+    /// How often its files were begun, this time included.
+    pub attempt: i64,
+    /// Bytes of its journal file that the ledger names.
+    pub journaled: u64,
+}
+
+/// What attempts cost, over all runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Credits {
+    /// Pages: one credit each.
+    pub billed: u64,
+    /// Attempts known to be free.
+    pub free: u64,
+    /// Attempts that may have been billed, an upper bound.
+    pub in_doubt: u64,
+}
+
+/// An item's row of the report.
+#[derive(Clone, Debug)]
+pub struct ItemRow {
+    /// Its id.
+    pub id: String,
+    /// Pages in the journal.
+    pub pages: i64,
+    /// Rows of them that are or will be published.
+    pub rows: i64,
+    /// Why its walk ended; none while it is open.
+    pub stop: Option<StopReason>,
+    /// What was said.
+    pub error: Option<String>,
+    /// First and last fetch.
+    pub fetched: Option<(Utc64, Utc64)>,
+    /// Attempts that may have been billed without a page.
+    pub in_doubt: i64,
+}
+
+/// Sums over the whole export.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Pages in the journal.
+    pub pages: u64,
+    /// Rows in them.
+    pub received: u64,
+    /// Rows that are or will be published.
+    pub kept: u64,
+    /// Rows that could not be typed.
+    pub rejected: u64,
+    /// Pages in segments that are not published yet.
+    pub pages_waiting: u64,
+    /// Rows to be published in those.
+    pub rows_waiting: u64,
+    /// Items.
+    pub items: u64,
+    /// Items that were read to the end.
+    pub complete: u64,
+    /// Items that failed.
+    pub failed: u64,
+    /// Items that were cut short otherwise.
+    pub cut: u64,
+}
+
+impl Ledger {
+    /// Opens or makes the ledger at a path.
+    pub fn open(path: &Path) -> Result<Self, LedgerError> {
+        let db = Connection::open(path).doing("open a connection")?;
+        let unusable = |why: String| LedgerError::Unusable { path: path.display().to_string(), why };
+        let (application, version) = (pragma(&db, "application_id"), pragma(&db, "user_version"));
+        let (application, version) = match (application, version) {
+            (Ok(application), Ok(version)) => (application, version),
+            (Err(error), _) | (_, Err(error)) => return Err(unusable(format!("cannot be read: {error}"))),
+        };
+        let tables: i64 =
+            db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).doing("list the tables")?;
+        let fresh = tables == 0 && application == 0 && version == 0;
+        if !fresh && application != APPLICATION_ID {
+            return Err(unusable("is a database of another program".to_owned()));
+        }
+        if !fresh && version != VERSION {
+            return Err(unusable(format!("has format {version}, this program reads format {VERSION}")));
+        }
+        let ledger = Self { db };
+        ledger.make_durable().map_err(unusable)?;
+        if fresh {
+            ledger.create()?;
+        }
+        Ok(ledger)
+    }
+
+    /// Sets the pragmas that durability rests on, and reads each of them back.
+    fn make_durable(&self) -> Result<(), String> {
+        let wanted = [("journal_mode", "wal"), ("synchronous", "2"), ("foreign_keys", "1"), ("trusted_schema", "0")];
+        for (name, value) in wanted {
+            let set = self.db.pragma_update(None, name, value);
+            let found: rusqlite::Result<String> = self.db.query_row(&format!("PRAGMA {name}"), [], |row| {
+                row.get::<_, i64>(0).map(|number| number.to_string()).or_else(|_| row.get(0))
+            });
+            match (set, found) {
+                (Ok(()), Ok(found)) if found == value => {}
+                (Err(error), _) | (Ok(()), Err(error)) => return Err(format!("does not take {name}={value}: {error}")),
+                (Ok(()), Ok(found)) => return Err(format!("does not take {name}={value}, it stays {found}")),
+            }
+        }
+        self.db.set_prepared_statement_cache_capacity(64);
+        Ok(())
+    }
+
+    fn create(&self) -> Result<(), LedgerError> {
+        let tables = include_str!("ledger.sql");
+        let script = format!(
+            "BEGIN IMMEDIATE; {tables} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
+        );
+        self.db.execute_batch(&script).doing("create the tables")
+    }
+
+    /// Who this export is; none before [`begin`](Self::begin).
+    pub fn export(&self) -> Result<Option<ExportRow>, LedgerError> {
+        let sql = "SELECT id, created_at, completed_at, identity FROM export";
+        let row = self.db.query_row(sql, [], |row| {
+            let identity: String = row.get(3)?;
+            Ok(ExportRow {
+                id: row.get(0)?,
+                created_at: Utc64(row.get(1)?),
+                completed_at: row.get::<_, Option<i64>>(2)?.map(Utc64),
+                identity: serde_json::from_str(&identity).unwrap_or_default(),
+            })
+        });
+        row.optional().doing("read the export")
+    }
+
+    /// Writes down who this export is.
+    pub fn begin(&self, export: &ExportRow) -> Result<(), LedgerError> {
+        let identity = serde_json::json!(export.identity).to_string();
+        let sql = "INSERT INTO export (only, id, created_at, identity) VALUES (1, ?1, ?2, ?3)";
+        self.db.execute(sql, params![export.id, export.created_at.0, identity]).doing("begin the export")?;
+        Ok(())
+    }
+
+    /// Marks the export complete, or not complete any more.
+    pub fn set_completed(&self, at: Option<Utc64>) -> Result<(), LedgerError> {
+        let sql = "UPDATE export SET completed_at = ?1";
+        self.db.execute(sql, params![at.map(|at| at.0)]).doing("mark the export")?;
+        Ok(())
+    }
+
+    /// Adds the items that are new; gives how many ids came and how many of them were new. Fails with the error of `ids`,
+    /// and then adds none.
+    pub fn add_items<E: From<LedgerError>>(
+        &mut self,
+        ids: impl Iterator<Item = Result<ItemId, E>>,
+    ) -> Result<(u64, u64), E> {
+        let transaction = self.db.transaction().doing("begin to add items")?;
+        let (mut came, mut new) = (0, 0);
+        {
+            let sql = "INSERT OR IGNORE INTO items (id) VALUES (?1)";
+            let mut insert = transaction.prepare(sql).doing("prepare to add items")?;
+            for id in ids {
+                came += 1;
+                new += u64::try_from(insert.execute([id?.as_str()]).doing("add an item")?).unwrap_or_default();
+            }
+        }
+        transaction.commit().doing("add items")?;
+        Ok((came, new))
+    }
+
+    /// Opens ended walks again: those that failed for a passing cause, or all failed and rejected ones.
+    pub fn reopen_failed(&self, all: bool) -> Result<usize, LedgerError> {
+        let sql = "UPDATE items SET state = 1, stop = NULL, error = NULL, transient = 0
+                   WHERE state = 2 AND stop IN ('failed', 'rejected') AND (transient = 1 OR ?1)";
+        self.db.execute(sql, [all]).doing("reopen failed items")
+    }
+
+    /// Opens the walks again that a short page ended: asked for when short pages turn out to be no end.
+    pub fn reopen_short(&self) -> Result<usize, LedgerError> {
+        let sql = "UPDATE items SET state = 1, stop = NULL WHERE state = 2 AND stop = 'short_page'";
+        self.db.execute(sql, []).doing("reopen items that a short page ended")
+    }
+
+    /// Whether a page ever held as many rows as were asked for.
+    pub fn has_full_page(&self, page_size: u32) -> Result<bool, LedgerError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM pages WHERE received >= ?1)";
+        self.db.query_row(sql, [page_size], |row| row.get(0)).doing("look for a full page")
+    }
+
+    /// Items whose walk has begun and not ended, in order, after one of them.
+    pub fn walking(&self, after: ItemIx, limit: usize) -> Result<Vec<OpenItem>, LedgerError> {
+        self.open_items(1, after, limit)
+    }
+
+    /// Items whose walk has not begun, in order, after one of them.
+    pub fn fresh(&self, after: ItemIx, limit: usize) -> Result<Vec<OpenItem>, LedgerError> {
+        self.open_items(0, after, limit)
+    }
+
+    fn open_items(&self, state: i64, after: ItemIx, limit: usize) -> Result<Vec<OpenItem>, LedgerError> {
+        let sql = "SELECT ix, id FROM items WHERE state = ?1 AND state < 2 AND ix > ?2 ORDER BY ix LIMIT ?3";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.rows(sql, params![state, after.0, limit], |row| {
+            Ok(OpenItem { item: ItemIx(row.get(0)?), id: ItemId::new(&row.get::<_, String>(1)?) })
+        })
+    }
+
+    /// The place of an item.
+    pub fn item(&self, id: &ItemId) -> Result<Option<ItemIx>, LedgerError> {
+        let mut query = self.db.prepare_cached("SELECT ix FROM items WHERE id = ?1").doing("find an item")?;
+        query.query_row([id.as_str()], |row| row.get(0).map(ItemIx)).optional().doing("find an item")
+    }
+
+    /// Numbers of an item's pages in the journal, ascending.
+    pub fn pages(&self, item: ItemIx) -> Result<Vec<PageNum>, LedgerError> {
+        self.rows("SELECT page FROM pages WHERE item = ?1 ORDER BY page", [item.0], |row| row.get(0).map(PageNum))
+    }
+
+    /// Keys of an item's published rows on pages of segments before `segment`.
+    pub fn keys(&self, item: ItemIx, before: SegmentId) -> Result<Vec<[u8; 16]>, LedgerError> {
+        let sql = "SELECT keys FROM pages WHERE item = ?1 AND segment < ?2 AND keys IS NOT NULL";
+        let blobs: Vec<Vec<u8>> = self.rows(sql, [item.0, before.0], |row| row.get(0))?;
+        Ok(blobs.iter().flat_map(|blob| blob.as_chunks::<16>().0).copied().collect())
+    }
+
+    fn rows<T, P: rusqlite::Params>(
+        &self,
+        sql: &str,
+        params: P,
+        read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<Vec<T>, LedgerError> {
+        let mut query = self.db.prepare_cached(sql).doing("prepare a query")?;
+        let rows = query.query_map(params, read).doing("query")?;
+        rows.collect::<rusqlite::Result<_>>().doing("read rows")
+    }
+
+    /// Makes a group true, all of it or nothing, durably.
+    pub fn commit(&mut self, group: &Group, now: Utc64) -> Result<(), LedgerError> {
+        write_group(&mut self.db, group, now).doing("commit a group")
+    }
+
+    /// What is there before the first request of a run.
+    pub fn standing(&self) -> Result<Standing, LedgerError> {
+        let (totals, credits) = (self.totals()?, self.credits()?);
+        Ok(Standing {
+            items: totals.items,
+            ended: totals.complete + totals.failed + totals.cut,
+            pages: totals.pages,
+            rows: totals.kept,
+            credits: credits.billed + credits.in_doubt,
+        })
+    }
+
+    /// Turns attempts without an outcome into attempts in doubt: their process is gone. Gives how many there were.
+    pub fn doubt_open_attempts(&self) -> Result<usize, LedgerError> {
+        let sql = "UPDATE attempts SET charge = 'in_doubt', cause = 'no outcome: the process ended' WHERE charge IS NULL";
+        self.db.execute(sql, []).doing("settle open attempts")
+    }
+
+    /// The highest attempt so far.
+    pub fn last_attempt(&self) -> Result<AttemptId, LedgerError> {
+        let sql = "SELECT max(coalesce((SELECT max(id) FROM attempts), 0), coalesce((SELECT max(attempt) FROM pages), 0))";
+        self.db.query_row(sql, [], |row| row.get(0).map(AttemptId)).doing("find the last attempt")
+    }
+
+    /// The open segment as it stands, without beginning its files.
+    pub fn open_segment(&self) -> Result<Option<OpenSegment>, LedgerError> {
+        let sql = "SELECT id, attempt, (SELECT coalesce(max(offset + length), 0) FROM frames WHERE segment = id)
+                   FROM segments WHERE state = 'open'";
+        let row = self.db.query_row(sql, [], |row| {
+            let journaled: i64 = row.get(2)?;
+            Ok(OpenSegment {
+                id: SegmentId(row.get(0)?),
+                attempt: row.get(1)?,
+                journaled: u64::try_from(journaled).unwrap_or_default(),
+            })
+        });
+        row.optional().doing("find the open segment")
+    }
+
+    /// Begins the files of the open segment, or of a new one: a new attempt each time, so that no name is used twice.
+    pub fn begin_segment(&self) -> Result<OpenSegment, LedgerError> {
+        let sql = if self.open_segment()?.is_some() {
+            "UPDATE segments SET attempt = attempt + 1 WHERE state = 'open'"
+        } else {
+            "INSERT INTO segments (id, attempt, state) SELECT coalesce(max(id), 0) + 1, 1, 'open' FROM segments"
+        };
+        self.db.execute(sql, []).doing("begin a segment")?;
+        self.open_segment()?.ok_or(rusqlite::Error::QueryReturnedNoRows).doing("begin a segment")
+    }
+
+    /// Decides what an open segment publishes: exactly the files of this manifest.
+    pub fn decide(&self, segment: SegmentId, manifest: &str) -> Result<(), LedgerError> {
+        let sql = "UPDATE segments SET state = 'decided', manifest = ?2 WHERE id = ?1 AND state = 'open'";
+        self.exactly_one(sql, params![segment.0, manifest], "decide a segment")
+    }
+
+    /// Notes that a decided segment's manifest is there.
+    pub fn published(&self, segment: SegmentId) -> Result<(), LedgerError> {
+        let sql = "UPDATE segments SET state = 'published' WHERE id = ?1 AND state <> 'published'";
+        self.exactly_one(sql, [segment.0], "note a published segment")
+    }
+
+    fn exactly_one<P: rusqlite::Params>(&self, sql: &str, params: P, action: &'static str) -> Result<(), LedgerError> {
+        match self.db.execute(sql, params).doing(action)? {
+            1 => Ok(()),
+            changed => Err(rusqlite::Error::StatementChangedRows(changed)).doing(action),
+        }
+    }
+
+    /// Puts a published segment back to the moment after its decision.
+    #[cfg(test)]
+    pub(crate) fn unpublish_for_test(&self, segment: SegmentId, manifest: &str) {
+        let sql = "UPDATE segments SET state = 'decided', manifest = ?2 WHERE id = ?1";
+        self.db.execute(sql, params![segment.0, manifest]).unwrap();
+    }
+
+    /// Segments whose publishing was decided and not noted as done, with their manifests.
+    pub fn decided(&self) -> Result<Vec<(SegmentId, String)>, LedgerError> {
+        let sql = "SELECT id, manifest FROM segments WHERE state = 'decided' ORDER BY id";
+        self.rows(sql, [], |row| Ok((SegmentId(row.get(0)?), row.get(1)?)))
+    }
+
+    /// What attempts cost, over all runs. Attempts under way count as in doubt.
+    pub fn credits(&self) -> Result<Credits, LedgerError> {
+        let count = |sql| self.db.query_row(sql, [], |row| row.get::<_, i64>(0)).doing("count credits");
+        let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
+        Ok(Credits {
+            billed: unsigned(count("SELECT count(*) FROM pages")?),
+            free: unsigned(count("SELECT count(*) FROM attempts WHERE charge = 'free'")?),
+            in_doubt: unsigned(count("SELECT count(*) FROM attempts WHERE charge IS NOT 'free'")?),
+        })
+    }
+
+    /// Sums over the whole export.
+    pub fn totals(&self) -> Result<Totals, LedgerError> {
+        let sql = "SELECT count(*), coalesce(sum(received), 0), coalesce(sum(kept), 0), coalesce(sum(rejected), 0),
+                     count(*) FILTER (WHERE waits), coalesce(sum(kept) FILTER (WHERE waits), 0)
+                   FROM (SELECT received, kept, rejected,
+                           segment IN (SELECT id FROM segments WHERE state <> 'published') AS waits FROM pages)";
+        let get = |row: &Row<'_>, at: usize| row.get::<_, i64>(at).map(|number| u64::try_from(number).unwrap_or_default());
+        let mut totals = self
+            .db
+            .query_row(sql, [], |row| {
+                Ok(Totals {
+                    pages: get(row, 0)?,
+                    received: get(row, 1)?,
+                    kept: get(row, 2)?,
+                    rejected: get(row, 3)?,
+                    pages_waiting: get(row, 4)?,
+                    rows_waiting: get(row, 5)?,
+                    ..Totals::default()
+                })
+            })
+            .doing("sum up pages")?;
+        let ends: Vec<(Option<String>, u64)> =
+            self.rows("SELECT stop, count(*) FROM items GROUP BY stop", [], |row| Ok((row.get(0)?, get(row, 1)?)))?;
+        for (stop, items) in ends {
+            totals.items += items;
+            match stop.as_deref().and_then(StopReason::from_word) {
+                None => {}
+                Some(stop) if stop.is_complete() => totals.complete += items,
+                Some(StopReason::Failed | StopReason::Rejected) => totals.failed += items,
+                Some(_) => totals.cut += items,
+            }
+        }
+        Ok(totals)
+    }
+
+    /// Goes through the items in order.
+    pub fn each_item<E: From<LedgerError>>(&self, mut visit: impl FnMut(ItemRow) -> Result<(), E>) -> Result<(), E> {
+        let sql = "SELECT i.id, i.stop, i.error, count(p.page), coalesce(sum(p.kept), 0), min(p.at), max(p.at),
+                     (SELECT count(*) FROM attempts a WHERE a.item = i.ix AND a.charge = 'in_doubt')
+                   FROM items i LEFT JOIN pages p ON p.item = i.ix GROUP BY i.ix ORDER BY i.ix";
+        let mut query = self.db.prepare_cached(sql).doing("list the items")?;
+        let mut rows = query.query([]).doing("list the items")?;
+        while let Some(row) = rows.next().doing("list the items")? {
+            visit(item_row(row).doing("read an item")?)?;
+        }
+        Ok(())
+    }
+
+    /// The first items that did not end well, in order, with what was said of them.
+    pub fn failures(&self, limit: usize) -> Result<Vec<(String, StopReason, Option<String>)>, LedgerError> {
+        let sql = "SELECT id, stop, error FROM items WHERE stop IN ('failed', 'rejected', 'page_cap', 'repeated_page')
+                   ORDER BY ix LIMIT ?1";
+        self.rows(sql, [i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+            let stop: String = row.get(1)?;
+            Ok((row.get(0)?, StopReason::from_word(&stop).unwrap_or(StopReason::Failed), row.get(2)?))
+        })
+    }
+}
+
+fn pragma(db: &Connection, name: &str) -> rusqlite::Result<i64> {
+    db.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
+}
+
+fn item_row(row: &Row<'_>) -> rusqlite::Result<ItemRow> {
+    let times: (Option<i64>, Option<i64>) = (row.get(5)?, row.get(6)?);
+    Ok(ItemRow {
+        id: row.get(0)?,
+        stop: row.get::<_, Option<String>>(1)?.as_deref().and_then(StopReason::from_word),
+        error: row.get(2)?,
+        pages: row.get(3)?,
+        rows: row.get(4)?,
+        fetched: times.0.zip(times.1).map(|(first, last)| (Utc64(first), Utc64(last))),
+        in_doubt: row.get(7)?,
+    })
+}
+
+fn write_group(db: &mut Connection, group: &Group, now: Utc64) -> rusqlite::Result<()> {
+    let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let segment = group.frame.map_or(0, |(segment, _, _)| segment.0);
+    if let Some((segment, offset, length)) = group.frame {
+        let as_sql = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let mut insert = transaction.prepare_cached("INSERT INTO frames (segment, offset, length) VALUES (?1, ?2, ?3)")?;
+        insert.execute(params![segment.0, as_sql(offset), as_sql(length)])?;
+    }
+    {
+        let sql = "INSERT INTO pages (item, page, segment, attempt, at) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let mut insert = transaction.prepare_cached(sql)?;
+        let mut forget = transaction.prepare_cached("DELETE FROM attempts WHERE id = ?1")?;
+        for page in &group.pages {
+            insert.execute(params![page.item.0, page.page.0, segment, page.attempt.0, page.at.0])?;
+            forget.execute([page.attempt.0])?;
+        }
+        for attempt in &group.unsent {
+            forget.execute([attempt.0])?;
+        }
+        let mut fail = transaction.prepare_cached("UPDATE attempts SET charge = ?2, cause = ?3 WHERE id = ?1")?;
+        for failed in &group.failed {
+            fail.execute(params![failed.attempt.0, failed.charge.as_str(), failed.cause])?;
+        }
+    }
+    {
+        let sql = "UPDATE pages SET received = ?3, kept = ?4, rejected = ?5, keys = ?6 WHERE item = ?1 AND page = ?2";
+        let mut update = transaction.prepare_cached(sql)?;
+        let mut walking = transaction.prepare_cached("UPDATE items SET state = 1 WHERE ix = ?1 AND state = 0")?;
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        for read in &group.read {
+            let (received, kept, rejected) = (count(read.received), count(read.keys.len()), count(read.rejected));
+            update.execute(params![read.item.0, read.page.0, received, kept, rejected, read.keys.as_flattened()])?;
+            walking.execute([read.item.0])?;
+        }
+        let sql = "UPDATE items SET state = 2, stop = ?2, error = ?3, transient = ?4 WHERE ix = ?1";
+        let mut end = transaction.prepare_cached(sql)?;
+        for ended in &group.ended {
+            end.execute(params![ended.item.0, ended.stop.as_str(), ended.error, ended.transient])?;
+        }
+        let sql = "INSERT INTO attempts (id, item, page, at) VALUES (?1, ?2, ?3, ?4)";
+        let mut intend = transaction.prepare_cached(sql)?;
+        for request in &group.intents {
+            intend.execute(params![request.attempt.0, request.item.0, request.page.0, now.0])?;
+        }
+    }
+    transaction.commit()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Credits, EndRow, ExportRow, FailedRow, Group, Ledger, LedgerError, OpenSegment, PageRow, ReadRow};
+    use crate::clock::Utc64;
+    use crate::page::{AttemptId, Charge, ItemId, ItemIx, PageNum, Request, SegmentId, StopReason};
+
+    fn ledger() -> (tempfile::TempDir, Ledger) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+        let ids = ["a", "b", "a", "c"].map(|id| Ok::<_, LedgerError>(ItemId::new(id)));
+        assert_eq!(ledger.add_items(ids.into_iter()).unwrap(), (4, 3));
+        (folder, ledger)
+    }
+
+    fn request(attempt: i64, item: i64) -> Request {
+        Request { attempt: AttemptId(attempt), item: ItemIx(item), id: ItemId::new("a"), page: PageNum(1) }
+    }
+
+    #[test]
+    fn an_intent_is_in_doubt_until_its_outcome_is_known() {
+        let (_folder, mut ledger) = ledger();
+        let intents = vec![request(1, 1), request(2, 2), request(3, 3), request(4, 3)];
+        ledger.commit(&Group { intents, ..Group::default() }, Utc64(1)).unwrap();
+        assert_eq!(ledger.credits().unwrap(), Credits { billed: 0, free: 0, in_doubt: 4 });
+        let outcomes = Group {
+            frame: Some((SegmentId(1), 0, 10)),
+            pages: vec![PageRow { attempt: AttemptId(1), item: ItemIx(1), page: PageNum(1), at: Utc64(2) }],
+            failed: vec![FailedRow { attempt: AttemptId(2), charge: Charge::Free, cause: "429".to_owned() }],
+            unsent: vec![AttemptId(4)],
+            ..Group::default()
+        };
+        ledger.commit(&outcomes, Utc64(2)).unwrap();
+        assert_eq!(ledger.credits().unwrap(), Credits { billed: 1, free: 1, in_doubt: 1 });
+        assert_eq!((ledger.doubt_open_attempts().unwrap(), ledger.last_attempt().unwrap()), (1, AttemptId(3)));
+    }
+
+    #[test]
+    fn the_same_page_cannot_be_journaled_twice_and_then_nothing_of_the_group_holds() {
+        let (_folder, mut ledger) = ledger();
+        let page = PageRow { attempt: AttemptId(1), item: ItemIx(1), page: PageNum(1), at: Utc64(2) };
+        let group = Group { frame: Some((SegmentId(1), 0, 10)), pages: vec![page], ..Group::default() };
+        ledger.commit(&group, Utc64(2)).unwrap();
+        let again = Group { frame: Some((SegmentId(1), 10, 10)), intents: vec![request(9, 1)], pages: vec![page], ..Group::default() };
+        assert!(ledger.commit(&again, Utc64(3)).is_err());
+        assert_eq!((ledger.credits().unwrap().billed, ledger.last_attempt().unwrap()), (1, AttemptId(1)));
+    }
+
+    #[test]
+    fn a_walk_goes_from_new_to_walking_to_ended_and_may_be_reopened() {
+        let (_folder, mut ledger) = ledger();
+        let read = ReadRow { item: ItemIx(2), page: PageNum(1), received: 3, rejected: 1, keys: vec![[7; 16], [8; 16]] };
+        let page = PageRow { attempt: AttemptId(1), item: ItemIx(2), page: PageNum(1), at: Utc64(2) };
+        let group = Group { frame: Some((SegmentId(1), 0, 10)), pages: vec![page], read: vec![read], ..Group::default() };
+        ledger.commit(&group, Utc64(2)).unwrap();
+        let ids = |items: Vec<super::OpenItem>| items.into_iter().map(|open| open.item.0).collect::<Vec<_>>();
+        assert_eq!(ids(ledger.walking(ItemIx(0), 9).unwrap()), [2]);
+        assert_eq!(ids(ledger.fresh(ItemIx(0), 1).unwrap()), [1]);
+        assert_eq!(ledger.keys(ItemIx(2), SegmentId(2)).unwrap(), [[7; 16], [8; 16]]);
+        assert!(ledger.keys(ItemIx(2), SegmentId(1)).unwrap().is_empty());
+        let end = |item, stop, transient| EndRow { item: ItemIx(item), stop, error: None, transient };
+        let ended = vec![end(1, StopReason::Failed, true), end(2, StopReason::ShortPage, false), end(3, StopReason::Failed, false)];
+        ledger.commit(&Group { ended, ..Group::default() }, Utc64(3)).unwrap();
+        let totals = ledger.totals().unwrap();
+        assert_eq!((totals.items, totals.complete, totals.failed, totals.received, totals.kept, totals.rejected), (3, 1, 2, 3, 2, 1));
+        assert_eq!((ledger.reopen_failed(false).unwrap(), ledger.reopen_failed(true).unwrap(), ledger.reopen_short().unwrap()), (1, 1, 1));
+    }
+
+    #[test]
+    fn a_segment_is_begun_decided_and_published_and_its_files_get_a_new_attempt_each_time() {
+        let (_folder, ledger) = ledger();
+        assert_eq!(ledger.begin_segment().unwrap(), OpenSegment { id: SegmentId(1), attempt: 1, journaled: 0 });
+        assert_eq!(ledger.begin_segment().unwrap().attempt, 2);
+        ledger.decide(SegmentId(1), "{}").unwrap();
+        assert!(ledger.decide(SegmentId(1), "{}").is_err());
+        assert_eq!(ledger.decided().unwrap(), [(SegmentId(1), "{}".to_owned())]);
+        assert_eq!(ledger.begin_segment().unwrap().id, SegmentId(2));
+        ledger.published(SegmentId(1)).unwrap();
+        assert!(ledger.published(SegmentId(1)).is_err());
+    }
+
+    #[test]
+    fn an_export_remembers_who_it_is() {
+        let (folder, ledger) = ledger();
+        let identity = [("page_size".to_owned(), "10".to_owned())].into();
+        let export = ExportRow { id: "x".to_owned(), created_at: Utc64(5), completed_at: None, identity };
+        ledger.begin(&export).unwrap();
+        drop(ledger);
+        let ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+        assert_eq!(ledger.export().unwrap(), Some(export));
+    }
+
+    #[test]
+    fn a_foreign_newer_or_broken_file_is_refused_and_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ledger.sqlite");
+        let db = rusqlite::Connection::open(&path).unwrap();
+        db.execute_batch("CREATE TABLE theirs (x)").unwrap();
+        assert!(Ledger::open(&path).unwrap_err().to_string().contains("another program"));
+        db.execute_batch("PRAGMA application_id = 0x70686c31; PRAGMA user_version = 99").unwrap();
+        assert!(Ledger::open(&path).unwrap_err().to_string().contains("format 99"));
+        drop(db);
+        std::fs::copy(file!().replace("src/ledger.rs", "Cargo.toml"), &path).unwrap();
+        assert!(Ledger::open(&path).is_err());
+        assert!(std::fs::read_to_string(&path).unwrap().contains("[package]"));
+    }
+}

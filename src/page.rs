@@ -1,0 +1,174 @@
+//! The words every other file uses: item, page, attempt, segment, stop reason.
+//!
+//! Plain values with no behaviour beyond reading and showing themselves. Generic code says *item*; for the built-in
+//! endpoint an item is a product.
+
+use std::fmt;
+use std::sync::Arc;
+
+/// The text the API knows an item by, a product id. Checked where a list is read (see `plan`).
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ItemId(Arc<str>);
+
+impl ItemId {
+    /// Wraps an id that a list or the ledger gave.
+    pub fn new(id: &str) -> Self {
+        Self(Arc::from(id))
+    }
+
+    /// The id as the API writes it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ItemId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Position of an item in the ledger: the order in which lists brought it, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ItemIx(pub i64);
+
+/// Number of a page in its walk, as the API counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PageNum(pub u32);
+
+impl PageNum {
+    /// The page after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for PageNum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One request on its way: numbered from 1 through all runs of an export, never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AttemptId(pub i64);
+
+/// A run of pages whose files are sealed and published together; also the number of its journal file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SegmentId(pub i64);
+
+impl fmt::Display for SegmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One page to be asked for, under the attempt whose intent the ledger holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The attempt that this request is.
+    pub attempt: AttemptId,
+    /// The item, by its place in the ledger.
+    pub item: ItemIx,
+    /// The item, by the API's id.
+    pub id: ItemId,
+    /// The page of its list.
+    pub page: PageNum,
+}
+
+/// Why a walk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopReason {
+    /// The last page had fewer rows than were asked for.
+    ShortPage,
+    /// The last page had no rows.
+    EmptyPage,
+    /// `max_pages` pages were read, as asked.
+    MaxPages,
+    /// The API's last page number was reached with a full page: there may be rows beyond it.
+    PageCap,
+    /// Every row of a page had been seen before in this walk.
+    RepeatedPage,
+    /// A page answered for another item.
+    Rejected,
+    /// The API refused the item, or kept failing on it.
+    Failed,
+}
+
+impl StopReason {
+    /// Every reason, in the order of their meaning.
+    pub const ALL: [Self; 7] = [
+        Self::ShortPage,
+        Self::EmptyPage,
+        Self::MaxPages,
+        Self::PageCap,
+        Self::RepeatedPage,
+        Self::Rejected,
+        Self::Failed,
+    ];
+
+    /// The word for it in the ledger, in reports and in logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ShortPage => "short_page",
+            Self::EmptyPage => "empty_page",
+            Self::MaxPages => "max_pages",
+            Self::PageCap => "page_cap",
+            Self::RepeatedPage => "repeated_page",
+            Self::Rejected => "rejected",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The reason that [`as_str`](Self::as_str) wrote.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+
+    /// Whether the walk read all that was asked of it. Every other end is a cut, and says so.
+    pub fn is_complete(self) -> bool {
+        matches!(self, Self::ShortPage | Self::EmptyPage | Self::MaxPages)
+    }
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What an attempt cost, as far as anyone can know. The API has no idempotency key and no receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charge {
+    /// Answered with success: one credit.
+    Billed,
+    /// Known to be free: never sent, or refused with an error code.
+    Free,
+    /// It may have been billed: no answer, or one that does not say.
+    InDoubt,
+}
+
+impl Charge {
+    /// The word for it in the ledger.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Billed => "billed",
+            Self::Free => "free",
+            Self::InDoubt => "in_doubt",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::StopReason;
+
+    #[test]
+    fn every_stop_reason_is_read_back_from_its_word() {
+        for reason in StopReason::ALL {
+            assert_eq!(StopReason::from_word(reason.as_str()), Some(reason));
+        }
+        assert_eq!(StopReason::from_word("done"), None);
+    }
+}

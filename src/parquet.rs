@@ -1,0 +1,57 @@
+//! One Parquet file being written: row groups by rows or on demand, zstd.
+//!
+//! zstd level 1: higher levels and other encodings gain under 4 % on such rows and cost 1.5 times the CPU and more.
+//! The writer knows nothing of regions or segments; closing it gives the file back with the number of its rows.
+
+use std::io::Write;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+
+/// Rows of a full row group: smaller ones cost 1 to 3 % in size, larger ones only memory.
+const GROUP_ROWS: usize = 128 * 1024;
+
+/// A Parquet file being written to `W`.
+#[derive(Debug)]
+pub struct ParquetFile<W: Write + Send> {
+    writer: ArrowWriter<W>,
+    rows: u64,
+}
+
+impl<W: Write + Send> ParquetFile<W> {
+    /// Starts a file of this schema.
+    pub fn create(sink: W, schema: &SchemaRef) -> Result<Self, ParquetError> {
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+            .set_max_row_group_row_count(Some(GROUP_ROWS))
+            .set_created_by(concat!("pagehaul ", env!("CARGO_PKG_VERSION")).to_owned())
+            .build();
+        let writer = ArrowWriter::try_new(sink, SchemaRef::clone(schema), Some(properties))?;
+        Ok(Self { writer, rows: 0 })
+    }
+
+    /// Adds rows.
+    pub fn write(&mut self, rows: &RecordBatch) -> Result<(), ParquetError> {
+        self.rows += u64::try_from(rows.num_rows()).unwrap_or_default();
+        self.writer.write(rows)
+    }
+
+    /// Bytes that the open row group holds in memory.
+    pub fn memory(&self) -> usize {
+        self.writer.memory_size()
+    }
+
+    /// Ends the open row group and writes it out.
+    pub fn flush(&mut self) -> Result<(), ParquetError> {
+        self.writer.flush()
+    }
+
+    /// Writes the footer; gives the sink back, and the number of rows in the file.
+    pub fn finish(self) -> Result<(W, u64), ParquetError> {
+        Ok((self.writer.into_inner()?, self.rows))
+    }
+}

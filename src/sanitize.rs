@@ -1,0 +1,70 @@
+//! Text from outside, made safe to show.
+//!
+//! Whatever a server, a list or a file says may carry terminal escapes, forged log lines or an echoed key. Everything
+//! that prints such text goes through [`Sanitized`]; nothing else may.
+
+use std::fmt;
+
+/// Longest text shown, in characters.
+const LIMIT: usize = 200;
+
+/// How the provider's keys begin; what follows is hidden.
+const KEY_PREFIX: &str = "sk_live_";
+
+/// A text from outside that shows itself on one line, without control or direction characters, without keys, and
+/// no longer than 200 characters.
+#[derive(Clone, Copy, Debug)]
+pub struct Sanitized<'a>(pub &'a str);
+
+impl fmt::Display for Sanitized<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use fmt::Write;
+        let mut shown = 0;
+        for (at, part) in self.0.split(KEY_PREFIX).enumerate() {
+            let part = if at == 0 {
+                part
+            } else {
+                f.write_str("sk_live_***")?;
+                part.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+            };
+            for c in part.chars() {
+                if shown == LIMIT {
+                    return f.write_char('…');
+                }
+                f.write_char(if is_harmless(c) { c } else { '\u{fffd}' })?;
+                shown += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Not a control character, a line separator or one that turns the direction of text (Unicode UAX 9).
+fn is_harmless(c: char) -> bool {
+    !(c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
+}
+
+/// [`Sanitized`] as an owned text, for what is stored and shown later.
+pub fn sanitize(text: &str) -> String {
+    Sanitized(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sanitize;
+
+    #[test]
+    fn escapes_new_lines_and_direction_marks_do_not_reach_the_terminal() {
+        for hostile in ["\u{1b}]52;c;AAAA\u{7}", "a\r\nINFO forged", "\u{9b}31m", "\u{202e}gpj.exe", "x\u{2028}y"] {
+            let shown = sanitize(hostile);
+            assert!(!shown.chars().any(|c| c.is_control() || c == '\u{202e}' || c == '\u{2028}'), "{shown:?}");
+        }
+    }
+
+    #[test]
+    fn an_echoed_key_is_hidden_and_long_text_is_cut() {
+        assert_eq!(sanitize("bad key sk_live_abc-123, sorry"), "bad key sk_live_***, sorry");
+        assert_eq!(sanitize(&"x".repeat(500)).chars().count(), 201);
+    }
+}

@@ -1,0 +1,185 @@
+//! Which page next: the most urgent one that is ready.
+//!
+//! Continuing walks before new ones, the deepest first, so that few walks are open at a time; a page that failed waits
+//! for its time. Pure: no clock, no ledger, no channel. Memory is bounded by the caller: it adds new walks only while
+//! [`Scheduler::room`] says so.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use tokio::time::Instant;
+
+use crate::page::{ItemIx, PageNum};
+use crate::walk::Walk;
+
+/// The walks that are open, by what they wait for.
+#[derive(Debug)]
+pub struct Scheduler {
+    /// Walks without a page, in the order of the list.
+    fresh: VecDeque<Walk>,
+    /// Walks whose next page may be asked for, the deepest first.
+    ready: BTreeMap<(Reverse<PageNum>, ItemIx), Walk>,
+    /// Walks whose page failed, by the time of its next attempt.
+    parked: BTreeMap<(Instant, ItemIx), Walk>,
+    /// Walks with a page under way.
+    flying: HashMap<ItemIx, Walk>,
+    /// The most walks that may be parked before no new ones are begun, and the most fresh ones to hold.
+    bound: usize,
+}
+
+impl Scheduler {
+    /// A scheduler for at most `bound` requests in flight.
+    pub fn new(bound: usize) -> Self {
+        let bound = bound.max(1);
+        Self { fresh: VecDeque::new(), ready: BTreeMap::new(), parked: BTreeMap::new(), flying: HashMap::new(), bound }
+    }
+
+    /// How many more new walks it wants to hold.
+    pub fn room(&self) -> usize {
+        self.bound.saturating_sub(self.fresh.len())
+    }
+
+    /// Adds a walk without a page.
+    pub fn add(&mut self, walk: Walk) {
+        self.fresh.push_back(walk);
+    }
+
+    /// Adds a walk whose next page may be asked for.
+    pub fn resume(&mut self, walk: Walk) {
+        self.ready.insert((Reverse(walk.next()), walk.item), walk);
+    }
+
+    /// Adds a walk whose next page must wait.
+    pub fn park(&mut self, walk: Walk, until: Instant) {
+        self.parked.insert((until, walk.item), walk);
+    }
+
+    /// The most urgent page; its walk is under way until it is [landed](Self::land).
+    pub fn next(&mut self, now: Instant) -> Option<&Walk> {
+        while let Some(entry) = self.parked.first_entry().filter(|entry| entry.key().0 <= now) {
+            let walk = entry.remove();
+            self.resume(walk);
+        }
+        let storm = self.parked.len() >= self.bound;
+        let walk = match self.ready.pop_first() {
+            Some((_, walk)) => walk,
+            None if storm => return None,
+            None => self.fresh.pop_front()?,
+        };
+        let item = walk.item;
+        self.flying.insert(item, walk);
+        self.flying.get(&item)
+    }
+
+    /// Takes back the walk whose page came to an end.
+    pub fn land(&mut self, item: ItemIx) -> Option<Walk> {
+        self.flying.remove(&item)
+    }
+
+    /// Whether a page could be asked for now.
+    pub fn has_next(&self, now: Instant) -> bool {
+        let due = self.due().is_some_and(|due| due <= now);
+        due || !self.ready.is_empty() || (!self.fresh.is_empty() && self.parked.len() < self.bound)
+    }
+
+    /// When the next waiting page is due.
+    pub fn due(&self) -> Option<Instant> {
+        self.parked.first_key_value().map(|((due, _), _)| *due)
+    }
+
+    /// Whether no walk is open.
+    pub fn is_done(&self) -> bool {
+        self.fresh.is_empty() && self.ready.is_empty() && self.parked.is_empty() && self.flying.is_empty()
+    }
+
+    /// Keys in memory, over all walks.
+    pub fn keys(&self) -> usize {
+        let walks = self.ready.values().chain(self.parked.values()).chain(self.flying.values());
+        walks.filter_map(Walk::keys).sum()
+    }
+
+    /// Unloads keys of walks that are not under way, those that come last first, until at most `most` are in memory.
+    pub fn unload_keys(&mut self, most: usize) {
+        let mut keys = self.keys();
+        for walk in self.parked.values_mut().rev().chain(self.ready.values_mut().rev()) {
+            if keys <= most {
+                break;
+            }
+            keys = keys.saturating_sub(walk.keys().unwrap_or_default());
+            walk.unload();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Scheduler;
+    use crate::clock;
+    use crate::endpoint::EndRule;
+    use crate::page::{ItemId, ItemIx, PageNum};
+    use crate::walk::{Rules, Walk};
+    use std::time::Duration;
+
+    fn walk(item: i64, pages: u32) -> Walk {
+        let rules = Rules { first: PageNum(1), last: PageNum(99), page_size: 3, max_pages: None, end: EndRule::ShortPage };
+        Walk::new(ItemIx(item), ItemId::new("a"), &rules, (1..=pages).map(PageNum))
+    }
+
+    fn order(scheduler: &mut Scheduler) -> Vec<i64> {
+        std::iter::from_fn(|| scheduler.next(clock::now()).map(|walk| walk.item.0)).collect()
+    }
+
+    #[test]
+    fn deep_walks_come_before_shallow_ones_and_those_before_new_ones() {
+        let mut scheduler = Scheduler::new(8);
+        scheduler.add(walk(1, 0));
+        scheduler.add(walk(2, 0));
+        scheduler.resume(walk(3, 1));
+        scheduler.resume(walk(4, 7));
+        scheduler.resume(walk(5, 1));
+        assert_eq!(order(&mut scheduler), [4, 3, 5, 1, 2]);
+        assert!(!scheduler.is_done());
+        for item in 1..=5 {
+            assert!(scheduler.land(ItemIx(item)).is_some());
+        }
+        assert!(scheduler.is_done() && scheduler.land(ItemIx(1)).is_none());
+    }
+
+    #[test]
+    fn a_parked_page_waits_for_its_time() {
+        let mut scheduler = Scheduler::new(8);
+        let due = clock::now() + Duration::from_secs(3_600);
+        scheduler.park(walk(1, 2), due);
+        assert!(scheduler.next(clock::now()).is_none() && !scheduler.has_next(clock::now()));
+        assert_eq!(scheduler.due(), Some(due));
+        assert!(scheduler.has_next(due));
+        assert_eq!(scheduler.next(due).map(|walk| walk.item), Some(ItemIx(1)));
+    }
+
+    #[test]
+    fn in_a_storm_of_failures_no_new_walk_is_begun() {
+        let mut scheduler = Scheduler::new(2);
+        let later = clock::now() + Duration::from_secs(3_600);
+        scheduler.park(walk(1, 1), later);
+        scheduler.add(walk(3, 0));
+        scheduler.add(walk(4, 0));
+        assert_eq!(order(&mut scheduler), [3, 4]);
+        let failed = scheduler.land(ItemIx(3)).unwrap();
+        scheduler.park(failed, later);
+        scheduler.add(walk(5, 0));
+        assert!(order(&mut scheduler).is_empty() && !scheduler.has_next(clock::now()));
+    }
+
+    #[test]
+    fn keys_of_the_walks_that_come_last_are_unloaded_first() {
+        let mut scheduler = Scheduler::new(8);
+        for (item, pages) in [(1, 9), (2, 5), (3, 1)] {
+            let mut walk = walk(item, pages);
+            walk.load((0..10).map(|key| [key; 16]));
+            scheduler.resume(walk);
+        }
+        scheduler.unload_keys(20);
+        assert_eq!(scheduler.keys(), 20);
+        assert_eq!(scheduler.next(clock::now()).and_then(Walk::keys), Some(10));
+    }
+}

@@ -1,0 +1,192 @@
+//! What the simulated API says when it does not hand out a page, and how it reads a request.
+//!
+//! The order of the checks is in `Simulator::answer`; here is what each one looks at, and the words of each refusal.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::endpoint::{Endpoint, SortParams};
+
+/// A request, as far as the API looks at it.
+#[derive(Clone, Copy, Debug)]
+pub struct ApiRequest<'a> {
+    /// Path of the address.
+    pub path: &'a str,
+    /// What stands behind the question mark, still encoded.
+    pub query: &'a str,
+    /// The header of that name.
+    pub authorization: Option<&'a str>,
+}
+
+/// An answer, and how long it takes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiAnswer {
+    /// HTTP status.
+    pub status: u16,
+    /// The envelope.
+    pub body: Bytes,
+    /// The time until it comes; what it says was decided before.
+    pub delay: Duration,
+}
+
+/// Why a request gets no page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    NotFound,
+    Unauthorized,
+    Throttled,
+    Missing(String),
+    Invalid(String),
+    Injected,
+    Unpaid,
+}
+
+impl Refusal {
+    pub(super) fn status(&self) -> u16 {
+        match self {
+            Self::NotFound => 404,
+            Self::Unauthorized => 401,
+            Self::Throttled => 429,
+            Self::Missing(_) | Self::Invalid(_) => 400,
+            Self::Injected => 500,
+            Self::Unpaid => 402,
+        }
+    }
+
+    pub(super) fn body(&self) -> Bytes {
+        let message = match self {
+            Self::NotFound => Cow::Borrowed("Not found"),
+            Self::Unauthorized => Cow::Borrowed("apiKey is null"),
+            Self::Throttled => Cow::Borrowed("qps limit exceeded"),
+            Self::Missing(name) => Cow::Owned(format!("Missing required parameter: {name}")),
+            Self::Invalid(name) => Cow::Owned(format!("Invalid parameter: {name}")),
+            Self::Injected => Cow::Borrowed("Internal server error"),
+            Self::Unpaid => Cow::Borrowed("apiKey quota is not enough"),
+        };
+        let envelope = serde_json::json!({ "code": self.status(), "data": null, "message": message });
+        Bytes::from(envelope.to_string())
+    }
+}
+
+/// Whether an `Authorization` header holds an accepted key: the only one, or any that is not empty.
+pub(super) fn authorized(header: Option<&str>, only: Option<&str>) -> bool {
+    let Some((scheme, key)) = header.and_then(|header| header.trim().split_once(' ')) else {
+        return false;
+    };
+    let key = key.trim();
+    scheme.eq_ignore_ascii_case("bearer") && !key.is_empty() && only.is_none_or(|only| only == key)
+}
+
+/// The page that a query asks for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Asked<'a> {
+    pub(super) item: Cow<'a, str>,
+    pub(super) page: u32,
+    /// Position of the page's first row.
+    pub(super) start: u64,
+    pub(super) size: u32,
+    pub(super) sort: Option<Sort<'a>>,
+}
+
+/// A sort order.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Sort<'a> {
+    pub(super) field: Cow<'a, str>,
+    pub(super) descending: bool,
+}
+
+impl<'a> Asked<'a> {
+    /// Reads a query. Parameters that the endpoint does not know are ignored; of one that comes twice, the first holds.
+    pub(super) fn read(endpoint: &Endpoint, query: &'a str) -> Result<Self, Refusal> {
+        let item = required(query, &endpoint.item.param)?;
+        let limits = &endpoint.page;
+        let page = number(query, &limits.number_param, limits.first, limits.last)?;
+        let size = number(query, &limits.size_param, 1, limits.size_max)?;
+        let sort = endpoint.sort.as_ref().map_or(Ok(None), |sort| Sort::read(sort, query))?;
+        let start = u64::from(page.saturating_sub(limits.first)) * u64::from(size);
+        Ok(Self { item, page, start, size, sort })
+    }
+}
+
+impl<'a> Sort<'a> {
+    fn read(params: &SortParams, query: &'a str) -> Result<Option<Self>, Refusal> {
+        let direction = parameter(query, &params.direction_param);
+        let descending = match direction.as_deref() {
+            Some(given) if given == params.descending => true,
+            Some(given) if given != params.ascending => return Err(Refusal::Invalid(params.direction_param.clone())),
+            Some(_) | None => false,
+        };
+        match parameter(query, &params.field_param) {
+            None => Ok(None),
+            Some(field) if params.fields.values().any(|known| *known == field) => Ok(Some(Self { field, descending })),
+            Some(_) => Err(Refusal::Invalid(params.field_param.clone())),
+        }
+    }
+}
+
+/// The value of a parameter that is there and not empty.
+fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
+    let mut pairs = url::form_urlencoded::parse(query.as_bytes());
+    pairs.find(|(key, _)| key == name).map(|(_, value)| value).filter(|value| !value.is_empty())
+}
+
+fn required<'a>(query: &'a str, name: &str) -> Result<Cow<'a, str>, Refusal> {
+    parameter(query, name).ok_or_else(|| Refusal::Missing(name.to_owned()))
+}
+
+fn number(query: &str, name: &str, least: u32, most: u32) -> Result<u32, Refusal> {
+    let given = required(query, name)?;
+    let number = given.parse().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| Refusal::Invalid(name.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Asked, Refusal, authorized};
+    use crate::endpoint::{BUILT_IN, Endpoint};
+
+    fn read(query: &str) -> Result<Asked<'_>, Refusal> {
+        Asked::read(&Endpoint::parse(BUILT_IN).unwrap(), query)
+    }
+
+    #[test]
+    fn only_a_bearer_key_is_accepted_and_only_the_right_one_where_there_is_one() {
+        let any = ["Bearer sk_live_1", "bearer x", " Bearer  x "];
+        assert!(any.into_iter().all(|header| authorized(Some(header), None)));
+        let none = [None, Some(""), Some("Bearer"), Some("Bearer "), Some("Basic x"), Some("sk_live_1")];
+        assert!(none.into_iter().all(|header| !authorized(header, None)));
+        assert!(authorized(Some("Bearer right"), Some("right")) && !authorized(Some("Bearer wrong"), Some("right")));
+    }
+
+    #[test]
+    fn a_query_is_read_as_a_page_of_a_sorted_list() {
+        let asked =
+            read("page_size=10&page_num=3&product_id=a%2Bb&product_video_sort_field=6&sort_type=1&x=y").unwrap();
+        assert_eq!((asked.item.as_ref(), asked.page, asked.start, asked.size), ("a+b", 3, 20, 10));
+        let sort = asked.sort.unwrap();
+        assert_eq!((sort.field.as_ref(), sort.descending), ("6", true));
+        assert_eq!(read("product_id=1&page_num=1&page_size=1&sort_type=1").unwrap().sort, None);
+    }
+
+    #[test]
+    fn a_parameter_that_is_missing_or_outside_its_limits_is_named() {
+        let missing = |name: &str| Err(Refusal::Missing(name.to_owned()));
+        let invalid = |name: &str| Err(Refusal::Invalid(name.to_owned()));
+        assert_eq!(read("page_num=1&page_size=10"), missing("product_id"));
+        assert_eq!(read("product_id=&page_num=1&page_size=10"), missing("product_id"));
+        assert_eq!(read("product_id=1&page_size=10"), missing("page_num"));
+        assert_eq!(read("product_id=1&page_num=1"), missing("page_size"));
+        for page in ["0", "100001", "-1", "1.0", "x", "99999999999"] {
+            assert_eq!(read(&format!("product_id=1&page_num={page}&page_size=10")), invalid("page_num"));
+        }
+        for size in ["0", "11", "ten"] {
+            assert_eq!(read(&format!("product_id=1&page_num=1&page_size={size}")), invalid("page_size"));
+        }
+        let sorted = |rest: &str| format!("product_id=1&page_num=1&page_size=10&{rest}");
+        assert_eq!(read(&sorted("product_video_sort_field=7")), invalid("product_video_sort_field"));
+        assert_eq!(read(&sorted("product_video_sort_field=1&sort_type=2")), invalid("sort_type"));
+        assert!(read(&sorted("product_video_sort_field=1&sort_type=0")).is_ok());
+    }
+}

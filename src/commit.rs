@@ -163,22 +163,6 @@ impl Committer {
         Ok(decided.len())
     }
 
-    /// All manifests of the output, in order.
-    pub async fn manifests(&self) -> Result<Vec<Manifest>, CommitError> {
-        let nothing = SegmentId(0);
-        let failed = |source| CommitError::Store { segment: nothing, source };
-        let mut manifests = Vec::new();
-        for name in self.store.list(MANIFESTS).await.map_err(failed)? {
-            if !name.ends_with(".json") {
-                continue;
-            }
-            let content = self.store.get(&name).await.map_err(failed)?.unwrap_or_default();
-            let manifest = serde_json::from_slice(&content);
-            manifests.push(manifest.map_err(|source| CommitError::Manifest { segment: nothing, source })?);
-        }
-        Ok(manifests)
-    }
-
     /// Everything after the decision; the same again after a crash.
     fn carry_out(&self, segment: SegmentId, manifest: &Manifest, text: &str) -> Result<(), CommitError> {
         let moves: Vec<(PathBuf, String)> = manifest
@@ -200,6 +184,22 @@ impl Committer {
         let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         work(&ledger).map_err(|source| CommitError::Ledger { segment, source })
     }
+}
+
+/// All manifests of an output, in order.
+pub async fn manifests(store: &Store) -> Result<Vec<Manifest>, CommitError> {
+    let nothing = SegmentId(0);
+    let failed = |source| CommitError::Store { segment: nothing, source };
+    let mut manifests = Vec::new();
+    for name in store.list(MANIFESTS).await.map_err(failed)? {
+        if !name.ends_with(".json") {
+            continue;
+        }
+        let content = store.get(&name).await.map_err(failed)?.unwrap_or_default();
+        let manifest = serde_json::from_slice(&content);
+        manifests.push(manifest.map_err(|source| CommitError::Manifest { segment: nothing, source })?);
+    }
+    Ok(manifests)
 }
 
 /// Name of a segment's manifest in the output.
@@ -245,7 +245,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let (committer, ledger) = committer(root.path());
         let manifest = committer.publish(&sealed(root.path())).unwrap();
-        assert_eq!(committer.manifests().await.unwrap(), [manifest]);
+        assert_eq!(super::manifests(&committer.store).await.unwrap(), [manifest]);
         assert_eq!(std::fs::read(root.path().join("region=TH/x.parquet")).unwrap(), b"TH");
         assert_eq!(std::fs::read_dir(root.path().join("_pagehaul/staging")).unwrap().count(), 0);
         assert!(ledger.lock().unwrap().decided().unwrap().is_empty());
@@ -274,7 +274,7 @@ mod tests {
                     std::fs::rename(root.path().join(&file.name), &file.staged).unwrap();
                 }
                 assert_eq!(committer.recover().await.unwrap(), 1);
-                assert_eq!(committer.manifests().await.unwrap(), [manifest]);
+                assert_eq!(super::manifests(&committer.store).await.unwrap(), [manifest]);
                 assert_eq!(std::fs::read(root.path().join("region=ID/x.parquet")).unwrap(), b"ID");
                 assert_eq!(committer.recover().await.unwrap(), 0);
             }

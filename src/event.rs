@@ -10,6 +10,15 @@ use crate::page::{Charge, ItemId, PageNum, SegmentId, StopReason};
 /// Something that happened, in the order in which it did.
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// The list was read.
+    Planned {
+        /// Ids in it.
+        listed: u64,
+        /// Items that the export did not know.
+        new: u64,
+        /// Items that are walked again.
+        reopened: usize,
+    },
     /// The ledger was read: what is there before the first request of this run.
     Opened(Standing),
     /// An attempt ended.

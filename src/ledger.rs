@@ -301,6 +301,13 @@ impl Ledger {
         Ok(())
     }
 
+    /// Replaces the settings that the export is known by.
+    pub fn set_identity(&self, identity: &BTreeMap<String, String>) -> Result<(), LedgerError> {
+        let sql = "UPDATE export SET identity = ?1";
+        self.db.execute(sql, [serde_json::json!(identity).to_string()]).doing("note the settings")?;
+        Ok(())
+    }
+
     /// Marks the export complete, or not complete any more.
     pub fn set_completed(&self, at: Option<Utc64>) -> Result<(), LedgerError> {
         let sql = "UPDATE export SET completed_at = ?1";
@@ -328,10 +335,11 @@ impl Ledger {
         Ok((came, new))
     }
 
-    /// Opens ended walks again: those that failed for a passing cause, or all failed and rejected ones.
+    /// Opens failed walks again: those with a passing cause, or all of them. A rejected walk stays as it is: its page is in
+    /// the journal, and a journaled page is never asked for again.
     pub fn reopen_failed(&self, all: bool) -> Result<usize, LedgerError> {
         let sql = "UPDATE items SET state = 1, stop = NULL, error = NULL, transient = 0
-                   WHERE state = 2 AND stop IN ('failed', 'rejected') AND (transient = 1 OR ?1)";
+                   WHERE state = 2 AND stop = 'failed' AND (transient = 1 OR ?1)";
         self.db.execute(sql, [all]).doing("reopen failed items")
     }
 
@@ -374,6 +382,12 @@ impl Ledger {
     /// Numbers of an item's pages in the journal, ascending.
     pub fn pages(&self, item: ItemIx) -> Result<Vec<PageNum>, LedgerError> {
         self.rows("SELECT page FROM pages WHERE item = ?1 ORDER BY page", [item.0], |row| row.get(0).map(PageNum))
+    }
+
+    /// Numbers of an item's pages in segments before `segment`, ascending.
+    pub fn pages_before(&self, item: ItemIx, segment: SegmentId) -> Result<Vec<PageNum>, LedgerError> {
+        let sql = "SELECT page FROM pages WHERE item = ?1 AND segment < ?2 ORDER BY page";
+        self.rows(sql, [item.0, segment.0], |row| row.get(0).map(PageNum))
     }
 
     /// Keys of an item's published rows on pages of segments before `segment`.

@@ -34,9 +34,9 @@ impl Scheduler {
         Self { fresh: VecDeque::new(), ready: BTreeMap::new(), parked: BTreeMap::new(), flying: HashMap::new(), bound }
     }
 
-    /// How many more new walks it wants to hold.
+    /// How many more walks it wants to hold.
     pub fn room(&self) -> usize {
-        self.bound.saturating_sub(self.fresh.len())
+        self.bound.saturating_sub(self.fresh.len() + self.ready.len())
     }
 
     /// Adds a walk without a page.

@@ -22,7 +22,7 @@
 use std::collections::BTreeSet;
 
 use super::list::List;
-use super::row::{Part, Skewed};
+use super::row::{Part, Skewed, Word};
 use super::words::{CAPTIONS, TAGS};
 use crate::endpoint::{Column, Endpoint, JsonType};
 
@@ -128,9 +128,9 @@ impl Template {
     }
 
     fn placeholder(&mut self, endpoint: &Endpoint, given: &str) -> Option<Part> {
-        let mut words = given.split(':');
-        let name = words.next()?;
-        let arguments: Vec<&str> = words.collect();
+        let mut given = given.split(':');
+        let name = given.next()?;
+        let arguments: Vec<&str> = given.collect();
         let part = match (name, arguments.as_slice()) {
             ("item", []) => Part::Item,
             ("partition", []) => {
@@ -148,8 +148,10 @@ impl Template {
             ("hex", [length]) => Part::Hex(length.parse().ok()?),
             ("base64", [length]) => Part::Base64(length.parse().ok()?),
             ("pick", [_, ..]) => Part::Pick(escaped(&arguments)),
-            ("words", [many]) => Part::Words(many.parse().ok()?, CAPTIONS.iter().map(|words| escaped(words)).collect()),
-            ("tags", [many]) => Part::Tags(many.parse().ok()?, escaped(&TAGS)),
+            ("words", [many]) => {
+                Part::Words(many.parse().ok()?, CAPTIONS.iter().map(|language| words("", language)).collect())
+            }
+            ("tags", [many]) => Part::Tags(many.parse().ok()?, words("#", TAGS)),
             _ => return None,
         };
         Some(part)
@@ -192,6 +194,10 @@ fn escaped(texts: &[&str]) -> Vec<Vec<u8>> {
     texts.iter().map(|text| json_text(text)).collect()
 }
 
+fn words(sign: &str, texts: &str) -> Vec<Word> {
+    texts.split(' ').filter_map(|text| Word::new(&json_text(&format!("{sign}{text}")))).collect()
+}
+
 /// A text as it stands between the quotation marks of a JSON string.
 fn text(plain: &str) -> String {
     let quoted = serde_json::Value::from(plain).to_string();
@@ -205,7 +211,7 @@ pub(super) fn json_text(plain: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::{PatternError, Template};
+    use super::{CAPTIONS, PatternError, TAGS, Template, words};
     use crate::endpoint::{BUILT_IN, Endpoint};
     use crate::simulator::list::List;
 
@@ -260,6 +266,13 @@ mod tests {
         ];
         for (column, fake, why) in cases {
             assert_eq!(compiled(column, fake).err(), Some((column.to_owned(), why)), "{fake}");
+        }
+    }
+
+    #[test]
+    fn no_word_is_too_long_to_be_used() {
+        for texts in CAPTIONS.into_iter().chain([TAGS]) {
+            assert_eq!(words("#", texts).len(), texts.split(' ').count());
         }
     }
 

@@ -108,7 +108,7 @@ impl Simulator {
     pub fn answer(&self, request: &ApiRequest<'_>) -> ApiAnswer {
         let number = self.books.request();
         let mut rng = SplitMix64::seed_from_u64(mix(self.settings.seed).wrapping_add(mix(number)));
-        let delay = self.settings.latency + drawn(self.settings.jitter, rng.next_u64());
+        let delay = self.settings.latency.saturating_add(drawn(self.settings.jitter, rng.next_u64()));
         match self.page(request, &mut rng) {
             Ok(body) => ApiAnswer { status: 200, body, delay },
             Err(refusal) => {
@@ -199,4 +199,234 @@ fn drawn(limit: Duration, bits: u64) -> Duration {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::{Account, ApiRequest, Settings, Simulator, SimulatorError};
+    use crate::endpoint::{BUILT_IN, Endpoint};
+    use crate::envelope::{self, Payload};
+    use serde_json::Value;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::error::Error;
+    use std::time::Duration;
+
+    fn simulator(settings: &str) -> Simulator {
+        Simulator::new(&Endpoint::parse(BUILT_IN).unwrap(), settings.parse().unwrap()).unwrap()
+    }
+
+    fn ask(simulator: &Simulator, query: &str) -> (u16, Value) {
+        let path = simulator.endpoint.path.as_str();
+        let answer = simulator.answer(&ApiRequest { path, query, authorization: Some("Bearer k") });
+        (answer.status, serde_json::from_slice(&answer.body).unwrap())
+    }
+
+    fn page(simulator: &Simulator, product: &str, page: u64, sort: &str) -> Vec<Value> {
+        let (status, mut body) = ask(simulator, &format!("product_id={product}&page_num={page}&page_size=10{sort}"));
+        assert_eq!(status, 200);
+        serde_json::from_value(body["data"].take()).unwrap()
+    }
+
+    fn walk(simulator: &Simulator, product: &str, sort: &str) -> Vec<Value> {
+        let pages = simulator.videos(product).div_ceil(10);
+        (1..=pages).flat_map(|number| page(simulator, product, number, sort)).collect()
+    }
+
+    /// A product with more rows than fit on a few pages, and not too many.
+    fn product(simulator: &Simulator) -> String {
+        simulator.settings().ids().find(|id| (42..90).contains(&simulator.videos(id))).unwrap()
+    }
+
+    fn text(row: &Value, name: &str) -> String {
+        row[name].as_str().unwrap().to_owned()
+    }
+
+    /// A column's value as a number, whichever way it is sent.
+    fn number(row: &Value, name: &str) -> u64 {
+        row[name].as_u64().unwrap_or_else(|| text(row, name).parse().unwrap())
+    }
+
+    fn keys(rows: &[Value]) -> BTreeSet<String> {
+        rows.iter().map(|row| text(row, "video_id")).collect()
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_rows_and_another_seed_gives_others() {
+        let (one, again, other) = (simulator(""), simulator(""), simulator("seed=2"));
+        let product = product(&one);
+        assert_eq!(walk(&one, &product, ""), walk(&again, &product, ""));
+        assert_ne!(one.row(&product, None, 0), other.row(&product, None, 0));
+        assert!(one.settings().ids().any(|id| one.videos(&id) != other.videos(&id)));
+    }
+
+    #[test]
+    fn the_pages_together_are_every_row_once_and_a_page_past_the_end_is_empty() {
+        let simulator = simulator("");
+        let product = product(&simulator);
+        let rows = walk(&simulator, &product, "");
+        let count = simulator.videos(&product);
+        let expected: Vec<Value> = (0..count)
+            .map(|position| serde_json::from_str(&simulator.row(&product, None, position).unwrap()).unwrap())
+            .collect();
+        assert_eq!(rows, expected);
+        assert_eq!(u64::try_from(keys(&rows).len()).unwrap(), count);
+        assert!(rows.iter().all(|row| text(row, "product_id") == product));
+        assert_eq!(simulator.row(&product, None, count), None);
+        assert_eq!(page(&simulator, &product, count.div_ceil(10) + 1, "").len(), 0);
+        assert_eq!(page(&simulator, &product, 100_000, "").len(), 0);
+    }
+
+    #[test]
+    fn every_sort_field_and_direction_gives_the_same_rows_exactly_sorted() {
+        let simulator = simulator("");
+        let product = product(&simulator);
+        let all = keys(&walk(&simulator, &product, ""));
+        let fields = simulator.endpoint.sort.clone().unwrap().fields;
+        assert_eq!(fields.len(), 6);
+        for (column, value) in fields {
+            let up = walk(&simulator, &product, &format!("&product_video_sort_field={value}&sort_type=0"));
+            let down = walk(&simulator, &product, &format!("&product_video_sort_field={value}&sort_type=1"));
+            assert!(up.is_sorted_by_key(|row| number(row, &column)), "{column}");
+            assert!(down.iter().rev().eq(up.iter()), "{column}");
+            assert_eq!(keys(&up), all);
+            assert!(number(&up[0], &column) < number(&down[0], &column), "{column}");
+            let alone = simulator.row(&product, Some((value.as_str(), true)), 17).unwrap();
+            assert_eq!(serde_json::from_str::<Value>(&alone).unwrap(), down[17]);
+        }
+        assert_eq!(simulator.row(&product, Some(("7", true)), 0), None);
+    }
+
+    #[test]
+    fn an_id_begins_with_the_second_in_which_its_video_was_made() {
+        let simulator = simulator("");
+        for row in walk(&simulator, &product(&simulator), "") {
+            assert_eq!(number(&row, "video_id") >> 32, number(&row, "create_time"));
+            assert_eq!(text(&row, "video_id").len(), 19);
+        }
+    }
+
+    #[test]
+    fn every_row_has_every_column_the_way_the_contract_sends_it() {
+        let simulator = simulator("");
+        let row = serde_json::from_str::<Value>(&simulator.row(&product(&simulator), None, 0).unwrap()).unwrap();
+        for column in &simulator.endpoint.columns {
+            assert_eq!(row[&column.name].is_string(), column.json == crate::endpoint::JsonType::String);
+            assert!(!row[&column.name].is_null(), "{}", column.name);
+        }
+        assert_eq!(row.as_object().unwrap().len(), simulator.endpoint.columns.len());
+    }
+
+    #[test]
+    fn products_have_a_heavy_tail_and_regions_are_skewed() {
+        let simulator = simulator("products=2000");
+        let sizes: Vec<u64> = simulator.settings().ids().map(|id| simulator.videos(&id)).collect();
+        let rows: u64 = sizes.iter().sum();
+        assert!((100_000..170_000).contains(&rows), "{rows}");
+        let zero = sizes.iter().filter(|size| **size == 0).count();
+        assert!((20..300).contains(&zero), "{zero}");
+        assert_eq!(sizes.iter().max(), Some(&2000));
+        let mut regions: BTreeMap<String, u64> = BTreeMap::new();
+        for id in simulator.settings().ids().take(150) {
+            for row in walk(&simulator, &id, "") {
+                *regions.entry(text(&row, "region")).or_default() += 1;
+            }
+        }
+        let known = &simulator.endpoint.fake.partitions;
+        assert!(known.iter().all(|region| regions.contains_key(region)) && regions.len() == known.len());
+        assert!(regions[&known[0]] > 10 * regions[&known[20]], "{regions:?}");
+    }
+
+    #[test]
+    fn a_small_cap_holds_for_every_product() {
+        let simulator = simulator("max_videos=25");
+        assert_eq!(simulator.settings().ids().map(|id| simulator.videos(&id)).max(), Some(25));
+    }
+
+    #[test]
+    fn answers_are_envelopes_and_differ_in_their_request_id_alone() {
+        let simulator = simulator("");
+        let query = format!("product_id={}&page_num=1&page_size=10", product(&simulator));
+        let request = ApiRequest { path: &simulator.endpoint.path, query: &query, authorization: Some("Bearer k") };
+        let envelope = envelope::read(&simulator.answer(&request).body).unwrap();
+        assert_eq!((envelope.code, envelope.message.as_str(), envelope.data), (Some(0), "success", Payload::Rows));
+        let ((_, first), (_, second)) = (ask(&simulator, &query), ask(&simulator, &query));
+        assert_eq!(first["data"], second["data"]);
+        assert_ne!(first["requestId"], second["requestId"]);
+        assert_eq!(first["requestId"].as_str().unwrap().len(), 36);
+    }
+
+    #[test]
+    fn refusals_come_as_documented_and_are_counted() {
+        let simulator = simulator("key=right,credits=1,record=true");
+        let path = simulator.endpoint.path.as_str();
+        let told = |path: &str, query: &str, key: &str| {
+            let answer = simulator.answer(&ApiRequest { path, query, authorization: Some(key) });
+            let envelope = envelope::read(&answer.body).unwrap();
+            assert!(envelope.data == Payload::None || answer.status == 200);
+            (answer.status, envelope.code.unwrap(), envelope.message)
+        };
+        let good = "product_id=5&page_num=2&page_size=10";
+        assert_eq!(told("/v1", good, "Bearer right").0, 404);
+        assert_eq!(told(path, good, "Bearer wrong"), (401, 401, "apiKey is null".to_owned()));
+        assert_eq!(told(path, "", "Bearer right"), (400, 400, "Missing required parameter: product_id".to_owned()));
+        assert_eq!(told(path, good, "Bearer right"), (200, 0, "success".to_owned()));
+        assert_eq!(told(path, good, "Bearer right"), (402, 402, "apiKey quota is not enough".to_owned()));
+        assert_eq!(simulator.billed(), BTreeMap::from([(("5".to_owned(), 2), 1)]));
+        let once = Account {
+            requests: 5,
+            pages: 1,
+            unauthorized: 1,
+            invalid: 1,
+            unpaid: 1,
+            not_found: 1,
+            ..Account::default()
+        };
+        assert_eq!(simulator.account(), once);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_above_the_limit_are_throttled_whichever_way_it_counts() {
+        for window in ["bucket", "window"] {
+            let simulator = simulator(&format!("qps=3,limit={window}"));
+            let query = "product_id=5&page_num=1&page_size=10";
+            let statuses: Vec<u16> = (0..5).map(|_| ask(&simulator, query).0).collect();
+            assert_eq!(statuses, [200, 200, 200, 429, 429]);
+            assert_eq!(ask(&simulator, query).1["message"], "qps limit exceeded");
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert_eq!(ask(&simulator, query).0, 200);
+            assert_eq!((simulator.account().throttled, simulator.account().pages), (3, 4));
+        }
+    }
+
+    #[test]
+    fn injected_errors_have_their_share_and_a_retry_can_succeed() {
+        let simulator = simulator("errors=0.2");
+        let query = "product_id=5&page_num=1&page_size=10";
+        let statuses: Vec<u16> = (0..1000).map(|_| ask(&simulator, query).0).collect();
+        let errors = statuses.iter().filter(|status| **status == 500).count();
+        assert!((150..250).contains(&errors), "{errors}");
+        assert_eq!(simulator.account().errors, u64::try_from(errors).unwrap());
+        assert_eq!(simulator.account().pages, 1000 - simulator.account().errors);
+        assert!(statuses.windows(2).any(|pair| pair == [500, 200]));
+        let always = super::tests::simulator("errors=1");
+        assert_eq!(
+            ask(&always, query).1,
+            serde_json::json!({"code": 500, "data": null, "message": "Internal server error"})
+        );
+    }
+
+    #[test]
+    fn the_delay_lies_between_the_latency_and_the_latency_with_its_jitter() {
+        let simulator = simulator("latency=80ms,jitter=20ms");
+        let delays: BTreeSet<Duration> = (0..100)
+            .map(|_| simulator.answer(&ApiRequest { path: "/", query: "", authorization: None }).delay)
+            .collect();
+        assert!(delays.len() > 50);
+        assert!(delays.iter().all(|delay| (80..100).contains(&delay.as_millis())));
+    }
+
+    #[test]
+    fn a_pattern_that_cannot_be_used_is_reported_with_its_column() {
+        let endpoint = Endpoint::parse(&BUILT_IN.replace("{words:13}", "{wrods:13}")).unwrap();
+        let error = Simulator::new(&endpoint, Settings::default()).unwrap_err();
+        assert!(matches!(&error, SimulatorError::Pattern { column, .. } if column == "video_desc"));
+        assert_eq!(error.source().unwrap().to_string(), "{wrods:13} is no placeholder");
+    }
+}

@@ -8,10 +8,9 @@ use rand_xoshiro::SplitMix64;
 
 use super::list::{List, below, count};
 
-/// Digits of hexadecimal text.
-const HEX: &[u8; 16] = b"0123456789abcdef";
-/// Digits of base 64, in the spelling for addresses.
-const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+/// Room for one word, bytes. All are copied with it and cut to their length: a copy of fixed length is a few
+/// instructions, one of any length is a call.
+const ROOM: usize = 40;
 
 /// One part of a row. Texts are escaped for JSON.
 #[derive(Clone, Debug)]
@@ -39,9 +38,9 @@ pub(super) enum Part {
     /// One of these texts, all equally often.
     Pick(Vec<Vec<u8>>),
     /// So many words of one of these languages.
-    Words(usize, Vec<Vec<Vec<u8>>>),
+    Words(usize, Vec<Vec<Word>>),
     /// So many of these hash tags.
-    Tags(usize, Vec<Vec<u8>>),
+    Tags(usize, Vec<Word>),
 }
 
 impl Part {
@@ -68,17 +67,17 @@ impl Part {
             }
             Self::Time(field) => push_number(out, list.time(list.rank(*field, row))),
             Self::Rank(field, top) => push_number(out, count(list.rank(*field, row), *top)),
-            Self::Digits(length) => push_digits(out, *length, rng),
-            Self::Hex(length) => push_coded(out, *length, rng, |byte| digit(HEX, byte & 15)),
-            Self::Base64(length) => push_coded(out, *length, rng, |byte| digit(BASE64, byte & 63)),
+            Self::Digits(length) => push_coded(out, *length, rng, decimal),
+            Self::Hex(length) => push_coded(out, *length, rng, hexadecimal),
+            Self::Base64(length) => push_coded(out, *length, rng, base64),
             Self::Int(first, many) => push_number(out, first + below(rng.next_u64(), *many)),
-            Self::Pick(texts) => out.extend_from_slice(drawn(texts, rng.next_u64())),
+            Self::Pick(texts) => out.extend_from_slice(pick(texts, rng.next_u64()).map_or(&[], Vec::as_slice)),
             Self::Words(many, languages) => {
                 if let Some(words) = pick(languages, rng.next_u64()) {
-                    push_words(out, *many, b"", words, rng);
+                    push_words(out, *many, words, rng);
                 }
             }
-            Self::Tags(many, tags) => push_words(out, *many, b"#", tags, rng),
+            Self::Tags(many, tags) => push_words(out, *many, tags, rng),
         }
     }
 }
@@ -112,18 +111,15 @@ fn pick<T>(from: &[T], bits: u64) -> Option<&T> {
     usize::try_from(below(bits, many)).ok().and_then(|index| from.get(index))
 }
 
-fn drawn(texts: &[Vec<u8>], bits: u64) -> &[u8] {
-    pick(texts, bits).map_or(&[], Vec::as_slice)
-}
-
-/// Appends a number in decimal.
+/// Appends a number in decimal. Two digits at a time, because each division waits for the one before.
 fn push_number(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
+    let mut digits = [b'0'; 20];
     let mut start = digits.len();
-    for slot in digits.iter_mut().rev() {
-        *slot = decimal(number % 10);
-        start -= 1;
-        number /= 10;
+    for pair in digits.rchunks_exact_mut(2) {
+        let low = u8::try_from(number % 100).unwrap_or_default();
+        pair.copy_from_slice(&[b'0' + low / 10, b'0' + low % 10]);
+        number /= 100;
+        start -= if number == 0 && low < 10 { 1 } else { 2 };
         if number == 0 {
             break;
         }
@@ -131,56 +127,72 @@ fn push_number(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(digits.get(start..).unwrap_or_default());
 }
 
-fn decimal(digit: u64) -> u8 {
-    b'0' + u8::try_from(digit).unwrap_or_default()
-}
-
-fn push_digits(out: &mut Vec<u8>, length: usize, rng: &mut SplitMix64) {
-    let mut left = length;
-    while left > 0 {
-        let mut bits = rng.next_u64();
-        let mut digits = [0; 16];
-        for slot in &mut digits {
-            *slot = decimal(bits % 10);
-            bits /= 10;
-        }
-        left = push_some(out, &digits, left);
-    }
-}
-
-/// Appends text of which every digit is made from one random byte.
+/// Appends text of which every digit is made from one random byte; the compiler makes 16 of them at once.
 fn push_coded(out: &mut Vec<u8>, length: usize, rng: &mut SplitMix64, code: impl Fn(u8) -> u8) {
     let mut left = length;
     while left > 0 {
-        let digits = rng.next_u64().to_le_bytes().map(&code);
-        left = push_some(out, &digits, left);
+        let bits = (u128::from(rng.next_u64()) << 64) | u128::from(rng.next_u64());
+        let mut digits = bits.to_le_bytes();
+        for byte in &mut digits {
+            *byte = code(*byte);
+        }
+        out.extend_from_slice(&digits);
+        let surplus = digits.len().saturating_sub(left);
+        out.truncate(out.len() - surplus);
+        left = left.saturating_sub(digits.len());
     }
 }
 
-fn digit<const N: usize>(digits: &[u8; N], value: u8) -> u8 {
-    digits.get(usize::from(value)).copied().unwrap_or(b'0')
+fn decimal(byte: u8) -> u8 {
+    let [digit, _] = (u16::from(byte) * 10).to_be_bytes();
+    b'0' + digit
 }
 
-/// Appends as much of a block as is still wanted, and says how much then is.
-fn push_some<const N: usize>(out: &mut Vec<u8>, block: &[u8; N], wanted: usize) -> usize {
-    if wanted >= N {
-        out.extend_from_slice(block);
-        return wanted - N;
+fn hexadecimal(byte: u8) -> u8 {
+    let digit = byte & 15;
+    digit + if digit < 10 { b'0' } else { b'a' - 10 }
+}
+
+/// In the spelling for addresses: `A` to `Z`, `a` to `z`, `0` to `9`, `-`, `_`.
+fn base64(byte: u8) -> u8 {
+    let digit = byte & 63;
+    let letter = digit + if digit < 26 { b'A' } else { b'a' - 26 };
+    let sign = if digit == 62 { b'-' } else { b'_' };
+    let other = if digit < 62 { digit.wrapping_sub(52).wrapping_add(b'0') } else { sign };
+    if digit < 52 { letter } else { other }
+}
+
+/// A word of a caption with a space behind it, escaped for JSON.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Word {
+    text: [u8; ROOM],
+    length: usize,
+}
+
+impl Word {
+    /// A word; `None` when it is too long.
+    pub(super) fn new(escaped: &[u8]) -> Option<Self> {
+        let mut text = [b' '; ROOM];
+        let length = escaped.len() + 1;
+        let (_space, word) = text.get_mut(..length)?.split_last_mut()?;
+        word.copy_from_slice(escaped);
+        Some(Self { text, length })
     }
-    out.extend_from_slice(block.get(..wanted).unwrap_or_default());
-    0
 }
 
 /// Appends words with a space between them; four words to a draw, because there are few to choose from.
-fn push_words(out: &mut Vec<u8>, many: usize, sign: &[u8], words: &[Vec<u8>], rng: &mut SplitMix64) {
+fn push_words(out: &mut Vec<u8>, many: usize, words: &[Word], rng: &mut SplitMix64) {
     let mut bits = 0;
     for index in 0..many {
         bits = if index % 4 == 0 { rng.next_u64() } else { bits << 16 };
-        if index > 0 {
-            out.push(b' ');
-        }
-        out.extend_from_slice(sign);
-        out.extend_from_slice(drawn(words, bits));
+        let Some(word) = pick(words, bits) else { return };
+        let end = out.len() + word.length;
+        out.extend_from_slice(&word.text);
+        out.truncate(end);
+    }
+    // The last has no space behind it.
+    if many > 0 {
+        out.pop();
     }
 }
 
@@ -190,16 +202,17 @@ pub(super) fn push_uuid(out: &mut Vec<u8>, rng: &mut SplitMix64) {
         if index > 0 {
             out.push(b'-');
         }
-        push_coded(out, length, rng, |byte| digit(HEX, byte & 15));
+        push_coded(out, length, rng, hexadecimal);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Part, Skewed, push_number, push_uuid};
+    use super::{Part, Skewed, Word, base64, decimal, hexadecimal, push_number, push_uuid};
     use crate::simulator::list::List;
     use rand_core::SeedableRng;
     use rand_xoshiro::SplitMix64;
+    use std::collections::BTreeSet;
 
     fn made(part: &Part) -> String {
         let mut out = Vec::new();
@@ -231,15 +244,30 @@ mod tests {
     #[test]
     fn shares_fall_with_the_place_and_leave_none_out() {
         let skewed = Skewed::new([b"a".to_vec(), b"b".to_vec(), b"c".to_vec()].into_iter());
-        let count = |text: &[u8]| (0..1100).filter(|step| skewed.draw(step << 53) == text).count();
+        let count = |text: &[u8]| (0..2048).filter(|step| skewed.draw(step << 53) == text).count();
         assert_eq!(skewed.draw(u64::MAX), b"c");
         assert!(count(b"a") > count(b"b") && count(b"b") > count(b"c") && count(b"c") > 0);
     }
 
     #[test]
+    fn every_digit_of_a_base_occurs_and_no_other() {
+        let made = |code: fn(u8) -> u8| (0..=255).map(code).collect::<BTreeSet<u8>>();
+        let digits = |text: &str| text.bytes().collect::<BTreeSet<u8>>();
+        assert_eq!(made(decimal), digits("0123456789"));
+        assert_eq!(made(hexadecimal), digits("0123456789abcdef"));
+        let letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
+        assert_eq!(made(base64), digits(&format!("{letters}{}0123456789-_", letters.to_lowercase())));
+    }
+
+    #[test]
     fn words_have_one_space_between_them() {
-        assert_eq!(made(&Part::Tags(3, vec![b"x".to_vec()])), "#x #x #x");
-        assert_eq!(made(&Part::Words(2, vec![vec![b"y".to_vec()]])), "y y");
+        let word = |text: &str| Word::new(text.as_bytes()).unwrap();
+        assert_eq!(made(&Part::Tags(3, vec![word("#x")])), "#x #x #x");
+        assert_eq!(made(&Part::Words(2, vec![vec![word("yes")]])), "yes yes");
+        assert_eq!(made(&Part::Words(2, vec![Vec::new()])), "");
+        assert_eq!(made(&Part::Tags(0, vec![word("x")])), "");
+        assert_eq!(made(&Part::Tags(2, vec![word(&"x".repeat(39))])).len(), 79);
+        assert!(Word::new(&[b'x'; 40]).is_none());
         assert_eq!(made(&Part::Words(2, Vec::new())), "");
     }
 }

@@ -148,3 +148,42 @@ impl Drop for Server {
         if self.end().is_err() {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::start;
+    use crate::endpoint::{BUILT_IN, Endpoint};
+    use crate::simulator::Simulator;
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::sync::Arc;
+
+    /// Sends requests over one connection, the last of which asks to close it.
+    fn converse(address: &str, heads: &[String]) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "{}Connection: close\r\n\r\n", heads.join("\r\n")).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn pages_come_over_http_and_a_stopped_server_is_gone() {
+        let endpoint = Endpoint::parse(BUILT_IN).unwrap();
+        let simulator = Arc::new(Simulator::new(&endpoint, "latency=1ms".parse().unwrap()).unwrap());
+        let server = start(Arc::clone(&simulator)).unwrap();
+        let address = server.base_url().strip_prefix("http://").unwrap().to_owned();
+        let head = |method: &str, rest: &str| {
+            let target = format!("{}?product_id=5&page_num=1&page_size=10", endpoint.path);
+            format!("{method} {target} HTTP/1.1\r\nHost: x\r\n{rest}")
+        };
+        let key = "Authorization: Bearer k\r\n";
+        let told = converse(&address, &[head("GET", key), head("GET", ""), head("POST", key)]);
+        let statuses: Vec<&str> = told.split("HTTP/1.1 ").skip(1).filter_map(|answer| answer.get(..3)).collect();
+        assert_eq!(statuses, ["200", "401", "405"]);
+        assert!(told.contains("content-type: application/json") && told.contains("\"requestId\""));
+        assert_eq!((simulator.account().requests, simulator.account().pages), (2, 1));
+        server.stop().unwrap();
+        assert!(TcpStream::connect(&address).is_err());
+    }
+}

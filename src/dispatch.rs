@@ -1,0 +1,142 @@
+//! Requests whose intent is durable, sent at the quota's pace, each exactly once.
+//!
+//! One dispatcher takes them in order, waits for the quota and starts a task for each. An attempt ends in exactly one
+//! [`Arrival`], whatever happens: an answer judged by its frame, a loss, or "not sent" because the run is stopping.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::api::{Fetch, FetchError, RawAnswer};
+use crate::clock::{self, Utc64};
+use crate::envelope;
+use crate::page::Request;
+use crate::quota::Quota;
+use crate::sanitize::Sanitized;
+use crate::verdict::{Judged, Lost, Outcome, Verdict, judge};
+
+/// What became of a request.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The request.
+    pub request: Request,
+    /// When it left.
+    pub sent: Instant,
+    /// When its outcome was known.
+    pub at: Utc64,
+    /// What it means.
+    pub judged: Judged,
+    /// Why it failed, sanitised; empty for a page.
+    pub cause: String,
+    /// What came back, if anything whole did.
+    pub answer: Option<RawAnswer>,
+}
+
+/// Sends what it is given.
+#[derive(Debug)]
+pub struct Dispatcher<F> {
+    /// The API.
+    pub api: Arc<F>,
+    /// The gate.
+    pub quota: Arc<Quota>,
+    /// Longest time for a whole answer.
+    pub timeout: Duration,
+    /// How long answers are waited for once the run is stopping.
+    pub grace: Duration,
+    /// Envelope codes that mean success.
+    pub success: Arc<[i64]>,
+    /// True when the run is stopping.
+    pub halt: watch::Receiver<bool>,
+}
+
+impl<F: Fetch> Dispatcher<F> {
+    /// Works until the channel of requests is closed and every attempt has arrived. The arrivals' channel must hold as many
+    /// as may be under way. Fails only if an attempt panicked.
+    pub async fn run(
+        self,
+        mut requests: mpsc::Receiver<Request>,
+        arrivals: mpsc::Sender<Arrival>,
+    ) -> Result<(), tokio::task::JoinError> {
+        let mut halt = self.halt.clone();
+        let mut attempts = JoinSet::new();
+        let shared = Arc::new(self);
+        while let Some(request) = requests.recv().await {
+            let permitted = tokio::select! {
+                biased;
+                _ = halt.wait_for(|halt| *halt) => false,
+                () = shared.quota.ready() => true,
+            };
+            let (shared, arrivals) = (Arc::clone(&shared), arrivals.clone());
+            attempts.spawn(async move {
+                let arrival = if permitted { shared.attempt(request).await } else { shared.unsent(request) };
+                // A closed channel means that the run failed and nobody is left to tell.
+                drop(arrivals.send(arrival).await);
+            });
+            while let Some(ended) = attempts.try_join_next() {
+                ended?;
+            }
+        }
+        while let Some(ended) = attempts.join_next().await {
+            ended?;
+        }
+        Ok(())
+    }
+
+    async fn attempt(&self, request: Request) -> Arrival {
+        let sent = clock::now();
+        let answer = tokio::select! {
+            biased;
+            answer = self.api.fetch(&request) => answer,
+            () = self.patience() => Err(FetchError::bare(Lost::Timeout)),
+        };
+        self.judged(request, sent, answer)
+    }
+
+    /// Ends when a whole answer is not waited for any longer.
+    async fn patience(&self) {
+        let mut halt = self.halt.clone();
+        let stopping = async {
+            if halt.wait_for(|halt| *halt).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(self.grace).await;
+        };
+        tokio::select! {
+            () = tokio::time::sleep(self.timeout) => {}
+            () = stopping => {}
+        }
+    }
+
+    fn unsent(&self, request: Request) -> Arrival {
+        self.judged(request, clock::now(), Err(FetchError::bare(Lost::Unsent)))
+    }
+
+    fn judged(&self, request: Request, sent: Instant, answer: Result<RawAnswer, FetchError>) -> Arrival {
+        let at = clock::wall();
+        match answer {
+            Ok(answer) => {
+                let envelope = envelope::read(&answer.body);
+                let (status, retry_after) = (answer.status, answer.retry_after);
+                let judged = judge(&Outcome::Answer { status, envelope: &envelope, retry_after }, &self.success);
+                let cause = match &envelope {
+                    _ if judged.verdict == Verdict::Page => String::new(),
+                    Ok(envelope) => format!(
+                        "HTTP {status}, code {}: {}",
+                        envelope.code.unwrap_or_default(),
+                        Sanitized(&envelope.message)
+                    ),
+                    Err(not) => format!("HTTP {status}: {not}"),
+                };
+                Arrival { request, sent, at, judged, cause, answer: Some(answer) }
+            }
+            Err(error) => {
+                let judged = judge(&Outcome::Lost(error.lost), &self.success);
+                let cause = Sanitized(&error.chain()).to_string();
+                Arrival { request, sent, at, judged, cause, answer: None }
+            }
+        }
+    }
+}

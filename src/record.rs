@@ -1,0 +1,146 @@
+//! Group commit: one journal frame, one ledger transaction, and only then a look at the rows.
+//!
+//! There is no timer. A group is whatever arrived while the last one was being written, so one page waits for one fsync
+//! and a hundred pages wait for the same one. Bodies are durable before the ledger names them, and named before they are
+//! decoded (promise P2); the intents of the next requests become durable in the same transaction (promise P3).
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::error::ArrowError;
+
+use crate::clock::{self, Utc64};
+use crate::decode::{Answer, Decoded, Decoder};
+use crate::disk::Disk;
+use crate::dispatch::Arrival;
+use crate::journal::{Entry, Journal, JournalError};
+use crate::ledger::{FailedRow, Group, Ledger, LedgerError, PageRow};
+use crate::page::{Charge, SegmentId};
+use crate::verdict::Verdict;
+
+/// A group could not be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The journal failed.
+    #[error("record answers")]
+    Journal(#[from] JournalError),
+    /// The ledger failed.
+    #[error("record answers")]
+    Ledger(#[from] LedgerError),
+    /// The decoder failed, which is a bug: the rows are safe in the journal.
+    #[error("decode recorded answers")]
+    Decode(#[source] ArrowError),
+}
+
+/// Writes groups of one segment.
+#[derive(Debug)]
+pub struct Recorder {
+    ledger: Arc<Mutex<Ledger>>,
+    decoder: Decoder,
+    disk: Disk,
+    folder: PathBuf,
+    segment: SegmentId,
+    journal: Journal,
+}
+
+impl Recorder {
+    /// A recorder that goes on behind the first `journaled` bytes of a segment's journal.
+    pub fn open(
+        ledger: Arc<Mutex<Ledger>>,
+        decoder: Decoder,
+        folder: PathBuf,
+        segment: SegmentId,
+        journaled: u64,
+    ) -> Result<Self, RecordError> {
+        let journal = Journal::open(Disk, &folder, segment, journaled)?;
+        Ok(Self { ledger, decoder, disk: Disk, folder, segment, journal })
+    }
+
+    /// Bytes in the segment's journal.
+    pub fn journaled(&self) -> u64 {
+        self.journal.bytes()
+    }
+
+    /// Goes on with the next segment's journal, a new file.
+    pub fn rotate(&mut self, segment: SegmentId) -> Result<(), RecordError> {
+        self.journal = Journal::open(self.disk, &self.folder, segment, 0)?;
+        self.segment = segment;
+        Ok(())
+    }
+
+    /// Makes a group durable: the arrivals, and what `group` already holds. Gives the pages among the arrivals, decoded.
+    pub fn commit(&mut self, arrivals: &[Arrival], mut group: Group) -> Result<Option<Decoded>, RecordError> {
+        let entries: Vec<Entry> = arrivals.iter().filter_map(entry).collect();
+        if !entries.is_empty() {
+            let frame = self.journal.append(&entries)?;
+            group.frame = Some((self.segment, frame.offset, frame.length));
+        }
+        let mut answers = Vec::new();
+        for arrival in arrivals {
+            let request = &arrival.request;
+            match (&arrival.judged.verdict, &arrival.answer) {
+                (Verdict::Page, Some(answer)) => {
+                    let (item, page, at) = (request.item, request.page, arrival.at);
+                    group.pages.push(PageRow { attempt: request.attempt, item, page, at });
+                    answers.push(Answer { item, id: request.id.clone(), page, at, body: answer.body.clone() });
+                }
+                (Verdict::Unsent, _) => group.unsent.push(request.attempt),
+                (_, _) => group.failed.push(FailedRow {
+                    attempt: request.attempt,
+                    charge: arrival.judged.charge,
+                    cause: arrival.cause.clone(),
+                }),
+            }
+        }
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner).commit(&group, clock::wall())?;
+        if answers.is_empty() {
+            return Ok(None);
+        }
+        self.decoder.decode(&answers).map(Some).map_err(RecordError::Decode)
+    }
+}
+
+/// What the journal keeps of an arrival: every body, a page or not.
+fn entry(arrival: &Arrival) -> Option<Entry> {
+    let answer = arrival.answer.as_ref()?;
+    Some(Entry {
+        attempt: arrival.request.attempt,
+        id: arrival.request.id.clone(),
+        page: arrival.request.page,
+        at: arrival.at,
+        status: answer.status,
+        is_page: arrival.judged.verdict == Verdict::Page,
+        body: answer.body.clone(),
+    })
+}
+
+/// The ledger's part of a frame that only the journal knows: its process ended before the transaction.
+pub fn adopt(
+    segment: SegmentId,
+    frame: crate::journal::FrameRef,
+    entries: &[Entry],
+    success: &[i64],
+    ledger: &mut Ledger,
+) -> Result<(), LedgerError> {
+    let mut group = Group { frame: Some((segment, frame.offset, frame.length)), ..Group::default() };
+    for entry in entries {
+        if entry.is_page {
+            let item = ledger.item(&entry.id)?.ok_or_else(|| LedgerError::Unusable {
+                path: String::new(),
+                why: format!("does not know product {}, which the journal holds", crate::sanitize::Sanitized(entry.id.as_str())),
+            })?;
+            group.pages.push(PageRow { attempt: entry.attempt, item, page: entry.page, at: entry.at });
+        } else {
+            let cause = format!("HTTP {}, adopted from the journal", entry.status);
+            group.failed.push(FailedRow { attempt: entry.attempt, charge: adopted_charge(entry, success), cause });
+        }
+    }
+    ledger.commit(&group, Utc64(0))
+}
+
+/// A refusal by envelope was free; anything else may have been billed.
+fn adopted_charge(entry: &Entry, success: &[i64]) -> Charge {
+    let envelope = crate::envelope::read(&entry.body);
+    let refused = envelope.is_ok_and(|envelope| envelope.code.is_some_and(|code| !success.contains(&code)));
+    if refused || entry.status == 429 { Charge::Free } else { Charge::InDoubt }
+}

@@ -1,0 +1,461 @@
+//! The loop at the heart of a run: what arrived, what to ask next, one group commit, what the new pages mean.
+//!
+//! A round takes whatever arrived while the last one was being written, so groups grow with the load and nothing waits
+//! for a timer. All state of a run that changes with pages lives here, in one place, and no lock guards it. A request holds
+//! its slot from the commit of its intent to the reading of its outcome.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::absorb::absorb;
+use crate::clock;
+use crate::decode::Decoded;
+use crate::dispatch::Arrival;
+use crate::error::{Error, ExitCode};
+use crate::event::Event;
+use crate::export::{Job, rules};
+use crate::ledger::{EndRow, Group, OpenItem};
+use crate::page::{AttemptId, Charge, ItemIx, Request, StopReason};
+use crate::publish::ToWriter;
+use crate::quota::Quota;
+use crate::record::Recorder;
+use crate::retry::Retry;
+use crate::scheduler::Scheduler;
+use crate::segment::Rows;
+use crate::site::Site;
+use crate::verdict::{StopCause, Verdict};
+use crate::walk::{Rules, ShortPages, Walk};
+
+/// Keys of rows that open walks may hold in memory: 32 MiB, more than one walk of a million rows.
+const KEYS: usize = 1 << 20;
+/// Answers in a row that are no envelopes, with never a page, that end the run.
+const CONTRACT_FAILURES: u32 = 20;
+
+/// Why a run stops before it is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// A signal.
+    Signal(ExitCode),
+    /// Nothing will work any more; what was said.
+    Cause(StopCause, String),
+    /// Nothing succeeded for too long; the last thing that was said.
+    Temporary(String),
+    /// `max_credits` are spent.
+    Credits,
+    /// Short pages seem to be no end here; their size.
+    ShortPages(usize),
+}
+
+impl Stop {
+    /// The code that the process ends with.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Signal(code) => *code,
+            Self::Cause(StopCause::Account, _) => ExitCode::Account,
+            Self::Cause(StopCause::Contract, _) | Self::ShortPages(_) => ExitCode::Contract,
+            Self::Temporary(_) => ExitCode::Temporary,
+            Self::Credits => ExitCode::Limit,
+        }
+    }
+
+    /// Whether what was read so far is published: all but a signal stop for good.
+    pub fn publishes(&self) -> bool {
+        !matches!(self, Self::Signal(_))
+    }
+}
+
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Signal(_) => f.write_str("stopped by a signal"),
+            Self::Cause(_, said) => f.write_str(said),
+            Self::Temporary(said) => write!(f, "nothing succeeded for too long, lastly: {said}"),
+            Self::Credits => f.write_str("max_credits is reached"),
+            Self::ShortPages(rows) => write!(
+                f,
+                "every list so far ended on a page of {rows} rows and no page was full: short pages seem to be no end here; run again with --end empty-page"
+            ),
+        }
+    }
+}
+
+/// What happened in this run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counted {
+    /// Requests sent.
+    pub requests: u64,
+    /// Pages among the answers.
+    pub pages: u64,
+    /// Attempts that were followed by another one.
+    pub retries: u64,
+    /// Answers 429.
+    pub throttled: u64,
+    /// From the first request to the last answer, seconds.
+    pub seconds: f64,
+}
+
+/// The ends of the channels to the tasks around.
+#[derive(Debug)]
+pub struct Channels {
+    /// To the dispatcher; its bound is how far intents run ahead of the quota.
+    pub to_dispatch: mpsc::Sender<Request>,
+    /// From it.
+    pub arrivals: mpsc::Receiver<Arrival>,
+    /// To the writer.
+    pub writer: mpsc::Sender<ToWriter>,
+    /// Tells the dispatcher to send nothing more.
+    pub halt: watch::Sender<bool>,
+}
+
+/// The state of a run.
+#[derive(Debug)]
+pub struct Rounds<'a> {
+    job: &'a Job,
+    site: Arc<Site>,
+    rules: Rules,
+    /// Away while it commits a group.
+    recorder: Option<Recorder>,
+    retry: Retry,
+    quota: Arc<Quota>,
+    scheduler: Scheduler,
+    short_pages: ShortPages,
+    /// What the next commit makes true beside the arrivals.
+    group: Group,
+    in_flight: usize,
+    last_attempt: i64,
+    /// Credits billed or in doubt.
+    spent: u64,
+    walking: Option<ItemIx>,
+    fresh: Option<ItemIx>,
+    began: Option<Instant>,
+    last_success: Option<Instant>,
+    trouble: Option<(Instant, String)>,
+    contract_failures: u32,
+    stop: Option<Stop>,
+    counted: Counted,
+}
+
+impl<'a> Rounds<'a> {
+    /// The state at the beginning of a run, from the ledger.
+    pub fn new(job: &'a Job, site: Arc<Site>, recorder: Recorder, retry: Retry, quota: Arc<Quota>) -> Result<Self, Error> {
+        let rules = rules(&job.settings);
+        let (credits, last_attempt, full) = {
+            let ledger = site.ledger();
+            (ledger.credits()?, ledger.last_attempt()?, ledger.has_full_page(rules.page_size)?)
+        };
+        Ok(Self {
+            job,
+            site,
+            rules,
+            recorder: Some(recorder),
+            retry,
+            quota,
+            scheduler: Scheduler::new(job.settings.max_in_flight),
+            short_pages: ShortPages::new(full),
+            group: Group::default(),
+            in_flight: 0,
+            last_attempt: last_attempt.0,
+            spent: credits.billed + credits.in_doubt,
+            walking: Some(ItemIx(0)),
+            fresh: Some(ItemIx(0)),
+            began: None,
+            last_success: None,
+            trouble: None,
+            contract_failures: 0,
+            stop: None,
+            counted: Counted::default(),
+        })
+    }
+
+    /// Goes round until there is nothing to do or a reason to stop, and every request under way has arrived.
+    pub async fn run(
+        mut self,
+        mut channels: Channels,
+        stopped: impl Future<Output = ExitCode>,
+    ) -> (Result<Option<Stop>, Error>, Counted) {
+        let mut stopped = std::pin::pin!(stopped);
+        let ended = loop {
+            match self.round(&mut channels, stopped.as_mut()).await {
+                Ok(true) => {}
+                Ok(false) => break Ok(self.stop.take()),
+                Err(error) => {
+                    channels.halt.send_replace(true);
+                    break Err(error);
+                }
+            }
+        };
+        self.counted.seconds = self.began.map_or(0.0, |began| (clock::now() - began).as_secs_f64());
+        (ended, self.counted)
+    }
+
+    /// One round. False: the run is over.
+    async fn round(
+        &mut self,
+        channels: &mut Channels,
+        stopped: Pin<&mut impl Future<Output = ExitCode>>,
+    ) -> Result<bool, Error> {
+        let arrivals = self.wait(channels, stopped).await;
+        self.settle(&arrivals);
+        self.refill()?;
+        self.admit(channels.to_dispatch.capacity());
+        if let Some(stop) = self.stop.as_ref().filter(|_| !*channels.halt.borrow()) {
+            channels.halt.send_replace(true);
+            self.job.monitor.event(&Event::Stopping { cause: &stop.to_string(), in_flight: self.in_flight });
+        }
+        if arrivals.is_empty() && self.group.is_empty() {
+            return Ok(!self.is_over());
+        }
+        let intents = self.group.intents.clone();
+        let decoded = self.commit(arrivals).await?;
+        if let Some(decoded) = decoded {
+            self.read(decoded, channels).await?;
+        }
+        for request in intents {
+            self.began.get_or_insert_with(clock::now);
+            // The dispatcher ends early only by a panic, which is reported where it is waited for.
+            if channels.to_dispatch.send(request).await.is_err() {
+                self.in_flight -= 1;
+            }
+        }
+        self.rotate(channels).await?;
+        Ok(true)
+    }
+
+    /// Waits until there is something to do, and gives what has arrived.
+    async fn wait(&mut self, channels: &mut Channels, stopped: Pin<&mut impl Future<Output = ExitCode>>) -> Vec<Arrival> {
+        let mut arrivals = Vec::new();
+        let most = self.job.settings.max_in_flight;
+        let now = clock::now();
+        let wants = self.stop.is_none() && self.has_slot() && self.scheduler.has_next(now);
+        let at_rest = self.in_flight == 0 && (self.stop.is_some() || self.scheduler.is_done() || wants && !self.can_afford());
+        let busy = at_rest || !self.group.is_empty();
+        let wants = wants && self.can_afford();
+        let patience = self.retry.policy().patience;
+        let patience_ends = self.trouble.as_ref().map(|(since, _)| *since + patience);
+        let due = self.scheduler.due().filter(|_| self.has_slot());
+        let next = [due, patience_ends].into_iter().flatten().min().filter(|_| self.stop.is_none());
+        tokio::select! {
+            biased;
+            code = stopped, if self.stop.is_none() => self.stop = Some(Stop::Signal(code)),
+            received = channels.arrivals.recv_many(&mut arrivals, most), if self.in_flight > 0 => {
+                if received == 0 {
+                    self.in_flight = 0; // the dispatcher is gone
+                    self.stop.get_or_insert(Stop::Temporary("the dispatcher ended".to_owned()));
+                }
+            }
+            () = std::future::ready(()), if busy => {}
+            _ = channels.to_dispatch.reserve(), if wants => {}
+            () = tokio::time::sleep_until(next.unwrap_or(now)), if next.is_some() => {}
+            else => {}
+        }
+        let out_of_patience = patience_ends.is_some_and(|end| end <= clock::now()) && arrivals.is_empty();
+        if let Some((_, said)) = self.trouble.as_ref().filter(|_| out_of_patience && self.stop.is_none()) {
+            self.stop = Some(Stop::Temporary(said.clone()));
+        }
+        arrivals
+    }
+
+    /// Decides what each failed attempt means for its walk. Pages wait for the commit.
+    fn settle(&mut self, arrivals: &[Arrival]) {
+        for arrival in arrivals {
+            self.in_flight = self.in_flight.saturating_sub(1);
+            let judged = &arrival.judged;
+            let throttled = matches!(judged.verdict, Verdict::Throttled(_));
+            if judged.verdict != Verdict::Unsent {
+                self.counted.requests += 1;
+                self.job.monitor.event(&Event::Attempted { charge: judged.charge, throttled });
+            }
+            self.spent += u64::from(judged.charge != Charge::Free);
+            if judged.verdict == Verdict::Page {
+                self.counted.pages += 1;
+                (self.last_success, self.trouble, self.contract_failures) = (Some(clock::now()), None, 0);
+                continue;
+            }
+            let Some(walk) = self.scheduler.land(arrival.request.item) else { continue };
+            if judged.verdict == Verdict::Unsent {
+                self.scheduler.resume(walk);
+                continue;
+            }
+            self.trouble.get_or_insert_with(|| (clock::now(), String::new())).1.clone_from(&arrival.cause);
+            self.fail(walk, arrival);
+        }
+    }
+
+    fn fail(&mut self, mut walk: Walk, arrival: &Arrival) {
+        match &arrival.judged.verdict {
+            Verdict::Page | Verdict::Unsent => {}
+            Verdict::Throttled(retry_after) => {
+                (self.counted.throttled, self.counted.retries) = (self.counted.throttled + 1, self.counted.retries + 1);
+                if let Some(held) = self.quota.throttled(arrival.sent, *retry_after) {
+                    self.job.monitor.event(&Event::Held { wait: held.wait, rate: held.rate });
+                }
+                self.scheduler.resume(walk);
+            }
+            Verdict::Retry => self.again(walk, arrival),
+            Verdict::RetryOnce if !walk.asked_again => {
+                walk.asked_again = true;
+                self.again(walk, arrival);
+            }
+            Verdict::RetryOnce => {
+                self.contract_failures += 1;
+                if self.contract_failures >= CONTRACT_FAILURES && self.last_success.is_none() {
+                    self.stop = Some(Stop::Cause(StopCause::Contract, arrival.cause.clone()));
+                }
+                self.give_up(&walk, &arrival.cause, false);
+            }
+            Verdict::GiveUp => {
+                self.trouble = None; // the API works: it refuses this item
+                self.give_up(&walk, &arrival.cause, false);
+            }
+            Verdict::Stop(cause) => {
+                self.stop.get_or_insert_with(|| Stop::Cause(*cause, arrival.cause.clone()));
+                self.scheduler.resume(walk);
+            }
+        }
+    }
+
+    /// Parks a page for its next attempt, or gives it up.
+    fn again(&mut self, mut walk: Walk, arrival: &Arrival) {
+        let mut tries = walk.tries.take().unwrap_or_else(|| self.retry.begin());
+        let wait = self.retry.wait(&mut tries);
+        if self.retry.is_exhausted(&tries, self.last_success) {
+            let said = format!("page {} failed {} times, lastly: {}", walk.next(), tries.failed, arrival.cause);
+            return self.give_up(&walk, &said, true);
+        }
+        walk.tries = Some(tries);
+        self.counted.retries += 1;
+        self.job.monitor.event(&Event::Retrying { id: &walk.id, page: walk.next(), after: wait, cause: &arrival.cause });
+        self.scheduler.park(walk, clock::now() + wait);
+    }
+
+    fn give_up(&mut self, walk: &Walk, said: &str, transient: bool) {
+        self.job.monitor.event(&Event::Ended { id: &walk.id, stop: StopReason::Failed, error: Some(said) });
+        let (item, stop, error) = (walk.item, StopReason::Failed, Some(said.to_owned()));
+        self.group.ended.push(EndRow { item, stop, error, transient });
+    }
+
+    /// Takes more walks from the ledger while there is room: those under way first, then new ones.
+    fn refill(&mut self) -> Result<(), Error> {
+        let room = self.scheduler.room();
+        if self.stop.is_some() || room < self.job.settings.max_in_flight.div_ceil(2) {
+            return Ok(());
+        }
+        let ledger = self.site.ledger();
+        let (source, items) = match (self.walking, self.fresh) {
+            (Some(after), _) => (&mut self.walking, ledger.walking(after, room)?),
+            (None, Some(after)) => (&mut self.fresh, ledger.fresh(after, room)?),
+            (None, None) => return Ok(()),
+        };
+        *source = items.last().map(|last| last.item).filter(|_| items.len() == room);
+        for OpenItem { item, id } in items {
+            let walk = Walk::new(item, id, &self.rules, ledger.pages(item)?);
+            if walk.is_new(&self.rules) { self.scheduler.add(walk) } else { self.scheduler.resume(walk) }
+        }
+        Ok(())
+    }
+
+    /// Whether one more request stays within the asked limit, if everything under way is billed.
+    fn can_afford(&self) -> bool {
+        let reserved = self.spent.saturating_add(u64::try_from(self.in_flight).unwrap_or(u64::MAX));
+        self.job.settings.max_credits.is_none_or(|most| reserved < most)
+    }
+
+    fn has_slot(&self) -> bool {
+        self.in_flight < self.job.settings.max_in_flight
+    }
+
+    /// Makes intents for the most urgent pages: as many as there are slots, places before the quota, and credits.
+    fn admit(&mut self, places: usize) {
+        let now = clock::now();
+        for _ in 0..places {
+            if self.stop.is_some() || !self.has_slot() {
+                return;
+            }
+            if !self.can_afford() {
+                if self.in_flight == 0 && !self.is_done() {
+                    self.stop = Some(Stop::Credits);
+                }
+                return;
+            }
+            let Some(walk) = self.scheduler.next(now) else { return };
+            self.last_attempt += 1;
+            self.in_flight += 1;
+            let attempt = AttemptId(self.last_attempt);
+            self.group.intents.push(Request { attempt, item: walk.item, id: walk.id.clone(), page: walk.next() });
+        }
+    }
+
+    /// Whether every walk has ended.
+    fn is_done(&self) -> bool {
+        self.scheduler.is_done() && self.walking.is_none() && self.fresh.is_none()
+    }
+
+    fn is_over(&self) -> bool {
+        self.in_flight == 0 && (self.stop.is_some() || self.is_done())
+    }
+
+    /// Commits the arrivals and the group, away from this thread, and gives the pages decoded.
+    async fn commit(&mut self, arrivals: Vec<Arrival>) -> Result<Option<Decoded>, Error> {
+        let group = std::mem::take(&mut self.group);
+        let Some(mut recorder) = self.recorder.take() else { return Ok(None) };
+        let (recorder, decoded) = tokio::task::spawn_blocking(move || {
+            let decoded = recorder.commit(&arrivals, group);
+            (recorder, decoded)
+        })
+        .await?;
+        self.recorder = Some(recorder);
+        self.scheduler.unload_keys(KEYS);
+        Ok(decoded?)
+    }
+
+    /// Reads decoded pages into their walks and hands the rows to the writer.
+    async fn read(&mut self, decoded: Decoded, channels: &mut Channels) -> Result<(), Error> {
+        let mut keep = Vec::with_capacity(decoded.rows.num_rows());
+        let mut rejects = Vec::new();
+        for page in decoded.pages {
+            let Some(mut walk) = self.scheduler.land(page.item) else { continue };
+            if walk.keys().is_none() {
+                walk.load(self.site.ledger().keys(page.item, crate::page::SegmentId(i64::MAX))?);
+            }
+            let (mut kept, stop) = absorb(&page, &mut walk, &self.rules, &mut self.group, &*self.job.monitor);
+            keep.append(&mut kept);
+            rejects.extend(page.rejects);
+            if let Some(rows) = self.short_pages.doubt(page.received, stop, &self.rules) {
+                self.stop.get_or_insert(Stop::ShortPages(rows));
+            }
+            if stop.is_none() {
+                self.scheduler.resume(walk);
+            }
+        }
+        let rows = Rows { batch: decoded.rows, partitions: decoded.partitions, keep, rejects };
+        // A writer that is gone ends the run; why is said where it is waited for.
+        if channels.writer.send(ToWriter::Rows(rows)).await.is_err() {
+            self.stop.get_or_insert(Stop::Temporary("the writer ended".to_owned()));
+        }
+        Ok(())
+    }
+
+    /// Publishes the segment when its journal is large enough, and begins the next one.
+    async fn rotate(&mut self, channels: &mut Channels) -> Result<(), Error> {
+        let large = self.recorder.as_ref().is_some_and(|recorder| recorder.journaled() >= self.job.settings.segment_size);
+        if !large || self.stop.is_some() {
+            return Ok(());
+        }
+        self.commit(Vec::new()).await?; // what was read must be known before its rows are published
+        let (done, published) = oneshot::channel();
+        if channels.writer.send(ToWriter::Publish(done)).await.is_err() || published.await.is_err() {
+            self.stop.get_or_insert(Stop::Temporary("the writer ended".to_owned()));
+            return Ok(());
+        }
+        let segment = self.site.ledger().begin_segment()?;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.rotate(segment.id)?;
+        }
+        drop(channels.writer.send(ToWriter::Begin(segment)).await);
+        Ok(())
+    }
+}

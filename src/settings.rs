@@ -1,0 +1,673 @@
+//! Every setting: its name, where its value came from, and what it means once it is checked.
+//!
+//! One table, [`SETTINGS`], makes the flags, the `PAGEHAUL_*` variables, the keys of a config file and `config show`. The
+//! built-in values are `config/default.toml` itself, so the documented defaults cannot differ from the real ones. Values
+//! are text until [`Settings::resolve`] turns them all into types, once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use url::Url;
+
+use crate::endpoint::{BUILT_IN, Column, EndRule, Endpoint, Role};
+use crate::retry::Policy;
+
+/// The documented defaults, which are the real ones.
+pub const DEFAULTS: &str = include_str!("../config/default.toml");
+/// Prefix of the environment's names.
+pub const PREFIX: &str = "PAGEHAUL_";
+/// The word for "not set".
+const NONE: &str = "none";
+
+/// A setting, as a person meets it.
+#[derive(Clone, Copy, Debug)]
+pub struct Setting {
+    /// Key in files; the flag has dashes instead, the variable is upper case.
+    pub key: &'static str,
+    /// What a value looks like; empty for a switch.
+    pub value: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+}
+
+const fn setting(key: &'static str, value: &'static str, help: &'static str) -> Setting {
+    Setting { key, value, help }
+}
+
+/// All settings of an export, in the order of the help.
+pub const SETTINGS: &[Setting] = &[
+    setting("products", "FILE|-", "Products to export: one id a line with # comments; or CSV or Parquet with --product-column"),
+    setting("simulate", "SPEC", "Export from the embedded API, on this machine, without a key; SPEC is for example seed=7,products=2000,latency=80ms"),
+    setting("product_column", "NAME", "Column that holds the ids, when the list is CSV or Parquet"),
+    setting("out", "DIR", "Folder of the export; run again with the same one to resume"),
+    setting("state_dir", "DIR", "Where ledger and journal lie [default: OUT/_pagehaul]; must survive until the export is complete"),
+    setting("base_url", "URL", "Scheme and host of the API [default: the endpoint's own]"),
+    setting("endpoint", "FILE", "Endpoint description [default: the built-in product-videos]"),
+    setting("qps", "N|unlimited", "Requests a second that the key allows"),
+    setting("max_in_flight", "N", "Most requests under way at once; a cap, the quota drives"),
+    setting("page_size", "N", "Rows a page"),
+    setting("sort", "FIELD[:asc|desc]", "Order of each product's list"),
+    setting("max_pages", "N", "Pages to read of each product; reaching it counts as complete"),
+    setting("max_credits", "N", "Most credits of this export, over all its runs"),
+    setting("end", "short-page|empty-page", "What ends a product's list"),
+    setting("columns", "A,B,..", "Columns to write [default: all]"),
+    setting("drop_columns", "A,B,..", "Columns not to write"),
+    setting("retry_failed", "", "Also retry products that failed for a lasting cause"),
+    setting("retry_attempts", "N", "Attempts at one page while others succeed"),
+    setting("retry_first", "TIME", "Wait before the second attempt; doubled each time"),
+    setting("retry_longest", "TIME", "Longest wait between two attempts"),
+    setting("patience", "TIME", "How long nothing may succeed before the run ends with exit 5"),
+    setting("connect_timeout", "TIME", "Longest time to make a connection"),
+    setting("request_timeout", "TIME", "Longest time for a whole answer"),
+    setting("grace", "TIME", "How long a stopping run waits for answers under way"),
+    setting("segment_size", "SIZE", "Journal size at which files are published"),
+    setting("memory", "SIZE", "Budget of the open Parquet files"),
+    setting("progress", "auto|bar|plain|none", "What is shown while it runs"),
+    setting("heartbeat", "TIME", "Time between two lines of plain progress"),
+    setting("log_format", "text|json", "Form of the lines on standard error"),
+    setting("token_file", "FILE", "File that holds the key [default: the variable KEYAPI_TOKEN]"),
+    setting("token_stdin", "", "Read the key from standard input"),
+];
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The command line.
+    Flag,
+    /// The environment.
+    Environment,
+    /// A config file.
+    File(PathBuf),
+    /// The export's own ledger: what it was begun with.
+    Ledger,
+    /// `config/default.toml`.
+    BuiltIn,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => f.write_str("flag"),
+            Self::Environment => f.write_str("environment"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Ledger => f.write_str("ledger"),
+            Self::BuiltIn => f.write_str("built-in"),
+        }
+    }
+}
+
+/// A setting will not do. Its text is the whole message: what, where from, why, and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// A key that nobody knows.
+    #[error("{origin}: unknown setting {key}{}", nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default())]
+    Unknown {
+        /// The key.
+        key: String,
+        /// Where it stands.
+        origin: Origin,
+        /// The known key that is nearest to it.
+        nearest: Option<&'static str>,
+    },
+    /// A value that does not fit.
+    #[error("{key} = {given} ({origin}): {why}")]
+    Invalid {
+        /// The key.
+        key: &'static str,
+        /// The value, sanitised.
+        given: String,
+        /// Where it stands.
+        origin: Origin,
+        /// Why it does not fit.
+        why: String,
+    },
+    /// A value that must be given.
+    #[error("{what}; {next}")]
+    Missing {
+        /// What is missing.
+        what: &'static str,
+        /// How to give it.
+        next: &'static str,
+    },
+    /// A config file that cannot be read.
+    #[error("read the config file {}: {why}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+}
+
+/// Values and where they came from, not yet checked.
+#[derive(Clone, Debug)]
+pub struct Layers {
+    values: BTreeMap<&'static str, (String, Origin)>,
+}
+
+impl Layers {
+    /// The built-in values.
+    pub fn built_in() -> Result<Self, SettingsError> {
+        let mut layers = Self { values: BTreeMap::new() };
+        layers.add_toml(DEFAULTS, &Origin::BuiltIn)?;
+        Ok(layers)
+    }
+
+    /// Puts a config file over what is there.
+    pub fn add_file(&mut self, path: &Path) -> Result<(), SettingsError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| SettingsError::Config { path: path.to_owned(), why: error.to_string() })?;
+        self.add_toml(&text, &Origin::File(path.to_owned()))
+    }
+
+    fn add_toml(&mut self, text: &str, origin: &Origin) -> Result<(), SettingsError> {
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| SettingsError::Config {
+            path: PathBuf::from(origin.to_string()),
+            why: error.message().to_owned(),
+        })?;
+        for (key, value) in table {
+            let text = match value {
+                toml::Value::String(text) => text,
+                toml::Value::Integer(number) => number.to_string(),
+                toml::Value::Float(number) => number.to_string(),
+                toml::Value::Boolean(switch) => switch.to_string(),
+                toml::Value::Array(list) => list.iter().filter_map(toml::Value::as_str).collect::<Vec<_>>().join(","),
+                toml::Value::Datetime(_) | toml::Value::Table(_) => {
+                    let why = format!("{key} must be a text, a number, true, false or a list of texts");
+                    return Err(SettingsError::Config { path: PathBuf::from(origin.to_string()), why });
+                }
+            };
+            self.set(&key, text, origin)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the environment over what is there. Variables that Kubernetes makes for a service of our name are none of ours.
+    pub fn add_environment(&mut self, variables: impl Iterator<Item = (String, String)>) -> Result<(), SettingsError> {
+        for (name, value) in variables {
+            let Some(key) = name.strip_prefix(PREFIX) else { continue };
+            if !key.starts_with("SERVICE_") && key != "PORT" && !key.starts_with("PORT_") {
+                self.set(&key.to_ascii_lowercase(), value, &Origin::Environment)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts one value over what is there.
+    pub fn set(&mut self, key: &str, value: String, origin: &Origin) -> Result<(), SettingsError> {
+        let Some(known) = SETTINGS.iter().find(|setting| setting.key == key) else {
+            let near = SETTINGS.iter().map(|setting| (strsim::damerau_levenshtein(setting.key, key), setting.key)).min();
+            let nearest = near.filter(|(distance, _)| *distance <= 4).map(|(_, key)| key);
+            return Err(SettingsError::Unknown { key: crate::sanitize::sanitize(key), origin: origin.clone(), nearest });
+        };
+        self.values.insert(known.key, (value, origin.clone()));
+        Ok(())
+    }
+
+    /// Every setting with its value and origin, in the order of the table.
+    pub fn shown(&self) -> impl Iterator<Item = (&'static str, &str, &Origin)> {
+        SETTINGS.iter().filter_map(|setting| {
+            let (value, origin) = self.values.get(setting.key)?;
+            Some((setting.key, value.as_str(), origin))
+        })
+    }
+
+    fn text(&self, key: &'static str) -> &str {
+        self.values.get(key).map_or("", |(value, _)| value.as_str())
+    }
+
+    /// The value, unless it is not set.
+    pub fn given(&self, key: &'static str) -> Option<&str> {
+        Some(self.text(key).trim()).filter(|text| !text.is_empty() && *text != NONE)
+    }
+
+    fn invalid(&self, key: &'static str, why: impl Into<String>) -> SettingsError {
+        let origin = self.values.get(key).map_or(Origin::BuiltIn, |(_, origin)| origin.clone());
+        SettingsError::Invalid { key, given: crate::sanitize::sanitize(self.text(key)), origin, why: why.into() }
+    }
+
+    fn number(&self, key: &'static str, from: u64, to: u64) -> Result<u64, SettingsError> {
+        let number = self.text(key).trim().replace('_', "").parse::<u64>().ok();
+        let fits = number.filter(|number| (from..=to).contains(number));
+        fits.ok_or_else(|| match to {
+            u64::MAX => self.invalid(key, format!("must be a whole number, {from} or more")),
+            _ => self.invalid(key, format!("must be a whole number from {from} to {to}")),
+        })
+    }
+
+    fn optional(&self, key: &'static str, from: u64, to: u64) -> Result<Option<u64>, SettingsError> {
+        self.given(key).map(|_| self.number(key, from, to)).transpose()
+    }
+
+    fn switch(&self, key: &'static str) -> Result<bool, SettingsError> {
+        match self.text(key) {
+            "true" | "1" => Ok(true),
+            "false" | "0" | "" => Ok(false),
+            _ => Err(self.invalid(key, "must be true or false")),
+        }
+    }
+
+    fn time(&self, key: &'static str) -> Result<Duration, SettingsError> {
+        parse_duration(self.text(key))
+            .filter(|time| !time.is_zero())
+            .ok_or_else(|| self.invalid(key, "must be a time such as 500ms, 30s, 5m or 1h"))
+    }
+
+    fn size(&self, key: &'static str) -> Result<u64, SettingsError> {
+        parse_size(self.text(key))
+            .filter(|size| *size >= 1024 * 1024)
+            .ok_or_else(|| self.invalid(key, "must be a size of 1MiB or more, such as 48MiB or 2GiB"))
+    }
+
+    fn list(&self, key: &'static str) -> Vec<&str> {
+        self.given(key).map(|text| text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect()).unwrap_or_default()
+    }
+}
+
+/// `500ms`, `30s`, `5m`, `1h`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.checked_mul(millis).map(Duration::from_millis)
+}
+
+/// `64KiB`, `48MiB`, `2GiB`.
+fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+    let shift = match unit {
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => return None,
+    };
+    number.checked_mul(1 << shift)
+}
+
+/// How fast a key may be used.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Qps {
+    /// So many requests a second.
+    PerSecond(f64),
+    /// As fast as it goes; for servers of one's own.
+    Unlimited,
+}
+
+/// What is shown while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// A bar on a terminal, lines otherwise.
+    Auto,
+    /// A bar.
+    Bar,
+    /// A line from time to time.
+    Plain,
+    /// Nothing.
+    None,
+}
+
+/// Settings, checked. Nothing here is optional that must be known before the first request.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The list call.
+    pub endpoint: Endpoint,
+    /// The folder of the export.
+    pub out: PathBuf,
+    /// Where ledger and journal lie.
+    pub state_dir: PathBuf,
+    /// The API.
+    pub base_url: Url,
+    /// What the embedded API is asked to be, where it is the API; then [`base_url`](Self::base_url) is set to it later.
+    pub simulate: Option<String>,
+    /// What tells the embedded API from another one: its address changes with every run.
+    pub simulated_as: Option<String>,
+    /// The key's limit; none where the caller must bring one.
+    pub qps: Option<Qps>,
+    /// Most requests under way.
+    pub max_in_flight: usize,
+    /// Rows a page.
+    pub page_size: u32,
+    /// Sort column and whether descending.
+    pub sort: Option<(String, bool)>,
+    /// Pages of each item.
+    pub max_pages: Option<u32>,
+    /// Most credits over all runs.
+    pub max_credits: Option<u64>,
+    /// What ends a walk.
+    pub end: EndRule,
+    /// Names of the columns to write, in file order.
+    pub columns: Vec<String>,
+    /// Whether to retry lasting failures too.
+    pub retry_failed: bool,
+    /// How patient to be.
+    pub retry: Policy,
+    /// Longest time to make a connection.
+    pub connect_timeout: Duration,
+    /// Longest time for a whole answer.
+    pub request_timeout: Duration,
+    /// How long a stopping run waits.
+    pub grace: Duration,
+    /// Journal bytes of a segment.
+    pub segment_size: u64,
+    /// Bytes that open Parquet files may hold.
+    pub memory: usize,
+    /// What is shown.
+    pub progress: Progress,
+    /// Time between two lines.
+    pub heartbeat: Duration,
+    /// Whether lines are JSON.
+    pub json_logs: bool,
+}
+
+impl Settings {
+    /// Checks all values at once; the first that does not fit is the error.
+    pub fn resolve(layers: &Layers) -> Result<Self, SettingsError> {
+        let endpoint = read_endpoint(layers)?;
+        let out = layers.given("out").map(PathBuf::from).ok_or(SettingsError::Missing {
+            what: "no folder for the export",
+            next: "name one with --out DIR (for a daily job, a new one each day)",
+        })?;
+        let state_dir = layers.given("state_dir").map_or_else(|| out.join("_pagehaul"), PathBuf::from);
+        let last = endpoint.page.last;
+        let max_pages = layers.optional("max_pages", 1, u64::from(last - endpoint.page.first) + 1)?;
+        let as_u32 = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let as_usize = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        Ok(Self {
+            base_url: base_url(layers, &endpoint)?,
+            simulate: layers.given("simulate").map(str::to_owned),
+            simulated_as: None,
+            qps: qps(layers)?,
+            max_in_flight: as_usize(layers.number("max_in_flight", 1, 4096)?),
+            page_size: as_u32(layers.number("page_size", 1, u64::from(endpoint.page.size_max))?),
+            sort: sort(layers, &endpoint)?,
+            max_pages: max_pages.map(as_u32),
+            max_credits: layers.optional("max_credits", 1, u64::MAX)?,
+            end: end_rule(layers, &endpoint)?,
+            columns: columns(layers, &endpoint)?,
+            retry_failed: layers.switch("retry_failed")?,
+            retry: Policy {
+                first: layers.time("retry_first")?,
+                longest: layers.time("retry_longest")?,
+                attempts: as_u32(layers.number("retry_attempts", 1, 100)?),
+                patience: layers.time("patience")?,
+            },
+            connect_timeout: layers.time("connect_timeout")?,
+            request_timeout: layers.time("request_timeout")?,
+            grace: layers.time("grace")?,
+            segment_size: layers.size("segment_size")?,
+            memory: as_usize(layers.size("memory")?),
+            progress: one_of(layers, "progress", &[("auto", Progress::Auto), ("bar", Progress::Bar), ("plain", Progress::Plain), ("none", Progress::None)])?,
+            heartbeat: layers.time("heartbeat")?,
+            json_logs: one_of(layers, "log_format", &[("text", false), ("json", true)])?,
+            endpoint,
+            out,
+            state_dir,
+        })
+    }
+
+    /// Whether the API is on this machine: plain HTTP is allowed, and its port says nothing about who it is.
+    pub fn is_loopback(&self) -> bool {
+        is_loopback(&self.base_url)
+    }
+
+    /// The settings that shape requests and rows: they must stay the same through all runs of an export.
+    pub fn identity(&self) -> BTreeMap<String, String> {
+        let mut base = self.base_url.clone();
+        if self.is_loopback() && base.set_port(None).is_err() {
+            base = self.base_url.clone();
+        }
+        let sort = self.sort.as_ref().map_or(NONE.to_owned(), |(field, descending)| {
+            format!("{field}:{}", if *descending { "desc" } else { "asc" })
+        });
+        let end = match self.end {
+            EndRule::ShortPage => "short-page",
+            EndRule::EmptyPage => "empty-page",
+        };
+        [
+            ("endpoint", format!("{} {}", self.endpoint.name, self.endpoint.fingerprint())),
+            ("base_url", self.simulated_as.clone().unwrap_or_else(|| base.to_string())),
+            ("page_size", self.page_size.to_string()),
+            ("sort", sort),
+            ("max_pages", self.max_pages.map_or(NONE.to_owned(), |pages| pages.to_string())),
+            ("columns", self.columns.join(",")),
+            ("end", end.to_owned()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value))
+        .into()
+    }
+}
+
+fn read_endpoint(layers: &Layers) -> Result<Endpoint, SettingsError> {
+    let text = match layers.given("endpoint") {
+        None => BUILT_IN.to_owned(),
+        Some(path) => std::fs::read_to_string(path).map_err(|error| layers.invalid("endpoint", error.to_string()))?,
+    };
+    Endpoint::parse(&text).map_err(|error| {
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+        layers.invalid("endpoint", format!("{error}{cause}"))
+    })
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+fn base_url(layers: &Layers, endpoint: &Endpoint) -> Result<Url, SettingsError> {
+    let text = layers.given("base_url").unwrap_or(&endpoint.base_url);
+    let url = Url::parse(text).map_err(|error| layers.invalid("base_url", format!("is no URL: {error}")))?;
+    let why = match url.scheme() {
+        "https" if url.host().is_some() => None,
+        "http" if is_loopback(&url) => None,
+        "http" => Some("plain http is for loopback addresses only: the key would travel in clear; use https"),
+        _ => Some("must begin with https://"),
+    };
+    let extra = !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some();
+    if layers.given("simulate").is_some() && layers.given("base_url").is_some() {
+        return Err(layers.invalid("base_url", "cannot be given together with simulate, which is an API of its own"));
+    }
+    match why.or(extra.then_some("must be a scheme and a host, without user, query or fragment")) {
+        None => Ok(url),
+        Some(why) => Err(layers.invalid("base_url", why)),
+    }
+}
+
+fn qps(layers: &Layers) -> Result<Option<Qps>, SettingsError> {
+    match layers.given("qps") {
+        None => Ok(None),
+        Some("unlimited") => Ok(Some(Qps::Unlimited)),
+        Some(text) => {
+            let rate = text.parse().ok().filter(|rate: &f64| (0.01..=1e6).contains(rate));
+            let wrong = || layers.invalid("qps", "must be a number of requests a second above 0, or unlimited");
+            rate.map(|rate| Some(Qps::PerSecond(rate))).ok_or_else(wrong)
+        }
+    }
+}
+
+fn sort(layers: &Layers, endpoint: &Endpoint) -> Result<Option<(String, bool)>, SettingsError> {
+    let Some(text) = layers.given("sort") else { return Ok(None) };
+    let (field, direction) = text.split_once(':').unwrap_or((text, "asc"));
+    let known = endpoint.sort.as_ref().map(|sort| sort.fields.keys().map(String::as_str).collect::<Vec<_>>());
+    let known = known.unwrap_or_default();
+    match (known.contains(&field), direction) {
+        (true, "asc" | "desc") => Ok(Some((field.to_owned(), direction == "desc"))),
+        (true, _) => Err(layers.invalid("sort", "the direction must be asc or desc")),
+        (false, _) => Err(layers.invalid("sort", format!("the endpoint sorts by {}", known.join(", ")))),
+    }
+}
+
+fn end_rule(layers: &Layers, endpoint: &Endpoint) -> Result<EndRule, SettingsError> {
+    if layers.given("end").is_none() {
+        return Ok(endpoint.end);
+    }
+    one_of(layers, "end", &[("short-page", EndRule::ShortPage), ("empty-page", EndRule::EmptyPage)])
+}
+
+fn one_of<T: Copy>(layers: &Layers, key: &'static str, values: &[(&str, T)]) -> Result<T, SettingsError> {
+    let found = values.iter().find(|(word, _)| *word == layers.text(key).trim());
+    found.map(|(_, value)| *value).ok_or_else(|| {
+        let words: Vec<_> = values.iter().map(|(word, _)| *word).collect();
+        layers.invalid(key, format!("must be one of {}", words.join(", ")))
+    })
+}
+
+/// Names of the columns to write, in the endpoint's order. Identity always is; the partition is the folder.
+fn columns(layers: &Layers, endpoint: &Endpoint) -> Result<Vec<String>, SettingsError> {
+    let (wanted, dropped) = (layers.list("columns"), layers.list("drop_columns"));
+    for (key, names) in [("columns", &wanted), ("drop_columns", &dropped)] {
+        let Some(unknown) = names.iter().find(|name| !endpoint.columns.iter().any(|column| column.name == **name)) else { continue };
+        let near = endpoint.columns.iter().map(|column| (strsim::damerau_levenshtein(&column.name, unknown), &column.name)).min();
+        let hint = near.map(|(_, name)| format!("; did you mean {name}?")).unwrap_or_default();
+        return Err(layers.invalid(key, format!("the endpoint has no column {}{hint}", crate::sanitize::Sanitized(unknown))));
+    }
+    let of = |role: Role| endpoint.columns.iter().filter(move |column| column.role == role);
+    if let Some(needed) = of(Role::Identity).chain(of(Role::Partition)).find(|column| dropped.contains(&column.name.as_str())) {
+        return Err(layers.invalid("drop_columns", format!("{} is {}: rows need it", needed.name, needed.role.as_str())));
+    }
+    let is_written = |column: &&Column| match column.role {
+        Role::Identity => true,
+        Role::Partition => false,
+        Role::Attribute | Role::Volatile | Role::Metric => {
+            let name = column.name.as_str();
+            (wanted.is_empty() || wanted.contains(&name)) && !dropped.contains(&name)
+        }
+    };
+    Ok(endpoint.columns.iter().filter(is_written).map(|column| column.name.clone()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Layers, Origin, Qps, SETTINGS, Settings, parse_duration};
+    use std::time::Duration;
+
+    fn layers(values: &[(&str, &str)]) -> Layers {
+        let mut layers = Layers::built_in().unwrap();
+        for (key, value) in [("out", "x")].iter().chain(values) {
+            layers.set(key, (*value).to_owned(), &Origin::Flag).unwrap();
+        }
+        layers
+    }
+
+    fn refused(values: &[(&str, &str)]) -> String {
+        Settings::resolve(&layers(values)).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn default_toml_documents_every_key_and_no_other() {
+        let built_in = Layers::built_in().unwrap();
+        let shown: Vec<_> = built_in.shown().map(|(key, _, _)| key).collect();
+        assert_eq!(shown, SETTINGS.iter().map(|setting| setting.key).collect::<Vec<_>>());
+        let documented = super::DEFAULTS.lines().filter(|line| line.starts_with('#')).count();
+        assert!(documented >= SETTINGS.len(), "each key has at least a line of comment");
+    }
+
+    #[test]
+    fn the_built_in_values_are_the_ones_that_the_documentation_states() {
+        let settings = Settings::resolve(&layers(&[])).unwrap();
+        assert_eq!((settings.page_size, settings.max_in_flight, settings.qps), (10, 256, None));
+        assert_eq!((settings.max_pages, settings.max_credits, settings.sort), (None, None, None));
+        assert_eq!(settings.request_timeout, Duration::from_secs(30));
+        assert_eq!((settings.segment_size, settings.memory), (2 << 30, 48 << 20));
+        assert_eq!(settings.columns.len(), 20);
+        assert_eq!(settings.base_url.as_str(), "https://api.keyapi.ai/");
+        assert_eq!(settings.state_dir, std::path::Path::new("x/_pagehaul"));
+    }
+
+    #[test]
+    fn a_flag_beats_the_environment_which_beats_a_file_which_beats_the_built_in() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.toml");
+        std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), b"page_size = 2\nqps = 3\nout = \"f\"\n").unwrap();
+        let mut layers = Layers::built_in().unwrap();
+        layers.add_file(&path).unwrap();
+        let variables = [("PAGEHAUL_QPS", "4"), ("PAGEHAUL_OUT", "e"), ("PAGEHAUL_SERVICE_HOST", "10.0.0.1"), ("HOME", "/")];
+        layers.add_environment(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()))).unwrap();
+        layers.set("out", "flag".to_owned(), &Origin::Flag).unwrap();
+        let origin = |key| layers.shown().find(|(name, _, _)| *name == key).unwrap().2.clone();
+        assert_eq!((origin("out"), origin("qps"), origin("end")), (Origin::Flag, Origin::Environment, Origin::BuiltIn));
+        assert_eq!(origin("page_size"), Origin::File(path));
+        let settings = Settings::resolve(&layers).unwrap();
+        assert_eq!((settings.page_size, settings.qps), (2, Some(Qps::PerSecond(4.0))));
+        assert_eq!(settings.out, std::path::Path::new("flag"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_the_nearest() {
+        let mut layers = Layers::built_in().unwrap();
+        let error = layers.set("max_credit", "1".to_owned(), &Origin::Environment).unwrap_err().to_string();
+        assert_eq!(error, "environment: unknown setting max_credit; did you mean max_credits?");
+        let error = layers.set("zzzzzzzzzzz", "1".to_owned(), &Origin::Flag).unwrap_err().to_string();
+        assert_eq!(error, "flag: unknown setting zzzzzzzzzzz");
+    }
+
+    #[test]
+    fn values_that_do_not_fit_are_refused_with_the_reason() {
+        let table = [
+            ("page_size", "11", "from 1 to 10"),
+            ("page_size", "0", "from 1 to 10"),
+            ("qps", "0", "above 0"),
+            ("qps", "-1", "above 0"),
+            ("qps", "NaN", "above 0"),
+            ("max_pages", "100001", "from 1 to 100000"),
+            ("max_credits", "0", "1 or more"),
+            ("max_in_flight", "0", "from 1 to 4096"),
+            ("sort", "video_desc", "the endpoint sorts by create_time"),
+            ("sort", "create_time:up", "asc or desc"),
+            ("end", "never", "short-page, empty-page"),
+            ("columns", "video_dec", "did you mean video_desc?"),
+            ("drop_columns", "video_id", "rows need it"),
+            ("drop_columns", "region", "rows need it"),
+            ("base_url", "http://example.com", "plain http"),
+            ("base_url", "ftp://example.com", "https://"),
+            ("base_url", "https://user:pw@example.com", "without user"),
+            ("grace", "10", "500ms, 30s, 5m or 1h"),
+            ("memory", "48", "48MiB"),
+            ("progress", "loud", "auto, bar, plain, none"),
+            ("retry_failed", "perhaps", "true or false"),
+            ("endpoint", "/nonexistent.toml", "No such file"),
+        ];
+        for (key, value, why) in table {
+            let error = refused(&[(key, value)]);
+            assert!(error.contains(why) && error.starts_with(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_echoes_a_key_does_not_show_it() {
+        assert!(!refused(&[("qps", "sk_live_secret")]).contains("secret"));
+    }
+
+    #[test]
+    fn a_loopback_server_s_port_is_no_part_of_the_identity_and_everything_that_moves_cursors_is() {
+        let identity = |values: &[(&str, &str)]| Settings::resolve(&layers(values)).unwrap().identity();
+        let one = identity(&[("base_url", "http://127.0.0.1:1111")]);
+        assert_eq!(one, identity(&[("base_url", "http://127.0.0.1:2222"), ("qps", "7"), ("max_credits", "9")]));
+        for (key, value) in [("page_size", "5"), ("sort", "create_time:desc"), ("max_pages", "3"), ("drop_columns", "play_addr"), ("end", "empty-page")] {
+            assert_ne!(identity(&[]), identity(&[(key, value)]), "{key}");
+        }
+    }
+
+    #[test]
+    fn times_have_a_unit() {
+        assert_eq!(parse_duration("90ms"), Some(Duration::from_millis(90)));
+        assert_eq!(parse_duration("2h"), Some(Duration::from_secs(7_200)));
+        for wrong in ["", "s", "10", "1.5s", "-1s", "1d", "99999999999999999999s"] {
+            assert_eq!(parse_duration(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! The key: where it comes from, and nothing else. It is never an argument, and nothing here can print it.
+
+use std::io::Read;
+use std::path::Path;
+
+use secrecy::SecretString;
+
+use crate::error::Error;
+use crate::settings::Layers;
+
+/// The variable that the provider's own tools read.
+pub const VARIABLE: &str = "KEYAPI_TOKEN";
+/// Longest key, bytes.
+const LONGEST: u64 = 4_096;
+
+/// Reads the key from the one place that the settings name: standard input, a file, or the environment.
+pub fn read(layers: &Layers, variable: Option<String>) -> Result<SecretString, Error> {
+    if layers.given("token_stdin") == Some("true") {
+        return checked(without_line_end(limited(std::io::stdin().lock())?));
+    }
+    if let Some(path) = layers.given("token_file") {
+        return checked(without_line_end(from_file(Path::new(path))?));
+    }
+    match variable {
+        Some(key) => checked(key),
+        None => Err(Error::Usage("no key: set KEYAPI_TOKEN, or give --token-file or --token-stdin (to try without one: --simulate)")),
+    }
+}
+
+fn from_file(path: &Path) -> Result<String, Error> {
+    let file = std::fs::File::open(path).map_err(|source| Error::System { action: "read the key from its file", source })?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let about = file.metadata().map_err(|source| Error::System { action: "look at the key's file", source })?;
+        if about.permissions().mode() & 0o077 != 0 && about.is_file() {
+            return Err(Error::Usage("the key's file can be read by others: chmod 600 it"));
+        }
+    }
+    limited(file)
+}
+
+fn limited(source: impl Read) -> Result<String, Error> {
+    let mut text = String::new();
+    let read = source.take(LONGEST).read_to_string(&mut text);
+    read.map_err(|source| Error::System { action: "read the key", source })?;
+    Ok(text)
+}
+
+/// Editors and `echo` end a file with a line end; it is no part of the key.
+fn without_line_end(mut text: String) -> String {
+    text.truncate(text.trim_end_matches(['\r', '\n']).len());
+    text
+}
+
+fn checked(key: String) -> Result<SecretString, Error> {
+    if key.trim().is_empty() {
+        return Err(Error::Usage("the key is empty"));
+    }
+    if key.contains(['\r', '\n']) {
+        return Err(Error::Usage("the key holds a line break: it must be one line"));
+    }
+    if key.chars().any(|c| !c.is_ascii_graphic()) {
+        return Err(Error::Usage("the key holds a space, a control character or one that is not ASCII"));
+    }
+    Ok(SecretString::from(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{checked, from_file, read, without_line_end};
+    use crate::settings::{Layers, Origin};
+    use secrecy::ExposeSecret;
+
+    #[test]
+    fn a_key_that_no_header_can_carry_is_refused_without_showing_it() {
+        for key in ["", " ", "sk_live_a\n", "sk_live_a b", "sk_live_\u{7}", "sk_livé"] {
+            let error = checked(key.to_owned()).unwrap_err().to_string();
+            assert!(!error.contains("sk_liv"), "{error}");
+        }
+        assert_eq!(checked("sk_live_a".to_owned()).unwrap().expose_secret(), "sk_live_a");
+        assert_eq!(without_line_end("a\r\n".to_owned()), "a");
+    }
+
+    #[test]
+    fn without_a_key_the_error_names_every_way_to_give_one() {
+        let error = read(&Layers::built_in().unwrap(), None).unwrap_err().to_string();
+        assert!(["KEYAPI_TOKEN", "--token-file", "--token-stdin", "--simulate"].iter().all(|way| error.contains(way)));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_key_file_that_others_can_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file.as_file(), b"sk_live_a\n").unwrap();
+        let mut layers = Layers::built_in().unwrap();
+        layers.set("token_file", file.path().display().to_string(), &Origin::Flag).unwrap();
+        assert_eq!(read(&layers, None).unwrap().expose_secret(), "sk_live_a");
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(from_file(file.path()).unwrap_err().to_string().contains("chmod 600"));
+    }
+}

@@ -167,7 +167,9 @@ impl HttpApi {
         base.set_path(&path);
         base.query_pairs_mut().append_pair(&endpoint.page.size_param, &settings.page_size.to_string());
         if let (Some(params), Some((field, direction))) = (&endpoint.sort, &settings.sort) {
-            base.query_pairs_mut().append_pair(&params.field_param, field).append_pair(&params.direction_param, direction);
+            base.query_pairs_mut()
+                .append_pair(&params.field_param, field)
+                .append_pair(&params.direction_param, direction);
         }
         Ok(Self {
             client: builder.build()?,

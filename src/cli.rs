@@ -24,7 +24,7 @@ use crate::summary::Summary;
 use crate::token;
 
 /// What `--simulate` alone is: a run of some seconds that shows everything.
-const DEMONSTRATION: &str = "products=200,qps=250,latency=40ms,jitter=40ms";
+const DEMONSTRATION: &str = "products=200,qps=250,latency=15ms,jitter=20ms,max_videos=900";
 /// The word for it.
 const DEFAULTS: &str = "defaults";
 
@@ -44,7 +44,8 @@ pub enum Done {
 pub fn command() -> Command {
     let all: Vec<&Setting> = SETTINGS.iter().collect();
     let replayed: Vec<&Setting> = SETTINGS.iter().filter(|setting| REPLAYED.contains(&setting.key)).collect();
-    let config = Arg::new("config").long("config").value_name("FILE").help("Settings file, below flags and environment");
+    let config =
+        Arg::new("config").long("config").value_name("FILE").help("Settings file, below flags and environment");
     let spec = Arg::new("spec").value_name("SPEC").default_value("").help(
         "What differs from the defaults, such as seed=7,qps=50,limit=window,latency=80ms,jitter=40ms,errors=0.05,credits=100",
     );
@@ -60,22 +61,25 @@ pub fn command() -> Command {
                 .about("Export the list; run again with the same --out to resume")
                 .arg(config.clone()),
         )
-        .subcommand(with_settings(Command::new("replay"), &replayed).about("Publish what is in the journal, without a request"))
         .subcommand(
-            Command::new("simulate")
-                .about("Serve the embedded API on this machine")
-                .args([listen.help("Where to listen"), count, spec]),
+            with_settings(Command::new("replay"), &replayed).about("Publish what is in the journal, without a request"),
         )
+        .subcommand(Command::new("simulate").about("Serve the embedded API on this machine").args([
+            listen.help("Where to listen"),
+            count,
+            spec,
+        ]))
         .subcommand(
-            with_settings(Command::new("schema"), &all.iter().copied().filter(|setting| setting.key == "endpoint").collect::<Vec<_>>())
-                .about("Print the columns of the files")
-                .arg(sql),
+            with_settings(
+                Command::new("schema"),
+                &all.iter().copied().filter(|setting| setting.key == "endpoint").collect::<Vec<_>>(),
+            )
+            .about("Print the columns of the files")
+            .arg(sql),
         )
-        .subcommand(
-            Command::new("config").about("Settings").subcommand_required(true).subcommand(
-                with_settings(Command::new("show"), &all).about("Print what holds and where it came from").arg(config),
-            ),
-        )
+        .subcommand(Command::new("config").about("Settings").subcommand_required(true).subcommand(
+            with_settings(Command::new("show"), &all).about("Print what holds and where it came from").arg(config),
+        ))
 }
 
 fn with_settings(command: Command, settings: &[&'static Setting]) -> Command {
@@ -83,7 +87,9 @@ fn with_settings(command: Command, settings: &[&'static Setting]) -> Command {
         let arg = Arg::new(setting.key).long(setting.key.replace('_', "-")).help(setting.help);
         match (setting.value, setting.key) {
             ("", _) => arg.action(ArgAction::SetTrue),
-            (value, "simulate") => arg.value_name(value).num_args(0..=1).require_equals(true).default_missing_value(DEFAULTS),
+            (value, "simulate") => {
+                arg.value_name(value).num_args(0..=1).require_equals(true).default_missing_value(DEFAULTS)
+            }
             (value, _) => arg.value_name(value).allow_hyphen_values(true),
         }
     };
@@ -99,7 +105,10 @@ pub fn run(matches: &ArgMatches) -> Result<Done, Error> {
         Some(("schema", flags)) => {
             let endpoint = match flags.get_one::<String>("endpoint") {
                 None => Endpoint::parse(crate::endpoint::BUILT_IN),
-                Some(path) => Endpoint::parse(&std::fs::read_to_string(path).map_err(|source| Error::System { action: "read the endpoint description", source })?),
+                Some(path) => Endpoint::parse(
+                    &std::fs::read_to_string(path)
+                        .map_err(|source| Error::System { action: "read the endpoint description", source })?,
+                ),
             };
             let endpoint = endpoint.map_err(Error::Endpoint)?;
             Ok(Done::Text(if flags.get_flag("sql") { sql(&endpoint) } else { schema(&endpoint) }))
@@ -151,7 +160,9 @@ async fn run_export(layers: Layers) -> Result<Summary, Error> {
     let list = layers.given("products").map(List::named);
     let (key, ids): (SecretString, Ids) = match (&simulator, list) {
         (None, None) => {
-            return Err(SettingsError::Missing { what: "no list of products", next: "name one with --products FILE" }.into());
+            return Err(
+                SettingsError::Missing { what: "no list of products", next: "name one with --products FILE" }.into()
+            );
         }
         (None, Some(list)) => {
             let key = token::read(&layers, std::env::var(token::VARIABLE).ok())?;
@@ -196,7 +207,8 @@ fn simulator_of(settings: &mut Settings) -> Result<Option<(Server, simulator::Se
     let text = if text == DEFAULTS { DEMONSTRATION } else { text };
     let spec: simulator::Settings = text.parse().map_err(Error::Spec)?;
     let simulator = Simulator::new(&settings.endpoint, spec.clone())?;
-    let server = simulator::start(Arc::new(simulator)).map_err(|source| Error::System { action: "start the simulator", source })?;
+    let server = simulator::start(Arc::new(simulator))
+        .map_err(|source| Error::System { action: "start the simulator", source })?;
     let wrong = |_| Error::Usage("the simulator's address is no URL");
     settings.base_url = url::Url::parse(&server.base_url()).map_err(wrong)?;
     settings.simulated_as = Some(format!("simulator seed={} max_videos={}", spec.seed, spec.max_videos));
@@ -251,7 +263,8 @@ fn run_simulate(flags: &ArgMatches) -> Result<Done, Error> {
         return Ok(Done::Text(spec.ids().fold(String::new(), |text, id| text + &id + "\n")));
     }
     let listen = flags.get_one::<String>("listen").map_or("", String::as_str);
-    let address: SocketAddr = listen.parse().map_err(|_| Error::Usage("--listen must be an address such as 127.0.0.1:8080"))?;
+    let address: SocketAddr =
+        listen.parse().map_err(|_| Error::Usage("--listen must be an address such as 127.0.0.1:8080"))?;
     if !address.ip().is_loopback() {
         return Err(Error::Usage("--listen must be a loopback address: the simulator is no server for others"));
     }
@@ -351,7 +364,11 @@ fn log_to(lines: Lines, json: bool) {
     let level = std::env::var("RUST_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::INFO);
     let builder = tracing_subscriber::fmt().with_max_level(level).with_target(false).with_writer(move || lines.clone());
     // A second call, in a test, keeps the first one's lines.
-    if json { builder.json().try_init().ok() } else { builder.compact().try_init().ok() };
+    if json {
+        builder.json().try_init().ok()
+    } else {
+        builder.compact().try_init().ok()
+    };
 }
 
 /// What stands on standard output when a run could not go on: the summary's first fields.
@@ -382,7 +399,8 @@ fn schema(endpoint: &Endpoint) -> String {
     };
     for column in &endpoint.columns {
         let unit = column.unit.as_ref().map(|unit| format!(" [{unit}]")).unwrap_or_default();
-        text += &line(&column.name, column.kind, column.nullable, column.role.as_str(), &(column.meaning.clone() + &unit));
+        text +=
+            &line(&column.name, column.kind, column.nullable, column.role.as_str(), &(column.meaning.clone() + &unit));
     }
     text += &line(FETCHED_AT, ColumnKind::Timestamp, false, "own", "When the row was fetched.");
     text += &format!("{PAGE_NUM:<26} {:<26} {:<5} {:<10} Page on which it stood.\n", "Int32", "no", "own");

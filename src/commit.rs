@@ -140,7 +140,8 @@ impl Committer {
             files: sealed.files.iter().map(entry).collect(),
             rejects: sealed.rejects.as_ref().map(entry),
         };
-        let text = serde_json::to_string_pretty(&manifest).map_err(|source| CommitError::Manifest { segment, source })?;
+        let text =
+            serde_json::to_string_pretty(&manifest).map_err(|source| CommitError::Manifest { segment, source })?;
         self.in_ledger(segment, |ledger| ledger.decide(segment, &text))?;
         self.carry_out(segment, &manifest, &text)?;
         Ok(manifest)
@@ -171,7 +172,8 @@ impl Committer {
             .chain(&manifest.rejects)
             .map(|file| (self.staging.join(&file.staged), file.path.clone()))
             .collect();
-        let stored = self.store.publish(&moves).and_then(|()| self.store.put_new(&manifest_name(segment), text.as_bytes()));
+        let stored =
+            self.store.publish(&moves).and_then(|()| self.store.put_new(&manifest_name(segment), text.as_bytes()));
         stored.map_err(|source| CommitError::Store { segment, source })?;
         self.in_ledger(segment, |ledger| ledger.published(segment))
     }
@@ -235,7 +237,13 @@ mod tests {
             let mut file = Disk.create(&staged).unwrap();
             file.write_all(region.as_bytes()).unwrap();
             let written = file.finish().unwrap();
-            StagedFile { staged, name: format!("region={region}/x.parquet"), rows: 1, bytes: written.bytes, sha256: written.sha256 }
+            StagedFile {
+                staged,
+                name: format!("region={region}/x.parquet"),
+                rows: 1,
+                bytes: written.bytes,
+                sha256: written.sha256,
+            }
         });
         Sealed { segment: SegmentId(1), attempt: 1, files: files.into(), rejects: None }
     }

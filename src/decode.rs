@@ -103,7 +103,8 @@ impl Decoder {
     /// A decoder that writes the columns for which `keep` says so; identity columns are always written.
     pub fn new(endpoint: &Endpoint, keep: impl Fn(&Column) -> bool) -> Self {
         let place = |name: &str| endpoint.columns.iter().position(|column| column.name == name).unwrap_or_default();
-        let is_written = |column: &Column| column.role == Role::Identity || (column.role != Role::Partition && keep(column));
+        let is_written =
+            |column: &Column| column.role == Role::Identity || (column.role != Role::Partition && keep(column));
         let kept: Vec<Column> = endpoint.columns.iter().filter(|column| is_written(column)).cloned().collect();
         Self {
             columns: endpoint.columns.clone().into(),
@@ -203,7 +204,8 @@ impl Batch {
             match builder {
                 _ if at == decoder.partition => {
                     let value = raw.and_then(text_of);
-                    let fits = value.as_ref().is_some_and(|value| value.exact && partition::encode(&value.text).is_some());
+                    let fits =
+                        value.as_ref().is_some_and(|value| value.exact && partition::encode(&value.text).is_some());
                     if raw.is_some_and(|raw| raw != "null") && !fits {
                         extra.push((Cow::Borrowed(&column.name), raw.unwrap_or_default()));
                     }

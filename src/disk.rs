@@ -77,7 +77,12 @@ impl Disk {
     /// Starts a new file that counts and hashes what is written to it. The name must be free.
     pub fn create(self, path: &Path) -> Result<NewFile, DiskError> {
         let file = OpenOptions::new().write(true).create_new(true).open(path).doing("create", path)?;
-        Ok(NewFile { file: BufWriter::with_capacity(1 << 16, file), path: path.to_owned(), bytes: 0, hash: Sha256::new() })
+        Ok(NewFile {
+            file: BufWriter::with_capacity(1 << 16, file),
+            path: path.to_owned(),
+            bytes: 0,
+            hash: Sha256::new(),
+        })
     }
 
     /// Makes a private file, empty, unless there is one: for what SQLite then opens with the modes it finds.

@@ -272,7 +272,10 @@ impl Endpoint {
             return Some("path, success_codes and fake.partitions must be given".to_owned());
         }
         let sorted = self.sort.iter().flat_map(|sort| sort.fields.keys());
-        sorted.into_iter().find(|field| !names.contains(field.as_str())).map(|field| format!("sort field {field} is no column"))
+        sorted
+            .into_iter()
+            .find(|field| !names.contains(field.as_str()))
+            .map(|field| format!("sort field {field} is no column"))
     }
 
     /// The partition column.
@@ -291,7 +294,10 @@ impl Endpoint {
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         for column in &self.columns {
-            hash.update(format!("{} {:?} {:?} {:?} {:?}\n", column.name, column.kind, column.role, column.nullable, column.unit));
+            hash.update(format!(
+                "{} {:?} {:?} {:?} {:?}\n",
+                column.name, column.kind, column.role, column.nullable, column.unit
+            ));
         }
         hash.update(format!("{} {} {:?} {}", self.path, self.item.param, self.page.first, self.item.column));
         hex(&hash.finalize()).chars().take(16).collect()

@@ -108,15 +108,25 @@ impl ExitCode {
             Self::Complete => None,
             Self::Internal => Some("this is a bug: please report it with the lines above; the same command resumes"),
             Self::Usage => Some("`pagehaul export --help` lists the flags; no request was sent"),
-            Self::Partial => Some("_pagehaul/products.parquet says what each product lacks; the same command retries passing failures, --retry-failed all"),
+            Self::Partial => Some(
+                "_pagehaul/products.parquet says what each product lacks; the same command retries passing failures, --retry-failed all",
+            ),
             Self::Busy => Some("wait for the other process, or name another folder with --out"),
             Self::Temporary => Some("run the same command again later: it resumes where this one stopped"),
             Self::Limit => Some("raise the limit and run the command again: it resumes"),
-            Self::Account => Some("check the key and its credits with the provider, then run the same command again: it resumes"),
+            Self::Account => {
+                Some("check the key and its credits with the provider, then run the same command again: it resumes")
+            }
             Self::Storage => Some("free space or fix the folder, then run the same command again: it resumes"),
-            Self::Integrity => Some("nothing was changed; use the settings that the export was begun with, or another --out"),
-            Self::Contract => Some("the API may have changed: look at an answer in the journal (zstdcat), then at --endpoint or --end"),
-            Self::Interrupted | Self::Terminated => Some("run the same command again: it resumes; or `pagehaul replay` publishes what waits"),
+            Self::Integrity => {
+                Some("nothing was changed; use the settings that the export was begun with, or another --out")
+            }
+            Self::Contract => Some(
+                "the API may have changed: look at an answer in the journal (zstdcat), then at --endpoint or --end",
+            ),
+            Self::Interrupted | Self::Terminated => {
+                Some("run the same command again: it resumes; or `pagehaul replay` publishes what waits")
+            }
         }
     }
 }
@@ -205,11 +215,16 @@ impl Error {
     /// The code that the process ends with.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Settings(_) | Self::Usage(_) | Self::Endpoint(_) | Self::Spec(_) | Self::Simulator(_) | Self::System { .. } => {
-                ExitCode::Usage
-            }
+            Self::Settings(_)
+            | Self::Usage(_)
+            | Self::Endpoint(_)
+            | Self::Spec(_)
+            | Self::Simulator(_)
+            | Self::System { .. } => ExitCode::Usage,
             Self::Killed(code) => *code,
-            Self::Plan(PlanError::Ledger(error)) | Self::Ledger(error) | Self::Record(RecordError::Ledger(error)) => of_ledger(error),
+            Self::Plan(PlanError::Ledger(error)) | Self::Ledger(error) | Self::Record(RecordError::Ledger(error)) => {
+                of_ledger(error)
+            }
             Self::Plan(PlanError::Unreadable { .. } | PlanError::BadId { .. } | PlanError::Empty) => ExitCode::Usage,
             Self::Busy { .. } => ExitCode::Busy,
             Self::Mismatch(_) => ExitCode::Integrity,
@@ -248,7 +263,9 @@ fn of_ledger(error: &LedgerError) -> ExitCode {
     match error {
         LedgerError::Unusable { .. } => ExitCode::Integrity,
         LedgerError::Sql { source, .. } => match source.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation) => ExitCode::Integrity,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation) => {
+                ExitCode::Integrity
+            }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => ExitCode::Busy,
             Some(_) => ExitCode::Storage,
             None => ExitCode::Internal,

@@ -67,7 +67,9 @@ pub async fn export<F: Fetch>(
     let site = Arc::new(Site::open(&job.settings).await?);
     let new = plan(job, &site, ids)?;
     if let Some(since) = site.export.completed_at.filter(|_| !new) {
-        return summary::of(job, &site, Some(ExitCode::Complete), Counted::default()).await.map(|it| it.complete_since(since));
+        return summary::of(job, &site, Some(ExitCode::Complete), Counted::default())
+            .await
+            .map(|it| it.complete_since(since));
     }
     site.ledger().set_completed(None)?;
     site.store.remove(SUCCESS)?;

@@ -280,7 +280,15 @@ mod tests {
 
     fn entry(attempt: i64, body: &'static [u8]) -> Entry {
         let (attempt, id) = (AttemptId(attempt), ItemId::new("17\"\n29"));
-        Entry { attempt, id, page: PageNum(3), at: Utc64(5), status: 200, is_page: true, body: Bytes::from_static(body) }
+        Entry {
+            attempt,
+            id,
+            page: PageNum(3),
+            at: Utc64(5),
+            status: 200,
+            is_page: true,
+            body: Bytes::from_static(body),
+        }
     }
 
     fn frames(folder: &std::path::Path) -> (Vec<Vec<Entry>>, u64, Option<&'static str>) {

@@ -427,13 +427,15 @@ impl Ledger {
 
     /// Turns attempts without an outcome into attempts in doubt: their process is gone. Gives how many there were.
     pub fn doubt_open_attempts(&self) -> Result<usize, LedgerError> {
-        let sql = "UPDATE attempts SET charge = 'in_doubt', cause = 'no outcome: the process ended' WHERE charge IS NULL";
+        let sql =
+            "UPDATE attempts SET charge = 'in_doubt', cause = 'no outcome: the process ended' WHERE charge IS NULL";
         self.db.execute(sql, []).doing("settle open attempts")
     }
 
     /// The highest attempt so far.
     pub fn last_attempt(&self) -> Result<AttemptId, LedgerError> {
-        let sql = "SELECT max(coalesce((SELECT max(id) FROM attempts), 0), coalesce((SELECT max(attempt) FROM pages), 0))";
+        let sql =
+            "SELECT max(coalesce((SELECT max(id) FROM attempts), 0), coalesce((SELECT max(attempt) FROM pages), 0))";
         self.db.query_row(sql, [], |row| row.get(0).map(AttemptId)).doing("find the last attempt")
     }
 
@@ -512,7 +514,8 @@ impl Ledger {
                      count(*) FILTER (WHERE waits), coalesce(sum(kept) FILTER (WHERE waits), 0)
                    FROM (SELECT received, kept, rejected,
                            segment IN (SELECT id FROM segments WHERE state <> 'published') AS waits FROM pages)";
-        let get = |row: &Row<'_>, at: usize| row.get::<_, i64>(at).map(|number| u64::try_from(number).unwrap_or_default());
+        let get =
+            |row: &Row<'_>, at: usize| row.get::<_, i64>(at).map(|number| u64::try_from(number).unwrap_or_default());
         let mut totals = self
             .db
             .query_row(sql, [], |row| {
@@ -587,7 +590,8 @@ fn write_group(db: &mut Connection, group: &Group, now: Utc64) -> rusqlite::Resu
     let segment = group.frame.map_or(0, |(segment, _, _)| segment.0);
     if let Some((segment, offset, length)) = group.frame {
         let as_sql = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let mut insert = transaction.prepare_cached("INSERT INTO frames (segment, offset, length) VALUES (?1, ?2, ?3)")?;
+        let mut insert =
+            transaction.prepare_cached("INSERT INTO frames (segment, offset, length) VALUES (?1, ?2, ?3)")?;
         insert.execute(params![segment.0, as_sql(offset), as_sql(length)])?;
     }
     {
@@ -672,7 +676,12 @@ mod tests {
         let page = PageRow { attempt: AttemptId(1), item: ItemIx(1), page: PageNum(1), at: Utc64(2) };
         let group = Group { frame: Some((SegmentId(1), 0, 10)), pages: vec![page], ..Group::default() };
         ledger.commit(&group, Utc64(2)).unwrap();
-        let again = Group { frame: Some((SegmentId(1), 10, 10)), intents: vec![request(9, 1)], pages: vec![page], ..Group::default() };
+        let again = Group {
+            frame: Some((SegmentId(1), 10, 10)),
+            intents: vec![request(9, 1)],
+            pages: vec![page],
+            ..Group::default()
+        };
         assert!(ledger.commit(&again, Utc64(3)).is_err());
         assert_eq!((ledger.credits().unwrap().billed, ledger.last_attempt().unwrap()), (1, AttemptId(1)));
     }
@@ -680,9 +689,11 @@ mod tests {
     #[test]
     fn a_walk_goes_from_new_to_walking_to_ended_and_may_be_reopened() {
         let (_folder, mut ledger) = ledger();
-        let read = ReadRow { item: ItemIx(2), page: PageNum(1), received: 3, rejected: 1, keys: vec![[7; 16], [8; 16]] };
+        let read =
+            ReadRow { item: ItemIx(2), page: PageNum(1), received: 3, rejected: 1, keys: vec![[7; 16], [8; 16]] };
         let page = PageRow { attempt: AttemptId(1), item: ItemIx(2), page: PageNum(1), at: Utc64(2) };
-        let group = Group { frame: Some((SegmentId(1), 0, 10)), pages: vec![page], read: vec![read], ..Group::default() };
+        let group =
+            Group { frame: Some((SegmentId(1), 0, 10)), pages: vec![page], read: vec![read], ..Group::default() };
         ledger.commit(&group, Utc64(2)).unwrap();
         let ids = |items: Vec<super::OpenItem>| items.into_iter().map(|open| open.item.0).collect::<Vec<_>>();
         assert_eq!(ids(ledger.walking(ItemIx(0), 9).unwrap()), [2]);
@@ -690,11 +701,21 @@ mod tests {
         assert_eq!(ledger.keys(ItemIx(2), SegmentId(2)).unwrap(), [[7; 16], [8; 16]]);
         assert!(ledger.keys(ItemIx(2), SegmentId(1)).unwrap().is_empty());
         let end = |item, stop, transient| EndRow { item: ItemIx(item), stop, error: None, transient };
-        let ended = vec![end(1, StopReason::Failed, true), end(2, StopReason::ShortPage, false), end(3, StopReason::Failed, false)];
+        let ended = vec![
+            end(1, StopReason::Failed, true),
+            end(2, StopReason::ShortPage, false),
+            end(3, StopReason::Failed, false),
+        ];
         ledger.commit(&Group { ended, ..Group::default() }, Utc64(3)).unwrap();
         let totals = ledger.totals().unwrap();
-        assert_eq!((totals.items, totals.complete, totals.failed, totals.received, totals.kept, totals.rejected), (3, 1, 2, 3, 2, 1));
-        assert_eq!((ledger.reopen_failed(false).unwrap(), ledger.reopen_failed(true).unwrap(), ledger.reopen_short().unwrap()), (1, 1, 1));
+        assert_eq!(
+            (totals.items, totals.complete, totals.failed, totals.received, totals.kept, totals.rejected),
+            (3, 1, 2, 3, 2, 1)
+        );
+        assert_eq!(
+            (ledger.reopen_failed(false).unwrap(), ledger.reopen_failed(true).unwrap(), ledger.reopen_short().unwrap()),
+            (1, 1, 1)
+        );
     }
 
     #[test]

@@ -93,8 +93,12 @@ impl List {
         let is_parquet = head.starts_with(b"PAR1");
         let has_mark = head.starts_with(b"\xef\xbb\xbf");
         match (column, self) {
-            (None, _) if is_parquet => Err(unreadable("it is Parquet; name the column with --product-column".to_owned())),
-            (Some(_), Self::Stdin) if is_parquet => Err(unreadable("Parquet needs a file, not standard input".to_owned())),
+            (None, _) if is_parquet => {
+                Err(unreadable("it is Parquet; name the column with --product-column".to_owned()))
+            }
+            (Some(_), Self::Stdin) if is_parquet => {
+                Err(unreadable("Parquet needs a file, not standard input".to_owned()))
+            }
             (Some(column), Self::File(path)) if is_parquet => from_parquet(path, &list, column),
             (column, _) => {
                 if has_mark {
@@ -185,7 +189,8 @@ fn from_parquet(path: &Path, list: &str, column: &str) -> Result<Ids, PlanError>
 /// The texts of a column of strings or whole numbers. A float is refused: ids of 19 digits do not survive one.
 fn column_texts(column: &dyn Array) -> Result<Vec<Option<String>>, String> {
     let kind = column.data_type();
-    let is_text = matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(_, _));
+    let is_text =
+        matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(_, _));
     if !is_text && !kind.is_integer() {
         return Err(format!("the column holds {kind}, not text or whole numbers"));
     }
@@ -221,7 +226,9 @@ mod tests {
 
     fn text(content: &[u8]) -> Result<Vec<String>, String> {
         let reader = Box::new(std::io::Cursor::new(content.to_vec()));
-        from_text(reader, "list".to_owned()).map(|id| id.map(|id| id.to_string()).map_err(|error| error.to_string())).collect()
+        from_text(reader, "list".to_owned())
+            .map(|id| id.map(|id| id.to_string()).map_err(|error| error.to_string()))
+            .collect()
     }
 
     fn file(content: &[u8], column: Option<&str>) -> Result<Vec<String>, String> {
@@ -247,7 +254,11 @@ mod tests {
 
     #[test]
     fn a_list_of_the_wrong_kind_is_refused_with_what_to_do() {
-        assert!(file("1\n2\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>().as_slice(), None).unwrap_err().contains("UTF-16"));
+        assert!(
+            file("1\n2\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>().as_slice(), None)
+                .unwrap_err()
+                .contains("UTF-16")
+        );
         assert!(List::File(std::env::temp_dir()).open(None).err().unwrap().to_string().contains("it is a folder"));
         assert!(file(b"PAR1....", None).unwrap_err().contains("--product-column"));
         assert!(List::named("/nonexistent").open(None).is_err());
@@ -269,8 +280,14 @@ mod tests {
             writer.write(&batch).unwrap();
             writer.into_inner().unwrap()
         };
-        assert_eq!(file(&table(Arc::new(StringArray::from(vec![Some("01"), None, Some("2")]))), Some("id")).unwrap(), ["01", "2"]);
-        assert_eq!(file(&table(Arc::new(Int64Array::from(vec![1_729_382_310_407_603_945]))), Some("id")).unwrap(), ["1729382310407603945"]);
+        assert_eq!(
+            file(&table(Arc::new(StringArray::from(vec![Some("01"), None, Some("2")]))), Some("id")).unwrap(),
+            ["01", "2"]
+        );
+        assert_eq!(
+            file(&table(Arc::new(Int64Array::from(vec![1_729_382_310_407_603_945]))), Some("id")).unwrap(),
+            ["1729382310407603945"]
+        );
         assert!(file(&table(Arc::new(Float64Array::from(vec![1.0]))), Some("id")).unwrap_err().contains("Float64"));
     }
 }

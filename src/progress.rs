@@ -102,7 +102,8 @@ impl Face {
     /// The counters under a bar: at most 80 columns for ten million of everything.
     fn line(&self, rate: f64, eta: Option<Duration>) -> String {
         let counters = &self.counters;
-        let mut line = format!("{} pages  {} rows  {rate:.0}", Grouped(get(&counters.pages)), Grouped(get(&counters.rows)));
+        let mut line =
+            format!("{} pages  {} rows  {rate:.0}", Grouped(get(&counters.pages)), Grouped(get(&counters.rows)));
         if let Some(allowed) = *self.allowed.lock().unwrap_or_else(PoisonError::into_inner) {
             push(&mut line, format_args!("/{allowed:.0}"));
         }
@@ -110,7 +111,10 @@ impl Face {
         if let Some(max) = self.max_credits {
             push(&mut line, format_args!("/{}", Grouped(max)));
         }
-        push(&mut line, format_args!("  retries {}  429s {}", Grouped(get(&counters.retries)), Grouped(get(&counters.throttled))));
+        push(
+            &mut line,
+            format_args!("  retries {}  429s {}", Grouped(get(&counters.retries)), Grouped(get(&counters.throttled))),
+        );
         push(&mut line, format_args!("  failed {}", Grouped(get(&counters.failed))));
         line
     }
@@ -226,7 +230,11 @@ impl Monitor for Face {
                 tracing::info!("429: every request waits {wait:.1?}, then {rate:.1} a second");
             }
             Event::Published { segment, files, rows, bytes } => {
-                tracing::info!("segment {segment} published: {files} files, {} rows, {} bytes", Grouped(*rows), Grouped(*bytes));
+                tracing::info!(
+                    "segment {segment} published: {files} files, {} rows, {} bytes",
+                    Grouped(*rows),
+                    Grouped(*bytes)
+                );
             }
             Event::Stopping { cause, in_flight } => {
                 tracing::warn!("stopping: {cause}; waiting for {in_flight} answers under way");

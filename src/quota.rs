@@ -245,7 +245,10 @@ mod tests {
             waits.push(quota.throttled(clock::now(), Some(Duration::ZERO)).unwrap().wait.as_millis());
         }
         assert_eq!((&waits[..4], *waits.last().unwrap()), (&[250, 500, 1_000, 2_000][..], 300_000));
-        assert_eq!(quota.throttled(clock::now() + Duration::from_secs(1), Some(Duration::MAX)).unwrap().wait.as_secs(), 300);
+        assert_eq!(
+            quota.throttled(clock::now() + Duration::from_secs(1), Some(Duration::MAX)).unwrap().wait.as_secs(),
+            300
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -127,7 +127,10 @@ pub fn adopt(
         if entry.is_page {
             let item = ledger.item(&entry.id)?.ok_or_else(|| LedgerError::Unusable {
                 path: String::new(),
-                why: format!("does not know product {}, which the journal holds", crate::sanitize::Sanitized(entry.id.as_str())),
+                why: format!(
+                    "does not know product {}, which the journal holds",
+                    crate::sanitize::Sanitized(entry.id.as_str())
+                ),
             })?;
             group.pages.push(PageRow { attempt: entry.attempt, item, page: entry.page, at: entry.at });
         } else {

@@ -83,7 +83,12 @@ impl Recovery {
         let ledger = self.site.ledger();
         let mut answers = Vec::with_capacity(entries.len());
         for entry in entries.into_iter().filter(|entry| entry.is_page) {
-            let unknown = || Error::Mismatch(format!("the ledger does not know product {}", crate::sanitize::Sanitized(entry.id.as_str())));
+            let unknown = || {
+                Error::Mismatch(format!(
+                    "the ledger does not know product {}",
+                    crate::sanitize::Sanitized(entry.id.as_str())
+                ))
+            };
             let item = ledger.item(&entry.id)?.ok_or_else(unknown)?;
             answers.push(Answer { item, page: entry.page, at: entry.at, id: entry.id, body: entry.body });
         }
@@ -106,7 +111,8 @@ impl Recovery {
                 std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
                 std::collections::hash_map::Entry::Vacant(free) => {
                     let last = ledger.pages(page.item)?.last().copied().unwrap_or(page.page);
-                    let mut walk = Walk::new(page.item, page.id.clone(), &self.rules, ledger.pages_before(page.item, segment.id)?);
+                    let mut walk =
+                        Walk::new(page.item, page.id.clone(), &self.rules, ledger.pages_before(page.item, segment.id)?);
                     walk.load(ledger.keys(page.item, segment.id)?);
                     free.insert((walk, last))
                 }

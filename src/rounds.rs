@@ -141,7 +141,13 @@ pub struct Rounds<'a> {
 
 impl<'a> Rounds<'a> {
     /// The state at the beginning of a run, from the ledger.
-    pub fn new(job: &'a Job, site: Arc<Site>, recorder: Recorder, retry: Retry, quota: Arc<Quota>) -> Result<Self, Error> {
+    pub fn new(
+        job: &'a Job,
+        site: Arc<Site>,
+        recorder: Recorder,
+        retry: Retry,
+        quota: Arc<Quota>,
+    ) -> Result<Self, Error> {
         let rules = rules(&job.settings);
         let (credits, last_attempt, full) = {
             let ledger = site.ledger();
@@ -226,12 +232,17 @@ impl<'a> Rounds<'a> {
     }
 
     /// Waits until there is something to do, and gives what has arrived.
-    async fn wait(&mut self, channels: &mut Channels, stopped: Pin<&mut impl Future<Output = ExitCode>>) -> Vec<Arrival> {
+    async fn wait(
+        &mut self,
+        channels: &mut Channels,
+        stopped: Pin<&mut impl Future<Output = ExitCode>>,
+    ) -> Vec<Arrival> {
         let mut arrivals = Vec::new();
         let most = self.job.settings.max_in_flight;
         let now = clock::now();
         let wants = self.stop.is_none() && self.has_slot() && self.scheduler.has_next(now);
-        let at_rest = self.in_flight == 0 && (self.stop.is_some() || self.scheduler.is_done() || wants && !self.can_afford());
+        let at_rest =
+            self.in_flight == 0 && (self.stop.is_some() || self.scheduler.is_done() || wants && !self.can_afford());
         let busy = at_rest || !self.group.is_empty();
         let wants = wants && self.can_afford();
         let patience = self.retry.policy().patience;
@@ -328,7 +339,12 @@ impl<'a> Rounds<'a> {
         }
         walk.tries = Some(tries);
         self.counted.retries += 1;
-        self.job.monitor.event(&Event::Retrying { id: &walk.id, page: walk.next(), after: wait, cause: &arrival.cause });
+        self.job.monitor.event(&Event::Retrying {
+            id: &walk.id,
+            page: walk.next(),
+            after: wait,
+            cause: &arrival.cause,
+        });
         self.scheduler.park(walk, clock::now() + wait);
     }
 
@@ -441,7 +457,8 @@ impl<'a> Rounds<'a> {
 
     /// Publishes the segment when its journal is large enough, and begins the next one.
     async fn rotate(&mut self, channels: &mut Channels) -> Result<(), Error> {
-        let large = self.recorder.as_ref().is_some_and(|recorder| recorder.journaled() >= self.job.settings.segment_size);
+        let large =
+            self.recorder.as_ref().is_some_and(|recorder| recorder.journaled() >= self.job.settings.segment_size);
         if !large || self.stop.is_some() {
             return Ok(());
         }

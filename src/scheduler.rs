@@ -121,7 +121,8 @@ mod tests {
     use std::time::Duration;
 
     fn walk(item: i64, pages: u32) -> Walk {
-        let rules = Rules { first: PageNum(1), last: PageNum(99), page_size: 3, max_pages: None, end: EndRule::ShortPage };
+        let rules =
+            Rules { first: PageNum(1), last: PageNum(99), page_size: 3, max_pages: None, end: EndRule::ShortPage };
         Walk::new(ItemIx(item), ItemId::new("a"), &rules, (1..=pages).map(PageNum))
     }
 

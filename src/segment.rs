@@ -275,7 +275,9 @@ impl SegmentWriter {
     fn keep_budget(&mut self) -> Result<(), SegmentError> {
         let mut held: usize = self.open.values().map(|open| open.file.memory()).sum();
         while held > self.shape.budget {
-            let Some((folder, largest)) = self.open.iter_mut().max_by_key(|(_, open)| open.file.memory()) else { break };
+            let Some((folder, largest)) = self.open.iter_mut().max_by_key(|(_, open)| open.file.memory()) else {
+                break;
+            };
             let before = largest.file.memory();
             largest.file.flush().map_err(|source| SegmentError::Parquet { folder: folder.clone(), source })?;
             let freed = before.saturating_sub(largest.file.memory());
@@ -291,7 +293,10 @@ impl SegmentWriter {
         let spill = match &mut self.spill {
             Some(spill) => spill,
             None => {
-                let path = self.shape.staging.join(format!("{}-waiting.arrow", stem(&self.shape.export, self.segment, self.attempt)));
+                let path = self
+                    .shape
+                    .staging
+                    .join(format!("{}-waiting.arrow", stem(&self.shape.export, self.segment, self.attempt)));
                 let writer = FileWriter::try_new(self.disk.create(&path)?, &self.shape.schema)?;
                 self.spill.insert(Spill { writer, path, blocks: 0 })
             }
@@ -397,9 +402,11 @@ mod tests {
     }
 
     fn rows(shape: &Shape, numbers: std::ops::Range<i64>, regions: i64) -> Rows {
-        let partitions = numbers.clone().map(|n| (n % regions != 0).then(|| format!("r{}", n % regions).into())).collect();
+        let partitions =
+            numbers.clone().map(|n| (n % regions != 0).then(|| format!("r{}", n % regions).into())).collect();
         let keep = numbers.clone().map(|n| n % 7 != 0).collect();
-        let batch = RecordBatch::try_new(Arc::clone(&shape.schema), vec![Arc::new(Int64Array::from_iter_values(numbers))]);
+        let batch =
+            RecordBatch::try_new(Arc::clone(&shape.schema), vec![Arc::new(Int64Array::from_iter_values(numbers))]);
         Rows { batch: batch.unwrap(), partitions, keep, rejects: Vec::new() }
     }
 
@@ -437,14 +444,24 @@ mod tests {
         let mut all: Vec<i64> = files.into_values().flatten().collect();
         all.sort_unstable();
         assert_eq!(all, (0..30_000).filter(|n| n % 7 != 0).collect::<Vec<_>>());
-        assert!(std::fs::read_dir(folder.path()).unwrap().all(|entry| entry.unwrap().path().extension().unwrap() == "parquet"));
+        assert!(
+            std::fs::read_dir(folder.path())
+                .unwrap()
+                .all(|entry| entry.unwrap().path().extension().unwrap() == "parquet")
+        );
     }
 
     #[test]
     fn rejects_are_kept_beside_the_data_and_a_segment_without_rows_has_no_files() {
         let folder = tempfile::tempdir().unwrap();
         let shape = shape(folder.path(), 1 << 20);
-        let reject = Reject { id: ItemId::new("a"), page: PageNum(1), at: Utc64(1), reason: "why".to_owned(), raw: "{}".to_owned() };
+        let reject = Reject {
+            id: ItemId::new("a"),
+            page: PageNum(1),
+            at: Utc64(1),
+            reason: "why".to_owned(),
+            raw: "{}".to_owned(),
+        };
         let mut writer = SegmentWriter::begin(Disk, shape.clone(), SegmentId(3), 1);
         writer.push(Rows { rejects: vec![reject], ..rows(&shape, 0..0, 2) }).unwrap();
         let sealed = writer.seal().unwrap();

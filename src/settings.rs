@@ -38,11 +38,23 @@ const fn setting(key: &'static str, value: &'static str, help: &'static str) -> 
 
 /// All settings of an export, in the order of the help.
 pub const SETTINGS: &[Setting] = &[
-    setting("products", "FILE|-", "Products to export: one id a line with # comments; or CSV or Parquet with --product-column"),
-    setting("simulate", "SPEC", "Export from the embedded API, on this machine, without a key; SPEC is for example seed=7,products=2000,latency=80ms"),
+    setting(
+        "products",
+        "FILE|-",
+        "Products to export: one id a line with # comments; or CSV or Parquet with --product-column",
+    ),
+    setting(
+        "simulate",
+        "SPEC",
+        "Export from the embedded API, on this machine, without a key; SPEC is for example seed=7,products=2000,latency=80ms",
+    ),
     setting("product_column", "NAME", "Column that holds the ids, when the list is CSV or Parquet"),
     setting("out", "DIR", "Folder of the export; run again with the same one to resume"),
-    setting("state_dir", "DIR", "Where ledger and journal lie [default: OUT/_pagehaul]; must survive until the export is complete"),
+    setting(
+        "state_dir",
+        "DIR",
+        "Where ledger and journal lie [default: OUT/_pagehaul]; must survive until the export is complete",
+    ),
     setting("base_url", "URL", "Scheme and host of the API [default: the endpoint's own]"),
     setting("endpoint", "FILE", "Endpoint description [default: the built-in product-videos]"),
     setting("qps", "N|unlimited", "Requests a second that the key allows"),
@@ -198,9 +210,14 @@ impl Layers {
     /// Puts one value over what is there.
     pub fn set(&mut self, key: &str, value: String, origin: &Origin) -> Result<(), SettingsError> {
         let Some(known) = SETTINGS.iter().find(|setting| setting.key == key) else {
-            let near = SETTINGS.iter().map(|setting| (strsim::damerau_levenshtein(setting.key, key), setting.key)).min();
+            let near =
+                SETTINGS.iter().map(|setting| (strsim::damerau_levenshtein(setting.key, key), setting.key)).min();
             let nearest = near.filter(|(distance, _)| *distance <= 4).map(|(_, key)| key);
-            return Err(SettingsError::Unknown { key: crate::sanitize::sanitize(key), origin: origin.clone(), nearest });
+            return Err(SettingsError::Unknown {
+                key: crate::sanitize::sanitize(key),
+                origin: origin.clone(),
+                nearest,
+            });
         };
         self.values.insert(known.key, (value, origin.clone()));
         Ok(())
@@ -262,7 +279,9 @@ impl Layers {
     }
 
     fn list(&self, key: &'static str) -> Vec<&str> {
-        self.given(key).map(|text| text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect()).unwrap_or_default()
+        self.given(key)
+            .map(|text| text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect())
+            .unwrap_or_default()
     }
 }
 
@@ -407,7 +426,16 @@ impl Settings {
             grace: layers.time("grace")?,
             segment_size: layers.size("segment_size")?,
             memory: as_usize(layers.size("memory")?),
-            progress: one_of(layers, "progress", &[("auto", Progress::Auto), ("bar", Progress::Bar), ("plain", Progress::Plain), ("none", Progress::None)])?,
+            progress: one_of(
+                layers,
+                "progress",
+                &[
+                    ("auto", Progress::Auto),
+                    ("bar", Progress::Bar),
+                    ("plain", Progress::Plain),
+                    ("none", Progress::None),
+                ],
+            )?,
             heartbeat: layers.time("heartbeat")?,
             json_logs: one_of(layers, "log_format", &[("text", false), ("json", true)])?,
             endpoint,
@@ -477,7 +505,8 @@ fn base_url(layers: &Layers, endpoint: &Endpoint) -> Result<Url, SettingsError> 
         "http" => Some("plain http is for loopback addresses only: the key would travel in clear; use https"),
         _ => Some("must begin with https://"),
     };
-    let extra = !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some();
+    let extra =
+        !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some();
     if layers.given("simulate").is_some() && layers.given("base_url").is_some() {
         return Err(layers.invalid("base_url", "cannot be given together with simulate, which is an API of its own"));
     }
@@ -530,14 +559,27 @@ fn one_of<T: Copy>(layers: &Layers, key: &'static str, values: &[(&str, T)]) -> 
 fn columns(layers: &Layers, endpoint: &Endpoint) -> Result<Vec<String>, SettingsError> {
     let (wanted, dropped) = (layers.list("columns"), layers.list("drop_columns"));
     for (key, names) in [("columns", &wanted), ("drop_columns", &dropped)] {
-        let Some(unknown) = names.iter().find(|name| !endpoint.columns.iter().any(|column| column.name == **name)) else { continue };
-        let near = endpoint.columns.iter().map(|column| (strsim::damerau_levenshtein(&column.name, unknown), &column.name)).min();
+        let Some(unknown) = names.iter().find(|name| !endpoint.columns.iter().any(|column| column.name == **name))
+        else {
+            continue;
+        };
+        let near = endpoint
+            .columns
+            .iter()
+            .map(|column| (strsim::damerau_levenshtein(&column.name, unknown), &column.name))
+            .min();
         let hint = near.map(|(_, name)| format!("; did you mean {name}?")).unwrap_or_default();
-        return Err(layers.invalid(key, format!("the endpoint has no column {}{hint}", crate::sanitize::Sanitized(unknown))));
+        return Err(
+            layers.invalid(key, format!("the endpoint has no column {}{hint}", crate::sanitize::Sanitized(unknown)))
+        );
     }
     let of = |role: Role| endpoint.columns.iter().filter(move |column| column.role == role);
-    if let Some(needed) = of(Role::Identity).chain(of(Role::Partition)).find(|column| dropped.contains(&column.name.as_str())) {
-        return Err(layers.invalid("drop_columns", format!("{} is {}: rows need it", needed.name, needed.role.as_str())));
+    if let Some(needed) =
+        of(Role::Identity).chain(of(Role::Partition)).find(|column| dropped.contains(&column.name.as_str()))
+    {
+        return Err(
+            layers.invalid("drop_columns", format!("{} is {}: rows need it", needed.name, needed.role.as_str()))
+        );
     }
     let is_written = |column: &&Column| match column.role {
         Role::Identity => true,
@@ -592,10 +634,12 @@ mod tests {
     fn a_flag_beats_the_environment_which_beats_a_file_which_beats_the_built_in() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.toml");
-        std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), b"page_size = 2\nqps = 3\nout = \"f\"\n").unwrap();
+        std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), b"page_size = 2\nqps = 3\nout = \"f\"\n")
+            .unwrap();
         let mut layers = Layers::built_in().unwrap();
         layers.add_file(&path).unwrap();
-        let variables = [("PAGEHAUL_QPS", "4"), ("PAGEHAUL_OUT", "e"), ("PAGEHAUL_SERVICE_HOST", "10.0.0.1"), ("HOME", "/")];
+        let variables =
+            [("PAGEHAUL_QPS", "4"), ("PAGEHAUL_OUT", "e"), ("PAGEHAUL_SERVICE_HOST", "10.0.0.1"), ("HOME", "/")];
         layers.add_environment(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned()))).unwrap();
         layers.set("out", "flag".to_owned(), &Origin::Flag).unwrap();
         let origin = |key| layers.shown().find(|(name, _, _)| *name == key).unwrap().2.clone();
@@ -657,7 +701,13 @@ mod tests {
         let identity = |values: &[(&str, &str)]| Settings::resolve(&layers(values)).unwrap().identity();
         let one = identity(&[("base_url", "http://127.0.0.1:1111")]);
         assert_eq!(one, identity(&[("base_url", "http://127.0.0.1:2222"), ("qps", "7"), ("max_credits", "9")]));
-        for (key, value) in [("page_size", "5"), ("sort", "create_time:desc"), ("max_pages", "3"), ("drop_columns", "play_addr"), ("end", "empty-page")] {
+        for (key, value) in [
+            ("page_size", "5"),
+            ("sort", "create_time:desc"),
+            ("max_pages", "3"),
+            ("drop_columns", "play_addr"),
+            ("end", "empty-page"),
+        ] {
             assert_ne!(identity(&[]), identity(&[(key, value)]), "{key}");
         }
     }

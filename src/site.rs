@@ -126,7 +126,8 @@ impl Site {
         let Some(open) = self.ledger().open_segment()? else { return Ok(()) };
         let begun = stem(&self.export.id, open.id, 0);
         let ours = begun.trim_end_matches('0');
-        let entries = std::fs::read_dir(&self.staging).map_err(|source| Error::System { action: "list staged files", source })?;
+        let entries =
+            std::fs::read_dir(&self.staging).map_err(|source| Error::System { action: "list staged files", source })?;
         for entry in entries.flatten() {
             if entry.file_name().to_string_lossy().starts_with(ours) {
                 Disk.remove(&entry.path())?;
@@ -150,7 +151,8 @@ pub fn identity(out: Option<&Path>, state_dir: Option<&str>) -> Result<BTreeMap<
 
 fn lock(disk: Disk, state: &Path) -> Result<Lock, Error> {
     let about_me = format!("process {}, since {}", std::process::id(), clock::wall());
-    disk.lock(&state.join("lock"), &about_me)?.map_err(|holder| Error::Busy { holder: crate::sanitize::sanitize(&holder) })
+    disk.lock(&state.join("lock"), &about_me)?
+        .map_err(|holder| Error::Busy { holder: crate::sanitize::sanitize(&holder) })
 }
 
 fn begin(ledger: &Ledger, store: &Store, settings: &Settings) -> Result<ExportRow, Error> {

@@ -171,7 +171,13 @@ pub async fn of(job: &Job, site: &Site, exit: Option<ExitCode>, counted: Counted
         complete_since: None,
         export: site.export.id.clone(),
         out: job.settings.out.display().to_string(),
-        products: Products { total: totals.items, complete: totals.complete, failed: totals.failed, cut: totals.cut, open },
+        products: Products {
+            total: totals.items,
+            complete: totals.complete,
+            failed: totals.failed,
+            cut: totals.cut,
+            open,
+        },
         pages: Pages { journaled: totals.pages, waiting: totals.pages_waiting },
         rows: row_counts(&totals, files.iter().map(|file| file.rows).sum()),
         credits: credit_counts(credits, job.settings.max_credits),
@@ -256,13 +262,16 @@ impl fmt::Display for Summary {
         }
         writeln!(f)?;
         write!(f, "  products  {} of {} complete", Grouped(products.complete), Grouped(products.total))?;
-        for (count, word) in [(products.failed, "failed"), (products.cut, "cut short"), (products.open, "not finished")] {
+        for (count, word) in [(products.failed, "failed"), (products.cut, "cut short"), (products.open, "not finished")]
+        {
             if count > 0 {
                 write!(f, ", {} {word}", Grouped(count))?;
             }
         }
         write!(f, "\n  rows      {} published", Grouped(rows.published))?;
-        for (count, word) in [(rows.waiting, "waiting in the journal"), (rows.folded, "duplicates folded"), (rows.rejected, "rejected")] {
+        for (count, word) in
+            [(rows.waiting, "waiting in the journal"), (rows.folded, "duplicates folded"), (rows.rejected, "rejected")]
+        {
             if count > 0 {
                 write!(f, ", {} {word}", Grouped(count))?;
             }
@@ -276,7 +285,13 @@ impl fmt::Display for Summary {
             write!(f, ", of {} allowed", Grouped(max))?;
         }
         if run.requests > 0 {
-            write!(f, "\n  this run  {} requests in {:.1} s, {:.1} a second", Grouped(run.requests), run.seconds, run.rate)?;
+            write!(
+                f,
+                "\n  this run  {} requests in {:.1} s, {:.1} a second",
+                Grouped(run.requests),
+                run.seconds,
+                run.rate
+            )?;
             if let Some(allowed) = run.allowed {
                 write!(f, " of {allowed} allowed")?;
             }
@@ -349,6 +364,9 @@ mod tests {
     #[test]
     fn numbers_and_sizes_are_shown_for_people() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(|n| Grouped(n).to_string()), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([17, 1_536, 5 << 20, (3 << 30) + (1 << 29)].map(|n| Bytes(n).to_string()), ["17 B", "1.5 KiB", "5.0 MiB", "3.5 GiB"]);
+        assert_eq!(
+            [17, 1_536, 5 << 20, (3 << 30) + (1 << 29)].map(|n| Bytes(n).to_string()),
+            ["17 B", "1.5 KiB", "5.0 MiB", "3.5 GiB"]
+        );
     }
 }

@@ -23,12 +23,15 @@ pub fn read(layers: &Layers, variable: Option<String>) -> Result<SecretString, E
     }
     match variable {
         Some(key) => checked(key),
-        None => Err(Error::Usage("no key: set KEYAPI_TOKEN, or give --token-file or --token-stdin (to try without one: --simulate)")),
+        None => Err(Error::Usage(
+            "no key: set KEYAPI_TOKEN, or give --token-file or --token-stdin (to try without one: --simulate)",
+        )),
     }
 }
 
 fn from_file(path: &Path) -> Result<String, Error> {
-    let file = std::fs::File::open(path).map_err(|source| Error::System { action: "read the key from its file", source })?;
+    let file =
+        std::fs::File::open(path).map_err(|source| Error::System { action: "read the key from its file", source })?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;

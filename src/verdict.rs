@@ -179,7 +179,9 @@ mod tests {
     #[test]
     fn only_status_200_with_a_success_code_and_a_list_is_a_page() {
         assert_eq!(on(200, 0, "success", Payload::Rows), Judged { verdict: Verdict::Page, charge: Charge::Billed });
-        for (status, code, data) in [(200, 0, Payload::None), (204, 0, Payload::Rows), (500, 0, Payload::Rows), (200, 7, Payload::Rows)] {
+        for (status, code, data) in
+            [(200, 0, Payload::None), (204, 0, Payload::Rows), (500, 0, Payload::Rows), (200, 7, Payload::Rows)]
+        {
             assert_ne!(on(status, code, "", data).verdict, Verdict::Page, "{status} {code}");
         }
     }
@@ -187,7 +189,14 @@ mod tests {
     #[test]
     fn the_documented_errors_mean_the_same_as_a_status_and_as_a_code_inside_a_200() {
         let stop = || Verdict::Stop(StopCause::Account);
-        let table = [(400, Verdict::GiveUp), (401, stop()), (402, stop()), (403, stop()), (429, Verdict::Throttled(None)), (500, Verdict::Retry)];
+        let table = [
+            (400, Verdict::GiveUp),
+            (401, stop()),
+            (402, stop()),
+            (403, stop()),
+            (429, Verdict::Throttled(None)),
+            (500, Verdict::Retry),
+        ];
         for (number, verdict) in table {
             for status in [number, 200] {
                 let judged = on(status, i64::from(number), "", Payload::None);
@@ -206,7 +215,10 @@ mod tests {
     #[test]
     fn a_500_that_speaks_of_a_used_up_quota_stops_the_run() {
         assert_eq!(on(500, 500, "Usage Limit Exceeded", Payload::None).verdict, Verdict::Stop(StopCause::Account));
-        assert_eq!(on(200, 500, "apiKey quota is not enough", Payload::None).verdict, Verdict::Stop(StopCause::Account));
+        assert_eq!(
+            on(200, 500, "apiKey quota is not enough", Payload::None).verdict,
+            Verdict::Stop(StopCause::Account)
+        );
     }
 
     #[test]
@@ -221,7 +233,11 @@ mod tests {
 
     #[test]
     fn a_200_without_an_envelope_is_asked_for_once_more_unless_it_merely_broke_off() {
-        for (not, verdict) in [(NotEnvelope::Foreign, Verdict::RetryOnce), (NotEnvelope::Empty, Verdict::RetryOnce), (NotEnvelope::Truncated, Verdict::Retry)] {
+        for (not, verdict) in [
+            (NotEnvelope::Foreign, Verdict::RetryOnce),
+            (NotEnvelope::Empty, Verdict::RetryOnce),
+            (NotEnvelope::Truncated, Verdict::Retry),
+        ] {
             let judged = judge(&Outcome::Answer { status: 200, envelope: &Err(not), retry_after: None }, &[0]);
             assert_eq!(judged.verdict, verdict);
         }

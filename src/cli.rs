@@ -187,7 +187,7 @@ async fn run_export(layers: Layers) -> Result<Summary, Error> {
     let api = Arc::new(HttpApi::new(&settings.endpoint, http)?);
     let face = Face::new(&settings, qps);
     log(&settings, &face);
-    let monitor: Arc<dyn Monitor> = Arc::clone(&face) as Arc<dyn Monitor>;
+    let monitor = monitor_of(&face);
     let job = Job { settings, qps, seed: crate::clock::wall().0.unsigned_abs(), monitor };
     let signals = listen_for_signals()?;
     let result = tokio::select! {
@@ -249,7 +249,7 @@ async fn run_replay(mut layers: Layers) -> Result<Summary, Error> {
     settings.simulated_as = identity.get("base_url").cloned(); // no request is sent: any API will do
     let face = Face::new(&settings, None);
     log(&settings, &face);
-    let monitor: Arc<dyn Monitor> = Arc::clone(&face) as Arc<dyn Monitor>;
+    let monitor = monitor_of(&face);
     let result = replay(&Job { settings, qps: None, seed: 0, monitor }).await;
     face.end();
     result
@@ -355,11 +355,15 @@ impl StopSignals {
     }
 }
 
+fn monitor_of(face: &Arc<Face>) -> Arc<dyn Monitor> {
+    Arc::<Face>::clone(face)
+}
+
 fn log(settings: &Settings, face: &Arc<Face>) {
     log_to(Lines(Some(Arc::clone(face))), settings.json_logs);
 }
 
-/// Lines on standard error; RUST_LOG may name another level than info.
+/// Lines on standard error; `RUST_LOG` may name another level than info.
 fn log_to(lines: Lines, json: bool) {
     let level = std::env::var("RUST_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::INFO);
     let builder = tracing_subscriber::fmt().with_max_level(level).with_target(false).with_writer(move || lines.clone());
@@ -392,19 +396,21 @@ fn shown(layers: &Layers) -> String {
 
 /// `schema`.
 fn schema(endpoint: &Endpoint) -> String {
-    let mut text = format!("{:<26} {:<26} {:<5} {:<10} {}\n", "column", "type", "null", "role", "meaning");
-    let line = |name: &str, kind: ColumnKind, null: bool, role: &str, meaning: &str| {
+    let line = |name: &str, kind: &str, null: bool, role: &str, meaning: &str| {
         let null = if null { "yes" } else { "no" };
-        format!("{name:<26} {:<26} {null:<5} {role:<10} {meaning}\n", kind.data_type().to_string())
+        format!("{name:<26} {kind:<26} {null:<5} {role:<10} {meaning}\n")
     };
+    let mut lines = vec![format!("{:<26} {:<26} {:<5} {:<10} {}\n", "column", "type", "null", "role", "meaning")];
     for column in &endpoint.columns {
         let unit = column.unit.as_ref().map(|unit| format!(" [{unit}]")).unwrap_or_default();
-        text +=
-            &line(&column.name, column.kind, column.nullable, column.role.as_str(), &(column.meaning.clone() + &unit));
+        let kind = column.kind.data_type().to_string();
+        lines.push(line(&column.name, &kind, column.nullable, column.role.as_str(), &(column.meaning.clone() + &unit)));
     }
-    text += &line(FETCHED_AT, ColumnKind::Timestamp, false, "own", "When the row was fetched.");
-    text += &format!("{PAGE_NUM:<26} {:<26} {:<5} {:<10} Page on which it stood.\n", "Int32", "no", "own");
-    text + &line(EXTRA, ColumnKind::Utf8, true, "own", "JSON of unknown fields and of values that did not fit.")
+    let time = ColumnKind::Timestamp.data_type().to_string();
+    lines.push(line(FETCHED_AT, &time, false, "own", "When the row was fetched."));
+    lines.push(line(PAGE_NUM, "Int32", false, "own", "Page on which it stood."));
+    lines.push(line(EXTRA, "Utf8", true, "own", "JSON of unknown fields and of values that did not fit."));
+    lines.concat()
 }
 
 /// `schema --sql`.

@@ -150,7 +150,7 @@ impl Committer {
     /// Finishes what an earlier run decided. Gives how many segments that were.
     pub async fn recover(&self) -> Result<usize, CommitError> {
         let nothing = SegmentId(0);
-        let decided = self.in_ledger(nothing, |ledger| ledger.decided())?;
+        let decided = self.in_ledger(nothing, Ledger::decided)?;
         for (segment, text) in &decided {
             let (segment, name) = (*segment, manifest_name(*segment));
             let found = self.store.get(&name).await.map_err(|source| CommitError::Store { segment, source })?;
@@ -194,7 +194,7 @@ pub async fn manifests(store: &Store) -> Result<Vec<Manifest>, CommitError> {
     let failed = |source| CommitError::Store { segment: nothing, source };
     let mut manifests = Vec::new();
     for name in store.list(MANIFESTS).await.map_err(failed)? {
-        if !name.ends_with(".json") {
+        if name.rsplit_once('.').is_none_or(|(_, kind)| kind != "json") {
             continue;
         }
         let content = store.get(&name).await.map_err(failed)?.unwrap_or_default();
@@ -270,16 +270,15 @@ mod tests {
                 let name = root.path().join(manifest_name(SegmentId(1)));
                 let text = std::fs::read_to_string(&name).unwrap();
                 // Back to the moment between two of the steps.
-                let (committer, ledger) = (committer, ledger);
                 ledger.lock().unwrap().unpublish_for_test(SegmentId(1), &text);
                 if manifest_there && renamed < 2 {
                     continue; // the manifest comes last
                 }
                 if !manifest_there {
-                    std::fs::rename(&name, root.path().join("gone")).unwrap();
+                    Disk.rename(&name, &root.path().join("gone")).unwrap();
                 }
                 for file in sealed.files.iter().skip(renamed) {
-                    std::fs::rename(root.path().join(&file.name), &file.staged).unwrap();
+                    Disk.rename(&root.path().join(&file.name), &file.staged).unwrap();
                 }
                 assert_eq!(committer.recover().await.unwrap(), 1);
                 assert_eq!(super::manifests(&committer.store).await.unwrap(), [manifest]);

@@ -201,23 +201,17 @@ impl Batch {
         let Cells { values, mut extra } = cells;
         for (at, (column, builder)) in decoder.columns.iter().zip(&mut self.builders).enumerate() {
             let raw = values.get(at).copied().flatten().map(RawValue::get);
-            match builder {
-                _ if at == decoder.partition => {
-                    let value = raw.and_then(text_of);
-                    let fits =
-                        value.as_ref().is_some_and(|value| value.exact && partition::encode(&value.text).is_some());
-                    if raw.is_some_and(|raw| raw != "null") && !fits {
-                        extra.push((Cow::Borrowed(&column.name), raw.unwrap_or_default()));
-                    }
-                    self.partitions.push(value.map(|value| value.text.into()));
+            let fits = match builder {
+                _ if at == decoder.partition => push_partition(&mut self.partitions, raw),
+                Some(Builder::Text(builder)) if at == decoder.item => {
+                    builder.append_value(answer.id.as_str());
+                    true
                 }
-                Some(Builder::Text(builder)) if at == decoder.item => builder.append_value(answer.id.as_str()),
-                Some(builder) => {
-                    if !builder.append(raw, column) {
-                        extra.push((Cow::Borrowed(&column.name), raw.unwrap_or_default()));
-                    }
-                }
-                None => {}
+                Some(builder) => builder.append(raw, column),
+                None => true,
+            };
+            if !fits {
+                extra.push((Cow::Borrowed(&column.name), raw.unwrap_or_default()));
             }
         }
         self.fetched_at.append_value(answer.at.0);
@@ -234,6 +228,15 @@ impl Batch {
         let rows = RecordBatch::try_new(Arc::clone(&decoder.schema), arrays)?;
         Ok(Decoded { rows, partitions: self.partitions, pages })
     }
+}
+
+/// Adds a row's partition value. False: no folder can carry it, so its text must be kept elsewhere.
+fn push_partition(partitions: &mut Vec<Option<Box<str>>>, raw: Option<&str>) -> bool {
+    let raw = raw.filter(|raw| *raw != "null");
+    let value = raw.and_then(text_of);
+    let fits = value.as_ref().is_some_and(|value| value.exact && partition::encode(&value.text).is_some());
+    partitions.push(value.map(|value| value.text.into()));
+    fits || raw.is_none()
 }
 
 /// Why a row cannot be published.

@@ -279,6 +279,9 @@ impl Endpoint {
     }
 
     /// The partition column.
+    ///
+    /// # Panics
+    /// Never: [`parse`](Self::parse) admits only descriptions with exactly one.
     pub fn partition(&self) -> &Column {
         let found = self.columns.iter().find(|column| column.role == Role::Partition);
         #[expect(clippy::expect_used, reason = "`parse` admits exactly one partition column")]

@@ -220,12 +220,12 @@ impl Error {
             | Self::Endpoint(_)
             | Self::Spec(_)
             | Self::Simulator(_)
-            | Self::System { .. } => ExitCode::Usage,
+            | Self::System { .. }
+            | Self::Plan(PlanError::Unreadable { .. } | PlanError::BadId { .. } | PlanError::Empty) => ExitCode::Usage,
             Self::Killed(code) => *code,
             Self::Plan(PlanError::Ledger(error)) | Self::Ledger(error) | Self::Record(RecordError::Ledger(error)) => {
                 of_ledger(error)
             }
-            Self::Plan(PlanError::Unreadable { .. } | PlanError::BadId { .. } | PlanError::Empty) => ExitCode::Usage,
             Self::Busy { .. } => ExitCode::Busy,
             Self::Mismatch(_) => ExitCode::Integrity,
             Self::Client(_) | Self::Panic(_) | Self::Record(RecordError::Decode(_)) => ExitCode::Internal,

@@ -5,7 +5,7 @@
 //! A frame describes itself, and the files alone are enough to build the whole output again.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -19,6 +19,9 @@ use crate::page::{AttemptId, ItemId, PageNum, SegmentId};
 const SKIPPABLE: u32 = 0x184D_2A56;
 /// Bytes of our frame's head behind the magic number and its length: version, CRC-32, packed and plain length.
 const HEAD: u32 = 16;
+/// Bytes before the zstd frame: magic number, length, head.
+const HEAD_BYTES: usize = 24;
+const HEAD_POSITION: u64 = 24;
 const VERSION: u32 = 1;
 /// Compression level: 1 packs pages four to one at half the cost of level 3.
 const LEVEL: i32 = 1;
@@ -99,15 +102,20 @@ pub fn file_name(segment: SegmentId) -> String {
 }
 
 /// The journal file that is being written.
-#[derive(Debug)]
 pub struct Journal {
     file: AppendFile,
+    /// Kept from group to group: a new one each time would cost a megabyte of fresh memory.
+    compressor: zstd::bulk::Compressor<'static>,
+    plain: Vec<u8>,
+    frame: Vec<u8>,
 }
 
 impl Journal {
     /// Opens a segment's file behind its first `len` bytes, the ones that are known to be whole frames.
     pub fn open(disk: Disk, folder: &Path, segment: SegmentId, len: u64) -> Result<Self, JournalError> {
-        Ok(Self { file: disk.append(&folder.join(file_name(segment)), len)? })
+        let file = disk.append(&folder.join(file_name(segment)), len)?;
+        let compressor = zstd::bulk::Compressor::new(LEVEL).map_err(JournalError::Pack)?;
+        Ok(Self { file, compressor, plain: Vec::new(), frame: Vec::new() })
     }
 
     /// Bytes in the file.
@@ -117,46 +125,63 @@ impl Journal {
 
     /// Appends a group and waits until it is durable.
     pub fn append(&mut self, entries: &[Entry]) -> Result<FrameRef, JournalError> {
-        let frame = pack(entries).map_err(JournalError::Pack)?;
+        self.pack(entries).map_err(JournalError::Pack)?;
         let offset = self.file.len();
-        self.file.append(&frame)?;
+        self.file.append(&self.frame)?;
         Ok(FrameRef { offset, length: self.file.len() - offset })
+    }
+
+    fn pack(&mut self, entries: &[Entry]) -> io::Result<()> {
+        self.plain.clear();
+        for entry in entries {
+            let head = HeadLine {
+                attempt: entry.attempt.0,
+                item: entry.id.as_str().into(),
+                page: entry.page.0,
+                at: entry.at.0,
+                status: entry.status,
+                is_page: entry.is_page,
+                length: entry.body.len(),
+            };
+            serde_json::to_writer(&mut self.plain, &head)?;
+            self.plain.push(b'\n');
+            self.plain.extend_from_slice(&entry.body);
+            self.plain.push(b'\n');
+        }
+        // The compressor fills a buffer of its own size; the head goes before it afterwards.
+        let mut packed = std::mem::take(&mut self.frame);
+        packed.clear();
+        packed.reserve(zstd::zstd_safe::compress_bound(self.plain.len()) + HEAD_BYTES);
+        packed.resize(HEAD_BYTES, 0);
+        let mut behind = io::Cursor::new(packed);
+        behind.set_position(HEAD_POSITION);
+        self.compressor.compress_to_buffer(&self.plain, &mut behind)?;
+        self.frame = behind.into_inner();
+        let long = |_| io::Error::from(io::ErrorKind::FileTooLarge);
+        let packed = self.frame.get(HEAD_BYTES..).unwrap_or_default();
+        let (packed_len, plain_len) =
+            (u32::try_from(packed.len()).map_err(long)?, u32::try_from(self.plain.len()).map_err(long)?);
+        let words = [SKIPPABLE, HEAD, VERSION, checksum(packed_len, plain_len, packed), packed_len, plain_len];
+        for (slot, word) in self.frame.chunks_exact_mut(4).zip(words) {
+            slot.copy_from_slice(&word.to_le_bytes());
+        }
+        Ok(())
     }
 }
 
-fn pack(entries: &[Entry]) -> io::Result<Vec<u8>> {
-    let mut plain = Vec::with_capacity(entries.iter().map(|entry| entry.body.len() + 200).sum());
-    for entry in entries {
-        let head = HeadLine {
-            attempt: entry.attempt.0,
-            item: entry.id.as_str().into(),
-            page: entry.page.0,
-            at: entry.at.0,
-            status: entry.status,
-            is_page: entry.is_page,
-            length: entry.body.len(),
-        };
-        serde_json::to_writer(&mut plain, &head)?;
-        plain.push(b'\n');
-        plain.extend_from_slice(&entry.body);
-        plain.push(b'\n');
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").field("file", &self.file).finish_non_exhaustive()
     }
-    let packed = zstd::bulk::compress(&plain, LEVEL)?;
-    let long = |_| io::Error::from(io::ErrorKind::FileTooLarge);
-    let words = [
-        SKIPPABLE,
-        HEAD,
-        VERSION,
-        crc32fast::hash(&packed),
-        u32::try_from(packed.len()).map_err(long)?,
-        u32::try_from(plain.len()).map_err(long)?,
-    ];
-    let mut frame = Vec::with_capacity(packed.len() + 24);
-    for word in words {
-        frame.write_all(&word.to_le_bytes())?;
-    }
-    frame.extend_from_slice(&packed);
-    Ok(frame)
+}
+
+/// CRC-32 over the lengths and the packed bytes.
+fn checksum(packed_len: u32, plain_len: u32, packed: &[u8]) -> u32 {
+    let mut hash = crc32fast::Hasher::new();
+    hash.update(&packed_len.to_le_bytes());
+    hash.update(&plain_len.to_le_bytes());
+    hash.update(packed);
+    hash.finalize()
 }
 
 /// Reads the frames of a journal file in order, up to the first that is not whole.
@@ -218,14 +243,14 @@ impl JournalReader {
         if self.fill(&mut packed)? < packed.len() {
             return Ok(Next::Torn("a frame breaks off"));
         }
-        if crc32fast::hash(&packed) != crc {
+        if checksum(packed_len, plain_len, &packed) != crc {
             return Ok(Next::Torn("a checksum does not match"));
         }
         let plain = zstd::bulk::decompress(&packed, usize::try_from(plain_len).unwrap_or_default());
         let Some(entries) = plain.ok().and_then(|plain| unpack(&Bytes::from(plain))) else {
             return Ok(Next::Torn("a frame does not hold answers"));
         };
-        let frame = FrameRef { offset: self.offset, length: 24 + u64::from(packed_len) };
+        let frame = FrameRef { offset: self.offset, length: HEAD_POSITION + u64::from(packed_len) };
         self.offset = frame.end();
         Ok(Next::Frame(frame, entries))
     }

@@ -81,14 +81,13 @@ impl Face {
         loop {
             tokio::time::sleep(every).await;
             let (rate, eta) = pace.look(&self.counters);
-            match &self.bar {
-                Some(bar) => {
-                    bar.set_length(get(&self.counters.items));
-                    bar.set_position(get(&self.counters.ended));
-                    bar.set_message(self.line(rate, eta));
-                }
-                None => tracing::info!("{}", self.plain(rate, eta)),
-            }
+            let Some(bar) = &self.bar else {
+                tracing::info!("{}", self.plain(rate, eta));
+                continue;
+            };
+            bar.set_length(get(&self.counters.items));
+            bar.set_position(get(&self.counters.ended));
+            bar.set_message(self.line(rate, eta));
         }
     }
 
@@ -122,7 +121,7 @@ impl Face {
     fn plain(&self, rate: f64, eta: Option<Duration>) -> String {
         let counters = &self.counters;
         let done = format!("{}/{} products  ", Grouped(get(&counters.ended)), Grouped(get(&counters.items)));
-        done + &self.line(rate, eta).replace("\n", "")
+        done + &self.line(rate, eta).replace('\n', "")
     }
 }
 

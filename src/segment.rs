@@ -290,16 +290,13 @@ impl SegmentWriter {
     }
 
     fn spill(&mut self) -> Result<(), SegmentError> {
-        let spill = match &mut self.spill {
-            Some(spill) => spill,
-            None => {
-                let path = self
-                    .shape
-                    .staging
-                    .join(format!("{}-waiting.arrow", stem(&self.shape.export, self.segment, self.attempt)));
-                let writer = FileWriter::try_new(self.disk.create(&path)?, &self.shape.schema)?;
-                self.spill.insert(Spill { writer, path, blocks: 0 })
-            }
+        let spill = if let Some(spill) = &mut self.spill {
+            spill
+        } else {
+            let stem = stem(&self.shape.export, self.segment, self.attempt);
+            let path = self.shape.staging.join(format!("{stem}-waiting.arrow"));
+            let writer = FileWriter::try_new(self.disk.create(&path)?, &self.shape.schema)?;
+            self.spill.insert(Spill { writer, path, blocks: 0 })
         };
         for waiting in self.waiting.values_mut().filter(|waiting| !waiting.rows.is_empty()) {
             let rows = arrow::compute::concat_batches(&self.shape.schema, &waiting.rows)?;
@@ -411,10 +408,10 @@ mod tests {
     }
 
     /// What the sealed files hold, by name.
-    fn sealed(shape: Shape, batches: &[(std::ops::Range<i64>, i64)]) -> BTreeMap<String, Vec<i64>> {
+    fn sealed(shape: &Shape, batches: &[(std::ops::Range<i64>, i64)]) -> BTreeMap<String, Vec<i64>> {
         let mut writer = SegmentWriter::begin(Disk, shape.clone(), SegmentId(1), 2);
         for (numbers, regions) in batches {
-            writer.push(rows(&shape, numbers.clone(), *regions)).unwrap();
+            writer.push(rows(shape, numbers.clone(), *regions)).unwrap();
         }
         let files = writer.seal().unwrap().files;
         let read = |path: &std::path::Path| -> Vec<i64> {
@@ -428,7 +425,7 @@ mod tests {
     #[test]
     fn each_row_goes_to_its_region_once_and_in_order_and_what_is_not_kept_goes_nowhere() {
         let folder = tempfile::tempdir().unwrap();
-        let files = sealed(shape(folder.path(), 1 << 26), &[(0..4_000, 3), (4_000..9_000, 3), (9_000..9_010, 3)]);
+        let files = sealed(&shape(folder.path(), 1 << 26), &[(0..4_000, 3), (4_000..9_000, 3), (9_000..9_010, 3)]);
         assert_eq!(files.len(), 3);
         let expected: Vec<i64> = (0..9_010).filter(|n| n % 3 == 1 && n % 7 != 0).collect();
         assert_eq!(files["region=r1/x-s000001-2-0.parquet"], expected);
@@ -438,9 +435,9 @@ mod tests {
     #[test]
     fn thousands_of_regions_and_a_tiny_budget_still_give_one_whole_file_a_region() {
         let folder = tempfile::tempdir().unwrap();
-        let batches: Vec<_> = (0..6).map(|at| (at * 5_000..(at + 1) * 5_000, 700)).collect();
-        let files = sealed(shape(folder.path(), 1 << 14), &batches);
-        assert_eq!(files.len(), 700);
+        let batches: Vec<_> = (0..6).map(|at| (at * 5_000..(at + 1) * 5_000, 701)).collect();
+        let files = sealed(&shape(folder.path(), 1 << 14), &batches);
+        assert_eq!(files.len(), 701);
         let mut all: Vec<i64> = files.into_values().flatten().collect();
         all.sort_unstable();
         assert_eq!(all, (0..30_000).filter(|n| n % 7 != 0).collect::<Vec<_>>());

@@ -14,7 +14,7 @@ use arrow::array::{
 };
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
@@ -165,34 +165,49 @@ impl Batch {
             rejects: Vec::new(),
         };
         let text = envelope::text(&answer.body);
-        let rows = match serde_json::from_str::<Rows<'_>>(&text) {
-            Ok(Rows(rows)) => rows,
-            // The envelope was judged before the answer was kept, so this is damage after the fact; it is kept as a reject.
-            Err(error) => {
-                page.received = 1;
-                page.rejects.push(reject(answer, format!("the page cannot be read: {error}"), &text));
-                return page;
-            }
-        };
-        page.received = rows.len();
-        for raw in rows {
-            match self.row(decoder, answer, raw) {
-                Ok(key) => page.keys.push(key),
-                Err(why) => {
-                    page.foreign += usize::from(matches!(why, Unusable::Foreign(_)));
-                    page.rejects.push(reject(answer, why.to_string(), raw.get()));
+        let mut reader = serde_json::Deserializer::from_str(&text);
+        let seed = PageSeed { columns: &decoder.columns, order: &mut self.order };
+        match reader.deserialize_map(seed) {
+            Ok(rows) => {
+                page.received = rows.len();
+                let mut raws = None;
+                for (at, cells) in rows.into_iter().enumerate() {
+                    match self.row(decoder, answer, cells) {
+                        Ok(key) => page.keys.push(key),
+                        Err(why) => {
+                            // Only a row that cannot be used is worth a second look at the text, for its exact bytes.
+                            let raws = raws.get_or_insert_with(|| raw_rows(&text).unwrap_or_default());
+                            page.reject(answer, &why, raws.get(at).map_or("", |raw| raw.get()));
+                        }
+                    }
                 }
             }
+            // Something among the rows is no object: each is looked at by itself.
+            Err(_) => self.page_by_rows(decoder, answer, &text, &mut page),
         }
         page
     }
 
+    fn page_by_rows(&mut self, decoder: &Decoder, answer: &Answer, text: &str, page: &mut DecodedPage) {
+        let Ok(raws) = raw_rows(text) else {
+            // The envelope was judged before the answer was kept, so this is damage after the fact.
+            page.received = 1;
+            return page.reject(answer, &Unusable::NoPage, text);
+        };
+        page.received = raws.len();
+        for raw in raws {
+            let mut reader = serde_json::Deserializer::from_str(raw.get());
+            let seed = RowSeed { columns: &decoder.columns, order: &mut self.order };
+            let cells = seed.deserialize(&mut reader).map_err(|_| Unusable::NoObject);
+            match cells.and_then(|cells| self.row(decoder, answer, cells)) {
+                Ok(key) => page.keys.push(key),
+                Err(why) => page.reject(answer, &why, raw.get()),
+            }
+        }
+    }
+
     /// Adds one row, or nothing at all.
-    fn row(&mut self, decoder: &Decoder, answer: &Answer, raw: &RawValue) -> Result<Key, Unusable> {
-        let mut cells = Cells { values: vec![None; decoder.columns.len()], extra: Vec::new() };
-        RowSeed { columns: &decoder.columns, order: &mut self.order, cells: &mut cells }
-            .deserialize(&mut serde_json::Deserializer::from_str(raw.get()))
-            .map_err(|_| Unusable::NoObject)?;
+    fn row(&mut self, decoder: &Decoder, answer: &Answer, cells: Cells<'_>) -> Result<Key, Unusable> {
         if let Some(other) = cells.text(decoder.item).filter(|other| other.as_ref() != answer.id.as_str()) {
             return Err(Unusable::Foreign(other.into_owned()));
         }
@@ -241,6 +256,7 @@ fn push_partition(partitions: &mut Vec<Option<Box<str>>>, raw: Option<&str>) -> 
 
 /// Why a row cannot be published.
 enum Unusable {
+    NoPage,
     NoObject,
     NoIdentity,
     Foreign(String),
@@ -249,6 +265,7 @@ enum Unusable {
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoPage => f.write_str("the page cannot be read"),
             Self::NoObject => f.write_str("the row is no JSON object"),
             Self::NoIdentity => f.write_str("the row has no identity"),
             Self::Foreign(other) => write!(f, "the row belongs to {other}"),
@@ -256,8 +273,12 @@ impl fmt::Display for Unusable {
     }
 }
 
-fn reject(answer: &Answer, reason: String, raw: &str) -> Reject {
-    Reject { id: answer.id.clone(), page: answer.page, at: answer.at, reason, raw: raw.to_owned() }
+impl DecodedPage {
+    fn reject(&mut self, answer: &Answer, why: &Unusable, raw: &str) {
+        self.foreign += usize::from(matches!(why, Unusable::Foreign(_)));
+        let (id, page, at) = (answer.id.clone(), answer.page, answer.at);
+        self.rejects.push(Reject { id, page, at, reason: why.to_string(), raw: raw.to_owned() });
+    }
 }
 
 /// The columns of rows under construction.
@@ -382,32 +403,84 @@ fn object(fields: &[(Cow<'_, str>, &str)]) -> String {
     text
 }
 
-/// The raw rows of an answer.
-struct Rows<'a>(Vec<&'a RawValue>);
+/// The rows of an answer as text.
+fn raw_rows(text: &str) -> serde_json::Result<Vec<&RawValue>> {
+    struct Frame;
+    impl<'de> Visitor<'de> for Frame {
+        type Value = Vec<&'de RawValue>;
 
-impl<'de: 'a, 'a> Deserialize<'de> for Rows<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Frame;
-        impl<'de> Visitor<'de> for Frame {
-            type Value = Vec<&'de RawValue>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an envelope")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut rows = Vec::new();
-                while let Some(Lenient(key)) = map.next_key()? {
-                    if key == envelope::DATA {
-                        rows = map.next_value()?;
-                    } else {
-                        map.next_value::<IgnoredAny>()?;
-                    }
-                }
-                Ok(rows)
-            }
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an envelope")
         }
-        deserializer.deserialize_map(Frame).map(Rows)
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            data_of(map, |map| map.next_value())
+        }
+    }
+    serde_json::Deserializer::from_str(text).deserialize_map(Frame)
+}
+
+/// Reads an envelope's rows by `read` and skips everything else.
+fn data_of<'de, A: MapAccess<'de>, T: Default>(
+    mut map: A,
+    mut read: impl FnMut(&mut A) -> Result<T, A::Error>,
+) -> Result<T, A::Error> {
+    let mut rows = T::default();
+    while let Some(Lenient(key)) = map.next_key()? {
+        if key == envelope::DATA {
+            rows = read(&mut map)?;
+        } else {
+            map.next_value::<IgnoredAny>()?;
+        }
+    }
+    Ok(rows)
+}
+
+/// Reads the rows of an answer into their cells, in one pass; fails if any of them is no object.
+struct PageSeed<'c> {
+    columns: &'c [Column],
+    order: &'c mut Vec<usize>,
+}
+
+impl<'a> Visitor<'a> for PageSeed<'_> {
+    type Value = Vec<Cells<'a>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an envelope")
+    }
+
+    fn visit_map<A: MapAccess<'a>>(self, map: A) -> Result<Self::Value, A::Error> {
+        let Self { columns, order } = self;
+        data_of(map, |map| map.next_value_seed(RowsSeed { columns, order }))
+    }
+}
+
+struct RowsSeed<'c, 'o> {
+    columns: &'c [Column],
+    order: &'o mut Vec<usize>,
+}
+
+impl<'a> DeserializeSeed<'a> for RowsSeed<'_, '_> {
+    type Value = Vec<Cells<'a>>;
+
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'a> Visitor<'a> for RowsSeed<'_, '_> {
+    type Value = Vec<Cells<'a>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("rows")
+    }
+
+    fn visit_seq<A: SeqAccess<'a>>(self, mut rows: A) -> Result<Self::Value, A::Error> {
+        let mut cells = Vec::with_capacity(10);
+        while let Some(row) = rows.next_element_seed(RowSeed { columns: self.columns, order: self.order })? {
+            cells.push(row);
+        }
+        Ok(cells)
     }
 }
 
@@ -437,10 +510,9 @@ impl<'a> Cells<'a> {
 }
 
 /// Reads one row into its cells. A field that stands twice: the last one counts, the earlier ones go to `_extra`.
-struct RowSeed<'c, 'a> {
+struct RowSeed<'c, 'o> {
     columns: &'c [Column],
-    order: &'c mut Vec<usize>,
-    cells: &'c mut Cells<'a>,
+    order: &'o mut Vec<usize>,
 }
 
 impl RowSeed<'_, '_> {
@@ -451,7 +523,9 @@ impl RowSeed<'_, '_> {
             return Some(likely);
         }
         let at = self.columns.iter().position(|column| column.name == name)?;
-        self.order.resize(self.order.len().max(field + 1), usize::MAX);
+        if field < self.columns.len() {
+            self.order.resize(self.columns.len(), usize::MAX);
+        }
         if let Some(slot) = self.order.get_mut(field) {
             *slot = at;
         }
@@ -459,36 +533,37 @@ impl RowSeed<'_, '_> {
     }
 }
 
-impl<'a> DeserializeSeed<'a> for RowSeed<'_, 'a> {
-    type Value = ();
+impl<'a> DeserializeSeed<'a> for RowSeed<'_, '_> {
+    type Value = Cells<'a>;
 
-    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
+    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         deserializer.deserialize_map(self)
     }
 }
 
-impl<'a> Visitor<'a> for RowSeed<'_, 'a> {
-    type Value = ();
+impl<'a> Visitor<'a> for RowSeed<'_, '_> {
+    type Value = Cells<'a>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a row")
     }
 
-    fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut cells = Cells { values: vec![None; self.columns.len()], extra: Vec::new() };
         let mut field = 0;
         while let Some(Field(name)) = map.next_key()? {
             let raw: &RawValue = map.next_value()?;
             let column = self.column(field, &name);
             field += 1;
             let Some(at) = column else {
-                self.cells.extra.push((name, raw.get()));
+                cells.extra.push((name, raw.get()));
                 continue;
             };
-            if let Some(earlier) = self.cells.values.get_mut(at).and_then(|cell| cell.replace(raw)) {
-                self.cells.extra.push((name, earlier.get()));
+            if let Some(earlier) = cells.values.get_mut(at).and_then(|cell| cell.replace(raw)) {
+                cells.extra.push((name, earlier.get()));
             }
         }
-        Ok(())
+        Ok(cells)
     }
 }
 
@@ -506,7 +581,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for Field<'a> {
             }
 
             fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
-                Ok(String::from_utf8_lossy(bytes))
+                // The text was checked as a whole; only half a surrogate pair behind an escape is not Unicode.
+                Ok(std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed))
             }
 
             fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {

@@ -51,7 +51,8 @@ pub enum NotEnvelope {
 /// A body as text: without the byte order mark that some proxies put before it, and with whatever is not UTF-8 replaced.
 /// Borrowed in the regular case.
 pub fn text(body: &[u8]) -> Cow<'_, str> {
-    String::from_utf8_lossy(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body))
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    simdutf8::basic::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed)
 }
 
 /// Reads the frame of a body and checks that the document is complete.

@@ -1,4 +1,57 @@
-//! x
+//! Exports a paged, rate-limited, paid-per-request HTTP list API into Parquet files by region.
+//!
+//! # A page's way
+//!
+//! [`cli`] reads the command line into [`settings`]; [`export`] opens the [`site`], finishes what earlier runs left
+//! ([`recover`]) and runs the [`rounds`]. In a round the [`scheduler`] names the most urgent page of all walks, its intent
+//! goes into the [`ledger`], [`dispatch`] waits for the [`quota`] and sends it through [`api`]; the answer's frame is read
+//! ([`envelope`]) and judged ([`verdict`]); [`record`] makes it durable in the [`journal`] and known in the ledger, and only
+//! then lets [`decode`] look at its rows; [`absorb`] reads them into their [`walk`]; [`publish`] hands them to the
+//! [`segment`], which splits them by [`partition`] into staged [`parquet`] files; [`commit`] publishes those in the
+//! [`store`] under a manifest. [`summary`] and [`products`] say what it came to.
+//!
+//! # Layers
+//!
+//! Files use names from lower layers only (`tests/house.rs` checks it):
+//!
+//! | layer | files |
+//! |---|---|
+//! | 5 face | `main` [`cli`] [`progress`] |
+//! | 4 conduct | [`export`] [`rounds`] [`recover`] [`publish`] [`site`] [`summary`] [`products`] [`token`] [`error`] |
+//! | 3 flow | [`plan`] [`scheduler`] [`walk`] [`absorb`] [`dispatch`] [`record`] [`segment`] [`commit`] |
+//! | 2 ports | [`api`] [`disk`] [`store`] [`ledger`] [`journal`] [`simulator`] |
+//! | 1 leaves | [`endpoint`] [`envelope`] [`decode`] [`partition`] [`parquet`] [`quota`] [`retry`] [`verdict`] [`settings`] |
+//! | 0 words | [`page`] [`clock`] [`event`] [`sanitize`] |
+//!
+//! # Promises
+//!
+//! Each is an invariant of the code, with the test that guards it.
+//!
+//! * **P1** A page whose answer was journaled is never requested again.
+//!   (`tests/cli.rs`: `after_kill_9_…`; `ledger`: `the_same_page_cannot_be_journaled_twice_…`)
+//! * **P2** An answer is judged by its frame alone before it is journaled; its rows are looked at only afterwards. Other
+//!   bodies are journaled as evidence; a 200 without an envelope is asked for once more at most. (`envelope`, `verdict`)
+//! * **P3** An intent is committed before each send, so that after a hard kill at most `max_in_flight` requests are in
+//!   doubt; they count as spent. (`ledger`: `an_intent_is_in_doubt_until_its_outcome_is_known`)
+//! * **P4** Readers of the manifests see whole files and each key once. Key = (asked item, identity); the first sighting
+//!   in journal order wins. (`commit`: `a_crash_anywhere_after_the_decision_…`; `walk`: `rows_seen_before_are_folded_…`)
+//! * **P5** No attempt leaves without the quota, retries included, and `max_credits` is never passed: billed, in doubt
+//!   and under way together. (`quota`; `tests/export.rs`: `max_credits_…`)
+//! * **P6** A run that is not complete says so: exit code, stop reason per item, summary. (`tests/cli.rs`)
+//! * **P7** The key is in no file, log, error or argument. (`tests/cli.rs`: the canary)
+//! * **P8** Memory is bounded, whatever the number of items, pages and regions, by the sum of these budgets:
+//!
+//! | what | bound | where |
+//! |---|---|---|
+//! | bodies under way | `max_in_flight` × 64 KiB + 32 MiB | [`api::BODY_POOL`] |
+//! | a group being packed, and decoded | 2 × the bodies, and 3 decoded groups | [`record`], [`publish::QUEUE`] |
+//! | rows before a split by region | 5,000 rows and one group | [`segment`] |
+//! | open row groups, 64 regions at most | `memory` (48 MiB) | [`segment`] |
+//! | rows of other regions | a quarter of `memory`, then one spill file | [`segment`] |
+//! | keys of open walks | 2^20 keys, about 32 MiB | [`rounds`] |
+//! | open walks | 2 × `max_in_flight` walks without keys | [`scheduler`] |
+//! | the ledger's cache | SQLite's 2 MiB | [`ledger`] |
+
 pub mod absorb;
 pub mod api;
 pub mod cli;

@@ -14,8 +14,8 @@ use crate::event::{Event, Monitor};
 use crate::ledger::OpenSegment;
 use crate::segment::{Rows, SegmentWriter, Shape};
 
-/// Groups that may wait for the writer.
-pub const QUEUE: usize = 16;
+/// Groups that may wait for the writer: each is up to `max_in_flight` decoded pages.
+pub const QUEUE: usize = 2;
 
 /// What the writer is told.
 #[derive(Debug)]

@@ -1,0 +1,842 @@
+//! The built program as its users meet it: a command line, an exit code, a JSON object, a folder of Parquet.
+//!
+//! Every test runs the binary over real sockets in real time. None depends on how long anything takes: where the moment
+//! matters, the API of the test holds its answers until the test has seen what it waits for.
+
+#![cfg(unix)]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "what helps a test fails by panicking, and its files need not survive a crash"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use common::{
+    Answer, Api, DEADLINE, Gate, Home, KEY, Program, Run, assert_no_page_billed_twice, assert_rows, billed, endpoint,
+    expected, fewest_requests, files, files_that_hold, ids, manifests, pagehaul, rows, run, run_with, simulator,
+};
+use pagehaul::simulator;
+
+/// Flags that make failing quick.
+const IMPATIENT: [&str; 6] = ["--retry-first", "10ms", "--retry-longest", "40ms", "--patience", "400ms"];
+
+/// Fails unless a run was refused as bad input: code 2, the reason with these words on one line, what to do next on
+/// another, the same as JSON for a program, and the key nowhere.
+fn assert_refused(case: &str, run: &Run, words: &[&str]) {
+    let about = format!("{case}: {run}");
+    assert!(!run.stderr.contains("panicked"), "{about}");
+    assert_eq!(run.code, Some(2), "{about}");
+    let lines: Vec<&str> = run.stderr.lines().collect();
+    let said = lines.first().and_then(|line| line.strip_prefix("error: ")).unwrap_or_default();
+    assert!(!said.is_empty() && lines.len() == 2 && lines[1].starts_with("  next: "), "{about}");
+    for word in words {
+        assert!(said.contains(word), "the reason lacks {word:?}: {about}");
+    }
+    let json = run.json();
+    assert_eq!((&json["exit_code"], &json["status"]), (&2.into(), &"usage".into()), "{about}");
+    assert_eq!(json["cause"], said, "{about}");
+    assert!(!format!("{}{}", run.stdout, run.stderr).contains("CANARY"), "{about}");
+}
+
+#[test]
+fn a_key_that_cannot_be_used_is_refused_and_no_request_is_sent() {
+    let simulator = simulator("products=2,max_videos=9");
+    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let home = Home::new(&ids(&simulator));
+    let keyless = |more: &[&str]| {
+        let mut command = home.export(&server.base_url(), more);
+        command.env_remove("KEYAPI_TOKEN");
+        command
+    };
+    let key = |value: &str| {
+        let mut command = keyless(&[]);
+        command.env("KEYAPI_TOKEN", value);
+        run(command)
+    };
+    let key_file = |mode: u32, content: &str| {
+        let path = home.file("key", content.as_bytes());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        run(keyless(&["--token-file", &path]))
+    };
+    let two_lines = "sk_live_CANARY1\nsk_live_CANARY2\n";
+    assert_refused("no key", &run(keyless(&[])), &["KEYAPI_TOKEN", "--token-file", "--token-stdin", "--simulate"]);
+    assert_refused("line break in the variable", &key("sk_live_CANARY\nX"), &["line break"]);
+    assert_refused("empty variable", &key(""), &["empty"]);
+    assert_refused("blank variable", &key("  "), &["empty"]);
+    assert_refused("file of two lines", &key_file(0o600, two_lines), &["line break"]);
+    assert_refused("empty file", &key_file(0o600, ""), &["empty"]);
+    assert_refused("file that the group can read", &key_file(0o640, KEY), &["read by others", "chmod 600"]);
+    assert_refused("file that all can read", &key_file(0o604, KEY), &["read by others", "chmod 600"]);
+    assert_refused("missing file", &run(keyless(&["--token-file", &home.argument("none")])), &["key", "No such file"]);
+    let from_stdin = |input: &str| run_with(keyless(&["--token-stdin"]), input.as_bytes());
+    assert_refused("empty standard input", &from_stdin(""), &["empty"]);
+    assert_refused("two lines on standard input", &from_stdin(two_lines), &["line break"]);
+    assert_eq!(simulator.account().requests, 0);
+}
+
+#[test]
+fn a_list_that_cannot_be_used_is_refused_and_no_request_is_sent() {
+    let simulator = simulator("products=2,max_videos=9");
+    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let home = Home::new(&[]);
+    let listed = |name: &str, more: &[&str]| {
+        let mut command = home.bare_export(&server.base_url(), more);
+        command.args(["--products", &home.argument(name)]);
+        run(command)
+    };
+    let utf16: Vec<u8> = "\u{feff}17\n18\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    std::fs::create_dir(home.path("folder")).unwrap();
+    home.file("empty", b"");
+    home.file("comments", b"# one\n\n  # two\n");
+    home.file("utf16", &utf16);
+    home.file("control", b"17\n# two\n18\x1b[31m\n19\n");
+    home.file("latin", b"17\n18\xe9\n");
+    home.file("long", &[b'7'; 300]);
+    home.file("table", b"name,product_id\na,17\n");
+    assert_refused("no list", &run(home.bare_export(&server.base_url(), &[])), &["list", "--products"]);
+    assert_refused("missing", &listed("missing", &[]), &["missing", "No such file"]);
+    assert_refused("folder", &listed("folder", &[]), &["folder"]);
+    assert_refused("empty", &listed("empty", &[]), &["no id"]);
+    assert_refused("comments alone", &listed("comments", &[]), &["no id"]);
+    assert_refused("UTF-16", &listed("utf16", &[]), &["UTF-16", "UTF-8"]);
+    assert_refused("control character", &listed("control", &[]), &["control, line 3:", "U+001B"]);
+    assert_refused("no UTF-8", &listed("latin", &[]), &["latin, line 2:", "UTF-8"]);
+    assert_refused("long id", &listed("long", &[]), &["long, line 1:", "256"]);
+    let other_column = listed("table", &["--product-column", "id"]);
+    assert_refused("column missing", &other_column, &["no column id", "name, product_id"]);
+    let both = run(home.bare_export(&server.base_url(), &["--products", "-", "--token-stdin"]));
+    assert_refused("two readers of standard input", &both, &["standard input"]);
+    assert_eq!(simulator.account().requests, 0);
+}
+
+#[test]
+fn settings_that_do_not_fit_are_refused_and_no_request_is_sent() {
+    let simulator = simulator("products=2,max_videos=9");
+    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let home = Home::new(&ids(&simulator));
+    let misspelt = home.file("misspelt.toml", b"page_sise = 5\n");
+    let broken = home.file("broken.toml", b"page_size = \n");
+    let table: [(&[&str], &[&str]); 13] = [
+        (&["--page-size", "11"], &["page_size = 11 (flag)", "from 1 to 10"]),
+        (&["--page-size", "0"], &["page_size = 0 (flag)", "from 1 to 10"]),
+        (&["--qps", "0"], &["qps = 0 (flag)", "above 0"]),
+        (&["--qps", "-1"], &["qps = -1 (flag)", "above 0"]),
+        (&["--sort", "nonsense"], &["sort = nonsense (flag)", "create_time"]),
+        (&["--sort", "create_time:up"], &["asc or desc"]),
+        (&["--drop-columns", "video_id"], &["video_id", "rows need it"]),
+        (&["--columns", "video_dec"], &["did you mean video_desc?"]),
+        (&["--max-credits", "0"], &["max_credits = 0", "1 or more"]),
+        (&["--simulate"], &["base_url", "simulate"]),
+        (&["--config", &misspelt], &["misspelt.toml", "page_sise", "did you mean page_size?"]),
+        (&["--config", &broken], &["config"]),
+        (&["--config", "/nonexistent/c.toml"], &["/nonexistent/c.toml", "No such file"]),
+    ];
+    for (flags, words) in table {
+        assert_refused(&flags.join(" "), &run(home.export(&server.base_url(), flags)), words);
+    }
+    for (name, words) in [
+        ("PAGEHAUL_MAX_CREDIT", ["environment", "max_credit", "did you mean max_credits?"]),
+        ("PAGEHAUL_PAGE_SIZE", ["environment", "page_size = 12", "from 1 to 10"]),
+    ] {
+        let mut command = home.export(&server.base_url(), &[]);
+        command.env(name, "12");
+        assert_refused(name, &run(command), &words);
+    }
+    let clear = run(home.export("http://203.0.113.7", &["--qps", "5"]));
+    assert_refused("plain http to another host", &clear, &["http://203.0.113.7", "loopback", "https"]);
+    let out = home.argument("out");
+    let bad_spec = run(pagehaul(["export", "--out", &out, "--simulate=sede=1"]));
+    assert_refused("bad simulator", &bad_spec, &["sede", "unknown", "seed, products"]);
+    let no_out = run(pagehaul(["export", "--simulate"]));
+    assert_refused("no folder", &no_out, &["--out"]);
+    assert_eq!(simulator.account().requests, 0);
+    assert!(!home.out().exists(), "bad settings leave no folder behind");
+}
+
+#[test]
+fn a_command_line_that_cannot_be_parsed_is_refused_like_any_other_bad_input() {
+    let home = Home::new(&["17".to_owned()]);
+    let table: [(&[&str], &str); 3] =
+        [(&["--pagesize", "5"], "--pagesize"), (&["--qps"], "--qps"), (&["--token", "sk_live_CANARY"], "--token")];
+    for (flags, word) in table {
+        assert_refused(&flags.join(" "), &run(home.export("http://127.0.0.1:9", flags)), &[word]);
+    }
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_refused_and_no_request_is_sent() {
+    let simulator = simulator("products=2,max_videos=9");
+    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let home = Home::new(&ids(&simulator));
+    let below_a_file = home.file("file", b"") + "/out";
+    let list = home.argument("list.txt");
+    let export = |out: &str, more: &[&str]| {
+        let mut command = pagehaul(["export", "--base-url", &server.base_url(), "--products", &list, "--out", out]);
+        command.args(more).env("KEYAPI_TOKEN", KEY);
+        run(command)
+    };
+    assert_refused("output below a file", &export(&below_a_file, &[]), &["file"]);
+    let out = home.argument("out");
+    assert_refused("state below a file", &export(&out, &["--state-dir", &below_a_file]), &["file"]);
+    if cfg!(target_os = "linux") {
+        assert_refused("output below /proc", &export("/proc/pagehaul/out", &[]), &["/proc"]);
+    }
+    assert_eq!(simulator.account().requests, 0);
+}
+
+#[test]
+fn without_a_limit_a_real_host_is_not_even_connected_to() {
+    let trap = TcpListener::bind("127.0.0.1:0").unwrap();
+    trap.set_nonblocking(true).unwrap();
+    let proxy = format!("http://{}", trap.local_addr().unwrap());
+    let home = Home::new(&["17".to_owned()]);
+    let (list, out) = (home.argument("list.txt"), home.argument("out"));
+    for base_url in [None, Some("https://api.keyapi.ai"), Some("https://203.0.113.7")] {
+        let mut command = pagehaul(["export", "--products", &list, "--out", &out]);
+        command.args(base_url.map(|url| format!("--base-url={url}")));
+        command.envs([("KEYAPI_TOKEN", KEY), ("HTTPS_PROXY", &proxy), ("ALL_PROXY", &proxy)]);
+        assert_refused("no limit", &run(command), &["--qps", "plan"]);
+    }
+    assert!(trap.accept().is_err(), "something was sent");
+}
+
+#[test]
+fn variables_that_are_not_ours_may_hold_anything() {
+    let simulator = simulator("products=2,max_videos=9");
+    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let home = Home::new(&ids(&simulator));
+    let mut command = home.export(&server.base_url(), &[]);
+    command.env("LESS_TERMCAP", OsStr::from_bytes(b"\xff\xfe")).env("PAGEHAUL_SERVICE_HOST", "10.0.0.1");
+    run(command).ended(0);
+}
+
+#[test]
+fn a_list_may_come_in_any_usual_form_and_duplicates_are_folded() {
+    let simulator = simulator("products=3,max_videos=1");
+    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let ids = ids(&simulator);
+    let [a, b, c] = ids.as_slice() else { panic!("three ids") };
+    let expected = expected(&simulator, &ids, 10);
+    let forms = [
+        ("duplicates", format!("{a}\n{b}\n{a}\n{c}\n{a}\n"), false, false),
+        ("comments and blanks on standard input", format!("# head\n\n {a} # why\n\t{b}\n{c}"), false, true),
+        ("made on Windows", format!("\u{feff}{a}\r\n{b}\r\n{c}\r\n"), false, false),
+        ("CSV", format!("name,product_id\n\"x, y\",{a}\nz,{b}\n,{c}\nw,{a}\n"), true, false),
+        (
+            "Windows CSV on standard input",
+            format!("\u{feff}product_id,name\r\n{a},x\r\n{b},y\r\n{c},z\r\n"),
+            true,
+            true,
+        ),
+    ];
+    for (name, list, is_table, on_stdin) in forms {
+        let home = Home::new(&[]);
+        let mut command = home.bare_export(&server.base_url(), &[]);
+        command.args(is_table.then_some("--product-column=product_id"));
+        let path = home.file("list", list.as_bytes());
+        let (path, input) = if on_stdin { ("-", list.as_bytes()) } else { (path.as_str(), &b""[..]) };
+        command.args(["--products", path]);
+        let summary = run_with(command, input).ended(0);
+        let products = &summary["products"];
+        assert_eq!((&products["total"], &products["complete"]), (&3.into(), &3.into()), "{name}");
+        assert_rows(&home.out(), &expected);
+    }
+}
+
+#[test]
+fn the_key_may_come_on_standard_input_or_from_a_private_file() {
+    let simulator = simulator(&format!("products=1,max_videos=1,key={KEY}"));
+    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    for line_end in ["", "\n", "\r\n"] {
+        let content = format!("{KEY}{line_end}");
+        for on_stdin in [false, true] {
+            let home = Home::new(&ids(&simulator));
+            let path = home.file("key", content.as_bytes());
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+            let (flags, input): (&[&str], _) =
+                if on_stdin { (&["--token-stdin"], content.as_bytes()) } else { (&["--token-file", &path], &b""[..]) };
+            let mut command = home.export(&server.base_url(), flags);
+            command.env("KEYAPI_TOKEN", "wrong");
+            run_with(command, input).ended(0);
+        }
+    }
+    assert_eq!(simulator.account().unauthorized, 0);
+}
+
+#[test]
+fn a_complete_export_has_every_row_and_the_same_command_again_sends_nothing() {
+    let simulator = simulator("products=12,max_videos=45");
+    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let ids = ids(&simulator);
+    let home = Home::new(&ids);
+    let first = run(home.export(&server.base_url(), &[]));
+    let summary = first.ended(0);
+    let expected = expected(&simulator, &ids, 10);
+    let (pages, count) = (fewest_requests(&simulator, &ids), expected.len());
+    assert_rows(&home.out(), &expected);
+    assert_eq!((&summary["status"], &summary["cause"]), (&"complete".into(), &serde_json::Value::Null));
+    assert_eq!((&summary["rows"]["published"], &summary["rows"]["waiting"]), (&count.into(), &0.into()));
+    assert_eq!((&summary["credits"]["billed"], &summary["run"]["requests"]), (&pages.into(), &pages.into()));
+    assert_eq!((simulator.account().requests, simulator.account().pages), (pages, pages));
+    let written = std::fs::read_to_string(home.out().join("_pagehaul/summary.json")).unwrap();
+    assert_eq!(written, first.stdout, "standard output is the summary, which is also a file");
+    assert!(home.out().join("_SUCCESS").exists());
+
+    let names = |home: &Home| files(&home.out()).into_iter().filter(|path| !path.ends_with("lock")).collect::<Vec<_>>();
+    let before = names(&home);
+    let again = run(home.export(&server.base_url(), &[])).ended(0);
+    assert!(again["complete_since"].is_string(), "{again}");
+    assert_eq!((&again["run"]["requests"], &again["rows"]), (&0.into(), &summary["rows"]));
+    assert_eq!(simulator.account().requests, pages);
+    assert_eq!(names(&home), before);
+    assert_rows(&home.out(), &expected);
+}
+
+#[test]
+fn the_embedded_api_needs_neither_key_nor_list_nor_limit_and_its_seed_is_part_of_the_export() {
+    let simulator = simulator("products=5,max_videos=12,seed=9");
+    let home = Home::new(&[]);
+    let export = |seed: u8| {
+        let spec = format!("--simulate=products=5,max_videos=12,seed={seed},qps=500");
+        run(pagehaul(["export", "--out", &home.argument("out"), &spec]))
+    };
+    export(9).ended(0);
+    let again = export(9).ended(0);
+    assert!(again["complete_since"].is_string() && again["run"]["requests"] == 0, "{again}");
+    let other = export(8).ended(9);
+    assert!(other["cause"].as_str().unwrap().contains("seed=9"), "{other}");
+    assert_rows(&home.out(), &expected(&simulator, &ids(&simulator), 10));
+}
+
+#[test]
+fn a_refused_product_is_its_own_failure_and_is_asked_for_again_only_when_told_to() {
+    let simulator = simulator("products=9,max_videos=35");
+    let ids = ids(&simulator);
+    let refused = ids[4].clone();
+    let healed = Arc::new(AtomicBool::new(false));
+    let api = Api::start({
+        let (simulator, refused, healed) = (Arc::clone(&simulator), refused.clone(), Arc::clone(&healed));
+        move |asked| {
+            let refuse = asked.product == refused && !healed.load(Ordering::Relaxed);
+            if refuse { Answer::refusal(400, "no such product") } else { Answer::of(&simulator, asked) }
+        }
+    });
+    let home = Home::new(&ids);
+    let others: Vec<String> = ids.iter().filter(|id| **id != refused).cloned().collect();
+    let summary = run(home.export(&api.base_url(), &[])).ended(3);
+    assert_eq!((&summary["products"]["complete"], &summary["products"]["failed"]), (&8.into(), &1.into()));
+    let failure = &summary["failures"][0];
+    assert_eq!((&failure["product"], &failure["stop_reason"]), (&refused.as_str().into(), &"failed".into()));
+    assert!(failure["error"].as_str().unwrap().contains("HTTP 400, code 400: no such product"), "{failure}");
+    assert_rows(&home.out(), &expected(&simulator, &others, 10));
+    assert!(!home.out().join("_SUCCESS").exists());
+
+    let sent = api.requests();
+    let summary = run(home.export(&api.base_url(), &[])).ended(3);
+    assert_eq!((&summary["run"]["requests"], api.requests()), (&0.into(), sent));
+
+    let summary = run(home.export(&api.base_url(), &["--retry-failed"])).ended(3);
+    assert_eq!((&summary["run"]["requests"], api.requests()), (&1.into(), sent + 1));
+
+    healed.store(true, Ordering::Relaxed);
+    run(home.export(&api.base_url(), &["--retry-failed"])).ended(0);
+    assert_rows(&home.out(), &expected(&simulator, &ids, 10));
+    assert!(home.out().join("_SUCCESS").exists());
+    assert_no_page_billed_twice(&[&simulator]);
+}
+
+#[test]
+fn a_run_that_sends_nothing_publishes_no_segment() {
+    let api = Api::start(|_| Answer::refusal(400, "no such product"));
+    let home = Home::new(&["17".to_owned()]);
+    let mut published = Vec::new();
+    for _ in 0..2 {
+        run(home.export(&api.base_url(), &[])).ended(3);
+        published.push(manifests(&home.out()).len());
+    }
+    assert_eq!((api.requests(), published[1]), (1, published[0]));
+}
+
+#[test]
+fn a_key_that_is_not_accepted_ends_with_7_and_nothing_is_lost_or_billed() {
+    let simulator = simulator(&format!("products=4,max_videos=25,key={KEY}"));
+    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let ids = ids(&simulator);
+    let home = Home::new(&ids);
+    let mut wrong = home.export(&server.base_url(), &[]);
+    wrong.env("KEYAPI_TOKEN", "sk_live_WRONG");
+    let summary = run(wrong).ended(7);
+    assert!(summary["cause"].as_str().unwrap().contains("apiKey is null"), "{summary}");
+    assert_eq!((&summary["credits"]["billed"], &summary["credits"]["in_doubt"]), (&0.into(), &0.into()));
+    run(home.export(&server.base_url(), &[])).ended(0);
+    assert_rows(&home.out(), &expected(&simulator, &ids, 10));
+    assert_no_page_billed_twice(&[&simulator]);
+}
+
+#[test]
+fn a_key_that_is_revoked_half_way_keeps_what_was_paid_and_another_one_goes_on() {
+    let simulator = simulator("products=10,max_videos=60");
+    let ids = ids(&simulator);
+    let accepted = AtomicUsize::new(15);
+    let api = Api::start({
+        let simulator = Arc::clone(&simulator);
+        move |asked| {
+            let is_old = asked.authorization == "Bearer sk_live_OLD";
+            let one_less = |left: usize| left.checked_sub(1);
+            let revoked = is_old && accepted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err();
+            if revoked { Answer::refusal(401, "apiKey is null") } else { Answer::of(&simulator, asked) }
+        }
+    });
+    let home = Home::new(&ids);
+    let mut old = home.export(&api.base_url(), &[]);
+    old.env("KEYAPI_TOKEN", "sk_live_OLD");
+    let summary = run(old).ended(7);
+    assert_eq!((&summary["pages"]["journaled"], &summary["rows"]["waiting"]), (&15.into(), &0.into()));
+    assert_eq!(summary["rows"]["published"], rows(&home.out()).len());
+    assert!(!rows(&home.out()).is_empty());
+    run(home.export(&api.base_url(), &[])).ended(0);
+    assert_rows(&home.out(), &expected(&simulator, &ids, 10));
+    assert_no_page_billed_twice(&[&simulator]);
+}
+
+#[test]
+fn credits_that_are_used_up_end_with_7_and_after_a_top_up_the_rest_is_read() {
+    let poor = simulator("products=10,max_videos=60,credits=17");
+    let rich = simulator("products=10,max_videos=60");
+    let ids = ids(&poor);
+    let home = Home::new(&ids);
+    let server = simulator::start(Arc::clone(&poor)).unwrap();
+    let summary = run(home.export(&server.base_url(), &[])).ended(7);
+    assert!(summary["cause"].as_str().unwrap().contains("quota is not enough"), "{summary}");
+    assert_eq!((&summary["credits"]["billed"], &summary["rows"]["waiting"]), (&17.into(), &0.into()));
+    assert_eq!(summary["rows"]["published"], rows(&home.out()).len());
+    assert!(!rows(&home.out()).is_empty());
+    drop(server);
+    let server = simulator::start(Arc::clone(&rich)).unwrap();
+    run(home.export(&server.base_url(), &[])).ended(0);
+    assert_rows(&home.out(), &expected(&rich, &ids, 10));
+    assert_no_page_billed_twice(&[&poor, &rich]);
+}
+
+#[test]
+fn a_credit_limit_is_kept_to_the_credit_and_raising_it_goes_on() {
+    let simulator = simulator("products=10,max_videos=60");
+    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let ids = ids(&simulator);
+    let all = fewest_requests(&simulator, &ids);
+    let home = Home::new(&ids);
+    for limit in [11, all - 1] {
+        let summary = run(home.export(&server.base_url(), &["--max-credits", &limit.to_string()])).ended(6);
+        assert_eq!((&summary["credits"]["billed"], &summary["credits"]["max"]), (&limit.into(), &limit.into()));
+        assert_eq!(simulator.account().requests, limit, "the limit counts all runs together");
+        assert_eq!(summary["rows"]["published"], rows(&home.out()).len());
+    }
+    run(home.export(&server.base_url(), &["--max-credits", &all.to_string()])).ended(0);
+    assert_eq!(simulator.account().requests, all);
+    assert_rows(&home.out(), &expected(&simulator, &ids, 10));
+    assert_no_page_billed_twice(&[&simulator]);
+}
+
+#[test]
+fn an_api_that_fails_for_too_long_ends_with_5_and_the_same_command_resumes() {
+    let (broken, sound) = (simulator("products=5,max_videos=25,errors=1"), simulator("products=5,max_videos=25"));
+    let ids = ids(&broken);
+    let home = Home::new(&ids);
+    let server = simulator::start(Arc::clone(&broken)).unwrap();
+    let summary = run(home.export(&server.base_url(), &IMPATIENT)).ended(5);
+    assert!(summary["cause"].as_str().unwrap().contains("Internal server error"), "{summary}");
+    assert!(broken.account().requests > 5, "every product was tried again");
+    assert_eq!((&summary["credits"]["billed"], &summary["products"]["open"]), (&0.into(), &5.into()));
+    drop(server);
+    // A port that a client holds is one on which nobody listens, and that no other test can be given meanwhile.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let nobody = format!("http://{}", client.local_addr().unwrap());
+    let summary = run(home.export(&nobody, &IMPATIENT)).ended(5);
+    assert!(summary["cause"].as_str().unwrap().contains("no connection to the API"), "{summary}");
+    assert_eq!(summary["credits"]["in_doubt"], 0);
+    let server = simulator::start(Arc::clone(&sound)).unwrap();
+    run(home.export(&server.base_url(), &IMPATIENT)).ended(0);
+    assert_rows(&home.out(), &expected(&sound, &ids, 10));
+}
+
+#[test]
+fn other_settings_than_the_export_s_end_with_9_and_are_listed() {
+    let simulator = simulator("products=3,max_videos=25");
+    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let ids = ids(&simulator);
+    let home = Home::new(&ids);
+    run(home.export(&server.base_url(), &[])).ended(0);
+    let sent = simulator.account().requests;
+    let other = run(home.export(&server.base_url(), &["--page-size", "5", "--sort", "create_time:desc"]));
+    let json = other.ended(9);
+    for difference in ["page_size was 10, now 5", "sort was none, now create_time:desc"] {
+        assert!(json["cause"].as_str().unwrap().contains(difference), "{other}");
+        assert!(other.stderr.starts_with("error: ") && other.stderr.contains(difference), "{other}");
+    }
+    run(home.export(&server.base_url(), &[])).ended(0);
+    assert_eq!(simulator.account().requests, sent);
+    assert_rows(&home.out(), &expected(&simulator, &ids, 10));
+}
+
+#[test]
+fn an_output_whose_ledger_is_gone_ends_with_9_and_stays_as_it_is() {
+    let simulator = simulator("products=3,max_videos=25");
+    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let ids = ids(&simulator);
+    let home = Home::new(&ids);
+    run(home.export(&server.base_url(), &[])).ended(0);
+    let sent = simulator.account().requests;
+    let ledger = files(&home.out()).into_iter().filter(|path| path.to_string_lossy().contains("ledger.sqlite"));
+    ledger.for_each(|path| std::fs::remove_file(path).unwrap());
+    for _ in 0..2 {
+        let gone = run(home.export(&server.base_url(), &[]));
+        let json = gone.ended(9);
+        assert!(json["cause"].as_str().unwrap().contains("its ledger is not in"), "{gone}");
+    }
+    assert_eq!(simulator.account().requests, sent);
+    assert!(home.out().join("_SUCCESS").exists());
+    assert_rows(&home.out(), &expected(&simulator, &ids, 10));
+}
+
+#[test]
+fn answers_that_are_no_envelopes_end_with_10_and_are_asked_for_at_most_twice() {
+    let api = Api::start(|_| Answer::new(200, "<html><body>Our service is being improved.</body></html>"));
+    let ids: Vec<String> = (100..125).map(|id| id.to_string()).collect();
+    let home = Home::new(&ids);
+    let summary = run(home.export(&api.base_url(), &["--retry-first", "10ms"])).ended(10);
+    let asked = api.asked();
+    assert!(asked.values().all(|times| *times <= 2), "{asked:?}");
+    assert!(asked.values().filter(|times| **times == 2).count() >= 20, "{asked:?}");
+    assert_eq!((&summary["credits"]["in_doubt"], &summary["credits"]["billed"]), (&api.requests().into(), &0.into()));
+}
+
+#[test]
+fn short_pages_that_are_no_end_end_with_10_and_another_end_rule_reads_the_rest() {
+    let simulator = simulator("products=60,max_videos=14");
+    let ids: Vec<String> = ids(&simulator).into_iter().filter(|id| simulator.videos(id) > 3).take(25).collect();
+    assert_eq!(ids.len(), 25);
+    let api = Api::start({
+        let simulator = Arc::clone(&simulator);
+        move |asked| {
+            let first = u64::from(asked.page - 1) * 3;
+            let rows = (first..first + 3).filter_map(|position| simulator.row(&asked.product, None, position));
+            Answer::page(&rows.collect::<Vec<_>>())
+        }
+    });
+    let home = Home::new(&ids);
+    let summary = run(home.export(&api.base_url(), &[])).ended(10);
+    assert!(summary["cause"].as_str().unwrap().contains("--end empty-page"), "{summary}");
+    assert_eq!(summary["rows"]["published"], rows(&home.out()).len());
+    run(home.export(&api.base_url(), &["--end", "empty-page"])).ended(0);
+    assert_rows(&home.out(), &expected(&simulator, &ids, 3));
+    assert!(api.asked().values().all(|times| *times == 1), "{:?}", api.asked());
+}
+
+#[test]
+fn a_second_process_on_the_same_folder_ends_with_4_and_the_first_goes_on() {
+    let simulator = simulator("products=3,max_videos=25");
+    let ids = ids(&simulator);
+    let (gate, held) = Gate::new(0);
+    let api = Api::start({
+        let (simulator, gate) = (Arc::clone(&simulator), Arc::clone(&gate));
+        move |asked| {
+            gate.pass();
+            Answer::of(&simulator, asked)
+        }
+    });
+    let home = Home::new(&ids);
+    let first = Program::start(home.export(&api.base_url(), &[]));
+    held.recv_timeout(DEADLINE).unwrap();
+    for command in [home.export(&api.base_url(), &[]), pagehaul(["replay", "--out", &home.argument("out")])] {
+        let second = run(command);
+        let json = second.ended(4);
+        assert!(json["cause"].as_str().unwrap().contains("another process holds this export"), "{second}");
+    }
+    assert!(api.requests() <= ids.len(), "only the first process asked, once for each product");
+    gate.open();
+    first.end().ended(0);
+    assert_rows(&home.out(), &expected(&simulator, &ids, 10));
+    assert_no_page_billed_twice(&[&simulator]);
+}
+
+/// An API whose answers stop at a gate after the first ones, an export of it that has run into the gate, and its folder.
+struct HalfWay {
+    simulator: Arc<simulator::Simulator>,
+    ids: Vec<String>,
+    api: Api,
+    gate: Arc<Gate>,
+    home: Home,
+}
+
+impl HalfWay {
+    /// `billed_first`: what is held at the gate was billed before, so that a client that dies has lost it.
+    fn start(billed_first: bool) -> (Self, Program) {
+        let simulator = simulator("products=40,max_videos=90,seed=3");
+        let ids = ids(&simulator);
+        let (gate, held) = Gate::new(30);
+        let api = Api::start({
+            let (simulator, gate) = (Arc::clone(&simulator), Arc::clone(&gate));
+            move |asked| {
+                let billed = billed_first.then(|| Answer::of(&simulator, asked));
+                gate.pass();
+                billed.unwrap_or_else(|| Answer::of(&simulator, asked))
+            }
+        });
+        assert!(fewest_requests(&simulator, &ids) > 60, "there is something left to do behind the gate");
+        let home = Home::new(&ids);
+        let program = Program::start(home.export(&api.base_url(), &["--max-in-flight", "6"]));
+        assert!(held.recv_timeout(DEADLINE).is_ok(), "the export runs into the gate");
+        (Self { simulator, ids, api, gate, home }, program)
+    }
+
+    /// Sends a signal, lets the answers under way come, and gives the summary.
+    fn interrupt(&self, mut program: Program, signal: &str, code: i32) -> serde_json::Value {
+        program.signal(signal);
+        program.wait_for_line("stopping");
+        self.gate.open();
+        program.end().ended(code)
+    }
+
+    /// The same command again completes with exactly the rows of an uninterrupted run.
+    fn resume(&self) -> serde_json::Value {
+        let summary = run(self.home.export(&self.api.base_url(), &["--max-in-flight", "6"])).ended(0);
+        assert_rows(&self.home.out(), &expected(&self.simulator, &self.ids, 10));
+        assert_eq!(summary["rows"]["waiting"], 0);
+        summary
+    }
+}
+
+#[test]
+fn sigint_stops_cleanly_and_the_same_command_goes_on_without_paying_twice() {
+    stop_and_go_on("INT", 130);
+}
+
+#[test]
+fn sigterm_stops_cleanly_and_the_same_command_goes_on_without_paying_twice() {
+    stop_and_go_on("TERM", 143);
+}
+
+fn stop_and_go_on(signal: &str, code: i32) {
+    let (half_way, program) = HalfWay::start(false);
+    let summary = half_way.interrupt(program, signal, code);
+    let (waiting, published) = (&summary["rows"]["waiting"], &summary["rows"]["published"]);
+    assert!(waiting.as_u64().unwrap() > 0 && *published == 0, "{summary}");
+    assert_eq!((&summary["credits"]["in_doubt"], &summary["rows"]["received"]), (&0.into(), waiting));
+    assert!(!half_way.home.out().join("_SUCCESS").exists());
+    half_way.resume();
+    assert_no_page_billed_twice(&[&half_way.simulator]);
+}
+
+#[test]
+fn replay_publishes_what_a_signal_left_in_the_journal_without_a_request() {
+    let (half_way, program) = HalfWay::start(false);
+    let waiting = half_way.interrupt(program, "TERM", 143)["rows"]["waiting"].clone();
+    let sent = half_way.api.requests();
+    let out = half_way.home.argument("out");
+    for _ in 0..2 {
+        let summary = run(pagehaul(["replay", "--out", &out])).ended(3);
+        assert_eq!((&summary["rows"]["published"], &summary["rows"]["waiting"]), (&waiting, &0.into()));
+        assert_eq!(rows(&half_way.home.out()).len(), waiting);
+    }
+    assert_eq!(half_way.api.requests(), sent);
+    half_way.resume();
+    assert_no_page_billed_twice(&[&half_way.simulator]);
+}
+
+#[test]
+fn replay_of_a_folder_without_an_export_is_refused_and_leaves_it_alone() {
+    let home = Home::new(&[]);
+    std::fs::create_dir(home.out()).unwrap();
+    assert_refused("no export", &run(pagehaul(["replay", "--out", &home.argument("out")])), &["no export"]);
+    assert_refused("no folder", &run(pagehaul(["replay"])), &["--out"]);
+    assert_eq!(files(&home.out()).len(), 0);
+}
+
+#[test]
+fn a_second_signal_ends_at_once_and_costs_at_most_what_was_under_way() {
+    let (half_way, mut program) = HalfWay::start(true);
+    program.signal("INT");
+    program.wait_for_line("stopping");
+    program.signal("INT");
+    program.end().ended(130);
+    half_way.gate.open();
+    half_way.resume();
+    assert_paid_twice_at_most(&half_way, 6);
+}
+
+#[test]
+fn a_kill_costs_at_most_what_was_under_way_and_no_row_is_lost_or_doubled() {
+    let (half_way, program) = HalfWay::start(true);
+    program.kill();
+    assert!(rows(&half_way.home.out()).is_empty() && !half_way.home.out().join("_SUCCESS").exists());
+    half_way.gate.open();
+    let summary = half_way.resume();
+    let twice = assert_paid_twice_at_most(&half_way, 6);
+    assert!(twice > 0, "the answers that were held are lost");
+    let in_doubt = summary["credits"]["in_doubt"].as_u64().unwrap();
+    assert!((u64::from(twice)..=6).contains(&in_doubt), "{twice} pages were billed twice: {summary}");
+}
+
+/// Fails if more than so many credits were spent on pages that had been billed before; gives how many.
+fn assert_paid_twice_at_most(half_way: &HalfWay, most: u32) -> u32 {
+    let twice = billed(&[&half_way.simulator]).values().map(|times| times - 1).sum();
+    assert!(twice <= most, "{twice} credits were spent twice");
+    twice
+}
+
+#[test]
+fn config_show_says_where_each_value_came_from() {
+    let home = Home::new(&[]);
+    let config = home.file("c.toml", b"page_size = 7\nqps = 3\nout = \"of the file\"\n");
+    let mut command = pagehaul(["config", "show", "--config", &config, "--out", "of the flag"]);
+    command.env("PAGEHAUL_QPS", "4").env("PAGEHAUL_OUT", "of the environment").env("KEYAPI_TOKEN", KEY);
+    let shown = run(command);
+    assert_eq!((shown.code, shown.stderr.as_str()), (Some(0), ""));
+    let lines: BTreeMap<&str, (&str, &str)> = shown
+        .stdout
+        .lines()
+        .map(|line| {
+            let (key, rest) = line.split_once(" = ").unwrap();
+            let (value, origin) = rest.rsplit_once(" # ").unwrap();
+            (key, (value.trim(), origin))
+        })
+        .collect();
+    assert_eq!(lines["out"], ("\"of the flag\"", "flag"));
+    assert_eq!(lines["qps"], ("\"4\"", "environment"));
+    assert_eq!(lines["page_size"], ("\"7\"", config.as_str()));
+    assert_eq!(lines["retry_attempts"], ("\"8\"", "built-in"));
+    let known: Vec<&str> = pagehaul::settings::SETTINGS.iter().map(|setting| setting.key).collect();
+    assert!(known.iter().all(|key| lines.contains_key(key)) && lines.len() == known.len());
+    assert!(!shown.stdout.contains("CANARY"));
+}
+
+#[test]
+fn schema_and_help_and_version_print_and_end_with_0() {
+    let print = |arguments: &[&str]| {
+        let run = run(pagehaul(arguments));
+        assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{arguments:?}");
+        run.stdout
+    };
+    let (schema, sql) = (print(&["schema"]), print(&["schema", "--sql"]));
+    assert!(sql.starts_with("CREATE TABLE \"product-videos\" (\n") && sql.ends_with("\n);\n"), "{sql}");
+    for column in &endpoint().columns {
+        assert!(schema.lines().any(|line| line.split(' ').next() == Some(&column.name)), "{}", column.name);
+        assert!(sql.contains(&format!("  \"{}\" {}", column.name, column.kind.sql_type())), "{}", column.name);
+    }
+    for own in ["_fetched_at", "_page_num", "_extra"] {
+        assert!(schema.contains(own) && sql.contains(own), "{own}");
+    }
+    assert_eq!(print(&["--version"]), format!("pagehaul {}\n", env!("CARGO_PKG_VERSION")));
+    let (help, help_of_export) = (print(&["--help"]), print(&["export", "--help"]));
+    assert!(["export", "replay", "simulate", "schema", "config"].iter().all(|command| help.contains(command)));
+    for setting in pagehaul::settings::SETTINGS {
+        assert!(help_of_export.contains(&format!("--{}", setting.key.replace('_', "-"))), "{}", setting.key);
+    }
+}
+
+#[test]
+fn simulate_prints_as_many_ids_as_asked_for_always_the_same() {
+    let ids = run(pagehaul(["simulate", "--products", "3"]));
+    let expected: Vec<String> = simulator::Settings { products: 3, ..Default::default() }.ids().collect();
+    assert_eq!((ids.code, ids.stderr.as_str()), (Some(0), ""));
+    assert_eq!(ids.stdout.lines().collect::<Vec<_>>(), expected);
+    assert_refused_without_json(&run(pagehaul(["simulate", "--products", "three"])), "--products");
+    assert_refused_without_json(&run(pagehaul(["simulate", "--listen", "0.0.0.0:0"])), "loopback");
+}
+
+/// Commands whose standard output is text have no JSON to put there.
+fn assert_refused_without_json(run: &Run, word: &str) {
+    assert_eq!((run.code, run.stdout.as_str()), (Some(2), ""), "{run}");
+    assert!(run.stderr.starts_with("error: ") && run.stderr.contains(word), "{run}");
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_error() {
+    let simulator = simulator("products=4,max_videos=25");
+    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let ids = ids(&simulator);
+    let home = Home::new(&ids);
+    let commands: [(&str, Command); 6] = [
+        ("export", home.export(&server.base_url(), &[])),
+        ("export that is refused", home.export(&server.base_url(), &["--page-size", "0"])),
+        ("simulate", pagehaul(["simulate", "--products", "50000"])),
+        ("schema", pagehaul(["schema"])),
+        ("help", pagehaul(["--help"])),
+        ("config show", pagehaul(["config", "show"])),
+    ];
+    for (name, mut command) in commands {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        if name == "simulate" {
+            let mut line = String::new();
+            BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            assert_eq!(line.len(), 20);
+        }
+        drop((child.stdout.take(), child.stderr.take()));
+        let wanted = if name == "export that is refused" { 2 } else { 0 };
+        assert_eq!(child.wait().unwrap().code(), Some(wanted), "{name}");
+    }
+    assert_rows(&home.out(), &expected(&simulator, &ids, 10));
+}
+
+/// Fails if the key is in what a run said or left behind, apart from what `but` says of a path.
+fn assert_no_key(run: &Run, home: &Home, but: impl Fn(&str) -> bool) {
+    assert!(!run.stdout.contains("CANARY") && !run.stderr.contains("CANARY"), "{run}");
+    for folder in [home.out(), home.path("state")] {
+        let mut found = files_that_hold(&folder, "CANARY");
+        found.retain(|path| !but(path.to_str().unwrap()));
+        assert!(found.is_empty(), "the key is in {found:?}");
+    }
+    assert!(home.path("state/ledger.sqlite").exists());
+}
+
+#[test]
+fn the_key_is_in_no_file_and_no_line_however_a_run_ends() {
+    let simulator = simulator("products=4,max_videos=5");
+    let ids = ids(&simulator);
+    let refused = ids[1].clone();
+    for (code, log_format) in [(0, "text"), (3, "text"), (7, "json")] {
+        let (simulator, refused) = (Arc::clone(&simulator), refused.clone());
+        let api = Api::start(move |asked| match code {
+            3 if asked.product == refused => Answer::refusal(400, "no such product"),
+            7 if asked.number > 2 => Answer::refusal(401, &format!("{} is not accepted", asked.authorization)),
+            _ => Answer::of(&simulator, asked),
+        });
+        let home = Home::new(&ids);
+        let state = home.argument("state");
+        let mut command = home.export(&api.base_url(), &["--state-dir", &state, "--log-format", log_format]);
+        command.env("RUST_LOG", "trace");
+        let run = run(command);
+        let summary = run.ended(code);
+        // What a server says is kept as evidence to the byte, and this one says the key.
+        let is_evidence = |path: &str| code == 7 && path.contains("/journal/");
+        assert_no_key(&run, &home, is_evidence);
+        assert_eq!(code == 7, summary.to_string().contains("Bearer sk_live_*** is not accepted"), "{summary}");
+    }
+}
+
+#[test]
+fn a_key_of_another_form_is_hidden_as_well_when_a_server_repeats_it() {
+    let api = Api::start(|asked| Answer::refusal(401, &format!("{} is not accepted", asked.authorization)));
+    for key in ["token-CANARY", "sk_live_a.b/CANARY"] {
+        let home = Home::new(&["17".to_owned()]);
+        let state = home.argument("state");
+        let mut command = home.export(&api.base_url(), &["--state-dir", &state]);
+        command.env("KEYAPI_TOKEN", key);
+        let run = run(command);
+        run.ended(7);
+        assert_no_key(&run, &home, |path| path.contains("/journal/"));
+    }
+}

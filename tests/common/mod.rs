@@ -1,0 +1,646 @@
+//! What the tests of the built program share: a clean command line, APIs to run it against, and the rows of an output.
+//!
+//! Nothing here waits for a time. A test waits for an event, and every such wait ends at one generous deadline, so that a
+//! program that hangs fails its test instead of stopping the suite.
+
+#![expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "what helps a test fails by panicking, and its files need not survive a crash"
+)]
+#![allow(dead_code, reason = "each test binary uses a part of it, and which part differs")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType};
+use pagehaul::endpoint::{BUILT_IN, ColumnKind, EXTRA, Endpoint, FETCHED_AT, PAGE_NUM};
+use pagehaul::simulator::{ApiRequest, Simulator};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::{Map, Value};
+
+/// The key that every run is given. It must turn up nowhere.
+pub(crate) const KEY: &str = "sk_live_CANARY0123";
+
+/// The longest that a test waits for anything. Only a program that hangs takes as long.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+// --- the program ---------------------------------------------------------------------------------------------------
+
+/// The built program with these arguments, and nothing of the caller's environment that could change what it does.
+pub(crate) fn pagehaul<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pagehaul"));
+    for (name, _) in std::env::vars_os() {
+        let upper = name.to_string_lossy().to_ascii_uppercase();
+        let is_ours = upper.starts_with("PAGEHAUL_") || upper == "KEYAPI_TOKEN" || upper == "RUST_LOG";
+        if is_ours || upper.ends_with("_PROXY") {
+            command.env_remove(name);
+        }
+    }
+    command.args(arguments);
+    command
+}
+
+/// A program that runs. Dropping it ends it.
+pub(crate) struct Program {
+    child: Child,
+    stdout: Receiver<String>,
+    stderr: Receiver<String>,
+    said: String,
+}
+
+impl Program {
+    /// Starts a command with nothing on its standard input.
+    pub(crate) fn start(command: Command) -> Self {
+        Self::start_with(command, b"")
+    }
+
+    /// Starts a command with these bytes, fewer than a pipe holds, on its standard input.
+    pub(crate) fn start_with(mut command: Command, input: &[u8]) -> Self {
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.spawn().unwrap();
+        // A program that ends without reading its input closes the pipe.
+        child.stdin.take().unwrap().write_all(input).ok();
+        let (mut out, err) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let (to_stdout, stdout) = channel();
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            out.read_to_end(&mut bytes).unwrap();
+            to_stdout.send(String::from_utf8(bytes).unwrap()).ok();
+        });
+        let (to_stderr, stderr) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(err).split(b'\n') {
+                to_stderr.send(String::from_utf8_lossy(&line.unwrap()).into_owned()).ok();
+            }
+        });
+        Self { child, stdout, stderr, said: String::new() }
+    }
+
+    /// Waits until a line on standard error holds this text.
+    pub(crate) fn wait_for_line(&mut self, text: &str) {
+        loop {
+            match self.stderr.recv_timeout(DEADLINE) {
+                Ok(line) => {
+                    self.said = format!("{}{line}\n", self.said);
+                    if line.contains(text) {
+                        return;
+                    }
+                }
+                Err(why) => panic!("the program never said {text:?} ({why}); it said:\n{}", self.said),
+            }
+        }
+    }
+
+    /// Sends a signal, by its name without SIG.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent =
+            Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success(), "signal {name} could not be sent");
+    }
+
+    /// Ends it the hard way, as a lost machine would.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(mut self) -> Run {
+        loop {
+            match self.stderr.recv_timeout(DEADLINE) {
+                Ok(line) => self.said = format!("{}{line}\n", self.said),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("the program hangs; it said:\n{}", self.said),
+            }
+        }
+        let stdout = self.stdout.recv_timeout(DEADLINE).expect("standard output comes to an end");
+        Run { code: self.child.wait().unwrap().code(), stdout, stderr: std::mem::take(&mut self.said) }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It has ended, unless its test failed.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Runs a command to its end.
+pub(crate) fn run(command: Command) -> Run {
+    Program::start(command).end()
+}
+
+/// Runs a command to its end, with these bytes on its standard input.
+pub(crate) fn run_with(command: Command, input: &[u8]) -> Run {
+    Program::start_with(command, input).end()
+}
+
+/// How a program ended.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// Its exit code; none if a signal ended it.
+    pub(crate) code: Option<i32>,
+    /// Standard output.
+    pub(crate) stdout: String,
+    /// Standard error.
+    pub(crate) stderr: String,
+}
+
+impl Run {
+    /// The JSON object of a run that must have ended with this code, and without a panic.
+    pub(crate) fn ended(&self, code: i32) -> Value {
+        assert!(!self.stderr.contains("panicked"), "{self}");
+        assert_eq!(self.code, Some(code), "{self}");
+        let json = self.json();
+        assert_eq!(json["exit_code"], code, "{self}");
+        json
+    }
+
+    /// The last line of standard output, which must be a JSON object.
+    pub(crate) fn json(&self) -> Value {
+        let last = self.stdout.lines().last().unwrap_or_default();
+        let json: Value = serde_json::from_str(last).unwrap_or_default();
+        assert!(json.is_object(), "the last line of standard output is no JSON object: {self}");
+        json
+    }
+}
+
+impl std::fmt::Display for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit {:?}\n--- stdout\n{}--- stderr\n{}", self.code, self.stdout, self.stderr)
+    }
+}
+
+/// The folder of one test, with a list of products in it.
+pub(crate) struct Home(tempfile::TempDir);
+
+impl Home {
+    /// A new folder whose list holds these ids.
+    pub(crate) fn new(ids: &[String]) -> Self {
+        let home = Self(tempfile::tempdir().unwrap());
+        home.file("list.txt", (ids.join("\n") + "\n").as_bytes());
+        home
+    }
+
+    /// A path inside.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// A path inside, as an argument.
+    pub(crate) fn argument(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    /// Writes a file inside and gives its path as an argument.
+    pub(crate) fn file(&self, name: &str, content: &[u8]) -> String {
+        std::fs::write(self.path(name), content).unwrap();
+        self.argument(name)
+    }
+
+    /// The folder of the export.
+    pub(crate) fn out(&self) -> PathBuf {
+        self.path("out")
+    }
+
+    /// An export of the list, with the key.
+    pub(crate) fn export(&self, base_url: &str, more: &[&str]) -> Command {
+        let mut command = self.bare_export(base_url, more);
+        command.args(["--products", &self.argument("list.txt")]);
+        command
+    }
+
+    /// An export, with the key, that lacks a list.
+    pub(crate) fn bare_export(&self, base_url: &str, more: &[&str]) -> Command {
+        let out = self.argument("out");
+        let mut command = pagehaul(["export", "--base-url", base_url, "--out", &out, "--progress", "none"]);
+        command.args(more).env("KEYAPI_TOKEN", KEY);
+        command
+    }
+}
+
+// --- APIs ----------------------------------------------------------------------------------------------------------
+
+/// The embedded API, not yet served, that remembers which page it billed how often.
+pub(crate) fn simulator(spec: &str) -> Arc<Simulator> {
+    let settings = format!("{spec},record=true").parse().unwrap();
+    Arc::new(Simulator::new(&endpoint(), settings).unwrap())
+}
+
+/// The built-in endpoint.
+pub(crate) fn endpoint() -> Endpoint {
+    Endpoint::parse(BUILT_IN).unwrap()
+}
+
+/// The products of an embedded API.
+pub(crate) fn ids(simulator: &Simulator) -> Vec<String> {
+    simulator.settings().ids().collect()
+}
+
+/// The fewest requests that read these products to their ends in pages of 10: a full last page needs one more behind it.
+pub(crate) fn fewest_requests(simulator: &Simulator, ids: &[String]) -> u64 {
+    ids.iter().map(|id| simulator.videos(id) / 10 + 1).sum()
+}
+
+/// Pages that several embedded APIs of the same seed billed, one after the other.
+pub(crate) fn billed(simulators: &[&Simulator]) -> BTreeMap<(String, u32), u32> {
+    let mut all = BTreeMap::new();
+    for (page, times) in simulators.iter().flat_map(|simulator| simulator.billed()) {
+        *all.entry(page).or_default() += times;
+    }
+    all
+}
+
+/// Fails if a page was billed more than once.
+pub(crate) fn assert_no_page_billed_twice(simulators: &[&Simulator]) {
+    let twice: Vec<_> = billed(simulators).into_iter().filter(|(_, times)| *times > 1).collect();
+    assert!(twice.is_empty(), "billed more than once: {twice:?}");
+}
+
+/// A request, as a scripted API sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    /// How many came up to and with this one.
+    pub(crate) number: usize,
+    /// Path of the address.
+    pub(crate) path: String,
+    /// What stands behind the question mark.
+    pub(crate) query: String,
+    /// The header of that name.
+    pub(crate) authorization: String,
+    /// The product that is asked for.
+    pub(crate) product: String,
+    /// The page that is asked for.
+    pub(crate) page: u32,
+}
+
+/// What a scripted API says.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    /// HTTP status.
+    pub(crate) status: u16,
+    /// The body.
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// A body under a status.
+    pub(crate) fn new(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, body: body.into() }
+    }
+
+    /// A refusal in the envelope of the API.
+    pub(crate) fn refusal(status: u16, message: &str) -> Self {
+        Self::new(status, serde_json::json!({ "code": status, "data": null, "message": message }).to_string())
+    }
+
+    /// A page of these rows, JSON texts.
+    pub(crate) fn page(rows: &[String]) -> Self {
+        Self::new(200, format!("{{\"code\":0,\"message\":\"success\",\"data\":[{}]}}", rows.join(",")))
+    }
+
+    /// What an embedded API says.
+    pub(crate) fn of(simulator: &Simulator, asked: &Asked) -> Self {
+        let Asked { path, query, authorization, .. } = asked;
+        let answer = simulator.answer(&ApiRequest { path, query, authorization: Some(authorization) });
+        Self::new(answer.status, answer.body.to_vec())
+    }
+}
+
+/// A scripted API on loopback: a function answers, on a thread for each connection. Dropping it ends it.
+pub(crate) struct Api {
+    address: SocketAddr,
+    state: Arc<ApiState>,
+}
+
+struct ApiState {
+    answer: Box<dyn Fn(&Asked) -> Answer + Send + Sync>,
+    asked: Mutex<Vec<(String, u32)>>,
+    ended: AtomicBool,
+}
+
+impl Api {
+    /// Starts an API that answers like this. The function may wait; only its own connection waits with it.
+    pub(crate) fn start(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let state =
+            Arc::new(ApiState { answer: Box::new(answer), asked: Mutex::default(), ended: AtomicBool::new(false) });
+        let serving = Arc::clone(&state);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if serving.ended.load(Ordering::Relaxed) {
+                    return;
+                }
+                let state = Arc::clone(&serving);
+                // A connection ends with its client, which a test always outlives.
+                std::thread::spawn(move || converse(&state, stream.unwrap()));
+            }
+        });
+        Self { address, state }
+    }
+
+    /// Scheme, host and port.
+    pub(crate) fn base_url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Requests so far.
+    pub(crate) fn requests(&self) -> usize {
+        lock(&self.state.asked).len()
+    }
+
+    /// How often each page was asked for.
+    pub(crate) fn asked(&self) -> BTreeMap<(String, u32), u32> {
+        let mut pages = BTreeMap::new();
+        for page in lock(&self.state.asked).iter() {
+            *pages.entry(page.clone()).or_default() += 1;
+        }
+        pages
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        self.state.ended.store(true, Ordering::Relaxed);
+        // The listener looks at the flag when somebody comes.
+        TcpStream::connect(self.address).ok();
+    }
+}
+
+/// A lock that a failed test left behind is as good as any other.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Answers the requests of one connection until the client leaves.
+fn converse(state: &ApiState, stream: TcpStream) {
+    stream.set_nodelay(true).unwrap();
+    let mut writer = stream.try_clone().unwrap();
+    let mut reader = BufReader::new(stream);
+    while let Some(mut asked) = read_request(&mut reader) {
+        {
+            let mut all = lock(&state.asked);
+            all.push((asked.product.clone(), asked.page));
+            asked.number = all.len();
+        }
+        let Answer { status, body } = (state.answer)(&asked);
+        let head =
+            format!("HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
+        if writer.write_all(&[head.as_bytes(), &body].concat()).is_err() {
+            return;
+        }
+    }
+}
+
+/// The next request of a connection; none when the client has left.
+fn read_request(reader: &mut impl BufRead) -> Option<Asked> {
+    let mut next = || {
+        let mut line = String::new();
+        let read = reader.read_line(&mut line).unwrap_or_default();
+        (read > 0).then(|| line.trim_end().to_owned())
+    };
+    let first = next()?;
+    let target = first.split(' ').nth(1).unwrap();
+    let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let mut authorization = String::new();
+    loop {
+        let line = next()?;
+        if line.is_empty() {
+            break;
+        }
+        let (name, value) = line.split_once(':').unwrap();
+        if name.eq_ignore_ascii_case("authorization") {
+            value.trim().clone_into(&mut authorization);
+        }
+    }
+    let parameter = |name: &str| {
+        let found = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
+        found.map(|(_, value)| value.into_owned()).unwrap_or_default()
+    };
+    let (product, page) = (parameter("product_id"), parameter("page_num").parse().unwrap_or_default());
+    Some(Asked { number: 0, path: path.to_owned(), query: query.to_owned(), authorization, product, page })
+}
+
+/// Stands in the way of all requests but the first ones, and tells when it holds one.
+pub(crate) struct Gate {
+    free: usize,
+    passed: AtomicUsize,
+    open: Mutex<bool>,
+    opened: Condvar,
+    holding: Mutex<Sender<()>>,
+}
+
+impl Gate {
+    /// A gate that lets `free` requests pass, and where to hear of the ones that it holds.
+    pub(crate) fn new(free: usize) -> (Arc<Self>, Receiver<()>) {
+        let (holding, held) = channel();
+        let gate = Self {
+            free,
+            passed: AtomicUsize::new(0),
+            open: Mutex::default(),
+            opened: Condvar::new(),
+            holding: Mutex::new(holding),
+        };
+        (Arc::new(gate), held)
+    }
+
+    /// Returns at once for the first requests, for the others when the gate is opened.
+    pub(crate) fn pass(&self) {
+        if self.passed.fetch_add(1, Ordering::Relaxed) < self.free {
+            return;
+        }
+        lock(&self.holding).send(()).ok(); // nobody needs to listen
+        let shut = |open: &mut bool| !*open;
+        drop(self.opened.wait_timeout_while(lock(&self.open), DEADLINE, shut));
+    }
+
+    /// Lets everything pass from now on.
+    pub(crate) fn open(&self) {
+        *lock(&self.open) = true;
+        self.opened.notify_all();
+    }
+}
+
+// --- output --------------------------------------------------------------------------------------------------------
+
+/// Product and video.
+pub(crate) type Key = (String, String);
+/// A row's values by column, its region among them: texts, numbers, and times as microseconds since 1970.
+pub(crate) type Row = Map<String, Value>;
+
+/// Every row that the manifests of an output name. No key may come twice, no column may have another type than the
+/// endpoint says, and where `_SUCCESS` stands a glob must find the same files.
+pub(crate) fn rows(out: &Path) -> BTreeMap<Key, Row> {
+    let endpoint = endpoint();
+    let known = endpoint.file_schema(&endpoint.columns);
+    let mut rows = BTreeMap::new();
+    let mut named = BTreeSet::new();
+    for file in manifests(out).iter().flat_map(|manifest| manifest["files"].as_array().unwrap()) {
+        let path = file["path"].as_str().unwrap();
+        assert!(named.insert(path.to_owned()), "two manifests name {path}");
+        let region = region_of(path);
+        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(out.join(path)).unwrap()).unwrap();
+        for field in reader.schema().fields() {
+            assert_eq!(Some(field.as_ref()), known.field_with_name(field.name()).ok(), "{path}");
+        }
+        let mut count = 0;
+        for batch in reader.build().unwrap() {
+            let batch = batch.unwrap();
+            count += batch.num_rows();
+            for at in 0..batch.num_rows() {
+                let mut row = row_at(&batch, at);
+                row.insert("region".to_owned(), region.clone());
+                let text = |name: &str| row[name].as_str().unwrap().to_owned();
+                let key = (text("product_id"), text("video_id"));
+                let earlier = rows.insert(key, row);
+                assert!(earlier.is_none(), "a key is published twice: {earlier:?}");
+            }
+        }
+        assert_eq!(file["rows"], count, "the manifest of {path}");
+    }
+    if out.join("_SUCCESS").exists() {
+        assert_eq!(glob(out), named, "a glob finds other files than the manifests name");
+    }
+    rows
+}
+
+/// The manifests of an output.
+pub(crate) fn manifests(out: &Path) -> Vec<Value> {
+    let Ok(folder) = std::fs::read_dir(out.join("_pagehaul/segments")) else { return Vec::new() };
+    let paths: BTreeSet<PathBuf> = folder.map(|entry| entry.unwrap().path()).collect();
+    paths.iter().map(|path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()).collect()
+}
+
+/// What `region=*/*.parquet` finds in an output.
+pub(crate) fn glob(out: &Path) -> BTreeSet<String> {
+    let is_region = |path: &&String| path.starts_with("region=") && path.ends_with(".parquet");
+    files(out)
+        .iter()
+        .map(|path| path.strip_prefix(out).unwrap().to_str().unwrap().to_owned())
+        .filter(|path| is_region(&path))
+        .collect()
+}
+
+/// Every file below a folder.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// The files below a folder that hold a text; of packed ones also what they hold unpacked.
+pub(crate) fn files_that_hold(folder: &Path, text: &str) -> Vec<PathBuf> {
+    let holds = |bytes: &[u8]| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    let mut found = files(folder);
+    found.retain(|path| {
+        let bytes = std::fs::read(path).unwrap();
+        let is_packed = path.extension().is_some_and(|kind| kind == "zst");
+        holds(&bytes) || is_packed && holds(&zstd::stream::decode_all(bytes.as_slice()).unwrap())
+    });
+    found
+}
+
+/// The partition value that a file's folder stands for.
+fn region_of(path: &str) -> Value {
+    let folder = path.split('/').next().unwrap();
+    match folder.strip_prefix("region=").unwrap() {
+        "__HIVE_DEFAULT_PARTITION__" => Value::Null,
+        value => Value::from(percent_encoding::percent_decode_str(value).decode_utf8().unwrap().into_owned()),
+    }
+}
+
+fn row_at(batch: &RecordBatch, at: usize) -> Row {
+    let schema = batch.schema();
+    let cells = schema.fields().iter().zip(batch.columns());
+    cells.map(|(field, column)| (field.name().clone(), value_at(column.as_ref(), at))).collect()
+}
+
+fn value_at(column: &dyn Array, at: usize) -> Value {
+    if column.is_null(at) {
+        return Value::Null;
+    }
+    match column.data_type() {
+        DataType::Utf8 => column.as_string::<i32>().value(at).into(),
+        DataType::Int32 => column.as_primitive::<Int32Type>().value(at).into(),
+        DataType::Int64 => column.as_primitive::<Int64Type>().value(at).into(),
+        DataType::Float64 => column.as_primitive::<Float64Type>().value(at).into(),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => {
+            column.as_primitive::<TimestampMicrosecondType>().value(at).into()
+        }
+        other => panic!("no column may have the type {other}"),
+    }
+}
+
+/// The rows that an export of these products must have, read in pages of `page_size`, without the time of fetching.
+pub(crate) fn expected(simulator: &Simulator, ids: &[String], page_size: u64) -> BTreeMap<Key, Row> {
+    let endpoint = endpoint();
+    let mut rows = BTreeMap::new();
+    for id in ids {
+        for position in 0..simulator.videos(id) {
+            let text = simulator.row(id, None, position).unwrap();
+            let sent: Value = serde_json::from_str(&text).unwrap();
+            let columns = endpoint.columns.iter();
+            let mut row: Row =
+                columns.map(|column| (column.name.clone(), typed(column.kind, &sent[&column.name]))).collect();
+            row.insert(PAGE_NUM.to_owned(), (position / page_size + 1).into());
+            row.insert(EXTRA.to_owned(), Value::Null);
+            let key = (id.clone(), sent["video_id"].as_str().unwrap().to_owned());
+            assert!(rows.insert(key, row).is_none(), "the simulator repeats a key");
+        }
+    }
+    rows
+}
+
+/// A value as the endpoint's table wants it, whichever way it was sent. Times are sent in seconds.
+fn typed(kind: ColumnKind, sent: &Value) -> Value {
+    let text = sent.as_str().map_or_else(|| sent.to_string(), str::to_owned);
+    match kind {
+        ColumnKind::Utf8 => text.into(),
+        ColumnKind::Int64 => text.parse::<i64>().unwrap().into(),
+        ColumnKind::Float64 => text.parse::<f64>().unwrap().into(),
+        ColumnKind::Timestamp => (text.parse::<i64>().unwrap() * 1_000_000).into(),
+    }
+}
+
+/// Fails unless an output holds exactly these rows, each value as it must be.
+pub(crate) fn assert_rows(out: &Path, expected: &BTreeMap<Key, Row>) {
+    let mut rows = rows(out);
+    for (key, row) in &mut rows {
+        let fetched_at = row.remove(FETCHED_AT).unwrap();
+        assert!(
+            fetched_at.as_i64().is_some_and(|at| at > 1_600_000_000_000_000),
+            "{key:?} was fetched at {fetched_at}"
+        );
+    }
+    let missing: Vec<_> = expected.keys().filter(|key| !rows.contains_key(*key)).collect();
+    let extra: Vec<_> = rows.keys().filter(|key| !expected.contains_key(*key)).collect();
+    assert!(
+        missing.is_empty() && extra.is_empty(),
+        "{} of {} rows are missing, first {:?}; {} are too many, first {:?}",
+        missing.len(),
+        expected.len(),
+        missing.first(),
+        extra.len(),
+        extra.first()
+    );
+    for (key, row) in &rows {
+        assert_eq!(row, &expected[key], "{key:?}");
+    }
+}

@@ -8,17 +8,18 @@ use std::sync::Arc;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 
 use crate::api::{HttpApi, HttpSettings};
 use crate::endpoint::{Column, ColumnKind, EXTRA, Endpoint, FETCHED_AT, PAGE_NUM, Role};
 use crate::error::{Error, ExitCode};
 use crate::event::Monitor;
-use crate::export::{Job, export, replay};
+use crate::export::{export, replay};
+use crate::job::Job;
 use crate::page::ItemId;
 use crate::plan::{Ids, List};
 use crate::progress::{Face, Lines};
 use crate::settings::{Layers, Origin, Qps, SETTINGS, Setting, Settings, SettingsError};
+use crate::signals::{listen_for_signals, signal};
 use crate::simulator::{self, Server, Simulator};
 use crate::summary::Summary;
 use crate::token;
@@ -285,74 +286,6 @@ fn run_simulate(flags: &ArgMatches) -> Result<Done, Error> {
         served.map_err(|source| Error::System { action: "serve", source })
     })?;
     Ok(Done::Text(format!("{:?}\n", account.account())))
-}
-
-/// Counts signals and says what the last one means. The first stops a run cleanly, the second at once.
-type Signals = watch::Receiver<(u32, ExitCode)>;
-
-/// Listens for SIGINT and SIGTERM; SIGHUP counts as SIGTERM.
-fn listen_for_signals() -> Result<Signals, Error> {
-    let (sender, signals) = watch::channel((0, ExitCode::Complete));
-    let mut next = next_signal()?;
-    let listening = async move {
-        while let Some(code) = next.recv().await {
-            sender.send_modify(|(count, last)| (*count, *last) = (*count + 1, code));
-        }
-    };
-    #[expect(clippy::disallowed_methods, reason = "it lives as long as the process and holds nothing")]
-    drop(tokio::spawn(listening));
-    Ok(signals)
-}
-
-/// Resolves when the `count`th signal came.
-async fn signal(mut signals: Signals, count: u32) -> ExitCode {
-    let came = signals.wait_for(|(came, _)| *came >= count).await.map(|came| came.1);
-    match came {
-        Ok(code) => code,
-        Err(_) => std::future::pending().await,
-    }
-}
-
-/// The signals that stop a run.
-struct StopSignals {
-    #[cfg(unix)]
-    all: [(tokio::signal::unix::Signal, ExitCode); 3],
-}
-
-#[cfg(unix)]
-fn next_signal() -> Result<StopSignals, Error> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let on = |kind| signal(kind).map_err(|source| Error::System { action: "listen for signals", source });
-    let all = [
-        (on(SignalKind::interrupt())?, ExitCode::Interrupted),
-        (on(SignalKind::terminate())?, ExitCode::Terminated),
-        (on(SignalKind::hangup())?, ExitCode::Terminated),
-    ];
-    Ok(StopSignals { all })
-}
-
-#[cfg(unix)]
-impl StopSignals {
-    async fn recv(&mut self) -> Option<ExitCode> {
-        let [(one, a), (two, b), (three, c)] = &mut self.all;
-        tokio::select! {
-            came = one.recv() => came.map(|()| *a),
-            came = two.recv() => came.map(|()| *b),
-            came = three.recv() => came.map(|()| *c),
-        }
-    }
-}
-
-#[cfg(not(unix))]
-fn next_signal() -> Result<StopSignals, Error> {
-    Ok(StopSignals {})
-}
-
-#[cfg(not(unix))]
-impl StopSignals {
-    async fn recv(&mut self) -> Option<ExitCode> {
-        tokio::signal::ctrl_c().await.ok().map(|()| ExitCode::Interrupted)
-    }
 }
 
 fn monitor_of(face: &Arc<Face>) -> Arc<dyn Monitor> {

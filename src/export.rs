@@ -15,38 +15,20 @@ use crate::clock;
 use crate::decode::Decoder;
 use crate::dispatch::Dispatcher;
 use crate::error::{Error, ExitCode};
-use crate::event::{Event, Monitor};
+use crate::event::Event;
+use crate::job::Job;
 use crate::ledger::OpenSegment;
-use crate::page::PageNum;
 use crate::plan::{Ids, PlanError};
 use crate::products;
 use crate::publish::{QUEUE, ToWriter, Writer};
-use crate::quota::{self, Quota};
+use crate::quota::Quota;
 use crate::record::Recorder;
 use crate::recover::Recovery;
 use crate::retry::Retry;
-use crate::rounds::{Counted, Rounds, Stop};
-use crate::settings::Settings;
+use crate::rounds::Rounds;
 use crate::site::{SUCCESS, Site};
+use crate::stop::{Counted, Stop};
 use crate::summary::{self, Summary};
-use crate::walk::Rules;
-
-/// How long a request's intent may wait for the quota, seconds: covers a slow fsync, and no more intents than that are
-/// in doubt after a crash.
-const AHEAD: f64 = 0.25;
-
-/// What is to be done.
-#[derive(Debug)]
-pub struct Job {
-    /// The settings, checked.
-    pub settings: Settings,
-    /// Requests a second; none: unlimited.
-    pub qps: Option<f64>,
-    /// Seed of the retries' jitter.
-    pub seed: u64,
-    /// Who wants to know.
-    pub monitor: Arc<dyn Monitor>,
-}
 
 /// A run's tasks before its rounds begin.
 struct Begun {
@@ -116,7 +98,7 @@ async fn begin(job: &Job, site: Arc<Site>) -> Result<Begun, Error> {
     let recovery = Recovery {
         site: Arc::clone(&site),
         decoder: decoder.clone(),
-        rules: rules(settings),
+        rules: job.rules(),
         success: settings.endpoint.success_codes.clone().into(),
     };
     let mut segment = site.ledger().begin_segment()?;
@@ -158,7 +140,7 @@ async fn walk<F: Fetch>(
         Recorder::open(Arc::clone(&site.ledger), decoder, site.journal.clone(), segment.id, segment.journaled)?;
     let quota = Arc::new(Quota::new(job.qps));
     let (halt, halted) = watch::channel(false);
-    let (to_dispatch, requests) = mpsc::channel(ahead(job));
+    let (to_dispatch, requests) = mpsc::channel(job.ahead());
     let (arrive, arrivals) = mpsc::channel(settings.max_in_flight);
     let dispatcher = Dispatcher {
         api,
@@ -213,24 +195,4 @@ async fn finish(job: &Job, site: &Site, stop: Option<Stop>, counted: Counted) ->
         site.store.put(SUCCESS, b"")?;
     }
     Ok(summary)
-}
-
-/// What the walks have in common.
-pub fn rules(settings: &Settings) -> Rules {
-    Rules {
-        first: PageNum(settings.endpoint.page.first),
-        last: PageNum(settings.endpoint.page.last),
-        page_size: settings.page_size,
-        max_pages: settings.max_pages,
-        end: settings.end,
-    }
-}
-
-/// How many intents may be committed before the quota lets them go.
-fn ahead(job: &Job) -> usize {
-    let most = job.settings.max_in_flight;
-    let Some(rate) = job.qps else { return most };
-    let wanted = (1..most).find(|count| u32::try_from(*count).is_ok_and(|count| f64::from(count) >= rate * AHEAD));
-    let burst = usize::try_from(quota::burst(rate).get()).unwrap_or(most);
-    wanted.unwrap_or(most).max(burst).min(most)
 }

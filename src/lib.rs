@@ -16,9 +16,9 @@
 //!
 //! | layer | files |
 //! |---|---|
-//! | 5 face | `main` [`cli`] [`progress`] |
-//! | 4 conduct | [`export`] [`rounds`] [`recover`] [`publish`] [`site`] [`summary`] [`products`] [`token`] [`error`] |
-//! | 3 flow | [`plan`] [`scheduler`] [`walk`] [`absorb`] [`dispatch`] [`record`] [`segment`] [`commit`] |
+//! | 5 face | `main` [`cli`] [`progress`] [`signals`] |
+//! | 4 conduct | [`export`] [`job`] [`rounds`] [`stop`] [`recover`] [`publish`] [`site`] [`summary`] [`products`] [`token`] [`error`] |
+//! | 3 flow | [`plan`] [`scheduler`] [`backlog`] [`walk`] [`absorb`] [`dispatch`] [`record`] [`segment`] [`commit`] |
 //! | 2 ports | [`api`] [`disk`] [`store`] [`ledger`] [`journal`] [`simulator`] |
 //! | 1 leaves | [`endpoint`] [`envelope`] [`decode`] [`partition`] [`parquet`] [`quota`] [`retry`] [`verdict`] [`settings`] |
 //! | 0 words | [`page`] [`clock`] [`event`] [`sanitize`] |
@@ -54,6 +54,7 @@
 
 pub mod absorb;
 pub mod api;
+pub mod backlog;
 pub mod cli;
 pub mod clock;
 pub mod commit;
@@ -65,6 +66,7 @@ pub mod envelope;
 pub mod error;
 pub mod event;
 pub mod export;
+pub mod job;
 pub mod journal;
 pub mod ledger;
 pub mod page;
@@ -83,8 +85,10 @@ pub mod sanitize;
 pub mod scheduler;
 pub mod segment;
 pub mod settings;
+pub mod signals;
 pub mod simulator;
 pub mod site;
+pub mod stop;
 pub mod store;
 pub mod summary;
 pub mod token;

@@ -12,14 +12,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use crate::absorb::absorb;
+use crate::backlog::Backlog;
 use crate::clock;
 use crate::decode::Decoded;
 use crate::dispatch::Arrival;
 use crate::error::{Error, ExitCode};
 use crate::event::Event;
-use crate::export::{Job, rules};
-use crate::ledger::{EndRow, Group, OpenItem};
-use crate::page::{AttemptId, Charge, ItemIx, Request, StopReason};
+use crate::job::Job;
+use crate::ledger::{EndRow, Group};
+use crate::page::{AttemptId, Charge, Request, StopReason};
 use crate::publish::ToWriter;
 use crate::quota::Quota;
 use crate::record::Recorder;
@@ -27,6 +28,7 @@ use crate::retry::Retry;
 use crate::scheduler::Scheduler;
 use crate::segment::Rows;
 use crate::site::Site;
+use crate::stop::{Counted, Stop};
 use crate::verdict::{StopCause, Verdict};
 use crate::walk::{Rules, ShortPages, Walk};
 
@@ -34,69 +36,6 @@ use crate::walk::{Rules, ShortPages, Walk};
 const KEYS: usize = 1 << 20;
 /// Answers in a row that are no envelopes, with never a page, that end the run.
 const CONTRACT_FAILURES: u32 = 20;
-
-/// Why a run stops before it is done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stop {
-    /// A signal.
-    Signal(ExitCode),
-    /// Nothing will work any more; what was said.
-    Cause(StopCause, String),
-    /// Nothing succeeded for too long; the last thing that was said.
-    Temporary(String),
-    /// `max_credits` are spent.
-    Credits,
-    /// Short pages seem to be no end here; their size.
-    ShortPages(usize),
-}
-
-impl Stop {
-    /// The code that the process ends with.
-    pub fn exit_code(&self) -> ExitCode {
-        match self {
-            Self::Signal(code) => *code,
-            Self::Cause(StopCause::Account, _) => ExitCode::Account,
-            Self::Cause(StopCause::Contract, _) | Self::ShortPages(_) => ExitCode::Contract,
-            Self::Temporary(_) => ExitCode::Temporary,
-            Self::Credits => ExitCode::Limit,
-        }
-    }
-
-    /// Whether what was read so far is published: all but a signal stop for good.
-    pub fn publishes(&self) -> bool {
-        !matches!(self, Self::Signal(_))
-    }
-}
-
-impl std::fmt::Display for Stop {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Signal(_) => f.write_str("stopped by a signal"),
-            Self::Cause(_, said) => f.write_str(said),
-            Self::Temporary(said) => write!(f, "nothing succeeded for too long, lastly: {said}"),
-            Self::Credits => f.write_str("max_credits is reached"),
-            Self::ShortPages(rows) => write!(
-                f,
-                "every list so far ended on a page of {rows} rows and no page was full: short pages seem to be no end here; run again with --end empty-page"
-            ),
-        }
-    }
-}
-
-/// What happened in this run.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counted {
-    /// Requests sent.
-    pub requests: u64,
-    /// Pages among the answers.
-    pub pages: u64,
-    /// Attempts that were followed by another one.
-    pub retries: u64,
-    /// Answers 429.
-    pub throttled: u64,
-    /// From the first request to the last answer, seconds.
-    pub seconds: f64,
-}
 
 /// The ends of the channels to the tasks around.
 #[derive(Debug)]
@@ -129,8 +68,7 @@ pub struct Rounds<'a> {
     last_attempt: i64,
     /// Credits billed or in doubt.
     spent: u64,
-    walking: Option<ItemIx>,
-    fresh: Option<ItemIx>,
+    backlog: Backlog,
     began: Option<Instant>,
     last_success: Option<Instant>,
     trouble: Option<(Instant, String)>,
@@ -148,7 +86,7 @@ impl<'a> Rounds<'a> {
         retry: Retry,
         quota: Arc<Quota>,
     ) -> Result<Self, Error> {
-        let rules = rules(&job.settings);
+        let rules = job.rules();
         let (credits, last_attempt, full) = {
             let ledger = site.ledger();
             (ledger.credits()?, ledger.last_attempt()?, ledger.has_full_page(rules.page_size)?)
@@ -166,8 +104,7 @@ impl<'a> Rounds<'a> {
             in_flight: 0,
             last_attempt: last_attempt.0,
             spent: credits.billed + credits.in_doubt,
-            walking: Some(ItemIx(0)),
-            fresh: Some(ItemIx(0)),
+            backlog: Backlog::default(),
             began: None,
             last_success: None,
             trouble: None,
@@ -206,7 +143,9 @@ impl<'a> Rounds<'a> {
     ) -> Result<bool, Error> {
         let arrivals = self.wait(channels, stopped).await;
         self.settle(&arrivals);
-        self.refill()?;
+        if self.stop.is_none() {
+            self.backlog.refill(&mut self.scheduler, &self.site.ledger(), &self.rules)?;
+        }
         self.admit(channels.to_dispatch.capacity());
         if let Some(stop) = self.stop.as_ref().filter(|_| !*channels.halt.borrow()) {
             channels.halt.send_replace(true);
@@ -354,26 +293,6 @@ impl<'a> Rounds<'a> {
         self.group.ended.push(EndRow { item, stop, error, transient });
     }
 
-    /// Takes more walks from the ledger while there is room: those under way first, then new ones.
-    fn refill(&mut self) -> Result<(), Error> {
-        let room = self.scheduler.room();
-        if self.stop.is_some() || room < self.job.settings.max_in_flight.div_ceil(2) {
-            return Ok(());
-        }
-        let ledger = self.site.ledger();
-        let (source, items) = match (self.walking, self.fresh) {
-            (Some(after), _) => (&mut self.walking, ledger.walking(after, room)?),
-            (None, Some(after)) => (&mut self.fresh, ledger.fresh(after, room)?),
-            (None, None) => return Ok(()),
-        };
-        *source = items.last().map(|last| last.item).filter(|_| items.len() == room);
-        for OpenItem { item, id } in items {
-            let walk = Walk::new(item, id, &self.rules, ledger.pages(item)?);
-            if walk.is_new(&self.rules) { self.scheduler.add(walk) } else { self.scheduler.resume(walk) }
-        }
-        Ok(())
-    }
-
     /// Whether one more request stays within the asked limit, if everything under way is billed.
     fn can_afford(&self) -> bool {
         let reserved = self.spent.saturating_add(u64::try_from(self.in_flight).unwrap_or(u64::MAX));
@@ -407,7 +326,7 @@ impl<'a> Rounds<'a> {
 
     /// Whether every walk has ended.
     fn is_done(&self) -> bool {
-        self.scheduler.is_done() && self.walking.is_none() && self.fresh.is_none()
+        self.scheduler.is_done() && self.backlog.is_empty()
     }
 
     fn is_over(&self) -> bool {

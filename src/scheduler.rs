@@ -39,6 +39,11 @@ impl Scheduler {
         self.bound.saturating_sub(self.fresh.len() + self.ready.len())
     }
 
+    /// Whether it is time to bring more walks.
+    pub fn is_half_empty(&self) -> bool {
+        self.room() >= self.bound.div_ceil(2)
+    }
+
     /// Adds a walk without a page.
     pub fn add(&mut self, walk: Walk) {
         self.fresh.push_back(walk);

@@ -9,11 +9,11 @@ use serde::Serialize;
 
 use crate::clock::Utc64;
 use crate::error::{Error, ExitCode};
-use crate::export::Job;
+use crate::job::Job;
 use crate::ledger::{Credits, Totals};
-use crate::rounds::{Counted, Stop};
 use crate::sanitize::Sanitized;
 use crate::site::Site;
+use crate::stop::{Counted, Stop};
 use crate::store::Store;
 
 /// Its name in the output.

@@ -3,14 +3,19 @@
 //! Durable by WAL with synchronous FULL, both read back after they are set, because SQLite may decline silently. One
 //! transaction a group, [`Ledger::commit`]; nothing here knows of HTTP, Parquet or the journal's bytes.
 
+mod group;
+mod report;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::clock::Utc64;
-use crate::event::Standing;
-use crate::page::{AttemptId, Charge, ItemId, ItemIx, PageNum, Request, SegmentId, StopReason};
+use crate::page::{AttemptId, ItemId, ItemIx, PageNum, SegmentId};
+
+pub use group::{EndRow, FailedRow, Group, PageRow, ReadRow};
+pub use report::{Credits, ItemRow, Totals};
 
 /// "phl1": marks the file as a ledger of ours.
 const APPLICATION_ID: i64 = 0x7068_6c31;
@@ -67,89 +72,6 @@ pub struct ExportRow {
     pub identity: BTreeMap<String, String>,
 }
 
-/// One group: everything that becomes true together.
-#[derive(Debug, Default)]
-pub struct Group {
-    /// The journal frame that holds the answers of `pages`: segment, offset, length.
-    pub frame: Option<(SegmentId, u64, u64)>,
-    /// Answers that are pages.
-    pub pages: Vec<PageRow>,
-    /// Attempts that ended as no page.
-    pub failed: Vec<FailedRow>,
-    /// Attempts that never left.
-    pub unsent: Vec<AttemptId>,
-    /// Pages that were read.
-    pub read: Vec<ReadRow>,
-    /// Walks that ended.
-    pub ended: Vec<EndRow>,
-    /// Requests about to be sent.
-    pub intents: Vec<Request>,
-}
-
-impl Group {
-    /// Whether there is nothing to commit.
-    pub fn is_empty(&self) -> bool {
-        self.pages.is_empty()
-            && self.failed.is_empty()
-            && self.unsent.is_empty()
-            && self.read.is_empty()
-            && self.ended.is_empty()
-            && self.intents.is_empty()
-    }
-}
-
-/// A page in the journal.
-#[derive(Clone, Copy, Debug)]
-pub struct PageRow {
-    /// The attempt that it answered.
-    pub attempt: AttemptId,
-    /// Its item.
-    pub item: ItemIx,
-    /// Its number.
-    pub page: PageNum,
-    /// When the answer was whole.
-    pub at: Utc64,
-}
-
-/// An attempt that ended as no page.
-#[derive(Clone, Debug)]
-pub struct FailedRow {
-    /// The attempt.
-    pub attempt: AttemptId,
-    /// What it cost: free or in doubt.
-    pub charge: Charge,
-    /// Why it failed, sanitised.
-    pub cause: String,
-}
-
-/// A page that was read.
-#[derive(Clone, Debug)]
-pub struct ReadRow {
-    /// Its item.
-    pub item: ItemIx,
-    /// Its number.
-    pub page: PageNum,
-    /// Entries of its list.
-    pub received: usize,
-    /// Rows that could not be typed.
-    pub rejected: usize,
-    /// Keys of the rows that are published.
-    pub keys: Vec<[u8; 16]>,
-}
-
-/// A walk that ended.
-#[derive(Clone, Debug)]
-pub struct EndRow {
-    /// Its item.
-    pub item: ItemIx,
-    /// Why.
-    pub stop: StopReason,
-    /// What was said, sanitised.
-    pub error: Option<String>,
-    /// Whether another run may fare better.
-    pub transient: bool,
-}
-
 /// An item whose walk has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenItem {
@@ -168,61 +90,6 @@ pub struct OpenSegment {
     pub attempt: i64,
     /// Bytes of its journal file that the ledger names.
     pub journaled: u64,
-}
-
-/// What attempts cost, over all runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Credits {
-    /// Pages: one credit each.
-    pub billed: u64,
-    /// Attempts known to be free.
-    pub free: u64,
-    /// Attempts that may have been billed, an upper bound.
-    pub in_doubt: u64,
-}
-
-/// An item's row of the report.
-#[derive(Clone, Debug)]
-pub struct ItemRow {
-    /// Its id.
-    pub id: String,
-    /// Pages in the journal.
-    pub pages: i64,
-    /// Rows of them that are or will be published.
-    pub rows: i64,
-    /// Why its walk ended; none while it is open.
-    pub stop: Option<StopReason>,
-    /// What was said.
-    pub error: Option<String>,
-    /// First and last fetch.
-    pub fetched: Option<(Utc64, Utc64)>,
-    /// Attempts that may have been billed without a page.
-    pub in_doubt: i64,
-}
-
-/// Sums over the whole export.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Pages in the journal.
-    pub pages: u64,
-    /// Rows in them.
-    pub received: u64,
-    /// Rows that are or will be published.
-    pub kept: u64,
-    /// Rows that could not be typed.
-    pub rejected: u64,
-    /// Pages in segments that are not published yet.
-    pub pages_waiting: u64,
-    /// Rows to be published in those.
-    pub rows_waiting: u64,
-    /// Items.
-    pub items: u64,
-    /// Items that were read to the end.
-    pub complete: u64,
-    /// Items that failed.
-    pub failed: u64,
-    /// Items that were cut short otherwise.
-    pub cut: u64,
 }
 
 impl Ledger {
@@ -410,19 +277,7 @@ impl Ledger {
 
     /// Makes a group true, all of it or nothing, durably.
     pub fn commit(&mut self, group: &Group, now: Utc64) -> Result<(), LedgerError> {
-        write_group(&mut self.db, group, now).doing("commit a group")
-    }
-
-    /// What is there before the first request of a run.
-    pub fn standing(&self) -> Result<Standing, LedgerError> {
-        let (totals, credits) = (self.totals()?, self.credits()?);
-        Ok(Standing {
-            items: totals.items,
-            ended: totals.complete + totals.failed + totals.cut,
-            pages: totals.pages,
-            rows: totals.kept,
-            credits: credits.billed + credits.in_doubt,
-        })
+        group::write(&mut self.db, group, now).doing("commit a group")
     }
 
     /// Turns attempts without an outcome into attempts in doubt: their process is gone. Gives how many there were.
@@ -496,142 +351,10 @@ impl Ledger {
         let sql = "SELECT id, manifest FROM segments WHERE state = 'decided' ORDER BY id";
         self.rows(sql, [], |row| Ok((SegmentId(row.get(0)?), row.get(1)?)))
     }
-
-    /// What attempts cost, over all runs. Attempts under way count as in doubt.
-    pub fn credits(&self) -> Result<Credits, LedgerError> {
-        let count = |sql| self.db.query_row(sql, [], |row| row.get::<_, i64>(0)).doing("count credits");
-        let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
-        Ok(Credits {
-            billed: unsigned(count("SELECT count(*) FROM pages")?),
-            free: unsigned(count("SELECT count(*) FROM attempts WHERE charge = 'free'")?),
-            in_doubt: unsigned(count("SELECT count(*) FROM attempts WHERE charge IS NOT 'free'")?),
-        })
-    }
-
-    /// Sums over the whole export.
-    pub fn totals(&self) -> Result<Totals, LedgerError> {
-        let sql = "SELECT count(*), coalesce(sum(received), 0), coalesce(sum(kept), 0), coalesce(sum(rejected), 0),
-                     count(*) FILTER (WHERE waits), coalesce(sum(kept) FILTER (WHERE waits), 0)
-                   FROM (SELECT received, kept, rejected,
-                           segment IN (SELECT id FROM segments WHERE state <> 'published') AS waits FROM pages)";
-        let get =
-            |row: &Row<'_>, at: usize| row.get::<_, i64>(at).map(|number| u64::try_from(number).unwrap_or_default());
-        let mut totals = self
-            .db
-            .query_row(sql, [], |row| {
-                Ok(Totals {
-                    pages: get(row, 0)?,
-                    received: get(row, 1)?,
-                    kept: get(row, 2)?,
-                    rejected: get(row, 3)?,
-                    pages_waiting: get(row, 4)?,
-                    rows_waiting: get(row, 5)?,
-                    ..Totals::default()
-                })
-            })
-            .doing("sum up pages")?;
-        let ends: Vec<(Option<String>, u64)> =
-            self.rows("SELECT stop, count(*) FROM items GROUP BY stop", [], |row| Ok((row.get(0)?, get(row, 1)?)))?;
-        for (stop, items) in ends {
-            totals.items += items;
-            match stop.as_deref().and_then(StopReason::from_word) {
-                None => {}
-                Some(stop) if stop.is_complete() => totals.complete += items,
-                Some(StopReason::Failed | StopReason::Rejected) => totals.failed += items,
-                Some(_) => totals.cut += items,
-            }
-        }
-        Ok(totals)
-    }
-
-    /// Goes through the items in order.
-    pub fn each_item<E: From<LedgerError>>(&self, mut visit: impl FnMut(ItemRow) -> Result<(), E>) -> Result<(), E> {
-        let sql = "SELECT i.id, i.stop, i.error, count(p.page), coalesce(sum(p.kept), 0), min(p.at), max(p.at),
-                     (SELECT count(*) FROM attempts a WHERE a.item = i.ix AND a.charge = 'in_doubt')
-                   FROM items i LEFT JOIN pages p ON p.item = i.ix GROUP BY i.ix ORDER BY i.ix";
-        let mut query = self.db.prepare_cached(sql).doing("list the items")?;
-        let mut rows = query.query([]).doing("list the items")?;
-        while let Some(row) = rows.next().doing("list the items")? {
-            visit(item_row(row).doing("read an item")?)?;
-        }
-        Ok(())
-    }
-
-    /// The first items that did not end well, in order, with what was said of them.
-    pub fn failures(&self, limit: usize) -> Result<Vec<(String, StopReason, Option<String>)>, LedgerError> {
-        let sql = "SELECT id, stop, error FROM items WHERE stop IN ('failed', 'rejected', 'page_cap', 'repeated_page')
-                   ORDER BY ix LIMIT ?1";
-        self.rows(sql, [i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
-            let stop: String = row.get(1)?;
-            Ok((row.get(0)?, StopReason::from_word(&stop).unwrap_or(StopReason::Failed), row.get(2)?))
-        })
-    }
 }
 
 fn pragma(db: &Connection, name: &str) -> rusqlite::Result<i64> {
     db.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
-}
-
-fn item_row(row: &Row<'_>) -> rusqlite::Result<ItemRow> {
-    let times: (Option<i64>, Option<i64>) = (row.get(5)?, row.get(6)?);
-    Ok(ItemRow {
-        id: row.get(0)?,
-        stop: row.get::<_, Option<String>>(1)?.as_deref().and_then(StopReason::from_word),
-        error: row.get(2)?,
-        pages: row.get(3)?,
-        rows: row.get(4)?,
-        fetched: times.0.zip(times.1).map(|(first, last)| (Utc64(first), Utc64(last))),
-        in_doubt: row.get(7)?,
-    })
-}
-
-fn write_group(db: &mut Connection, group: &Group, now: Utc64) -> rusqlite::Result<()> {
-    let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let segment = group.frame.map_or(0, |(segment, _, _)| segment.0);
-    if let Some((segment, offset, length)) = group.frame {
-        let as_sql = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let mut insert =
-            transaction.prepare_cached("INSERT INTO frames (segment, offset, length) VALUES (?1, ?2, ?3)")?;
-        insert.execute(params![segment.0, as_sql(offset), as_sql(length)])?;
-    }
-    {
-        let sql = "INSERT INTO pages (item, page, segment, attempt, at) VALUES (?1, ?2, ?3, ?4, ?5)";
-        let mut insert = transaction.prepare_cached(sql)?;
-        let mut forget = transaction.prepare_cached("DELETE FROM attempts WHERE id = ?1")?;
-        for page in &group.pages {
-            insert.execute(params![page.item.0, page.page.0, segment, page.attempt.0, page.at.0])?;
-            forget.execute([page.attempt.0])?;
-        }
-        for attempt in &group.unsent {
-            forget.execute([attempt.0])?;
-        }
-        let mut fail = transaction.prepare_cached("UPDATE attempts SET charge = ?2, cause = ?3 WHERE id = ?1")?;
-        for failed in &group.failed {
-            fail.execute(params![failed.attempt.0, failed.charge.as_str(), failed.cause])?;
-        }
-    }
-    {
-        let sql = "UPDATE pages SET received = ?3, kept = ?4, rejected = ?5, keys = ?6 WHERE item = ?1 AND page = ?2";
-        let mut update = transaction.prepare_cached(sql)?;
-        let mut walking = transaction.prepare_cached("UPDATE items SET state = 1 WHERE ix = ?1 AND state = 0")?;
-        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-        for read in &group.read {
-            let (received, kept, rejected) = (count(read.received), count(read.keys.len()), count(read.rejected));
-            update.execute(params![read.item.0, read.page.0, received, kept, rejected, read.keys.as_flattened()])?;
-            walking.execute([read.item.0])?;
-        }
-        let sql = "UPDATE items SET state = 2, stop = ?2, error = ?3, transient = ?4 WHERE ix = ?1";
-        let mut end = transaction.prepare_cached(sql)?;
-        for ended in &group.ended {
-            end.execute(params![ended.item.0, ended.stop.as_str(), ended.error, ended.transient])?;
-        }
-        let sql = "INSERT INTO attempts (id, item, page, at) VALUES (?1, ?2, ?3, ?4)";
-        let mut intend = transaction.prepare_cached(sql)?;
-        for request in &group.intents {
-            intend.execute(params![request.attempt.0, request.item.0, request.page.0, now.0])?;
-        }
-    }
-    transaction.commit()
 }
 
 #[cfg(test)]
@@ -752,7 +475,7 @@ mod tests {
         db.execute_batch("PRAGMA application_id = 0x70686c31; PRAGMA user_version = 99").unwrap();
         assert!(Ledger::open(&path).unwrap_err().to_string().contains("format 99"));
         drop(db);
-        std::fs::copy(file!().replace("src/ledger.rs", "Cargo.toml"), &path).unwrap();
+        std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), &path).unwrap();
         assert!(Ledger::open(&path).is_err());
         assert!(std::fs::read_to_string(&path).unwrap().contains("[package]"));
     }

@@ -1,0 +1,45 @@
+//! The walks that the ledger still holds: a few at a time go to the scheduler, however many there are.
+
+use crate::ledger::{Ledger, LedgerError, OpenItem};
+use crate::page::ItemIx;
+use crate::scheduler::Scheduler;
+use crate::walk::{Rules, Walk};
+
+/// How far the ledger's open items have been taken: walks under way first, then new ones.
+#[derive(Debug)]
+pub struct Backlog {
+    walking: Option<ItemIx>,
+    fresh: Option<ItemIx>,
+}
+
+impl Default for Backlog {
+    fn default() -> Self {
+        Self { walking: Some(ItemIx(0)), fresh: Some(ItemIx(0)) }
+    }
+}
+
+impl Backlog {
+    /// Whether every open item was taken.
+    pub fn is_empty(&self) -> bool {
+        self.walking.is_none() && self.fresh.is_none()
+    }
+
+    /// Fills the scheduler up when it has become half empty.
+    pub fn refill(&mut self, scheduler: &mut Scheduler, ledger: &Ledger, rules: &Rules) -> Result<(), LedgerError> {
+        let room = scheduler.room();
+        if !scheduler.is_half_empty() {
+            return Ok(());
+        }
+        let (source, items) = match (self.walking, self.fresh) {
+            (Some(after), _) => (&mut self.walking, ledger.walking(after, room)?),
+            (None, Some(after)) => (&mut self.fresh, ledger.fresh(after, room)?),
+            (None, None) => return Ok(()),
+        };
+        *source = items.last().map(|last| last.item).filter(|_| items.len() == room);
+        for OpenItem { item, id } in items {
+            let walk = Walk::new(item, id, rules, ledger.pages(item)?);
+            if walk.is_new(rules) { scheduler.add(walk) } else { scheduler.resume(walk) }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,299 @@
+//! Answers into Arrow rows: lenient, and nothing is lost.
+//!
+//! Every cell is looked at by itself, so one bad value never costs its row and one bad row never costs its page. A value
+//! that does not fit its column leaves a null there and its JSON text in `_extra`, where unknown fields go too; a row
+//! without identity becomes a reject with its raw text. Works on answers that are already durable, and on the same
+//! ones again after a crash or in a replay: the result depends on nothing but the bytes and the column table.
+
+mod cells;
+mod value;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int32Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use serde::de::{DeserializeSeed, Deserializer};
+use serde_json::value::RawValue;
+
+use crate::clock::Utc64;
+use crate::endpoint::{Column, Endpoint, Role};
+use crate::envelope;
+use crate::page::{ItemId, ItemIx, PageNum};
+use crate::partition;
+use cells::{Cells, PageSeed, RowSeed, raw_rows};
+use value::{Builder, text_of};
+
+/// What tells a row from all others of its walk: 128 bits of SHA-256 over its identity.
+pub type Key = [u8; 16];
+
+/// A durable answer that is a page.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The item that was asked for.
+    pub item: ItemIx,
+    /// The same, by the API's id.
+    pub id: ItemId,
+    /// The page that was asked for.
+    pub page: PageNum,
+    /// When the answer was whole.
+    pub at: Utc64,
+    /// The answer's bytes.
+    pub body: bytes::Bytes,
+}
+
+/// A group of answers, decoded together. Rows of all its pages stand one after the other.
+#[derive(Debug)]
+pub struct Decoded {
+    /// Rows by the file schema.
+    pub rows: RecordBatch,
+    /// Partition value of each row.
+    pub partitions: Vec<Option<Box<str>>>,
+    /// The pages, in the order of the answers.
+    pub pages: Vec<DecodedPage>,
+}
+
+/// One page of a group.
+#[derive(Debug)]
+pub struct DecodedPage {
+    /// The item that was asked for.
+    pub item: ItemIx,
+    /// The same, by the API's id.
+    pub id: ItemId,
+    /// The page that was asked for.
+    pub page: PageNum,
+    /// Key of each row, in the order of the rows of the batch.
+    pub keys: Vec<Key>,
+    /// Entries of the answer's list, whatever became of them.
+    pub received: usize,
+    /// Rows that belong to another item than the asked one.
+    pub foreign: usize,
+    /// Rows that could not be typed.
+    pub rejects: Vec<Reject>,
+}
+
+/// A row that could not be typed, kept as it came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// The item that was asked for.
+    pub id: ItemId,
+    /// The page on which it stood.
+    pub page: PageNum,
+    /// When the page was fetched.
+    pub at: Utc64,
+    /// Why.
+    pub reason: String,
+    /// Its JSON text.
+    pub raw: String,
+}
+
+/// Turns answers of one endpoint into rows of one schema.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    columns: Arc<[Column]>,
+    /// Which of `columns` are written to the files.
+    written: Vec<bool>,
+    item: usize,
+    keys: Vec<usize>,
+    partition: usize,
+    schema: SchemaRef,
+}
+
+impl Decoder {
+    /// A decoder that writes the columns for which `keep` says so; identity columns are always written.
+    pub fn new(endpoint: &Endpoint, keep: impl Fn(&Column) -> bool) -> Self {
+        let place = |name: &str| endpoint.columns.iter().position(|column| column.name == name).unwrap_or_default();
+        let is_written =
+            |column: &Column| column.role == Role::Identity || (column.role != Role::Partition && keep(column));
+        let kept: Vec<Column> = endpoint.columns.iter().filter(|column| is_written(column)).cloned().collect();
+        Self {
+            columns: endpoint.columns.clone().into(),
+            written: endpoint.columns.iter().map(is_written).collect(),
+            item: place(&endpoint.item.column),
+            keys: endpoint.key_columns().map(|column| place(&column.name)).collect(),
+            partition: place(&endpoint.partition().name),
+            schema: endpoint.file_schema(&kept),
+        }
+    }
+
+    /// The schema of the rows.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Decodes a group of answers. The only error is a schema that does not fit the columns, which is a bug.
+    pub fn decode(&self, answers: &[Answer]) -> Result<Decoded, ArrowError> {
+        let mut batch = Batch::new(self, answers.len());
+        let pages = answers.iter().map(|answer| batch.page(self, answer)).collect();
+        batch.finish(self, pages)
+    }
+}
+
+/// The rows of a group while they are being gathered.
+struct Batch {
+    builders: Vec<Option<Builder>>,
+    fetched_at: TimestampMicrosecondBuilder,
+    page_num: Int32Builder,
+    extra: StringBuilder,
+    partitions: Vec<Option<Box<str>>>,
+    /// Column of each field of the last row: rows of one API list their fields in one order.
+    order: Vec<usize>,
+}
+
+impl Batch {
+    fn new(decoder: &Decoder, pages: usize) -> Self {
+        let rows = pages * 10;
+        let made = decoder.columns.iter().zip(&decoder.written);
+        Self {
+            builders: made.map(|(column, written)| written.then(|| Builder::new(column.kind, rows))).collect(),
+            fetched_at: TimestampMicrosecondBuilder::with_capacity(rows),
+            page_num: Int32Builder::with_capacity(rows),
+            extra: StringBuilder::new(),
+            partitions: Vec::with_capacity(rows),
+            order: Vec::with_capacity(decoder.columns.len()),
+        }
+    }
+
+    fn page(&mut self, decoder: &Decoder, answer: &Answer) -> DecodedPage {
+        let mut page = DecodedPage {
+            item: answer.item,
+            id: answer.id.clone(),
+            page: answer.page,
+            keys: Vec::new(),
+            received: 0,
+            foreign: 0,
+            rejects: Vec::new(),
+        };
+        let text = envelope::text(&answer.body);
+        let mut reader = serde_json::Deserializer::from_str(&text);
+        let seed = PageSeed { columns: &decoder.columns, order: &mut self.order };
+        match reader.deserialize_map(seed) {
+            Ok(rows) => {
+                page.received = rows.len();
+                let mut texts = None;
+                for (at, cells) in rows.into_iter().enumerate() {
+                    match self.row(decoder, answer, cells) {
+                        Ok(key) => page.keys.push(key),
+                        Err(why) => {
+                            // Only a row that cannot be used is worth a second look at the text, for its exact bytes.
+                            let texts = texts.get_or_insert_with(|| raw_rows(&text).unwrap_or_default());
+                            page.reject(answer, &why, texts.get(at).map_or("", |raw| raw.get()));
+                        }
+                    }
+                }
+            }
+            // Something among the rows is no object: each is looked at by itself.
+            Err(_) => self.page_by_rows(decoder, answer, &text, &mut page),
+        }
+        page
+    }
+
+    fn page_by_rows(&mut self, decoder: &Decoder, answer: &Answer, text: &str, page: &mut DecodedPage) {
+        let Ok(raws) = raw_rows(text) else {
+            // The envelope was judged before the answer was kept, so this is damage after the fact.
+            page.received = 1;
+            return page.reject(answer, &Unusable::NoPage, text);
+        };
+        page.received = raws.len();
+        for raw in raws {
+            let mut reader = serde_json::Deserializer::from_str(raw.get());
+            let seed = RowSeed { columns: &decoder.columns, order: &mut self.order };
+            let cells = seed.deserialize(&mut reader).map_err(|_| Unusable::NoObject);
+            match cells.and_then(|cells| self.row(decoder, answer, cells)) {
+                Ok(key) => page.keys.push(key),
+                Err(why) => page.reject(answer, &why, raw.get()),
+            }
+        }
+    }
+
+    /// Adds one row, or nothing at all.
+    fn row(&mut self, decoder: &Decoder, answer: &Answer, cells: Cells<'_>) -> Result<Key, Unusable> {
+        if let Some(other) = cells.text(decoder.item).filter(|other| other.as_ref() != answer.id.as_str()) {
+            return Err(Unusable::Foreign(other.into_owned()));
+        }
+        let key = cells.key(&decoder.keys).ok_or(Unusable::NoIdentity)?;
+
+        let Cells { values, mut extra } = cells;
+        for (at, (column, builder)) in decoder.columns.iter().zip(&mut self.builders).enumerate() {
+            let raw = values.get(at).copied().flatten().map(RawValue::get);
+            let fits = match builder {
+                _ if at == decoder.partition => push_partition(&mut self.partitions, raw),
+                Some(Builder::Text(builder)) if at == decoder.item => {
+                    builder.append_value(answer.id.as_str());
+                    true
+                }
+                Some(builder) => builder.append(raw, column),
+                None => true,
+            };
+            if !fits {
+                extra.push((Cow::Borrowed(&column.name), raw.unwrap_or_default()));
+            }
+        }
+        self.fetched_at.append_value(answer.at.0);
+        self.page_num.append_value(i32::try_from(answer.page.0).unwrap_or(i32::MAX));
+        self.extra.append_option((!extra.is_empty()).then(|| object(&extra)));
+        Ok(key)
+    }
+
+    fn finish(mut self, decoder: &Decoder, pages: Vec<DecodedPage>) -> Result<Decoded, ArrowError> {
+        let mut arrays: Vec<ArrayRef> = self.builders.iter_mut().flatten().map(Builder::finish).collect();
+        arrays.push(Arc::new(self.fetched_at.finish().with_timezone("UTC")));
+        arrays.push(Arc::new(self.page_num.finish()));
+        arrays.push(Arc::new(self.extra.finish()));
+        let rows = RecordBatch::try_new(Arc::clone(&decoder.schema), arrays)?;
+        Ok(Decoded { rows, partitions: self.partitions, pages })
+    }
+}
+
+/// Adds a row's partition value. False: no folder can carry it, so its text must be kept elsewhere.
+fn push_partition(partitions: &mut Vec<Option<Box<str>>>, raw: Option<&str>) -> bool {
+    let raw = raw.filter(|raw| *raw != "null");
+    let value = raw.and_then(text_of);
+    let fits = value.as_ref().is_some_and(|value| value.exact && partition::encode(&value.text).is_some());
+    partitions.push(value.map(|value| value.text.into()));
+    fits || raw.is_none()
+}
+
+/// Why a row cannot be published.
+enum Unusable {
+    NoPage,
+    NoObject,
+    NoIdentity,
+    Foreign(String),
+}
+
+impl fmt::Display for Unusable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPage => f.write_str("the page cannot be read"),
+            Self::NoObject => f.write_str("the row is no JSON object"),
+            Self::NoIdentity => f.write_str("the row has no identity"),
+            Self::Foreign(other) => write!(f, "the row belongs to {other}"),
+        }
+    }
+}
+
+impl DecodedPage {
+    fn reject(&mut self, answer: &Answer, why: &Unusable, raw: &str) {
+        self.foreign += usize::from(matches!(why, Unusable::Foreign(_)));
+        let (id, page, at) = (answer.id.clone(), answer.page, answer.at);
+        self.rejects.push(Reject { id, page, at, reason: why.to_string(), raw: raw.to_owned() });
+    }
+}
+
+/// A JSON object of raw values.
+fn object(fields: &[(Cow<'_, str>, &str)]) -> String {
+    let mut text = String::from("{");
+    for (at, (name, raw)) in fields.iter().enumerate() {
+        if at > 0 {
+            text.push(',');
+        }
+        text.push_str(&serde_json::Value::from(name.as_ref()).to_string());
+        text.push(':');
+        text.push_str(raw);
+    }
+    text.push('}');
+    text
+}

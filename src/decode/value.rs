@@ -1,0 +1,116 @@
+//! One cell's JSON text as a value of its column: coerced where nothing is lost, refused otherwise.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Float64Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder};
+
+use crate::endpoint::{Column, ColumnKind};
+use crate::envelope::Lenient;
+
+/// The columns of rows under construction.
+pub(super) enum Builder {
+    Text(StringBuilder),
+    Int(Int64Builder),
+    Float(Float64Builder),
+    Time(TimestampMicrosecondBuilder),
+}
+
+impl Builder {
+    pub(super) fn new(kind: ColumnKind, rows: usize) -> Self {
+        match kind {
+            ColumnKind::Utf8 => Self::Text(StringBuilder::with_capacity(rows, rows * 48)),
+            ColumnKind::Int64 => Self::Int(Int64Builder::with_capacity(rows)),
+            ColumnKind::Float64 => Self::Float(Float64Builder::with_capacity(rows)),
+            ColumnKind::Timestamp => Self::Time(TimestampMicrosecondBuilder::with_capacity(rows)),
+        }
+    }
+
+    /// Appends a cell's JSON text. False: it did not fit, a null (or the repaired text) stands in its place.
+    pub(super) fn append(&mut self, raw: Option<&str>, column: &Column) -> bool {
+        let raw = raw.filter(|raw| *raw != "null");
+        match self {
+            Self::Text(builder) => {
+                let value = raw.and_then(text_of);
+                builder.append_option(value.as_ref().map(|value| &value.text));
+                value.is_some_and(|value| value.exact) || raw.is_none()
+            }
+            Self::Int(builder) => {
+                let value = raw.and_then(integer_of);
+                builder.append_option(value);
+                value.is_some() || raw.is_none()
+            }
+            Self::Float(builder) => {
+                let value = raw.and_then(double_of);
+                builder.append_option(value);
+                value.is_some() || raw.is_none()
+            }
+            Self::Time(builder) => {
+                let value = raw.and_then(integer_of).and_then(|count| moment(count, column.unit.as_deref()));
+                builder.append_option(value);
+                value.is_some() || raw.is_none()
+            }
+        }
+    }
+
+    pub(super) fn finish(&mut self) -> ArrayRef {
+        match self {
+            Self::Text(builder) => Arc::new(builder.finish()),
+            Self::Int(builder) => Arc::new(builder.finish()),
+            Self::Float(builder) => Arc::new(builder.finish()),
+            Self::Time(builder) => Arc::new(builder.finish().with_timezone("UTC")),
+        }
+    }
+}
+
+/// The text of a cell; `exact` is false where something that is not Unicode had to be replaced.
+pub(super) struct Text<'a> {
+    pub(super) text: Cow<'a, str>,
+    pub(super) exact: bool,
+}
+
+/// A string as it is, a number by its digits; nothing else is text.
+pub(super) fn text_of(raw: &str) -> Option<Text<'_>> {
+    let Some(inner) = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
+        let number = raw.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+        return number.then_some(Text { text: Cow::Borrowed(raw), exact: true });
+    };
+    if !inner.contains('\\') {
+        return Some(Text { text: Cow::Borrowed(inner), exact: true });
+    }
+    if let Ok(text) = serde_json::from_str::<String>(raw) {
+        return Some(Text { text: Cow::Owned(text), exact: true });
+    }
+    // Half of a surrogate pair: common where a server cuts a text in the middle of an emoji.
+    let Lenient(text) = serde_json::from_str(raw).ok()?;
+    Some(Text { text: Cow::Owned(text), exact: false })
+}
+
+/// A whole number, also as a string or with a fraction of zero, if it fits 64 bits exactly.
+fn integer_of(raw: &str) -> Option<i64> {
+    let Text { text, .. } = text_of(raw)?;
+    if let Ok(number) = text.parse() {
+        return Some(number);
+    }
+    // `1.0` and `1e3` are whole numbers too. Doubles are exact up to 2^53.
+    let number = double(&text).filter(|number| number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0)?;
+    format!("{number:.0}").parse().ok()
+}
+
+/// A finite number, also as a string.
+fn double_of(raw: &str) -> Option<f64> {
+    double(&text_of(raw)?.text)
+}
+
+fn double(text: &str) -> Option<f64> {
+    let digits = text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    text.parse().ok().filter(|number: &f64| digits && number.is_finite())
+}
+
+/// Microseconds since 1970 of a count of seconds or milliseconds, between 1970 and 2100: outside of it the count is of
+/// something else.
+fn moment(count: i64, unit: Option<&str>) -> Option<i64> {
+    const YEAR_2100: i64 = 4_102_444_800_000_000;
+    let factor = if unit == Some("ms") { 1_000 } else { 1_000_000 };
+    count.checked_mul(factor).filter(|micros| (1..YEAR_2100).contains(micros))
+}

@@ -1,0 +1,49 @@
+//! What a run is asked to do: its settings, and the few numbers that follow from them.
+
+use std::sync::Arc;
+
+use crate::event::Monitor;
+use crate::page::PageNum;
+use crate::quota;
+use crate::settings::Settings;
+use crate::walk::Rules;
+
+/// How long a request's intent may wait for the quota, seconds: covers a slow fsync, and no more intents than that are
+/// in doubt after a crash.
+const AHEAD: f64 = 0.25;
+
+/// What is to be done.
+#[derive(Debug)]
+pub struct Job {
+    /// The settings, checked.
+    pub settings: Settings,
+    /// Requests a second; none: unlimited.
+    pub qps: Option<f64>,
+    /// Seed of the retries' jitter.
+    pub seed: u64,
+    /// Who wants to know.
+    pub monitor: Arc<dyn Monitor>,
+}
+
+impl Job {
+    /// What the walks have in common.
+    pub fn rules(&self) -> Rules {
+        let settings = &self.settings;
+        Rules {
+            first: PageNum(settings.endpoint.page.first),
+            last: PageNum(settings.endpoint.page.last),
+            page_size: settings.page_size,
+            max_pages: settings.max_pages,
+            end: settings.end,
+        }
+    }
+
+    /// How many intents may be committed before the quota lets them go.
+    pub fn ahead(&self) -> usize {
+        let most = self.settings.max_in_flight;
+        let Some(rate) = self.qps else { return most };
+        let wanted = (1..most).find(|count| u32::try_from(*count).is_ok_and(|count| f64::from(count) >= rate * AHEAD));
+        let burst = usize::try_from(quota::burst(rate).get()).unwrap_or(most);
+        wanted.unwrap_or(most).max(burst).min(most)
+    }
+}

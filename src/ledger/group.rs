@@ -1,0 +1,138 @@
+//! A group and its transaction: everything that becomes true together, or not at all.
+
+use rusqlite::{Connection, params};
+
+use crate::clock::Utc64;
+use crate::page::{AttemptId, Charge, ItemIx, PageNum, Request, SegmentId, StopReason};
+
+/// One group: everything that becomes true together.
+#[derive(Debug, Default)]
+pub struct Group {
+    /// The journal frame that holds the answers of `pages`: segment, offset, length.
+    pub frame: Option<(SegmentId, u64, u64)>,
+    /// Answers that are pages.
+    pub pages: Vec<PageRow>,
+    /// Attempts that ended as no page.
+    pub failed: Vec<FailedRow>,
+    /// Attempts that never left.
+    pub unsent: Vec<AttemptId>,
+    /// Pages that were read.
+    pub read: Vec<ReadRow>,
+    /// Walks that ended.
+    pub ended: Vec<EndRow>,
+    /// Requests about to be sent.
+    pub intents: Vec<Request>,
+}
+
+impl Group {
+    /// Whether there is nothing to commit.
+    pub fn is_empty(&self) -> bool {
+        self.pages.is_empty()
+            && self.failed.is_empty()
+            && self.unsent.is_empty()
+            && self.read.is_empty()
+            && self.ended.is_empty()
+            && self.intents.is_empty()
+    }
+}
+
+/// A page in the journal.
+#[derive(Clone, Copy, Debug)]
+pub struct PageRow {
+    /// The attempt that it answered.
+    pub attempt: AttemptId,
+    /// Its item.
+    pub item: ItemIx,
+    /// Its number.
+    pub page: PageNum,
+    /// When the answer was whole.
+    pub at: Utc64,
+}
+
+/// An attempt that ended as no page.
+#[derive(Clone, Debug)]
+pub struct FailedRow {
+    /// The attempt.
+    pub attempt: AttemptId,
+    /// What it cost: free or in doubt.
+    pub charge: Charge,
+    /// Why it failed, sanitised.
+    pub cause: String,
+}
+
+/// A page that was read.
+#[derive(Clone, Debug)]
+pub struct ReadRow {
+    /// Its item.
+    pub item: ItemIx,
+    /// Its number.
+    pub page: PageNum,
+    /// Entries of its list.
+    pub received: usize,
+    /// Rows that could not be typed.
+    pub rejected: usize,
+    /// Keys of the rows that are published.
+    pub keys: Vec<[u8; 16]>,
+}
+
+/// A walk that ended.
+#[derive(Clone, Debug)]
+pub struct EndRow {
+    /// Its item.
+    pub item: ItemIx,
+    /// Why.
+    pub stop: StopReason,
+    /// What was said, sanitised.
+    pub error: Option<String>,
+    /// Whether another run may fare better.
+    pub transient: bool,
+}
+
+pub(super) fn write(db: &mut Connection, group: &Group, now: Utc64) -> rusqlite::Result<()> {
+    let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let segment = group.frame.map_or(0, |(segment, _, _)| segment.0);
+    if let Some((segment, offset, length)) = group.frame {
+        let as_sql = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let mut insert =
+            transaction.prepare_cached("INSERT INTO frames (segment, offset, length) VALUES (?1, ?2, ?3)")?;
+        insert.execute(params![segment.0, as_sql(offset), as_sql(length)])?;
+    }
+    {
+        let sql = "INSERT INTO pages (item, page, segment, attempt, at) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let mut insert = transaction.prepare_cached(sql)?;
+        let mut forget = transaction.prepare_cached("DELETE FROM attempts WHERE id = ?1")?;
+        for page in &group.pages {
+            insert.execute(params![page.item.0, page.page.0, segment, page.attempt.0, page.at.0])?;
+            forget.execute([page.attempt.0])?;
+        }
+        for attempt in &group.unsent {
+            forget.execute([attempt.0])?;
+        }
+        let mut fail = transaction.prepare_cached("UPDATE attempts SET charge = ?2, cause = ?3 WHERE id = ?1")?;
+        for failed in &group.failed {
+            fail.execute(params![failed.attempt.0, failed.charge.as_str(), failed.cause])?;
+        }
+    }
+    {
+        let sql = "UPDATE pages SET received = ?3, kept = ?4, rejected = ?5, keys = ?6 WHERE item = ?1 AND page = ?2";
+        let mut update = transaction.prepare_cached(sql)?;
+        let mut walking = transaction.prepare_cached("UPDATE items SET state = 1 WHERE ix = ?1 AND state = 0")?;
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        for read in &group.read {
+            let (received, kept, rejected) = (count(read.received), count(read.keys.len()), count(read.rejected));
+            update.execute(params![read.item.0, read.page.0, received, kept, rejected, read.keys.as_flattened()])?;
+            walking.execute([read.item.0])?;
+        }
+        let sql = "UPDATE items SET state = 2, stop = ?2, error = ?3, transient = ?4 WHERE ix = ?1";
+        let mut end = transaction.prepare_cached(sql)?;
+        for ended in &group.ended {
+            end.execute(params![ended.item.0, ended.stop.as_str(), ended.error, ended.transient])?;
+        }
+        let sql = "INSERT INTO attempts (id, item, page, at) VALUES (?1, ?2, ?3, ?4)";
+        let mut intend = transaction.prepare_cached(sql)?;
+        for request in &group.intents {
+            intend.execute(params![request.attempt.0, request.item.0, request.page.0, now.0])?;
+        }
+    }
+    transaction.commit()
+}

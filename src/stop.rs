@@ -1,0 +1,67 @@
+//! Why a run stops before it is done, and what it counted until then.
+
+use crate::error::ExitCode;
+use crate::verdict::StopCause;
+
+/// Why a run stops before it is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// A signal.
+    Signal(ExitCode),
+    /// Nothing will work any more; what was said.
+    Cause(StopCause, String),
+    /// Nothing succeeded for too long; the last thing that was said.
+    Temporary(String),
+    /// `max_credits` are spent.
+    Credits,
+    /// Short pages seem to be no end here; their size.
+    ShortPages(usize),
+}
+
+impl Stop {
+    /// The code that the process ends with.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Signal(code) => *code,
+            Self::Cause(StopCause::Account, _) => ExitCode::Account,
+            Self::Cause(StopCause::Contract, _) | Self::ShortPages(_) => ExitCode::Contract,
+            Self::Temporary(_) => ExitCode::Temporary,
+            Self::Credits => ExitCode::Limit,
+        }
+    }
+
+    /// Whether what was read so far is published: all but a signal stop for good.
+    pub fn publishes(&self) -> bool {
+        !matches!(self, Self::Signal(_))
+    }
+}
+
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Signal(_) => f.write_str("stopped by a signal"),
+            Self::Cause(_, said) => f.write_str(said),
+            Self::Temporary(said) => write!(f, "nothing succeeded for too long, lastly: {said}"),
+            Self::Credits => f.write_str("max_credits is reached"),
+            Self::ShortPages(rows) => write!(
+                f,
+                "every list so far ended on a page of {rows} rows and no page was full: short pages seem to be no end here; run again with --end empty-page"
+            ),
+        }
+    }
+}
+
+/// What happened in this run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counted {
+    /// Requests sent.
+    pub requests: u64,
+    /// Pages among the answers.
+    pub pages: u64,
+    /// Attempts that were followed by another one.
+    pub retries: u64,
+    /// Answers 429.
+    pub throttled: u64,
+    /// From the first request to the last answer, seconds.
+    pub seconds: f64,
+}

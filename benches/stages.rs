@@ -3,7 +3,10 @@
 //! Every figure is for a group of 64 full pages of the simulator; divide by 64 for a page. `journal` and `ledger` wait for
 //! the disk, so they are time, not work.
 
+#![expect(clippy::expect_used, reason = "a bench that cannot be set up has no figures")]
+
 use std::hint::black_box;
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +19,7 @@ use pagehaul::envelope;
 use pagehaul::journal::{Entry, Journal};
 use pagehaul::ledger::{Group, Ledger, LedgerError, PageRow, ReadRow};
 use pagehaul::page::{AttemptId, ItemId, ItemIx, PageNum, Request, SegmentId};
-use pagehaul::segment::{Rows, SegmentWriter, Shape};
+use pagehaul::segment::{Rows, Sealed, SegmentWriter, Shape};
 use pagehaul::simulator::{ApiRequest, Settings, Simulator};
 
 /// Pages in a group: about what arrives during one fsync at full speed.
@@ -39,6 +42,7 @@ fn answers(pages: &[(ItemId, Bytes)]) -> Vec<Answer> {
     let numbered = (1..).zip(pages);
     numbered
         .map(|(item, (id, body))| Answer {
+            attempt: AttemptId(item),
             item: ItemIx(item),
             id: id.clone(),
             page: PageNum(1),
@@ -52,72 +56,77 @@ fn stages(criterion: &mut Criterion) {
     let endpoint = Endpoint::parse(BUILT_IN).expect("the built-in endpoint is valid");
     let pages = pages(&endpoint);
     let bytes: usize = pages.iter().map(|(_, body)| body.len()).sum();
+    let answers = answers(&pages);
+    let decoder = Decoder::new(&endpoint, |_| true);
+    let folder = tempfile::tempdir().expect("a folder");
+
     let mut group = criterion.benchmark_group("64 pages");
     group.throughput(Throughput::Bytes(u64::try_from(bytes).unwrap_or_default()));
     group.measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1)).sample_size(30);
-
     group.bench_function("envelope", |bencher| {
         bencher.iter(|| pages.iter().filter(|(_, body)| envelope::read(black_box(body)).is_ok()).count());
     });
-
-    let decoder = Decoder::new(&endpoint, |_| true);
-    let answers = answers(&pages);
     group.bench_function("decode", |bencher| bencher.iter(|| decoder.decode(black_box(&answers)).expect("rows")));
-
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut journal = Journal::open(Disk, folder.path(), SegmentId(1), 0).expect("a journal");
-    let entries: Vec<Entry> = answers
-        .iter()
-        .map(|answer| Entry {
-            attempt: AttemptId(answer.item.0),
-            id: answer.id.clone(),
-            page: answer.page,
-            at: answer.at,
-            status: 200,
-            is_page: true,
-            body: answer.body.clone(),
-        })
-        .collect();
+    let (mut journal, entries) = journal(folder.path(), &answers);
     group.bench_function("journal", |bencher| bencher.iter(|| journal.append(black_box(&entries)).expect("durable")));
-
-    let mut ledger = Ledger::open(&folder.path().join("ledger.sqlite")).expect("a ledger");
-    let ids = (0..2_000_000).map(|id: u32| Ok::<_, LedgerError>(ItemId::new(&id.to_string())));
-    ledger.add_items(ids.take(100_000)).expect("items");
-    let mut next = 0;
+    let (mut ledger, mut next) = (ledger(folder.path()), 0);
     group.bench_function("ledger", |bencher| {
         bencher.iter(|| {
             next += 64;
             ledger.commit(&ledger_group(next), Utc64(0)).expect("durable");
         });
     });
+    let mut attempt = 0;
+    group.sample_size(10).bench_function("decode and encode, x 64 (4,096 pages, sealed)", |bencher| {
+        let shape = shape(folder.path(), &endpoint, &decoder);
+        let begin = || {
+            attempt += 1;
+            SegmentWriter::begin(Disk, shape.clone(), SegmentId(1), attempt)
+        };
+        bencher.iter_batched(begin, |segment| encode(segment, &decoder, &answers), BatchSize::PerIteration);
+    });
+    group.finish();
+}
 
-    let shape = Shape {
-        staging: folder.path().to_owned(),
+fn journal(folder: &Path, answers: &[Answer]) -> (Journal, Vec<Entry>) {
+    let journal = Journal::open(Disk, folder, SegmentId(1), 0).expect("a journal");
+    let entry = |answer: &Answer| Entry {
+        attempt: answer.attempt,
+        id: answer.id.clone(),
+        page: answer.page,
+        at: answer.at,
+        status: 200,
+        is_page: true,
+        body: answer.body.clone(),
+    };
+    (journal, answers.iter().map(entry).collect())
+}
+
+fn ledger(folder: &Path) -> Ledger {
+    let mut ledger = Ledger::open(&folder.join("ledger.sqlite")).expect("a ledger");
+    let ids = (0..100_000).map(|id: u32| Ok::<_, LedgerError>(ItemId::new(&id.to_string())));
+    ledger.add_items(ids).expect("items");
+    ledger
+}
+
+fn shape(folder: &Path, endpoint: &Endpoint, decoder: &Decoder) -> Shape {
+    Shape {
+        staging: folder.to_owned(),
         export: "bench".to_owned(),
         schema: std::sync::Arc::clone(decoder.schema()),
         partition: endpoint.partition().name.clone(),
         budget: 48 << 20,
-    };
-    let mut attempt = 0;
-    group.sample_size(10).bench_function("encode (x 64: 4,096 pages, sealed)", |bencher| {
-        bencher.iter_batched(
-            || {
-                attempt += 1;
-                SegmentWriter::begin(Disk, shape.clone(), SegmentId(1), attempt)
-            },
-            |mut segment| {
-                for _ in 0..64 {
-                    let decoded = decoder.decode(&answers).expect("rows");
-                    let keep = vec![true; decoded.rows.num_rows()];
-                    let rows = Rows { batch: decoded.rows, partitions: decoded.partitions, keep, rejects: Vec::new() };
-                    segment.push(rows).expect("staged");
-                }
-                segment.seal().expect("sealed")
-            },
-            BatchSize::PerIteration,
-        );
-    });
-    group.finish();
+    }
+}
+
+fn encode(mut segment: SegmentWriter, decoder: &Decoder, answers: &[Answer]) -> Sealed {
+    for _ in 0..64 {
+        let group = decoder.decode(answers).expect("rows");
+        let keep = vec![true; group.rows.num_rows()];
+        let rows = Rows { batch: group.rows, partitions: group.partitions, keep, rejects: Vec::new() };
+        segment.push(rows).expect("staged");
+    }
+    segment.seal().expect("sealed")
 }
 
 /// What one round writes: 64 pages journaled, 64 earlier ones read, 64 intents.
@@ -125,8 +134,8 @@ fn ledger_group(next: i64) -> Group {
     let each = || next..next + 64;
     let page = |at: i64| PageRow { attempt: AttemptId(at), item: ItemIx(at), page: PageNum(1), at: Utc64(at) };
     let read = |at: i64| ReadRow {
+        attempt: AttemptId(at - 64),
         item: ItemIx(at - 64),
-        page: PageNum(1),
         received: 10,
         rejected: 0,
         keys: vec![[7; 16]; 10],

@@ -17,8 +17,8 @@ pub fn absorb(
     let accepted = walk.accept(page, rules);
     let kept = page.keys.iter().zip(&accepted.keep).filter(|(_, keep)| **keep);
     let read = ReadRow {
+        attempt: page.attempt,
         item: page.item,
-        page: page.page,
         received: page.received,
         rejected: page.rejects.len(),
         keys: kept.map(|(key, _)| *key).collect(),

@@ -90,7 +90,14 @@ impl Recovery {
                 ))
             };
             let item = ledger.item(&entry.id)?.ok_or_else(unknown)?;
-            answers.push(Answer { item, page: entry.page, at: entry.at, id: entry.id, body: entry.body });
+            answers.push(Answer {
+                attempt: entry.attempt,
+                item,
+                page: entry.page,
+                at: entry.at,
+                id: entry.id,
+                body: entry.body,
+            });
         }
         Ok(answers)
     }

@@ -197,7 +197,7 @@ mod tests {
     use super::{Rules, ShortPages, Walk};
     use crate::decode::DecodedPage;
     use crate::endpoint::EndRule;
-    use crate::page::{ItemId, ItemIx, PageNum, StopReason};
+    use crate::page::{AttemptId, ItemId, ItemIx, PageNum, StopReason};
 
     const RULES: Rules =
         Rules { first: PageNum(1), last: PageNum(7), page_size: 3, max_pages: None, end: EndRule::ShortPage };
@@ -205,7 +205,16 @@ mod tests {
     fn page(number: u32, keys: impl IntoIterator<Item = u8>) -> DecodedPage {
         let keys: Vec<_> = keys.into_iter().map(|key| [key; 16]).collect();
         let (item, id, received) = (ItemIx(1), ItemId::new("a"), keys.len());
-        DecodedPage { item, id, page: PageNum(number), keys, received, foreign: 0, rejects: Vec::new() }
+        DecodedPage {
+            attempt: AttemptId(1),
+            item,
+            id,
+            page: PageNum(number),
+            keys,
+            received,
+            foreign: 0,
+            rejects: Vec::new(),
+        }
     }
 
     fn walk() -> Walk {

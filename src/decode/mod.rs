@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 use crate::clock::Utc64;
 use crate::endpoint::{Column, Endpoint, Role};
 use crate::envelope;
-use crate::page::{ItemId, ItemIx, PageNum};
+use crate::page::{AttemptId, ItemId, ItemIx, PageNum};
 use crate::partition;
 use cells::{Cells, PageSeed, RowSeed, raw_rows};
 use value::{Builder, text_of};
@@ -32,6 +32,8 @@ pub type Key = [u8; 16];
 /// A durable answer that is a page.
 #[derive(Clone, Debug)]
 pub struct Answer {
+    /// The attempt that it answers.
+    pub attempt: AttemptId,
     /// The item that was asked for.
     pub item: ItemIx,
     /// The same, by the API's id.
@@ -58,6 +60,8 @@ pub struct Decoded {
 /// One page of a group.
 #[derive(Debug)]
 pub struct DecodedPage {
+    /// The attempt that it answers.
+    pub attempt: AttemptId,
     /// The item that was asked for.
     pub item: ItemIx,
     /// The same, by the API's id.
@@ -158,6 +162,7 @@ impl Batch {
 
     fn page(&mut self, decoder: &Decoder, answer: &Answer) -> DecodedPage {
         let mut page = DecodedPage {
+            attempt: answer.attempt,
             item: answer.item,
             id: answer.id.clone(),
             page: answer.page,

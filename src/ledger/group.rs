@@ -63,10 +63,10 @@ pub struct FailedRow {
 /// A page that was read.
 #[derive(Clone, Debug)]
 pub struct ReadRow {
+    /// The attempt that it answered.
+    pub attempt: AttemptId,
     /// Its item.
     pub item: ItemIx,
-    /// Its number.
-    pub page: PageNum,
     /// Entries of its list.
     pub received: usize,
     /// Rows that could not be typed.
@@ -98,11 +98,11 @@ pub(super) fn write(db: &mut Connection, group: &Group, now: Utc64) -> rusqlite:
         insert.execute(params![segment.0, as_sql(offset), as_sql(length)])?;
     }
     {
-        let sql = "INSERT INTO pages (item, page, segment, attempt, at) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let sql = "INSERT INTO pages (attempt, item, page, segment, at) VALUES (?1, ?2, ?3, ?4, ?5)";
         let mut insert = transaction.prepare_cached(sql)?;
         let mut forget = transaction.prepare_cached("DELETE FROM attempts WHERE id = ?1")?;
         for page in &group.pages {
-            insert.execute(params![page.item.0, page.page.0, segment, page.attempt.0, page.at.0])?;
+            insert.execute(params![page.attempt.0, page.item.0, page.page.0, segment, page.at.0])?;
             forget.execute([page.attempt.0])?;
         }
         for attempt in &group.unsent {
@@ -114,13 +114,13 @@ pub(super) fn write(db: &mut Connection, group: &Group, now: Utc64) -> rusqlite:
         }
     }
     {
-        let sql = "UPDATE pages SET received = ?3, kept = ?4, rejected = ?5, keys = ?6 WHERE item = ?1 AND page = ?2";
+        let sql = "UPDATE pages SET received = ?2, kept = ?3, rejected = ?4, keys = ?5 WHERE attempt = ?1";
         let mut update = transaction.prepare_cached(sql)?;
         let mut walking = transaction.prepare_cached("UPDATE items SET state = 1 WHERE ix = ?1 AND state = 0")?;
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         for read in &group.read {
             let (received, kept, rejected) = (count(read.received), count(read.keys.len()), count(read.rejected));
-            update.execute(params![read.item.0, read.page.0, received, kept, rejected, read.keys.as_flattened()])?;
+            update.execute(params![read.attempt.0, received, kept, rejected, read.keys.as_flattened()])?;
             walking.execute([read.item.0])?;
         }
         let sql = "UPDATE items SET state = 2, stop = ?2, error = ?3, transient = ?4 WHERE ix = ?1";

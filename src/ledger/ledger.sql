@@ -35,19 +35,20 @@ CREATE TABLE frames (
     PRIMARY KEY (segment, offset)
 ) STRICT, WITHOUT ROWID;
 
--- Pages in the journal: a set, not a cursor. `received` is null until the page was read.
+-- Pages in the journal: a set, not a cursor. `received` is null until the page was read. In the order of the attempts, so
+-- that a group appends to few pages of the file, whatever items it is of.
 CREATE TABLE pages (
+    attempt  INTEGER PRIMARY KEY,
     item     INTEGER NOT NULL,
     page     INTEGER NOT NULL,
     segment  INTEGER NOT NULL,
-    attempt  INTEGER NOT NULL,
     at       INTEGER NOT NULL,
     received INTEGER,                       -- rows in the answer = kept + folded + rejected
     kept     INTEGER,
     rejected INTEGER,
     keys     BLOB,                          -- 16 bytes for each kept row: what later pages of the walk are compared with
-    PRIMARY KEY (item, page)
-) STRICT, WITHOUT ROWID;
+    UNIQUE (item, page)
+) STRICT;
 
 -- Requests that are no page (yet). No charge: under way, or in doubt since a crash.
 CREATE TABLE attempts (

@@ -413,7 +413,7 @@ mod tests {
     fn a_walk_goes_from_new_to_walking_to_ended_and_may_be_reopened() {
         let (_folder, mut ledger) = ledger();
         let read =
-            ReadRow { item: ItemIx(2), page: PageNum(1), received: 3, rejected: 1, keys: vec![[7; 16], [8; 16]] };
+            ReadRow { attempt: AttemptId(1), item: ItemIx(2), received: 3, rejected: 1, keys: vec![[7; 16], [8; 16]] };
         let page = PageRow { attempt: AttemptId(1), item: ItemIx(2), page: PageNum(1), at: Utc64(2) };
         let group =
             Group { frame: Some((SegmentId(1), 0, 10)), pages: vec![page], read: vec![read], ..Group::default() };

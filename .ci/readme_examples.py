@@ -1,49 +1,107 @@
-"""Runs the reading examples of the README: every fenced block marked `python` or `sql`, in the order of the text.
+"""Runs what the README shows: every fenced block marked `sh`, `sql` or `python`, in the order of the text.
 
-    readme_examples.py README      in a folder that holds an export under the name that the examples use
+    readme_examples.py README SUMMARY      in a folder that holds the export `videos`, whose summary ends SUMMARY
 
-Each block runs by itself, as a reader would paste it: SQL in DuckDB. Ends with the code of the first that fails.
+Each block runs by itself, as a reader would paste it: `sh` in bash with `pagehaul` on the PATH, SQL in DuckDB, Python in
+a new interpreter, where `rows` must come to all rows with their region. Not run here: lines that begin with `cargo`, which
+are steps of the gate. Commands for a real key run against the simulator that the README itself shows how to start.
 """
 
+import json
 import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
+# What the examples take for given: a list of products, kept short, and a settings file.
+PRODUCTS = 5
+SETTINGS = "page_size = 5\n"
+
 SQL = "import duckdb, sys; print(duckdb.sql(sys.argv[1]))"
-# Spark's shell brings `spark` along; nothing else is added to a block. One core and no web server are enough here.
+# Spark's shell brings `spark` along. One core and no web server are enough here.
 SPARK = """
 from pyspark.sql import SparkSession
 spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", False).getOrCreate()
 spark.sparkContext.setLogLevel("ERROR")
 """
+COUNT = """
+import sys
+columns = getattr(rows, "column_names", None) or rows.columns
+count = next(n for n in (getattr(rows, "num_rows", None), getattr(rows, "height", None)) if n) if not hasattr(
+    rows, "sparkSession") else rows.count()
+print(type(rows).__module__.split(".")[0], count, "rows,", len(columns), "columns")
+assert count == int(sys.argv[1]), f"{count} rows of {sys.argv[1]}"
+assert "region" in columns, columns
+"""
 
 
 def blocks(text):
-    """Line, language and content of each fenced block that is an example."""
-    for found in re.finditer(r"^( *)```(python|sql)\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL):
+    """Line, language and content of each fenced block that is to be run."""
+    for found in re.finditer(r"^( *)```(sh|sql|python)\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL):
         yield text.count("\n", 0, found.start()) + 1, found[2], textwrap.dedent(found[3])
 
 
+class Simulator:
+    """The simulator as the README starts it, but on any free port."""
+
+    def __init__(self, text):
+        (line,) = re.findall(r"^pagehaul simulate .*--listen .*$", text, re.MULTILINE)
+        words = shlex.split(line)
+        address = words.index("--listen") + 1
+        command = words[:address] + ["127.0.0.1:0"] + words[address + 1 :]
+        without_listen = words[: address - 1] + words[address + 1 :]
+        ids = subprocess.run([*without_listen, "--products", str(PRODUCTS)], check=True, capture_output=True)
+        Path("products.txt").write_bytes(ids.stdout)
+        self.line = line
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        said = self.process.stderr.readline()
+        self.base_url = re.search(r"http://127\.0\.0\.1:\d+", said)[0]
+        print(f"{line}\n{said}", end="", flush=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.send_signal(signal.SIGINT)
+        self.process.communicate(timeout=20)
+
+
+def command(language, content, simulator, rows):
+    """The command that runs a block; none if all of it is the gate's."""
+    if language == "sql":
+        return [sys.executable, "-c", SQL, content]
+    if language == "python":
+        needs_session = "spark." in content and "SparkSession" not in content
+        return [sys.executable, "-c", (SPARK if needs_session else "") + content + COUNT, str(rows)]
+    lines = [line for line in content.splitlines() if not line.startswith("cargo ") and line != simulator.line]
+    return ["bash", "-euo", "pipefail", "-c", "\n".join(lines)] if lines else None
+
+
 def main():
-    readme = Path(sys.argv[1])
-    examples = list(blocks(readme.read_text(encoding="utf-8")))
-    if not examples:
-        sys.exit(f"{readme.name} has no reading example")
-    for line, language, content in examples:
-        print(f"{readme.name}:{line} ({language})", flush=True)
-        if language == "sql":
-            command = [sys.executable, "-c", SQL, content]
-        else:
-            is_for_shell = "spark." in content and "SparkSession" not in content
-            command = [sys.executable, "-c", (SPARK if is_for_shell else "") + content]
-        # Spark looks its own host's name up otherwise, which not every machine knows.
-        environment = os.environ | {"SPARK_LOCAL_IP": "127.0.0.1"}
-        ended = subprocess.run(command, stdin=subprocess.DEVNULL, env=environment, timeout=240)
-        if ended.returncode != 0:
-            sys.exit(f"{readme.name}:{line}: the example ended with exit code {ended.returncode}")
+    readme, summary = Path(sys.argv[1]), Path(sys.argv[2]).read_text(encoding="utf-8").splitlines()[-1]
+    rows = json.loads(summary)["rows"]["published"]
+    text = readme.read_text(encoding="utf-8")
+    Path("my.toml").write_text(SETTINGS, encoding="utf-8")
+    with Simulator(text) as simulator:
+        environment = os.environ | {
+            "PAGEHAUL_BASE_URL": simulator.base_url,
+            "KEYAPI_TOKEN": "sk_live_ci",
+            # Spark looks its own host's name up otherwise, which not every machine knows.
+            "SPARK_LOCAL_IP": "127.0.0.1",
+        }
+        for line, language, content in blocks(text):
+            print(f"\n-- {readme.name}:{line} ({language})", flush=True)
+            to_run = command(language, content, simulator, rows)
+            if to_run is None:
+                print("a step of the gate")
+                continue
+            ended = subprocess.run(to_run, stdin=subprocess.DEVNULL, env=environment, timeout=240)
+            if ended.returncode != 0:
+                sys.exit(f"{readme.name}:{line}: ended with exit code {ended.returncode}")
 
 
 main()

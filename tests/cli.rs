@@ -314,6 +314,23 @@ fn a_complete_export_has_every_row_and_the_same_command_again_sends_nothing() {
 }
 
 #[test]
+fn a_longer_list_goes_on_with_a_complete_export_whose_mark_is_gone_until_it_is_complete_again() {
+    let simulator = simulator("products=6,max_videos=25");
+    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let ids = ids(&simulator);
+    let home = Home::new(&ids[..3]);
+    run(home.export(&server.base_url(), &[])).ended(0);
+    home.file("list.txt", ids.join("\n").as_bytes());
+    let paid = simulator.account().pages;
+    run(home.export(&server.base_url(), &["--max-credits", &(paid + 1).to_string()])).ended(6);
+    assert!(!home.out().join("_SUCCESS").exists(), "readers of a glob must not take it for complete");
+    run(home.export(&server.base_url(), &[])).ended(0);
+    assert!(home.out().join("_SUCCESS").exists());
+    assert_rows(&home.out(), &expected(&simulator, &ids, 10));
+    assert_no_page_billed_twice(&[&simulator]);
+}
+
+#[test]
 fn the_embedded_api_needs_neither_key_nor_list_nor_limit_and_its_seed_is_part_of_the_export() {
     let simulator = simulator("products=5,max_videos=12,seed=9");
     let home = Home::new(&[]);

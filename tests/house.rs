@@ -33,6 +33,9 @@ fn sources() -> Vec<Source> {
             } else if path.extension().is_some_and(|kind| kind == "rs") {
                 let relative = path.strip_prefix(&root).unwrap().with_extension("");
                 let module = relative.iter().next().unwrap().to_str().unwrap().to_owned();
+                if relative.ends_with("tests") {
+                    continue;
+                }
                 let text = std::fs::read_to_string(&path).unwrap();
                 let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap().to_owned();
                 found.push(Source { path, module, text });

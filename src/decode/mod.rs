@@ -302,3 +302,6 @@ fn object(fields: &[(Cow<'_, str>, &str)]) -> String {
     text.push('}');
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,249 @@
+//! What becomes of every kind of cell and row.
+
+use super::{Answer, Decoded, Decoder};
+use crate::clock::Utc64;
+use crate::endpoint::{BUILT_IN, ColumnKind, EXTRA, Endpoint, FETCHED_AT, PAGE_NUM, Role};
+use crate::page::{AttemptId, ItemId, ItemIx, PageNum};
+use crate::simulator::{ApiRequest, Settings, Simulator};
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
+use proptest::prelude::*;
+
+const ID: &str = "1729382310407603945";
+
+fn endpoint() -> Endpoint {
+    Endpoint::parse(BUILT_IN).unwrap()
+}
+
+fn decode_body(body: &[u8]) -> Decoded {
+    let endpoint = endpoint();
+    let (attempt, item, page) = (AttemptId(1), ItemIx(1), PageNum(3));
+    let answer = Answer { attempt, item, id: ItemId::new(ID), page, at: Utc64(9), body: body.to_vec().into() };
+    Decoder::new(&endpoint, |_| true).decode(&[answer]).unwrap()
+}
+
+fn decode(rows: &str) -> Decoded {
+    decode_body(format!(r#"{{"code":0,"message":"success","data":[{rows}],"requestId":"x"}}"#).as_bytes())
+}
+
+/// A row with its identity and one more field.
+fn with(field: &str) -> Decoded {
+    decode(&format!(r#"{{"video_id":"7","product_id":"{ID}","region":"ID",{field}}}"#))
+}
+
+fn text(decoded: &Decoded, column: &str) -> Option<String> {
+    let array = decoded.rows.column_by_name(column).unwrap().as_string::<i32>();
+    array.is_valid(0).then(|| array.value(0).to_owned())
+}
+
+fn int(decoded: &Decoded, column: &str) -> Option<i64> {
+    let array = decoded.rows.column_by_name(column).unwrap().as_primitive::<Int64Type>();
+    array.is_valid(0).then(|| array.value(0))
+}
+
+#[test]
+fn the_documented_row_is_typed_exactly() {
+    let row = r#"{"create_time":"1628504241","data_size":"3307751","duration":38,"height":"1024","width":"576","region":"ID",
+        "product_id":"1729382310407603945","total_video_sale_gmv_amt":0,"total_views_cnt":2560,"user_id":"6788316924469380097",
+        "video_desc":"Promo \u263a ☺","video_id":"6994372454948900122","hash_tag":null}"#;
+    let decoded = decode(row);
+    assert_eq!(text(&decoded, "video_id").unwrap(), "6994372454948900122");
+    assert_eq!(text(&decoded, "video_desc").unwrap(), "Promo ☺ ☺");
+    assert_eq!((int(&decoded, "data_size"), int(&decoded, "height")), (Some(3_307_751), Some(1_024)));
+    assert_eq!((int(&decoded, "total_views_cnt"), text(&decoded, "hash_tag")), (Some(2_560), None));
+    let time = decoded.rows.column_by_name("create_time").unwrap().as_primitive::<TimestampMicrosecondType>().value(0);
+    assert_eq!(time, 1_628_504_241_000_000);
+    assert_eq!(decoded.partitions, [Some("ID".into())]);
+    assert_eq!(text(&decoded, EXTRA), None);
+    let own = decoded.rows.column_by_name(PAGE_NUM).unwrap().as_primitive::<Int32Type>().value(0);
+    let at = decoded.rows.column_by_name(FETCHED_AT).unwrap().as_primitive::<TimestampMicrosecondType>().value(0);
+    assert_eq!((own, at), (3, 9));
+}
+
+#[test]
+fn numbers_are_read_from_any_spelling_that_is_exact_and_kept_as_text_from_any_other() {
+    let whole = [("17", 17), ("\"17\"", 17), ("-3", -3), ("1.0", 1), ("1e3", 1_000), ("\"2.0\"", 2)];
+    for (raw, value) in whole.into_iter().chain([("9223372036854775807", i64::MAX), ("-0", 0)]) {
+        let decoded = with(&format!(r#""total_digg_cnt":{raw}"#));
+        assert_eq!((int(&decoded, "total_digg_cnt"), text(&decoded, EXTRA)), (Some(value), None), "{raw}");
+    }
+    for raw in
+        ["\"48%\"", "1.5", "1e400", "9223372036854775808", "true", "[1]", "{\"a\":1}", "\"\"", "\"NaN\"", "\" 1\""]
+    {
+        let decoded = with(&format!(r#""total_digg_cnt":{raw}"#));
+        assert_eq!(int(&decoded, "total_digg_cnt"), None, "{raw}");
+        assert_eq!(text(&decoded, EXTRA).unwrap(), format!(r#"{{"total_digg_cnt":{raw}}}"#));
+    }
+    for (raw, value) in [
+        ("2627.73", Some(2_627.73)),
+        ("\"2627.73\"", Some(2_627.73)),
+        ("5", Some(5.0)),
+        ("1e999", None),
+        ("\"inf\"", None),
+    ] {
+        let decoded = with(&format!(r#""total_video_sale_gmv_amt":{raw}"#));
+        let array = decoded.rows.column_by_name("total_video_sale_gmv_amt").unwrap().as_primitive::<Float64Type>();
+        assert_eq!(array.is_valid(0).then(|| array.value(0)), value, "{raw}");
+    }
+}
+
+#[test]
+fn a_time_outside_of_what_it_can_mean_is_kept_as_text() {
+    for raw in ["1628504241000", "0", "-1", "292277026596", "\"yesterday\""] {
+        let decoded = with(&format!(r#""create_time":{raw}"#));
+        assert!(decoded.rows.column_by_name("create_time").unwrap().is_null(0), "{raw}");
+        assert_eq!(text(&decoded, EXTRA).unwrap(), format!(r#"{{"create_time":{raw}}}"#));
+    }
+}
+
+#[test]
+fn every_column_takes_every_json_type_and_no_row_is_lost() {
+    for column in endpoint().columns.iter().filter(|column| column.role != Role::Identity) {
+        for raw in ["null", "\"text\"", "\"12\"", "7", "1.5", "true", "[]", "{}"] {
+            let row = format!(r#"{{"video_id":"7","{}":{raw}}}"#, column.name);
+            let decoded = decode(&row);
+            assert_eq!(decoded.rows.num_rows(), 1, "{row}");
+            let written = decoded.rows.column_by_name(&column.name);
+            let is_null = written.map_or_else(|| decoded.partitions[0].is_none(), |array| array.is_null(0));
+            let in_extra = text(&decoded, EXTRA).is_some_and(|extra| extra.contains(&column.name));
+            assert_eq!(is_null && raw != "null", in_extra, "{row}");
+            assert!(column.kind != ColumnKind::Utf8 || is_null == !raw.starts_with(['"', '7', '1']), "{row}");
+        }
+    }
+}
+
+#[test]
+fn ids_sent_as_numbers_keep_every_digit() {
+    let decoded = decode(r#"{"video_id":6994372454948900122,"product_id":1729382310407603945}"#);
+    assert_eq!(text(&decoded, "video_id").unwrap(), "6994372454948900122");
+    assert_eq!(text(&decoded, "product_id").unwrap(), ID);
+}
+
+#[test]
+fn unknown_fields_and_the_first_of_two_equal_ones_go_to_extra() {
+    let decoded = with(r#""new":{"a":[1,"x"]},"duration":1,"duration":2,"quo\"te":null"#);
+    assert_eq!(int(&decoded, "duration"), Some(2));
+    let extra: serde_json::Value = serde_json::from_str(&text(&decoded, EXTRA).unwrap()).unwrap();
+    assert_eq!(extra, serde_json::json!({"new": {"a": [1, "x"]}, "duration": 1, "quo\"te": null}));
+}
+
+#[test]
+fn half_a_surrogate_pair_costs_neither_the_row_nor_its_text() {
+    let decoded = with(r#""video_desc":"cut \ud83d""#);
+    assert!(text(&decoded, "video_desc").unwrap().starts_with("cut \u{fffd}"));
+    assert_eq!(text(&decoded, EXTRA).unwrap(), r#"{"video_desc":"cut \ud83d"}"#);
+    let invalid =
+        decode_body(b"{\"code\":0,\"data\":[{\"video_id\":\"7\",\"video_desc\":\"a\xffb\"},{\"video_id\":\"8\"}]}");
+    assert_eq!((invalid.rows.num_rows(), text(&invalid, "video_desc").unwrap().as_str()), (2, "a\u{fffd}b"));
+}
+
+#[test]
+fn a_partition_that_no_folder_can_carry_keeps_its_text_in_extra() {
+    let long = "x".repeat(300);
+    for value in ["", long.as_str(), crate::partition::DEFAULT] {
+        let decoded = decode(&format!(r#"{{"video_id":"7","region":"{value}"}}"#));
+        assert_eq!(text(&decoded, EXTRA).unwrap(), format!(r#"{{"region":"{value}"}}"#));
+    }
+    for row in [r#"{"video_id":"7","region":null}"#, r#"{"video_id":"7"}"#] {
+        let decoded = decode(row);
+        assert_eq!((text(&decoded, EXTRA), &decoded.partitions[0]), (None, &None));
+    }
+}
+
+#[test]
+fn rows_that_cannot_be_used_become_rejects_with_reason_and_exact_text_and_cost_no_other_row() {
+    let rows =
+        r#"{"video_id":"7"}, 17, {"video_id": null}, {"video_id":"8","product_id":"99"}, "x", {"video_id":"9"}, null"#;
+    let decoded = decode(rows);
+    let page = &decoded.pages[0];
+    assert_eq!((decoded.rows.num_rows(), page.keys.len(), page.received, page.foreign), (2, 2, 7, 1));
+    let rejects: Vec<_> = page.rejects.iter().map(|reject| (reject.reason.as_str(), reject.raw.as_str())).collect();
+    let expected = [
+        ("the row is no JSON object", "17"),
+        ("the row has no identity", r#"{"video_id": null}"#),
+        ("the row belongs to 99", r#"{"video_id":"8","product_id":"99"}"#),
+        ("the row is no JSON object", "\"x\""),
+        ("the row is no JSON object", "null"),
+    ];
+    assert_eq!(rejects, expected);
+}
+
+#[test]
+fn rows_without_identity_among_good_ones_keep_their_own_text() {
+    let decoded = decode(r#"{"video_id":"7"},{"a":1},{"video_id":"8"},{"b":2}"#);
+    let raws: Vec<_> = decoded.pages[0].rejects.iter().map(|reject| reject.raw.as_str()).collect();
+    assert_eq!((decoded.rows.num_rows(), raws), (2, vec![r#"{"a":1}"#, r#"{"b":2}"#]));
+}
+
+#[test]
+fn the_item_column_is_the_asked_item_even_where_a_row_does_not_repeat_it() {
+    assert_eq!(text(&decode(r#"{"video_id":"7"}"#), "product_id").unwrap(), ID);
+}
+
+#[test]
+fn dropped_columns_are_not_written_and_not_in_extra_either() {
+    let endpoint = endpoint();
+    let decoder = Decoder::new(&endpoint, |column| column.name == "duration");
+    let body = bytes::Bytes::from_static(br#"{"code":0,"data":[{"video_id":"7","video_desc":"x","duration":3}]}"#);
+    let (attempt, item, page) = (AttemptId(1), ItemIx(1), PageNum(3));
+    let decoded = decoder.decode(&[Answer { attempt, item, id: ItemId::new(ID), page, at: Utc64(9), body }]).unwrap();
+    let names: Vec<_> = decoded.rows.schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, ["video_id", "product_id", "duration", FETCHED_AT, PAGE_NUM, EXTRA]);
+    assert_eq!(text(&decoded, EXTRA), None);
+}
+
+#[test]
+fn keys_differ_exactly_where_identities_do() {
+    let decoded = decode(r#"{"video_id":"7"},{"video_id":"8"},{"video_id":7}"#);
+    let keys = &decoded.pages[0].keys;
+    assert!(keys[0] != keys[1] && keys[0] == keys[2]);
+}
+
+#[test]
+fn pages_of_a_group_are_decoded_as_if_each_were_alone() {
+    let endpoint = endpoint();
+    let simulator = Simulator::new(&endpoint, Settings::default()).unwrap();
+    let query = format!("product_id={ID}&page_num=1&page_size=7");
+    let body =
+        simulator.answer(&ApiRequest { path: &endpoint.path, query: &query, authorization: Some("Bearer x") }).body;
+    let answer = |attempt| Answer {
+        attempt: AttemptId(attempt),
+        item: ItemIx(1),
+        id: ItemId::new(ID),
+        page: PageNum(1),
+        at: Utc64(9),
+        body: body.clone(),
+    };
+    let decoder = Decoder::new(&endpoint, |_| true);
+    let (one, two) = (decoder.decode(&[answer(1)]).unwrap(), decoder.decode(&[answer(1), answer(2)]).unwrap());
+    let rows = one.rows.num_rows();
+    assert_eq!(one.rows, two.rows.slice(0, rows));
+    assert_eq!(one.rows, two.rows.slice(rows, rows));
+    assert_eq!(two.pages[1].keys, one.pages[0].keys);
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_decoder_panic_or_lose_count(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let decoded = decode_body(&body);
+        let page = &decoded.pages[0];
+        prop_assert_eq!(page.received, page.keys.len() + page.rejects.len());
+        prop_assert_eq!(decoded.rows.num_rows(), page.keys.len());
+    }
+
+    #[test]
+    fn a_mutated_page_keeps_one_row_or_reject_for_each_entry(at in 0_usize..4_000, byte in any::<u8>()) {
+        let endpoint = endpoint();
+        let simulator = Simulator::new(&endpoint, Settings::default()).unwrap();
+        let query = format!("product_id={ID}&page_num=1&page_size=3");
+        let answer = simulator.answer(&ApiRequest { path: &endpoint.path, query: &query, authorization: Some("Bearer x") });
+        let mut body = answer.body.to_vec();
+        if let Some(slot) = body.get_mut(at) {
+            *slot = byte;
+        }
+        let decoded = decode_body(&body);
+        let page = &decoded.pages[0];
+        prop_assert_eq!(page.received, page.keys.len() + page.rejects.len());
+        prop_assert_eq!(decoded.partitions.len(), decoded.rows.num_rows());
+    }
+}

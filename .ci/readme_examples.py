@@ -31,8 +31,7 @@ spark.sparkContext.setLogLevel("ERROR")
 COUNT = """
 import sys
 columns = getattr(rows, "column_names", None) or rows.columns
-count = next(n for n in (getattr(rows, "num_rows", None), getattr(rows, "height", None)) if n) if not hasattr(
-    rows, "sparkSession") else rows.count()
+count = rows.count() if hasattr(rows, "sparkSession") else len(rows)
 print(type(rows).__module__.split(".")[0], count, "rows,", len(columns), "columns")
 assert count == int(sys.argv[1]), f"{count} rows of {sys.argv[1]}"
 assert "region" in columns, columns

@@ -2,6 +2,7 @@
 //!
 //! A command's result is what it prints and the code it ends with; only `main` prints and ends.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -83,6 +84,24 @@ pub fn command() -> Command {
         ))
 }
 
+/// Parses the command line. Help and version are answers; anything else that clap has to say becomes one line.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<ArgMatches, Error> {
+    command().try_get_matches_from(arguments).map_err(|error| {
+        if !error.use_stderr() {
+            return Error::Answer(error.to_string());
+        }
+        let text = error.to_string();
+        let said = text.split("\n\nUsage:").next().unwrap_or_default().trim_start_matches("error: ");
+        let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        Error::CommandLine(lines.join("; "))
+    })
+}
+
+/// Whether the command's last line on standard output is a JSON object, whatever happens.
+pub fn has_result(arguments: impl IntoIterator<Item = OsString>) -> bool {
+    arguments.into_iter().nth(1).is_some_and(|command| command == "export" || command == "replay")
+}
+
 fn with_settings(command: Command, settings: &[&'static Setting]) -> Command {
     let flag = |setting: &&'static Setting| {
         let arg = Arg::new(setting.key).long(setting.key.replace('_', "-")).help(setting.help);
@@ -91,7 +110,7 @@ fn with_settings(command: Command, settings: &[&'static Setting]) -> Command {
             (value, "simulate") => {
                 arg.value_name(value).num_args(0..=1).require_equals(true).default_missing_value(DEFAULTS)
             }
-            (value, _) => arg.value_name(value).allow_hyphen_values(true),
+            (value, _) => arg.value_name(value).allow_negative_numbers(true),
         }
     };
     command.args(settings.iter().map(flag))
@@ -137,7 +156,8 @@ fn layers(flags: &ArgMatches) -> Result<Layers, Error> {
     if let Ok(Some(path)) = flags.try_get_one::<String>("config") {
         layers.add_file(std::path::Path::new(path))?;
     }
-    layers.add_environment(std::env::vars())?;
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    layers.add_environment(std::env::vars_os().map(|(name, value)| (text(name), text(value))))?;
     for setting in SETTINGS {
         let given = if setting.value.is_empty() {
             let switched = flags.try_get_one::<bool>(setting.key).ok().flatten().copied();
@@ -174,6 +194,7 @@ async fn run_export(layers: Layers) -> Result<Summary, Error> {
             (SecretString::from("simulated"), Box::new(spec.ids().map(|id| Ok(ItemId::new(&id)))))
         }
     };
+    crate::sanitize::hide(&key);
     let qps = allowed(&settings, simulator.as_ref().map(|(_, spec)| spec))?;
     let sort = sort_values(&settings);
     let http = HttpSettings {

@@ -130,7 +130,9 @@ impl<F: Fetch> Dispatcher<F> {
                     ),
                     Err(not) => format!("HTTP {status}: {not}"),
                 };
-                Arrival { request, sent, at, judged, cause, answer: Some(answer) }
+                let is_page = judged.verdict == Verdict::Page;
+                let body = if is_page { answer.body } else { crate::sanitize::redact(answer.body) };
+                Arrival { request, sent, at, judged, cause, answer: Some(RawAnswer { body, ..answer }) }
             }
             Err(error) => {
                 let judged = judge(&Outcome::Lost(error.lost), &self.success);

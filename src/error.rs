@@ -2,6 +2,8 @@
 //!
 //! Schedulers act on exit codes, so they come from one table. Nothing below this layer names them.
 
+use std::io::ErrorKind;
+
 use crate::api::FetchError;
 use crate::commit::CommitError;
 use crate::disk::DiskError;
@@ -143,12 +145,21 @@ pub enum Error {
     /// The key, or a flag of its own, will not do. Its text is the whole message.
     #[error("{0}")]
     Usage(&'static str),
+    /// Not an error: help, or the version.
+    #[error("{0}")]
+    Answer(String),
+    /// The command line cannot be parsed.
+    #[error("{0}")]
+    CommandLine(String),
     /// An endpoint description will not do.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
     /// A simulator's description will not do.
     #[error(transparent)]
     Spec(#[from] crate::simulator::SettingsError),
+    /// The output or state folder does not take files. Found before the first request.
+    #[error("the folder cannot be written to")]
+    Unwritable(#[source] DiskError),
     /// A second signal came: left at once, uncleanly but safely.
     #[error("stopped at once by a second signal")]
     Killed(ExitCode),
@@ -217,11 +228,17 @@ impl Error {
         match self {
             Self::Settings(_)
             | Self::Usage(_)
+            | Self::CommandLine(_)
             | Self::Endpoint(_)
             | Self::Spec(_)
             | Self::Simulator(_)
             | Self::System { .. }
             | Self::Plan(PlanError::Unreadable { .. } | PlanError::BadId { .. } | PlanError::Empty) => ExitCode::Usage,
+            Self::Unwritable(error) => {
+                let full = matches!(error.source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+                if full { ExitCode::Storage } else { ExitCode::Usage }
+            }
+            Self::Answer(_) => ExitCode::Complete,
             Self::Killed(code) => *code,
             Self::Plan(PlanError::Ledger(error)) | Self::Ledger(error) | Self::Record(RecordError::Ledger(error)) => {
                 of_ledger(error)

@@ -108,7 +108,8 @@ async fn begin(job: &Job, site: Arc<Site>) -> Result<Begun, Error> {
     let (writer, orders) = mpsc::channel(QUEUE);
     let shape = site.shape(settings, &decoder);
     let work = Writer { shape, committer, monitor: Arc::clone(&job.monitor) };
-    let writing = tokio::task::spawn_blocking(move || work.run(orders));
+    #[expect(clippy::disallowed_methods, reason = "this file owns the tasks")]
+    let writing = tokio::spawn(work.run(orders));
     let to_writer = writer.clone();
     let reread = move || -> Result<(), Error> {
         if to_writer.blocking_send(ToWriter::Begin(segment)).is_ok() {
@@ -159,7 +160,7 @@ async fn walk<F: Fetch>(
     let (ended, counted) = rounds.run(channels, stopped).await;
     dispatching.await??;
     // The writer's own failure comes first: the rounds only saw that it was gone.
-    let publish = matches!(&ended, Ok(stop) if stop.as_ref().is_none_or(Stop::publishes));
+    let publish = counted.journaled > 0 && matches!(&ended, Ok(stop) if stop.as_ref().is_none_or(Stop::publishes));
     end_writer(writer, writing, publish).await?;
     Ok((ended?, counted))
 }

@@ -4,18 +4,11 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use pagehaul::cli::{self, Done};
+use pagehaul::error::Error;
 
 fn main() -> ExitCode {
-    let matches = match cli::command().try_get_matches() {
-        Ok(matches) => matches,
-        Err(error) => {
-            // Help and version are answers, not errors; a closed pipe is nobody's fault.
-            error.print().ok();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(1));
-        }
-    };
-    match cli::run(&matches) {
-        Ok(Done::Text(text)) => {
+    match cli::parse(std::env::args_os()).and_then(|matches| cli::run(&matches)) {
+        Ok(Done::Text(text)) | Err(Error::Answer(text)) => {
             print(&text);
             ExitCode::SUCCESS
         }
@@ -30,7 +23,7 @@ fn main() -> ExitCode {
             if let Some(next) = code.next_step() {
                 complain(&format!("  next: {next}\n"));
             }
-            if matches!(matches.subcommand_name(), Some("export" | "replay")) {
+            if cli::has_result(std::env::args_os()) {
                 print(&format!("{}\n", cli::error_json(code, &chain)));
             }
             ExitCode::from(code.number())

@@ -3,13 +3,23 @@
 //! Whatever a server, a list or a file says may carry terminal escapes, forged log lines or an echoed key. Everything
 //! that prints such text goes through [`Sanitized`]; nothing else may.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use secrecy::{ExposeSecret, SecretString};
 
 /// Longest text shown, in characters.
 const LIMIT: usize = 200;
 
 /// How the provider's keys begin; what follows is hidden.
 const KEY_PREFIX: &str = "sk_live_";
+/// What stands in its place.
+const HIDDEN: &str = "sk_live_***";
+
+/// The key of this process.
+static KEY: OnceLock<SecretString> = OnceLock::new();
 
 /// A text from outside that shows itself on one line, without control or direction characters, without keys, and
 /// no longer than 200 characters.
@@ -19,13 +29,14 @@ pub struct Sanitized<'a>(pub &'a str);
 impl fmt::Display for Sanitized<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         use fmt::Write;
+        let text = without_key(self.0);
         let mut shown = 0;
-        for (at, part) in self.0.split(KEY_PREFIX).enumerate() {
+        for (at, part) in text.split(KEY_PREFIX).enumerate() {
             let part = if at == 0 {
                 part
             } else {
-                f.write_str("sk_live_***")?;
-                part.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-')
+                f.write_str(HIDDEN)?;
+                part.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || "_-*".contains(c))
             };
             for c in part.chars() {
                 if shown == LIMIT {
@@ -36,6 +47,27 @@ impl fmt::Display for Sanitized<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Hides this key in everything that is sanitised from now on, whatever it looks like. The first one counts.
+pub fn hide(key: &SecretString) {
+    KEY.set(key.clone()).ok();
+}
+
+fn without_key(text: &str) -> Cow<'_, str> {
+    match KEY.get().map(ExposeSecret::expose_secret) {
+        Some(key) if text.contains(key) => Cow::Owned(text.replace(key, HIDDEN)),
+        Some(_) | None => Cow::Borrowed(text),
+    }
+}
+
+/// A body that is kept as evidence, without the key that a server may have repeated in it.
+pub fn redact(body: Bytes) -> Bytes {
+    let text = String::from_utf8_lossy(&body);
+    match without_key(&text) {
+        Cow::Owned(redacted) => Bytes::from(redacted),
+        Cow::Borrowed(_) => body,
     }
 }
 

@@ -92,6 +92,11 @@ impl Scheduler {
         self.parked.first_key_value().map(|((due, _), _)| *due)
     }
 
+    /// Whether a page is under way.
+    pub fn is_flying(&self) -> bool {
+        !self.flying.is_empty()
+    }
+
     /// Whether no walk is open.
     pub fn is_done(&self) -> bool {
         self.fresh.is_empty() && self.ready.is_empty() && self.parked.is_empty() && self.flying.is_empty()

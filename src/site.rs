@@ -49,15 +49,12 @@ impl Site {
     /// Opens the folder of an export, or begins one. The settings must be those that it was begun with.
     pub async fn open(settings: &Settings) -> Result<Self, Error> {
         let disk = Disk;
-        disk.make_folder(&settings.out.join(MANIFESTS))?;
-        let staging = settings.out.join("_pagehaul/staging");
-        disk.make_folder(&staging)?;
-        let journal = settings.state_dir.join("journal");
-        disk.make_private_folder(&journal)?;
-        let lock = lock(disk, &settings.state_dir)?;
-        disk.probe(&settings.out)?;
-        disk.probe(&staging)?;
-        disk.probe(&settings.state_dir)?;
+        let (out, state) = (&settings.out, &settings.state_dir);
+        let (staging, journal) = (out.join("_pagehaul/staging"), state.join("journal"));
+        let made = disk.make_folder(&out.join(MANIFESTS)).and_then(|()| disk.make_folder(&staging));
+        made.and_then(|()| disk.make_private_folder(&journal)).map_err(Error::Unwritable)?;
+        let lock = lock(disk, state)?;
+        [out, &staging, state].into_iter().try_for_each(|folder| disk.probe(folder)).map_err(Error::Unwritable)?;
 
         let path = settings.state_dir.join("ledger.sqlite");
         disk.make_private_file(&path)?;
@@ -151,8 +148,8 @@ pub fn identity(out: Option<&Path>, state_dir: Option<&str>) -> Result<BTreeMap<
 
 fn lock(disk: Disk, state: &Path) -> Result<Lock, Error> {
     let about_me = format!("process {}, since {}", std::process::id(), clock::wall());
-    disk.lock(&state.join("lock"), &about_me)?
-        .map_err(|holder| Error::Busy { holder: crate::sanitize::sanitize(&holder) })
+    let taken = disk.lock(&state.join("lock"), &about_me).map_err(Error::Unwritable)?;
+    taken.map_err(|holder| Error::Busy { holder: crate::sanitize::sanitize(&holder) })
 }
 
 fn begin(ledger: &Ledger, store: &Store, settings: &Settings) -> Result<ExportRow, Error> {

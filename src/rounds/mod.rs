@@ -4,6 +4,8 @@
 //! for a timer. All state of a run that changes with pages lives here, in one place, and no lock guards it. A request holds
 //! its slot from the commit of its intent to the reading of its outcome.
 
+mod settle;
+
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,8 +21,8 @@ use crate::dispatch::Arrival;
 use crate::error::{Error, ExitCode};
 use crate::event::Event;
 use crate::job::Job;
-use crate::ledger::{EndRow, Group};
-use crate::page::{AttemptId, Charge, Request, StopReason};
+use crate::ledger::Group;
+use crate::page::{AttemptId, Request};
 use crate::publish::ToWriter;
 use crate::quota::Quota;
 use crate::record::Recorder;
@@ -29,14 +31,10 @@ use crate::scheduler::Scheduler;
 use crate::segment::Rows;
 use crate::site::Site;
 use crate::stop::{Counted, Stop};
-use crate::verdict::{StopCause, Verdict};
 use crate::walk::{Rules, ShortPages, Walk};
 
 /// Keys of rows that open walks may hold in memory: 32 MiB, more than one walk of a million rows.
 const KEYS: usize = 1 << 20;
-/// Answers in a row that are no envelopes, with never a page, that end the run.
-const CONTRACT_FAILURES: u32 = 20;
-
 /// The ends of the channels to the tasks around.
 #[derive(Debug)]
 pub struct Channels {
@@ -131,6 +129,7 @@ impl<'a> Rounds<'a> {
                 }
             }
         };
+        self.counted.journaled = self.recorder.as_ref().map_or(0, Recorder::journaled);
         self.counted.seconds = self.began.map_or(0.0, |began| (clock::now() - began).as_secs_f64());
         (ended, self.counted)
     }
@@ -181,7 +180,7 @@ impl<'a> Rounds<'a> {
         let now = clock::now();
         let wants = self.stop.is_none() && self.has_slot() && self.scheduler.has_next(now);
         let at_rest =
-            self.in_flight == 0 && (self.stop.is_some() || self.scheduler.is_done() || wants && !self.can_afford());
+            self.at_rest() && (self.stop.is_some() || self.scheduler.is_done() || wants && !self.can_afford());
         let busy = at_rest || !self.group.is_empty();
         let wants = wants && self.can_afford();
         let patience = self.retry.policy().patience;
@@ -209,94 +208,15 @@ impl<'a> Rounds<'a> {
         arrivals
     }
 
-    /// Decides what each failed attempt means for its walk. Pages wait for the commit.
-    fn settle(&mut self, arrivals: &[Arrival]) {
-        for arrival in arrivals {
-            self.in_flight = self.in_flight.saturating_sub(1);
-            let judged = &arrival.judged;
-            let throttled = matches!(judged.verdict, Verdict::Throttled(_));
-            if judged.verdict != Verdict::Unsent {
-                self.counted.requests += 1;
-                self.job.monitor.event(&Event::Attempted { charge: judged.charge, throttled });
-            }
-            self.spent += u64::from(judged.charge != Charge::Free);
-            if judged.verdict == Verdict::Page {
-                self.counted.pages += 1;
-                (self.last_success, self.trouble, self.contract_failures) = (Some(clock::now()), None, 0);
-                continue;
-            }
-            let Some(walk) = self.scheduler.land(arrival.request.item) else { continue };
-            if judged.verdict == Verdict::Unsent {
-                self.scheduler.resume(walk);
-                continue;
-            }
-            self.trouble.get_or_insert_with(|| (clock::now(), String::new())).1.clone_from(&arrival.cause);
-            self.fail(walk, arrival);
-        }
-    }
-
-    fn fail(&mut self, mut walk: Walk, arrival: &Arrival) {
-        match &arrival.judged.verdict {
-            Verdict::Page | Verdict::Unsent => {}
-            Verdict::Throttled(retry_after) => {
-                (self.counted.throttled, self.counted.retries) = (self.counted.throttled + 1, self.counted.retries + 1);
-                if let Some(held) = self.quota.throttled(arrival.sent, *retry_after) {
-                    self.job.monitor.event(&Event::Held { wait: held.wait, rate: held.rate });
-                }
-                self.scheduler.resume(walk);
-            }
-            Verdict::Retry => self.again(walk, arrival),
-            Verdict::RetryOnce if !walk.asked_again => {
-                walk.asked_again = true;
-                self.again(walk, arrival);
-            }
-            Verdict::RetryOnce => {
-                self.contract_failures += 1;
-                if self.contract_failures >= CONTRACT_FAILURES && self.last_success.is_none() {
-                    self.stop = Some(Stop::Cause(StopCause::Contract, arrival.cause.clone()));
-                }
-                self.give_up(&walk, &arrival.cause, false);
-            }
-            Verdict::GiveUp => {
-                self.trouble = None; // the API works: it refuses this item
-                self.give_up(&walk, &arrival.cause, false);
-            }
-            Verdict::Stop(cause) => {
-                self.stop.get_or_insert_with(|| Stop::Cause(*cause, arrival.cause.clone()));
-                self.scheduler.resume(walk);
-            }
-        }
-    }
-
-    /// Parks a page for its next attempt, or gives it up.
-    fn again(&mut self, mut walk: Walk, arrival: &Arrival) {
-        let mut tries = walk.tries.take().unwrap_or_else(|| self.retry.begin());
-        let wait = self.retry.wait(&mut tries);
-        if self.retry.is_exhausted(&tries, self.last_success) {
-            let said = format!("page {} failed {} times, lastly: {}", walk.next(), tries.failed, arrival.cause);
-            return self.give_up(&walk, &said, true);
-        }
-        walk.tries = Some(tries);
-        self.counted.retries += 1;
-        self.job.monitor.event(&Event::Retrying {
-            id: &walk.id,
-            page: walk.next(),
-            after: wait,
-            cause: &arrival.cause,
-        });
-        self.scheduler.park(walk, clock::now() + wait);
-    }
-
-    fn give_up(&mut self, walk: &Walk, said: &str, transient: bool) {
-        self.job.monitor.event(&Event::Ended { id: &walk.id, stop: StopReason::Failed, error: Some(said) });
-        let (item, stop, error) = (walk.item, StopReason::Failed, Some(said.to_owned()));
-        self.group.ended.push(EndRow { item, stop, error, transient });
-    }
-
     /// Whether one more request stays within the asked limit, if everything under way is billed.
     fn can_afford(&self) -> bool {
         let reserved = self.spent.saturating_add(u64::try_from(self.in_flight).unwrap_or(u64::MAX));
         self.job.settings.max_credits.is_none_or(|most| reserved < most)
+    }
+
+    /// Whether nothing is under way: no request, and no page that is still to be read.
+    fn at_rest(&self) -> bool {
+        self.in_flight == 0 && !self.scheduler.is_flying()
     }
 
     fn has_slot(&self) -> bool {
@@ -311,7 +231,7 @@ impl<'a> Rounds<'a> {
                 return;
             }
             if !self.can_afford() {
-                if self.in_flight == 0 && !self.is_done() {
+                if self.at_rest() && !self.is_done() {
                     self.stop = Some(Stop::Credits);
                 }
                 return;

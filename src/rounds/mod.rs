@@ -31,7 +31,7 @@ use crate::scheduler::Scheduler;
 use crate::segment::Rows;
 use crate::site::Site;
 use crate::stop::{Counted, Stop};
-use crate::walk::{Rules, ShortPages, Walk};
+use crate::walk::{Rules, ShortPages};
 
 /// Keys of rows that open walks may hold in memory: 32 MiB, more than one walk of a million rows.
 const KEYS: usize = 1 << 20;

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Whole processes: the simulator on core 0, pagehaul (then wrk) on core 1, no rate limit, full pages only.
 #
-#   benches/whole.sh [PAGES] [RUNS]      default: 100000 pages (a million rows), 3 runs
+#   benches/whole.sh [PAGES] [RUNS]      default: 100000 pages (a million rows), 3 runs; PROFILE=ci skips
+#   link-time optimisation
 #
 # Needs: a release build (made if missing), taskset, /usr/bin/time, python3; wrk is used where it is installed.
 set -euo pipefail
@@ -9,8 +10,9 @@ cd "$(dirname "$0")/.."
 pages=${1:-100000} runs=${2:-3} port=${PORT:-8098}
 work=$(mktemp -d)
 trap 'kill "${server:-}" 2>/dev/null || true; rm -rf "$work"' EXIT
-cargo build --release --quiet
-program=${CARGO_TARGET_DIR:-target}/release/pagehaul
+profile=${PROFILE:-release}
+cargo build --profile "$profile" --quiet
+program=${CARGO_TARGET_DIR:-target}/$profile/pagehaul
 
 # Deep products only, 50 pages of each: every page is full.
 depth=50

@@ -30,6 +30,10 @@ const DEMONSTRATION: &str = "products=200,qps=250,latency=15ms,jitter=20ms,max_v
 /// The word for it.
 const DEFAULTS: &str = "defaults";
 
+/// Threads for disk and CPU work: one commits, one writes files, one is spare for names and recovery. More would only spread
+/// freed memory over more of the allocator's pools.
+const BLOCKING_THREADS: usize = 3;
+
 /// Settings that `replay` takes: the others are the export's own.
 const REPLAYED: &[&str] = &["out", "state_dir", "endpoint", "memory", "progress", "heartbeat", "log_format"];
 
@@ -142,7 +146,8 @@ pub fn run(matches: &ArgMatches) -> Result<Done, Error> {
 }
 
 fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().max_blocking_threads(BLOCKING_THREADS).build();
     let runtime = runtime.map_err(|source| Error::System { action: "start the runtime", source })?;
     let result = runtime.block_on(work);
     // After a second signal blocking work may still be under way: the journal is what makes leaving it safe.

@@ -46,8 +46,8 @@
 //! | bodies under way | `max_in_flight` × 64 KiB + 32 MiB | [`api::BODY_POOL`] |
 //! | a group being packed, and decoded | 2 × the bodies, and 3 decoded groups | [`record`], [`publish::QUEUE`] |
 //! | rows before a split by region | 5,000 rows and one group | [`segment`] |
-//! | open row groups, 64 regions at most | `memory` (48 MiB) | [`segment`] |
-//! | rows of other regions | a quarter of `memory`, then one spill file | [`segment`] |
+//! | rows waiting for a row group | `memory` (32 MiB), then one spill file | [`segment`] |
+//! | the one row group being encoded | at most as much again | [`parquet`] |
 //! | keys of open walks | 2^20 keys, about 32 MiB | [`rounds`] |
 //! | open walks | 2 × `max_in_flight` walks without keys | [`scheduler`] |
 //! | the ledger's cache | SQLite's 2 MiB | [`ledger`] |

@@ -40,11 +40,6 @@ impl<W: Write + Send> ParquetFile<W> {
         self.writer.write(rows)
     }
 
-    /// Bytes that the open row group holds in memory.
-    pub fn memory(&self) -> usize {
-        self.writer.memory_size()
-    }
-
     /// Ends the open row group and writes it out.
     pub fn flush(&mut self) -> Result<(), ParquetError> {
         self.writer.flush()

@@ -1,9 +1,10 @@
 //! The segment being written: rows split by region into staged Parquet files, under one memory budget.
 //!
-//! Rows gather to large batches before they are split, since a split costs the same for ten rows as for thousands. At most
-//! 64 regions have an open file; the others wait in memory, and past their budget in one spill file, and are written one
-//! after the other when the segment is sealed: any number of regions, and still one file a region. When the open files
-//! hold more than the budget, the largest one ends its row group. Nothing here has a name that a reader would look at.
+//! Rows gather to large batches before they are split, since a split costs the same for ten rows as for thousands. A region's
+//! rows wait as they are until all regions together pass the budget; then the largest region writes all of its rows as one
+//! row group. So only one encoder lives at a time: an open one costs 3 MB whatever it holds. Where there are more regions than
+//! files may be open, or all of them are small, the rows go to one spill file and are gathered again when the segment is
+//! sealed: any number of regions, and still one file a region. Nothing here has a name that a reader would look at.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -29,8 +30,8 @@ use crate::partition;
 const SPLIT_ROWS: usize = 5_000;
 /// Regions with an open file.
 const OPEN_FILES: usize = 64;
-/// Share of the budget for rows of regions that wait, and for the memory estimate's blind spots.
-const WAITING_SHARE: usize = 4;
+/// The smallest share of the budget that is worth a row group: with less in the largest region there are many regions.
+const SMALLEST_SHARE: usize = 64;
 
 /// Rows could not be staged.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +64,7 @@ pub struct Shape {
     pub schema: SchemaRef,
     /// Name of the partition column.
     pub partition: String,
-    /// Bytes that open files may hold in memory.
+    /// Bytes of rows that may wait in memory.
     pub budget: usize,
 }
 
@@ -117,22 +118,24 @@ pub struct SegmentWriter {
     attempt: i64,
     pending: Vec<Rows>,
     pending_rows: usize,
-    open: BTreeMap<String, StagedParquet>,
-    waiting: BTreeMap<String, Waiting>,
-    waiting_bytes: usize,
+    regions: BTreeMap<String, Region>,
+    held: usize,
+    open_files: usize,
     spill: Option<Spill>,
     rejects: Option<StagedParquet>,
     staged: u32,
 }
 
-/// Rows of a region without an open file: in memory, and before them on disk.
+/// A region's rows: in its file, in blocks of the spill file, and in memory.
 #[derive(Debug, Default)]
-struct Waiting {
-    rows: Vec<RecordBatch>,
+struct Region {
+    file: Option<StagedParquet>,
     blocks: Vec<usize>,
+    rows: Vec<RecordBatch>,
+    bytes: usize,
 }
 
-/// Waiting rows on disk, a block a region each time.
+/// Rows on disk until the segment is sealed, a block a region each time.
 struct Spill {
     writer: FileWriter<NewFile>,
     path: PathBuf,
@@ -157,6 +160,14 @@ impl StagedParquet {
         self.file.write(rows).map_err(|source| SegmentError::Parquet { folder: self.name.clone(), source })
     }
 
+    /// Writes rows as a row group of their own.
+    fn write_group(&mut self, batches: &[RecordBatch]) -> Result<(), SegmentError> {
+        for rows in batches {
+            self.write(rows)?;
+        }
+        self.file.flush().map_err(|source| SegmentError::Parquet { folder: self.name.clone(), source })
+    }
+
     fn finish(self) -> Result<StagedFile, SegmentError> {
         let Self { file, path, name } = self;
         let finished = file.finish();
@@ -176,9 +187,9 @@ impl SegmentWriter {
             attempt,
             pending: Vec::new(),
             pending_rows: 0,
-            open: BTreeMap::new(),
-            waiting: BTreeMap::new(),
-            waiting_bytes: 0,
+            regions: BTreeMap::new(),
+            held: 0,
+            open_files: 0,
             spill: None,
             rejects: None,
             staged: 0,
@@ -199,15 +210,13 @@ impl SegmentWriter {
     /// Ends the segment: every file whole and durable, none of them published.
     pub fn seal(mut self) -> Result<Sealed, SegmentError> {
         self.split()?;
-        let mut files = Vec::with_capacity(self.open.len() + self.waiting.len());
-        for open in std::mem::take(&mut self.open).into_values() {
-            files.push(open.finish()?);
-        }
+        let regions = std::mem::take(&mut self.regions);
+        let mut files = Vec::with_capacity(regions.len());
         let spilled = self.end_spill()?;
         let mut blocks = spilled.as_ref().map(|path| open_blocks(path)).transpose()?;
-        for (folder, waiting) in std::mem::take(&mut self.waiting) {
-            let mut file = self.stage(&folder)?;
-            for block in waiting.blocks {
+        for (folder, region) in regions {
+            let mut file = region.file.map_or_else(|| self.stage(&folder), Ok)?;
+            for block in region.blocks {
                 if let Some(reader) = &mut blocks {
                     reader.set_index(block)?;
                     if let Some(rows) = reader.next() {
@@ -215,7 +224,7 @@ impl SegmentWriter {
                     }
                 }
             }
-            for rows in &waiting.rows {
+            for rows in &region.rows {
                 file.write(rows)?;
             }
             files.push(file.finish()?);
@@ -226,7 +235,6 @@ impl SegmentWriter {
         }
         let rejects = self.rejects.take().map(StagedParquet::finish).transpose()?;
         self.disk.sync_folder(&self.shape.staging)?;
-        files.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(Sealed { segment: self.segment, attempt: self.attempt, files, rejects })
     }
 
@@ -251,44 +259,38 @@ impl SegmentWriter {
         for (folder, mut rows) in folders {
             rows.sort_unstable();
             let rows = interleave_record_batch(&batches, &rows)?;
-            self.write(folder, rows)?;
+            let bytes = rows.get_array_memory_size();
+            let region = self.regions.entry(folder).or_default();
+            region.rows.push(rows);
+            region.bytes += bytes;
+            self.held += bytes;
         }
         self.keep_budget()
     }
 
-    fn write(&mut self, folder: String, rows: RecordBatch) -> Result<(), SegmentError> {
-        if let Some(open) = self.open.get_mut(&folder) {
-            return open.write(&rows);
+    /// Writes row groups, the largest region first, until what is held is within the budget.
+    fn keep_budget(&mut self) -> Result<(), SegmentError> {
+        while self.held > self.shape.budget {
+            let largest = self.regions.iter().max_by_key(|(_, region)| region.bytes);
+            let Some((folder, region)) = largest.map(|(folder, region)| (folder.clone(), region)) else { break };
+            let may_open = region.file.is_some() || self.open_files < OPEN_FILES;
+            if !may_open || region.bytes < self.shape.budget / SMALLEST_SHARE {
+                return self.spill();
+            }
+            let opened = if region.file.is_none() { Some(self.stage(&folder)?) } else { None };
+            self.open_files += usize::from(opened.is_some());
+            if let Some(region) = self.regions.get_mut(&folder) {
+                self.held = self.held.saturating_sub(std::mem::take(&mut region.bytes));
+                region.file = region.file.take().or(opened);
+                if let Some(file) = &mut region.file {
+                    file.write_group(&std::mem::take(&mut region.rows))?;
+                }
+            }
         }
-        if self.open.len() < OPEN_FILES {
-            let mut file = self.stage(&folder)?;
-            file.write(&rows)?;
-            self.open.insert(folder, file);
-            return Ok(());
-        }
-        self.waiting_bytes += rows.get_array_memory_size();
-        self.waiting.entry(folder).or_default().rows.push(rows);
         Ok(())
     }
 
-    /// Ends row groups, the largest first, and spills waiting rows, until both are within their budgets.
-    fn keep_budget(&mut self) -> Result<(), SegmentError> {
-        let mut held: usize = self.open.values().map(|open| open.file.memory()).sum();
-        while held > self.shape.budget {
-            let Some((folder, largest)) = self.open.iter_mut().max_by_key(|(_, open)| open.file.memory()) else {
-                break;
-            };
-            let before = largest.file.memory();
-            largest.file.flush().map_err(|source| SegmentError::Parquet { folder: folder.clone(), source })?;
-            let freed = before.saturating_sub(largest.file.memory());
-            if freed == 0 {
-                break;
-            }
-            held = held.saturating_sub(freed);
-        }
-        if self.waiting_bytes > self.shape.budget / WAITING_SHARE { self.spill() } else { Ok(()) }
-    }
-
+    /// Puts all waiting rows into the spill file.
     fn spill(&mut self) -> Result<(), SegmentError> {
         let spill = if let Some(spill) = &mut self.spill {
             spill
@@ -298,14 +300,14 @@ impl SegmentWriter {
             let writer = FileWriter::try_new(self.disk.create(&path)?, &self.shape.schema)?;
             self.spill.insert(Spill { writer, path, blocks: 0 })
         };
-        for waiting in self.waiting.values_mut().filter(|waiting| !waiting.rows.is_empty()) {
-            let rows = arrow::compute::concat_batches(&self.shape.schema, &waiting.rows)?;
-            waiting.rows.clear();
+        for region in self.regions.values_mut().filter(|region| !region.rows.is_empty()) {
+            let rows = arrow::compute::concat_batches(&self.shape.schema, &region.rows)?;
+            (region.rows, region.bytes) = (Vec::new(), 0);
             spill.writer.write(&rows)?;
-            waiting.blocks.push(spill.blocks);
+            region.blocks.push(spill.blocks);
             spill.blocks += 1;
         }
-        self.waiting_bytes = 0;
+        self.held = 0;
         Ok(())
     }
 

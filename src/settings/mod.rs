@@ -331,7 +331,7 @@ mod tests {
         assert_eq!((settings.page_size, settings.max_in_flight, settings.qps), (10, 256, None));
         assert_eq!((settings.max_pages, settings.max_credits, settings.sort), (None, None, None));
         assert_eq!(settings.request_timeout, Duration::from_secs(30));
-        assert_eq!((settings.segment_size, settings.memory), (2 << 30, 48 << 20));
+        assert_eq!((settings.segment_size, settings.memory), (2 << 30, 32 << 20));
         assert_eq!(settings.columns.len(), 20);
         assert_eq!(settings.base_url.as_str(), "https://api.keyapi.ai/");
         assert_eq!(settings.state_dir, std::path::Path::new("x/_pagehaul"));

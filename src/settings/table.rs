@@ -54,7 +54,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("request_timeout", "TIME", "Longest time for a whole answer"),
     setting("grace", "TIME", "How long a stopping run waits for answers under way"),
     setting("segment_size", "SIZE", "Journal size at which files are published"),
-    setting("memory", "SIZE", "Budget of the open Parquet files"),
+    setting("memory", "SIZE", "Rows that may wait in memory for a row group"),
     setting("progress", "auto|bar|plain|none", "What is shown while it runs"),
     setting("heartbeat", "TIME", "Time between two lines of plain progress"),
     setting("log_format", "text|json", "Form of the lines on standard error"),

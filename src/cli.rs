@@ -16,6 +16,7 @@ use crate::error::{Error, ExitCode};
 use crate::event::Monitor;
 use crate::export::{export, replay};
 use crate::job::Job;
+use crate::log::{log, log_to};
 use crate::page::ItemId;
 use crate::plan::{Ids, List};
 use crate::progress::{Face, Lines};
@@ -316,22 +317,6 @@ fn run_simulate(flags: &ArgMatches) -> Result<Done, Error> {
 
 fn monitor_of(face: &Arc<Face>) -> Arc<dyn Monitor> {
     Arc::<Face>::clone(face)
-}
-
-fn log(settings: &Settings, face: &Arc<Face>) {
-    log_to(Lines(Some(Arc::clone(face))), settings.json_logs);
-}
-
-/// Lines on standard error; `RUST_LOG` may name another level than info.
-fn log_to(lines: Lines, json: bool) {
-    let level = std::env::var("RUST_LOG").ok().and_then(|level| level.parse().ok()).unwrap_or(tracing::Level::INFO);
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_target(false).with_writer(move || lines.clone());
-    // A second call, in a test, keeps the first one's lines.
-    if json {
-        builder.json().try_init().ok()
-    } else {
-        builder.compact().try_init().ok()
-    };
 }
 
 /// What stands on standard output when a run could not go on: the summary's first fields.

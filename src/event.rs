@@ -64,6 +64,8 @@ pub enum Event<'a> {
         /// The rate allowed afterwards, requests a second.
         rate: f64,
     },
+    /// The allowed rate has climbed back.
+    Rate(f64),
     /// A segment's files are published.
     Published {
         /// The segment.

@@ -16,7 +16,7 @@
 //!
 //! | layer | files |
 //! |---|---|
-//! | 5 face | `main` [`cli`] [`progress`] [`signals`] |
+//! | 5 face | `main` [`cli`] [`log`] [`progress`] [`signals`] |
 //! | 4 conduct | [`export`] [`job`] [`rounds`] [`stop`] [`recover`] [`publish`] [`site`] [`summary`] [`products`] [`token`] [`error`] |
 //! | 3 flow | [`plan`] [`scheduler`] [`backlog`] [`walk`] [`absorb`] [`dispatch`] [`record`] [`segment`] [`commit`] |
 //! | 2 ports | [`api`] [`disk`] [`store`] [`ledger`] [`journal`] [`simulator`] |
@@ -69,6 +69,7 @@ pub mod export;
 pub mod job;
 pub mod journal;
 pub mod ledger;
+pub mod log;
 pub mod page;
 pub mod parquet;
 pub mod partition;

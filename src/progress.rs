@@ -228,6 +228,7 @@ impl Monitor for Face {
                 *self.allowed.lock().unwrap_or_else(PoisonError::into_inner) = Some(*rate);
                 tracing::info!("429: every request waits {wait:.1?}, then {rate:.1} a second");
             }
+            Event::Rate(rate) => *self.allowed.lock().unwrap_or_else(PoisonError::into_inner) = Some(*rate),
             Event::Published { segment, files, rows, bytes } => {
                 tracing::info!(
                     "segment {segment} published: {files} files, {} rows, {} bytes",

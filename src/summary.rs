@@ -250,6 +250,31 @@ impl Summary {
     }
 }
 
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.requests == 0 {
+            return Ok(());
+        }
+        write!(
+            f,
+            "\n  this run  {} requests in {:.1} s, {:.1} a second",
+            Grouped(self.requests),
+            self.seconds,
+            self.rate
+        )?;
+        if let Some(allowed) = self.allowed {
+            write!(f, " of {allowed} allowed")?;
+        }
+        if self.retries > 0 {
+            write!(f, "\n  retries   {}", Grouped(self.retries))?;
+        }
+        if self.throttled > 0 {
+            write!(f, ", {} of them after a 429", Grouped(self.throttled))?;
+        }
+        Ok(())
+    }
+}
+
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (products, rows, credits, run) = (&self.products, &self.rows, &self.credits, &self.run);
@@ -284,21 +309,7 @@ impl fmt::Display for Summary {
         if let Some(max) = credits.max {
             write!(f, ", of {} allowed", Grouped(max))?;
         }
-        if run.requests > 0 {
-            write!(
-                f,
-                "\n  this run  {} requests in {:.1} s, {:.1} a second",
-                Grouped(run.requests),
-                run.seconds,
-                run.rate
-            )?;
-            if let Some(allowed) = run.allowed {
-                write!(f, " of {allowed} allowed")?;
-            }
-            if run.retries > 0 {
-                write!(f, ", {} retries, {} of them after a 429", Grouped(run.retries), Grouped(run.throttled))?;
-            }
-        }
+        write!(f, "{run}")?;
         write!(f, "\n  output    {}", Sanitized(&self.out))?;
         for failure in &self.failures {
             let said = failure.error.as_deref().unwrap_or_default();

@@ -12,7 +12,7 @@ const LAYERS: [(u8, &[&str]); 6] = [
     (2, &["api", "disk", "store", "ledger", "journal", "simulator"]),
     (3, &["plan", "scheduler", "backlog", "walk", "absorb", "dispatch", "record", "segment", "commit"]),
     (4, &["export", "job", "rounds", "stop", "recover", "publish", "site", "summary", "products", "token", "error"]),
-    (5, &["main", "cli", "progress", "signals"]),
+    (5, &["main", "cli", "log", "progress", "signals"]),
 ];
 
 /// A file of `src`, with the name of its module and its text before the tests.

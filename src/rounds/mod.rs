@@ -67,6 +67,7 @@ pub struct Rounds<'a> {
     /// Credits billed or in doubt.
     spent: u64,
     backlog: Backlog,
+    shown_rate: Option<f64>,
     began: Option<Instant>,
     last_success: Option<Instant>,
     trouble: Option<(Instant, String)>,
@@ -103,6 +104,7 @@ impl<'a> Rounds<'a> {
             last_attempt: last_attempt.0,
             spent: credits.billed + credits.in_doubt,
             backlog: Backlog::default(),
+            shown_rate: job.qps,
             began: None,
             last_success: None,
             trouble: None,
@@ -152,6 +154,10 @@ impl<'a> Rounds<'a> {
         }
         if arrivals.is_empty() && self.group.is_empty() {
             return Ok(!self.is_over());
+        }
+        if let Some(rate) = self.quota.rate().filter(|rate| Some(*rate) != self.shown_rate) {
+            self.shown_rate = Some(rate);
+            self.job.monitor.event(&Event::Rate(rate));
         }
         let intents = self.group.intents.clone();
         let decoded = self.commit(arrivals).await?;

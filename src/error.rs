@@ -111,7 +111,7 @@ impl ExitCode {
             Self::Internal => Some("this is a bug: please report it with the lines above; the same command resumes"),
             Self::Usage => Some("`pagehaul export --help` lists the flags; no request was sent"),
             Self::Partial => Some(
-                "_pagehaul/products.parquet says what each product lacks; the same command retries passing failures, --retry-failed all",
+                "_pagehaul/products.parquet says what each product lacks; the same command retries passing failures, --retry-failed also refusals",
             ),
             Self::Busy => Some("wait for the other process, or name another folder with --out"),
             Self::Temporary => Some("run the same command again later: it resumes where this one stopped"),

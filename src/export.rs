@@ -53,8 +53,9 @@ pub async fn export<F: Fetch>(
             .await
             .map(|it| it.complete_since(since));
     }
-    site.ledger().set_completed(None)?;
+    // The mark goes first: what it promises may not be true from here on.
     site.store.remove(SUCCESS)?;
+    site.ledger().set_completed(None)?;
     let begun = begin(job, site).await?;
     let site = Arc::clone(&begun.site);
     let (stop, counted) = walk(job, begun, api, stopped).await?;
@@ -189,7 +190,9 @@ async fn finish(job: &Job, site: &Site, stop: Option<Stop>, counted: Counted) ->
     summary.set_stop(stop.as_ref());
     products::write_products(site)?;
     if summary.exit == ExitCode::Complete {
-        site.ledger().set_completed(Some(clock::wall()))?;
+        let ledger = site.ledger();
+        let since = ledger.export()?.and_then(|export| export.completed_at);
+        ledger.set_completed(Some(since.unwrap_or_else(clock::wall)))?;
     }
     summary.write(&site.store)?;
     if summary.exit == ExitCode::Complete {

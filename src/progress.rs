@@ -220,7 +220,8 @@ impl Monitor for Face {
                 add(&counters.ended, 1);
                 if !stop.is_complete() {
                     add(&counters.failed, 1);
-                    let word = if *stop == StopReason::Failed { "failed" } else { "cut short" };
+                    let failed = matches!(stop, StopReason::Failed | StopReason::Rejected);
+                    let word = if failed { "failed" } else { "cut short" };
                     tracing::warn!("product {id} {word} ({stop}): {}", error.unwrap_or_default());
                 }
             }

@@ -255,15 +255,13 @@ impl fmt::Display for Run {
         if self.requests == 0 {
             return Ok(());
         }
-        write!(
-            f,
-            "\n  this run  {} requests in {:.1} s, {:.1} a second",
-            Grouped(self.requests),
-            self.seconds,
-            self.rate
-        )?;
-        if let Some(allowed) = self.allowed {
-            write!(f, " of {allowed} allowed")?;
+        write!(f, "\n  this run  {} requests in {:.1} s", Grouped(self.requests), self.seconds)?;
+        // Over less than some seconds the first burst and the last answer are most of the time.
+        if self.seconds >= 2.0 {
+            write!(f, ", {:.1} a second", self.rate)?;
+            if let Some(allowed) = self.allowed {
+                write!(f, " of {allowed} allowed")?;
+            }
         }
         if self.retries > 0 {
             write!(f, "\n  retries   {}", Grouped(self.retries))?;

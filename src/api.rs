@@ -184,26 +184,29 @@ impl HttpApi {
 
     async fn read(&self, mut response: reqwest::Response) -> Result<(Bytes, Option<OwnedSemaphorePermit>), FetchError> {
         let mut share = None;
-        let Some(first) = response.chunk().await? else { return Ok((Bytes::new(), None)) };
-        let Some(second) = response.chunk().await? else {
-            return if first.len() > BODY_CAP { Err(FetchError::bare(Lost::TooLarge)) } else { Ok((first, None)) };
-        };
-        let mut body = BytesMut::with_capacity(FREE_BYTES.min(4 * (first.len() + second.len())));
-        let mut next = Some(second);
-        body.extend_from_slice(&first);
-        while let Some(chunk) = next {
-            if body.len() + chunk.len() > BODY_CAP {
+        let mut body = BytesMut::new();
+        let mut only = Bytes::new(); // most bodies come as one chunk and are not copied
+        while let Some(chunk) = response.chunk().await? {
+            let size = only.len() + body.len() + chunk.len();
+            if size > BODY_CAP {
                 return Err(FetchError::bare(Lost::TooLarge));
             }
-            if share.is_none() && body.len() + chunk.len() > FREE_BYTES {
+            if share.is_none() && size > FREE_BYTES {
                 let most = u32::try_from(BODY_CAP / 1024).unwrap_or(u32::MAX);
                 let permit = Arc::clone(&self.pool).acquire_many_owned(most).await;
                 share = Some(permit.map_err(|_| FetchError::bare(Lost::Transport))?);
             }
+            if only.is_empty() && body.is_empty() {
+                only = chunk;
+                continue;
+            }
+            if body.is_empty() {
+                body.reserve(2 * size);
+                body.extend_from_slice(&std::mem::take(&mut only));
+            }
             body.extend_from_slice(&chunk);
-            next = response.chunk().await?;
         }
-        Ok((body.freeze(), share))
+        Ok((if body.is_empty() { only } else { body.freeze() }, share))
     }
 }
 

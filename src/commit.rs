@@ -41,6 +41,12 @@ pub enum CommitError {
         #[source]
         source: StoreError,
     },
+    /// There is a manifest of this segment that this export did not write.
+    #[error("segment {segment} has a manifest already, of another hand")]
+    Taken {
+        /// The segment.
+        segment: SegmentId,
+    },
     /// A manifest could not be read or made.
     #[error("the manifest of segment {segment} is not readable")]
     Manifest {
@@ -174,7 +180,9 @@ impl Committer {
             .collect();
         let stored =
             self.store.publish(&moves).and_then(|()| self.store.put_new(&manifest_name(segment), text.as_bytes()));
-        stored.map_err(|source| CommitError::Store { segment, source })?;
+        if !stored.map_err(|source| CommitError::Store { segment, source })? {
+            return Err(CommitError::Taken { segment });
+        }
         self.in_ledger(segment, |ledger| ledger.published(segment))
     }
 

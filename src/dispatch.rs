@@ -130,8 +130,7 @@ impl<F: Fetch> Dispatcher<F> {
                     ),
                     Err(not) => format!("HTTP {status}: {not}"),
                 };
-                let is_page = judged.verdict == Verdict::Page;
-                let body = if is_page { answer.body } else { crate::sanitize::redact(answer.body) };
+                let body = crate::sanitize::redact(answer.body);
                 Arrival { request, sent, at, judged, cause, answer: Some(RawAnswer { body, ..answer }) }
             }
             Err(error) => {

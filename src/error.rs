@@ -254,7 +254,7 @@ impl Error {
             Self::Commit(error) => match error {
                 CommitError::Ledger { source, .. } => of_ledger(source),
                 CommitError::Store { .. } => ExitCode::Storage,
-                CommitError::Manifest { .. } => ExitCode::Integrity,
+                CommitError::Manifest { .. } | CommitError::Taken { .. } => ExitCode::Integrity,
             },
         }
     }

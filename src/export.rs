@@ -4,6 +4,7 @@
 //! file: `rounds` (which page, under which intent) → `dispatch` (quota, fetch, judge) → `record` (journal, ledger, decode)
 //! → `absorb` (walk) → `publish` (split, stage, commit).
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -47,11 +48,24 @@ pub async fn export<F: Fetch>(
     stopped: impl Future<Output = ExitCode>,
 ) -> Result<Summary, Error> {
     let site = Arc::new(Site::open(&job.settings).await?);
-    let new = plan(job, &site, ids)?;
-    if let Some(since) = site.export.completed_at.filter(|_| !new) {
-        return summary::of(job, &site, Some(ExitCode::Complete), Counted::default())
-            .await
-            .map(|it| it.complete_since(since));
+    let mut stopped = std::pin::pin!(stopped);
+    let planning = {
+        let (site, identity, retry_failed) = (Arc::clone(&site), job.settings.identity(), job.settings.retry_failed);
+        tokio::task::spawn_blocking(move || plan(&site, ids, &identity, retry_failed))
+    };
+    // A list on a pipe may stall: then a signal ends the run while nothing was sent yet.
+    let planned = tokio::select! {
+        planned = planning => planned??,
+        code = &mut stopped => return Err(Error::Killed(code)),
+    };
+    job.monitor.event(&planned);
+    let is_complete = { site.ledger().totals() }.map(|totals| totals.complete == totals.items)?;
+    if let Some(since) = site.export.completed_at.filter(|_| is_complete) {
+        if site.store.get(SUCCESS).await?.is_none() {
+            finish(job, &site, None, Counted::default()).await?; // an earlier run ended before it could say so
+        }
+        let summary = summary::of(job, &site, Some(ExitCode::Complete), Counted::default()).await?;
+        return Ok(summary.complete_since(since));
     }
     // The mark goes first: what it promises may not be true from here on.
     site.store.remove(SUCCESS)?;
@@ -67,26 +81,28 @@ pub async fn replay(job: &Job) -> Result<Summary, Error> {
     let site = Arc::new(Site::open(&job.settings).await?);
     let begun = begin(job, site).await?;
     let site = Arc::clone(&begun.site);
-    end_writer(begun.writer, begun.writing, begun.segment.journaled > 0).await?;
+    end_writer(begun.writer, begun.writing, has_waiting(&site)?).await?;
     finish(job, &site, None, Counted::default()).await
 }
 
-/// Adds the list's ids to the ledger and opens walks again that deserve it. Says whether there is anything to do that was
-/// not there when the export was last complete.
-fn plan(job: &Job, site: &Site, ids: Ids) -> Result<bool, Error> {
+/// Adds the list's ids to the ledger and opens walks again that deserve it. Blocks for as long as the list does.
+fn plan(
+    site: &Site,
+    ids: Ids,
+    identity: &BTreeMap<String, String>,
+    retry_failed: bool,
+) -> Result<Event<'static>, Error> {
     let mut ledger = site.ledger();
-    let (came, new) = ledger.add_items::<PlanError>(ids)?;
-    if came == 0 {
+    let (listed, new) = ledger.add_items::<PlanError>(ids)?;
+    if listed == 0 {
         return Err(PlanError::Empty.into());
     }
-    let identity = job.settings.identity();
-    let mut reopened = ledger.reopen_failed(job.settings.retry_failed)?;
-    if site.export.identity != identity {
+    let mut reopened = ledger.reopen_failed(retry_failed)?;
+    if site.export.identity != *identity {
         reopened += ledger.reopen_short()?;
-        ledger.set_identity(&identity)?;
+        ledger.set_identity(identity)?;
     }
-    job.monitor.event(&Event::Planned { listed: came, new, reopened });
-    Ok(new > 0 || reopened > 0)
+    Ok(Event::Planned { listed, new, reopened })
 }
 
 /// Finishes what earlier runs left: decided segments are published, the open one's journal is read again.
@@ -156,14 +172,19 @@ async fn walk<F: Fetch>(
     let dispatching = tokio::spawn(dispatcher.run(requests, arrive));
 
     let retry = Retry::new(settings.retry, job.seed);
-    let rounds = Rounds::new(job, site, recorder, retry, quota)?;
+    let rounds = Rounds::new(job, Arc::clone(&site), recorder, retry, quota)?;
     let channels = crate::rounds::Channels { to_dispatch, arrivals, writer: writer.clone(), halt };
     let (ended, counted) = rounds.run(channels, stopped).await;
     dispatching.await??;
     // The writer's own failure comes first: the rounds only saw that it was gone.
-    let publish = counted.journaled > 0 && matches!(&ended, Ok(stop) if stop.as_ref().is_none_or(Stop::publishes));
+    let publish = has_waiting(&site)? && matches!(&ended, Ok(stop) if stop.as_ref().is_none_or(Stop::publishes));
     end_writer(writer, writing, publish).await?;
     Ok((ended?, counted))
+}
+
+/// Whether the open segment holds a page.
+fn has_waiting(site: &Site) -> Result<bool, Error> {
+    Ok(site.ledger().totals()?.pages_waiting > 0)
 }
 
 /// Publishes the open segment, or leaves it in the journal, and waits for the writer.

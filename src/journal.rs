@@ -118,6 +118,17 @@ impl Journal {
         Ok(Self { file, compressor, plain: Vec::new(), frame: Vec::new() })
     }
 
+    /// Begins the file of a new segment. One that is there already belongs to a ledger that is older than it: nobody may
+    /// write over it.
+    pub fn begin(disk: Disk, folder: &Path, segment: SegmentId) -> Result<Self, JournalError> {
+        let path = folder.join(file_name(segment));
+        if path.exists() {
+            let why = "a journal of a segment that the ledger does not know";
+            return Err(JournalError::Damaged { path, at: 0, why });
+        }
+        Self::open(disk, folder, segment, 0)
+    }
+
     /// Bytes in the file.
     pub fn bytes(&self) -> u64 {
         self.file.len()

@@ -63,9 +63,10 @@ impl Face {
             Progress::Bar => true,
             Progress::Plain | Progress::None => false,
         };
-        let plain = !bar && settings.progress != Progress::None;
+        let bar = bar.then(bar_of).filter(|bar| !bar.is_hidden());
+        let plain = bar.is_none() && settings.progress != Progress::None;
         Arc::new(Self {
-            bar: bar.then(bar_of),
+            bar,
             heartbeat: plain.then_some(settings.heartbeat),
             counters: Counters::default(),
             allowed: Mutex::new(allowed),

@@ -63,7 +63,7 @@ impl Recorder {
 
     /// Goes on with the next segment's journal, a new file.
     pub fn rotate(&mut self, segment: SegmentId) -> Result<(), RecordError> {
-        self.journal = Journal::open(self.disk, &self.folder, segment, 0)?;
+        self.journal = Journal::begin(self.disk, &self.folder, segment)?;
         self.segment = segment;
         Ok(())
     }

@@ -62,13 +62,14 @@ fn without_key(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A body that is kept as evidence, without the key that a server may have repeated in it.
+/// A body without the key that a server may have repeated in it: what is kept must not hold it.
 pub fn redact(body: Bytes) -> Bytes {
-    let text = String::from_utf8_lossy(&body);
-    match without_key(&text) {
-        Cow::Owned(redacted) => Bytes::from(redacted),
-        Cow::Borrowed(_) => body,
+    let key = KEY.get().map(|key| key.expose_secret().as_bytes());
+    if key.is_none_or(|key| memchr::memmem::find(&body, key).is_none()) {
+        return body;
     }
+    let text = String::from_utf8_lossy(&body);
+    Bytes::from(without_key(&text).into_owned())
 }
 
 /// Not a control character, a line separator or one that turns the direction of text (Unicode UAX 9).

@@ -97,6 +97,17 @@ impl Scheduler {
         !self.flying.is_empty()
     }
 
+    /// Whether nothing but parked walks is open, and all of them are like this.
+    pub fn all_parked(&self, like: impl Fn(&Walk) -> bool) -> bool {
+        let others = self.fresh.is_empty() && self.ready.is_empty() && self.flying.is_empty();
+        others && self.parked.values().all(like)
+    }
+
+    /// Takes all parked walks.
+    pub fn take_parked(&mut self) -> Vec<Walk> {
+        std::mem::take(&mut self.parked).into_values().collect()
+    }
+
     /// Whether no walk is open.
     pub fn is_done(&self) -> bool {
         self.fresh.is_empty() && self.ready.is_empty() && self.parked.is_empty() && self.flying.is_empty()

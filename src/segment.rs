@@ -30,6 +30,8 @@ use crate::partition;
 const SPLIT_ROWS: usize = 5_000;
 /// Regions with an open file.
 const OPEN_FILES: usize = 64;
+/// The share of the budget that may gather before it is split, however few rows it is.
+const PENDING_SHARE: usize = 4;
 /// The smallest share of the budget that is worth a row group: with less in the largest region there are many regions.
 const SMALLEST_SHARE: usize = 64;
 
@@ -118,6 +120,7 @@ pub struct SegmentWriter {
     attempt: i64,
     pending: Vec<Rows>,
     pending_rows: usize,
+    pending_bytes: usize,
     regions: BTreeMap<String, Region>,
     held: usize,
     open_files: usize,
@@ -187,6 +190,7 @@ impl SegmentWriter {
             attempt,
             pending: Vec::new(),
             pending_rows: 0,
+            pending_bytes: 0,
             regions: BTreeMap::new(),
             held: 0,
             open_files: 0,
@@ -203,8 +207,10 @@ impl SegmentWriter {
             self.reject(&rejects)?;
         }
         self.pending_rows += rows.batch.num_rows();
+        self.pending_bytes += rows.batch.get_array_memory_size();
         self.pending.push(rows);
-        if self.pending_rows >= SPLIT_ROWS { self.split() } else { Ok(()) }
+        let enough = self.pending_rows >= SPLIT_ROWS || self.pending_bytes >= self.shape.budget / PENDING_SHARE;
+        if enough { self.split() } else { Ok(()) }
     }
 
     /// Ends the segment: every file whole and durable, none of them published.
@@ -241,7 +247,7 @@ impl SegmentWriter {
     /// Splits what has gathered into the regions' files.
     fn split(&mut self) -> Result<(), SegmentError> {
         let pending = std::mem::take(&mut self.pending);
-        self.pending_rows = 0;
+        (self.pending_rows, self.pending_bytes) = (0, 0);
         let mut places: HashMap<Option<&str>, Vec<(usize, usize)>> = HashMap::new();
         for (at, rows) in pending.iter().enumerate() {
             for (row, (partition, keep)) in rows.partitions.iter().zip(&rows.keep).enumerate() {

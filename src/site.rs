@@ -37,7 +37,7 @@ pub struct Site {
     /// Folder of the journal files.
     pub journal: PathBuf,
     staging: PathBuf,
-    _lock: Lock,
+    _locks: Vec<Lock>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,7 +53,11 @@ impl Site {
         let (staging, journal) = (out.join("_pagehaul/staging"), state.join("journal"));
         let made = disk.make_folder(&out.join(MANIFESTS)).and_then(|()| disk.make_folder(&staging));
         made.and_then(|()| disk.make_private_folder(&journal)).map_err(Error::Unwritable)?;
-        let lock = lock(disk, state)?;
+        // The state may lie elsewhere: then its folder and the output's are each held.
+        let mut locks = vec![lock(disk, state)?];
+        if std::fs::canonicalize(state).ok() != std::fs::canonicalize(out.join("_pagehaul")).ok() {
+            locks.push(lock(disk, &out.join("_pagehaul"))?);
+        }
         [out, &staging, state].into_iter().try_for_each(|folder| disk.probe(folder)).map_err(Error::Unwritable)?;
 
         let path = settings.state_dir.join("ledger.sqlite");
@@ -64,7 +68,9 @@ impl Site {
         let has_output = !store.list(MANIFESTS).await?.is_empty();
         let export = match ledger.export()? {
             Some(export) => {
-                if badge.is_none_or(|badge| badge.export != export.id) {
+                if badge.is_none() && !has_output {
+                    write_badge(&store, &export.id)?; // the process ended between the two
+                } else if badge.is_none_or(|badge| badge.export != export.id) {
                     return Err(Error::Mismatch(format!(
                         "the state in {} belongs to another output folder than {}",
                         settings.state_dir.display(),
@@ -77,9 +83,9 @@ impl Site {
                 }
                 export
             }
-            None if has_output => {
+            None if has_output || badge.is_some() => {
                 return Err(Error::Mismatch(format!(
-                    "{} holds the output of an export, but its ledger is not in {}: restore it, or take another --out",
+                    "{} belongs to an export, but its ledger is not in {}: give the --state-dir that it was begun with, or take another --out",
                     settings.out.display(),
                     settings.state_dir.display()
                 )));
@@ -87,7 +93,7 @@ impl Site {
             None => begin(&ledger, &store, settings)?,
         };
         let ledger = Arc::new(Mutex::new(ledger));
-        Ok(Self { export, ledger, store, journal, staging, _lock: lock })
+        Ok(Self { export, ledger, store, journal, staging, _locks: locks })
     }
 
     /// The ledger, for a moment.
@@ -152,14 +158,18 @@ fn lock(disk: Disk, state: &Path) -> Result<Lock, Error> {
     taken.map_err(|holder| Error::Busy { holder: crate::sanitize::sanitize(&holder) })
 }
 
+fn write_badge(store: &Store, export: &str) -> Result<(), Error> {
+    Ok(store.put(BADGE, serde_json::json!({ "export": export }).to_string().as_bytes())?)
+}
+
 fn begin(ledger: &Ledger, store: &Store, settings: &Settings) -> Result<ExportRow, Error> {
     let created_at = clock::wall();
     let mut hash = Sha256::new();
     hash.update(format!("{created_at:?} {} {:?}", std::process::id(), std::fs::canonicalize(&settings.out)));
     let id: String = hex(&hash.finalize()).chars().take(10).collect();
-    store.put(BADGE, serde_json::json!({ "export": id }).to_string().as_bytes())?;
     let export = ExportRow { id, created_at, completed_at: None, identity: settings.identity() };
     ledger.begin(&export)?;
+    write_badge(store, &export.id)?;
     Ok(export)
 }
 

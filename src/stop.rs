@@ -64,6 +64,4 @@ pub struct Counted {
     pub throttled: u64,
     /// From the first request to the last answer, seconds.
     pub seconds: f64,
-    /// Bytes in the journal of the segment that is open at the end.
-    pub journaled: u64,
 }

@@ -82,7 +82,7 @@ pub struct Judged {
 pub fn judge(outcome: &Outcome<'_>, success: &[i64]) -> Judged {
     match outcome {
         Outcome::Lost(lost) => judge_lost(*lost),
-        Outcome::Answer { status, envelope: Err(not), retry_after } => judge_bare(*status, *not, *retry_after),
+        Outcome::Answer { status, envelope: Err(_), retry_after } => judge_bare(*status, *retry_after),
         Outcome::Answer { status, envelope: Ok(envelope), retry_after } => {
             judge_envelope(*status, envelope, *retry_after, success)
         }
@@ -101,12 +101,8 @@ fn judge_lost(lost: Lost) -> Judged {
 }
 
 /// A body that is no envelope: only the status speaks. All but a 429 may have been billed (promise P5).
-fn judge_bare(status: u16, not: NotEnvelope, retry_after: Option<Duration>) -> Judged {
-    let verdict = match (status, not) {
-        (200, NotEnvelope::Truncated) => Verdict::Retry, // a connection closed without a length looks like this
-        (200..=299, _) => Verdict::RetryOnce,
-        _ => by_status(status, retry_after),
-    };
+fn judge_bare(status: u16, retry_after: Option<Duration>) -> Judged {
+    let verdict = if (200..=299).contains(&status) { Verdict::RetryOnce } else { by_status(status, retry_after) };
     let charge = if status == 429 { Charge::Free } else { Charge::InDoubt };
     Judged { verdict, charge }
 }
@@ -232,11 +228,11 @@ mod tests {
     }
 
     #[test]
-    fn a_200_without_an_envelope_is_asked_for_once_more_unless_it_merely_broke_off() {
+    fn a_200_without_an_envelope_is_asked_for_once_more_whatever_it_holds() {
         for (not, verdict) in [
             (NotEnvelope::Foreign, Verdict::RetryOnce),
             (NotEnvelope::Empty, Verdict::RetryOnce),
-            (NotEnvelope::Truncated, Verdict::Retry),
+            (NotEnvelope::Truncated, Verdict::RetryOnce),
         ] {
             let judged = judge(&Outcome::Answer { status: 200, envelope: &Err(not), retry_after: None }, &[0]);
             assert_eq!(judged.verdict, verdict);

@@ -139,6 +139,9 @@ impl Walk {
         if page.received == 0 {
             return Some((StopReason::EmptyPage, None));
         }
+        if page.received < asked && page.keys.is_empty() {
+            return Some((StopReason::Rejected, Some(format!("no usable row on the last page, page {}", page.page))));
+        }
         if page.received < asked && rules.end == EndRule::ShortPage {
             return Some((StopReason::ShortPage, None));
         }
@@ -174,9 +177,22 @@ pub struct ShortPages {
 }
 
 impl ShortPages {
-    /// `full`: an earlier run saw a full page, which settles the question.
-    pub fn new(full: bool) -> Self {
-        Self { full, ..Self::default() }
+    /// What earlier runs saw: whether any page was full, which settles the question, and how many walks a short page of
+    /// which size ended.
+    pub fn new(full: bool, ends: &[(usize, u32)]) -> Self {
+        let walks = ends.iter().map(|(_, walks)| walks).sum();
+        Self { full, size: ends.first().map(|(size, _)| *size), walks, sizes_differ: ends.len() > 1 }
+    }
+
+    /// The size of page on which every walk ended, if that is in doubt.
+    pub fn doubted(&self, rules: &Rules) -> Option<usize> {
+        let doubtful = !self.full && !self.sizes_differ && self.walks >= SUSPICIOUS_WALKS;
+        self.size.filter(|_| doubtful && rules.end == EndRule::ShortPage)
+    }
+
+    /// Whether any walk ever ended on a page, or any page was full: the API did work.
+    pub fn saw_a_page(&self) -> bool {
+        self.full || self.walks > 0
     }
 
     /// Takes note of a page. Some: the rule does not hold; the size on which the walks ended.
@@ -187,8 +203,7 @@ impl ShortPages {
             self.size = Some(received);
             self.walks = self.walks.saturating_add(1);
         }
-        let doubtful = !self.full && !self.sizes_differ && self.walks >= SUSPICIOUS_WALKS;
-        self.size.filter(|_| doubtful)
+        self.doubted(rules)
     }
 }
 
@@ -284,6 +299,21 @@ mod tests {
     }
 
     #[test]
+    fn a_last_page_without_a_usable_row_is_no_regular_end() {
+        let barren = DecodedPage { received: 2, ..page(1, []) };
+        assert_eq!(stop_of(&mut walk(), &barren, &RULES), Some(StopReason::Rejected));
+    }
+
+    #[test]
+    fn what_earlier_runs_saw_of_short_pages_counts_too() {
+        assert_eq!(ShortPages::new(false, &[(2, 25)]).doubted(&RULES), Some(2));
+        assert_eq!(ShortPages::new(false, &[(2, 25), (1, 1)]).doubted(&RULES), None);
+        assert_eq!(ShortPages::new(true, &[(2, 25)]).doubted(&RULES), None);
+        let strict = Rules { end: EndRule::EmptyPage, ..RULES };
+        assert_eq!(ShortPages::new(false, &[(2, 25)]).doubted(&strict), None);
+    }
+
+    #[test]
     fn an_answer_for_another_product_ends_the_walk_and_says_so() {
         let accepted = walk().accept(&DecodedPage { received: 3, foreign: 3, ..page(1, []) }, &RULES);
         let (stop, said) = accepted.stop.unwrap();
@@ -298,7 +328,7 @@ mod tests {
             assert_eq!(short.doubt(2, Some(StopReason::ShortPage), &RULES), None);
         }
         assert_eq!(short.doubt(2, Some(StopReason::ShortPage), &RULES), Some(2));
-        for calm in [&mut ShortPages::new(true), &mut ShortPages { sizes_differ: true, ..short }] {
+        for calm in [&mut ShortPages::new(true, &[(2, 30)]), &mut ShortPages { sizes_differ: true, ..short }] {
             assert!((0..50).all(|_| calm.doubt(2, Some(StopReason::ShortPage), &RULES).is_none()));
         }
         assert_eq!(short.doubt(3, None, &RULES), None);

@@ -222,6 +222,14 @@ impl Ledger {
         self.db.query_row(sql, [page_size], |row| row.get(0)).doing("look for a full page")
     }
 
+    /// How many walks a short page of which size ended; at most two sizes.
+    pub fn short_ends(&self) -> Result<Vec<(usize, u32)>, LedgerError> {
+        let sql = "SELECT p.received, count(*) FROM items i JOIN pages p ON p.item = i.ix
+                   WHERE i.stop = 'short_page' AND p.page = (SELECT max(page) FROM pages WHERE item = i.ix)
+                   GROUP BY p.received LIMIT 2";
+        self.rows(sql, [], |row| Ok((usize::try_from(row.get::<_, i64>(0)?).unwrap_or_default(), row.get(1)?)))
+    }
+
     /// Items whose walk has begun and not ended, in order, after one of them.
     pub fn walking(&self, after: ItemIx, limit: usize) -> Result<Vec<OpenItem>, LedgerError> {
         self.open_items(1, after, limit)

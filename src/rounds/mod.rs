@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::absorb::absorb;
 use crate::backlog::Backlog;
 use crate::clock;
-use crate::decode::Decoded;
+use crate::decode::{Decoded, DecodedPage};
 use crate::dispatch::Arrival;
 use crate::error::{Error, ExitCode};
 use crate::event::Event;
@@ -27,14 +27,18 @@ use crate::publish::ToWriter;
 use crate::quota::Quota;
 use crate::record::Recorder;
 use crate::retry::Retry;
+use crate::sanitize::Sanitized;
 use crate::scheduler::Scheduler;
 use crate::segment::Rows;
 use crate::site::Site;
 use crate::stop::{Counted, Stop};
+use crate::verdict::StopCause;
 use crate::walk::{Rules, ShortPages};
 
 /// Keys of rows that open walks may hold in memory: 32 MiB, more than one walk of a million rows.
 const KEYS: usize = 1 << 20;
+/// Answers in a row that do not fit the endpoint, with never one that does, that end the run.
+const CONTRACT_FAILURES: u32 = 20;
 /// The ends of the channels to the tasks around.
 #[derive(Debug)]
 pub struct Channels {
@@ -72,6 +76,9 @@ pub struct Rounds<'a> {
     last_success: Option<Instant>,
     trouble: Option<(Instant, String)>,
     contract_failures: u32,
+    /// Whether any row was usable, and pages with rows before the first one that was.
+    usable: bool,
+    barren: u32,
     stop: Option<Stop>,
     counted: Counted,
 }
@@ -86,9 +93,11 @@ impl<'a> Rounds<'a> {
         quota: Arc<Quota>,
     ) -> Result<Self, Error> {
         let rules = job.rules();
-        let (credits, last_attempt, full) = {
+        let (credits, last_attempt, short_pages) = {
             let ledger = site.ledger();
-            (ledger.credits()?, ledger.last_attempt()?, ledger.has_full_page(rules.page_size)?)
+            let full = ledger.has_full_page(rules.page_size)?;
+            let ends = if full { Vec::new() } else { ledger.short_ends()? };
+            (ledger.credits()?, ledger.last_attempt()?, ShortPages::new(full, &ends))
         };
         Ok(Self {
             job,
@@ -98,7 +107,7 @@ impl<'a> Rounds<'a> {
             retry,
             quota,
             scheduler: Scheduler::new(job.settings.max_in_flight),
-            short_pages: ShortPages::new(full),
+            short_pages,
             group: Group::default(),
             in_flight: 0,
             last_attempt: last_attempt.0,
@@ -109,7 +118,9 @@ impl<'a> Rounds<'a> {
             last_success: None,
             trouble: None,
             contract_failures: 0,
-            stop: None,
+            usable: false,
+            barren: 0,
+            stop: short_pages.doubted(&rules).map(Stop::ShortPages),
             counted: Counted::default(),
         })
     }
@@ -131,7 +142,6 @@ impl<'a> Rounds<'a> {
                 }
             }
         };
-        self.counted.journaled = self.recorder.as_ref().map_or(0, Recorder::journaled);
         self.counted.seconds = self.began.map_or(0.0, |began| (clock::now() - began).as_secs_f64());
         (ended, self.counted)
     }
@@ -191,7 +201,8 @@ impl<'a> Rounds<'a> {
         let wants = wants && self.can_afford();
         let patience = self.retry.policy().patience;
         let patience_ends = self.trouble.as_ref().map(|(since, _)| *since + patience);
-        let due = self.scheduler.due().filter(|_| self.has_slot());
+        // One that is due already waits for something else than time: a place, a slot or a credit.
+        let due = self.scheduler.due().filter(|due| *due > now && self.has_slot());
         let next = [due, patience_ends].into_iter().flatten().min().filter(|_| self.stop.is_none());
         tokio::select! {
             biased;
@@ -207,9 +218,8 @@ impl<'a> Rounds<'a> {
             () = tokio::time::sleep_until(next.unwrap_or(now)), if next.is_some() => {}
             else => {}
         }
-        let out_of_patience = patience_ends.is_some_and(|end| end <= clock::now()) && arrivals.is_empty();
-        if let Some((_, said)) = self.trouble.as_ref().filter(|_| out_of_patience && self.stop.is_none()) {
-            self.stop = Some(Stop::Temporary(said.clone()));
+        if patience_ends.is_some_and(|end| end <= clock::now()) && arrivals.is_empty() && self.stop.is_none() {
+            self.lose_patience();
         }
         arrivals
     }
@@ -278,16 +288,20 @@ impl<'a> Rounds<'a> {
         let mut keep = Vec::with_capacity(decoded.rows.num_rows());
         let mut rejects = Vec::new();
         for page in decoded.pages {
-            let Some(mut walk) = self.scheduler.land(page.item) else { continue };
+            let Some(mut walk) = self.scheduler.land(page.item) else {
+                keep.resize(keep.len() + page.keys.len(), false);
+                continue;
+            };
             if walk.keys().is_none() {
                 walk.load(self.site.ledger().keys(page.item, crate::page::SegmentId(i64::MAX))?);
             }
             let (mut kept, stop) = absorb(&page, &mut walk, &self.rules, &mut self.group, &*self.job.monitor);
             keep.append(&mut kept);
-            rejects.extend(page.rejects);
+            self.judge_rows(&page);
             if let Some(rows) = self.short_pages.doubt(page.received, stop, &self.rules) {
                 self.stop.get_or_insert(Stop::ShortPages(rows));
             }
+            rejects.extend(page.rejects);
             if stop.is_none() {
                 self.scheduler.resume(walk);
             }
@@ -298,6 +312,17 @@ impl<'a> Rounds<'a> {
             self.stop.get_or_insert(Stop::Temporary("the writer ended".to_owned()));
         }
         Ok(())
+    }
+
+    /// Stops the run when page after page had rows and none of them was ever usable.
+    fn judge_rows(&mut self, page: &DecodedPage) {
+        self.usable |= !page.keys.is_empty();
+        self.barren += u32::from(page.received > 0 && page.foreign == 0 && !self.usable);
+        if self.barren >= CONTRACT_FAILURES && !self.usable {
+            let said = page.rejects.first().map_or("no usable row", |reject| reject.reason.as_str());
+            let said = format!("no row of {} pages could be used, lastly: {}", self.barren, Sanitized(said));
+            self.stop.get_or_insert(Stop::Cause(StopCause::Contract, said));
+        }
     }
 
     /// Publishes the segment when its journal is large enough, and begins the next one.

@@ -1,6 +1,6 @@
 //! What the outcome of an attempt means for its walk: asked again, given up, or the end of the run.
 
-use super::Rounds;
+use super::{CONTRACT_FAILURES, Rounds};
 use crate::clock;
 use crate::dispatch::Arrival;
 use crate::event::Event;
@@ -9,9 +9,6 @@ use crate::page::{Charge, StopReason};
 use crate::stop::Stop;
 use crate::verdict::{StopCause, Verdict};
 use crate::walk::Walk;
-
-/// Answers in a row that are no envelopes, with never a page, that end the run.
-const CONTRACT_FAILURES: u32 = 20;
 
 impl Rounds<'_> {
     /// Decides what each failed attempt means for its walk. Pages wait for the commit.
@@ -55,21 +52,43 @@ impl Rounds<'_> {
                 walk.asked_again = true;
                 self.again(walk, arrival);
             }
-            Verdict::RetryOnce => {
-                self.contract_failures += 1;
-                if self.contract_failures >= CONTRACT_FAILURES && self.last_success.is_none() {
-                    self.stop = Some(Stop::Cause(StopCause::Contract, arrival.cause.clone()));
-                }
-                self.give_up(&walk, &arrival.cause, false);
-            }
+            Verdict::RetryOnce => self.misfit(&walk, &arrival.cause),
+            // A refusal in an envelope shows that the API works. A bare one may be another server's: a wrong path, a proxy.
+            Verdict::GiveUp if arrival.judged.charge != Charge::Free => self.misfit(&walk, &arrival.cause),
             Verdict::GiveUp => {
-                self.trouble = None; // the API works: it refuses this item
+                self.trouble = None;
                 self.give_up(&walk, &arrival.cause, false);
             }
             Verdict::Stop(cause) => {
                 self.stop.get_or_insert_with(|| Stop::Cause(*cause, arrival.cause.clone()));
                 self.scheduler.resume(walk);
             }
+        }
+    }
+
+    /// Gives up an item whose answer does not fit the endpoint; the run, if none ever did.
+    fn misfit(&mut self, walk: &Walk, said: &str) {
+        self.contract_failures += 1;
+        if self.contract_failures >= CONTRACT_FAILURES && self.last_success.is_none() {
+            self.stop.get_or_insert_with(|| Stop::Cause(StopCause::Contract, said.to_owned()));
+        }
+        self.give_up(walk, said, false);
+    }
+
+    /// Nothing succeeded for as long as was asked to wait. If nothing else is left than pages that had all their attempts,
+    /// and the API worked before, then it is those pages; otherwise it is the API.
+    pub(super) fn lose_patience(&mut self) {
+        let attempts = self.retry.policy().attempts;
+        let exhausted = |walk: &Walk| walk.tries.as_ref().is_some_and(|tries| tries.failed >= attempts);
+        if self.short_pages.saw_a_page() && self.backlog.is_empty() && self.scheduler.all_parked(exhausted) {
+            for walk in self.scheduler.take_parked() {
+                let said = self.trouble.as_ref().map(|(_, said)| said.clone()).unwrap_or_default();
+                let said = format!("page {} failed for too long, lastly: {said}", walk.next());
+                self.give_up(&walk, &said, true);
+            }
+            self.trouble = None;
+        } else if let Some((_, said)) = &self.trouble {
+            self.stop = Some(Stop::Temporary(said.clone()));
         }
     }
 

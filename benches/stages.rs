@@ -115,6 +115,7 @@ fn shape(folder: &Path, endpoint: &Endpoint, decoder: &Decoder) -> Shape {
         export: "bench".to_owned(),
         schema: std::sync::Arc::clone(decoder.schema()),
         partition: endpoint.partition().name.clone(),
+        unique: endpoint.unique_columns().map(|column| column.name.clone()).collect(),
         budget: 48 << 20,
     }
 }

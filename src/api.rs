@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
@@ -142,7 +142,7 @@ pub struct HttpApi {
     base: Url,
     item_param: String,
     page_param: String,
-    key: SecretString,
+    authorization: HeaderValue,
     pool: Arc<Semaphore>,
 }
 
@@ -163,6 +163,9 @@ impl HttpApi {
         if settings.is_loopback {
             builder = builder.no_proxy();
         }
+        let mut authorization = HeaderValue::try_from(format!("Bearer {}", settings.key.expose_secret()))
+            .map_err(|error| FetchError { lost: Lost::Unsent, source: Some(Box::new(error)) })?;
+        authorization.set_sensitive(true); // shown by no log
         let mut base = settings.base_url;
         let path = format!("{}{}", base.path().trim_end_matches('/'), endpoint.path);
         base.set_path(&path);
@@ -177,7 +180,7 @@ impl HttpApi {
             base,
             item_param: endpoint.item.param.clone(),
             page_param: endpoint.page.number_param.clone(),
-            key: settings.key,
+            authorization,
             pool: Arc::new(Semaphore::new(BODY_POOL / 1024)),
         })
     }
@@ -216,7 +219,7 @@ impl Fetch for HttpApi {
         url.query_pairs_mut()
             .append_pair(&self.item_param, request.id.as_str())
             .append_pair(&self.page_param, &request.page.to_string());
-        let response = self.client.get(url).bearer_auth(self.key.expose_secret()).send().await?;
+        let response = self.client.get(url).header(AUTHORIZATION, self.authorization.clone()).send().await?;
         let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
         let (body, share) = self.read(response).await?;
         Ok(RawAnswer { status, retry_after, body, share })

@@ -293,6 +293,12 @@ impl Endpoint {
         self.columns.iter().filter(|column| column.role == Role::Identity && column.name != self.item.column)
     }
 
+    /// The columns whose values hardly ever repeat: keys and what differs at every fetch.
+    pub fn unique_columns(&self) -> impl Iterator<Item = &Column> {
+        let is_key = |column: &Column| column.role == Role::Identity && column.name != self.item.column;
+        self.columns.iter().filter(move |column| column.role == Role::Volatile || is_key(column))
+    }
+
     /// The description's own fingerprint: 16 hex digits over all that shapes an answer's reading, not comments.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();

@@ -21,7 +21,7 @@ const BATCH: usize = 8_192;
 /// Writes the report in place of an older one.
 pub fn write_products(site: &Site) -> Result<(), Error> {
     let failed = |source| Error::Report { name: PRODUCTS, source };
-    let mut file = ParquetFile::create(Vec::new(), &schema()).map_err(failed)?;
+    let mut file = ParquetFile::create(Vec::new(), &schema(), &[]).map_err(failed)?;
     let mut columns = Columns::default();
     site.ledger().each_item(|item| {
         columns.push(&item);

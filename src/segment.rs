@@ -66,6 +66,8 @@ pub struct Shape {
     pub schema: SchemaRef,
     /// Name of the partition column.
     pub partition: String,
+    /// Columns whose values hardly ever repeat.
+    pub unique: Vec<String>,
     /// Bytes of rows that may wait in memory.
     pub budget: usize,
 }
@@ -334,7 +336,7 @@ impl SegmentWriter {
         let stem = stem(&self.shape.export, self.segment, self.attempt);
         let path = self.shape.staging.join(format!("{stem}-{}.parquet", self.staged));
         self.staged += 1;
-        let file = ParquetFile::create(self.disk.create(&path)?, schema)
+        let file = ParquetFile::create(self.disk.create(&path)?, schema, &self.shape.unique)
             .map_err(|source| SegmentError::Parquet { folder: name.clone(), source })?;
         Ok(StagedParquet { file, path, name })
     }
@@ -403,7 +405,14 @@ mod tests {
 
     fn shape(folder: &std::path::Path, budget: usize) -> Shape {
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
-        Shape { staging: folder.to_owned(), export: "x".to_owned(), schema, partition: "region".to_owned(), budget }
+        Shape {
+            staging: folder.to_owned(),
+            export: "x".to_owned(),
+            schema,
+            partition: "region".to_owned(),
+            unique: Vec::new(),
+            budget,
+        }
     }
 
     fn rows(shape: &Shape, numbers: std::ops::Range<i64>, regions: i64) -> Rows {

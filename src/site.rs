@@ -108,6 +108,7 @@ impl Site {
             export: self.export.id.clone(),
             schema: Arc::clone(decoder.schema()),
             partition: settings.endpoint.partition().name.clone(),
+            unique: settings.endpoint.unique_columns().map(|column| column.name.clone()).collect(),
             budget: settings.memory,
         }
     }

@@ -1,0 +1,210 @@
+//! One test for each defect that a review found, so that none of them comes back.
+
+#![expect(clippy::unwrap_used, reason = "what helps a test fails by panicking")]
+
+mod common;
+
+use std::process::Stdio;
+use std::sync::Arc;
+
+use common::{
+    Answer, Api, DEADLINE, Gate, Home, KEY, Program, assert_no_page_billed_twice, assert_rows, expected,
+    files_that_hold, ids, rows, run, simulator,
+};
+use pagehaul::ledger::{Ledger, LedgerError};
+use pagehaul::page::ItemId;
+use pagehaul::simulator::Simulator;
+
+/// Waits that make a failing page fail soon.
+const HASTY: [&str; 8] =
+    ["--retry-first", "5ms", "--retry-longest", "10ms", "--retry-attempts", "3", "--patience", "300ms"];
+
+fn numbered(count: u32) -> Vec<String> {
+    (100..100 + count).map(|id| id.to_string()).collect()
+}
+
+/// An API that gives at most `most` rows a page, whatever is asked for.
+fn capped(simulator: &Arc<Simulator>, most: u64) -> Api {
+    let simulator = Arc::clone(simulator);
+    Api::start(move |asked| {
+        let first = u64::from(asked.page - 1) * most;
+        let rows = (first..first + most).filter_map(|position| simulator.row(&asked.product, None, position));
+        Answer::page(&rows.collect::<Vec<_>>())
+    })
+}
+
+#[test]
+fn lists_that_were_cut_by_the_short_page_rule_stay_in_doubt_when_the_same_command_runs_again() {
+    let simulator = simulator("products=200,max_videos=40");
+    let ids: Vec<String> = ids(&simulator).into_iter().filter(|id| simulator.videos(id) > 11).take(30).collect();
+    let (home, api) = (Home::new(&ids), capped(&simulator, 5));
+    run(home.export(&api.base_url(), &[])).ended(10);
+    let asked = api.requests();
+    for _ in 0..2 {
+        run(home.export(&api.base_url(), &[])).ended(10);
+        assert!(!home.path("out/_SUCCESS").exists());
+    }
+    assert_eq!(api.requests(), asked, "a doubted rule is no reason to pay for more");
+    run(home.export(&api.base_url(), &["--end", "empty-page"])).ended(0);
+    assert_rows(&home.out(), &expected(&simulator, &ids, 5));
+}
+
+#[test]
+fn an_output_whose_state_lies_elsewhere_is_never_begun_anew() {
+    let simulator = simulator("products=3,max_videos=25");
+    let ids = ids(&simulator);
+    let (home, api) = (Home::new(&ids), capped(&simulator, 10));
+    let state = home.argument("state");
+    run(home.export(&api.base_url(), &["--state-dir", &state, "--max-credits", "2"])).ended(6);
+    let paid = api.requests();
+    run(home.export(&api.base_url(), &[])).ended(9);
+    assert_eq!(api.requests(), paid);
+    run(home.export(&api.base_url(), &["--state-dir", &state])).ended(0);
+    assert_rows(&home.out(), &expected(&simulator, &ids, 10));
+}
+
+#[test]
+fn two_state_folders_cannot_share_an_output_at_the_same_time() {
+    let simulator = simulator("products=3,max_videos=25");
+    let ids = ids(&simulator);
+    let (gate, held) = Gate::new(0);
+    let api = Api::start({
+        let (simulator, gate) = (Arc::clone(&simulator), Arc::clone(&gate));
+        move |asked| {
+            gate.pass();
+            Answer::of(&simulator, asked)
+        }
+    });
+    let home = Home::new(&ids);
+    let (one, two) = (home.argument("one"), home.argument("two"));
+    let first = Program::start(home.export(&api.base_url(), &["--state-dir", &one]));
+    held.recv_timeout(DEADLINE).unwrap();
+    run(home.export(&api.base_url(), &["--state-dir", &two])).ended(4);
+    gate.open();
+    first.end().ended(0);
+    run(home.export(&api.base_url(), &["--state-dir", &two])).ended(9);
+    assert_rows(&home.out(), &expected(&simulator, &ids, 10));
+    assert_no_page_billed_twice(&[&simulator]);
+}
+
+#[test]
+fn ids_that_a_crash_left_in_the_ledger_of_a_complete_export_are_walked() {
+    let simulator = simulator("products=6,max_videos=25");
+    let all = ids(&simulator);
+    let (home, api) = (Home::new(&all[..4]), capped(&simulator, 10));
+    run(home.export(&api.base_url(), &[])).ended(0);
+    let mut ledger = Ledger::open(&home.path("out/_pagehaul/ledger.sqlite")).unwrap();
+    ledger.add_items(all.iter().map(|id| Ok::<_, LedgerError>(ItemId::new(id)))).unwrap();
+    drop(ledger);
+    home.file("list.txt", all.join("\n").as_bytes());
+    run(home.export(&api.base_url(), &[])).ended(0);
+    assert_rows(&home.out(), &expected(&simulator, &all, 10));
+}
+
+#[test]
+fn a_mark_of_success_that_a_crash_kept_from_being_written_is_written_by_the_next_run() {
+    let simulator = simulator("products=3,max_videos=25");
+    let ids = ids(&simulator);
+    let (home, api) = (Home::new(&ids), capped(&simulator, 10));
+    run(home.export(&api.base_url(), &[])).ended(0);
+    let paid = api.requests();
+    pagehaul::disk::Disk.remove(&home.path("out/_SUCCESS")).unwrap();
+    run(home.export(&api.base_url(), &[])).ended(0);
+    assert!(home.path("out/_SUCCESS").exists());
+    assert_eq!(api.requests(), paid);
+}
+
+#[test]
+fn rows_without_their_identity_are_neither_complete_nor_silent() {
+    for (products, code) in [(3, 3), (40, 10)] {
+        let api = Api::start(|_| Answer::page(&[r#"{"id":"1","region":"US"}"#.to_owned(), r#"{"id":"2"}"#.to_owned()]));
+        let home = Home::new(&numbered(products));
+        let summary = run(home.export(&api.base_url(), &["--max-in-flight", "2"])).ended(code);
+        assert_eq!((&summary["products"]["complete"], &summary["rows"]["published"]), (&0.into(), &0.into()));
+        assert_eq!(summary["rows"]["rejected"], summary["rows"]["received"]);
+        assert!(home.path("out/_rejects").exists() && !home.path("out/_SUCCESS").exists());
+        assert!(api.requests() <= 25, "it stops before it has paid for the whole list");
+    }
+}
+
+#[test]
+fn a_list_on_a_pipe_that_stalls_can_be_interrupted() {
+    let api = Api::start(|_| Answer::page(&[]));
+    let home = Home::new(&[]);
+    let mut command = home.bare_export(&api.base_url(), &["--products", "-"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // The pipe is held open. The first signals may come before the program listens: then they end it by themselves.
+    let pid = child.id().to_string();
+    let ended = loop {
+        run_kill(&pid);
+        if let Some(ended) = child.try_wait().unwrap() {
+            break ended;
+        }
+        std::thread::yield_now();
+    };
+    assert!(!ended.success());
+    assert_eq!(api.requests(), 0);
+}
+
+fn run_kill(pid: &str) {
+    std::process::Command::new("kill").args(["-INT", pid]).stderr(Stdio::null()).status().unwrap();
+}
+
+#[test]
+fn one_product_that_always_fails_does_not_end_every_run_as_a_temporary_failure() {
+    let simulator = simulator("products=6,max_videos=25");
+    let ids = ids(&simulator);
+    let api = Api::start({
+        let (simulator, bad) = (Arc::clone(&simulator), ids[0].clone());
+        move |asked| {
+            if asked.product == bad {
+                Answer::refusal(500, "Internal server error")
+            } else {
+                Answer::of(&simulator, asked)
+            }
+        }
+    });
+    let home = Home::new(&ids);
+    for _ in 0..3 {
+        let summary = run(home.export(&api.base_url(), &HASTY)).ended(3);
+        assert_eq!((&summary["products"]["failed"], &summary["products"]["complete"]), (&1.into(), &5.into()));
+    }
+}
+
+#[test]
+fn a_wrong_path_stops_the_run_before_it_has_tried_the_whole_list() {
+    let api = Api::start(|_| Answer::new(404, "page not found"));
+    let home = Home::new(&numbered(300));
+    run(home.export(&api.base_url(), &["--max-in-flight", "4"])).ended(10);
+    assert!(api.requests() < 60, "{} requests", api.requests());
+}
+
+#[test]
+fn a_200_that_breaks_off_is_asked_for_at_most_twice() {
+    let api = Api::start(|_| Answer::new(200, r#"{"code":0,"message":"success","data":["#));
+    let home = Home::new(&numbered(2));
+    run(home.export(&api.base_url(), &HASTY)).ended(3);
+    assert!(api.asked().values().all(|times| *times == 2), "{:?}", api.asked());
+}
+
+#[test]
+fn a_key_that_comes_back_inside_a_row_is_in_no_file() {
+    let api = Api::start(|asked| {
+        let row = serde_json::json!({"video_id": "1", "region": "US", "video_desc": asked.authorization});
+        Answer::page(&[row.to_string()])
+    });
+    let home = Home::new(&numbered(2));
+    let ended = run(home.export(&api.base_url(), &[]));
+    ended.ended(0);
+    assert_eq!(rows(&home.out()).len(), 2);
+    assert!(files_that_hold(&home.out(), KEY).is_empty(), "{:?}", files_that_hold(&home.out(), KEY));
+}
+
+#[test]
+fn other_columns_on_resume_are_refused_by_name() {
+    let simulator = simulator("products=2,max_videos=25");
+    let (home, api) = (Home::new(&ids(&simulator)), capped(&simulator, 10));
+    run(home.export(&api.base_url(), &["--max-credits", "1"])).ended(6);
+    let summary = run(home.export(&api.base_url(), &["--drop-columns", "play_addr"])).ended(9);
+    assert!(summary["cause"].as_str().unwrap().contains("columns was"), "{summary}");
+}

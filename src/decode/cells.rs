@@ -1,10 +1,11 @@
 //! The rows of an answer as cells: which raw value belongs to which column, and what belongs to none.
+//!
+//! A scanner of our own, in one pass over the text, because it only has to find where values end: that the document is
+//! whole JSON was settled by `envelope` before the answer was kept. It never panics and never guesses: whatever is not
+//! laid out like JSON makes it give up.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::Key;
@@ -12,97 +13,19 @@ use super::value::text_of;
 use crate::endpoint::Column;
 use crate::envelope::{self, Lenient};
 
-/// The rows of an answer as text.
-pub(super) fn raw_rows(text: &str) -> serde_json::Result<Vec<&RawValue>> {
-    struct Frame;
-    impl<'de> Visitor<'de> for Frame {
-        type Value = Vec<&'de RawValue>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an envelope")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-            data_of(map, MapAccess::next_value)
-        }
-    }
-    serde_json::Deserializer::from_str(text).deserialize_map(Frame)
-}
-
-/// Reads an envelope's rows by `read` and skips everything else.
-fn data_of<'de, A: MapAccess<'de>, T: Default>(
-    mut map: A,
-    mut read: impl FnMut(&mut A) -> Result<T, A::Error>,
-) -> Result<T, A::Error> {
-    let mut rows = T::default();
-    while let Some(Lenient(key)) = map.next_key()? {
-        if key == envelope::DATA {
-            rows = read(&mut map)?;
-        } else {
-            map.next_value::<IgnoredAny>()?;
-        }
-    }
-    Ok(rows)
-}
-
-/// Reads the rows of an answer into their cells, in one pass; fails if any of them is no object.
-pub(super) struct PageSeed<'c> {
-    pub(super) columns: &'c [Column],
-    pub(super) order: &'c mut Vec<usize>,
-}
-
-impl<'a> Visitor<'a> for PageSeed<'_> {
-    type Value = Vec<Cells<'a>>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an envelope")
-    }
-
-    fn visit_map<A: MapAccess<'a>>(self, map: A) -> Result<Self::Value, A::Error> {
-        let Self { columns, order } = self;
-        data_of(map, |map| map.next_value_seed(RowsSeed { columns, order }))
-    }
-}
-
-struct RowsSeed<'c, 'o> {
-    columns: &'c [Column],
-    order: &'o mut Vec<usize>,
-}
-
-impl<'a> DeserializeSeed<'a> for RowsSeed<'_, '_> {
-    type Value = Vec<Cells<'a>>;
-
-    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'a> Visitor<'a> for RowsSeed<'_, '_> {
-    type Value = Vec<Cells<'a>>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("rows")
-    }
-
-    fn visit_seq<A: SeqAccess<'a>>(self, mut rows: A) -> Result<Self::Value, A::Error> {
-        let mut cells = Vec::with_capacity(10);
-        while let Some(row) = rows.next_element_seed(RowSeed { columns: self.columns, order: self.order })? {
-            cells.push(row);
-        }
-        Ok(cells)
-    }
-}
+/// An entry of an answer's list: its text, and its cells if it is an object.
+pub(super) type Row<'a> = (&'a str, Option<Cells<'a>>);
 
 /// The cells of one row: the raw value of each column, and what belongs to none.
 pub(super) struct Cells<'a> {
-    pub(super) values: Vec<Option<&'a RawValue>>,
+    pub(super) values: Vec<Option<&'a str>>,
     pub(super) extra: Vec<(Cow<'a, str>, &'a str)>,
 }
 
 impl<'a> Cells<'a> {
     pub(super) fn text(&self, column: usize) -> Option<Cow<'a, str>> {
         let raw = self.values.get(column).copied().flatten()?;
-        text_of(raw.get()).map(|value| value.text).filter(|text| !text.is_empty())
+        text_of(raw).map(|value| value.text).filter(|text| !text.is_empty())
     }
 
     /// The row's key; none where a part of its identity is missing.
@@ -111,21 +34,74 @@ impl<'a> Cells<'a> {
         for column in columns {
             let text = self.text(*column)?;
             hash.update(text.as_bytes());
-            hash.update([0]); // JSON text cannot smuggle a boundary: lengths differ or the zero does
-            hash.update(text.len().to_le_bytes());
+            hash.update(text.len().to_le_bytes()); // so that no two identities are the same bytes
         }
         hash.finalize().first_chunk().copied()
     }
 }
 
-/// Reads one row into its cells. A field that stands twice: the last one counts, the earlier ones go to `_extra`.
-pub(super) struct RowSeed<'c, 'o> {
+/// Reads rows into cells of these columns, remembering in which order the last row listed them.
+pub(super) struct Reader<'c> {
     pub(super) columns: &'c [Column],
-    pub(super) order: &'o mut Vec<usize>,
+    /// Column of each field of the last row: rows of one API list their fields in one order.
+    pub(super) order: &'c mut Vec<usize>,
 }
 
-impl RowSeed<'_, '_> {
-    /// The column of the row's `field`th field.
+impl Reader<'_> {
+    /// The rows of an answer; none if the text is not laid out like one.
+    pub(super) fn page<'a>(&mut self, text: &'a str) -> Option<Vec<Row<'a>>> {
+        let mut scan = Scan { text, at: 0 };
+        let mut rows = Vec::new();
+        scan.eat(b'{')?;
+        while scan.more(b'}')? {
+            let name = scan.name()?;
+            if name == envelope::DATA && scan.peek() == Some(b'[') {
+                rows = self.rows(&mut scan)?;
+            } else {
+                scan.value()?;
+            }
+        }
+        Some(rows)
+    }
+
+    fn rows<'a>(&mut self, scan: &mut Scan<'a>) -> Option<Vec<Row<'a>>> {
+        let mut rows = Vec::with_capacity(10);
+        scan.eat(b'[')?;
+        while scan.more(b']')? {
+            let is_object = scan.peek()? == b'{';
+            let start = scan.at;
+            if is_object {
+                let cells = self.row(scan)?;
+                rows.push((scan.since(start)?, Some(cells)));
+            } else {
+                rows.push((scan.value()?, None));
+            }
+        }
+        Some(rows)
+    }
+
+    /// A field that stands twice: the last one counts, the earlier ones go to what belongs to no column.
+    fn row<'a>(&mut self, scan: &mut Scan<'a>) -> Option<Cells<'a>> {
+        let mut cells = Cells { values: vec![None; self.columns.len()], extra: Vec::new() };
+        let mut field = 0;
+        scan.eat(b'{')?;
+        while scan.more(b'}')? {
+            let name = scan.name()?;
+            let raw = scan.value()?;
+            match self.column(field, &name) {
+                None => cells.extra.push((name, raw)),
+                Some(at) => {
+                    if let Some(earlier) = cells.values.get_mut(at).and_then(|cell| cell.replace(raw)) {
+                        cells.extra.push((name, earlier));
+                    }
+                }
+            }
+            field += 1;
+        }
+        Some(cells)
+    }
+
+    /// The column of a row's `field`th field.
     fn column(&mut self, field: usize, name: &str) -> Option<usize> {
         let is_named = |at: &usize| self.columns.get(*at).is_some_and(|column| column.name == name);
         if let Some(likely) = self.order.get(field).copied().filter(is_named) {
@@ -142,62 +118,107 @@ impl RowSeed<'_, '_> {
     }
 }
 
-impl<'a> DeserializeSeed<'a> for RowSeed<'_, '_> {
-    type Value = Cells<'a>;
-
-    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        deserializer.deserialize_map(self)
-    }
+/// A place in a JSON text. Every step gives none where the text goes on otherwise.
+struct Scan<'a> {
+    text: &'a str,
+    at: usize,
 }
 
-impl<'a> Visitor<'a> for RowSeed<'_, '_> {
-    type Value = Cells<'a>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a row")
-    }
-
-    fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut cells = Cells { values: vec![None; self.columns.len()], extra: Vec::new() };
-        let mut field = 0;
-        while let Some(Field(name)) = map.next_key()? {
-            let raw: &RawValue = map.next_value()?;
-            let column = self.column(field, &name);
-            field += 1;
-            let Some(at) = column else {
-                cells.extra.push((name, raw.get()));
-                continue;
-            };
-            if let Some(earlier) = cells.values.get_mut(at).and_then(|cell| cell.replace(raw)) {
-                cells.extra.push((name, earlier.get()));
+impl<'a> Scan<'a> {
+    /// The next byte that is no white space.
+    fn peek(&mut self) -> Option<u8> {
+        loop {
+            match self.text.as_bytes().get(self.at)? {
+                b' ' | b'\t' | b'\r' | b'\n' => self.at += 1,
+                byte => return Some(*byte),
             }
         }
-        Ok(cells)
     }
-}
 
-/// A field name, borrowed where it holds no escape.
-struct Field<'a>(Cow<'a, str>);
+    fn eat(&mut self, byte: u8) -> Option<()> {
+        (self.peek()? == byte).then(|| self.at += 1)
+    }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Field<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Name;
-        impl<'de> Visitor<'de> for Name {
-            type Value = Cow<'de, str>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a field name")
+    /// Whether a list or an object that ends with `end` goes on; steps over the comma, or over the end.
+    fn more(&mut self, end: u8) -> Option<bool> {
+        match self.peek()? {
+            byte if byte == end => {
+                self.at += 1;
+                Some(false)
             }
-
-            fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
-                // The text was checked as a whole; only half a surrogate pair behind an escape is not Unicode.
-                Ok(std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed))
+            b',' => {
+                self.at += 1;
+                self.peek().map(|_| true)
             }
+            _ => Some(true),
+        }
+    }
 
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Self::Value, E> {
-                Ok(Cow::Owned(String::from_utf8_lossy(bytes).into_owned()))
+    fn since(&self, start: usize) -> Option<&'a str> {
+        self.text.get(start..self.at)
+    }
+
+    /// A field's name, and the colon behind it.
+    fn name(&mut self) -> Option<Cow<'a, str>> {
+        self.peek()?;
+        let raw = self.string()?;
+        self.eat(b':')?;
+        let inner = raw.get(1..raw.len().checked_sub(1)?)?;
+        if !inner.contains('\\') {
+            return Some(Cow::Borrowed(inner));
+        }
+        let Lenient(name) = serde_json::from_str(raw).ok()?;
+        Some(Cow::Owned(name))
+    }
+
+    /// A string with its quotes.
+    fn string(&mut self) -> Option<&'a str> {
+        let start = self.at;
+        self.eat(b'"')?;
+        loop {
+            let rest = self.text.as_bytes().get(self.at..)?;
+            let stop = memchr::memchr2(b'"', b'\\', rest)?;
+            self.at += stop + 1;
+            if rest.get(stop) == Some(&b'"') {
+                return self.since(start);
+            }
+            self.at += 1; // what is escaped
+        }
+    }
+
+    /// Any value, as its text.
+    fn value(&mut self) -> Option<&'a str> {
+        let first = self.peek()?;
+        let start = self.at;
+        match first {
+            b'"' => return self.string(),
+            b'{' | b'[' => self.nested()?,
+            _ => {
+                let rest = self.text.as_bytes().get(self.at..)?;
+                let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n');
+                self.at += rest.iter().position(ends).unwrap_or(rest.len());
             }
         }
-        deserializer.deserialize_bytes(Name).map(Field)
+        self.since(start).filter(|raw| !raw.is_empty())
+    }
+
+    /// Steps over an object or a list, however deep: no recursion.
+    fn nested(&mut self) -> Option<()> {
+        let mut depth = 0_usize;
+        loop {
+            match self.peek()? {
+                b'"' => {
+                    self.string()?;
+                    continue;
+                }
+                b'{' | b'[' => depth += 1,
+                b'}' | b']' => depth = depth.checked_sub(1)?,
+                _ => {}
+            }
+            self.at += 1;
+            if depth == 0 {
+                return Some(());
+            }
+        }
     }
 }

@@ -15,15 +15,13 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int32Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use serde::de::{DeserializeSeed, Deserializer};
-use serde_json::value::RawValue;
 
 use crate::clock::Utc64;
 use crate::endpoint::{Column, Endpoint, Role};
 use crate::envelope;
 use crate::page::{AttemptId, ItemId, ItemIx, PageNum};
 use crate::partition;
-use cells::{Cells, PageSeed, RowSeed, raw_rows};
+use cells::{Cells, Reader};
 use value::{Builder, text_of};
 
 /// What tells a row from all others of its walk: 128 bits of SHA-256 over its identity.
@@ -172,45 +170,22 @@ impl Batch {
             rejects: Vec::new(),
         };
         let text = envelope::text(&answer.body);
-        let mut reader = serde_json::Deserializer::from_str(&text);
-        let seed = PageSeed { columns: &decoder.columns, order: &mut self.order };
-        match reader.deserialize_map(seed) {
-            Ok(rows) => {
-                page.received = rows.len();
-                let mut texts = None;
-                for (at, cells) in rows.into_iter().enumerate() {
-                    match self.row(decoder, answer, cells) {
-                        Ok(key) => page.keys.push(key),
-                        Err(why) => {
-                            // Only a row that cannot be used is worth a second look at the text, for its exact bytes.
-                            let texts = texts.get_or_insert_with(|| raw_rows(&text).unwrap_or_default());
-                            page.reject(answer, &why, texts.get(at).map_or("", |raw| raw.get()));
-                        }
-                    }
-                }
-            }
-            // Something among the rows is no object: each is looked at by itself.
-            Err(_) => self.page_by_rows(decoder, answer, &text, &mut page),
-        }
-        page
-    }
-
-    fn page_by_rows(&mut self, decoder: &Decoder, answer: &Answer, text: &str, page: &mut DecodedPage) {
-        let Ok(raws) = raw_rows(text) else {
+        let rows = Reader { columns: &decoder.columns, order: &mut self.order }.page(&text);
+        let Some(rows) = rows else {
             // The envelope was judged before the answer was kept, so this is damage after the fact.
             page.received = 1;
-            return page.reject(answer, &Unusable::NoPage, text);
+            page.reject(answer, &Unusable::NoPage, &text);
+            return page;
         };
-        page.received = raws.len();
-        for raw in raws {
-            let mut reader = serde_json::Deserializer::from_str(raw.get());
-            let seed = RowSeed { columns: &decoder.columns, order: &mut self.order };
-            let cells = seed.deserialize(&mut reader).map_err(|_| Unusable::NoObject);
+        page.received = rows.len();
+        for (raw, cells) in rows {
+            let cells = cells.ok_or(Unusable::NoObject);
             match cells.and_then(|cells| self.row(decoder, answer, cells)) {
                 Ok(key) => page.keys.push(key),
-                Err(why) => page.reject(answer, &why, raw.get()),
+                Err(why) => page.reject(answer, &why, raw),
             }
         }
+        page
     }
 
     /// Adds one row, or nothing at all.
@@ -222,7 +197,7 @@ impl Batch {
 
         let Cells { values, mut extra } = cells;
         for (at, (column, builder)) in decoder.columns.iter().zip(&mut self.builders).enumerate() {
-            let raw = values.get(at).copied().flatten().map(RawValue::get);
+            let raw = values.get(at).copied().flatten();
             let fits = match builder {
                 _ if at == decoder.partition => push_partition(&mut self.partitions, raw),
                 Some(Builder::Text(builder)) if at == decoder.item => {

@@ -246,4 +246,34 @@ proptest! {
         prop_assert_eq!(page.received, page.keys.len() + page.rejects.len());
         prop_assert_eq!(decoded.partitions.len(), decoded.rows.num_rows());
     }
+
+    #[test]
+    fn any_json_value_in_an_unknown_field_comes_back_whole(value in json(), pretty in any::<bool>(), name in "[a-z\"\\\\é]{0,6}!") {
+        let row = serde_json::json!({ "video_id": "7", name.as_str(): value });
+        let answer = serde_json::json!({ "code": 0, "message": value, "data": [17, row, [value], row] });
+        let body = if pretty { serde_json::to_string_pretty(&answer) } else { serde_json::to_string(&answer) }.unwrap();
+        let decoded = decode_body(body.as_bytes());
+        prop_assert_eq!((decoded.rows.num_rows(), decoded.pages[0].rejects.len()), (2, 2));
+        let extra: serde_json::Value = serde_json::from_str(&text(&decoded, EXTRA).unwrap()).unwrap();
+        prop_assert_eq!(&extra[name.as_str()], &value);
+        let reject: serde_json::Value = serde_json::from_str(&decoded.pages[0].rejects[1].raw).unwrap();
+        prop_assert_eq!(&reject[0], &value);
+    }
+}
+
+/// Any JSON value, some levels deep.
+fn json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(serde_json::Value::from),
+        any::<i64>().prop_map(serde_json::Value::from),
+        any::<String>().prop_map(serde_json::Value::from),
+    ];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(serde_json::Value::from),
+            proptest::collection::btree_map(any::<String>(), inner, 0..4)
+                .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+        ]
+    })
 }

@@ -183,22 +183,21 @@ async fn run_export(layers: Layers) -> Result<Summary, Error> {
     if layers.given("token_stdin") == Some("true") && layers.given("products") == Some("-") {
         return Err(Error::Usage("standard input cannot be both the key and the list: give one of them as a file"));
     }
+    let signals = listen_for_signals()?;
     let simulator = simulator_of(&mut settings)?;
-    let list = layers.given("products").map(List::named);
-    let (key, ids): (SecretString, Ids) = match (&simulator, list) {
-        (None, None) => {
-            return Err(
-                SettingsError::Missing { what: "no list of products", next: "name one with --products FILE" }.into()
-            );
-        }
-        (None, Some(list)) => {
-            let key = token::read(&layers, std::env::var(token::VARIABLE).ok())?;
-            (key, list.open(layers.given("product_column"))?)
-        }
-        (Some(_), Some(list)) => (SecretString::from("simulated"), list.open(layers.given("product_column"))?),
-        (Some((_, spec)), None) => {
-            (SecretString::from("simulated"), Box::new(spec.ids().map(|id| Ok(ItemId::new(&id)))))
-        }
+    let key = if simulator.is_some() {
+        SecretString::from("simulated")
+    } else if layers.given("products").is_none() {
+        return Err(
+            SettingsError::Missing { what: "no list of products", next: "name one with --products FILE" }.into()
+        );
+    } else {
+        token::read(&layers, std::env::var(token::VARIABLE).ok())?
+    };
+    // A list on a pipe may stall before its first byte.
+    let ids = tokio::select! {
+        ids = ids_of(&layers, simulator.as_ref().map(|(_, spec)| spec)) => ids?,
+        code = signal(signals.clone(), 1) => return Err(Error::Killed(code)),
     };
     crate::sanitize::hide(&key);
     let qps = allowed(&settings, simulator.as_ref().map(|(_, spec)| spec))?;
@@ -217,7 +216,6 @@ async fn run_export(layers: Layers) -> Result<Summary, Error> {
     log(&settings, &face);
     let monitor = monitor_of(&face);
     let job = Job { settings, qps, seed: crate::clock::wall().0.unsigned_abs(), monitor };
-    let signals = listen_for_signals()?;
     let result = tokio::select! {
         biased;
         code = signal(signals.clone(), 2) => Err(Error::Killed(code)),
@@ -227,6 +225,18 @@ async fn run_export(layers: Layers) -> Result<Summary, Error> {
     face.end();
     drop(simulator);
     result
+}
+
+/// The list that the settings name, or the embedded API's own.
+async fn ids_of(layers: &Layers, simulated: Option<&simulator::Settings>) -> Result<Ids, Error> {
+    match (layers.given("products").map(List::named), simulated) {
+        (None, Some(spec)) => Ok(Box::new(spec.ids().map(|id| Ok(ItemId::new(&id))))),
+        (None, None) => Ok(Box::new(std::iter::empty())),
+        (Some(list), _) => {
+            let column = layers.given("product_column").map(str::to_owned);
+            Ok(tokio::task::spawn_blocking(move || list.open(column.as_deref())).await??)
+        }
+    }
 }
 
 /// Starts the embedded API, if it is the one to export from, and points the settings to it.

@@ -97,10 +97,10 @@ impl Scheduler {
         !self.flying.is_empty()
     }
 
-    /// Whether nothing but parked walks is open, and all of them are like this.
-    pub fn all_parked(&self, like: impl Fn(&Walk) -> bool) -> bool {
-        let others = self.fresh.is_empty() && self.ready.is_empty() && self.flying.is_empty();
-        others && self.parked.values().all(like)
+    /// Whether all open walks are like this; new ones and ready ones never are.
+    pub fn all_tried(&self, like: impl Fn(&Walk) -> bool) -> bool {
+        let untried = !self.fresh.is_empty() || !self.ready.is_empty();
+        !untried && self.parked.values().chain(self.flying.values()).all(like)
     }
 
     /// Takes all parked walks.

@@ -76,6 +76,8 @@ pub struct Rounds<'a> {
     last_success: Option<Instant>,
     trouble: Option<(Instant, String)>,
     contract_failures: u32,
+    /// Whether what is still open has had all its attempts and all the patience.
+    hopeless: bool,
     /// Whether any row was usable, and pages with rows before the first one that was.
     usable: bool,
     barren: u32,
@@ -118,6 +120,7 @@ impl<'a> Rounds<'a> {
             last_success: None,
             trouble: None,
             contract_failures: 0,
+            hopeless: false,
             usable: false,
             barren: 0,
             stop: short_pages.doubted(&rules).map(Stop::ShortPages),

@@ -25,6 +25,7 @@ impl Rounds<'_> {
             if judged.verdict == Verdict::Page {
                 self.counted.pages += 1;
                 (self.last_success, self.trouble, self.contract_failures) = (Some(clock::now()), None, 0);
+                self.hopeless = false;
                 continue;
             }
             let Some(walk) = self.scheduler.land(arrival.request.item) else { continue };
@@ -80,7 +81,8 @@ impl Rounds<'_> {
     pub(super) fn lose_patience(&mut self) {
         let attempts = self.retry.policy().attempts;
         let exhausted = |walk: &Walk| walk.tries.as_ref().is_some_and(|tries| tries.failed >= attempts);
-        if self.short_pages.saw_a_page() && self.backlog.is_empty() && self.scheduler.all_parked(exhausted) {
+        if self.short_pages.saw_a_page() && self.backlog.is_empty() && self.scheduler.all_tried(exhausted) {
+            self.hopeless = true; // also for those under way, when they have failed once more
             for walk in self.scheduler.take_parked() {
                 let said = self.trouble.as_ref().map(|(_, said)| said.clone()).unwrap_or_default();
                 let said = format!("page {} failed for too long, lastly: {said}", walk.next());
@@ -96,7 +98,8 @@ impl Rounds<'_> {
     fn again(&mut self, mut walk: Walk, arrival: &Arrival) {
         let mut tries = walk.tries.take().unwrap_or_else(|| self.retry.begin());
         let wait = self.retry.wait(&mut tries);
-        if self.retry.is_exhausted(&tries, self.last_success) {
+        let hopeless = self.hopeless && tries.failed >= self.retry.policy().attempts;
+        if hopeless || self.retry.is_exhausted(&tries, self.last_success) {
             let said = format!("page {} failed {} times, lastly: {}", walk.next(), tries.failed, arrival.cause);
             return self.give_up(&walk, &said, true);
         }

@@ -1,0 +1,239 @@
+//! Defects that a review found whose moment decides: production code in virtual time, so that no machine is slow or quick
+//! enough to change the result; and two that look where the plain tests do not.
+
+#![cfg(unix)]
+#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "what helps a test fails by panicking")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs::File;
+use std::future::Future;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+use std::task::Poll;
+use std::time::Duration;
+
+use common::{
+    Answer, Api, DEADLINE, Home, Run, assert_rows, expected, files, files_that_hold, ids, rows, run, simulator,
+};
+use pagehaul::api::{Fetch, FetchError, RawAnswer};
+use pagehaul::error::ExitCode;
+use pagehaul::event::VoidMonitor;
+use pagehaul::export::export;
+use pagehaul::job::Job;
+use pagehaul::page::{ItemId, Request};
+use pagehaul::settings::{Layers, Origin, Settings};
+use pagehaul::simulator::Simulator;
+use pagehaul::summary::Summary;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::Value;
+
+/// A page of an API that gives at most 10 rows a page.
+fn page_of(simulator: &Simulator, id: &str, page: u32) -> Vec<String> {
+    let first = u64::from(page - 1) * 10;
+    (first..first + 10).filter_map(|position| simulator.row(id, None, position)).collect()
+}
+
+#[test]
+fn a_list_that_stalls_on_a_pipe_can_be_interrupted_and_no_request_was_sent() {
+    let api = Api::start(|_| Answer::page(&[]));
+    let home = Home::new(&[]);
+    let mut command = home.bare_export(&api.base_url(), &["--products", "-"]);
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().unwrap();
+    let (id, mut stdin) = (child.id().to_string(), child.stdin.take().unwrap());
+    // More than a pipe and a buffer hold: when all of it is written, the program is in the middle of reading its list.
+    let list = (0..40_000).fold(String::new(), |mut list, id| {
+        writeln!(list, "{}", 1_000_000 + id).unwrap();
+        list
+    });
+    stdin.write_all(list.as_bytes()).unwrap();
+    let (sender, ended) = channel();
+    std::thread::spawn(move || sender.send(child.wait_with_output().unwrap()));
+    assert!(Command::new("sh").args(["-c", "kill -s INT \"$0\"", &id]).status().unwrap().success());
+    let Ok(output) = ended.recv_timeout(DEADLINE) else {
+        drop(stdin); // lets it end
+        panic!("a signal does not end a program that waits for its list");
+    };
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Run { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }.ended(130);
+    assert_eq!(api.requests(), 0);
+    drop(stdin); // it was open all the time
+}
+
+#[test]
+fn a_key_that_a_page_repeats_is_in_no_file_and_no_line_also_unpacked() {
+    let simulator = simulator("products=200,max_videos=25");
+    let ids: Vec<String> = ids(&simulator).into_iter().filter(|id| (2..10).contains(&simulator.videos(id))).collect();
+    let ids = &ids[..3];
+    let api = Api::start({
+        let simulator = Arc::clone(&simulator);
+        move |asked| {
+            let rows = page_of(&simulator, &asked.product, asked.page);
+            let mut rows: Vec<Value> = rows.iter().map(|row| serde_json::from_str(row).unwrap()).collect();
+            // A known column, an unknown one, the partition, and a row that becomes a reject.
+            rows[0]["video_desc"] = asked.authorization.clone().into();
+            rows[0]["request"] = serde_json::json!({ "authorization": asked.authorization });
+            rows[0]["region"] = asked.authorization.clone().into();
+            rows[1]["video_id"] = Value::Null;
+            rows[1]["video_desc"] = asked.authorization.clone().into();
+            Answer::page(&rows.iter().map(Value::to_string).collect::<Vec<_>>())
+        }
+    });
+    let home = Home::new(ids);
+    let state = home.argument("state");
+    let mut command = home.export(&api.base_url(), &["--state-dir", &state]);
+    command.env("RUST_LOG", "trace");
+    let done = run(command);
+    let summary = done.ended(0);
+    assert_eq!(summary["rows"]["rejected"], 3, "{summary}");
+    assert!(!format!("{}{}", done.stdout, done.stderr).contains("CANARY"), "{done}");
+    let described = |path: PathBuf| {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap().build().unwrap();
+        reader.map(|batch| format!("{:?}", batch.unwrap())).collect::<Vec<_>>()
+    };
+    let is_parquet = |path: &PathBuf| path.extension().is_some_and(|kind| kind == "parquet");
+    let unpacked: Vec<String> = files(&home.out()).into_iter().filter(is_parquet).flat_map(described).collect();
+    let unpacked = unpacked.concat();
+    assert!(unpacked.contains("sk_live_***") && !unpacked.contains("CANARY"), "the rows hold what hides the key");
+    assert!(rows(&home.out()).values().any(|row| row["video_desc"] == "Bearer sk_live_***"));
+    for folder in [home.out(), home.path("state")] {
+        assert_eq!(files_that_hold(&folder, "CANARY"), Vec::<PathBuf>::new());
+        let names = format!("{:?}", files(&folder));
+        assert!(!names.contains("CANARY"), "{names}");
+    }
+}
+
+// --- in virtual time -----------------------------------------------------------------------------------------------
+
+/// An API that a function answers, told how many requests came. Its answers take as long as it says.
+struct Scripted<F> {
+    answer: F,
+    sent: AtomicUsize,
+    asked: Mutex<Vec<String>>,
+}
+
+impl<F: Fn(usize, &Request) -> (Duration, RawAnswer) + Send + Sync + 'static> Scripted<F> {
+    fn new(answer: F) -> Arc<Self> {
+        Arc::new(Self { answer, sent: AtomicUsize::new(0), asked: Mutex::default() })
+    }
+}
+
+impl<F: Fn(usize, &Request) -> (Duration, RawAnswer) + Send + Sync + 'static> Fetch for Scripted<F> {
+    async fn fetch(&self, request: &Request) -> Result<RawAnswer, FetchError> {
+        self.asked.lock().unwrap().push(request.id.as_str().to_owned());
+        let (delay, answer) = (self.answer)(self.sent.fetch_add(1, Ordering::SeqCst) + 1, request);
+        tokio::time::sleep(delay).await;
+        Ok(answer)
+    }
+}
+
+fn raw(answer: Answer) -> RawAnswer {
+    RawAnswer { status: answer.status, retry_after: None, body: answer.body.into(), share: None }
+}
+
+fn page(simulator: &Simulator, request: &Request) -> RawAnswer {
+    raw(Answer::page(&page_of(simulator, request.id.as_str(), request.page.0)))
+}
+
+fn failure() -> RawAnswer {
+    raw(Answer::refusal(500, "Internal server error"))
+}
+
+fn job(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> Job {
+    let mut layers = Layers::built_in().unwrap();
+    let out = out.to_str().unwrap();
+    for (key, value) in [("out", out), ("base_url", "http://127.0.0.1:1")].iter().chain(more) {
+        layers.set(key, (*value).to_owned(), &Origin::Flag).unwrap();
+    }
+    Job { settings: Settings::resolve(&layers).unwrap(), qps, seed: 7, monitor: Arc::new(VoidMonitor) }
+}
+
+async fn run_job<F: Fetch>(
+    job: &Job,
+    api: &Arc<F>,
+    list: &[String],
+    stopped: impl Future<Output = ExitCode>,
+) -> Summary {
+    let list: Vec<_> = list.iter().map(|id| Ok(ItemId::new(id))).collect();
+    export(job, Box::new(list.into_iter()), Arc::clone(api), stopped).await.unwrap()
+}
+
+/// A product that fails for good, the others being fine, is a failure of that product: in the first run, and in every
+/// later one that has nothing else to do.
+async fn assert_one_failing_product_is_partial(delay: Duration) {
+    let simulator = simulator("products=9,max_videos=25");
+    let list = ids(&simulator);
+    let failing = list[4].clone();
+    let folder = tempfile::tempdir().unwrap();
+    let job = job(
+        folder.path(),
+        Some(100.0),
+        &[("retry_first", "1s"), ("retry_longest", "5s"), ("retry_attempts", "4"), ("patience", "2m")],
+    );
+    let api = || {
+        let (simulator, failing) = (Arc::clone(&simulator), failing.clone());
+        Scripted::new(move |_, request| {
+            let fails = request.id.as_str() == failing;
+            if fails { (delay, failure()) } else { (Duration::from_millis(50), page(&simulator, request)) }
+        })
+    };
+    let first = run_job(&job, &api(), &list, std::future::pending()).await;
+    assert!(matches!(first.exit, ExitCode::Partial | ExitCode::Temporary), "{first}");
+    assert_eq!(first.products.complete, 8);
+    for _ in 0..2 {
+        let api = api();
+        let later = run_job(&job, &api, &list, std::future::pending()).await;
+        let asked: BTreeSet<String> = api.asked.lock().unwrap().iter().cloned().collect();
+        assert_eq!(asked, BTreeSet::from([failing.clone()]), "a passing failure is tried again, and nothing else");
+        assert_eq!((later.exit, later.products.complete, later.products.failed), (ExitCode::Partial, 8, 1), "{later}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_product_that_always_fails_is_its_own_failure_also_when_nothing_else_is_left() {
+    assert_one_failing_product_is_partial(Duration::ZERO).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_product_that_fails_slowly_is_its_own_failure_also_when_patience_ends_while_it_is_asked_for() {
+    assert_one_failing_product_is_partial(Duration::from_secs(25)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_is_due_while_the_quota_holds_everyone_does_not_spin() {
+    const MANY: usize = 5_000;
+    let simulator = simulator("products=60,max_videos=25");
+    let list = ids(&simulator);
+    let folder = tempfile::tempdir().unwrap();
+    let job = job(folder.path(), Some(30.0), &[]);
+    let api = Scripted::new({
+        let simulator = Arc::clone(&simulator);
+        move |number, request| {
+            let retry_after = (number == 2).then_some(Duration::from_secs(2));
+            let answer = match number {
+                1 => failure(),
+                2 => RawAnswer { retry_after, ..raw(Answer::refusal(429, "Too Many Requests")) },
+                _ => page(&simulator, request),
+            };
+            (Duration::from_millis(20), answer)
+        }
+    });
+    // The signal is looked at in every round. A spin would never end by itself: virtual time stands still while it lasts.
+    let rounds = AtomicUsize::new(0);
+    let stopped = std::future::poll_fn(|_| {
+        let spins = rounds.fetch_add(1, Ordering::SeqCst) > MANY;
+        if spins { Poll::Ready(ExitCode::Interrupted) } else { Poll::Pending }
+    });
+    let summary = run_job(&job, &api, &list, stopped).await;
+    let (rounds, sent) = (rounds.load(Ordering::SeqCst), api.sent.load(Ordering::SeqCst));
+    assert_eq!((summary.exit, summary.run.throttled), (ExitCode::Complete, 1), "{rounds} rounds, {sent} requests");
+    assert!(rounds <= 10 * sent, "{rounds} rounds for {sent} requests");
+    assert_rows(folder.path(), &expected(&simulator, &list, 10));
+}

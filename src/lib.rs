@@ -28,7 +28,7 @@
 //! Each is an invariant of the code, with the test that guards it.
 //!
 //! * **P1** A page whose answer was journaled is never requested again.
-//!   (`tests/cli.rs`: `after_kill_9_…`; `ledger`: `the_same_page_cannot_be_journaled_twice_…`)
+//!   (`tests/cli.rs`: `a_kill_costs_at_most_what_was_under_way_…`; `tests/export.rs`: `a_run_dropped_at_any_request_…`)
 //! * **P2** An answer is judged by its frame alone before it is journaled; its rows are looked at only afterwards. Other
 //!   bodies are journaled as evidence; a 200 without an envelope is asked for once more at most. (`envelope`, `verdict`)
 //! * **P3** An intent is committed before each send, so that after a hard kill at most `max_in_flight` requests are in
@@ -43,9 +43,9 @@
 //!
 //! | what | bound | where |
 //! |---|---|---|
-//! | bodies under way | `max_in_flight` × 64 KiB + 32 MiB | [`api::BODY_POOL`] |
+//! | bodies under way | `max_in_flight` × (64 KiB and a read buffer, 408 KiB at most) + 32 MiB | [`api::BODY_POOL`] |
 //! | a group being packed, and decoded | 2 × the bodies, and 3 decoded groups | [`record`], [`publish::QUEUE`] |
-//! | rows before a split by region | 5,000 rows and one group | [`segment`] |
+//! | rows before a split by region | 5,000 rows or a quarter of `memory`, and one group | [`segment`] |
 //! | rows waiting for a row group | `memory` (32 MiB), then one spill file | [`segment`] |
 //! | the one row group being encoded | at most as much again | [`parquet`] |
 //! | keys of open walks | 2^20 keys, about 32 MiB | [`rounds`] |

@@ -39,7 +39,7 @@ export KEYAPI_TOKEN=sk_live_bench
 for run in $(seq "$runs"); do
     rm -rf "$work/out"
     taskset -c 1 /usr/bin/time -f '%U %S %M' -o "$work/time" "$program" export --products "$work/ids.txt" \
-        --base-url "http://127.0.0.1:$port" --qps unlimited --max-pages "$depth" --max-in-flight 64 --progress none \
+        --base-url "http://127.0.0.1:$port" --qps unlimited --max-pages "$depth" --max-in-flight "${IN_FLIGHT:-96}" --progress none \
         --out "$work/out" >"$work/summary" 2>"$work/log"
     python3 - "$work" <<'PY'
 import json, sys

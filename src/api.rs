@@ -71,18 +71,6 @@ impl FetchError {
     pub fn bare(lost: Lost) -> Self {
         Self { lost, source: None }
     }
-
-    /// The whole chain on one line.
-    pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = StdError::source(self);
-        while let Some(error) = source {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            source = error.source();
-        }
-        text
-    }
 }
 
 impl From<reqwest::Error> for FetchError {

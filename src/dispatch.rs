@@ -15,7 +15,7 @@ use crate::clock::{self, Utc64};
 use crate::envelope;
 use crate::page::Request;
 use crate::quota::Quota;
-use crate::sanitize::Sanitized;
+use crate::sanitize::{Sanitized, chain};
 use crate::verdict::{Judged, Lost, Outcome, Verdict, judge};
 
 /// What became of a request.
@@ -135,7 +135,7 @@ impl<F: Fetch> Dispatcher<F> {
             }
             Err(error) => {
                 let judged = judge(&Outcome::Lost(error.lost), &self.success);
-                let cause = Sanitized(&error.chain()).to_string();
+                let cause = chain(&error);
                 Arrival { request, sent, at, judged, cause, answer: None }
             }
         }

@@ -258,21 +258,6 @@ impl Error {
             },
         }
     }
-
-    /// The whole chain on one line.
-    pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut source = std::error::Error::source(self);
-        while let Some(error) = source {
-            let said = error.to_string();
-            if !text.ends_with(&said) {
-                text.push_str(": ");
-                text.push_str(&said);
-            }
-            source = error.source();
-        }
-        crate::sanitize::Sanitized(&text).to_string()
-    }
 }
 
 fn of_ledger(error: &LedgerError) -> ExitCode {

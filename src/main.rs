@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use pagehaul::cli::{self, Done};
 use pagehaul::error::Error;
+use pagehaul::sanitize::chain;
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os()).and_then(|matches| cli::run(&matches)) {
@@ -18,7 +19,7 @@ fn main() -> ExitCode {
             ExitCode::from(summary.exit.number())
         }
         Err(error) => {
-            let (code, chain) = (error.exit_code(), error.chain());
+            let (code, chain) = (error.exit_code(), chain(&error));
             complain(&format!("error: {chain}\n"));
             if let Some(next) = code.next_step() {
                 complain(&format!("  next: {next}\n"));

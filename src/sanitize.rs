@@ -78,6 +78,20 @@ fn is_harmless(c: char) -> bool {
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'))
 }
 
+/// An error and its causes on one line, sanitised. A cause that the text before it ends with is not said twice.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    sanitize(&text)
+}
+
 /// [`Sanitized`] as an owned text, for what is stored and shown later.
 pub fn sanitize(text: &str) -> String {
     Sanitized(text).to_string()

@@ -5,19 +5,16 @@
 
 mod common;
 
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use common::{assert_no_page_billed_twice, assert_rows, billed, expected, fewest_requests, ids, simulator};
+use common::{assert_no_page_billed_twice, assert_rows, billed, expected, fewest_requests, ids, job, simulator};
 use pagehaul::api::{Fetch, FetchError, RawAnswer};
 use pagehaul::clock;
 use pagehaul::error::{Error, ExitCode};
-use pagehaul::event::VoidMonitor;
 use pagehaul::export::export;
 use pagehaul::job::Job;
 use pagehaul::page::{ItemId, Request};
-use pagehaul::settings::{Layers, Origin, Settings};
 use pagehaul::simulator::{ApiRequest, Simulator};
 use pagehaul::summary::Summary;
 use pagehaul::verdict::Lost;
@@ -78,15 +75,6 @@ impl Fetch for Direct {
         }
         Ok(RawAnswer { status: answer.status, retry_after: None, body: answer.body, share: None })
     }
-}
-
-fn job(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> Job {
-    let mut layers = Layers::built_in().unwrap();
-    let out = out.to_str().unwrap();
-    for (key, value) in [("out", out), ("base_url", "http://127.0.0.1:1")].iter().chain(more) {
-        layers.set(key, (*value).to_owned(), &Origin::Flag).unwrap();
-    }
-    Job { settings: Settings::resolve(&layers).unwrap(), qps, seed: 7, monitor: Arc::new(VoidMonitor) }
 }
 
 async fn run(job: &Job, api: &Arc<Direct>, list: &[String]) -> Result<Summary, Error> {

@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::future::Future;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
@@ -20,15 +20,13 @@ use std::task::Poll;
 use std::time::Duration;
 
 use common::{
-    Answer, Api, DEADLINE, Home, Run, assert_rows, expected, files, files_that_hold, ids, rows, run, simulator,
+    Answer, Api, DEADLINE, Home, Run, assert_rows, expected, files, files_that_hold, ids, job, rows, run, simulator,
 };
 use pagehaul::api::{Fetch, FetchError, RawAnswer};
 use pagehaul::error::ExitCode;
-use pagehaul::event::VoidMonitor;
 use pagehaul::export::export;
 use pagehaul::job::Job;
 use pagehaul::page::{ItemId, Request};
-use pagehaul::settings::{Layers, Origin, Settings};
 use pagehaul::simulator::Simulator;
 use pagehaul::summary::Summary;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -144,15 +142,6 @@ fn page(simulator: &Simulator, request: &Request) -> RawAnswer {
 
 fn failure() -> RawAnswer {
     raw(Answer::refusal(500, "Internal server error"))
-}
-
-fn job(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> Job {
-    let mut layers = Layers::built_in().unwrap();
-    let out = out.to_str().unwrap();
-    for (key, value) in [("out", out), ("base_url", "http://127.0.0.1:1")].iter().chain(more) {
-        layers.set(key, (*value).to_owned(), &Origin::Flag).unwrap();
-    }
-    Job { settings: Settings::resolve(&layers).unwrap(), qps, seed: 7, monitor: Arc::new(VoidMonitor) }
 }
 
 async fn run_job<F: Fetch>(

@@ -29,6 +29,9 @@ use std::time::Duration;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType};
 use pagehaul::endpoint::{BUILT_IN, ColumnKind, EXTRA, Endpoint, FETCHED_AT, PAGE_NUM};
+use pagehaul::event::VoidMonitor;
+use pagehaul::job::Job;
+use pagehaul::settings::{Layers, Origin, Settings};
 use pagehaul::simulator::{ApiRequest, Simulator};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Map, Value};
@@ -233,6 +236,16 @@ impl Home {
         command.args(more).env("KEYAPI_TOKEN", KEY);
         command
     }
+}
+
+/// A run in virtual time, with settings as flags; nothing listens at its address.
+pub(crate) fn job(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> Job {
+    let mut layers = Layers::built_in().unwrap();
+    let out = out.to_str().unwrap();
+    for (key, value) in [("out", out), ("base_url", "http://127.0.0.1:1")].iter().chain(more) {
+        layers.set(key, (*value).to_owned(), &Origin::Flag).unwrap();
+    }
+    Job { settings: Settings::resolve(&layers).unwrap(), qps, seed: 7, monitor: Arc::new(VoidMonitor) }
 }
 
 // --- APIs ----------------------------------------------------------------------------------------------------------

@@ -55,6 +55,10 @@ impl fmt::Display for Utc64 {
 /// The wall clock's now. A clock before 1970 or past the year 290,000 counts as 1970.
 #[expect(clippy::disallowed_methods, reason = "this file is the seam that the rule points to")]
 pub fn wall() -> Utc64 {
+    #[cfg(debug_assertions)]
+    if let Some(fixed) = crate::step::fixed_wall() {
+        return Utc64(fixed);
+    }
     let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Utc64(i64::try_from(since_epoch.as_micros()).unwrap_or(0))
 }

@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::step::step;
+
 /// Something could not be made durable.
 #[derive(Debug, thiserror::Error)]
 #[error("{action} {}", path.display())]
@@ -35,34 +37,38 @@ impl<T> Doing<T> for io::Result<T> {
     }
 }
 
+/// Does one durable operation, between two counted steps.
+fn durably<T>(action: &'static str, path: &Path, work: impl FnOnce() -> io::Result<T>) -> Result<T, DiskError> {
+    between_steps(action, path, work).doing(action, path)
+}
+
+fn between_steps<T>(action: &'static str, path: &Path, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    step!(Before, action, path)?;
+    let done = work()?;
+    step!(After, action, path)?;
+    Ok(done)
+}
+
 /// The disk, as the only way to it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Disk;
 
 impl Disk {
-    /// Makes a folder for output and its parents, and fsyncs the parents of those it made.
+    /// Makes a folder and its parents, and fsyncs the parents of those it made. Only its owner may look into it: rows hold
+    /// personal data.
     pub fn make_folder(self, path: &Path) -> Result<(), DiskError> {
-        self.make(path, 0o777)
-    }
-
-    /// Makes a folder that only its owner may look into.
-    pub fn make_private_folder(self, path: &Path) -> Result<(), DiskError> {
-        self.make(path, 0o700)
-    }
-
-    fn make(self, path: &Path, mode: u32) -> Result<(), DiskError> {
         if let Ok(known) = fs::symlink_metadata(path) {
             let folder = known.is_dir() || fs::metadata(path).is_ok_and(|target| target.is_dir());
             return if folder { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()).doing("make folder", path) };
         }
         let parent = parent(path);
         if !parent.exists() {
-            self.make(parent, 0o777)?;
+            self.make_folder(parent)?;
         }
         let mut builder = fs::DirBuilder::new();
         #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
-        match builder.create(path) {
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        match between_steps("make folder", path, || builder.create(path)) {
             Ok(()) => self.sync_folder(parent),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(error).doing("make folder", path),
@@ -71,18 +77,17 @@ impl Disk {
 
     /// Makes the names in a folder durable.
     pub fn sync_folder(self, path: &Path) -> Result<(), DiskError> {
-        File::open(path).and_then(|folder| folder.sync_all()).doing("sync folder", path)
+        durably("sync folder", path, || File::open(path)?.sync_all())
     }
 
     /// Starts a new file that counts and hashes what is written to it. The name must be free.
     pub fn create(self, path: &Path) -> Result<NewFile, DiskError> {
-        let file = OpenOptions::new().write(true).create_new(true).open(path).doing("create", path)?;
-        Ok(NewFile {
-            file: BufWriter::with_capacity(1 << 16, file),
-            path: path.to_owned(),
-            bytes: 0,
-            hash: Sha256::new(),
-        })
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        private(&mut options);
+        let file = durably("create", path, || options.open(path))?;
+        let file = Stepping { file, path: path.to_owned() };
+        Ok(NewFile { file: BufWriter::with_capacity(1 << 16, file), bytes: 0, hash: Sha256::new() })
     }
 
     /// Makes a private file, empty, unless there is one: for what SQLite then opens with the modes it finds.
@@ -90,7 +95,7 @@ impl Disk {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false);
         private(&mut options);
-        options.open(path).doing("open", path).map(drop)
+        durably("open", path, || options.open(path)).map(drop)
     }
 
     /// Opens a private file to append to, cut off behind its first `len` bytes; fsyncs its folder when the file is new.
@@ -99,10 +104,11 @@ impl Disk {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         private(&mut options);
-        let mut file = options.open(path).doing("open", path)?;
+        let mut file = durably("open", path, || options.open(path))?;
         let found = file.seek(SeekFrom::End(0)).doing("measure", path)?;
         if found > len {
-            file.set_len(len).and_then(|()| file.sync_all()).doing("cut the torn end of", path)?;
+            durably("cut", path, || file.set_len(len))?;
+            durably("sync", path, || file.sync_all())?;
             file.seek(SeekFrom::Start(len)).doing("seek in", path)?;
         }
         if fresh {
@@ -114,7 +120,7 @@ impl Disk {
     /// Gives a whole, synced file its final name. Neither folder is synced: see [`sync_folder`](Self::sync_folder).
     #[expect(clippy::disallowed_methods, reason = "this file is the seam that the rule points to")]
     pub fn rename(self, from: &Path, to: &Path) -> Result<(), DiskError> {
-        fs::rename(from, to).doing("rename to", to)
+        durably("rename to", to, || fs::rename(from, to))
     }
 
     /// Writes a small file whole or not at all, in place of an older one.
@@ -133,7 +139,7 @@ impl Disk {
     /// Removes a file; one that is not there is fine. The folder is not synced: a file that comes back is removed again.
     #[expect(clippy::disallowed_methods, reason = "this file is the seam that the rule points to")]
     pub fn remove(self, path: &Path) -> Result<(), DiskError> {
-        match fs::remove_file(path) {
+        match between_steps("remove", path, || fs::remove_file(path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).doing("remove", path),
             Ok(()) | Err(_) => Ok(()),
         }
@@ -173,10 +179,25 @@ pub struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File)
 
 /// A new file that becomes durable by [`finish`](Self::finish), or stays a leftover.
 pub struct NewFile {
-    file: BufWriter<File>,
-    path: PathBuf,
+    file: BufWriter<Stepping>,
     bytes: u64,
     hash: Sha256,
+}
+
+/// A file whose writes are counted steps.
+struct Stepping {
+    file: File,
+    path: PathBuf,
+}
+
+impl Write for Stepping {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        between_steps("write", &self.path, || self.file.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// What became durable.
@@ -191,8 +212,10 @@ pub struct Written {
 impl NewFile {
     /// Writes out what is buffered and fsyncs the file. Its folder is the caller's business.
     pub fn finish(mut self) -> Result<Written, DiskError> {
-        self.file.flush().doing("write", &self.path)?;
-        self.file.get_ref().sync_all().doing("sync", &self.path)?;
+        let flushed = self.file.flush();
+        let Stepping { file, path } = self.file.get_ref();
+        flushed.doing("write", path)?;
+        durably("sync", path, || file.sync_all())?;
         Ok(Written { bytes: self.bytes, sha256: crate::endpoint::hex(&self.hash.finalize()) })
     }
 }
@@ -212,7 +235,10 @@ impl Write for NewFile {
 
 impl fmt::Debug for NewFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NewFile").field("path", &self.path).field("bytes", &self.bytes).finish_non_exhaustive()
+        f.debug_struct("NewFile")
+            .field("path", &self.file.get_ref().path)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -237,8 +263,8 @@ impl AppendFile {
 
     /// Appends bytes and waits until they are durable.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), DiskError> {
-        self.file.write_all(bytes).doing("append to", &self.path)?;
-        self.file.sync_data().doing("sync", &self.path)?;
+        durably("append to", &self.path, || self.file.write_all(bytes))?;
+        durably("sync", &self.path, || self.file.sync_data())?;
         self.len += u64::try_from(bytes.len()).unwrap_or_default();
         Ok(())
     }
@@ -312,7 +338,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("x/state");
-        Disk.make_private_folder(&state).unwrap();
+        Disk.make_folder(&state).unwrap();
         Disk.append(&state.join("j"), 0).unwrap();
         let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&state), mode(&state.join("j"))), (0o700, 0o600));

@@ -21,7 +21,7 @@
 //! | 3 flow | [`plan`] [`scheduler`] [`backlog`] [`walk`] [`absorb`] [`dispatch`] [`record`] [`segment`] [`commit`] |
 //! | 2 ports | [`api`] [`disk`] [`store`] [`ledger`] [`journal`] [`simulator`] |
 //! | 1 leaves | [`endpoint`] [`envelope`] [`decode`] [`partition`] [`parquet`] [`quota`] [`retry`] [`verdict`] [`settings`] |
-//! | 0 words | [`page`] [`clock`] [`event`] [`sanitize`] |
+//! | 0 words | [`page`] [`clock`] [`event`] [`sanitize`] [`step`] |
 //!
 //! # Promises
 //!
@@ -89,6 +89,7 @@ pub mod settings;
 pub mod signals;
 pub mod simulator;
 pub mod site;
+pub mod step;
 pub mod stop;
 pub mod store;
 pub mod summary;

@@ -52,7 +52,7 @@ impl Site {
         let (out, state) = (&settings.out, &settings.state_dir);
         let (staging, journal) = (out.join("_pagehaul/staging"), state.join("journal"));
         let made = disk.make_folder(&out.join(MANIFESTS)).and_then(|()| disk.make_folder(&staging));
-        made.and_then(|()| disk.make_private_folder(&journal)).map_err(Error::Unwritable)?;
+        made.and_then(|()| disk.make_folder(&journal)).map_err(Error::Unwritable)?;
         // The state may lie elsewhere: then its folder and the output's are each held.
         let mut locks = vec![lock(disk, state)?];
         if std::fs::canonicalize(state).ok() != std::fs::canonicalize(out.join("_pagehaul")).ok() {

@@ -5,6 +5,7 @@
 
 mod group;
 mod report;
+mod write;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -142,7 +143,10 @@ impl Ledger {
         let script = format!(
             "BEGIN IMMEDIATE; {tables} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
         );
-        self.db.execute_batch(&script).doing("create the tables")
+        let action = "create the tables";
+        self.before(action)?;
+        self.db.execute_batch(&script).doing(action)?;
+        self.after(action)
     }
 
     /// Who this export is; none before [`begin`](Self::begin).
@@ -164,21 +168,21 @@ impl Ledger {
     pub fn begin(&self, export: &ExportRow) -> Result<(), LedgerError> {
         let identity = serde_json::json!(export.identity).to_string();
         let sql = "INSERT INTO export (only, id, created_at, identity) VALUES (1, ?1, ?2, ?3)";
-        self.db.execute(sql, params![export.id, export.created_at.0, identity]).doing("begin the export")?;
+        self.write(sql, params![export.id, export.created_at.0, identity], "begin the export")?;
         Ok(())
     }
 
     /// Replaces the settings that the export is known by.
     pub fn set_identity(&self, identity: &BTreeMap<String, String>) -> Result<(), LedgerError> {
         let sql = "UPDATE export SET identity = ?1";
-        self.db.execute(sql, [serde_json::json!(identity).to_string()]).doing("note the settings")?;
+        self.write(sql, [serde_json::json!(identity).to_string()], "note the settings")?;
         Ok(())
     }
 
     /// Marks the export complete, or not complete any more.
     pub fn set_completed(&self, at: Option<Utc64>) -> Result<(), LedgerError> {
         let sql = "UPDATE export SET completed_at = ?1";
-        self.db.execute(sql, params![at.map(|at| at.0)]).doing("mark the export")?;
+        self.write(sql, params![at.map(|at| at.0)], "mark the export")?;
         Ok(())
     }
 
@@ -188,6 +192,7 @@ impl Ledger {
         &mut self,
         ids: impl Iterator<Item = Result<ItemId, E>>,
     ) -> Result<(u64, u64), E> {
+        self.before("add items")?;
         let transaction = self.db.transaction().doing("begin to add items")?;
         let (mut came, mut new) = (0, 0);
         {
@@ -199,6 +204,7 @@ impl Ledger {
             }
         }
         transaction.commit().doing("add items")?;
+        self.after("add items")?;
         Ok((came, new))
     }
 
@@ -207,13 +213,13 @@ impl Ledger {
     pub fn reopen_failed(&self, all: bool) -> Result<usize, LedgerError> {
         let sql = "UPDATE items SET state = 1, stop = NULL, error = NULL, transient = 0
                    WHERE state = 2 AND stop = 'failed' AND (transient = 1 OR ?1)";
-        self.db.execute(sql, [all]).doing("reopen failed items")
+        self.write(sql, [all], "reopen failed items")
     }
 
     /// Opens the walks again that a short page ended: asked for when short pages turn out to be no end.
     pub fn reopen_short(&self) -> Result<usize, LedgerError> {
         let sql = "UPDATE items SET state = 1, stop = NULL WHERE state = 2 AND stop = 'short_page'";
-        self.db.execute(sql, []).doing("reopen items that a short page ended")
+        self.write(sql, [], "reopen items that a short page ended")
     }
 
     /// Whether a page ever held as many rows as were asked for.
@@ -285,14 +291,17 @@ impl Ledger {
 
     /// Makes a group true, all of it or nothing, durably.
     pub fn commit(&mut self, group: &Group, now: Utc64) -> Result<(), LedgerError> {
-        group::write(&mut self.db, group, now).doing("commit a group")
+        let action = "commit a group";
+        self.before(action)?;
+        group::write(&mut self.db, group, now).doing(action)?;
+        self.after(action)
     }
 
     /// Turns attempts without an outcome into attempts in doubt: their process is gone. Gives how many there were.
     pub fn doubt_open_attempts(&self) -> Result<usize, LedgerError> {
         let sql =
             "UPDATE attempts SET charge = 'in_doubt', cause = 'no outcome: the process ended' WHERE charge IS NULL";
-        self.db.execute(sql, []).doing("settle open attempts")
+        self.write(sql, [], "settle open attempts")
     }
 
     /// The highest attempt so far.
@@ -324,7 +333,7 @@ impl Ledger {
         } else {
             "INSERT INTO segments (id, attempt, state) SELECT coalesce(max(id), 0) + 1, 1, 'open' FROM segments"
         };
-        self.db.execute(sql, []).doing("begin a segment")?;
+        self.write(sql, [], "begin a segment")?;
         self.open_segment()?.ok_or(rusqlite::Error::QueryReturnedNoRows).doing("begin a segment")
     }
 
@@ -341,7 +350,7 @@ impl Ledger {
     }
 
     fn exactly_one<P: rusqlite::Params>(&self, sql: &str, params: P, action: &'static str) -> Result<(), LedgerError> {
-        match self.db.execute(sql, params).doing(action)? {
+        match self.write(sql, params, action)? {
             1 => Ok(()),
             changed => Err(rusqlite::Error::StatementChangedRows(changed)).doing(action),
         }

@@ -538,7 +538,12 @@ pub(crate) fn rows(out: &Path) -> BTreeMap<Key, Row> {
 pub(crate) fn manifests(out: &Path) -> Vec<Value> {
     let Ok(folder) = std::fs::read_dir(out.join("_pagehaul/segments")) else { return Vec::new() };
     let paths: BTreeSet<PathBuf> = folder.map(|entry| entry.unwrap().path()).collect();
-    paths.iter().map(|path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()).collect()
+    // A crash may leave one that was not whole yet, under another name.
+    paths
+        .iter()
+        .filter(|path| path.extension().is_some_and(|kind| kind == "json"))
+        .map(|path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
+        .collect()
 }
 
 /// What `region=*/*.parquet` finds in an output.

@@ -1,0 +1,237 @@
+//! Deterministic simulation: the production scheduler, quota, retry, ledger and committer in virtual time, against a server
+//! that keeps its own account, on a machine that dies.
+//!
+//! A seed stands for one world: lists, limits, faults, and where each life of the run ends. When a seed fails, the message
+//! names the one command that plays it again. `PAGEHAUL_SEEDS=FROM..TO` sets which seeds are played.
+
+#![cfg(debug_assertions)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    clippy::wildcard_enum_match_arm,
+    clippy::disallowed_methods,
+    reason = "what helps a test fails by panicking"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod oracle;
+mod plan;
+mod server;
+
+use std::io;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pagehaul::clock;
+use pagehaul::error::{Error, ExitCode};
+use pagehaul::export::export;
+use pagehaul::job::Job;
+use pagehaul::page::ItemId;
+use pagehaul::step::{Step, Watch, watch};
+use pagehaul::summary::Summary;
+use tokio::sync::Notify;
+
+use oracle::Ledger;
+use plan::{Death, Fault, Plan};
+use server::{Life, World};
+
+/// Lives after which nothing goes wrong any more.
+const TROUBLED_LIVES: usize = 8;
+/// Virtual time in which a life must end.
+const LIFE_SPAN: Duration = Duration::from_secs(7 * 86_400);
+
+/// What became of a life.
+#[derive(Debug)]
+enum End {
+    Crashed,
+    Ended(Box<Summary>),
+}
+
+/// Plays a seed to its end and gives the log of what happened.
+fn play(seed: u64) -> Vec<String> {
+    let folder = scratch();
+    let world = Arc::new(World::new(Plan::new(seed)));
+    let mut deaths = world.plan.deaths.clone().into_iter();
+    for number in 1.. {
+        let calm = number > TROUBLED_LIVES;
+        let end = live(&world, folder.path(), deaths.next().filter(|_| !calm), calm);
+        oracle::check_files(folder.path());
+        let exit = match &end {
+            End::Crashed => None,
+            End::Ended(summary) => Some(summary.exit),
+        };
+        world.account.lock().unwrap().log.push(format!("life {number} ends with {exit:?}"));
+        match exit {
+            Some(ExitCode::Complete | ExitCode::Partial) => break,
+            Some(ExitCode::Limit) => world.raise_limit(),
+            Some(ExitCode::Account) => world.top_up(),
+            None | Some(ExitCode::Interrupted | ExitCode::Temporary) if !calm => {}
+            _ => panic!("a life ended with {end:?}"),
+        }
+        assert!(number < 2 * TROUBLED_LIVES, "it never ends");
+    }
+    check_end(&world, folder.path());
+    std::mem::take(&mut world.account.lock().unwrap().log)
+}
+
+fn check_end(world: &Arc<World>, out: &Path) {
+    oracle::check_rows(out);
+    let success = out.join("_SUCCESS").exists();
+    let still = !world.plan.faults.iter().any(|fault| matches!(fault, Fault::Shifted | Fault::Dirty));
+    if success && still {
+        oracle::check_complete(world, out);
+    }
+    if success {
+        let before = world.account.lock().unwrap().requests;
+        let End::Ended(again) = live(world, out, None, true) else { panic!("it crashed by itself") };
+        assert!(again.complete_since.is_some(), "{again}");
+        assert_eq!(world.account.lock().unwrap().requests, before, "a finished export sends nothing");
+    }
+}
+
+/// One life of the run: until it ends or its machine dies.
+fn live(world: &Arc<World>, out: &Path, death: Option<Death>, calm: bool) -> End {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+    let life = runtime.block_on(async {
+        Arc::new(Life {
+            world: Arc::clone(world),
+            death,
+            die: Notify::new(),
+            signal: Notify::new(),
+            began: clock::now(),
+            sent: Mutex::default(),
+            ledger: Ledger::new(out),
+            calm,
+        })
+    });
+    let dead = Arc::new(AtomicBool::new(false));
+    let watch = watch_steps(out, &life, &dead);
+    let job = job(world, out);
+    let ended = runtime.block_on(run(&job, &life));
+    dead.store(true, Ordering::SeqCst);
+    *world.lived.lock().unwrap() += runtime.block_on(async { clock::now() - life.began });
+    drop(runtime);
+    drop(watch);
+    oracle::check_account(world, &life.ledger, &life.sent.lock().unwrap());
+    ended
+}
+
+async fn run(job: &Job, life: &Arc<Life>) -> End {
+    let ids: Vec<_> = life.world.ids().iter().map(|id| Ok(ItemId::new(id))).collect();
+    let told = Arc::clone(life);
+    let stopped = async move {
+        told.signal.notified().await;
+        ExitCode::Interrupted
+    };
+    let running = export(job, Box::new(ids.into_iter()), Arc::clone(life), stopped);
+    tokio::select! {
+        biased;
+        () = life.die.notified() => End::Crashed,
+        ended = tokio::time::timeout(LIFE_SPAN, running) => match ended {
+            Ok(Ok(summary)) => End::Ended(Box::new(summary)),
+            // The step that killed the machine is what the run sees as a broken disk.
+            Ok(Err(error)) if matches!(life.death, Some(Death::Step(_))) && !matches!(error, Error::Panic(_)) => End::Crashed,
+            Ok(Err(error)) => panic!("{}", pagehaul::sanitize::chain(&error)),
+            Err(elapsed) => panic!("it does not end: {elapsed}"),
+        },
+    }
+}
+
+/// Counts the steps of the state and of what is published, and lets the machine die at one of them: from then on no
+/// operation reaches the disk.
+fn watch_steps(out: &Path, life: &Arc<Life>, dead: &Arc<AtomicBool>) -> Watch {
+    let (life, dead, count) = (Arc::clone(life), Arc::clone(dead), AtomicU64::new(0));
+    watch(out, move |step: &Step<'_>| {
+        if dead.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the machine is off"));
+        }
+        // Staging goes on beside the rest: what it does first is not the seed's to say.
+        if step.path.to_string_lossy().contains("/staging/") {
+            return Ok(());
+        }
+        let count = count.fetch_add(1, Ordering::SeqCst) + 1;
+        if matches!(life.death, Some(Death::Step(at)) if at == count) {
+            dead.store(true, Ordering::SeqCst);
+            life.die.notify_one();
+            return Err(io::Error::other("the machine goes off"));
+        }
+        Ok(())
+    })
+}
+
+fn job(world: &World, out: &Path) -> Job {
+    let plan = &world.plan;
+    let (size, most) = (plan.page_size.to_string(), plan.max_in_flight.to_string());
+    let mut settings = vec![("page_size", size.as_str()), ("max_in_flight", most.as_str())];
+    if plan.empty_page_ends {
+        settings.push(("end", "empty-page"));
+    }
+    let mut job = common::job(out, plan.qps, &settings);
+    job.seed = plan.seed;
+    job.settings.segment_size = plan.segment_size;
+    job.settings.max_pages = plan.max_pages;
+    job.settings.max_credits = plan.max_credits.filter(|_| !world.limit_was_raised());
+    job
+}
+
+/// A folder in memory, if there is such a place: an fsync there costs nothing.
+fn scratch() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
+}
+
+/// The seeds to play: those that were asked for, or these.
+fn seeds(by_default: Range<u64>) -> Range<u64> {
+    let Ok(asked) = std::env::var("PAGEHAUL_SEEDS") else { return by_default };
+    let (from, to) = asked.split_once("..").unwrap();
+    from.parse().unwrap()..to.parse().unwrap()
+}
+
+/// Plays seeds on all cores. Fails at the first that fails, with the command that plays it again.
+fn play_all(seeds: Range<u64>, play: impl Fn(u64) + Sync) {
+    let next = AtomicU64::new(seeds.start);
+    let failed = Mutex::new(None);
+    let worker = || {
+        while failed.lock().unwrap().is_none() {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return;
+            }
+            if catch_unwind(AssertUnwindSafe(|| play(seed))).is_err() {
+                failed.lock().unwrap().get_or_insert(seed);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, std::num::NonZero::get) {
+            scope.spawn(worker);
+        }
+    });
+    if let Some(seed) = failed.into_inner().unwrap() {
+        let replay =
+            format!("PAGEHAUL_SEEDS={seed}..{} cargo test --test simulation every_seed -- --nocapture", seed + 1);
+        panic!("seed {seed} failed; its plan is {:#?}\nplay it again with\n  {replay}", Plan::new(seed));
+    }
+}
+
+#[test]
+fn every_seed_ends_with_every_journaled_row_published_once_and_an_account_that_adds_up() {
+    play_all(seeds(0..2_000), |seed| drop(play(seed)));
+}
+
+#[test]
+fn a_seed_played_twice_gives_the_same_log() {
+    play_all(0..50, |seed| {
+        let (one, two) = (play(seed), play(seed));
+        assert!(one.len() > 1, "an empty log shows nothing");
+        assert_eq!(one, two, "seed {seed}");
+    });
+}

@@ -1,0 +1,189 @@
+//! What must hold, found out without the code under test: the ledger is read by plain SQL, the journal by any zstd decoder,
+//! the files by their manifests.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use pagehaul::endpoint::ColumnKind;
+use pagehaul::page::Request;
+use rusqlite::{Connection, OpenFlags};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use crate::common::{Key, Row, endpoint, files, manifests, rows};
+use crate::server::World;
+
+/// The ledger of a run, for looking at it while it is written.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    path: PathBuf,
+    db: Mutex<Option<Connection>>,
+}
+
+impl Ledger {
+    pub(crate) fn new(out: &Path) -> Self {
+        Self { path: out.join("_pagehaul/ledger.sqlite"), db: Mutex::default() }
+    }
+
+    fn count(&self, sql: &str, about: &[i64]) -> i64 {
+        let mut db = self.db.lock().unwrap();
+        let db = db
+            .get_or_insert_with(|| Connection::open_with_flags(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap());
+        let mut query = db.prepare_cached(sql).unwrap();
+        query.query_row(rusqlite::params_from_iter(about), |row| row.get(0)).unwrap()
+    }
+
+    /// What is wrong with sending this request now.
+    pub(crate) fn check_request(&self, request: &Request) -> Option<String> {
+        let known = self.count(
+            "SELECT count(*) FROM pages WHERE item = ?1 AND page = ?2",
+            &[request.item.0, i64::from(request.page.0)],
+        );
+        let intents = "SELECT count(*) FROM attempts WHERE id = ?1 AND item = ?2 AND charge IS NULL";
+        let intent = self.count(intents, &[request.attempt.0, request.item.0]);
+        let about = format!("attempt {}, {} page {}", request.attempt.0, request.id, request.page);
+        match (known, intent) {
+            (0, 1) => None,
+            (0, _) => Some(format!("{about}: sent without an intent")),
+            (_, _) => Some(format!("{about}: sent though the page is in the journal")),
+        }
+    }
+
+    /// Pages, attempts in doubt or under way, and all attempts.
+    pub(crate) fn credits(&self) -> (u64, u64, u64) {
+        let count = |sql: &str| u64::try_from(self.count(sql, &[])).unwrap();
+        let billed = count("SELECT count(*) FROM pages");
+        let in_doubt = count("SELECT count(*) FROM attempts WHERE charge IS NOT 'free'");
+        (billed, in_doubt, billed + count("SELECT count(*) FROM attempts"))
+    }
+
+    pub(crate) fn has_begun(&self) -> bool {
+        self.path.exists()
+            && Connection::open(&self.path).is_ok_and(|db| db.prepare("SELECT id FROM pages, items").is_ok())
+    }
+}
+
+/// The account adds up, and no window of time holds more requests than the quota allows.
+pub(crate) fn check_account(world: &World, ledger: &Ledger, sent: &[Instant]) {
+    let account = world.account.lock().unwrap();
+    assert!(account.wrong.is_empty(), "{:#?}", account.wrong);
+    if ledger.has_begun() {
+        let (billed, in_doubt, attempts) = ledger.credits();
+        let charged = account.charged;
+        assert!(billed <= charged, "the ledger counts {billed} pages, the server charged {charged}");
+        assert!(charged <= billed + in_doubt, "{charged} charged, {billed} billed and {in_doubt} in doubt");
+        assert!(account.requests <= attempts, "{} requests, {attempts} attempts in the ledger", account.requests);
+        if let Some(most) = world.plan.max_credits.filter(|_| !world.limit_was_raised()) {
+            assert!(charged <= most, "{charged} charged where {most} were allowed");
+        }
+    }
+    let Some(rate) = world.plan.qps else { return };
+    let burst = f64::from(pagehaul::quota::burst(rate).get());
+    for (from, first) in sent.iter().enumerate() {
+        for (count, last) in sent[from..].iter().enumerate() {
+            let most = burst + rate * (*last - *first + Duration::from_millis(1)).as_secs_f64();
+            assert!(count as f64 <= most, "{} requests in {:?} at {rate} a second", count + 1, *last - *first);
+        }
+    }
+}
+
+/// Every file that a manifest lists is there, whole.
+pub(crate) fn check_files(out: &Path) {
+    for manifest in manifests(out) {
+        let listed = manifest["files"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .chain(manifest["rejects"].as_object().map(|_| &manifest["rejects"]));
+        for file in listed {
+            let path = out.join(file["path"].as_str().unwrap());
+            let content = std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let hash = pagehaul::endpoint::hex(&Sha256::digest(&content));
+            assert_eq!(file["sha256"], hash, "{} is not as listed", path.display());
+        }
+    }
+}
+
+/// The published rows are the journaled ones: each key once, at its first sighting, every cell as it came. Nothing else.
+pub(crate) fn check_rows(out: &Path) {
+    let mut published = rows(out);
+    let endpoint = endpoint();
+    for ((id, video), (page, raw)) in journaled(out) {
+        let about = format!("{id} {video}");
+        let row = published.remove(&(id, video)).unwrap_or_else(|| panic!("{about} is journaled and not published"));
+        assert_eq!(row["_page_num"], page, "{about}");
+        let mut fits = true;
+        for column in &endpoint.columns {
+            let expected = cell(column.kind, &raw[&column.name]);
+            fits &= expected.is_some();
+            assert_eq!(row[&column.name], expected.unwrap_or_default(), "{about}: {}", column.name);
+        }
+        let known =
+            raw.as_object().unwrap().keys().all(|key| endpoint.columns.iter().any(|column| column.name == *key));
+        assert_eq!(row["_extra"].is_null(), fits && known, "{about}: {}", row["_extra"]);
+    }
+    let surplus: Vec<&Key> = published.keys().collect();
+    assert!(surplus.is_empty(), "published and never journaled: {surplus:?}");
+}
+
+/// What a value becomes under a column's type; none if it does not fit.
+fn cell(kind: ColumnKind, sent: &Value) -> Option<Value> {
+    let text = match sent {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        _ => return None,
+    };
+    match kind {
+        ColumnKind::Utf8 => Some(text.into()),
+        ColumnKind::Int64 => text.parse::<i64>().ok().map(Value::from),
+        ColumnKind::Float64 => text.parse::<f64>().ok().map(Value::from),
+        ColumnKind::Timestamp => text.parse::<i64>().ok().map(|seconds| (seconds * 1_000_000).into()),
+    }
+}
+
+/// First sightings in journal order: product and video, page, row as it came.
+fn journaled(out: &Path) -> BTreeMap<Key, (u32, Value)> {
+    let mut first = BTreeMap::new();
+    let mut paths = files(&out.join("_pagehaul/journal"));
+    paths.sort();
+    for path in paths {
+        let packed = std::fs::read(path).unwrap();
+        if packed.is_empty() {
+            continue; // a segment that was begun and never written to
+        }
+        let text = zstd::stream::decode_all(packed.as_slice()).unwrap();
+        let mut rest = text.as_slice();
+        while !rest.is_empty() {
+            let line = rest.iter().position(|byte| *byte == b'\n').unwrap();
+            let head: Value = serde_json::from_slice(&rest[..line]).unwrap();
+            let length = usize::try_from(head["length"].as_u64().unwrap()).unwrap();
+            let body = &rest[line + 1..line + 1 + length];
+            rest = &rest[line + length + 2..];
+            if head["is_page"] != true {
+                continue;
+            }
+            let (id, page) = (head["item"].as_str().unwrap(), u32::try_from(head["page"].as_u64().unwrap()).unwrap());
+            let answer: Value = serde_json::from_slice(body).unwrap();
+            for row in answer["data"].as_array().unwrap() {
+                let Some(video) = row["video_id"].as_str() else { continue };
+                first.entry((id.to_owned(), video.to_owned())).or_insert_with(|| (page, row.clone()));
+            }
+        }
+    }
+    first
+}
+
+/// Every row of every list is there: for a world whose lists stand still and whose rows are clean.
+pub(crate) fn check_complete(world: &World, out: &Path) {
+    let published: BTreeMap<Key, Row> = rows(out);
+    let size = u64::from(world.plan.page_size);
+    for (id, count) in world.ids().iter().zip(&world.plan.lists) {
+        let most = world.plan.max_pages.map_or(u64::MAX, |pages| u64::from(pages) * size);
+        for at in 0..(*count).min(most) {
+            assert!(published.contains_key(&(id.clone(), format!("{id}-{at}"))), "row {at} of {id} is missing");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! What a seed stands for: lists, limits, the kinds of faults that happen, and where each life of the run ends.
+
+use std::time::Duration;
+
+use rand_core::{Rng, SeedableRng};
+use rand_xoshiro::SplitMix64;
+
+/// Random numbers from a seed.
+#[derive(Debug)]
+pub(crate) struct Dice(SplitMix64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(SplitMix64::seed_from_u64(seed))
+    }
+
+    /// One of `0..below`.
+    pub(crate) fn below(&mut self, below: u64) -> u64 {
+        self.0.next_u64() % below.max(1)
+    }
+
+    /// True in one of so many cases.
+    pub(crate) fn one_in(&mut self, cases: u64) -> bool {
+        self.below(cases) == 0
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[usize::try_from(self.below(of.len().try_into().unwrap())).unwrap()]
+    }
+}
+
+/// What may go wrong with a request, apart from limits and credits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// HTTP 500 with an envelope: free.
+    Error,
+    /// The same inside a 200.
+    ErrorInside,
+    /// HTTP 502 with a page of HTML.
+    Html,
+    /// No connection: nothing was sent.
+    NoConnection,
+    /// The connection broke before the server read the request.
+    LostBefore,
+    /// It broke after the server had charged it.
+    LostAfter,
+    /// The body ends too early and the transport did not notice.
+    Truncated,
+    /// Success without a list.
+    NoList,
+    /// The answer comes after the time limit.
+    TooLate,
+    /// The answer comes late, but in time.
+    Slow,
+    /// The list gained a row at its front meanwhile: rows come a second time.
+    Shifted,
+    /// A cell of another type, a field that nobody knows, a row without identity.
+    Dirty,
+}
+
+impl Fault {
+    pub(crate) const ALL: [Self; 12] = [
+        Self::Error,
+        Self::ErrorInside,
+        Self::Html,
+        Self::NoConnection,
+        Self::LostBefore,
+        Self::LostAfter,
+        Self::Truncated,
+        Self::NoList,
+        Self::TooLate,
+        Self::Slow,
+        Self::Shifted,
+        Self::Dirty,
+    ];
+}
+
+/// How a life of the run ends, if it does not end by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Death {
+    /// At the so manyth step around a durable operation.
+    Step(u64),
+    /// When the so manyth request has left.
+    Request(u64),
+    /// By a signal when the so manyth request has left.
+    Signal(u64),
+}
+
+/// Everything that is random about a seed.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    /// Rows of each product's list.
+    pub(crate) lists: Vec<u64>,
+    pub(crate) page_size: u32,
+    pub(crate) qps: Option<f64>,
+    /// Requests a second that the server allows; none: as many as come.
+    pub(crate) limit: Option<f64>,
+    pub(crate) max_in_flight: usize,
+    pub(crate) segment_size: u64,
+    pub(crate) empty_page_ends: bool,
+    pub(crate) max_pages: Option<u32>,
+    /// The client's own limit; raised when it is reached.
+    pub(crate) max_credits: Option<u64>,
+    /// The server's; topped up when it is used up.
+    pub(crate) credits: Option<u64>,
+    /// The kinds that are on: a few each time, so that rare ones are not drowned.
+    pub(crate) faults: Vec<Fault>,
+    /// One request in so many is hit.
+    pub(crate) fault_in: u64,
+    /// A product whose every page fails for ever, by its place.
+    pub(crate) dead: Option<u64>,
+    /// A product that the API refuses.
+    pub(crate) refused: Option<u64>,
+    /// The API is gone from then on for so long, seconds of virtual time since the first life began.
+    pub(crate) outage: Option<(u64, u64)>,
+    pub(crate) latency: Duration,
+    pub(crate) deaths: Vec<Death>,
+}
+
+impl Plan {
+    pub(crate) fn new(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let page_size = dice.pick(&[1, 2, 3, 3, 7, 10]);
+        let size = u64::from(page_size);
+        let products = 1 + dice.below(5);
+        let lists = (0..products)
+            .map(|_| match dice.below(6) {
+                0 => 0,
+                1 => size * dice.below(4),
+                2 => size * dice.below(4) + 1,
+                3 => dice.below(5 * size + 1),
+                _ => dice.below(25),
+            })
+            .collect();
+        let faults = if dice.one_in(4) {
+            Vec::new()
+        } else {
+            let share = 2 + dice.below(4);
+            Fault::ALL.into_iter().filter(|_| dice.one_in(share)).collect()
+        };
+        let qps = if dice.one_in(3) { None } else { Some(dice.pick(&[2.0, 5.0, 20.0, 50.0, 300.0])) };
+        let limit = if dice.one_in(3) { Some(dice.pick(&[3.0, 10.0, 40.0])) } else { None };
+        let deaths = (0..dice.below(4))
+            .map(|_| match dice.below(6) {
+                0 => Death::Signal(1 + dice.below(12)),
+                1 => Death::Request(1 + dice.below(12)),
+                _ => Death::Step(1 + dice.below(160)),
+            })
+            .collect();
+        let mut some = |cases: u64, below: u64| dice.one_in(cases).then(|| dice.below(below));
+        let (max_pages, max_credits, credits) = (some(6, 4), some(6, 12), some(6, 12));
+        // Where nothing else ever worked, a product that is dead cannot be told from an API that is.
+        let (dead, refused) = (some(12, products).filter(|_| products > 1), some(12, products));
+        let refused = refused.filter(|_| products > 2 && dead != refused);
+        let outage = some(8, 5).zip(Some(600));
+        Self {
+            seed,
+            lists,
+            page_size,
+            qps,
+            limit,
+            max_in_flight: dice.pick(&[1, 2, 3, 8, 16]),
+            segment_size: dice.pick(&[1 << 31, 1 << 31, 30_000, 8_000]),
+            empty_page_ends: dice.one_in(4),
+            max_pages: max_pages.map(|pages| 1 + u32::try_from(pages).unwrap()),
+            max_credits: max_credits.map(|credits| credits + 1),
+            credits,
+            faults,
+            fault_in: dice.pick(&[4, 8, 20]),
+            dead: dead.filter(|_| false),
+            refused,
+            outage,
+            latency: Duration::from_millis(dice.pick(&[3, 40, 700])),
+            deaths,
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The API of a seed: it hands out the rows of its lists, keeps its own account, and lets go wrong what the plan says.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use pagehaul::api::{Fetch, FetchError, RawAnswer};
+use pagehaul::clock;
+use pagehaul::page::Request;
+use pagehaul::simulator::Simulator;
+use pagehaul::verdict::Lost;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::oracle::Ledger;
+use crate::plan::{Death, Dice, Fault, Plan};
+
+/// What the server saw and did, over all lives.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    /// Requests that reached it.
+    pub(crate) requests: u64,
+    /// Pages that it charged for, delivered or not.
+    pub(crate) charged: u64,
+    /// The same by product and page.
+    pub(crate) pages: BTreeMap<(String, u32), u32>,
+    /// What happened, for people and for comparing two runs of a seed.
+    pub(crate) log: Vec<String>,
+    /// What must not have happened.
+    pub(crate) wrong: Vec<String>,
+}
+
+/// The server's side of all lives.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) plan: Plan,
+    pub(crate) rows: Simulator,
+    pub(crate) account: Mutex<Account>,
+    dice: Mutex<Dice>,
+    /// Credits left.
+    credits: Mutex<Option<u64>>,
+    /// Virtual seconds of the lives before.
+    pub(crate) lived: Mutex<Duration>,
+    tokens: Mutex<(Option<Instant>, f64)>,
+    raised: AtomicBool,
+}
+
+impl World {
+    pub(crate) fn new(plan: Plan) -> Self {
+        let settings = format!("seed={},max_videos=50", plan.seed).parse().unwrap();
+        Self {
+            rows: Simulator::new(&crate::common::endpoint(), settings).unwrap(),
+            account: Mutex::default(),
+            dice: Mutex::new(Dice::new(plan.seed ^ 0x5EED)),
+            credits: Mutex::new(plan.credits),
+            lived: Mutex::default(),
+            tokens: Mutex::default(),
+            raised: AtomicBool::new(false),
+            plan,
+        }
+    }
+
+    /// The ids of the products, in order.
+    pub(crate) fn ids(&self) -> Vec<String> {
+        (0..self.plan.lists.len()).map(|at| format!("70{at}")).collect()
+    }
+
+    /// More credits than anyone needs.
+    pub(crate) fn top_up(&self) {
+        *self.credits.lock().unwrap() = None;
+    }
+
+    /// The client's own limit is lifted.
+    pub(crate) fn raise_limit(&self) {
+        self.raised.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn limit_was_raised(&self) -> bool {
+        self.raised.load(Ordering::SeqCst)
+    }
+
+    /// The rows of a page, as JSON values.
+    pub(crate) fn page(&self, id: &str, page: u32, shift: u64) -> Vec<Value> {
+        let rows = self.plan.lists[usize::try_from(place(id)).unwrap()];
+        let size = u64::from(self.plan.page_size);
+        let from = (u64::from(page) - 1) * size;
+        let positions = (from..from + size).filter_map(|at| at.checked_sub(shift.min(at))).filter(|at| *at < rows);
+        positions.map(|at| self.row(id, at)).collect()
+    }
+
+    /// A row of a list: one of the simulator's, under an id that says where it stands.
+    pub(crate) fn row(&self, id: &str, at: u64) -> Value {
+        // Any product's row will do for the values; the list itself is the plan's.
+        let donor = self.rows.settings().ids().find(|id| self.rows.videos(id) > 0).unwrap();
+        let mut row: Value = serde_json::from_str(&self.rows.row(&donor, None, 0).unwrap()).unwrap();
+        row["product_id"] = id.into();
+        row["video_id"] = format!("{id}-{at}").into();
+        row["region"] = ["ID", "TH", "VN"][usize::try_from(at % 3).unwrap()].into();
+        row["video_desc"] = format!("row {at} of {id}").into();
+        row
+    }
+
+    fn throttles(&self) -> bool {
+        let Some(rate) = self.plan.limit else { return false };
+        let mut tokens = self.tokens.lock().unwrap();
+        let now = clock::now();
+        let (since, had) = (tokens.0.replace(now), tokens.1);
+        let earned = since.map_or(3.0, |since| (now - since).as_secs_f64() * rate);
+        tokens.1 = (had + earned).min(3.0);
+        let throttled = tokens.1 < 1.0;
+        tokens.1 -= if throttled { 0.0 } else { 1.0 };
+        throttled
+    }
+
+    /// Takes a credit; false: there is none.
+    fn charge(&self, request: &Request) -> bool {
+        let mut credits = self.credits.lock().unwrap();
+        if *credits == Some(0) {
+            return false;
+        }
+        *credits = credits.map(|credits| credits - 1);
+        let mut account = self.account.lock().unwrap();
+        account.charged += 1;
+        *account.pages.entry((request.id.to_string(), request.page.0)).or_default() += 1;
+        true
+    }
+
+    /// Rows spoiled in three ways that cost none that has an identity.
+    fn spoil(rows: &mut [Value]) {
+        for (at, row) in rows.iter_mut().enumerate() {
+            match at % 3 {
+                0 => row["total_views_cnt"] = json!({"not": "a number"}),
+                1 => row["nobody_knows_this"] = json!([1, null]),
+                _ => row["video_id"] = Value::Null,
+            }
+        }
+    }
+}
+
+/// One life of the run: the API as it sees it, and where it dies.
+#[derive(Debug)]
+pub(crate) struct Life {
+    pub(crate) world: Arc<World>,
+    pub(crate) death: Option<Death>,
+    pub(crate) die: Notify,
+    pub(crate) signal: Notify,
+    pub(crate) began: Instant,
+    /// When each request left.
+    pub(crate) sent: Mutex<Vec<Instant>>,
+    pub(crate) ledger: Ledger,
+    /// Whether nothing goes wrong any more: the last life must come to an end.
+    pub(crate) calm: bool,
+}
+
+impl Life {
+    /// Notes that a request left, checks what must hold at that moment, and dies if it is time.
+    fn leave(&self, request: &Request) {
+        let count = {
+            let mut sent = self.sent.lock().unwrap();
+            sent.push(clock::now());
+            u64::try_from(sent.len()).unwrap()
+        };
+        let wrong = self.ledger.check_request(request);
+        let mut account = self.world.account.lock().unwrap();
+        account.wrong.extend(wrong);
+        let at = (clock::now() - self.began).as_millis();
+        account.log.push(format!("{at} ms: {} asks {} page {}", request.attempt.0, request.id, request.page));
+        match self.death {
+            Some(Death::Request(at)) if at == count => self.die.notify_one(),
+            Some(Death::Signal(at)) if at == count => self.signal.notify_one(),
+            _ => {}
+        }
+    }
+
+    fn fault(&self) -> (Option<Fault>, u64) {
+        let mut dice = self.world.dice.lock().unwrap();
+        let plan = &self.world.plan;
+        let hit = !plan.faults.is_empty() && dice.one_in(plan.fault_in) && !self.calm;
+        let fault = hit.then(|| dice.pick(&plan.faults));
+        // No two answers come in the same millisecond, so that their order does not hang on a thread.
+        (fault, dice.below(97))
+    }
+
+    fn is_out(&self) -> bool {
+        let lived = *self.world.lived.lock().unwrap() + (clock::now() - self.began);
+        self.world.plan.outage.is_some_and(|(from, long)| (from..from + long).contains(&lived.as_secs()))
+    }
+
+    async fn answer(&self, request: &Request) -> Result<RawAnswer, FetchError> {
+        let (fault, jitter) = self.fault();
+        let latency = self.world.plan.latency + Duration::from_millis(jitter);
+        let lost = |lost| Err(FetchError::bare(lost));
+        if fault == Some(Fault::NoConnection) || self.is_out() {
+            tokio::time::sleep(latency).await;
+            return lost(Lost::Connect);
+        }
+        self.world.account.lock().unwrap().requests += 1;
+        if fault == Some(Fault::LostBefore) {
+            tokio::time::sleep(latency).await;
+            return lost(Lost::Transport);
+        }
+        let refusal = self.refusal(request, fault);
+        let charged = refusal.is_none() && self.world.charge(request);
+        let (status, body) = match refusal {
+            Some(refusal) => refusal,
+            None if charged => (200, self.page(request, fault)),
+            None => (402, envelope(402, "apiKey quota is not enough")),
+        };
+        let wait = match fault {
+            Some(Fault::TooLate) => Duration::from_secs(3_600),
+            Some(Fault::Slow) => latency + Duration::from_secs(9),
+            _ => latency,
+        };
+        tokio::time::sleep(wait).await;
+        if charged && fault == Some(Fault::LostAfter) {
+            return lost(Lost::Transport);
+        }
+        Ok(RawAnswer { status, retry_after: None, body: Bytes::from(body), share: None })
+    }
+
+    /// What the server says instead of a page.
+    fn refusal(&self, request: &Request, fault: Option<Fault>) -> Option<(u16, String)> {
+        let plan = &self.world.plan;
+        let place = Some(place(request.id.as_str()));
+        if self.world.throttles() {
+            return Some((429, envelope(429, "qps limit exceeded")));
+        }
+        if place == plan.refused {
+            return Some((400, envelope(400, "Invalid parameter: product_id")));
+        }
+        if place == plan.dead {
+            return Some((500, envelope(500, "Internal server error")));
+        }
+        match fault? {
+            Fault::Error => Some((500, envelope(500, "Internal server error"))),
+            Fault::ErrorInside => Some((200, envelope(500, "Internal server error"))),
+            Fault::Html => Some((502, "<html><h1>502 Bad Gateway</h1></html>".to_owned())),
+            _ => None,
+        }
+    }
+
+    fn page(&self, request: &Request, fault: Option<Fault>) -> String {
+        let shift = u64::from(fault == Some(Fault::Shifted));
+        let mut rows = self.world.page(request.id.as_str(), request.page.0, shift);
+        if fault == Some(Fault::Dirty) {
+            World::spoil(&mut rows);
+        }
+        let data = if fault == Some(Fault::NoList) { Value::Null } else { rows.into() };
+        let mut body = json!({"code": 0, "message": "success", "data": data, "requestId": "r"}).to_string();
+        if fault == Some(Fault::Truncated) {
+            body.truncate(body.len() * 2 / 3);
+        }
+        body
+    }
+}
+
+/// The place of a product in the lists.
+fn place(id: &str) -> u64 {
+    id.trim_start_matches("70").parse().unwrap()
+}
+
+fn envelope(code: u16, message: &str) -> String {
+    json!({"code": code, "data": null, "message": message}).to_string()
+}
+
+impl Fetch for Life {
+    async fn fetch(&self, request: &Request) -> Result<RawAnswer, FetchError> {
+        self.leave(request);
+        let answer = self.answer(request).await;
+        let at = (clock::now() - self.began).as_millis();
+        let said = match &answer {
+            Ok(answer) => format!("{} with {} bytes", answer.status, answer.body.len()),
+            Err(error) => format!("{:?}", error.lost),
+        };
+        self.world.account.lock().unwrap().log.push(format!("{at} ms: {} gets {said}", request.attempt.0));
+        answer
+    }
+}

@@ -208,6 +208,9 @@ pub enum Error {
         #[source]
         source: parquet::errors::ParquetError,
     },
+    /// The program panicked.
+    #[error("the program failed")]
+    Bug,
     /// A task panicked.
     #[error("a task of the program failed")]
     Panic(#[from] tokio::task::JoinError),
@@ -245,7 +248,7 @@ impl Error {
             }
             Self::Busy { .. } => ExitCode::Busy,
             Self::Mismatch(_) => ExitCode::Integrity,
-            Self::Client(_) | Self::Panic(_) | Self::Record(RecordError::Decode(_)) => ExitCode::Internal,
+            Self::Client(_) | Self::Bug | Self::Panic(_) | Self::Record(RecordError::Decode(_)) => ExitCode::Internal,
             Self::Disk(_) | Self::Store(_) | Self::Segment(_) | Self::Report { .. } => ExitCode::Storage,
             Self::Journal(error) | Self::Record(RecordError::Journal(error)) => match error {
                 JournalError::Damaged { .. } => ExitCode::Integrity,

@@ -5,10 +5,13 @@ use std::process::ExitCode;
 
 use pagehaul::cli::{self, Done};
 use pagehaul::error::Error;
-use pagehaul::sanitize::chain;
+use pagehaul::sanitize::{Sanitized, chain};
 
 fn main() -> ExitCode {
-    match cli::parse(std::env::args_os()).and_then(|matches| cli::run(&matches)) {
+    std::panic::set_hook(Box::new(|panic| complain(&format!("bug: {}\n", Sanitized(&panic.to_string())))));
+    let run = || cli::parse(std::env::args_os()).and_then(|matches| cli::run(&matches));
+    // A panic here unwinds past everything that is open, as one in a task does: both are bugs that end with 1.
+    match std::panic::catch_unwind(run).unwrap_or(Err(Error::Bug)) {
         Ok(Done::Text(text)) | Err(Error::Answer(text)) => {
             print(&text);
             ExitCode::SUCCESS

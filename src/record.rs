@@ -61,8 +61,11 @@ impl Recorder {
         self.journal.bytes()
     }
 
-    /// Goes on with the next segment's journal, a new file.
+    /// Goes on with the next segment's journal, a new file; with the same one if it is still the open segment.
     pub fn rotate(&mut self, segment: SegmentId) -> Result<(), RecordError> {
+        if segment == self.segment {
+            return Ok(());
+        }
         self.journal = Journal::begin(self.disk, &self.folder, segment)?;
         self.segment = segment;
         Ok(())

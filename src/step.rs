@@ -1,6 +1,6 @@
 //! Counted moments before and after each durable operation: where tests crash a run, make the disk fail, or look at it.
 //!
-//! Under debug assertions only; a release build holds nothing of it. A child process is told by `PAGEHAUL_STEP=N:ACTION`
+//! Under debug assertions only; a release build holds nothing of it. A child process is told by `TEST_STEP=N:ACTION`
 //! to kill itself, to send itself SIGTERM or to panic at its Nth step, so that a harness can count N up until a run passes
 //! clean and new steps are covered by themselves. A test in the same process watches the folders of its own run, and may
 //! refuse an operation as a broken disk would.
@@ -57,13 +57,13 @@ mod counted {
     static WATCHED: AtomicUsize = AtomicUsize::new(0);
     static WATCHES: Mutex<Vec<(PathBuf, Look)>> = Mutex::new(Vec::new());
     static PLAN: LazyLock<Option<(u64, String)>> = LazyLock::new(|| {
-        let plan = std::env::var("PAGEHAUL_STEP").ok()?;
+        let plan = std::env::var("TEST_STEP").ok()?;
         let (number, action) = plan.split_once(':')?;
         Some((number.parse().ok()?, action.to_owned()))
     });
-    static WALL: LazyLock<Option<i64>> = LazyLock::new(|| std::env::var("PAGEHAUL_WALL").ok()?.parse().ok());
+    static WALL: LazyLock<Option<i64>> = LazyLock::new(|| std::env::var("TEST_WALL").ok()?.parse().ok());
 
-    /// The wall clock's now in microseconds since 1970, if a test fixed it by `PAGEHAUL_WALL`: files of two runs can then be
+    /// The wall clock's now in microseconds since 1970, if a test fixed it by `TEST_WALL`: files of two runs can then be
     /// compared byte for byte.
     pub fn fixed_wall() -> Option<i64> {
         *WALL

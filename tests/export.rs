@@ -293,3 +293,23 @@ async fn max_pages_is_what_was_asked_for_and_counts_as_complete() {
     let again = run(&job(folder.path(), None, &[("max_pages", "2")]), &api, &list).await.unwrap();
     assert!(again.complete_since.is_some() && again.run.requests == 0);
 }
+
+#[cfg(debug_assertions)]
+#[tokio::test(start_paused = true)]
+async fn answers_that_arrive_after_a_segment_was_decided_and_failed_are_published_by_the_next_run() {
+    let simulator = simulator("products=20,max_videos=60,latency=40ms");
+    let list = ids(&simulator);
+    let folder = tempfile::tempdir().unwrap();
+    let job = job(folder.path(), None, &[("segment_size", "20KiB"), ("max_in_flight", "8")]);
+    let broken = pagehaul::step::watch(folder.path(), |step| {
+        let names_a_file = step.action == "rename to" && step.path.extension().is_some_and(|kind| kind == "parquet");
+        if names_a_file { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    });
+    let failed = run(&job, &Arc::new(Direct::new(&simulator)), &list).await.unwrap_err();
+    assert_eq!(failed.exit_code(), ExitCode::Storage);
+    drop(broken);
+    let summary = run(&job, &Arc::new(Direct::new(&simulator)), &list).await.unwrap();
+    assert_eq!(summary.exit, ExitCode::Complete);
+    assert_rows(folder.path(), &expected(&simulator, &list, 10));
+    assert_no_page_billed_twice(&[&simulator]);
+}

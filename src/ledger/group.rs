@@ -93,9 +93,13 @@ pub(super) fn write(db: &mut Connection, group: &Group, now: Utc64) -> rusqlite:
     let segment = group.frame.map_or(0, |(segment, _, _)| segment.0);
     if let Some((segment, offset, length)) = group.frame {
         let as_sql = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-        let mut insert =
-            transaction.prepare_cached("INSERT INTO frames (segment, offset, length) VALUES (?1, ?2, ?3)")?;
-        insert.execute(params![segment.0, as_sql(offset), as_sql(length)])?;
+        // A segment that is decided publishes exactly its files: a page that came into it later would be lost.
+        let sql = "INSERT INTO frames (segment, offset, length)
+                   SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM segments WHERE id = ?1 AND state = 'open')";
+        let inserted = transaction.prepare_cached(sql)?.execute(params![segment.0, as_sql(offset), as_sql(length)])?;
+        if inserted != 1 {
+            return Err(rusqlite::Error::StatementChangedRows(inserted));
+        }
     }
     {
         let sql = "INSERT INTO pages (attempt, item, page, segment, at) VALUES (?1, ?2, ?3, ?4, ?5)";

@@ -395,6 +395,7 @@ mod tests {
     #[test]
     fn an_intent_is_in_doubt_until_its_outcome_is_known() {
         let (_folder, mut ledger) = ledger();
+        ledger.begin_segment().unwrap();
         let intents = vec![request(1, 1), request(2, 2), request(3, 3), request(4, 3)];
         ledger.commit(&Group { intents, ..Group::default() }, Utc64(1)).unwrap();
         assert_eq!(ledger.credits().unwrap(), Credits { billed: 0, free: 0, in_doubt: 4 });
@@ -413,6 +414,7 @@ mod tests {
     #[test]
     fn the_same_page_cannot_be_journaled_twice_and_then_nothing_of_the_group_holds() {
         let (_folder, mut ledger) = ledger();
+        ledger.begin_segment().unwrap();
         let page = PageRow { attempt: AttemptId(1), item: ItemIx(1), page: PageNum(1), at: Utc64(2) };
         let group = Group { frame: Some((SegmentId(1), 0, 10)), pages: vec![page], ..Group::default() };
         ledger.commit(&group, Utc64(2)).unwrap();
@@ -427,8 +429,20 @@ mod tests {
     }
 
     #[test]
+    fn a_decided_segment_takes_no_more_pages() {
+        let (_folder, mut ledger) = ledger();
+        let segment = ledger.begin_segment().unwrap().id;
+        ledger.decide(segment, "{}").unwrap();
+        let page = PageRow { attempt: AttemptId(1), item: ItemIx(1), page: PageNum(1), at: Utc64(2) };
+        let late = Group { frame: Some((segment, 0, 10)), pages: vec![page], ..Group::default() };
+        assert!(ledger.commit(&late, Utc64(2)).is_err());
+        assert_eq!(ledger.totals().unwrap().pages, 0);
+    }
+
+    #[test]
     fn a_walk_goes_from_new_to_walking_to_ended_and_may_be_reopened() {
         let (_folder, mut ledger) = ledger();
+        ledger.begin_segment().unwrap();
         let read =
             ReadRow { attempt: AttemptId(1), item: ItemIx(2), received: 3, rejected: 1, keys: vec![[7; 16], [8; 16]] };
         let page = PageRow { attempt: AttemptId(1), item: ItemIx(2), page: PageNum(1), at: Utc64(2) };

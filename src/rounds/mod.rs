@@ -337,10 +337,11 @@ impl<'a> Rounds<'a> {
         }
         self.commit(Vec::new()).await?; // what was read must be known before its rows are published
         let (done, published) = oneshot::channel();
-        if channels.writer.send(ToWriter::Publish(done)).await.is_err() || published.await.is_err() {
+        let failed = channels.writer.send(ToWriter::Publish(done)).await.is_err() || published.await.is_err();
+        if failed {
             self.stop.get_or_insert(Stop::Temporary("the writer ended".to_owned()));
-            return Ok(());
         }
+        // Also after a failure: answers are still under way, and the segment may be decided, so that it takes no more.
         let segment = self.site.ledger().begin_segment()?;
         if let Some(recorder) = &mut self.recorder {
             recorder.rotate(segment.id)?;

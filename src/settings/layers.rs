@@ -205,8 +205,8 @@ impl Layers {
 
     pub(super) fn size(&self, key: &'static str) -> Result<u64, SettingsError> {
         parse_size(self.text(key))
-            .filter(|size| *size >= 1024 * 1024)
-            .ok_or_else(|| self.invalid(key, "must be a size of 1MiB or more, such as 48MiB or 2GiB"))
+            .filter(|size| *size >= 1024)
+            .ok_or_else(|| self.invalid(key, "must be a size such as 64KiB, 48MiB or 2GiB"))
     }
 
     pub(super) fn list(&self, key: &'static str) -> Vec<&str> {

@@ -12,7 +12,6 @@
     clippy::as_conversions,
     clippy::cast_precision_loss,
     clippy::wildcard_enum_match_arm,
-    clippy::disallowed_methods,
     reason = "what helps a test fails by panicking"
 )]
 
@@ -57,7 +56,7 @@ enum End {
 
 /// Plays a seed to its end and gives the log of what happened.
 fn play(seed: u64) -> Vec<String> {
-    let folder = scratch();
+    let folder = common::scratch();
     let world = Arc::new(World::new(Plan::new(seed)));
     let mut deaths = world.plan.deaths.clone().into_iter();
     for number in 1.. {
@@ -138,7 +137,7 @@ async fn run(job: &Job, life: &Arc<Life>) -> End {
         ended = tokio::time::timeout(LIFE_SPAN, running) => match ended {
             Ok(Ok(summary)) => End::Ended(Box::new(summary)),
             // The step that killed the machine is what the run sees as a broken disk.
-            Ok(Err(error)) if matches!(life.death, Some(Death::Step(_))) && !matches!(error, Error::Panic(_)) => End::Crashed,
+            Ok(Err(error)) if matches!(life.death, Some(Death::Step(_) | Death::Refusal(_))) && !matches!(error, Error::Panic(_)) => End::Crashed,
             Ok(Err(error)) => panic!("{}", pagehaul::sanitize::chain(&error)),
             Err(elapsed) => panic!("it does not end: {elapsed}"),
         },
@@ -163,6 +162,9 @@ fn watch_steps(out: &Path, life: &Arc<Life>, dead: &Arc<AtomicBool>) -> Watch {
             life.die.notify_one();
             return Err(io::Error::other("the machine goes off"));
         }
+        if matches!(life.death, Some(Death::Refusal(at)) if at == count) {
+            return Err(io::Error::other("the disk is broken"));
+        }
         Ok(())
     })
 }
@@ -180,12 +182,6 @@ fn job(world: &World, out: &Path) -> Job {
     job.settings.max_pages = plan.max_pages;
     job.settings.max_credits = plan.max_credits.filter(|_| !world.limit_was_raised());
     job
-}
-
-/// A folder in memory, if there is such a place: an fsync there costs nothing.
-fn scratch() -> tempfile::TempDir {
-    let memory = Path::new("/dev/shm");
-    if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
 
 /// The seeds to play: those that were asked for, or these.

@@ -55,7 +55,8 @@ mod counted {
 
     static COUNT: AtomicU64 = AtomicU64::new(0);
     static WATCHED: AtomicUsize = AtomicUsize::new(0);
-    static WATCHES: Mutex<Vec<(PathBuf, Look)>> = Mutex::new(Vec::new());
+    static WATCHES: Mutex<Vec<(usize, PathBuf, Look)>> = Mutex::new(Vec::new());
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
     static PLAN: LazyLock<Option<(u64, String)>> = LazyLock::new(|| {
         let plan = std::env::var("TEST_STEP").ok()?;
         let (number, action) = plan.split_once(':')?;
@@ -71,18 +72,19 @@ mod counted {
 
     /// Watches the steps of everything below a folder until it is dropped.
     #[derive(Debug)]
-    pub struct Watch(PathBuf);
+    pub struct Watch(usize);
 
-    /// Calls `look` at every step below `root`. Its error becomes the operation's.
+    /// Calls `look` at every step below `root`; of several watches there the first. Its error becomes the operation's.
     pub fn watch(root: &Path, look: impl Fn(&Step<'_>) -> io::Result<()> + Send + Sync + 'static) -> Watch {
-        WATCHES.lock().unwrap_or_else(PoisonError::into_inner).push((root.to_owned(), Arc::new(look)));
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        WATCHES.lock().unwrap_or_else(PoisonError::into_inner).push((number, root.to_owned(), Arc::new(look)));
         WATCHED.fetch_add(1, Ordering::Release);
-        Watch(root.to_owned())
+        Watch(number)
     }
 
     impl Drop for Watch {
         fn drop(&mut self) {
-            WATCHES.lock().unwrap_or_else(PoisonError::into_inner).retain(|(root, _)| *root != self.0);
+            WATCHES.lock().unwrap_or_else(PoisonError::into_inner).retain(|(number, ..)| *number != self.0);
             WATCHED.fetch_sub(1, Ordering::Release);
         }
     }
@@ -99,7 +101,7 @@ mod counted {
         }
         let look = {
             let watches = WATCHES.lock().unwrap_or_else(PoisonError::into_inner);
-            watches.iter().find(|(root, _)| step.path.starts_with(root)).map(|(_, look)| Arc::clone(look))
+            watches.iter().find(|(_, root, _)| step.path.starts_with(root)).map(|(_, _, look)| Arc::clone(look))
         };
         look.map_or(Ok(()), |look| look(step))
     }

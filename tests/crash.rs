@@ -7,8 +7,6 @@
 #![cfg(all(debug_assertions, unix))]
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
     clippy::disallowed_methods,
     reason = "what helps a test fails by panicking, and its files need not survive a crash"
 )]

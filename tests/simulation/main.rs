@@ -12,6 +12,7 @@
     clippy::as_conversions,
     clippy::cast_precision_loss,
     clippy::wildcard_enum_match_arm,
+    clippy::disallowed_methods,
     reason = "what helps a test fails by panicking"
 )]
 
@@ -19,13 +20,14 @@
 mod common;
 mod oracle;
 mod plan;
+mod power;
 mod server;
 
 use std::io;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -191,24 +193,28 @@ fn seeds(by_default: Range<u64>) -> Range<u64> {
     from.parse().unwrap()..to.parse().unwrap()
 }
 
-/// Plays seeds on all cores. Fails at the first that fails, with the command that plays it again.
-fn play_all(seeds: Range<u64>, play: impl Fn(u64) + Sync) {
-    let next = AtomicU64::new(seeds.start);
-    let failed = Mutex::new(None);
-    let worker = || {
-        while failed.lock().unwrap().is_none() {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds.end {
-                return;
-            }
-            if catch_unwind(AssertUnwindSafe(|| play(seed))).is_err() {
-                failed.lock().unwrap().get_or_insert(seed);
-            }
-        }
-    };
+/// Does all of this work, by number, on all cores.
+fn on_all_cores(count: usize, work: impl Fn(usize) + Sync) {
+    let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(2, std::num::NonZero::get) {
-            scope.spawn(worker);
+            scope.spawn(|| {
+                while let Some(at) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|at| *at < count) {
+                    work(at);
+                }
+            });
+        }
+    });
+}
+
+/// Plays seeds on all cores. Fails at the first that fails, with the command that plays it again.
+fn play_all(seeds: Range<u64>, play: impl Fn(u64) + Sync) {
+    let failed = Mutex::new(None);
+    on_all_cores(usize::try_from(seeds.end - seeds.start).unwrap(), |at| {
+        let seed = seeds.start + u64::try_from(at).unwrap();
+        let has_failed = failed.lock().unwrap().is_some();
+        if !has_failed && catch_unwind(AssertUnwindSafe(|| play(seed))).is_err() {
+            failed.lock().unwrap().get_or_insert(seed);
         }
     });
     if let Some(seed) = failed.into_inner().unwrap() {

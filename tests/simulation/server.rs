@@ -63,6 +63,14 @@ impl World {
         }
     }
 
+    /// What an earlier life of this world was charged for.
+    pub(crate) fn remember(&self, pages: &BTreeMap<(String, u32), u32>) {
+        let mut account = self.account.lock().unwrap();
+        account.charged = pages.values().map(|times| u64::from(*times)).sum();
+        account.requests = account.charged;
+        account.pages.clone_from(pages);
+    }
+
     /// The ids of the products, in order.
     pub(crate) fn ids(&self) -> Vec<String> {
         (0..self.plan.lists.len()).map(|at| format!("70{at}")).collect()

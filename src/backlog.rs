@@ -1,7 +1,7 @@
 //! The walks that the ledger still holds: a few at a time go to the scheduler, however many there are.
 
 use crate::ledger::{Ledger, LedgerError, OpenItem};
-use crate::page::ItemIx;
+use crate::page::{ItemIx, SegmentId};
 use crate::scheduler::Scheduler;
 use crate::walk::{Rules, Walk};
 
@@ -36,8 +36,10 @@ impl Backlog {
             (None, None) => return Ok(()),
         };
         *source = items.last().map(|last| last.item).filter(|_| items.len() == room);
-        for OpenItem { item, id } in items {
-            let walk = Walk::new(item, id, rules, ledger.pages(item)?);
+        for OpenItem { item, id, failed_before } in items {
+            let mut walk = Walk::new(item, id, rules, ledger.pages(item)?);
+            walk.is_suspect = failed_before;
+            walk.set_barren(ledger.barren_pages(item, SegmentId(i64::MAX))?);
             if walk.is_new(rules) { scheduler.add(walk) } else { scheduler.resume(walk) }
         }
         Ok(())

@@ -66,6 +66,13 @@ pub enum Event<'a> {
     },
     /// The allowed rate has climbed back.
     Rate(f64),
+    /// Nothing succeeds: from now on one request at a time, at growing intervals.
+    Outage {
+        /// What was said last, sanitised.
+        cause: &'a str,
+    },
+    /// The outage is over.
+    Recovered,
     /// A segment's files are published.
     Published {
         /// The segment.

@@ -171,7 +171,7 @@ async fn walk<F: Fetch>(
     #[expect(clippy::disallowed_methods, reason = "this file owns the tasks")]
     let dispatching = tokio::spawn(dispatcher.run(requests, arrive));
 
-    let retry = Retry::new(settings.retry, job.seed);
+    let retry = Retry::new(settings.retry, job.seed, settings.max_in_flight);
     let rounds = Rounds::new(job, Arc::clone(&site), recorder, retry, quota)?;
     let channels = crate::rounds::Channels { to_dispatch, arrivals, writer: writer.clone(), halt };
     let (ended, counted) = rounds.run(channels, stopped).await;

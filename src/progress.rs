@@ -231,6 +231,10 @@ impl Monitor for Face {
                 tracing::info!("429: every request waits {wait:.1?}, then {rate:.1} a second");
             }
             Event::Rate(rate) => *self.allowed.lock().unwrap_or_else(PoisonError::into_inner) = Some(*rate),
+            Event::Outage { cause } => {
+                tracing::warn!("nothing succeeds any more, from now on one request at a time: {cause}");
+            }
+            Event::Recovered => tracing::info!("the API works again"),
             Event::Published { segment, files, rows, bytes } => {
                 tracing::info!(
                     "segment {segment} published: {files} files, {} rows, {} bytes",

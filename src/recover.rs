@@ -121,6 +121,7 @@ impl Recovery {
                     let mut walk =
                         Walk::new(page.item, page.id.clone(), &self.rules, ledger.pages_before(page.item, segment.id)?);
                     walk.load(ledger.keys(page.item, segment.id)?);
+                    walk.set_barren(ledger.barren_pages(page.item, segment.id)?);
                     free.insert((walk, last))
                 }
             };

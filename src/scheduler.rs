@@ -1,10 +1,11 @@
 //! Which page next: the most urgent one that is ready.
 //!
 //! Continuing walks before new ones, the deepest first, so that few walks are open at a time; a page that failed waits
-//! for its time. Pure: no clock, no ledger, no channel. Memory is bounded by the caller: it adds new walks only while
-//! [`Scheduler::room`] says so.
+//! for its time and for leave to be asked for again. Pure: no clock, no ledger, no channel. Memory is bounded by the
+//! caller: it adds new walks only while [`Scheduler::room`] says so.
 
 use std::cmp::Reverse;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use tokio::time::Instant;
@@ -23,9 +24,13 @@ pub struct Scheduler {
     parked: BTreeMap<(Instant, ItemIx), Walk>,
     /// Walks with a page under way.
     flying: HashMap<ItemIx, Walk>,
-    /// The most walks that may be parked before no new ones are begun, and the most fresh ones to hold.
+    /// The most fresh and ready walks to hold.
     bound: usize,
 }
+
+/// So many walks may be parked before no new ones are begun, however few requests may be in flight: a few pages that
+/// keep failing must not keep everything else waiting.
+const PARKED: usize = 32;
 
 impl Scheduler {
     /// A scheduler for at most `bound` requests in flight.
@@ -59,21 +64,40 @@ impl Scheduler {
         self.parked.insert((until, walk.item), walk);
     }
 
-    /// The most urgent page; its walk is under way until it is [landed](Self::land).
-    pub fn next(&mut self, now: Instant) -> Option<&Walk> {
-        while let Some(entry) = self.parked.first_entry().filter(|entry| entry.key().0 <= now) {
-            let walk = entry.remove();
-            self.resume(walk);
-        }
-        let storm = self.parked.len() >= self.bound;
+    /// The most urgent page that did not fail; its walk is under way until it is [landed](Self::land).
+    pub fn next(&mut self) -> Option<&Walk> {
         let walk = match self.ready.pop_first() {
             Some((_, walk)) => walk,
-            None if storm => return None,
+            None if self.is_stormy() => return None,
             None => self.fresh.pop_front()?,
         };
-        let item = walk.item;
-        self.flying.insert(item, walk);
-        self.flying.get(&item)
+        Some(self.fly(walk))
+    }
+
+    /// The page that failed and has been due for longest.
+    pub fn retry(&mut self, now: Instant) -> Option<&Walk> {
+        let (_, walk) = self.parked.first_entry().filter(|entry| entry.key().0 <= now)?.remove_entry();
+        Some(self.fly(walk))
+    }
+
+    /// Any page at all, to see whether the API works: one that did not fail, or the one whose turn to wait is over first.
+    pub fn probe(&mut self) -> Option<&Walk> {
+        if self.has_next() {
+            return self.next();
+        }
+        let (_, walk) = self.parked.pop_first()?;
+        Some(self.fly(walk))
+    }
+
+    fn fly(&mut self, walk: Walk) -> &Walk {
+        match self.flying.entry(walk.item) {
+            Entry::Occupied(known) => known.into_mut(), // an item has one walk
+            Entry::Vacant(free) => free.insert(walk),
+        }
+    }
+
+    fn is_stormy(&self) -> bool {
+        self.parked.len() >= self.bound.max(PARKED)
     }
 
     /// Takes back the walk whose page came to an end.
@@ -81,10 +105,9 @@ impl Scheduler {
         self.flying.remove(&item)
     }
 
-    /// Whether a page could be asked for now.
-    pub fn has_next(&self, now: Instant) -> bool {
-        let due = self.due().is_some_and(|due| due <= now);
-        due || !self.ready.is_empty() || (!self.fresh.is_empty() && self.parked.len() < self.bound)
+    /// Whether there is a page that did not fail.
+    pub fn has_next(&self) -> bool {
+        !self.ready.is_empty() || !self.fresh.is_empty() && !self.is_stormy()
     }
 
     /// When the next waiting page is due.
@@ -101,6 +124,18 @@ impl Scheduler {
     pub fn all_tried(&self, like: impl Fn(&Walk) -> bool) -> bool {
         let untried = !self.fresh.is_empty() || !self.ready.is_empty();
         !untried && self.parked.values().chain(self.flying.values()).all(like)
+    }
+
+    /// Forgets the failures of parked walks that `innocent` picks: their pages may be asked for at once.
+    pub fn pardon(&mut self, innocent: impl Fn(&Walk) -> bool) {
+        for (key, mut walk) in std::mem::take(&mut self.parked) {
+            if innocent(&walk) {
+                walk.tries = None;
+                self.resume(walk);
+            } else {
+                self.parked.insert(key, walk);
+            }
+        }
     }
 
     /// Takes all parked walks.
@@ -134,12 +169,20 @@ impl Scheduler {
 
 #[cfg(test)]
 mod tests {
-    use super::Scheduler;
+    use super::{PARKED, Scheduler};
     use crate::clock;
     use crate::endpoint::EndRule;
     use crate::page::{ItemId, ItemIx, PageNum};
+    use crate::retry::{Policy, Retry};
     use crate::walk::{Rules, Walk};
     use std::time::Duration;
+
+    const POLICY: Policy = Policy {
+        first: Duration::from_secs(1),
+        longest: Duration::from_secs(9),
+        attempts: 3,
+        patience: Duration::from_secs(99),
+    };
 
     fn walk(item: i64, pages: u32) -> Walk {
         let rules =
@@ -148,7 +191,7 @@ mod tests {
     }
 
     fn order(scheduler: &mut Scheduler) -> Vec<i64> {
-        std::iter::from_fn(|| scheduler.next(clock::now()).map(|walk| walk.item.0)).collect()
+        std::iter::from_fn(|| scheduler.next().map(|walk| walk.item.0)).collect()
     }
 
     #[test]
@@ -172,24 +215,57 @@ mod tests {
         let mut scheduler = Scheduler::new(8);
         let due = clock::now() + Duration::from_secs(3_600);
         scheduler.park(walk(1, 2), due);
-        assert!(scheduler.next(clock::now()).is_none() && !scheduler.has_next(clock::now()));
+        assert!(scheduler.next().is_none() && !scheduler.has_next());
+        assert!(scheduler.retry(clock::now()).is_none());
         assert_eq!(scheduler.due(), Some(due));
-        assert!(scheduler.has_next(due));
-        assert_eq!(scheduler.next(due).map(|walk| walk.item), Some(ItemIx(1)));
+        assert_eq!(scheduler.retry(due).map(|walk| walk.item), Some(ItemIx(1)));
     }
 
     #[test]
-    fn in_a_storm_of_failures_no_new_walk_is_begun() {
+    fn in_a_storm_of_failures_no_new_walk_is_begun_but_a_few_that_fail_hold_up_nothing() {
         let mut scheduler = Scheduler::new(2);
         let later = clock::now() + Duration::from_secs(3_600);
-        scheduler.park(walk(1, 1), later);
-        scheduler.add(walk(3, 0));
-        scheduler.add(walk(4, 0));
-        assert_eq!(order(&mut scheduler), [3, 4]);
-        let failed = scheduler.land(ItemIx(3)).unwrap();
+        let parked = i64::try_from(PARKED).unwrap();
+        (1..parked).for_each(|item| scheduler.park(walk(item, 1), later));
+        scheduler.add(walk(100, 0));
+        scheduler.add(walk(101, 0));
+        assert_eq!(order(&mut scheduler), [100, 101]);
+        let failed = scheduler.land(ItemIx(100)).unwrap();
         scheduler.park(failed, later);
-        scheduler.add(walk(5, 0));
-        assert!(order(&mut scheduler).is_empty() && !scheduler.has_next(clock::now()));
+        scheduler.add(walk(102, 0));
+        assert!(order(&mut scheduler).is_empty() && !scheduler.has_next());
+    }
+
+    #[test]
+    fn probes_take_what_did_not_fail_and_then_each_parked_page_in_turn() {
+        let mut scheduler = Scheduler::new(8);
+        let now = clock::now();
+        let seconds = |count| now + Duration::from_secs(count);
+        scheduler.park(walk(1, 9), seconds(1));
+        scheduler.park(walk(2, 1), seconds(2));
+        scheduler.add(walk(3, 0));
+        let mut probed = Vec::new();
+        for at in 3..8 {
+            let item = scheduler.probe().unwrap().item;
+            probed.push(item.0);
+            let failed = scheduler.land(item).unwrap();
+            scheduler.park(failed, seconds(at));
+        }
+        assert_eq!(probed, [3, 1, 2, 3, 1]);
+    }
+
+    #[test]
+    fn a_pardoned_page_is_ready_and_its_failures_are_forgotten() {
+        let mut scheduler = Scheduler::new(8);
+        let later = clock::now() + Duration::from_secs(3_600);
+        for item in [1, 2] {
+            let mut failed = walk(item, 0);
+            failed.tries = Some(Retry::new(POLICY, 1, 0).begin());
+            scheduler.park(failed, later);
+        }
+        scheduler.pardon(|walk| walk.item == ItemIx(2));
+        assert!(scheduler.next().is_some_and(|walk| walk.item == ItemIx(2) && walk.tries.is_none()));
+        assert!(!scheduler.has_next() && scheduler.due() == Some(later));
     }
 
     #[test]
@@ -202,6 +278,6 @@ mod tests {
         }
         scheduler.unload_keys(20);
         assert_eq!(scheduler.keys(), 20);
-        assert_eq!(scheduler.next(clock::now()).and_then(Walk::keys), Some(10));
+        assert_eq!(scheduler.next().and_then(Walk::keys), Some(10));
     }
 }

@@ -12,6 +12,8 @@ pub enum Stop {
     Cause(StopCause, String),
     /// Nothing succeeded for too long; the last thing that was said.
     Temporary(String),
+    /// Item after item got the same answer, and none a page; the answer, and whether a page ever came.
+    Same(String, bool),
     /// `max_credits` are spent.
     Credits,
     /// Short pages seem to be no end here; their size.
@@ -24,8 +26,8 @@ impl Stop {
         match self {
             Self::Signal(code) => *code,
             Self::Cause(StopCause::Account, _) => ExitCode::Account,
-            Self::Cause(StopCause::Contract, _) | Self::ShortPages(_) => ExitCode::Contract,
-            Self::Temporary(_) => ExitCode::Temporary,
+            Self::Cause(StopCause::Contract, _) | Self::Same(_, false) | Self::ShortPages(_) => ExitCode::Contract,
+            Self::Temporary(_) | Self::Same(_, true) => ExitCode::Temporary,
             Self::Credits => ExitCode::Limit,
         }
     }
@@ -42,6 +44,9 @@ impl std::fmt::Display for Stop {
             Self::Signal(_) => f.write_str("stopped by a signal"),
             Self::Cause(_, said) => f.write_str(said),
             Self::Temporary(said) => write!(f, "nothing succeeded for too long, lastly: {said}"),
+            Self::Same(said, _) => {
+                write!(f, "one product after the other got the same answer, and none a page: {said}")
+            }
             Self::Credits => f.write_str("max_credits is reached"),
             Self::ShortPages(rows) => write!(
                 f,

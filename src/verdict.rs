@@ -69,11 +69,28 @@ pub enum StopCause {
     Contract,
 }
 
+/// Whose failure it may be. One page cannot tell; several together can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// Nobody's: a page, a wait, a request that was not sent, the end of the run.
+    Nobody,
+    /// The way to the API. No page can be the cause.
+    Route,
+    /// The API for a while, or this page.
+    Api,
+    /// The same, but given as an answer: what is told to many items is told to all.
+    Answer,
+    /// This item's.
+    Item,
+}
+
 /// An outcome's meaning and its price.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judged {
     /// What to do.
     pub verdict: Verdict,
+    /// Whose failure it may be.
+    pub blame: Blame,
     /// What it cost.
     pub charge: Charge,
 }
@@ -90,35 +107,40 @@ pub fn judge(outcome: &Outcome<'_>, success: &[i64]) -> Judged {
 }
 
 fn judge_lost(lost: Lost) -> Judged {
-    let (verdict, charge) = match lost {
-        Lost::Unsent => (Verdict::Unsent, Charge::Free),
-        Lost::Connect => (Verdict::Retry, Charge::Free),
-        Lost::Tls => (Verdict::Stop(StopCause::Account), Charge::Free),
-        Lost::Transport | Lost::Timeout => (Verdict::Retry, Charge::InDoubt),
-        Lost::TooLarge => (Verdict::RetryOnce, Charge::InDoubt),
+    let (verdict, blame, charge) = match lost {
+        Lost::Unsent => (Verdict::Unsent, Blame::Nobody, Charge::Free),
+        Lost::Connect => (Verdict::Retry, Blame::Route, Charge::Free),
+        Lost::Tls => (Verdict::Stop(StopCause::Account), Blame::Nobody, Charge::Free),
+        Lost::Transport | Lost::Timeout => (Verdict::Retry, Blame::Api, Charge::InDoubt),
+        Lost::TooLarge => (Verdict::RetryOnce, Blame::Item, Charge::InDoubt),
     };
-    Judged { verdict, charge }
+    Judged { verdict, blame, charge }
 }
 
 /// A body that is no envelope: only the status speaks. All but a 429 may have been billed (promise P5).
 fn judge_bare(status: u16, retry_after: Option<Duration>) -> Judged {
-    let verdict = if (200..=299).contains(&status) { Verdict::RetryOnce } else { by_status(status, retry_after) };
+    let verdict =
+        if (200..=299).contains(&status) { Verdict::RetryOnce } else { unsure(by_status(status, retry_after)) };
+    let blame = if verdict == Verdict::Retry { Blame::Api } else { blame(&verdict) };
     let charge = if status == 429 { Charge::Free } else { Charge::InDoubt };
-    Judged { verdict, charge }
+    Judged { verdict, blame, charge }
 }
 
 /// An envelope: success needs status 200, a success code and a list; a code that is no success is never billed.
 fn judge_envelope(status: u16, envelope: &Envelope, retry_after: Option<Duration>, success: &[i64]) -> Judged {
     let code = envelope.code.unwrap_or_default();
     if success.contains(&code) {
-        return match (status, envelope.data) {
-            (200, Payload::Rows) => Judged { verdict: Verdict::Page, charge: Charge::Billed },
-            (200..=299, _) => Judged { verdict: Verdict::RetryOnce, charge: Charge::InDoubt },
-            _ => Judged { verdict: by_status(status, retry_after), charge: Charge::InDoubt },
+        let (verdict, charge) = match (status, envelope.data) {
+            (200, Payload::Rows) => (Verdict::Page, Charge::Billed),
+            (200..=299, _) => {
+                return Judged { verdict: Verdict::RetryOnce, blame: Blame::Item, charge: Charge::InDoubt };
+            }
+            _ => (unsure(by_status(status, retry_after)), Charge::InDoubt),
         };
+        return Judged { blame: blame(&verdict), verdict, charge };
     }
     if says_used_up(&envelope.message) && (status >= 500 || code >= 500) {
-        return Judged { verdict: Verdict::Stop(StopCause::Account), charge: Charge::Free };
+        return Judged { verdict: Verdict::Stop(StopCause::Account), blame: Blame::Nobody, charge: Charge::Free };
     }
     let by_code = u16::try_from(code).ok().filter(|code| (300..=599).contains(code));
     let (inner, outer) = (by_code.map(|code| by_status(code, retry_after)), by_status(status, retry_after));
@@ -127,7 +149,23 @@ fn judge_envelope(status: u16, envelope: &Envelope, retry_after: Option<Duration
         Some(inner) if severity(&inner) >= severity(&outer) => inner,
         Some(_) | None => outer,
     };
-    Judged { verdict, charge: Charge::Free }
+    let passes = [Some(status), by_code].into_iter().flatten().any(|number| matches!(number, 408 | 425 | 502..=504));
+    let blame = if passes && verdict == Verdict::Retry { Blame::Api } else { blame(&verdict) };
+    Judged { verdict, blame, charge: Charge::Free }
+}
+
+/// Whose failure an answer may be that led to this verdict.
+fn blame(verdict: &Verdict) -> Blame {
+    match verdict {
+        Verdict::Page | Verdict::Unsent | Verdict::Throttled(_) | Verdict::Stop(_) => Blame::Nobody,
+        Verdict::Retry | Verdict::RetryOnce => Blame::Answer,
+        Verdict::GiveUp => Blame::Item,
+    }
+}
+
+/// A refusal that does not have the API's form may be another server's: it is asked for once more.
+fn unsure(verdict: Verdict) -> Verdict {
+    if verdict == Verdict::GiveUp { Verdict::RetryOnce } else { verdict }
 }
 
 /// Which of two verdicts on one answer is the stricter.
@@ -163,7 +201,7 @@ fn says_used_up(message: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Judged, Lost, Outcome, StopCause, Verdict, judge};
+    use super::{Blame, Judged, Lost, Outcome, StopCause, Verdict, judge};
     use crate::envelope::{Envelope, NotEnvelope, Payload};
     use crate::page::Charge;
 
@@ -172,9 +210,14 @@ mod tests {
         judge(&Outcome::Answer { status, envelope: &envelope, retry_after: None }, &[0])
     }
 
+    fn bare(status: u16) -> Judged {
+        judge(&Outcome::Answer { status, envelope: &Err(NotEnvelope::Foreign), retry_after: None }, &[0])
+    }
+
     #[test]
     fn only_status_200_with_a_success_code_and_a_list_is_a_page() {
-        assert_eq!(on(200, 0, "success", Payload::Rows), Judged { verdict: Verdict::Page, charge: Charge::Billed });
+        let page = Judged { verdict: Verdict::Page, blame: Blame::Nobody, charge: Charge::Billed };
+        assert_eq!(on(200, 0, "success", Payload::Rows), page);
         for (status, code, data) in
             [(200, 0, Payload::None), (204, 0, Payload::Rows), (500, 0, Payload::Rows), (200, 7, Payload::Rows)]
         {
@@ -182,30 +225,78 @@ mod tests {
         }
     }
 
+    /// What a refusal by this number means, written down a second time: as an envelope, and as a bare status.
+    fn meant(number: u16) -> [(Verdict, Blame); 2] {
+        let both = |verdict, blame| [(Verdict::clone(&verdict), blame), (verdict, blame)];
+        match number {
+            401 | 402 | 403 | 407 => both(Verdict::Stop(StopCause::Account), Blame::Nobody),
+            429 => both(Verdict::Throttled(None), Blame::Nobody),
+            408 | 425 | 502 | 503 | 504 => both(Verdict::Retry, Blame::Api),
+            500.. => [(Verdict::Retry, Blame::Answer), (Verdict::Retry, Blame::Api)],
+            400..=499 => [(Verdict::GiveUp, Blame::Item), (Verdict::RetryOnce, Blame::Answer)],
+            300..=399 => both(Verdict::Stop(StopCause::Contract), Blame::Nobody),
+            _ => both(Verdict::RetryOnce, Blame::Answer),
+        }
+    }
+
     #[test]
-    fn the_documented_errors_mean_the_same_as_a_status_and_as_a_code_inside_a_200() {
-        let stop = || Verdict::Stop(StopCause::Account);
-        let table = [
-            (400, Verdict::GiveUp),
-            (401, stop()),
-            (402, stop()),
-            (403, stop()),
-            (429, Verdict::Throttled(None)),
-            (500, Verdict::Retry),
-        ];
-        for (number, verdict) in table {
-            for status in [number, 200] {
-                let judged = on(status, i64::from(number), "", Payload::None);
-                assert_eq!(judged, Judged { verdict: verdict.clone(), charge: Charge::Free }, "{status} {number}");
+    fn a4_every_refusal_has_a_meaning_for_its_item_for_the_api_or_for_the_run() {
+        for status in [404, 405, 410, 413, 414, 418, 451] {
+            let refused = on(status, i64::from(status), "", Payload::None);
+            let meant = Judged { verdict: Verdict::GiveUp, blame: Blame::Item, charge: Charge::Free };
+            assert_eq!(refused, meant, "{status} in the API's words is that item's end, and free");
+            let meant = Judged { verdict: Verdict::RetryOnce, blame: Blame::Answer, charge: Charge::InDoubt };
+            assert_eq!(bare(status), meant, "{status} without them may be another server's");
+        }
+        for status in [401, 402, 403] {
+            assert_eq!(bare(status).verdict, Verdict::Stop(StopCause::Account));
+            assert_eq!(on(status, 0, "", Payload::None).verdict, Verdict::Stop(StopCause::Account));
+        }
+    }
+
+    #[test]
+    fn a11_every_status_from_100_to_599_has_its_meaning_with_and_without_an_envelope() {
+        for status in 100..=599 {
+            let [enveloped, without] = meant(status);
+            let judged = on(status, i64::from(status), "", Payload::None);
+            // A code that is no HTTP status inside a 200 is a refusal, whatever it means.
+            let enveloped = if status == 200 { (Verdict::GiveUp, Blame::Item) } else { enveloped };
+            assert_eq!(
+                (judged.verdict, judged.blame, judged.charge),
+                (enveloped.0, enveloped.1, Charge::Free),
+                "{status}"
+            );
+            let judged = bare(status);
+            let charge = if status == 429 { Charge::Free } else { Charge::InDoubt };
+            assert_eq!((judged.verdict, judged.blame, judged.charge), (without.0, without.1, charge), "bare {status}");
+        }
+    }
+
+    #[test]
+    fn a12_of_the_status_and_the_code_in_the_body_the_stricter_wins() {
+        // By strictness, the mildest first. Inside a 200 the code alone speaks.
+        let numbers = [200, 500, 502, 503, 400, 404, 429, 401, 402, 403];
+        let rank = |number: u16| match number {
+            500.. => 1,
+            429 => 3,
+            401..=403 => 4,
+            400 | 404 => 2,
+            _ => 0,
+        };
+        for status in numbers {
+            for code in numbers {
+                let judged = on(status, i64::from(code), "", Payload::None);
+                let stricter = if rank(code) >= rank(status) { code } else { status };
+                let meant = if code == 200 && status == 200 { Verdict::GiveUp } else { meant(stricter)[0].0.clone() };
+                assert_eq!((judged.verdict, judged.charge), (meant, Charge::Free), "HTTP {status}, code {code}");
             }
         }
     }
 
     #[test]
-    fn where_status_and_code_differ_the_stricter_wins() {
-        assert_eq!(on(500, 402, "", Payload::None).verdict, Verdict::Stop(StopCause::Account));
-        assert_eq!(on(401, 500, "", Payload::None).verdict, Verdict::Stop(StopCause::Account));
-        assert_eq!(on(500, 429, "", Payload::None).verdict, Verdict::Throttled(None));
+    fn a13_an_answer_without_a_list_is_asked_for_once_more_and_may_have_been_billed() {
+        let judged = on(200, 0, "success", Payload::None);
+        assert_eq!(judged, Judged { verdict: Verdict::RetryOnce, blame: Blame::Item, charge: Charge::InDoubt });
     }
 
     #[test]
@@ -215,16 +306,6 @@ mod tests {
             on(200, 500, "apiKey quota is not enough", Payload::None).verdict,
             Verdict::Stop(StopCause::Account)
         );
-    }
-
-    #[test]
-    fn every_status_without_an_envelope_has_a_verdict_and_all_but_429_are_in_doubt() {
-        for status in 100..=599 {
-            let bare = Err(NotEnvelope::Foreign);
-            let judged = judge(&Outcome::Answer { status, envelope: &bare, retry_after: None }, &[0]);
-            assert_ne!(judged.verdict, Verdict::Page);
-            assert_eq!(judged.charge == Charge::Free, status == 429, "{status}");
-        }
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct Walk {
     pub id: ItemId,
     /// Failures of the page that is being asked for.
     pub tries: Option<Tries>,
+    /// Whether an earlier run gave this page up while others came: its failures are its own.
+    pub is_suspect: bool,
     /// Whether the page was already asked for once more after an answer that may have been billed.
     pub asked_again: bool,
     /// The first page that is missing.
@@ -67,6 +69,7 @@ impl Walk {
             item,
             id,
             tries: None,
+            is_suspect: false,
             asked_again: false,
             next: rules.first,
             beyond: BTreeSet::new(),
@@ -102,6 +105,11 @@ impl Walk {
         self.seen.get_or_insert_default().extend(keys);
     }
 
+    /// Takes over how many pages without a single usable row come last.
+    pub fn set_barren(&mut self, pages: u8) {
+        self.barren = pages;
+    }
+
     /// Frees the memory of its keys: they are in the ledger.
     pub fn unload(&mut self) {
         self.seen = None;
@@ -117,7 +125,7 @@ impl Walk {
     /// Reads a page whose rows are decoded. The keys must be loaded.
     pub fn accept(&mut self, page: &DecodedPage, rules: &Rules) -> Accepted {
         self.add(page.page);
-        (self.tries, self.asked_again) = (None, false);
+        (self.tries, self.is_suspect, self.asked_again) = (None, false, false);
         let seen = self.seen.get_or_insert_default();
         let keep: Vec<bool> = page.keys.iter().map(|key| seen.insert(*key)).collect();
         let is_barren = page.received > 0 && page.keys.is_empty();
@@ -188,11 +196,6 @@ impl ShortPages {
     pub fn doubted(&self, rules: &Rules) -> Option<usize> {
         let doubtful = !self.full && !self.sizes_differ && self.walks >= SUSPICIOUS_WALKS;
         self.size.filter(|_| doubtful && rules.end == EndRule::ShortPage)
-    }
-
-    /// Whether any walk ever ended on a page, or any page was full: the API did work.
-    pub fn saw_a_page(&self) -> bool {
-        self.full || self.walks > 0
     }
 
     /// Takes note of a page. Some: the rule does not hold; the size on which the walks ended.

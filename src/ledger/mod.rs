@@ -80,6 +80,8 @@ pub struct OpenItem {
     pub item: ItemIx,
     /// Its id.
     pub id: ItemId,
+    /// Whether an earlier run gave up its next page for a passing cause.
+    pub failed_before: bool,
 }
 
 /// The segment that takes pages.
@@ -209,9 +211,9 @@ impl Ledger {
     }
 
     /// Opens failed walks again: those with a passing cause, or all of them. A rejected walk stays as it is: its page is in
-    /// the journal, and a journaled page is never asked for again.
+    /// the journal, and a journaled page is never asked for again. A passing cause stays noted until the walk ends.
     pub fn reopen_failed(&self, all: bool) -> Result<usize, LedgerError> {
-        let sql = "UPDATE items SET state = 1, stop = NULL, error = NULL, transient = 0
+        let sql = "UPDATE items SET state = 1, stop = NULL, error = NULL
                    WHERE state = 2 AND stop = 'failed' AND (transient = 1 OR ?1)";
         self.write(sql, [all], "reopen failed items")
     }
@@ -247,10 +249,11 @@ impl Ledger {
     }
 
     fn open_items(&self, state: i64, after: ItemIx, limit: usize) -> Result<Vec<OpenItem>, LedgerError> {
-        let sql = "SELECT ix, id FROM items WHERE state = ?1 AND state < 2 AND ix > ?2 ORDER BY ix LIMIT ?3";
+        let sql = "SELECT ix, id, transient FROM items WHERE state = ?1 AND state < 2 AND ix > ?2 ORDER BY ix LIMIT ?3";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.rows(sql, params![state, after.0, limit], |row| {
-            Ok(OpenItem { item: ItemIx(row.get(0)?), id: ItemId::new(&row.get::<_, String>(1)?) })
+            let id = ItemId::new(&row.get::<_, String>(1)?);
+            Ok(OpenItem { item: ItemIx(row.get(0)?), id, failed_before: row.get(2)? })
         })
     }
 
@@ -269,6 +272,16 @@ impl Ledger {
     pub fn pages_before(&self, item: ItemIx, segment: SegmentId) -> Result<Vec<PageNum>, LedgerError> {
         let sql = "SELECT page FROM pages WHERE item = ?1 AND segment < ?2 ORDER BY page";
         self.rows(sql, [item.0, segment.0], |row| row.get(0).map(PageNum))
+    }
+
+    /// How many of an item's pages in segments before `segment`, counted from the last one back, have rows of which none
+    /// could be typed; 255 at most.
+    pub fn barren_pages(&self, item: ItemIx, segment: SegmentId) -> Result<u8, LedgerError> {
+        let sql = "SELECT received > 0 AND received = rejected FROM pages WHERE item = ?1 AND segment < ?2
+                   ORDER BY page DESC LIMIT 255";
+        let pages = self.rows(sql, [item.0, segment.0], |row| row.get::<_, Option<bool>>(0))?;
+        let barren = pages.iter().take_while(|is_barren| **is_barren == Some(true)).count();
+        Ok(u8::try_from(barren).unwrap_or(u8::MAX))
     }
 
     /// Keys of an item's published rows on pages of segments before `segment`.

@@ -4,6 +4,8 @@
 //! for a timer. All state of a run that changes with pages lives here, in one place, and no lock guards it. A request holds
 //! its slot from the commit of its intent to the reading of its outcome.
 
+mod admit;
+mod health;
 mod settle;
 
 use std::future::Future;
@@ -22,7 +24,7 @@ use crate::error::{Error, ExitCode};
 use crate::event::Event;
 use crate::job::Job;
 use crate::ledger::Group;
-use crate::page::{AttemptId, Request};
+use crate::page::Request;
 use crate::publish::ToWriter;
 use crate::quota::Quota;
 use crate::record::Recorder;
@@ -34,11 +36,12 @@ use crate::site::Site;
 use crate::stop::{Counted, Stop};
 use crate::verdict::StopCause;
 use crate::walk::{Rules, ShortPages};
+use health::Health;
 
 /// Keys of rows that open walks may hold in memory: 32 MiB, more than one walk of a million rows.
 const KEYS: usize = 1 << 20;
-/// Answers in a row that do not fit the endpoint, with never one that does, that end the run.
-const CONTRACT_FAILURES: u32 = 20;
+/// Pages with rows of which none was ever usable that end the run.
+const BARREN_PAGES: u32 = 20;
 /// The ends of the channels to the tasks around.
 #[derive(Debug)]
 pub struct Channels {
@@ -73,9 +76,7 @@ pub struct Rounds<'a> {
     backlog: Backlog,
     shown_rate: Option<f64>,
     began: Option<Instant>,
-    last_success: Option<Instant>,
-    trouble: Option<(Instant, String)>,
-    contract_failures: u32,
+    health: Health,
     /// Whether what is still open has had all its attempts and all the patience.
     hopeless: bool,
     /// Whether any row was usable, and pages with rows before the first one that was.
@@ -95,11 +96,11 @@ impl<'a> Rounds<'a> {
         quota: Arc<Quota>,
     ) -> Result<Self, Error> {
         let rules = job.rules();
-        let (credits, last_attempt, short_pages) = {
+        let (credits, last_attempt, short_pages, usable) = {
             let ledger = site.ledger();
             let full = ledger.has_full_page(rules.page_size)?;
             let ends = if full { Vec::new() } else { ledger.short_ends()? };
-            (ledger.credits()?, ledger.last_attempt()?, ShortPages::new(full, &ends))
+            (ledger.credits()?, ledger.last_attempt()?, ShortPages::new(full, &ends), ledger.totals()?.kept > 0)
         };
         Ok(Self {
             job,
@@ -117,11 +118,9 @@ impl<'a> Rounds<'a> {
             backlog: Backlog::default(),
             shown_rate: job.qps,
             began: None,
-            last_success: None,
-            trouble: None,
-            contract_failures: 0,
+            health: Health::new(credits.billed > 0),
             hopeless: false,
-            usable: false,
+            usable,
             barren: 0,
             stop: short_pages.doubted(&rules).map(Stop::ShortPages),
             counted: Counted::default(),
@@ -197,16 +196,13 @@ impl<'a> Rounds<'a> {
         let mut arrivals = Vec::new();
         let most = self.job.settings.max_in_flight;
         let now = clock::now();
-        let wants = self.stop.is_none() && self.has_slot() && self.scheduler.has_next(now);
+        let wants = self.has_turn(now);
         let at_rest =
             self.at_rest() && (self.stop.is_some() || self.scheduler.is_done() || wants && !self.can_afford());
         let busy = at_rest || !self.group.is_empty();
         let wants = wants && self.can_afford();
-        let patience = self.retry.policy().patience;
-        let patience_ends = self.trouble.as_ref().map(|(since, _)| *since + patience);
-        // One that is due already waits for something else than time: a place, a slot or a credit.
-        let due = self.scheduler.due().filter(|due| *due > now && self.has_slot());
-        let next = [due, patience_ends].into_iter().flatten().min().filter(|_| self.stop.is_none());
+        let patience_ends = self.health.trouble().map(|(since, _)| since + self.patience());
+        let next = self.next_turn(now).into_iter().chain(patience_ends).min().filter(|_| self.stop.is_none());
         tokio::select! {
             biased;
             code = stopped, if self.stop.is_none() => self.stop = Some(Stop::Signal(code)),
@@ -225,42 +221,6 @@ impl<'a> Rounds<'a> {
             self.lose_patience();
         }
         arrivals
-    }
-
-    /// Whether one more request stays within the asked limit, if everything under way is billed.
-    fn can_afford(&self) -> bool {
-        let reserved = self.spent.saturating_add(u64::try_from(self.in_flight).unwrap_or(u64::MAX));
-        self.job.settings.max_credits.is_none_or(|most| reserved < most)
-    }
-
-    /// Whether nothing is under way: no request, and no page that is still to be read.
-    fn at_rest(&self) -> bool {
-        self.in_flight == 0 && !self.scheduler.is_flying()
-    }
-
-    fn has_slot(&self) -> bool {
-        self.in_flight < self.job.settings.max_in_flight
-    }
-
-    /// Makes intents for the most urgent pages: as many as there are slots, places before the quota, and credits.
-    fn admit(&mut self, places: usize) {
-        let now = clock::now();
-        for _ in 0..places {
-            if self.stop.is_some() || !self.has_slot() {
-                return;
-            }
-            if !self.can_afford() {
-                if self.at_rest() && !self.is_done() {
-                    self.stop = Some(Stop::Credits);
-                }
-                return;
-            }
-            let Some(walk) = self.scheduler.next(now) else { return };
-            self.last_attempt += 1;
-            self.in_flight += 1;
-            let attempt = AttemptId(self.last_attempt);
-            self.group.intents.push(Request { attempt, item: walk.item, id: walk.id.clone(), page: walk.next() });
-        }
     }
 
     /// Whether every walk has ended.
@@ -321,7 +281,7 @@ impl<'a> Rounds<'a> {
     fn judge_rows(&mut self, page: &DecodedPage) {
         self.usable |= !page.keys.is_empty();
         self.barren += u32::from(page.received > 0 && page.foreign == 0 && !self.usable);
-        if self.barren >= CONTRACT_FAILURES && !self.usable {
+        if self.barren >= BARREN_PAGES && !self.usable {
             let said = page.rejects.first().map_or("no usable row", |reject| reject.reason.as_str());
             let said = format!("no row of {} pages could be used, lastly: {}", self.barren, Sanitized(said));
             self.stop.get_or_insert(Stop::Cause(StopCause::Contract, said));

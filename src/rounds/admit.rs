@@ -1,0 +1,100 @@
+//! Which page is asked for next, and whether any may be: slots, credits, the retry budget, outages.
+
+use tokio::time::Instant;
+
+use super::Rounds;
+use crate::clock;
+use crate::page::{AttemptId, Request};
+use crate::stop::Stop;
+
+/// Whose turn it is.
+enum Turn {
+    /// A page that did not fail.
+    Next,
+    /// One that failed and is due.
+    Retry,
+    /// Whichever, to see whether an outage is over.
+    Probe,
+}
+
+impl Rounds<'_> {
+    /// Whose turn it is, if a page may be asked for now. Pages that failed go first while the budget has retries for them,
+    /// and otherwise wait for the moment when there is nothing else to do: then one passes, so that a run always ends.
+    fn turn(&self, now: Instant) -> Option<Turn> {
+        if !self.has_slot() {
+            return None;
+        }
+        let (next, due) = (self.scheduler.has_next(), self.scheduler.due());
+        if let Some(at) = self.health.probe_at() {
+            let is_time = self.in_flight == 0 && at <= now;
+            return (is_time && (next || due.is_some())).then_some(Turn::Probe);
+        }
+        let due = due.is_some_and(|due| due <= now);
+        match (next, due) {
+            (_, true) if self.retry.has_one() => Some(Turn::Retry),
+            (true, _) => Some(Turn::Next),
+            (false, true) if self.at_rest() => Some(Turn::Retry),
+            (false, _) => None,
+        }
+    }
+
+    /// Whether a page could be asked for now, if there is a credit for it.
+    pub(super) fn has_turn(&self, now: Instant) -> bool {
+        self.stop.is_none() && self.turn(now).is_some()
+    }
+
+    /// When a page may be asked for that may not now; none if that waits for something else than time.
+    pub(super) fn next_turn(&self, now: Instant) -> Option<Instant> {
+        let at = match self.health.probe_at() {
+            Some(at) => Some(at).filter(|_| self.in_flight == 0),
+            None => self.scheduler.due(),
+        };
+        at.filter(|at| *at > now && self.has_slot())
+    }
+
+    /// Makes intents for the most urgent pages: as many as there are slots, places before the quota, and credits.
+    pub(super) fn admit(&mut self, places: usize) {
+        let now = clock::now();
+        for _ in 0..places {
+            if self.stop.is_some() || !self.has_slot() {
+                return;
+            }
+            if !self.can_afford() {
+                if self.at_rest() && !self.is_done() {
+                    self.stop = Some(Stop::Credits);
+                }
+                return;
+            }
+            let walk = match self.turn(now) {
+                None => return,
+                Some(Turn::Next) => self.scheduler.next(),
+                Some(Turn::Probe) => self.scheduler.probe(),
+                Some(Turn::Retry) => {
+                    self.retry.spend();
+                    self.scheduler.retry(now)
+                }
+            };
+            let Some(walk) = walk else { return };
+            self.last_attempt += 1;
+            self.in_flight += 1;
+            let attempt = AttemptId(self.last_attempt);
+            self.group.intents.push(Request { attempt, item: walk.item, id: walk.id.clone(), page: walk.next() });
+        }
+    }
+
+    /// Whether one more request stays within the asked limit, if everything under way is billed.
+    pub(super) fn can_afford(&self) -> bool {
+        let reserved = self.spent.saturating_add(u64::try_from(self.in_flight).unwrap_or(u64::MAX));
+        self.job.settings.max_credits.is_none_or(|most| reserved < most)
+    }
+
+    /// Whether nothing is under way: no request, and no page that is still to be read.
+    pub(super) fn at_rest(&self) -> bool {
+        self.in_flight == 0 && !self.scheduler.is_flying()
+    }
+
+    fn has_slot(&self) -> bool {
+        let most = if self.health.is_proven() { self.job.settings.max_in_flight } else { 1 };
+        self.in_flight < most
+    }
+}

@@ -1,0 +1,181 @@
+//! What the failures of all pages say together: whether it is the API, and whether it is for good.
+//!
+//! One page's failure says little. Five items that fail in a row, with no success between, are an outage: nothing is sent
+//! but one probe at a time, at growing intervals, until one succeeds. Twenty items in a row that get the same answer will
+//! not be the last ones: the run ends. A page that failed before while others came says nothing here, except that there
+//! is no way to the API at all. Until something has succeeded in a run, it asks one request at a time: a wrong key costs
+//! one.
+
+use std::collections::BTreeSet;
+
+use tokio::time::Instant;
+
+use crate::clock;
+use crate::dispatch::Arrival;
+use crate::page::ItemIx;
+use crate::retry::{Retry, Tries};
+use crate::stop::Stop;
+use crate::verdict::Blame;
+use crate::walk::Walk;
+
+/// Items that fail in a row are an outage from this number on.
+const OUTAGE: usize = 5;
+/// Items in a row with the same answer end the run at this number.
+const SAME: usize = 20;
+
+/// How the API has been doing.
+#[derive(Debug)]
+pub(super) struct Health {
+    /// Whether a page ever came, in this run or an earlier one.
+    ever: bool,
+    /// Whether the API was seen to work in this run.
+    is_proven: bool,
+    last_page: Option<Instant>,
+    trouble: Option<Trouble>,
+}
+
+/// What happened since the last success.
+#[derive(Debug)]
+struct Trouble {
+    since: Instant,
+    /// What was said last.
+    said: String,
+    /// Items that failed.
+    items: BTreeSet<ItemIx>,
+    /// Requests that found no way to the API.
+    unreached: usize,
+    /// The last answer, without what differs from item to item, and who got it.
+    answer: String,
+    same: BTreeSet<ItemIx>,
+    outage: Option<Outage>,
+}
+
+#[derive(Debug)]
+struct Outage {
+    tries: Tries,
+    /// When the next probe may leave.
+    probe_at: Instant,
+}
+
+impl Health {
+    /// The health of an API that did, or did not, give a page to an earlier run.
+    pub(super) fn new(ever: bool) -> Self {
+        Self { ever, is_proven: false, last_page: None, trouble: None }
+    }
+
+    /// Whether a page ever came, in this run or an earlier one.
+    pub(super) fn ever(&self) -> bool {
+        self.ever
+    }
+
+    /// Whether it was seen to work in this run.
+    pub(super) fn is_proven(&self) -> bool {
+        self.is_proven
+    }
+
+    /// Whether there is an outage.
+    pub(super) fn is_down(&self) -> bool {
+        self.probe_at().is_some()
+    }
+
+    /// When the next probe may leave, if there is an outage.
+    pub(super) fn probe_at(&self) -> Option<Instant> {
+        self.trouble.as_ref().and_then(|trouble| trouble.outage.as_ref()).map(|outage| outage.probe_at)
+    }
+
+    /// Since when nothing has succeeded, if anything failed since; and what was said last.
+    pub(super) fn trouble(&self) -> Option<(Instant, &str)> {
+        self.trouble.as_ref().map(|trouble| (trouble.since, trouble.said.as_str()))
+    }
+
+    /// Whether a walk's page failed by itself: others came since, or did in the run that gave it up.
+    pub(super) fn is_own(&self, walk: &Walk) -> bool {
+        let since = walk.tries.as_ref().map(|tries| tries.since);
+        walk.is_suspect || since.is_some_and(|since| self.last_page.is_some_and(|page| page > since))
+    }
+
+    /// A page came.
+    pub(super) fn page(&mut self) {
+        self.ever = true;
+        self.last_page = Some(clock::now());
+        self.works();
+    }
+
+    /// The API works: it gave a page, or refused an item in its own words after it had given pages before.
+    pub(super) fn works(&mut self) {
+        self.is_proven = true;
+        self.trouble = None;
+    }
+
+    /// What failed is given up: there is no trouble any more.
+    pub(super) fn forget(&mut self) {
+        self.trouble = None;
+    }
+
+    /// Takes note of a failure; `own`: it is the page's own. Gives a reason to stop, if that is one.
+    pub(super) fn failed(&mut self, arrival: &Arrival, own: bool, retry: &mut Retry) -> Option<Stop> {
+        let now = clock::now();
+        let trouble = self.trouble.get_or_insert_with(|| Trouble::new(now));
+        trouble.said.clone_from(&arrival.cause);
+        let (item, blame) = (arrival.request.item, arrival.judged.blame);
+        match blame {
+            Blame::Route => trouble.unreached += 1,
+            Blame::Api | Blame::Answer if !own => {
+                trouble.items.insert(item);
+            }
+            Blame::Api | Blame::Answer | Blame::Nobody | Blame::Item => {}
+        }
+        // Before the first page it is more likely the question than the API: the next item is asked soon.
+        let soon = matches!(blame, Blame::Answer | Blame::Item) && !self.ever;
+        trouble.probed(arrival, soon, retry, now);
+        let counts = blame == Blame::Answer || blame == Blame::Item && !self.ever;
+        if !counts || own {
+            return None;
+        }
+        let answer = without_numbers(&arrival.cause);
+        if answer != trouble.answer {
+            (trouble.answer, trouble.same) = (answer, BTreeSet::new());
+        }
+        trouble.same.insert(item);
+        (trouble.same.len() >= SAME).then(|| self.refused(&arrival.cause))
+    }
+
+    /// The end of a run to which this was said over and over.
+    pub(super) fn refused(&self, said: &str) -> Stop {
+        Stop::Same(said.to_owned(), self.ever)
+    }
+}
+
+impl Trouble {
+    fn new(since: Instant) -> Self {
+        Self {
+            since,
+            said: String::new(),
+            items: BTreeSet::new(),
+            unreached: 0,
+            answer: String::new(),
+            same: BTreeSet::new(),
+            outage: None,
+        }
+    }
+
+    /// Begins an outage, or puts off its next probe when this was one.
+    fn probed(&mut self, arrival: &Arrival, soon: bool, retry: &mut Retry, now: Instant) {
+        let down = self.items.len() >= OUTAGE || self.unreached >= OUTAGE;
+        let outage = match &mut self.outage {
+            Some(outage) if arrival.sent >= outage.probe_at && arrival.judged.blame != Blame::Nobody => outage,
+            None if down => self.outage.insert(Outage { tries: retry.begin(), probe_at: now }),
+            Some(_) | None => return,
+        };
+        if soon {
+            outage.tries = retry.begin();
+        }
+        outage.probe_at = now + retry.wait(&mut outage.tries);
+    }
+}
+
+/// A text in which every word that holds a digit is replaced: what differs from item to item are ids and numbers.
+fn without_numbers(text: &str) -> String {
+    let word = |word: &str| if word.contains(|c: char| c.is_ascii_digit()) { "#".to_owned() } else { word.to_owned() };
+    text.split(|c: char| !c.is_alphanumeric()).map(word).collect::<Vec<_>>().join(" ")
+}

@@ -171,7 +171,7 @@ impl Plan {
             credits,
             faults,
             fault_in: dice.pick(&[4, 8, 20]),
-            dead: dead.filter(|_| false),
+            dead,
             refused,
             outage,
             latency: Duration::from_millis(dice.pick(&[3, 40, 700])),

@@ -65,6 +65,8 @@ fn play(seed: u64) -> Vec<String> {
         let calm = number > TROUBLED_LIVES;
         let end = live(&world, folder.path(), deaths.next().filter(|_| !calm), calm);
         oracle::check_files(folder.path());
+        let journaled = oracle::pages(folder.path()).into_iter().map(|(id, page, _)| (id, page)).collect();
+        world.account.lock().unwrap().journaled = journaled;
         let exit = match &end {
             End::Crashed => None,
             End::Ended(summary) => Some(summary.exit),

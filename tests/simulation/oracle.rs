@@ -2,6 +2,7 @@
 //! the files by their manifests.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -147,33 +148,39 @@ fn cell(kind: ColumnKind, sent: &Value) -> Option<Value> {
 /// First sightings in journal order: product and video, page, row as it came.
 fn journaled(out: &Path) -> BTreeMap<Key, (u32, Value)> {
     let mut first = BTreeMap::new();
-    let mut paths = files(&out.join("_pagehaul/journal"));
-    paths.sort();
-    for path in paths {
-        let packed = std::fs::read(path).unwrap();
-        if packed.is_empty() {
-            continue; // a segment that was begun and never written to
-        }
-        let text = zstd::stream::decode_all(packed.as_slice()).unwrap();
-        let mut rest = text.as_slice();
-        while !rest.is_empty() {
-            let line = rest.iter().position(|byte| *byte == b'\n').unwrap();
-            let head: Value = serde_json::from_slice(&rest[..line]).unwrap();
-            let length = usize::try_from(head["length"].as_u64().unwrap()).unwrap();
-            let body = &rest[line + 1..line + 1 + length];
-            rest = &rest[line + length + 2..];
-            if head["is_page"] != true {
-                continue;
-            }
-            let (id, page) = (head["item"].as_str().unwrap(), u32::try_from(head["page"].as_u64().unwrap()).unwrap());
-            let answer: Value = serde_json::from_slice(body).unwrap();
-            for row in answer["data"].as_array().unwrap() {
-                let Some(video) = row["video_id"].as_str() else { continue };
-                first.entry((id.to_owned(), video.to_owned())).or_insert_with(|| (page, row.clone()));
-            }
+    for (id, page, answer) in pages(out) {
+        for row in answer["data"].as_array().unwrap() {
+            let Some(video) = row["video_id"].as_str() else { continue };
+            first.entry((id.clone(), video.to_owned())).or_insert_with(|| (page, row.clone()));
         }
     }
     first
+}
+
+/// Every page in the journal, in order. A torn end is no part of it.
+pub(crate) fn pages(out: &Path) -> Vec<(String, u32, Value)> {
+    let mut pages = Vec::new();
+    let mut paths = files(&out.join("_pagehaul/journal"));
+    paths.sort();
+    for path in paths {
+        let mut text = Vec::new();
+        let packed = std::fs::File::open(path).unwrap();
+        // What was unpacked before the torn end stays.
+        zstd::stream::read::Decoder::new(packed).unwrap().read_to_end(&mut text).ok();
+        let mut rest = text.as_slice();
+        while let Some(line) = rest.iter().position(|byte| *byte == b'\n') {
+            let head: Value = serde_json::from_slice(&rest[..line]).unwrap();
+            let length = usize::try_from(head["length"].as_u64().unwrap()).unwrap();
+            let Some(body) = rest.get(line + 1..line + 1 + length) else { break };
+            rest = rest.get(line + length + 2..).unwrap_or_default();
+            if head["is_page"] == true {
+                let (id, page) =
+                    (head["item"].as_str().unwrap(), u32::try_from(head["page"].as_u64().unwrap()).unwrap());
+                pages.push((id.to_owned(), page, serde_json::from_slice(body).unwrap()));
+            }
+        }
+    }
+    pages
 }
 
 /// Every row of every list is there: for a world whose lists stand still and whose rows are clean.
@@ -183,7 +190,7 @@ pub(crate) fn check_complete(world: &World, out: &Path) {
     for (id, count) in world.ids().iter().zip(&world.plan.lists) {
         let most = world.plan.max_pages.map_or(u64::MAX, |pages| u64::from(pages) * size);
         for at in 0..(*count).min(most) {
-            assert!(published.contains_key(&(id.clone(), format!("{id}-{at}"))), "row {at} of {id} is missing");
+            assert!(published.contains_key(&(id.clone(), format!("v{at}"))), "row {at} of {id} is missing");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The API of a seed: it hands out the rows of its lists, keeps its own account, and lets go wrong what the plan says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub(crate) struct Account {
     pub(crate) charged: u64,
     /// The same by product and page.
     pub(crate) pages: BTreeMap<(String, u32), u32>,
+    /// Pages that were in the journal when a life ended.
+    pub(crate) journaled: BTreeSet<(String, u32)>,
     /// What happened, for people and for comparing two runs of a seed.
     pub(crate) log: Vec<String>,
     /// What must not have happened.
@@ -105,7 +107,8 @@ impl World {
         let donor = self.rows.settings().ids().find(|id| self.rows.videos(id) > 0).unwrap();
         let mut row: Value = serde_json::from_str(&self.rows.row(&donor, None, 0).unwrap()).unwrap();
         row["product_id"] = id.into();
-        row["video_id"] = format!("{id}-{at}").into();
+        // The same videos in every list: a key is a product and a video.
+        row["video_id"] = format!("v{at}").into();
         row["region"] = ["ID", "TH", "VN"][usize::try_from(at % 3).unwrap()].into();
         row["video_desc"] = format!("row {at} of {id}").into();
         row
@@ -173,6 +176,9 @@ impl Life {
         };
         let wrong = self.ledger.check_request(request);
         let mut account = self.world.account.lock().unwrap();
+        if account.journaled.contains(&(request.id.to_string(), request.page.0)) {
+            account.wrong.push(format!("{} page {} was in the journal when a life ended", request.id, request.page));
+        }
         account.wrong.extend(wrong);
         let at = (clock::now() - self.began).as_millis();
         account.log.push(format!("{at} ms: {} asks {} page {}", request.attempt.0, request.id, request.page));

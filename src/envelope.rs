@@ -12,6 +12,8 @@ use std::borrow::Cow;
 
 /// Key under which the rows stand.
 pub const DATA: &str = "data";
+/// How bodies begin that are packed with gzip (RFC 1952) and zstd (RFC 8878). Neither is text.
+const PACKED: [&[u8]; 2] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd"];
 
 /// The frame of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +45,9 @@ pub enum NotEnvelope {
     /// JSON that breaks off: the answer did not arrive whole.
     #[error("the body breaks off")]
     Truncated,
+    /// Packed with gzip or zstd, which no request asks for. It is never unpacked: a small body could hold a huge one.
+    #[error("the body is compressed, which was not asked for")]
+    Compressed,
     /// Something else than a JSON object with a `code`.
     #[error("the body is not the documented envelope")]
     Foreign,
@@ -57,6 +62,9 @@ pub fn text(body: &[u8]) -> Cow<'_, str> {
 
 /// Reads the frame of a body and checks that the document is complete.
 pub fn read(body: &[u8]) -> Result<Envelope, NotEnvelope> {
+    if PACKED.iter().any(|magic| body.starts_with(magic)) {
+        return Err(NotEnvelope::Compressed);
+    }
     let text = text(body);
     match text.trim_ascii_start().as_bytes().first() {
         None => return Err(NotEnvelope::Empty),

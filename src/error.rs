@@ -4,7 +4,7 @@
 
 use std::io::ErrorKind;
 
-use crate::api::FetchError;
+use crate::api::ClientError;
 use crate::commit::CommitError;
 use crate::disk::DiskError;
 use crate::endpoint::EndpointError;
@@ -116,9 +116,9 @@ impl ExitCode {
             Self::Busy => Some("wait for the other process, or name another folder with --out"),
             Self::Temporary => Some("run the same command again later: it resumes where this one stopped"),
             Self::Limit => Some("raise the limit and run the command again: it resumes"),
-            Self::Account => {
-                Some("check the key and its credits with the provider, then run the same command again: it resumes")
-            }
+            Self::Account => Some(
+                "put right what the line above names (the key, its credits, the API's certificate, the proxy or this machine's clock), then run the same command again: it resumes",
+            ),
             Self::Storage => Some("free space or fix the folder, then run the same command again: it resumes"),
             Self::Integrity => {
                 Some("nothing was changed; use the settings that the export was begun with, or another --out")
@@ -176,8 +176,8 @@ pub enum Error {
     #[error("{0}")]
     Mismatch(String),
     /// The HTTP client could not be made.
-    #[error("make the HTTP client")]
-    Client(#[from] FetchError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
     /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -236,6 +236,7 @@ impl Error {
             | Self::Spec(_)
             | Self::Simulator(_)
             | Self::System { .. }
+            | Self::Client(_)
             | Self::Plan(PlanError::Unreadable { .. } | PlanError::BadId { .. } | PlanError::Empty) => ExitCode::Usage,
             Self::Unwritable(error) => {
                 let full = matches!(error.source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
@@ -248,7 +249,7 @@ impl Error {
             }
             Self::Busy { .. } => ExitCode::Busy,
             Self::Mismatch(_) => ExitCode::Integrity,
-            Self::Client(_) | Self::Bug | Self::Panic(_) | Self::Record(RecordError::Decode(_)) => ExitCode::Internal,
+            Self::Bug | Self::Panic(_) | Self::Record(RecordError::Decode(_)) => ExitCode::Internal,
             Self::Disk(_) | Self::Store(_) | Self::Segment(_) | Self::Report { .. } => ExitCode::Storage,
             Self::Journal(error) | Self::Record(RecordError::Journal(error)) => match error {
                 JournalError::Damaged { .. } => ExitCode::Integrity,

@@ -33,12 +33,18 @@ pub enum Lost {
     Connect,
     /// The server's identity could not be verified.
     Tls,
+    /// The proxy did not accept its credentials.
+    Proxy,
     /// The connection broke after the request was sent.
     Transport,
     /// No whole answer in time.
     Timeout,
+    /// What came is no HTTP: a head too large or malformed, chunks that are none, two lengths.
+    Unreadable,
     /// The body is larger than the cap.
     TooLarge,
+    /// An answer that points elsewhere.
+    Redirect,
 }
 
 /// What to do about an outcome.
@@ -110,9 +116,11 @@ fn judge_lost(lost: Lost) -> Judged {
     let (verdict, blame, charge) = match lost {
         Lost::Unsent => (Verdict::Unsent, Blame::Nobody, Charge::Free),
         Lost::Connect => (Verdict::Retry, Blame::Route, Charge::Free),
-        Lost::Tls => (Verdict::Stop(StopCause::Account), Blame::Nobody, Charge::Free),
+        Lost::Tls | Lost::Proxy => (Verdict::Stop(StopCause::Account), Blame::Nobody, Charge::Free),
         Lost::Transport | Lost::Timeout => (Verdict::Retry, Blame::Api, Charge::InDoubt),
+        Lost::Unreadable => (Verdict::RetryOnce, Blame::Answer, Charge::InDoubt),
         Lost::TooLarge => (Verdict::RetryOnce, Blame::Item, Charge::InDoubt),
+        Lost::Redirect => (Verdict::Stop(StopCause::Contract), Blame::Nobody, Charge::InDoubt),
     };
     Judged { verdict, blame, charge }
 }
@@ -323,7 +331,11 @@ mod tests {
     #[test]
     fn what_never_left_is_free_and_what_may_have_arrived_is_in_doubt() {
         let charge = |lost| judge(&Outcome::Lost(lost), &[0]).charge;
-        assert_eq!([charge(Lost::Unsent), charge(Lost::Connect), charge(Lost::Tls)], [Charge::Free; 3]);
-        assert_eq!([charge(Lost::Transport), charge(Lost::Timeout), charge(Lost::TooLarge)], [Charge::InDoubt; 3]);
+        for lost in [Lost::Unsent, Lost::Connect, Lost::Tls, Lost::Proxy] {
+            assert_eq!(charge(lost), Charge::Free, "{lost:?}");
+        }
+        for lost in [Lost::Transport, Lost::Timeout, Lost::Unreadable, Lost::TooLarge, Lost::Redirect] {
+            assert_eq!(charge(lost), Charge::InDoubt, "{lost:?}");
+        }
     }
 }

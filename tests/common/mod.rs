@@ -429,7 +429,7 @@ fn converse(state: &ApiState, stream: TcpStream) {
 }
 
 /// The next request of a connection; none when the client has left.
-fn read_request(reader: &mut impl BufRead) -> Option<Asked> {
+pub(crate) fn read_request(reader: &mut impl BufRead) -> Option<Asked> {
     let mut next = || {
         let mut line = String::new();
         let read = reader.read_line(&mut line).unwrap_or_default();

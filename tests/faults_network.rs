@@ -692,7 +692,7 @@ fn n15_a_portal_before_the_first_page_ends_the_run_soon_and_none_of_it_reaches_t
     let home = Home::new(&(100..400).map(|id| id.to_string()).collect::<Vec<_>>());
     let done = run(home.export(&server.base_url(), &["--max-in-flight", "4", "--retry-first", "1ms"]));
     done.ended(10);
-    assert!(server.requests() <= 2 * 20 + 2 * 4, "{} requests", server.requests());
+    assert!(server.requests() < 60, "{} requests", server.requests());
     let shown = format!("{}{}", done.stdout, done.stderr);
     assert!(!shown.contains("hotel") && !shown.contains('\x1b'), "{done}");
     assert_ne!(files_that_hold(&home.out(), "hotel").len(), 0, "the journal keeps it as evidence");
@@ -832,7 +832,7 @@ fn n19_a_server_that_never_gives_an_answer_ends_the_run_as_another_api() {
     let server = Evil::start(|wire| drop((wire.asked(), wire.say("NOISE\r\n\r\n"))));
     let home = Home::new(&(100..400).map(|id| id.to_string()).collect::<Vec<_>>());
     let summary = run(home.export(&server.base_url(), &["--max-in-flight", "4", "--retry-first", "1ms"])).ended(10);
-    assert!(server.requests() <= 2 * 20 + 2 * 4, "{} requests", server.requests());
+    assert!(server.requests() < 60, "{} requests", server.requests());
     assert_eq!(summary["credits"]["in_doubt"], server.requests(), "each may be billed: {summary}");
 }
 

@@ -699,6 +699,27 @@ fn n15_a_portal_before_the_first_page_ends_the_run_soon_and_none_of_it_reaches_t
 }
 
 #[tokio::test]
+async fn n15_a_portal_in_the_middle_of_a_run_ends_it_as_temporary_before_it_has_eaten_the_list() {
+    let simulator = simulator("products=200,max_videos=15");
+    let ids = ids(&simulator);
+    let passed = AtomicUsize::new(0);
+    let server = Evil::start({
+        let simulator = Arc::clone(&simulator);
+        move |wire| {
+            while let Some(asked) = wire.asked() {
+                let Answer { status, body } = Answer::of(&simulator, &asked);
+                let is_open = passed.fetch_add(1, Ordering::SeqCst) < 40;
+                wire.say(if is_open { answer(status, body) } else { answer(200, PORTAL) });
+            }
+        }
+    });
+    let (_folder, summary) = run_with(api(&server), &ids, &[]).await;
+    assert_eq!((summary.exit, summary.credits.billed), (ExitCode::Temporary, 40), "{summary}");
+    assert!(server.requests() < 100, "{} requests", server.requests());
+    assert!(summary.products.failed < 20 && summary.products.open > 100, "{summary}");
+}
+
+#[tokio::test]
 async fn n16_a_redirect_is_shown_and_never_followed() {
     let elsewhere = Evil::start(pages);
     let evil = elsewhere.base_url();

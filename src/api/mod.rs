@@ -225,7 +225,7 @@ fn client(settings: &HttpSettings) -> Result<reqwest::ClientBuilder, ClientError
 }
 
 /// Refuses an answer that it would be unsafe to read on: a redirect, a head beyond its cap, and a body whose end two fields
-/// disagree about (RFC 9112, section 6.3: somebody may be smuggling). The connection is dropped with it.
+/// disagree about (RFC 9112, section 6.3: somebody may be smuggling).
 fn check_head(response: &reqwest::Response) -> Result<(), FetchError> {
     let headers = response.headers();
     if let Some(location) = headers.get(LOCATION).filter(|_| response.status().is_redirection()) {

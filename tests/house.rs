@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot read the tree has failed")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// Files by layer, as `src/lib.rs` documents them.
@@ -109,4 +109,74 @@ fn the_readme_fits_and_names_only_flags_that_exist() {
         let flag: String = part.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
         assert!(flag.is_empty() || flag.starts_with('-') || known.contains(&flag), "README.md: --{flag}");
     }
+}
+
+/// The faults that the program is built against, by the letter of their kind: network, API, data, machine.
+const FAULTS: [(char, u32); 4] = [('n', 22), ('a', 26), ('d', 16), ('l', 30)];
+
+/// Every Rust file of the tests and of `src`.
+fn rust_files() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let (mut folders, mut found) = (vec![root.join("tests"), root.join("src")], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|kind| kind == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// The id that a name begins with: `n10` of `n10_a_body_cut_…`.
+fn fault_id(name: &str) -> Option<String> {
+    let (id, _) = name.split_once('_')?;
+    let (kind, number) = (id.chars().next()?, id.get(1..)?.parse::<u32>().ok()?);
+    FAULTS.iter().any(|(known, count)| *known == kind && (1..=*count).contains(&number)).then(|| id.to_owned())
+}
+
+#[test]
+fn every_fault_has_a_test_that_bears_its_id_or_a_reason_why_not() {
+    let mut tested = BTreeSet::new();
+    for path in rust_files() {
+        let text = std::fs::read_to_string(path).unwrap();
+        tested.extend(text.split("fn ").skip(1).filter_map(|name| fault_id(name.split('(').next()?)));
+    }
+    let reasons = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults-not-covered.md");
+    let reasons = std::fs::read_to_string(reasons).unwrap();
+    let mut excused = BTreeSet::new();
+    for line in reasons.lines().filter_map(|line| line.strip_prefix("- ")) {
+        let (id, reason) = line.split_once(':').unwrap();
+        let id = id.to_ascii_lowercase();
+        assert!(fault_id(&format!("{id}_")).is_some(), "{id} is no fault");
+        assert!(reason.trim().len() > 20, "{id}: a reason is a sentence");
+        assert!(!tested.contains(&id), "{id} has a test and a reason for having none");
+        excused.insert(id);
+    }
+    let all = FAULTS.iter().flat_map(|(kind, count)| (1..=*count).map(move |number| format!("{kind}{number}")));
+    let forgotten: Vec<String> = all.filter(|id| !tested.contains(id) && !excused.contains(id)).collect();
+    assert!(forgotten.is_empty(), "neither tested nor excused: {forgotten:?}");
+}
+
+#[test]
+fn every_planted_bug_still_fits_the_code_that_it_spoils() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut bugs = 0;
+    for entry in std::fs::read_dir(root.join("tests/planted")).unwrap() {
+        let patch = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        bugs += 1;
+        for file in patch.split("--- a/").skip(1) {
+            let (name, hunks) = file.split_once('\n').unwrap();
+            let text = std::fs::read_to_string(root.join(name)).unwrap();
+            for hunk in hunks.split("\n@@").skip(1) {
+                let kept = hunk.lines().skip(1).filter_map(|line| line.strip_prefix([' ', '-']));
+                let before: Vec<&str> = kept.collect();
+                assert!(text.contains(&before.join("\n")), "{name} is not as this patch expects it:\n{patch}");
+            }
+        }
+    }
+    assert!(bugs >= 12, "{bugs} planted bugs");
 }

@@ -36,7 +36,7 @@ use pagehaul::error::{Error, ExitCode};
 use pagehaul::export::export;
 use pagehaul::job::Job;
 use pagehaul::page::ItemId;
-use pagehaul::step::{Step, Watch, watch};
+use pagehaul::step::{Step, Watch, When, watch};
 use pagehaul::summary::Summary;
 use tokio::sync::Notify;
 
@@ -141,7 +141,7 @@ async fn run(job: &Job, life: &Arc<Life>) -> End {
         ended = tokio::time::timeout(LIFE_SPAN, running) => match ended {
             Ok(Ok(summary)) => End::Ended(Box::new(summary)),
             // The step that killed the machine is what the run sees as a broken disk.
-            Ok(Err(error)) if matches!(life.death, Some(Death::Step(_) | Death::Refusal(_))) && !matches!(error, Error::Panic(_)) => End::Crashed,
+            Ok(Err(error)) if matches!(life.death, Some(Death::Step(_) | Death::Refusal(_) | Death::Unpublished(_))) && !matches!(error, Error::Panic(_)) => End::Crashed,
             Ok(Err(error)) => panic!("{}", pagehaul::sanitize::chain(&error)),
             Err(elapsed) => panic!("it does not end: {elapsed}"),
         },
@@ -151,7 +151,8 @@ async fn run(job: &Job, life: &Arc<Life>) -> End {
 /// Counts the steps of the state and of what is published, and lets the machine die at one of them: from then on no
 /// operation reaches the disk.
 fn watch_steps(out: &Path, life: &Arc<Life>, dead: &Arc<AtomicBool>) -> Watch {
-    let (life, dead, count) = (Arc::clone(life), Arc::clone(dead), AtomicU64::new(0));
+    let (life, dead) = (Arc::clone(life), Arc::clone(dead));
+    let (count, named) = (AtomicU64::new(0), AtomicU64::new(0));
     watch(out, move |step: &Step<'_>| {
         if dead.load(Ordering::SeqCst) {
             return Err(io::Error::other("the machine is off"));
@@ -166,7 +167,13 @@ fn watch_steps(out: &Path, life: &Arc<Life>, dead: &Arc<AtomicBool>) -> Watch {
             life.die.notify_one();
             return Err(io::Error::other("the machine goes off"));
         }
-        if matches!(life.death, Some(Death::Refusal(at)) if at == count) {
+        let names_a_file = step.when == When::Before
+            && step.action == "rename to"
+            && step.path.extension().is_some_and(|kind| kind == "parquet");
+        let named = if names_a_file { named.fetch_add(1, Ordering::SeqCst) + 1 } else { 0 };
+        if matches!(life.death, Some(Death::Refusal(at)) if at == count)
+            || matches!(life.death, Some(Death::Unpublished(at)) if at == named)
+        {
             return Err(io::Error::other("the disk is broken"));
         }
         Ok(())

@@ -82,6 +82,8 @@ pub(crate) enum Death {
     Step(u64),
     /// Not the machine, only the operation at that step fails: the run sees an error and ends.
     Refusal(u64),
+    /// The so manyth published file cannot be given its name: the run ends while answers are under way.
+    Unpublished(u64),
     /// When the so manyth request has left.
     Request(u64),
     /// By a signal when the so manyth request has left.
@@ -144,7 +146,8 @@ impl Plan {
         let qps = if dice.one_in(3) { None } else { Some(dice.pick(&[2.0, 5.0, 20.0, 50.0, 300.0])) };
         let limit = if dice.one_in(3) { Some(dice.pick(&[3.0, 10.0, 40.0])) } else { None };
         let deaths = (0..dice.below(4))
-            .map(|_| match dice.below(8) {
+            .map(|_| match dice.below(9) {
+                8 => Death::Unpublished(1 + dice.below(6)),
                 6 | 7 => Death::Refusal(1 + dice.below(160)),
                 0 => Death::Signal(1 + dice.below(12)),
                 1 => Death::Request(1 + dice.below(12)),

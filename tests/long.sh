@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# The long runs, one after the other; hours on two cores. Each can be started by itself with the lines below.
+#
+#   tests/long.sh [SEEDS]      seeds of the simulation, default 200000
+set -euo pipefail
+cd "$(dirname "$0")/.."
+step() { echo "== $1"; shift; "$@"; }
+
+step 'simulation' env PAGEHAUL_SEEDS="2000..$((2000 + ${1:-200000}))" cargo test --locked --test simulation every_seed
+step 'every pair of crashes, every state after a power loss' env PAGEHAUL_GRID=whole cargo test --locked --test crash --test simulation
+step 'disk faults and mutated inputs, a hundred times the cases' env PAGEHAUL_CASES=100 cargo test --locked --test disk_faults --test fuzz
+step 'planted bugs' tests/planted.sh
+step 'kills of the release build' tests/kills.sh 100
+step 'memory' benches/memory.sh
+step 'speed' benches/whole.sh

@@ -20,6 +20,7 @@ use crate::log::{log, log_to};
 use crate::page::ItemId;
 use crate::plan::{Ids, List};
 use crate::progress::{Face, Lines};
+use crate::sanitize::Sanitized;
 use crate::settings::{Layers, Origin, Qps, SETTINGS, Setting, Settings, SettingsError};
 use crate::signals::{listen_for_signals, signal};
 use crate::simulator::{self, Server, Simulator};
@@ -331,13 +332,12 @@ fn monitor_of(face: &Arc<Face>) -> Arc<dyn Monitor> {
 
 /// What stands on standard output when a run could not go on: the summary's first fields.
 pub fn error_json(code: ExitCode, cause: &str) -> String {
-    serde_json::json!({
+    crate::sanitize::json(&serde_json::json!({
         "status": code.as_str(),
         "exit_code": code.number(),
         "cause": cause,
         "next": code.next_step(),
-    })
-    .to_string()
+    }))
 }
 
 /// `config show`.
@@ -352,7 +352,7 @@ fn shown(layers: &Layers) -> String {
 fn schema(endpoint: &Endpoint) -> String {
     let line = |name: &str, kind: &str, null: bool, role: &str, meaning: &str| {
         let null = if null { "yes" } else { "no" };
-        format!("{name:<26} {kind:<26} {null:<5} {role:<10} {meaning}\n")
+        format!("{name:<26} {kind:<26} {null:<5} {role:<10} {}\n", Sanitized(meaning))
     };
     let mut lines = vec![format!("{:<26} {:<26} {:<5} {:<10} {}\n", "column", "type", "null", "role", "meaning")];
     for column in &endpoint.columns {
@@ -371,11 +371,16 @@ fn schema(endpoint: &Endpoint) -> String {
 fn sql(endpoint: &Endpoint) -> String {
     let field = |column: &Column| {
         let null = if column.nullable || column.role == Role::Partition { "" } else { " NOT NULL" };
-        format!("  \"{}\" {}{null}", column.name.replace('"', "\"\""), column.kind.sql_type())
+        format!("  {} {}{null}", quoted(&column.name), column.kind.sql_type())
     };
     let mut fields: Vec<String> = endpoint.columns.iter().map(field).collect();
     fields.push(format!("  \"{FETCHED_AT}\" {} NOT NULL", ColumnKind::Timestamp.sql_type()));
     fields.push(format!("  \"{PAGE_NUM}\" INTEGER NOT NULL"));
     fields.push(format!("  \"{EXTRA}\" VARCHAR"));
-    format!("CREATE TABLE \"{}\" (\n{}\n);\n", endpoint.name, fields.join(",\n"))
+    format!("CREATE TABLE {} (\n{}\n);\n", quoted(&endpoint.name), fields.join(",\n"))
+}
+
+/// A name as SQL writes it.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }

@@ -10,6 +10,8 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::sanitize::sanitize;
+
 /// The endpoint that pagehaul was made for.
 pub const BUILT_IN: &str = include_str!("../config/endpoints/product-videos.toml");
 
@@ -241,6 +243,10 @@ impl Endpoint {
     }
 
     fn contradiction(&self) -> Option<String> {
+        let mut shown = self.columns.iter().map(|column| &column.name).chain([&self.name]);
+        if let Some(name) = shown.find(|name| name.is_empty() || sanitize(name) != **name) {
+            return Some(format!("{name:?} is no name: it is empty, too long, or holds what cannot be shown"));
+        }
         let mut names = BTreeSet::new();
         if let Some(twice) = self.columns.iter().find(|column| !names.insert(column.name.as_str())) {
             return Some(format!("column {} stands twice", twice.name));
@@ -371,6 +377,8 @@ mod tests {
             ("size_max = 10", "size_max = 0", "page limits are empty"),
             ("name = \"user_id\"", "name = \"video_id\"", "column video_id stands twice"),
             ("name = \"user_id\"", "name = \"_user\"", "pagehaul's own"),
+            ("name = \"user_id\"", "name = \"user\\u001b[2J\"", "is no name"),
+            ("name = \"product-videos\"", "name = \"\"", "is no name"),
         ];
         for (from, to, why) in cases {
             let error = Endpoint::parse(&BUILT_IN.replace(from, to)).unwrap_err().to_string();

@@ -1,14 +1,18 @@
 //! The frame of an answer: `{code, message, data, requestId}`, read without looking at a single row.
 //!
 //! This is all that is judged before an answer becomes durable, so it must accept every complete JSON document, whatever
-//! its rows hold: lone surrogates, invalid UTF-8 and numbers of any size are somebody else's business (see `decode`).
+//! its rows hold: lone surrogates, invalid UTF-8, numbers of any size and nesting of any depth are somebody else's business
+//! (see `decode`), and so is what is no JSON by the letter but plain in its meaning (see `lenient`).
 
 use std::fmt;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::error::Category;
 use serde_json::value::RawValue;
-use std::borrow::Cow;
+
+use crate::lenient::{self, Lenient};
+use crate::number;
 
 /// Key under which the rows stand.
 pub const DATA: &str = "data";
@@ -53,31 +57,29 @@ pub enum NotEnvelope {
     Foreign,
 }
 
-/// A body as text: without the byte order mark that some proxies put before it, and with whatever is not UTF-8 replaced.
-/// Borrowed in the regular case.
-pub fn text(body: &[u8]) -> Cow<'_, str> {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    simdutf8::basic::from_utf8(body).map_or_else(|_| String::from_utf8_lossy(body), Cow::Borrowed)
-}
-
 /// Reads the frame of a body and checks that the document is complete.
 pub fn read(body: &[u8]) -> Result<Envelope, NotEnvelope> {
     if PACKED.iter().any(|magic| body.starts_with(magic)) {
         return Err(NotEnvelope::Compressed);
     }
-    let text = text(body);
+    let text = lenient::text(body);
     match text.trim_ascii_start().as_bytes().first() {
         None => return Err(NotEnvelope::Empty),
         Some(b'{') => {}
         Some(_) => return Err(NotEnvelope::Foreign),
     }
-    let envelope: Envelope = serde_json::from_str(&text).map_err(|error| match error.classify() {
-        serde_json::error::Category::Eof => NotEnvelope::Truncated,
-        serde_json::error::Category::Io | serde_json::error::Category::Syntax | serde_json::error::Category::Data => {
-            NotEnvelope::Foreign
-        }
-    })?;
+    let envelope = match parse(&text) {
+        Err(NotEnvelope::Foreign) => parse(&lenient::mended(&text)),
+        known => known,
+    }?;
     if envelope.code.is_none() { Err(NotEnvelope::Foreign) } else { Ok(envelope) }
+}
+
+fn parse(text: &str) -> Result<Envelope, NotEnvelope> {
+    serde_json::from_str(text).map_err(|error| match error.classify() {
+        Category::Eof => NotEnvelope::Truncated,
+        Category::Io | Category::Syntax | Category::Data => NotEnvelope::Foreign,
+    })
 }
 
 impl<'de> Deserialize<'de> for Envelope {
@@ -94,11 +96,14 @@ impl<'de> Deserialize<'de> for Envelope {
                 let mut envelope = Envelope::default();
                 while let Some(key) = map.next_key::<Lenient>()? {
                     match key.0.as_str() {
-                        "code" => envelope.code = scalar(map.next_value()?).trim().parse().ok(),
+                        "code" => envelope.code = number::whole(scalar(map.next_value()?).trim()),
                         "message" => envelope.message = scalar(map.next_value()?),
                         DATA => {
                             let data: &RawValue = map.next_value()?;
-                            envelope.data = if data.get().starts_with('[') { Payload::Rows } else { Payload::None };
+                            // Should it stand there twice, a list is never forgotten over something else.
+                            if data.get().starts_with('[') {
+                                envelope.data = Payload::Rows;
+                            }
                         }
                         _ => {
                             map.next_value::<IgnoredAny>()?;
@@ -109,27 +114,6 @@ impl<'de> Deserialize<'de> for Envelope {
             }
         }
         deserializer.deserialize_map(Frame)
-    }
-}
-
-/// A JSON string with whatever is not Unicode replaced.
-pub(crate) struct Lenient(pub(crate) String);
-
-impl<'de> Deserialize<'de> for Lenient {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl Visitor<'_> for Text {
-            type Value = Lenient;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Lenient, E> {
-                Ok(Lenient(String::from_utf8_lossy(bytes).into_owned()))
-            }
-        }
-        deserializer.deserialize_bytes(Text)
     }
 }
 
@@ -166,6 +150,12 @@ mod tests {
     fn code_may_be_a_text_and_message_anything() {
         let envelope = read(br#"{"code":"402","message":null,"data":null}"#).unwrap();
         assert_eq!((envelope.code, envelope.message.as_str(), envelope.data), (Some(402), "", Payload::None));
+        for (code, number) in
+            [("0.0", Some(0)), ("\" 0\"", Some(0)), ("4.29e2", Some(429)), ("\"x\"", None), ("[]", None)]
+        {
+            let read = read(format!(r#"{{"code":{code},"data":[]}}"#).as_bytes());
+            assert_eq!(read.ok().and_then(|envelope| envelope.code), number, "{code}");
+        }
     }
 
     #[test]
@@ -173,6 +163,24 @@ mod tests {
         for data in ["null", "{\"a\":[]}", "\"rows\"", "7", "-7", "1.5", "true"] {
             let envelope = read(format!(r#"{{"code":0,"message":"","data":{data}}}"#).as_bytes()).unwrap();
             assert_eq!(envelope.data, Payload::None, "{data}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_json_by_the_letter_is_no_reason_to_lose_a_page_and_no_excuse_for_half_a_page() {
+        let body =
+            "{\"code\":0,\"message\":\"a\tb\0\",\"data\":[{\"a\":NaN,\"b\":-Infinity,\"c\":01,\"d\":\"\\x41\n\"}]}";
+        let envelope = read(body.as_bytes()).unwrap();
+        assert_eq!((envelope.data, envelope.message.as_str()), (Payload::Rows, "a\tb\0"));
+        for end in 1..body.len() {
+            assert_eq!(read(&body.as_bytes()[..end]), Err(NotEnvelope::Truncated), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_stands_beside_another_or_beside_nothing_is_still_a_page() {
+        for data in [r#""data":null,"data":[]"#, r#""data":[],"data":null"#, r#""data":[],"data":[]"#] {
+            assert_eq!(read(format!("{{\"code\":0,{data}}}").as_bytes()).unwrap().data, Payload::Rows, "{data}");
         }
     }
 

@@ -20,7 +20,7 @@
 //! | 4 conduct | [`export`] [`job`] [`rounds`] [`stop`] [`recover`] [`publish`] [`site`] [`summary`] [`products`] [`token`] [`error`] |
 //! | 3 flow | [`plan`] [`scheduler`] [`backlog`] [`walk`] [`absorb`] [`dispatch`] [`record`] [`segment`] [`commit`] |
 //! | 2 ports | [`api`] [`disk`] [`store`] [`ledger`] [`journal`] [`simulator`] |
-//! | 1 leaves | [`endpoint`] [`envelope`] [`decode`] [`partition`] [`parquet`] [`quota`] [`retry`] [`verdict`] [`settings`] |
+//! | 1 leaves | [`endpoint`] [`lenient`] [`number`] [`envelope`] [`decode`] [`partition`] [`parquet`] [`quota`] [`retry`] [`verdict`] [`settings`] |
 //! | 0 words | [`page`] [`clock`] [`event`] [`sanitize`] [`step`] |
 //!
 //! # Promises
@@ -69,7 +69,9 @@ pub mod export;
 pub mod job;
 pub mod journal;
 pub mod ledger;
+pub mod lenient;
 pub mod log;
+pub mod number;
 pub mod page;
 pub mod parquet;
 pub mod partition;

@@ -6,7 +6,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// The text the API knows an item by, a product id. Checked where a list is read (see `plan`).
+use crate::sanitize::Sanitized;
+
+/// The text the API knows an item by, a product id. Checked where a list is read (see `plan`). It shows itself sanitised.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ItemId(Arc<str>);
 
@@ -24,7 +26,7 @@ impl ItemId {
 
 impl fmt::Display for ItemId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        Sanitized(&self.0).fmt(f)
     }
 }
 

@@ -1,19 +1,31 @@
 //! A partition value as a folder name, and back.
 //!
-//! The Hive convention: `region=ID`. What a file name cannot carry as it is gets percent-encoded (RFC 3986 unreserved
-//! characters stay); no value, an empty one, one that would be too long, and the literal name of the default partition
-//! share `__HIVE_DEFAULT_PARTITION__`.
+//! The Hive convention: `region=ID`. Letters, digits, `-` and `_` stay, every other byte is percent-encoded, so that a name
+//! is one safe component on every file system: no separator, no dot that some systems drop at an end, no device name (those
+//! are whole names, and `region=CON` is none), nothing that a system may normalise. Names are reversible and distinct for
+//! every value up to [`LONGEST`]. Null, an empty value, one beyond that, the literal name of the default partition, text that
+//! is not Unicode and values after the first [`MOST_FOLDERS`] share `__HIVE_DEFAULT_PARTITION__`; what such a value was
+//! stands in its row's `_extra`.
+//!
+//! Case is kept. On a file system that ignores case, `ID` and `id` are one folder and their files of one segment have one
+//! name: the second is refused by `store`, which never replaces a file, and the run ends as a storage failure (exit 8) with
+//! all rows in the journal. Such an export needs another file system; no row ever lands under another value.
+
+use std::collections::HashSet;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 /// Folder of the values that no folder name can carry.
 pub const DEFAULT: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// Longest encoded value, bytes: `NAME=VALUE` must stay within the 255 bytes of a file name.
-const LONGEST: usize = 180;
+/// Most folders of a run, beside the default partition's.
+pub const MOST_FOLDERS: usize = 20_000;
 
-/// Everything but the unreserved characters of RFC 3986, without the tilde that shells expand.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+/// Longest encoded value, bytes: `NAME=VALUE` must stay within the 255 bytes of a file name.
+pub const LONGEST: usize = 180;
+
+/// Everything but letters, digits, `-` and `_`.
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
 /// The value as the right side of a folder name, if a folder name can carry it.
 pub fn encode(value: &str) -> Option<String> {
@@ -30,34 +42,103 @@ pub fn folder(column: &str, value: Option<&str>) -> String {
     format!("{}={}", utf8_percent_encode(column, ENCODED), encoded.as_deref().unwrap_or(DEFAULT))
 }
 
+/// The folders of a run: so many that a server cannot fill a disk with folders of one row each.
+#[derive(Debug, Default)]
+pub struct Folders {
+    known: HashSet<Box<str>>,
+}
+
+impl Folders {
+    /// Whether a value gets a folder of its own. No: it belongs to the default partition.
+    pub fn admit(&mut self, value: &str) -> bool {
+        if self.known.contains(value) {
+            return true;
+        }
+        let fits = self.known.len() < MOST_FOLDERS && encode(value).is_some();
+        if fits {
+            self.known.insert(value.into());
+        }
+        fits
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{DEFAULT, encode, folder};
+    use super::{DEFAULT, Folders, LONGEST, MOST_FOLDERS, encode, folder};
     use percent_encoding::percent_decode_str;
     use proptest::prelude::*;
+    use std::path::{Component, Path};
 
     #[test]
     fn values_without_a_folder_name_share_the_default_partition() {
-        let long = "x".repeat(300);
-        for value in [None, Some(""), Some(DEFAULT), Some(long.as_str())] {
+        let (long, wide) = ("x".repeat(LONGEST + 1), "é".repeat(LONGEST / 6 + 1));
+        for value in [None, Some(""), Some(DEFAULT), Some(long.as_str()), Some(wide.as_str())] {
             assert_eq!(folder("region", value), format!("region={DEFAULT}"));
         }
-        assert_eq!(folder("region", Some("ID")), "region=ID");
+        assert!(encode(&"x".repeat(LONGEST)).is_some() && encode(&"é".repeat(LONGEST / 6)).is_some());
     }
 
     #[test]
-    fn a_value_cannot_leave_its_folder() {
-        assert_eq!(folder("region", Some("../../etc/x")), "region=..%2F..%2Fetc%2Fx");
-        assert_eq!(folder("region", Some("a=b/c")), "region=a%3Db%2Fc");
+    fn a_value_cannot_leave_its_folder_or_turn_into_another() {
+        let table = [
+            ("ID", "ID"),
+            ("../../etc/x", "%2E%2E%2F%2E%2E%2Fetc%2Fx"),
+            ("a=b/c", "a%3Db%2Fc"),
+            (".", "%2E"),
+            ("..", "%2E%2E"),
+            ("a.", "a%2E"),
+            (" ", "%20"),
+            ("a%2Fb", "a%252Fb"),
+            ("C:\\x", "C%3A%5Cx"),
+            ("CON", "CON"),
+            ("id", "id"),
+            ("__hive_default_partition__", "__hive_default_partition__"),
+            ("é", "%C3%A9"),
+            ("e\u{301}", "e%CC%81"),
+            ("\0\n", "%00%0A"),
+        ];
+        for (value, encoded) in table {
+            assert_eq!(folder("region", Some(value)), format!("region={encoded}"));
+        }
+    }
+
+    #[test]
+    fn folders_are_counted_by_value_and_those_beyond_the_most_are_refused_for_good() {
+        let mut folders = Folders::default();
+        assert!((0..MOST_FOLDERS).all(|n| folders.admit(&n.to_string())));
+        assert!(!folders.admit("one more") && !folders.admit("one more") && folders.admit("17"));
+        assert!(!Folders::default().admit(""));
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
         #[test]
-        fn every_value_that_fits_is_one_safe_component_and_decodes_to_itself(value in any::<String>()) {
+        fn every_value_that_fits_is_one_safe_component_and_decodes_to_itself(value in value(), column in ".{1,8}") {
+            let folder = folder(&column, Some(&value));
+            let components: Vec<_> = Path::new(&folder).components().collect();
+            prop_assert!(matches!(components.as_slice(), [Component::Normal(_)]), "{}", folder);
+            prop_assert!(folder.len() <= 255 && folder.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_%=".contains(&b)));
             if let Some(encoded) = encode(&value) {
-                prop_assert!(encoded.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.%".contains(&b)));
                 prop_assert_eq!(percent_decode_str(&encoded).decode_utf8().unwrap(), value);
             }
         }
+
+        #[test]
+        fn distinct_values_that_fit_have_distinct_folders(one in value(), other in value()) {
+            let (left, right) = (encode(&one), encode(&other));
+            prop_assert!(one == other || left.is_none() || left != right);
+            prop_assert!(left.as_deref() != Some(DEFAULT));
+        }
+
+        #[test]
+        fn a_short_value_always_fits(value in ".{1,15}") {
+            prop_assert_eq!(encode(&value).is_some(), true);
+        }
+    }
+
+    /// Values near the dangerous ones as well as any others.
+    fn value() -> impl Strategy<Value = String> {
+        prop_oneof![any::<String>(), "[./\\\\%=a-cA-C_-]{0,6}", "(__HIVE_DEFAULT_PARTITION__)?[ .]?", "[xé]{25,200}"]
     }
 }

@@ -469,13 +469,8 @@ mod tests {
     fn rejects_are_kept_beside_the_data_and_a_segment_without_rows_has_no_files() {
         let folder = tempfile::tempdir().unwrap();
         let shape = shape(folder.path(), 1 << 20);
-        let reject = Reject {
-            id: ItemId::new("a"),
-            page: PageNum(1),
-            at: Utc64(1),
-            reason: "why".to_owned(),
-            raw: "{}".to_owned(),
-        };
+        let reject =
+            Reject { id: ItemId::new("a"), page: PageNum(1), at: Utc64(1), reason: "why".into(), raw: "{}".to_owned() };
         let mut writer = SegmentWriter::begin(Disk, shape.clone(), SegmentId(3), 1);
         writer.push(Rows { rejects: vec![reject], ..rows(&shape, 0..0, 2) }).unwrap();
         let sealed = writer.seal().unwrap();

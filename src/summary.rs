@@ -241,7 +241,7 @@ impl Summary {
 
     /// The JSON object, on one line.
     pub fn json(&self) -> String {
-        serde_json::json!(self).to_string()
+        crate::sanitize::json(self)
     }
 
     /// Writes the JSON object beside the output.

@@ -138,8 +138,7 @@ impl Walk {
         let asked = usize::try_from(rules.page_size).unwrap_or(usize::MAX);
         let read = self.next.0.saturating_sub(rules.first.0);
         if page.foreign > 0 && page.keys.is_empty() {
-            let reason =
-                page.rejects.first().map_or("the rows belong to another item", |reject| reject.reason.as_str());
+            let reason = page.rejects.first().map_or("the rows belong to another item", |reject| &*reject.reason);
             let said =
                 format!("page {} is an answer for another product: {}", page.page, crate::sanitize::Sanitized(reason));
             return Some((StopReason::Rejected, Some(said)));

@@ -8,7 +8,22 @@ use std::path::{Path, PathBuf};
 /// Files by layer, as `src/lib.rs` documents them.
 const LAYERS: [(u8, &[&str]); 6] = [
     (0, &["page", "clock", "event", "sanitize", "step"]),
-    (1, &["endpoint", "envelope", "decode", "partition", "parquet", "quota", "retry", "verdict", "settings"]),
+    (
+        1,
+        &[
+            "endpoint",
+            "lenient",
+            "number",
+            "envelope",
+            "decode",
+            "partition",
+            "parquet",
+            "quota",
+            "retry",
+            "verdict",
+            "settings",
+        ],
+    ),
     (2, &["api", "disk", "store", "ledger", "journal", "simulator"]),
     (3, &["plan", "scheduler", "backlog", "walk", "absorb", "dispatch", "record", "segment", "commit"]),
     (4, &["export", "job", "rounds", "stop", "recover", "publish", "site", "summary", "products", "token", "error"]),

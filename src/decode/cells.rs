@@ -8,31 +8,48 @@ use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
-use super::Key;
-use super::value::text_of;
+use super::extra::Field;
+use super::value::{Text, text_of};
+use super::{Key, MOST_ROWS};
 use crate::endpoint::Column;
-use crate::envelope::{self, Lenient};
+use crate::envelope;
+use crate::lenient::Lenient;
 
-/// An entry of an answer's list: its text, and its cells if it is an object.
-pub(super) type Row<'a> = (&'a str, Option<Cells<'a>>);
+/// An entry of an answer's list.
+pub(super) enum Entry<'a> {
+    /// An object, as cells.
+    Row(Cells<'a>),
+    /// Something else.
+    Other,
+    /// Every entry behind the last one that is looked at.
+    Rest,
+}
 
 /// The cells of one row: the raw value of each column, and what belongs to none.
 pub(super) struct Cells<'a> {
     pub(super) values: Vec<Option<&'a str>>,
-    pub(super) extra: Vec<(Cow<'a, str>, &'a str)>,
+    pub(super) extra: Vec<Field<'a>>,
 }
 
 impl<'a> Cells<'a> {
-    pub(super) fn text(&self, column: usize) -> Option<Cow<'a, str>> {
+    /// The text of a cell, unless there is none.
+    pub(super) fn text(&self, column: usize) -> Option<Text<'a>> {
         let raw = self.values.get(column).copied().flatten()?;
-        text_of(raw).map(|value| value.text).filter(|text| !text.is_empty())
+        text_of(raw).filter(|value| !value.text.is_empty())
     }
 
     /// The row's key; none where a part of its identity is missing.
     pub(super) fn key(&self, columns: &[usize]) -> Option<Key> {
         let mut hash = Sha256::new();
         for column in columns {
-            let text = self.text(*column)?;
+            let value = self.text(*column)?;
+            let text = if value.exact {
+                value.text
+            } else {
+                // Two texts may look the same only because both had to be repaired: then their JSON tells them apart.
+                hash.update([0xff]);
+                self.values.get(*column).copied().flatten()?.into()
+            };
             hash.update(text.as_bytes());
             hash.update(text.len().to_le_bytes()); // so that no two identities are the same bytes
         }
@@ -48,36 +65,46 @@ pub(super) struct Reader<'c> {
 }
 
 impl Reader<'_> {
-    /// The rows of an answer; none if the text is not laid out like one.
-    pub(super) fn page<'a>(&mut self, text: &'a str) -> Option<Vec<Row<'a>>> {
+    /// Visits each entry of an answer's list with its text; none if the text is not laid out like an answer to its end.
+    pub(super) fn page<'a>(&mut self, text: &'a str, mut visit: impl FnMut(&'a str, Entry<'a>)) -> Option<()> {
         let mut scan = Scan { text, at: 0 };
-        let mut rows = Vec::new();
         scan.eat(b'{')?;
         while scan.more(b'}')? {
             let name = scan.name()?;
             if name == envelope::DATA && scan.peek() == Some(b'[') {
-                rows = self.rows(&mut scan)?;
+                self.list(&mut scan, &mut visit)?;
             } else {
                 scan.value()?;
             }
         }
-        Some(rows)
+        Some(())
     }
 
-    fn rows<'a>(&mut self, scan: &mut Scan<'a>) -> Option<Vec<Row<'a>>> {
-        let mut rows = Vec::with_capacity(10);
+    fn list<'a>(&mut self, scan: &mut Scan<'a>, visit: &mut impl FnMut(&'a str, Entry<'a>)) -> Option<()> {
+        let mut count = 0;
         scan.eat(b'[')?;
         while scan.more(b']')? {
             let is_object = scan.peek()? == b'{';
             let start = scan.at;
-            if is_object {
-                let cells = self.row(scan)?;
-                rows.push((scan.since(start)?, Some(cells)));
+            count += 1;
+            let entry = if count > MOST_ROWS {
+                scan.value()?;
+                let mut end = scan.at;
+                while scan.more(b']')? {
+                    scan.value()?;
+                    end = scan.at;
+                }
+                visit(scan.text.get(start..end)?, Entry::Rest);
+                return Some(());
+            } else if is_object {
+                Entry::Row(self.row(scan)?)
             } else {
-                rows.push((scan.value()?, None));
-            }
+                scan.value()?;
+                Entry::Other
+            };
+            visit(scan.since(start)?, entry);
         }
-        Some(rows)
+        Some(())
     }
 
     /// A field that stands twice: the last one counts, the earlier ones go to what belongs to no column.
@@ -116,6 +143,12 @@ impl Reader<'_> {
         }
         Some(at)
     }
+}
+
+/// How deep a value is nested: a list of numbers is 1 deep.
+pub(super) fn depth(raw: &str) -> usize {
+    let mut scan = Scan { text: raw, at: 0 };
+    if raw.starts_with(['{', '[']) { scan.nested().unwrap_or_default() } else { 0 }
 }
 
 /// A place in a JSON text. Every step gives none where the text goes on otherwise.
@@ -192,7 +225,9 @@ impl<'a> Scan<'a> {
         let start = self.at;
         match first {
             b'"' => return self.string(),
-            b'{' | b'[' => self.nested()?,
+            b'{' | b'[' => {
+                self.nested()?;
+            }
             _ => {
                 let rest = self.text.as_bytes().get(self.at..)?;
                 let ends = |byte: &u8| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n');
@@ -202,22 +237,25 @@ impl<'a> Scan<'a> {
         self.since(start).filter(|raw| !raw.is_empty())
     }
 
-    /// Steps over an object or a list, however deep: no recursion.
-    fn nested(&mut self) -> Option<()> {
-        let mut depth = 0_usize;
+    /// Steps over an object or a list, however deep: no recursion. Gives how deep it is.
+    fn nested(&mut self) -> Option<usize> {
+        let (mut depth, mut deepest) = (0_usize, 0);
         loop {
             match self.peek()? {
                 b'"' => {
                     self.string()?;
                     continue;
                 }
-                b'{' | b'[' => depth += 1,
+                b'{' | b'[' => {
+                    depth += 1;
+                    deepest = deepest.max(depth);
+                }
                 b'}' | b']' => depth = depth.checked_sub(1)?,
                 _ => {}
             }
             self.at += 1;
             if depth == 0 {
-                return Some(());
+                return Some(deepest);
             }
         }
     }

@@ -4,13 +4,18 @@
 //! that does not fit its column leaves a null there and its JSON text in `_extra`, where unknown fields go too; a row
 //! without identity becomes a reject with its raw text. Works on answers that are already durable, and on the same
 //! ones again after a crash or in a replay: the result depends on nothing but the bytes and the column table.
+//!
+//! What a hostile answer can ask for is bounded: a cell is as large as its answer at most (`api::BODY_CAP`, 8 MiB), and is
+//! never cut; a page has [`MOST_ROWS`] rows at most, `_extra` is nested [`NESTING`] levels deep at most, a run has
+//! [`MOST_FOLDERS`](crate::partition::MOST_FOLDERS) folders at most. What goes beyond is still kept: see each. (Which
+//! values have a folder where there are too many depends on which came first in the run; which rows there are does not.)
 
 mod cells;
+mod extra;
 mod value;
 
 use std::borrow::Cow;
-use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::{ArrayRef, Int32Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
 use arrow::datatypes::SchemaRef;
@@ -18,11 +23,17 @@ use arrow::error::ArrowError;
 
 use crate::clock::Utc64;
 use crate::endpoint::{Column, Endpoint, Role};
-use crate::envelope;
+use crate::lenient;
 use crate::page::{AttemptId, ItemId, ItemIx, PageNum};
-use crate::partition;
-use cells::{Cells, Reader};
+use crate::partition::Folders;
+use crate::sanitize::sanitize;
+use cells::{Cells, Entry, Reader};
 use value::{Builder, text_of};
+
+pub use extra::NESTING;
+
+/// Most rows of a page that are looked at one by one. Those beyond it are kept together, as one reject.
+pub const MOST_ROWS: usize = 10_000;
 
 /// What tells a row from all others of its walk: 128 bits of SHA-256 over its identity.
 pub type Key = [u8; 16];
@@ -68,7 +79,7 @@ pub struct DecodedPage {
     pub page: PageNum,
     /// Key of each row, in the order of the rows of the batch.
     pub keys: Vec<Key>,
-    /// Entries of the answer's list, whatever became of them.
+    /// Entries of the answer's list, whatever became of them; those beyond [`MOST_ROWS`] count as one.
     pub received: usize,
     /// Rows that belong to another item than the asked one.
     pub foreign: usize,
@@ -85,8 +96,8 @@ pub struct Reject {
     pub page: PageNum,
     /// When the page was fetched.
     pub at: Utc64,
-    /// Why.
-    pub reason: String,
+    /// Why, sanitised.
+    pub reason: Cow<'static, str>,
     /// Its JSON text.
     pub raw: String,
 }
@@ -101,6 +112,8 @@ pub struct Decoder {
     keys: Vec<usize>,
     partition: usize,
     schema: SchemaRef,
+    /// Shared by all clones: a run's folders are bounded together.
+    folders: Arc<Mutex<Folders>>,
 }
 
 impl Decoder {
@@ -117,6 +130,7 @@ impl Decoder {
             keys: endpoint.key_columns().map(|column| place(&column.name)).collect(),
             partition: place(&endpoint.partition().name),
             schema: endpoint.file_schema(&kept),
+            folders: Arc::default(),
         }
     }
 
@@ -134,7 +148,8 @@ impl Decoder {
 }
 
 /// The rows of a group while they are being gathered.
-struct Batch {
+struct Batch<'a> {
+    folders: MutexGuard<'a, Folders>,
     builders: Vec<Option<Builder>>,
     fetched_at: TimestampMicrosecondBuilder,
     page_num: Int32Builder,
@@ -144,11 +159,12 @@ struct Batch {
     order: Vec<usize>,
 }
 
-impl Batch {
-    fn new(decoder: &Decoder, pages: usize) -> Self {
+impl<'a> Batch<'a> {
+    fn new(decoder: &'a Decoder, pages: usize) -> Self {
         let rows = pages * 10;
         let made = decoder.columns.iter().zip(&decoder.written);
         Self {
+            folders: decoder.folders.lock().unwrap_or_else(PoisonError::into_inner),
             builders: made.map(|(column, written)| written.then(|| Builder::new(column.kind, rows))).collect(),
             fetched_at: TimestampMicrosecondBuilder::with_capacity(rows),
             page_num: Int32Builder::with_capacity(rows),
@@ -169,29 +185,34 @@ impl Batch {
             foreign: 0,
             rejects: Vec::new(),
         };
-        let text = envelope::text(&answer.body);
-        let rows = Reader { columns: &decoder.columns, order: &mut self.order }.page(&text);
-        let Some(rows) = rows else {
-            // The envelope was judged before the answer was kept, so this is damage after the fact.
-            page.received = 1;
-            page.reject(answer, &Unusable::NoPage, &text);
-            return page;
-        };
-        page.received = rows.len();
-        for (raw, cells) in rows {
-            let cells = cells.ok_or(Unusable::NoObject);
-            match cells.and_then(|cells| self.row(decoder, answer, cells)) {
+        let text = lenient::text(&answer.body);
+        let mut order = std::mem::take(&mut self.order);
+        let read = Reader { columns: &decoder.columns, order: &mut order }.page(&text, |raw, entry| {
+            page.received += 1;
+            let key = match entry {
+                Entry::Row(cells) => self.row(decoder, answer, cells),
+                Entry::Other => Err(Unusable::NoObject),
+                Entry::Rest => Err(Unusable::Rest),
+            };
+            match key {
                 Ok(key) => page.keys.push(key),
-                Err(why) => page.reject(answer, &why, raw),
+                Err(why) => page.reject(answer, why, raw),
             }
+        });
+        self.order = order;
+        if read.is_none() {
+            // The envelope was judged before the answer was kept, so this is damage after the fact.
+            page.received += 1;
+            page.reject(answer, Unusable::NoPage, &text);
         }
         page
     }
 
     /// Adds one row, or nothing at all.
     fn row(&mut self, decoder: &Decoder, answer: &Answer, cells: Cells<'_>) -> Result<Key, Unusable> {
-        if let Some(other) = cells.text(decoder.item).filter(|other| other.as_ref() != answer.id.as_str()) {
-            return Err(Unusable::Foreign(other.into_owned()));
+        let item = cells.text(decoder.item);
+        if let Some(other) = item.as_ref().filter(|other| !other.exact || other.text != answer.id.as_str()) {
+            return Err(Unusable::Foreign(sanitize(&other.text)));
         }
         let key = cells.key(&decoder.keys).ok_or(Unusable::NoIdentity)?;
 
@@ -199,10 +220,10 @@ impl Batch {
         for (at, (column, builder)) in decoder.columns.iter().zip(&mut self.builders).enumerate() {
             let raw = values.get(at).copied().flatten();
             let fits = match builder {
-                _ if at == decoder.partition => push_partition(&mut self.partitions, raw),
+                _ if at == decoder.partition => push_partition(&mut self.partitions, &mut self.folders, raw),
                 Some(Builder::Text(builder)) if at == decoder.item => {
                     builder.append_value(answer.id.as_str());
-                    true
+                    item.is_some() || raw.is_none_or(|raw| raw == "null")
                 }
                 Some(builder) => builder.append(raw, column),
                 None => true,
@@ -213,7 +234,7 @@ impl Batch {
         }
         self.fetched_at.append_value(answer.at.0);
         self.page_num.append_value(i32::try_from(answer.page.0).unwrap_or(i32::MAX));
-        self.extra.append_option((!extra.is_empty()).then(|| object(&extra)));
+        self.extra.append_option((!extra.is_empty()).then(|| extra::object(&extra)));
         Ok(key)
     }
 
@@ -228,12 +249,12 @@ impl Batch {
 }
 
 /// Adds a row's partition value. False: no folder can carry it, so its text must be kept elsewhere.
-fn push_partition(partitions: &mut Vec<Option<Box<str>>>, raw: Option<&str>) -> bool {
+fn push_partition(partitions: &mut Vec<Option<Box<str>>>, folders: &mut Folders, raw: Option<&str>) -> bool {
     let raw = raw.filter(|raw| *raw != "null");
-    let value = raw.and_then(text_of);
-    let fits = value.as_ref().is_some_and(|value| value.exact && partition::encode(&value.text).is_some());
+    let value = raw.and_then(text_of).filter(|value| value.exact && folders.admit(&value.text));
+    let fits = value.is_some() || raw.is_none();
     partitions.push(value.map(|value| value.text.into()));
-    fits || raw.is_none()
+    fits
 }
 
 /// Why a row cannot be published.
@@ -242,40 +263,27 @@ enum Unusable {
     NoObject,
     NoIdentity,
     Foreign(String),
+    Rest,
 }
 
-impl fmt::Display for Unusable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Unusable {
+    fn reason(self) -> Cow<'static, str> {
         match self {
-            Self::NoPage => f.write_str("the page cannot be read"),
-            Self::NoObject => f.write_str("the row is no JSON object"),
-            Self::NoIdentity => f.write_str("the row has no identity"),
-            Self::Foreign(other) => write!(f, "the row belongs to {other}"),
+            Self::NoPage => "the page cannot be read to its end".into(),
+            Self::NoObject => "the row is no JSON object".into(),
+            Self::NoIdentity => "the row has no identity".into(),
+            Self::Foreign(other) => format!("the row belongs to {other}").into(),
+            Self::Rest => format!("the rows beyond the first {MOST_ROWS} of the page").into(),
         }
     }
 }
 
 impl DecodedPage {
-    fn reject(&mut self, answer: &Answer, why: &Unusable, raw: &str) {
+    fn reject(&mut self, answer: &Answer, why: Unusable, raw: &str) {
         self.foreign += usize::from(matches!(why, Unusable::Foreign(_)));
         let (id, page, at) = (answer.id.clone(), answer.page, answer.at);
-        self.rejects.push(Reject { id, page, at, reason: why.to_string(), raw: raw.to_owned() });
+        self.rejects.push(Reject { id, page, at, reason: why.reason(), raw: raw.to_owned() });
     }
-}
-
-/// A JSON object of raw values.
-fn object(fields: &[(Cow<'_, str>, &str)]) -> String {
-    let mut text = String::from("{");
-    for (at, (name, raw)) in fields.iter().enumerate() {
-        if at > 0 {
-            text.push(',');
-        }
-        text.push_str(&serde_json::Value::from(name.as_ref()).to_string());
-        text.push(':');
-        text.push_str(raw);
-    }
-    text.push('}');
-    text
 }
 
 #[cfg(test)]

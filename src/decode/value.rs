@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder};
 
 use crate::endpoint::{Column, ColumnKind};
-use crate::envelope::Lenient;
+use crate::lenient::{self, Lenient};
+use crate::number;
 
 /// The columns of rows under construction.
 pub(super) enum Builder {
@@ -81,30 +82,19 @@ pub(super) fn text_of(raw: &str) -> Option<Text<'_>> {
     if let Ok(text) = serde_json::from_str::<String>(raw) {
         return Some(Text { text: Cow::Owned(text), exact: true });
     }
-    // Half of a surrogate pair: common where a server cuts a text in the middle of an emoji.
-    let Lenient(text) = serde_json::from_str(raw).ok()?;
-    Some(Text { text: Cow::Owned(text), exact: false })
+    // Half of a surrogate pair is common where a server cuts a text in the middle of an emoji.
+    let text = serde_json::from_str(raw).or_else(|_| serde_json::from_str(&lenient::mended(raw)));
+    text.ok().map(|Lenient(text)| Text { text: Cow::Owned(text), exact: false })
 }
 
-/// A whole number, also as a string or with a fraction of zero, if it fits 64 bits exactly.
+/// A whole number, also as a string.
 fn integer_of(raw: &str) -> Option<i64> {
-    let Text { text, .. } = text_of(raw)?;
-    if let Ok(number) = text.parse() {
-        return Some(number);
-    }
-    // `1.0` and `1e3` are whole numbers too. Doubles are exact up to 2^53.
-    let number = double(&text).filter(|number| number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0)?;
-    format!("{number:.0}").parse().ok()
+    number::whole(&text_of(raw)?.text)
 }
 
 /// A finite number, also as a string.
 fn double_of(raw: &str) -> Option<f64> {
-    double(&text_of(raw)?.text)
-}
-
-fn double(text: &str) -> Option<f64> {
-    let digits = text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
-    text.parse().ok().filter(|number: &f64| digits && number.is_finite())
+    number::double(&text_of(raw)?.text)
 }
 
 /// Microseconds since 1970 of a count of seconds or milliseconds, between 1970 and 2100: outside of it the count is of

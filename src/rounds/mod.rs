@@ -282,7 +282,7 @@ impl<'a> Rounds<'a> {
         self.usable |= !page.keys.is_empty();
         self.barren += u32::from(page.received > 0 && page.foreign == 0 && !self.usable);
         if self.barren >= BARREN_PAGES && !self.usable {
-            let said = page.rejects.first().map_or("no usable row", |reject| reject.reason.as_str());
+            let said = page.rejects.first().map_or("no usable row", |reject| &*reject.reason);
             let said = format!("no row of {} pages could be used, lastly: {}", self.barren, Sanitized(said));
             self.stop.get_or_insert(Stop::Cause(StopCause::Contract, said));
         }

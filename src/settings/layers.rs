@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::table::SETTINGS;
+use crate::sanitize::Sanitized;
 
 /// The documented defaults, which are the real ones.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -34,7 +35,7 @@ impl fmt::Display for Origin {
         match self {
             Self::Flag => f.write_str("flag"),
             Self::Environment => f.write_str("environment"),
-            Self::File(path) => write!(f, "{}", path.display()),
+            Self::File(path) => Sanitized(&path.to_string_lossy()).fmt(f),
             Self::Ledger => f.write_str("ledger"),
             Self::BuiltIn => f.write_str("built-in"),
         }

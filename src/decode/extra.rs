@@ -1,0 +1,83 @@
+//! `_extra`: what belongs to no column, as one JSON object that every reader can read.
+//!
+//! One value that a strict reader refuses would cost the query over the whole file. So what is not JSON by the letter, half
+//! of a surrogate pair, a word such as `NaN`, or nesting deeper than [`NESTING`], stands there as a string that holds
+//! its JSON text. A name that comes more than once gets the list of its values.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use super::cells::depth;
+
+/// Deepest nesting that stays nested in `_extra`; many readers end at 128.
+pub const NESTING: usize = 100;
+
+/// A field that belongs to no column, or does not fit its own: its name, and its value's JSON text.
+pub(super) type Field<'a> = (Cow<'a, str>, &'a str);
+
+/// The object of these fields, in their order.
+pub(super) fn object(fields: &[Field<'_>]) -> String {
+    let mut places: HashMap<&str, usize> = HashMap::with_capacity(fields.len());
+    let mut named: Vec<(&str, Vec<&str>)> = Vec::with_capacity(fields.len());
+    for (name, raw) in fields {
+        let place = *places.entry(name).or_insert(named.len());
+        match named.get_mut(place) {
+            Some((_, values)) => values.push(raw),
+            None => named.push((name, vec![raw])),
+        }
+    }
+    let mut text = String::from("{");
+    for (at, (name, values)) in named.iter().enumerate() {
+        text.extend([if at > 0 { "," } else { "" }, &quoted(name), ":"]);
+        match values.as_slice() {
+            [raw] => text.push_str(&value(raw)),
+            several => {
+                let several: Vec<_> = several.iter().map(|raw| value(raw)).collect();
+                text.extend(["[", &several.join(","), "]"]);
+            }
+        }
+    }
+    text.push('}');
+    text
+}
+
+/// A value's text as it is, if every reader takes it; as a string otherwise.
+fn value(raw: &str) -> Cow<'_, str> {
+    let is_number = || raw.starts_with(|c: char| c == '-' || c.is_ascii_digit()) && crate::number::is_json(raw);
+    let is_readable = || serde_json::from_str::<serde_json::Value>(raw).is_ok() || is_number();
+    if depth(raw) <= NESTING && is_readable() { Cow::Borrowed(raw) } else { Cow::Owned(quoted(raw)) }
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NESTING, object};
+
+    fn of(fields: &[(&'static str, &'static str)]) -> String {
+        object(&fields.iter().map(|(name, raw)| ((*name).into(), *raw)).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn what_every_reader_takes_stands_as_it_came() {
+        let fields = [("a", "[1, {\"x\": null}]"), ("q\"", "\"\\u00e9\\ud83d\\ude00\""), ("n", "1e400"), ("m", "-0.0")];
+        assert_eq!(of(&fields), r#"{"a":[1, {"x": null}],"q\"":"\u00e9\ud83d\ude00","n":1e400,"m":-0.0}"#);
+        assert_eq!(of(&[]), "{}");
+    }
+
+    #[test]
+    fn what_a_strict_reader_refuses_stands_as_a_string_of_its_text() {
+        let fields = [("h", r#""cut \ud83d""#), ("l", r#"["\udcff"]"#), ("w", "NaN"), ("z", "01"), ("t", "\"a\tb\"")];
+        assert_eq!(of(&fields), r#"{"h":"\"cut \\ud83d\"","l":"[\"\\udcff\"]","w":"NaN","z":"01","t":"\"a\tb\""}"#);
+        let deep = |levels: usize| -> &'static str { ("[".repeat(levels) + &"]".repeat(levels)).leak() };
+        assert_eq!(of(&[("d", deep(NESTING))]), format!("{{\"d\":{}}}", deep(NESTING)));
+        assert_eq!(of(&[("d", deep(NESTING + 1))]), format!("{{\"d\":\"{}\"}}", deep(NESTING + 1)));
+    }
+
+    #[test]
+    fn a_name_that_comes_more_than_once_gets_all_of_its_values() {
+        assert_eq!(of(&[("a", "1"), ("b", "2"), ("a", "null"), ("a", "\"x\"")]), r#"{"a":[1,null,"x"],"b":2}"#);
+    }
+}

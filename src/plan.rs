@@ -1,11 +1,14 @@
 //! What to walk: the ids of a list, checked one by one, in the list's order.
 //!
 //! A list is text (one id a line, `#` begins a comment), CSV or Parquet; it is read as a stream, so its length does not
-//! matter. Whatever is wrong with it is found before the first request and named with its line.
+//! matter: no line is longer than 64 KiB, no record than 1 MiB, no id than 256 bytes. Whatever is wrong with it is found
+//! before the first request and named with its line.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::DataType;
@@ -19,6 +22,8 @@ use crate::page::ItemId;
 const LONGEST_ID: usize = 256;
 /// Longest line, bytes: a line of a binary file can be as long as the file.
 const LONGEST_LINE: u64 = 1 << 16;
+/// Longest record of a CSV table, bytes.
+const LONGEST_RECORD: u64 = 1 << 20;
 
 /// A list that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -78,20 +83,22 @@ impl List {
     pub fn open(&self, column: Option<&str>) -> Result<Ids, PlanError> {
         let list = self.name();
         let unreadable = |why: String| PlanError::Unreadable { list: list.clone(), why };
-        let mut reader: Box<dyn BufRead + Send> = match self {
-            Self::Stdin => Box::new(BufReader::new(io::stdin())),
+        let mut reader: Box<dyn Read + Send> = match self {
+            Self::Stdin => Box::new(io::stdin()),
             Self::File(path) if path.is_dir() => return Err(unreadable("it is a folder, not a file".to_owned())),
-            Self::File(path) => {
-                let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
-                Box::new(BufReader::with_capacity(1 << 16, file))
-            }
+            Self::File(path) => Box::new(File::open(path).map_err(|error| unreadable(error.to_string()))?),
         };
-        let head = reader.fill_buf().map_err(|error| unreadable(error.to_string()))?;
-        if head.starts_with(&[0xff, 0xfe]) || head.starts_with(&[0xfe, 0xff]) || head.get(1) == Some(&0) {
+        let mut head = Vec::new(); // a pipe may bring it byte by byte
+        reader.by_ref().take(4).read_to_end(&mut head).map_err(|error| unreadable(error.to_string()))?;
+        if head.starts_with(&[0xff, 0xfe])
+            || head.starts_with(&[0xfe, 0xff])
+            || matches!(head.get(..2), Some([0, _] | [_, 0]))
+        {
             return Err(unreadable("it is UTF-16; save it as UTF-8".to_owned()));
         }
-        let is_parquet = head.starts_with(b"PAR1");
-        let has_mark = head.starts_with(b"\xef\xbb\xbf");
+        let is_parquet = head == b"PAR1";
+        let head = head.strip_prefix(b"\xef\xbb\xbf").map(<[u8]>::to_vec).unwrap_or(head);
+        let reader = io::Cursor::new(head).chain(reader);
         match (column, self) {
             (None, _) if is_parquet => {
                 Err(unreadable("it is Parquet; name the column with --product-column".to_owned()))
@@ -100,62 +107,80 @@ impl List {
                 Err(unreadable("Parquet needs a file, not standard input".to_owned()))
             }
             (Some(column), Self::File(path)) if is_parquet => from_parquet(path, &list, column),
-            (column, _) => {
-                if has_mark {
-                    reader.consume(3);
-                }
-                match column {
-                    None => Ok(from_text(reader, list)),
-                    Some(column) => from_csv(reader, &list, column),
-                }
-            }
+            (None, _) => Ok(from_text(BufReader::with_capacity(1 << 16, reader), list)),
+            (Some(column), _) => from_csv(reader, &list, column),
         }
     }
 }
 
-/// One id a line.
-fn from_text(mut reader: Box<dyn BufRead + Send>, list: String) -> Ids {
+/// One id a line. A comment begins a line or stands behind white space: `17#2` is an id.
+fn from_text(mut reader: impl BufRead + Send + 'static, list: String) -> Ids {
     let mut line = 0;
     Box::new(std::iter::from_fn(move || {
         loop {
             line += 1;
+            let bad = |why: String| PlanError::BadId { list: list.clone(), line, why };
             let mut bytes = Vec::new();
             match reader.by_ref().take(LONGEST_LINE).read_until(b'\n', &mut bytes) {
                 Ok(0) => return None,
-                Ok(_) if bytes.len() >= 1 << 16 => {
-                    let why = "the line is longer than 64 KiB".to_owned();
-                    return Some(Err(PlanError::BadId { list: list.clone(), line, why }));
+                Ok(read) if u64::try_from(read).is_ok_and(|read| read >= LONGEST_LINE) => {
+                    return Some(Err(bad("the line is longer than 64 KiB".to_owned())));
                 }
                 Ok(_) => {}
                 Err(error) => return Some(Err(PlanError::Unreadable { list: list.clone(), why: error.to_string() })),
             }
-            let text = String::from_utf8_lossy(&bytes);
-            let id = text.split_once('#').map_or(&*text, |(id, _)| id).trim_matches([' ', '\t', '\r', '\n']);
-            if !id.is_empty() {
-                return Some(check(id).map_err(|why| PlanError::BadId { list: list.clone(), line, why }));
+            let comment = bytes.iter().enumerate().position(|(at, byte)| {
+                *byte == b'#' && at.checked_sub(1).is_none_or(|before| matches!(bytes.get(before), Some(b' ' | b'\t')))
+            });
+            bytes.truncate(comment.unwrap_or(bytes.len()));
+            match checked(&bytes) {
+                Ok(None) => {}
+                Ok(Some(id)) => return Some(Ok(id)),
+                Err(why) => return Some(Err(bad(why))),
             }
         }
     }))
 }
 
-fn from_csv(reader: Box<dyn BufRead + Send>, list: &str, column: &str) -> Result<Ids, PlanError> {
+fn from_csv(reader: impl Read + Send + 'static, list: &str, column: &str) -> Result<Ids, PlanError> {
     let unreadable = |why: String| PlanError::Unreadable { list: list.to_owned(), why };
+    let since = Arc::new(AtomicU64::new(0));
+    let reader = Limited { reader, since: Arc::clone(&since) };
     let mut table = csv::ReaderBuilder::new().flexible(true).from_reader(reader);
-    let header = table.headers().map_err(|error| unreadable(error.to_string()))?.clone();
-    let Some(at) = header.iter().position(|name| name.trim() == column) else {
-        return Err(unreadable(no_column(column, header.iter())));
+    let header = table.byte_headers().map_err(|error| unreadable(error.to_string()))?;
+    let names: Vec<String> = header.iter().map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
+    let Some(at) = names.iter().position(|name| name == column) else {
+        return Err(unreadable(no_column(column, names.iter().map(String::as_str))));
     };
     let list = list.to_owned();
     Ok(Box::new(table.into_byte_records().filter_map(move |record| {
+        since.store(0, Ordering::Relaxed);
         let record = match record {
             Ok(record) => record,
             Err(error) => return Some(Err(PlanError::Unreadable { list: list.clone(), why: error.to_string() })),
         };
-        let text = String::from_utf8_lossy(record.get(at).unwrap_or_default()).into_owned();
-        let id = text.trim();
         let line = record.position().map_or(0, csv::Position::line);
-        (!id.is_empty()).then(|| check(id).map_err(|why| PlanError::BadId { list: list.clone(), line, why }))
+        let id = checked(record.get(at).unwrap_or_default());
+        id.map_err(|why| PlanError::BadId { list: list.clone(), line, why }).transpose()
     })))
+}
+
+/// A reader that fails when a record does not end: a quote that is never closed would take the whole file into memory.
+struct Limited<R> {
+    reader: R,
+    /// Bytes read since the last record.
+    since: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.since.load(Ordering::Relaxed) > LONGEST_RECORD {
+            return Err(io::Error::other("a record is longer than 1 MiB: is a quote not closed?"));
+        }
+        let read = self.reader.read(buffer)?;
+        self.since.fetch_add(u64::try_from(read).unwrap_or(u64::MAX), Ordering::Relaxed);
+        Ok(read)
+    }
 }
 
 fn from_parquet(path: &Path, list: &str, column: &str) -> Result<Ids, PlanError> {
@@ -178,9 +203,8 @@ fn from_parquet(path: &Path, list: &str, column: &str) -> Result<Ids, PlanError>
         let mut ids = Vec::with_capacity(texts.len());
         for text in texts {
             row += 1;
-            if let Some(id) = text.as_deref().map(str::trim).filter(|id| !id.is_empty()) {
-                ids.push(check(id).map_err(|why| PlanError::BadId { list: list.clone(), line: row, why }));
-            }
+            let id = checked(text.unwrap_or_default().as_bytes());
+            ids.extend(id.map_err(|why| PlanError::BadId { list: list.clone(), line: row, why }).transpose());
         }
         ids
     })))
@@ -189,8 +213,8 @@ fn from_parquet(path: &Path, list: &str, column: &str) -> Result<Ids, PlanError>
 /// The texts of a column of strings or whole numbers. A float is refused: ids of 19 digits do not survive one.
 fn column_texts(column: &dyn Array) -> Result<Vec<Option<String>>, String> {
     let kind = column.data_type();
-    let is_text =
-        matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(_, _));
+    let value = if let DataType::Dictionary(_, value) = kind { value } else { kind };
+    let is_text = matches!(value, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
     if !is_text && !kind.is_integer() {
         return Err(format!("the column holds {kind}, not text or whole numbers"));
     }
@@ -204,29 +228,27 @@ fn no_column<'a>(column: &str, known: impl Iterator<Item = &'a str>) -> String {
     format!("it has no column {}; it has {known}", crate::sanitize::Sanitized(column))
 }
 
-fn check(id: &str) -> Result<ItemId, String> {
+/// An entry as an id; none if it is empty.
+fn checked(entry: &[u8]) -> Result<Option<ItemId>, String> {
+    let id = std::str::from_utf8(entry).map_err(|_| "the id is not UTF-8".to_owned())?.trim();
     if let Some(control) = id.chars().find(|c| c.is_control()) {
         return Err(format!("the id holds the control character U+{:04X}", u32::from(control)));
-    }
-    if id.contains('\u{fffd}') {
-        return Err("the id is not UTF-8".to_owned());
     }
     if id.len() > LONGEST_ID {
         return Err(format!("the id is longer than {LONGEST_ID} bytes"));
     }
-    Ok(ItemId::new(id))
+    Ok((!id.is_empty()).then(|| ItemId::new(id)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::{List, from_text};
-    use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+    use arrow::array::{ArrayRef, DictionaryArray, Float64Array, Int64Array, RecordBatch, StringArray};
     use std::io::Write;
     use std::sync::Arc;
 
     fn text(content: &[u8]) -> Result<Vec<String>, String> {
-        let reader = Box::new(std::io::Cursor::new(content.to_vec()));
-        from_text(reader, "list".to_owned())
+        from_text(std::io::Cursor::new(content.to_vec()), "list".to_owned())
             .map(|id| id.map(|id| id.to_string()).map_err(|error| error.to_string()))
             .collect()
     }
@@ -246,6 +268,11 @@ mod tests {
     }
 
     #[test]
+    fn a_hash_inside_an_id_is_no_comment() {
+        assert_eq!(text(b"17#2\n#3\n4 #5\n6\t#7#8\n").unwrap(), ["17#2", "4", "6"]);
+    }
+
+    #[test]
     fn a_bad_id_is_named_with_its_line() {
         assert_eq!(text(b"1\n2\n3\x07\n").unwrap_err(), "list, line 3: the id holds the control character U+0007");
         assert_eq!(text(b"1\n\xff\n").unwrap_err(), "list, line 2: the id is not UTF-8");
@@ -254,11 +281,12 @@ mod tests {
 
     #[test]
     fn a_list_of_the_wrong_kind_is_refused_with_what_to_do() {
-        assert!(
-            file("1\n2\n".encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<_>>().as_slice(), None)
-                .unwrap_err()
-                .contains("UTF-16")
-        );
+        for wide in [u16::to_le_bytes, u16::to_be_bytes] {
+            for list in ["1\n2\n", "\u{feff}1\n"] {
+                let list: Vec<u8> = list.encode_utf16().flat_map(wide).collect();
+                assert!(file(&list, None).unwrap_err().contains("UTF-16"));
+            }
+        }
         assert!(List::File(std::env::temp_dir()).open(None).err().unwrap().to_string().contains("it is a folder"));
         assert!(file(b"PAR1....", None).unwrap_err().contains("--product-column"));
         assert!(List::named("/nonexistent").open(None).is_err());
@@ -270,6 +298,8 @@ mod tests {
         assert_eq!(file(csv, Some("product_id")).unwrap(), ["0017", "18"]);
         assert!(file(csv, Some("id")).unwrap_err().contains("it has no column id; it has name, product_id"));
         assert!(file(b"product_id\n1\n2\x01\n", Some("product_id")).unwrap_err().contains("line 3"));
+        let open = [b"product_id\n\"1\n".as_slice(), &b"x\n".repeat(1 << 20)].concat();
+        assert!(file(&open, Some("product_id")).unwrap_err().contains("is a quote not closed?"));
     }
 
     #[test]
@@ -289,5 +319,10 @@ mod tests {
             ["1729382310407603945"]
         );
         assert!(file(&table(Arc::new(Float64Array::from(vec![1.0]))), Some("id")).unwrap_err().contains("Float64"));
+        let keys = arrow::array::Int8Array::from(vec![0]);
+        let floats = DictionaryArray::new(keys.clone(), Arc::new(Float64Array::from(vec![1.0])));
+        assert!(file(&table(Arc::new(floats)), Some("id")).unwrap_err().contains("Float64"));
+        let texts = DictionaryArray::new(keys, Arc::new(StringArray::from(vec!["007"])));
+        assert_eq!(file(&table(Arc::new(texts)), Some("id")).unwrap(), ["007"]);
     }
 }

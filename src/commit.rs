@@ -4,10 +4,11 @@
 //! Recovery asks the manifest first: if it is there the segment is published, whatever the ledger says; if it was decided
 //! and is not there, the same files get the same names again. Nothing is deleted on an unknown outcome.
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::clock;
 use crate::ledger::{Ledger, LedgerError};
@@ -87,8 +88,10 @@ pub struct Manifest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
     /// Its name, relative to the output.
+    #[serde(deserialize_with = "inside")]
     pub path: String,
     /// Where it was staged, relative to the staging folder: what recovery looks for.
+    #[serde(deserialize_with = "inside")]
     pub staged: String,
     /// Rows.
     pub rows: u64,
@@ -96,6 +99,14 @@ pub struct FileEntry {
     pub bytes: u64,
     /// SHA-256, hexadecimal.
     pub sha256: String,
+}
+
+/// A file name that does not lead out of its folder: manifests and ledgers may have been written by others.
+fn inside<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    let mut components = Path::new(&name).components();
+    let leads_out = name.is_empty() || components.any(|part| !matches!(part, Component::Normal(_)));
+    if leads_out { Err(D::Error::custom("a file name leads out of the output")) } else { Ok(name) }
 }
 
 /// What all manifests of an export have in common.
@@ -265,6 +276,19 @@ mod tests {
         assert_eq!(std::fs::read(root.path().join("region=TH/x.parquet")).unwrap(), b"TH");
         assert_eq!(std::fs::read_dir(root.path().join("_pagehaul/staging")).unwrap().count(), 0);
         assert!(ledger.lock().unwrap().decided().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_manifest_that_names_a_file_outside_of_the_output_is_not_read() {
+        let entry = |path: &str, staged: &str| {
+            let text =
+                serde_json::json!({"path": path, "staged": staged, "rows": 1, "bytes": 1, "sha256": ""}).to_string();
+            serde_json::from_str::<super::FileEntry>(&text)
+        };
+        assert!(entry("region=ID/x.parquet", "x.parquet").is_ok());
+        for name in ["../x", "/etc/x", "region=ID/../../x", "", "./x", ".."] {
+            assert!(entry(name, "x.parquet").is_err() && entry("x.parquet", name).is_err(), "{name}");
+        }
     }
 
     #[tokio::test]

@@ -121,7 +121,7 @@ impl<'de> Deserialize<'de> for Envelope {
 fn scalar(raw: &RawValue) -> String {
     let text = raw.get();
     if text.starts_with('"') {
-        return serde_json::from_str(text).map_or_else(|_| String::new(), |Lenient(text)| text);
+        return lenient::unquoted(text).unwrap_or_default();
     }
     let number = text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
     if number { text.to_owned() } else { String::new() }

@@ -89,6 +89,12 @@ fn is_of_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | '_')
 }
 
+/// What a JSON string with its quotes says, each half of a surrogate pair replaced by one U+FFFD.
+pub fn unquoted(raw: &str) -> Option<String> {
+    let text = serde_json::from_str(raw).or_else(|_| serde_json::from_str(&mended(raw)));
+    text.ok().map(|Lenient(text)| text)
+}
+
 /// A JSON string with each half of a surrogate pair replaced by one U+FFFD.
 #[derive(Debug)]
 pub struct Lenient(pub String);

@@ -37,11 +37,6 @@ impl<'a> Decimal<'a> {
     }
 }
 
-/// Whether a text is a number as JSON spells them.
-pub fn is_json(text: &str) -> bool {
-    Decimal::parse(text).is_some_and(|decimal| decimal.whole == "0" || !decimal.whole.starts_with('0'))
-}
-
 /// A whole number of 64 bits.
 pub fn whole(text: &str) -> Option<i64> {
     let decimal = Decimal::parse(text)?;

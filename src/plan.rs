@@ -237,6 +237,9 @@ fn checked(entry: &[u8]) -> Result<Option<ItemId>, String> {
     if id.len() > LONGEST_ID {
         return Err(format!("the id is longer than {LONGEST_ID} bytes"));
     }
+    if id.contains(crate::sanitize::KEY_PREFIX) {
+        return Err("the id looks like a key: a list must not hold one".to_owned());
+    }
     Ok((!id.is_empty()).then(|| ItemId::new(id)))
 }
 
@@ -276,6 +279,11 @@ mod tests {
     fn a_bad_id_is_named_with_its_line() {
         assert_eq!(text(b"1\n2\n3\x07\n").unwrap_err(), "list, line 3: the id holds the control character U+0007");
         assert_eq!(text(b"1\n\xff\n").unwrap_err(), "list, line 2: the id is not UTF-8");
+        assert!(
+            text(b"1\nsk_live_abc\n")
+                .unwrap_err()
+                .ends_with("line 2: the id looks like a key: a list must not hold one")
+        );
         assert!(text(&[b'7'; 5_000]).unwrap_err().contains("line 1: the id is longer"));
     }
 

@@ -21,7 +21,7 @@ pub const LONGEST_ERROR: usize = 1_000;
 const MARKS: usize = 3;
 
 /// How the provider's keys begin; what follows is hidden.
-const KEY_PREFIX: &str = "sk_live_";
+pub const KEY_PREFIX: &str = "sk_live_";
 /// What stands in its place.
 const HIDDEN: &str = "sk_live_***";
 

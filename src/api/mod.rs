@@ -243,7 +243,7 @@ fn check_head(response: &reqwest::Response) -> Result<(), FetchError> {
 
 /// `Retry-After` as a duration from now (RFC 9110, section 10.2.3). A date counts from the answer's own `Date`, so that our
 /// clock does not matter; nonsense, the past and several of them count as none.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let mut values = headers.get_all(RETRY_AFTER).iter();
     let text = values.next()?.to_str().ok()?.trim();
     if values.next().is_some() {

@@ -9,11 +9,10 @@ use std::borrow::Cow;
 use sha2::{Digest, Sha256};
 
 use super::extra::Field;
-use super::value::{Text, text_of};
+use super::value::{Text, identity_of};
 use super::{Key, MOST_ROWS};
 use crate::endpoint::Column;
 use crate::envelope;
-use crate::lenient::Lenient;
 
 /// An entry of an answer's list.
 pub(super) enum Entry<'a> {
@@ -32,24 +31,16 @@ pub(super) struct Cells<'a> {
 }
 
 impl<'a> Cells<'a> {
-    /// The text of a cell, unless there is none.
-    pub(super) fn text(&self, column: usize) -> Option<Text<'a>> {
-        let raw = self.values.get(column).copied().flatten()?;
-        text_of(raw).filter(|value| !value.text.is_empty())
+    /// What identifies something by this column, unless there is nothing.
+    pub(super) fn identity(&self, column: usize) -> Option<Text<'a>> {
+        identity_of(self.values.get(column).copied().flatten()?)
     }
 
     /// The row's key; none where a part of its identity is missing.
     pub(super) fn key(&self, columns: &[usize]) -> Option<Key> {
         let mut hash = Sha256::new();
         for column in columns {
-            let value = self.text(*column)?;
-            let text = if value.exact {
-                value.text
-            } else {
-                // Two texts may look the same only because both had to be repaired: then their JSON tells them apart.
-                hash.update([0xff]);
-                self.values.get(*column).copied().flatten()?.into()
-            };
+            let text = self.identity(*column)?.text;
             hash.update(text.as_bytes());
             hash.update(text.len().to_le_bytes()); // so that no two identities are the same bytes
         }
@@ -200,8 +191,7 @@ impl<'a> Scan<'a> {
         if !inner.contains('\\') {
             return Some(Cow::Borrowed(inner));
         }
-        let Lenient(name) = serde_json::from_str(raw).ok()?;
-        Some(Cow::Owned(name))
+        crate::lenient::unquoted(raw).map(Cow::Owned)
     }
 
     /// A string with its quotes.

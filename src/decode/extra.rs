@@ -1,8 +1,8 @@
 //! `_extra`: what belongs to no column, as one JSON object that every reader can read.
 //!
-//! One value that a strict reader refuses would cost the query over the whole file. So what is not JSON by the letter, half
-//! of a surrogate pair, a word such as `NaN`, or nesting deeper than [`NESTING`], stands there as a string that holds
-//! its JSON text. A name that comes more than once gets the list of its values.
+//! One value that a strict reader refuses would cost the query over the whole file. So half of a surrogate pair, a word such
+//! as `NaN`, a number beyond every double, and nesting deeper than [`NESTING`] stand there as a string that holds their
+//! JSON text. A name that comes more than once gets the list of its values.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -43,9 +43,8 @@ pub(super) fn object(fields: &[Field<'_>]) -> String {
 
 /// A value's text as it is, if every reader takes it; as a string otherwise.
 fn value(raw: &str) -> Cow<'_, str> {
-    let is_number = || raw.starts_with(|c: char| c == '-' || c.is_ascii_digit()) && crate::number::is_json(raw);
-    let is_readable = || serde_json::from_str::<serde_json::Value>(raw).is_ok() || is_number();
-    if depth(raw) <= NESTING && is_readable() { Cow::Borrowed(raw) } else { Cow::Owned(quoted(raw)) }
+    let is_readable = depth(raw) <= NESTING && serde_json::from_str::<serde_json::Value>(raw).is_ok();
+    if is_readable { Cow::Borrowed(raw) } else { Cow::Owned(quoted(raw)) }
 }
 
 fn quoted(text: &str) -> String {
@@ -62,15 +61,16 @@ mod tests {
 
     #[test]
     fn what_every_reader_takes_stands_as_it_came() {
-        let fields = [("a", "[1, {\"x\": null}]"), ("q\"", "\"\\u00e9\\ud83d\\ude00\""), ("n", "1e400"), ("m", "-0.0")];
-        assert_eq!(of(&fields), r#"{"a":[1, {"x": null}],"q\"":"\u00e9\ud83d\ude00","n":1e400,"m":-0.0}"#);
+        let fields = [("a", "[1, {\"x\": null}]"), ("q\"", "\"\\u00e9\\ud83d\\ude00\""), ("n", "1e300"), ("m", "-0.0")];
+        assert_eq!(of(&fields), r#"{"a":[1, {"x": null}],"q\"":"\u00e9\ud83d\ude00","n":1e300,"m":-0.0}"#);
         assert_eq!(of(&[]), "{}");
     }
 
     #[test]
     fn what_a_strict_reader_refuses_stands_as_a_string_of_its_text() {
-        let fields = [("h", r#""cut \ud83d""#), ("l", r#"["\udcff"]"#), ("w", "NaN"), ("z", "01"), ("t", "\"a\tb\"")];
-        assert_eq!(of(&fields), r#"{"h":"\"cut \\ud83d\"","l":"[\"\\udcff\"]","w":"NaN","z":"01","t":"\"a\tb\""}"#);
+        let fields =
+            [("h", r#""cut \ud83d""#), ("l", r#"["\udcff"]"#), ("w", "NaN"), ("n", "1e400"), ("t", "\"a\tb\"")];
+        assert_eq!(of(&fields), r#"{"h":"\"cut \\ud83d\"","l":"[\"\\udcff\"]","w":"NaN","n":"1e400","t":"\"a\tb\""}"#);
         let deep = |levels: usize| -> &'static str { ("[".repeat(levels) + &"]".repeat(levels)).leak() };
         assert_eq!(of(&[("d", deep(NESTING))]), format!("{{\"d\":{}}}", deep(NESTING)));
         assert_eq!(of(&[("d", deep(NESTING + 1))]), format!("{{\"d\":\"{}\"}}", deep(NESTING + 1)));

@@ -28,7 +28,7 @@ use crate::page::{AttemptId, ItemId, ItemIx, PageNum};
 use crate::partition::Folders;
 use crate::sanitize::sanitize;
 use cells::{Cells, Entry, Reader};
-use value::{Builder, text_of};
+use value::{Builder, identity_of, text_of};
 
 pub use extra::NESTING;
 
@@ -210,8 +210,8 @@ impl<'a> Batch<'a> {
 
     /// Adds one row, or nothing at all.
     fn row(&mut self, decoder: &Decoder, answer: &Answer, cells: Cells<'_>) -> Result<Key, Unusable> {
-        let item = cells.text(decoder.item);
-        if let Some(other) = item.as_ref().filter(|other| !other.exact || other.text != answer.id.as_str()) {
+        let item = cells.identity(decoder.item);
+        if let Some(other) = item.as_ref().filter(|other| other.text != answer.id.as_str()) {
             return Err(Unusable::Foreign(sanitize(&other.text)));
         }
         let key = cells.key(&decoder.keys).ok_or(Unusable::NoIdentity)?;
@@ -224,6 +224,11 @@ impl<'a> Batch<'a> {
                 Some(Builder::Text(builder)) if at == decoder.item => {
                     builder.append_value(answer.id.as_str());
                     item.is_some() || raw.is_none_or(|raw| raw == "null")
+                }
+                Some(Builder::Text(builder)) if decoder.keys.contains(&at) => {
+                    let value = raw.and_then(identity_of);
+                    builder.append_option(value.as_ref().map(|value| &value.text));
+                    value.is_none_or(|value| value.exact)
                 }
                 Some(builder) => builder.append(raw, column),
                 None => true,

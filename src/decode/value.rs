@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Float64Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder};
 
 use crate::endpoint::{Column, ColumnKind};
-use crate::lenient::{self, Lenient};
+use crate::lenient;
 use crate::number;
 
 /// The columns of rows under construction.
@@ -83,8 +83,14 @@ pub(super) fn text_of(raw: &str) -> Option<Text<'_>> {
         return Some(Text { text: Cow::Owned(text), exact: true });
     }
     // Half of a surrogate pair is common where a server cuts a text in the middle of an emoji.
-    let text = serde_json::from_str(raw).or_else(|_| serde_json::from_str(&lenient::mended(raw)));
-    text.ok().map(|Lenient(text)| Text { text: Cow::Owned(text), exact: false })
+    lenient::unquoted(raw).map(|text| Text { text: Cow::Owned(text), exact: false })
+}
+
+/// A text that identifies something; none if it is empty. What is not Unicode stands as its JSON text: repaired, two of
+/// them could look the same.
+pub(super) fn identity_of(raw: &str) -> Option<Text<'_>> {
+    let value = text_of(raw).filter(|value| !value.text.is_empty())?;
+    Some(if value.exact { value } else { Text { text: Cow::Borrowed(raw), exact: false } })
 }
 
 /// A whole number, also as a string.

@@ -590,7 +590,8 @@ fn region_of(path: &str) -> Value {
     }
 }
 
-fn row_at(batch: &RecordBatch, at: usize) -> Row {
+/// A row of a batch by column.
+pub(crate) fn row_at(batch: &RecordBatch, at: usize) -> Row {
     let schema = batch.schema();
     let cells = schema.fields().iter().zip(batch.columns());
     cells.map(|(field, column)| (field.name().clone(), value_at(column.as_ref(), at))).collect()

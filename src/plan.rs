@@ -10,13 +10,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use crate::ledger::LedgerError;
 use crate::page::ItemId;
+use crate::parquet::quietly;
 
 /// Longest id, bytes.
 const LONGEST_ID: usize = 256;
@@ -184,18 +186,18 @@ impl<R: Read> Read for Limited<R> {
 }
 
 fn from_parquet(path: &Path, list: &str, column: &str) -> Result<Ids, PlanError> {
-    let unreadable = |why: String| PlanError::Unreadable { list: list.to_owned(), why };
-    let file = File::open(path).map_err(|error| unreadable(error.to_string()))?;
-    let table = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| unreadable(error.to_string()))?;
-    let names: Vec<String> = table.schema().fields().iter().map(|field| field.name().clone()).collect();
-    let Some(at) = names.iter().position(|name| name == column) else {
-        return Err(unreadable(no_column(column, names.iter().map(String::as_str))));
-    };
-    let only = ProjectionMask::roots(table.parquet_schema(), [at]);
-    let rows = table.with_projection(only).build().map_err(|error| unreadable(error.to_string()))?;
-    let (list, mut row) = (list.to_owned(), 0);
-    Ok(Box::new(rows.flat_map(move |batch| {
-        let texts = batch.map_err(|error| error.to_string()).and_then(|batch| column_texts(batch.column(0)));
+    let list = list.to_owned();
+    let opened = quietly(|| column_of(path, column));
+    let mut rows = Some(opened.map_err(|why| PlanError::Unreadable { list: list.clone(), why })?);
+    let mut row = 0;
+    let batches = std::iter::from_fn(move || {
+        let texts = quietly(|| rows.as_mut().and_then(Iterator::next).map(texts_of).transpose()).transpose()?;
+        if texts.is_err() {
+            rows = None; // a reader that failed is not asked again
+        }
+        Some(texts)
+    });
+    Ok(Box::new(batches.flat_map(move |texts| {
         let texts = match texts {
             Ok(texts) => texts,
             Err(why) => return vec![Err(PlanError::Unreadable { list: list.clone(), why })],
@@ -208,6 +210,23 @@ fn from_parquet(path: &Path, list: &str, column: &str) -> Result<Ids, PlanError>
         }
         ids
     })))
+}
+
+/// A reader of one column of a Parquet file.
+fn column_of(path: &Path, column: &str) -> Result<ParquetRecordBatchReader, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let table = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| error.to_string())?;
+    let names: Vec<String> = table.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let Some(at) = names.iter().position(|name| name == column) else {
+        return Err(no_column(column, names.iter().map(String::as_str)));
+    };
+    let only = ProjectionMask::roots(table.parquet_schema(), [at]);
+    table.with_projection(only).build().map_err(|error| error.to_string())
+}
+
+/// The texts of a batch's only column.
+fn texts_of(batch: Result<RecordBatch, ArrowError>) -> Result<Vec<Option<String>>, String> {
+    column_texts(batch.map_err(|error| error.to_string())?.column(0))
 }
 
 /// The texts of a column of strings or whole numbers. A float is refused: ids of 19 digits do not survive one.

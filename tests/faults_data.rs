@@ -767,6 +767,20 @@ fn d13_a_folder_and_a_closed_standard_input_are_no_lists() {
 }
 
 #[test]
+fn d13_a_parquet_list_that_makes_its_decoder_fail_is_refused_like_any_other() {
+    let api = api_of(Vec::new());
+    let home = Home::new(&[]);
+    let damaged = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/list/negative_start.parquet");
+    let mut command = home.bare_export(&api.base_url(), &["--product-column", "product_id"]);
+    let refused = run({
+        command.arg("--products").arg(damaged);
+        command
+    });
+    assert!(refused.ended(2)["cause"].as_str().unwrap().contains("damaged"), "{refused}");
+    assert_eq!((refused.stderr.lines().count(), api.requests()), (2, 0), "{refused}");
+}
+
+#[test]
 fn d13_a_mark_that_comes_byte_by_byte_is_still_a_mark() {
     let api = Api::start(|_| Answer::page(&[]));
     let home = Home::new(&[]);

@@ -120,21 +120,15 @@ impl<'de> Deserialize<'de> for Lenient {
 /// Bytes as text. Half of a surrogate pair comes as three bytes, the first of them 0xED.
 fn without_halves(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
-    let mut half = 0;
-    for chunk in bytes.utf8_chunks() {
+    let mut rest = bytes;
+    while let Some(chunk) = rest.utf8_chunks().next() {
         text.push_str(chunk.valid());
-        half = match chunk.invalid() {
-            [] => 0,
-            [0xed] => 2,
-            [_, ..] if half > 0 && chunk.valid().is_empty() => {
-                half -= 1;
-                continue;
-            }
-            [_, ..] => 0,
-        };
-        if !chunk.invalid().is_empty() {
+        let wrong = chunk.invalid();
+        if !wrong.is_empty() {
             text.push('\u{fffd}');
         }
+        let length = chunk.valid().len() + if wrong == [0xed] { 3 } else { wrong.len() };
+        rest = rest.get(length..).unwrap_or_default();
     }
     text
 }
@@ -203,8 +197,9 @@ mod tests {
         let mut parts = text.split("\\udc");
         let mut bytes = parts.next().unwrap().as_bytes().to_vec();
         for part in parts {
-            bytes.push(u8::from_str_radix(&part[..2], 16).unwrap());
-            bytes.extend_from_slice(part[2..].as_bytes());
+            let (byte, behind) = part.split_at(2);
+            bytes.push(u8::from_str_radix(byte, 16).unwrap());
+            bytes.extend_from_slice(behind.as_bytes());
         }
         bytes
     }

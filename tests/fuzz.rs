@@ -228,11 +228,11 @@ fn no_answer_makes_the_decoder_panic_or_lose_a_row_that_has_an_identity() {
     fuzz(&corpus("answer"), 4_000, |body| {
         let (attempt, item, page) = (AttemptId(1), ItemIx(1), PageNum(1));
         let answer = Answer { attempt, item, id: ItemId::new(ID), page, at: Utc64(9), body: body.to_vec().into() };
-        let decoded = decoder.decode(&[answer]).unwrap();
-        let page = &decoded.pages[0];
+        let read = decoder.decode(&[answer]).unwrap();
+        let page = &read.pages[0];
         prop_assert_eq!(page.received, page.keys.len() + page.rejects.len());
-        prop_assert_eq!(decoded.rows.num_rows(), page.keys.len());
-        let extras = decoded.rows.column_by_name(EXTRA).unwrap();
+        prop_assert_eq!(read.rows.num_rows(), page.keys.len());
+        let extras = read.rows.column_by_name(EXTRA).unwrap();
         for extra in arrow::array::AsArray::as_string::<i32>(extras.as_ref()).iter().flatten() {
             prop_assert!(serde_json::from_str::<serde_json::Value>(extra).is_ok(), "_extra is {extra}");
         }

@@ -3,7 +3,6 @@
 //! What must not come out is written down here a second time, by code points, and not taken from the program.
 
 #![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "what helps a test fails by panicking")]
 
 mod common;
 

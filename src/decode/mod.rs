@@ -33,7 +33,7 @@ use value::{Builder, identity_of, text_of};
 pub use extra::NESTING;
 
 /// Most rows of a page that are looked at one by one. Those beyond it are kept together, as one reject.
-pub const MOST_ROWS: usize = 10_000;
+pub const MOST_ROWS: usize = 100_000;
 
 /// What tells a row from all others of its walk: 128 bits of SHA-256 over its identity.
 pub type Key = [u8; 16];

@@ -5,86 +5,20 @@
 
 mod common;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use common::{assert_no_page_billed_twice, assert_rows, billed, expected, fewest_requests, ids, job, simulator};
-use pagehaul::api::{Fetch, FetchError, RawAnswer};
-use pagehaul::clock;
-use pagehaul::error::{Error, ExitCode};
-use pagehaul::export::export;
-use pagehaul::job::Job;
-use pagehaul::page::{ItemId, Request};
-use pagehaul::simulator::{ApiRequest, Simulator};
-use pagehaul::summary::Summary;
+use common::scripted::{Reply, Scripted, run_job, run_until};
+use common::{
+    assert_no_page_billed_twice, assert_rows, billed, expected, fewest_requests, ids, job, scratch, simulator,
+};
+use pagehaul::error::ExitCode;
+use pagehaul::simulator::Simulator;
 use pagehaul::verdict::Lost;
-use tokio::sync::Notify;
 
-/// The simulator without a socket.
-struct Direct {
-    simulator: Arc<Simulator>,
-    page_size: u32,
-    /// Fetches so far, and when each left.
-    sent: Mutex<Vec<tokio::time::Instant>>,
-    /// At this fetch `stop` is told, once.
-    stop_at: usize,
-    stop: Notify,
-    /// Every so many answers is lost on its way back, after it was billed.
-    lose_every: usize,
-    in_flight: AtomicUsize,
-    most_in_flight: AtomicUsize,
-}
-
-impl Direct {
-    fn new(simulator: &Arc<Simulator>) -> Self {
-        Self {
-            simulator: Arc::clone(simulator),
-            page_size: 10,
-            sent: Mutex::new(Vec::new()),
-            stop_at: usize::MAX,
-            stop: Notify::new(),
-            lose_every: usize::MAX,
-            in_flight: AtomicUsize::new(0),
-            most_in_flight: AtomicUsize::new(0),
-        }
-    }
-
-    fn sent(&self) -> usize {
-        self.sent.lock().unwrap().len()
-    }
-}
-
-impl Fetch for Direct {
-    async fn fetch(&self, request: &Request) -> Result<RawAnswer, FetchError> {
-        let count = {
-            let mut sent = self.sent.lock().unwrap();
-            sent.push(clock::now());
-            sent.len()
-        };
-        self.most_in_flight.fetch_max(self.in_flight.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-        let query = format!("product_id={}&page_num={}&page_size={}", request.id, request.page, self.page_size);
-        let path = "/v1/tiktok/product/videos/analytics";
-        let answer = self.simulator.answer(&ApiRequest { path, query: &query, authorization: Some("Bearer x") });
-        if count == self.stop_at {
-            self.stop.notify_one();
-        }
-        tokio::time::sleep(answer.delay).await;
-        self.in_flight.fetch_sub(1, Ordering::SeqCst);
-        if count.is_multiple_of(self.lose_every) {
-            return Err(FetchError { lost: Lost::Transport, source: None });
-        }
-        Ok(RawAnswer { status: answer.status, retry_after: None, body: answer.body, share: None })
-    }
-}
-
-async fn run(job: &Job, api: &Arc<Direct>, list: &[String]) -> Result<Summary, Error> {
-    let list: Vec<_> = list.iter().map(|id| Ok(ItemId::new(id))).collect();
-    let told = Arc::clone(api);
-    let stopped = async move {
-        told.stop.notified().await;
-        ExitCode::Interrupted
-    };
-    export(job, Box::new(list.into_iter()), Arc::clone(api), stopped).await
+/// The embedded API; a run that asks for the so manyth time is told to stop.
+fn stopping_at(stop_at: usize, simulator: &Arc<Simulator>) -> Arc<Scripted> {
+    let simulator = Arc::clone(simulator);
+    Scripted::stopping_at(stop_at, move |sent| Reply::of(&simulator, sent, 10))
 }
 
 #[tokio::test(start_paused = true)]
@@ -92,12 +26,15 @@ async fn every_row_is_exported_once_with_the_fewest_possible_requests_whatever_t
     for page_size in [1_u32, 3, 10] {
         let simulator = simulator("products=12,max_videos=60,record=true");
         let list = ids(&simulator);
-        let folder = tempfile::tempdir().unwrap();
-        let api = Arc::new(Direct { page_size, ..Direct::new(&simulator) });
+        let folder = scratch();
+        let api = Scripted::new({
+            let simulator = Arc::clone(&simulator);
+            move |sent| Reply::of(&simulator, sent, page_size)
+        });
         let summary =
-            run(&job(folder.path(), None, &[("page_size", &page_size.to_string())]), &api, &list).await.unwrap();
+            run_job(&job(folder.path(), None, &[("page_size", &page_size.to_string())]), &api, &list).await.unwrap();
         let fewest: u64 = list.iter().map(|id| simulator.videos(id) / u64::from(page_size) + 1).sum();
-        assert_eq!((summary.exit, u64::try_from(api.sent()).unwrap()), (ExitCode::Complete, fewest));
+        assert_eq!((summary.exit, u64::try_from(api.requests()).unwrap()), (ExitCode::Complete, fewest));
         assert_rows(folder.path(), &expected(&simulator, &list, u64::from(page_size)));
         assert_no_page_billed_twice(&[&simulator]);
     }
@@ -107,16 +44,16 @@ async fn every_row_is_exported_once_with_the_fewest_possible_requests_whatever_t
 async fn at_50_a_second_and_80_ms_of_latency_the_limit_is_used_and_never_exceeded() {
     let simulator = simulator("products=400,max_videos=200,qps=50,latency=80ms,record=true");
     let list = ids(&simulator);
-    let folder = tempfile::tempdir().unwrap();
-    let api = Arc::new(Direct::new(&simulator));
-    let summary = run(&job(folder.path(), Some(50.0), &[]), &api, &list).await.unwrap();
+    let folder = scratch();
+    let api = Scripted::direct(&simulator);
+    let summary = run_job(&job(folder.path(), Some(50.0), &[]), &api, &list).await.unwrap();
     assert_eq!((summary.exit, summary.run.throttled), (ExitCode::Complete, 0));
-    let sent = api.sent.lock().unwrap();
+    let sent = api.sent();
     // The end of a list of lists is a few walks by themselves: the first nine tenths show the pace.
     let most = sent.len() * 9 / 10;
-    let rate = f64::from(u32::try_from(most).unwrap()) / (sent[most] - sent[0]).as_secs_f64();
+    let rate = f64::from(u32::try_from(most).unwrap()) / (sent[most].at - sent[0].at).as_secs_f64();
     assert!((48.5..=50.5).contains(&rate), "{rate} a second over {most} requests");
-    let flying = api.most_in_flight.load(Ordering::SeqCst);
+    let flying = api.most_in_flight();
     assert!(flying <= 8, "{flying} in flight where 4 or 5 are enough");
 }
 
@@ -124,12 +61,12 @@ async fn at_50_a_second_and_80_ms_of_latency_the_limit_is_used_and_never_exceede
 async fn slow_answers_do_not_slow_the_pace() {
     let simulator = simulator("products=400,max_videos=60,qps=50,latency=2s,record=true");
     let list = ids(&simulator);
-    let folder = tempfile::tempdir().unwrap();
-    let api = Arc::new(Direct::new(&simulator));
-    run(&job(folder.path(), Some(50.0), &[]), &api, &list).await.unwrap();
-    let sent = api.sent.lock().unwrap();
+    let folder = scratch();
+    let api = Scripted::direct(&simulator);
+    run_job(&job(folder.path(), Some(50.0), &[]), &api, &list).await.unwrap();
+    let sent = api.sent();
     let (from, to) = (sent.len() / 4, sent.len() / 2);
-    let rate = f64::from(u32::try_from(to - from).unwrap()) / (sent[to] - sent[from]).as_secs_f64();
+    let rate = f64::from(u32::try_from(to - from).unwrap()) / (sent[to].at - sent[from].at).as_secs_f64();
     assert!(rate >= 48.5, "{rate} a second");
 }
 
@@ -137,9 +74,15 @@ async fn slow_answers_do_not_slow_the_pace() {
 async fn errors_and_lost_answers_cost_no_row_and_only_lost_answers_cost_a_credit() {
     let simulator = simulator("products=60,max_videos=100,errors=0.2,latency=50ms,record=true");
     let list = ids(&simulator);
-    let folder = tempfile::tempdir().unwrap();
-    let api = Arc::new(Direct { lose_every: 17, ..Direct::new(&simulator) });
-    let summary = run(&job(folder.path(), Some(200.0), &[]), &api, &list).await.unwrap();
+    let folder = scratch();
+    let api = Scripted::new({
+        let simulator = Arc::clone(&simulator);
+        move |sent| {
+            let reply = Reply::of(&simulator, sent, 10); // lost on its way back it is billed all the same
+            if sent.number.is_multiple_of(17) { Reply::lost(Lost::Transport) } else { reply }
+        }
+    });
+    let summary = run_job(&job(folder.path(), Some(200.0), &[]), &api, &list).await.unwrap();
     assert_eq!(summary.exit, ExitCode::Complete);
     assert_rows(folder.path(), &expected(&simulator, &list, 10));
     let account = simulator.account();
@@ -154,9 +97,9 @@ async fn a_limit_below_the_asked_rate_is_found_by_its_429s() {
     for kind in ["bucket", "window"] {
         let simulator = simulator(&format!("products=150,max_videos=100,qps=20,limit={kind},latency=60ms,record=true"));
         let list = ids(&simulator);
-        let folder = tempfile::tempdir().unwrap();
-        let api = Arc::new(Direct::new(&simulator));
-        let summary = run(&job(folder.path(), Some(60.0), &[]), &api, &list).await.unwrap();
+        let folder = scratch();
+        let api = Scripted::direct(&simulator);
+        let summary = run_job(&job(folder.path(), Some(60.0), &[]), &api, &list).await.unwrap();
         assert_eq!(summary.exit, ExitCode::Complete);
         assert_rows(folder.path(), &expected(&simulator, &list, 10));
         assert_no_page_billed_twice(&[&simulator]);
@@ -169,17 +112,17 @@ async fn a_limit_below_the_asked_rate_is_found_by_its_429s() {
 async fn max_credits_are_never_passed_and_each_raise_goes_on_where_the_last_run_stopped() {
     let simulator = simulator("products=20,max_videos=60,latency=30ms,record=true");
     let list = ids(&simulator);
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     let all = fewest_requests(&simulator, &list);
     for most in (7..all).step_by(13) {
-        let api = Arc::new(Direct::new(&simulator));
+        let api = Scripted::direct(&simulator);
         let job = job(folder.path(), Some(100.0), &[("max_credits", &most.to_string())]);
-        let summary = run(&job, &api, &list).await.unwrap();
+        let summary = run_job(&job, &api, &list).await.unwrap();
         assert_eq!((summary.exit, simulator.account().pages), (ExitCode::Limit, most));
         assert_eq!(summary.rows.waiting, 0, "what was paid for is published");
     }
-    let api = Arc::new(Direct::new(&simulator));
-    let summary = run(&job(folder.path(), None, &[("max_credits", &all.to_string())]), &api, &list).await.unwrap();
+    let api = Scripted::direct(&simulator);
+    let summary = run_job(&job(folder.path(), None, &[("max_credits", &all.to_string())]), &api, &list).await.unwrap();
     assert_eq!((summary.exit, simulator.account().pages), (ExitCode::Complete, all));
     assert_rows(folder.path(), &expected(&simulator, &list, 10));
 }
@@ -192,13 +135,13 @@ async fn a_signal_at_any_request_costs_nothing_and_the_next_run_ends_with_the_sa
     assert!(all > 10);
     for stop_at in 1..all {
         let simulator = simulator_of();
-        let folder = tempfile::tempdir().unwrap();
-        let api = Arc::new(Direct { stop_at, ..Direct::new(&simulator) });
+        let folder = scratch();
+        let api = stopping_at(stop_at, &simulator);
         let job = job(folder.path(), Some(80.0), &[]);
-        let stopped = run(&job, &api, &list).await.unwrap();
+        let stopped = run_job(&job, &api, &list).await.unwrap();
         assert!(matches!(stopped.exit, ExitCode::Interrupted | ExitCode::Complete));
         assert_eq!(stopped.credits.in_doubt, 0);
-        let summary = run(&job, &Arc::new(Direct::new(&simulator)), &list).await.unwrap();
+        let summary = run_job(&job, &Scripted::direct(&simulator), &list).await.unwrap();
         assert_eq!((summary.exit, simulator.account().pages), (ExitCode::Complete, u64::try_from(all).unwrap()));
         assert_rows(folder.path(), &expected(&simulator, &list, 10));
     }
@@ -212,23 +155,22 @@ fn a_run_dropped_at_any_request_costs_at_most_what_was_under_way_and_no_row() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     for stop_at in 1..all {
         let simulator = simulator_of();
-        let folder = tempfile::tempdir().unwrap();
+        let folder = scratch();
         let job = job(folder.path(), Some(80.0), &[("max_in_flight", "3")]);
-        let api = Arc::new(Direct { stop_at, ..Direct::new(&simulator) });
+        let api = stopping_at(stop_at, &simulator);
         let crashed = runtime();
         crashed.block_on(async {
             // Nothing tells the run to stop: it is dropped where it stands, with every answer under way.
-            let list: Vec<_> = list.iter().map(|id| Ok(ItemId::new(id))).collect();
-            let running = export(&job, Box::new(list.into_iter()), Arc::clone(&api), std::future::pending());
+            let running = run_until(&job, &api, &list, std::future::pending());
             tokio::select! {
                 biased;
-                () = api.stop.notified() => {}
+                () = api.stops() => {}
                 ended = running => panic!("it ended: {ended:?}"),
             }
         });
         drop(crashed);
-        let api = Arc::new(Direct::new(&simulator));
-        let summary = runtime().block_on(run(&job, &api, &list)).unwrap();
+        let api = Scripted::direct(&simulator);
+        let summary = runtime().block_on(run_job(&job, &api, &list)).unwrap();
         assert_eq!(summary.exit, ExitCode::Complete, "dropped at {stop_at}");
         assert_rows(folder.path(), &expected(&simulator, &list, 10));
         let twice: u32 = billed(&[&simulator]).values().map(|times| times - 1).sum();
@@ -237,45 +179,13 @@ fn a_run_dropped_at_any_request_costs_at_most_what_was_under_way_and_no_row() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_is_waited_for_and_one_that_does_not_end_is_a_temporary_failure() {
-    struct Outage {
-        inner: Direct,
-        over_after: u64,
-        refused: AtomicU64,
-    }
-    impl Fetch for Outage {
-        async fn fetch(&self, request: &Request) -> Result<RawAnswer, FetchError> {
-            if self.refused.fetch_add(1, Ordering::SeqCst) < self.over_after {
-                return Err(FetchError { lost: Lost::Connect, source: None });
-            }
-            self.inner.fetch(request).await
-        }
-    }
-    for (over_after, exit) in [(40, ExitCode::Complete), (u64::MAX, ExitCode::Temporary)] {
-        let simulator = simulator("products=10,max_videos=30,record=true");
-        let list = ids(&simulator);
-        let folder = tempfile::tempdir().unwrap();
-        let api = Arc::new(Outage { inner: Direct::new(&simulator), over_after, refused: AtomicU64::new(0) });
-        let job = job(folder.path(), Some(100.0), &[("max_in_flight", "8")]);
-        let ids: Vec<_> = list.iter().map(|id| Ok(ItemId::new(id))).collect();
-        let summary = export(&job, Box::new(ids.into_iter()), Arc::clone(&api), std::future::pending()).await.unwrap();
-        assert_eq!(summary.exit, exit);
-        let failed = summary.products.failed;
-        assert_eq!((failed, summary.credits.in_doubt), (0, 0), "an outage is no product's fault, and cost nothing");
-        if exit == ExitCode::Complete {
-            assert_rows(folder.path(), &expected(&simulator, &list, 10));
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_journal_that_grows_past_a_segment_is_published_in_several_and_every_row_is_there_once() {
     let simulator = simulator("products=60,max_videos=400,record=true");
     let list = ids(&simulator);
-    let folder = tempfile::tempdir().unwrap();
-    let api = Arc::new(Direct::new(&simulator));
-    let job = job(folder.path(), None, &[("segment_size", "1MiB"), ("max_in_flight", "16")]);
-    let summary = run(&job, &api, &list).await.unwrap();
+    let folder = scratch();
+    let api = Scripted::direct(&simulator);
+    let job = job(folder.path(), None, &[("segment_size", "256KiB"), ("max_in_flight", "16")]);
+    let summary = run_job(&job, &api, &list).await.unwrap();
     assert_eq!(summary.exit, ExitCode::Complete);
     assert!(common::manifests(folder.path()).len() > 1, "one segment shows nothing");
     assert_rows(folder.path(), &expected(&simulator, &list, 10));
@@ -285,12 +195,12 @@ async fn a_journal_that_grows_past_a_segment_is_published_in_several_and_every_r
 async fn max_pages_is_what_was_asked_for_and_counts_as_complete() {
     let simulator = simulator("products=30,max_videos=100,record=true");
     let list = ids(&simulator);
-    let folder = tempfile::tempdir().unwrap();
-    let api = Arc::new(Direct::new(&simulator));
-    let summary = run(&job(folder.path(), None, &[("max_pages", "2")]), &api, &list).await.unwrap();
+    let folder = scratch();
+    let api = Scripted::direct(&simulator);
+    let summary = run_job(&job(folder.path(), None, &[("max_pages", "2")]), &api, &list).await.unwrap();
     assert_eq!(summary.exit, ExitCode::Complete);
     assert_eq!(summary.rows.published, list.iter().map(|id| simulator.videos(id).min(20)).sum::<u64>());
-    let again = run(&job(folder.path(), None, &[("max_pages", "2")]), &api, &list).await.unwrap();
+    let again = run_job(&job(folder.path(), None, &[("max_pages", "2")]), &api, &list).await.unwrap();
     assert!(again.complete_since.is_some() && again.run.requests == 0);
 }
 
@@ -299,16 +209,16 @@ async fn max_pages_is_what_was_asked_for_and_counts_as_complete() {
 async fn answers_that_arrive_after_a_segment_was_decided_and_failed_are_published_by_the_next_run() {
     let simulator = simulator("products=20,max_videos=60,latency=40ms");
     let list = ids(&simulator);
-    let folder = tempfile::tempdir().unwrap();
+    let folder = scratch();
     let job = job(folder.path(), None, &[("segment_size", "20KiB"), ("max_in_flight", "8")]);
     let broken = pagehaul::step::watch(folder.path(), |step| {
         let names_a_file = step.action == "rename to" && step.path.extension().is_some_and(|kind| kind == "parquet");
         if names_a_file { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     });
-    let failed = run(&job, &Arc::new(Direct::new(&simulator)), &list).await.unwrap_err();
+    let failed = run_job(&job, &Scripted::direct(&simulator), &list).await.unwrap_err();
     assert_eq!(failed.exit_code(), ExitCode::Storage);
     drop(broken);
-    let summary = run(&job, &Arc::new(Direct::new(&simulator)), &list).await.unwrap();
+    let summary = run_job(&job, &Scripted::direct(&simulator), &list).await.unwrap();
     assert_eq!(summary.exit, ExitCode::Complete);
     assert_rows(folder.path(), &expected(&simulator, &list, 10));
     assert_no_page_billed_twice(&[&simulator]);

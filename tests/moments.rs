@@ -9,26 +9,21 @@ mod common;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs::File;
-use std::future::Future;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
+use common::scripted::{Reply, Scripted, Sent, run_job, run_until};
 use common::{
     Answer, Api, DEADLINE, Home, Run, assert_rows, expected, files, files_that_hold, ids, job, rows, run, simulator,
 };
-use pagehaul::api::{Fetch, FetchError, RawAnswer};
 use pagehaul::error::ExitCode;
-use pagehaul::export::export;
-use pagehaul::job::Job;
-use pagehaul::page::{ItemId, Request};
 use pagehaul::simulator::Simulator;
-use pagehaul::summary::Summary;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
@@ -110,48 +105,12 @@ fn a_key_that_a_page_repeats_is_in_no_file_and_no_line_also_unpacked() {
 
 // --- in virtual time -----------------------------------------------------------------------------------------------
 
-/// An API that a function answers, told how many requests came. Its answers take as long as it says.
-struct Scripted<F> {
-    answer: F,
-    sent: AtomicUsize,
-    asked: Mutex<Vec<String>>,
+fn page(simulator: &Simulator, sent: &Sent) -> Reply {
+    Reply::page(&page_of(simulator, &sent.id, sent.page))
 }
 
-impl<F: Fn(usize, &Request) -> (Duration, RawAnswer) + Send + Sync + 'static> Scripted<F> {
-    fn new(answer: F) -> Arc<Self> {
-        Arc::new(Self { answer, sent: AtomicUsize::new(0), asked: Mutex::default() })
-    }
-}
-
-impl<F: Fn(usize, &Request) -> (Duration, RawAnswer) + Send + Sync + 'static> Fetch for Scripted<F> {
-    async fn fetch(&self, request: &Request) -> Result<RawAnswer, FetchError> {
-        self.asked.lock().unwrap().push(request.id.as_str().to_owned());
-        let (delay, answer) = (self.answer)(self.sent.fetch_add(1, Ordering::SeqCst) + 1, request);
-        tokio::time::sleep(delay).await;
-        Ok(answer)
-    }
-}
-
-fn raw(answer: Answer) -> RawAnswer {
-    RawAnswer { status: answer.status, retry_after: None, body: answer.body.into(), share: None }
-}
-
-fn page(simulator: &Simulator, request: &Request) -> RawAnswer {
-    raw(Answer::page(&page_of(simulator, request.id.as_str(), request.page.0)))
-}
-
-fn failure() -> RawAnswer {
-    raw(Answer::refusal(500, "Internal server error"))
-}
-
-async fn run_job<F: Fetch>(
-    job: &Job,
-    api: &Arc<F>,
-    list: &[String],
-    stopped: impl Future<Output = ExitCode>,
-) -> Summary {
-    let list: Vec<_> = list.iter().map(|id| Ok(ItemId::new(id))).collect();
-    export(job, Box::new(list.into_iter()), Arc::clone(api), stopped).await.unwrap()
+fn failure() -> Reply {
+    Reply::refusal(500, "Internal server error")
 }
 
 /// A product that fails for good, the others being fine, is a failure of that product: in the first run, and in every
@@ -168,18 +127,18 @@ async fn assert_one_failing_product_is_partial(delay: Duration) {
     );
     let api = || {
         let (simulator, failing) = (Arc::clone(&simulator), failing.clone());
-        Scripted::new(move |_, request| {
-            let fails = request.id.as_str() == failing;
-            if fails { (delay, failure()) } else { (Duration::from_millis(50), page(&simulator, request)) }
+        Scripted::new(move |sent| {
+            let fails = sent.id == failing;
+            if fails { failure().after(delay) } else { page(&simulator, sent).after(Duration::from_millis(50)) }
         })
     };
-    let first = run_job(&job, &api(), &list, std::future::pending()).await;
+    let first = run_job(&job, &api(), &list).await.unwrap();
     assert!(matches!(first.exit, ExitCode::Partial | ExitCode::Temporary), "{first}");
     assert_eq!(first.products.complete, 8);
     for _ in 0..2 {
         let api = api();
-        let later = run_job(&job, &api, &list, std::future::pending()).await;
-        let asked: BTreeSet<String> = api.asked.lock().unwrap().iter().cloned().collect();
+        let later = run_job(&job, &api, &list).await.unwrap();
+        let asked: BTreeSet<String> = api.sent().iter().map(|sent| sent.id.clone()).collect();
         assert_eq!(asked, BTreeSet::from([failing.clone()]), "a passing failure is tried again, and nothing else");
         assert_eq!((later.exit, later.products.complete, later.products.failed), (ExitCode::Partial, 8, 1), "{later}");
     }
@@ -204,14 +163,13 @@ async fn a_page_that_is_due_while_the_quota_holds_everyone_does_not_spin() {
     let job = job(folder.path(), Some(30.0), &[]);
     let api = Scripted::new({
         let simulator = Arc::clone(&simulator);
-        move |number, request| {
-            let retry_after = (number == 2).then_some(Duration::from_secs(2));
-            let answer = match number {
+        move |sent| {
+            let reply = match sent.number {
                 1 => failure(),
-                2 => RawAnswer { retry_after, ..raw(Answer::refusal(429, "Too Many Requests")) },
-                _ => page(&simulator, request),
+                2 => Reply::refusal(429, "Too Many Requests").with_retry_after(Duration::from_secs(2)),
+                _ => page(&simulator, sent),
             };
-            (Duration::from_millis(20), answer)
+            reply.after(Duration::from_millis(20))
         }
     });
     // The signal is looked at in every round. A spin would never end by itself: virtual time stands still while it lasts.
@@ -220,8 +178,8 @@ async fn a_page_that_is_due_while_the_quota_holds_everyone_does_not_spin() {
         let spins = rounds.fetch_add(1, Ordering::SeqCst) > MANY;
         if spins { Poll::Ready(ExitCode::Interrupted) } else { Poll::Pending }
     });
-    let summary = run_job(&job, &api, &list, stopped).await;
-    let (rounds, sent) = (rounds.load(Ordering::SeqCst), api.sent.load(Ordering::SeqCst));
+    let summary = run_until(&job, &api, &list, stopped).await.unwrap();
+    let (rounds, sent) = (rounds.load(Ordering::SeqCst), api.requests());
     assert_eq!((summary.exit, summary.run.throttled), (ExitCode::Complete, 1), "{rounds} rounds, {sent} requests");
     assert!(rounds <= 10 * sent, "{rounds} rounds for {sent} requests");
     assert_rows(folder.path(), &expected(&simulator, &list, 10));

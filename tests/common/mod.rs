@@ -14,6 +14,8 @@
 )]
 #![allow(dead_code, reason = "each test binary uses a part of it, and which part differs")]
 
+pub(crate) mod scripted;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;

@@ -1,0 +1,196 @@
+//! An API in virtual time: a function answers, and every request is remembered. tokio's clock must be paused; then hours
+//! take milliseconds, and a run can be stopped or dropped at any request.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use pagehaul::api::{Fetch, FetchError, RawAnswer};
+use pagehaul::clock;
+use pagehaul::error::{Error, ExitCode};
+use pagehaul::export::export;
+use pagehaul::job::Job;
+use pagehaul::page::{ItemId, Request};
+use pagehaul::simulator::{ApiRequest, Simulator};
+use pagehaul::summary::Summary;
+use pagehaul::verdict::Lost;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::{Answer, lock};
+
+/// A request, as a scripted API sees it.
+#[derive(Clone, Debug)]
+pub(crate) struct Sent {
+    /// How many came up to and with this one.
+    pub(crate) number: usize,
+    /// When it left.
+    pub(crate) at: Instant,
+    /// The product that is asked for.
+    pub(crate) id: String,
+    /// The page that is asked for.
+    pub(crate) page: u32,
+}
+
+/// What a scripted API does about a request.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    after: Duration,
+    answer: Result<RawAnswer, Lost>,
+}
+
+impl From<Answer> for Reply {
+    fn from(answer: Answer) -> Self {
+        let answer = RawAnswer { status: answer.status, retry_after: None, body: answer.body.into(), share: None };
+        Self { after: Duration::ZERO, answer: Ok(answer) }
+    }
+}
+
+impl Reply {
+    /// An API's refusal in its envelope.
+    pub(crate) fn refusal(status: u16, message: &str) -> Self {
+        Answer::refusal(status, message).into()
+    }
+
+    /// A page of these rows, JSON texts.
+    pub(crate) fn page(rows: &[String]) -> Self {
+        Answer::page(rows).into()
+    }
+
+    /// No whole answer.
+    pub(crate) fn lost(lost: Lost) -> Self {
+        Self { after: Duration::ZERO, answer: Err(lost) }
+    }
+
+    /// No answer, ever.
+    pub(crate) fn never() -> Self {
+        Self { after: Duration::from_secs(1 << 30), answer: Err(Lost::Transport) }
+    }
+
+    /// What an embedded API says, after the time that it takes.
+    pub(crate) fn of(simulator: &Simulator, sent: &Sent, page_size: u32) -> Self {
+        let query = format!("product_id={}&page_num={}&page_size={page_size}", sent.id, sent.page);
+        let path = "/v1/tiktok/product/videos/analytics";
+        let answer = simulator.answer(&ApiRequest { path, query: &query, authorization: Some("Bearer x") });
+        Self { after: answer.delay, ..Answer::new(answer.status, answer.body.to_vec()).into() }
+    }
+
+    /// The same, after this time.
+    pub(crate) fn after(self, after: Duration) -> Self {
+        Self { after, ..self }
+    }
+
+    /// The same, with the server's wish for a pause.
+    pub(crate) fn with_retry_after(mut self, pause: Duration) -> Self {
+        if let Ok(answer) = &mut self.answer {
+            answer.retry_after = Some(pause);
+        }
+        self
+    }
+}
+
+/// The API.
+pub(crate) struct Scripted {
+    answer: Box<dyn Fn(&Sent) -> Reply + Send + Sync>,
+    sent: Mutex<Vec<Sent>>,
+    stop_at: usize,
+    stop: Notify,
+    in_flight: AtomicUsize,
+    most_in_flight: AtomicUsize,
+}
+
+impl Scripted {
+    /// An API that answers like this.
+    pub(crate) fn new(answer: impl Fn(&Sent) -> Reply + Send + Sync + 'static) -> Arc<Self> {
+        Self::stopping_at(usize::MAX, answer)
+    }
+
+    /// The same, but a run that asks for the so manyth time is told to stop.
+    pub(crate) fn stopping_at(stop_at: usize, answer: impl Fn(&Sent) -> Reply + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            answer: Box::new(answer),
+            sent: Mutex::default(),
+            stop_at,
+            stop: Notify::new(),
+            in_flight: AtomicUsize::new(0),
+            most_in_flight: AtomicUsize::new(0),
+        })
+    }
+
+    /// The embedded API, asked for pages of 10.
+    pub(crate) fn direct(simulator: &Arc<Simulator>) -> Arc<Self> {
+        let simulator = Arc::clone(simulator);
+        Self::new(move |sent| Reply::of(&simulator, sent, 10))
+    }
+
+    /// Every request, in order.
+    pub(crate) fn sent(&self) -> MutexGuard<'_, Vec<Sent>> {
+        lock(&self.sent)
+    }
+
+    /// How many requests came.
+    pub(crate) fn requests(&self) -> usize {
+        self.sent().len()
+    }
+
+    /// How often each page was asked for.
+    pub(crate) fn asked(&self) -> BTreeMap<(String, u32), u32> {
+        let mut pages = BTreeMap::new();
+        for sent in self.sent().iter() {
+            *pages.entry((sent.id.clone(), sent.page)).or_default() += 1;
+        }
+        pages
+    }
+
+    /// The most requests that were under way at a time.
+    pub(crate) fn most_in_flight(&self) -> usize {
+        self.most_in_flight.load(Ordering::SeqCst)
+    }
+
+    /// Comes when a run asks for the time at which it is to stop.
+    pub(crate) async fn stops(&self) {
+        self.stop.notified().await;
+    }
+}
+
+impl Fetch for Scripted {
+    async fn fetch(&self, request: &Request) -> Result<RawAnswer, FetchError> {
+        let sent = {
+            let mut all = self.sent();
+            let (number, id) = (all.len() + 1, request.id.as_str().to_owned());
+            all.push(Sent { number, at: clock::now(), id, page: request.page.0 });
+            all[number - 1].clone()
+        };
+        self.most_in_flight.fetch_max(self.in_flight.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+        let reply = (self.answer)(&sent);
+        if sent.number == self.stop_at {
+            self.stop.notify_one();
+        }
+        tokio::time::sleep(reply.after).await;
+        self.in_flight.fetch_sub(1, Ordering::SeqCst);
+        reply.answer.map_err(FetchError::bare)
+    }
+}
+
+/// Runs an export of these products until its API tells it to stop.
+pub(crate) async fn run_job(job: &Job, api: &Arc<Scripted>, list: &[String]) -> Result<Summary, Error> {
+    let told = Arc::clone(api);
+    let stopped = async move {
+        told.stops().await;
+        ExitCode::Interrupted
+    };
+    run_until(job, api, list, stopped).await
+}
+
+/// Runs an export of these products until it is told to stop.
+pub(crate) async fn run_until(
+    job: &Job,
+    api: &Arc<Scripted>,
+    list: &[String],
+    stopped: impl Future<Output = ExitCode>,
+) -> Result<Summary, Error> {
+    let list: Vec<_> = list.iter().map(|id| Ok(ItemId::new(id))).collect();
+    export(job, Box::new(list.into_iter()), Arc::clone(api), stopped).await
+}

@@ -1,7 +1,7 @@
 //! Requests whose intent is durable, sent at the quota's pace, each exactly once.
 //!
 //! One dispatcher takes them in order, waits for the quota and starts a task for each. An attempt ends in exactly one
-//! [`Arrival`], whatever happens: an answer judged by its frame, a loss, or "not sent" because the run is stopping.
+//! [`Arrival`], whatever happens: an answer judged by its frame, a loss, or "not sent" because it was recalled.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +35,17 @@ pub struct Arrival {
     pub answer: Option<RawAnswer>,
 }
 
+/// What to do with requests that wait for the quota.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Orders {
+    /// Send them.
+    Send,
+    /// Give them back unsent: the API does not work at present.
+    Recall,
+    /// The same, and wait only `grace` for answers under way: the run is stopping.
+    Halt,
+}
+
 /// Sends what it is given.
 #[derive(Debug)]
 pub struct Dispatcher<F> {
@@ -48,8 +59,8 @@ pub struct Dispatcher<F> {
     pub grace: Duration,
     /// Envelope codes that mean success.
     pub success: Arc<[i64]>,
-    /// True when the run is stopping.
-    pub halt: watch::Receiver<bool>,
+    /// What to do.
+    pub orders: watch::Receiver<Orders>,
 }
 
 impl<F: Fetch> Dispatcher<F> {
@@ -60,13 +71,13 @@ impl<F: Fetch> Dispatcher<F> {
         mut requests: mpsc::Receiver<Request>,
         arrivals: mpsc::Sender<Arrival>,
     ) -> Result<(), tokio::task::JoinError> {
-        let mut halt = self.halt.clone();
+        let mut orders = self.orders.clone();
         let mut attempts = JoinSet::new();
         let shared = Arc::new(self);
         while let Some(request) = requests.recv().await {
             let permitted = tokio::select! {
                 biased;
-                _ = halt.wait_for(|halt| *halt) => false,
+                _ = orders.wait_for(|orders| *orders != Orders::Send) => false,
                 () = shared.quota.ready() => true,
             };
             let (shared, arrivals) = (Arc::clone(&shared), arrivals.clone());
@@ -97,9 +108,9 @@ impl<F: Fetch> Dispatcher<F> {
 
     /// Ends when a whole answer is not waited for any longer.
     async fn patience(&self) {
-        let mut halt = self.halt.clone();
+        let mut orders = self.orders.clone();
         let stopping = async {
-            if halt.wait_for(|halt| *halt).await.is_err() {
+            if orders.wait_for(|orders| *orders == Orders::Halt).await.is_err() {
                 std::future::pending::<()>().await;
             }
             tokio::time::sleep(self.grace).await;

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use crate::api::Fetch;
 use crate::clock;
 use crate::decode::Decoder;
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, Orders};
 use crate::error::{Error, ExitCode};
 use crate::event::Event;
 use crate::job::Job;
@@ -157,7 +157,7 @@ async fn walk<F: Fetch>(
     let recorder =
         Recorder::open(Arc::clone(&site.ledger), decoder, site.journal.clone(), segment.id, segment.journaled)?;
     let quota = Arc::new(Quota::new(job.qps));
-    let (halt, halted) = watch::channel(false);
+    let (orders, ordered) = watch::channel(Orders::Send);
     let (to_dispatch, requests) = mpsc::channel(job.ahead());
     let (arrive, arrivals) = mpsc::channel(settings.max_in_flight);
     let dispatcher = Dispatcher {
@@ -166,14 +166,14 @@ async fn walk<F: Fetch>(
         timeout: settings.request_timeout,
         grace: settings.grace,
         success: settings.endpoint.success_codes.clone().into(),
-        halt: halted,
+        orders: ordered,
     };
     #[expect(clippy::disallowed_methods, reason = "this file owns the tasks")]
     let dispatching = tokio::spawn(dispatcher.run(requests, arrive));
 
     let retry = Retry::new(settings.retry, job.seed, settings.max_in_flight);
     let rounds = Rounds::new(job, Arc::clone(&site), recorder, retry, quota)?;
-    let channels = crate::rounds::Channels { to_dispatch, arrivals, writer: writer.clone(), halt };
+    let channels = crate::rounds::Channels { to_dispatch, arrivals, writer: writer.clone(), orders };
     let (ended, counted) = rounds.run(channels, stopped).await;
     dispatching.await??;
     // The writer's own failure comes first: the rounds only saw that it was gone.

@@ -49,7 +49,7 @@
 //! | rows waiting for a row group | `memory` (32 MiB), then one spill file | [`segment`] |
 //! | the one row group being encoded | at most as much again | [`parquet`] |
 //! | keys of open walks | 2^20 keys, about 32 MiB | [`rounds`] |
-//! | open walks | 2 × `max_in_flight` walks without keys | [`scheduler`] |
+//! | open walks | 2 × `max_in_flight` and 4,096 walks without keys | [`scheduler`] |
 //! | the ledger's cache | SQLite's 2 MiB | [`ledger`] |
 
 pub mod absorb;

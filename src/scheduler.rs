@@ -28,9 +28,9 @@ pub struct Scheduler {
     bound: usize,
 }
 
-/// So many walks may be parked before no new ones are begun, however few requests may be in flight: a few pages that
-/// keep failing must not keep everything else waiting.
-const PARKED: usize = 32;
+/// So many walks may be parked before no new ones are begun: pages that keep failing must not keep the others waiting,
+/// and a walk that waits takes some 300 bytes and no keys.
+const PARKED: usize = 4_096;
 
 impl Scheduler {
     /// A scheduler for at most `bound` requests in flight.
@@ -97,7 +97,7 @@ impl Scheduler {
     }
 
     fn is_stormy(&self) -> bool {
-        self.parked.len() >= self.bound.max(PARKED)
+        self.parked.len() >= PARKED
     }
 
     /// Takes back the walk whose page came to an end.
@@ -222,17 +222,17 @@ mod tests {
     }
 
     #[test]
-    fn in_a_storm_of_failures_no_new_walk_is_begun_but_a_few_that_fail_hold_up_nothing() {
+    fn in_a_storm_of_failures_no_new_walk_is_begun_but_thousands_that_fail_hold_up_nothing() {
         let mut scheduler = Scheduler::new(2);
         let later = clock::now() + Duration::from_secs(3_600);
         let parked = i64::try_from(PARKED).unwrap();
         (1..parked).for_each(|item| scheduler.park(walk(item, 1), later));
-        scheduler.add(walk(100, 0));
-        scheduler.add(walk(101, 0));
-        assert_eq!(order(&mut scheduler), [100, 101]);
-        let failed = scheduler.land(ItemIx(100)).unwrap();
+        scheduler.add(walk(parked + 1, 0));
+        scheduler.add(walk(parked + 2, 0));
+        assert_eq!(order(&mut scheduler), [parked + 1, parked + 2]);
+        let failed = scheduler.land(ItemIx(parked + 1)).unwrap();
         scheduler.park(failed, later);
-        scheduler.add(walk(102, 0));
+        scheduler.add(walk(parked + 3, 0));
         assert!(order(&mut scheduler).is_empty() && !scheduler.has_next());
     }
 

@@ -12,7 +12,7 @@ pub enum Stop {
     Cause(StopCause, String),
     /// Nothing succeeded for too long; the last thing that was said.
     Temporary(String),
-    /// Item after item got the same answer, and none a page; the answer, and whether a page ever came.
+    /// Item after item was answered and none with a page; the last answer, and whether a page ever came before.
     Same(String, bool),
     /// `max_credits` are spent.
     Credits,

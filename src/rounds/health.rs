@@ -1,8 +1,8 @@
 //! What the failures of all pages say together: whether it is the API, and whether it is for good.
 //!
 //! One page's failure says little. Five items that fail in a row, with no success between, are an outage: nothing is sent
-//! but one probe at a time, at growing intervals, until one succeeds. Twenty items in a row that get the same answer will
-//! not be the last ones: the run ends. A page that failed before while others came says nothing here, except that there
+//! but one probe at a time, at growing intervals, until one succeeds. Twenty items in a row that get the same answer, or
+//! any answer but a page before any page came, will not be the last ones: the run ends. A page that failed before while others came says nothing here, except that there
 //! is no way to the API at all. Until something has succeeded in a run, it asks one request at a time: a wrong key costs
 //! one.
 
@@ -42,7 +42,7 @@ struct Trouble {
     said: String,
     /// Items that failed.
     items: BTreeSet<ItemIx>,
-    /// Requests that found no way to the API.
+    /// Requests that found no way to the API, and 429s that made everyone wait.
     unreached: usize,
     /// The last answer, without what differs from item to item, and who got it.
     answer: String,
@@ -112,27 +112,33 @@ impl Health {
         self.trouble = None;
     }
 
-    /// Takes note of a failure; `own`: it is the page's own. Gives a reason to stop, if that is one.
-    pub(super) fn failed(&mut self, arrival: &Arrival, own: bool, retry: &mut Retry) -> Option<Stop> {
+    /// Takes note of a failure. `own`: it is the page's own; `held`: it made everyone wait. Gives a reason to stop, if that
+    /// is one.
+    pub(super) fn failed(&mut self, arrival: &Arrival, own: bool, held: bool, retry: &mut Retry) -> Option<Stop> {
         let now = clock::now();
         let trouble = self.trouble.get_or_insert_with(|| Trouble::new(now));
         trouble.said.clone_from(&arrival.cause);
+        if trouble.outage.as_ref().is_some_and(|outage| arrival.sent < outage.probe_at) {
+            return None; // it left before the outage was known
+        }
         let (item, blame) = (arrival.request.item, arrival.judged.blame);
         match blame {
             Blame::Route => trouble.unreached += 1,
+            Blame::Nobody => trouble.unreached += usize::from(held),
             Blame::Api | Blame::Answer if !own => {
                 trouble.items.insert(item);
             }
-            Blame::Api | Blame::Answer | Blame::Nobody | Blame::Item => {}
+            Blame::Api | Blame::Answer | Blame::Item => {}
         }
         // Before the first page it is more likely the question than the API: the next item is asked soon.
         let soon = matches!(blame, Blame::Answer | Blame::Item) && !self.ever;
-        trouble.probed(arrival, soon, retry, now);
+        trouble.probed(soon, retry, now);
         let counts = blame == Blame::Answer || blame == Blame::Item && !self.ever;
         if !counts || own {
             return None;
         }
-        let answer = without_numbers(&arrival.cause);
+        // Before any page came every answer but a page says the same: something is wrong with the question.
+        let answer = if self.ever { without_numbers(&arrival.cause) } else { String::new() };
         if answer != trouble.answer {
             (trouble.answer, trouble.same) = (answer, BTreeSet::new());
         }
@@ -159,13 +165,13 @@ impl Trouble {
         }
     }
 
-    /// Begins an outage, or puts off its next probe when this was one.
-    fn probed(&mut self, arrival: &Arrival, soon: bool, retry: &mut Retry, now: Instant) {
+    /// Begins an outage, or puts off its next probe: this was one.
+    fn probed(&mut self, soon: bool, retry: &mut Retry, now: Instant) {
         let down = self.items.len() >= OUTAGE || self.unreached >= OUTAGE;
         let outage = match &mut self.outage {
-            Some(outage) if arrival.sent >= outage.probe_at && arrival.judged.blame != Blame::Nobody => outage,
+            Some(outage) => outage,
             None if down => self.outage.insert(Outage { tries: retry.begin(), probe_at: now }),
-            Some(_) | None => return,
+            None => return,
         };
         if soon {
             outage.tries = retry.begin();

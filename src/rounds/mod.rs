@@ -19,7 +19,7 @@ use crate::absorb::absorb;
 use crate::backlog::Backlog;
 use crate::clock;
 use crate::decode::{Decoded, DecodedPage};
-use crate::dispatch::Arrival;
+use crate::dispatch::{Arrival, Orders};
 use crate::error::{Error, ExitCode};
 use crate::event::Event;
 use crate::job::Job;
@@ -35,7 +35,7 @@ use crate::segment::Rows;
 use crate::site::Site;
 use crate::stop::{Counted, Stop};
 use crate::verdict::StopCause;
-use crate::walk::{Rules, ShortPages};
+use crate::walk::{Rules, ShortPages, Walk};
 use health::Health;
 
 /// Keys of rows that open walks may hold in memory: 32 MiB, more than one walk of a million rows.
@@ -51,8 +51,17 @@ pub struct Channels {
     pub arrivals: mpsc::Receiver<Arrival>,
     /// To the writer.
     pub writer: mpsc::Sender<ToWriter>,
-    /// Tells the dispatcher to send nothing more.
-    pub halt: watch::Sender<bool>,
+    /// Tells the dispatcher what to do.
+    pub orders: watch::Sender<Orders>,
+}
+
+/// An item that may not be asked for again, while nothing is known of others.
+#[derive(Debug)]
+struct Refused {
+    walk: Walk,
+    said: String,
+    /// Whether the answer would be the same to anyone.
+    transient: bool,
 }
 
 /// The state of a run.
@@ -77,6 +86,10 @@ pub struct Rounds<'a> {
     shown_rate: Option<f64>,
     began: Option<Instant>,
     health: Health,
+    /// Whether an outage has begun and requests from before it are still under way.
+    recall: bool,
+    /// Items whose end hangs on whether others get pages: some twenty at most, then the run ends.
+    refused: Vec<Refused>,
     /// Whether what is still open has had all its attempts and all the patience.
     hopeless: bool,
     /// Whether any row was usable, and pages with rows before the first one that was.
@@ -119,6 +132,8 @@ impl<'a> Rounds<'a> {
             shown_rate: job.qps,
             began: None,
             health: Health::new(credits.billed > 0),
+            recall: false,
+            refused: Vec::new(),
             hopeless: false,
             usable,
             barren: 0,
@@ -139,7 +154,7 @@ impl<'a> Rounds<'a> {
                 Ok(true) => {}
                 Ok(false) => break Ok(self.stop.take()),
                 Err(error) => {
-                    channels.halt.send_replace(true);
+                    channels.orders.send_replace(Orders::Halt);
                     break Err(error);
                 }
             }
@@ -159,11 +174,9 @@ impl<'a> Rounds<'a> {
         if self.stop.is_none() {
             self.backlog.refill(&mut self.scheduler, &self.site.ledger(), &self.rules)?;
         }
+        self.order(&channels.orders);
         self.admit(channels.to_dispatch.capacity());
-        if let Some(stop) = self.stop.as_ref().filter(|_| !*channels.halt.borrow()) {
-            channels.halt.send_replace(true);
-            self.job.monitor.event(&Event::Stopping { cause: &stop.to_string(), in_flight: self.in_flight });
-        }
+        self.order(&channels.orders);
         if arrivals.is_empty() && self.group.is_empty() {
             return Ok(!self.is_over());
         }
@@ -185,6 +198,23 @@ impl<'a> Rounds<'a> {
         }
         self.rotate(channels).await?;
         Ok(true)
+    }
+
+    /// Tells the dispatcher what to do, if it does not know.
+    fn order(&mut self, orders: &watch::Sender<Orders>) {
+        self.recall &= self.in_flight > 0 && self.health.is_down();
+        let wanted = match &self.stop {
+            Some(_) => Orders::Halt,
+            None if self.recall => Orders::Recall,
+            None => Orders::Send,
+        };
+        if *orders.borrow() == wanted {
+            return;
+        }
+        if let Some(stop) = &self.stop {
+            self.job.monitor.event(&Event::Stopping { cause: &stop.to_string(), in_flight: self.in_flight });
+        }
+        orders.send_replace(wanted);
     }
 
     /// Waits until there is something to do, and gives what has arrived.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Rounds;
+use super::{Refused, Rounds};
 use crate::clock;
 use crate::dispatch::Arrival;
 use crate::event::Event;
@@ -30,6 +30,7 @@ impl Rounds<'_> {
                 self.retry.earn();
                 self.recover();
                 self.health.page();
+                self.give_up_refused();
                 continue;
             }
             let Some(walk) = self.scheduler.land(arrival.request.item) else { continue };
@@ -44,12 +45,33 @@ impl Rounds<'_> {
                 Verdict::GiveUp if self.health.ever() => {
                     self.recover();
                     self.health.works();
-                    self.give_up(&walk, &arrival.cause, false);
+                    self.give_up_refused();
+                    self.refuse(walk, arrival, false);
                 }
                 Verdict::Throttled(_) | Verdict::Retry | Verdict::RetryOnce | Verdict::GiveUp => {
                     self.fail(walk, arrival);
                 }
             }
+        }
+        if self.stop.is_none() && self.is_done() {
+            self.settle_refused();
+        }
+    }
+
+    /// Gives up the items that may not be asked for again: others come, so it was they.
+    fn give_up_refused(&mut self) {
+        for Refused { walk, said, transient } in std::mem::take(&mut self.refused) {
+            self.give_up(&walk, &said, transient);
+        }
+    }
+
+    /// Everything that may still be asked for was. What is left was refused: item by item, or by an API that answers
+    /// nobody in its own form.
+    fn settle_refused(&mut self) {
+        let unheard = self.health.is_down() || !self.health.ever();
+        match self.refused.iter().find(|refused| unheard && refused.transient) {
+            Some(refused) => self.stop = Some(self.health.refused(&refused.said)),
+            None => self.give_up_refused(),
         }
     }
 
@@ -64,40 +86,45 @@ impl Rounds<'_> {
 
     fn fail(&mut self, mut walk: Walk, arrival: &Arrival) {
         let (own, was_down) = (self.health.is_own(&walk), self.health.is_down());
-        let stop = self.health.failed(arrival, own, &mut self.retry);
+        let held = self.hold(arrival);
+        let stop = self.health.failed(arrival, own, held, &mut self.retry);
         self.stop = self.stop.take().or(stop);
         if self.health.is_down() && !was_down {
+            self.recall = true;
             self.job.monitor.event(&Event::Outage { cause: &arrival.cause });
         }
         match &arrival.judged.verdict {
             Verdict::Page | Verdict::Unsent | Verdict::Stop(_) => {}
-            Verdict::Throttled(retry_after) => {
-                (self.counted.throttled, self.counted.retries) = (self.counted.throttled + 1, self.counted.retries + 1);
-                if let Some(held) = self.quota.throttled(arrival.sent, *retry_after) {
-                    self.job.monitor.event(&Event::Held { wait: held.wait, rate: held.rate });
-                }
-                self.scheduler.resume(walk);
-            }
+            Verdict::Throttled(_) => self.scheduler.resume(walk),
             Verdict::Retry => self.again(walk, arrival, own),
             Verdict::RetryOnce if !walk.asked_again => {
                 walk.asked_again = true;
                 self.again(walk, arrival, own);
             }
-            Verdict::RetryOnce => self.misfit(walk, arrival),
-            // Before any page came the question may be wrong: then the next run asks again.
-            Verdict::GiveUp => self.give_up(&walk, &arrival.cause, true),
+            // A third request is out of the question. While nothing else is answered either, it may not be the item.
+            Verdict::RetryOnce => self.refuse(walk, arrival, arrival.judged.blame == Blame::Answer),
+            Verdict::GiveUp => self.refuse(walk, arrival, false),
         }
     }
 
-    /// Gives up an item that was asked for twice and never answered in the API's form. While nothing else is, or before
-    /// anything was, that is no fault of the item, and it may not be asked for a third time: the run ends.
-    fn misfit(&mut self, walk: Walk, arrival: &Arrival) {
-        let ever = self.health.ever();
-        if arrival.judged.blame == Blame::Answer && (self.health.is_down() || !ever) {
-            self.stop.get_or_insert_with(|| self.health.refused(&arrival.cause));
-            self.scheduler.resume(walk);
+    /// Makes everyone wait after a 429. False: it was none, or one of a burst that was answered to before.
+    fn hold(&mut self, arrival: &Arrival) -> bool {
+        let Verdict::Throttled(retry_after) = arrival.judged.verdict else { return false };
+        (self.counted.throttled, self.counted.retries) = (self.counted.throttled + 1, self.counted.retries + 1);
+        let held = self.quota.throttled(arrival.sent, retry_after);
+        if let Some(held) = held {
+            self.job.monitor.event(&Event::Held { wait: held.wait, rate: held.rate });
+        }
+        held.is_some()
+    }
+
+    /// Gives up an item for good. Before any page came the question may be wrong instead, and in an outage it may be the
+    /// API (`any`: it would answer so to anyone): then it waits for what others get, and stays open if the run ends.
+    fn refuse(&mut self, walk: Walk, arrival: &Arrival, any: bool) {
+        if any && self.health.is_down() || !self.health.ever() {
+            self.refused.push(Refused { walk, said: arrival.cause.clone(), transient: any });
         } else {
-            self.give_up(&walk, &arrival.cause, !ever);
+            self.give_up(&walk, &arrival.cause, false);
         }
     }
 

@@ -44,9 +44,10 @@ impl std::fmt::Display for Stop {
             Self::Signal(_) => f.write_str("stopped by a signal"),
             Self::Cause(_, said) => f.write_str(said),
             Self::Temporary(said) => write!(f, "nothing succeeded for too long, lastly: {said}"),
-            Self::Same(said, _) => {
-                write!(f, "one product after the other got the same answer, and none a page: {said}")
+            Self::Same(said, true) => {
+                write!(f, "one product after the other got the same answer and no page: {said}")
             }
+            Self::Same(said, false) => write!(f, "no product got a page, lastly: {said}"),
             Self::Credits => f.write_str("max_credits is reached"),
             Self::ShortPages(rows) => write!(
                 f,

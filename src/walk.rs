@@ -270,6 +270,23 @@ mod tests {
     }
 
     #[test]
+    fn a21_the_last_page_that_the_api_numbers_is_asked_for_and_none_behind_it() {
+        let rules = Rules { last: PageNum(100_000), ..RULES };
+        let at = |pages: u32| {
+            let mut walk = Walk::new(ItemIx(1), ItemId::new("a"), &rules, (1..=pages).map(PageNum));
+            walk.load([]);
+            walk
+        };
+        assert_eq!(stop_of(&mut at(99_998), &page(99_999, 0..3), &rules), None);
+        assert_eq!(at(99_999).next(), PageNum(100_000));
+        assert_eq!(stop_of(&mut at(99_999), &page(100_000, 0..3), &rules), Some(StopReason::PageCap));
+        assert_eq!(stop_of(&mut at(99_999), &page(100_000, 0..2), &rules), Some(StopReason::ShortPage));
+        assert_eq!(stop_of(&mut at(99_999), &page(100_000, []), &rules), Some(StopReason::EmptyPage));
+        let wanted = Rules { max_pages: Some(100_000), ..rules };
+        assert_eq!(stop_of(&mut at(99_999), &page(100_000, 0..3), &wanted), Some(StopReason::MaxPages));
+    }
+
+    #[test]
     fn rows_seen_before_are_folded_and_a_page_of_nothing_else_ends_the_walk() {
         let mut walk = walk();
         walk.accept(&page(1, 0..3), &RULES);

@@ -7,7 +7,6 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +15,6 @@ use common::{
     Answer, Api, Home, Row, assert_no_page_billed_twice, assert_rows, expected, fewest_requests, ids, job, rows, run,
     scratch, simulator,
 };
-use pagehaul::clock;
 use pagehaul::endpoint::BUILT_IN;
 use pagehaul::error::ExitCode;
 use pagehaul::simulator::Simulator;
@@ -351,7 +349,8 @@ async fn a7_a_429_for_ever_ends_as_a_temporary_failure_and_keeps_everything() {
         assert_eq!(summary.credits.in_doubt, 0);
         let took = Duration::from_secs_f64(summary.run.seconds);
         assert!((patience..patience + Duration::from_secs(60)).contains(&took), "{took:?}");
-        println!("{}", api.requests());
+        let in_vain = api.requests() - after;
+        assert!(in_vain <= 200, "{in_vain} requests in {took:?}");
         assert_ended(&export(folder.path(), &Scripted::direct(&simulator), &list, &[]).await, ExitCode::Complete);
         assert_rows(folder.path(), &expected(&simulator, &list, 10));
         assert_no_page_billed_twice(&[&simulator]);
@@ -467,4 +466,559 @@ async fn a12_a_code_inside_a_200_means_what_the_status_would() {
         assert_eq!((summary.credits.free, summary.credits.in_doubt), (1, 0), "{code}: {summary}");
         assert_eq!(summary.run.throttled, u64::from(code == 429));
     }
+}
+
+// --- lists that do not behave ---------------------------------------------------------------------------------------
+
+#[tokio::test(start_paused = true)]
+async fn a13_a_success_without_a_list_is_asked_for_once_more_and_is_never_an_empty_list() {
+    let nothing = || Reply::from(Answer::new(200, json!({"code": 0, "message": "success", "data": null}).to_string()));
+    let api = Scripted::new(move |sent| match (sent.id.as_str(), sent.page) {
+        ("p1", 2) => nothing(), // for ever
+        ("p2", 2) if sent.number < 12 => nothing(),
+        _ => page_of(sent, 25, 10),
+    });
+    let folder = scratch();
+    let summary = export(folder.path(), &api, &named(4), &[("max_in_flight", "1")]).await;
+    assert_ended(&summary, ExitCode::Partial);
+    assert_eq!(failure(&summary, "p1"), ("failed", "HTTP 200, code 0: success"));
+    assert_eq!((summary.products.complete, summary.rows.published), (3, 85), "what came before it is kept");
+    let asked = api.asked();
+    assert_eq!((asked[&("p1".to_owned(), 2)], asked[&("p2".to_owned(), 2)]), (2, 2), "{asked:?}");
+    assert_eq!((summary.credits.billed, summary.credits.in_doubt), (10, 3), "each may have been billed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a14_an_envelope_may_spell_its_fields_otherwise_and_bring_more_of_them() {
+    let list = named(7);
+    let api = Scripted::new(|sent| {
+        let rows: Value = serde_json::from_str(&format!("[{}]", row(&sent.id, "v", "ID", 7))).unwrap();
+        let mut body = json!({"code": 0, "message": "success", "data": rows, "requestId": "x"});
+        match sent.id.as_str() {
+            "p1" => body["code"] = "0".into(),
+            "p2" => body["message"] = Value::Null,
+            "p3" => body["message"] = json!({"text": ["success"]}),
+            "p4" => body["cost"] = json!({"credits": 1.5, "data": []}),
+            "p5" => drop(body.as_object_mut().unwrap().remove("requestId")),
+            "p6" => body["data"][0]["score"] = json!([1, {"a": null}]),
+            _ => {}
+        }
+        Answer::new(200, body.to_string()).into()
+    });
+    let folder = scratch();
+    let summary = export(folder.path(), &api, &list, &[]).await;
+    assert_ended(&summary, ExitCode::Complete);
+    let rows = rows(folder.path());
+    assert_eq!((rows.len(), api.requests()), (7, 7));
+    for ((id, _), row) in rows {
+        let extra = if id == "p6" { r#"{"score":[1,{"a":null}]}"#.into() } else { Value::Null };
+        assert_eq!((&row["_extra"], &row["total_views_cnt"]), (&extra, &7.into()), "{id}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a15_every_list_from_0_to_41_rows_costs_exactly_its_pages_and_one_probe_behind_a_full_last_one() {
+    let list = named(42);
+    let videos = |id: &str| id[1..].parse::<usize>().unwrap();
+    for size in 1..=10 {
+        for end in ["short-page", "empty-page"] {
+            let api = Scripted::new(move |sent| page_of(sent, videos(&sent.id), size));
+            let folder = scratch();
+            let more = [("page_size", size.to_string()), ("end", end.to_owned())];
+            let summary =
+                export(folder.path(), &api, &list, &more.each_ref().map(|(key, value)| (*key, &**value))).await;
+            assert_ended(&summary, ExitCode::Complete);
+            assert_eq!(rows(folder.path()).len(), (0..42).sum::<usize>());
+            let asked = api.asked();
+            for (videos, id) in list.iter().enumerate() {
+                let pages = if end == "short-page" { videos / size + 1 } else { videos.div_ceil(size) + 1 };
+                let found: Vec<u32> = asked.iter().filter(|((asked, _), _)| asked == id).map(|(_, n)| *n).collect();
+                assert_eq!(found, vec![1; pages], "{videos} rows in pages of {size}, {end}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a16_an_api_that_ignores_page_num_costs_one_request_more_and_says_so() {
+    let api = Scripted::new(|sent| page_of(&Sent { page: 1, ..sent.clone() }, 10, 10));
+    let folder = scratch();
+    let summary = export(folder.path(), &api, &named(3), &[]).await;
+    assert_ended(&summary, ExitCode::Partial);
+    assert_eq!((api.requests(), summary.products.cut, summary.rows.published, summary.rows.folded), (6, 3, 30, 30));
+    assert_eq!(failure(&summary, "p1").0, "repeated_page");
+    assert!(failure(&summary, "p1").1.contains("every row of page 2 had come before"), "{summary}");
+    assert!(!folder.path().join("_SUCCESS").exists());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a17_an_api_that_goes_round_in_circles_costs_one_request_more_than_the_circle() {
+    for circle in 1..=5 {
+        let api =
+            Scripted::new(move |sent| page_of(&Sent { page: (sent.page - 1) % circle + 1, ..sent.clone() }, 99, 10));
+        let folder = scratch();
+        let summary = export(folder.path(), &api, &named(1), &[]).await;
+        assert_ended(&summary, ExitCode::Partial);
+        assert_eq!((api.requests(), summary.rows.published), (circle as usize + 1, u64::from(circle) * 10));
+        assert_eq!(failure(&summary, "p0").0, "repeated_page");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a18_pages_longer_than_asked_are_kept_and_shorter_ones_are_no_end_that_is_believed() {
+    let longer = Scripted::new(|sent| page_of(sent, 120, 50));
+    let folder = scratch();
+    let summary = export(folder.path(), &longer, &named(2), &[]).await;
+    assert_ended(&summary, ExitCode::Complete);
+    assert_eq!((longer.requests(), rows(folder.path()).len()), (8, 240), "pages of 50, 50, 20 and none");
+
+    let shorter = Scripted::new(|sent| page_of(sent, 7, 3));
+    let folder = scratch();
+    let summary = export(folder.path(), &shorter, &named(30), &[("max_in_flight", "1")]).await;
+    assert_ended(&summary, ExitCode::Contract);
+    assert_eq!((shorter.requests(), summary.rows.published), (20, 60), "{summary}");
+    let summary = export(folder.path(), &shorter, &named(30), &[("end", "empty-page")]).await;
+    assert_ended(&summary, ExitCode::Complete);
+    assert_eq!((summary.rows.published, summary.rows.folded), (210, 0), "{summary}");
+}
+
+/// A list that changes whenever it is asked for.
+#[derive(Debug)]
+struct Shifting {
+    random: SplitMix64,
+    /// The videos of each product at present.
+    lists: BTreeMap<String, Vec<u64>>,
+    /// Every video that ever was, and those that were gone at some time.
+    ever: BTreeSet<(String, String)>,
+    gone: BTreeSet<(String, String)>,
+    next: u64,
+}
+
+impl Shifting {
+    fn new(seed: u64, products: &[String]) -> Self {
+        let mut random = SplitMix64::seed_from_u64(seed);
+        let mut next = 0;
+        let mut lists = BTreeMap::new();
+        for id in products {
+            let count = random.next_u64() % 30;
+            lists.insert(id.clone(), (next..next + count).collect::<Vec<_>>());
+            next += count;
+        }
+        let all = lists.iter().flat_map(|(id, list)| list.iter().map(|video| (id.clone(), video.to_string())));
+        let ever = all.collect();
+        Self { random, lists, ever, gone: BTreeSet::new(), next }
+    }
+
+    /// Puts up to so many videos at a list's front, and takes up to so many from anywhere.
+    fn change(&mut self, id: &str, inserts: u64, deletes: u64) {
+        for _ in 0..self.random.next_u64() % (inserts + 1) {
+            self.lists.get_mut(id).unwrap().insert(0, self.next);
+            self.ever.insert((id.to_owned(), self.next.to_string()));
+            self.next += 1;
+        }
+        for _ in 0..self.random.next_u64() % (deletes + 1) {
+            let list = self.lists.get_mut(id).unwrap();
+            if !list.is_empty() {
+                let video = list.remove((self.random.next_u64() % list.len() as u64) as usize);
+                self.gone.insert((id.to_owned(), video.to_string()));
+            }
+        }
+    }
+
+    fn page(&self, sent: &Sent, size: usize) -> Reply {
+        let videos = self.lists[&sent.id].chunks(size).nth(sent.page as usize - 1).unwrap_or_default();
+        Reply::page(&videos.iter().map(|video| row(&sent.id, &video.to_string(), "ID", 7)).collect::<Vec<_>>())
+    }
+}
+
+/// What an export of lists that change makes of them: the model, the summary, and the keys that are published. That no
+/// key is published twice is what reading the output checks.
+async fn of_shifting(seed: u64, inserts: u64, deletes: u64) -> (Shifting, Summary, BTreeSet<(String, String)>) {
+    let list = named(3);
+    let model = Arc::new(Mutex::new(Shifting::new(seed, &list)));
+    let api = Scripted::new({
+        let model = Arc::clone(&model);
+        move |sent| {
+            let mut model = model.lock().unwrap();
+            let reply = model.page(sent, 5);
+            model.change(&sent.id, inserts, deletes);
+            reply.after(LATENCY)
+        }
+    });
+    let folder = scratch();
+    let summary = export(folder.path(), &api, &list, &[("page_size", "5")]).await;
+    drop(api);
+    let published = rows(folder.path()).into_keys().collect();
+    let model = Arc::into_inner(model).unwrap().into_inner().unwrap();
+    (model, summary, published)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a19_rows_that_are_put_in_front_meanwhile_cost_no_other_row_and_come_out_once() {
+    let mut folded = 0;
+    for seed in 0..100 {
+        let (model, summary, published) = of_shifting(seed, 2, 0).await;
+        assert_ended(&summary, ExitCode::Complete);
+        assert!(published.is_subset(&model.ever), "seed {seed}");
+        let first: BTreeSet<_> = Shifting::new(seed, &named(3)).ever;
+        assert!(first.is_subset(&published), "seed {seed}: a row that was there from the beginning is missing");
+        folded += summary.rows.folded;
+    }
+    assert!(folded > 100, "{folded} rows came twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a20_rows_that_go_meanwhile_may_hide_as_many_others_and_none_comes_out_twice() {
+    let mut hidden = 0;
+    for seed in 0..100 {
+        let (model, summary, published) = of_shifting(seed, 1, 2).await;
+        assert!(matches!(summary.exit, ExitCode::Complete | ExitCode::Partial), "{summary}");
+        assert_ended(&summary, summary.exit);
+        assert!(published.is_subset(&model.ever), "seed {seed}");
+        let stayed: BTreeSet<_> = Shifting::new(seed, &named(3)).ever.difference(&model.gone).cloned().collect();
+        let missing = stayed.difference(&published).count();
+        if summary.exit == ExitCode::Complete {
+            assert!(missing <= model.gone.len(), "seed {seed}: {missing} missing, {} gone", model.gone.len());
+        }
+        hidden += missing;
+    }
+    assert!(hidden > 0, "no deletion hid a row: this shows nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a21_behind_the_last_page_number_nothing_is_asked_for_and_the_product_is_cut() {
+    let folder = scratch();
+    let path = folder.path().join("endpoint.toml");
+    let capped = BUILT_IN.replace("last = 100_000", "last = 7");
+    assert_ne!(capped, BUILT_IN);
+    pagehaul::disk::Disk.replace(&path, capped.as_bytes()).unwrap();
+    let videos = |id: &str| match id {
+        "p0" => 69, // the last page is short
+        "p1" => 70, // nobody can know that it is the last
+        _ => 200,
+    };
+    let api = Scripted::new(move |sent| page_of(sent, videos(&sent.id), 10));
+    let out = folder.path().join("out");
+    let summary = export(&out, &api, &named(3), &[("endpoint", path.to_str().unwrap())]).await;
+    assert_ended(&summary, ExitCode::Partial);
+    assert_eq!((api.requests(), summary.products.complete, summary.products.cut), (21, 1, 2), "{summary}");
+    assert_eq!((summary.rows.published, api.sent().iter().map(|sent| sent.page).max()), (209, Some(7)));
+    for id in ["p1", "p2"] {
+        assert_eq!(failure(&summary, id).0, "page_cap");
+        assert!(failure(&summary, id).1.contains("up to 7: rows beyond it cannot be reached"), "{summary}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a22_a_video_on_two_pages_is_one_row_and_one_of_two_products_is_two() {
+    let api = Scripted::new(|sent| {
+        let videos = if sent.page == 1 { ["same", "x"] } else { ["y", "same"] };
+        let full = (sent.page < 3).then(|| videos.map(|video| row(&sent.id, video, "ID", 7)).to_vec());
+        Reply::page(&full.unwrap_or_default())
+    });
+    let folder = scratch();
+    let summary = export(folder.path(), &api, &named(2), &[("page_size", "2")]).await;
+    assert_ended(&summary, ExitCode::Complete);
+    let keys: BTreeSet<_> = rows(folder.path()).into_keys().collect();
+    let of = |id: &str| ["same", "x", "y"].map(|video| (id.to_owned(), video.to_owned()));
+    assert_eq!(keys, [of("p0"), of("p1")].concat().into_iter().collect());
+    assert_eq!((summary.rows.received, summary.rows.folded), (8, 2));
+}
+
+/// The one row of a video that is seen twice, the second time with this region and this count.
+async fn seen_twice(region: &'static str, views: u64) -> (Summary, Row) {
+    let api = Scripted::new(move |sent| match sent.page {
+        1 => Reply::page(&[row(&sent.id, "twice", "ID", 100), row(&sent.id, "x", "ID", 1)]),
+        2 => Reply::page(&[row(&sent.id, "twice", region, views), row(&sent.id, "y", "TH", 1)]),
+        _ => Reply::page(&[]),
+    });
+    let folder = scratch();
+    let summary = export(folder.path(), &api, &named(1), &[("page_size", "2")]).await;
+    assert_ended(&summary, ExitCode::Complete);
+    (summary, rows(folder.path()).remove(&("p0".to_owned(), "twice".to_owned())).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a23_of_two_sightings_with_other_numbers_the_first_wins_and_the_second_is_counted() {
+    let (summary, row) = seen_twice("ID", 999).await;
+    assert_eq!((&row["total_views_cnt"], &row["_page_num"], summary.rows.folded), (&100.into(), &1.into(), 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a24_a_row_whose_region_changes_meanwhile_stays_where_it_was_seen_first() {
+    let (summary, row) = seen_twice("TH", 100).await;
+    assert_eq!((&row["region"], summary.rows.published, summary.rows.folded), (&"ID".into(), 3, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a25_the_account_is_kept_in_requests_whatever_price_an_answer_names() {
+    for price in [json!(0), json!(2.5), json!("free"), Value::Null] {
+        let named_price = price.clone();
+        let api = Scripted::new(move |sent| {
+            let rows: Value = serde_json::from_str(&format!("[{}]", row(&sent.id, "v", "ID", 7))).unwrap();
+            let body =
+                json!({"code": 0, "message": "success", "data": rows, "credits": named_price, "cost": named_price});
+            Answer::new(200, body.to_string()).into()
+        });
+        let folder = scratch();
+        let summary = export(folder.path(), &api, &named(9), &[("max_credits", "5")]).await;
+        assert_ended(&summary, ExitCode::Limit);
+        assert_eq!((summary.credits.billed, api.requests()), (5, 5), "{price}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a26_answers_that_share_a_request_id_are_different_answers() {
+    let api = Scripted::new(|sent| {
+        let videos = 1 + sent.number % 3;
+        let rows: Vec<_> = (0..videos).map(|video| row(&sent.id, &format!("v{video}"), "ID", 7)).collect();
+        let (rows, id) = (rows.join(","), "the-same-for-all");
+        let body = format!("{{\"code\":0,\"message\":\"success\",\"data\":[{rows}],\"requestId\":\"{id}\"}}");
+        Reply::from(Answer::new(200, body)).after(LATENCY)
+    });
+    let folder = scratch();
+    let summary = export(folder.path(), &api, &named(50), &[]).await;
+    assert_ended(&summary, ExitCode::Complete);
+    assert_eq!((summary.rows.published, summary.rows.folded, api.requests()), (101, 0, 50));
+}
+
+#[tokio::test(start_paused = true)]
+async fn pages_without_a_usable_row_end_their_walk_at_the_same_page_however_often_the_run_is_interrupted() {
+    let useless = |sent: &Sent| {
+        Reply::page(&(0..10).map(|_| row(&sent.id, "", "ID", 7).replace("\"\"", "null")).collect::<Vec<_>>())
+    };
+    for stop_at in 2..=5 {
+        let folder = scratch();
+        let answer =
+            move |sent: &Sent| if sent.page == 1 { page_of(sent, 10, 10) } else { useless(sent).after(LATENCY) };
+        let first = Scripted::stopping_at(stop_at, answer);
+        let second = Scripted::new(answer);
+        export(folder.path(), &first, &named(1), &[]).await;
+        let summary = export(folder.path(), &second, &named(1), &[]).await;
+        assert_ended(&summary, ExitCode::Partial);
+        assert_eq!((first.requests() + second.requests(), failure(&summary, "p0").0), (4, "rejected"), "{stop_at}");
+        assert_eq!((summary.rows.published, summary.rows.rejected), (10, 30), "{summary}");
+    }
+}
+
+// --- outages, and answers that are the same for all -----------------------------------------------------------------
+
+/// Pages of 90 rows for each product, but from `from` to `until` after the first request an outage of this kind.
+fn outage(from: Duration, until: Duration, kind: fn(&Sent) -> Reply) -> Arc<Scripted> {
+    let began = Mutex::new(None);
+    Scripted::new(move |sent| {
+        let since = sent.at - *began.lock().unwrap().get_or_insert(sent.at);
+        let out = (from..until).contains(&since);
+        let reply = if out { kind(sent) } else { page_of(sent, 90, 10).after(LATENCY) };
+        reply
+    })
+}
+
+/// Requests that left while there was an outage.
+fn within(api: &Scripted, from: Duration, until: Duration) -> usize {
+    let sent = api.sent();
+    let first = sent[0].at;
+    sent.iter().filter(|sent| (from..until).contains(&(sent.at - first))).count()
+}
+
+type Kind = (&'static str, fn(&Sent) -> Reply);
+
+/// How an API can be gone.
+const GONE: [Kind; 5] = [
+    ("no connection", |_| Reply::lost(Lost::Connect).after(LATENCY)),
+    ("broken connections", |_| Reply::lost(Lost::Transport).after(LATENCY)),
+    ("no answer", |_| Reply::never()),
+    ("502 of a gateway", |_| Reply::from(Answer::new(502, "<html>Bad Gateway</html>")).after(LATENCY)),
+    ("503 of the API", |_| Reply::refusal(503, "Service unavailable").after(LATENCY)),
+];
+
+#[tokio::test(start_paused = true)]
+async fn n21_an_hour_without_the_api_costs_some_seventy_requests_and_the_run_goes_on() {
+    let (from, until) = (Duration::from_secs(3), HOUR + Duration::from_secs(3));
+    for (name, kind) in GONE {
+        let rates: &[f64] = if name == "broken connections" { &[5.0, 50.0, 500.0] } else { &[20.0] };
+        for qps in rates.iter().copied() {
+            let folder = scratch();
+            let api = outage(from, until, kind);
+            let products = if qps > 50.0 { 200 } else { 40 };
+            let job = job(folder.path(), Some(qps), &[("max_in_flight", "32")]);
+            let summary = run_job(&job, &api, &named(products)).await.unwrap();
+            assert_ended(&summary, ExitCode::Complete);
+            assert_eq!(rows(folder.path()).len(), products * 90, "{name}");
+            let in_vain = within(&api, from, until);
+            // What was under way when it began, at most 32, and one a minute.
+            assert!((40..=72 + 32).contains(&in_vain), "{name} at {qps} a second: {in_vain} requests");
+            let took = summary.run.seconds;
+            let alone = products as f64 * 10.0 / qps;
+            assert!((3_600.0..3_700.0 + 3.0 * alone).contains(&took), "{name} at {qps} a second: {took} s");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn n21_an_hour_without_a_connection_is_waited_for_also_by_the_last_product() {
+    let (from, until) = (Duration::from_millis(300), HOUR);
+    let folder = scratch();
+    let api = outage(from, until, GONE[0].1);
+    let summary = export(folder.path(), &api, &named(1), &[]).await;
+    assert_ended(&summary, ExitCode::Complete);
+    assert_eq!((summary.rows.published, summary.credits.in_doubt), (90, 0), "{summary}");
+    assert!(within(&api, from, until) <= 72, "{summary}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn n21_an_outage_that_outlasts_patience_is_no_product_s_fault_and_the_next_run_goes_on() {
+    for (name, kind) in GONE {
+        let folder = scratch();
+        let from = Duration::from_secs(3);
+        let api = outage(from, 9 * HOUR, kind);
+        let summary = export(folder.path(), &api, &named(40), &[]).await;
+        assert_ended(&summary, ExitCode::Temporary);
+        assert_eq!((summary.products.failed, summary.products.cut), (0, 0), "{name}: {summary}");
+        let took = summary.run.seconds;
+        assert!((7_200.0..7_300.0).contains(&took), "{name}: {took} s");
+        let healed = Scripted::new(|sent| page_of(sent, 90, 10));
+        assert_ended(&export(folder.path(), &healed, &named(40), &[]).await, ExitCode::Complete);
+        assert_eq!(rows(folder.path()).len(), 3_600);
+        assert!(healed.asked().keys().all(|page| !is_page(&api, page, from)), "a page is paid for twice");
+    }
+}
+
+/// Whether an API gave this page before its outage.
+fn is_page(api: &Scripted, page: &(String, u32), from: Duration) -> bool {
+    let sent = api.sent();
+    let first = sent[0].at;
+    sent.iter().any(|sent| (&sent.id, sent.page) == (&page.0, page.1) && sent.at - first < from)
+}
+
+#[tokio::test(start_paused = true)]
+async fn n21_an_api_that_is_gone_from_the_start_is_given_up_after_five_minutes() {
+    for (name, kind) in GONE {
+        let folder = scratch();
+        let api = Scripted::new(kind);
+        let summary = export(folder.path(), &api, &named(40), &[]).await;
+        assert_ended(&summary, ExitCode::Temporary);
+        assert_eq!((summary.products.failed, summary.products.open), (0, 40), "{name}: {summary}");
+        assert!((295.0..400.0).contains(&summary.run.seconds), "{name}: {summary}");
+        assert!(api.requests() <= 20, "{name}: {} requests", api.requests());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn n21_one_page_that_fails_is_not_the_only_probe() {
+    let poison = "p0";
+    let (from, until) = (Duration::from_secs(3), Duration::from_secs(200));
+    let began = Mutex::new(None);
+    let api = Scripted::new(move |sent| {
+        let since = sent.at - *began.lock().unwrap().get_or_insert(sent.at);
+        let out = (from..until).contains(&since) || sent.id == poison && sent.page == 2;
+        if out { GONE[3].1(sent) } else { page_of(sent, 90, 10).after(LATENCY) }
+    });
+    let folder = scratch();
+    let summary = export(folder.path(), &api, &named(40), &[("max_in_flight", "5")]).await;
+    assert_ended(&summary, ExitCode::Partial);
+    assert_eq!((summary.products.complete, failure(&summary, poison).0), (39, "failed"), "{summary}");
+    assert!(summary.run.seconds < 500.0, "{summary}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_500_to_every_product_from_the_start_is_a_wrong_question_and_costs_twenty_requests() {
+    let folder = scratch();
+    let api = Scripted::new(|sent| {
+        let said = format!("no shard for product {}, trace 7f{:x}-{}", sent.id, sent.number, sent.number);
+        Reply::refusal(500, &said).after(LATENCY)
+    });
+    let summary = export(folder.path(), &api, &named(500), &[]).await;
+    assert_ended(&summary, ExitCode::Contract);
+    assert_eq!((api.requests(), summary.products.failed, summary.products.open), (20, 0, 500), "{summary}");
+    assert!(summary.cause.as_ref().unwrap().contains("no product got a page, lastly: HTTP 500"), "{summary}");
+    assert!(summary.run.seconds < 30.0, "{summary}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_500_to_every_product_from_some_page_on_ends_the_run_within_some_twenty_requests_and_fails_no_product()
+{
+    for (from, qps, most) in [(60, 50.0, "32"), (60, 500.0, "256"), (400, 5.0, "4")] {
+        let folder = scratch();
+        let api = Scripted::new(move |sent| {
+            let reply = if sent.number < from {
+                page_of(sent, 25, 10)
+            } else {
+                Reply::refusal(500, &format!("cannot read {}", sent.id.replace('p', "0x")))
+            };
+            reply.after(LATENCY)
+        });
+        let job = job(folder.path(), Some(qps), &[("max_in_flight", most)]);
+        let summary = run_job(&job, &api, &named(500)).await.unwrap();
+        assert_ended(&summary, ExitCode::Temporary);
+        let in_vain = api.requests() + 1 - from;
+        // Twenty products, and what was under way when the first of them had failed: 25 at 500 a second.
+        assert!((20..=20 + 30).contains(&in_vain), "{in_vain} requests in vain");
+        assert_eq!((summary.products.failed, summary.products.cut), (0, 0), "{summary}");
+        assert!(summary.cause.as_ref().unwrap().contains("the same answer"), "{summary}");
+        let healed = Scripted::new(|sent| page_of(sent, 25, 10));
+        assert_ended(&export(folder.path(), &healed, &named(500), &[]).await, ExitCode::Complete);
+        assert_eq!(healed.requests() + from - 1, 1_500, "no page is asked for again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_somebody_else_half_way_is_waited_for_and_no_page_is_asked_for_more_than_twice() {
+    for (seconds, exit) in [(60, ExitCode::Complete), (40_000, ExitCode::Temporary)] {
+        let folder = scratch();
+        let from = Duration::from_secs(3);
+        let portal = |_: &Sent| Reply::from(Answer::new(200, "<html>Please log in.</html>")).after(LATENCY);
+        let api = outage(from, Duration::from_secs(seconds), portal);
+        let summary = export(folder.path(), &api, &named(40), &[]).await;
+        assert_ended(&summary, exit);
+        assert_eq!(summary.products.failed, 0, "{summary}");
+        assert!(api.asked().values().all(|times| *times <= 2), "it may have been billed");
+        assert!(within(&api, from, Duration::from_secs(seconds)) <= 40, "{summary}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_products_that_always_fail_are_their_own_failures_in_every_run() {
+    let is_dead = |id: &str| id[1..].parse::<u32>().unwrap() % 4 == 1;
+    let folder = scratch();
+    for round in 0..3 {
+        let api = Scripted::new(move |sent| {
+            let reply = if is_dead(&sent.id) { internal_error().unwrap() } else { page_of(sent, 25, 10) };
+            reply.after(LATENCY)
+        });
+        let summary = export(folder.path(), &api, &named(160), &[]).await;
+        assert_ended(&summary, ExitCode::Partial);
+        assert_eq!((summary.products.complete, summary.products.failed), (120, 40), "{summary}");
+        assert!(round == 0 || api.sent().iter().all(|sent| is_dead(&sent.id)));
+        assert!(api.asked().iter().all(|((id, _), times)| *times == if is_dead(id) { 8 } else { 1 }));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn max_credits_hold_also_where_answers_are_lost_and_the_summary_counts_each_attempt_once() {
+    let simulator = simulator("products=40,max_videos=100,errors=0.1");
+    let list = ids(&simulator);
+    let folder = scratch();
+    let mut most = 20;
+    let lost = loop {
+        let api = Scripted::new({
+            let simulator = Arc::clone(&simulator);
+            move |sent| {
+                let reply = Reply::of(&simulator, sent, 10).after(LATENCY);
+                if sent.number % 9 == 4 { Reply::lost(Lost::Transport).after(LATENCY) } else { reply }
+            }
+        });
+        let summary = export(folder.path(), &api, &list, &[("max_credits", &most.to_string())]).await;
+        let (account, credits) = (simulator.account(), summary.credits);
+        assert!(account.pages <= most && credits.billed + credits.in_doubt <= most, "{summary}");
+        assert_eq!(account.requests, credits.billed + credits.free + credits.in_doubt, "{summary}");
+        assert!(credits.billed <= account.pages && account.pages <= credits.billed + credits.in_doubt);
+        if summary.exit == ExitCode::Complete {
+            break credits.in_doubt;
+        }
+        assert_ended(&summary, ExitCode::Limit);
+        most += 30;
+    };
+    assert!(lost > 5, "{lost} answers were lost");
+    assert_rows(folder.path(), &expected(&simulator, &list, 10));
 }

@@ -326,4 +326,71 @@ mod tests {
         assert_eq!((answer.status, answer.body.as_ref()), (200, b"{}".as_slice()));
         assert!(answering.join().unwrap() > 0);
     }
+
+    #[test]
+    fn a8_a_wish_for_a_pause_is_seconds_or_a_date_after_the_answer_s_own_and_anything_else_is_none() {
+        let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+        let seconds = |count| Some(Duration::from_secs(count));
+        let table: [(&str, Option<Duration>); 25] = [
+            ("0", seconds(0)),
+            ("120", seconds(120)),
+            ("007", seconds(7)),
+            (" 30 ", seconds(30)),
+            ("86400", seconds(86_400)),
+            ("1000000000", seconds(1_000_000_000)),
+            ("18446744073709551615", seconds(u64::MAX)),
+            ("99999999999999999999", seconds(u64::MAX)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", seconds(0)),
+            ("Sun, 06 Nov 1994 08:51:37 GMT", seconds(120)),
+            ("Mon, 07 Nov 1994 08:49:37 GMT", seconds(86_400)),
+            ("Sunday, 06-Nov-94 08:50:37 GMT", seconds(60)),
+            ("Sun Nov  6 08:50:37 1994", seconds(60)),
+            ("Sun, 06 Nov 1994 08:49:36 GMT", None),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", None),
+            ("Sun, 06 Nov 1994 25:61:61 GMT", None),
+            ("", None),
+            ("-5", None),
+            ("+5", None),
+            ("1.5", None),
+            ("1e9", None),
+            ("0x10", None),
+            ("12 13", None),
+            ("soon", None),
+            ("120s", None),
+        ];
+        for (value, expected) in table {
+            assert_eq!(parsed(value, Some(date)), expected, "{value:?}");
+        }
+        let mut twice = HeaderMap::new();
+        for value in ["120", "120"] {
+            twice.append(RETRY_AFTER, value.parse().unwrap());
+        }
+        assert_eq!(retry_after(&twice), None, "two wishes are none");
+    }
+
+    #[test]
+    fn a9_a_server_s_clock_may_be_hours_off_only_the_difference_of_its_own_two_dates_counts() {
+        for (date, until) in [
+            ("Sun, 06 Nov 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:50:07 GMT"),
+            ("Fri, 31 Dec 2049 23:59:50 GMT", "Sat, 01 Jan 2050 00:00:20 GMT"),
+        ] {
+            assert_eq!(parsed(until, Some(date)), Some(Duration::from_secs(30)), "{date}");
+        }
+        assert_eq!(parsed("Fri, 31 Dec 1999 23:59:59 GMT", Some("nonsense")), None, "then our own clock counts");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a8_no_header_makes_anyone_wait_for_more_than_five_minutes(
+            value in "[ -~]{0,40}|[0-9]{1,30}|[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT",
+            date in proptest::option::of("[ -~]{0,40}|[A-Z][a-z]{2}, [0-9]{2} Nov [0-9]{4} 08:[0-9]{2}:37 GMT"),
+        ) {
+            let wish = parsed(&value, date.as_deref());
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            let held = runtime.block_on(async {
+                crate::quota::Quota::new(Some(10.0)).throttled(crate::clock::now(), wish).unwrap()
+            });
+            assert!(held.wait <= Duration::from_secs(300), "{value:?} {date:?}: {held:?}");
+        }
+    }
 }

@@ -180,8 +180,25 @@ impl Trouble {
     }
 }
 
-/// A text in which every word that holds a digit is replaced: what differs from item to item are ids and numbers.
-fn without_numbers(text: &str) -> String {
-    let word = |word: &str| if word.contains(|c: char| c.is_ascii_digit()) { "#".to_owned() } else { word.to_owned() };
-    text.split(|c: char| !c.is_alphanumeric()).map(word).collect::<Vec<_>>().join(" ")
+/// An answer in which every word of the message that holds a digit is replaced: ids and numbers differ from item to item.
+fn without_numbers(answer: &str) -> String {
+    let (head, message) = answer.split_once(": ").unwrap_or(("", answer));
+    let words = message.split(|c: char| !c.is_alphanumeric());
+    let words = words.map(|word| if word.contains(|c: char| c.is_ascii_digit()) { "#" } else { word });
+    format!("{head}: {}", words.collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_numbers;
+
+    #[test]
+    fn answers_differ_by_status_code_and_words_but_not_by_ids_and_numbers() {
+        let one = without_numbers("HTTP 500, code 500: no shard 17 for product 1729a-b7 (trace 00ff)");
+        assert_eq!(one, without_numbers("HTTP 500, code 500: no shard 4 for product 88-b9 (trace 9)"));
+        for other in ["HTTP 500, code 501: no shard 17 for product 1729a-b7 (trace 00ff)", "HTTP 500, code 500: broken"]
+        {
+            assert_ne!(one, without_numbers(other), "{other}");
+        }
+    }
 }

@@ -65,7 +65,7 @@ impl Scheduler {
     }
 
     /// The most urgent page that did not fail; its walk is under way until it is [landed](Self::land).
-    pub fn next(&mut self) -> Option<&Walk> {
+    pub fn next_page(&mut self) -> Option<&Walk> {
         let walk = match self.ready.pop_first() {
             Some((_, walk)) => walk,
             None if self.is_stormy() => return None,
@@ -75,15 +75,15 @@ impl Scheduler {
     }
 
     /// The page that failed and has been due for longest.
-    pub fn retry(&mut self, now: Instant) -> Option<&Walk> {
+    pub fn next_retry(&mut self, now: Instant) -> Option<&Walk> {
         let (_, walk) = self.parked.first_entry().filter(|entry| entry.key().0 <= now)?.remove_entry();
         Some(self.fly(walk))
     }
 
     /// Any page at all, to see whether the API works: one that did not fail, or the one whose turn to wait is over first.
-    pub fn probe(&mut self) -> Option<&Walk> {
+    pub fn next_probe(&mut self) -> Option<&Walk> {
         if self.has_next() {
-            return self.next();
+            return self.next_page();
         }
         let (_, walk) = self.parked.pop_first()?;
         Some(self.fly(walk))
@@ -191,7 +191,7 @@ mod tests {
     }
 
     fn order(scheduler: &mut Scheduler) -> Vec<i64> {
-        std::iter::from_fn(|| scheduler.next().map(|walk| walk.item.0)).collect()
+        std::iter::from_fn(|| scheduler.next_page().map(|walk| walk.item.0)).collect()
     }
 
     #[test]
@@ -215,10 +215,10 @@ mod tests {
         let mut scheduler = Scheduler::new(8);
         let due = clock::now() + Duration::from_secs(3_600);
         scheduler.park(walk(1, 2), due);
-        assert!(scheduler.next().is_none() && !scheduler.has_next());
-        assert!(scheduler.retry(clock::now()).is_none());
+        assert!(scheduler.next_page().is_none() && !scheduler.has_next());
+        assert!(scheduler.next_retry(clock::now()).is_none());
         assert_eq!(scheduler.due(), Some(due));
-        assert_eq!(scheduler.retry(due).map(|walk| walk.item), Some(ItemIx(1)));
+        assert_eq!(scheduler.next_retry(due).map(|walk| walk.item), Some(ItemIx(1)));
     }
 
     #[test]
@@ -246,7 +246,7 @@ mod tests {
         scheduler.add(walk(3, 0));
         let mut probed = Vec::new();
         for at in 3..8 {
-            let item = scheduler.probe().unwrap().item;
+            let item = scheduler.next_probe().unwrap().item;
             probed.push(item.0);
             let failed = scheduler.land(item).unwrap();
             scheduler.park(failed, seconds(at));
@@ -264,7 +264,7 @@ mod tests {
             scheduler.park(failed, later);
         }
         scheduler.pardon(|walk| walk.item == ItemIx(2));
-        assert!(scheduler.next().is_some_and(|walk| walk.item == ItemIx(2) && walk.tries.is_none()));
+        assert!(scheduler.next_page().is_some_and(|walk| walk.item == ItemIx(2) && walk.tries.is_none()));
         assert!(!scheduler.has_next() && scheduler.due() == Some(later));
     }
 
@@ -278,6 +278,6 @@ mod tests {
         }
         scheduler.unload_keys(20);
         assert_eq!(scheduler.keys(), 20);
-        assert_eq!(scheduler.next().and_then(Walk::keys), Some(10));
+        assert_eq!(scheduler.next_page().and_then(Walk::keys), Some(10));
     }
 }

@@ -1,8 +1,6 @@
 //! The whole run in virtual time: production code from the plan to the published files, the simulator behind the port that
 //! sends requests, tokio's clock paused. Hours take milliseconds, and a run can be stopped or dropped at any request.
 
-#![expect(clippy::unwrap_used, reason = "what helps a test fails by panicking")]
-
 mod common;
 
 use std::sync::Arc;

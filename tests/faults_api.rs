@@ -1,7 +1,16 @@
 //! Faults of what the API says, and of what it leaves out: rows A1 to A26 and N21 of the catalogue, and the limits that keep
 //! them cheap. Whole runs in virtual time against an API that a function plays; each test's name begins with its row.
 
-#![expect(clippy::indexing_slicing, clippy::unwrap_used, reason = "what helps a test fails by panicking")]
+#![expect(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::string_slice,
+    clippy::unwrap_used,
+    reason = "what helps a test fails by panicking"
+)]
 
 mod common;
 
@@ -235,8 +244,8 @@ const IN_FLIGHT: u32 = 32;
 /// The name, the embedded API, the asked rate, the weather, seconds.
 type Scenario = (&'static str, &'static str, f64, Weather, std::ops::Range<f64>);
 
-fn internal_error() -> Option<Reply> {
-    Some(Reply::refusal(500, "Internal server error"))
+fn internal_error() -> Reply {
+    Reply::refusal(500, "Internal server error")
 }
 
 /// Whether this request is one of so many in a hundred.
@@ -253,13 +262,13 @@ const SCENARIOS: [Scenario; 14] = [
     ("10 times a low limit", "qps=5,latency=60ms", 50.0, |_, _| None, 110.0..300.0),
     ("twice a high limit", "qps=100,latency=60ms", 200.0, |_, _| None, 5.0..10.0),
     ("no rate named", "qps=40,latency=60ms", 0.0, |_, _| None, 13.0..60.0),
-    ("500s, 10 %", "latency=80ms", 50.0, |_, sent| one_of(sent, 10).then(internal_error).flatten(), 12.0..30.0),
-    ("500s, 15 %", "latency=80ms", 50.0, |_, sent| one_of(sent, 15).then(internal_error).flatten(), 12.0..40.0),
+    ("500s, 10 %", "latency=80ms", 50.0, |_, sent| one_of(sent, 10).then(internal_error), 12.0..30.0),
+    ("500s, 15 %", "latency=80ms", 50.0, |_, sent| one_of(sent, 15).then(internal_error), 12.0..40.0),
     (
         "bursts of 500s: two seconds in ten",
         "latency=80ms",
         50.0,
-        |at, _| (at.as_secs() % 10 >= 8).then(internal_error).flatten(),
+        |at, _| (at.as_secs() % 10 >= 8).then(internal_error),
         13.0..40.0,
     ),
     (
@@ -319,7 +328,7 @@ async fn a6_pages_that_keep_failing_do_not_keep_others_waiting() {
     let list = named(400);
     let is_dead = |id: &str| id.ends_with('3') || id.ends_with('7') || id.ends_with('9');
     let api = Scripted::new(move |sent| {
-        let reply = if is_dead(&sent.id) { internal_error().unwrap() } else { page_of(sent, 25, 10) };
+        let reply = if is_dead(&sent.id) { internal_error() } else { page_of(sent, 25, 10) };
         reply.after(LATENCY)
     });
     let folder = scratch();
@@ -328,10 +337,11 @@ async fn a6_pages_that_keep_failing_do_not_keep_others_waiting() {
     assert_eq!((summary.products.complete, summary.products.failed), (280, 120), "{summary}");
     let asked = api.asked();
     let sent = api.sent();
-    let last = sent.iter().rposition(|sent| !is_dead(&sent.id)).unwrap();
+    let last_sound = sent.iter().rposition(|sent| !is_dead(&sent.id)).unwrap();
     let pages = asked.keys().filter(|(id, _)| !is_dead(id)).count();
-    let firsts: BTreeSet<&str> = sent[..last].iter().map(|sent| sent.id.as_str()).filter(|id| is_dead(id)).collect();
-    let retries = last + 1 - pages - firsts.len();
+    let firsts: BTreeSet<&str> =
+        sent[..last_sound].iter().map(|sent| sent.id.as_str()).filter(|id| is_dead(id)).collect();
+    let retries = last_sound + 1 - pages - firsts.len();
     assert!(retries <= pages / 5 + 16, "{retries} retries beside {pages} pages");
     assert!(asked.iter().all(|((id, _), times)| *times == if is_dead(id) { 8 } else { 1 }), "{asked:?}");
 }
@@ -384,7 +394,7 @@ async fn a10_a_page_that_fails_for_ever_is_named_costs_its_attempts_and_stops_no
     let deep = list.iter().position(|id| simulator.videos(id) > 25).unwrap();
     let (poison, folder) = (list[deep].clone(), scratch());
     let bad = poison.clone();
-    let api = but(&simulator, move |sent| (sent.id == bad && sent.page == 3).then(internal_error).flatten());
+    let api = but(&simulator, move |sent| (sent.id == bad && sent.page == 3).then(internal_error));
     let summary = export(folder.path(), &api, &list, &[("max_in_flight", "4")]).await;
     assert_ended(&summary, ExitCode::Partial);
     let (stop, said) = failure(&summary, &poison);
@@ -400,7 +410,7 @@ async fn a10_a_page_that_fails_for_ever_is_named_costs_its_attempts_and_stops_no
 #[tokio::test(start_paused = true)]
 async fn a10_a_page_that_fails_for_ever_ends_within_minutes_also_when_nothing_else_is_left() {
     for (name, reply) in [
-        ("500", (|| internal_error().unwrap()) as fn() -> Reply),
+        ("500", internal_error as fn() -> Reply),
         ("broken connection", || Reply::lost(Lost::Transport)),
         ("502", || Answer::new(502, "<html>Bad Gateway</html>").into()),
     ] {
@@ -809,8 +819,7 @@ fn outage(from: Duration, until: Duration, kind: fn(&Sent) -> Reply) -> Arc<Scri
     Scripted::new(move |sent| {
         let since = sent.at - *began.lock().unwrap().get_or_insert(sent.at);
         let out = (from..until).contains(&since);
-        let reply = if out { kind(sent) } else { page_of(sent, 90, 10).after(LATENCY) };
-        reply
+        if out { kind(sent) } else { page_of(sent, 90, 10).after(LATENCY) }
     })
 }
 
@@ -983,7 +992,7 @@ async fn many_products_that_always_fail_are_their_own_failures_in_every_run() {
     let folder = scratch();
     for round in 0..3 {
         let api = Scripted::new(move |sent| {
-            let reply = if is_dead(&sent.id) { internal_error().unwrap() } else { page_of(sent, 25, 10) };
+            let reply = if is_dead(&sent.id) { internal_error() } else { page_of(sent, 25, 10) };
             reply.after(LATENCY)
         });
         let summary = export(folder.path(), &api, &named(160), &[]).await;
@@ -1000,7 +1009,7 @@ async fn max_credits_hold_also_where_answers_are_lost_and_the_summary_counts_eac
     let list = ids(&simulator);
     let folder = scratch();
     let mut most = 20;
-    let lost = loop {
+    let in_doubt = loop {
         let api = Scripted::new({
             let simulator = Arc::clone(&simulator);
             move |sent| {
@@ -1019,6 +1028,6 @@ async fn max_credits_hold_also_where_answers_are_lost_and_the_summary_counts_eac
         assert_ended(&summary, ExitCode::Limit);
         most += 30;
     };
-    assert!(lost > 5, "{lost} answers were lost");
+    assert!(in_doubt > 5, "{in_doubt} answers were lost");
     assert_rows(folder.path(), &expected(&simulator, &list, 10));
 }

@@ -28,7 +28,7 @@ use common::{
 use evil::{Authority, Evil, Wire, answer, answer_with, self_signed};
 use pagehaul::api::{BODY_CAP, ClientError, Fetch, FetchError, HEAD_CAP, HEADERS, HttpApi, HttpSettings, RawAnswer};
 use pagehaul::clock;
-use pagehaul::dispatch::{Arrival, Dispatcher};
+use pagehaul::dispatch::{Arrival, Dispatcher, Orders};
 use pagehaul::error::ExitCode;
 use pagehaul::export::export;
 use pagehaul::page::{AttemptId, Charge, ItemId, ItemIx, PageNum, Request};
@@ -75,9 +75,9 @@ async fn send<F: Fetch, T>(
     timeout: Duration,
     take: impl Fn(Arrival) -> T,
 ) -> Vec<T> {
-    let (_halt, halt) = watch::channel(false);
+    let (_ordering, orders) = watch::channel(Orders::Send);
     let (quota, success) = (Arc::new(Quota::new(None)), [0].into());
-    let dispatcher = Dispatcher { api: Arc::clone(api), quota, timeout, grace: timeout, success, halt };
+    let dispatcher = Dispatcher { api: Arc::clone(api), quota, timeout, grace: timeout, success, orders };
     let (to_dispatch, queue) = mpsc::channel(requests.len());
     let (arrive, mut arrivals) = mpsc::channel(requests.len());
     for request in requests {

@@ -67,11 +67,11 @@ impl Rounds<'_> {
             }
             let walk = match self.turn(now) {
                 None => return,
-                Some(Turn::Next) => self.scheduler.next(),
-                Some(Turn::Probe) => self.scheduler.probe(),
+                Some(Turn::Next) => self.scheduler.next_page(),
+                Some(Turn::Probe) => self.scheduler.next_probe(),
                 Some(Turn::Retry) => {
                     self.retry.spend();
-                    self.scheduler.retry(now)
+                    self.scheduler.next_retry(now)
                 }
             };
             let Some(walk) = walk else { return };

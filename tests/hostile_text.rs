@@ -216,7 +216,7 @@ fn file_names_settings_and_lists_full_of_payloads_are_named_without_acting() {
         let meaning = home.file("meaning.toml", meaning.as_bytes());
         let config = home.file(&format!("config {name}"), format!("{} = 1\n", json(&payload)).as_bytes());
         let broken = home.file(&format!("broken {name}"), format!("page_size = {payload}\n").as_bytes());
-        let value = home.file("value.toml", format!("sort = {}\n", json(&payload)).as_bytes());
+        let value = home.file(&format!("value {name}"), format!("sort = {}\n", json(&payload)).as_bytes());
         let list = home.file(&format!("list {name}"), format!("7\n{payload}\n").as_bytes());
         let table = home.file(&format!("table {name}"), format!("{payload},x\n7,8\n").as_bytes());
         let url = api.base_url();

@@ -1,8 +1,13 @@
 //! Publishing, in its one order: staged files whole and durable; the ledger decides; names given and folders synced;
 //! the manifest, which is the commit; the ledger notes it.
 //!
-//! Recovery asks the manifest first: if it is there the segment is published, whatever the ledger says; if it was decided
-//! and is not there, the same files get the same names again. Nothing is deleted on an unknown outcome.
+//! Recovery asks the manifest first: if the decided one is there the segment is published, whatever the ledger says; if it
+//! is not there, or still the one of an earlier attempt, the same files get the same names again. Nothing is deleted on an
+//! unknown outcome.
+//!
+//! A segment may be published again, from a new attempt at it: the new manifest takes the place of the old one in one
+//! rename, and only when the ledger has noted it are the files of the earlier attempt removed. Readers of the manifests
+//! see each key once at any moment.
 
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +16,10 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::clock;
-use crate::ledger::{Ledger, LedgerError};
+use crate::ledger::{Ledger, LedgerError, SegmentState};
 use crate::page::SegmentId;
-use crate::segment::{Sealed, StagedFile};
-use crate::store::{Store, StoreError};
+use crate::segment::{Sealed, StagedFile, of_name};
+use crate::store::{Put, Store, StoreError};
 
 /// Folder of the manifests in an output.
 pub const MANIFESTS: &str = "_pagehaul/segments";
@@ -76,6 +81,12 @@ pub struct Manifest {
     pub endpoint: String,
     /// Columns of the files in order: name and Arrow type.
     pub columns: Vec<(String, String)>,
+    /// The columns that make a row's key: the item first.
+    #[serde(default)]
+    pub key: Vec<String>,
+    /// The column whose value is the folder's name, as it stands there; in no file.
+    #[serde(default)]
+    pub partition: String,
     /// The journal file that holds the answers.
     pub journal: String,
     /// Files of rows.
@@ -109,6 +120,35 @@ fn inside<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
     if leads_out { Err(D::Error::custom("a file name leads out of the output")) } else { Ok(name) }
 }
 
+impl Manifest {
+    /// Reads a manifest.
+    pub fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(text)
+    }
+
+    /// The files of rows, then the one of rejects.
+    pub fn all_files(&self) -> impl Iterator<Item = &FileEntry> {
+        self.files.iter().chain(&self.rejects)
+    }
+
+    /// Rows in the files of rows.
+    pub fn rows(&self) -> u64 {
+        self.files.iter().map(|file| file.rows).sum()
+    }
+}
+
+impl FileEntry {
+    /// What is wrong with the file in the output, by its length and its content; none if it is as it was written.
+    pub fn fault(&self, store: &Store) -> Result<Option<&'static str>, StoreError> {
+        Ok(match store.length(&self.path)? {
+            None => Some("is missing"),
+            Some(bytes) if bytes != self.bytes => Some("has another length than it was written with"),
+            Some(_) if store.sha256(&self.path)? != self.sha256 => Some("has another content than it was written with"),
+            Some(_) => None,
+        })
+    }
+}
+
 /// What all manifests of an export have in common.
 #[derive(Clone, Debug)]
 pub struct Imprint {
@@ -118,6 +158,18 @@ pub struct Imprint {
     pub endpoint: String,
     /// Columns of the files in order: name and Arrow type.
     pub columns: Vec<(String, String)>,
+    /// The columns that make a row's key: the item first.
+    pub key: Vec<String>,
+    /// The partition column, as it stands in folder names.
+    pub partition: String,
+}
+
+impl Imprint {
+    /// Whether a manifest's files are as they would be made now.
+    pub fn fits(&self, manifest: &Manifest) -> bool {
+        let (endpoint, columns) = (&manifest.endpoint, &manifest.columns);
+        self.endpoint == *endpoint && self.columns == *columns
+    }
 }
 
 /// Publishes sealed segments.
@@ -153,6 +205,8 @@ impl Committer {
             decided_at: clock::wall().to_string(),
             endpoint: self.imprint.endpoint.clone(),
             columns: self.imprint.columns.clone(),
+            key: self.imprint.key.clone(),
+            partition: self.imprint.partition.clone(),
             journal: crate::journal::file_name(segment),
             files: sealed.files.iter().map(entry).collect(),
             rejects: sealed.rejects.as_ref().map(entry),
@@ -171,11 +225,12 @@ impl Committer {
         for (segment, text) in &decided {
             let (segment, name) = (*segment, manifest_name(*segment));
             let found = self.store.get(&name).await.map_err(|source| CommitError::Store { segment, source })?;
-            if found.is_some() {
+            if found.is_some_and(|found| found == text.as_bytes()) {
                 self.in_ledger(segment, |ledger| ledger.published(segment))?;
                 continue;
             }
-            let manifest = serde_json::from_str(text).map_err(|source| CommitError::Manifest { segment, source })?;
+            let manifest =
+                Manifest::parse(text.as_bytes()).map_err(|source| CommitError::Manifest { segment, source })?;
             self.carry_out(segment, &manifest, text)?;
         }
         Ok(decided.len())
@@ -183,18 +238,55 @@ impl Committer {
 
     /// Everything after the decision; the same again after a crash.
     fn carry_out(&self, segment: SegmentId, manifest: &Manifest, text: &str) -> Result<(), CommitError> {
-        let moves: Vec<(PathBuf, String)> = manifest
-            .files
-            .iter()
-            .chain(&manifest.rejects)
-            .map(|file| (self.staging.join(&file.staged), file.path.clone()))
-            .collect();
-        let stored =
-            self.store.publish(&moves).and_then(|()| self.store.put_new(&manifest_name(segment), text.as_bytes()));
-        if !stored.map_err(|source| CommitError::Store { segment, source })? {
+        let failed = |source| CommitError::Store { segment, source };
+        let moves: Vec<(PathBuf, String)> =
+            manifest.all_files().map(|file| (self.staging.join(&file.staged), file.path.clone())).collect();
+        self.store.publish(&moves).map_err(failed)?;
+        let is_earlier = |found: &[u8]| {
+            Manifest::parse(found).is_ok_and(|found| {
+                found.export == manifest.export && found.segment == segment.0 && found.attempt < manifest.attempt
+            })
+        };
+        let put = self.store.put_over(&manifest_name(segment), text.as_bytes(), is_earlier).map_err(failed)?;
+        if put == Put::Refused {
             return Err(CommitError::Taken { segment });
         }
-        self.in_ledger(segment, |ledger| ledger.published(segment))
+        self.in_ledger(segment, |ledger| ledger.published(segment))?;
+        if put == Put::Replaced { self.remove_superseded() } else { Ok(()) }
+    }
+
+    /// Removes the files of earlier attempts at segments that are published now. Files of anybody else are left alone.
+    pub fn remove_superseded(&self) -> Result<(), CommitError> {
+        let nothing = SegmentId(0);
+        let failed = |source| CommitError::Store { segment: nothing, source };
+        let published = self.published()?;
+        let is_superseded = |name: &String| {
+            let of = name.split_once('/').and_then(|(_, file)| of_name(&self.imprint.export, file));
+            of.is_some_and(|(segment, attempt)| {
+                published.iter().any(|now| now.segment == segment.0 && now.attempt > attempt)
+            })
+        };
+        let mut superseded = self.store.data_files(&self.imprint.partition).map_err(failed)?;
+        superseded.retain(is_superseded);
+        self.store.remove_all(&superseded).map_err(failed)
+    }
+
+    /// The first published file that is not there with its length, if there is one: what a mark of success would deny.
+    pub fn lacking(&self) -> Result<Option<String>, CommitError> {
+        for manifest in self.published()? {
+            let segment = SegmentId(manifest.segment);
+            for file in manifest.all_files() {
+                let length = self.store.length(&file.path).map_err(|source| CommitError::Store { segment, source })?;
+                if length != Some(file.bytes) {
+                    return Ok(Some(file.path.clone()));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn published(&self) -> Result<Vec<Manifest>, CommitError> {
+        published(&self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn in_ledger<T>(
@@ -207,20 +299,35 @@ impl Committer {
     }
 }
 
+/// The manifests of all published segments in order, as the ledger decided them.
+pub fn published(ledger: &Ledger) -> Result<Vec<Manifest>, CommitError> {
+    let segments = ledger.segments().map_err(|source| CommitError::Ledger { segment: SegmentId(0), source })?;
+    let published = segments.into_iter().filter(|segment| segment.state == SegmentState::Published);
+    let parsed = published.map(|row| {
+        let (segment, text) = (row.id, row.manifest.unwrap_or_default());
+        Manifest::parse(text.as_bytes()).map_err(|source| CommitError::Manifest { segment, source })
+    });
+    parsed.collect()
+}
+
 /// All manifests of an output, in order.
 pub async fn manifests(store: &Store) -> Result<Vec<Manifest>, CommitError> {
     let nothing = SegmentId(0);
     let failed = |source| CommitError::Store { segment: nothing, source };
     let mut manifests = Vec::new();
     for name in store.list(MANIFESTS).await.map_err(failed)? {
-        if name.rsplit_once('.').is_none_or(|(_, kind)| kind != "json") {
-            continue;
-        }
-        let content = store.get(&name).await.map_err(failed)?.unwrap_or_default();
-        let manifest = serde_json::from_slice(&content);
-        manifests.push(manifest.map_err(|source| CommitError::Manifest { segment: nothing, source })?);
+        let Some(segment) = segment_of(&name) else { continue };
+        let content = store.get(&name).await.map_err(|source| CommitError::Store { segment, source })?;
+        let manifest = Manifest::parse(&content.unwrap_or_default());
+        manifests.push(manifest.map_err(|source| CommitError::Manifest { segment, source })?);
     }
     Ok(manifests)
+}
+
+/// The segment whose manifest has this name.
+pub fn segment_of(name: &str) -> Option<SegmentId> {
+    let number = name.rsplit_once('/').map_or(name, |(_, file)| file).strip_suffix(".json")?;
+    number.parse().ok().map(SegmentId).filter(|segment| manifest_name(*segment).ends_with(name))
 }
 
 /// Name of a segment's manifest in the output.
@@ -246,7 +353,13 @@ mod tests {
         let ledger = Ledger::open(&root.join("ledger.sqlite")).unwrap();
         ledger.begin_segment().unwrap();
         let ledger = Arc::new(Mutex::new(ledger));
-        let imprint = Imprint { export: "x".to_owned(), endpoint: "e".to_owned(), columns: Vec::new() };
+        let imprint = Imprint {
+            export: "x".to_owned(),
+            endpoint: "e".to_owned(),
+            columns: Vec::new(),
+            key: Vec::new(),
+            partition: "region".to_owned(),
+        };
         (Committer::new(Arc::clone(&ledger), Store::open(root, Disk).unwrap(), staging, imprint), ledger)
     }
 

@@ -299,6 +299,11 @@ impl Endpoint {
         self.columns.iter().filter(|column| column.role == Role::Identity && column.name != self.item.column)
     }
 
+    /// The columns that make a row's key in the whole output: the item's, then [`key_columns`](Self::key_columns).
+    pub fn row_key(&self) -> impl Iterator<Item = &Column> {
+        self.columns.iter().filter(|column| column.name == self.item.column).chain(self.key_columns())
+    }
+
     /// The columns whose values hardly ever repeat: keys and what differs at every fetch.
     pub fn unique_columns(&self) -> impl Iterator<Item = &Column> {
         let is_key = |column: &Column| column.role == Role::Identity && column.name != self.item.column;
@@ -315,6 +320,21 @@ impl Endpoint {
             ));
         }
         hash.update(format!("{} {} {:?} {}", self.path, self.item.param, self.page.first, self.item.column));
+        hex(&hash.finalize()).chars().take(16).collect()
+    }
+
+    /// The call's fingerprint: 16 hex digits over all that shapes what is asked for, and nothing of how it is read.
+    pub fn call_fingerprint(&self) -> String {
+        let (page, sort) = (&self.page, &self.sort);
+        let mut hash = Sha256::new();
+        hash.update(format!(
+            "{} {} {} {} {}",
+            self.path, self.item.param, page.number_param, page.first, page.size_param
+        ));
+        if let Some(sort) = sort {
+            let (field, direction) = (&sort.field_param, &sort.direction_param);
+            hash.update(format!("\n{field} {direction} {} {} {:?}", sort.ascending, sort.descending, sort.fields));
+        }
         hex(&hash.finalize()).chars().take(16).collect()
     }
 

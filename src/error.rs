@@ -175,6 +175,12 @@ pub enum Error {
     /// Folder and settings do not belong together.
     #[error("{0}")]
     Mismatch(String),
+    /// What an export needs to go on is not as it was left.
+    #[error("{0}")]
+    Damaged(String),
+    /// The output is not as it was left; the journal may bring it back.
+    #[error("{0}")]
+    Spoilt(String),
     /// The HTTP client could not be made.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -211,6 +217,9 @@ pub enum Error {
     /// The program panicked.
     #[error("the program failed")]
     Bug,
+    /// The writer ended before its time; why, it says where it is waited for.
+    #[error("the writer of files ended")]
+    WriterEnded,
     /// A task panicked.
     #[error("a task of the program failed")]
     Panic(#[from] tokio::task::JoinError),
@@ -226,6 +235,21 @@ pub enum Error {
 }
 
 impl Error {
+    /// What to do about it, one line; none where there is nothing to do.
+    pub fn next_step(&self) -> Option<&'static str> {
+        if let Self::Spoilt(_) = self {
+            return Some(
+                "`pagehaul verify` names every difference, `pagehaul replay` builds the files again from the journal",
+            );
+        }
+        if matches!(self, Self::Damaged(_) | Self::Journal(JournalError::Damaged { .. })) {
+            return Some(
+                "nothing was changed: put the state folder back from a copy, or begin anew with another --out",
+            );
+        }
+        self.exit_code().next_step()
+    }
+
     /// The code that the process ends with.
     pub fn exit_code(&self) -> ExitCode {
         match self {
@@ -248,8 +272,8 @@ impl Error {
                 of_ledger(error)
             }
             Self::Busy { .. } => ExitCode::Busy,
-            Self::Mismatch(_) => ExitCode::Integrity,
-            Self::Bug | Self::Panic(_) | Self::Record(RecordError::Decode(_)) => ExitCode::Internal,
+            Self::Mismatch(_) | Self::Damaged(_) | Self::Spoilt(_) => ExitCode::Integrity,
+            Self::Bug | Self::Panic(_) | Self::WriterEnded | Self::Record(RecordError::Decode(_)) => ExitCode::Internal,
             Self::Disk(_) | Self::Store(_) | Self::Segment(_) | Self::Report { .. } => ExitCode::Storage,
             Self::Journal(error) | Self::Record(RecordError::Journal(error)) => match error {
                 JournalError::Damaged { .. } => ExitCode::Integrity,

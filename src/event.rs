@@ -73,6 +73,13 @@ pub enum Event<'a> {
     },
     /// The outage is over.
     Recovered,
+    /// A published segment's files are built again from its journal.
+    Rebuilding {
+        /// The segment.
+        segment: SegmentId,
+        /// What is not as it should be.
+        why: &'a str,
+    },
     /// A segment's files are published.
     Published {
         /// The segment.

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, watch};
 
 use crate::api::Fetch;
-use crate::clock;
+use crate::clock::{self, Utc64};
+use crate::commit::Committer;
 use crate::decode::Decoder;
 use crate::dispatch::{Dispatcher, Orders};
 use crate::error::{Error, ExitCode};
@@ -21,12 +21,14 @@ use crate::job::Job;
 use crate::ledger::OpenSegment;
 use crate::plan::{Ids, PlanError};
 use crate::products;
-use crate::publish::{QUEUE, ToWriter, Writer};
+use crate::publish::{QUEUE, Writer, Writing};
 use crate::quota::Quota;
+use crate::rebuild::{Plan, Which};
 use crate::record::Recorder;
 use crate::recover::Recovery;
 use crate::retry::Retry;
 use crate::rounds::Rounds;
+use crate::sanitize::Sanitized;
 use crate::site::{SUCCESS, Site};
 use crate::stop::{Counted, Stop};
 use crate::summary::{self, Summary};
@@ -35,9 +37,10 @@ use crate::summary::{self, Summary};
 struct Begun {
     site: Arc<Site>,
     decoder: Decoder,
-    writer: mpsc::Sender<ToWriter>,
-    writing: JoinHandle<Result<(), Error>>,
+    writing: Writing,
     segment: OpenSegment,
+    /// Published segments that were built again.
+    rebuilt: usize,
 }
 
 /// Walks every item of the list and publishes its rows; resumes where an earlier run of the same folder stopped.
@@ -59,30 +62,47 @@ pub async fn export<F: Fetch>(
         code = &mut stopped => return Err(Error::Killed(code)),
     };
     job.monitor.event(&planned);
-    let is_complete = { site.ledger().totals() }.map(|totals| totals.complete == totals.items)?;
+    let totals = { site.ledger().totals() }?;
+    let is_complete = totals.complete == totals.items && totals.pages_waiting == 0;
     if let Some(since) = site.export.completed_at.filter(|_| is_complete) {
-        if site.store.get(SUCCESS).await?.is_none() {
-            finish(job, &site, None, Counted::default()).await?; // an earlier run ended before it could say so
+        let imprint = site.imprint(&job.settings, &decoder(job));
+        if Plan::make(&site, &imprint, Which::OtherColumns).await?.is_empty() {
+            return still_complete(job, &site, since).await;
         }
-        let summary = summary::of(job, &site, Some(ExitCode::Complete), Counted::default()).await?;
-        return Ok(summary.complete_since(since));
     }
     // The mark goes first: what it promises may not be true from here on.
     site.store.remove(SUCCESS)?;
     site.ledger().set_completed(None)?;
-    let begun = begin(job, site).await?;
+    let begun = begin(job, site, Which::OtherColumns).await?;
     let site = Arc::clone(&begun.site);
     let (stop, counted) = walk(job, begun, api, stopped).await?;
-    finish(job, &site, stop, counted).await
+    finish(job, &site, stop, counted, None).await
 }
 
-/// Publishes what is in the journal, without a request.
-pub async fn replay(job: &Job) -> Result<Summary, Error> {
-    let site = Arc::new(Site::open(&job.settings).await?);
-    let begun = begin(job, site).await?;
-    let site = Arc::clone(&begun.site);
-    end_writer(begun.writer, begun.writing, has_waiting(&site)?).await?;
-    finish(job, &site, None, Counted::default()).await
+/// Builds the output from the journal, without a request: what waits, what is of other columns, and what is not as it was
+/// written; everything with [`Which::All`].
+pub async fn replay(job: &Job, which: Which) -> Result<Summary, Error> {
+    let site = Arc::new(Site::open_to_replay(&job.settings).await?);
+    let begun = begin(job, site, which).await?;
+    let Begun { site, writing, rebuilt, .. } = begun;
+    let published = if has_waiting(&site)? { writing.publish().await } else { Ok(()) };
+    writing.end(published).await?;
+    finish(job, &site, None, Counted::default(), Some(rebuilt)).await
+}
+
+/// An export that was complete before this run: its reports and its mark are written, should a crash have prevented it.
+async fn still_complete(job: &Job, site: &Arc<Site>, since: Utc64) -> Result<Summary, Error> {
+    if site.store.get(SUCCESS).await?.is_none() {
+        finish(job, site, None, Counted::default(), None).await?;
+    }
+    refuse_lacking(&site.committer(&job.settings, &decoder(job)))?;
+    let summary = summary::of(job, site, Some(ExitCode::Complete), Counted::default()).await?;
+    Ok(summary.complete_since(since))
+}
+
+fn decoder(job: &Job) -> Decoder {
+    let settings = &job.settings;
+    Decoder::new(&settings.endpoint, |column| settings.columns.contains(&column.name))
 }
 
 /// Adds the list's ids to the ledger and opens walks again that deserve it. Blocks for as long as the list does.
@@ -98,51 +118,57 @@ fn plan(
         return Err(PlanError::Empty.into());
     }
     let mut reopened = ledger.reopen_failed(retry_failed)?;
-    if site.export.identity != *identity {
+    let was = &site.export.identity;
+    if was.get("end") != identity.get("end") {
         reopened += ledger.reopen_short()?;
+    }
+    if was != identity {
         ledger.set_identity(identity)?;
     }
     Ok(Event::Planned { listed, new, reopened })
 }
 
-/// Finishes what earlier runs left: decided segments are published, the open one's journal is read again.
-async fn begin(job: &Job, site: Arc<Site>) -> Result<Begun, Error> {
+/// Finishes what earlier runs left: decided segments are published, published ones that are not as they should be are built
+/// again, the open one's journal is read again. Whatever cannot be done is found before anything is changed.
+async fn begin(job: &Job, site: Arc<Site>, which: Which) -> Result<Begun, Error> {
     let settings = &job.settings;
-    let decoder = Decoder::new(&settings.endpoint, |column| settings.columns.contains(&column.name));
+    let decoder = decoder(job);
     let committer = site.committer(settings, &decoder);
     committer.recover().await?;
     site.sweep()?;
-    let recovery = Recovery {
+    let recovery = Arc::new(Recovery {
         site: Arc::clone(&site),
         decoder: decoder.clone(),
         rules: job.rules(),
         success: settings.endpoint.success_codes.clone().into(),
-    };
+    });
+    let plan = Plan::make(&site, &site.imprint(settings, &decoder), which).await?;
+    plan.check(&site, &recovery).await?;
     let mut segment = site.ledger().begin_segment()?;
     segment.journaled = recovery.adopt(segment)?;
     site.ledger().doubt_open_attempts()?;
+    let identity = settings.identity();
+    if !plan.is_empty() || site.export.identity != identity || has_waiting(&site)? {
+        site.store.remove(SUCCESS)?;
+    }
+    // First the identity: from here on only who knows the new columns may go on, with what is still of the old ones.
+    site.ledger().set_identity(&identity)?;
 
-    let (writer, orders) = mpsc::channel(QUEUE);
+    let (orders, ordered) = mpsc::channel(QUEUE);
     let shape = site.shape(settings, &decoder);
     let work = Writer { shape, committer, monitor: Arc::clone(&job.monitor) };
     #[expect(clippy::disallowed_methods, reason = "this file owns the tasks")]
-    let writing = tokio::spawn(work.run(orders));
-    let to_writer = writer.clone();
-    let reread = move || -> Result<(), Error> {
-        if to_writer.blocking_send(ToWriter::Begin(segment)).is_ok() {
-            recovery.reread(segment, &to_writer)?;
-        }
-        Ok(())
+    let writing = Writing { orders, task: tokio::spawn(work.run(ordered)) };
+    let read = async {
+        plan.carry_out(&site, &recovery, &writing, &*job.monitor).await?;
+        writing.fill(&recovery, segment).await
     };
-    let reread = tokio::task::spawn_blocking(reread).await?;
-    if let Err(error) = reread {
-        drop(writer);
-        writing.await??;
-        return Err(error);
+    if let Err(error) = read.await {
+        return writing.end(Err(error)).await;
     }
     let standing = site.ledger().standing()?;
     job.monitor.event(&Event::Opened(standing));
-    Ok(Begun { site, decoder, writer, writing, segment })
+    Ok(Begun { site, decoder, writing, segment, rebuilt: plan.rebuilt() })
 }
 
 /// Runs the rounds until there is nothing left to do or a reason to stop.
@@ -153,7 +179,7 @@ async fn walk<F: Fetch>(
     stopped: impl Future<Output = ExitCode>,
 ) -> Result<(Option<Stop>, Counted), Error> {
     let settings = &job.settings;
-    let Begun { site, decoder, writer, writing, segment } = begun;
+    let Begun { site, decoder, writing, segment, .. } = begun;
     let recorder =
         Recorder::open(Arc::clone(&site.ledger), decoder, site.journal.clone(), segment.id, segment.journaled)?;
     let quota = Arc::new(Quota::new(job.qps));
@@ -173,12 +199,12 @@ async fn walk<F: Fetch>(
 
     let retry = Retry::new(settings.retry, job.seed, settings.max_in_flight);
     let rounds = Rounds::new(job, Arc::clone(&site), recorder, retry, quota)?;
-    let channels = crate::rounds::Channels { to_dispatch, arrivals, writer: writer.clone(), orders };
+    let channels = crate::rounds::Channels { to_dispatch, arrivals, writer: writing.orders.clone(), orders };
     let (ended, counted) = rounds.run(channels, stopped).await;
     dispatching.await??;
-    // The writer's own failure comes first: the rounds only saw that it was gone.
     let publish = has_waiting(&site)? && matches!(&ended, Ok(stop) if stop.as_ref().is_none_or(Stop::publishes));
-    end_writer(writer, writing, publish).await?;
+    let published = if publish { writing.publish().await } else { Ok(()) };
+    writing.end(published).await?;
     Ok((ended?, counted))
 }
 
@@ -187,30 +213,35 @@ fn has_waiting(site: &Site) -> Result<bool, Error> {
     Ok(site.ledger().totals()?.pages_waiting > 0)
 }
 
-/// Publishes the open segment, or leaves it in the journal, and waits for the writer.
-async fn end_writer(
-    writer: mpsc::Sender<ToWriter>,
-    writing: JoinHandle<Result<(), Error>>,
-    publish: bool,
-) -> Result<(), Error> {
-    if publish {
-        let (done, published) = oneshot::channel();
-        // A writer that is gone says why below.
-        if writer.send(ToWriter::Publish(done)).await.is_ok() {
-            drop(published.await);
+/// Refuses to call an output complete that lacks a file.
+fn refuse_lacking(committer: &Committer) -> Result<(), Error> {
+    match committer.lacking()? {
+        None => Ok(()),
+        Some(path) => {
+            Err(Error::Spoilt(format!("the output is not as it was published: {} is missing or cut", Sanitized(&path))))
         }
     }
-    drop(writer);
-    writing.await?
 }
 
-/// Writes the reports; on success, the marker last.
-async fn finish(job: &Job, site: &Site, stop: Option<Stop>, counted: Counted) -> Result<Summary, Error> {
+/// Writes the reports; on success, the marker last. A replay says how many segments it built again.
+async fn finish(
+    job: &Job,
+    site: &Arc<Site>,
+    stop: Option<Stop>,
+    counted: Counted,
+    replayed: Option<usize>,
+) -> Result<Summary, Error> {
     site.sweep()?;
+    let committer = site.committer(&job.settings, &decoder(job));
+    committer.remove_superseded()?;
     let mut summary = summary::of(job, site, None, counted).await?;
     summary.set_stop(stop.as_ref());
+    if let Some(rebuilt) = replayed {
+        summary.set_replayed(rebuilt);
+    }
     products::write_products(site)?;
     if summary.exit == ExitCode::Complete {
+        refuse_lacking(&committer)?;
         let ledger = site.ledger();
         let since = ledger.export()?.and_then(|export| export.completed_at);
         ledger.set_completed(Some(since.unwrap_or_else(clock::wall)))?;

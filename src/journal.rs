@@ -5,7 +5,7 @@
 //! A frame describes itself, and the files alone are enough to build the whole output again.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -233,6 +233,14 @@ impl JournalReader {
     /// An error that names this file and place.
     pub fn damaged(&self, why: &'static str) -> JournalError {
         JournalError::Damaged { path: self.path.clone(), at: self.offset, why }
+    }
+
+    /// Steps over a frame that begins here, unread. False: the file ends before it.
+    pub fn skip(&mut self, frame: FrameRef) -> Result<bool, JournalError> {
+        let end = self.file.seek(SeekFrom::End(0)).doing("measure", &self.path)?;
+        self.file.seek(SeekFrom::Start(frame.end())).doing("seek in", &self.path)?;
+        self.offset = frame.end();
+        Ok(frame.end() <= end)
     }
 
     /// Reads the next frame. After anything but a frame the reader stays where it is and must not be used again.

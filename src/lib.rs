@@ -17,9 +17,9 @@
 //! | layer | files |
 //! |---|---|
 //! | 5 face | `main` [`cli`] [`log`] [`progress`] [`signals`] |
-//! | 4 conduct | [`export`] [`job`] [`rounds`] [`stop`] [`recover`] [`publish`] [`site`] [`summary`] [`products`] [`token`] [`error`] |
+//! | 4 conduct | [`export`] [`job`] [`rounds`] [`stop`] [`recover`] [`rebuild`] [`publish`] [`site`] [`look`] [`verify`] [`status`] [`figures`] [`summary`] [`products`] [`token`] [`error`] |
 //! | 3 flow | [`plan`] [`scheduler`] [`backlog`] [`walk`] [`absorb`] [`dispatch`] [`record`] [`segment`] [`commit`] |
-//! | 2 ports | [`api`] [`disk`] [`store`] [`ledger`] [`journal`] [`simulator`] |
+//! | 2 ports | [`api`] [`disk`] [`held`] [`store`] [`ledger`] [`journal`] [`simulator`] |
 //! | 1 leaves | [`endpoint`] [`lenient`] [`number`] [`envelope`] [`decode`] [`partition`] [`parquet`] [`quota`] [`retry`] [`verdict`] [`settings`] |
 //! | 0 words | [`page`] [`clock`] [`event`] [`sanitize`] [`step`] |
 //!
@@ -66,11 +66,14 @@ pub mod envelope;
 pub mod error;
 pub mod event;
 pub mod export;
+pub mod figures;
+pub mod held;
 pub mod job;
 pub mod journal;
 pub mod ledger;
 pub mod lenient;
 pub mod log;
+pub mod look;
 pub mod number;
 pub mod page;
 pub mod parquet;
@@ -80,6 +83,7 @@ pub mod products;
 pub mod progress;
 pub mod publish;
 pub mod quota;
+pub mod rebuild;
 pub mod record;
 pub mod recover;
 pub mod retry;
@@ -91,10 +95,12 @@ pub mod settings;
 pub mod signals;
 pub mod simulator;
 pub mod site;
+pub mod status;
 pub mod step;
 pub mod stop;
 pub mod store;
 pub mod summary;
 pub mod token;
 pub mod verdict;
+pub mod verify;
 pub mod walk;

@@ -16,19 +16,19 @@ fn main() -> ExitCode {
             print(&text);
             ExitCode::SUCCESS
         }
-        Ok(Done::Summary(summary)) => {
-            complain(&format!("{summary}\n"));
-            print(&format!("{}\n", summary.json()));
-            ExitCode::from(summary.exit.number())
+        Ok(Done::Ended { said, json, exit }) => {
+            complain(&said);
+            print(&format!("{json}\n"));
+            ExitCode::from(exit.number())
         }
         Err(error) => {
-            let (code, chain) = (error.exit_code(), chain(&error));
+            let (code, chain, next) = (error.exit_code(), chain(&error), error.next_step());
             complain(&format!("error: {chain}\n"));
-            if let Some(next) = code.next_step() {
+            if let Some(next) = next {
                 complain(&format!("  next: {next}\n"));
             }
             if cli::has_result(std::env::args_os()) {
-                print(&format!("{}\n", cli::error_json(code, &chain)));
+                print(&format!("{}\n", cli::error_json(code, &chain, next)));
             }
             ExitCode::from(code.number())
         }

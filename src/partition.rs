@@ -13,7 +13,7 @@
 
 use std::collections::HashSet;
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 /// Folder of the values that no folder name can carry.
 pub const DEFAULT: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -39,7 +39,23 @@ pub fn encode(value: &str) -> Option<String> {
 /// The folder of a partition column's value: `region=ID`.
 pub fn folder(column: &str, value: Option<&str>) -> String {
     let encoded = value.and_then(encode);
-    format!("{}={}", utf8_percent_encode(column, ENCODED), encoded.as_deref().unwrap_or(DEFAULT))
+    format!("{}={}", encoded_name(column), encoded.as_deref().unwrap_or(DEFAULT))
+}
+
+/// The partition column's name as the left side of a folder name.
+pub fn encoded_name(column: &str) -> String {
+    utf8_percent_encode(column, ENCODED).to_string()
+}
+
+/// Whether a folder's name is one that [`folder`] gives for some value of this column.
+pub fn is_folder(column: &str, name: &str) -> bool {
+    let right = name.strip_prefix(&encoded_name(column)).and_then(|rest| rest.strip_prefix('='));
+    let value = right.map(|right| percent_decode_str(right).decode_utf8());
+    match (right, value) {
+        (Some(DEFAULT), _) => true,
+        (Some(right), Some(Ok(value))) => encode(&value).as_deref() == Some(right),
+        _ => false,
+    }
 }
 
 /// The folders of a run: so many that a server cannot fill a disk with folders of one row each.
@@ -64,7 +80,7 @@ impl Folders {
 
 #[cfg(test)]
 mod tests {
-    use super::{DEFAULT, Folders, LONGEST, MOST_FOLDERS, encode, folder};
+    use super::{DEFAULT, Folders, LONGEST, MOST_FOLDERS, encode, folder, is_folder};
     use percent_encoding::percent_decode_str;
     use proptest::prelude::*;
     use std::path::{Component, Path};
@@ -110,6 +126,14 @@ mod tests {
         assert!(!Folders::default().admit(""));
     }
 
+    #[test]
+    fn a_folder_that_no_value_has_is_told_from_one_that_a_value_has() {
+        let wrong =
+            ["region=", "region=a/b", "region=%41", "region=%2f", "region=%ff", "region=..%2", "regions=ID", "ID"];
+        assert!(wrong.iter().all(|name| !is_folder("region", name)));
+        assert!(["region=ID", "region=%2F", &format!("region={DEFAULT}")].iter().all(|name| is_folder("region", name)));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(10_000))]
 
@@ -120,6 +144,7 @@ mod tests {
             prop_assert!(matches!(components.as_slice(), [Component::Normal(_)]), "{}", folder);
             prop_assert!(folder.len() <= 255 && folder.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_%=".contains(&b)));
             if let Some(encoded) = encode(&value) {
+                prop_assert!(is_folder("region", &folder("region", Some(&value))));
                 prop_assert_eq!(percent_decode_str(&encoded).decode_utf8().unwrap(), value);
             }
         }

@@ -14,9 +14,10 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::event::{Event, Monitor};
+use crate::figures::Grouped;
 use crate::page::{Charge, StopReason};
+use crate::sanitize::Sanitized;
 use crate::settings::{Progress, Settings};
-use crate::summary::Grouped;
 
 /// How often a bar is drawn.
 const TICK: Duration = Duration::from_millis(200);
@@ -235,6 +236,9 @@ impl Monitor for Face {
                 tracing::warn!("nothing succeeds any more, from now on one request at a time: {cause}");
             }
             Event::Recovered => tracing::info!("the API works again"),
+            Event::Rebuilding { segment, why } => {
+                tracing::info!("segment {segment} is built again from its journal: {}", Sanitized(why));
+            }
             Event::Published { segment, files, rows, bytes } => {
                 tracing::info!(
                     "segment {segment} published: {files} files, {} rows, {} bytes",

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 
 use crate::commit::{Committer, Manifest};
 use crate::disk::Disk;
@@ -13,6 +14,7 @@ use crate::error::Error;
 use crate::event::{Event, Monitor};
 use crate::ledger::OpenSegment;
 use crate::page::SegmentId;
+use crate::recover::Recovery;
 use crate::segment::{Rows, SegmentWriter, Shape};
 
 /// Groups that may wait for the writer: each is up to `max_in_flight` decoded pages.
@@ -27,6 +29,41 @@ pub enum ToWriter {
     Rows(Rows),
     /// Seal it and publish it; answered when it is published.
     Publish(oneshot::Sender<()>),
+}
+
+/// A writer at work, as those who give the orders know it.
+#[derive(Debug)]
+pub struct Writing {
+    /// The way to it.
+    pub orders: mpsc::Sender<ToWriter>,
+    /// Its task.
+    pub task: JoinHandle<Result<(), Error>>,
+}
+
+impl Writing {
+    /// Begins a segment's files and fills them with what its journal holds.
+    pub async fn fill(&self, recovery: &Arc<Recovery>, segment: OpenSegment) -> Result<(), Error> {
+        let (recovery, orders) = (Arc::clone(recovery), self.orders.clone());
+        let filling = move || match orders.blocking_send(ToWriter::Begin(segment)) {
+            Ok(()) => recovery.reread(segment, &orders),
+            Err(_) => Ok(()), // the writer failed, and says why where it is waited for
+        };
+        tokio::task::spawn_blocking(filling).await?
+    }
+
+    /// Publishes the segment that was begun last, and waits until that is done.
+    pub async fn publish(&self) -> Result<(), Error> {
+        let (done, published) = oneshot::channel();
+        let sent = self.orders.send(ToWriter::Publish(done)).await.is_ok();
+        if sent && published.await.is_ok() { Ok(()) } else { Err(Error::WriterEnded) }
+    }
+
+    /// Lets the writer go and waits for its end. Its own failure comes before one that only followed from it.
+    pub async fn end<T>(self, result: Result<T, Error>) -> Result<T, Error> {
+        drop(self.orders);
+        self.task.await??;
+        result
+    }
 }
 
 /// Stages and publishes segments.
@@ -72,7 +109,7 @@ impl Writer {
         self.monitor.event(&Event::Published {
             segment: SegmentId(manifest.segment),
             files: u64::try_from(manifest.files.len()).unwrap_or_default(),
-            rows: manifest.files.iter().map(|file| file.rows).sum(),
+            rows: manifest.rows(),
             bytes: manifest.files.iter().map(|file| file.bytes).sum(),
         });
     }

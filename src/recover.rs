@@ -1,10 +1,11 @@
-//! The open segment's journal, read again: what a crash or a signal left there becomes rows.
+//! A segment's journal, read again: the open one's after a crash or a signal, a published one's when its files are rebuilt.
 //!
-//! One pass over the file. Frames that the ledger names must be whole, anything else is damage; whole frames behind them
-//! were written just before the process ended and are adopted; a torn end is cut off. Every page goes through the same
-//! decoder and the same walk as when it was fresh, so the rows are the same.
+//! Frames that the ledger names must be whole, anything else is damage; whole frames behind them, in the open segment, were
+//! written just before the process ended and are adopted; a torn end is cut off. Every page goes through the same decoder
+//! and the same walk as when it was fresh, so the rows are the same.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
@@ -14,14 +15,17 @@ use crate::clock;
 use crate::decode::{Answer, Decoded, Decoder};
 use crate::error::Error;
 use crate::event::VoidMonitor;
-use crate::journal::{Entry, JournalReader, Next};
+use crate::journal::{self, JournalReader, Next};
 use crate::ledger::{Group, OpenSegment};
-use crate::page::{ItemIx, PageNum};
+use crate::page::{ItemId, ItemIx};
 use crate::publish::ToWriter;
 use crate::record::{RecordError, adopt};
 use crate::segment::Rows;
 use crate::site::Site;
 use crate::walk::{Rules, Walk};
+
+/// Pages that are read before the ledger is told of them.
+const PAGES_A_COMMIT: usize = 4_096;
 
 /// Reads a segment's journal again.
 #[derive(Debug)]
@@ -39,47 +43,62 @@ pub struct Recovery {
 impl Recovery {
     /// Brings the ledger up to what the journal holds. Gives the bytes of whole frames.
     pub fn adopt(&self, segment: OpenSegment) -> Result<u64, Error> {
-        let Some(mut journal) = JournalReader::open(&self.site.journal, segment.id)? else {
-            return if segment.journaled == 0 { Ok(0) } else { Err(self.missing(segment)) };
-        };
+        let Some(mut journal) = self.check(segment)? else { return Ok(0) };
         loop {
-            let known = journal.offset() < segment.journaled;
             match journal.next_frame()? {
-                Next::Frame(..) if known => {}
                 Next::Frame(frame, entries) => {
                     adopt(segment.id, frame, &entries, &self.success, &mut self.site.ledger())?;
                 }
-                Next::Torn(why) if known => return Err(journal.damaged(why).into()),
-                Next::End if known => return Err(journal.damaged("the file ends too early").into()),
                 Next::Torn(_) | Next::End => return Ok(journal.offset()),
             }
         }
     }
 
+    /// Makes sure that every frame that the ledger names is whole. Gives the reader behind them; none where there is no file
+    /// and none is needed. Changes nothing.
+    pub fn check(&self, segment: OpenSegment) -> Result<Option<JournalReader>, Error> {
+        let Some(mut journal) = JournalReader::open(&self.site.journal, segment.id)? else {
+            return if segment.journaled == 0 { Ok(None) } else { Err(self.missing(segment)) };
+        };
+        while journal.offset() < segment.journaled {
+            match journal.next_frame()? {
+                Next::Frame(..) => {}
+                Next::Torn(why) => return Err(journal.damaged(why).into()),
+                Next::End => return Err(journal.damaged("the file ends too early").into()),
+            }
+        }
+        Ok(Some(journal))
+    }
+
     /// Decodes every page of a segment's journal again and hands the rows to the writer. Blocks.
     pub fn reread(&self, segment: OpenSegment, writer: &mpsc::Sender<ToWriter>) -> Result<(), Error> {
         let Some(mut journal) = JournalReader::open(&self.site.journal, segment.id)? else { return Ok(()) };
-        let mut walks: HashMap<ItemIx, (Walk, PageNum)> = HashMap::new();
+        let mut walks = HashMap::new();
+        let mut group = Group::default();
         while journal.offset() < segment.journaled {
             let Next::Frame(_, entries) = journal.next_frame()? else {
                 return Err(journal.damaged("a frame is not readable any more").into());
             };
             let answers = self.answers(entries)?;
             let decoded = self.decoder.decode(&answers).map_err(RecordError::Decode)?;
-            let rows = self.read(decoded, segment, &mut walks)?;
+            let rows = self.read(decoded, segment, &mut walks, &mut group)?;
+            // Nothing is lost if this is lost: the same pages are read again. So many of them share an fsync.
+            if group.read.len() >= PAGES_A_COMMIT {
+                self.site.ledger().commit(&std::mem::take(&mut group), clock::wall())?;
+            }
             if writer.blocking_send(ToWriter::Rows(rows)).is_err() {
                 return Ok(()); // the writer failed, and says why where it is waited for
             }
         }
-        Ok(())
+        Ok(self.site.ledger().commit(&group, clock::wall())?)
     }
 
     fn missing(&self, segment: OpenSegment) -> Error {
-        let file = self.site.journal.join(crate::journal::file_name(segment.id));
-        Error::Mismatch(format!("journal {} is missing: {} bytes of paid answers", file.display(), segment.journaled))
+        let file = self.site.journal.join(journal::file_name(segment.id));
+        Error::Damaged(format!("journal {} is missing: {} bytes of paid answers", file.display(), segment.journaled))
     }
 
-    fn answers(&self, entries: Vec<Entry>) -> Result<Vec<Answer>, Error> {
+    fn answers(&self, entries: Vec<journal::Entry>) -> Result<Vec<Answer>, Error> {
         let ledger = self.site.ledger();
         let mut answers = Vec::with_capacity(entries.len());
         for entry in entries.into_iter().filter(|entry| entry.is_page) {
@@ -107,33 +126,47 @@ impl Recovery {
         &self,
         decoded: Decoded,
         segment: OpenSegment,
-        walks: &mut HashMap<ItemIx, (Walk, PageNum)>,
+        walks: &mut HashMap<ItemIx, UnderWay>,
+        group: &mut Group,
     ) -> Result<Rows, Error> {
-        let mut group = Group::default();
         let mut keep = Vec::with_capacity(decoded.rows.num_rows());
         let mut rejects = Vec::new();
-        let mut ledger = self.site.ledger();
         for page in decoded.pages {
-            let (walk, last) = match walks.entry(page.item) {
-                std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-                std::collections::hash_map::Entry::Vacant(free) => {
-                    let last = ledger.pages(page.item)?.last().copied().unwrap_or(page.page);
-                    let mut walk =
-                        Walk::new(page.item, page.id.clone(), &self.rules, ledger.pages_before(page.item, segment.id)?);
-                    walk.load(ledger.keys(page.item, segment.id)?);
-                    walk.set_barren(ledger.barren_pages(page.item, segment.id)?);
-                    free.insert((walk, last))
-                }
+            let under_way = match walks.entry(page.item) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(free) => free.insert(self.begin(page.item, &page.id, segment)?),
             };
-            let is_last = page.page == *last;
-            let (mut kept, stop) = absorb(&page, walk, &self.rules, &mut group, &VoidMonitor);
+            let (mut kept, stop) = absorb(&page, &mut under_way.walk, &self.rules, group, &VoidMonitor);
             keep.append(&mut kept);
             rejects.extend(page.rejects);
-            if is_last || stop.is_some() {
+            under_way.left = under_way.left.saturating_sub(1);
+            if stop.is_some() && (under_way.left > 0 || under_way.goes_on) {
+                group.ended.pop(); // the walk went on all the same, when it was opened again
+            }
+            if under_way.left == 0 {
                 walks.remove(&page.item);
             }
         }
-        ledger.commit(&group, clock::wall())?;
         Ok(Rows { batch: decoded.rows, partitions: decoded.partitions, keep, rejects })
     }
+
+    /// An item's walk as it was before a segment.
+    fn begin(&self, item: ItemIx, id: &ItemId, segment: OpenSegment) -> Result<UnderWay, Error> {
+        let ledger = self.site.ledger();
+        let (left, goes_on) = ledger.pages_from(item, segment.id)?;
+        let mut walk = Walk::new(item, id.clone(), &self.rules, ledger.pages_before(item, segment.id)?);
+        walk.load(ledger.keys(item, segment.id)?);
+        walk.set_barren(ledger.barren_pages(item, segment.id)?);
+        Ok(UnderWay { walk, left, goes_on })
+    }
+}
+
+/// A walk whose pages are being read again.
+#[derive(Debug)]
+struct UnderWay {
+    walk: Walk,
+    /// Pages of it that are still to come in this segment.
+    left: usize,
+    /// Whether later segments have more of them.
+    goes_on: bool,
 }

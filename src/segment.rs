@@ -25,6 +25,7 @@ use crate::endpoint::{ColumnKind, FETCHED_AT, PAGE_NUM};
 use crate::page::SegmentId;
 use crate::parquet::ParquetFile;
 use crate::partition;
+use crate::store::REJECTS;
 
 /// Rows that gather before they are split by region: some 500 full pages.
 const SPLIT_ROWS: usize = 5_000;
@@ -344,7 +345,7 @@ impl SegmentWriter {
     fn reject(&mut self, rejects: &[Reject]) -> Result<(), SegmentError> {
         let batch = reject_batch(rejects)?;
         if self.rejects.is_none() {
-            let name = format!("_rejects/{}.parquet", stem(&self.shape.export, self.segment, self.attempt));
+            let name = format!("{REJECTS}/{}.parquet", stem(&self.shape.export, self.segment, self.attempt));
             self.rejects = Some(self.stage_as(name, &batch.schema())?);
         }
         self.rejects.as_mut().map_or(Ok(()), |file| file.write(&batch))
@@ -354,6 +355,14 @@ impl SegmentWriter {
 /// What the names of a segment's files begin with. The attempt makes them new each time the files are begun.
 pub fn stem(export: &str, segment: SegmentId, attempt: i64) -> String {
     format!("{export}-s{:06}-{attempt}", segment.0)
+}
+
+/// The segment and the attempt whose [`stem`] a file's name begins with, if it is a file of this export.
+pub fn of_name(export: &str, name: &str) -> Option<(SegmentId, i64)> {
+    let (segment, rest) = name.strip_prefix(export)?.strip_prefix("-s")?.split_once('-')?;
+    let attempt = rest.split(['-', '.']).next()?;
+    let (segment, attempt) = (SegmentId(segment.parse().ok()?), attempt.parse().ok()?);
+    name.starts_with(&stem(export, segment, attempt)).then_some((segment, attempt))
 }
 
 fn open_blocks(path: &Path) -> Result<FileReader<File>, SegmentError> {
@@ -393,7 +402,7 @@ fn reject_batch(rejects: &[Reject]) -> Result<RecordBatch, ArrowError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Rows, SegmentWriter, Shape};
+    use super::{Rows, SegmentWriter, Shape, of_name, stem};
     use crate::clock::Utc64;
     use crate::decode::Reject;
     use crate::disk::Disk;
@@ -463,6 +472,17 @@ mod tests {
                 .unwrap()
                 .all(|entry| entry.unwrap().path().extension().unwrap() == "parquet")
         );
+    }
+
+    #[test]
+    fn a_file_s_name_says_of_which_segment_and_attempt_it_is() {
+        let name = format!("{}-0.parquet", stem("a1b2", SegmentId(12), 34));
+        assert_eq!(of_name("a1b2", &name), Some((SegmentId(12), 34)));
+        assert_eq!(of_name("a1b2", "a1b2-s1234567-1.parquet"), Some((SegmentId(1_234_567), 1)));
+        for other in ["a1b2-s12-34-0.parquet", "b1b2-s000012-34-0.parquet", "a1b2-s000012-x", "a1b2", "part-0.parquet"]
+        {
+            assert_eq!(of_name("a1b2", other), None, "{other}");
+        }
     }
 
     #[test]

@@ -5,23 +5,30 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::clock::{self, Utc64};
-use crate::commit::{Committer, Imprint, MANIFESTS};
+use crate::commit::{self, Committer, Imprint, MANIFESTS};
 use crate::decode::Decoder;
 use crate::disk::{Disk, Lock};
 use crate::endpoint::hex;
 use crate::error::Error;
 use crate::ledger::{ExportRow, Ledger};
-use crate::segment::{Shape, stem};
+use crate::segment::{Shape, of_name};
 use crate::settings::Settings;
 use crate::store::Store;
 
 /// Says which export an output belongs to.
-const BADGE: &str = "_pagehaul/export.json";
+pub const BADGE: &str = "_pagehaul/export.json";
+/// Name of the lock in a state folder.
+pub const LOCK: &str = "lock";
+/// Name of the ledger in a state folder.
+pub const LEDGER: &str = "ledger.sqlite";
+/// How long after the first try a held lock is tried once more.
+const SECOND_LOOK: Duration = Duration::from_millis(100);
 /// Says that the output is complete: written last, removed before anything changes.
 pub const SUCCESS: &str = "_SUCCESS";
 
@@ -48,38 +55,52 @@ struct Badge {
 impl Site {
     /// Opens the folder of an export, or begins one. The settings must be those that it was begun with.
     pub async fn open(settings: &Settings) -> Result<Self, Error> {
+        Self::open_as(settings, differences).await
+    }
+
+    /// Opens the folder of an export that may be read into other columns now. Whatever moves cursors must be as it was.
+    pub async fn open_to_replay(settings: &Settings) -> Result<Self, Error> {
+        Self::open_as(settings, differences_of_calls).await
+    }
+
+    async fn open_as(settings: &Settings, differences: Differences) -> Result<Self, Error> {
         let disk = Disk;
         let (out, state) = (&settings.out, &settings.state_dir);
         let (staging, journal) = (out.join("_pagehaul/staging"), state.join("journal"));
         let made = disk.make_folder(&out.join(MANIFESTS)).and_then(|()| disk.make_folder(&staging));
         made.and_then(|()| disk.make_folder(&journal)).map_err(Error::Unwritable)?;
         // The state may lie elsewhere: then its folder and the output's are each held.
-        let mut locks = vec![lock(disk, state)?];
+        let mut locks = vec![lock(disk, state).await?];
         if std::fs::canonicalize(state).ok() != std::fs::canonicalize(out.join("_pagehaul")).ok() {
-            locks.push(lock(disk, &out.join("_pagehaul"))?);
+            locks.push(lock(disk, &out.join("_pagehaul")).await?);
         }
         [out, &staging, state].into_iter().try_for_each(|folder| disk.probe(folder)).map_err(Error::Unwritable)?;
 
-        let path = settings.state_dir.join("ledger.sqlite");
+        let path = settings.state_dir.join(LEDGER);
         disk.make_private_file(&path)?;
         let ledger = Ledger::open(&path)?;
         let store = Store::open(&settings.out, disk)?;
-        let badge = store.get(BADGE).await?.and_then(|badge| serde_json::from_slice::<Badge>(&badge).ok());
+        let badge = badge(&store).await?;
         let has_output = !store.list(MANIFESTS).await?.is_empty();
         let export = match ledger.export()? {
             Some(export) => {
-                if badge.is_none() && !has_output {
-                    write_badge(&store, &export.id)?; // the process ended between the two
-                } else if badge.is_none_or(|badge| badge.export != export.id) {
+                let owner = match &badge {
+                    Some(badge) => Some(badge.clone()),
+                    None => commit::manifests(&store).await?.first().map(|manifest| manifest.export.clone()),
+                };
+                if owner.is_some_and(|owner| owner != export.id) {
                     return Err(Error::Mismatch(format!(
                         "the state in {} belongs to another output folder than {}",
                         settings.state_dir.display(),
                         settings.out.display()
                     )));
                 }
+                if badge.is_none() {
+                    write_badge(&store, &export.id)?; // the process ended between the two, or somebody removed it
+                }
                 let was_used = ledger.last_attempt()?.0 > 0;
                 if was_used {
-                    same_identity(&export, settings)?;
+                    same_identity(&export, &differences(&export.identity, &settings.identity()))?;
                 }
                 export
             }
@@ -115,25 +136,32 @@ impl Site {
 
     /// Who publishes.
     pub fn committer(&self, settings: &Settings, decoder: &Decoder) -> Committer {
-        let fields = decoder.schema().fields().iter();
-        let imprint = Imprint {
-            export: self.export.id.clone(),
-            endpoint: format!("{} {}", settings.endpoint.name, settings.endpoint.fingerprint()),
-            columns: fields.map(|field| (field.name().clone(), field.data_type().to_string())).collect(),
-        };
+        let imprint = self.imprint(settings, decoder);
         Committer::new(Arc::clone(&self.ledger), self.store.clone(), self.staging.clone(), imprint)
     }
 
-    /// Removes staged files of the open segment: it was never decided, so nothing will ever name them, and the journal has
-    /// their rows. Files of anybody else are left alone.
+    /// What the manifests of now have in common.
+    pub fn imprint(&self, settings: &Settings, decoder: &Decoder) -> Imprint {
+        let fields = decoder.schema().fields().iter();
+        Imprint {
+            export: self.export.id.clone(),
+            endpoint: format!("{} {}", settings.endpoint.name, settings.endpoint.fingerprint()),
+            columns: fields.map(|field| (field.name().clone(), field.data_type().to_string())).collect(),
+            key: settings.endpoint.row_key().map(|column| column.name.clone()).collect(),
+            partition: settings.endpoint.partition().name.clone(),
+        }
+    }
+
+    /// Removes staged files that no decision names: nothing will ever give them a name, and the journal has their rows. Files
+    /// of anybody else are left alone.
     pub fn sweep(&self) -> Result<(), Error> {
-        let Some(open) = self.ledger().open_segment()? else { return Ok(()) };
-        let begun = stem(&self.export.id, open.id, 0);
-        let ours = begun.trim_end_matches('0');
+        if !self.ledger().decided()?.is_empty() {
+            return Ok(()); // recovery needs them
+        }
         let entries =
             std::fs::read_dir(&self.staging).map_err(|source| Error::System { action: "list staged files", source })?;
         for entry in entries.flatten() {
-            if entry.file_name().to_string_lossy().starts_with(ours) {
+            if of_name(&self.export.id, &entry.file_name().to_string_lossy()).is_some() {
                 Disk.remove(&entry.path())?;
             }
         }
@@ -145,7 +173,7 @@ impl Site {
 pub fn identity(out: Option<&Path>, state_dir: Option<&str>) -> Result<BTreeMap<String, String>, Error> {
     let Some(out) = out else { return Err(Error::Usage("no folder of an export: name it with --out DIR")) };
     let state = state_dir.map_or_else(|| out.join("_pagehaul"), PathBuf::from);
-    let path = state.join("ledger.sqlite");
+    let path = state.join(LEDGER);
     let nothing = Error::Usage("there is no export in that folder (its ledger is missing: is --state-dir right?)");
     if !path.exists() {
         return Err(nothing);
@@ -153,10 +181,22 @@ pub fn identity(out: Option<&Path>, state_dir: Option<&str>) -> Result<BTreeMap<
     Ledger::open(&path)?.export()?.map(|export| export.identity).ok_or(nothing)
 }
 
-fn lock(disk: Disk, state: &Path) -> Result<Lock, Error> {
+/// Takes a lock. One who only looks holds it for a blink: so a second look decides.
+async fn lock(disk: Disk, state: &Path) -> Result<Lock, Error> {
     let about_me = format!("process {}, since {}", std::process::id(), clock::wall());
-    let taken = disk.lock(&state.join("lock"), &about_me).map_err(Error::Unwritable)?;
+    let path = state.join(LOCK);
+    let mut taken = disk.lock(&path, &about_me).map_err(Error::Unwritable)?;
+    if taken.is_err() {
+        tokio::time::sleep(SECOND_LOOK).await;
+        taken = disk.lock(&path, &about_me).map_err(Error::Unwritable)?;
+    }
     taken.map_err(|holder| Error::Busy { holder: crate::sanitize::sanitize(&holder) })
+}
+
+/// The export that an output belongs to; none if nothing says so.
+pub async fn badge(store: &Store) -> Result<Option<String>, Error> {
+    let badge = store.get(BADGE).await?.and_then(|badge| serde_json::from_slice::<Badge>(&badge).ok());
+    Ok(badge.map(|badge| badge.export))
 }
 
 fn write_badge(store: &Store, export: &str) -> Result<(), Error> {
@@ -174,21 +214,93 @@ fn begin(ledger: &Ledger, store: &Store, settings: &Settings) -> Result<ExportRo
     Ok(export)
 }
 
-/// Refuses settings that would move cursors or change rows, naming each of them. The rule of a list's end may be made
-/// stricter: walks that it ended too early are opened again.
-fn same_identity(export: &ExportRow, settings: &Settings) -> Result<(), Error> {
-    let now = settings.identity();
-    let mut differences = Vec::new();
-    for (key, was) in &export.identity {
-        let is = now.get(key).map_or("", String::as_str);
-        let stricter = key == "end" && is == "empty-page";
-        if is != was && !stricter {
-            differences.push(format!("{key} was {was}, now {is}"));
-        }
-    }
+/// What differs between the settings that an export was begun with and those of now, as far as it matters.
+type Differences = fn(&Identity, &Identity) -> Vec<String>;
+type Identity = BTreeMap<String, String>;
+
+fn same_identity(export: &ExportRow, differences: &[String]) -> Result<(), Error> {
     if differences.is_empty() {
         return Ok(());
     }
     let begun: Utc64 = export.created_at;
     Err(Error::Mismatch(format!("the export begun at {begun} has other settings: {}", differences.join("; "))))
+}
+
+/// Settings that would move cursors or change rows. The rule of a list's end may be made stricter: walks that it ended too
+/// early are opened again.
+fn differences(was: &Identity, now: &Identity) -> Vec<String> {
+    let mut found = Vec::new();
+    for (key, was) in was {
+        let is = now.get(key).map_or("", String::as_str);
+        let stricter = key == "end" && is == "empty-page";
+        match key.as_str() {
+            _ if is == was || stricter => {}
+            "dropped" => {} // the other side of the columns
+            "columns" => found.push(format!("columns was {}", other_columns(was, is))),
+            _ => found.push(format!("{key} was {was}, now {is}")),
+        }
+    }
+    found
+}
+
+/// What one list of columns has and another has not.
+fn other_columns(was: &str, is: &str) -> String {
+    let only = |one: &str, other: &str| {
+        let other: Vec<&str> = other.split(',').collect();
+        one.split(',').filter(|name| !other.contains(name)).collect::<Vec<_>>().join(",")
+    };
+    match (only(was, is), only(is, was)) {
+        (lost, gained) if lost.is_empty() && gained.is_empty() => "in another order".to_owned(),
+        (lost, gained) if gained.is_empty() => format!("with {lost}, now without"),
+        (lost, gained) if lost.is_empty() => format!("without {gained}, now with"),
+        (lost, gained) => format!("with {lost}, now with {gained}"),
+    }
+}
+
+/// Settings that would move cursors. Other columns of the same call move none; whether it is the same call, `call` says,
+/// which ledgers of the first version lack.
+fn differences_of_calls(was: &Identity, now: &Identity) -> Vec<String> {
+    let same_call = was.get("call").is_some_and(|call| now.get("call") == Some(call));
+    let is_free = |key: &str| key == "columns" || key == "endpoint" && same_call;
+    let shaping =
+        was.iter().filter(|(key, _)| !is_free(key)).map(|(key, value)| (key.clone(), value.clone())).collect();
+    differences(&shaping, now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{differences, differences_of_calls};
+    use std::collections::BTreeMap;
+
+    fn identity(values: &[(&str, &str)]) -> BTreeMap<String, String> {
+        values.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn an_export_takes_no_other_columns_and_a_replay_does_but_no_other_call() {
+        let was =
+            identity(&[("call", "x 1"), ("columns", "a,b"), ("dropped", "none"), ("endpoint", "x 2"), ("sort", "a")]);
+        let with = |key: &str, value: &str| {
+            let mut now = was.clone();
+            now.insert(key.to_owned(), value.to_owned());
+            (differences(&was, &now).len(), differences_of_calls(&was, &now).len())
+        };
+        assert_eq!((with("columns", "a"), with("endpoint", "x 3"), with("dropped", "b")), ((1, 0), (1, 0), (0, 0)));
+        assert_eq!((with("call", "x 9"), with("sort", "b"), with("new", "z")), ((1, 1), (1, 1), (0, 0)));
+        let shown = |now: &str| {
+            let columns = |names: &str| identity(&[("columns", names)]);
+            differences(&columns("a,b"), &columns(now)).join("; ")
+        };
+        assert_eq!(shown("a"), "columns was with b, now without");
+        assert_eq!(shown("a,b,c"), "columns was without c, now with");
+        assert_eq!(
+            (shown("c,a").as_str(), shown("b,a").as_str()),
+            ("columns was with b, now with c", "columns was in another order")
+        );
+        let mut first_version = was.clone();
+        first_version.remove("call");
+        let mut now = was.clone();
+        now.insert("endpoint".to_owned(), "x 3".to_owned());
+        assert_eq!(differences_of_calls(&first_version, &now), ["endpoint was x 2, now x 3"]);
+    }
 }

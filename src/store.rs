@@ -4,6 +4,8 @@
 //! staged files, through `disk`; a name is never given twice, and nothing is written through a symbolic link.
 
 use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,8 +13,11 @@ use bytes::Bytes;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt};
+use sha2::{Digest, Sha256};
 
 use crate::disk::{Disk, DiskError, Doing};
+use crate::endpoint::hex;
+use crate::partition;
 
 /// The output could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +44,20 @@ pub enum StoreError {
         /// The name it should get.
         name: String,
     },
+}
+
+/// Folder of the rejects in an output.
+pub const REJECTS: &str = "_rejects";
+
+/// What became of an object that should be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Put {
+    /// There was none of its name, or the same one already.
+    Made,
+    /// It took the place of another one.
+    Replaced,
+    /// The one that is there stays.
+    Refused,
 }
 
 /// A place for output.
@@ -71,7 +90,7 @@ impl Store {
             match (staged.exists(), target.exists()) {
                 (true, false) => self.disk.rename(staged, &target)?,
                 (false, true) => {}
-                (true, true) => return Err(std::io::ErrorKind::AlreadyExists.into()).doing("rename to", &target)?,
+                (true, true) => return Err(io::ErrorKind::AlreadyExists.into()).doing("rename to", &target)?,
                 (false, false) => return Err(StoreError::Missing { staged: staged.clone(), name: name.clone() }),
             }
             folders.insert(folder);
@@ -82,18 +101,28 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a small object, unless there is one of this name. The export's lock is what makes the look and the write one.
-    pub fn put_new(&self, name: &str, content: &[u8]) -> Result<bool, StoreError> {
+    /// Writes a small object, unless there is one of this name that may not be replaced. Readers see the old content or the
+    /// new one, whole. The export's lock is what makes the look and the write one.
+    pub fn put_over(
+        &self,
+        name: &str,
+        content: &[u8],
+        may_replace: impl FnOnce(&[u8]) -> bool,
+    ) -> Result<Put, StoreError> {
         let path = self.root.join(name);
-        if path.exists() {
-            return Ok(false);
-        }
+        let put = match fs::read(&path) {
+            Ok(found) if found == content => return Ok(Put::Made),
+            Ok(found) if may_replace(&found) => Put::Replaced,
+            Ok(_) => return Ok(Put::Refused),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Put::Made,
+            Err(error) => return Err(error).doing("read", &path)?,
+        };
         if let Some(folder) = path.parent() {
             self.disk.make_folder(folder)?;
             refuse_symlink(folder)?;
         }
         self.disk.replace(&path, content)?;
-        Ok(true)
+        Ok(put)
     }
 
     /// Writes a small object in place of an older one.
@@ -109,6 +138,75 @@ impl Store {
             self.disk.sync_folder(&self.root)?;
         }
         Ok(())
+    }
+
+    /// Names of the files in the folders of rows, `COLUMN=VALUE`, and of rejects, ascending. What is no plain file is named
+    /// too: nothing but files of ours belongs there. Links are not followed.
+    pub fn data_files(&self, column: &str) -> Result<Vec<String>, StoreError> {
+        let begins = format!("{}=", partition::encoded_name(column));
+        let mut names = Vec::new();
+        for (folder, kind) in entries(&self.root)? {
+            if folder != REJECTS && !folder.starts_with(&begins) {
+                continue;
+            }
+            if !kind.is_dir() {
+                names.push(folder);
+                continue;
+            }
+            let found = entries(&self.root.join(&folder))?;
+            names.extend(found.into_iter().map(|(file, _)| format!("{folder}/{file}")));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes files and makes it durable that they are gone.
+    pub fn remove_all(&self, names: &[String]) -> Result<(), StoreError> {
+        let mut folders = BTreeSet::new();
+        for name in names {
+            let path = self.root.join(name);
+            self.disk.remove(&path)?;
+            folders.extend(path.parent().map(Path::to_owned));
+        }
+        for folder in &folders {
+            self.disk.sync_folder(folder)?;
+        }
+        Ok(())
+    }
+
+    /// Length of a plain file in a plain folder; none if there is nothing of this name, or something else.
+    pub fn length(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        let path = self.root.join(name);
+        let folder = path.parent().unwrap_or(&self.root);
+        if fs::symlink_metadata(folder).is_ok_and(|folder| folder.is_symlink()) && *folder != self.root {
+            return Ok(None);
+        }
+        match fs::symlink_metadata(&path) {
+            Ok(found) => Ok(found.is_file().then_some(found.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).doing("look at", &path)?,
+        }
+    }
+
+    /// SHA-256 of a file's content, hexadecimal.
+    pub fn sha256(&self, name: &str) -> Result<String, StoreError> {
+        let path = self.root.join(name);
+        let mut file = File::open(&path).doing("open", &path)?;
+        let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => return Ok(hex(&hash.finalize())),
+                Ok(read) => hash.update(buffer.get(..read).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).doing("read", &path)?,
+            }
+        }
+    }
+
+    /// Opens a file for reading at any place.
+    pub fn open_file(&self, name: &str) -> Result<File, StoreError> {
+        let path = self.root.join(name);
+        Ok(File::open(&path).doing("open", &path)?)
     }
 
     /// Reads a small object; none if there is none.
@@ -131,18 +229,28 @@ impl Store {
     }
 }
 
+/// What is directly in a folder: names and kinds.
+fn entries(folder: &Path) -> Result<Vec<(String, fs::FileType)>, DiskError> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).doing("list", folder)? {
+        let entry = entry.doing("list", folder)?;
+        found.push((entry.file_name().to_string_lossy().into_owned(), entry.file_type().doing("list", folder)?));
+    }
+    Ok(found)
+}
+
 fn refuse_symlink(folder: &Path) -> Result<(), DiskError> {
-    let is_link = std::fs::symlink_metadata(folder).doing("look at", folder)?.is_symlink();
+    let is_link = fs::symlink_metadata(folder).doing("look at", folder)?.is_symlink();
     if is_link {
         let why = "it is a symbolic link, and output is never written through one";
-        return Err(std::io::Error::other(why)).doing("write into", folder);
+        return Err(io::Error::other(why)).doing("write into", folder);
     }
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Store, StoreError};
+    use super::{Put, Store, StoreError};
     use crate::disk::Disk;
     use std::io::Write;
 
@@ -167,15 +275,38 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_manifest_is_made_once_and_read_back() {
+    async fn a_manifest_is_made_once_replaced_only_where_it_may_be_and_read_back() {
         let (_folder, store) = store();
-        assert!(store.put_new("_pagehaul/segments/000001.json", b"first").unwrap());
-        assert!(!store.put_new("_pagehaul/segments/000001.json", b"second").unwrap());
+        let put = |content: &[u8], may_replace| {
+            store.put_over("_pagehaul/segments/000001.json", content, |_| may_replace).unwrap()
+        };
+        assert_eq!((put(b"first", false), put(b"first", false)), (Put::Made, Put::Made));
+        assert_eq!(put(b"second", false), Put::Refused);
         assert_eq!(store.get("_pagehaul/segments/000001.json").await.unwrap().unwrap(), "first");
+        assert_eq!(put(b"third", true), Put::Replaced);
+        assert_eq!(store.get("_pagehaul/segments/000001.json").await.unwrap().unwrap(), "third");
         assert_eq!(store.get("_pagehaul/segments/000002.json").await.unwrap(), None);
         assert_eq!(store.list("_pagehaul/segments").await.unwrap(), ["_pagehaul/segments/000001.json"]);
         store.remove("_pagehaul/segments/000001.json").unwrap();
         assert!(store.list("_pagehaul/segments").await.unwrap().is_empty());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_folders_of_rows_are_listed_with_whatever_is_in_them_and_no_other_folder_is() {
+        let (folder, store) = store();
+        for name in ["region=ID/a.parquet", "region=ID/deep/x", "_rejects/r", "regions=x/y", "other/z"] {
+            let path = folder.path().join(name);
+            Disk.make_folder(path.parent().unwrap()).unwrap();
+            Disk.create(&path).unwrap();
+        }
+        std::os::unix::fs::symlink("/", folder.path().join("region=TH")).unwrap();
+        let listed = store.data_files("region").unwrap();
+        assert_eq!(listed, ["_rejects/r", "region=ID/a.parquet", "region=ID/deep", "region=TH"]);
+        assert_eq!((store.length("region=ID/deep").unwrap(), store.length("_rejects/r").unwrap()), (None, Some(0)));
+        assert!(store.sha256("_rejects/r").unwrap().starts_with("e3b0c442"));
+        store.remove_all(&["_rejects/r".to_owned()]).unwrap();
+        assert_eq!(store.length("_rejects/r").unwrap(), None);
     }
 
     #[cfg(unix)]

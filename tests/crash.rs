@@ -19,7 +19,9 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use common::{assert_no_page_billed_twice, assert_rows, billed, expected, fewest_requests, ids, manifests, simulator};
+use common::{
+    assert_no_page_billed_twice, assert_rows, billed, copy, expected, fewest_requests, ids, manifests, simulator,
+};
 use pagehaul::simulator::{self, Server, Simulator};
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::SplitMix64;
@@ -48,7 +50,9 @@ impl Case {
     /// The state that a crash left, again: for another way to go on from it.
     fn copy_of(crashed: &Path) -> Self {
         let case = Self::new();
-        copy(crashed, &case.out());
+        if crashed.exists() {
+            copy(crashed, &case.out()); // otherwise it ended before there was anything
+        }
         case
     }
 
@@ -85,22 +89,6 @@ impl Case {
             *pages.entry(page).or_default() += times;
         }
         pages.values().map(|times| times - 1).sum()
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    if !from.exists() {
-        return; // it ended before there was anything
-    }
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
     }
 }
 

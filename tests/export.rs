@@ -178,7 +178,7 @@ fn a_run_dropped_at_any_request_costs_at_most_what_was_under_way_and_no_row() {
 
 #[tokio::test(start_paused = true)]
 async fn a_journal_that_grows_past_a_segment_is_published_in_several_and_every_row_is_there_once() {
-    let simulator = simulator("products=60,max_videos=400,record=true");
+    let simulator = simulator("products=120,max_videos=400,record=true");
     let list = ids(&simulator);
     let folder = scratch();
     let api = Scripted::direct(&simulator);

@@ -38,14 +38,19 @@ impl<'a> Cells<'a> {
 
     /// The row's key; none where a part of its identity is missing.
     pub(super) fn key(&self, columns: &[usize]) -> Option<Key> {
-        let mut hash = Sha256::new();
-        for column in columns {
-            let text = self.identity(*column)?.text;
-            hash.update(text.as_bytes());
-            hash.update(text.len().to_le_bytes()); // so that no two identities are the same bytes
-        }
-        hash.finalize().first_chunk().copied()
+        key_of(columns.iter().map(|column| self.identity(*column).map(|value| value.text)))
     }
+}
+
+/// The key of a row, from the texts of its identity; none where a part is missing.
+pub fn key_of<'a>(identity: impl Iterator<Item = Option<Cow<'a, str>>>) -> Option<Key> {
+    let mut hash = Sha256::new();
+    for text in identity {
+        let text = text?;
+        hash.update(text.as_bytes());
+        hash.update(text.len().to_le_bytes()); // so that no two identities are the same bytes
+    }
+    hash.finalize().first_chunk().copied()
 }
 
 /// Reads rows into cells of these columns, remembering in which order the last row listed them.

@@ -30,6 +30,7 @@ use crate::sanitize::sanitize;
 use cells::{Cells, Entry, Reader};
 use value::{Builder, identity_of, text_of};
 
+pub use cells::key_of;
 pub use extra::NESTING;
 
 /// Most rows of a page that are looked at one by one. Those beyond it are kept together, as one reject.
@@ -145,6 +146,13 @@ impl Decoder {
         let pages = answers.iter().map(|answer| batch.page(self, answer)).collect();
         batch.finish(self, pages)
     }
+}
+
+/// Entries of an answer's list, whatever will become of them: what [`DecodedPage::received`] says of it.
+pub fn received(body: &[u8]) -> usize {
+    let mut count = 0;
+    let read = Reader { columns: &[], order: &mut Vec::new() }.page(&lenient::text(body), |_, _| count += 1);
+    count + usize::from(read.is_none()) // a page that cannot be read to its end has a reject for the rest
 }
 
 /// The rows of a group while they are being gathered.

@@ -3,8 +3,11 @@
 //! Durable by WAL with synchronous FULL, both read back after they are set, because SQLite may decline silently. One
 //! transaction a group, [`Ledger::commit`]; nothing here knows of HTTP, Parquet or the journal's bytes.
 
+mod audit;
 mod group;
+mod rebuild;
 mod report;
+mod status;
 mod write;
 
 use std::collections::BTreeMap;
@@ -15,8 +18,11 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::clock::Utc64;
 use crate::page::{AttemptId, ItemId, ItemIx, PageNum, SegmentId};
 
+pub use audit::{Audited, SegmentSums, has_log};
 pub use group::{EndRow, FailedRow, Group, PageRow, ReadRow};
+pub use rebuild::{SegmentRow, SegmentState};
 pub use report::{Credits, ItemRow, Totals};
+pub use status::Reason;
 
 /// "phl1": marks the file as a ledger of ours.
 const APPLICATION_ID: i64 = 0x7068_6c31;
@@ -350,9 +356,9 @@ impl Ledger {
         self.open_segment()?.ok_or(rusqlite::Error::QueryReturnedNoRows).doing("begin a segment")
     }
 
-    /// Decides what an open segment publishes: exactly the files of this manifest.
+    /// Decides what a segment publishes, for the first time or again: exactly the files of this manifest.
     pub fn decide(&self, segment: SegmentId, manifest: &str) -> Result<(), LedgerError> {
-        let sql = "UPDATE segments SET state = 'decided', manifest = ?2 WHERE id = ?1 AND state = 'open'";
+        let sql = "UPDATE segments SET state = 'decided', manifest = ?2 WHERE id = ?1 AND state <> 'decided'";
         self.exactly_one(sql, params![segment.0, manifest], "decide a segment")
     }
 

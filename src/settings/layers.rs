@@ -172,6 +172,11 @@ impl Layers {
         Some(self.text(key).trim()).filter(|text| !text.is_empty() && *text != NONE)
     }
 
+    /// Whether nobody has given this setting a value.
+    pub fn is_built_in(&self, key: &'static str) -> bool {
+        self.values.get(key).is_none_or(|(_, origin)| *origin == Origin::BuiltIn)
+    }
+
     pub(super) fn invalid(&self, key: &'static str, why: impl Into<String>) -> SettingsError {
         let origin = self.values.get(key).map_or(Origin::BuiltIn, |(_, origin)| origin.clone());
         SettingsError::Invalid { key, given: crate::sanitize::sanitize(self.text(key)), origin, why: why.into() }

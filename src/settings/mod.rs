@@ -98,7 +98,7 @@ pub struct Settings {
 impl Settings {
     /// Checks all values at once; the first that does not fit is the error.
     pub fn resolve(layers: &Layers) -> Result<Self, SettingsError> {
-        let endpoint = read_endpoint(layers)?;
+        let endpoint = endpoint(layers)?;
         let out = layers.given("out").map(PathBuf::from).ok_or(SettingsError::Missing {
             what: "no folder for the export",
             next: "name one with --out DIR (for a daily job, a new one each day)",
@@ -168,13 +168,18 @@ impl Settings {
             EndRule::ShortPage => "short-page",
             EndRule::EmptyPage => "empty-page",
         };
+        let is_dropped = |column: &&Column| column.role != Role::Partition && !self.columns.contains(&column.name);
+        let dropped: Vec<&str> =
+            self.endpoint.columns.iter().filter(is_dropped).map(|column| column.name.as_str()).collect();
         [
             ("endpoint", format!("{} {}", self.endpoint.name, self.endpoint.fingerprint())),
+            ("call", format!("{} {}", self.endpoint.name, self.endpoint.call_fingerprint())),
             ("base_url", self.simulated_as.clone().unwrap_or_else(|| base.to_string())),
             ("page_size", self.page_size.to_string()),
             ("sort", sort),
             ("max_pages", self.max_pages.map_or(NONE.to_owned(), |pages| pages.to_string())),
             ("columns", self.columns.join(",")),
+            ("dropped", if dropped.is_empty() { NONE.to_owned() } else { dropped.join(",") }),
             ("end", end.to_owned()),
         ]
         .map(|(key, value)| (key.to_owned(), value))
@@ -182,7 +187,8 @@ impl Settings {
     }
 }
 
-fn read_endpoint(layers: &Layers) -> Result<Endpoint, SettingsError> {
+/// The endpoint that is asked for.
+pub fn endpoint(layers: &Layers) -> Result<Endpoint, SettingsError> {
     let text = match layers.given("endpoint") {
         None => BUILT_IN.to_owned(),
         Some(path) => std::fs::read_to_string(path).map_err(|error| layers.invalid("endpoint", error.to_string()))?,

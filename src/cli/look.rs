@@ -1,0 +1,21 @@
+//! `verify` and `status`: an export looked at, nothing changed.
+
+use super::{Done, block_on};
+use crate::error::Error;
+use crate::look::Place;
+use crate::settings::Layers;
+use crate::status;
+use crate::verify::{self, Share};
+
+/// Compares all that belongs to an export.
+pub(super) fn verify(layers: &Layers, sample: Option<&str>) -> Result<Done, Error> {
+    let (place, share) = (Place::of(layers)?, Share::parse(sample)?);
+    let found = block_on(verify::verify(&place, share))?;
+    Ok(Done::Ended { said: found.to_string(), json: found.json(), exit: found.exit })
+}
+
+/// Says how far an export is.
+pub(super) fn status(layers: &Layers, json: bool) -> Result<String, Error> {
+    let status = status::status(&Place::of(layers)?)?;
+    Ok(if json { format!("{}\n", status.json()) } else { status.to_string() })
+}

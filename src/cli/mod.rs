@@ -1,0 +1,204 @@
+//! The command line: flags made from the table of settings, and what each command does.
+//!
+//! A command's result is what it prints and the code it ends with; only `main` prints and ends.
+
+mod look;
+mod serve;
+mod show;
+mod work;
+
+use std::ffi::OsString;
+
+use clap::{Arg, ArgAction, ArgMatches, Command};
+
+use crate::error::{Error, ExitCode};
+use crate::settings::{self, Layers, Origin, SETTINGS, Setting};
+use crate::summary::Summary;
+
+/// The word for what `--simulate` alone is.
+const DEFAULTS: &str = "defaults";
+
+/// Threads for disk and CPU work: one commits, one writes files, one is spare for names and recovery. More would only spread
+/// freed memory over more of the allocator's pools.
+const BLOCKING_THREADS: usize = 3;
+
+/// Settings that `replay` takes: the others are the export's own.
+const REPLAYED: &[&str] =
+    &["out", "state_dir", "endpoint", "columns", "drop_columns", "memory", "progress", "heartbeat", "log_format"];
+/// Settings that say where an export is.
+const PLACE: &[&str] = &["out", "state_dir"];
+
+/// What a command came to.
+#[derive(Debug)]
+pub enum Done {
+    /// Text for standard output.
+    Text(String),
+    /// Work that was carried out, well or not.
+    Ended {
+        /// What a person is told, on standard error.
+        said: String,
+        /// The last line of standard output.
+        json: String,
+        /// The code.
+        exit: ExitCode,
+    },
+}
+
+impl From<Summary> for Done {
+    fn from(summary: Summary) -> Self {
+        Self::Ended { said: format!("{summary}\n"), json: summary.json(), exit: summary.exit }
+    }
+}
+
+/// The command line of the program.
+pub fn command() -> Command {
+    let all: Vec<&Setting> = SETTINGS.iter().collect();
+    let some = |keys: &[&str]| SETTINGS.iter().filter(|setting| keys.contains(&setting.key)).collect::<Vec<_>>();
+    let config =
+        Arg::new("config").long("config").value_name("FILE").help("Settings file, below flags and environment");
+    let spec = Arg::new("spec").value_name("SPEC").default_value("").help(
+        "What differs from the defaults, such as seed=7,qps=50,limit=window,latency=80ms,jitter=40ms,errors=0.05,credits=100",
+    );
+    let listen = Arg::new("listen").long("listen").value_name("ADDRESS").default_value("127.0.0.1:8080");
+    let count = Arg::new("products").long("products").value_name("N").help("Print N product ids and end");
+    let sample = Arg::new("sample").long("sample").value_name("PERCENT");
+    let sample = sample.help("Read the content of so many of 100 files and journal frames; always the same ones");
+    Command::new("pagehaul")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Exports every video of a list of products into Parquet, resumable, paying for no page twice")
+        .subcommand_required(true)
+        .subcommand(
+            with_settings(Command::new("export"), &all)
+                .about("Export the list; run again with the same --out to resume")
+                .arg(config.clone()),
+        )
+        .subcommand(
+            with_settings(Command::new("replay"), &some(REPLAYED))
+                .about("Build the output from the journal, without a request: what waits, and what is not as it was")
+                .arg(switch("all", "Build every file again, also those that are as they should be")),
+        )
+        .subcommand(
+            with_settings(Command::new("verify"), &some(PLACE))
+                .about("Compare files, manifests, journal and ledger; changes nothing")
+                .arg(sample),
+        )
+        .subcommand(
+            with_settings(Command::new("status"), &some(PLACE))
+                .about("Say how far an export is, while it runs or after; changes nothing")
+                .arg(switch("json", "As one JSON object")),
+        )
+        .subcommand(Command::new("simulate").about("Serve the embedded API on this machine").args([
+            listen.help("Where to listen"),
+            count,
+            spec,
+        ]))
+        .subcommand(
+            with_settings(Command::new("schema"), &some(&["endpoint"]))
+                .about("Print the columns of the files")
+                .arg(switch("sql", "As a CREATE TABLE statement")),
+        )
+        .subcommand(Command::new("config").about("Settings").subcommand_required(true).subcommand(
+            with_settings(Command::new("show"), &all).about("Print what holds and where it came from").arg(config),
+        ))
+}
+
+fn switch(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
+/// Parses the command line. Help and version are answers; anything else that clap has to say becomes one line.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<ArgMatches, Error> {
+    command().try_get_matches_from(arguments).map_err(|error| {
+        if !error.use_stderr() {
+            return Error::Answer(error.to_string());
+        }
+        let text = error.to_string();
+        let said = text.split("\n\nUsage:").next().unwrap_or_default().trim_start_matches("error: ");
+        let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        Error::CommandLine(lines.join("; "))
+    })
+}
+
+/// Whether the command's last line on standard output is a JSON object, whatever happens.
+pub fn has_result(arguments: impl IntoIterator<Item = OsString>) -> bool {
+    let mut arguments = arguments.into_iter().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    ["export", "replay", "verify"].iter().any(|known| command == *known)
+        || command == "status" && arguments.any(|argument| argument == "--json")
+}
+
+fn with_settings(command: Command, settings: &[&'static Setting]) -> Command {
+    let flag = |setting: &&'static Setting| {
+        let arg = Arg::new(setting.key).long(setting.key.replace('_', "-")).help(setting.help);
+        match (setting.value, setting.key) {
+            ("", _) => arg.action(ArgAction::SetTrue),
+            (value, "simulate") => {
+                arg.value_name(value).num_args(0..=1).require_equals(true).default_missing_value(DEFAULTS)
+            }
+            (value, _) => arg.value_name(value).allow_negative_numbers(true),
+        }
+    };
+    command.args(settings.iter().map(flag))
+}
+
+/// Carries out a command that was parsed.
+pub fn run(matches: &ArgMatches) -> Result<Done, Error> {
+    match matches.subcommand() {
+        Some(("export", flags)) => block_on(work::export(layers(flags)?)).map(Done::from),
+        Some(("replay", flags)) => block_on(work::replay(layers(flags)?, flags.get_flag("all"))).map(Done::from),
+        Some(("verify", flags)) => look::verify(&layers(flags)?, flags.get_one::<String>("sample").map(String::as_str)),
+        Some(("status", flags)) => look::status(&layers(flags)?, flags.get_flag("json")).map(Done::Text),
+        Some(("simulate", flags)) => serve::simulate(flags),
+        Some(("schema", flags)) => {
+            let endpoint = settings::endpoint(&layers(flags)?)?;
+            Ok(Done::Text(if flags.get_flag("sql") { show::sql(&endpoint) } else { show::schema(&endpoint) }))
+        }
+        Some(("config", config)) => match config.subcommand() {
+            Some((_, flags)) => Ok(Done::Text(show::settings(&layers(flags)?))),
+            None => Ok(Done::Text(String::new())),
+        },
+        Some(_) | None => Ok(Done::Text(String::new())),
+    }
+}
+
+fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    let runtime = builder.enable_all().max_blocking_threads(BLOCKING_THREADS).build();
+    let runtime = runtime.map_err(|source| Error::System { action: "start the runtime", source })?;
+    let result = runtime.block_on(work);
+    // After a second signal blocking work may still be under way: the journal is what makes leaving it safe.
+    runtime.shutdown_background();
+    result
+}
+
+/// Flags over environment over file over built-in.
+fn layers(flags: &ArgMatches) -> Result<Layers, Error> {
+    let mut layers = Layers::built_in()?;
+    if let Ok(Some(path)) = flags.try_get_one::<String>("config") {
+        layers.add_file(std::path::Path::new(path))?;
+    }
+    let text = |text: OsString| text.to_string_lossy().into_owned();
+    layers.add_environment(std::env::vars_os().map(|(name, value)| (text(name), text(value))))?;
+    for setting in SETTINGS {
+        let given = if setting.value.is_empty() {
+            let switched = flags.try_get_one::<bool>(setting.key).ok().flatten().copied();
+            switched.filter(|on| *on).map(|_| "true".to_owned())
+        } else {
+            flags.try_get_one::<String>(setting.key).ok().flatten().cloned()
+        };
+        if let Some(value) = given {
+            layers.set(setting.key, value, &Origin::Flag)?;
+        }
+    }
+    Ok(layers)
+}
+
+/// What stands on standard output when a run could not go on: the summary's first fields.
+pub fn error_json(code: ExitCode, cause: &str, next: Option<&str>) -> String {
+    crate::sanitize::json(&serde_json::json!({
+        "status": code.as_str(),
+        "exit_code": code.number(),
+        "cause": cause,
+        "next": next,
+    }))
+}

@@ -1,0 +1,162 @@
+//! `export` and `replay`: settings into a job, and the job into a summary.
+
+use std::sync::Arc;
+
+use secrecy::SecretString;
+
+use super::DEFAULTS;
+use crate::api::{HttpApi, HttpSettings};
+use crate::error::Error;
+use crate::event::Monitor;
+use crate::export;
+use crate::job::Job;
+use crate::log::log;
+use crate::page::ItemId;
+use crate::plan::{Ids, List};
+use crate::progress::Face;
+use crate::rebuild::Which;
+use crate::settings::{Layers, Origin, Qps, Settings, SettingsError};
+use crate::signals::{listen_for_signals, signal};
+use crate::simulator::{self, Server, Simulator};
+use crate::summary::Summary;
+use crate::token;
+
+/// What `--simulate` alone is: a run of some seconds that shows everything.
+const DEMONSTRATION: &str = "products=200,qps=250,latency=15ms,jitter=20ms,max_videos=900";
+
+/// Exports, or goes on with an export.
+pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
+    let mut settings = Settings::resolve(&layers)?;
+    if layers.given("token_stdin") == Some("true") && layers.given("products") == Some("-") {
+        return Err(Error::Usage("standard input cannot be both the key and the list: give one of them as a file"));
+    }
+    let signals = listen_for_signals()?;
+    let simulator = simulator_of(&mut settings)?;
+    let key = if simulator.is_some() {
+        SecretString::from("simulated")
+    } else if layers.given("products").is_none() {
+        return Err(
+            SettingsError::Missing { what: "no list of products", next: "name one with --products FILE" }.into()
+        );
+    } else {
+        token::read(&layers, std::env::var(token::VARIABLE).ok())?
+    };
+    // A list on a pipe may stall before its first byte.
+    let ids = tokio::select! {
+        ids = ids_of(&layers, simulator.as_ref().map(|(_, spec)| spec)) => ids?,
+        code = signal(signals.clone(), 1) => return Err(Error::Killed(code)),
+    };
+    crate::sanitize::hide(&key);
+    let qps = allowed(&settings, simulator.as_ref().map(|(_, spec)| spec))?;
+    let sort = sort_values(&settings);
+    let http = HttpSettings {
+        base_url: settings.base_url.clone(),
+        key,
+        page_size: settings.page_size,
+        sort,
+        connections: settings.max_in_flight,
+        connect_timeout: settings.connect_timeout,
+        is_loopback: settings.is_loopback(),
+    };
+    let api = Arc::new(HttpApi::new(&settings.endpoint, http)?);
+    let face = Face::new(&settings, qps);
+    log(&settings, &face);
+    let monitor = monitor_of(&face);
+    let job = Job { settings, qps, seed: crate::clock::wall().0.unsigned_abs(), monitor };
+    let result = tokio::select! {
+        biased;
+        code = signal(signals.clone(), 2) => Err(Error::Killed(code)),
+        never = face.show() => match never {},
+        result = export::export(&job, ids, api, signal(signals, 1)) => result,
+    };
+    face.end();
+    drop(simulator);
+    result
+}
+
+/// The list that the settings name, or the embedded API's own.
+async fn ids_of(layers: &Layers, simulated: Option<&simulator::Settings>) -> Result<Ids, Error> {
+    match (layers.given("products").map(List::named), simulated) {
+        (None, Some(spec)) => Ok(Box::new(spec.ids().map(|id| Ok(ItemId::new(&id))))),
+        (None, None) => Ok(Box::new(std::iter::empty())),
+        (Some(list), _) => {
+            let column = layers.given("product_column").map(str::to_owned);
+            Ok(tokio::task::spawn_blocking(move || list.open(column.as_deref())).await??)
+        }
+    }
+}
+
+/// Starts the embedded API, if it is the one to export from, and points the settings to it.
+fn simulator_of(settings: &mut Settings) -> Result<Option<(Server, simulator::Settings)>, Error> {
+    let Some(text) = &settings.simulate else { return Ok(None) };
+    let text = if text == DEFAULTS { DEMONSTRATION } else { text };
+    let spec: simulator::Settings = text.parse().map_err(Error::Spec)?;
+    let simulator = Simulator::new(&settings.endpoint, spec.clone())?;
+    let server = simulator::start(Arc::new(simulator))
+        .map_err(|source| Error::System { action: "start the simulator", source })?;
+    let wrong = |_| Error::Usage("the simulator's address is no URL");
+    settings.base_url = url::Url::parse(&server.base_url()).map_err(wrong)?;
+    settings.simulated_as = Some(format!("simulator seed={} max_videos={}", spec.seed, spec.max_videos));
+    Ok(Some((server, spec)))
+}
+
+/// Requests a second; a real host's limit must be given.
+fn allowed(settings: &Settings, simulated: Option<&simulator::Settings>) -> Result<Option<f64>, Error> {
+    match (settings.qps, simulated) {
+        (Some(Qps::PerSecond(rate)), _) => Ok(Some(rate)),
+        (Some(Qps::Unlimited), _) => Ok(None),
+        (None, Some(spec)) => Ok(spec.qps.map(|qps| f64::from(qps.per_second.get()))),
+        (None, None) if settings.is_loopback() => Ok(None),
+        (None, None) => Err(SettingsError::Missing {
+            what: "no --qps",
+            next: "give the requests a second that your key allows: your plan's page in the provider's dashboard states it",
+        }
+        .into()),
+    }
+}
+
+fn sort_values(settings: &Settings) -> Option<(String, String)> {
+    let (field, descending) = settings.sort.as_ref()?;
+    let params = settings.endpoint.sort.as_ref()?;
+    let direction = if *descending { &params.descending } else { &params.ascending };
+    Some((params.fields.get(field)?.clone(), direction.clone()))
+}
+
+/// Builds an existing output from its journal.
+pub(super) async fn replay(mut layers: Layers, all: bool) -> Result<Summary, Error> {
+    let out = layers.given("out").map(std::path::PathBuf::from);
+    let identity = crate::site::identity(out.as_deref(), layers.given("state_dir"))?;
+    let chooses = !layers.is_built_in("columns") || !layers.is_built_in("drop_columns");
+    for (key, value) in &identity {
+        match key.as_str() {
+            "endpoint" | "call" | "base_url" => {}
+            // An export of the first version does not say which columns it left out, only which it wrote.
+            "columns" if chooses || identity.contains_key("dropped") => {}
+            "dropped" if chooses => {}
+            "columns" => layers.set("columns", known(value, &layers)?, &Origin::Ledger)?,
+            "dropped" => layers.set("drop_columns", known(value, &layers)?, &Origin::Ledger)?,
+            _ => layers.set(key, value.clone(), &Origin::Ledger)?,
+        }
+    }
+    let mut settings = Settings::resolve(&layers)?;
+    settings.simulated_as = identity.get("base_url").cloned(); // no request is sent: any API will do
+    let face = Face::new(&settings, None);
+    log(&settings, &face);
+    let monitor = monitor_of(&face);
+    let which = if all { Which::All } else { Which::Spoilt };
+    let result = export::replay(&Job { settings, qps: None, seed: 0, monitor }, which).await;
+    face.end();
+    result
+}
+
+/// Those of some columns that the endpoint has now.
+fn known(columns: &str, layers: &Layers) -> Result<String, Error> {
+    let endpoint = crate::settings::endpoint(layers)?;
+    let is_known = |name: &&str| endpoint.columns.iter().any(|column| column.name == **name);
+    let known: Vec<&str> = columns.split(',').filter(is_known).collect();
+    Ok(if known.is_empty() { "none".to_owned() } else { known.join(",") })
+}
+
+fn monitor_of(face: &Arc<Face>) -> Arc<dyn Monitor> {
+    Arc::<Face>::clone(face)
+}

@@ -360,8 +360,7 @@ pub fn stem(export: &str, segment: SegmentId, attempt: i64) -> String {
 /// The segment and the attempt whose [`stem`] a file's name begins with, if it is a file of this export.
 pub fn of_name(export: &str, name: &str) -> Option<(SegmentId, i64)> {
     let (segment, rest) = name.strip_prefix(export)?.strip_prefix("-s")?.split_once('-')?;
-    let attempt = rest.split(['-', '.']).next()?;
-    let (segment, attempt) = (SegmentId(segment.parse().ok()?), attempt.parse().ok()?);
+    let (segment, attempt) = (SegmentId(segment.parse().ok()?), rest.split(['-', '.']).next()?.parse().ok()?);
     name.starts_with(&stem(export, segment, attempt)).then_some((segment, attempt))
 }
 

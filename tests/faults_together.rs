@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "what helps a test fails by panicking")]
 
 mod common;
-#[allow(dead_code, reason = "this test uses a part of it")]
+#[expect(dead_code, reason = "this test uses a part of it")]
 mod evil;
 
 use std::collections::BTreeMap;

@@ -156,7 +156,8 @@ fn a_wrong_path_stops_the_run_before_it_has_tried_the_whole_list() {
 fn a_200_that_breaks_off_is_asked_for_at_most_twice() {
     let api = Api::start(|_| Answer::new(200, r#"{"code":0,"message":"success","data":["#));
     let home = Home::new(&numbered(2));
-    run(home.export(&api.base_url(), &HASTY)).ended(3);
+    // An API that never gave a page is not the described one.
+    run(home.export(&api.base_url(), &HASTY)).ended(10);
     assert!(api.asked().values().all(|times| *times == 2), "{:?}", api.asked());
 }
 

@@ -577,8 +577,11 @@ pub(crate) fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     files(folder).into_iter().map(|path| (name(&path), std::fs::read(&path).unwrap())).collect()
 }
 
-/// Copies a folder and all that is in it.
+/// Copies a folder and all that is in it; one that is not there is nothing.
 pub(crate) fn copy(from: &Path, to: &Path) {
+    if !from.exists() {
+        return;
+    }
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -292,6 +292,7 @@ fn of_ledger(error: &LedgerError) -> ExitCode {
     use rusqlite::ErrorCode;
     match error {
         LedgerError::Unusable { .. } => ExitCode::Integrity,
+        LedgerError::Undurable { .. } => ExitCode::Storage,
         LedgerError::Sql { source, .. } => match source.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::ConstraintViolation) => {
                 ExitCode::Integrity

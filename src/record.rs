@@ -134,13 +134,15 @@ pub fn adopt(
 ) -> Result<(), LedgerError> {
     let mut group = Group { frame: Some((segment, frame.offset, frame.length)), ..Group::default() };
     for entry in entries {
+        // No request leaves before its intent is durable here: a ledger that knows nothing of one has lost what it knew.
+        if !ledger.is_under_way(entry.attempt)? {
+            let why = format!("is older than the journal, which holds the answer to attempt {}", entry.attempt.0);
+            return Err(ledger.unusable(why));
+        }
         if entry.is_page {
-            let item = ledger.item(&entry.id)?.ok_or_else(|| LedgerError::Unusable {
-                path: String::new(),
-                why: format!(
-                    "does not know product {}, which the journal holds",
-                    crate::sanitize::Sanitized(entry.id.as_str())
-                ),
+            let item = ledger.item(&entry.id)?.ok_or_else(|| {
+                let id = crate::sanitize::Sanitized(entry.id.as_str());
+                ledger.unusable(format!("is damaged: it does not know product {id}, whose page the journal holds"))
             })?;
             group.pages.push(PageRow { attempt: entry.attempt, item, page: entry.page, at: entry.at });
         } else {

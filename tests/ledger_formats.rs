@@ -53,6 +53,29 @@ fn home() -> (Home, [String; 2]) {
     (home, ["--endpoint".to_owned(), data().join("endpoint.toml").to_str().unwrap().to_owned()])
 }
 
+fn copy(from: &Path, to: &Path) {
+    let copied = std::process::Command::new("cp").arg("-r").args([from, to]).status().unwrap();
+    assert!(copied.success(), "{} could not be copied", from.display());
+}
+
+#[test]
+fn an_export_of_every_earlier_format_goes_on_and_no_page_of_its_journal_is_asked_for_again() {
+    let mut formats = 0;
+    for folder in std::fs::read_dir(data()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+        let (home, endpoint) = home();
+        copy(&folder, &home.out());
+        let api = api(None);
+        let summary = run(home.export(&api.base_url(), &endpoint.each_ref().map(String::as_str))).ended(3);
+        let found = rows(&home.out()).into_iter().map(|(key, row)| (key, row["video_desc"].as_str().unwrap().to_owned()));
+        assert_eq!(found.collect::<BTreeMap<_, _>>(), expected(), "{}", folder.display());
+        let asked: Vec<_> = api.asked().into_keys().map(|(product, page)| format!("{product} {page}")).collect();
+        assert_eq!(asked, ["103 2", "103 3", "103 4", "104 1"], "{}", folder.display());
+        assert_eq!((&summary["credits"]["billed"], &summary["credits"]["in_doubt"]), (&9.into(), &2.into()), "{summary}");
+        formats += 1;
+    }
+    assert!(formats > 0, "nothing is kept");
+}
+
 #[test]
 #[ignore = "makes the folder of the present format, once"]
 fn make_the_folder_of_the_present_format() {
@@ -77,7 +100,5 @@ fn make_the_folder_of_the_present_format() {
     program.wait_for_line("stopping");
     gate.open();
     program.end().ended(130);
-    let target = data().join("ledger-new");
-    let copied = std::process::Command::new("cp").arg("-r").arg(home.out()).arg(&target).status().unwrap();
-    assert!(copied.success());
+    copy(&home.out(), &data().join("ledger-new"));
 }

@@ -1,12 +1,16 @@
--- The ledger's format, version 1. What each table holds is the truth about an export, up to what manifests say of
--- published segments. A change here is a new user_version and a migration.
+-- The ledger's format, version 2. What each table holds is the truth about an export, up to what manifests say of
+-- published segments. A change here is a new user_version, a migration, and a folder of the old format in tests/data.
+--
+-- `crc` is the CRC-32 of the row, made by every write and compared when the ledger is opened: SQLite notices a damaged
+-- tree, but not a damaged value.
 
 CREATE TABLE export (
     only         INTEGER PRIMARY KEY CHECK (only = 1),
     id           TEXT NOT NULL,
     created_at   INTEGER NOT NULL,          -- microseconds since 1970, as every time here
     completed_at INTEGER,
-    identity     TEXT NOT NULL              -- JSON object: the settings that shape requests and rows
+    identity     TEXT NOT NULL,             -- JSON object: the settings that shape requests and rows
+    crc          INTEGER NOT NULL AS (row_crc(only, id, created_at, completed_at, identity)) STORED
 ) STRICT;
 
 CREATE TABLE items (
@@ -15,7 +19,8 @@ CREATE TABLE items (
     state     INTEGER NOT NULL DEFAULT 0,   -- 0 new, 1 walking, 2 ended
     stop      TEXT,                         -- why it ended
     error     TEXT,                         -- what was said, sanitised
-    transient INTEGER NOT NULL DEFAULT 0    -- 1: worth another try by the next run
+    transient INTEGER NOT NULL DEFAULT 0,   -- 1: worth another try by the next run
+    crc       INTEGER NOT NULL AS (row_crc(ix, id, state, stop, error, transient)) STORED
 ) STRICT;
 CREATE INDEX items_open ON items (state, ix) WHERE state < 2;
 
@@ -24,7 +29,8 @@ CREATE TABLE segments (
     id       INTEGER PRIMARY KEY,
     attempt  INTEGER NOT NULL,              -- how often its files were begun; part of their names
     state    TEXT NOT NULL CHECK (state IN ('open', 'decided', 'published')),
-    manifest TEXT                           -- from 'decided' on: the manifest, to the byte
+    manifest TEXT,                          -- from 'decided' on: the manifest, to the byte
+    crc      INTEGER NOT NULL AS (row_crc(id, attempt, state, manifest)) STORED
 ) STRICT;
 
 -- Frames of the journal, whole and durable.
@@ -32,6 +38,7 @@ CREATE TABLE frames (
     segment INTEGER NOT NULL,
     offset  INTEGER NOT NULL,
     length  INTEGER NOT NULL,
+    crc     INTEGER NOT NULL AS (row_crc(segment, offset, length)) STORED,
     PRIMARY KEY (segment, offset)
 ) STRICT, WITHOUT ROWID;
 
@@ -47,6 +54,7 @@ CREATE TABLE pages (
     kept     INTEGER,
     rejected INTEGER,
     keys     BLOB,                          -- 16 bytes for each kept row: what later pages of the walk are compared with
+    crc      INTEGER NOT NULL AS (row_crc(attempt, item, page, segment, at, received, kept, rejected, keys)) STORED,
     UNIQUE (item, page)
 ) STRICT;
 
@@ -57,6 +65,7 @@ CREATE TABLE attempts (
     page   INTEGER NOT NULL,
     at     INTEGER NOT NULL,
     charge TEXT CHECK (charge IN ('free', 'in_doubt')),
-    cause  TEXT
+    cause  TEXT,
+    crc    INTEGER NOT NULL AS (row_crc(id, item, page, at, charge, cause)) STORED
 ) STRICT;
 CREATE INDEX attempts_in_doubt ON attempts (item) WHERE charge = 'in_doubt';

@@ -6,12 +6,12 @@
 mod audit;
 mod group;
 mod rebuild;
+mod open;
 mod report;
 mod status;
 mod write;
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -23,10 +23,6 @@ pub use group::{EndRow, FailedRow, Group, PageRow, ReadRow};
 pub use rebuild::{SegmentRow, SegmentState};
 pub use report::{Credits, ItemRow, Totals};
 pub use status::Reason;
-
-/// "phl1": marks the file as a ledger of ours.
-const APPLICATION_ID: i64 = 0x7068_6c31;
-const VERSION: i64 = 1;
 
 /// The ledger could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +42,14 @@ pub enum LedgerError {
         /// The file.
         path: String,
         /// Why it will not do.
+        why: String,
+    },
+    /// The file system does not keep what is committed.
+    #[error("the ledger {path} cannot be made durable: it {why}")]
+    Undurable {
+        /// The file.
+        path: String,
+        /// What was declined.
         why: String,
     },
 }
@@ -102,74 +106,28 @@ pub struct OpenSegment {
 }
 
 impl Ledger {
-    /// Opens or makes the ledger at a path.
-    pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        let db = Connection::open(path).doing("open a connection")?;
-        let unusable = |why: String| LedgerError::Unusable { path: path.display().to_string(), why };
-        let (application, version) = (pragma(&db, "application_id"), pragma(&db, "user_version"));
-        let (application, version) = match (application, version) {
-            (Ok(application), Ok(version)) => (application, version),
-            (Err(error), _) | (_, Err(error)) => return Err(unusable(format!("cannot be read: {error}"))),
-        };
-        let tables: i64 =
-            db.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).doing("list the tables")?;
-        let fresh = tables == 0 && application == 0 && version == 0;
-        if !fresh && application != APPLICATION_ID {
-            return Err(unusable("is a database of another program".to_owned()));
-        }
-        if !fresh && version != VERSION {
-            return Err(unusable(format!("has format {version}, this program reads format {VERSION}")));
-        }
-        let ledger = Self { db };
-        ledger.make_durable().map_err(unusable)?;
-        if fresh {
-            ledger.create()?;
-        }
-        Ok(ledger)
-    }
-
-    /// Sets the pragmas that durability rests on, and reads each of them back.
-    fn make_durable(&self) -> Result<(), String> {
-        let wanted = [("journal_mode", "wal"), ("synchronous", "2"), ("foreign_keys", "1"), ("trusted_schema", "0")];
-        for (name, value) in wanted {
-            let set = self.db.pragma_update(None, name, value);
-            let found: rusqlite::Result<String> = self.db.query_row(&format!("PRAGMA {name}"), [], |row| {
-                row.get::<_, i64>(0).map(|number| number.to_string()).or_else(|_| row.get(0))
-            });
-            match (set, found) {
-                (Ok(()), Ok(found)) if found == value => {}
-                (Err(error), _) | (Ok(()), Err(error)) => return Err(format!("does not take {name}={value}: {error}")),
-                (Ok(()), Ok(found)) => return Err(format!("does not take {name}={value}, it stays {found}")),
-            }
-        }
-        self.db.set_prepared_statement_cache_capacity(64);
-        Ok(())
-    }
-
-    fn create(&self) -> Result<(), LedgerError> {
-        let tables = include_str!("ledger.sql");
-        let script = format!(
-            "BEGIN IMMEDIATE; {tables} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
-        );
-        let action = "create the tables";
-        self.before(action)?;
-        self.db.execute_batch(&script).doing(action)?;
-        self.after(action)
-    }
-
     /// Who this export is; none before [`begin`](Self::begin).
     pub fn export(&self) -> Result<Option<ExportRow>, LedgerError> {
         let sql = "SELECT id, created_at, completed_at, identity FROM export";
         let row = self.db.query_row(sql, [], |row| {
             let identity: String = row.get(3)?;
-            Ok(ExportRow {
+            let export = ExportRow {
                 id: row.get(0)?,
                 created_at: Utc64(row.get(1)?),
                 completed_at: row.get::<_, Option<i64>>(2)?.map(Utc64),
-                identity: serde_json::from_str(&identity).unwrap_or_default(),
-            })
+                identity: BTreeMap::new(),
+            };
+            Ok((export, identity))
         });
-        row.optional().doing("read the export")
+        let Some((export, identity)) = row.optional().doing("read the export")? else { return Ok(None) };
+        let identity = serde_json::from_str(&identity)
+            .map_err(|error| self.unusable(format!("is damaged: its settings cannot be read: {error}")))?;
+        Ok(Some(ExportRow { identity, ..export }))
+    }
+
+    /// The error that this ledger will not do.
+    pub fn unusable(&self, why: String) -> LedgerError {
+        LedgerError::Unusable { path: self.db.path().unwrap_or_default().to_owned(), why }
     }
 
     /// Writes down who this export is.
@@ -323,6 +281,12 @@ impl Ledger {
         self.write(sql, [], "settle open attempts")
     }
 
+    /// Whether an attempt's intent is here and its outcome is not.
+    pub fn is_under_way(&self, attempt: AttemptId) -> Result<bool, LedgerError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM attempts WHERE id = ?1 AND charge IS NULL)";
+        self.db.query_row(sql, [attempt.0], |row| row.get(0)).doing("find an attempt")
+    }
+
     /// The highest attempt so far.
     pub fn last_attempt(&self) -> Result<AttemptId, LedgerError> {
         let sql =
@@ -387,10 +351,6 @@ impl Ledger {
         let sql = "SELECT id, manifest FROM segments WHERE state = 'decided' ORDER BY id";
         self.rows(sql, [], |row| Ok((SegmentId(row.get(0)?), row.get(1)?)))
     }
-}
-
-fn pragma(db: &Connection, name: &str) -> rusqlite::Result<i64> {
-    db.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
 }
 
 #[cfg(test)]

@@ -1,0 +1,200 @@
+//! Opening a ledger: whose file it is, which format it has, whether all of it is as it was written, and how durable it is.
+//!
+//! A ledger is a file from outside like any other. It may be damaged, newer, another program's, or made to do harm, so
+//! nothing of it is used before its tables are exactly ours and every tree, index and row has been checked. What will not
+//! do is left as it is: nothing is repaired, and nothing is begun anew in its place.
+
+use std::path::Path;
+
+use rusqlite::config::DbConfig;
+use rusqlite::functions::{Context, FunctionFlags};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+
+use super::{Doing, Ledger, LedgerError};
+
+/// "phl1": marks the file as a ledger of ours.
+const APPLICATION_ID: i64 = 0x7068_6c31;
+const VERSION: i64 = 2;
+const TABLES: &str = include_str!("ledger.sql");
+/// What stands in every format: format 1 differs from this one by the rows' checksums alone.
+const NAMES: [&str; 6] = ["export", "items", "segments", "frames", "pages", "attempts"];
+/// Indexes of format 1, whose names the tables of this one need.
+const INDEXES_OF_1: &str = "DROP INDEX items_open; DROP INDEX attempts_in_doubt;";
+
+impl Ledger {
+    /// Opens the ledger at a path, one of format 1 after bringing it to this format; makes one where there is none. Reads
+    /// all of it.
+    pub fn open(path: &Path) -> Result<Self, LedgerError> {
+        let unusable = |why: String| LedgerError::Unusable { path: path.display().to_string(), why };
+        let unreadable = |error: rusqlite::Error| match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => unusable(format!("is damaged: {error}")),
+            Some(_) | None => LedgerError::Sql { action: "open a connection", source: error },
+        };
+        let mut ledger = Self { db: connect(path).map_err(unreadable)? };
+        let found = ledger.found().map_err(unreadable)?;
+        if found.application == 0 && found.version == 0 && found.tables == 0 {
+            ledger.create()?;
+        } else {
+            if found.application != APPLICATION_ID {
+                return Err(unusable("is a database of another program".to_owned()));
+            }
+            if !(1..=VERSION).contains(&found.version) {
+                let why = format!("has format {}, this program reads formats 1 to {VERSION}", found.version);
+                return Err(unusable(why));
+            }
+            if let Some(damage) = ledger.damage(found.version).map_err(unreadable)? {
+                return Err(unusable(format!("is damaged: {damage}")));
+            }
+            if found.version < VERSION {
+                ledger.migrate()?;
+            }
+        }
+        ledger.make_durable(path)?;
+        Ok(ledger)
+    }
+
+    fn found(&self) -> rusqlite::Result<Found> {
+        let number = |sql: &str| self.db.query_row(sql, [], |row| row.get(0));
+        Ok(Found {
+            application: number("PRAGMA application_id")?,
+            version: number("PRAGMA user_version")?,
+            tables: number("SELECT count(*) FROM sqlite_schema")?,
+        })
+    }
+
+    /// What is wrong with a ledger of a format; none if all of it is as it was written.
+    fn damage(&self, version: i64) -> rusqlite::Result<Option<String>> {
+        if version == VERSION && schema(&self.db)? != schema(&fresh()?)? {
+            return Ok(Some("its tables are not those of its format".to_owned()));
+        }
+        let said: String = self.db.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+        if said != "ok" {
+            return Ok(Some(said));
+        }
+        for name in NAMES.iter().filter(|_| version == VERSION) {
+            let columns = "SELECT group_concat(name, ', ') FROM pragma_table_info(?1)"; // without those that are made
+            let columns: String = self.db.query_row(columns, [name], |row| row.get(0))?;
+            let sql = format!("SELECT count(*) FROM {name} WHERE crc IS NOT row_crc({columns})");
+            let wrong: i64 = self.db.query_row(&sql, [], |row| row.get(0))?;
+            if wrong > 0 {
+                return Ok(Some(format!("{wrong} rows of {name} are not as they were written")));
+            }
+        }
+        Ok(None)
+    }
+
+    fn create(&self) -> Result<(), LedgerError> {
+        let script = format!(
+            "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
+        );
+        let action = "create the tables";
+        self.before(action)?;
+        self.db.execute_batch(&script).doing(action)?;
+        self.after(action)
+    }
+
+    /// Brings a ledger of format 1 to this one: every row is written again, now with its checksum.
+    fn migrate(&mut self) -> Result<(), LedgerError> {
+        let action = "bring the tables to this format";
+        self.before(action)?;
+        let each = |sql: &str| NAMES.map(|name| sql.replace('%', name)).concat();
+        let script = [
+            &each("ALTER TABLE % RENAME TO old_%;"),
+            INDEXES_OF_1,
+            TABLES,
+            &each("INSERT INTO % SELECT * FROM old_%; DROP TABLE old_%;"),
+            &format!("PRAGMA user_version = {VERSION};"),
+        ];
+        let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate).doing(action)?;
+        transaction.execute_batch(&script.concat()).doing(action)?;
+        let (now, wanted) = (schema(&transaction).doing(action)?, fresh().and_then(|db| schema(&db)).doing(action)?);
+        if now != wanted {
+            let path = transaction.path().unwrap_or_default().to_owned();
+            return Err(LedgerError::Unusable { path, why: "is damaged: its tables are not those of format 1".to_owned() });
+        }
+        transaction.commit().doing(action)?;
+        self.after(action)
+    }
+
+    /// Sets the pragmas that durability rests on, and reads each of them back: SQLite may decline without a word.
+    fn make_durable(&self, path: &Path) -> Result<(), LedgerError> {
+        let action = "make it durable";
+        for (name, value) in [("journal_mode", "wal"), ("synchronous", "2"), ("foreign_keys", "1")] {
+            self.db.pragma_update(None, name, value).doing(action)?;
+            let found = self.db.query_row(&format!("PRAGMA {name}"), [], |row| {
+                row.get::<_, i64>(0).map(|number| number.to_string()).or_else(|_| row.get(0))
+            });
+            let found: String = found.doing(action)?;
+            if found != value {
+                let why = format!("does not take {name}={value}, it stays {found}");
+                return Err(LedgerError::Undurable { path: path.display().to_string(), why });
+            }
+        }
+        self.db.set_prepared_statement_cache_capacity(64);
+        Ok(())
+    }
+}
+
+/// What a file says of itself.
+struct Found {
+    application: i64,
+    version: i64,
+    tables: i64,
+}
+
+/// A connection that believes nothing of what the file says about itself: no code of its tables runs but ours.
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    // Without URI: a folder may be called `file:`.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    prepared(Connection::open_with_flags(path, flags)?)
+}
+
+fn prepared(db: Connection) -> rusqlite::Result<Connection> {
+    for (setting, on) in [
+        (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
+        (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
+        (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+    ] {
+        db.set_db_config(setting, on)?;
+    }
+    let pure = FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS | FunctionFlags::SQLITE_UTF8;
+    db.create_scalar_function("row_crc", -1, pure, |row| Ok(row_crc(row)))?;
+    Ok(db)
+}
+
+/// An empty ledger in memory.
+fn fresh() -> rusqlite::Result<Connection> {
+    let db = prepared(Connection::open_in_memory()?)?;
+    db.execute_batch(TABLES)?;
+    Ok(db)
+}
+
+/// Everything that a database declares, by name: tables, indexes, and whatever else somebody put there.
+fn schema(db: &Connection) -> rusqlite::Result<Vec<(String, String, String, Option<String>)>> {
+    let mut query = db.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name")?;
+    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    rows.collect()
+}
+
+/// CRC-32 over the values of a row, each with its type and length.
+fn row_crc(row: &Context<'_>) -> u32 {
+    let mut hash = crc32fast::Hasher::new();
+    let mut add = |kind: u8, word: [u8; 8], bytes: &[u8]| {
+        let [a, b, c, d, e, f, g, h] = word;
+        hash.update(&[kind, a, b, c, d, e, f, g, h]);
+        hash.update(bytes);
+    };
+    for at in 0..row.len() {
+        match row.get_raw(at) {
+            ValueRef::Null => add(0, [0; 8], &[]),
+            ValueRef::Integer(number) => add(1, number.to_le_bytes(), &[]),
+            ValueRef::Real(number) => add(2, number.to_le_bytes(), &[]),
+            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+                add(3, u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes(), bytes);
+            }
+        }
+    }
+    hash.finalize()
+}

@@ -75,6 +75,18 @@ impl Disk {
         }
     }
 
+    /// Makes a folder below one that exists, and those between. None of them may be a symbolic link: what is written below
+    /// an output stays there.
+    pub fn make_folder_below(self, root: &Path, below: &Path) -> Result<PathBuf, DiskError> {
+        let mut path = root.to_owned();
+        for part in below {
+            path.push(part);
+            self.make_folder(&path)?;
+            refuse_symlink(&path).doing("write into", &path)?;
+        }
+        Ok(path)
+    }
+
     /// Makes the names in a folder durable.
     pub fn sync_folder(self, path: &Path) -> Result<(), DiskError> {
         durably("sync folder", path, || File::open(path)?.sync_all())
@@ -85,7 +97,7 @@ impl Disk {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         private(&mut options);
-        let file = durably("create", path, || options.open(path))?;
+        let file = durably("create", path, || open(&options, path))?;
         let file = Stepping { file, path: path.to_owned() };
         Ok(NewFile { file: BufWriter::with_capacity(1 << 16, file), bytes: 0, hash: Sha256::new() })
     }
@@ -95,7 +107,7 @@ impl Disk {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false);
         private(&mut options);
-        durably("open", path, || options.open(path)).map(drop)
+        durably("open", path, || open(&options, path)).map(drop)
     }
 
     /// Opens a private file to append to, cut off behind its first `len` bytes; fsyncs its folder when the file is new.
@@ -104,7 +116,7 @@ impl Disk {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         private(&mut options);
-        let mut file = durably("open", path, || options.open(path))?;
+        let mut file = durably("open", path, || open(&options, path))?;
         let found = file.seek(SeekFrom::End(0)).doing("measure", path)?;
         if found > len {
             durably("cut", path, || file.set_len(len))?;
@@ -158,13 +170,13 @@ impl Disk {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         private(&mut options);
-        let mut file = options.open(path).doing("open", path)?;
+        let mut file = open(&options, path).doing("open", path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                file.take(200).read_to_string(&mut holder).doing("read", path)?;
-                return Ok(Err(holder));
+                let mut holder = Vec::new();
+                file.take(200).read_to_end(&mut holder).doing("read", path)?;
+                return Ok(Err(String::from_utf8_lossy(&holder).into_owned()));
             }
             Err(TryLockError::Error(error)) => return Err(error).doing("lock", path),
         }
@@ -272,9 +284,24 @@ impl AppendFile {
 
 fn private(options: &mut OpenOptions) {
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+    }
     #[cfg(not(unix))]
     let _unused = options;
+}
+
+/// Opens a file of ours, never through a symbolic link.
+fn open(options: &OpenOptions, path: &Path) -> io::Result<File> {
+    options.open(path).map_err(|error| refuse_symlink(path).err().unwrap_or(error))
+}
+
+fn refuse_symlink(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.is_symlink() {
+        return Err(io::Error::other("it is a symbolic link, and nothing is ever written through one"));
+    }
+    Ok(())
 }
 
 fn parent(path: &Path) -> &Path {

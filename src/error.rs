@@ -120,9 +120,9 @@ impl ExitCode {
                 "put right what the line above names (the key, its credits, the API's certificate, the proxy or this machine's clock), then run the same command again: it resumes",
             ),
             Self::Storage => Some("free space or fix the folder, then run the same command again: it resumes"),
-            Self::Integrity => {
-                Some("nothing was changed; use the settings that the export was begun with, or another --out")
-            }
+            Self::Integrity => Some(
+                "nothing was changed; use the settings that the export was begun with, restore what is damaged, or take another --out",
+            ),
             Self::Contract => Some(
                 "the API may have changed: look at an answer in the journal (zstdcat), then at --endpoint or --end",
             ),
@@ -160,6 +160,9 @@ pub enum Error {
     /// The output or state folder does not take files. Found before the first request.
     #[error("the folder cannot be written to")]
     Unwritable(#[source] DiskError),
+    /// A disk is nearly full. Found before the first request of this run.
+    #[error("{0}")]
+    NoRoom(String),
     /// A second signal came: left at once, uncleanly but safely.
     #[error("stopped at once by a second signal")]
     Killed(ExitCode),
@@ -263,8 +266,16 @@ impl Error {
             | Self::Client(_)
             | Self::Plan(PlanError::Unreadable { .. } | PlanError::BadId { .. } | PlanError::Empty) => ExitCode::Usage,
             Self::Unwritable(error) => {
-                let full = matches!(error.source.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
-                if full { ExitCode::Storage } else { ExitCode::Usage }
+                let own_fault = matches!(
+                    error.source.kind(),
+                    ErrorKind::NotFound
+                        | ErrorKind::PermissionDenied
+                        | ErrorKind::NotADirectory
+                        | ErrorKind::InvalidFilename
+                        | ErrorKind::InvalidInput
+                        | ErrorKind::Other
+                );
+                if own_fault { ExitCode::Usage } else { ExitCode::Storage }
             }
             Self::Answer(_) => ExitCode::Complete,
             Self::Killed(code) => *code,
@@ -274,7 +285,9 @@ impl Error {
             Self::Busy { .. } => ExitCode::Busy,
             Self::Mismatch(_) | Self::Damaged(_) | Self::Spoilt(_) => ExitCode::Integrity,
             Self::Bug | Self::Panic(_) | Self::WriterEnded | Self::Record(RecordError::Decode(_)) => ExitCode::Internal,
-            Self::Disk(_) | Self::Store(_) | Self::Segment(_) | Self::Report { .. } => ExitCode::Storage,
+            Self::NoRoom(_) | Self::Disk(_) | Self::Store(_) | Self::Segment(_) | Self::Report { .. } => {
+                ExitCode::Storage
+            }
             Self::Journal(error) | Self::Record(RecordError::Journal(error)) => match error {
                 JournalError::Damaged { .. } => ExitCode::Integrity,
                 JournalError::Disk(_) | JournalError::Pack(_) => ExitCode::Storage,

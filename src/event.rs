@@ -66,6 +66,8 @@ pub enum Event<'a> {
     },
     /// The allowed rate has climbed back.
     Rate(f64),
+    /// Something that may go wrong later, and what to do about it.
+    Warning(&'a str),
     /// Nothing succeeds: from now on one request at a time, at growing intervals.
     Outage {
         /// What was said last, sanitised.

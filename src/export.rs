@@ -27,6 +27,7 @@ use crate::rebuild::{Plan, Which};
 use crate::record::Recorder;
 use crate::recover::Recovery;
 use crate::retry::Retry;
+use crate::room;
 use crate::rounds::Rounds;
 use crate::sanitize::Sanitized;
 use crate::site::{SUCCESS, Site};
@@ -51,6 +52,7 @@ pub async fn export<F: Fetch>(
     stopped: impl Future<Output = ExitCode>,
 ) -> Result<Summary, Error> {
     let site = Arc::new(Site::open(&job.settings).await?);
+    warn(job);
     let mut stopped = std::pin::pin!(stopped);
     let planning = {
         let (site, identity, retry_failed) = (Arc::clone(&site), job.settings.identity(), job.settings.retry_failed);
@@ -70,6 +72,9 @@ pub async fn export<F: Fetch>(
             return still_complete(job, &site, since).await;
         }
     }
+    if let Some(said) = site.floor.shortage()? {
+        return Err(Error::NoRoom(said));
+    }
     // The mark goes first: what it promises may not be true from here on.
     site.store.remove(SUCCESS)?;
     site.ledger().set_completed(None)?;
@@ -77,6 +82,18 @@ pub async fn export<F: Fetch>(
     let site = Arc::clone(&begun.site);
     let (stop, counted) = walk(job, begun, api, stopped).await?;
     finish(job, &site, stop, counted, None).await
+}
+
+/// Says what may go wrong with the place where the state lies.
+fn warn(job: &Job) {
+    let state = &job.settings.state_dir;
+    if let Some(kind) = room::network_file_system(state) {
+        let said = format!(
+            "{} lies on a network file system ({kind}), where locks and the ledger may not hold: name a local folder with --state-dir",
+            state.display()
+        );
+        job.monitor.event(&Event::Warning(&said));
+    }
 }
 
 /// Builds the output from the journal, without a request: what waits, what is of other columns, and what is not as it was

@@ -19,7 +19,7 @@
 //! | 5 face | `main` [`cli`] [`log`] [`progress`] [`signals`] |
 //! | 4 conduct | [`export`] [`job`] [`rounds`] [`stop`] [`recover`] [`rebuild`] [`publish`] [`site`] [`look`] [`verify`] [`status`] [`figures`] [`summary`] [`products`] [`token`] [`error`] |
 //! | 3 flow | [`plan`] [`scheduler`] [`backlog`] [`walk`] [`absorb`] [`dispatch`] [`record`] [`segment`] [`commit`] |
-//! | 2 ports | [`api`] [`disk`] [`held`] [`store`] [`ledger`] [`journal`] [`simulator`] |
+//! | 2 ports | [`api`] [`disk`] [`held`] [`store`] [`ledger`] [`journal`] [`room`] [`simulator`] |
 //! | 1 leaves | [`endpoint`] [`lenient`] [`number`] [`envelope`] [`decode`] [`partition`] [`parquet`] [`quota`] [`retry`] [`verdict`] [`settings`] |
 //! | 0 words | [`page`] [`clock`] [`event`] [`sanitize`] [`step`] |
 //!
@@ -87,6 +87,7 @@ pub mod rebuild;
 pub mod record;
 pub mod recover;
 pub mod retry;
+pub mod room;
 pub mod rounds;
 pub mod sanitize;
 pub mod scheduler;

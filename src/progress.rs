@@ -232,6 +232,7 @@ impl Monitor for Face {
                 tracing::info!("429: every request waits {wait:.1?}, then {rate:.1} a second");
             }
             Event::Rate(rate) => *self.allowed.lock().unwrap_or_else(PoisonError::into_inner) = Some(*rate),
+            Event::Warning(said) => tracing::warn!("{said}"),
             Event::Outage { cause } => {
                 tracing::warn!("nothing succeeds any more, from now on one request at a time: {cause}");
             }
@@ -253,7 +254,7 @@ impl Monitor for Face {
     }
 }
 
-/// Standard error, with the bar out of the way while something is written. Writing to a closed pipe is no error here.
+/// Standard error, with the bar out of the way while something is written. A line that cannot be written is dropped.
 #[derive(Clone, Debug)]
 pub struct Lines(pub Option<Arc<Face>>);
 
@@ -264,7 +265,8 @@ impl Write for Lines {
             Some(bar) => bar.suspend(write),
             None => write(),
         };
-        written.or_else(|error| if error.kind() == io::ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })?;
+        // Nobody reads it, or there is no room for it: no reason to end a run that is paid for.
+        written.ok();
         Ok(bytes.len())
     }
 

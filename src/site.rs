@@ -13,10 +13,12 @@ use sha2::{Digest, Sha256};
 use crate::clock::{self, Utc64};
 use crate::commit::{self, Committer, Imprint, MANIFESTS};
 use crate::decode::Decoder;
-use crate::disk::{Disk, Lock};
+use crate::disk::{Disk, DiskError, Lock};
 use crate::endpoint::hex;
 use crate::error::Error;
 use crate::ledger::{ExportRow, Ledger};
+use crate::page::SegmentId;
+use crate::room::Floor;
 use crate::segment::{Shape, of_name};
 use crate::settings::Settings;
 use crate::store::Store;
@@ -43,6 +45,8 @@ pub struct Site {
     pub store: Store,
     /// Folder of the journal files.
     pub journal: PathBuf,
+    /// The room that its disks keep free.
+    pub floor: Floor,
     staging: PathBuf,
     _locks: Vec<Lock>,
 }
@@ -66,9 +70,7 @@ impl Site {
     async fn open_as(settings: &Settings, differences: Differences) -> Result<Self, Error> {
         let disk = Disk;
         let (out, state) = (&settings.out, &settings.state_dir);
-        let (staging, journal) = (out.join("_pagehaul/staging"), state.join("journal"));
-        let made = disk.make_folder(&out.join(MANIFESTS)).and_then(|()| disk.make_folder(&staging));
-        made.and_then(|()| disk.make_folder(&journal)).map_err(Error::Unwritable)?;
+        let (staging, journal) = folders(settings).map_err(Error::Unwritable)?;
         // The state may lie elsewhere: then its folder and the output's are each held.
         let mut locks = vec![lock(disk, state).await?];
         if std::fs::canonicalize(state).ok() != std::fs::canonicalize(out.join("_pagehaul")).ok() {
@@ -76,12 +78,24 @@ impl Site {
         }
         [out, &staging, state].into_iter().try_for_each(|folder| disk.probe(folder)).map_err(Error::Unwritable)?;
 
-        let path = settings.state_dir.join(LEDGER);
+        let store = Store::open(out, disk)?;
+        let manifests = store.list(MANIFESTS).await?;
+        let badge = badge(&store).await?;
+        let is_begun = badge.is_some() || !manifests.is_empty() || !numbers(&names(&journal)?).is_empty();
+        let lost = || {
+            Error::Mismatch(format!(
+                "{} belongs to an export, but its ledger is not in {}: give the --state-dir that it was begun with, or take another --out",
+                out.display(),
+                state.display()
+            ))
+        };
+        let path = state.join(LEDGER);
+        let is_empty = std::fs::metadata(&path).map_or(true, |about| about.len() == 0);
+        if is_begun && is_empty {
+            return Err(lost()); // and nothing is made in its place
+        }
         disk.make_private_file(&path)?;
         let ledger = Ledger::open(&path)?;
-        let store = Store::open(&settings.out, disk)?;
-        let badge = badge(&store).await?;
-        let has_output = !store.list(MANIFESTS).await?.is_empty();
         let export = match ledger.export()? {
             Some(export) => {
                 let owner = match &badge {
@@ -91,30 +105,26 @@ impl Site {
                 if owner.is_some_and(|owner| owner != export.id) {
                     return Err(Error::Mismatch(format!(
                         "the state in {} belongs to another output folder than {}",
-                        settings.state_dir.display(),
-                        settings.out.display()
+                        state.display(),
+                        out.display()
                     )));
                 }
                 if badge.is_none() {
                     write_badge(&store, &export.id)?; // the process ended between the two, or somebody removed it
                 }
+                same_age(&ledger, &manifests, &names(&journal)?)?;
                 let was_used = ledger.last_attempt()?.0 > 0;
                 if was_used {
                     same_identity(&export, &differences(&export.identity, &settings.identity()))?;
                 }
                 export
             }
-            None if has_output || badge.is_some() => {
-                return Err(Error::Mismatch(format!(
-                    "{} belongs to an export, but its ledger is not in {}: give the --state-dir that it was begun with, or take another --out",
-                    settings.out.display(),
-                    settings.state_dir.display()
-                )));
-            }
+            None if is_begun => return Err(lost()),
             None => begin(&ledger, &store, settings)?,
         };
+        let floor = Floor::new(vec![out.clone(), state.clone()], settings.min_free);
         let ledger = Arc::new(Mutex::new(ledger));
-        Ok(Self { export, ledger, store, journal, staging, _locks: locks })
+        Ok(Self { export, ledger, store, journal, floor, staging, _locks: locks })
     }
 
     /// The ledger, for a moment.
@@ -178,7 +188,47 @@ pub fn identity(out: Option<&Path>, state_dir: Option<&str>) -> Result<BTreeMap<
     if !path.exists() {
         return Err(nothing);
     }
-    Ledger::open(&path)?.export()?.map(|export| export.identity).ok_or(nothing)
+    Ledger::export_at(&path)?.map(|export| export.identity).ok_or(nothing)
+}
+
+/// Makes the folders of an export, and gives those of staged files and of the journal. The roots that were named may be
+/// symbolic links, nothing below them may.
+fn folders(settings: &Settings) -> Result<(PathBuf, PathBuf), DiskError> {
+    let (disk, out, state) = (Disk, &settings.out, &settings.state_dir);
+    disk.make_folder(out)?;
+    disk.make_folder_below(out, Path::new(MANIFESTS))?;
+    let staging = disk.make_folder_below(out, Path::new("_pagehaul/staging"))?;
+    disk.make_folder(state)?;
+    Ok((staging, disk.make_folder_below(state, Path::new("journal"))?))
+}
+
+/// Names in a folder that are text: ours all are.
+fn names(folder: &Path) -> Result<Vec<String>, Error> {
+    let listed = std::fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let entries = listed.map_err(|source| DiskError { action: "list", path: folder.to_owned(), source })?;
+    Ok(entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
+}
+
+/// The segments that files are named after: manifests, or journal files.
+fn numbers(names: &[String]) -> Vec<SegmentId> {
+    let number = |name: &String| Path::new(name).file_stem()?.to_str()?.parse().ok();
+    names.iter().filter_map(number).map(SegmentId).collect()
+}
+
+/// Refuses a ledger that is older than what lies around it: one that was copied back, or that lost its last transactions.
+fn same_age(ledger: &Ledger, manifests: &[String], journal: &[String]) -> Result<(), Error> {
+    for segment in numbers(manifests) {
+        if !ledger.is_decided(segment)? {
+            return Err(ledger
+                .unusable(format!("is older than the output: segment {segment} is published there"))
+                .into());
+        }
+    }
+    let last = ledger.last_segment()?;
+    match numbers(journal).into_iter().find(|segment| *segment > last) {
+        Some(segment) => Err(ledger.unusable(format!("is older than the journal of segment {segment}")).into()),
+        None => Ok(()),
+    }
 }
 
 /// Takes a lock. One who only looks holds it for a blink: so a second look decides.
@@ -190,7 +240,10 @@ async fn lock(disk: Disk, state: &Path) -> Result<Lock, Error> {
         tokio::time::sleep(SECOND_LOOK).await;
         taken = disk.lock(&path, &about_me).map_err(Error::Unwritable)?;
     }
-    taken.map_err(|holder| Error::Busy { holder: crate::sanitize::sanitize(&holder) })
+    taken.map_err(|holder| {
+        let holder = if holder.is_empty() { "one that has just begun" } else { &holder };
+        Error::Busy { holder: crate::sanitize::sanitize(holder) }
+    })
 }
 
 /// The export that an output belongs to; none if nothing says so.

@@ -18,6 +18,8 @@ pub enum Stop {
     Credits,
     /// Short pages seem to be no end here; their size.
     ShortPages(usize),
+    /// A disk is nearly full; which, and how full.
+    Room(String),
 }
 
 impl Stop {
@@ -29,12 +31,13 @@ impl Stop {
             Self::Cause(StopCause::Contract, _) | Self::Same(_, false) | Self::ShortPages(_) => ExitCode::Contract,
             Self::Temporary(_) | Self::Same(_, true) => ExitCode::Temporary,
             Self::Credits => ExitCode::Limit,
+            Self::Room(_) => ExitCode::Storage,
         }
     }
 
-    /// Whether what was read so far is published: all but a signal stop for good.
+    /// Whether what was read so far is published: not after a signal, which wants a quick end, and not without room for it.
     pub fn publishes(&self) -> bool {
-        !matches!(self, Self::Signal(_))
+        !matches!(self, Self::Signal(_) | Self::Room(_))
     }
 }
 
@@ -42,7 +45,7 @@ impl std::fmt::Display for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Signal(_) => f.write_str("stopped by a signal"),
-            Self::Cause(_, said) => f.write_str(said),
+            Self::Cause(_, said) | Self::Room(said) => f.write_str(said),
             Self::Temporary(said) => write!(f, "nothing succeeded for too long, lastly: {said}"),
             Self::Same(said, true) => {
                 write!(f, "one product after the other got the same answer and no page: {said}")

@@ -24,7 +24,7 @@ const LAYERS: [(u8, &[&str]); 6] = [
             "settings",
         ],
     ),
-    (2, &["api", "disk", "held", "store", "ledger", "journal", "simulator"]),
+    (2, &["api", "disk", "held", "store", "ledger", "journal", "room", "simulator"]),
     (3, &["plan", "scheduler", "backlog", "walk", "absorb", "dispatch", "record", "segment", "commit"]),
     (
         4,

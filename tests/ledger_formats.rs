@@ -66,11 +66,16 @@ fn an_export_of_every_earlier_format_goes_on_and_no_page_of_its_journal_is_asked
         copy(&folder, &home.out());
         let api = api(None);
         let summary = run(home.export(&api.base_url(), &endpoint.each_ref().map(String::as_str))).ended(3);
-        let found = rows(&home.out()).into_iter().map(|(key, row)| (key, row["video_desc"].as_str().unwrap().to_owned()));
+        let found =
+            rows(&home.out()).into_iter().map(|(key, row)| (key, row["video_desc"].as_str().unwrap().to_owned()));
         assert_eq!(found.collect::<BTreeMap<_, _>>(), expected(), "{}", folder.display());
         let asked: Vec<_> = api.asked().into_keys().map(|(product, page)| format!("{product} {page}")).collect();
         assert_eq!(asked, ["103 2", "103 3", "103 4", "104 1"], "{}", folder.display());
-        assert_eq!((&summary["credits"]["billed"], &summary["credits"]["in_doubt"]), (&9.into(), &2.into()), "{summary}");
+        assert_eq!(
+            (&summary["credits"]["billed"], &summary["credits"]["in_doubt"]),
+            (&9.into(), &2.into()),
+            "{summary}"
+        );
         formats += 1;
     }
     assert!(formats > 0, "nothing is kept");

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
-use super::{APPLICATION_ID, Doing, Ledger, LedgerError, VERSION, pragma};
+use super::open::{APPLICATION_ID, VERSION, prepared};
+use super::{Doing, Ledger, LedgerError};
 use crate::page::{AttemptId, PageNum, SegmentId};
 
 /// How long to wait for a writer that is in the middle of something that no reader may see.
@@ -83,17 +84,23 @@ impl Ledger {
         let place = place.ok_or_else(|| unusable("has no place that can be named".to_owned()))?;
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(format!("{place}?mode=ro{how}"), flags).doing("open a connection")?;
+        let db = prepared(db).doing("open a connection")?;
         db.busy_timeout(BUSY).doing("open a connection")?;
-        let read = |name| pragma(&db, name).map_err(|error| unusable(format!("cannot be read: {error}")));
+        let read = |name: &str| -> Result<i64, LedgerError> {
+            let found = db.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0));
+            found.map_err(|error| unusable(format!("cannot be read: {error}")))
+        };
         let (application, version) = (read("application_id")?, read("user_version")?);
         if application != APPLICATION_ID {
             return Err(unusable("is a database of another program, or of none".to_owned()));
         }
         if version != VERSION {
-            return Err(unusable(format!("has format {version}, this program reads format {VERSION}")));
+            let why = format!(
+                "has format {version}, and only format {VERSION} can be looked at: `pagehaul replay` brings an older one to it"
+            );
+            return Err(unusable(why));
         }
-        db.execute_batch("PRAGMA trusted_schema = 0; PRAGMA query_only = 1; PRAGMA cell_size_check = 1")
-            .doing("open a connection")?;
+        db.execute_batch("PRAGMA query_only = 1; PRAGMA cell_size_check = 1").doing("open a connection")?;
         Ok(Self { db })
     }
 
@@ -102,10 +109,14 @@ impl Ledger {
         self.db.execute_batch("BEGIN").doing("begin to read")
     }
 
-    /// What SQLite finds wrong with the file, going through all of it.
+    /// What is wrong with the file, going through all of it: its trees, its indexes, and every row's checksum.
     pub fn integrity(&self) -> Result<Vec<String>, LedgerError> {
         let found: Vec<String> = self.rows(&format!("PRAGMA integrity_check({COMPLAINTS})"), [], |row| row.get(0))?;
-        Ok(found.into_iter().filter(|line| line != "ok").collect())
+        let found: Vec<String> = found.into_iter().filter(|line| line != "ok").collect();
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        Ok(self.damage(VERSION).doing("check the rows")?.into_iter().collect())
     }
 
     /// What the tables say that cannot be true together: how many of what.

@@ -5,8 +5,8 @@
 
 mod audit;
 mod group;
-mod rebuild;
 mod open;
+mod rebuild;
 mod report;
 mod status;
 mod write;
@@ -344,6 +344,18 @@ impl Ledger {
     pub(crate) fn unpublish_for_test(&self, segment: SegmentId, manifest: &str) {
         let sql = "UPDATE segments SET state = 'decided', manifest = ?2 WHERE id = ?1";
         self.db.execute(sql, params![segment.0, manifest]).unwrap();
+    }
+
+    /// Whether a segment is known and what it publishes is decided.
+    pub fn is_decided(&self, segment: SegmentId) -> Result<bool, LedgerError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM segments WHERE id = ?1 AND state <> 'open')";
+        self.db.query_row(sql, [segment.0], |row| row.get(0)).doing("look at a segment")
+    }
+
+    /// The highest segment so far.
+    pub fn last_segment(&self) -> Result<SegmentId, LedgerError> {
+        let sql = "SELECT coalesce(max(id), 0) FROM segments";
+        self.db.query_row(sql, [], |row| row.get(0).map(SegmentId)).doing("find the last segment")
     }
 
     /// Segments whose publishing was decided and not noted as done, with their manifests.

@@ -11,11 +11,11 @@ use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::{Doing, Ledger, LedgerError};
+use super::{Doing, ExportRow, Ledger, LedgerError};
 
 /// "phl1": marks the file as a ledger of ours.
-const APPLICATION_ID: i64 = 0x7068_6c31;
-const VERSION: i64 = 2;
+pub(super) const APPLICATION_ID: i64 = 0x7068_6c31;
+pub(super) const VERSION: i64 = 2;
 const TABLES: &str = include_str!("ledger.sql");
 /// What stands in every format: format 1 differs from this one by the rows' checksums alone.
 const NAMES: [&str; 6] = ["export", "items", "segments", "frames", "pages", "attempts"];
@@ -54,6 +54,13 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// Who the export of a ledger is, whatever its format, without a look at the rest of it and without a change.
+    pub fn export_at(path: &Path) -> Result<Option<ExportRow>, LedgerError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let db = Connection::open_with_flags(path, flags).and_then(prepared).doing("open a connection")?;
+        Self { db }.export()
+    }
+
     fn found(&self) -> rusqlite::Result<Found> {
         let number = |sql: &str| self.db.query_row(sql, [], |row| row.get(0));
         Ok(Found {
@@ -64,7 +71,7 @@ impl Ledger {
     }
 
     /// What is wrong with a ledger of a format; none if all of it is as it was written.
-    fn damage(&self, version: i64) -> rusqlite::Result<Option<String>> {
+    pub(super) fn damage(&self, version: i64) -> rusqlite::Result<Option<String>> {
         if version == VERSION && schema(&self.db)? != schema(&fresh()?)? {
             return Ok(Some("its tables are not those of its format".to_owned()));
         }
@@ -111,7 +118,10 @@ impl Ledger {
         let (now, wanted) = (schema(&transaction).doing(action)?, fresh().and_then(|db| schema(&db)).doing(action)?);
         if now != wanted {
             let path = transaction.path().unwrap_or_default().to_owned();
-            return Err(LedgerError::Unusable { path, why: "is damaged: its tables are not those of format 1".to_owned() });
+            return Err(LedgerError::Unusable {
+                path,
+                why: "is damaged: its tables are not those of format 1".to_owned(),
+            });
         }
         transaction.commit().doing(action)?;
         self.after(action)
@@ -150,7 +160,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     prepared(Connection::open_with_flags(path, flags)?)
 }
 
-fn prepared(db: Connection) -> rusqlite::Result<Connection> {
+pub(super) fn prepared(db: Connection) -> rusqlite::Result<Connection> {
     for (setting, on) in [
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
         (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
@@ -172,18 +182,17 @@ fn fresh() -> rusqlite::Result<Connection> {
 }
 
 /// Everything that a database declares, by name: tables, indexes, and whatever else somebody put there.
-fn schema(db: &Connection) -> rusqlite::Result<Vec<(String, String, String, Option<String>)>> {
-    let mut query = db.prepare("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name")?;
-    let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
-    rows.collect()
+fn schema(db: &Connection) -> rusqlite::Result<Vec<String>> {
+    let sql = "SELECT concat_ws(' ', type, name, tbl_name, sql) FROM sqlite_schema ORDER BY name";
+    db.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
 }
 
 /// CRC-32 over the values of a row, each with its type and length.
 fn row_crc(row: &Context<'_>) -> u32 {
     let mut hash = crc32fast::Hasher::new();
     let mut add = |kind: u8, word: [u8; 8], bytes: &[u8]| {
-        let [a, b, c, d, e, f, g, h] = word;
-        hash.update(&[kind, a, b, c, d, e, f, g, h]);
+        hash.update(&[kind]);
+        hash.update(&word);
         hash.update(bytes);
     };
     for at in 0..row.len() {

@@ -1,9 +1,10 @@
-//! Which page is asked for next, and whether any may be: slots, credits, the retry budget, outages.
+//! Which page is asked for next, and whether any may be: slots, credits, room on the disk, the retry budget, outages.
 
 use tokio::time::Instant;
 
 use super::Rounds;
 use crate::clock;
+use crate::error::Error;
 use crate::page::{AttemptId, Request};
 use crate::stop::Stop;
 
@@ -50,6 +51,14 @@ impl Rounds<'_> {
             None => self.scheduler.due(),
         };
         at.filter(|at| *at > now && self.has_slot())
+    }
+
+    /// Stops the run while its disks still have room for the answers under way.
+    pub(super) fn keep_room(&mut self) -> Result<(), Error> {
+        if self.stop.is_none() {
+            self.stop = self.site.floor.shortage()?.map(Stop::Room);
+        }
+        Ok(())
     }
 
     /// Makes intents for the most urgent pages: as many as there are slots, places before the quota, and credits.

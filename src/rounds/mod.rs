@@ -175,6 +175,7 @@ impl<'a> Rounds<'a> {
             self.backlog.refill(&mut self.scheduler, &self.site.ledger(), &self.rules)?;
         }
         self.order(&channels.orders);
+        self.keep_room()?;
         self.admit(channels.to_dispatch.capacity());
         self.order(&channels.orders);
         if arrivals.is_empty() && self.group.is_empty() {

@@ -87,6 +87,8 @@ pub struct Settings {
     pub segment_size: u64,
     /// Bytes that open Parquet files may hold.
     pub memory: usize,
+    /// Bytes that stay free on the disks; none: the built-in rule.
+    pub min_free: Option<u64>,
     /// What is shown.
     pub progress: Progress,
     /// Time between two lines.
@@ -132,6 +134,7 @@ impl Settings {
             grace: layers.time("grace")?,
             segment_size: layers.size("segment_size")?,
             memory: as_usize(layers.size("memory")?),
+            min_free: layers.given("min_free").map(|_| layers.size("min_free")).transpose()?,
             progress: one_of(
                 layers,
                 "progress",

@@ -55,6 +55,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("grace", "TIME", "How long a stopping run waits for answers under way"),
     setting("segment_size", "SIZE", "Journal size at which files are published"),
     setting("memory", "SIZE", "Rows that may wait in memory for a row group"),
+    setting(
+        "min_free",
+        "SIZE",
+        "Free space at which a run stops before the disk is full [default: 256MiB or 5 % of the disk, whichever is less]",
+    ),
     setting("progress", "auto|bar|plain|none", "What is shown while it runs"),
     setting("heartbeat", "TIME", "Time between two lines of plain progress"),
     setting("log_format", "text|json", "Form of the lines on standard error"),

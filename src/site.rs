@@ -122,6 +122,7 @@ impl Site {
             None if is_begun => return Err(lost()),
             None => begin(&ledger, &store, settings)?,
         };
+        ledger.accept()?;
         let floor = Floor::new(vec![out.clone(), state.clone()], settings.min_free);
         let ledger = Arc::new(Mutex::new(ledger));
         Ok(Self { export, ledger, store, journal, floor, staging, _locks: locks })

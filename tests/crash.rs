@@ -20,7 +20,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use common::{
-    assert_no_page_billed_twice, assert_rows, billed, copy, expected, fewest_requests, ids, manifests, simulator,
+    assert_no_page_billed_twice, assert_rows, billed, copy, expected, fewest_requests, ids, manifests, on_all_cores,
+    simulator,
 };
 use pagehaul::simulator::{self, Server, Simulator};
 use rand_core::{Rng, SeedableRng};
@@ -125,14 +126,6 @@ fn count_up<T: Send>(strike: impl Fn(usize) -> Option<T> + Sync) -> BTreeMap<usi
         }
     });
     struck.into_inner().unwrap()
-}
-
-fn on_all_cores(work: impl Fn() + Sync) {
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(2, std::num::NonZero::get) {
-            scope.spawn(&work);
-        }
-    });
 }
 
 #[test]

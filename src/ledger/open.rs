@@ -28,8 +28,8 @@ impl Ledger {
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
         let unusable = |why: String| LedgerError::Unusable { path: path.display().to_string(), why };
         let unreadable = |error: rusqlite::Error| match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => unusable(format!("is damaged: {error}")),
-            Some(_) | None => LedgerError::Sql { action: "open a connection", source: error },
+            Some(code) if is_of_the_machine(code) => LedgerError::Sql { action: "read what stands", source: error },
+            Some(_) | None => unusable(format!("is damaged: {error}")),
         };
         let mut ledger = Self { db: connect(path).map_err(unreadable)? };
         let found = ledger.found().map_err(unreadable)?;
@@ -54,6 +54,12 @@ impl Ledger {
         Ok(ledger)
     }
 
+    /// Lets the log be folded into the file when the ledger is closed. Until then, whoever finds that the ledger will not do
+    /// leaves it to the byte as it was.
+    pub fn accept(&self) -> Result<(), LedgerError> {
+        self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(drop).doing("accept what stands")
+    }
+
     /// Who the export of a ledger is, whatever its format, without a look at the rest of it and without a change.
     pub fn export_at(path: &Path) -> Result<Option<ExportRow>, LedgerError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -74,6 +80,9 @@ impl Ledger {
     pub(super) fn damage(&self, version: i64) -> rusqlite::Result<Option<String>> {
         if version == VERSION && schema(&self.db)? != schema(&fresh()?)? {
             return Ok(Some("its tables are not those of its format".to_owned()));
+        }
+        if self.db.is_readonly("main")? {
+            return Ok(Some("its head says that it is not to be written".to_owned()));
         }
         let said: String = self.db.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
         if said != "ok" {
@@ -146,6 +155,22 @@ impl Ledger {
     }
 }
 
+/// Whether an error says something about the machine, not about what a file holds.
+fn is_of_the_machine(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::SystemIoFailure
+            | ErrorCode::DiskFull
+            | ErrorCode::CannotOpen
+            | ErrorCode::PermissionDenied
+            | ErrorCode::ReadOnly
+            | ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::FileLockingProtocolFailed
+            | ErrorCode::OutOfMemory
+    )
+}
+
 /// What a file says of itself.
 struct Found {
     application: i64,
@@ -166,6 +191,7 @@ pub(super) fn prepared(db: Connection) -> rusqlite::Result<Connection> {
         (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
         (DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false),
         (DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false),
+        (DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true),
     ] {
         db.set_db_config(setting, on)?;
     }

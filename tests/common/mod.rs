@@ -198,6 +198,37 @@ pub(crate) fn scratch() -> tempfile::TempDir {
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
 
+/// Copies a folder; one that is not there is an empty one that is not made.
+pub(crate) fn copy(from: &Path, to: &Path) {
+    if !from.exists() {
+        return;
+    }
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// How many cases of a sample are played: so many as usual, or that times `PAGEHAUL_CASES`.
+pub(crate) fn cases(usual: usize) -> usize {
+    usual * std::env::var("PAGEHAUL_CASES").map_or(1, |times| times.parse().unwrap())
+}
+
+/// Does the same on every core at once.
+pub(crate) fn on_all_cores(work: impl Fn() + Sync) {
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, std::num::NonZero::get) {
+            scope.spawn(&work);
+        }
+    });
+}
+
 /// The folder of one test, with a list of products in it.
 pub(crate) struct Home(tempfile::TempDir);
 

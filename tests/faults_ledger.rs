@@ -14,86 +14,38 @@
 )]
 
 mod common;
+mod kept;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{
-    Answer, Api, DEADLINE, Gate, Home, Key, Program, assert_rows, cases, copy, expected, fewest_requests, ids, job,
-    manifests, rows, run, scratch, simulator,
+    Answer, Api, DEADLINE, Gate, Home, Program, assert_rows, cases, copy, expected, fewest_requests, ids, manifests,
+    rows, run, scratch, simulator,
 };
-use pagehaul::api::{Fetch, FetchError, RawAnswer};
-use pagehaul::error::{Error, ExitCode};
-use pagehaul::export::export;
+use pagehaul::error::ExitCode;
 use pagehaul::ledger::Ledger;
-use pagehaul::page::{ItemId, Request};
 use pagehaul::sanitize::chain;
 use pagehaul::simulator::Simulator;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::SplitMix64;
-use serde_json::json;
 
 // --- L18: other formats --------------------------------------------------------------------------------------------
-
-/// Products and their rows: pages that are short, full and empty, and a product that is refused.
-const LISTS: [(&str, u32); 4] = [("101", 25), ("102", 14), ("103", 30), ("104", 0)];
-
-fn data() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
-}
-
-/// The API that all of these exports were made from.
-fn kept_api(gate: Option<Arc<Gate>>) -> Api {
-    Api::start(move |asked| {
-        let answer = kept_answer(&asked.product, asked.page);
-        if let Some(gate) = gate.as_ref().filter(|_| answer.status == 200) {
-            gate.pass(); // billed by now
-        }
-        answer
-    })
-}
-
-fn kept_answer(product: &str, page: u32) -> Answer {
-    let Some((_, count)) = LISTS.iter().find(|(id, count)| *id == product && *count > 0) else {
-        return Answer::refusal(400, "no such product");
-    };
-    let positions = (page - 1) * 10..(page * 10).min(*count);
-    Answer::page(&positions.map(|at| kept_row(product, at).to_string()).collect::<Vec<_>>())
-}
-
-fn kept_row(product: &str, at: u32) -> serde_json::Value {
-    let region = if at % 2 == 0 { "ID" } else { "TH" };
-    json!({ "video_id": format!("{product}{at:03}"), "product_id": product, "region": region, "video_desc": format!("row {at}") })
-}
-
-fn kept_rows() -> BTreeMap<Key, String> {
-    let all = LISTS.iter().flat_map(|(id, count)| (0..*count).map(move |at| (*id, at)));
-    all.map(|(id, at)| ((id.to_owned(), format!("{id}{at:03}")), format!("row {at}"))).collect()
-}
-
-fn found_rows(out: &Path) -> BTreeMap<Key, String> {
-    rows(out).into_iter().map(|(key, row)| (key, row["video_desc"].as_str().unwrap().to_owned())).collect()
-}
-
-/// An export of the four products.
-fn kept_home() -> (Home, [String; 2]) {
-    let home = Home::new(&LISTS.map(|(id, _)| id.to_owned()));
-    (home, ["--endpoint".to_owned(), data().join("endpoint.toml").to_str().unwrap().to_owned()])
-}
 
 #[test]
 fn l18_an_export_of_every_earlier_format_goes_on_and_no_page_of_its_journal_is_asked_for_again() {
     let mut formats = 0;
-    for folder in std::fs::read_dir(data()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
-        let (home, endpoint) = kept_home();
+    for folder in
+        std::fs::read_dir(kept::data()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir())
+    {
+        let home = kept::home();
         copy(&folder, &home.out());
-        let api = kept_api(None);
-        let summary = run(home.export(&api.base_url(), &endpoint.each_ref().map(String::as_str))).ended(3);
+        let api = kept::api(None);
+        let summary = run(kept::command(&home, &api, &[])).ended(3);
         let found =
             rows(&home.out()).into_iter().map(|(key, row)| (key, row["video_desc"].as_str().unwrap().to_owned()));
-        assert_eq!(found.collect::<BTreeMap<_, _>>(), kept_rows(), "{}", folder.display());
+        assert_eq!(found.collect::<BTreeMap<_, _>>(), kept::expected(), "{}", folder.display());
         let asked: Vec<_> = api.asked().into_keys().map(|(product, page)| format!("{product} {page}")).collect();
         assert_eq!(asked, ["103 2", "103 3", "103 4", "104 1"], "{}", folder.display());
         assert_eq!(
@@ -109,28 +61,27 @@ fn l18_an_export_of_every_earlier_format_goes_on_and_no_page_of_its_journal_is_a
 #[test]
 #[ignore = "makes the folder of the present format, once"]
 fn make_the_folder_of_the_present_format() {
-    let (home, endpoint) = kept_home();
-    let endpoint = endpoint.each_ref().map(String::as_str);
-    let export = |api: &Api, more: &[&str]| home.export(&api.base_url(), &[&endpoint[..], more].concat());
+    let home = kept::home();
+    let export = |api: &Api, more: &[&str]| kept::command(&home, api, more);
     // One segment is published.
-    run(export(&kept_api(None), &["--max-credits", "2", "--max-in-flight", "1"])).ended(6);
+    run(export(&kept::api(None), &["--max-credits", "2", "--max-in-flight", "1"])).ended(6);
     // Two requests are in doubt.
     let (gate, held) = Gate::new(0);
-    let held_api = kept_api(Some(gate));
+    let held_api = kept::api(Some(gate));
     let program = Program::start(export(&held_api, &["--max-in-flight", "2"]));
     held.recv_timeout(DEADLINE).unwrap();
     held.recv_timeout(DEADLINE).unwrap();
     program.kill();
     // Some pages wait in the journal of the second.
     let (gate, held) = Gate::new(3);
-    let held_api = kept_api(Some(Arc::clone(&gate)));
+    let held_api = kept::api(Some(Arc::clone(&gate)));
     let mut program = Program::start(export(&held_api, &["--max-in-flight", "2"]));
     held.recv_timeout(DEADLINE).unwrap();
     program.signal("INT");
     program.wait_for_line("stopping");
     gate.open();
     program.end().ended(130);
-    copy(&home.out(), &data().join("ledger-new"));
+    copy(&home.out(), &kept::data().join("ledger-new"));
 }
 
 #[test]
@@ -141,13 +92,13 @@ fn l18_a_ledger_of_a_newer_format_or_of_another_program_is_refused_and_left_as_i
         ("user_version = -1", "has format -1, this program reads"),
         ("application_id = 7", "is a database of another program"),
     ] {
-        let (home, endpoint) = kept_home();
-        copy(&data().join("ledger-1"), &home.out());
+        let home = kept::home();
+        copy(&kept::data().join("ledger-1"), &home.out());
         let path = home.path("out/_pagehaul/ledger.sqlite");
         rusqlite::Connection::open(&path).unwrap().execute_batch(&format!("PRAGMA {pragma}")).unwrap();
         let before = std::fs::read(&path).unwrap();
-        let api = kept_api(None);
-        let refused = run(home.export(&api.base_url(), &endpoint.each_ref().map(String::as_str)));
+        let api = kept::api(None);
+        let refused = run(kept::command(&home, &api, &[]));
         let cause = refused.ended(9)["cause"].as_str().unwrap().to_owned();
         assert!(cause.contains(says) && cause.contains("ledger.sqlite"), "{refused}");
         assert_eq!((std::fs::read(&path).unwrap(), api.requests()), (before, 0), "{pragma}");
@@ -155,33 +106,6 @@ fn l18_a_ledger_of_a_newer_format_or_of_another_program_is_refused_and_left_as_i
 }
 
 // --- L13: a damaged ledger ------------------------------------------------------------------------------------------
-
-/// The API of the kept exports without a socket, that a function looks at before each answer: it is told how many pages
-/// were billed.
-struct Watched<F> {
-    before: F,
-    billed: AtomicUsize,
-}
-
-impl<F: Fn(usize) + Send + Sync + 'static> Fetch for Watched<F> {
-    async fn fetch(&self, request: &Request) -> Result<RawAnswer, FetchError> {
-        (self.before)(self.billed.load(Ordering::SeqCst));
-        let Answer { status, body } = kept_answer(request.id.as_str(), request.page.0);
-        self.billed.fetch_add(usize::from(status == 200), Ordering::SeqCst);
-        Ok(RawAnswer { status, retry_after: None, body: body.into(), share: None })
-    }
-}
-
-/// How an export in this process ended, and how many pages it was billed.
-async fn go_on(out: &Path, before: impl Fn(usize) + Send + Sync + 'static) -> (Result<ExitCode, Error>, usize) {
-    let endpoint = data().join("endpoint.toml");
-    let more = [("endpoint", endpoint.to_str().unwrap()), ("max_in_flight", "1"), ("segment_size", "1KiB")];
-    let list = LISTS.map(|(id, _)| Ok(ItemId::new(id)));
-    let api = Arc::new(Watched { before, billed: AtomicUsize::new(0) });
-    let ended =
-        export(&job(out, None, &more), Box::new(list.into_iter()), Arc::clone(&api), std::future::pending()).await;
-    (ended.map(|summary| summary.exit), api.billed.load(Ordering::SeqCst))
-}
 
 /// What a process leaves that is killed when [`KILLED_AT`] pages were billed and the next is under way: all of its folder,
 /// the write-ahead log of the ledger included. And its ledger as it was five pages before, in a folder beside it.
@@ -195,8 +119,8 @@ async fn killed() -> tempfile::TempDir {
             copy(&from.join("_pagehaul"), &to.join("before"));
         }
     };
-    let (ended, billed) = go_on(&running.path().join("out"), look).await;
-    assert_eq!((ended.unwrap(), billed), (ExitCode::Partial, PAGES), "one product is refused");
+    let (ended, billed) = kept::go_on(&running.path().join("out"), look).await;
+    assert_eq!((ended.unwrap(), billed), (ExitCode::Partial, kept::PAGES), "one product is refused");
     killed
 }
 
@@ -213,11 +137,11 @@ async fn damaged(about: &str, killed: &Path, damage: impl FnOnce(&Path)) -> bool
     damage(&state);
     let ledger = || (std::fs::read(state.join(FILES[0])).ok(), std::fs::read(state.join(FILES[1])).unwrap_or_default());
     let before = ledger();
-    let (ended, billed) = go_on(&out, |_| {}).await;
+    let (ended, billed) = kept::go_on(&out, |_| {}).await;
     match ended {
         Ok(exit) => {
-            assert_eq!((exit, found_rows(&out)), (ExitCode::Partial, kept_rows()), "{about}");
-            assert_eq!(billed, PAGES - KILLED_AT, "{about}");
+            assert_eq!((exit, kept::found(&out)), (ExitCode::Partial, kept::expected()), "{about}");
+            assert_eq!(billed, kept::PAGES - KILLED_AT, "{about}");
             false
         }
         Err(error) => {
@@ -230,8 +154,6 @@ async fn damaged(about: &str, killed: &Path, damage: impl FnOnce(&Path)) -> bool
     }
 }
 
-/// Pages of a whole export.
-const PAGES: usize = 9;
 /// Pages billed when the process is killed: a segment is published, and another one has pages.
 const KILLED_AT: usize = 7;
 

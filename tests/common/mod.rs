@@ -240,6 +240,13 @@ impl Home {
         home
     }
 
+    /// The same in memory, if there is such a place.
+    pub(crate) fn in_memory(ids: &[String]) -> Self {
+        let home = Self(scratch());
+        home.file("list.txt", (ids.join("\n") + "\n").as_bytes());
+        home
+    }
+
     /// A path inside.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.path().join(name)

@@ -1,0 +1,489 @@
+//! The disk fails, row by row of the catalogue (L5 to L7, and L18 again): every system call that writes, syncs, renames or
+//! opens something of an export fails once or from then on, and the disk is full. The built program under `strace`, and on
+//! small file systems of its own; where the machine allows neither, a test says what it skipped.
+//!
+//! What is accepted is exactly: the right output; or a documented exit code with one line that says why, after which the
+//! same command ends with the right output, and at most the one page that was under way was paid for twice.
+//!
+//! `PAGEHAUL_CASES=20` plays twenty times as many calls.
+
+#![cfg(target_os = "linux")]
+#![expect(
+    clippy::disallowed_methods,
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "what helps a test fails by panicking, and its files need not survive a crash"
+)]
+#![expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+
+mod common;
+mod kept;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use common::{
+    Api, Home, Run, assert_rows, cases, copy, expected, fewest_requests, ids, on_all_cores, rows, run, simulator,
+};
+use pagehaul::error::{Error, ExitCode};
+use pagehaul::sanitize::chain;
+#[cfg(debug_assertions)]
+use pagehaul::step::{Step, When};
+
+/// One request under way at a time, so that it is known what follows what; and more than one segment.
+const ONE_BY_ONE: [&str; 4] = ["--max-in-flight", "1", "--segment-size", "1KiB"];
+
+// --- strace --------------------------------------------------------------------------------------------------------
+
+/// Whether the machine lets a test make system calls fail.
+fn can_trace() -> bool {
+    let tried =
+        Command::new("strace").args(["-qq", "-o", "/dev/null", "-e", "inject=chdir:error=EIO", "true"]).status();
+    let can = tried.is_ok_and(|status| status.success());
+    if !can {
+        eprintln!("skipped: strace is missing or may not trace here");
+    }
+    can
+}
+
+/// A command under strace, and the path of what it logs: the calls that `select` names, with the paths of their files.
+fn traced(command: &Command, folder: &Path, select: &[&str]) -> (Command, PathBuf) {
+    let log = folder.join("strace.log");
+    let mut traced = Command::new("strace");
+    traced.args(["-D", "-f", "-qq", "-y", "-o"]).arg(&log).args(select.iter().flat_map(|select| ["-e", select]));
+    traced.arg("--").arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => traced.env(name, value),
+            None => traced.env_remove(name),
+        };
+    }
+    (traced, log)
+}
+
+/// The calls in a log, in the order in which they began: the thread that made it, and its text.
+fn calls(log: &Path) -> Vec<(String, String)> {
+    let text = String::from_utf8_lossy(&std::fs::read(log).unwrap()).into_owned();
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    lines
+        .map(|(thread, call)| (thread.to_owned(), call.trim().to_owned()))
+        .filter(|(_, call)| !call.starts_with("<...") && !call.starts_with("+++") && !call.starts_with("---"))
+        .collect()
+}
+
+/// For each call the numbers, counted in each thread by itself as strace counts them, at which it touches a folder.
+fn numbers(log: &Path, folder: &Path) -> BTreeMap<String, BTreeSet<usize>> {
+    let (mut counts, mut found) = (BTreeMap::<(String, String), usize>::new(), BTreeMap::<_, BTreeSet<_>>::new());
+    for (thread, text) in calls(log) {
+        let name = text.split('(').next().unwrap().to_owned();
+        let count = counts.entry((thread, name.clone())).or_default();
+        *count += 1;
+        if text.contains(folder.to_str().unwrap()) {
+            found.entry(name).or_default().insert(*count);
+        }
+    }
+    found
+}
+
+/// At most so many of them, evenly spread.
+fn spread(numbers: &BTreeSet<usize>, most: usize) -> Vec<usize> {
+    let step = numbers.len().div_ceil(most).max(1);
+    numbers.iter().copied().skip(step / 2).step_by(step).collect()
+}
+
+/// Fails unless a run that met a fault ended as it may, and the same command then ends well.
+fn judge(about: &str, home: &Home, api: &Api, faulty: &Run) {
+    let said = format!("{about}: {faulty}");
+    assert!(!faulty.stderr.contains("bug: ") && !faulty.stderr.contains("panicked"), "{said}");
+    match faulty.code {
+        None if about.contains("signal=KILL") => {}
+        Some(3) => assert_eq!(kept::found(&home.out()), kept::expected(), "{said}"),
+        // SQLite takes a page that cannot be read for a damaged one.
+        Some(code @ (2 | 8 | 9)) => {
+            let mut lines = faulty.stderr.lines().skip_while(|line| !line.starts_with("error: "));
+            assert!(lines.next().is_some_and(|line| line.len() > 20), "{said}");
+            assert!(lines.next().is_some_and(|line| line.starts_with("  next: ")) && lines.next().is_none(), "{said}");
+            assert!(code != 2 || api.requests() == 0, "2 says that no request was sent: {said}");
+            assert!(code != 9 || about.contains("pread64"), "{said}");
+        }
+        _ => panic!("{said}"),
+    }
+    let resumed = run(kept::command(home, api, &ONE_BY_ONE));
+    assert_eq!(resumed.code, Some(3), "{said}\nand then {resumed}");
+    assert_eq!(kept::found(&home.out()), kept::expected(), "{said}\nand then {resumed}");
+    let asked = api.asked();
+    let twice: u32 = asked.iter().filter(|((product, _), _)| product != "104").map(|(_, times)| times - 1).sum();
+    assert!(twice <= 1, "{twice} pages were paid for twice: {asked:?}: {said}");
+    let head = std::fs::read(home.path("out/_pagehaul/ledger.sqlite")).unwrap();
+    assert_eq!(head[18..20], [2, 2], "the ledger has no write-ahead log: {said}");
+}
+
+/// Plays every fault of a table, each at `each` places of a run.
+fn play(faults: &[(&str, &[&str])], begun: Option<&Path>, each: usize) {
+    let home = || {
+        let home = kept::home();
+        begun.into_iter().for_each(|folder| copy(folder, &home.out()));
+        home
+    };
+    let (probe, api) = (home(), kept::api(None));
+    let all: Vec<&str> = faults.iter().map(|(call, _)| *call).collect();
+    let trace = format!("trace={}", all.join(","));
+    let (command, log) = traced(&kept::command(&probe, &api, &ONE_BY_ONE), &probe.path(""), &[&trace]);
+    run(command).ended(3);
+    let numbers = numbers(&log, &probe.out());
+    let mut plays = Vec::new();
+    for (call, errors) in faults {
+        let numbers = numbers.get(*call).unwrap_or_else(|| panic!("a run never calls {call}"));
+        for fault in *errors {
+            let places = spread(numbers, each).into_iter().enumerate();
+            // Every second fault stays.
+            plays.extend(places.map(|(at, number)| (*call, *fault, format!("{number}{}", ["", "+"][at % 2]))));
+        }
+    }
+    let (plays, struck) = (Mutex::new(plays), Mutex::new(BTreeMap::<String, usize>::new()));
+    on_all_cores(|| {
+        loop {
+            let Some((call, fault, when)) = plays.lock().unwrap().pop() else { return };
+            let about = format!("inject={call}:{fault}:when={when}");
+            let (home, api) = (home(), kept::api(None));
+            let command = kept::command(&home, &api, &ONE_BY_ONE);
+            let (command, log) = traced(&command, &home.path(""), &[&format!("trace={call}"), &about]);
+            let faulty = run(command);
+            let hit: Vec<_> = calls(&log).into_iter().filter(|(_, text)| text.ends_with("(INJECTED)")).collect();
+            // What never fails so: the wake-up of a thread. What is no part of an export: the loader, before it begins.
+            let is_foreign =
+                |text: &String| text.contains("<anon_inode:") || text.contains(".so") || text.contains("socket:");
+            if hit.iter().any(|(_, text)| is_foreign(text)) {
+                continue;
+            }
+            if !hit.is_empty() || faulty.code.is_none() {
+                *struck.lock().unwrap().entry(format!("{call} {fault}")).or_default() += 1;
+            }
+            let about = format!("{about}: {hit:?}");
+            judge(&about, &home, &api, &faulty);
+            let is_left = |(product, page): &(String, u32)| product == "104" || product == "103" && *page > 1;
+            assert!(begun.is_none() || api.asked().keys().all(is_left), "{about}: {:?}", api.asked());
+        }
+    });
+    let struck = struck.into_inner().unwrap();
+    let all = faults.iter().flat_map(|(call, errors)| errors.iter().map(move |fault| format!("{call} {fault}")));
+    let missed: Vec<_> = all.filter(|fault| !struck.contains_key(fault)).collect();
+    assert!(missed.is_empty(), "never struck: {missed:?}; struck: {struck:?}");
+}
+
+#[test]
+fn l5_a_disk_that_is_full_or_read_only_or_over_quota_at_any_call_ends_with_8_and_costs_no_row() {
+    if can_trace() {
+        let faults: [(&str, &[&str]); 4] = [
+            ("pwrite64", &["error=ENOSPC", "error=EDQUOT"]),
+            ("rename", &["error=ENOSPC", "error=EROFS"]),
+            ("mkdir", &["error=ENOSPC", "error=EROFS", "error=EDQUOT"]),
+            ("openat", &["error=ENOSPC", "error=EROFS"]),
+        ];
+        play(&faults, None, cases(8));
+    }
+}
+
+#[test]
+fn l6_an_error_of_the_disk_at_any_call_ends_with_8_and_costs_no_row() {
+    if can_trace() {
+        let faults: [(&str, &[&str]); 9] = [
+            ("fsync", &["error=EIO", "error=ENOSPC"]),
+            ("fdatasync", &["error=EIO"]),
+            ("pwrite64", &["error=EIO"]),
+            ("ftruncate", &["error=EIO"]),
+            ("rename", &["error=EIO"]),
+            ("unlink", &["error=EIO"]),
+            ("pread64", &["error=EIO"]),
+            ("flock", &["error=ENOLCK"]),
+            ("statfs", &["error=EIO"]),
+        ];
+        play(&faults, None, cases(8));
+    }
+}
+
+#[test]
+fn l6_an_error_of_the_disk_while_an_earlier_run_is_recovered_ends_with_8_and_costs_no_row() {
+    if can_trace() {
+        let faults: [(&str, &[&str]); 7] = [
+            ("fsync", &["error=EIO"]),
+            ("pwrite64", &["error=EIO", "error=ENOSPC"]),
+            ("pread64", &["error=EIO"]),
+            ("read", &["error=EIO"]),
+            ("ftruncate", &["error=EIO"]),
+            ("rename", &["error=ENOSPC"]),
+            ("openat", &["error=EMFILE"]),
+        ];
+        play(&faults, Some(&kept::data().join("ledger-1")), cases(5));
+    }
+}
+
+#[test]
+fn l18_a_kill_at_any_call_while_a_ledger_is_brought_to_this_format_leaves_one_that_goes_on() {
+    if can_trace() {
+        let faults: [(&str, &[&str]); 3] =
+            [("pwrite64", &["signal=KILL"]), ("fsync", &["signal=KILL"]), ("ftruncate", &["signal=KILL"])];
+        play(&faults, Some(&kept::data().join("ledger-1")), cases(8));
+    }
+}
+
+// --- what is durable before what -----------------------------------------------------------------------------------
+
+/// A call with the lines of the log at which it began and ended.
+struct Span {
+    began: usize,
+    ended: usize,
+    text: String,
+}
+
+fn spans(log: &Path) -> Vec<Span> {
+    let text = String::from_utf8_lossy(&std::fs::read(log).unwrap()).into_owned();
+    let (mut spans, mut open) = (Vec::<Span>::new(), BTreeMap::<&str, usize>::new());
+    for (at, line) in text.lines().enumerate() {
+        let Some((thread, call)) = line.split_once(' ') else { continue };
+        let call = call.trim();
+        if call.starts_with("<...") {
+            spans[open[thread]].ended = at;
+        } else {
+            open.insert(thread, spans.len());
+            spans.push(Span { began: at, ended: at, text: call.to_owned() });
+        }
+    }
+    spans
+}
+
+/// The first of these calls that began behind a line, and was done before another one.
+fn between<'a>(spans: &'a [Span], behind: usize, before: usize, is_it: impl Fn(&str) -> bool) -> Option<&'a Span> {
+    spans.iter().find(|span| span.began > behind && span.ended < before && is_it(&span.text))
+}
+
+#[test]
+fn l5_an_answer_is_in_the_journal_and_then_in_the_ledger_before_the_next_request_and_a_file_is_whole_before_it_is_named()
+ {
+    if !can_trace() {
+        return;
+    }
+    let (home, api) = (kept::home(), kept::api(None));
+    let trace = "trace=fsync,fdatasync,rename,sendto,writev,write";
+    let (command, log) = traced(&kept::command(&home, &api, &ONE_BY_ONE), &home.path(""), &[trace]);
+    run(command).ended(3);
+    let spans = spans(&log);
+    let of = |text: &str, call: &str, file: &str| text.starts_with(call) && text.contains(file);
+    let journal = |text: &str| of(text, "fdatasync(", "/_pagehaul/journal/0");
+    let ledger = |text: &str| of(text, "fsync(", "/ledger.sqlite-wal>");
+    let sends: Vec<usize> =
+        spans.iter().filter(|span| span.text.contains("\"GET /v1")).map(|span| span.began).collect();
+    assert_eq!(sends.len(), 10);
+    assert!(between(&spans, 0, sends[0], ledger).is_some(), "the first intent");
+    for send in sends.windows(2) {
+        let frame = between(&spans, send[0], send[1], journal).expect("the answer's frame");
+        between(&spans, frame.ended, send[1], ledger).expect("the frame and the next intent in the ledger");
+    }
+
+    let renames: Vec<(&Span, &str, &str)> = spans
+        .iter()
+        .filter(|span| span.text.starts_with("rename("))
+        .map(|span| {
+            let mut paths = span.text.split('"').skip(1).step_by(2);
+            (span, paths.next().unwrap(), paths.next().unwrap())
+        })
+        .collect();
+    let (mut files, mut manifest_before) = (0, 0);
+    for (manifest, _, _) in renames.iter().filter(|(_, _, to)| to.contains("/_pagehaul/segments/")) {
+        let named: Vec<_> = renames
+            .iter()
+            .filter(|(span, _, to)| {
+                to.ends_with(".parquet")
+                    && to.contains("/region=")
+                    && span.began > manifest_before
+                    && span.ended < manifest.began
+            })
+            .collect();
+        for (span, from, to) in &named {
+            let whole = between(&spans, manifest_before, span.began, |text| of(text, "fsync(", &format!("<{from}>")));
+            let whole = whole.unwrap_or_else(|| panic!("{to} was not durable before it was named"));
+            let first = named.iter().map(|(span, _, _)| span.began).min().unwrap();
+            assert!(between(&spans, whole.ended, first, ledger).is_some(), "{to} was named before it was decided");
+            let folder = Path::new(to).parent().unwrap().to_str().unwrap();
+            let synced = between(&spans, span.ended, manifest.began, |text| of(text, "fsync(", &format!("<{folder}>")));
+            assert!(synced.is_some(), "the manifest names {to}, whose name was not durable");
+            files += 1;
+        }
+        assert!(
+            between(&spans, manifest.ended, usize::MAX, |text| of(text, "fsync(", "/_pagehaul/segments>")).is_some()
+        );
+        manifest_before = manifest.ended;
+    }
+    assert!(files >= 4, "{files} files were published");
+}
+
+// --- a disk that is full -------------------------------------------------------------------------------------------
+
+/// A file system of its own size.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// A disk of so many KiB, if the machine lets a test mount one.
+    fn mount(folder: &Path, size: u32) -> Option<Self> {
+        std::fs::create_dir_all(folder).unwrap();
+        let option = format!("size={size}k,mode=700");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &option, "tmpfs"]).arg(folder).output();
+        let done = mounted.is_ok_and(|mounted| mounted.status.success());
+        if !done {
+            eprintln!("skipped: nothing may be mounted here");
+        }
+        done.then(|| Self(folder.to_owned()))
+    }
+
+    fn grow(&self, size: u32) {
+        let option = format!("remount,size={size}k");
+        assert!(Command::new("mount").args(["-o", &option]).arg(&self.0).status().unwrap().success());
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        Command::new("umount").arg(&self.0).status().ok();
+    }
+}
+
+#[test]
+fn l5_a_disk_that_fills_up_stops_the_run_and_with_more_room_the_same_command_ends_well() {
+    let simulator = simulator("products=60,max_videos=400,seed=2");
+    let server = pagehaul::simulator::start(Arc::clone(&simulator)).unwrap();
+    let ids = ids(&simulator);
+    let (mut paid, fewest) = (0, fewest_requests(&simulator, &ids));
+    // A floor of some hundred KiB is more than what eight requests under way need, one of a KiB is none.
+    let floors = [(700, "1KiB", Some(false)), (1_024, "1KiB", Some(false)), (1_024, "200KiB", Some(true))];
+    let more = [(2_048, "1KiB", Some(false)), (2_048, "none", None), (2_048, "500KiB", Some(true))];
+    for (size, min_free, foreseen) in floors.into_iter().chain(more) {
+        let home = Home::in_memory(&ids);
+        let Some(disk) = SmallDisk::mount(&home.out(), size) else { return };
+        let export = || home.export(&server.base_url(), &["--min-free", min_free, "--max-in-flight", "8"]);
+        let about = format!("{size} KiB, min_free {min_free}");
+        let full = run(export());
+        let json = full.ended(8);
+        let error = json["cause"].as_str().unwrap();
+        let foresaw = error.contains("min_free");
+        assert!(foresaw || error.contains("No space left") || error.contains("disk is full"), "{about}: {full}");
+        assert!(foreseen.is_none_or(|foreseen| foreseen == foresaw), "{about}: {full}");
+        assert!(rows(&home.out()).is_empty() && !home.out().join("_SUCCESS").exists(), "{about}");
+        let again = run(export());
+        assert_eq!(again.ended(8)["exit_code"], 8, "{about}: {again}");
+        disk.grow(65_536);
+        let done = run(export());
+        done.ended(0);
+        assert_rows(&home.out(), &expected(&simulator, &ids, 10));
+        let requests = simulator.account().requests - paid;
+        assert!(requests <= fewest + 8, "{about}: {requests} requests where {fewest} are enough");
+        assert!(!foresaw || requests == fewest, "{about}: {requests} requests where {fewest} are enough");
+        paid = simulator.account().requests;
+    }
+}
+
+// --- the program's own writes --------------------------------------------------------------------------------------
+
+/// A run in a runtime of its own: what is still under way when it fails ends with it, as with a process.
+#[cfg(debug_assertions)]
+fn process(out: &Path) -> (Result<ExitCode, Error>, usize) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().start_paused(true).build().unwrap().block_on(kept::go_on(out, |_| {}))
+}
+
+/// Plays a run whose `number`th step of these actions, or every one from it on, is refused; gives whether there was one.
+#[cfg(debug_assertions)]
+fn refused(
+    kind: std::io::ErrorKind,
+    number: usize,
+    stays: bool,
+    is_it: fn(&Step<'_>) -> bool,
+) -> (bool, Result<ExitCode, Error>) {
+    let folder = common::scratch();
+    let out = folder.path().join("out");
+    let (count, struck) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let strikes = Arc::clone(&struck);
+    let watch = pagehaul::step::watch(folder.path(), move |step| {
+        if !is_it(step) {
+            return Ok(());
+        }
+        let now = count.fetch_add(1, Ordering::SeqCst) + 1;
+        if now != number && !(stays && now > number) {
+            return Ok(());
+        }
+        strikes.fetch_add(1, Ordering::SeqCst);
+        Err(kind.into())
+    });
+    let (ended, first) = process(&out);
+    drop(watch);
+    let about = format!("{kind:?} at step {number}");
+    if ended.is_ok() {
+        assert_eq!(kept::found(&out), kept::expected(), "{about}");
+    }
+    let (again, billed) = process(&out);
+    assert_eq!(again.unwrap(), ExitCode::Partial, "{about}");
+    assert_eq!(kept::found(&out), kept::expected(), "{about}");
+    assert!(first + billed <= kept::PAGES + 1, "{about}: {} pages were paid for", first + billed);
+    (struck.load(Ordering::SeqCst) > 0, ended)
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn l5_a_disk_that_refuses_any_step_once_or_for_good_ends_with_8_and_costs_no_row() {
+    use std::io::ErrorKind;
+    for (kind, stays) in
+        [(ErrorKind::StorageFull, false), (ErrorKind::StorageFull, true), (ErrorKind::ReadOnlyFilesystem, true)]
+    {
+        for number in 1.. {
+            let (struck, ended) = refused(kind, number, stays, |_| true);
+            if !struck {
+                assert!(number > 100, "{number} steps are no run");
+                break;
+            }
+            if let Err(error) = ended {
+                assert_eq!(error.exit_code(), ExitCode::Storage, "step {number}: {}", chain(&error));
+            }
+        }
+    }
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn l7_a_write_that_is_interrupted_is_repeated_and_nobody_notices() {
+    // What has happened is no more interrupted.
+    let is_write = |step: &Step<'_>| step.when == When::Before && step.action == "write";
+    let mut number = 1;
+    while let (true, ended) = refused(std::io::ErrorKind::Interrupted, number, false, is_write) {
+        assert_eq!(ended.unwrap(), ExitCode::Partial, "write {number}");
+        number += 1;
+    }
+    assert!(number > 10, "{number} writes are no run");
+}
+
+#[test]
+fn l7_a_call_that_is_interrupted_is_repeated_and_nobody_notices() {
+    if !can_trace() {
+        return;
+    }
+    // Calls that a signal may interrupt on a local disk. The program takes signals; a test need not send any.
+    for call in ["openat", "pwrite64", "pread64", "ftruncate"] {
+        for when in ["60", "5+7"] {
+            let (home, api) = (kept::home(), kept::api(None));
+            let select = [format!("trace={call}"), format!("inject={call}:error=EINTR:when={when}")];
+            let (command, log) = traced(
+                &kept::command(&home, &api, &ONE_BY_ONE),
+                &home.path(""),
+                &select.each_ref().map(String::as_str),
+            );
+            let ended = run(command);
+            let hit: Vec<_> = calls(&log).into_iter().filter(|(_, text)| text.ends_with("(INJECTED)")).collect();
+            if hit.iter().any(|(_, text)| text.contains(".so")) {
+                continue; // the loader's, before the program began
+            }
+            ended.ended(3);
+            assert_eq!(kept::found(&home.out()), kept::expected(), "{call}");
+        }
+    }
+}

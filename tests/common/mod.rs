@@ -615,23 +615,6 @@ pub(crate) fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     files(folder).into_iter().map(|path| (name(&path), std::fs::read(&path).unwrap())).collect()
 }
 
-/// Copies a folder and all that is in it; one that is not there is nothing.
-pub(crate) fn copy(from: &Path, to: &Path) {
-    if !from.exists() {
-        return;
-    }
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 /// The files below a folder that hold a text; of packed ones also what they hold unpacked.
 pub(crate) fn files_that_hold(folder: &Path, text: &str) -> Vec<PathBuf> {
     let holds = |bytes: &[u8]| bytes.windows(text.len()).any(|window| window == text.as_bytes());

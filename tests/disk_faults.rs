@@ -389,8 +389,14 @@ fn l5_a_disk_that_fills_up_stops_the_run_and_with_more_room_the_same_command_end
 /// A run in a runtime of its own: what is still under way when it fails ends with it, as with a process.
 #[cfg(debug_assertions)]
 fn process(out: &Path) -> (Result<ExitCode, Error>, usize) {
-    let mut runtime = tokio::runtime::Builder::new_current_thread();
-    runtime.enable_all().start_paused(true).build().unwrap().block_on(kept::go_on(out, |_| {}))
+    loop {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let ended = runtime.enable_all().start_paused(true).build().unwrap().block_on(kept::go_on(out, |_| {}));
+        // A child that another test is just starting holds every lock of this process until it has become the program.
+        if !matches!(ended.0, Err(Error::Busy { .. })) {
+            return ended;
+        }
+    }
 }
 
 /// Plays a run whose `number`th step of these actions, or every one from it on, is refused; gives whether there was one.

@@ -20,6 +20,7 @@ use crate::page::{AttemptId, ItemId, ItemIx, PageNum, SegmentId};
 
 pub use audit::{Audited, SegmentSums, has_log};
 pub use group::{EndRow, FailedRow, Group, PageRow, ReadRow};
+pub use open::prepared;
 pub use rebuild::{SegmentRow, SegmentState};
 pub use report::{Credits, ItemRow, Totals};
 pub use status::Reason;

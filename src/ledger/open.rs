@@ -43,6 +43,9 @@ impl Ledger {
                 let why = format!("has format {}, this program reads formats 1 to {VERSION}", found.version);
                 return Err(unusable(why));
             }
+            if ledger.db.is_readonly("main").map_err(unreadable)? {
+                return Err(not_writable(path));
+            }
             if let Some(damage) = ledger.damage(found.version).map_err(unreadable)? {
                 return Err(unusable(format!("is damaged: {damage}")));
             }
@@ -80,9 +83,6 @@ impl Ledger {
     pub(super) fn damage(&self, version: i64) -> rusqlite::Result<Option<String>> {
         if version == VERSION && schema(&self.db)? != schema(&fresh()?)? {
             return Ok(Some("its tables are not those of its format".to_owned()));
-        }
-        if self.db.is_readonly("main")? {
-            return Ok(Some("its head says that it is not to be written".to_owned()));
         }
         let said: String = self.db.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
         if said != "ok" {
@@ -171,6 +171,19 @@ fn is_of_the_machine(code: ErrorCode) -> bool {
     )
 }
 
+/// Why SQLite opened a ledger only to read it: the file's head says so, or the disk does.
+fn not_writable(path: &Path) -> LedgerError {
+    let head = std::fs::read(path).unwrap_or_default();
+    let path = path.display().to_string();
+    if head.get(18).is_some_and(|version| *version > 2) {
+        return LedgerError::Unusable {
+            path,
+            why: "is damaged: its head says that it is not to be written".to_owned(),
+        };
+    }
+    LedgerError::Undurable { path, why: "cannot be opened to be written".to_owned() }
+}
+
 /// What a file says of itself.
 struct Found {
     application: i64,
@@ -185,7 +198,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     prepared(Connection::open_with_flags(path, flags)?)
 }
 
-pub(super) fn prepared(db: Connection) -> rusqlite::Result<Connection> {
+/// Prepares any connection to a ledger: nothing of the file's own runs, and rows can be given their checksum.
+pub fn prepared(db: Connection) -> rusqlite::Result<Connection> {
     for (setting, on) in [
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
         (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),

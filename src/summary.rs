@@ -213,6 +213,9 @@ impl fmt::Display for Summary {
         if credits.in_doubt > 0 {
             write!(f, ", up to {} more in doubt", Grouped(credits.in_doubt))?;
         }
+        if credits.free > 0 {
+            write!(f, ", {} attempts free", Grouped(credits.free))?;
+        }
         if let Some(max) = credits.max {
             write!(f, ", of {} allowed", Grouped(max))?;
         }

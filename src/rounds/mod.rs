@@ -60,7 +60,7 @@ pub struct Channels {
 struct Refused {
     walk: Walk,
     said: String,
-    /// Whether the answer would be the same to anyone.
+    /// Whether anyone may have got the same answer: then another run may fare better.
     transient: bool,
 }
 

@@ -119,10 +119,10 @@ impl Rounds<'_> {
     }
 
     /// Gives up an item for good. Before any page came the question may be wrong instead, and in an outage it may be the
-    /// API (`any`: it would answer so to anyone): then it waits for what others get, and stays open if the run ends.
-    fn refuse(&mut self, walk: Walk, arrival: &Arrival, any: bool) {
-        if any && self.health.is_down() || !self.health.ever() {
-            self.refused.push(Refused { walk, said: arrival.cause.clone(), transient: any });
+    /// API, if it may answer so to anyone: then the item waits for what others get, and stays open if the run ends.
+    fn refuse(&mut self, walk: Walk, arrival: &Arrival, to_anyone: bool) {
+        if to_anyone && self.health.is_down() || !self.health.ever() {
+            self.refused.push(Refused { walk, said: arrival.cause.clone(), transient: to_anyone });
         } else {
             self.give_up(&walk, &arrival.cause, false);
         }

@@ -187,11 +187,12 @@ impl<R: Read> Read for Limited<R> {
 
 fn from_parquet(path: &Path, list: &str, column: &str) -> Result<Ids, PlanError> {
     let list = list.to_owned();
-    let opened = quietly(|| column_of(path, column));
+    let damaged = || "it is damaged: it makes the decoder fail".to_owned();
+    let opened = quietly(|| column_of(path, column)).unwrap_or_else(|| Err(damaged()));
     let mut rows = Some(opened.map_err(|why| PlanError::Unreadable { list: list.clone(), why })?);
     let mut row = 0;
     let batches = std::iter::from_fn(move || {
-        let texts = quietly(|| rows.as_mut().and_then(Iterator::next).map(texts_of).transpose()).transpose()?;
+        let texts = quietly(|| rows.as_mut()?.next().map(texts_of)).unwrap_or_else(|| Some(Err(damaged())))?;
         if texts.is_err() {
             rows = None; // a reader that failed is not asked again
         }

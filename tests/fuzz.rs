@@ -225,7 +225,7 @@ fn counted(body: &[u8]) -> Option<(usize, usize)> {
 #[test]
 fn no_answer_makes_the_decoder_panic_or_lose_a_row_that_has_an_identity() {
     let decoder = Decoder::new(&endpoint(), |_| true);
-    fuzz(&corpus("answer"), 4_000, |body| {
+    fuzz(&corpus("answer"), 10_000, |body| {
         let (attempt, item, page) = (AttemptId(1), ItemIx(1), PageNum(1));
         let answer = Answer { attempt, item, id: ItemId::new(ID), page, at: Utc64(9), body: body.to_vec().into() };
         let read = decoder.decode(&[answer]).unwrap();
@@ -248,7 +248,7 @@ fn no_answer_makes_the_decoder_panic_or_lose_a_row_that_has_an_identity() {
 #[test]
 fn no_retry_after_makes_its_reader_panic() {
     let date = HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT");
-    fuzz(&corpus("retry_after"), 4_000, |bytes| {
+    fuzz(&corpus("retry_after"), 10_000, |bytes| {
         let Ok(value) = HeaderValue::from_bytes(bytes) else { return Ok(()) };
         for date in [None, Some(&date), Some(&value)] {
             let mut headers = HeaderMap::new();
@@ -264,7 +264,7 @@ fn no_retry_after_makes_its_reader_panic() {
 fn no_config_file_makes_the_settings_panic_and_every_refusal_is_one_line() {
     let folder = scratch();
     let path = folder.path().join("config.toml");
-    fuzz(&corpus("config"), 1_000, |bytes| {
+    fuzz(&corpus("config"), 2_000, |bytes| {
         std::fs::write(&path, bytes).unwrap();
         let mut layers = Layers::built_in().unwrap();
         if let Err(error) = layers.add_file(&path).and_then(|()| Settings::resolve(&layers).map(drop)) {
@@ -278,7 +278,7 @@ fn no_config_file_makes_the_settings_panic_and_every_refusal_is_one_line() {
 fn no_list_makes_its_reader_panic_and_whatever_it_gives_is_an_id() {
     let folder = scratch();
     let path = folder.path().join("list");
-    fuzz(&corpus("list"), 3_000, |bytes| {
+    fuzz(&corpus("list"), 6_000, |bytes| {
         std::fs::write(&path, bytes).unwrap();
         for column in [None, Some("product_id")] {
             let ids = match List::File(path.clone()).open(column) {
@@ -333,7 +333,7 @@ fn no_ledger_file_makes_the_ledger_panic() {
     let folder = scratch();
     let corpus = vec![write_ledger(&folder.path().join("first")), write_ledger(&folder.path().join("second"))];
     let path = folder.path().join("ledger.sqlite");
-    fuzz(&corpus, 250, |bytes| {
+    fuzz(&corpus, 500, |bytes| {
         for end in ["", "-wal", "-shm", "-journal"] {
             std::fs::remove_file(path.with_extension(format!("sqlite{end}"))).ok();
         }
@@ -383,7 +383,7 @@ fn no_journal_file_makes_its_reader_panic_or_believe_an_answer_that_was_never_wr
     }
     let path = folder.path().join(file_name(segment));
     let whole = std::fs::read(&path).unwrap();
-    fuzz(&[whole], 4_000, |bytes| {
+    fuzz(&[whole], 10_000, |bytes| {
         std::fs::write(&path, bytes).unwrap();
         let mut reader = JournalReader::open(folder.path(), segment).unwrap().unwrap();
         loop {
@@ -405,7 +405,7 @@ fn no_manifest_makes_its_reader_panic_or_leads_out_of_the_output() {
     let path = folder.path().join(MANIFESTS).join("000001.json");
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    fuzz(&corpus("manifest"), 2_000, |bytes| {
+    fuzz(&corpus("manifest"), 4_000, |bytes| {
         std::fs::write(&path, bytes).unwrap();
         match runtime.block_on(manifests(&store)) {
             Err(error) => prop_assert!(!chain(&error).contains(char::is_control)),

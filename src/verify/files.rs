@@ -2,11 +2,8 @@
 //! there that no manifest names.
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Once;
 
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::DataType;
@@ -19,6 +16,7 @@ use crate::decode;
 use crate::error::Error;
 use crate::ledger::{SegmentRow, SegmentState};
 use crate::page::SegmentId;
+use crate::parquet::quietly;
 use crate::partition;
 use crate::segment::of_name;
 use crate::store::REJECTS;
@@ -159,7 +157,8 @@ impl Files {
         (audit.read.files_read, audit.read.bytes_read) =
             (audit.read.files_read + 1, audit.read.bytes_read + file.bytes);
         let source = store.open_file(path)?;
-        match quietly(|| content(source, manifest)) {
+        let failed = || Err("cannot be read: it makes the decoder fail".to_owned());
+        match quietly(|| content(source, manifest)).unwrap_or_else(failed) {
             Ok(content) => {
                 if content.rows != file.rows {
                     audit.differs(format!("{path} has {} rows, {} in its manifest", content.rows, file.rows));
@@ -224,33 +223,12 @@ fn text_at(column: Option<&StringArray>, row: usize) -> Option<Cow<'_, str>> {
     column.filter(|column| column.is_valid(row)).map(|column| Cow::Borrowed(column.value(row)))
 }
 
-thread_local! {
-    /// Whether a panic of this thread is expected and says nothing.
-    static QUIET: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Carries out what may panic over a corrupt file: that is an answer like any other, and nothing is printed.
-fn quietly<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let loud = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if !QUIET.get() {
-                loud(panic);
-            }
-        }));
-    });
-    QUIET.set(true);
-    let result = catch_unwind(AssertUnwindSafe(work));
-    QUIET.set(false);
-    result.unwrap_or_else(|_| Err("cannot be read: it makes the decoder fail".to_owned()))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{content, quietly};
+    use super::content;
     use crate::commit::Manifest;
     use crate::parquet::ParquetFile;
+    use crate::parquet::quietly;
     use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
     use std::io::{Seek, SeekFrom, Write};
     use std::sync::Arc;
@@ -284,7 +262,7 @@ mod tests {
             on_disk.seek(SeekFrom::Start(0)).unwrap();
             on_disk.write_all(bytes).unwrap();
             let file = on_disk.try_clone().unwrap();
-            quietly(|| content(file, Some(&manifest)))
+            quietly(|| content(file, Some(&manifest))).unwrap_or_else(|| Err("panicked".to_owned()))
         };
         let right = read(&whole).unwrap();
         assert_eq!(right.rows, 50);
@@ -301,11 +279,5 @@ mod tests {
             }
         }
         assert!(unreadable > 100 && other_keys > 0, "{unreadable} unreadable, {other_keys} with other keys");
-    }
-
-    #[test]
-    fn a_panic_of_a_decoder_says_nothing_and_is_an_error() {
-        let error = quietly::<()>(|| panic!("of a test")).unwrap_err();
-        assert!(error.contains("makes the decoder fail"), "{error}");
     }
 }

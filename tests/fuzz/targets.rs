@@ -1,0 +1,232 @@
+//! What every input must come out of: each function panics where a promise is broken. The mutators of `main.rs` call them,
+//! and so do the targets of cargo-fuzz in `fuzz/`.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use arrow::array::AsArray;
+use pagehaul::api::retry_after;
+use pagehaul::clock::Utc64;
+use pagehaul::commit::{MANIFESTS, manifests};
+use pagehaul::decode::{Answer, Decoder};
+use pagehaul::disk::Disk;
+use pagehaul::endpoint::{BUILT_IN, EXTRA, Endpoint};
+use pagehaul::envelope::{self, Payload};
+use pagehaul::journal::{Entry, Journal, JournalReader, Next, file_name};
+use pagehaul::ledger::{EndRow, ExportRow, FailedRow, Group, Ledger, LedgerError, PageRow, ReadRow};
+use pagehaul::lenient;
+use pagehaul::page::{AttemptId, Charge, ItemId, ItemIx, PageNum, Request, SegmentId, StopReason};
+use pagehaul::plan::List;
+use pagehaul::sanitize::chain;
+use pagehaul::settings::{Layers, Settings};
+use pagehaul::store::Store;
+use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
+use serde_json::value::RawValue;
+
+const ID: &str = "1729382310407603945";
+const SEGMENT: SegmentId = SegmentId(1);
+
+/// A folder in memory where there is one: a file a case is too much for a disk.
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
+}
+
+/// Fails unless an error shows itself on one line without controls.
+fn assert_plain(error: &dyn std::error::Error) {
+    let shown = chain(error);
+    assert!(!shown.contains(char::is_control), "{shown:?}");
+}
+
+/// An answer: no panic, no entry without a row or a reject, no row lost that has an identity, `_extra` for every reader.
+pub(crate) fn answer(body: &[u8]) {
+    static DECODER: LazyLock<Decoder> = LazyLock::new(|| Decoder::new(&Endpoint::parse(BUILT_IN).unwrap(), |_| true));
+    let (attempt, item, page) = (AttemptId(1), ItemIx(1), PageNum(1));
+    let answer = Answer { attempt, item, id: ItemId::new(ID), page, at: Utc64(9), body: body.to_vec().into() };
+    let read = DECODER.decode(&[answer]).unwrap();
+    let page = &read.pages[0];
+    assert_eq!(page.received, page.keys.len() + page.rejects.len());
+    assert_eq!(read.rows.num_rows(), page.keys.len());
+    for extra in read.rows.column_by_name(EXTRA).unwrap().as_string::<i32>().iter().flatten() {
+        assert!(serde_json::from_str::<serde_json::Value>(extra).is_ok(), "_extra is {extra}");
+    }
+    let is_page = envelope::read(body).is_ok_and(|frame| frame.data == Payload::Rows);
+    if let Some((entries, usable)) = counted(body).filter(|_| is_page) {
+        assert_eq!((page.received, page.keys.len()), (entries, usable));
+    }
+}
+
+/// How many entries the list of an answer has, and how many of them have an identity, by the standard parser. None where it
+/// cannot say.
+fn counted(body: &[u8]) -> Option<(usize, usize)> {
+    let text = lenient::mended(&lenient::text(body));
+    if text.contains("\\u") || text.matches("\"data\"").count() != 1 {
+        return None; // the key may be spelled in another way, or stand there twice
+    }
+    let frame: HashMap<String, &RawValue> = serde_json::from_str(&text).ok()?;
+    let entries: Vec<serde_json::Value> = serde_json::from_str(frame.get("data")?.get()).ok()?;
+    let is_id = |value: &serde_json::Value| value.is_number() || value.as_str().is_some_and(|text| !text.is_empty());
+    let own = |value: Option<&serde_json::Value>| value.is_none_or(|value| value == ID || !is_id(value));
+    let has_identity =
+        |entry: &&serde_json::Value| entry.get("video_id").is_some_and(is_id) && own(entry.get("product_id"));
+    Some((entries.len(), entries.iter().filter(has_identity).count()))
+}
+
+/// The value of a `Retry-After` header, and of the `Date` beside it.
+pub(crate) fn wish(bytes: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(bytes) else { return };
+    for date in [None, Some(HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT")), Some(value.clone())] {
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, value.clone());
+        headers.extend(date.map(|date| (DATE, date)));
+        retry_after(&headers);
+    }
+}
+
+/// A config file: settings, or a refusal on one line.
+pub(crate) fn config(bytes: &[u8]) {
+    let folder = scratch();
+    let path = folder.path().join("config.toml");
+    std::fs::write(&path, bytes).unwrap();
+    let mut layers = Layers::built_in().unwrap();
+    if let Err(error) = layers.add_file(&path).and_then(|()| Settings::resolve(&layers).map(drop)) {
+        assert_plain(&error);
+    }
+}
+
+/// A list of products: ids that may be asked for, or a refusal on one line.
+pub(crate) fn list(bytes: &[u8]) {
+    let folder = scratch();
+    let path = folder.path().join("list");
+    std::fs::write(&path, bytes).unwrap();
+    for column in [None, Some("product_id")] {
+        let opened = List::File(path.clone()).open(column);
+        let ids = match opened {
+            Ok(ids) => ids,
+            Err(error) => return assert_plain(&error),
+        };
+        for id in ids {
+            match id {
+                Ok(id) => {
+                    let text = id.as_str();
+                    assert!(!text.is_empty() && text.len() <= 256 && !text.contains(char::is_control), "{text:?}");
+                }
+                Err(error) => {
+                    assert_plain(&error);
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// A ledger with something in every table.
+pub(crate) fn ledger_file() -> Vec<u8> {
+    let folder = scratch();
+    let path = folder.path().join("ledger.sqlite");
+    let mut ledger = Ledger::open(&path).unwrap();
+    let identity = [("page_size".to_owned(), "10".to_owned())].into();
+    let export = ExportRow { id: "0123456789".to_owned(), created_at: Utc64(1), completed_at: None, identity };
+    ledger.begin(&export).unwrap();
+    let ids = (0..40).map(|id| Ok::<_, LedgerError>(ItemId::new(&format!("17293823104076{id:05}"))));
+    ledger.add_items(ids).unwrap();
+    let segment = ledger.begin_segment().unwrap().id;
+    for at in 1..20 {
+        let (attempt, item, page) = (AttemptId(at), ItemIx(at), PageNum(1));
+        let request = |attempt| Request { attempt, item, id: ItemId::new("x"), page };
+        let intents = vec![request(attempt), request(AttemptId(at + 100)), request(AttemptId(at + 200))];
+        ledger.commit(&Group { intents, ..Group::default() }, Utc64(2)).unwrap();
+        let cause = "HTTP 500".to_owned();
+        let group = Group {
+            frame: Some((segment, u64::try_from(at).unwrap() * 100, 100)),
+            pages: vec![PageRow { attempt, item, page, at: Utc64(3) }],
+            failed: vec![FailedRow { attempt: AttemptId(at + 100), charge: Charge::Free, cause }],
+            read: vec![ReadRow { attempt, item, received: 3, rejected: 1, keys: vec![[7; 16], [8; 16]] }],
+            ended: vec![EndRow { item, stop: StopReason::ShortPage, error: None, transient: false }],
+            ..Group::default()
+        };
+        ledger.commit(&group, Utc64(3)).unwrap();
+    }
+    drop(ledger); // the last connection takes the write-ahead log into the file
+    std::fs::read(path).unwrap()
+}
+
+/// A ledger file: what cannot be opened or read is an error.
+pub(crate) fn ledger(bytes: &[u8]) {
+    let folder = scratch();
+    let path = folder.path().join("ledger.sqlite");
+    std::fs::write(&path, bytes).unwrap();
+    match Ledger::open(&path) {
+        Ok(mut ledger) => work(&mut ledger),
+        Err(error) => assert_plain(&error),
+    }
+}
+
+/// Everything that a run does with a ledger.
+fn work(ledger: &mut Ledger) {
+    let _known = ledger.export();
+    let _summed = (ledger.totals().is_ok(), ledger.credits().is_ok(), ledger.standing().is_ok());
+    let _open = (ledger.walking(ItemIx(0), 100).is_ok(), ledger.fresh(ItemIx(0), 100).is_ok());
+    let _pages = (ledger.pages(ItemIx(1)).is_ok(), ledger.keys(ItemIx(1), SegmentId(i64::MAX)).is_ok());
+    let _ends = (ledger.has_full_page(10).is_ok(), ledger.short_ends().is_ok(), ledger.failures(20).is_ok());
+    let _items = ledger.each_item(|_| Ok::<_, LedgerError>(()));
+    let _segments = (ledger.decided().is_ok(), ledger.open_segment().is_ok(), ledger.last_attempt().is_ok());
+    let _begun = ledger.begin_segment();
+    let _settled = ledger.doubt_open_attempts();
+    let (attempt, item, page) = (AttemptId(900), ItemIx(30), PageNum(1));
+    let intents = vec![Request { attempt, item, id: ItemId::new("x"), page }];
+    let _committed = ledger.commit(&Group { intents, ..Group::default() }, Utc64(5));
+}
+
+/// The groups of answers that the journal of [`journal_file`] holds.
+fn groups() -> [Vec<Entry>; 3] {
+    let entry = |attempt: i64, body: &str| Entry {
+        attempt: AttemptId(attempt),
+        id: ItemId::new(ID),
+        page: PageNum(1),
+        at: Utc64(5),
+        status: 200,
+        is_page: true,
+        body: body.to_owned().into(),
+    };
+    [vec![entry(1, "{\"code\":0}\n"), entry(2, "")], vec![entry(3, &"x".repeat(300))], vec![entry(4, "\0")]]
+}
+
+/// A journal of three frames.
+pub(crate) fn journal_file() -> Vec<u8> {
+    let folder = scratch();
+    let mut journal = Journal::open(Disk, folder.path(), SEGMENT, 0).unwrap();
+    for group in groups() {
+        journal.append(&group).unwrap();
+    }
+    std::fs::read(folder.path().join(file_name(SEGMENT))).unwrap()
+}
+
+/// A journal file: no answer comes out of it that was never written.
+pub(crate) fn journal(bytes: &[u8]) {
+    let folder = scratch();
+    std::fs::write(folder.path().join(file_name(SEGMENT)), bytes).unwrap();
+    let mut reader = JournalReader::open(folder.path(), SEGMENT).unwrap().unwrap();
+    while let Next::Frame(frame, entries) = reader.next_frame().unwrap() {
+        assert!(groups().contains(&entries), "an answer out of nowhere: {entries:?}");
+        assert!(frame.end() <= u64::try_from(bytes.len()).unwrap());
+    }
+}
+
+/// A manifest: a refusal on one line, or files inside of the output.
+pub(crate) fn manifest(bytes: &[u8]) {
+    let folder = scratch();
+    let store = Store::open(folder.path(), Disk).unwrap();
+    std::fs::create_dir_all(folder.path().join(MANIFESTS)).unwrap();
+    std::fs::write(folder.path().join(MANIFESTS).join("000001.json"), bytes).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    match runtime.block_on(manifests(&store)) {
+        Err(error) => assert_plain(&error),
+        Ok(read) => {
+            for file in read.iter().flat_map(|manifest| manifest.files.iter().chain(&manifest.rejects)) {
+                let path = Path::new(&file.path);
+                assert!(path.is_relative() && !path.iter().any(|part| part == ".."), "{}", path.display());
+            }
+        }
+    }
+}

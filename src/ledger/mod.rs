@@ -121,6 +121,10 @@ impl Ledger {
             Ok((export, identity))
         });
         let Some((export, identity)) = row.optional().doing("read the export")? else { return Ok(None) };
+        // It is part of every file's name, and this file may be of another hand.
+        if export.id.is_empty() || !export.id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(self.unusable("is damaged: its export has no id that a file's name may begin with".to_owned()));
+        }
         let identity = serde_json::from_str(&identity)
             .map_err(|error| self.unusable(format!("is damaged: its settings cannot be read: {error}")))?;
         Ok(Some(ExportRow { identity, ..export }))
@@ -382,6 +386,17 @@ mod tests {
 
     fn request(attempt: i64, item: i64) -> Request {
         Request { attempt: AttemptId(attempt), item: ItemIx(item), id: ItemId::new("a"), page: PageNum(1) }
+    }
+
+    #[test]
+    fn an_export_whose_id_would_lead_files_out_of_their_folder_is_damage() {
+        for (id, is_one) in [("0a1b2c3d4e", true), ("../../x", false), ("", false), ("a/b", false), ("a\u{1b}[2J", false)] {
+            let folder = tempfile::tempdir().unwrap();
+            let ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+            let identity = std::collections::BTreeMap::new();
+            ledger.begin(&ExportRow { id: id.to_owned(), created_at: Utc64(1), completed_at: None, identity }).unwrap();
+            assert_eq!(ledger.export().is_ok(), is_one, "{id:?}");
+        }
     }
 
     #[test]

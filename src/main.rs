@@ -1,10 +1,10 @@
 //! Entry: parse, run, print, end. The library does everything else.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use pagehaul::cli::{self, Done};
-use pagehaul::error::Error;
+use pagehaul::error::{self, Error};
 use pagehaul::sanitize::{Sanitized, chain};
 
 fn main() -> ExitCode {
@@ -12,14 +12,10 @@ fn main() -> ExitCode {
     let run = || cli::parse(std::env::args_os()).and_then(|matches| cli::run(&matches));
     // A panic here unwinds past everything that is open, as one in a task does: both are bugs that end with 1.
     match std::panic::catch_unwind(run).unwrap_or(Err(Error::Bug)) {
-        Ok(Done::Text(text)) | Err(Error::Answer(text)) => {
-            print(&text);
-            ExitCode::SUCCESS
-        }
+        Ok(Done::Text(text)) | Err(Error::Answer(text)) => print(&text, error::ExitCode::Complete),
         Ok(Done::Ended { said, json, exit }) => {
             complain(&said);
-            print(&format!("{json}\n"));
-            ExitCode::from(exit.number())
+            print(&format!("{json}\n"), exit)
         }
         Err(error) => {
             let (code, chain, next) = (error.exit_code(), chain(&error), error.next_step());
@@ -27,17 +23,25 @@ fn main() -> ExitCode {
             if let Some(next) = next {
                 complain(&format!("  next: {next}\n"));
             }
-            if cli::has_result(std::env::args_os()) {
-                print(&format!("{}\n", cli::error_json(code, &chain, next)));
-            }
-            ExitCode::from(code.number())
+            let has_result = cli::has_result(std::env::args_os());
+            let result = has_result.then(|| format!("{}\n", cli::error_json(code, &chain, next)));
+            print(&result.unwrap_or_default(), code)
         }
     }
 }
 
-/// A reader that has gone away has what it wanted.
-fn print(text: &str) {
-    std::io::stdout().write_all(text.as_bytes()).ok();
+/// Prints the result, and gives the code to end with. A reader that has gone away has what it wanted; a result that could
+/// not be written is no success.
+fn print(text: &str, exit: error::ExitCode) -> ExitCode {
+    let mut out = std::io::stdout();
+    let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    match printed {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe && exit == error::ExitCode::Complete => {
+            complain(&format!("error: write the result to standard output: {error}\n"));
+            ExitCode::from(error::ExitCode::Storage.number())
+        }
+        Ok(()) | Err(_) => ExitCode::from(exit.number()),
+    }
 }
 
 fn complain(text: &str) {

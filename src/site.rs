@@ -79,7 +79,8 @@ impl Site {
         [out, &staging, state].into_iter().try_for_each(|folder| disk.probe(folder)).map_err(Error::Unwritable)?;
 
         let store = Store::open(out, disk)?;
-        let manifests = store.list(MANIFESTS).await?;
+        let manifests: Vec<String> =
+            store.list(MANIFESTS).await?.into_iter().filter(|name| commit::segment_of(name).is_some()).collect();
         let badge = badge(&store).await?;
         let is_begun = badge.is_some() || !manifests.is_empty() || !numbers(&names(&journal)?).is_empty();
         let lost = || {

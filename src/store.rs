@@ -300,7 +300,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn nothing_is_written_through_a_symbolic_link() {
+    fn l24_nothing_is_written_through_a_symbolic_link() {
         let (folder, store) = store();
         let elsewhere = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("region=ID")).unwrap();

@@ -185,7 +185,7 @@ fn a_command_line_that_cannot_be_parsed_is_refused_like_any_other_bad_input() {
 }
 
 #[test]
-fn an_output_that_cannot_be_written_is_refused_and_no_request_is_sent() {
+fn l9_an_output_that_cannot_be_written_is_refused_and_no_request_is_sent() {
     let simulator = simulator("products=2,max_videos=9");
     let server = simulator::start(Arc::clone(&simulator)).unwrap();
     let home = Home::new(&ids(&simulator));
@@ -520,7 +520,7 @@ fn other_settings_than_the_export_s_end_with_9_and_are_listed() {
 }
 
 #[test]
-fn an_output_whose_ledger_is_gone_ends_with_9_and_stays_as_it_is() {
+fn l14_an_output_whose_ledger_is_gone_ends_with_9_and_stays_as_it_is() {
     let simulator = simulator("products=3,max_videos=25");
     let server = simulator::start(Arc::clone(&simulator)).unwrap();
     let ids = ids(&simulator);
@@ -574,7 +574,7 @@ fn short_pages_that_are_no_end_end_with_10_and_another_end_rule_reads_the_rest()
 }
 
 #[test]
-fn a_second_process_on_the_same_folder_ends_with_4_and_the_first_goes_on() {
+fn l10_a_second_process_on_the_same_folder_ends_with_4_and_the_first_goes_on() {
     let simulator = simulator("products=3,max_videos=25");
     let ids = ids(&simulator);
     let (gate, held) = Gate::new(0);
@@ -694,7 +694,7 @@ fn replay_of_a_folder_without_an_export_is_refused_and_leaves_it_alone() {
 }
 
 #[test]
-fn a_second_signal_ends_at_once_and_costs_at_most_what_was_under_way() {
+fn l3_a_second_signal_ends_at_once_and_costs_at_most_what_was_under_way() {
     let (half_way, mut program) = HalfWay::start(true);
     program.signal("INT");
     program.wait_for_line("stopping");

@@ -56,7 +56,7 @@ async fn at_50_a_second_and_80_ms_of_latency_the_limit_is_used_and_never_exceede
 }
 
 #[tokio::test(start_paused = true)]
-async fn slow_answers_do_not_slow_the_pace() {
+async fn l22_slow_answers_do_not_slow_the_pace_and_wait_for_nobody() {
     let simulator = simulator("products=400,max_videos=60,qps=50,latency=2s,record=true");
     let list = ids(&simulator);
     let folder = scratch();

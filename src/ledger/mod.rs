@@ -390,7 +390,9 @@ mod tests {
 
     #[test]
     fn an_export_whose_id_would_lead_files_out_of_their_folder_is_damage() {
-        for (id, is_one) in [("0a1b2c3d4e", true), ("../../x", false), ("", false), ("a/b", false), ("a\u{1b}[2J", false)] {
+        for (id, is_one) in
+            [("0a1b2c3d4e", true), ("../../x", false), ("", false), ("a/b", false), ("a\u{1b}[2J", false)]
+        {
             let folder = tempfile::tempdir().unwrap();
             let ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
             let identity = std::collections::BTreeMap::new();

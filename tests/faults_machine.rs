@@ -1,0 +1,202 @@
+//! Faults of the machine, L3 to L30: signals, locks, folders, clocks, outputs that are closed, and other hands.
+//! Ledgers are in `faults_ledger`, disks in `disk_faults`, crashes in `crash`, verify and replay in tests of their own.
+
+#![cfg(unix)]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "what helps a test fails by panicking, and its files need not survive a crash"
+)]
+
+mod common;
+
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{
+    Answer, Api, DEADLINE, Gate, Home, KEY, Program, assert_no_page_billed_twice, assert_rows, expected, ids, pagehaul,
+    run, simulator,
+};
+use pagehaul::clock;
+use pagehaul::quota::{Quota, burst};
+use pagehaul::simulator::{self, Server, Simulator};
+
+/// A small world that is served.
+fn world() -> (Arc<Simulator>, Server, Home) {
+    let simulator = simulator("products=4,max_videos=30");
+    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let home = Home::new(&ids(&simulator));
+    (simulator, server, home)
+}
+
+fn assert_whole(simulator: &Simulator, home: &Home) {
+    assert_rows(&home.out(), &expected(simulator, &ids(simulator), 10));
+}
+
+/// The same command by way of a shell that does something first.
+fn by_shell(first: &str, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("{first}; exec \"$0\" \"$@\"")).arg(command.get_program()).args(command.get_args());
+    shell.env("KEYAPI_TOKEN", KEY);
+    shell
+}
+
+#[test]
+fn l4_a_hangup_stops_like_sigterm_and_a_run_that_was_halted_goes_on() {
+    let simulator = simulator("products=4,max_videos=30");
+    let (gate, held) = Gate::new(3);
+    let api = Api::start({
+        let (simulator, gate) = (Arc::clone(&simulator), Arc::clone(&gate));
+        move |asked| {
+            gate.pass();
+            Answer::of(&simulator, asked)
+        }
+    });
+    let home = Home::new(&ids(&simulator));
+    let mut program = Program::start(home.export(&api.base_url(), &[]));
+    held.recv_timeout(DEADLINE).unwrap();
+    program.signal("STOP");
+    program.signal("CONT");
+    program.signal("HUP");
+    program.wait_for_line("stopping");
+    gate.open();
+    program.end().ended(143);
+    run(home.export(&api.base_url(), &[])).ended(0);
+    assert_whole(&simulator, &home);
+    assert_no_page_billed_twice(&[&simulator]);
+}
+
+#[test]
+fn l8_too_few_descriptors_end_with_a_documented_code_and_the_same_command_resumes() {
+    for most in [12, 16, 20, 24, 32] {
+        let (simulator, server, home) = world();
+        let short =
+            run(by_shell(&format!("ulimit -n {most}"), &home.export(&server.base_url(), &["--patience", "300ms"])));
+        assert!(matches!(short.code, Some(0 | 1 | 2 | 5 | 8)) && !short.stderr.contains("panicked"), "{most}: {short}");
+        run(home.export(&server.base_url(), &[])).ended(0);
+        assert_whole(&simulator, &home);
+        assert_no_page_billed_twice(&[&simulator]);
+    }
+}
+
+#[test]
+fn l12_what_a_dead_process_wrote_into_its_lock_holds_nobody_up() {
+    let (simulator, server, home) = world();
+    std::fs::create_dir_all(home.out().join("_pagehaul")).unwrap();
+    // The number of a process that lives: this one.
+    let about = format!("process {}, since 2020-01-01T00:00:00.000Z", std::process::id());
+    std::fs::write(home.out().join("_pagehaul/lock"), about).unwrap();
+    run(home.export(&server.base_url(), &[])).ended(0);
+    assert_whole(&simulator, &home);
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn l19_a_wall_clock_that_is_wrong_or_jumps_between_runs_changes_stamps_only() {
+    for (first, then) in
+        [("0", "7289564400000000"), ("7289564400000000", "1"), ("1711846799000000", "1711846800000000")]
+    {
+        let (simulator, server, home) = world();
+        let mut run_at = |at: &str, more: &[&str], code| {
+            let mut command = home.export(&server.base_url(), more);
+            run({
+                command.env("TEST_WALL", at);
+                command
+            })
+            .ended(code)
+        };
+        run_at(first, &["--max-credits", "2"], 6);
+        let summary = run_at(then, &[], 0);
+        assert!(summary["run"]["seconds"].as_f64().unwrap() >= 0.0, "{summary}");
+        assert_no_page_billed_twice(&[&simulator]);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn l20_after_a_suspend_of_eight_hours_no_burst_follows() {
+    for rate in [2.0, 50.0, 500.0] {
+        let quota = Quota::new(Some(rate));
+        for _ in 0..20 {
+            quota.ready().await;
+        }
+        tokio::time::advance(Duration::from_secs(8 * 3_600)).await;
+        let (woken, mut at_once) = (clock::now(), 0_u32);
+        loop {
+            quota.ready().await;
+            if clock::now() > woken {
+                break;
+            }
+            at_once += 1;
+        }
+        assert!(at_once <= burst(rate).get(), "{at_once} permits at once at {rate} a second");
+    }
+}
+
+#[test]
+fn l23_files_of_other_hands_are_never_touched_and_leftovers_of_ours_are_gone() {
+    let (simulator, server, home) = world();
+    let foreign = [
+        "notes.txt",
+        "a.tmp",
+        "region=ID#1",
+        "_rejects/theirs.parquet",
+        "_pagehaul/theirs.json",
+        "_pagehaul/staging/theirs.parquet",
+        "_pagehaul/staging/0123456789-s000001-1-0.parquet",
+        "_pagehaul/journal/readme",
+        "_pagehaul/segments/notes.txt",
+        "other/file",
+    ];
+    for name in foreign {
+        let path = home.out().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, name).unwrap();
+    }
+    run(home.export(&server.base_url(), &[])).ended(0);
+    for name in foreign {
+        assert_eq!(std::fs::read_to_string(home.out().join(name)).unwrap(), name);
+    }
+    assert_whole(&simulator, &home);
+    let staged = std::fs::read_dir(home.out().join("_pagehaul/staging")).unwrap().count();
+    assert_eq!(staged, 2, "the two foreign ones");
+}
+
+#[test]
+fn l28_outputs_that_are_closed_or_full_and_odd_terminals_lose_no_row() {
+    for (about, first, codes) in [
+        ("closed stdout", "exec 1>&-", &[0, 8][..]),
+        ("closed stderr", "exec 2>&-", &[0]),
+        ("both closed", "exec 1>&- 2>&-", &[0, 8]),
+        ("full stdout", "exec 1>/dev/full", &[8]),
+        ("full stderr", "exec 2>/dev/full", &[0]),
+        ("no terminal worth the name", "export TERM=dumb NO_COLOR=1 COLUMNS=0 LINES=0", &[0]),
+    ] {
+        let (simulator, server, home) = world();
+        let command = home.export(&server.base_url(), &["--log-format", "json"]);
+        let ended = by_shell(first, &command).stdin(Stdio::null()).output().unwrap();
+        assert!(ended.status.code().is_some_and(|code| codes.contains(&code)), "{about}: {ended:?}");
+        assert_whole(&simulator, &home);
+        assert_no_page_billed_twice(&[&simulator]);
+    }
+}
+
+#[test]
+fn l30_an_empty_environment_and_a_folder_that_is_gone_are_no_hindrance() {
+    let (simulator, server, home) = world();
+    let mut command = home.export(&server.base_url(), &[]);
+    command.env_clear().env("KEYAPI_TOKEN", KEY);
+    run(command).ended(0);
+    assert_whole(&simulator, &home);
+
+    let (simulator, server, home) = world();
+    let gone = home.path("gone");
+    std::fs::create_dir(&gone).unwrap();
+    let command = home.export(&server.base_url(), &[]);
+    let first = format!("cd '{}' && rmdir '{}'", gone.display(), gone.display());
+    let ended = run(by_shell(&first, &command));
+    assert_eq!(ended.code, Some(0), "{ended}");
+    assert_whole(&simulator, &home);
+    assert!(run(pagehaul(["schema"])).stdout.contains("video_id"));
+}

@@ -50,6 +50,7 @@
 //! | the one row group being encoded | at most as much again | [`parquet`] |
 //! | keys of open walks | 2^20 keys, about 32 MiB | [`rounds`] |
 //! | open walks | 2 × `max_in_flight` and 4,096 walks without keys | [`scheduler`] |
+//! | names of a run's folders | 20,000 × 180 bytes, 4 MiB | [`partition::MOST_FOLDERS`] |
 //! | the ledger's cache | SQLite's 2 MiB | [`ledger`] |
 
 pub mod absorb;

@@ -22,7 +22,7 @@ use std::process::Command;
 
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
-use common::{Answer, Api, Home, Row, Run, endpoint, manifests, row_at, rows, run, run_with, simulator};
+use common::{Answer, Api, Home, Row, Run, endpoint, manifests, pagehaul, row_at, rows, run, run_with, simulator};
 use pagehaul::clock::Utc64;
 use pagehaul::decode::{self, Decoded, Decoder, MOST_ROWS, NESTING};
 use pagehaul::endpoint::{BUILT_IN, ColumnKind, EXTRA, Role};
@@ -110,10 +110,11 @@ fn api_of(pages: Vec<Vec<u8>>) -> Api {
     })
 }
 
-/// Exports one product from these pages with the built program.
+/// Exports one product from these pages with the built program, and has the program check what came of it.
 fn export_pages(pages: Vec<Vec<u8>>, more: &[&str]) -> (Home, Value) {
     let (home, api) = (Home::new(&[ID.to_owned()]), api_of(pages));
     let summary = run(home.export(&api.base_url(), &[&["--end", "empty-page"], more].concat())).ended(0);
+    run(pagehaul(["verify", "--out", &home.argument("out")])).ended(0);
     (home, summary)
 }
 

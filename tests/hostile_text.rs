@@ -196,6 +196,14 @@ fn a_server_and_a_list_full_of_payloads_leave_no_trace_of_them_on_screen_in_logs
             .map(|failure| failure["product"].as_str().unwrap())
             .collect();
         assert!(listed.iter().all(|id| ids.iter().any(|known| known == id)), "programs get ids exactly: {listed:?}");
+        let out = home.argument("out");
+        for command in
+            [vec!["status", "--out", &out], vec!["status", "--json", "--out", &out], vec!["verify", "--out", &out]]
+        {
+            let said = run(pagehaul(command));
+            assert_eq!(said.code, Some(0), "{said}");
+            assert_run_harmless("a look at the export", &said);
+        }
         let ledger = Ledger::open(&home.path("out/_pagehaul/ledger.sqlite")).unwrap();
         for (_, _, said) in ledger.failures(1_000).unwrap() {
             assert_harmless("the ledger", &said.unwrap());
@@ -239,6 +247,8 @@ fn file_names_settings_and_lists_full_of_payloads_are_named_without_acting() {
             pagehaul(["schema", "--endpoint", &meaning]),
             pagehaul(["schema", "--sql", "--endpoint", &endpoint]),
             pagehaul(["replay", "--out", &home.argument(&name)]),
+            pagehaul(["status", "--out", &home.argument(&name)]),
+            pagehaul(["verify", "--out", &home.argument(&name)]),
             pagehaul(["simulate", &payload]),
             pagehaul([&payload]),
         ];

@@ -170,14 +170,8 @@ impl Site {
         if !self.ledger().decided()?.is_empty() {
             return Ok(()); // recovery needs them
         }
-        let entries =
-            std::fs::read_dir(&self.staging).map_err(|source| Error::System { action: "list staged files", source })?;
-        for entry in entries.flatten() {
-            if of_name(&self.export.id, &entry.file_name().to_string_lossy()).is_some() {
-                Disk.remove(&entry.path())?;
-            }
-        }
-        Ok(())
+        let ours = names(&self.staging)?.into_iter().filter(|name| of_name(&self.export.id, name).is_some());
+        Ok(ours.into_iter().try_for_each(|name| Disk.remove(&self.staging.join(name)))?)
     }
 }
 

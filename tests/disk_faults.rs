@@ -9,8 +9,9 @@
 
 #![cfg(target_os = "linux")]
 #![expect(
-    clippy::disallowed_methods,
     clippy::indexing_slicing,
+    clippy::panic,
+    clippy::similar_names,
     clippy::unwrap_used,
     reason = "what helps a test fails by panicking, and its files need not survive a crash"
 )]
@@ -125,7 +126,9 @@ fn judge(about: &str, home: &Home, api: &Api, faulty: &Run) {
 fn play(faults: &[(&str, &[&str])], begun: Option<&Path>, each: usize) {
     let home = || {
         let home = kept::home();
-        begun.into_iter().for_each(|folder| copy(folder, &home.out()));
+        if let Some(folder) = begun {
+            copy(folder, &home.out());
+        }
         home
     };
     let (probe, api) = (home(), kept::api(None));
@@ -256,7 +259,7 @@ fn spans(log: &Path) -> Vec<Span> {
 }
 
 /// The first of these calls that began behind a line, and was done before another one.
-fn between<'a>(spans: &'a [Span], behind: usize, before: usize, is_it: impl Fn(&str) -> bool) -> Option<&'a Span> {
+fn between(spans: &[Span], behind: usize, before: usize, is_it: impl Fn(&str) -> bool) -> Option<&Span> {
     spans.iter().find(|span| span.began > behind && span.ended < before && is_it(&span.text))
 }
 

@@ -31,6 +31,9 @@ use pagehaul::simulator::Simulator;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::SplitMix64;
 
+/// What is done to the bytes of a file.
+type Change = Box<dyn Fn(&mut Vec<u8>)>;
+
 // --- L18: other formats --------------------------------------------------------------------------------------------
 
 #[test]
@@ -197,6 +200,7 @@ async fn l13_a_damaged_bit_in_a_ledger_is_found_or_changes_nothing() {
 type Damage = Box<dyn Fn(&Path)>;
 
 #[tokio::test(start_paused = true)]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 async fn l13_a_ledger_that_lost_a_part_or_is_something_else_is_found_or_changes_nothing() {
     let killed = killed().await;
     let folded = scratch();
@@ -208,7 +212,7 @@ async fn l13_a_ledger_that_lost_a_part_or_is_something_else_is_found_or_changes_
     let write = |file: &'static str, content: Vec<u8>| -> Damage {
         Box::new(move |state| std::fs::write(state.join(file), &content).unwrap())
     };
-    let change = |file: &'static str, change: Box<dyn Fn(&mut Vec<u8>)>| -> Damage {
+    let change = |file: &'static str, change: Change| -> Damage {
         Box::new(move |state| {
             let mut bytes = std::fs::read(state.join(file)).unwrap();
             change(&mut bytes);
@@ -295,6 +299,7 @@ fn half_way() -> (Home, Api, Arc<Simulator>) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of cases")]
 fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_others_may_change() {
     let (home, api, simulator) = half_way();
     let (out, known, paid) = (home.out(), ids(&simulator)[..2].to_vec(), api.requests());
@@ -361,8 +366,8 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
             common::KEY.as_bytes(),
         );
         if let Some(says) = refused {
-            let cause = ended.ended(9)["cause"].as_str().unwrap().to_owned();
-            assert!(cause.contains(says), "{key}: {ended}");
+            let why = ended.ended(9)["cause"].as_str().unwrap().to_owned();
+            assert!(why.contains(says), "{key}: {ended}");
             assert_eq!(api.requests(), before, "{key}: {ended}");
             continue;
         }

@@ -4,7 +4,6 @@
 #![cfg(unix)]
 #![expect(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
     clippy::disallowed_methods,
     reason = "what helps a test fails by panicking, and its files need not survive a crash"
 )]
@@ -99,7 +98,7 @@ fn l19_a_wall_clock_that_is_wrong_or_jumps_between_runs_changes_stamps_only() {
         [("0", "7289564400000000"), ("7289564400000000", "1"), ("1711846799000000", "1711846800000000")]
     {
         let (simulator, server, home) = world();
-        let mut run_at = |at: &str, more: &[&str], code| {
+        let run_at = |at: &str, more: &[&str], code| {
             let mut command = home.export(&server.base_url(), more);
             run({
                 command.env("TEST_WALL", at);

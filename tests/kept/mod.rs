@@ -45,7 +45,7 @@ pub(crate) fn answer(product: &str, page: u32) -> Answer {
 }
 
 fn row(product: &str, at: u32) -> serde_json::Value {
-    let region = if at % 2 == 0 { "ID" } else { "TH" };
+    let region = if at.is_multiple_of(2) { "ID" } else { "TH" };
     json!({ "video_id": format!("{product}{at:03}"), "product_id": product, "region": region, "video_desc": format!("row {at}") })
 }
 

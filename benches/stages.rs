@@ -106,6 +106,7 @@ fn ledger(folder: &Path) -> Ledger {
     let mut ledger = Ledger::open(&folder.join("ledger.sqlite")).expect("a ledger");
     let ids = (0..100_000).map(|id: u32| Ok::<_, LedgerError>(ItemId::new(&id.to_string())));
     ledger.add_items(ids).expect("items");
+    ledger.begin_segment().expect("a segment");
     ledger
 }
 

@@ -28,15 +28,15 @@
 //! Each is an invariant of the code, with the test that guards it.
 //!
 //! * **P1** A page whose answer was journaled is never requested again.
-//!   (`tests/cli.rs`: `a_kill_costs_at_most_what_was_under_way_…`; `tests/export.rs`: `a_run_dropped_at_any_request_…`)
+//!   (`tests/crash.rs`: `l1_…`; `tests/simulation`: `every_seed_…` and `a_power_loss_…`)
 //! * **P2** An answer is judged by its frame alone before it is journaled; its rows are looked at only afterwards. Other
 //!   bodies are journaled as evidence; a 200 without an envelope is asked for once more at most. (`envelope`, `verdict`)
 //! * **P3** An intent is committed before each send, so that after a hard kill at most `max_in_flight` requests are in
-//!   doubt; they count as spent. (`ledger`: `an_intent_is_in_doubt_until_its_outcome_is_known`)
+//!   doubt; they count as spent. (`tests/simulation`: `every_seed_…`, at each send)
 //! * **P4** Readers of the manifests see whole files and each key once. Key = (asked item, identity); the first sighting
-//!   in journal order wins. (`commit`: `a_crash_anywhere_after_the_decision_…`; `walk`: `rows_seen_before_are_folded_…`)
+//!   in journal order wins. (`tests/crash.rs`: `l1_…`; `tests/replay.rs`: `a_replay_killed_at_any_step_…`)
 //! * **P5** No attempt leaves without the quota, retries included, and `max_credits` is never passed: billed, in doubt
-//!   and under way together. (`quota`; `tests/export.rs`: `max_credits_…`)
+//!   and under way together. (`tests/simulation`: `every_seed_…`; `tests/export.rs`: `max_credits_…`)
 //! * **P6** A run that is not complete says so: exit code, stop reason per item, summary. (`tests/cli.rs`)
 //! * **P7** The key is in no file, log, error or argument. (`tests/cli.rs`: the canary)
 //! * **P8** Memory is bounded, whatever the number of items, pages and regions, by the sum of these budgets:

@@ -95,7 +95,7 @@ impl Site {
         if is_begun && is_empty {
             return Err(lost()); // and nothing is made in its place
         }
-        disk.make_private_file(&path)?;
+        disk.make_private_file(&path).map_err(Error::Unwritable)?;
         let ledger = Ledger::open(&path)?;
         let export = match ledger.export()? {
             Some(export) => {

@@ -868,3 +868,12 @@ fn a_key_of_another_form_is_hidden_as_well_when_a_server_repeats_it() {
         assert_no_key(&run, &home, |path| path.contains("/journal/"));
     }
 }
+
+#[test]
+fn the_search_for_the_key_that_every_test_ends_with_finds_it_in_each_form() {
+    let tells = common::tells_key;
+    assert!(tells(format!("x{KEY}y").as_bytes()) && !tells(b"sk_live_another"));
+    // "Bearer KEY" and "KEY" in base64, and the key percent-encoded byte by byte.
+    assert!(tells(b"QmVhcmVyIHNrX2xpdmVfQ0FOQVJZMDEyMw==") && tells(b"c2tfbGl2ZV9DQU5BUlkwMTIz"));
+    assert!(tells(b"%73%6B%5F%6C%69%76%65%5F%43%41%4E%41%52%59%30%31%32%33"));
+}

@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -134,6 +134,7 @@ impl Program {
             }
         }
         let stdout = self.stdout.recv_timeout(DEADLINE).expect("standard output comes to an end");
+        assert!(!tells_key(stdout.as_bytes()) && !tells_key(self.said.as_bytes()), "the key was shown");
         Run { code: self.child.wait().unwrap().code(), stdout, stderr: std::mem::take(&mut self.said) }
     }
 }
@@ -190,6 +191,49 @@ impl std::fmt::Display for Run {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "exit {:?}\n--- stdout\n{}--- stderr\n{}", self.code, self.stdout, self.stderr)
     }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        // Below the folders: what lies beside them was written by the test.
+        let below = std::fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().path());
+        for path in below.filter(|path| path.is_dir()).flat_map(|folder| files(&folder)) {
+            let mut bytes = std::fs::read(&path).unwrap_or_default();
+            if path.extension().is_some_and(|kind| kind == "zst") {
+                // What was unpacked before a torn end stays.
+                let mut plain = Vec::new();
+                zstd::stream::read::Decoder::new(bytes.as_slice()).unwrap().read_to_end(&mut plain).ok();
+                bytes.append(&mut plain);
+            }
+            assert!(!tells_key(&bytes), "the key is in {}", path.display());
+        }
+    }
+}
+
+/// Whether the key of the tests is somewhere in these bytes: in clear, in base64 wherever it begins, or percent-encoded.
+pub(crate) fn tells_key(bytes: &[u8]) -> bool {
+    static FORMS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
+        let percent: String = KEY.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let mut forms = vec![KEY.as_bytes().to_vec(), percent.to_lowercase().into_bytes(), percent.into_bytes()];
+        forms.extend((0..3).map(|before| base64_of_key(before).into_bytes()));
+        forms
+    });
+    FORMS.iter().any(|form| memchr::memmem::find(bytes, form).is_some())
+}
+
+/// The part of the key's base64 that does not hang on what stands before and behind it (RFC 4648, section 4).
+fn base64_of_key(before: usize) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let text = [&vec![0; before], KEY.as_bytes()].concat();
+    let groups = text.chunks_exact(3).skip(usize::from(before > 0));
+    let letters = groups.flat_map(|group| {
+        let bits = group.iter().fold(0_usize, |bits, byte| bits << 8 | usize::from(*byte));
+        [18, 12, 6, 0].map(|shift| char::from(LETTERS[bits >> shift & 63]))
+    });
+    letters.collect()
 }
 
 /// A folder in memory, if there is such a place: an fsync there costs nothing.

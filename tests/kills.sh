@@ -31,12 +31,13 @@ serve() {
 # Ends the server; prints the pages that it was paid for.
 charged() {
     kill -INT $server
-    wait $server || true
+    until grep -q 'pages: ' "$folder/account"; do sleep 0.05; done
     grep -o 'pages: [0-9]*' "$folder/account" | grep -o '[0-9]*'
 }
 
+# In a subshell, which becomes the program: a kill must hit it and nothing else.
 export_run() {
-    "$bin" export --products "$folder/ids" --out "$folder/out" --base-url "http://127.0.0.1:$port" \
+    exec "$bin" export --products "$folder/ids" --out "$folder/out" --base-url "http://127.0.0.1:$port" \
         --qps 2000 --max-in-flight 64 --segment-size 1MiB --progress none
 }
 
@@ -47,7 +48,7 @@ content() {
 
 echo "reference: without a kill"
 serve
-export_run >"$folder/reference.json" 2>/dev/null
+(export_run) >"$folder/reference.json" 2>/dev/null
 fewest=$(charged)
 rows=$(json rows.published <"$folder/reference.json")
 regions=$(content "$folder/out")
@@ -61,7 +62,7 @@ case_of() {
     rm -rf "$folder/out"
     serve
     for condition in "$@"; do
-        export_run >/dev/null 2>&1 &
+        (export_run) >/dev/null 2>&1 &
         local run=$!
         if [[ $condition == share:* ]]; then
             local share=${condition#share:} complete=0
@@ -76,7 +77,7 @@ case_of() {
         wait $run 2>/dev/null || true
         in_doubt=$("$bin" status --json --out "$folder/out" 2>/dev/null | json credits.in_doubt 2>/dev/null || echo "$in_doubt")
     done
-    export_run >"$folder/last.json" 2>/dev/null || { echo "  $name: exit $?"; failed=$((failed + 1)); }
+    (export_run) >"$folder/last.json" 2>/dev/null || { echo "  $name: exit $?"; failed=$((failed + 1)); }
     local paid got
     paid=$(charged)
     got=$(json rows.published <"$folder/last.json")

@@ -216,7 +216,7 @@ impl Drop for Home {
 /// Whether the key of the tests is somewhere in these bytes: in clear, in base64 wherever it begins, or percent-encoded.
 pub(crate) fn tells_key(bytes: &[u8]) -> bool {
     static FORMS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-        let percent: String = KEY.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        let percent = KEY.bytes().fold(String::new(), |text, byte| text + &format!("%{byte:02X}"));
         let mut forms = vec![KEY.as_bytes().to_vec(), percent.to_lowercase().into_bytes(), percent.into_bytes()];
         forms.extend((0..3).map(|before| base64_of_key(before).into_bytes()));
         forms

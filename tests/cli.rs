@@ -30,7 +30,7 @@ use common::{
 use pagehaul::simulator;
 
 /// Flags that make failing quick.
-const IMPATIENT: [&str; 6] = ["--retry-first", "10ms", "--retry-longest", "40ms", "--patience", "400ms"];
+const IMPATIENT: [&str; 6] = ["--retry-first", "10ms", "--retry-longest", "40ms", "--patience", "1s"];
 
 /// Fails unless a run was refused as bad input: code 2, the reason with these words on one line, what to do next on
 /// another, the same as JSON for a program, and the key nowhere.

@@ -945,6 +945,17 @@ async fn the_same_500_to_every_product_from_the_start_is_a_wrong_question_and_co
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_500_to_every_one_of_few_products_from_the_start_is_not_asked_for_again_and_again() {
+    let folder = scratch();
+    let api = Scripted::new(|_| internal_error().after(LATENCY));
+    let summary = export(folder.path(), &api, &named(12), &[]).await;
+    assert_ended(&summary, ExitCode::Temporary);
+    assert_eq!((summary.products.failed, summary.products.open), (0, 12), "{summary}");
+    assert!((12..=30).contains(&api.requests()), "{summary}");
+    assert!((295.0..330.0).contains(&summary.run.seconds), "{summary}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_same_500_to_every_product_from_some_page_on_ends_the_run_within_some_twenty_requests_and_fails_no_product()
 {
     for (from, qps, most) in [(60, 50.0, "32"), (60, 500.0, "256"), (400, 5.0, "4")] {

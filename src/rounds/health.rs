@@ -130,20 +130,13 @@ impl Health {
             }
             Blame::Api | Blame::Answer | Blame::Item => {}
         }
-        // Before the first page it is more likely the question than the API: the next item is asked soon.
-        let soon = matches!(blame, Blame::Answer | Blame::Item) && !self.ever;
-        trouble.probed(soon, retry, now);
-        let counts = blame == Blame::Answer || blame == Blame::Item && !self.ever;
-        if !counts || own {
-            return None;
-        }
+        let is_answer = !own && (blame == Blame::Answer || blame == Blame::Item && !self.ever);
         // Before any page came every answer but a page says the same: something is wrong with the question.
         let answer = if self.ever { without_numbers(&arrival.cause) } else { String::new() };
-        if answer != trouble.answer {
-            (trouble.answer, trouble.same) = (answer, BTreeSet::new());
-        }
-        trouble.same.insert(item);
-        (trouble.same.len() >= SAME).then(|| self.refused(&arrival.cause))
+        let is_new = is_answer && trouble.told(answer, item);
+        // And then the next item is asked soon, until all were.
+        trouble.probed(is_new && !self.ever, retry, now);
+        (is_new && trouble.same.len() >= SAME).then(|| self.refused(&arrival.cause))
     }
 
     /// The end of a run to which this was said over and over.
@@ -163,6 +156,14 @@ impl Trouble {
             same: BTreeSet::new(),
             outage: None,
         }
+    }
+
+    /// Takes note of who got an answer. True: it did not yet.
+    fn told(&mut self, answer: String, item: ItemIx) -> bool {
+        if answer != self.answer {
+            (self.answer, self.same) = (answer, BTreeSet::new());
+        }
+        self.same.insert(item)
     }
 
     /// Begins an outage, or puts off its next probe: this was one.

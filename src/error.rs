@@ -250,6 +250,9 @@ impl Error {
                 "nothing was changed: put the state folder back from a copy, or begin anew with another --out",
             );
         }
+        if let Self::System { .. } = self {
+            return Some("raise the limit of the system that the line above names; no request was sent");
+        }
         self.exit_code().next_step()
     }
 

@@ -17,7 +17,7 @@
 //! | layer | files |
 //! |---|---|
 //! | 5 face | `main` [`cli`] [`log`] [`progress`] [`signals`] |
-//! | 4 conduct | [`export`] [`job`] [`rounds`] [`stop`] [`recover`] [`rebuild`] [`publish`] [`site`] [`look`] [`verify`] [`status`] [`figures`] [`summary`] [`products`] [`token`] [`error`] |
+//! | 4 conduct | [`export`] [`job`] [`rounds`] [`stop`] [`recover`] [`rebuild`] [`publish`] [`site`] [`look`] [`verify`] [`status`] [`figures`] [`summary`] [`products`] [`token`] [`limits`] [`error`] |
 //! | 3 flow | [`plan`] [`scheduler`] [`backlog`] [`walk`] [`absorb`] [`dispatch`] [`record`] [`segment`] [`commit`] |
 //! | 2 ports | [`api`] [`disk`] [`held`] [`store`] [`ledger`] [`journal`] [`room`] [`simulator`] |
 //! | 1 leaves | [`endpoint`] [`lenient`] [`number`] [`envelope`] [`decode`] [`partition`] [`parquet`] [`quota`] [`retry`] [`verdict`] [`settings`] |
@@ -73,6 +73,7 @@ pub mod job;
 pub mod journal;
 pub mod ledger;
 pub mod lenient;
+pub mod limits;
 pub mod log;
 pub mod look;
 pub mod number;

@@ -15,6 +15,7 @@ const LONGEST: u64 = 4_096;
 
 /// Reads the key from the one place that the settings name: standard input, a file, or the environment.
 pub fn read(layers: &Layers, variable: Option<String>) -> Result<SecretString, Error> {
+    crate::limits::keep_memory_private();
     if layers.given("token_stdin") == Some("true") {
         return checked(without_line_end(limited(std::io::stdin().lock())?));
     }

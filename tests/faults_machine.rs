@@ -68,16 +68,47 @@ fn l4_a_hangup_stops_like_sigterm_and_a_run_that_was_halted_goes_on() {
 }
 
 #[test]
-fn l8_too_few_descriptors_end_with_a_documented_code_and_the_same_command_resumes() {
-    for most in [12, 16, 20, 24, 32] {
-        let (simulator, server, home) = world();
-        let short =
-            run(by_shell(&format!("ulimit -n {most}"), &home.export(&server.base_url(), &["--patience", "300ms"])));
-        assert!(matches!(short.code, Some(0 | 1 | 2 | 5 | 8)) && !short.stderr.contains("panicked"), "{most}: {short}");
-        run(home.export(&server.base_url(), &[])).ended(0);
-        assert_whole(&simulator, &home);
-        assert_no_page_billed_twice(&[&simulator]);
+fn l8_too_few_descriptors_are_told_before_the_first_request_and_few_make_fewer_requests_go_out() {
+    let (simulator, server, home) = world();
+    for most in [12, 16, 32, 64, 104] {
+        let short = run(by_shell(&format!("ulimit -n {most}"), &home.export(&server.base_url(), &[])));
+        short.ended(2);
+        assert!(short.stderr.contains("(ulimit -n)") && short.stderr.contains("next: raise"), "{most}: {short}");
+        assert_eq!(simulator.account().requests, 0, "{most}: {short}");
     }
+    let few = run(by_shell("ulimit -n 107", &home.export(&server.base_url(), &["--max-in-flight", "64"])));
+    few.ended(0);
+    assert!(few.stderr.contains("at most 3 requests"), "{few}");
+    assert_whole(&simulator, &home);
+    assert_no_page_billed_twice(&[&simulator]);
+}
+
+#[test]
+fn a_soft_limit_of_descriptors_is_raised_and_no_core_dump_can_show_the_key() {
+    let simulator = simulator("products=4,max_videos=30");
+    let (gate, held) = Gate::new(1);
+    let api = Api::start({
+        let (simulator, gate) = (Arc::clone(&simulator), Arc::clone(&gate));
+        move |asked| {
+            gate.pass();
+            Answer::of(&simulator, asked)
+        }
+    });
+    let home = Home::new(&ids(&simulator));
+    let command = home.export(&api.base_url(), &["--max-in-flight", "64"]);
+    let program = Program::start(by_shell("ulimit -S -n 64; ulimit -S -c unlimited", &command));
+    held.recv_timeout(DEADLINE).unwrap();
+    if cfg!(target_os = "linux") {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", program.id())).unwrap();
+        let of = |name: &str| limits.lines().find_map(|line| line.strip_prefix(name)).unwrap().split_whitespace().next();
+        assert_eq!(of("Max open files"), Some("168"), "{limits}");
+        assert_eq!(of("Max core file size"), Some("0"), "{limits}");
+    }
+    gate.open();
+    let ended = program.end();
+    ended.ended(0);
+    assert!(!ended.stderr.contains("requests will be under way"), "{ended}");
+    assert_whole(&simulator, &home);
 }
 
 #[test]

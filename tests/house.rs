@@ -30,7 +30,7 @@ const LAYERS: [(u8, &[&str]); 6] = [
         4,
         &[
             "export", "job", "rounds", "stop", "recover", "rebuild", "publish", "site", "look", "verify", "status",
-            "figures", "summary", "products", "token", "error",
+            "figures", "summary", "products", "token", "limits", "error",
         ],
     ),
     (5, &["main", "cli", "log", "progress", "signals"]),

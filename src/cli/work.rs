@@ -7,9 +7,10 @@ use secrecy::SecretString;
 use super::DEFAULTS;
 use crate::api::{HttpApi, HttpSettings};
 use crate::error::Error;
-use crate::event::Monitor;
+use crate::event::{Event, Monitor};
 use crate::export;
 use crate::job::Job;
+use crate::limits;
 use crate::log::log;
 use crate::page::ItemId;
 use crate::plan::{Ids, List};
@@ -47,6 +48,8 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
         code = signal(signals.clone(), 1) => return Err(Error::Killed(code)),
     };
     crate::sanitize::hide(&key);
+    let asked = settings.max_in_flight;
+    settings.max_in_flight = limits::requests(asked, if simulator.is_some() { 2 } else { 1 })?;
     let qps = allowed(&settings, simulator.as_ref().map(|(_, spec)| spec))?;
     let sort = sort_values(&settings);
     let http = HttpSettings {
@@ -62,6 +65,11 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
     let face = Face::new(&settings, qps);
     log(&settings, &face);
     let monitor = monitor_of(&face);
+    if settings.max_in_flight < asked {
+        let most = settings.max_in_flight;
+        let said = format!("at most {most} requests will be under way: more files may not be open (ulimit -n)");
+        monitor.event(&Event::Warning(&said));
+    }
     let job = Job { settings, qps, seed: crate::clock::wall().0.unsigned_abs(), monitor };
     let result = tokio::select! {
         biased;

@@ -8,12 +8,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use pagehaul::api::{Fetch, FetchError, RawAnswer};
 use pagehaul::error::{Error, ExitCode};
-use pagehaul::export::export;
-use pagehaul::page::{ItemId, Request};
 use serde_json::json;
 
+use crate::common::scripted::{Scripted, run_job};
 use crate::common::{Answer, Api, Gate, Home, Key, job, rows};
 
 /// Products and their rows: pages that are short, full and empty, and a product that is refused.
@@ -78,32 +76,22 @@ pub(crate) fn command(home: &Home, api: &Api, more: &[&str]) -> Command {
 /// Pages of a whole export.
 pub(crate) const PAGES: usize = 9;
 
-/// The API of the kept exports without a socket, that a function looks at before each answer: it is told how many pages
-/// were billed.
-struct Watched<F> {
-    before: F,
-    billed: AtomicUsize,
-}
-
-impl<F: Fn(usize) + Send + Sync + 'static> Fetch for Watched<F> {
-    async fn fetch(&self, request: &Request) -> Result<RawAnswer, FetchError> {
-        (self.before)(self.billed.load(Ordering::SeqCst));
-        let Answer { status, body } = answer(request.id.as_str(), request.page.0);
-        self.billed.fetch_add(usize::from(status == 200), Ordering::SeqCst);
-        Ok(RawAnswer { status, retry_after: None, body: body.into(), share: None })
-    }
-}
-
-/// How an export in this process ended, and how many pages it was billed.
+/// How an export in this process ended, in virtual time, and how many pages it was billed. Before each answer `before` is
+/// told how many were billed until then.
 pub(crate) async fn go_on(
     out: &Path,
     before: impl Fn(usize) + Send + Sync + 'static,
 ) -> (Result<ExitCode, Error>, usize) {
     let endpoint = data().join("endpoint.toml");
     let more = [("endpoint", endpoint.to_str().unwrap()), ("max_in_flight", "1"), ("segment_size", "1KiB")];
-    let list = LISTS.map(|(id, _)| Ok(ItemId::new(id)));
-    let api = Arc::new(Watched { before, billed: AtomicUsize::new(0) });
-    let ended =
-        export(&job(out, None, &more), Box::new(list.into_iter()), Arc::clone(&api), std::future::pending()).await;
-    (ended.map(|summary| summary.exit), api.billed.load(Ordering::SeqCst))
+    let billed = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&billed);
+    let api = Scripted::new(move |sent| {
+        before(counter.load(Ordering::SeqCst));
+        let answer = answer(&sent.id, sent.page);
+        counter.fetch_add(usize::from(answer.status == 200), Ordering::SeqCst);
+        answer.into()
+    });
+    let ended = run_job(&job(out, None, &more), &api, &LISTS.map(|(id, _)| id.to_owned())).await;
+    (ended.map(|summary| summary.exit), billed.load(Ordering::SeqCst))
 }

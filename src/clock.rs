@@ -1,6 +1,6 @@
 //! The only file that reads a clock.
 //!
-//! Waits and intervals run on tokio's clock, which tests can pause; governor and backoff get the same clock as a type.
+//! Waits and intervals run on tokio's clock, which tests can pause; backoff gets the same clock as a type.
 //! Wall time stamps what was fetched and published, and is never subtracted from itself to measure a duration.
 
 use std::fmt;
@@ -8,17 +8,9 @@ use std::fmt;
 use chrono::{DateTime, SecondsFormat, Utc};
 use tokio::time::Instant;
 
-/// Tokio's monotonic clock, for the crates that take a clock as a parameter.
+/// Tokio's monotonic clock, for the crate that takes a clock as a parameter.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokioClock;
-
-impl governor::clock::Clock for TokioClock {
-    type Instant = std::time::Instant;
-
-    fn now(&self) -> Self::Instant {
-        now().into_std()
-    }
-}
 
 impl backoff::Clock for TokioClock {
     fn now(&self) -> std::time::Instant {

@@ -14,7 +14,7 @@ use crate::api::{Fetch, FetchError, RawAnswer};
 use crate::clock::{self, Utc64};
 use crate::envelope;
 use crate::page::Request;
-use crate::quota::Quota;
+use crate::quota::{Held, Quota};
 use crate::sanitize::{Sanitized, chain};
 use crate::verdict::{Judged, Lost, Outcome, Verdict, judge};
 
@@ -33,6 +33,8 @@ pub struct Arrival {
     pub cause: String,
     /// What came back, if anything whole did.
     pub answer: Option<RawAnswer>,
+    /// The wait that it brought upon everyone: a 429, and the first of its burst.
+    pub held: Option<Held>,
 }
 
 /// What to do with requests that wait for the quota.
@@ -142,13 +144,23 @@ impl<F: Fetch> Dispatcher<F> {
                     Err(not) => format!("HTTP {status}: {not}"),
                 };
                 let body = crate::sanitize::redact(answer.body);
-                Arrival { request, sent, at, judged, cause, answer: Some(RawAnswer { body, ..answer }) }
+                let held = self.learn(sent, &judged.verdict);
+                Arrival { request, sent, at, judged, cause, answer: Some(RawAnswer { body, ..answer }), held }
             }
             Err(error) => {
                 let judged = judge(&Outcome::Lost(error.lost), &self.success);
                 let cause = chain(&error);
-                Arrival { request, sent, at, judged, cause, answer: None }
+                Arrival { request, sent, at, judged, cause, answer: None, held: None }
             }
         }
+    }
+
+    /// Reports an answer to the quota, before its group is written: a 429 holds those who wait behind it at once.
+    fn learn(&self, sent: Instant, verdict: &Verdict) -> Option<Held> {
+        if let Verdict::Throttled(retry_after) = verdict {
+            return self.quota.throttled(sent, *retry_after);
+        }
+        self.quota.passed(sent);
+        None
     }
 }

@@ -215,9 +215,10 @@ async fn walk<F: Fetch>(
     let dispatching = tokio::spawn(dispatcher.run(requests, arrive));
 
     let retry = Retry::new(settings.retry, job.seed, settings.max_in_flight);
-    let rounds = Rounds::new(job, Arc::clone(&site), recorder, retry, quota)?;
+    let rounds = Rounds::new(job, Arc::clone(&site), recorder, retry, Arc::clone(&quota))?;
     let channels = crate::rounds::Channels { to_dispatch, arrivals, writer: writing.orders.clone(), orders };
-    let (ended, counted) = rounds.run(channels, stopped).await;
+    let (ended, mut counted) = rounds.run(channels, stopped).await;
+    counted.found = quota.found();
     dispatching.await??;
     let publish = has_waiting(&site)? && matches!(&ended, Ok(stop) if stop.as_ref().is_none_or(Stop::publishes));
     let published = if publish { writing.publish().await } else { Ok(()) };

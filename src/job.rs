@@ -4,21 +4,23 @@ use std::sync::Arc;
 
 use crate::event::Monitor;
 use crate::page::PageNum;
-use crate::quota;
+use crate::quota::{self, Asked};
 use crate::settings::Settings;
 use crate::walk::Rules;
 
 /// How long a request's intent may wait for the quota, seconds: covers a slow fsync, and no more intents than that are
 /// in doubt after a crash.
 const AHEAD: f64 = 0.25;
+/// How many intents may wait for a quota that nobody knows beforehand: enough for two group commits at thousands a second.
+const AHEAD_OF_ANY: usize = 64;
 
 /// What is to be done.
 #[derive(Debug)]
 pub struct Job {
     /// The settings, checked.
     pub settings: Settings,
-    /// Requests a second; none: unlimited.
-    pub qps: Option<f64>,
+    /// What is known of the key's limit.
+    pub qps: Asked,
     /// Seed of the retries' jitter.
     pub seed: u64,
     /// Who wants to know.
@@ -41,7 +43,11 @@ impl Job {
     /// How many intents may be committed before the quota lets them go.
     pub fn ahead(&self) -> usize {
         let most = self.settings.max_in_flight;
-        let Some(rate) = self.qps else { return most };
+        let rate = match self.qps {
+            Asked::Number(rate) => rate,
+            Asked::Auto(_) => return most.min(AHEAD_OF_ANY),
+            Asked::Unlimited => return most,
+        };
         let wanted = (1..most).find(|count| u32::try_from(*count).is_ok_and(|count| f64::from(count) >= rate * AHEAD));
         let burst = usize::try_from(quota::burst(rate).get()).unwrap_or(most);
         wanted.unwrap_or(most).max(burst).min(most)

@@ -73,4 +73,6 @@ pub struct Counted {
     pub throttled: u64,
     /// From the first request to the last answer, seconds.
     pub seconds: f64,
+    /// The limit that refusals have shown, requests a second.
+    pub found: Option<f64>,
 }

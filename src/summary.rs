@@ -79,8 +79,10 @@ pub struct Run {
     pub seconds: f64,
     /// Requests a second.
     pub rate: f64,
-    /// Requests a second that were allowed; none: unlimited.
+    /// Requests a second that were asked for; none: no number was.
     pub allowed: Option<f64>,
+    /// Requests a second that the server was found to allow, by its refusals; none if it refused nothing.
+    pub found: Option<f64>,
 }
 
 /// Sums an export up. Without a code the items decide: all complete or not.
@@ -108,7 +110,7 @@ pub async fn of(job: &Job, site: &Site, exit: Option<ExitCode>, counted: Counted
         files,
         bytes,
         columns: job.settings.columns.len() + 3,
-        run: run(counted, job.qps),
+        run: run(counted, job.qps.number()),
         failures,
     })
 }
@@ -125,6 +127,7 @@ fn run(counted: Counted, allowed: Option<f64>) -> Run {
         seconds: round(counted.seconds),
         rate: round(rate),
         allowed,
+        found: counted.found.map(round),
     }
 }
 
@@ -180,6 +183,9 @@ impl fmt::Display for Run {
             write!(f, ", {:.1} a second", self.rate)?;
             if let Some(allowed) = self.allowed {
                 write!(f, " of {allowed} allowed")?;
+            }
+            if let Some(found) = self.found {
+                write!(f, "; the server allows about {found:.1}")?;
             }
         }
         if self.retries > 0 {

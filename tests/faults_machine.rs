@@ -100,7 +100,8 @@ fn a_soft_limit_of_descriptors_is_raised_and_no_core_dump_can_show_the_key() {
     held.recv_timeout(DEADLINE).unwrap();
     if cfg!(target_os = "linux") {
         let limits = std::fs::read_to_string(format!("/proc/{}/limits", program.id())).unwrap();
-        let of = |name: &str| limits.lines().find_map(|line| line.strip_prefix(name)).unwrap().split_whitespace().next();
+        let of =
+            |name: &str| limits.lines().find_map(|line| line.strip_prefix(name)).unwrap().split_whitespace().next();
         assert_eq!(of("Max open files"), Some("168"), "{limits}");
         assert_eq!(of("Max core file size"), Some("0"), "{limits}");
     }

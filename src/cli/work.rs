@@ -15,6 +15,7 @@ use crate::log::log;
 use crate::page::ItemId;
 use crate::plan::{Ids, List};
 use crate::progress::Face;
+use crate::quota::Asked;
 use crate::rebuild::Which;
 use crate::settings::{Layers, Origin, Qps, Settings, SettingsError};
 use crate::signals::{listen_for_signals, signal};
@@ -62,7 +63,7 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
         is_loopback: settings.is_loopback(),
     };
     let api = Arc::new(HttpApi::new(&settings.endpoint, http)?);
-    let face = Face::new(&settings, qps);
+    let face = Face::new(&settings, qps.number());
     log(&settings, &face);
     let monitor = monitor_of(&face);
     if settings.max_in_flight < asked {
@@ -109,15 +110,16 @@ fn simulator_of(settings: &mut Settings) -> Result<Option<(Server, simulator::Se
 }
 
 /// Requests a second; a real host's limit must be given.
-fn allowed(settings: &Settings, simulated: Option<&simulator::Settings>) -> Result<Option<f64>, Error> {
+fn allowed(settings: &Settings, simulated: Option<&simulator::Settings>) -> Result<Asked, Error> {
     match (settings.qps, simulated) {
-        (Some(Qps::PerSecond(rate)), _) => Ok(Some(rate)),
-        (Some(Qps::Unlimited), _) => Ok(None),
-        (None, Some(spec)) => Ok(spec.qps.map(|qps| f64::from(qps.per_second.get()))),
-        (None, None) if settings.is_loopback() => Ok(None),
+        (Some(Qps::PerSecond(rate)), _) => Ok(Asked::Number(rate)),
+        (Some(Qps::Auto), _) => Ok(Asked::Auto(None)),
+        (Some(Qps::Unlimited), _) => Ok(Asked::Unlimited),
+        (None, Some(spec)) => Ok(spec.qps.map(|qps| f64::from(qps.per_second.get())).into()),
+        (None, None) if settings.is_loopback() => Ok(Asked::Unlimited),
         (None, None) => Err(SettingsError::Missing {
             what: "no --qps",
-            next: "give the requests a second that your key allows: your plan's page in the provider's dashboard states it",
+            next: "give the requests a second that your key allows, your plan's page in the provider's dashboard states it; or auto",
         }
         .into()),
     }
@@ -152,7 +154,7 @@ pub(super) async fn replay(mut layers: Layers, all: bool) -> Result<Summary, Err
     log(&settings, &face);
     let monitor = monitor_of(&face);
     let which = if all { Which::All } else { Which::Spoilt };
-    let result = export::replay(&Job { settings, qps: None, seed: 0, monitor }, which).await;
+    let result = export::replay(&Job { settings, qps: Asked::Unlimited, seed: 0, monitor }, which).await;
     face.end();
     result
 }

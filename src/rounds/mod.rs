@@ -129,7 +129,7 @@ impl<'a> Rounds<'a> {
             last_attempt: last_attempt.0,
             spent: credits.billed + credits.in_doubt,
             backlog: Backlog::default(),
-            shown_rate: job.qps,
+            shown_rate: job.qps.number(),
             began: None,
             health: Health::new(credits.billed > 0),
             recall: false,

@@ -107,15 +107,16 @@ impl Rounds<'_> {
         }
     }
 
-    /// Makes everyone wait after a 429. False: it was none, or one of a burst that was answered to before.
+    /// Takes note of a 429. True: it made everyone wait, and was not one of a burst that was answered to before.
     fn hold(&mut self, arrival: &Arrival) -> bool {
-        let Verdict::Throttled(retry_after) = arrival.judged.verdict else { return false };
+        if !matches!(arrival.judged.verdict, Verdict::Throttled(_)) {
+            return false;
+        }
         (self.counted.throttled, self.counted.retries) = (self.counted.throttled + 1, self.counted.retries + 1);
-        let held = self.quota.throttled(arrival.sent, retry_after);
-        if let Some(held) = held {
+        if let Some(held) = arrival.held {
             self.job.monitor.event(&Event::Held { wait: held.wait, rate: held.rate });
         }
-        held.is_some()
+        arrival.held.is_some()
     }
 
     /// Gives up an item for good. Before any page came the question may be wrong instead, and in an outage it may be the

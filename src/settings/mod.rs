@@ -25,6 +25,8 @@ pub use table::{SETTINGS, Setting};
 pub enum Qps {
     /// So many requests a second.
     PerSecond(f64),
+    /// As fast as the server allows, which is found out.
+    Auto,
     /// As fast as it goes; for servers of one's own.
     Unlimited,
 }
@@ -234,10 +236,11 @@ fn base_url(layers: &Layers, endpoint: &Endpoint) -> Result<Url, SettingsError> 
 fn qps(layers: &Layers) -> Result<Option<Qps>, SettingsError> {
     match layers.given("qps") {
         None => Ok(None),
+        Some("auto") => Ok(Some(Qps::Auto)),
         Some("unlimited") => Ok(Some(Qps::Unlimited)),
         Some(text) => {
             let rate = text.parse().ok().filter(|rate: &f64| (0.01..=1e6).contains(rate));
-            let wrong = || layers.invalid("qps", "must be a number of requests a second above 0, or unlimited");
+            let wrong = || layers.invalid("qps", "must be a number of requests a second above 0, auto or unlimited");
             rate.map(|rate| Some(Qps::PerSecond(rate))).ok_or_else(wrong)
         }
     }

@@ -36,7 +36,7 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("base_url", "URL", "Scheme and host of the API [default: the endpoint's own]"),
     setting("endpoint", "FILE", "Endpoint description [default: the built-in product-videos]"),
-    setting("qps", "N|unlimited", "Requests a second that the key allows"),
+    setting("qps", "N|auto|unlimited", "Requests a second that the key allows; auto finds out"),
     setting("max_in_flight", "N", "Most requests under way at once; a cap, the quota drives"),
     setting("page_size", "N", "Rows a page"),
     setting("sort", "FIELD[:asc|desc]", "Order of each product's list"),

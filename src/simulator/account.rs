@@ -35,6 +35,7 @@ pub struct Account {
 /// Where the account is kept.
 #[derive(Debug, Default)]
 pub(super) struct Books {
+    departures: AtomicU64,
     requests: AtomicU64,
     pages: AtomicU64,
     throttled: AtomicU64,
@@ -49,6 +50,11 @@ pub(super) struct Books {
 impl Books {
     pub(super) fn new(record: bool) -> Self {
         Self { billed: record.then(Mutex::default), ..Self::default() }
+    }
+
+    /// Numbers a request that is on its way, from 0.
+    pub(super) fn departure(&self) -> u64 {
+        self.departures.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Notes a request and gives its number, from 0.

@@ -24,6 +24,7 @@ use rand_xoshiro::SplitMix64;
 pub use account::{Account, Billed};
 pub use answer::{ApiAnswer, ApiRequest};
 pub use fake::PatternError;
+pub use limit::Limit;
 pub use server::{Server, serve, start};
 pub use settings::{Qps, Settings, SettingsError, Window};
 
@@ -31,7 +32,6 @@ use crate::endpoint::Endpoint;
 use account::Books;
 use answer::{Asked, Refusal};
 use fake::Template;
-use limit::Limit;
 use list::{List, below, mix};
 
 /// Room for a row and for the frame of an answer, bytes. Only a first guess: a body grows where it must.
@@ -102,6 +102,16 @@ impl Simulator {
         let mut row = Vec::new();
         self.push_rows(&list, order, position..position.checked_add(1)?, &mut row);
         if row.is_empty() { None } else { String::from_utf8(row).ok() }
+    }
+
+    /// How long the next request is under way before it is answered.
+    pub fn way(&self) -> Duration {
+        if self.settings.way_jitter.is_zero() {
+            return self.settings.way;
+        }
+        let number = self.books.departure();
+        let mut rng = SplitMix64::seed_from_u64(mix(!self.settings.seed).wrapping_add(mix(number)));
+        self.settings.way.saturating_add(drawn(self.settings.way_jitter, rng.next_u64()))
     }
 
     /// Answers a request: everything but the wait.

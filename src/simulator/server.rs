@@ -1,8 +1,8 @@
 //! The simulated API on a socket: HTTP/1.1, nothing more than the answers need.
 //!
 //! All connections share one thread, the caller's or one of the server's own, so that a simulator beside an export takes
-//! at most one core from it. What an answer says is decided when its request has come in; the delay follows, and a
-//! client that leaves meanwhile has been billed all the same.
+//! at most one core from it. What an answer says is decided when its request has come in (after its `way`); the delay
+//! follows, and a client that leaves meanwhile has been billed all the same.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -80,6 +80,10 @@ async fn respond(simulator: Arc<Simulator>, request: Request<Incoming>) -> Resul
     if request.method() != Method::GET {
         *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
         return Ok(response);
+    }
+    let way = simulator.way();
+    if !way.is_zero() {
+        tokio::time::sleep(way).await;
     }
     let answer = simulator.answer(&ApiRequest {
         path: request.uri().path(),

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::list::mix;
 
 /// The keys of the settings, as messages name them.
-const KEYS: &str = "seed, products, qps, limit, latency, jitter, errors, credits, key, max_videos, record";
+const KEYS: &str = "seed, products, qps, limit, burst, phase, way, way_jitter, latency, jitter, errors, credits, key, max_videos, record";
 
 /// Most products: as many as there are different ids.
 const MAX_PRODUCTS: u64 = 1 << ID_BITS;
@@ -49,8 +49,10 @@ pub enum Window {
     /// A bucket of as many tokens as may pass in a second, refilled without steps.
     #[default]
     Bucket,
-    /// Seconds that begin with the first request, each with its own count.
+    /// Seconds, each with its own count.
     Fixed,
+    /// The last second before each request.
+    Sliding,
 }
 
 impl Window {
@@ -59,6 +61,7 @@ impl Window {
         match self {
             Self::Bucket => "bucket",
             Self::Fixed => "window",
+            Self::Sliding => "sliding",
         }
     }
 }
@@ -70,6 +73,10 @@ pub struct Qps {
     pub per_second: NonZeroU32,
     /// How they are counted.
     pub window: Window,
+    /// Tokens that a bucket holds; `None`: those of a second.
+    pub burst: Option<NonZeroU32>,
+    /// How much of a fixed window was over when the first request came; less than a second.
+    pub phase: Duration,
 }
 
 /// What the simulated API is like.
@@ -81,7 +88,11 @@ pub struct Settings {
     pub products: u64,
     /// The limit; `None`: there is none.
     pub qps: Option<Qps>,
-    /// How long an answer takes at least.
+    /// How long a request takes at least before it is counted and answered.
+    pub way: Duration,
+    /// How much longer it may take.
+    pub way_jitter: Duration,
+    /// How long an answer takes at least, from then on.
     pub latency: Duration,
     /// How much longer it may take.
     pub jitter: Duration,
@@ -103,6 +114,8 @@ impl Default for Settings {
             seed: 1,
             products: 200,
             qps: None,
+            way: Duration::ZERO,
+            way_jitter: Duration::ZERO,
             latency: Duration::ZERO,
             jitter: Duration::ZERO,
             errors: 0.0,
@@ -122,7 +135,7 @@ impl Settings {
     }
 
     /// Every key with its value as text; an empty text where there is none.
-    fn pairs(&self) -> [(&'static str, String); 11] {
+    fn pairs(&self) -> [(&'static str, String); 15] {
         fn shown<T: ToString>(value: Option<&T>) -> String {
             value.map(ToString::to_string).unwrap_or_default()
         }
@@ -131,6 +144,10 @@ impl Settings {
             ("products", self.products.to_string()),
             ("qps", shown(self.qps.map(|qps| qps.per_second).as_ref())),
             ("limit", self.qps.map_or(Window::default(), |qps| qps.window).as_str().to_owned()),
+            ("burst", shown(self.qps.and_then(|qps| qps.burst).as_ref())),
+            ("phase", duration_text(self.qps.map_or(Duration::ZERO, |qps| qps.phase))),
+            ("way", duration_text(self.way)),
+            ("way_jitter", duration_text(self.way_jitter)),
             ("latency", duration_text(self.latency)),
             ("jitter", duration_text(self.jitter)),
             ("errors", self.errors.to_string()),
@@ -172,7 +189,7 @@ impl FromStr for Settings {
     fn from_str(text: &str) -> Result<Self, SettingsError> {
         let mut settings = Self::default();
         let mut rate = None;
-        let mut window = None;
+        let (mut window, mut burst, mut phase) = (None, None, None);
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let (key, given) = part.split_once('=').unwrap_or((part, ""));
             let (key, given) = (key.trim(), given.trim());
@@ -182,6 +199,10 @@ impl FromStr for Settings {
                 "products" => settings.products = value.at_most(MAX_PRODUCTS, "a whole number up to 2^46")?,
                 "qps" => rate = Some(value.number("a whole number from 1")?),
                 "limit" => window = Some(value.window()?),
+                "burst" => burst = Some(value.number("a whole number from 1")?),
+                "phase" => phase = Some(value.phase()?),
+                "way" => settings.way = value.duration()?,
+                "way_jitter" => settings.way_jitter = value.duration()?,
                 "latency" => settings.latency = value.duration()?,
                 "jitter" => settings.jitter = value.duration()?,
                 "errors" => settings.errors = value.share()?,
@@ -192,12 +213,17 @@ impl FromStr for Settings {
                 _ => return Err(SettingsError::Unknown { key: key.to_owned() }),
             }
         }
-        settings.qps = rate.map(|per_second| Qps { per_second, window: window.unwrap_or_default() });
-        match (window, rate) {
-            (Some(window), None) => {
-                Err(Value { key: "limit", given: window.as_str() }.refused("of use without the setting qps"))
-            }
-            (None | Some(_), _) => Ok(settings),
+        let counted = window.unwrap_or_default();
+        settings.qps =
+            rate.map(|per_second| Qps { per_second, window: counted, burst, phase: phase.unwrap_or_default() });
+        let idle = [
+            ("limit", window.is_some() && rate.is_none(), "of use without the setting qps"),
+            ("burst", burst.is_some() && (rate.is_none() || counted != Window::Bucket), "of use without a bucket"),
+            ("phase", phase.is_some() && (rate.is_none() || counted != Window::Fixed), "of use without limit=window"),
+        ];
+        match idle.into_iter().find(|(_, is_idle, _)| *is_idle) {
+            Some((key, _, wanted)) => Err(Value { key, given: "what was given" }.refused(wanted)),
+            None => Ok(settings),
         }
     }
 }
@@ -229,10 +255,15 @@ impl Value<'_> {
     }
 
     fn window(self) -> Result<Window, SettingsError> {
-        [Window::Bucket, Window::Fixed]
+        [Window::Bucket, Window::Fixed, Window::Sliding]
             .into_iter()
             .find(|window| window.as_str() == self.given)
-            .ok_or_else(|| self.refused("bucket or window"))
+            .ok_or_else(|| self.refused("bucket, window or sliding"))
+    }
+
+    fn phase(self) -> Result<Duration, SettingsError> {
+        let phase = self.duration()?;
+        if phase < Duration::from_secs(1) { Ok(phase) } else { Err(self.refused("less than a second")) }
     }
 
     fn text(self) -> Result<String, SettingsError> {
@@ -284,7 +315,14 @@ mod tests {
         let settings = Settings {
             seed: 7,
             products: 1_000_000,
-            qps: Some(Qps { per_second: NonZeroU32::new(20).unwrap(), window: Window::Fixed }),
+            qps: Some(Qps {
+                per_second: NonZeroU32::new(20).unwrap(),
+                window: Window::Fixed,
+                burst: None,
+                phase: Duration::from_millis(250),
+            }),
+            way: Duration::from_millis(40),
+            way_jitter: Duration::from_millis(80),
             latency: Duration::from_millis(80),
             jitter: Duration::from_micros(1500),
             errors: 0.015,
@@ -294,8 +332,8 @@ mod tests {
             record: true,
         };
         let shown = settings.to_string();
-        let expected = "seed=7,products=1000000,qps=20,limit=window,latency=80ms,jitter=1500us,errors=0.015,credits=0,\
-                        key=sk_live_a=b,max_videos=12,record=true";
+        let expected = "seed=7,products=1000000,qps=20,limit=window,phase=250ms,way=40ms,way_jitter=80ms,latency=80ms,\
+                        jitter=1500us,errors=0.015,credits=0,key=sk_live_a=b,max_videos=12,record=true";
         assert_eq!(shown, expected);
         assert_eq!(shown.parse(), Ok(settings));
     }
@@ -312,8 +350,11 @@ mod tests {
             ("sede=1", "\"sede\" is unknown"),
             ("seed", "seed: \"\" is not a whole number"),
             ("qps=0", "qps: \"0\" is not a whole number from 1"),
-            ("qps=1,limit=leaky", "limit: \"leaky\" is not bucket or window"),
-            ("limit=window", "limit: \"window\" is not of use without the setting qps"),
+            ("qps=1,limit=leaky", "limit: \"leaky\" is not bucket, window or sliding"),
+            ("limit=window", "limit: \"what was given\" is not of use without the setting qps"),
+            ("qps=5,limit=window,burst=3", "burst: \"what was given\" is not of use without a bucket"),
+            ("qps=5,phase=300ms", "phase: \"what was given\" is not of use without limit=window"),
+            ("qps=5,limit=window,phase=1s", "phase: \"1s\" is not less than a second"),
             ("latency=80", "latency: \"80\" is not a duration"),
             ("errors=1.5", "errors: \"1.5\" is not a number from 0 to 1"),
             ("errors=NaN", "errors: \"NaN\" is not"),

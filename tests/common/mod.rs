@@ -33,7 +33,7 @@ use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimeUnit, Ti
 use pagehaul::endpoint::{BUILT_IN, ColumnKind, EXTRA, Endpoint, FETCHED_AT, PAGE_NUM};
 use pagehaul::event::VoidMonitor;
 use pagehaul::job::Job;
-use pagehaul::settings::{Layers, Origin, Settings};
+use pagehaul::settings::{Layers, Origin, Qps, Settings};
 use pagehaul::simulator::{ApiRequest, Simulator};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Map, Value};
@@ -118,8 +118,7 @@ impl Program {
 
     /// Sends a signal, by its name without SIG.
     pub(crate) fn signal(&self, name: &str) {
-        let sent =
-            Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &self.id().to_string()]).status();
+        let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &self.id().to_string()]).status();
         assert!(sent.unwrap().success(), "signal {name} could not be sent");
     }
 
@@ -340,7 +339,9 @@ pub(crate) fn job(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> Job {
     for (key, value) in [("out", out), ("base_url", "http://127.0.0.1:1")].iter().chain(more) {
         layers.set(key, (*value).to_owned(), &Origin::Flag).unwrap();
     }
-    Job { settings: Settings::resolve(&layers).unwrap(), qps, seed: 7, monitor: Arc::new(VoidMonitor) }
+    let settings = Settings::resolve(&layers).unwrap();
+    let qps = if settings.qps == Some(Qps::Auto) { pagehaul::quota::Asked::Auto(None) } else { qps.into() };
+    Job { settings, qps, seed: 7, monitor: Arc::new(VoidMonitor) }
 }
 
 // --- APIs ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,316 @@
+//! The one gate before every request, and the one owner of 429.
+//!
+//! `pace` says when the next permit is due, `rate` how many a second there are, `hold` how long a 429 makes everyone wait.
+//! This file is the gate around them: one dispenser waits at it, and every answer is reported to it.
+
+mod hold;
+mod pace;
+mod rate;
+
+use std::num::NonZeroU32;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::clock;
+use hold::Hold;
+use pace::Pace;
+use rate::Rate;
+
+/// How far back a quota without a number remembers how fast it was used.
+const REMEMBERED: Duration = Duration::from_secs(2);
+
+/// What is known of a key's limit before the first request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Asked {
+    /// So many requests a second; never more.
+    Number(f64),
+    /// Nothing, or what an earlier run found: it is found out.
+    Auto(Option<f64>),
+    /// There is none, until the server refuses something.
+    Unlimited,
+}
+
+impl Asked {
+    /// The number, if there is one.
+    pub fn number(self) -> Option<f64> {
+        match self {
+            Self::Number(rate) => Some(rate),
+            Self::Auto(_) | Self::Unlimited => None,
+        }
+    }
+}
+
+impl From<Option<f64>> for Asked {
+    fn from(number: Option<f64>) -> Self {
+        number.map_or(Self::Unlimited, Self::Number)
+    }
+}
+
+/// The gate. One dispenser waits at it; see `dispatch`.
+#[derive(Debug)]
+pub struct Quota {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// None: nothing limits.
+    paced: Option<(Rate, Pace)>,
+    hold: Hold,
+    /// The time that an answer takes, smoothed.
+    round: Duration,
+    /// Permits since `counted`: the rate that was reached, for a quota without a number.
+    permits: u32,
+    counted: Instant,
+}
+
+/// A 429 that made everyone wait.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Held {
+    /// For how long from now.
+    pub wait: Duration,
+    /// The rate allowed afterwards, requests a second.
+    pub rate: f64,
+}
+
+impl Quota {
+    /// A gate for what is known of the limit.
+    pub fn new(asked: impl Into<Asked>) -> Self {
+        let now = clock::now();
+        let rate = match asked.into() {
+            Asked::Number(number) => Some(Rate::asked(number, now)),
+            Asked::Auto(known) => Some(Rate::auto(known, now)),
+            Asked::Unlimited => None,
+        };
+        let paced = rate.map(|rate| {
+            let pace = Pace::new(rate.current(), now);
+            (rate, pace)
+        });
+        let state = State { paced, hold: Hold::new(now), round: Duration::ZERO, permits: 0, counted: now };
+        Self { state: Mutex::new(state) }
+    }
+
+    /// The rate allowed at present, requests a second; none if there is no limit.
+    pub fn rate(&self) -> Option<f64> {
+        self.state().paced.as_ref().map(|(rate, _)| rate.current())
+    }
+
+    /// What the limit was found to be, requests a second; none as long as refusals have not shown it.
+    pub fn found(&self) -> Option<f64> {
+        self.state().paced.as_ref().and_then(|(rate, _)| rate.found())
+    }
+
+    /// Waits for a permit. Cancelling it takes none.
+    pub async fn ready(&self) {
+        while let Some(due) = self.take() {
+            tokio::time::sleep_until(due).await;
+        }
+    }
+
+    /// Takes a permit, or says when to try next.
+    fn take(&self) -> Option<Instant> {
+        let now = clock::now();
+        let mut state = self.state();
+        let State { paced, hold, round, permits, counted } = &mut *state;
+        let due = match paced {
+            None => Some(hold.until).filter(|until| *until > now),
+            Some((rate, pace)) => {
+                if rate.step(now, *round) {
+                    pace.set_rate(rate.current());
+                }
+                pace.take(now, hold.until)
+            }
+        };
+        if due.is_none() {
+            if let Some((rate, _)) = paced {
+                rate.permit();
+            }
+            if now.saturating_duration_since(*counted) > REMEMBERED {
+                (*counted, *permits) = (now, 0);
+            }
+            *permits = permits.saturating_add(1);
+        }
+        due
+    }
+
+    /// Takes note of an answer that was no 429 to a request that left at `sent`.
+    pub fn passed(&self, sent: Instant) {
+        let now = clock::now();
+        let mut state = self.state();
+        let State { paced, hold, round, .. } = &mut *state;
+        let took = now.saturating_duration_since(sent);
+        *round = if round.is_zero() { took } else { (*round * 7 + took) / 8 }; // the smoothing of RFC 6298
+        hold.passed(sent);
+        if let Some((rate, pace)) = paced
+            && rate.passed(now, sent)
+        {
+            pace.set_rate(rate.current());
+        }
+    }
+
+    /// Takes note of a 429 to a request that left at `sent`. None: it belongs to a burst that everyone waits for already.
+    pub fn throttled(&self, sent: Instant, retry_after: Option<Duration>) -> Option<Held> {
+        let now = clock::now();
+        let mut state = self.state();
+        let reached = state.reached(now);
+        let State { paced, hold, .. } = &mut *state;
+        let (rate, pace) = paced.get_or_insert_with(|| {
+            let rate = Rate::reached(reached, now);
+            let pace = Pace::new(rate.current(), now);
+            (rate, pace)
+        });
+        let wait = hold.refused(now, sent, Duration::from_secs_f64(1.0 / rate.current()), retry_after);
+        if rate.refused(now, sent, wait.unwrap_or_default()) {
+            pace.set_rate(rate.current());
+        }
+        wait.map(|wait| Held { wait, rate: rate.current() })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Permits a second since the counter was begun.
+    fn reached(&self, now: Instant) -> f64 {
+        let seconds = now.saturating_duration_since(self.counted).as_secs_f64();
+        f64::from(self.permits) / seconds.max(0.05)
+    }
+}
+
+/// The most permits that may come at once: one, and what a late timer makes good.
+pub fn burst(rate: f64) -> NonZeroU32 {
+    let mut burst = NonZeroU32::MIN;
+    while f64::from(burst.get()) < 1.0 + rate * pace::LATENESS.as_secs_f64() && burst.get() < 100_000 {
+        burst = burst.saturating_add(1);
+    }
+    burst
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Quota, burst};
+    use crate::clock;
+    use std::time::Duration;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    async fn permits(quota: &Quota, count: u32) -> Vec<Duration> {
+        let start = clock::now();
+        let mut times = Vec::new();
+        for _ in 0..count {
+            quota.ready().await;
+            times.push(clock::now() - start);
+        }
+        times
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_window_holds_more_than_the_rate_and_a_late_timer_s_share_and_none_of_the_rate_is_lost() {
+        for rate in [2_u32, 10, 50, 500, 5_000] {
+            let quota = Quota::new(Some(f64::from(rate)));
+            let times = permits(&quota, rate * 10).await;
+            let within = |from: Duration| times.iter().filter(|time| (from..from + SECOND).contains(time)).count();
+            let most = times.iter().step_by(7).map(|from| within(*from)).max().unwrap();
+            // tokio's timer wheel turns every millisecond.
+            assert!(most <= usize::try_from(rate + rate.div_ceil(1_000)).unwrap(), "{rate}/s: {most} in a second");
+            let took = times.last().unwrap().as_secs_f64();
+            assert!(took <= 10.0, "{rate}/s: ten seconds' worth took {took} s");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_timer_that_is_late_loses_no_permit() {
+        for rate in [5_u32, 50, 500] {
+            let quota = Quota::new(Some(f64::from(rate)));
+            let (start, mut given) = (clock::now(), 0_u32);
+            while clock::now() - start < SECOND * 10 {
+                let late = Duration::from_millis(u64::from(given * 7 % 19));
+                quota.ready().await;
+                tokio::time::advance(late).await;
+                given += 1;
+                while quota.take().is_none() {
+                    given += 1;
+                }
+            }
+            assert!((rate * 10..=rate * 10 + rate / 20 + 2).contains(&given), "{given} permits at {rate}/s");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_makes_up_for_a_start_an_idle_stretch_a_hold_or_a_suspend() {
+        for rate in [5_u32, 50, 500, 5_000] {
+            let quota = Quota::new(Some(f64::from(rate)));
+            let at_once = || (0..100_u32).take_while(|_| quota.take().is_none()).count();
+            assert_eq!(at_once(), 1, "at the start");
+            for idle in [Duration::from_millis(250), Duration::from_secs(10), Duration::from_secs(8 * 3_600)] {
+                tokio::time::advance(idle).await;
+                assert_eq!(at_once(), 1, "{rate}/s after {idle:?}");
+            }
+            quota.throttled(clock::now(), Some(Duration::from_secs(40))).unwrap();
+            tokio::time::advance(Duration::from_secs(41)).await;
+            assert_eq!(at_once(), 1, "{rate}/s after a hold");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_429_holds_everyone_for_as_long_as_the_server_asks() {
+        let quota = Quota::new(Some(100.0));
+        quota.ready().await;
+        let held = quota.throttled(clock::now(), Some(Duration::from_secs(7))).unwrap();
+        assert_eq!((held.wait, held.rate), (Duration::from_secs(7), 98.0));
+        let times = permits(&quota, 1).await;
+        assert!(times[0] >= Duration::from_secs(7) && times[0] < Duration::from_millis(7_100), "{times:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_of_429s_cuts_once_and_the_rate_climbs_back() {
+        let quota = Quota::new(Some(100.0));
+        let sent = clock::now();
+        tokio::time::advance(Duration::from_millis(80)).await;
+        assert!(quota.throttled(sent, None).is_some());
+        for _ in 0..50 {
+            assert_eq!(quota.throttled(sent, None), None);
+        }
+        assert_eq!(quota.rate(), Some(98.0));
+        for _ in 0..15_000 {
+            quota.ready().await;
+            quota.passed(clock::now());
+        }
+        assert_eq!(quota.rate(), Some(100.0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_double_while_429s_follow_each_other_and_are_clamped() {
+        let quota = Quota::new(Some(10.0));
+        let mut waits = Vec::new();
+        for _ in 0..14 {
+            tokio::time::advance(Duration::from_millis(1)).await;
+            waits.push(quota.throttled(clock::now(), Some(Duration::ZERO)).unwrap().wait.as_millis());
+        }
+        assert_eq!((&waits[..5], *waits.last().unwrap()), (&[200, 250, 500, 1_000, 2_000][..], 300_000));
+        let sent = clock::now() + SECOND;
+        tokio::time::advance(SECOND).await;
+        assert_eq!(quota.throttled(sent, Some(Duration::MAX)).unwrap().wait.as_secs(), 300);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_number_the_first_429_sets_a_rate_from_what_was_reached() {
+        let quota = Quota::new(None);
+        assert_eq!(quota.rate(), None);
+        for _ in 0..100 {
+            quota.ready().await;
+            tokio::time::advance(Duration::from_millis(10)).await;
+        }
+        let held = quota.throttled(clock::now(), None).unwrap();
+        assert!((held.rate - 36.8).abs() < 1.0, "{held:?}");
+    }
+
+    #[test]
+    fn a_burst_is_one_permit_and_what_a_late_timer_makes_good() {
+        assert_eq!([2.0, 50.0, 500.0, 5_000.0].map(|rate| burst(rate).get()), [2, 2, 11, 101]);
+    }
+}

@@ -344,6 +344,17 @@ pub(crate) fn job(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> Job {
     Job { settings, qps, seed: 7, monitor: Arc::new(VoidMonitor) }
 }
 
+/// A run in virtual time, its rate among the settings.
+pub(crate) fn job_of(out: &Path, settings: &[(&str, String)]) -> Job {
+    let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+    let mut job = job(out, None, &settings);
+    job.qps = match job.settings.qps {
+        Some(Qps::PerSecond(rate)) => Some(rate),
+        Some(Qps::Unlimited) | None => None,
+    };
+    job
+}
+
 // --- APIs ----------------------------------------------------------------------------------------------------------
 
 /// The embedded API, not yet served, that remembers which page it billed how often.

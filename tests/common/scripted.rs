@@ -77,6 +77,12 @@ impl Reply {
         Self { after: answer.delay, ..Answer::new(answer.status, answer.body.to_vec()).into() }
     }
 
+    /// What a client gets, when it gets it.
+    pub(crate) async fn result(self) -> Result<RawAnswer, FetchError> {
+        tokio::time::sleep(self.after).await;
+        self.answer.map_err(FetchError::bare)
+    }
+
     /// The same, after this time.
     pub(crate) fn after(self, after: Duration) -> Self {
         Self { after, ..self }
@@ -168,9 +174,9 @@ impl Fetch for Scripted {
         if sent.number == self.stop_at {
             self.stop.notify_one();
         }
-        tokio::time::sleep(reply.after).await;
+        let answer = reply.result().await;
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
-        reply.answer.map_err(FetchError::bare)
+        answer
     }
 }
 
@@ -187,7 +193,7 @@ pub(crate) async fn run_job(job: &Job, api: &Arc<Scripted>, list: &[String]) -> 
 /// Runs an export of these products until it is told to stop.
 pub(crate) async fn run_until(
     job: &Job,
-    api: &Arc<Scripted>,
+    api: &Arc<impl Fetch>,
     list: &[String],
     stopped: impl Future<Output = ExitCode>,
 ) -> Result<Summary, Error> {

@@ -348,10 +348,9 @@ pub(crate) fn job(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> Job {
 pub(crate) fn job_of(out: &Path, settings: &[(&str, String)]) -> Job {
     let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let mut job = job(out, None, &settings);
-    job.qps = match job.settings.qps {
-        Some(Qps::PerSecond(rate)) => Some(rate),
-        Some(Qps::Unlimited) | None => None,
-    };
+    if let Some(Qps::PerSecond(rate)) = job.settings.qps {
+        job.qps = Some(rate).into();
+    }
     job
 }
 

@@ -55,7 +55,8 @@ macro_rules! scenarios {
 
 scenarios! {
     constant slow jittery quota_drives
-    hard_limit fixed_window sliding_window concurrency_limit limit_halves_while_fixed no_limit
+    hard_limit fixed_window sliding_window no_burst concurrency_limit limit_halves_while_fixed no_limit
+    discovery discovery_slow discovery_window discovery_no_burst limit_halves limit_doubles discovery_without_limit discovery_at_a_time
     long_retry_after absurd_retry_after
     outage flapping deploy brownout burst_of_500 retry_storm never_there never_comes_back
     poison_product retries_starve_nobody waiting_takes_no_slot everything_empty

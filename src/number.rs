@@ -37,8 +37,31 @@ impl<'a> Decimal<'a> {
     }
 }
 
+/// A number in its regular spelling: so few digits that they always fit, and at most a sign. Nearly every number is one.
+fn regular(text: &str) -> Option<i64> {
+    let (is_negative, digits) = match text.as_bytes() {
+        [b'-', digits @ ..] => (true, digits),
+        digits => (false, digits),
+    };
+    if !(1..=18).contains(&digits.len()) {
+        return None;
+    }
+    let mut number = 0_i64;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number * 10 + i64::from(digit);
+    }
+    Some(if is_negative { -number } else { number })
+}
+
 /// A whole number of 64 bits.
 pub fn whole(text: &str) -> Option<i64> {
+    if let Some(number) = regular(text) {
+        return Some(number);
+    }
     let decimal = Decimal::parse(text)?;
     if decimal.is_zero() {
         return Some(0);
@@ -57,6 +80,10 @@ pub fn whole(text: &str) -> Option<i64> {
 
 /// A finite number.
 pub fn double(text: &str) -> Option<f64> {
+    // A zero keeps its sign.
+    if let Some(small) = regular(text).and_then(|number| i32::try_from(number).ok()).filter(|number| *number != 0) {
+        return Some(f64::from(small));
+    }
     let decimal = Decimal::parse(text)?;
     let number: f64 = text.parse().ok().filter(|number: &f64| number.is_finite())?;
     let vanished = number.abs() <= 0.0 && !decimal.is_zero();

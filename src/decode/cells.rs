@@ -14,10 +14,13 @@ use super::{Key, MOST_ROWS};
 use crate::endpoint::Column;
 use crate::envelope;
 
+/// Words of eight bytes in which the end of a short string is looked for.
+const SHORT_WORDS: usize = 4;
+
 /// An entry of an answer's list.
-pub(super) enum Entry<'a> {
-    /// An object, as cells.
-    Row(Cells<'a>),
+pub(super) enum Entry<'e, 'a> {
+    /// An object, as cells; their room is used again for the next one.
+    Row(&'e mut Cells<'a>),
     /// Something else.
     Other,
     /// Every entry behind the last one that is looked at.
@@ -53,16 +56,45 @@ pub fn key_of<'a>(identity: impl Iterator<Item = Option<Cow<'a, str>>>) -> Optio
     hash.finalize().first_chunk().copied()
 }
 
-/// Reads rows into cells of these columns, remembering in which order the last row listed them.
+/// A column's name as answers spell it, with its quotes. None for one that can be spelled in several ways only.
+pub(super) fn spelled(column: &Column) -> Option<Box<str>> {
+    let is_plain = column.name.bytes().all(|byte| byte >= b' ' && !matches!(byte, b'"' | b'\\'));
+    is_plain.then(|| format!("\"{}\"", column.name).into())
+}
+
+/// In which order rows list their columns: for each column the one that came behind it last. Rows of one API list their
+/// fields in one order, and leave some of them out.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    /// The first one, then by column the next.
+    next: Vec<usize>,
+}
+
+impl Order {
+    /// The column that is likely to come behind this one; the first one behind none.
+    fn behind(&self, column: Option<usize>) -> Option<usize> {
+        self.next.get(column.map_or(0, |column| column + 1)).copied()
+    }
+
+    fn learn(&mut self, before: Option<usize>, column: usize, columns: usize) {
+        self.next.resize(columns + 1, usize::MAX - 1);
+        if let Some(next) = self.next.get_mut(before.map_or(0, |column| column + 1)) {
+            *next = column;
+        }
+    }
+}
+
+/// Reads rows into cells of these columns.
 pub(super) struct Reader<'c> {
     pub(super) columns: &'c [Column],
-    /// Column of each field of the last row: rows of one API list their fields in one order.
-    pub(super) order: &'c mut Vec<usize>,
+    /// Their names, [spelled].
+    pub(super) names: &'c [Option<Box<str>>],
+    pub(super) order: &'c mut Order,
 }
 
 impl Reader<'_> {
     /// Visits each entry of an answer's list with its text; none if the text is not laid out like an answer to its end.
-    pub(super) fn page<'a>(&mut self, text: &'a str, mut visit: impl FnMut(&'a str, Entry<'a>)) -> Option<()> {
+    pub(super) fn page<'a>(&mut self, text: &'a str, mut visit: impl FnMut(&'a str, Entry<'_, 'a>)) -> Option<()> {
         let mut scan = Scan { text, at: 0 };
         scan.eat(b'{')?;
         while scan.more(b'}')? {
@@ -76,8 +108,9 @@ impl Reader<'_> {
         Some(())
     }
 
-    fn list<'a>(&mut self, scan: &mut Scan<'a>, visit: &mut impl FnMut(&'a str, Entry<'a>)) -> Option<()> {
+    fn list<'a>(&mut self, scan: &mut Scan<'a>, visit: &mut impl FnMut(&'a str, Entry<'_, 'a>)) -> Option<()> {
         let mut count = 0;
+        let mut cells = Cells { values: Vec::with_capacity(self.columns.len()), extra: Vec::new() };
         scan.eat(b'[')?;
         while scan.more(b']')? {
             let is_object = scan.peek()? == b'{';
@@ -93,7 +126,8 @@ impl Reader<'_> {
                 visit(scan.text.get(start..end)?, Entry::Rest);
                 return Some(());
             } else if is_object {
-                Entry::Row(self.row(scan)?)
+                self.row(scan, &mut cells)?;
+                Entry::Row(&mut cells)
             } else {
                 scan.value()?;
                 Entry::Other
@@ -104,40 +138,48 @@ impl Reader<'_> {
     }
 
     /// A field that stands twice: the last one counts, the earlier ones go to what belongs to no column.
-    fn row<'a>(&mut self, scan: &mut Scan<'a>) -> Option<Cells<'a>> {
-        let mut cells = Cells { values: vec![None; self.columns.len()], extra: Vec::new() };
-        let mut field = 0;
+    fn row<'a>(&mut self, scan: &mut Scan<'a>, cells: &mut Cells<'a>) -> Option<()> {
+        cells.values.clear();
+        cells.values.resize(self.columns.len(), None);
+        cells.extra.clear();
+        let mut last = None;
         scan.eat(b'{')?;
         while scan.more(b'}')? {
-            let name = scan.name()?;
+            let (name, at) = if let Some(at) = self.likely(scan, last) {
+                (None, Some(at))
+            } else {
+                let name = scan.name()?;
+                let at = self.columns.iter().position(|column| column.name == name);
+                (Some(name), at)
+            };
             let raw = scan.value()?;
-            match self.column(field, &name) {
-                None => cells.extra.push((name, raw)),
-                Some(at) => {
-                    if let Some(earlier) = cells.values.get_mut(at).and_then(|cell| cell.replace(raw)) {
-                        cells.extra.push((name, earlier));
-                    }
-                }
+            let Some(at) = at else {
+                cells.extra.extend(name.map(|name| (name, raw)));
+                continue;
+            };
+            if let Some(earlier) = cells.values.get_mut(at).and_then(|cell| cell.replace(raw)) {
+                let name = self.columns.get(at).map_or_else(String::new, |column| column.name.clone());
+                cells.extra.push((Cow::Owned(name), earlier));
             }
-            field += 1;
+            if name.is_some() {
+                self.order.learn(last, at, self.columns.len());
+            }
+            last = Some(at);
         }
-        Some(cells)
+        Some(())
     }
 
-    /// The column of a row's `field`th field.
-    fn column(&mut self, field: usize, name: &str) -> Option<usize> {
-        let is_named = |at: &usize| self.columns.get(*at).is_some_and(|column| column.name == name);
-        if let Some(likely) = self.order.get(field).copied().filter(is_named) {
-            return Some(likely);
+    /// The column of the next field, if it is one of the two that are likely behind the last one; steps over its name.
+    fn likely(&self, scan: &mut Scan<'_>, last: Option<usize>) -> Option<usize> {
+        let next = self.order.behind(last)?;
+        let is_next = |at: &usize, scan: &mut Scan<'_>| {
+            let name = self.names.get(*at).and_then(Option::as_deref);
+            name.is_some_and(|name| scan.known_name(name).is_some())
+        };
+        if is_next(&next, scan) {
+            return Some(next);
         }
-        let at = self.columns.iter().position(|column| column.name == name)?;
-        if field < self.columns.len() {
-            self.order.resize(self.columns.len(), usize::MAX);
-        }
-        if let Some(slot) = self.order.get_mut(field) {
-            *slot = at;
-        }
-        Some(at)
+        self.order.behind(Some(next)).filter(|at| is_next(at, scan))
     }
 }
 
@@ -193,16 +235,32 @@ impl<'a> Scan<'a> {
         let raw = self.string()?;
         self.eat(b':')?;
         let inner = raw.get(1..raw.len().checked_sub(1)?)?;
-        if !inner.contains('\\') {
+        if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
             return Some(Cow::Borrowed(inner));
         }
         crate::lenient::unquoted(raw).map(Cow::Owned)
+    }
+
+    /// Steps over this name, spelled with its quotes, and the colon behind it; stays where it is before anything else.
+    fn known_name(&mut self, name: &str) -> Option<()> {
+        self.peek()?;
+        let start = self.at;
+        let is_here = self.text.as_bytes().get(start..)?.starts_with(name.as_bytes());
+        if is_here {
+            self.at += name.len();
+            if self.eat(b':').is_some() {
+                return Some(());
+            }
+            self.at = start;
+        }
+        None
     }
 
     /// A string with its quotes.
     fn string(&mut self) -> Option<&'a str> {
         let start = self.at;
         self.eat(b'"')?;
+        self.skip_short();
         loop {
             let rest = self.text.as_bytes().get(self.at..)?;
             let stop = memchr::memchr2(b'"', b'\\', rest)?;
@@ -211,6 +269,23 @@ impl<'a> Scan<'a> {
                 return self.since(start);
             }
             self.at += 1; // what is escaped
+        }
+    }
+
+    /// Steps over the beginning of a string, up to what may end it: most strings are shorter than it takes to begin a search.
+    fn skip_short(&mut self) {
+        const ONES: u64 = 0x0101_0101_0101_0101;
+        // The highest bit of each byte that is zero; of bytes above such a one too, which come later.
+        let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+        for _ in 0..SHORT_WORDS {
+            let word = self.text.as_bytes().get(self.at..).and_then(|rest| rest.first_chunk());
+            let Some(word) = word.copied().map(u64::from_le_bytes) else { return };
+            let found = zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')));
+            let plain = usize::try_from(found.trailing_zeros() / 8).unwrap_or_default();
+            self.at += plain;
+            if plain < 8 {
+                return;
+            }
         }
     }
 

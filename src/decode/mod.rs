@@ -27,7 +27,7 @@ use crate::lenient;
 use crate::page::{AttemptId, ItemId, ItemIx, PageNum};
 use crate::partition::Folders;
 use crate::sanitize::sanitize;
-use cells::{Cells, Entry, Reader};
+use cells::{Cells, Entry, Order, Reader, spelled};
 use value::{Builder, identity_of, text_of};
 
 pub use cells::key_of;
@@ -107,6 +107,8 @@ pub struct Reject {
 #[derive(Clone, Debug)]
 pub struct Decoder {
     columns: Arc<[Column]>,
+    /// Their names as answers spell them.
+    names: Arc<[Option<Box<str>>]>,
     /// Which of `columns` are written to the files.
     written: Vec<bool>,
     item: usize,
@@ -126,6 +128,7 @@ impl Decoder {
         let kept: Vec<Column> = endpoint.columns.iter().filter(|column| is_written(column)).cloned().collect();
         Self {
             columns: endpoint.columns.clone().into(),
+            names: endpoint.columns.iter().map(spelled).collect(),
             written: endpoint.columns.iter().map(is_written).collect(),
             item: place(&endpoint.item.column),
             keys: endpoint.key_columns().map(|column| place(&column.name)).collect(),
@@ -151,7 +154,8 @@ impl Decoder {
 /// Entries of an answer's list, whatever will become of them: what [`DecodedPage::received`] says of it.
 pub fn received(body: &[u8]) -> usize {
     let mut count = 0;
-    let read = Reader { columns: &[], order: &mut Vec::new() }.page(&lenient::text(body), |_, _| count += 1);
+    let read =
+        Reader { columns: &[], names: &[], order: &mut Order::default() }.page(&lenient::text(body), |_, _| count += 1);
     count + usize::from(read.is_none()) // a page that cannot be read to its end has a reject for the rest
 }
 
@@ -163,8 +167,7 @@ struct Batch<'a> {
     page_num: Int32Builder,
     extra: StringBuilder,
     partitions: Vec<Option<Box<str>>>,
-    /// Column of each field of the last row: rows of one API list their fields in one order.
-    order: Vec<usize>,
+    order: Order,
 }
 
 impl<'a> Batch<'a> {
@@ -178,7 +181,7 @@ impl<'a> Batch<'a> {
             page_num: Int32Builder::with_capacity(rows),
             extra: StringBuilder::new(),
             partitions: Vec::with_capacity(rows),
-            order: Vec::with_capacity(decoder.columns.len()),
+            order: Order::default(),
         }
     }
 
@@ -195,7 +198,8 @@ impl<'a> Batch<'a> {
         };
         let text = lenient::text(&answer.body);
         let mut order = std::mem::take(&mut self.order);
-        let read = Reader { columns: &decoder.columns, order: &mut order }.page(&text, |raw, entry| {
+        let mut reader = Reader { columns: &decoder.columns, names: &decoder.names, order: &mut order };
+        let read = reader.page(&text, |raw, entry| {
             page.received += 1;
             let key = match entry {
                 Entry::Row(cells) => self.row(decoder, answer, cells),
@@ -217,14 +221,14 @@ impl<'a> Batch<'a> {
     }
 
     /// Adds one row, or nothing at all.
-    fn row(&mut self, decoder: &Decoder, answer: &Answer, cells: Cells<'_>) -> Result<Key, Unusable> {
+    fn row<'c>(&mut self, decoder: &'c Decoder, answer: &Answer, cells: &mut Cells<'c>) -> Result<Key, Unusable> {
         let item = cells.identity(decoder.item);
         if let Some(other) = item.as_ref().filter(|other| other.text != answer.id.as_str()) {
             return Err(Unusable::Foreign(sanitize(&other.text)));
         }
         let key = cells.key(&decoder.keys).ok_or(Unusable::NoIdentity)?;
 
-        let Cells { values, mut extra } = cells;
+        let Cells { values, extra } = cells;
         for (at, (column, builder)) in decoder.columns.iter().zip(&mut self.builders).enumerate() {
             let raw = values.get(at).copied().flatten();
             let fits = match builder {
@@ -247,7 +251,7 @@ impl<'a> Batch<'a> {
         }
         self.fetched_at.append_value(answer.at.0);
         self.page_num.append_value(i32::try_from(answer.page.0).unwrap_or(i32::MAX));
-        self.extra.append_option((!extra.is_empty()).then(|| extra::object(&extra)));
+        self.extra.append_option((!extra.is_empty()).then(|| extra::object(extra)));
         Ok(key)
     }
 

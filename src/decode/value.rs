@@ -72,11 +72,12 @@ pub(super) struct Text<'a> {
 
 /// A string as it is, a number by its digits; nothing else is text.
 pub(super) fn text_of(raw: &str) -> Option<Text<'_>> {
-    let Some(inner) = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
-        let number = raw.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    let [b'"', bytes @ .., b'"'] = raw.as_bytes() else {
+        let number = matches!(raw.as_bytes(), [b'-' | b'0'..=b'9', ..]);
         return number.then_some(Text { text: Cow::Borrowed(raw), exact: true });
     };
-    if !inner.contains('\\') {
+    if memchr::memchr(b'\\', bytes).is_none() {
+        let inner = raw.get(1..=bytes.len())?;
         return Some(Text { text: Cow::Borrowed(inner), exact: true });
     }
     if let Ok(text) = serde_json::from_str::<String>(raw) {

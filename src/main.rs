@@ -7,6 +7,12 @@ use pagehaul::cli::{self, Done};
 use pagehaul::error::{self, Error};
 use pagehaul::sanitize::{Sanitized, chain};
 
+/// Groups of a megabyte come and go between three threads: jemalloc gives their memory back to itself, where glibc's
+/// allocator gives it to the kernel and takes it anew (`docs/core.md`).
+#[cfg(all(unix, not(target_os = "macos")))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| complain(&format!("bug: {}\n", Sanitized(&panic.to_string())))));
     let run = || cli::parse(std::env::args_os()).and_then(|matches| cli::run(&matches));

@@ -2,20 +2,20 @@
 
 use crate::decode::DecodedPage;
 use crate::event::{Event, Monitor};
-use crate::ledger::{EndRow, Group, ReadRow};
-use crate::page::StopReason;
-use crate::walk::{Rules, Walk};
+use crate::ledger::{Group, ReadRow};
+use crate::rules::Rules;
+use crate::walk::Walk;
 
-/// Reads a decoded page into its walk: notes it in the group, says which rows are new, and why the walk is over if it is.
+/// Reads a decoded page into its walk, notes it in the group, and says which rows are new.
 pub fn absorb(
     page: &DecodedPage,
     walk: &mut Walk,
     rules: &Rules,
     group: &mut Group,
     monitor: &dyn Monitor,
-) -> (Vec<bool>, Option<StopReason>) {
-    let accepted = walk.accept(page, rules);
-    let kept = page.keys.iter().zip(&accepted.keep).filter(|(_, keep)| **keep);
+) -> Vec<bool> {
+    let keep = walk.accept(page, rules);
+    let kept = page.keys.iter().zip(&keep).filter(|(_, keep)| **keep);
     let read = ReadRow {
         attempt: page.attempt,
         item: page.item,
@@ -30,10 +30,5 @@ pub fn absorb(
         rejected: count(read.rejected),
     });
     group.read.push(read);
-    let stop = accepted.stop.map(|(stop, error)| {
-        monitor.event(&Event::Ended { id: &page.id, stop, error: error.as_deref() });
-        group.ended.push(EndRow { item: page.item, stop, error, transient: false });
-        stop
-    });
-    (accepted.keep, stop)
+    keep
 }

@@ -2,8 +2,9 @@
 
 use crate::ledger::{Ledger, LedgerError, OpenItem};
 use crate::page::{ItemIx, SegmentId};
+use crate::rules::Rules;
 use crate::scheduler::Scheduler;
-use crate::walk::{Rules, Walk};
+use crate::walk::Walk;
 
 /// How far the ledger's open items have been taken: walks under way first, then new ones.
 #[derive(Debug)]
@@ -37,10 +38,9 @@ impl Backlog {
         };
         *source = items.last().map(|last| last.item).filter(|_| items.len() == room);
         for OpenItem { item, id, failed_before } in items {
-            let mut walk = Walk::new(item, id, rules, ledger.pages(item)?);
+            let mut walk = Walk::new(item, id, rules, ledger.pages(item, SegmentId(i64::MAX))?);
             walk.is_suspect = failed_before;
-            walk.set_barren(ledger.barren_pages(item, SegmentId(i64::MAX))?);
-            if walk.is_new(rules) { scheduler.add(walk) } else { scheduler.resume(walk) }
+            scheduler.add(walk);
         }
         Ok(())
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::event::Monitor;
 use crate::page::PageNum;
 use crate::quota::{self, Asked};
+use crate::rules::Rules;
 use crate::settings::Settings;
-use crate::walk::Rules;
 
 /// How long a request's intent may wait for the quota, seconds: covers a slow fsync, and no more intents than that are
 /// in doubt after a crash.

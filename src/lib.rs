@@ -18,7 +18,7 @@
 //! |---|---|
 //! | 5 face | `main` [`cli`] [`log`] [`progress`] [`signals`] |
 //! | 4 conduct | [`export`] [`job`] [`rounds`] [`stop`] [`recover`] [`rebuild`] [`publish`] [`site`] [`look`] [`verify`] [`status`] [`figures`] [`summary`] [`products`] [`token`] [`limits`] [`error`] |
-//! | 3 flow | [`plan`] [`scheduler`] [`backlog`] [`walk`] [`absorb`] [`dispatch`] [`record`] [`segment`] [`commit`] |
+//! | 3 flow | [`plan`] [`scheduler`] [`backlog`] [`walk`] [`depth`] [`rules`] [`waste`] [`absorb`] [`dispatch`] [`record`] [`segment`] [`commit`] |
 //! | 2 ports | [`api`] [`disk`] [`held`] [`store`] [`ledger`] [`journal`] [`room`] [`simulator`] |
 //! | 1 leaves | [`endpoint`] [`lenient`] [`number`] [`envelope`] [`decode`] [`partition`] [`parquet`] [`quota`] [`retry`] [`verdict`] [`settings`] |
 //! | 0 words | [`page`] [`clock`] [`event`] [`sanitize`] [`step`] |
@@ -60,6 +60,7 @@ pub mod cli;
 pub mod clock;
 pub mod commit;
 pub mod decode;
+pub mod depth;
 pub mod disk;
 pub mod dispatch;
 pub mod endpoint;
@@ -91,6 +92,7 @@ pub mod recover;
 pub mod retry;
 pub mod room;
 pub mod rounds;
+pub mod rules;
 pub mod sanitize;
 pub mod scheduler;
 pub mod segment;
@@ -107,3 +109,4 @@ pub mod token;
 pub mod verdict;
 pub mod verify;
 pub mod walk;
+pub mod waste;

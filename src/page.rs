@@ -52,6 +52,34 @@ impl fmt::Display for PageNum {
     }
 }
 
+/// What a page held, in numbers: received = kept + folded + rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Rows in the answer.
+    pub received: usize,
+    /// Rows that were new to the walk.
+    pub kept: usize,
+    /// Rows that could not be typed.
+    pub rejected: usize,
+}
+
+impl Counts {
+    /// Rows that have a key.
+    pub fn usable(&self) -> usize {
+        self.received.saturating_sub(self.rejected)
+    }
+
+    /// Whether it had rows and none of them was usable.
+    pub fn is_barren(&self) -> bool {
+        self.received > 0 && self.usable() == 0
+    }
+
+    /// Whether it had usable rows and all of them were new to the walk.
+    pub fn is_new(&self) -> bool {
+        self.kept > 0 && self.kept == self.usable()
+    }
+}
+
 /// One request on its way: numbered from 1 through all runs of an export, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AttemptId(pub i64);

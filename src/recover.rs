@@ -16,13 +16,14 @@ use crate::decode::{Answer, Decoded, Decoder};
 use crate::error::Error;
 use crate::event::VoidMonitor;
 use crate::journal::{self, JournalReader, Next};
-use crate::ledger::{Group, OpenSegment};
+use crate::ledger::{EndRow, Group, OpenSegment};
 use crate::page::{ItemId, ItemIx};
 use crate::publish::ToWriter;
 use crate::record::{RecordError, adopt};
+use crate::rules::Rules;
 use crate::segment::Rows;
 use crate::site::Site;
-use crate::walk::{Rules, Walk};
+use crate::walk::Walk;
 
 /// Pages that are read before the ledger is told of them.
 const PAGES_A_COMMIT: usize = 4_096;
@@ -136,14 +137,14 @@ impl Recovery {
                 Entry::Occupied(known) => known.into_mut(),
                 Entry::Vacant(free) => free.insert(self.begin(page.item, &page.id, segment)?),
             };
-            let (mut kept, stop) = absorb(&page, &mut under_way.walk, &self.rules, group, &VoidMonitor);
-            keep.append(&mut kept);
+            keep.append(&mut absorb(&page, &mut under_way.walk, &self.rules, group, &VoidMonitor));
             rejects.extend(page.rejects);
             under_way.left = under_way.left.saturating_sub(1);
-            if stop.is_some() && (under_way.left > 0 || under_way.goes_on) {
-                group.ended.pop(); // the walk went on all the same, when it was opened again
-            }
             if under_way.left == 0 {
+                // With pages in later segments the walk went on all the same, when it was opened again.
+                if let Some(end) = under_way.walk.end().filter(|_| !under_way.goes_on).cloned() {
+                    group.ended.push(EndRow { item: page.item, stop: end.stop, error: end.said, transient: false });
+                }
                 walks.remove(&page.item);
             }
         }
@@ -154,9 +155,8 @@ impl Recovery {
     fn begin(&self, item: ItemIx, id: &ItemId, segment: OpenSegment) -> Result<UnderWay, Error> {
         let ledger = self.site.ledger();
         let (left, goes_on) = ledger.pages_from(item, segment.id)?;
-        let mut walk = Walk::new(item, id.clone(), &self.rules, ledger.pages_before(item, segment.id)?);
+        let mut walk = Walk::new(item, id.clone(), &self.rules, ledger.pages(item, segment.id)?);
         walk.load(ledger.keys(item, segment.id)?);
-        walk.set_barren(ledger.barren_pages(item, segment.id)?);
         Ok(UnderWay { walk, left, goes_on })
     }
 }

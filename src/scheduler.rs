@@ -1,42 +1,100 @@
 //! Which page next: the most urgent one that is ready.
 //!
 //! Continuing walks before new ones, the deepest first, so that few walks are open at a time; a page that failed waits
-//! for its time and for leave to be asked for again. Pure: no clock, no ledger, no channel. Memory is bounded by the
-//! caller: it adds new walks only while [`Scheduler::room`] says so.
+//! for its time and for leave to be asked for again, and holds up no other page of its walk. Pure: no clock, no ledger, no
+//! channel. Memory is bounded by the caller: it adds new walks only while [`Scheduler::room`] says so.
 
 use std::cmp::Reverse;
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use tokio::time::Instant;
 
-use crate::page::{ItemIx, PageNum};
+use crate::ledger::EndRow;
+use crate::page::{ItemId, ItemIx, PageNum};
+use crate::retry::Tries;
+use crate::rules::Rules;
 use crate::walk::Walk;
+
+/// A page that is asked for, and how that went so far.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Its item's place in the ledger.
+    pub item: ItemIx,
+    /// Its item's id.
+    pub id: ItemId,
+    /// Its number.
+    pub page: PageNum,
+    /// Its failures; none: none that count.
+    pub tries: Option<Tries>,
+    /// Whether an earlier run gave it up while others came: its failures are its own.
+    pub is_suspect: bool,
+    /// Whether it was already asked for once more after an answer that may have been billed.
+    pub asked_again: bool,
+    /// Whether it may turn out to lie behind the end of its list.
+    pub is_scout: bool,
+}
 
 /// The walks that are open, by what they wait for.
 #[derive(Debug)]
 pub struct Scheduler {
+    rules: Rules,
     /// Walks without a page, in the order of the list.
     fresh: VecDeque<Walk>,
-    /// Walks whose next page may be asked for, the deepest first.
-    ready: BTreeMap<(Reverse<PageNum>, ItemIx), Walk>,
-    /// Walks whose page failed, by the time of its next attempt.
-    parked: BTreeMap<(Instant, ItemIx), Walk>,
-    /// Walks with a page under way.
-    flying: HashMap<ItemIx, Walk>,
+    /// All other open walks.
+    walks: HashMap<ItemIx, Open>,
+    /// Walks with a page that is needed and was not asked for, the deepest first.
+    ready: BTreeSet<Depth>,
+    /// Walks with a page ahead that is worth a try: those that look ahead already before those that might, the deepest first.
+    scouts: BTreeSet<(Reverse<bool>, Depth)>,
+    /// Pages to be asked for at once, though they were before: the deepest first.
+    again: BTreeMap<Depth, Wanted>,
+    /// Pages that failed, by the time of their next attempt.
+    parked: BTreeMap<(Instant, ItemIx, PageNum), Wanted>,
+    /// Pages under way, or arrived and not read.
+    flying: HashMap<(ItemIx, PageNum), Wanted>,
+    /// Walks that wait for what becomes of others.
+    aside: usize,
     /// The most fresh and ready walks to hold.
     bound: usize,
 }
 
-/// So many walks may be parked before no new ones are begun: pages that keep failing must not keep the others waiting,
-/// and a walk that waits takes some 300 bytes and no keys.
+type Depth = (Reverse<PageNum>, ItemIx);
+
+/// A walk that has begun.
+#[derive(Debug)]
+struct Open {
+    walk: Walk,
+    /// Pages under way.
+    flying: usize,
+    /// Pages that wait to be asked for once more.
+    waiting: usize,
+    /// Where it stands in `ready` and in `scouts`.
+    ready: Option<Depth>,
+    scout: Option<(Reverse<bool>, Depth)>,
+    is_aside: bool,
+    /// How it ends when nothing of it is under way any more.
+    end: Option<EndRow>,
+}
+
+/// So many pages may be parked before no new walks are begun: pages that keep failing must not keep the others waiting,
+/// and a walk that waits takes some 500 bytes and no keys.
 const PARKED: usize = 4_096;
 
 impl Scheduler {
     /// A scheduler for at most `bound` requests in flight.
-    pub fn new(bound: usize) -> Self {
-        let bound = bound.max(1);
-        Self { fresh: VecDeque::new(), ready: BTreeMap::new(), parked: BTreeMap::new(), flying: HashMap::new(), bound }
+    pub fn new(rules: Rules, bound: usize) -> Self {
+        Self {
+            rules,
+            fresh: VecDeque::new(),
+            walks: HashMap::new(),
+            ready: BTreeSet::new(),
+            scouts: BTreeSet::new(),
+            again: BTreeMap::new(),
+            parked: BTreeMap::new(),
+            flying: HashMap::new(),
+            aside: 0,
+            bound: bound.max(1),
+        }
     }
 
     /// How many more walks it wants to hold.
@@ -49,70 +107,211 @@ impl Scheduler {
         self.room() >= self.bound.div_ceil(2)
     }
 
-    /// Adds a walk without a page.
+    /// Adds a walk.
     pub fn add(&mut self, walk: Walk) {
-        self.fresh.push_back(walk);
+        if walk.is_new(&self.rules) {
+            self.fresh.push_back(walk);
+        } else {
+            self.open(walk);
+        }
     }
 
-    /// Adds a walk whose next page may be asked for.
-    pub fn resume(&mut self, walk: Walk) {
-        self.ready.insert((Reverse(walk.next()), walk.item), walk);
+    fn open(&mut self, walk: Walk) -> ItemIx {
+        let item = walk.item;
+        let open = Open { walk, flying: 0, waiting: 0, ready: None, scout: None, is_aside: false, end: None };
+        self.walks.insert(item, open);
+        self.queue(item);
+        item
     }
 
-    /// Adds a walk whose next page must wait.
-    pub fn park(&mut self, walk: Walk, until: Instant) {
-        self.parked.insert((until, walk.item), walk);
+    /// Puts a walk where it belongs after something about it has changed.
+    fn queue(&mut self, item: ItemIx) {
+        let Some(open) = self.walks.get_mut(&item) else { return };
+        if let Some(key) = open.ready.take() {
+            self.ready.remove(&key);
+        }
+        if let Some(key) = open.scout.take() {
+            self.scouts.remove(&key);
+        }
+        if open.is_aside || open.end.is_some() || open.walk.end().is_some() {
+            return;
+        }
+        let depth = (Reverse(open.walk.next()), item);
+        if open.walk.next_needed(&self.rules).is_some() {
+            open.ready = Some(depth);
+            self.ready.insert(depth);
+        }
+        if open.walk.scout(&self.rules).is_some() {
+            let key = (Reverse(open.walk.is_ahead()), depth);
+            open.scout = Some(key);
+            self.scouts.insert(key);
+        }
     }
 
-    /// The most urgent page that did not fail; its walk is under way until it is [landed](Self::land).
-    pub fn next_page(&mut self) -> Option<&Walk> {
-        let walk = match self.ready.pop_first() {
-            Some((_, walk)) => walk,
+    /// The most urgent page that did not fail and is needed in any case; it is under way until it is [landed](Self::land).
+    pub fn next_page(&mut self) -> Option<&Wanted> {
+        if let Some((_, wanted)) = self.again.pop_first() {
+            self.wait_less(wanted.item);
+            return Some(self.fly(wanted));
+        }
+        let item = match self.ready.first() {
+            Some((_, item)) => *item,
             None if self.is_stormy() => return None,
-            None => self.fresh.pop_front()?,
+            None => {
+                let walk = self.fresh.pop_front()?;
+                self.open(walk)
+            }
         };
-        Some(self.fly(walk))
+        let page = self.walks.get(&item)?.walk.next_needed(&self.rules)?;
+        self.ask(item, page)
+    }
+
+    /// The page ahead that is most worth a try. `any`: also of a walk that did not look ahead before.
+    pub fn next_scout(&mut self, any: bool) -> Option<&Wanted> {
+        let (_, (_, item)) = *self.scouts.first().filter(|(Reverse(is_ahead), _)| any || *is_ahead)?;
+        let page = self.walks.get(&item)?.walk.scout(&self.rules)?;
+        self.ask(item, page)
+    }
+
+    fn ask(&mut self, item: ItemIx, page: PageNum) -> Option<&Wanted> {
+        let walk = &mut self.walks.get_mut(&item)?.walk;
+        let is_suspect = walk.is_suspect && page == walk.next();
+        let is_scout = walk.ask(page);
+        let wanted = Wanted { item, id: walk.id.clone(), page, tries: None, is_suspect, asked_again: false, is_scout };
+        self.queue(item);
+        Some(self.fly(wanted))
     }
 
     /// The page that failed and has been due for longest.
-    pub fn next_retry(&mut self, now: Instant) -> Option<&Walk> {
-        let (_, walk) = self.parked.first_entry().filter(|entry| entry.key().0 <= now)?.remove_entry();
-        Some(self.fly(walk))
+    pub fn next_retry(&mut self, now: Instant) -> Option<&Wanted> {
+        let wanted = self.parked.first_entry().filter(|entry| entry.key().0 <= now)?.remove();
+        self.wait_less(wanted.item);
+        Some(self.fly(wanted))
     }
 
     /// Any page at all, to see whether the API works: one that did not fail, or the one whose turn to wait is over first.
-    pub fn next_probe(&mut self) -> Option<&Walk> {
+    pub fn next_probe(&mut self) -> Option<&Wanted> {
         if self.has_next() {
             return self.next_page();
         }
-        let (_, walk) = self.parked.pop_first()?;
-        Some(self.fly(walk))
+        let (_, wanted) = self.parked.pop_first()?;
+        self.wait_less(wanted.item);
+        Some(self.fly(wanted))
     }
 
-    fn fly(&mut self, walk: Walk) -> &Walk {
-        match self.flying.entry(walk.item) {
-            Entry::Occupied(known) => known.into_mut(), // an item has one walk
-            Entry::Vacant(free) => free.insert(walk),
+    fn fly(&mut self, wanted: Wanted) -> &Wanted {
+        if let Some(open) = self.walks.get_mut(&wanted.item) {
+            open.flying += 1;
         }
+        self.flying.entry((wanted.item, wanted.page)).insert_entry(wanted).into_mut()
+    }
+
+    fn wait_less(&mut self, item: ItemIx) {
+        if let Some(open) = self.walks.get_mut(&item) {
+            open.waiting = open.waiting.saturating_sub(1);
+        }
+    }
+
+    /// Takes back a page that came to an end. It is to be read ([`walk_mut`](Self::walk_mut), [`settle`](Self::settle)), or
+    /// to be asked for again.
+    pub fn land(&mut self, item: ItemIx, page: PageNum) -> Option<Wanted> {
+        let wanted = self.flying.remove(&(item, page))?;
+        if let Some(open) = self.walks.get_mut(&item) {
+            open.flying = open.flying.saturating_sub(1);
+        }
+        Some(wanted)
+    }
+
+    /// A walk that has begun.
+    pub fn walk_mut(&mut self, item: ItemIx) -> Option<&mut Walk> {
+        self.walks.get_mut(&item).map(|open| &mut open.walk)
+    }
+
+    /// Asks for a page again at once.
+    pub fn resume(&mut self, wanted: Wanted) {
+        if self.wait_more(wanted.item) {
+            self.again.insert((Reverse(wanted.page), wanted.item), wanted);
+        }
+    }
+
+    /// Asks for a page again when its time has come.
+    pub fn park(&mut self, wanted: Wanted, until: Instant) {
+        if self.wait_more(wanted.item) {
+            self.parked.insert((until, wanted.item, wanted.page), wanted);
+        }
+    }
+
+    /// Whether a page may be asked for again: not if its walk is about to end.
+    fn wait_more(&mut self, item: ItemIx) -> bool {
+        let Some(open) = self.walks.get_mut(&item).filter(|open| open.end.is_none()) else { return false };
+        open.waiting += 1;
+        true
+    }
+
+    /// Whether a page is needed, whatever else comes. If not, its walk can do without it.
+    pub fn needs(&self, wanted: &Wanted) -> bool {
+        self.walks.get(&wanted.item).is_some_and(|open| open.walk.needs(wanted.page))
+    }
+
+    /// Gives up a page that is not needed.
+    pub fn lose(&mut self, wanted: &Wanted, is_refused: bool) {
+        if let Some(open) = self.walks.get_mut(&wanted.item) {
+            open.walk.lost(wanted.page, is_refused);
+        }
+        self.queue(wanted.item);
+    }
+
+    /// Holds a walk until it is known what becomes of others.
+    pub fn set_aside(&mut self, item: ItemIx) {
+        let Some(open) = self.walks.get_mut(&item).filter(|open| !open.is_aside) else { return };
+        open.is_aside = true;
+        self.aside += 1;
+        self.queue(item);
+    }
+
+    /// Ends a walk as soon as nothing of it is under way; what of it waits is not asked for any more.
+    pub fn close(&mut self, end: EndRow) {
+        let item = end.item;
+        let Some(open) = self.walks.get_mut(&item).filter(|open| open.end.is_none()) else { return };
+        open.end = Some(end);
+        if std::mem::take(&mut open.waiting) > 0 {
+            self.again.retain(|(_, other), _| *other != item);
+            self.parked.retain(|(_, other, _), _| *other != item);
+        }
+        self.queue(item);
+    }
+
+    /// Puts a walk where it belongs after one of its pages landed. Gives its end, if that was the last one.
+    pub fn settle(&mut self, item: ItemIx) -> Option<(Walk, EndRow)> {
+        let walk = &self.walks.get(&item)?.walk;
+        if let Some(end) = walk.end().cloned() {
+            self.close(EndRow { item, stop: end.stop, error: end.said, transient: false });
+        } else {
+            self.queue(item);
+        }
+        let open = self.walks.get(&item).filter(|open| open.flying == 0 && open.end.is_some())?;
+        self.aside -= usize::from(open.is_aside);
+        let open = self.walks.remove(&item)?;
+        open.end.map(|end| (open.walk, end))
+    }
+
+    /// Whether there is a page that did not fail and is needed in any case.
+    pub fn has_next(&self) -> bool {
+        !self.again.is_empty() || !self.ready.is_empty() || !self.fresh.is_empty() && !self.is_stormy()
+    }
+
+    /// Whether there is a page ahead worth a try. `any`: also of a walk that did not look ahead before.
+    pub fn has_scout(&self, any: bool) -> bool {
+        self.scouts.first().is_some_and(|(Reverse(is_ahead), _)| any || *is_ahead)
     }
 
     fn is_stormy(&self) -> bool {
         self.parked.len() >= PARKED
     }
 
-    /// Takes back the walk whose page came to an end.
-    pub fn land(&mut self, item: ItemIx) -> Option<Walk> {
-        self.flying.remove(&item)
-    }
-
-    /// Whether there is a page that did not fail.
-    pub fn has_next(&self) -> bool {
-        !self.ready.is_empty() || !self.fresh.is_empty() && !self.is_stormy()
-    }
-
     /// When the next waiting page is due.
     pub fn due(&self) -> Option<Instant> {
-        self.parked.first_key_value().map(|((due, _), _)| *due)
+        self.parked.first_key_value().map(|((due, ..), _)| *due)
     }
 
     /// Whether a page is under way.
@@ -120,61 +319,71 @@ impl Scheduler {
         !self.flying.is_empty()
     }
 
-    /// Whether all open walks are like this; new ones and ready ones never are.
-    pub fn all_tried(&self, like: impl Fn(&Walk) -> bool) -> bool {
-        let untried = !self.fresh.is_empty() || !self.ready.is_empty();
+    /// Whether all that is left to be asked for is like this; what was never asked for is not.
+    pub fn all_tried(&self, like: impl Fn(&Wanted) -> bool) -> bool {
+        let untried = !self.fresh.is_empty() || !self.ready.is_empty() || !self.again.is_empty();
         !untried && self.parked.values().chain(self.flying.values()).all(like)
     }
 
-    /// Forgets the failures of parked walks that `innocent` picks: their pages may be asked for at once.
-    pub fn pardon(&mut self, innocent: impl Fn(&Walk) -> bool) {
-        for (key, mut walk) in std::mem::take(&mut self.parked) {
-            if innocent(&walk) {
-                walk.tries = None;
-                self.resume(walk);
+    /// Forgets the failures of parked pages that `innocent` picks: they may be asked for at once.
+    pub fn pardon(&mut self, innocent: impl Fn(&Wanted) -> bool) {
+        for (key, mut wanted) in std::mem::take(&mut self.parked) {
+            if innocent(&wanted) {
+                wanted.tries = None;
+                self.again.insert((Reverse(wanted.page), wanted.item), wanted);
             } else {
-                self.parked.insert(key, walk);
+                self.parked.insert(key, wanted);
             }
         }
     }
 
-    /// Takes all parked walks.
-    pub fn take_parked(&mut self) -> Vec<Walk> {
-        std::mem::take(&mut self.parked).into_values().collect()
+    /// Takes all parked pages.
+    pub fn take_parked(&mut self) -> Vec<Wanted> {
+        let parked: Vec<Wanted> = std::mem::take(&mut self.parked).into_values().collect();
+        for wanted in &parked {
+            self.wait_less(wanted.item);
+        }
+        parked
     }
 
-    /// Whether no walk is open.
+    /// Whether no walk is open but those that were set aside.
     pub fn is_done(&self) -> bool {
-        self.fresh.is_empty() && self.ready.is_empty() && self.parked.is_empty() && self.flying.is_empty()
+        self.fresh.is_empty() && self.walks.len() == self.aside && self.flying.is_empty()
     }
 
     /// Keys in memory, over all walks.
     pub fn keys(&self) -> usize {
-        let walks = self.ready.values().chain(self.parked.values()).chain(self.flying.values());
-        walks.filter_map(Walk::keys).sum()
+        self.walks.values().filter_map(|open| open.walk.keys()).sum()
     }
 
-    /// Unloads keys of walks that are not under way, those that come last first, until at most `most` are in memory.
+    /// Unloads keys of walks that are not under way, the shallowest first, until at most `most` are in memory.
     pub fn unload_keys(&mut self, most: usize) {
         let mut keys = self.keys();
-        for walk in self.parked.values_mut().rev().chain(self.ready.values_mut().rev()) {
+        if keys <= most {
+            return;
+        }
+        let mut idle: Vec<&mut Open> = self.walks.values_mut().filter(|open| open.flying == 0).collect();
+        idle.sort_unstable_by_key(|open| (open.walk.next(), open.walk.item));
+        for open in idle {
             if keys <= most {
                 break;
             }
-            keys = keys.saturating_sub(walk.keys().unwrap_or_default());
-            walk.unload();
+            keys = keys.saturating_sub(open.walk.keys().unwrap_or_default());
+            open.walk.unload();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{PARKED, Scheduler};
+    use super::{PARKED, Scheduler, Wanted};
     use crate::clock;
     use crate::endpoint::EndRule;
-    use crate::page::{ItemId, ItemIx, PageNum};
+    use crate::ledger::EndRow;
+    use crate::page::{Counts, ItemId, ItemIx, PageNum, StopReason};
     use crate::retry::{Policy, Retry};
-    use crate::walk::{Rules, Walk};
+    use crate::rules::Rules;
+    use crate::walk::Walk;
     use std::time::Duration;
 
     const POLICY: Policy = Policy {
@@ -184,71 +393,87 @@ mod tests {
         patience: Duration::from_secs(99),
     };
 
+    const RULES: Rules =
+        Rules { first: PageNum(1), last: PageNum(99), page_size: 3, max_pages: None, end: EndRule::ShortPage };
+
     fn walk(item: i64, pages: u32) -> Walk {
-        let rules =
-            Rules { first: PageNum(1), last: PageNum(99), page_size: 3, max_pages: None, end: EndRule::ShortPage };
-        Walk::new(ItemIx(item), ItemId::new("a"), &rules, (1..=pages).map(PageNum))
+        let full = Counts { received: 3, kept: 3, rejected: 0 };
+        Walk::new(ItemIx(item), ItemId::new("a"), &RULES, (1..=pages).map(|page| (PageNum(page), full)))
+    }
+
+    fn scheduler(walks: impl IntoIterator<Item = (i64, u32)>) -> Scheduler {
+        let mut scheduler = Scheduler::new(RULES, 8);
+        walks.into_iter().for_each(|(item, pages)| scheduler.add(walk(item, pages)));
+        scheduler
     }
 
     fn order(scheduler: &mut Scheduler) -> Vec<i64> {
-        std::iter::from_fn(|| scheduler.next_page().map(|walk| walk.item.0)).collect()
+        std::iter::from_fn(|| scheduler.next_page().map(|wanted| wanted.item.0)).collect()
+    }
+
+    /// Takes the next page and says that it failed until a time.
+    fn fail(scheduler: &mut Scheduler, until: tokio::time::Instant) -> i64 {
+        let Wanted { item, page, .. } = *scheduler.next_page().unwrap();
+        let wanted = scheduler.land(item, page).unwrap();
+        scheduler.park(wanted, until);
+        item.0
+    }
+
+    fn end(item: i64) -> EndRow {
+        EndRow { item: ItemIx(item), stop: StopReason::Failed, error: None, transient: false }
     }
 
     #[test]
     fn deep_walks_come_before_shallow_ones_and_those_before_new_ones() {
-        let mut scheduler = Scheduler::new(8);
-        scheduler.add(walk(1, 0));
-        scheduler.add(walk(2, 0));
-        scheduler.resume(walk(3, 1));
-        scheduler.resume(walk(4, 7));
-        scheduler.resume(walk(5, 1));
+        let mut scheduler = scheduler([(1, 0), (2, 0), (3, 1), (4, 7), (5, 1)]);
         assert_eq!(order(&mut scheduler), [4, 3, 5, 1, 2]);
         assert!(!scheduler.is_done());
-        for item in 1..=5 {
-            assert!(scheduler.land(ItemIx(item)).is_some());
+        for (item, page) in [(1, 1), (2, 1), (3, 2), (4, 8), (5, 2)] {
+            assert!(scheduler.land(ItemIx(item), PageNum(page)).is_some());
+            scheduler.close(end(item));
+            assert!(scheduler.settle(ItemIx(item)).is_some());
         }
-        assert!(scheduler.is_done() && scheduler.land(ItemIx(1)).is_none());
+        assert!(scheduler.is_done() && scheduler.land(ItemIx(1), PageNum(1)).is_none());
     }
 
     #[test]
     fn a_parked_page_waits_for_its_time() {
-        let mut scheduler = Scheduler::new(8);
+        let mut scheduler = scheduler([(1, 2)]);
         let due = clock::now() + Duration::from_secs(3_600);
-        scheduler.park(walk(1, 2), due);
+        fail(&mut scheduler, due);
         assert!(scheduler.next_page().is_none() && !scheduler.has_next());
         assert!(scheduler.next_retry(clock::now()).is_none());
         assert_eq!(scheduler.due(), Some(due));
-        assert_eq!(scheduler.next_retry(due).map(|walk| walk.item), Some(ItemIx(1)));
+        assert_eq!(scheduler.next_retry(due).map(|wanted| wanted.page), Some(PageNum(3)));
     }
 
     #[test]
     fn in_a_storm_of_failures_no_new_walk_is_begun_but_thousands_that_fail_hold_up_nothing() {
-        let mut scheduler = Scheduler::new(2);
         let later = clock::now() + Duration::from_secs(3_600);
         let parked = i64::try_from(PARKED).unwrap();
-        (1..parked).for_each(|item| scheduler.park(walk(item, 1), later));
+        let mut scheduler = scheduler((1..parked).map(|item| (item, 1)));
+        for _ in 1..parked {
+            fail(&mut scheduler, later);
+        }
         scheduler.add(walk(parked + 1, 0));
+        assert_eq!(fail(&mut scheduler, later), parked + 1);
         scheduler.add(walk(parked + 2, 0));
-        assert_eq!(order(&mut scheduler), [parked + 1, parked + 2]);
-        let failed = scheduler.land(ItemIx(parked + 1)).unwrap();
-        scheduler.park(failed, later);
-        scheduler.add(walk(parked + 3, 0));
         assert!(order(&mut scheduler).is_empty() && !scheduler.has_next());
     }
 
     #[test]
     fn probes_take_what_did_not_fail_and_then_each_parked_page_in_turn() {
-        let mut scheduler = Scheduler::new(8);
+        let mut scheduler = scheduler([(1, 9), (2, 1)]);
         let now = clock::now();
         let seconds = |count| now + Duration::from_secs(count);
-        scheduler.park(walk(1, 9), seconds(1));
-        scheduler.park(walk(2, 1), seconds(2));
+        fail(&mut scheduler, seconds(1));
+        fail(&mut scheduler, seconds(2));
         scheduler.add(walk(3, 0));
         let mut probed = Vec::new();
         for at in 3..8 {
-            let item = scheduler.next_probe().unwrap().item;
+            let Wanted { item, page, .. } = *scheduler.next_probe().unwrap();
             probed.push(item.0);
-            let failed = scheduler.land(item).unwrap();
+            let failed = scheduler.land(item, page).unwrap();
             scheduler.park(failed, seconds(at));
         }
         assert_eq!(probed, [3, 1, 2, 3, 1]);
@@ -256,28 +481,54 @@ mod tests {
 
     #[test]
     fn a_pardoned_page_is_ready_and_its_failures_are_forgotten() {
-        let mut scheduler = Scheduler::new(8);
+        let mut scheduler = scheduler([(1, 0), (2, 0)]);
         let later = clock::now() + Duration::from_secs(3_600);
         for item in [1, 2] {
-            let mut failed = walk(item, 0);
+            assert_eq!(scheduler.next_page().map(|wanted| wanted.item.0), Some(item));
+            let mut failed = scheduler.land(ItemIx(item), PageNum(1)).unwrap();
             failed.tries = Some(Retry::new(POLICY, 1, 0).begin());
             scheduler.park(failed, later);
         }
-        scheduler.pardon(|walk| walk.item == ItemIx(2));
-        assert!(scheduler.next_page().is_some_and(|walk| walk.item == ItemIx(2) && walk.tries.is_none()));
+        scheduler.pardon(|wanted| wanted.item == ItemIx(2));
+        assert!(scheduler.next_page().is_some_and(|wanted| wanted.item == ItemIx(2) && wanted.tries.is_none()));
         assert!(!scheduler.has_next() && scheduler.due() == Some(later));
     }
 
     #[test]
-    fn keys_of_the_walks_that_come_last_are_unloaded_first() {
-        let mut scheduler = Scheduler::new(8);
+    fn a_walk_ends_when_nothing_of_it_is_under_way_and_what_waits_is_dropped() {
+        let mut scheduler = scheduler([(1, 9)]);
+        let later = clock::now() + Duration::from_secs(3_600);
+        let scout = scheduler.next_scout(true).unwrap();
+        assert!(scout.is_scout && scout.page == PageNum(18), "{scout:?}");
+        fail(&mut scheduler, later);
+        scheduler.close(end(1));
+        assert!(scheduler.due().is_none() && scheduler.settle(ItemIx(1)).is_none() && !scheduler.is_done());
+        scheduler.land(ItemIx(1), PageNum(18)).unwrap();
+        assert!(scheduler.settle(ItemIx(1)).is_some() && scheduler.is_done());
+    }
+
+    #[test]
+    fn a_page_that_failed_holds_up_no_other_page_of_its_walk() {
+        let mut scheduler = Scheduler::new(RULES, 8);
+        let full = Counts { received: 3, kept: 3, rejected: 0 };
+        let pages = [1, 2, 3, 7, 8].map(|page| (PageNum(page), full));
+        scheduler.add(Walk::new(ItemIx(1), ItemId::new("a"), &RULES, pages));
+        fail(&mut scheduler, clock::now() + Duration::from_secs(3_600));
+        let rest: Vec<u32> = std::iter::from_fn(|| scheduler.next_page().map(|wanted| wanted.page.0)).collect();
+        assert_eq!(rest, [5, 6, 9]);
+    }
+
+    #[test]
+    fn keys_of_the_shallowest_walks_are_unloaded_first() {
+        let mut scheduler = Scheduler::new(RULES, 8);
         for (item, pages) in [(1, 9), (2, 5), (3, 1)] {
             let mut walk = walk(item, pages);
             walk.load((0..10).map(|key| [key; 16]));
-            scheduler.resume(walk);
+            scheduler.add(walk);
         }
         scheduler.unload_keys(20);
         assert_eq!(scheduler.keys(), 20);
-        assert_eq!(scheduler.next_page().and_then(Walk::keys), Some(10));
+        let item = scheduler.next_page().unwrap().item;
+        assert_eq!(scheduler.walk_mut(item).and_then(|walk| walk.keys()), Some(10));
     }
 }

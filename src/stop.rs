@@ -71,6 +71,8 @@ pub struct Counted {
     pub retries: u64,
     /// Answers 429.
     pub throttled: u64,
+    /// Pages asked for ahead that brought no row.
+    pub wasted: u64,
     /// From the first request to the last answer, seconds.
     pub seconds: f64,
     /// The limit that refusals have shown, requests a second.

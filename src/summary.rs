@@ -75,6 +75,8 @@ pub struct Run {
     pub retries: u64,
     /// Answers 429.
     pub throttled: u64,
+    /// Pages asked for ahead that lay behind the end of a list.
+    pub wasted: u64,
     /// From the first request to the last answer.
     pub seconds: f64,
     /// Requests a second.
@@ -124,6 +126,7 @@ fn run(counted: Counted, allowed: Option<f64>) -> Run {
         pages: counted.pages,
         retries: counted.retries,
         throttled: counted.throttled,
+        wasted: counted.wasted,
         seconds: round(counted.seconds),
         rate: round(rate),
         allowed,
@@ -193,6 +196,9 @@ impl fmt::Display for Run {
         }
         if self.throttled > 0 {
             write!(f, ", {} of them after a 429", Grouped(self.throttled))?;
+        }
+        if self.wasted > 0 {
+            write!(f, "\n  ahead     {} credits on pages behind the end of a list", Grouped(self.wasted))?;
         }
         Ok(())
     }

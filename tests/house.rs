@@ -25,7 +25,23 @@ const LAYERS: [(u8, &[&str]); 6] = [
         ],
     ),
     (2, &["api", "disk", "held", "store", "ledger", "journal", "room", "simulator"]),
-    (3, &["plan", "scheduler", "backlog", "walk", "absorb", "dispatch", "record", "segment", "commit"]),
+    (
+        3,
+        &[
+            "plan",
+            "scheduler",
+            "backlog",
+            "walk",
+            "depth",
+            "rules",
+            "waste",
+            "absorb",
+            "dispatch",
+            "record",
+            "segment",
+            "commit",
+        ],
+    ),
     (
         4,
         &[

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::clock::Utc64;
-use crate::page::{AttemptId, ItemId, ItemIx, PageNum, SegmentId};
+use crate::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, SegmentId};
 
 pub use audit::{Audited, SegmentSums, has_log};
 pub use group::{EndRow, FailedRow, Group, PageRow, ReadRow};
@@ -202,7 +202,7 @@ impl Ledger {
     /// How many walks a short page of which size ended; at most two sizes.
     pub fn short_ends(&self) -> Result<Vec<(usize, u32)>, LedgerError> {
         let sql = "SELECT p.received, count(*) FROM items i JOIN pages p ON p.item = i.ix
-                   WHERE i.stop = 'short_page' AND p.page = (SELECT max(page) FROM pages WHERE item = i.ix)
+                   WHERE i.stop = 'short_page' AND p.page = (SELECT max(page) FROM pages WHERE item = i.ix AND received > 0)
                    GROUP BY p.received LIMIT 2";
         self.rows(sql, [], |row| Ok((usize::try_from(row.get::<_, i64>(0)?).unwrap_or_default(), row.get(1)?)))
     }
@@ -232,25 +232,13 @@ impl Ledger {
         query.query_row([id.as_str()], |row| row.get(0).map(ItemIx)).optional().doing("find an item")
     }
 
-    /// Numbers of an item's pages in the journal, ascending.
-    pub fn pages(&self, item: ItemIx) -> Result<Vec<PageNum>, LedgerError> {
-        self.rows("SELECT page FROM pages WHERE item = ?1 ORDER BY page", [item.0], |row| row.get(0).map(PageNum))
-    }
-
-    /// Numbers of an item's pages in segments before `segment`, ascending.
-    pub fn pages_before(&self, item: ItemIx, segment: SegmentId) -> Result<Vec<PageNum>, LedgerError> {
-        let sql = "SELECT page FROM pages WHERE item = ?1 AND segment < ?2 ORDER BY page";
-        self.rows(sql, [item.0, segment.0], |row| row.get(0).map(PageNum))
-    }
-
-    /// How many of an item's pages in segments before `segment`, counted from the last one back, have rows of which none
-    /// could be typed; 255 at most.
-    pub fn barren_pages(&self, item: ItemIx, segment: SegmentId) -> Result<u8, LedgerError> {
-        let sql = "SELECT received > 0 AND received = rejected FROM pages WHERE item = ?1 AND segment < ?2
-                   ORDER BY page DESC LIMIT 255";
-        let pages = self.rows(sql, [item.0, segment.0], |row| row.get::<_, Option<bool>>(0))?;
-        let barren = pages.iter().take_while(|is_barren| **is_barren == Some(true)).count();
-        Ok(u8::try_from(barren).unwrap_or(u8::MAX))
+    /// An item's pages in segments before `segment`, ascending, with what they held. All of them must have been read.
+    pub fn pages(&self, item: ItemIx, before: SegmentId) -> Result<Vec<(PageNum, Counts)>, LedgerError> {
+        let sql = "SELECT page, received, kept, rejected FROM pages WHERE item = ?1 AND segment < ?2 ORDER BY page";
+        self.rows(sql, [item.0, before.0], |row| {
+            let count = |at| row.get::<_, u32>(at).map(|number| usize::try_from(number).unwrap_or(usize::MAX));
+            Ok((PageNum(row.get(0)?), Counts { received: count(1)?, kept: count(2)?, rejected: count(3)? }))
+        })
     }
 
     /// Keys of an item's published rows on pages of segments before `segment`.

@@ -81,7 +81,7 @@ impl Ledger {
         let sql = "UPDATE items SET state = 1, stop = NULL, error = NULL, transient = 0
                    WHERE state = 2 AND stop = 'rejected' AND EXISTS (
                      SELECT 1 FROM pages WHERE item = items.ix AND received > rejected
-                       AND page = (SELECT max(page) FROM pages WHERE item = items.ix))";
+                       AND page = (SELECT max(page) FROM pages WHERE item = items.ix AND received > 0))";
         self.write(sql, [], "open rejected items again")
     }
 }

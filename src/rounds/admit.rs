@@ -14,6 +14,8 @@ enum Turn {
     Next,
     /// One that failed and is due.
     Retry,
+    /// One ahead, to find out how deep a list is.
+    Scout,
     /// Whichever, to see whether an outage is over.
     Probe,
 }
@@ -31,8 +33,11 @@ impl Rounds<'_> {
             return (is_time && (next || due.is_some())).then_some(Turn::Probe);
         }
         let due = due.is_some_and(|due| due <= now);
+        // A list that is known to be deep is measured at once; to look for others is what free slots are for.
+        let has_scout = self.waste.affords_one() && self.scheduler.has_scout(!next && self.backlog.is_empty());
         match (next, due) {
             (_, true) if self.retry.has_one() => Some(Turn::Retry),
+            _ if has_scout => Some(Turn::Scout),
             (true, _) => Some(Turn::Next),
             (false, true) if self.at_rest() => Some(Turn::Retry),
             (false, _) => None,
@@ -74,20 +79,24 @@ impl Rounds<'_> {
                 }
                 return;
             }
-            let walk = match self.turn(now) {
+            let wanted = match self.turn(now) {
                 None => return,
                 Some(Turn::Next) => self.scheduler.next_page(),
                 Some(Turn::Probe) => self.scheduler.next_probe(),
+                Some(Turn::Scout) => {
+                    self.waste.risk();
+                    self.scheduler.next_scout(true)
+                }
                 Some(Turn::Retry) => {
                     self.retry.spend();
                     self.scheduler.next_retry(now)
                 }
             };
-            let Some(walk) = walk else { return };
+            let Some(wanted) = wanted else { return };
             self.last_attempt += 1;
             self.in_flight += 1;
             let attempt = AttemptId(self.last_attempt);
-            self.group.intents.push(Request { attempt, item: walk.item, id: walk.id.clone(), page: walk.next() });
+            self.group.intents.push(Request { attempt, item: wanted.item, id: wanted.id.clone(), page: wanted.page });
         }
     }
 

@@ -14,9 +14,9 @@ use crate::clock;
 use crate::dispatch::Arrival;
 use crate::page::ItemIx;
 use crate::retry::{Retry, Tries};
+use crate::scheduler::Wanted;
 use crate::stop::Stop;
 use crate::verdict::Blame;
-use crate::walk::Walk;
 
 /// Items that fail in a row are an outage from this number on.
 const OUTAGE: usize = 5;
@@ -88,10 +88,10 @@ impl Health {
         self.trouble.as_ref().map(|trouble| (trouble.since, trouble.said.as_str()))
     }
 
-    /// Whether a walk's page failed by itself: others came since, or did in the run that gave it up.
-    pub(super) fn is_own(&self, walk: &Walk) -> bool {
-        let since = walk.tries.as_ref().map(|tries| tries.since);
-        walk.is_suspect || since.is_some_and(|since| self.last_page.is_some_and(|page| page > since))
+    /// Whether a page failed by itself: others came since, or did in the run that gave it up.
+    pub(super) fn is_own(&self, wanted: &Wanted) -> bool {
+        let since = wanted.tries.as_ref().map(|tries| tries.since);
+        wanted.is_suspect || since.is_some_and(|since| self.last_page.is_some_and(|page| page > since))
     }
 
     /// A page came.

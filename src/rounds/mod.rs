@@ -29,13 +29,14 @@ use crate::publish::ToWriter;
 use crate::quota::Quota;
 use crate::record::Recorder;
 use crate::retry::Retry;
+use crate::rules::{Rules, ShortPages};
 use crate::sanitize::Sanitized;
-use crate::scheduler::Scheduler;
+use crate::scheduler::{Scheduler, Wanted};
 use crate::segment::Rows;
 use crate::site::Site;
 use crate::stop::{Counted, Stop};
 use crate::verdict::StopCause;
-use crate::walk::{Rules, ShortPages, Walk};
+use crate::waste::Waste;
 use health::Health;
 
 /// Keys of rows that open walks may hold in memory: 32 MiB, more than one walk of a million rows.
@@ -58,7 +59,7 @@ pub struct Channels {
 /// An item that may not be asked for again, while nothing is known of others.
 #[derive(Debug)]
 struct Refused {
-    walk: Walk,
+    wanted: Wanted,
     said: String,
     /// Whether anyone may have got the same answer: then another run may fare better.
     transient: bool,
@@ -75,6 +76,8 @@ pub struct Rounds<'a> {
     retry: Retry,
     quota: Arc<Quota>,
     scheduler: Scheduler,
+    /// What looking ahead has cost, and may.
+    waste: Waste,
     short_pages: ShortPages,
     /// What the next commit makes true beside the arrivals.
     group: Group,
@@ -122,7 +125,8 @@ impl<'a> Rounds<'a> {
             recorder: Some(recorder),
             retry,
             quota,
-            scheduler: Scheduler::new(job.settings.max_in_flight),
+            scheduler: Scheduler::new(rules, job.settings.max_in_flight),
+            waste: Waste::new(job.settings.lookahead),
             short_pages,
             group: Group::default(),
             in_flight: 0,
@@ -282,23 +286,20 @@ impl<'a> Rounds<'a> {
         let mut keep = Vec::with_capacity(decoded.rows.num_rows());
         let mut rejects = Vec::new();
         for page in decoded.pages {
-            let Some(mut walk) = self.scheduler.land(page.item) else {
+            let Some(wanted) = self.scheduler.land(page.item, page.page) else {
                 keep.resize(keep.len() + page.keys.len(), false);
                 continue;
             };
+            let Some(walk) = self.scheduler.walk_mut(page.item) else { continue };
             if walk.keys().is_none() {
                 walk.load(self.site.ledger().keys(page.item, crate::page::SegmentId(i64::MAX))?);
             }
-            let (mut kept, stop) = absorb(&page, &mut walk, &self.rules, &mut self.group, &*self.job.monitor);
-            keep.append(&mut kept);
+            let kept = absorb(&page, walk, &self.rules, &mut self.group, &*self.job.monitor);
+            self.account(&wanted, kept.contains(&true));
+            keep.extend(kept);
             self.judge_rows(&page);
-            if let Some(rows) = self.short_pages.doubt(page.received, stop, &self.rules) {
-                self.stop.get_or_insert(Stop::ShortPages(rows));
-            }
             rejects.extend(page.rejects);
-            if stop.is_none() {
-                self.scheduler.resume(walk);
-            }
+            self.end(page.item);
         }
         let rows = Rows { batch: decoded.rows, partitions: decoded.partitions, keep, rejects };
         // A writer that is gone ends the run; why is said where it is waited for.
@@ -308,8 +309,20 @@ impl<'a> Rounds<'a> {
         Ok(())
     }
 
+    /// Settles what a page ahead was worth: nothing, if it brought no row.
+    fn account(&mut self, wanted: &Wanted, is_useful: bool) {
+        if wanted.is_scout {
+            self.waste.settle(!is_useful);
+            self.counted.wasted = self.waste.wasted();
+        }
+        if is_useful || !wanted.is_scout {
+            self.waste.earn();
+        }
+    }
+
     /// Stops the run when page after page had rows and none of them was ever usable.
     fn judge_rows(&mut self, page: &DecodedPage) {
+        self.short_pages.page(page.received, &self.rules);
         self.usable |= !page.keys.is_empty();
         self.barren += u32::from(page.received > 0 && page.foreign == 0 && !self.usable);
         if self.barren >= BARREN_PAGES && !self.usable {

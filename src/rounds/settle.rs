@@ -7,10 +7,10 @@ use crate::clock;
 use crate::dispatch::Arrival;
 use crate::event::Event;
 use crate::ledger::EndRow;
-use crate::page::{Charge, StopReason};
+use crate::page::{Charge, ItemIx, StopReason};
+use crate::scheduler::Wanted;
 use crate::stop::Stop;
 use crate::verdict::{Blame, Verdict};
-use crate::walk::Walk;
 
 impl Rounds<'_> {
     /// Decides what each failed attempt means for its walk. Pages wait for the commit.
@@ -33,25 +33,27 @@ impl Rounds<'_> {
                 self.give_up_refused();
                 continue;
             }
-            let Some(walk) = self.scheduler.land(arrival.request.item) else { continue };
+            let item = arrival.request.item;
+            let Some(wanted) = self.scheduler.land(item, arrival.request.page) else { continue };
             match &judged.verdict {
-                Verdict::Page | Verdict::Unsent => self.scheduler.resume(walk),
+                Verdict::Page | Verdict::Unsent => self.scheduler.resume(wanted),
                 Verdict::Stop(cause) => {
                     self.stop.get_or_insert_with(|| Stop::Cause(*cause, arrival.cause.clone()));
-                    self.scheduler.resume(walk);
+                    self.scheduler.resume(wanted);
                 }
                 // Answers that a stopping run does not wait for are nobody's failures.
-                Verdict::Retry | Verdict::RetryOnce if self.stop.is_some() => self.scheduler.resume(walk),
+                Verdict::Retry | Verdict::RetryOnce if self.stop.is_some() => self.scheduler.resume(wanted),
                 Verdict::GiveUp if self.health.ever() => {
                     self.recover();
                     self.health.works();
                     self.give_up_refused();
-                    self.refuse(walk, arrival, false);
+                    self.refuse(wanted, arrival, false);
                 }
                 Verdict::Throttled(_) | Verdict::Retry | Verdict::RetryOnce | Verdict::GiveUp => {
-                    self.fail(walk, arrival);
+                    self.fail(wanted, arrival);
                 }
             }
+            self.end(item);
         }
         if self.stop.is_none() && self.is_done() {
             self.settle_refused();
@@ -60,8 +62,8 @@ impl Rounds<'_> {
 
     /// Gives up the items that may not be asked for again: others come, so it was they.
     fn give_up_refused(&mut self) {
-        for Refused { walk, said, transient } in std::mem::take(&mut self.refused) {
-            self.give_up(&walk, &said, transient);
+        for Refused { wanted, said, transient } in std::mem::take(&mut self.refused) {
+            self.give_up(&wanted, &said, transient);
         }
     }
 
@@ -79,13 +81,13 @@ impl Rounds<'_> {
     fn recover(&mut self) {
         if self.health.is_down() {
             let health = &self.health;
-            self.scheduler.pardon(|walk| !health.is_own(walk));
+            self.scheduler.pardon(|wanted| !health.is_own(wanted));
             self.job.monitor.event(&Event::Recovered);
         }
     }
 
-    fn fail(&mut self, mut walk: Walk, arrival: &Arrival) {
-        let (own, was_down) = (self.health.is_own(&walk), self.health.is_down());
+    fn fail(&mut self, mut wanted: Wanted, arrival: &Arrival) {
+        let (own, was_down) = (self.health.is_own(&wanted), self.health.is_down());
         let held = self.hold(arrival);
         let stop = self.health.failed(arrival, own, held, &mut self.retry);
         self.stop = self.stop.take().or(stop);
@@ -95,15 +97,15 @@ impl Rounds<'_> {
         }
         match &arrival.judged.verdict {
             Verdict::Page | Verdict::Unsent | Verdict::Stop(_) => {}
-            Verdict::Throttled(_) => self.scheduler.resume(walk),
-            Verdict::Retry => self.again(walk, arrival, own),
-            Verdict::RetryOnce if !walk.asked_again => {
-                walk.asked_again = true;
-                self.again(walk, arrival, own);
+            Verdict::Throttled(_) => self.scheduler.resume(wanted),
+            Verdict::Retry => self.again(wanted, arrival, own),
+            Verdict::RetryOnce if !wanted.asked_again => {
+                wanted.asked_again = true;
+                self.again(wanted, arrival, own);
             }
             // A third request is out of the question. While nothing else is answered either, it may not be the item.
-            Verdict::RetryOnce => self.refuse(walk, arrival, arrival.judged.blame == Blame::Answer),
-            Verdict::GiveUp => self.refuse(walk, arrival, false),
+            Verdict::RetryOnce => self.refuse(wanted, arrival, arrival.judged.blame == Blame::Answer),
+            Verdict::GiveUp => self.refuse(wanted, arrival, false),
         }
     }
 
@@ -121,12 +123,21 @@ impl Rounds<'_> {
 
     /// Gives up an item for good. Before any page came the question may be wrong instead, and in an outage it may be the
     /// API, if it may answer so to anyone: then the item waits for what others get, and stays open if the run ends.
-    fn refuse(&mut self, walk: Walk, arrival: &Arrival, to_anyone: bool) {
-        if to_anyone && self.health.is_down() || !self.health.ever() {
-            self.refused.push(Refused { walk, said: arrival.cause.clone(), transient: to_anyone });
+    fn refuse(&mut self, wanted: Wanted, arrival: &Arrival, to_anyone: bool) {
+        if !self.scheduler.needs(&wanted) {
+            self.lose(&wanted, true);
+        } else if to_anyone && self.health.is_down() || !self.health.ever() {
+            self.scheduler.set_aside(wanted.item);
+            self.refused.push(Refused { wanted, said: arrival.cause.clone(), transient: to_anyone });
         } else {
-            self.give_up(&walk, &arrival.cause, false);
+            self.give_up(&wanted, &arrival.cause, false);
         }
+    }
+
+    /// Does without a page ahead that its walk may not even have.
+    fn lose(&mut self, wanted: &Wanted, is_refused: bool) {
+        self.waste.settle(false);
+        self.scheduler.lose(wanted, is_refused);
     }
 
     /// How long nothing may succeed.
@@ -137,7 +148,7 @@ impl Rounds<'_> {
 
     /// Whether nothing else is left than pages that had all their attempts, of an API that did give pages.
     fn all_exhausted(&self) -> bool {
-        let exhausted = |walk: &Walk| walk.tries.as_ref().is_some_and(|tries| self.retry.is_exhausted(tries));
+        let exhausted = |wanted: &Wanted| wanted.tries.as_ref().is_some_and(|tries| self.retry.is_exhausted(tries));
         let alone = self.backlog.is_empty() && self.scheduler.all_tried(exhausted);
         alone && self.health.ever() && !self.health.is_down()
     }
@@ -151,45 +162,59 @@ impl Rounds<'_> {
             return;
         }
         self.hopeless = true; // also for those under way, when they have failed once more
-        for walk in self.scheduler.take_parked() {
-            let said = format!("page {} failed for too long, lastly: {said}", walk.next());
-            self.give_up(&walk, &said, true);
+        for wanted in self.scheduler.take_parked() {
+            let said = format!("page {} failed for too long, lastly: {said}", wanted.page);
+            self.give_up(&wanted, &said, true);
         }
         self.health.forget();
     }
 
     /// Parks a page for its next attempt, or gives it up. `own`: it failed by itself while others came.
-    fn again(&mut self, mut walk: Walk, arrival: &Arrival, own: bool) {
+    fn again(&mut self, mut wanted: Wanted, arrival: &Arrival, own: bool) {
         let now = clock::now();
         let until = if let Some(probe_at) = self.health.probe_at() {
             // Pages take turns at probing, whatever their failures, which are not counted.
-            self.notify_retry(&walk, arrival, probe_at.saturating_duration_since(now));
+            self.notify_retry(&wanted, arrival, probe_at.saturating_duration_since(now));
             now
         } else {
-            let mut tries = walk.tries.take().unwrap_or_else(|| self.retry.begin());
+            let mut tries = wanted.tries.take().unwrap_or_else(|| self.retry.begin());
             tries.failed += u32::from(arrival.judged.blame != Blame::Route);
             if (own || self.hopeless) && self.retry.is_exhausted(&tries) {
-                let said = format!("page {} failed {} times, lastly: {}", walk.next(), tries.failed, arrival.cause);
-                return self.give_up(&walk, &said, true);
+                let said = format!("page {} failed {} times, lastly: {}", wanted.page, tries.failed, arrival.cause);
+                return self.give_up(&wanted, &said, true);
             }
             let once = arrival.judged.verdict == Verdict::RetryOnce;
             let wait = if once { self.retry.later() } else { self.retry.wait(&mut tries) };
-            walk.tries = Some(tries);
-            self.notify_retry(&walk, arrival, wait);
+            wanted.tries = Some(tries);
+            self.notify_retry(&wanted, arrival, wait);
             now + wait
         };
         self.counted.retries += 1;
-        self.scheduler.park(walk, until);
+        self.scheduler.park(wanted, until);
     }
 
-    fn notify_retry(&self, walk: &Walk, arrival: &Arrival, after: Duration) {
-        let (page, cause) = (walk.next(), arrival.cause.as_str());
-        self.job.monitor.event(&Event::Retrying { id: &walk.id, page, after, cause });
+    fn notify_retry(&self, wanted: &Wanted, arrival: &Arrival, after: Duration) {
+        let (page, cause) = (wanted.page, arrival.cause.as_str());
+        self.job.monitor.event(&Event::Retrying { id: &wanted.id, page, after, cause });
     }
 
-    fn give_up(&mut self, walk: &Walk, said: &str, transient: bool) {
-        self.job.monitor.event(&Event::Ended { id: &walk.id, stop: StopReason::Failed, error: Some(said) });
-        let (item, stop, error) = (walk.item, StopReason::Failed, Some(said.to_owned()));
-        self.group.ended.push(EndRow { item, stop, error, transient });
+    /// Ends the walk of a page that will not come; if it is not needed, the walk goes on without it.
+    fn give_up(&mut self, wanted: &Wanted, said: &str, transient: bool) {
+        if !self.scheduler.needs(wanted) {
+            return self.lose(wanted, false);
+        }
+        let (item, stop, error) = (wanted.item, StopReason::Failed, Some(said.to_owned()));
+        self.scheduler.close(EndRow { item, stop, error, transient });
+        self.end(item);
+    }
+
+    /// Writes down the end of a walk, if it has come to one and nothing of it is under way.
+    pub(super) fn end(&mut self, item: ItemIx) {
+        let Some((walk, end)) = self.scheduler.settle(item) else { return };
+        self.job.monitor.event(&Event::Ended { id: &walk.id, stop: end.stop, error: end.error.as_deref() });
+        self.group.ended.push(end);
+        if let Some(rows) = walk.end().and_then(|end| self.short_pages.ended(end, &self.rules)) {
+            self.stop.get_or_insert(Stop::ShortPages(rows));
+        }
     }
 }

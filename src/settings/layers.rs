@@ -195,6 +195,12 @@ impl Layers {
         self.given(key).map(|_| self.number(key, from, to)).transpose()
     }
 
+    pub(super) fn percent(&self, key: &'static str) -> Result<f64, SettingsError> {
+        let number = self.text(key).trim().trim_end_matches('%').parse().ok();
+        let fits = number.filter(|number: &f64| (0.0..=100.0).contains(number));
+        fits.ok_or_else(|| self.invalid(key, "must be a number from 0 to 100"))
+    }
+
     pub(super) fn switch(&self, key: &'static str) -> Result<bool, SettingsError> {
         match self.text(key) {
             "true" | "1" => Ok(true),

@@ -63,6 +63,8 @@ pub struct Settings {
     pub qps: Option<Qps>,
     /// Most requests under way.
     pub max_in_flight: usize,
+    /// Credits that may be wasted on looking ahead, of a hundred.
+    pub lookahead: f64,
     /// Rows a page.
     pub page_size: u32,
     /// Sort column and whether descending.
@@ -118,6 +120,7 @@ impl Settings {
             simulated_as: None,
             qps: qps(layers)?,
             max_in_flight: as_usize(layers.number("max_in_flight", 1, 4096)?),
+            lookahead: layers.percent("lookahead")?,
             page_size: as_u32(layers.number("page_size", 1, u64::from(endpoint.page.size_max))?),
             sort: sort(layers, &endpoint)?,
             max_pages: max_pages.map(as_u32),

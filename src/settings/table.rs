@@ -38,6 +38,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("endpoint", "FILE", "Endpoint description [default: the built-in product-videos]"),
     setting("qps", "N|auto|unlimited", "Requests a second that the key allows; auto finds out"),
     setting("max_in_flight", "N", "Most requests under way at once; a cap, the quota drives"),
+    setting(
+        "lookahead",
+        "PERCENT",
+        "Credits that may be wasted on looking for the ends of deep lists, so that their pages are asked for at once; 0: off",
+    ),
     setting("page_size", "N", "Rows a page"),
     setting("sort", "FIELD[:asc|desc]", "Order of each product's list"),
     setting("max_pages", "N", "Pages to read of each product; reaching it counts as complete"),

@@ -167,7 +167,8 @@ fn work(ledger: &mut Ledger) {
     let _known = ledger.export();
     let _summed = (ledger.totals().is_ok(), ledger.credits().is_ok(), ledger.standing().is_ok());
     let _open = (ledger.walking(ItemIx(0), 100).is_ok(), ledger.fresh(ItemIx(0), 100).is_ok());
-    let _pages = (ledger.pages(ItemIx(1)).is_ok(), ledger.keys(ItemIx(1), SegmentId(i64::MAX)).is_ok());
+    let _pages =
+        (ledger.pages(ItemIx(1), SegmentId(i64::MAX)).is_ok(), ledger.keys(ItemIx(1), SegmentId(i64::MAX)).is_ok());
     let _ends = (ledger.has_full_page(10).is_ok(), ledger.short_ends().is_ok(), ledger.failures(20).is_ok());
     let _items = ledger.each_item(|_| Ok::<_, LedgerError>(()));
     let _segments = (ledger.decided().is_ok(), ledger.open_segment().is_ok(), ledger.last_attempt().is_ok());

@@ -365,7 +365,8 @@ fn l5_a_disk_that_fills_up_stops_the_run_and_with_more_room_the_same_command_end
     for (size, min_free, foreseen) in floors.into_iter().chain(more) {
         let home = Home::in_memory(&ids);
         let Some(disk) = SmallDisk::mount(&home.out(), size) else { return };
-        let export = || home.export(&server.base_url(), &["--min-free", min_free, "--max-in-flight", "8"]);
+        let more = ["--min-free", min_free, "--max-in-flight", "8", "--lookahead", "0"];
+        let export = || home.export(&server.base_url(), &more);
         let about = format!("{size} KiB, min_free {min_free}");
         let full = run(export());
         let json = full.ended(8);

@@ -20,7 +20,7 @@ fn stopping_at(stop_at: usize, simulator: &Arc<Simulator>) -> Arc<Scripted> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_row_is_exported_once_with_the_fewest_possible_requests_whatever_the_page_size() {
+async fn without_looking_ahead_every_row_is_exported_once_with_the_fewest_possible_requests_whatever_the_page_size() {
     for page_size in [1_u32, 3, 10] {
         let simulator = simulator("products=12,max_videos=60,record=true");
         let list = ids(&simulator);
@@ -29,8 +29,8 @@ async fn every_row_is_exported_once_with_the_fewest_possible_requests_whatever_t
             let simulator = Arc::clone(&simulator);
             move |sent| Reply::of(&simulator, sent, page_size)
         });
-        let summary =
-            run_job(&job(folder.path(), None, &[("page_size", &page_size.to_string())]), &api, &list).await.unwrap();
+        let settings = [("page_size", &*page_size.to_string()), ("lookahead", "0")];
+        let summary = run_job(&job(folder.path(), None, &settings), &api, &list).await.unwrap();
         let fewest: u64 = list.iter().map(|id| simulator.videos(id) / u64::from(page_size) + 1).sum();
         assert_eq!((summary.exit, u64::try_from(api.requests()).unwrap()), (ExitCode::Complete, fewest));
         assert_rows(folder.path(), &expected(&simulator, &list, u64::from(page_size)));
@@ -80,7 +80,7 @@ async fn errors_and_lost_answers_cost_no_row_and_only_lost_answers_cost_a_credit
             if sent.number.is_multiple_of(17) { Reply::lost(Lost::Transport) } else { reply }
         }
     });
-    let summary = run_job(&job(folder.path(), Some(200.0), &[]), &api, &list).await.unwrap();
+    let summary = run_job(&job(folder.path(), Some(200.0), &[("lookahead", "0")]), &api, &list).await.unwrap();
     assert_eq!(summary.exit, ExitCode::Complete);
     assert_rows(folder.path(), &expected(&simulator, &list, 10));
     let account = simulator.account();

@@ -534,7 +534,7 @@ async fn a15_every_list_from_0_to_41_rows_costs_exactly_its_pages_and_one_probe_
         for end in ["short-page", "empty-page"] {
             let api = Scripted::new(move |sent| page_of(sent, videos(&sent.id), size));
             let folder = scratch();
-            let more = [("page_size", size.to_string()), ("end", end.to_owned())];
+            let more = [("page_size", size.to_string()), ("end", end.to_owned()), ("lookahead", "0".to_owned())];
             let summary =
                 export(folder.path(), &api, &list, &more.each_ref().map(|(key, value)| (*key, &**value))).await;
             assert_ended(&summary, ExitCode::Complete);

@@ -327,6 +327,7 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
         ("product_column", vec!["--products", &table_of_ids, "--product-column", "product_id"], None),
         ("qps", vec!["--qps", "500"], None),
         ("max_in_flight", vec!["--max-in-flight", "3"], None),
+        ("lookahead", vec!["--lookahead", "0"], None),
         ("max_credits", vec!["--max-credits", "1000"], None),
         ("retry_failed", vec!["--retry-failed"], None),
         ("retry_attempts", vec!["--retry-attempts", "3"], None),

@@ -529,7 +529,7 @@ async fn n11_a_server_that_closes_after_each_answer_loses_no_page_of_five_hundre
             }
         }
     });
-    let done = run_with(api(&server), &ids, &[]).await;
+    let done = run_with(api(&server), &ids, &[("lookahead", "0")]).await;
     assert_nothing_lost(&done, &simulator, &ids);
     let (credits, run) = (done.1.credits, done.1.run);
     assert_eq!(credits.billed, fewest);

@@ -286,11 +286,11 @@ impl<'a> Rounds<'a> {
         let mut keep = Vec::with_capacity(decoded.rows.num_rows());
         let mut rejects = Vec::new();
         for page in decoded.pages {
-            let Some(wanted) = self.scheduler.land(page.item, page.page) else {
+            let wanted = self.scheduler.land(page.item, page.page);
+            let (Some(wanted), Some(walk)) = (wanted, self.scheduler.walk_mut(page.item)) else {
                 keep.resize(keep.len() + page.keys.len(), false);
                 continue;
             };
-            let Some(walk) = self.scheduler.walk_mut(page.item) else { continue };
             if walk.keys().is_none() {
                 walk.load(self.site.ledger().keys(page.item, crate::page::SegmentId(i64::MAX))?);
             }

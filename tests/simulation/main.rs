@@ -73,7 +73,8 @@ fn play(seed: u64) -> Vec<String> {
         };
         world.account.lock().unwrap().log.push(format!("life {number} ends with {exit:?}"));
         match exit {
-            Some(ExitCode::Complete | ExitCode::Partial) => break,
+            Some(ExitCode::Complete) => break,
+            Some(ExitCode::Partial) if world.plan.may_lack_something() => break,
             Some(ExitCode::Limit) => world.raise_limit(),
             Some(ExitCode::Account) => world.top_up(),
             None | Some(ExitCode::Interrupted | ExitCode::Temporary) if !calm => {}
@@ -89,8 +90,11 @@ fn check_end(world: &Arc<World>, out: &Path) {
     oracle::check_rows(out);
     let success = out.join("_SUCCESS").exists();
     let still = !world.plan.faults.iter().any(|fault| matches!(fault, Fault::Shifted | Fault::Dirty));
-    if success && still {
+    if success && still || world.plan.is_fair() {
         oracle::check_complete(world, out);
+    }
+    if world.plan.is_fair() && world.plan.deaths.is_empty() {
+        oracle::check_waste(world);
     }
     if success {
         let before = world.account.lock().unwrap().requests;
@@ -182,8 +186,8 @@ fn watch_steps(out: &Path, life: &Arc<Life>, dead: &Arc<AtomicBool>) -> Watch {
 
 fn job(world: &World, out: &Path) -> Job {
     let plan = &world.plan;
-    let (size, most) = (plan.page_size.to_string(), plan.max_in_flight.to_string());
-    let mut settings = vec![("page_size", size.as_str()), ("max_in_flight", most.as_str())];
+    let (size, most, ahead) = (plan.page_size.to_string(), plan.max_in_flight.to_string(), plan.lookahead.to_string());
+    let mut settings = vec![("page_size", &*size), ("max_in_flight", &*most), ("lookahead", &*ahead)];
     if plan.empty_page_ends {
         settings.push(("end", "empty-page"));
     }

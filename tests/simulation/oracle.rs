@@ -183,6 +183,19 @@ pub(crate) fn pages(out: &Path) -> Vec<(String, u32, Value)> {
     pages
 }
 
+/// No more was paid for than a walk page by page costs, and what may be wasted on looking ahead.
+pub(crate) fn check_waste(world: &World) {
+    let (plan, charged) = (&world.plan, world.account.lock().unwrap().charged);
+    let size = u64::from(plan.page_size);
+    let pages = plan.lists.iter().map(|rows| {
+        let pages = if plan.empty_page_ends { rows.div_ceil(size) } else { rows / size } + 1;
+        plan.max_pages.map_or(pages, |most| pages.min(most.into()))
+    });
+    let fewest: u64 = pages.sum();
+    let most = fewest + fewest * u64::from(plan.lookahead) / 100;
+    assert!(charged <= most, "{charged} charged where {fewest} are enough, and {} % more", plan.lookahead);
+}
+
 /// Every row of every list is there: for a world whose lists stand still and whose rows are clean.
 pub(crate) fn check_complete(world: &World, out: &Path) {
     let published: BTreeMap<Key, Row> = rows(out);

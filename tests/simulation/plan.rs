@@ -75,6 +75,19 @@ impl Fault {
     ];
 }
 
+/// What the API says to a page number behind the end of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Behind {
+    /// An empty page, as it should.
+    Nothing,
+    /// The last page once more.
+    Last,
+    /// The first page once more.
+    First,
+    /// That there is no such page.
+    Refusal,
+}
+
 /// How a life of the run ends, if it does not end by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Death {
@@ -102,6 +115,9 @@ pub(crate) struct Plan {
     pub(crate) limit: Option<f64>,
     pub(crate) max_in_flight: usize,
     pub(crate) segment_size: u64,
+    pub(crate) behind: Behind,
+    /// Percent of the credits that may be wasted on looking ahead.
+    pub(crate) lookahead: u32,
     pub(crate) empty_page_ends: bool,
     pub(crate) max_pages: Option<u32>,
     /// The client's own limit; raised when it is reached.
@@ -123,18 +139,31 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Whether a run may end without some product's whole list and be right.
+    pub(crate) fn may_lack_something(&self) -> bool {
+        !self.faults.is_empty() || self.dead.is_some() || self.refused.is_some() || self.behind != Behind::Nothing
+    }
+
+    /// Whether every row of every list can be had, and at its price.
+    pub(crate) fn is_fair(&self) -> bool {
+        let lost = !self.faults.is_empty() || self.dead.is_some() || self.refused.is_some();
+        // Where short pages are no end and the last page comes again and again, nothing says where the list ends but that.
+        !lost && self.outage.is_none()
+    }
+
     pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let page_size = dice.pick(&[1, 2, 3, 3, 7, 10]);
         let size = u64::from(page_size);
         let products = 1 + dice.below(5);
+        let deep = if dice.one_in(8) { 60 * size } else { 25 };
         let lists = (0..products)
             .map(|_| match dice.below(6) {
                 0 => 0,
                 1 => size * dice.below(4),
                 2 => size * dice.below(4) + 1,
                 3 => dice.below(5 * size + 1),
-                _ => dice.below(25),
+                _ => dice.below(deep),
             })
             .collect();
         let faults = if dice.one_in(4) {
@@ -168,6 +197,8 @@ impl Plan {
             limit,
             max_in_flight: dice.pick(&[1, 2, 3, 8, 16]),
             segment_size: dice.pick(&[1 << 31, 1 << 31, 30_000, 8_000]),
+            behind: dice.pick(&[Behind::Nothing, Behind::Nothing, Behind::Last, Behind::First, Behind::Refusal]),
+            lookahead: dice.pick(&[0, 1, 20, 100]),
             empty_page_ends: dice.one_in(4),
             max_pages: max_pages.map(|pages| 1 + u32::try_from(pages).unwrap()),
             max_credits: max_credits.map(|credits| credits + 1),

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::oracle::Ledger;
-use crate::plan::{Death, Dice, Fault, Plan};
+use crate::plan::{Behind, Death, Dice, Fault, Plan};
 
 /// What the server saw and did, over all lives.
 #[derive(Debug, Default)]
@@ -46,7 +46,8 @@ pub(crate) struct World {
     credits: Mutex<Option<u64>>,
     /// Virtual seconds of the lives before.
     pub(crate) lived: Mutex<Duration>,
-    tokens: Mutex<(Option<Instant>, f64)>,
+    /// When a token was last counted, virtual time since the first life began, and how many there were.
+    tokens: Mutex<(Duration, f64)>,
     raised: AtomicBool,
 }
 
@@ -59,7 +60,7 @@ impl World {
             dice: Mutex::new(Dice::new(plan.seed ^ 0x5EED)),
             credits: Mutex::new(plan.credits),
             lived: Mutex::default(),
-            tokens: Mutex::default(),
+            tokens: Mutex::new((Duration::ZERO, 3.0)),
             raised: AtomicBool::new(false),
             plan,
         }
@@ -92,11 +93,23 @@ impl World {
         self.raised.load(Ordering::SeqCst)
     }
 
+    /// The page that an API shows in place of one behind the end; none where it says that there is no such page.
+    fn shown(&self, id: &str, page: u32) -> Option<u32> {
+        let rows = self.plan.lists[usize::try_from(place(id)).unwrap()];
+        let last = u32::try_from(rows.div_ceil(u64::from(self.plan.page_size)).max(1)).unwrap();
+        match self.plan.behind {
+            Behind::Last => Some(page.min(last)),
+            Behind::First if page > last => Some(1),
+            Behind::Refusal if page > last => None,
+            Behind::Nothing | Behind::First | Behind::Refusal => Some(page),
+        }
+    }
+
     /// The rows of a page, as JSON values.
     pub(crate) fn page(&self, id: &str, page: u32, shift: u64) -> Vec<Value> {
         let rows = self.plan.lists[usize::try_from(place(id)).unwrap()];
         let size = u64::from(self.plan.page_size);
-        let from = (u64::from(page) - 1) * size;
+        let from = (u64::from(self.shown(id, page).unwrap_or(page)) - 1) * size;
         let positions = (from..from + size).filter_map(|at| at.checked_sub(shift.min(at))).filter(|at| *at < rows);
         positions.map(|at| self.row(id, at)).collect()
     }
@@ -114,13 +127,11 @@ impl World {
         row
     }
 
-    fn throttles(&self) -> bool {
+    fn throttles(&self, now: Duration) -> bool {
         let Some(rate) = self.plan.limit else { return false };
         let mut tokens = self.tokens.lock().unwrap();
-        let now = clock::now();
-        let (since, had) = (tokens.0.replace(now), tokens.1);
-        let earned = since.map_or(3.0, |since| (now - since).as_secs_f64() * rate);
-        tokens.1 = (had + earned).min(3.0);
+        let (since, had) = *tokens;
+        *tokens = (now, (had + (now - since).as_secs_f64() * rate).min(3.0));
         let throttled = tokens.1 < 1.0;
         tokens.1 -= if throttled { 0.0 } else { 1.0 };
         throttled
@@ -198,9 +209,13 @@ impl Life {
         (fault, dice.below(97))
     }
 
+    /// Virtual time since the first life began.
+    fn now(&self) -> Duration {
+        *self.world.lived.lock().unwrap() + (clock::now() - self.began)
+    }
+
     fn is_out(&self) -> bool {
-        let lived = *self.world.lived.lock().unwrap() + (clock::now() - self.began);
-        self.world.plan.outage.is_some_and(|(from, long)| (from..from + long).contains(&lived.as_secs()))
+        self.world.plan.outage.is_some_and(|(from, long)| (from..from + long).contains(&self.now().as_secs()))
     }
 
     async fn answer(&self, request: &Request) -> Result<RawAnswer, FetchError> {
@@ -239,10 +254,10 @@ impl Life {
     fn refusal(&self, request: &Request, fault: Option<Fault>) -> Option<(u16, String)> {
         let plan = &self.world.plan;
         let place = Some(place(request.id.as_str()));
-        if self.world.throttles() {
+        if self.world.throttles(self.now()) {
             return Some((429, envelope(429, "qps limit exceeded")));
         }
-        if place == plan.refused {
+        if place == plan.refused || self.world.shown(request.id.as_str(), request.page.0).is_none() {
             return Some((400, envelope(400, "Invalid parameter: product_id")));
         }
         if place == plan.dead {

@@ -157,6 +157,11 @@ impl Depth {
         }
     }
 
+    /// Whether pages ahead turned out to be other pages over again.
+    pub fn is_flat(&self) -> bool {
+        self.is_flat
+    }
+
     /// Takes note that the walk goes on at a page, so that it is needed.
     pub fn pass(&mut self, next: PageNum) {
         self.edge = self.edge.max(next);

@@ -155,12 +155,20 @@ impl Walk {
             self.barren = if counts.is_barren() { self.barren.saturating_add(1) } else { 0 };
             // An end is one as long as nothing new lies behind it.
             if !self.is_foreign && (self.end.is_none() || counts.kept > 0) {
-                self.end = rules.end_at(page, counts, self.barren);
+                self.end = rules.end_at(page, counts, self.barren).filter(|end| !self.is_shifted(end));
             }
         }
         if self.end.is_none() {
             self.depth.pass(self.next);
         }
+    }
+}
+
+impl Walk {
+    /// Whether a page repeats others only because the list grew since pages behind it were read.
+    fn is_shifted(&self, end: &End) -> bool {
+        let repeats = end.stop == StopReason::RepeatedPage && !self.depth.is_flat();
+        repeats && self.beyond.values().any(|counts| counts.kept > 0)
     }
 }
 

@@ -131,7 +131,7 @@ impl World {
         let Some(rate) = self.plan.limit else { return false };
         let mut tokens = self.tokens.lock().unwrap();
         let (since, had) = *tokens;
-        *tokens = (now, (had + (now - since).as_secs_f64() * rate).min(3.0));
+        *tokens = (now, (had + now.saturating_sub(since).as_secs_f64() * rate).min(3.0));
         let throttled = tokens.1 < 1.0;
         tokens.1 -= if throttled { 0.0 } else { 1.0 };
         throttled

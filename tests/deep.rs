@@ -1,0 +1,239 @@
+//! Deep lists: how long an export of few very long lists takes, what looking for their ends costs, and what an API is not
+//! paid for that answers any page number. In virtual time. `PAGEHAUL_CASES=10` plays the lists ten times as large.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::as_conversions,
+    clippy::cast_precision_loss,
+    clippy::print_stdout,
+    reason = "what helps a test fails by panicking, and its figures go into the documents"
+)]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::scripted::{Reply, Scripted, Sent, run_job};
+use common::{job, rows, scratch};
+use pagehaul::error::ExitCode;
+use pagehaul::summary::Summary;
+use serde_json::json;
+
+const LATENCY: Duration = Duration::from_millis(80);
+/// Where page numbers end, in the endpoint of the test data.
+const LAST: u32 = 1_000;
+
+/// A page of one row.
+fn full(sent: &Sent, number: u32) -> Reply {
+    let row = json!({ "video_id": format!("v{number}"), "product_id": sent.id, "region": "ID" });
+    Reply::page(&[row.to_string()]).after(LATENCY)
+}
+
+/// The pages of a product, which its name ends with.
+fn depth(id: &str) -> u32 {
+    id.rsplit('-').next().unwrap().parse().unwrap()
+}
+
+/// Products with so many pages, of a row each.
+fn lists(depths: impl IntoIterator<Item = u32>) -> Vec<String> {
+    depths.into_iter().enumerate().map(|(at, depth)| format!("p{at}-{depth}")).collect()
+}
+
+/// An API whose lists are as deep as their names say.
+fn honest() -> Arc<Scripted> {
+    Scripted::new(
+        |sent| if sent.page <= depth(&sent.id) { full(sent, sent.page) } else { Reply::page(&[]).after(LATENCY) },
+    )
+}
+
+async fn walk(
+    api: &Arc<Scripted>,
+    list: &[String],
+    qps: Option<f64>,
+    more: &[(&str, &str)],
+) -> (tempfile::TempDir, Summary) {
+    let folder = scratch();
+    let more = [&[("page_size", "1")], more].concat();
+    let summary = run_job(&job(folder.path(), qps, &more), api, list).await.unwrap();
+    (folder, summary)
+}
+
+/// How many pages of its deepest list an export asked for one after the other before it looked ahead.
+fn walked(api: &Scripted, id: &str) -> u32 {
+    let mut next = 1;
+    for sent in api.sent().iter().filter(|sent| sent.id == id) {
+        if sent.page > next {
+            return next;
+        }
+        next = sent.page + 1;
+    }
+    next
+}
+
+/// How much larger than usual the lists are.
+fn scale() -> u32 {
+    std::env::var("PAGEHAUL_CASES").map_or(1, |times| times.parse().unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_export_takes_no_longer_than_its_rate_its_slots_or_its_deepest_list_demand_and_wastes_no_more_than_a_hundredth()
+ {
+    let large = 2_000 * scale();
+    let small = large / 10;
+    // The n-th list is an n-th of the first as long (Zipf), down to a page.
+    let zipf: Vec<u32> = (1..=small).map(|rank| large / 4 / rank).collect();
+    let qps = 50.0 * f64::from(scale());
+    let cases: [(&str, Vec<u32>, f64, u32); 8] = [
+        ("one deep list alone", vec![large], qps, 256),
+        ("one that reaches the API's last page", vec![LAST], 20.0, 256),
+        ("one deep among many small", std::iter::once(large).chain((0..small).map(|at| at % 7)).collect(), qps, 256),
+        ("the deep one comes last", (0..small).map(|at| at % 7).chain([large]).collect(), qps, 256),
+        ("Zipf", zipf.clone(), qps, 256),
+        ("Zipf, few slots", zipf, 5_000.0, 4 * scale()),
+        ("all equal", vec![20; small as usize], qps, 256),
+        ("all empty", vec![0; small as usize], qps, 256),
+    ];
+    println!("| lists | requests | fewest | wasted | seconds | bound | ratio |\n|---|---|---|---|---|---|---|");
+    for (name, depths, qps, slots) in cases {
+        let api = honest();
+        let list = lists(depths.iter().copied());
+        let (slots_text, endpoint) =
+            (slots.to_string(), concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/endpoint.toml"));
+        let mut more = vec![("max_in_flight", &*slots_text)];
+        if depths.contains(&LAST) {
+            more.push(("endpoint", endpoint));
+        }
+        let (_folder, summary) = walk(&api, &list, Some(qps), &more).await;
+        let deepest = list.iter().max_by_key(|id| depth(id)).unwrap();
+        let requests = api.requests() as f64;
+        let capped = depths.iter().filter(|depth| **depth == LAST).count() as f64;
+        let fewest = depths.iter().map(|depth| f64::from(*depth) + 1.0).sum::<f64>() - capped;
+        let latency = LATENCY.as_secs_f64();
+        let chain = f64::from(walked(&api, deepest)) + 2.0 * f64::from(depth(deepest).max(1)).log2();
+        let bound = (requests / qps).max(requests * latency / f64::from(slots)).max(chain * latency);
+        let (took, wasted) = (summary.run.seconds, requests - fewest);
+        println!("| {name} | {requests} | {fewest} | {wasted} | {took:.1} | {bound:.1} | {:.3} |", took / bound);
+        assert_eq!(summary.products.complete + capped as u64, list.len() as u64, "{name}: {summary}");
+        assert_eq!(summary.rows.published as f64, fewest + capped - list.len() as f64, "{name}: {summary}");
+        assert!(took <= 1.1 * bound, "{name}: {took} s where {bound} s are the bound");
+        assert!(wasted <= (fewest / 100.0).max(1.0), "{name}: {requests} requests where {fewest} are enough");
+        // The empty page right behind the last one is needed, and may have been asked for ahead.
+        assert!((wasted..=wasted + 5.0).contains(&(summary.run.wasted as f64)), "{name}: {summary}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_list_that_stands_still_the_rows_are_the_same_however_far_it_is_looked_ahead() {
+    let list = lists([1, 2, 7, 8, 9, 15, 16, 17, 31, 64, 100, 333, 0]);
+    let mut found = BTreeMap::new();
+    for percent in ["0", "1", "5", "100"] {
+        for end in ["short-page", "empty-page"] {
+            let api = honest();
+            let (folder, summary) = walk(&api, &list, None, &[("lookahead", percent), ("end", end)]).await;
+            assert_eq!(summary.exit, ExitCode::Complete);
+            assert!(api.asked().values().all(|times| *times == 1), "nothing is asked for twice");
+            let pages: BTreeMap<_, _> =
+                rows(folder.path()).into_iter().map(|(key, row)| (key, row["_page_num"].clone())).collect();
+            assert_eq!(&pages, found.entry(end).or_insert_with(|| pages.clone()), "{percent} %");
+            assert_eq!(summary.run.wasted == 0, percent == "0" || api.requests() == 13 + 603, "{percent} %: {summary}");
+        }
+    }
+    assert_eq!(found["short-page"], found["empty-page"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_that_answers_any_page_number_costs_a_handful_of_credits_and_no_row() {
+    type Shown = fn(u32, u32) -> u32;
+    let kinds: [(&str, Shown); 2] = [
+        ("the last page again", |page, last| page.min(last)),
+        ("the first page again", |page, last| if page > last { 1 } else { page }),
+    ];
+    for (name, shown) in kinds {
+        for last in [1, 2, 8, 9, 30, 64, 100, 999] {
+            let api = Scripted::new(move |sent| full(sent, shown(sent.page, last)));
+            let (folder, summary) = walk(&api, &lists([last]), None, &[("lookahead", "100")]).await;
+            let about = format!("{name}, {last} pages: {summary}");
+            assert_eq!(summary.failures[0].stop_reason, "repeated_page", "{about}");
+            assert_eq!(rows(folder.path()).len(), last as usize, "{about}");
+            assert!(api.requests() <= last as usize + 1 + 16, "{about}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_grows_by_a_page_while_it_is_walked_is_walked_to_its_end() {
+    // From the hundredth request on a page of new rows stands in front: what was page 99 is page 100 now.
+    let api = Scripted::new(|sent| {
+        let shift = u32::from(sent.number > 100);
+        let last = depth(&sent.id) + shift;
+        if sent.page <= last {
+            full(sent, (sent.page + 1_000).saturating_sub(shift))
+        } else {
+            Reply::page(&[]).after(LATENCY)
+        }
+    });
+    let (folder, summary) =
+        walk(&api, &lists([500]), Some(50.0), &[("lookahead", "100"), ("max_in_flight", "8")]).await;
+    // Pages that were read before repeat rows in the middle, which is no end.
+    assert!(api.sent().iter().any(|sent| sent.page == 501), "{summary}");
+    assert!(summary.rows.folded > 0 && rows(folder.path()).len() >= 490, "{summary}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_api_that_ignores_the_page_number_is_asked_twice() {
+    let api = Scripted::new(|sent| full(sent, 1));
+    let (_folder, summary) = walk(&api, &lists([1]), None, &[("lookahead", "100")]).await;
+    assert_eq!((api.requests(), summary.failures[0].stop_reason), (2, "repeated_page"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_api_refuses_pages_from_some_number_on_the_walk_ends_there_and_keeps_all_before() {
+    for last in [5, 40, 333] {
+        let api = Scripted::new(move |sent| {
+            let reply =
+                if sent.page <= last { full(sent, sent.page) } else { Reply::refusal(400, "page_num is too large") };
+            reply.after(LATENCY)
+        });
+        let (folder, summary) = walk(&api, &lists([999]), None, &[("lookahead", "100")]).await;
+        assert_eq!((summary.exit, summary.products.failed), (ExitCode::Partial, 1), "{summary}");
+        assert_eq!(rows(folder.path()).len(), last as usize, "{summary}");
+        assert_eq!(summary.credits.billed, u64::from(last), "a refusal is free: {summary}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_ahead_that_fails_for_ever_ends_no_walk_that_can_do_without_it() {
+    let api = Scripted::new(|sent| match sent.page {
+        16 | 200 => Reply::refusal(500, "Internal server error").after(LATENCY),
+        page if page <= 12 => full(sent, page),
+        _ => Reply::page(&[]).after(LATENCY),
+    });
+    let more = [("lookahead", "100"), ("retry_attempts", "2"), ("patience", "30s")];
+    let (folder, summary) = walk(&api, &lists([12]), None, &more).await;
+    assert_eq!((summary.exit, rows(folder.path()).len()), (ExitCode::Complete, 12), "{summary}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_is_stopped_while_it_looks_ahead_goes_on_where_it_was_and_asks_for_no_page_twice() {
+    let list = lists([700, 3, 50]);
+    let folder = scratch();
+    let mut asked: BTreeMap<(String, u32), u32> = BTreeMap::new();
+    for stop_at in [5, 20, 40, 60, 200, usize::MAX] {
+        let api = Scripted::stopping_at(stop_at, |sent| {
+            if sent.page <= depth(&sent.id) { full(sent, sent.page) } else { Reply::page(&[]).after(LATENCY) }
+        });
+        let settings = [("page_size", "1"), ("lookahead", "100"), ("max_in_flight", "32")];
+        let summary = run_job(&job(folder.path(), None, &settings), &api, &list).await.unwrap();
+        let wanted = if stop_at == usize::MAX { ExitCode::Complete } else { ExitCode::Interrupted };
+        assert_eq!(summary.exit, wanted, "{summary}");
+        for (page, times) in api.asked() {
+            *asked.entry(page).or_default() += times;
+        }
+    }
+    assert_eq!(rows(folder.path()).len(), 753);
+    let twice: Vec<_> = asked.iter().filter(|(_, times)| **times > 1).collect();
+    assert!(twice.is_empty(), "{twice:?}");
+}

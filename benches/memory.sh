@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Peak memory where it could grow: 10,000 regions with 128 file descriptors, and a million ids.
+# Peak memory where it could grow: 10,000 regions with 128 file descriptors, and a million ids; and how long a million ids
+# take from the start of the process to its first request, the first time and when the export is resumed.
 #
 #   benches/memory.sh      PROFILE=ci skips link-time optimisation
 #
@@ -42,3 +43,24 @@ report '10,000 regions, 128 descriptors'
 "$program" simulate --products 1000000 >"$work/ids"
 run --products "$work/ids" --simulate=max_videos=600 --qps unlimited --max-in-flight 256 --max-credits 100000
 report 'a million ids, the first 100,000 credits'
+
+# An API that never answers: the process is killed at its first request.
+for start in first resumed; do
+    python3 - "$program" "$work" "$start" <<'PY'
+import os, socket, subprocess, sys, time
+program, work, start = sys.argv[1:]
+api = socket.create_server(("127.0.0.1", 0))
+api.settimeout(120)
+command = [program, "export", "--products", f"{work}/ids", "--out", f"{work}/begun", "--qps", "50", "--progress", "none",
+           "--base-url", f"http://127.0.0.1:{api.getsockname()[1]}"]
+begun = time.monotonic()
+process = subprocess.Popen(command, env=dict(os.environ, KEYAPI_TOKEN="bench"), stderr=subprocess.DEVNULL)
+connection, _ = api.accept()
+connection.recv(1)
+seconds = time.monotonic() - begun
+peak = next(line for line in open(f"/proc/{process.pid}/status") if line.startswith("VmHWM")).split()[1]
+process.kill()
+process.wait()
+print(f"a million ids, {start} start: first request after {seconds:.2f} s, peak {int(peak) / 1024:.0f} MiB until then")
+PY
+done

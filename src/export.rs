@@ -228,7 +228,7 @@ async fn walk<F: Fetch>(
 
 /// Whether the open segment holds a page.
 fn has_waiting(site: &Site) -> Result<bool, Error> {
-    Ok(site.ledger().totals()?.pages_waiting > 0)
+    Ok(site.ledger().has_waiting()?)
 }
 
 /// Refuses to call an output complete that lacks a file.

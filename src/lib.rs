@@ -51,7 +51,7 @@
 //! | keys of open walks | 2^20 keys, about 32 MiB | [`rounds`] |
 //! | open walks | 2 × `max_in_flight` and 4,096 walks without keys | [`scheduler`] |
 //! | names of a run's folders | 20,000 × 180 bytes, 4 MiB | [`partition::MOST_FOLDERS`] |
-//! | the ledger's cache | SQLite's 2 MiB | [`ledger`] |
+//! | the ledger's cache | 2 MiB; 32 MiB while it is opened and a list is added, before anything else is there | [`ledger`] |
 
 pub mod absorb;
 pub mod api;

@@ -3,8 +3,10 @@
 //! Durable by WAL with synchronous FULL, both read back after they are set, because SQLite may decline silently. One
 //! transaction a group, [`Ledger::commit`]; nothing here knows of HTTP, Parquet or the journal's bytes.
 
+mod add;
 mod audit;
 mod group;
+mod indexes;
 mod open;
 mod rebuild;
 mod report;
@@ -21,6 +23,7 @@ use crate::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, SegmentId};
 pub use audit::{Audited, SegmentSums, has_log};
 pub use group::{EndRow, FailedRow, Group, PageRow, ReadRow};
 pub use open::prepared;
+use open::{CACHE, ROOM};
 pub use rebuild::{SegmentRow, SegmentState};
 pub use report::{Credits, ItemRow, Totals};
 pub use status::Reason;
@@ -164,19 +167,13 @@ impl Ledger {
         ids: impl Iterator<Item = Result<ItemId, E>>,
     ) -> Result<(u64, u64), E> {
         self.before("add items")?;
+        self.set_cache(ROOM).doing("prepare to add items")?;
         let transaction = self.db.transaction().doing("begin to add items")?;
-        let (mut came, mut new) = (0, 0);
-        {
-            let sql = "INSERT OR IGNORE INTO items (id) VALUES (?1)";
-            let mut insert = transaction.prepare(sql).doing("prepare to add items")?;
-            for id in ids {
-                came += 1;
-                new += u64::try_from(insert.execute([id?.as_str()]).doing("add an item")?).unwrap_or_default();
-            }
-        }
+        let added = add::add_items(&transaction, ids)?;
         transaction.commit().doing("add items")?;
+        self.set_cache(CACHE).doing("add items")?;
         self.after("add items")?;
-        Ok((came, new))
+        Ok(added)
     }
 
     /// Opens failed walks again: those with a passing cause, or all of them. A rejected walk stays as it is: its page is in

@@ -86,6 +86,13 @@ impl Ledger {
         })
     }
 
+    /// Whether there is a page that is not published.
+    pub fn has_waiting(&self) -> Result<bool, LedgerError> {
+        let sql =
+            "SELECT EXISTS (SELECT 1 FROM pages WHERE segment IN (SELECT id FROM segments WHERE state <> 'published'))";
+        self.db.query_row(sql, [], |row| row.get(0)).doing("look for pages that wait")
+    }
+
     /// Sums over the whole export.
     pub fn totals(&self) -> Result<Totals, LedgerError> {
         let sql = "SELECT count(*), coalesce(sum(received), 0), coalesce(sum(kept), 0), coalesce(sum(rejected), 0),
@@ -108,16 +115,20 @@ impl Ledger {
                 })
             })
             .doing("sum up pages")?;
-        let ends: Vec<(Option<String>, u64)> =
-            self.rows("SELECT stop, count(*) FROM items GROUP BY stop", [], |row| Ok((row.get(0)?, get(row, 1)?)))?;
-        for (stop, items) in ends {
-            totals.items += items;
-            match stop.as_deref().and_then(StopReason::from_word) {
-                None => {}
-                Some(stop) if stop.is_complete() => totals.complete += items,
-                Some(StopReason::Failed | StopReason::Rejected) => totals.failed += items,
-                Some(_) => totals.cut += items,
-            }
+        // In one pass: grouping would sort all items.
+        let ended = StopReason::ALL.map(|stop| format!("count(*) FILTER (WHERE stop = '{stop}')")).join(", ");
+        let sql = format!("SELECT {ended}, count(*) FROM items");
+        let counts =
+            |row: &Row<'_>| (0..=StopReason::ALL.len()).map(|at| get(row, at)).collect::<Result<Vec<u64>, _>>();
+        let counts = self.db.query_row(&sql, [], counts).doing("sum up items")?;
+        totals.items = counts.last().copied().unwrap_or_default();
+        for (stop, items) in StopReason::ALL.into_iter().zip(counts) {
+            let total = match stop {
+                StopReason::ShortPage | StopReason::EmptyPage | StopReason::MaxPages => &mut totals.complete,
+                StopReason::Failed | StopReason::Rejected => &mut totals.failed,
+                StopReason::PageCap | StopReason::RepeatedPage => &mut totals.cut,
+            };
+            *total += items;
         }
         Ok(totals)
     }

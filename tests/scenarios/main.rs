@@ -54,7 +54,7 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    constant slow jittery quota_drives
+    constant slow jittery quota_drives one_deep_product
     hard_limit fixed_window sliding_window no_burst concurrency_limit limit_halves_while_fixed no_limit
     discovery discovery_slow discovery_window discovery_no_burst limit_halves limit_doubles discovery_without_limit discovery_at_a_time
     long_retry_after absurd_retry_after

@@ -31,6 +31,23 @@ use rand_xoshiro::SplitMix64;
 const WORLD: &str = "products=3,max_videos=28";
 const OPTIONS: [&str; 8] =
     ["--max-in-flight", "1", "--segment-size", "6KiB", "--qps", "unlimited", "--progress", "none"];
+/// The same with several requests under way, pages of one row, and far ahead.
+const AHEAD: [&str; 12] = [
+    "--max-in-flight",
+    "4",
+    "--segment-size",
+    "6KiB",
+    "--qps",
+    "unlimited",
+    "--progress",
+    "none",
+    "--page-size",
+    "1",
+    "--lookahead",
+    "100",
+];
+/// One step in so many is a crash, where not all are played.
+const STRIDE: usize = 17;
 /// Pairs of crashes that are played when nobody asks for all.
 const PAIRS: usize = 2_000;
 
@@ -39,13 +56,18 @@ struct Case {
     folder: tempfile::TempDir,
     server: Server,
     simulator: Arc<Simulator>,
+    options: &'static [&'static str],
 }
 
 impl Case {
     fn new() -> Self {
         let simulator = simulator(WORLD);
         let server = simulator::start(Arc::clone(&simulator)).unwrap();
-        Self { folder: common::scratch(), server, simulator }
+        Self { folder: common::scratch(), server, simulator, options: &OPTIONS }
+    }
+
+    fn ahead() -> Self {
+        Self { options: &AHEAD, ..Self::new() }
     }
 
     /// The state that a crash left, again: for another way to go on from it.
@@ -67,7 +89,7 @@ impl Case {
         std::fs::write(&list, ids(&self.simulator).join("\n")).unwrap();
         let (url, out) = (self.server.base_url(), self.out());
         let mut command: Command = common::pagehaul(["export", "--base-url", &url]);
-        command.arg("--out").arg(&out).arg("--products").arg(&list).args(OPTIONS);
+        command.arg("--out").arg(&out).arg("--products").arg(&list).args(self.options);
         command.env("KEYAPI_TOKEN", common::KEY).env("TEST_WALL", "1700000000000000");
         if let Some((step, action)) = step {
             command.env("TEST_STEP", format!("{step}:{action}"));
@@ -80,7 +102,8 @@ impl Case {
     fn resume(&self, about: &str) {
         let (code, said) = self.run(None);
         assert_eq!(code, Some(0), "{about}: {said}");
-        assert_rows(&self.out(), &expected(&self.simulator, &ids(&self.simulator), 10));
+        let page_size = if self.options.contains(&"--page-size") { 1 } else { 10 };
+        assert_rows(&self.out(), &expected(&self.simulator, &ids(&self.simulator), page_size));
     }
 
     /// Pages that were paid for twice in this case, or in an earlier life whose pages are given.
@@ -225,4 +248,22 @@ fn l27_a_panic_at_any_step_ends_with_1_and_the_same_command_resumes() {
         Some(())
     });
     assert!(struck.len() > 80, "{} steps", struck.len());
+}
+
+#[test]
+fn a_kill_at_any_step_of_a_run_that_looks_ahead_costs_no_more_pages_than_were_under_way_and_no_row() {
+    let struck = count_up(|number| {
+        let case = Case::ahead();
+        let about = format!("killed at step {}", 1 + STRIDE * (number - 1));
+        let (code, said) = case.run(Some((1 + STRIDE * (number - 1), "kill")));
+        if code == Some(0) {
+            return None;
+        }
+        assert_eq!(code, None, "{about}: {said}");
+        case.resume(&about);
+        let twice = case.paid_twice(&Billed::new());
+        assert!(twice <= 4, "{about}: {twice} pages were paid for twice");
+        Some(())
+    });
+    assert!(struck.len() > 20, "{} kills show little", struck.len());
 }

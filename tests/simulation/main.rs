@@ -191,6 +191,9 @@ fn job(world: &World, out: &Path) -> Job {
     if plan.empty_page_ends {
         settings.push(("end", "empty-page"));
     }
+    if plan.auto {
+        settings.push(("qps", "auto"));
+    }
     let mut job = common::job(out, plan.qps, &settings);
     job.seed = plan.seed;
     job.settings.segment_size = plan.segment_size;

@@ -111,6 +111,8 @@ pub(crate) struct Plan {
     pub(crate) lists: Vec<u64>,
     pub(crate) page_size: u32,
     pub(crate) qps: Option<f64>,
+    /// Whether the rate is to be found out; then there is none.
+    pub(crate) auto: bool,
     /// Requests a second that the server allows; none: as many as come.
     pub(crate) limit: Option<f64>,
     pub(crate) max_in_flight: usize,
@@ -194,6 +196,7 @@ impl Plan {
             lists,
             page_size,
             qps,
+            auto: qps.is_none() && dice.one_in(2),
             limit,
             max_in_flight: dice.pick(&[1, 2, 3, 8, 16]),
             segment_size: dice.pick(&[1 << 31, 1 << 31, 30_000, 8_000]),

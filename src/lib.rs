@@ -43,7 +43,7 @@
 //!
 //! | what | bound | where |
 //! |---|---|---|
-//! | bodies under way | `max_in_flight` × (64 KiB and a read buffer, 816 KiB at most) + 32 MiB | [`api::BODY_POOL`] |
+//! | bodies under way | `max_in_flight` × (64 KiB and a read buffer, 816 KiB at most) + 32 MiB; twice that with `compressed` | [`api::BODY_POOL`] |
 //! | a group being packed, and decoded | 2 × the bodies, and 3 decoded groups | [`record`], [`publish::QUEUE`] |
 //! | rows before a split by region | 5,000 rows or a quarter of `memory`, and one group | [`segment`] |
 //! | rows waiting for a row group | `memory` (32 MiB), then one spill file | [`segment`] |

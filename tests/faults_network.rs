@@ -48,6 +48,10 @@ const PAGE: &str = r#"{"code":0,"message":"success","data":[{"video_id":"7","reg
 // --- one request ---------------------------------------------------------------------------------------------------
 
 fn api_of(base_url: &str, connect_timeout: Duration) -> Arc<HttpApi> {
+    api_with(base_url, connect_timeout, false)
+}
+
+fn api_with(base_url: &str, connect_timeout: Duration, compressed: bool) -> Arc<HttpApi> {
     let settings = HttpSettings {
         base_url: base_url.parse().unwrap(),
         key: KEY.to_owned().into(),
@@ -55,6 +59,7 @@ fn api_of(base_url: &str, connect_timeout: Duration) -> Arc<HttpApi> {
         sort: None,
         connections: 16,
         connect_timeout,
+        compressed,
         is_loopback: true,
     };
     Arc::new(HttpApi::new(&endpoint(), settings).unwrap())
@@ -363,6 +368,34 @@ async fn n6_an_answer_that_is_packed_unasked_is_no_page_and_is_never_unpacked() 
 }
 
 #[tokio::test]
+async fn n6_an_answer_that_is_packed_as_asked_is_unpacked_up_to_the_cap_and_kept_unpacked() {
+    let packed_page = zstd::bulk::compress(PAGE.as_bytes(), 1).unwrap();
+    let bomb = zstd::bulk::compress(&vec![b' '; 64 << 20], 1).unwrap();
+    let cut = packed_page[..packed_page.len() - 4].to_vec();
+    let too_large = "the answer is larger than 8 MiB";
+    for (coding, body, verdict, words) in [
+        ("zstd", packed_page, Verdict::Page, ""),
+        ("zstd", bomb, Verdict::RetryOnce, too_large),
+        ("zstd", cut, Verdict::RetryOnce, "the answer is no HTTP that can be read"),
+        ("gzip", b"\x1f\x8b\x08\x00".to_vec(), Verdict::RetryOnce, "the answer is no HTTP that can be read"),
+        ("gzip", PAGE.as_bytes().to_vec(), Verdict::Page, ""),
+    ] {
+        let said = answer_with(200, &format!("Content-Encoding: {coding}\r\n"), &body);
+        let server = Evil::start(move |wire| {
+            let head = wire.head().unwrap_or_default().to_ascii_lowercase();
+            assert!(head.contains("\r\naccept-encoding: zstd, gzip\r\n"), "{head}");
+            wire.say(&said);
+        });
+        let arrival = ask(&api_with(&server.base_url(), DEADLINE, true)).await;
+        let charge = if verdict == Verdict::Page { Charge::Billed } else { Charge::InDoubt };
+        assert_arrival(coding, &arrival, &verdict, charge, words);
+        if let Some(answer) = arrival.answer {
+            assert_eq!(answer.body, PAGE.as_bytes(), "{coding}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn n7_interim_answers_without_end_end_at_the_limit_for_whole_answers() {
     let server = Evil::start(|wire| {
         wire.asked();
@@ -668,6 +701,7 @@ fn plain_http_is_refused_by_the_client_itself_unless_it_stays_on_this_machine() 
         sort: None,
         connections: 1,
         connect_timeout: SHORT,
+        compressed: false,
         is_loopback: false,
     };
     assert!(matches!(HttpApi::new(&endpoint(), settings), Err(ClientError::Plain)));

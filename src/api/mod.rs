@@ -1,6 +1,6 @@
 //! The API as a port: one request out, one whole answer or a reason why there is none.
 //!
-//! No retry, no redirect, no unpacking, no reading of the body beyond its cap happens here. All bodies under way share one
+//! No retry, no redirect, no reading of the body beyond its cap happens here. All bodies under way share one
 //! byte budget: each may hold a little for free, and one that grows takes the rest of its cap from a pool at once, so that
 //! bodies wait for each other but never in a circle.
 //!
@@ -13,7 +13,7 @@
 //! | redirects | never followed, so that the key goes to the host that was named and to no other |
 //! | proxies | those of the environment (`HTTPS_PROXY`, `NO_PROXY`), as tunnels: they see the host and not the key |
 //! | protocol | HTTP/1.1; a second protocol would be a second set of faults |
-//! | content codings | none is asked for and none is undone, so that bytes on the wire are the bytes of the body |
+//! | content codings | none is asked for and none is undone, unless the settings ask for zstd and gzip (`packed`) |
 //! | fields of an answer's head | [`HEADERS`] |
 //! | bytes of an answer's head | [`HEAD_CAP`] |
 //! | bytes of a body | [`BODY_CAP`] |
@@ -21,6 +21,7 @@
 //! | time | the caller's, over everything: connecting, any number of interim answers, the body |
 
 mod lost;
+mod packed;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -38,6 +39,7 @@ use crate::clock;
 use crate::endpoint::Endpoint;
 use crate::page::Request;
 use crate::verdict::Lost;
+use packed::Unpacking;
 
 pub use lost::FetchError;
 
@@ -88,6 +90,8 @@ pub struct HttpSettings {
     pub connections: usize,
     /// Longest time to make a connection.
     pub connect_timeout: Duration,
+    /// Whether bodies may come packed.
+    pub compressed: bool,
     /// Whether the host is this machine: plain HTTP is allowed, proxies are not used.
     pub is_loopback: bool,
 }
@@ -102,6 +106,7 @@ pub struct HttpApi {
     item_param: String,
     page_param: String,
     authorization: HeaderValue,
+    compressed: bool,
     pool: Arc<Semaphore>,
 }
 
@@ -146,6 +151,7 @@ impl HttpApi {
             item_param: endpoint.item.param.clone(),
             page_param: endpoint.page.number_param.clone(),
             authorization,
+            compressed: settings.compressed,
             pool: Arc::new(Semaphore::new(BODY_POOL / 1024)),
         })
     }
@@ -160,9 +166,7 @@ impl HttpApi {
                 return Err(FetchError::bare(Lost::TooLarge));
             }
             if share.is_none() && size > FREE_BYTES {
-                let most = u32::try_from(BODY_CAP / 1024).unwrap_or(u32::MAX);
-                let permit = Arc::clone(&self.pool).acquire_many_owned(most).await;
-                share = Some(permit.map_err(|_| FetchError::bare(Lost::Transport))?);
+                share = Some(self.share().await?);
             }
             if only.is_empty() && body.is_empty() {
                 only = chunk;
@@ -174,7 +178,22 @@ impl HttpApi {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok((if body.is_empty() { only } else { body.freeze() }, share))
+        let body = if body.is_empty() { only } else { body.freeze() };
+        let packed = if self.compressed { Unpacking::begin(response.headers(), &body)? } else { None };
+        let Some(mut packed) = packed else { return Ok((body, share)) };
+        while !packed.step()? {
+            if share.is_none() {
+                share = Some(self.share().await?);
+            }
+        }
+        Ok((packed.plain(), share))
+    }
+
+    /// The room for one body of any size.
+    async fn share(&self) -> Result<OwnedSemaphorePermit, FetchError> {
+        let most = u32::try_from(BODY_CAP / 1024).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.pool).acquire_many_owned(most).await;
+        permit.map_err(|_| FetchError::bare(Lost::Transport))
     }
 }
 
@@ -200,8 +219,9 @@ fn client(settings: &HttpSettings) -> Result<reqwest::ClientBuilder, ClientError
     }
     // reqwest's rustls takes the process's provider; a second installation only says that there is one.
     drop(rustls::crypto::ring::default_provider().install_default());
+    let codings = if settings.compressed { packed::CODINGS } else { "identity" };
     // What is not asked for by name may be answered in any coding (RFC 9110, section 12.5.3).
-    let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
+    let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(codings))]);
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("pagehaul/", env!("CARGO_PKG_VERSION")))
         .default_headers(headers)
@@ -315,6 +335,7 @@ mod tests {
             sort: None,
             connections: 1,
             connect_timeout: Duration::from_secs(60),
+            compressed: false,
             is_loopback: true,
         };
         // Nobody listens at the first one: refused, or without a way to it where the machine has no IPv6.

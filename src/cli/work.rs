@@ -60,6 +60,7 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
         sort,
         connections: settings.max_in_flight,
         connect_timeout: settings.connect_timeout,
+        compressed: settings.compressed,
         is_loopback: settings.is_loopback(),
     };
     let api = Arc::new(HttpApi::new(&settings.endpoint, http)?);

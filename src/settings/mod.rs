@@ -83,6 +83,8 @@ pub struct Settings {
     pub retry: Policy,
     /// Longest time to make a connection.
     pub connect_timeout: Duration,
+    /// Whether answers may come packed.
+    pub compressed: bool,
     /// Longest time for a whole answer.
     pub request_timeout: Duration,
     /// How long a stopping run waits.
@@ -135,6 +137,7 @@ impl Settings {
                 patience: layers.time("patience")?,
             },
             connect_timeout: layers.time("connect_timeout")?,
+            compressed: layers.switch("compressed")?,
             request_timeout: layers.time("request_timeout")?,
             grace: layers.time("grace")?,
             segment_size: layers.size("segment_size")?,

@@ -56,6 +56,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("retry_longest", "TIME", "Longest wait between two attempts"),
     setting("patience", "TIME", "How long nothing may succeed before the run ends with exit 5"),
     setting("connect_timeout", "TIME", "Longest time to make a connection"),
+    setting("compressed", "", "Ask for packed answers (zstd, gzip): for links that the answers fill"),
     setting("request_timeout", "TIME", "Longest time for a whole answer"),
     setting("grace", "TIME", "How long a stopping run waits for answers under way"),
     setting("segment_size", "SIZE", "Journal size at which files are published"),

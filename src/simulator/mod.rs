@@ -15,11 +15,13 @@ mod settings;
 mod words;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::SplitMix64;
+use tokio::time::Instant;
 
 pub use account::{Account, Billed};
 pub use answer::{ApiAnswer, ApiRequest};
@@ -28,6 +30,7 @@ pub use limit::Limit;
 pub use server::{Server, serve, start};
 pub use settings::{Qps, Settings, SettingsError, Window};
 
+use crate::clock;
 use crate::endpoint::Endpoint;
 use account::Books;
 use answer::{Asked, Refusal};
@@ -62,6 +65,8 @@ pub struct Simulator {
     limit: Option<Limit>,
     credits: Option<AtomicU64>,
     books: Books,
+    /// When the link will have carried all bodies that are on it.
+    link_free: Mutex<Option<Instant>>,
 }
 
 impl Simulator {
@@ -77,6 +82,7 @@ impl Simulator {
             limit: settings.qps.map(Limit::new),
             credits: settings.credits.map(AtomicU64::new),
             books: Books::new(settings.record),
+            link_free: Mutex::default(),
             settings,
         })
     }
@@ -126,6 +132,17 @@ impl Simulator {
                 ApiAnswer { status: refusal.status(), body: refusal.body(), delay }
             }
         }
+    }
+
+    /// How long a body of so many bytes waits for the link and is on it. All answers share the link.
+    pub fn carriage(&self, bytes: usize) -> Duration {
+        let Some(link) = self.settings.link else { return Duration::ZERO };
+        let nanos = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(1_000_000_000) / u64::from(link.get());
+        let now = clock::now();
+        let mut free = self.link_free.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = free.filter(|at| *at > now).unwrap_or(now) + Duration::from_nanos(nanos);
+        *free = Some(ends);
+        ends - now
     }
 
     /// Its own account of what it saw.
@@ -255,6 +272,14 @@ mod tests {
 
     fn keys(rows: &[Value]) -> BTreeSet<String> {
         rows.iter().map(|row| text(row, "video_id")).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_share_the_link_and_follow_each_other_on_it() {
+        let simulator = simulator("link=1000");
+        assert_eq!([500, 250].map(|bytes| simulator.carriage(bytes)), [500, 750].map(Duration::from_millis));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(simulator.carriage(10), Duration::from_millis(10));
     }
 
     #[test]

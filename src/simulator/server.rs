@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::io;
+use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -93,10 +93,33 @@ async fn respond(simulator: Arc<Simulator>, request: Request<Incoming>) -> Resul
     if !answer.delay.is_zero() {
         tokio::time::sleep(answer.delay).await;
     }
+    let accepted = request.headers().get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let packed = if simulator.settings().packs { packed(&answer.body, accepted) } else { None };
+    if let Some((coding, _)) = packed {
+        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
+    }
+    let body = packed.map_or(answer.body, |(_, body)| body);
+    let carriage = simulator.carriage(body.len());
+    if !carriage.is_zero() {
+        tokio::time::sleep(carriage).await;
+    }
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    *response.body_mut() = Full::new(answer.body);
+    *response.body_mut() = Full::new(body);
     Ok(response)
+}
+
+/// A body in the best coding of those that are accepted, and its name; none where none of them is.
+fn packed(body: &[u8], accepted: &str) -> Option<(&'static str, Bytes)> {
+    if accepted.contains("zstd") {
+        return zstd::bulk::compress(body, zstd::DEFAULT_COMPRESSION_LEVEL).ok().map(|body| ("zstd", body.into()));
+    }
+    if !accepted.contains("gzip") {
+        return None;
+    }
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    let packed = encoder.write_all(body).and_then(|()| encoder.finish());
+    packed.ok().map(|body| ("gzip", body.into()))
 }
 
 /// A simulator that is being served on a thread of its own. Dropping it ends it.

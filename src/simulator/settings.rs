@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::list::mix;
 
 /// The keys of the settings, as messages name them.
-const KEYS: &str = "seed, products, qps, limit, burst, phase, way, way_jitter, latency, jitter, errors, credits, key, max_videos, record";
+const KEYS: &str = "seed, products, qps, limit, burst, phase, way, way_jitter, latency, jitter, errors, credits, key, max_videos, packs, link, record";
 
 /// Most products: as many as there are different ids.
 const MAX_PRODUCTS: u64 = 1 << ID_BITS;
@@ -104,6 +104,10 @@ pub struct Settings {
     pub key: Option<String>,
     /// Most rows of a product: the cap of the heavy tail.
     pub max_videos: u64,
+    /// Whether answers are packed for those who accept zstd or gzip.
+    pub packs: bool,
+    /// Bytes a second of bodies on the link, which all answers share; `None`: it is as fast as it is.
+    pub link: Option<NonZeroU32>,
     /// Whether to remember how many times each page was billed. Costs speed and memory; for tests.
     pub record: bool,
 }
@@ -122,6 +126,8 @@ impl Default for Settings {
             credits: None,
             key: None,
             max_videos: 2000,
+            packs: false,
+            link: None,
             record: false,
         }
     }
@@ -135,7 +141,7 @@ impl Settings {
     }
 
     /// Every key with its value as text; an empty text where there is none.
-    fn pairs(&self) -> [(&'static str, String); 15] {
+    fn pairs(&self) -> [(&'static str, String); 17] {
         fn shown<T: ToString>(value: Option<&T>) -> String {
             value.map(ToString::to_string).unwrap_or_default()
         }
@@ -154,6 +160,8 @@ impl Settings {
             ("credits", shown(self.credits.as_ref())),
             ("key", shown(self.key.as_ref())),
             ("max_videos", self.max_videos.to_string()),
+            ("packs", self.packs.to_string()),
+            ("link", shown(self.link.as_ref())),
             ("record", self.record.to_string()),
         ]
     }
@@ -209,6 +217,8 @@ impl FromStr for Settings {
                 "credits" => settings.credits = Some(value.number("a whole number")?),
                 "key" => settings.key = Some(value.text()?),
                 "max_videos" => settings.max_videos = value.at_most(MOST_VIDEOS, "a whole number up to 100000000")?,
+                "packs" => settings.packs = value.number("true or false")?,
+                "link" => settings.link = Some(value.number("a whole number of bytes a second from 1")?),
                 "record" => settings.record = value.number("true or false")?,
                 _ => return Err(SettingsError::Unknown { key: key.to_owned() }),
             }
@@ -329,11 +339,13 @@ mod tests {
             credits: Some(0),
             key: Some("sk_live_a=b".to_owned()),
             max_videos: 12,
+            packs: true,
+            link: NonZeroU32::new(250_000),
             record: true,
         };
         let shown = settings.to_string();
         let expected = "seed=7,products=1000000,qps=20,limit=window,phase=250ms,way=40ms,way_jitter=80ms,latency=80ms,\
-                        jitter=1500us,errors=0.015,credits=0,key=sk_live_a=b,max_videos=12,record=true";
+                        jitter=1500us,errors=0.015,credits=0,key=sk_live_a=b,max_videos=12,packs=true,link=250000,record=true";
         assert_eq!(shown, expected);
         assert_eq!(shown.parse(), Ok(settings));
     }

@@ -37,9 +37,10 @@ impl Backlog {
             (None, None) => return Ok(()),
         };
         *source = items.last().map(|last| last.item).filter(|_| items.len() == room);
-        for OpenItem { item, id, failed_before } in items {
+        for OpenItem { item, id, failed_before, size } in items {
             let mut walk = Walk::new(item, id, rules, ledger.pages(item, SegmentId(i64::MAX))?);
             walk.is_suspect = failed_before;
+            walk.hint(size.and_then(|rows| rules.last_of(rows)));
             scheduler.add(walk);
         }
         Ok(())

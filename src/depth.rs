@@ -15,7 +15,7 @@ use crate::page::{Counts, PageNum};
 use crate::rules::Rules;
 
 /// Pages that a walk must have before it looks ahead.
-const DEEP: u32 = 8;
+pub const DEEP: u32 = 8;
 /// Pages behind the first missing one that may be asked for before it came: what is held of a walk stays small.
 const WINDOW: u32 = 4_096;
 
@@ -64,8 +64,8 @@ impl Depth {
     }
 
     /// Takes a hint at the last page. It saves time if it is right, and is not trusted.
-    pub fn hint(&mut self, last: PageNum) {
-        self.hint = Some(last);
+    pub fn hint(&mut self, last: Option<PageNum>) {
+        self.hint = last;
     }
 
     /// Whether a page will be asked for sooner or later, whatever the others turn out to be.
@@ -73,9 +73,10 @@ impl Depth {
         page <= self.edge
     }
 
-    /// Whether it knows of pages beyond the one that a page-by-page walk would ask for.
+    /// Whether it knows, or was told, of pages beyond the one that a page-by-page walk would ask for.
     pub fn is_ahead(&self, next: PageNum) -> bool {
-        self.edge > next || self.found.is_some()
+        let was_told = self.ceiling.is_none() && self.hint.is_some_and(|hint| hint > self.edge);
+        self.edge > next || self.found.is_some() || was_told
     }
 
     /// The first page that is needed and was not asked for.
@@ -104,7 +105,8 @@ impl Depth {
         let exists = self.found.unwrap_or(PageNum(self.edge.0.saturating_sub(1)));
         let pages = exists.0.saturating_add(1).saturating_sub(rules.first.0);
         let read = next.0.saturating_sub(rules.first.0);
-        if under_way > 0 || pages == 0 || read < DEEP && self.hint.is_none() {
+        // Where the hint was right, the page behind it says so: it is needed in any case.
+        if under_way > 0 || pages == 0 || read < DEEP && self.hint.is_none() || self.hint == Some(exists) {
             return None;
         }
         let double = exists.0.saturating_add(pages);

@@ -14,6 +14,7 @@ use crate::api::Fetch;
 use crate::clock::{self, Utc64};
 use crate::commit::Committer;
 use crate::decode::Decoder;
+use crate::depth::DEEP;
 use crate::dispatch::{Dispatcher, Orders};
 use crate::error::{Error, ExitCode};
 use crate::event::Event;
@@ -56,7 +57,14 @@ pub async fn export<F: Fetch>(
     let mut stopped = std::pin::pin!(stopped);
     let planning = {
         let (site, identity, retry_failed) = (Arc::clone(&site), job.settings.identity(), job.settings.retry_failed);
-        tokio::task::spawn_blocking(move || plan(&site, ids, &identity, retry_failed))
+        let (sizes, deep) = (job.sizes.clone(), u64::from(job.settings.page_size) * u64::from(DEEP));
+        tokio::task::spawn_blocking(move || {
+            let planned = plan(&site, ids, &identity, retry_failed)?;
+            for sizes in sizes {
+                sizes.read(deep, |sizes| Ok(site.ledger().hint(&sizes)?))?;
+            }
+            Ok::<_, Error>(planned)
+        })
     };
     // A list on a pipe may stall: then a signal ends the run while nothing was sent yet.
     let planned = tokio::select! {

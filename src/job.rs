@@ -7,6 +7,7 @@ use crate::page::PageNum;
 use crate::quota::{self, Asked};
 use crate::rules::Rules;
 use crate::settings::Settings;
+use crate::sizes::Sizes;
 
 /// How long a request's intent may wait for the quota, seconds: covers a slow fsync, and no more intents than that are
 /// in doubt after a crash.
@@ -21,6 +22,8 @@ pub struct Job {
     pub settings: Settings,
     /// What is known of the key's limit.
     pub qps: Asked,
+    /// Where sizes of lists are known from.
+    pub sizes: Vec<Sizes>,
     /// Seed of the retries' jitter.
     pub seed: u64,
     /// Who wants to know.

@@ -18,7 +18,7 @@
 //! |---|---|
 //! | 5 face | `main` [`cli`] [`log`] [`progress`] [`signals`] |
 //! | 4 conduct | [`export`] [`job`] [`rounds`] [`stop`] [`recover`] [`rebuild`] [`publish`] [`site`] [`look`] [`verify`] [`status`] [`figures`] [`summary`] [`products`] [`token`] [`limits`] [`error`] |
-//! | 3 flow | [`plan`] [`scheduler`] [`backlog`] [`walk`] [`depth`] [`rules`] [`waste`] [`absorb`] [`dispatch`] [`record`] [`segment`] [`commit`] |
+//! | 3 flow | [`plan`] [`sizes`] [`scheduler`] [`backlog`] [`walk`] [`depth`] [`rules`] [`waste`] [`absorb`] [`dispatch`] [`record`] [`segment`] [`commit`] |
 //! | 2 ports | [`api`] [`disk`] [`held`] [`store`] [`ledger`] [`journal`] [`room`] [`simulator`] |
 //! | 1 leaves | [`endpoint`] [`lenient`] [`number`] [`envelope`] [`decode`] [`partition`] [`parquet`] [`quota`] [`retry`] [`verdict`] [`settings`] |
 //! | 0 words | [`page`] [`clock`] [`event`] [`sanitize`] [`step`] |
@@ -100,6 +100,7 @@ pub mod settings;
 pub mod signals;
 pub mod simulator;
 pub mod site;
+pub mod sizes;
 pub mod status;
 pub mod step;
 pub mod stop;

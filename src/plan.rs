@@ -231,7 +231,7 @@ fn texts_of(batch: Result<RecordBatch, ArrowError>) -> Result<Vec<Option<String>
 }
 
 /// The texts of a column of strings or whole numbers. A float is refused: ids of 19 digits do not survive one.
-fn column_texts(column: &dyn Array) -> Result<Vec<Option<String>>, String> {
+pub(crate) fn column_texts(column: &dyn Array) -> Result<Vec<Option<String>>, String> {
     let kind = column.data_type();
     let value = if let DataType::Dictionary(_, value) = kind { value } else { kind };
     let is_text = matches!(value, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
@@ -242,7 +242,7 @@ fn column_texts(column: &dyn Array) -> Result<Vec<Option<String>>, String> {
     Ok(texts.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect())
 }
 
-fn no_column<'a>(column: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub(crate) fn no_column<'a>(column: &str, known: impl Iterator<Item = &'a str>) -> String {
     let known: Vec<&str> = known.take(20).collect();
     let known = crate::sanitize::sanitize(&known.join(", "));
     format!("it has no column {}; it has {known}", crate::sanitize::Sanitized(column))

@@ -51,6 +51,13 @@ impl Rules {
         PageNum(wanted.map_or(self.last.0, |wanted| wanted.min(self.last.0)))
     }
 
+    /// The last page of a list of so many rows.
+    pub fn last_of(&self, rows: u64) -> Option<PageNum> {
+        let pages = u32::try_from(rows.div_ceil(self.page_size.max(1).into())).unwrap_or(u32::MAX);
+        let last = PageNum(self.first.0.saturating_add(pages.checked_sub(1)?));
+        Some(last.min(self.limit()))
+    }
+
     fn asked(&self) -> usize {
         usize::try_from(self.page_size).unwrap_or(usize::MAX)
     }

@@ -74,8 +74,8 @@ impl Walk {
         self.end.as_ref()
     }
 
-    /// Takes a hint at the number of its pages, which is used and not trusted.
-    pub fn hint(&mut self, last: PageNum) {
+    /// Takes a hint at its last page, which is used and not trusted.
+    pub fn hint(&mut self, last: Option<PageNum>) {
         self.depth.hint(last);
     }
 

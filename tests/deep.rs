@@ -11,12 +11,14 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
 use common::scripted::{Reply, Scripted, Sent, run_job};
 use common::{job, rows, scratch};
 use pagehaul::error::ExitCode;
+use pagehaul::sizes::Sizes;
 use pagehaul::summary::Summary;
 use serde_json::json;
 
@@ -141,6 +143,36 @@ async fn on_a_list_that_stands_still_the_rows_are_the_same_however_far_it_is_loo
         }
     }
     assert_eq!(found["short-page"], found["empty-page"]);
+}
+
+/// Runs an export with what a source says of sizes.
+async fn with_sizes(list: &[String], sizes: Sizes, lookahead: &str) -> (tempfile::TempDir, Summary) {
+    let folder = scratch();
+    let mut job = job(folder.path(), Some(50.0), &[("page_size", "1"), ("lookahead", lookahead)]);
+    job.sizes.push(sizes);
+    let summary = run_job(&job, &honest(), list).await.unwrap();
+    (folder, summary)
+}
+
+#[tokio::test(start_paused = true)]
+async fn sizes_from_an_earlier_export_spare_the_search_and_those_that_are_wrong_cost_no_row() {
+    let list = lists([900, 400, 3]);
+    let (earlier, first) = walk(&honest(), &list, Some(50.0), &[]).await;
+    let (folder, told) = with_sizes(&list, Sizes::Export(earlier.path().to_owned()), "1").await;
+    assert_eq!(rows(folder.path()).len(), 1_303);
+    assert!(told.run.wasted <= first.run.wasted && told.run.seconds <= first.run.seconds, "{first}\n{told}");
+
+    for said in ["1", "8", "9", "450", "899", "901", "5000", "99999999999999999999", "many", "-1", ""] {
+        let table = earlier.path().join("sizes.csv");
+        let lines: Vec<String> = list.iter().map(|id| format!("{id},{said}")).collect();
+        let mut file = std::fs::File::create(&table).unwrap();
+        writeln!(file, "id,rows\n{}", lines.join("\n")).unwrap();
+        let column = Sizes::Column { table, ids: "id".to_owned(), rows: "rows".to_owned() };
+        let (folder, summary) = with_sizes(&list, column, "1").await;
+        assert_eq!(summary.exit, ExitCode::Complete, "{said}: {summary}");
+        assert_eq!(rows(folder.path()).len(), 1_303, "{said}: {summary}");
+        assert!(summary.run.wasted <= 13 + 3, "{said}: {summary}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -307,6 +307,8 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
     let other_endpoint = home.file("other.toml", built_in.replacen("unit = \"px\"", "unit = \"dots\"", 1).as_bytes());
     let same_endpoint = home.file("same.toml", format!("# The same.\n{built_in}").as_bytes());
     let table_of_ids = home.file("table.csv", format!("product_id\n{}\n", known.join("\n")).as_bytes());
+    let sized = home.file("sized.csv", format!("product_id,rows\n{}\n", known.join(",900\n")).as_bytes());
+    let earlier = home.out().to_str().unwrap().to_owned();
     let key_file = home.file("key", common::KEY.as_bytes());
     std::fs::set_permissions(&key_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let (state, longer) = (home.argument("state"), home.file("longer.txt", ids(&simulator).join("\n").as_bytes()));
@@ -325,6 +327,8 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
         ("end", vec!["--end", "empty-page"], None), // stricter only: walks go on
         ("products", vec!["--products", &longer], None),
         ("product_column", vec!["--products", &table_of_ids, "--product-column", "product_id"], None),
+        ("size_column", vec!["--products", &sized, "--product-column", "product_id", "--size-column", "rows"], None),
+        ("sizes_from", vec!["--sizes-from", &earlier], None),
         ("qps", vec!["--qps", "500"], None),
         ("max_in_flight", vec!["--max-in-flight", "3"], None),
         ("lookahead", vec!["--lookahead", "0"], None),

@@ -29,6 +29,7 @@ const LAYERS: [(u8, &[&str]); 6] = [
         3,
         &[
             "plan",
+            "sizes",
             "scheduler",
             "backlog",
             "walk",

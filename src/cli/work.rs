@@ -20,6 +20,7 @@ use crate::rebuild::Which;
 use crate::settings::{Layers, Origin, Qps, Settings, SettingsError};
 use crate::signals::{listen_for_signals, signal};
 use crate::simulator::{self, Server, Simulator};
+use crate::sizes::Sizes;
 use crate::summary::Summary;
 use crate::token;
 
@@ -72,7 +73,8 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
         let said = format!("at most {most} requests will be under way: more files may not be open (ulimit -n)");
         monitor.event(&Event::Warning(&said));
     }
-    let job = Job { settings, qps, seed: crate::clock::wall().0.unsigned_abs(), monitor };
+    let sizes = sizes_of(&layers)?;
+    let job = Job { settings, qps, sizes, seed: crate::clock::wall().0.unsigned_abs(), monitor };
     let result = tokio::select! {
         biased;
         code = signal(signals.clone(), 2) => Err(Error::Killed(code)),
@@ -94,6 +96,20 @@ async fn ids_of(layers: &Layers, simulated: Option<&simulator::Settings>) -> Res
             Ok(tokio::task::spawn_blocking(move || list.open(column.as_deref())).await??)
         }
     }
+}
+
+/// Where the settings say that sizes of lists are known from.
+fn sizes_of(layers: &Layers) -> Result<Vec<Sizes>, Error> {
+    let mut sizes: Vec<Sizes> =
+        layers.given("sizes_from").map(|folder| Sizes::Export(folder.into())).into_iter().collect();
+    if let Some(rows) = layers.given("size_column").map(str::to_owned) {
+        let list = layers.given("products").map(List::named);
+        let (Some(List::File(table)), Some(ids)) = (list, layers.given("product_column").map(str::to_owned)) else {
+            return Err(Error::Usage("--size-column needs a list in a file, CSV or Parquet, and --product-column"));
+        };
+        sizes.push(Sizes::Column { table, ids, rows });
+    }
+    Ok(sizes)
 }
 
 /// Starts the embedded API, if it is the one to export from, and points the settings to it.
@@ -155,7 +171,8 @@ pub(super) async fn replay(mut layers: Layers, all: bool) -> Result<Summary, Err
     log(&settings, &face);
     let monitor = monitor_of(&face);
     let which = if all { Which::All } else { Which::Spoilt };
-    let result = export::replay(&Job { settings, qps: Asked::Unlimited, seed: 0, monitor }, which).await;
+    let result =
+        export::replay(&Job { settings, qps: Asked::Unlimited, sizes: Vec::new(), seed: 0, monitor }, which).await;
     face.end();
     result
 }

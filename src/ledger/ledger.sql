@@ -24,6 +24,13 @@ CREATE TABLE items (
 ) STRICT;
 CREATE INDEX items_open ON items (state, ix) WHERE state < 2;
 
+-- Rows that the lists of items are said to have, where that is known and many: hints, without a checksum, because a wrong
+-- one does no harm.
+CREATE TABLE sizes (
+    item INTEGER PRIMARY KEY,
+    rows INTEGER NOT NULL
+) STRICT;
+
 -- A segment is a run of pages, one journal file, published together.
 CREATE TABLE segments (
     id       INTEGER PRIMARY KEY,

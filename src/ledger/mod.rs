@@ -96,6 +96,8 @@ pub struct OpenItem {
     pub id: ItemId,
     /// Whether an earlier run gave up its next page for a passing cause.
     pub failed_before: bool,
+    /// Rows that its list is said to have.
+    pub size: Option<u64>,
 }
 
 /// The segment that takes pages.
@@ -176,6 +178,35 @@ impl Ledger {
         Ok(added)
     }
 
+    /// Notes how many rows the lists of items are said to have. Of others than this ledger's nothing is noted.
+    pub fn hint(&mut self, sizes: &[(ItemId, u64)]) -> Result<(), LedgerError> {
+        if sizes.is_empty() {
+            return Ok(());
+        }
+        let action = "note sizes of lists";
+        self.before(action)?;
+        let transaction = self.db.transaction().doing(action)?;
+        for (id, rows) in sizes {
+            let sql = "INSERT OR REPLACE INTO sizes (item, rows) SELECT ix, ?2 FROM items WHERE id = ?1";
+            let rows = i64::try_from(*rows).unwrap_or(i64::MAX);
+            transaction
+                .prepare_cached(sql)
+                .and_then(|mut note| note.execute(params![id.as_str(), rows]))
+                .doing(action)?;
+        }
+        transaction.commit().doing(action)?;
+        self.after(action)
+    }
+
+    /// The items whose lists were found to have so many rows or more, and how many.
+    pub fn sizes(&self, least: u64) -> Result<Vec<(ItemId, u64)>, LedgerError> {
+        let sql = "SELECT id, sum(received) AS rows FROM pages JOIN items ON item = ix GROUP BY item HAVING rows >= ?1";
+        self.rows(sql, [i64::try_from(least).unwrap_or(i64::MAX)], |row| {
+            let rows = u64::try_from(row.get::<_, i64>(1)?).unwrap_or_default();
+            Ok((ItemId::new(&row.get::<_, String>(0)?), rows))
+        })
+    }
+
     /// Opens failed walks again: those with a passing cause, or all of them. A rejected walk stays as it is: its page is in
     /// the journal, and a journaled page is never asked for again. A passing cause stays noted until the walk ends.
     pub fn reopen_failed(&self, all: bool) -> Result<usize, LedgerError> {
@@ -215,11 +246,13 @@ impl Ledger {
     }
 
     fn open_items(&self, state: i64, after: ItemIx, limit: usize) -> Result<Vec<OpenItem>, LedgerError> {
-        let sql = "SELECT ix, id, transient FROM items WHERE state = ?1 AND state < 2 AND ix > ?2 ORDER BY ix LIMIT ?3";
+        let sql = "SELECT ix, id, transient, rows FROM items LEFT JOIN sizes ON item = ix
+                   WHERE state = ?1 AND state < 2 AND ix > ?2 ORDER BY ix LIMIT ?3";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.rows(sql, params![state, after.0, limit], |row| {
             let id = ItemId::new(&row.get::<_, String>(1)?);
-            Ok(OpenItem { item: ItemIx(row.get(0)?), id, failed_before: row.get(2)? })
+            let size = row.get::<_, Option<i64>>(3)?.and_then(|rows| u64::try_from(rows).ok());
+            Ok(OpenItem { item: ItemIx(row.get(0)?), id, failed_before: row.get(2)?, size })
         })
     }
 

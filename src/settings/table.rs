@@ -28,6 +28,8 @@ pub const SETTINGS: &[Setting] = &[
         "Export from the embedded API, on this machine, without a key; SPEC is for example seed=7,products=2000,latency=80ms",
     ),
     setting("product_column", "NAME", "Column that holds the ids, when the list is CSV or Parquet"),
+    setting("size_column", "NAME", "Column that says how many rows each list has, where that is known: a hint"),
+    setting("sizes_from", "DIR", "Folder of an earlier export, whose sizes of lists are hints for this one"),
     setting("out", "DIR", "Folder of the export; run again with the same one to resume"),
     setting(
         "state_dir",

@@ -341,7 +341,7 @@ pub(crate) fn job(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> Job {
     }
     let settings = Settings::resolve(&layers).unwrap();
     let qps = if settings.qps == Some(Qps::Auto) { pagehaul::quota::Asked::Auto(None) } else { qps.into() };
-    Job { settings, qps, seed: 7, monitor: Arc::new(VoidMonitor) }
+    Job { settings, qps, sizes: Vec::new(), seed: 7, monitor: Arc::new(VoidMonitor) }
 }
 
 /// A run in virtual time, its rate among the settings.

@@ -19,6 +19,7 @@ use pagehaul::envelope;
 use pagehaul::journal::{Entry, Journal};
 use pagehaul::ledger::{Group, Ledger, LedgerError, PageRow, ReadRow};
 use pagehaul::page::{AttemptId, ItemId, ItemIx, PageNum, Request, SegmentId};
+use pagehaul::parquet::Layout;
 use pagehaul::segment::{Rows, Sealed, SegmentWriter, Shape};
 use pagehaul::simulator::{ApiRequest, Settings, Simulator};
 
@@ -116,8 +117,13 @@ fn shape(folder: &Path, endpoint: &Endpoint, decoder: &Decoder) -> Shape {
         export: "bench".to_owned(),
         schema: std::sync::Arc::clone(decoder.schema()),
         partition: endpoint.partition().name.clone(),
-        unique: endpoint.unique_columns().map(|column| column.name.clone()).collect(),
-        budget: 48 << 20,
+        layout: Layout {
+            unique: endpoint.unique_columns().map(|column| column.name.clone()).collect(),
+            opaque: endpoint.opaque_columns().map(|column| column.name.clone()).collect(),
+            bloom: Vec::new(),
+            file_size: 512 << 20,
+            memory: 32 << 20,
+        },
     }
 }
 

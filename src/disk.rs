@@ -102,6 +102,15 @@ impl Disk {
         Ok(NewFile { file: BufWriter::with_capacity(1 << 16, file), bytes: 0, hash: Sha256::new() })
     }
 
+    /// Starts a file for what this process alone reads again, before it ends: never synced, not hashed. The name must be free.
+    pub fn scratch(self, path: &Path) -> Result<ScratchFile, DiskError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        private(&mut options);
+        let file = durably("create", path, || open(&options, path))?;
+        Ok(ScratchFile(Stepping { file, path: path.to_owned() }))
+    }
+
     /// Makes a private file, empty, unless there is one: for what SQLite then opens with the modes it finds.
     pub fn make_private_file(self, path: &Path) -> Result<(), DiskError> {
         let mut options = OpenOptions::new();
@@ -197,6 +206,7 @@ pub struct NewFile {
 }
 
 /// A file whose writes are counted steps.
+#[derive(Debug)]
 struct Stepping {
     file: File,
     path: PathBuf,
@@ -205,6 +215,39 @@ struct Stepping {
 impl Write for Stepping {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         between_steps("write", &self.path, || self.file.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file that is written from its beginning, read again, and used anew.
+#[derive(Debug)]
+pub struct ScratchFile(Stepping);
+
+impl ScratchFile {
+    /// Goes to the beginning, to read what was written.
+    pub fn rewind(&mut self) -> Result<(), DiskError> {
+        self.0.file.rewind().doing("read", &self.0.path)
+    }
+
+    /// Forgets what was written, and gives its room on the disk back.
+    pub fn clear(&mut self) -> Result<(), DiskError> {
+        self.rewind()?;
+        durably("cut", &self.0.path, || self.0.file.set_len(0))
+    }
+}
+
+impl Read for ScratchFile {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.0.file.read(bytes)
+    }
+}
+
+impl Write for ScratchFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

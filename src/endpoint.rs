@@ -142,6 +142,9 @@ pub struct Column {
     /// What it is for.
     #[serde(default)]
     pub role: Role,
+    /// Whether two rows hardly ever share a value. Not said: true of keys and of what differs at every fetch.
+    #[serde(default)]
+    pub unique: Option<bool>,
     /// What its numbers count.
     pub unit: Option<String>,
     /// One line of meaning.
@@ -304,10 +307,16 @@ impl Endpoint {
         self.columns.iter().filter(|column| column.name == self.item.column).chain(self.key_columns())
     }
 
-    /// The columns whose values hardly ever repeat: keys and what differs at every fetch.
+    /// The columns whose values hardly ever repeat: keys, what differs at every fetch, and those that say so.
     pub fn unique_columns(&self) -> impl Iterator<Item = &Column> {
         let is_key = |column: &Column| column.role == Role::Identity && column.name != self.item.column;
-        self.columns.iter().filter(move |column| column.role == Role::Volatile || is_key(column))
+        let is_unique = move |column: &Column| column.role == Role::Volatile || is_key(column);
+        self.columns.iter().filter(move |column| column.unique.unwrap_or_else(|| is_unique(column)))
+    }
+
+    /// The columns of text that nobody looks for by its beginning or by a range: unique, and no part of the key.
+    pub fn opaque_columns(&self) -> impl Iterator<Item = &Column> {
+        self.unique_columns().filter(|column| column.kind == ColumnKind::Utf8 && column.role != Role::Identity)
     }
 
     /// The description's own fingerprint: 16 hex digits over all that shapes an answer's reading, not comments.

@@ -20,7 +20,7 @@
 //! | 4 conduct | [`export`] [`job`] [`rounds`] [`stop`] [`recover`] [`rebuild`] [`publish`] [`site`] [`look`] [`verify`] [`status`] [`figures`] [`summary`] [`products`] [`token`] [`limits`] [`error`] |
 //! | 3 flow | [`plan`] [`sizes`] [`scheduler`] [`backlog`] [`walk`] [`depth`] [`rules`] [`waste`] [`absorb`] [`dispatch`] [`record`] [`segment`] [`commit`] |
 //! | 2 ports | [`api`] [`disk`] [`held`] [`store`] [`ledger`] [`journal`] [`room`] [`simulator`] |
-//! | 1 leaves | [`endpoint`] [`lenient`] [`number`] [`envelope`] [`decode`] [`partition`] [`parquet`] [`quota`] [`retry`] [`verdict`] [`settings`] |
+//! | 1 leaves | [`endpoint`] [`lenient`] [`number`] [`envelope`] [`decode`] [`partition`] [`parquet`] [`quota`] [`retry`] [`verdict`] [`settings`] [`worker`] |
 //! | 0 words | [`page`] [`clock`] [`event`] [`sanitize`] [`step`] |
 //!
 //! # Promises
@@ -46,8 +46,8 @@
 //! | bodies under way | `max_in_flight` × (64 KiB and a read buffer, 816 KiB at most) + 32 MiB; twice that with `compressed` | [`api::BODY_POOL`] |
 //! | a group being packed, and decoded | 2 × the bodies, and 3 decoded groups | [`record`], [`publish::QUEUE`] |
 //! | rows before a split by region | 5,000 rows or a quarter of `memory`, and one group | [`segment`] |
-//! | rows waiting for a row group | `memory` (32 MiB), then one spill file | [`segment`] |
-//! | the one row group being encoded | at most as much again | [`parquet`] |
+//! | rows waiting for a row group | half of `memory` (16 MiB), twice `memory` with many regions, then the disk | [`segment`] |
+//! | the one row group being encoded | `memory`, where rows shrink to a quarter as usual; at most twice that, and 25 MiB for the encoder | [`parquet`] |
 //! | keys of open walks | 2^20 keys, about 32 MiB | [`rounds`] |
 //! | open walks | 2 × `max_in_flight` and 4,096 walks without keys | [`scheduler`] |
 //! | names of a run's folders | 20,000 × 180 bytes, 4 MiB | [`partition::MOST_FOLDERS`] |
@@ -111,3 +111,4 @@ pub mod verdict;
 pub mod verify;
 pub mod walk;
 pub mod waste;
+pub mod worker;

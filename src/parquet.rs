@@ -1,7 +1,9 @@
-//! One Parquet file being written: row groups by rows or on demand, zstd. And the way to read one that others may have made.
+//! One Parquet file being written: row groups on demand, zstd, an encoding a column. And the way to read one that others may
+//! have made.
 //!
-//! zstd level 1: higher levels and other encodings gain under 4 % on such rows and cost 1.5 times the CPU and more.
-//! The writer knows nothing of regions or segments; closing it gives the file back with the number of its rows.
+//! zstd level 1: higher levels gain under 4 % on such rows and cost 1.5 times the CPU and more. What each encoding brings
+//! stands in `docs/performance.md`. The writer knows nothing of regions or segments; closing it gives the file back with the
+//! number of its rows.
 
 use std::cell::Cell;
 use std::io::Write;
@@ -9,43 +11,125 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, SchemaRef};
 use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 
-/// Rows of a full row group: smaller ones cost 1 to 3 % in size, larger ones only memory.
-const GROUP_ROWS: usize = 128 * 1024;
+/// Rows of a full row group: what warehouses read in one go. Larger ones gain under 1 % in size.
+pub const GROUP_ROWS: usize = 128 * 1024;
+/// How many of a bloom filter's lookups of a value that is not there may go wrong.
+const BLOOM_WRONG: f64 = 0.01;
+/// Bytes of a bloom filter of a full row group: ten bits a row, in a power of two.
+const BLOOM_BYTES: usize = 256 << 10;
+/// More than the footer and the page index take for a column of a row group: twice two shortened bounds a page, and names.
+const CHUNK_BYTES: usize = 2 << 10;
+/// More than the footer takes for the schema of such a file.
+const SCHEMA_BYTES: usize = 8 << 10;
+
+/// How the columns of an export's files are laid out.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// Columns whose values hardly ever repeat. They have no dictionary: building one that is thrown away costs a fifth of the
+    /// encoding.
+    pub unique: Vec<String>,
+    /// Columns of text that nobody looks for by a range. They have no statistics: bounds of such text prune nothing.
+    pub opaque: Vec<String>,
+    /// Columns with a bloom filter.
+    pub bloom: Vec<String>,
+    /// Most bytes of one file. Only a single row that is larger makes a larger one.
+    pub file_size: usize,
+    /// Bytes that a row group has while it is being encoded; half of that is for rows that wait for theirs.
+    pub memory: usize,
+}
+
+impl Default for Layout {
+    /// Of files whose columns are all alike, and small.
+    fn default() -> Self {
+        let none = Vec::new;
+        Self { unique: none(), opaque: none(), bloom: none(), file_size: usize::MAX, memory: 16 << 20 }
+    }
+}
+
+impl Layout {
+    /// The properties of a file of this schema.
+    ///
+    /// Delta encodings, of the format's version 2 and so known to readers for years, instead of plain values: lengths and
+    /// small differences stand beside each other, where compression finds more in less time. Pages are the format's
+    /// usual ones, 1 MiB or 20,000 rows, with bounds of each in the page index.
+    fn properties(&self, schema: &SchemaRef) -> Result<WriterProperties, ParquetError> {
+        let mut properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
+            .set_max_row_group_row_count(Some(GROUP_ROWS))
+            .set_max_row_group_bytes(Some(2 * self.memory.max(1)))
+            .set_statistics_enabled(EnabledStatistics::Page)
+            .set_created_by(concat!("pagehaul ", env!("CARGO_PKG_VERSION")).to_owned());
+        for field in schema.fields() {
+            let (name, column) = (field.name(), ColumnPath::from(field.name().as_str()));
+            if self.unique.contains(name) {
+                properties = encoded_singly(properties, column.clone(), field.data_type());
+            }
+            if self.opaque.contains(name) {
+                properties = properties.set_column_statistics_enabled(column.clone(), EnabledStatistics::None);
+            }
+            if self.bloom.contains(name) {
+                let rows = u64::try_from(GROUP_ROWS).unwrap_or(u64::MAX);
+                properties = properties
+                    .set_column_bloom_filter_enabled(column.clone(), true)
+                    .set_column_bloom_filter_fpp(column.clone(), BLOOM_WRONG)
+                    .set_column_bloom_filter_max_ndv(column, rows);
+            }
+        }
+        Ok(properties.build())
+    }
+}
+
+fn encoded_singly(to: WriterPropertiesBuilder, column: ColumnPath, kind: &DataType) -> WriterPropertiesBuilder {
+    let to = to.set_column_dictionary_enabled(column.clone(), false);
+    if *kind == DataType::Utf8 {
+        to.set_column_encoding(column, Encoding::DELTA_LENGTH_BYTE_ARRAY)
+    } else if kind.is_integer() || kind.is_temporal() {
+        to.set_column_encoding(column, Encoding::DELTA_BINARY_PACKED)
+    } else {
+        to
+    }
+}
 
 /// A Parquet file being written to `W`.
 #[derive(Debug)]
 pub struct ParquetFile<W: Write + Send> {
     writer: ArrowWriter<W>,
     rows: u64,
+    /// Bytes that a row group may need beside its values.
+    group_overhead: usize,
 }
 
 impl<W: Write + Send> ParquetFile<W> {
-    /// Starts a file of this schema. Columns whose values hardly ever repeat, `unique`, are written without a dictionary:
-    /// building one that is thrown away costs a fifth of the encoding.
-    pub fn create(sink: W, schema: &SchemaRef, unique: &[String]) -> Result<Self, ParquetError> {
-        let mut properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-            .set_max_row_group_row_count(Some(GROUP_ROWS))
-            .set_statistics_enabled(EnabledStatistics::Chunk)
-            .set_created_by(concat!("pagehaul ", env!("CARGO_PKG_VERSION")).to_owned());
-        for column in unique {
-            properties = properties.set_column_dictionary_enabled(ColumnPath::from(column.as_str()), false);
-        }
-        let writer = ArrowWriter::try_new(sink, SchemaRef::clone(schema), Some(properties.build()))?;
-        Ok(Self { writer, rows: 0 })
+    /// Starts a file of this schema.
+    pub fn create(sink: W, schema: &SchemaRef, layout: &Layout) -> Result<Self, ParquetError> {
+        let writer = ArrowWriter::try_new(sink, SchemaRef::clone(schema), Some(layout.properties(schema)?))?;
+        let group_overhead = schema.fields().len() * CHUNK_BYTES + layout.bloom.len() * BLOOM_BYTES;
+        Ok(Self { writer, rows: 0, group_overhead })
     }
 
     /// Adds rows.
     pub fn write(&mut self, rows: &RecordBatch) -> Result<(), ParquetError> {
         self.rows += u64::try_from(rows.num_rows()).unwrap_or_default();
         self.writer.write(rows)
+    }
+
+    /// Rows so far.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Bytes that the file has at most, if it ends here.
+    pub fn bytes(&self) -> usize {
+        let groups = self.writer.flushed_row_groups().len() + 1;
+        let encoded = self.writer.bytes_written() + self.writer.in_progress_size();
+        encoded + groups * self.group_overhead + SCHEMA_BYTES
     }
 
     /// Ends the open row group and writes it out.

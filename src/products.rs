@@ -10,7 +10,7 @@ use crate::endpoint::ColumnKind;
 use crate::error::Error;
 use crate::ledger::ItemRow;
 use crate::page::StopReason;
-use crate::parquet::ParquetFile;
+use crate::parquet::{Layout, ParquetFile};
 use crate::site::Site;
 
 /// Its name in the output.
@@ -21,7 +21,7 @@ const BATCH: usize = 8_192;
 /// Writes the report in place of an older one.
 pub fn write_products(site: &Site) -> Result<(), Error> {
     let failed = |source| Error::Report { name: PRODUCTS, source };
-    let mut file = ParquetFile::create(Vec::new(), &schema(), &[]).map_err(failed)?;
+    let mut file = ParquetFile::create(Vec::new(), &schema(), &Layout::default()).map_err(failed)?;
     let mut columns = Columns::default();
     site.ledger().each_item(|item| {
         columns.push(&item);

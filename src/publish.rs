@@ -16,6 +16,7 @@ use crate::ledger::OpenSegment;
 use crate::page::SegmentId;
 use crate::recover::Recovery;
 use crate::segment::{Rows, SegmentWriter, Shape};
+use crate::worker::Worker;
 
 /// Groups that may wait for the writer: each is up to `max_in_flight` decoded pages.
 pub const QUEUE: usize = 2;
@@ -80,9 +81,10 @@ pub struct Writer {
 impl Writer {
     /// Works until the channel is closed. A segment that was not told to be published stays in the journal.
     ///
-    /// Each order is carried out on a blocking thread that ends with it: one that stayed would keep tokio's paused clock, and
-    /// so every test in virtual time, from moving.
+    /// Each order is carried out on the writer's own thread, and waited for by a blocking task that ends with it: one that
+    /// stayed would keep tokio's paused clock, and so every test in virtual time, from moving.
     pub async fn run(self, mut orders: mpsc::Receiver<ToWriter>) -> Result<(), Error> {
+        let worker = Worker::start("writer").map_err(no_thread)?;
         let mut segment: Option<SegmentWriter> = None;
         while let Some(order) = orders.recv().await {
             match (order, segment.take()) {
@@ -90,12 +92,12 @@ impl Writer {
                     segment = Some(SegmentWriter::begin(Disk, self.shape.clone(), open.id, open.attempt));
                 }
                 (ToWriter::Rows(rows), Some(mut writer)) => {
-                    let pushed = move || writer.push(rows).map(|()| writer);
-                    segment = Some(tokio::task::spawn_blocking(pushed).await??);
+                    let pushed = on(&worker, move || Ok(writer.push(rows).map(|()| writer)?));
+                    segment = Some(pushed.await?);
                 }
                 (ToWriter::Publish(done), Some(writer)) => {
                     let committer = self.committer.clone();
-                    let manifest = tokio::task::spawn_blocking(move || publish(writer, &committer)).await??;
+                    let manifest = on(&worker, move || publish(writer, &committer)).await?;
                     self.published(&manifest);
                     done.send(()).ok(); // nobody waits any more when the run has failed elsewhere
                 }
@@ -113,6 +115,18 @@ impl Writer {
             bytes: manifest.files.iter().map(|file| file.bytes).sum(),
         });
     }
+}
+
+async fn on<T: Send + 'static>(
+    worker: &Worker,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let worker = worker.clone();
+    tokio::task::spawn_blocking(move || worker.run(work)).await?.map_err(no_thread)?
+}
+
+fn no_thread(source: std::io::Error) -> Error {
+    Error::System { action: "run the writer's thread", source }
 }
 
 fn publish(segment: SegmentWriter, committer: &Committer) -> Result<Manifest, Error> {

@@ -141,8 +141,7 @@ impl Site {
             export: self.export.id.clone(),
             schema: Arc::clone(decoder.schema()),
             partition: settings.endpoint.partition().name.clone(),
-            unique: settings.endpoint.unique_columns().map(|column| column.name.clone()).collect(),
-            budget: settings.memory,
+            layout: settings.layout(),
         }
     }
 

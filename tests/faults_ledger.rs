@@ -342,6 +342,8 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
         ("request_timeout", vec!["--request-timeout", "50s"], None),
         ("grace", vec!["--grace", "7s"], None),
         ("segment_size", vec!["--segment-size", "64KiB"], None),
+        ("file_size", vec!["--file-size", "1MiB"], None),
+        ("bloom_filters", vec!["--bloom-filters"], None),
         ("memory", vec!["--memory", "8MiB"], None),
         ("min_free", vec!["--min-free", "1KiB"], None),
         ("progress", vec!["--progress", "plain"], None),

@@ -22,6 +22,7 @@ const LAYERS: [(u8, &[&str]); 6] = [
             "retry",
             "verdict",
             "settings",
+            "worker",
         ],
     ),
     (2, &["api", "disk", "held", "store", "ledger", "journal", "room", "simulator"]),

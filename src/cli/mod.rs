@@ -23,8 +23,19 @@ const DEFAULTS: &str = "defaults";
 const BLOCKING_THREADS: usize = 3;
 
 /// Settings that `replay` takes: the others are the export's own.
-const REPLAYED: &[&str] =
-    &["out", "state_dir", "endpoint", "columns", "drop_columns", "memory", "progress", "heartbeat", "log_format"];
+const REPLAYED: &[&str] = &[
+    "out",
+    "state_dir",
+    "endpoint",
+    "columns",
+    "drop_columns",
+    "file_size",
+    "bloom_filters",
+    "memory",
+    "progress",
+    "heartbeat",
+    "log_format",
+];
 /// Settings that say where an export is.
 const PLACE: &[&str] = &["out", "state_dir"];
 

@@ -14,11 +14,15 @@ use std::time::Duration;
 use url::Url;
 
 use crate::endpoint::{BUILT_IN, Column, EndRule, Endpoint, Role};
+use crate::parquet::Layout;
 use crate::retry::Policy;
 
 use layers::NONE;
 pub use layers::{DEFAULTS, Layers, Origin, PREFIX, SettingsError};
 pub use table::{SETTINGS, Setting};
+
+/// The smallest file that is worth its footer.
+const SMALLEST_FILE: u64 = 1 << 20;
 
 /// How fast a key may be used.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -91,7 +95,11 @@ pub struct Settings {
     pub grace: Duration,
     /// Journal bytes of a segment.
     pub segment_size: u64,
-    /// Bytes that open Parquet files may hold.
+    /// Most bytes of one file.
+    pub file_size: usize,
+    /// Whether the files hold bloom filters of the identity columns.
+    pub bloom_filters: bool,
+    /// Bytes of the row group that is being encoded; half of it for rows that wait.
     pub memory: usize,
     /// Bytes that stay free on the disks; none: the built-in rule.
     pub min_free: Option<u64>,
@@ -141,6 +149,8 @@ impl Settings {
             request_timeout: layers.time("request_timeout")?,
             grace: layers.time("grace")?,
             segment_size: layers.size("segment_size")?,
+            file_size: file_size(layers)?,
+            bloom_filters: layers.switch("bloom_filters")?,
             memory: as_usize(layers.size("memory")?),
             min_free: layers.given("min_free").map(|_| layers.size("min_free")).transpose()?,
             progress: one_of(
@@ -159,6 +169,19 @@ impl Settings {
             out,
             state_dir,
         })
+    }
+
+    /// How the files are laid out.
+    pub fn layout(&self) -> Layout {
+        let names = |columns: &mut dyn Iterator<Item = &Column>| columns.map(|column| column.name.clone()).collect();
+        let mut identity = self.endpoint.row_key().filter(|_| self.bloom_filters);
+        Layout {
+            unique: names(&mut self.endpoint.unique_columns()),
+            opaque: names(&mut self.endpoint.opaque_columns()),
+            bloom: names(&mut identity),
+            file_size: self.file_size,
+            memory: self.memory,
+        }
     }
 
     /// Whether the API is on this machine: plain HTTP is allowed, and its port says nothing about who it is.
@@ -271,6 +294,12 @@ fn end_rule(layers: &Layers, endpoint: &Endpoint) -> Result<EndRule, SettingsErr
     one_of(layers, "end", &[("short-page", EndRule::ShortPage), ("empty-page", EndRule::EmptyPage)])
 }
 
+fn file_size(layers: &Layers) -> Result<usize, SettingsError> {
+    let size = Some(layers.size("file_size")?).filter(|size| *size >= SMALLEST_FILE);
+    let too_small = || layers.invalid("file_size", "must be 1MiB or more");
+    size.map(|size| usize::try_from(size).unwrap_or(usize::MAX)).ok_or_else(too_small)
+}
+
 fn one_of<T: Copy>(layers: &Layers, key: &'static str, values: &[(&str, T)]) -> Result<T, SettingsError> {
     let found = values.iter().find(|(word, _)| *word == layers.text(key).trim());
     found.map(|(_, value)| *value).ok_or_else(|| {
@@ -349,7 +378,8 @@ mod tests {
         assert_eq!((settings.page_size, settings.max_in_flight, settings.qps), (10, 256, None));
         assert_eq!((settings.max_pages, settings.max_credits, settings.sort), (None, None, None));
         assert_eq!(settings.request_timeout, Duration::from_secs(30));
-        assert_eq!((settings.segment_size, settings.memory), (2 << 30, 32 << 20));
+        assert_eq!((settings.segment_size, settings.memory), (2 << 30, 16 << 20));
+        assert_eq!((settings.file_size, settings.bloom_filters), (512 << 20, false));
         assert_eq!(settings.columns.len(), 20);
         assert_eq!(settings.base_url.as_str(), "https://api.keyapi.ai/");
         assert_eq!(settings.state_dir, std::path::Path::new("x/_pagehaul"));
@@ -406,6 +436,7 @@ mod tests {
             ("base_url", "https://user:pw@example.com", "without user"),
             ("grace", "10", "500ms, 30s, 5m or 1h"),
             ("memory", "48", "48MiB"),
+            ("file_size", "64KiB", "1MiB or more"),
             ("progress", "loud", "auto, bar, plain, none"),
             ("retry_failed", "perhaps", "true or false"),
             ("endpoint", "/nonexistent.toml", "No such file"),

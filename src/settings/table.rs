@@ -62,7 +62,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("request_timeout", "TIME", "Longest time for a whole answer"),
     setting("grace", "TIME", "How long a stopping run waits for answers under way"),
     setting("segment_size", "SIZE", "Journal size at which files are published"),
-    setting("memory", "SIZE", "Rows that may wait in memory for a row group"),
+    setting("file_size", "SIZE", "Most bytes of one file; a region's rows of a segment are split into more"),
+    setting("bloom_filters", "", "Write bloom filters of the identity columns, for look-ups of single rows"),
+    setting("memory", "SIZE", "Memory of a row group being encoded, and half as much for waiting rows"),
     setting(
         "min_free",
         "SIZE",

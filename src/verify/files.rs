@@ -227,8 +227,8 @@ fn text_at(column: Option<&StringArray>, row: usize) -> Option<Cow<'_, str>> {
 mod tests {
     use super::content;
     use crate::commit::Manifest;
-    use crate::parquet::ParquetFile;
     use crate::parquet::quietly;
+    use crate::parquet::{Layout, ParquetFile};
     use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
     use std::io::{Seek, SeekFrom, Write};
     use std::sync::Arc;
@@ -248,7 +248,7 @@ mod tests {
         };
         let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..50));
         let rows = RecordBatch::try_from_iter([("item", texts("a")), ("id", texts("b")), ("n", numbers)]).unwrap();
-        let mut file = ParquetFile::create(Vec::new(), &rows.schema(), &[]).unwrap();
+        let mut file = ParquetFile::create(Vec::new(), &rows.schema(), &Layout::default()).unwrap();
         file.write(&rows).unwrap();
         file.finish().unwrap().0
     }

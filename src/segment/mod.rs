@@ -1,40 +1,50 @@
 //! The segment being written: rows split by region into staged Parquet files, under one memory budget.
 //!
 //! Rows gather to large batches before they are split, since a split costs the same for ten rows as for thousands. A region's
-//! rows wait as they are until all regions together pass the budget; then the largest region writes all of its rows as one
-//! row group. So only one encoder lives at a time: an open one costs 3 MB whatever it holds. Where there are more regions than
-//! files may be open, or all of them are small, the rows go to one spill file and are gathered again when the segment is
-//! sealed: any number of regions, and still one file a region. Nothing here has a name that a reader would look at.
+//! rows then wait as they are: in memory until all regions together pass half of the budget, then the largest region's in a
+//! file of its own, and when they are a full row group they are encoded at once. So only one encoder lives at a time (an open
+//! one costs 3 MB whatever it holds), and the size of row groups does not depend on how many regions share the memory.
+//! Where there are more regions than files may be open, or all of them are small, the rows go to one spill file and are
+//! gathered again when the segment is sealed: any number of regions, and still few files a region. Nothing here has a name
+//! that a reader would look at.
+
+mod staged;
+mod waiting;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{Int32Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
-use arrow::compute::interleave_record_batch;
+use arrow::compute::{concat_batches, interleave_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::ipc::reader::FileReader;
-use arrow::ipc::writer::FileWriter;
 use parquet::errors::ParquetError;
 
 use crate::decode::Reject;
-use crate::disk::{Disk, DiskError, Doing, NewFile};
+use crate::disk::{Disk, DiskError};
 use crate::endpoint::{ColumnKind, FETCHED_AT, PAGE_NUM};
 use crate::page::SegmentId;
-use crate::parquet::ParquetFile;
+use crate::parquet::{GROUP_ROWS, Layout};
 use crate::partition;
 use crate::store::REJECTS;
+use staged::{FolderFiles, StagedParquet, Staging};
+use waiting::{Spill, Waiting};
 
 /// Rows that gather before they are split by region: some 500 full pages.
 const SPLIT_ROWS: usize = 5_000;
-/// Regions with an open file.
-const OPEN_FILES: usize = 64;
+/// Regions with files of their own: one that is staged, one of waiting rows.
+const OPEN_REGIONS: usize = 32;
 /// The share of the budget that may gather before it is split, however few rows it is.
 const PENDING_SHARE: usize = 4;
-/// The smallest share of the budget that is worth a row group: with less in the largest region there are many regions.
+/// The share of the budget that may wait in memory.
+const WAITING_SHARE: usize = 2;
+/// The smallest share of the budget that is worth a write: with less in the largest region there are many regions.
 const SMALLEST_SHARE: usize = 64;
+/// The budgets that may wait in memory where there are many regions: a block a region, however small, costs 4 KB of the disk.
+const CROWDED_BUDGETS: usize = 2;
+/// How much larger than the budget a row group's rows are before they are encoded: as large as the budget after it.
+const GROUP_BUDGETS: usize = 4;
 
 /// Rows could not be staged.
 #[derive(Debug, thiserror::Error)]
@@ -67,10 +77,8 @@ pub struct Shape {
     pub schema: SchemaRef,
     /// Name of the partition column.
     pub partition: String,
-    /// Columns whose values hardly ever repeat.
-    pub unique: Vec<String>,
-    /// Bytes of rows that may wait in memory.
-    pub budget: usize,
+    /// How the files are laid out, and how much memory that may take.
+    pub layout: Layout,
 }
 
 /// Rows to be written: those of a decoded group that are new to their walks.
@@ -108,7 +116,7 @@ pub struct Sealed {
     pub segment: SegmentId,
     /// How often its files were begun.
     pub attempt: i64,
-    /// One file a region, by name.
+    /// Files of rows, region by region.
     pub files: Vec<StagedFile>,
     /// The rejects, if there are any.
     pub rejects: Option<StagedFile>,
@@ -117,8 +125,8 @@ pub struct Sealed {
 /// The segment being written.
 #[derive(Debug)]
 pub struct SegmentWriter {
-    disk: Disk,
-    shape: Shape,
+    staging: Staging,
+    partition: String,
     segment: SegmentId,
     attempt: i64,
     pending: Vec<Rows>,
@@ -126,69 +134,38 @@ pub struct SegmentWriter {
     pending_bytes: usize,
     regions: BTreeMap<String, Region>,
     held: usize,
-    open_files: usize,
+    open_regions: usize,
     spill: Option<Spill>,
     rejects: Option<StagedParquet>,
-    staged: u32,
 }
 
-/// A region's rows: in its file, in blocks of the spill file, and in memory.
+/// A region's rows: in its files, on the disk until they are a row group, and in memory.
 #[derive(Debug, Default)]
 struct Region {
-    file: Option<StagedParquet>,
+    files: FolderFiles,
+    /// Blocks of the spill file.
     blocks: Vec<usize>,
+    waiting: Option<Waiting>,
     rows: Vec<RecordBatch>,
     bytes: usize,
 }
 
-/// Rows on disk until the segment is sealed, a block a region each time.
-struct Spill {
-    writer: FileWriter<NewFile>,
-    path: PathBuf,
-    blocks: usize,
-}
-
-impl std::fmt::Debug for Spill {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Spill").field("path", &self.path).field("blocks", &self.blocks).finish_non_exhaustive()
-    }
-}
-
-#[derive(Debug)]
-struct StagedParquet {
-    file: ParquetFile<NewFile>,
-    path: PathBuf,
-    name: String,
-}
-
-impl StagedParquet {
-    fn write(&mut self, rows: &RecordBatch) -> Result<(), SegmentError> {
-        self.file.write(rows).map_err(|source| SegmentError::Parquet { folder: self.name.clone(), source })
-    }
-
-    /// Writes rows as a row group of their own.
-    fn write_group(&mut self, batches: &[RecordBatch]) -> Result<(), SegmentError> {
-        for rows in batches {
-            self.write(rows)?;
-        }
-        self.file.flush().map_err(|source| SegmentError::Parquet { folder: self.name.clone(), source })
-    }
-
-    fn finish(self) -> Result<StagedFile, SegmentError> {
-        let Self { file, path, name } = self;
-        let finished = file.finish();
-        let (sink, rows) = finished.map_err(|source| SegmentError::Parquet { folder: name.clone(), source })?;
-        let written = sink.finish()?;
-        Ok(StagedFile { staged: path, name, rows, bytes: written.bytes, sha256: written.sha256 })
+impl Region {
+    /// Takes the rows out of memory, as one batch.
+    fn take_rows(&mut self, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+        self.bytes = 0;
+        let rows = std::mem::take(&mut self.rows);
+        if let [rows] = rows.as_slice() { Ok(rows.clone()) } else { concat_batches(schema, &rows) }
     }
 }
 
 impl SegmentWriter {
     /// Begins a segment's files.
     pub fn begin(disk: Disk, shape: Shape, segment: SegmentId, attempt: i64) -> Self {
+        let stem = stem(&shape.export, segment, attempt);
         Self {
-            disk,
-            shape,
+            staging: Staging::new(shape.staging, stem, shape.schema, shape.layout, disk),
+            partition: shape.partition,
             segment,
             attempt,
             pending: Vec::new(),
@@ -196,11 +173,14 @@ impl SegmentWriter {
             pending_bytes: 0,
             regions: BTreeMap::new(),
             held: 0,
-            open_files: 0,
+            open_regions: 0,
             spill: None,
             rejects: None,
-            staged: 0,
         }
+    }
+
+    fn memory(&self) -> usize {
+        self.staging.layout.memory
     }
 
     /// Adds rows.
@@ -212,42 +192,40 @@ impl SegmentWriter {
         self.pending_rows += rows.batch.num_rows();
         self.pending_bytes += rows.batch.get_array_memory_size();
         self.pending.push(rows);
-        let enough = self.pending_rows >= SPLIT_ROWS || self.pending_bytes >= self.shape.budget / PENDING_SHARE;
+        let enough = self.pending_rows >= SPLIT_ROWS || self.pending_bytes >= self.memory() / PENDING_SHARE;
         if enough { self.split() } else { Ok(()) }
     }
 
     /// Ends the segment: every file whole and durable, none of them published.
     pub fn seal(mut self) -> Result<Sealed, SegmentError> {
         self.split()?;
+        let disk = self.staging.disk;
         let regions = std::mem::take(&mut self.regions);
         let mut files = Vec::with_capacity(regions.len());
-        let spilled = self.end_spill()?;
-        let mut blocks = spilled.as_ref().map(|path| open_blocks(path)).transpose()?;
-        for (folder, region) in regions {
-            let mut file = region.file.map_or_else(|| self.stage(&folder), Ok)?;
-            for block in region.blocks {
-                if let Some(reader) = &mut blocks {
-                    reader.set_index(block)?;
-                    if let Some(rows) = reader.next() {
-                        file.write(&rows?)?;
-                    }
+        let mut spilled = self.spill.take().map(Spill::end).transpose()?;
+        for (folder, mut region) in regions {
+            for block in std::mem::take(&mut region.blocks) {
+                if let Some(rows) = spilled.as_mut().map(|spilled| spilled.block(block)).transpose()?.flatten() {
+                    region.files.write(&folder, &rows, &mut self.staging)?;
                 }
             }
-            for rows in &region.rows {
-                file.write(rows)?;
+            if let Some(waiting) = region.waiting.take() {
+                drain(waiting, &folder, &mut region.files, &mut self.staging)?.remove(disk)?;
             }
-            files.push(file.finish()?);
+            for rows in &region.rows {
+                region.files.write(&folder, rows, &mut self.staging)?;
+            }
+            files.append(&mut region.files.finish()?);
         }
-        drop(blocks);
-        if let Some(path) = spilled {
-            self.disk.remove(&path)?;
+        if let Some(spilled) = spilled {
+            spilled.remove(disk)?;
         }
         let rejects = self.rejects.take().map(StagedParquet::finish).transpose()?;
-        self.disk.sync_folder(&self.shape.staging)?;
+        disk.sync_folder(&self.staging.folder)?;
         Ok(Sealed { segment: self.segment, attempt: self.attempt, files, rejects })
     }
 
-    /// Splits what has gathered into the regions' files.
+    /// Splits what has gathered into the regions.
     fn split(&mut self) -> Result<(), SegmentError> {
         let pending = std::mem::take(&mut self.pending);
         (self.pending_rows, self.pending_bytes) = (0, 0);
@@ -262,7 +240,7 @@ impl SegmentWriter {
         // Values that share a folder share a file. A sorted order makes the files the same in every run.
         let mut folders: BTreeMap<String, Vec<(usize, usize)>> = BTreeMap::new();
         for (value, mut rows) in places {
-            folders.entry(partition::folder(&self.shape.partition, value)).or_default().append(&mut rows);
+            folders.entry(partition::folder(&self.partition, value)).or_default().append(&mut rows);
         }
         let batches: Vec<&RecordBatch> = pending.iter().map(|rows| &rows.batch).collect();
         for (folder, mut rows) in folders {
@@ -274,82 +252,87 @@ impl SegmentWriter {
             region.bytes += bytes;
             self.held += bytes;
         }
+        drop(batches);
+        drop(pending);
         self.keep_budget()
     }
 
-    /// Writes row groups, the largest region first, until what is held is within the budget.
+    /// Puts rows aside, the largest region first, until what is held is within its share of the budget.
     fn keep_budget(&mut self) -> Result<(), SegmentError> {
-        while self.held > self.shape.budget {
+        while self.held > self.memory() / WAITING_SHARE {
             let largest = self.regions.iter().max_by_key(|(_, region)| region.bytes);
             let Some((folder, region)) = largest.map(|(folder, region)| (folder.clone(), region)) else { break };
-            let may_open = region.file.is_some() || self.open_files < OPEN_FILES;
-            if !may_open || region.bytes < self.shape.budget / SMALLEST_SHARE {
-                return self.spill();
+            let may_open = region.waiting.is_some() || self.open_regions < OPEN_REGIONS;
+            if !may_open || region.bytes < self.memory() / SMALLEST_SHARE {
+                let is_full = self.held > CROWDED_BUDGETS * self.memory();
+                return if is_full { self.put_all_aside() } else { Ok(()) };
             }
-            let opened = if region.file.is_none() { Some(self.stage(&folder)?) } else { None };
-            self.open_files += usize::from(opened.is_some());
-            if let Some(region) = self.regions.get_mut(&folder) {
-                self.held = self.held.saturating_sub(std::mem::take(&mut region.bytes));
-                region.file = region.file.take().or(opened);
-                if let Some(file) = &mut region.file {
-                    file.write_group(&std::mem::take(&mut region.rows))?;
-                }
-            }
+            self.put_aside(&folder)?;
         }
         Ok(())
     }
 
-    /// Puts all waiting rows into the spill file.
-    fn spill(&mut self) -> Result<(), SegmentError> {
-        let spill = if let Some(spill) = &mut self.spill {
-            spill
+    /// Puts a region's waiting rows into its own file; a full row group is encoded.
+    fn put_aside(&mut self, folder: &str) -> Result<(), SegmentError> {
+        let Some(region) = self.regions.get_mut(folder) else { return Ok(()) };
+        let mut waiting = if let Some(waiting) = region.waiting.take() {
+            waiting
         } else {
-            let stem = stem(&self.shape.export, self.segment, self.attempt);
-            let path = self.shape.staging.join(format!("{stem}-waiting.arrow"));
-            let writer = FileWriter::try_new(self.disk.create(&path)?, &self.shape.schema)?;
-            self.spill.insert(Spill { writer, path, blocks: 0 })
+            self.open_regions += 1;
+            Waiting::begin(&mut self.staging)?
         };
-        for region in self.regions.values_mut().filter(|region| !region.rows.is_empty()) {
-            let rows = arrow::compute::concat_batches(&self.shape.schema, &region.rows)?;
-            (region.rows, region.bytes) = (Vec::new(), 0);
-            spill.writer.write(&rows)?;
-            region.blocks.push(spill.blocks);
-            spill.blocks += 1;
+        self.held = self.held.saturating_sub(region.bytes);
+        waiting.push(&region.take_rows(&self.staging.schema)?)?;
+        if waiting.rows >= GROUP_ROWS || waiting.bytes >= GROUP_BUDGETS * self.staging.layout.memory {
+            waiting = drain(waiting, folder, &mut region.files, &mut self.staging)?;
+            region.files.end_group()?;
         }
+        region.waiting = Some(waiting);
+        Ok(())
+    }
+
+    /// Puts all waiting rows aside: those of regions without a file of their own into the spill file.
+    fn put_all_aside(&mut self) -> Result<(), SegmentError> {
+        let with_rows = self.regions.iter().filter(|(_, region)| !region.rows.is_empty());
+        let (own, others): (Vec<_>, Vec<_>) =
+            with_rows.map(|(folder, region)| (folder.clone(), region.waiting.is_some())).partition(|(_, own)| *own);
+        for (folder, _) in own {
+            self.put_aside(&folder)?;
+        }
+        let mut spill = match self.spill.take() {
+            Some(spill) => spill,
+            None => Spill::begin(&mut self.staging)?,
+        };
+        for (folder, _) in others {
+            if let Some(region) = self.regions.get_mut(&folder) {
+                let rows = region.take_rows(&self.staging.schema)?;
+                region.blocks.push(spill.push(&rows)?);
+            }
+        }
+        self.spill = Some(spill);
         self.held = 0;
         Ok(())
-    }
-
-    fn end_spill(&mut self) -> Result<Option<PathBuf>, SegmentError> {
-        let Some(mut spill) = self.spill.take() else { return Ok(None) };
-        spill.writer.finish()?;
-        spill.writer.into_inner()?.finish()?;
-        Ok(Some(spill.path))
-    }
-
-    fn stage(&mut self, folder: &str) -> Result<StagedParquet, SegmentError> {
-        let name = format!("{folder}/{}-0.parquet", stem(&self.shape.export, self.segment, self.attempt));
-        let schema = Arc::clone(&self.shape.schema);
-        self.stage_as(name, &schema)
-    }
-
-    fn stage_as(&mut self, name: String, schema: &SchemaRef) -> Result<StagedParquet, SegmentError> {
-        let stem = stem(&self.shape.export, self.segment, self.attempt);
-        let path = self.shape.staging.join(format!("{stem}-{}.parquet", self.staged));
-        self.staged += 1;
-        let file = ParquetFile::create(self.disk.create(&path)?, schema, &self.shape.unique)
-            .map_err(|source| SegmentError::Parquet { folder: name.clone(), source })?;
-        Ok(StagedParquet { file, path, name })
     }
 
     fn reject(&mut self, rejects: &[Reject]) -> Result<(), SegmentError> {
         let batch = reject_batch(rejects)?;
         if self.rejects.is_none() {
-            let name = format!("{REJECTS}/{}.parquet", stem(&self.shape.export, self.segment, self.attempt));
-            self.rejects = Some(self.stage_as(name, &batch.schema())?);
+            let name = format!("{REJECTS}/{}.parquet", self.staging.stem);
+            self.rejects = Some(self.staging.begin(name, &batch.schema())?);
         }
         self.rejects.as_mut().map_or(Ok(()), |file| file.write(&batch))
     }
+}
+
+/// Encodes rows that waited on the disk.
+fn drain(
+    waiting: Waiting,
+    folder: &str,
+    files: &mut FolderFiles,
+    staging: &mut Staging,
+) -> Result<Waiting, SegmentError> {
+    let schema = Arc::clone(&staging.schema);
+    waiting.drain(&schema, |rows| files.write(folder, rows, staging))
 }
 
 /// What the names of a segment's files begin with. The attempt makes them new each time the files are begun.
@@ -362,11 +345,6 @@ pub fn of_name(export: &str, name: &str) -> Option<(SegmentId, i64)> {
     let (segment, rest) = name.strip_prefix(export)?.strip_prefix("-s")?.split_once('-')?;
     let (segment, attempt) = (SegmentId(segment.parse().ok()?), rest.split(['-', '.']).next()?.parse().ok()?);
     name.starts_with(&stem(export, segment, attempt)).then_some((segment, attempt))
-}
-
-fn open_blocks(path: &Path) -> Result<FileReader<File>, SegmentError> {
-    let file = File::open(path).doing("open", path)?;
-    Ok(FileReader::try_new(file, None)?)
 }
 
 fn reject_batch(rejects: &[Reject]) -> Result<RecordBatch, ArrowError> {
@@ -406,6 +384,7 @@ mod tests {
     use crate::decode::Reject;
     use crate::disk::Disk;
     use crate::page::{ItemId, PageNum, SegmentId};
+    use crate::parquet::Layout;
     use arrow::array::{AsArray, Int64Array, RecordBatch};
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
     use std::collections::BTreeMap;
@@ -418,8 +397,7 @@ mod tests {
             export: "x".to_owned(),
             schema,
             partition: "region".to_owned(),
-            unique: Vec::new(),
-            budget,
+            layout: Layout { memory: budget, ..Layout::default() },
         }
     }
 

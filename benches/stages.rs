@@ -1,16 +1,17 @@
 //! What each stage of a page costs on one core: `cargo bench --bench stages`.
 //!
-//! Every figure is for a group of 64 full pages of the simulator; divide by 64 for a page. `journal` and `ledger` wait for
-//! the disk, so they are time, not work.
+//! Every figure but the last is for a group of 64 full pages of the simulator; divide by 64 for a page. `journal` and `ledger`
+//! wait for the disk, so they are time, not work. `encode` is for 4,096 pages in 21 regions, sealed: divide by that.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot be set up has no figures")]
+
+mod pages;
 
 use std::hint::black_box;
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use pagehaul::clock::Utc64;
 use pagehaul::decode::{Answer, Decoder};
 use pagehaul::disk::Disk;
@@ -19,56 +20,27 @@ use pagehaul::envelope;
 use pagehaul::journal::{Entry, Journal};
 use pagehaul::ledger::{Group, Ledger, LedgerError, PageRow, ReadRow};
 use pagehaul::page::{AttemptId, ItemId, ItemIx, PageNum, Request, SegmentId};
-use pagehaul::parquet::Layout;
-use pagehaul::segment::{Rows, Sealed, SegmentWriter, Shape};
-use pagehaul::simulator::{ApiRequest, Settings, Simulator};
+use pagehaul::segment::SegmentWriter;
 
 /// Pages in a group: about what arrives during one fsync at full speed.
 const GROUP: usize = 64;
-
-/// Full pages of different products.
-fn pages(endpoint: &Endpoint) -> Vec<(ItemId, Bytes)> {
-    let settings = Settings { products: 4_000, ..Settings::default() };
-    let simulator = Simulator::new(endpoint, settings.clone()).expect("the built-in endpoint can be simulated");
-    let full = settings.ids().filter(|id| simulator.videos(id) >= 10).take(GROUP);
-    full.map(|id| {
-        let query = format!("product_id={id}&page_num=1&page_size=10");
-        let request = ApiRequest { path: &endpoint.path, query: &query, authorization: Some("Bearer x") };
-        (ItemId::new(&id), simulator.answer(&request).body)
-    })
-    .collect()
-}
-
-fn answers(pages: &[(ItemId, Bytes)]) -> Vec<Answer> {
-    let numbered = (1..).zip(pages);
-    numbered
-        .map(|(item, (id, body))| Answer {
-            attempt: AttemptId(item),
-            item: ItemIx(item),
-            id: id.clone(),
-            page: PageNum(1),
-            at: Utc64(1_700_000_000_000_000),
-            body: body.clone(),
-        })
-        .collect()
-}
+/// Groups in the segment that is encoded: several row groups of the largest region.
+const GROUPS: usize = 64;
 
 fn stages(criterion: &mut Criterion) {
     let endpoint = Endpoint::parse(BUILT_IN).expect("the built-in endpoint is valid");
-    let pages = pages(&endpoint);
-    let bytes: usize = pages.iter().map(|(_, body)| body.len()).sum();
-    let answers = answers(&pages);
+    let all = pages::answers(&endpoint, GROUP * GROUPS);
+    let answers = all.chunks(GROUP).next().unwrap_or_default();
     let decoder = Decoder::new(&endpoint, |_| true);
     let folder = tempfile::tempdir().expect("a folder");
 
     let mut group = criterion.benchmark_group("64 pages");
-    group.throughput(Throughput::Bytes(u64::try_from(bytes).unwrap_or_default()));
     group.measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1)).sample_size(30);
     group.bench_function("envelope", |bencher| {
-        bencher.iter(|| pages.iter().filter(|(_, body)| envelope::read(black_box(body)).is_ok()).count());
+        bencher.iter(|| answers.iter().filter(|answer| envelope::read(black_box(&answer.body)).is_ok()).count());
     });
-    group.bench_function("decode", |bencher| bencher.iter(|| decoder.decode(black_box(&answers)).expect("rows")));
-    let (mut journal, entries) = journal(folder.path(), &answers);
+    group.bench_function("decode", |bencher| bencher.iter(|| decoder.decode(black_box(answers)).expect("rows")));
+    let (mut journal, entries) = journal(folder.path(), answers);
     group.bench_function("journal", |bencher| bencher.iter(|| journal.append(black_box(&entries)).expect("durable")));
     let (mut ledger, mut next) = (ledger(folder.path()), 0);
     group.bench_function("ledger", |bencher| {
@@ -77,14 +49,19 @@ fn stages(criterion: &mut Criterion) {
             ledger.commit(&ledger_group(next), Utc64(0)).expect("durable");
         });
     });
+    group.finish();
+
+    let mut group = criterion.benchmark_group("4096 pages");
+    group.measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1)).sample_size(10);
     let mut attempt = 0;
-    group.sample_size(10).bench_function("decode and encode, x 64 (4,096 pages, sealed)", |bencher| {
-        let shape = shape(folder.path(), &endpoint, &decoder);
+    group.bench_function("encode", |bencher| {
+        let shape = pages::shape(folder.path(), &endpoint, &decoder);
+        let groups: Vec<_> = all.chunks(GROUP).map(|group| decoder.decode(group).expect("rows")).collect();
         let begin = || {
             attempt += 1;
             SegmentWriter::begin(Disk, shape.clone(), SegmentId(1), attempt)
         };
-        bencher.iter_batched(begin, |segment| encode(segment, &decoder, &answers), BatchSize::PerIteration);
+        bencher.iter_batched(begin, |segment| pages::write(segment, &groups), BatchSize::PerIteration);
     });
     group.finish();
 }
@@ -109,32 +86,6 @@ fn ledger(folder: &Path) -> Ledger {
     ledger.add_items(ids).expect("items");
     ledger.begin_segment().expect("a segment");
     ledger
-}
-
-fn shape(folder: &Path, endpoint: &Endpoint, decoder: &Decoder) -> Shape {
-    Shape {
-        staging: folder.to_owned(),
-        export: "bench".to_owned(),
-        schema: std::sync::Arc::clone(decoder.schema()),
-        partition: endpoint.partition().name.clone(),
-        layout: Layout {
-            unique: endpoint.unique_columns().map(|column| column.name.clone()).collect(),
-            opaque: endpoint.opaque_columns().map(|column| column.name.clone()).collect(),
-            bloom: Vec::new(),
-            file_size: 512 << 20,
-            memory: 32 << 20,
-        },
-    }
-}
-
-fn encode(mut segment: SegmentWriter, decoder: &Decoder, answers: &[Answer]) -> Sealed {
-    for _ in 0..64 {
-        let group = decoder.decode(answers).expect("rows");
-        let keep = vec![true; group.rows.num_rows()];
-        let rows = Rows { batch: group.rows, partitions: group.partitions, keep, rejects: Vec::new() };
-        segment.push(rows).expect("staged");
-    }
-    segment.seal().expect("sealed")
 }
 
 /// What one round writes: 64 pages journaled, 64 earlier ones read, 64 intents.

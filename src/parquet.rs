@@ -168,7 +168,46 @@ pub fn quietly<T>(read: impl FnOnce() -> T) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::quietly;
+    use super::{Layout, ParquetFile, quietly};
+    use arrow::array::{Int64Array, RecordBatch, StringArray};
+    use parquet::basic::Encoding;
+    use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
+    use std::sync::Arc;
+
+    #[test]
+    fn columns_are_laid_out_as_their_part_asks_for() {
+        let texts = || Arc::new(StringArray::from_iter_values((0..1_000).map(|n| format!("{n:05}"))));
+        let numbers = || Arc::new(Int64Array::from_iter_values(0..1_000));
+        let rows = RecordBatch::try_from_iter([
+            ("key", texts() as arrow::array::ArrayRef),
+            ("text", texts()),
+            ("number", numbers()),
+            ("count", numbers()),
+        ]);
+        let (rows, name) = (rows.unwrap(), |name: &str| name.to_owned());
+        let layout = Layout {
+            unique: vec![name("key"), name("text"), name("number")],
+            opaque: vec![name("text")],
+            bloom: vec![name("key")],
+            ..Layout::default()
+        };
+        let mut file = ParquetFile::create(Vec::new(), &rows.schema(), &layout).unwrap();
+        file.write(&rows).unwrap();
+        let most = file.bytes();
+        let (bytes, count) = file.finish().unwrap();
+        assert!(count == 1_000 && bytes.len() <= most, "{} of {most}", bytes.len());
+        let mut reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Required);
+        reader.try_parse(&bytes::Bytes::from(bytes)).unwrap();
+        let metadata = reader.finish().unwrap();
+        let chunk = |column| metadata.row_group(0).column(column);
+        let is = |column, encoding| chunk(column).encodings().any(|found| found == encoding);
+        assert!(is(0, Encoding::DELTA_LENGTH_BYTE_ARRAY) && is(1, Encoding::DELTA_LENGTH_BYTE_ARRAY));
+        assert!(is(2, Encoding::DELTA_BINARY_PACKED) && is(3, Encoding::RLE_DICTIONARY));
+        let bloom: Vec<bool> = (0..4).map(|column| chunk(column).bloom_filter_offset().is_some()).collect();
+        let bounds: Vec<bool> = (0..4).map(|column| chunk(column).statistics().is_some()).collect();
+        assert_eq!((bloom, bounds), (vec![true, false, false, false], vec![true, false, true, true]));
+        assert!(metadata.column_index().is_some() && metadata.offset_index().is_some());
+    }
 
     #[test]
     fn a_decoder_that_panics_gives_nothing_and_the_next_one_is_asked_all_the_same() {

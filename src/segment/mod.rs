@@ -387,6 +387,7 @@ mod tests {
     use crate::parquet::Layout;
     use arrow::array::{AsArray, Int64Array, RecordBatch};
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use parquet::file::metadata::{ParquetMetaDataReader, RowGroupMetaData};
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
@@ -449,6 +450,58 @@ mod tests {
                 .unwrap()
                 .all(|entry| entry.unwrap().path().extension().unwrap() == "parquet")
         );
+    }
+
+    /// Row groups of each sealed file, in rows, and its bytes.
+    fn groups(shape: &Shape, pushes: i64, regions: i64) -> BTreeMap<String, (Vec<i64>, u64)> {
+        let mut writer = SegmentWriter::begin(Disk, shape.clone(), SegmentId(1), 2);
+        for at in 0..pushes {
+            writer.push(rows(shape, at * 5_000..(at + 1) * 5_000, regions)).unwrap();
+        }
+        let groups = |path: &std::path::Path| {
+            let file = std::fs::File::open(path).unwrap();
+            let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).unwrap();
+            metadata.row_groups().iter().map(RowGroupMetaData::num_rows).collect()
+        };
+        let files = writer.seal().unwrap().files;
+        files.iter().map(|file| (file.name.clone(), (groups(&file.staged), file.bytes))).collect()
+    }
+
+    #[test]
+    fn a_row_group_is_many_times_what_its_region_may_hold_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = 1 << 18;
+        for (groups, _) in groups(&shape(folder.path(), memory), 120, 3).into_values() {
+            let (last, full) = groups.split_last().unwrap();
+            let rows_in_memory = i64::try_from(memory / 8).unwrap();
+            assert!(full.len() > 1 && full.iter().all(|rows| *rows >= 2 * rows_in_memory), "{groups:?}");
+            assert!(*last > 0);
+        }
+    }
+
+    #[test]
+    fn no_file_is_larger_than_it_may_be_and_a_region_has_more_of_them_instead() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut shape = shape(folder.path(), 1 << 18);
+        shape.layout.file_size = 50_000;
+        let files = groups(&shape, 20, 2);
+        assert!(files.values().all(|(_, bytes)| *bytes <= 50_000), "{files:?}");
+        assert!(files.contains_key("region=r1/x-s000001-2-1.parquet"), "{files:?}");
+        let rows: i64 = files.values().flat_map(|(groups, _)| groups).sum();
+        assert_eq!(rows, (0..100_000).filter(|n| n % 7 != 0).count().try_into().unwrap());
+    }
+
+    #[test]
+    fn the_same_rows_make_the_same_bytes() {
+        let sums = |at: i64| {
+            let folder = tempfile::tempdir().unwrap();
+            let mut writer = SegmentWriter::begin(Disk, shape(folder.path(), 1 << 18), SegmentId(1), at);
+            for at in 0..30 {
+                writer.push(rows(&shape(folder.path(), 0), at * 5_000..(at + 1) * 5_000, 40)).unwrap();
+            }
+            writer.seal().unwrap().files.into_iter().map(|file| file.sha256).collect::<Vec<_>>()
+        };
+        assert_eq!(sums(1), sums(2));
     }
 
     #[test]

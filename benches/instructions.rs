@@ -1,0 +1,56 @@
+//! What `benches/instructions.sh` counts the instructions of: a stage, so many times over, on the same pages each time.
+//!
+//! It takes the stage and a number from the variables STAGE and TIMES. The difference between two runs with different
+//! numbers is what the stage costs without what sets it up. Without the variables it does every stage once, so that
+//! `cargo bench` shows that it still works.
+
+#![expect(clippy::expect_used, reason = "a bench that cannot be set up has no figures")]
+
+mod pages;
+
+use std::hint::black_box;
+
+use pagehaul::decode::Decoder;
+use pagehaul::disk::Disk;
+use pagehaul::endpoint::{BUILT_IN, Endpoint};
+use pagehaul::page::SegmentId;
+use pagehaul::segment::SegmentWriter;
+
+/// Pages that are decoded together: about what arrives during one fsync at full speed.
+const GROUP: usize = 64;
+/// Pages of the segment that is encoded.
+const PAGES: usize = 1_024;
+
+fn main() {
+    let times = std::env::var("TIMES").ok().and_then(|times| times.parse().ok()).unwrap_or(1);
+    match std::env::var("STAGE").as_deref() {
+        Ok("decode") => decode(times),
+        Ok("encode") => encode(times),
+        _ => {
+            decode(times);
+            encode(times);
+        }
+    }
+}
+
+fn decode(times: u64) {
+    let endpoint = Endpoint::parse(BUILT_IN).expect("the built-in endpoint is valid");
+    let decoder = Decoder::new(&endpoint, |_| true);
+    let answers = pages::answers(&endpoint, GROUP);
+    for _ in 0..times {
+        black_box(decoder.decode(black_box(&answers)).expect("rows"));
+    }
+}
+
+fn encode(times: u64) {
+    let endpoint = Endpoint::parse(BUILT_IN).expect("the built-in endpoint is valid");
+    let decoder = Decoder::new(&endpoint, |_| true);
+    let answers = pages::answers(&endpoint, PAGES);
+    let groups: Vec<_> = answers.chunks(GROUP).map(|group| decoder.decode(group).expect("rows")).collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    let shape = pages::shape(folder.path(), &endpoint, &decoder);
+    for attempt in (1..).take(usize::try_from(times).unwrap_or(usize::MAX)) {
+        let segment = SegmentWriter::begin(Disk, shape.clone(), SegmentId(1), attempt);
+        black_box(pages::write(segment, &groups));
+    }
+}

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Instructions that decoding and encoding take for a full page, counted by valgrind and compared with instructions.txt.
+#
+#   benches/instructions.sh            fails where a stage takes 10 % more or fewer instructions than stands there
+#   benches/instructions.sh --renew    writes what it counted; say in the commit why it changed
+#
+# A count does not depend on what else the machine does, nor on how fast it is: run after run it moves by less than 1 %, from
+# the hash maps' random keys. It does depend on the compiler, on the C library, and on the processor that valgrind shows to the
+# program, because zstd's and the C library's copies choose their code by it: valgrind shows the same one, with AVX2 and without
+# AVX-512 or SHA instructions, on any x86-64 of the last ten years. Elsewhere nothing is compared. SHA-256 is therefore counted
+# in its plain form: 40 instructions a byte that a real processor does not spend.
+#
+# Needs: valgrind; builds with `--profile ci`, without link-time optimisation, which would hide what a change costs where.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+renew=${1:-}
+baseline=benches/instructions.txt
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+cargo bench --quiet --locked --profile ci --bench instructions --no-run
+program=$(cargo bench --quiet --locked --profile ci --bench instructions --no-run --message-format json |
+    sed -n 's/.*"executable":"\([^"]*instructions-[^"]*\)".*/\1/p')
+
+# count STAGE TIMES
+count() {
+    STAGE=$1 TIMES=$2 TMPDIR=$work valgrind --tool=callgrind --callgrind-out-file=/dev/null "$program" 2>&1 |
+        sed -n 's/.*Collected *: *\([0-9]*\).*/\1/p'
+}
+
+# measure STAGE PAGES TIMES: instructions a page; each time is for so many pages.
+measure() {
+    local few many
+    few=$(count "$1" 1)
+    many=$(count "$1" $((1 + $3)))
+    echo "$1 $(((many - few) / ($2 * $3)))"
+}
+
+{
+    measure decode 64 20
+    measure encode 1024 2
+} | tee "$work/counted"
+
+if [[ $renew == --renew ]]; then
+    { sed -n '/^#/p' "$baseline"; cat "$work/counted"; } >"$work/renewed"
+    cp "$work/renewed" "$baseline"
+    exit
+fi
+if [[ $(uname -m) != x86_64 ]] || ! grep -qw avx2 /proc/cpuinfo; then
+    echo 'NOT COMPARED: the stored counts are of x86-64 with AVX2'
+    exit
+fi
+while read -r stage stored; do
+    counted=$(sed -n "s/^$stage //p" "$work/counted")
+    change=$(((counted - stored) * 1000 / stored))
+    printf '%s: %d instructions a page, %d stored: %d.%d %% %s\n' "$stage" "$counted" "$stored" \
+        $((${change#-} / 10)) $((${change#-} % 10)) "$( ((change < 0)) && echo fewer || echo more)"
+    if ((change > 100 || change < -100)); then
+        echo "$stage changed by more than 10 %: make it cheaper, or renew the counts (benches/instructions.sh --renew) and say why"
+        failed=1
+    fi
+done < <(grep -v '^#' "$baseline")
+exit "${failed:-0}"

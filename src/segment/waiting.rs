@@ -45,12 +45,11 @@ impl Waiting {
         Ok(())
     }
 
-    /// Hands out all rows in their order, then is empty.
+    /// Hands out all rows in their order; gives the file back, to begin again or to be removed.
     pub(super) fn drain(
         self,
-        schema: &SchemaRef,
         mut take: impl FnMut(&RecordBatch) -> Result<(), SegmentError>,
-    ) -> Result<Self, SegmentError> {
+    ) -> Result<Drained, SegmentError> {
         let Self { mut writer, path, .. } = self;
         writer.finish()?;
         let buffered = writer.into_inner()?;
@@ -59,8 +58,21 @@ impl Waiting {
         for rows in StreamReader::try_new(BufReader::with_capacity(BUFFER, &mut file), None)? {
             take(&rows?)?;
         }
-        file.clear()?;
-        Self::over(file, path, schema)
+        Ok(Drained { file, path })
+    }
+}
+
+/// A file whose rows were handed out.
+pub(super) struct Drained {
+    file: ScratchFile,
+    path: PathBuf,
+}
+
+impl Drained {
+    /// Begins again, with an empty file.
+    pub(super) fn again(mut self, schema: &SchemaRef) -> Result<Waiting, SegmentError> {
+        self.file.clear()?;
+        Waiting::over(self.file, self.path, schema)
     }
 
     /// Removes the file.

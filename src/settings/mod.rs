@@ -50,6 +50,7 @@ pub enum Progress {
 
 /// Settings, checked. Nothing here is optional that must be known before the first request.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that a person turns")]
 pub struct Settings {
     /// The list call.
     pub endpoint: Endpoint,

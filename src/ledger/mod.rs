@@ -96,6 +96,8 @@ pub struct OpenItem {
     pub id: ItemId,
     /// Whether an earlier run gave up its next page for a passing cause.
     pub failed_before: bool,
+    /// Whether the journal has a page of it.
+    pub has_pages: bool,
     /// Rows that its list is said to have.
     pub size: Option<u64>,
 }
@@ -246,13 +248,15 @@ impl Ledger {
     }
 
     fn open_items(&self, state: i64, after: ItemIx, limit: usize) -> Result<Vec<OpenItem>, LedgerError> {
-        let sql = "SELECT ix, id, transient, rows FROM items LEFT JOIN sizes ON item = ix
+        let sql = "SELECT ix, id, transient, EXISTS (SELECT 1 FROM pages WHERE item = ix), rows
+                   FROM items LEFT JOIN sizes ON item = ix
                    WHERE state = ?1 AND state < 2 AND ix > ?2 ORDER BY ix LIMIT ?3";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.rows(sql, params![state, after.0, limit], |row| {
             let id = ItemId::new(&row.get::<_, String>(1)?);
-            let size = row.get::<_, Option<i64>>(3)?.and_then(|rows| u64::try_from(rows).ok());
-            Ok(OpenItem { item: ItemIx(row.get(0)?), id, failed_before: row.get(2)?, size })
+            let size = row.get::<_, Option<i64>>(4)?.and_then(|rows| u64::try_from(rows).ok());
+            let (failed_before, has_pages) = (row.get(2)?, row.get(3)?);
+            Ok(OpenItem { item: ItemIx(row.get(0)?), id, failed_before, has_pages, size })
         })
     }
 

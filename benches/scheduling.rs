@@ -1,0 +1,113 @@
+//! What it costs to decide which page comes next, with a million ids in the ledger: `cargo bench --bench scheduling`.
+//!
+//! Every figure is for a round of 64 pages: they land and are read into their walks, walks that have ended make room, the
+//! ledger is asked for new ones, the most urgent pages are picked, and keys are counted. Divide by 64 for a page. Nothing is
+//! fetched, decoded or written: the bench `stages` has those.
+
+#![expect(clippy::expect_used, reason = "a bench that cannot be set up has no figures")]
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use pagehaul::backlog::Backlog;
+use pagehaul::decode::{DecodedPage, Key};
+use pagehaul::endpoint::EndRule;
+use pagehaul::ledger::{Ledger, LedgerError};
+use pagehaul::page::{AttemptId, ItemId, ItemIx, PageNum};
+use pagehaul::rules::Rules;
+use pagehaul::scheduler::Scheduler;
+
+/// Ids in the ledger.
+const IDS: u64 = 1_000_000;
+/// Pages that land in a round.
+const ROUND: usize = 64;
+/// Rows of a full page.
+const ROWS: u32 = 10;
+/// More keys than ever are in memory.
+const KEYS: usize = 1 << 20;
+
+/// Walks of lists that all have so many pages, the last one short.
+struct Walks<'a> {
+    ledger: &'a Ledger,
+    rules: Rules,
+    pages: u32,
+    scheduler: Scheduler,
+    backlog: Backlog,
+    under_way: VecDeque<(ItemIx, ItemId, PageNum)>,
+    /// Makes every key another one.
+    keys: u64,
+}
+
+impl<'a> Walks<'a> {
+    /// So many walks, each with a page under way.
+    fn new(ledger: &'a Ledger, open: usize, pages: u32) -> Self {
+        let (first, last) = (PageNum(1), PageNum(100_000));
+        let rules = Rules { first, last, page_size: ROWS, max_pages: None, end: EndRule::ShortPage };
+        let scheduler = Scheduler::new(rules, open);
+        let (backlog, under_way) = (Backlog::default(), VecDeque::new());
+        let mut walks = Self { ledger, rules, pages, scheduler, backlog, under_way, keys: 0 };
+        while walks.under_way.len() < open {
+            walks.pick(open);
+        }
+        walks
+    }
+
+    fn round(&mut self) {
+        for _ in 0..ROUND {
+            let (item, id, page) = self.under_way.pop_front().expect("a page is under way");
+            self.land(item, id, page);
+        }
+        self.pick(ROUND);
+        self.scheduler.unload_keys(KEYS);
+    }
+
+    fn land(&mut self, item: ItemIx, id: ItemId, page: PageNum) {
+        let rows = if page.0 < self.pages { ROWS } else { ROWS / 2 };
+        let keys = (0..rows).map(|_| self.key()).collect();
+        let received = usize::try_from(rows).expect("a page is small");
+        let attempt = AttemptId(1);
+        let decoded = DecodedPage { attempt, item, id, page, keys, received, foreign: 0, rejects: Vec::new() };
+        self.scheduler.land(item, page).expect("it was under way");
+        self.scheduler.walk_mut(item).expect("it is open").accept(&decoded, &self.rules);
+        self.scheduler.settle(item);
+    }
+
+    fn key(&mut self) -> Key {
+        self.keys += 1;
+        u128::from(self.keys.wrapping_mul(0x9E37_79B9_7F4A_7C15)).to_le_bytes()
+    }
+
+    fn pick(&mut self, pages: usize) {
+        while self.scheduler.is_half_empty() {
+            if self.backlog.is_empty() {
+                self.backlog = Backlog::default(); // and again from the beginning
+            }
+            self.backlog.refill(&mut self.scheduler, self.ledger, &self.rules).expect("the ledger is whole");
+        }
+        for _ in 0..pages {
+            let Some(wanted) = self.scheduler.next_page() else { return };
+            self.under_way.push_back((wanted.item, wanted.id.clone(), wanted.page));
+        }
+    }
+}
+
+fn rounds(criterion: &mut Criterion) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut ledger = Ledger::open(&folder.path().join("ledger.sqlite")).expect("an empty ledger");
+    let ids =
+        (0..IDS).map(|number| Ok::<_, LedgerError>(ItemId::new(&(1_729_380_000_000_000_000 + number).to_string())));
+    ledger.add_items(ids).expect("ids are added");
+    for (name, pages) in [("64 pages of lists of 6", 6), ("64 pages of lists of 1", 1)] {
+        let mut group = criterion.benchmark_group(name);
+        group.measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_secs(1)).sample_size(30);
+        for open in [64, 256, 1_024, 4_096] {
+            let mut walks = Walks::new(&ledger, open, pages);
+            group.bench_function(format!("{open} walks open"), |bencher| bencher.iter(|| walks.round()));
+        }
+        group.finish();
+    }
+}
+
+criterion_group!(benches, rounds);
+criterion_main!(benches);

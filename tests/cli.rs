@@ -877,3 +877,28 @@ fn the_search_for_the_key_that_every_test_ends_with_finds_it_in_each_form() {
     assert!(tells(b"QmVhcmVyIHNrX2xpdmVfQ0FOQVJZMDEyMw==") && tells(b"c2tfbGl2ZV9DQU5BUlkwMTIz"));
     assert!(tells(b"%73%6B%5F%6C%69%76%65%5F%43%41%4E%41%52%59%30%31%32%33"));
 }
+
+#[test]
+fn a_limit_that_auto_found_is_known_to_the_next_run_and_the_key_is_not_in_its_file() {
+    let simulator = simulator("products=170,max_videos=60,qps=60,limit=window");
+    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let limits = tempfile::tempdir().unwrap();
+    let folder = limits.path().join("state");
+    let export = |more: &[&str]| {
+        let home = Home::new(&ids(&simulator));
+        let mut command = home.export(&server.base_url(), &["--qps", "auto", "--max-pages", "2"]);
+        command.args(more).env("XDG_STATE_HOME", &folder);
+        run(command)
+    };
+    let first = export(&[]);
+    first.ended(0);
+    let found = first.json()["run"]["found"].as_f64().unwrap();
+    assert!((54.0..66.0).contains(&found), "{first}");
+    let path = folder.join("pagehaul/limits.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(!text.contains(KEY) && !text.contains("127.0.0.1"), "{text}");
+    let second = export(&[]);
+    second.ended(0);
+    let told = |run: &Run| run.stderr.contains("found by an earlier run");
+    assert_eq!((told(&first), told(&second)), (false, true), "{first}{second}");
+}

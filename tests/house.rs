@@ -25,7 +25,7 @@ const LAYERS: [(u8, &[&str]); 6] = [
             "worker",
         ],
     ),
-    (2, &["api", "disk", "held", "store", "ledger", "journal", "room", "simulator"]),
+    (2, &["api", "disk", "held", "store", "ledger", "journal", "room", "learned", "simulator"]),
     (
         3,
         &[

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::event::{Event, Monitor};
 use crate::export;
 use crate::job::Job;
+use crate::learned::{self, Learned};
 use crate::limits;
 use crate::log::log;
 use crate::page::ItemId;
@@ -17,6 +18,7 @@ use crate::plan::{Ids, List};
 use crate::progress::Face;
 use crate::quota::Asked;
 use crate::rebuild::Which;
+use crate::sanitize::chain;
 use crate::settings::{Layers, Origin, Qps, Settings, SettingsError};
 use crate::signals::{listen_for_signals, signal};
 use crate::simulator::{self, Server, Simulator};
@@ -52,7 +54,8 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
     crate::sanitize::hide(&key);
     let asked = settings.max_in_flight;
     settings.max_in_flight = limits::requests(asked, if simulator.is_some() { 2 } else { 1 })?;
-    let qps = allowed(&settings, simulator.as_ref().map(|(_, spec)| spec))?;
+    let learned = if simulator.is_some() { None } else { learned(&settings, &key) };
+    let qps = allowed(&settings, simulator.as_ref().map(|(_, spec)| spec), learned.as_ref())?;
     let sort = sort_values(&settings);
     let http = HttpSettings {
         base_url: settings.base_url.clone(),
@@ -68,6 +71,7 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
     let face = Face::new(&settings, qps.number());
     log(&settings, &face);
     let monitor = monitor_of(&face);
+    tell_known(qps);
     if settings.max_in_flight < asked {
         let most = settings.max_in_flight;
         let said = format!("at most {most} requests will be under way: more files may not be open (ulimit -n)");
@@ -83,7 +87,35 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
     };
     face.end();
     drop(simulator);
+    remember(learned, &result);
     result
+}
+
+/// Says where auto begins, if an earlier run found a limit.
+fn tell_known(qps: Asked) {
+    if let Asked::Auto(Some(known)) = qps {
+        tracing::info!("auto begins near {known} requests a second, found by an earlier run with this key");
+    }
+}
+
+/// Keeps what was found for the next run.
+fn remember(learned: Option<Learned>, result: &Result<Summary, Error>) {
+    let found = result.as_ref().ok().and_then(|summary| summary.run.found);
+    if let Some(Err(error)) = learned.zip(found).map(|(learned, found)| learned.remember(found)) {
+        tracing::warn!("the limit that was found cannot be remembered: {}", chain(&error));
+    }
+}
+
+/// Where the limit of this key is remembered, if it is to be found out.
+fn learned(settings: &Settings, key: &SecretString) -> Option<Learned> {
+    if settings.qps != Some(Qps::Auto) {
+        return None;
+    }
+    let variable = |name: &str| std::env::var(name).ok();
+    let folder = settings.limits_dir.clone().or_else(|| learned::default_folder(variable))?;
+    let url = &settings.base_url;
+    let host = format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
+    Learned::look_up(&folder, &host, key)
 }
 
 /// The list that the settings name, or the embedded API's own.
@@ -127,10 +159,14 @@ fn simulator_of(settings: &mut Settings) -> Result<Option<(Server, simulator::Se
 }
 
 /// Requests a second; a real host's limit must be given.
-fn allowed(settings: &Settings, simulated: Option<&simulator::Settings>) -> Result<Asked, Error> {
+fn allowed(
+    settings: &Settings,
+    simulated: Option<&simulator::Settings>,
+    learned: Option<&Learned>,
+) -> Result<Asked, Error> {
     match (settings.qps, simulated) {
         (Some(Qps::PerSecond(rate)), _) => Ok(Asked::Number(rate)),
-        (Some(Qps::Auto), _) => Ok(Asked::Auto(None)),
+        (Some(Qps::Auto), _) => Ok(Asked::Auto(learned.and_then(Learned::known))),
         (Some(Qps::Unlimited), _) => Ok(Asked::Unlimited),
         (None, Some(spec)) => Ok(spec.qps.map(|qps| f64::from(qps.per_second.get())).into()),
         (None, None) if settings.is_loopback() => Ok(Asked::Unlimited),

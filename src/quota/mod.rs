@@ -1,11 +1,13 @@
 //! The one gate before every request, and the one owner of 429.
 //!
-//! `pace` says when the next permit is due, `rate` how many a second there are, `hold` how long a 429 makes everyone wait.
-//! This file is the gate around them: one dispenser waits at it, and every answer is reported to it.
+//! `pace` says when the next permit is due, `rate` how many a second there are, `hold` how long a 429 makes everyone wait,
+//! `window` whether the server counts by the second, and `lap` keeps requests away from where such a second ends. This file is the gate around them: one dispenser waits at it, and every answer is reported to it.
 
 mod hold;
+mod lap;
 mod pace;
 mod rate;
+mod window;
 
 use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,9 +17,16 @@ use tokio::time::Instant;
 
 use crate::clock;
 use hold::Hold;
+use lap::Lap;
 use pace::Pace;
 use rate::Rate;
+use window::Windows;
 
+/// How far requests keep away from a window's end: so many mean deviations of the time that an answer takes (RFC 6298 waits
+/// for four, of which the way back is a part here), and between these.
+const GUARD: u32 = 3;
+const LEAST_GUARD: Duration = Duration::from_millis(5);
+const MOST_GUARD: Duration = Duration::from_millis(100);
 /// How far back a quota without a number remembers how fast it was used.
 const REMEMBERED: Duration = Duration::from_secs(2);
 
@@ -59,8 +68,10 @@ struct State {
     /// None: nothing limits.
     paced: Option<(Rate, Pace)>,
     hold: Hold,
-    /// The time that an answer takes, smoothed.
+    windows: Windows,
+    /// The time that an answer takes, smoothed, and how far it is from that.
     round: Duration,
+    swing: Duration,
     /// Permits since `counted`: the rate that was reached, for a quota without a number.
     permits: u32,
     counted: Instant,
@@ -88,7 +99,15 @@ impl Quota {
             let pace = Pace::new(rate.current(), now);
             (rate, pace)
         });
-        let state = State { paced, hold: Hold::new(now), round: Duration::ZERO, permits: 0, counted: now };
+        let state = State {
+            paced,
+            hold: Hold::new(now),
+            windows: Windows::default(),
+            round: Duration::ZERO,
+            swing: Duration::ZERO,
+            permits: 0,
+            counted: now,
+        };
         Self { state: Mutex::new(state) }
     }
 
@@ -113,7 +132,7 @@ impl Quota {
     fn take(&self) -> Option<Instant> {
         let now = clock::now();
         let mut state = self.state();
-        let State { paced, hold, round, permits, counted } = &mut *state;
+        let State { paced, hold, round, permits, counted, .. } = &mut *state;
         let due = match paced {
             None => Some(hold.until).filter(|until| *until > now),
             Some((rate, pace)) => {
@@ -139,9 +158,8 @@ impl Quota {
     pub fn passed(&self, sent: Instant) {
         let now = clock::now();
         let mut state = self.state();
-        let State { paced, hold, round, .. } = &mut *state;
-        let took = now.saturating_duration_since(sent);
-        *round = if round.is_zero() { took } else { (*round * 7 + took) / 8 }; // the smoothing of RFC 6298
+        state.measure(now.saturating_duration_since(sent));
+        let State { paced, hold, .. } = &mut *state;
         hold.passed(sent);
         if let Some((rate, pace)) = paced
             && rate.passed(now, sent)
@@ -155,7 +173,8 @@ impl Quota {
         let now = clock::now();
         let mut state = self.state();
         let reached = state.reached(now);
-        let State { paced, hold, .. } = &mut *state;
+        let guard = (state.swing * GUARD).clamp(LEAST_GUARD, MOST_GUARD);
+        let State { paced, hold, windows, .. } = &mut *state;
         let (rate, pace) = paced.get_or_insert_with(|| {
             let rate = Rate::reached(reached, now);
             let pace = Pace::new(rate.current(), now);
@@ -164,6 +183,16 @@ impl Quota {
         let wait = hold.refused(now, sent, Duration::from_secs_f64(1.0 / rate.current()), retry_after);
         if rate.refused(now, sent, wait.unwrap_or_default()) {
             pace.set_rate(rate.current());
+        }
+        if wait.is_some() {
+            let was_sure = windows.end().is_some();
+            windows.refused(pace.since(sent));
+            let end = windows.end();
+            pace.set_lap(end.map(|end| Lap::new(end, guard)));
+            if end.is_some() && !was_sure {
+                rate.pardon(now);
+                pace.set_rate(rate.current());
+            }
         }
         wait.map(|wait| Held { wait, rate: rate.current() })
     }
@@ -174,6 +203,15 @@ impl Quota {
 }
 
 impl State {
+    /// Smooths the time that an answer took, and its deviation, as RFC 6298 does.
+    fn measure(&mut self, took: Duration) {
+        if self.round.is_zero() {
+            self.round = took;
+        }
+        self.swing = (self.swing * 15 + self.round.abs_diff(took)) / 16;
+        self.round = (self.round * 15 + took) / 16;
+    }
+
     /// Permits a second since the counter was begun.
     fn reached(&self, now: Instant) -> f64 {
         let seconds = now.saturating_duration_since(self.counted).as_secs_f64();
@@ -276,7 +314,7 @@ mod tests {
             assert_eq!(quota.throttled(sent, None), None);
         }
         assert_eq!(quota.rate(), Some(98.0));
-        for _ in 0..15_000 {
+        for _ in 0..60_000 {
             quota.ready().await;
             quota.passed(clock::now());
         }

@@ -16,6 +16,8 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
+use super::lap::Lap;
+
 /// The most by which a permit may be late and the next ones still keep their times: a timer's wheel turns every millisecond,
 /// and a busy core makes the process wait a few more.
 pub(super) const LATENESS: Duration = Duration::from_millis(20);
@@ -44,6 +46,7 @@ impl Clock for Shown {
 #[derive(Debug)]
 pub(super) struct Pace {
     origin: Instant,
+    lap: Option<Lap>,
     period: Duration,
     shown: Shown,
     limiter: RateLimiter<NotKeyed, InMemoryState, Shown, NoOpMiddleware<Nanos>>,
@@ -54,14 +57,15 @@ impl Pace {
     pub(super) fn new(rate: f64, now: Instant) -> Self {
         let period = period(rate);
         let (limiter, shown) = limiter(period, Nanos::from(HEAD_START.saturating_sub(period)));
-        Self { origin: now, period, shown, limiter }
+        Self { origin: now, lap: None, period, shown, limiter }
     }
 
     /// Takes the permit that is due, if it is, and it is not before `from`. Otherwise says when it will be.
     pub(super) fn take(&self, now: Instant, from: Instant) -> Option<Instant> {
         let (due, present) = (self.due().max(self.time(from)), self.time(now));
         if present < due {
-            return Some(self.origin + Duration::from(due).saturating_sub(HEAD_START));
+            let moment = self.lap.map_or(due.as_u64(), |lap| lap.moment(due.as_u64()));
+            return Some(self.origin + Duration::from_nanos(moment).saturating_sub(HEAD_START));
         }
         let late = Duration::from(present.saturating_sub(due));
         self.shown.set(if late <= LATENESS { due } else { present });
@@ -75,6 +79,20 @@ impl Pace {
         (self.limiter, self.shown) = limiter(self.period, last);
     }
 
+    /// Changes to lap time, or back from it. The next permit is due when it was.
+    pub(super) fn set_lap(&mut self, lap: Option<Lap>) {
+        let due = self.due().as_u64();
+        let moment = self.lap.map_or(due, |lap| lap.moment(due));
+        let due = Nanos::from(lap.map_or(moment, |lap| lap.of(moment)));
+        self.lap = lap;
+        (self.limiter, self.shown) = limiter(self.period, due.saturating_sub(Nanos::from(self.period)));
+    }
+
+    /// How far a moment is into the schedule's time.
+    pub(super) fn since(&self, at: Instant) -> Duration {
+        at.saturating_duration_since(self.origin).saturating_add(HEAD_START)
+    }
+
     /// When the next permit is due: what governor says to somebody who comes far too early.
     fn due(&self) -> Nanos {
         self.shown.set(Nanos::from(0));
@@ -82,7 +100,8 @@ impl Pace {
     }
 
     fn time(&self, at: Instant) -> Nanos {
-        Nanos::from(at.saturating_duration_since(self.origin).saturating_add(HEAD_START))
+        let moment = Nanos::from(self.since(at));
+        self.lap.map_or(moment, |lap| Nanos::from(lap.of(moment.as_u64())))
     }
 }
 

@@ -27,16 +27,14 @@ const LEAST: f64 = 0.25;
 const SAMPLE: u32 = 20;
 /// And the time that they must span: a server that counts by the second says yes, yes, no, no.
 const SPAN: Duration = Duration::from_secs(1);
-/// Refusals in a probe and after it, as a share of all answers until the next one: under a number that was given, which is
-/// believed, and where the limit is to be found out.
-const PRICE_ASKED: f64 = 0.001;
-const PRICE_AUTO: f64 = 0.003;
+/// Refusals of a probe, as a share of all answers until the next one, and the longest time until then: under a number that was
+/// given, which is believed, and where the limit is to be found out and followed.
+const PRICE_ASKED: Price = Price { share: 0.001, longest: Duration::from_secs(600) };
+const PRICE_AUTO: Price = Price { share: 0.003, longest: Duration::from_secs(120) };
 /// The wait for a probe's answer is a price, too: so many times as long everyone works in peace.
 const PRICE_HOLD: u32 = 50;
-/// Shortest and longest time between two probes, as far as refusals say.
+/// Shortest time between two probes, and longest one, as far as waits say.
 const SHORTEST: Duration = Duration::from_secs(5);
-const LONGEST: Duration = Duration::from_secs(120);
-/// The same, as far as waits say.
 const LONGEST_HOLD: Duration = Duration::from_secs(3_600);
 /// Beyond the known limit the rate gains [`BACK`] in this time, and eight times as much in twice this time.
 const BEYOND: Duration = Duration::from_secs(5);
@@ -46,6 +44,13 @@ const STEP: Duration = Duration::from_millis(250);
 const STEP_PERMITS: f64 = 4.0;
 /// Share of the permits that must have been used for the rate to grow.
 const USED: f64 = 0.75;
+
+/// What a probe may cost.
+#[derive(Clone, Copy, Debug)]
+struct Price {
+    share: f64,
+    longest: Duration,
+}
 
 #[derive(Debug, PartialEq)]
 enum Stage {
@@ -71,7 +76,7 @@ struct Count {
 pub(super) struct Rate {
     /// It is never higher.
     most: f64,
-    price: f64,
+    price: Price,
     current: f64,
     /// The rate that was refused last, or is believed to be the limit.
     peak: f64,
@@ -115,7 +120,7 @@ impl Rate {
         Self::new((rate / 2.0).max(FLOOR), (f64::INFINITY, PRICE_AUTO), Stage::Seek, now)
     }
 
-    fn new(rate: f64, (most, price): (f64, f64), stage: Stage, now: Instant) -> Self {
+    fn new(rate: f64, (most, price): (f64, Price), stage: Stage, now: Instant) -> Self {
         Self {
             most,
             price,
@@ -129,6 +134,15 @@ impl Rate {
             is_found: false,
             stepped: now,
             permits: 0,
+        }
+    }
+
+    /// The refusals had another cause than the rate: it is what it was asked to be again.
+    pub(super) fn pardon(&mut self, now: Instant) {
+        if self.most.is_finite() {
+            (self.current, self.peak) = (self.most, self.most);
+            self.stage = Stage::Climb { since: now, plateau: SHORTEST };
+            self.count = Count::new(now);
         }
     }
 
@@ -238,8 +252,8 @@ impl Rate {
 
     /// How long the rate stays below the one that was refused.
     fn plateau(&self) -> Duration {
-        let seconds = f64::from(self.refusals) / (self.price * self.current);
-        let by_refusals = Duration::from_secs_f64(seconds.min(LONGEST.as_secs_f64()));
+        let seconds = f64::from(self.refusals) / (self.price.share * self.current);
+        let by_refusals = Duration::from_secs_f64(seconds.min(self.price.longest.as_secs_f64()));
         by_refusals.max(self.held.saturating_mul(PRICE_HOLD).min(LONGEST_HOLD)).max(SHORTEST)
     }
 }

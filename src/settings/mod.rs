@@ -66,6 +66,8 @@ pub struct Settings {
     pub simulated_as: Option<String>,
     /// The key's limit; none where the caller must bring one.
     pub qps: Option<Qps>,
+    /// Where found limits are remembered; none: the user's own folder for state.
+    pub limits_dir: Option<PathBuf>,
     /// Most requests under way.
     pub max_in_flight: usize,
     /// Credits that may be wasted on looking ahead, of a hundred.
@@ -130,6 +132,7 @@ impl Settings {
             simulate: layers.given("simulate").map(str::to_owned),
             simulated_as: None,
             qps: qps(layers)?,
+            limits_dir: layers.given("limits_dir").map(PathBuf::from),
             max_in_flight: as_usize(layers.number("max_in_flight", 1, 4096)?),
             lookahead: layers.percent("lookahead")?,
             page_size: as_u32(layers.number("page_size", 1, u64::from(endpoint.page.size_max))?),

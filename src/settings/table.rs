@@ -39,6 +39,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("base_url", "URL", "Scheme and host of the API [default: the endpoint's own]"),
     setting("endpoint", "FILE", "Endpoint description [default: the built-in product-videos]"),
     setting("qps", "N|auto|unlimited", "Requests a second that the key allows; auto finds out"),
+    setting(
+        "limits_dir",
+        "DIR",
+        "Where the limits that auto found are remembered [default: $XDG_STATE_HOME/pagehaul or ~/.local/state/pagehaul]",
+    ),
     setting("max_in_flight", "N", "Most requests under way at once; a cap, the quota drives"),
     setting(
         "lookahead",

@@ -9,8 +9,6 @@
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::as_conversions,
-    clippy::cast_precision_loss,
     clippy::wildcard_enum_match_arm,
     clippy::disallowed_methods,
     reason = "what helps a test fails by panicking"

@@ -1,0 +1,132 @@
+//! How much of a limit is used, and the share of 429s: `cargo bench --bench pacing`, a table in Markdown.
+//!
+//! Up to 50 requests a second an hour of virtual time with nothing but the quota; above, real requests through the dispatcher
+//! and the HTTP client to the embedded API on a thread of its own: ten seconds after ten seconds of settling in, or eighty where
+//! a window's end is to be learned. `auto` rows are an hour of virtual time with the search. Words after `--` choose rows by
+//! their first columns, as in `-- 500 window` or `-- auto`.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench that cannot be set up has no figures")]
+
+#[path = "../tests/pacing/world.rs"]
+#[expect(dead_code, reason = "the tests use more of it")]
+mod world;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pagehaul::api::{HttpApi, HttpSettings};
+use pagehaul::clock;
+use pagehaul::dispatch::{Arrival, Dispatcher, Orders};
+use pagehaul::endpoint::{BUILT_IN, Endpoint};
+use pagehaul::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
+use pagehaul::quota::{Asked, Quota};
+use pagehaul::simulator::{Qps, Settings, Simulator, Window, start};
+use pagehaul::verdict::Verdict;
+use tokio::sync::{mpsc, watch};
+use world::{Answers, Way, World, qps};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+const WARM: Duration = Duration::from_secs(10);
+const LEARNED: Duration = Duration::from_secs(80);
+const MEASURED: Duration = Duration::from_secs(10);
+/// Requests that may be under way on the wire.
+const IN_FLIGHT: usize = 2_048;
+
+/// The quota alone, in virtual time.
+fn virtually(asked: Asked, limit: Qps, way: Way) -> Answers {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async { World::new(asked, limit, way).work(HOUR).await })
+}
+
+/// The dispatcher and the client against the embedded API.
+fn on_the_wire(limit: Qps, way: Way) -> Answers {
+    let endpoint = Endpoint::parse(BUILT_IN).unwrap();
+    let settings =
+        Settings { qps: Some(limit), way: way.least, way_jitter: way.jitter, max_videos: 1, ..Settings::default() };
+    let server = start(Arc::new(Simulator::new(&endpoint, settings).unwrap())).unwrap();
+    let http = HttpSettings {
+        base_url: server.base_url().parse().unwrap(),
+        key: "bench".to_owned().into(),
+        page_size: 1,
+        sort: None,
+        connections: IN_FLIGHT,
+        compressed: false,
+        connect_timeout: Duration::from_secs(5),
+        is_loopback: true,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let asked = Asked::Number(f64::from(limit.per_second.get()));
+    let warm = if limit.window == Window::Fixed && way == Way::FAR { LEARNED } else { WARM };
+    runtime.block_on(measure(HttpApi::new(&endpoint, http).unwrap(), asked, warm))
+}
+
+async fn measure(api: HttpApi, asked: Asked, warm: Duration) -> Answers {
+    let (_ordering, orders) = watch::channel(Orders::Send);
+    let dispatcher = Dispatcher {
+        api: Arc::new(api),
+        quota: Arc::new(Quota::new(asked)),
+        timeout: Duration::from_secs(30),
+        grace: Duration::from_secs(1),
+        success: [0].into(),
+        orders,
+    };
+    let (to_dispatch, queue) = mpsc::channel(64);
+    let (arrive, mut arrivals) = mpsc::channel::<Arrival>(IN_FLIGHT);
+    let begin = clock::now() + warm;
+    let end = begin + MEASURED;
+    let asking = async {
+        for number in 0.. {
+            let request =
+                Request { attempt: AttemptId(number), item: ItemIx(number), id: ItemId::new("17"), page: PageNum(1) };
+            if clock::now() >= end || to_dispatch.send(request).await.is_err() {
+                break;
+            }
+        }
+        drop(to_dispatch);
+    };
+    let counting = async {
+        let mut answers = Answers::default();
+        while let Some(arrival) = arrivals.recv().await {
+            if (begin..end).contains(&clock::now()) {
+                let refused = matches!(arrival.judged.verdict, Verdict::Throttled(_));
+                answers.refused += u32::from(refused);
+                answers.passed += u32::from(arrival.judged.verdict == Verdict::Page);
+            }
+        }
+        answers
+    };
+    let (sent, (), answers) = tokio::join!(dispatcher.run(queue, arrive), asking, counting);
+    sent.unwrap();
+    answers
+}
+
+fn main() {
+    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with("--")).collect();
+    println!("| requests/s | limit | way there | used | 429 |\n|---|---|---|---|---|");
+    let (numbers, auto) =
+        ([5, 10, 50, 500, 5_000].map(|rate| (rate, "")), [5, 10, 50, 500].map(|rate| (rate, "auto ")));
+    for (rate, kind) in numbers.into_iter().chain(auto) {
+        let one = Qps { burst: NonZeroU32::new(1), ..qps(rate, Window::Bucket) };
+        let limits = [
+            ("bucket", qps(rate, Window::Bucket)),
+            ("window", qps(rate, Window::Fixed)),
+            ("sliding", qps(rate, Window::Sliding)),
+            ("bucket of 1", one),
+        ];
+        for (name, limit) in limits {
+            for (far, way) in [("0", Way::NONE), ("80 ± 40 ms", Way::FAR)] {
+                let label = format!("{kind}{rate} | {name} | {far}");
+                if !words.iter().all(|word| label.split([' ', '|']).any(|part| part == word)) {
+                    continue;
+                }
+                let asked = if kind.is_empty() { Asked::Number(f64::from(rate)) } else { Asked::Auto(None) };
+                let is_virtual = rate <= 50 || !kind.is_empty();
+                let answers = if is_virtual { virtually(asked, limit, way) } else { on_the_wire(limit, way) };
+                let time = if is_virtual { HOUR } else { MEASURED };
+                let used = f64::from(answers.passed) / (f64::from(rate) * time.as_secs_f64());
+                println!("| {label} | {:.2} % | {:.3} % |", used * 100.0, answers.refused_share() * 100.0);
+            }
+        }
+    }
+}

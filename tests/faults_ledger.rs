@@ -331,6 +331,7 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
         ("sizes_from", vec!["--sizes-from", &earlier], None),
         ("qps", vec!["--qps", "500"], None),
         ("compressed", vec!["--compressed"], None),
+        ("limits_dir", vec!["--limits-dir", &state], None),
         ("max_in_flight", vec!["--max-in-flight", "3"], None),
         ("lookahead", vec!["--lookahead", "0"], None),
         ("max_credits", vec!["--max-credits", "1000"], None),

@@ -195,7 +195,7 @@ fn job(world: &World, out: &Path) -> Job {
     let mut job = common::job(out, plan.qps, &settings);
     job.seed = plan.seed;
     job.settings.segment_size = plan.segment_size;
-    if plan.seed.is_multiple_of(3) {
+    if plan.seed.is_multiple_of(4) {
         // So little that rows wait on the disk, and that a region has several row groups and files.
         (job.settings.memory, job.settings.file_size) = (16 << 10, 64 << 10);
     }

@@ -158,7 +158,7 @@ impl Plan {
         let page_size = dice.pick(&[1, 2, 3, 3, 7, 10]);
         let size = u64::from(page_size);
         let products = 1 + dice.below(5);
-        let deep = if dice.one_in(8) { 60 * size } else { 25 };
+        let deep = if dice.one_in(16) { 40 * size } else { 25 };
         let lists = (0..products)
             .map(|_| match dice.below(6) {
                 0 => 0,

@@ -178,7 +178,7 @@ impl Durable {
 
 /// A world small enough to lose power at every moment of it.
 fn plan() -> Plan {
-    let mut plan = Plan::new(0);
+    let mut plan = Plan::new(1); // one whose rows wait in memory
     plan.lists = vec![7, 2];
     (plan.page_size, plan.max_in_flight, plan.segment_size) = (3, 1, 2_000);
     (plan.qps, plan.limit, plan.max_pages, plan.max_credits, plan.credits) = (None, None, None, None, None);

@@ -25,16 +25,23 @@ impl Backlog {
         self.walking.is_none() && self.fresh.is_none()
     }
 
-    /// Fills the scheduler up when it has become half empty.
-    pub fn refill(&mut self, scheduler: &mut Scheduler, ledger: &Ledger, rules: &Rules) -> Result<(), LedgerError> {
+    /// Fills the scheduler up when it has become half empty. Gives those whose pages say that they are over: a crash came
+    /// before their end was written down.
+    pub fn refill(
+        &mut self,
+        scheduler: &mut Scheduler,
+        ledger: &Ledger,
+        rules: &Rules,
+    ) -> Result<Vec<ItemIx>, LedgerError> {
         let room = scheduler.room();
+        let mut over = Vec::new();
         if !scheduler.is_half_empty() {
-            return Ok(());
+            return Ok(over);
         }
         let (source, items) = match (self.walking, self.fresh) {
             (Some(after), _) => (&mut self.walking, ledger.walking(after, room)?),
             (None, Some(after)) => (&mut self.fresh, ledger.fresh(after, room)?),
-            (None, None) => return Ok(()),
+            (None, None) => return Ok(over),
         };
         *source = items.last().map(|last| last.item).filter(|_| items.len() == room);
         for OpenItem { item, id, failed_before, has_pages, size } in items {
@@ -42,8 +49,9 @@ impl Backlog {
             let mut walk = Walk::new(item, id, rules, pages);
             walk.is_suspect = failed_before;
             walk.hint(size.and_then(|rows| rules.last_of(rows)));
+            over.extend(walk.end().map(|_| item));
             scheduler.add(walk);
         }
-        Ok(())
+        Ok(over)
     }
 }

@@ -54,6 +54,8 @@ pub struct Scheduler {
     flying: HashMap<(ItemIx, PageNum), Wanted>,
     /// Walks that wait for what becomes of others.
     aside: usize,
+    /// Scouts that are not asked for any more, because their walks end.
+    dropped: u32,
     /// The most fresh and ready walks to hold.
     bound: usize,
 }
@@ -93,6 +95,7 @@ impl Scheduler {
             parked: BTreeMap::new(),
             flying: HashMap::new(),
             aside: 0,
+            dropped: 0,
             bound: bound.max(1),
         }
     }
@@ -229,21 +232,25 @@ impl Scheduler {
 
     /// Asks for a page again at once.
     pub fn resume(&mut self, wanted: Wanted) {
-        if self.wait_more(wanted.item) {
+        if self.wait_more(&wanted) {
             self.again.insert((Reverse(wanted.page), wanted.item), wanted);
         }
     }
 
     /// Asks for a page again when its time has come.
     pub fn park(&mut self, wanted: Wanted, until: Instant) {
-        if self.wait_more(wanted.item) {
+        if self.wait_more(&wanted) {
             self.parked.insert((until, wanted.item, wanted.page), wanted);
         }
     }
 
     /// Whether a page may be asked for again: not if its walk is about to end.
-    fn wait_more(&mut self, item: ItemIx) -> bool {
-        let Some(open) = self.walks.get_mut(&item).filter(|open| open.end.is_none()) else { return false };
+    fn wait_more(&mut self, wanted: &Wanted) -> bool {
+        let open = self.walks.get_mut(&wanted.item).filter(|open| open.end.is_none());
+        let Some(open) = open else {
+            self.dropped += u32::from(wanted.is_scout);
+            return false;
+        };
         open.waiting += 1;
         true
     }
@@ -275,24 +282,36 @@ impl Scheduler {
         let Some(open) = self.walks.get_mut(&item).filter(|open| open.end.is_none()) else { return };
         open.end = Some(end);
         if std::mem::take(&mut open.waiting) > 0 {
-            self.again.retain(|(_, other), _| *other != item);
-            self.parked.retain(|(_, other, _), _| *other != item);
+            let dropped = &mut self.dropped;
+            let mut stays = |wanted: &Wanted| {
+                *dropped += u32::from(wanted.item == item && wanted.is_scout);
+                wanted.item != item
+            };
+            self.again.retain(|_, wanted| stays(wanted));
+            self.parked.retain(|_, wanted| stays(wanted));
         }
         self.queue(item);
     }
 
     /// Puts a walk where it belongs after one of its pages landed. Gives its end, if that was the last one.
     pub fn settle(&mut self, item: ItemIx) -> Option<(Walk, EndRow)> {
-        let walk = &self.walks.get(&item)?.walk;
-        if let Some(end) = walk.end().cloned() {
-            self.close(EndRow { item, stop: end.stop, error: end.said, transient: false });
-        } else {
-            self.queue(item);
+        let open = self.walks.get(&item)?;
+        match open.walk.end().cloned() {
+            // What is under way may show that the list goes on.
+            Some(end) if open.flying == 0 => {
+                self.close(EndRow { item, stop: end.stop, error: end.said, transient: false });
+            }
+            _ => self.queue(item),
         }
         let open = self.walks.get(&item).filter(|open| open.flying == 0 && open.end.is_some())?;
         self.aside -= usize::from(open.is_aside);
         let open = self.walks.remove(&item)?;
         open.end.map(|end| (open.walk, end))
+    }
+
+    /// How many scouts were dropped since this was asked last.
+    pub fn take_dropped(&mut self) -> u32 {
+        std::mem::take(&mut self.dropped)
     }
 
     /// Whether there is a page that did not fail and is needed in any case.

@@ -137,6 +137,7 @@ impl Walk {
         let kept = keep.iter().filter(|keep| **keep).count();
         let counts = Counts { received: page.received, kept, rejected: page.received.saturating_sub(page.keys.len()) };
         self.add(page.page, counts, rules);
+        self.is_suspect &= page.page >= self.next;
         if page.foreign > 0 && page.keys.is_empty() {
             self.is_foreign = true;
             let reason = page.rejects.first().map_or("the rows belong to another item", |reject| &*reject.reason);

@@ -176,7 +176,10 @@ impl<'a> Rounds<'a> {
         let arrivals = self.wait(channels, stopped).await;
         self.settle(&arrivals);
         if self.stop.is_none() {
-            self.backlog.refill(&mut self.scheduler, &self.site.ledger(), &self.rules)?;
+            let over = self.backlog.refill(&mut self.scheduler, &self.site.ledger(), &self.rules)?;
+            for item in over {
+                self.end(item);
+            }
         }
         self.order(&channels.orders);
         self.keep_room()?;

@@ -210,7 +210,9 @@ impl Rounds<'_> {
 
     /// Writes down the end of a walk, if it has come to one and nothing of it is under way.
     pub(super) fn end(&mut self, item: ItemIx) {
-        let Some((walk, end)) = self.scheduler.settle(item) else { return };
+        let ended = self.scheduler.settle(item);
+        (0..self.scheduler.take_dropped()).for_each(|_| self.waste.settle(false));
+        let Some((walk, end)) = ended else { return };
         self.job.monitor.event(&Event::Ended { id: &walk.id, stop: end.stop, error: end.error.as_deref() });
         self.group.ended.push(end);
         if let Some(rows) = walk.end().and_then(|end| self.short_pages.ended(end, &self.rules)) {

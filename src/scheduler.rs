@@ -179,8 +179,8 @@ impl Scheduler {
     fn ask(&mut self, item: ItemIx, page: PageNum) -> Option<&Wanted> {
         let walk = &mut self.walks.get_mut(&item)?.walk;
         let is_suspect = walk.is_suspect && page == walk.next();
-        let is_scout = walk.ask(page);
-        let wanted = Wanted { item, id: walk.id.clone(), page, tries: None, is_suspect, asked_again: false, is_scout };
+        let (is_scout, asked_again) = (walk.ask(page), walk.is_in_doubt(page));
+        let wanted = Wanted { item, id: walk.id.clone(), page, tries: None, is_suspect, asked_again, is_scout };
         self.queue(item);
         Some(self.fly(wanted))
     }
@@ -260,10 +260,10 @@ impl Scheduler {
         self.walks.get(&wanted.item).is_some_and(|open| open.walk.needs(wanted.page))
     }
 
-    /// Gives up a page that is not needed.
-    pub fn lose(&mut self, wanted: &Wanted, is_refused: bool) {
+    /// Gives up a page that is not needed. `in_doubt`: it may have been billed all the same.
+    pub fn lose(&mut self, wanted: &Wanted, is_refused: bool, in_doubt: bool) {
         if let Some(open) = self.walks.get_mut(&wanted.item) {
-            open.walk.lost(wanted.page, is_refused);
+            open.walk.lost(wanted.page, is_refused, in_doubt);
         }
         self.queue(wanted.item);
     }

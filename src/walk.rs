@@ -4,7 +4,7 @@
 //! their counts alone: the same pages give the same end, in the first run, after a crash and in a replay, asked for one by
 //! one or ahead. Which row is new is decided in the order in which pages were read, which is the journal's.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::decode::{DecodedPage, Key};
 use crate::depth::{Depth, Known};
@@ -31,6 +31,8 @@ pub struct Walk {
     /// Pages without a usable row, counted back from the first missing one.
     barren: u8,
     end: Option<End>,
+    /// Pages that were asked for ahead in vain, and may have been billed.
+    in_doubt: BTreeSet<PageNum>,
     /// Whether a page answered for another item, which ends it whatever else comes.
     is_foreign: bool,
 }
@@ -48,11 +50,20 @@ impl Walk {
             seen: None,
             barren: 0,
             end: None,
+            in_doubt: BTreeSet::new(),
             is_foreign: false,
         };
-        for (page, counts) in pages {
-            walk.add(page, counts, rules);
+        // All of them are there before the first one is judged, as if they had come one by one.
+        walk.beyond.extend(pages);
+        let mut contiguous = rules.first;
+        for (page, counts) in &walk.beyond {
+            if *page == contiguous {
+                walk.depth.pass(*page);
+                contiguous = page.next();
+            }
+            walk.depth.learn(*page, *counts, rules, |page| known(&walk.beyond, walk.next, page, rules));
         }
+        walk.advance(rules);
         if walk.is_new(rules) {
             walk.seen = Some(HashSet::new());
         }
@@ -125,9 +136,17 @@ impl Walk {
         self.depth.is_ahead(self.next)
     }
 
-    /// Takes note that a page which is not needed will not come.
-    pub fn lost(&mut self, page: PageNum, is_refused: bool) {
+    /// Takes note that a page which is not needed will not come. `in_doubt`: it may have been billed all the same.
+    pub fn lost(&mut self, page: PageNum, is_refused: bool, in_doubt: bool) {
         self.depth.lost(page, is_refused);
+        if in_doubt {
+            self.in_doubt.insert(page);
+        }
+    }
+
+    /// Whether a page was asked for ahead and may have been billed.
+    pub fn is_in_doubt(&self, page: PageNum) -> bool {
+        self.in_doubt.contains(&page)
     }
 
     /// Reads a page whose rows are decoded: says for each of them whether it is new. The keys must be loaded.
@@ -150,13 +169,20 @@ impl Walk {
     fn add(&mut self, page: PageNum, counts: Counts, rules: &Rules) {
         self.beyond.insert(page, counts);
         self.depth.learn(page, counts, rules, |page| known(&self.beyond, self.next, page, rules));
+        self.advance(rules);
+    }
+
+    /// Goes on to the first page that is missing, and judges each page on the way.
+    fn advance(&mut self, rules: &Rules) {
+        if self.end.as_ref().is_some_and(|end| self.is_passed(end)) {
+            self.end = None;
+        }
         while let Some(counts) = self.beyond.remove(&self.next) {
             let page = self.next;
             self.next = page.next();
             self.barren = if counts.is_barren() { self.barren.saturating_add(1) } else { 0 };
-            // An end is one as long as nothing new lies behind it.
             if !self.is_foreign && (self.end.is_none() || counts.kept > 0) {
-                self.end = rules.end_at(page, counts, self.barren).filter(|end| !self.is_shifted(end));
+                self.end = rules.end_at(page, counts, self.barren).filter(|end| !self.is_passed(end));
             }
         }
         if self.end.is_none() {
@@ -166,10 +192,15 @@ impl Walk {
 }
 
 impl Walk {
-    /// Whether a page repeats others only because the list grew since pages behind it were read.
-    fn is_shifted(&self, end: &End) -> bool {
-        let repeats = end.stop == StopReason::RepeatedPage && !self.depth.is_flat();
-        repeats && self.beyond.values().any(|counts| counts.kept > 0)
+    /// Whether an end is none, because new rows are known to lie behind it: pages that were read long before or after their
+    /// neighbours may be short or repeat others where a list changed meanwhile.
+    fn is_passed(&self, end: &End) -> bool {
+        let may_be = match end.stop {
+            StopReason::ShortPage | StopReason::EmptyPage | StopReason::RepeatedPage => true,
+            StopReason::Rejected => !self.is_foreign,
+            StopReason::MaxPages | StopReason::PageCap | StopReason::Failed => false,
+        };
+        may_be && !self.depth.is_flat() && self.beyond.values().any(|counts| counts.kept > 0)
     }
 }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::scripted::{Reply, Scripted, Sent, run_job};
-use common::{job, rows, scratch};
+use common::{Answer, job, rows, scratch};
 use pagehaul::error::ExitCode;
 use pagehaul::sizes::Sizes;
 use pagehaul::summary::Summary;
@@ -232,6 +232,59 @@ async fn where_the_api_refuses_pages_from_some_number_on_the_walk_ends_there_and
         assert_eq!((summary.exit, summary.products.failed), (ExitCode::Partial, 1), "{summary}");
         assert_eq!(rows(folder.path()).len(), last as usize, "{summary}");
         assert_eq!(summary.credits.billed, u64::from(last), "a refusal is free: {summary}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_said_of_a_page_behind_the_end_stops_no_run_and_is_asked_once() {
+    for (status, message) in [(402, "not enough credits"), (403, "page beyond your plan"), (302, "moved")] {
+        let api = Scripted::new(move |sent| match sent.page {
+            page if page <= 12 => full(sent, page),
+            13 => Reply::page(&[]).after(LATENCY),
+            _ => Reply::refusal(status, message).after(LATENCY),
+        });
+        let (folder, summary) = walk(&api, &lists([12]), None, &[("lookahead", "100")]).await;
+        assert_eq!((summary.exit, rows(folder.path()).len()), (ExitCode::Complete, 12), "{status}: {summary}");
+    }
+    // A success that is no page may have been billed: as a scout it is not asked for again.
+    let api = Scripted::new(|sent| match sent.page {
+        page if page <= 12 => full(sent, page),
+        13 => Reply::page(&[]).after(LATENCY),
+        _ => Reply::from(Answer::new(200, "<html></html>")).after(LATENCY),
+    });
+    let (_folder, summary) = walk(&api, &lists([12]), None, &[("lookahead", "100")]).await;
+    assert_eq!(summary.exit, ExitCode::Complete, "{summary}");
+    assert!(api.asked().values().all(|times| *times == 1) && summary.run.wasted >= 1, "{summary}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_is_short_among_full_ones_is_no_end_while_new_rows_are_known_to_lie_behind_it() {
+    // Every order in which the pages around a short one may come, and a run that is stopped in between.
+    for late in 9..=17_u32 {
+        for stop_at in [usize::MAX, 14, 20] {
+            let two = |sent: &Sent| {
+                let rows = [2 * sent.page, 2 * sent.page + 1];
+                rows.map(|video| {
+                    json!({ "video_id": format!("v{video}"), "product_id": sent.id, "region": "ID" }).to_string()
+                })
+            };
+            let answer = move |sent: &Sent| {
+                let rows = if sent.page <= 40 { two(sent).to_vec() } else { Vec::new() };
+                let rows = if sent.page == 10 { &rows[..1] } else { &rows[..] };
+                Reply::page(rows).after(if sent.page == late { LATENCY * 9 } else { LATENCY })
+            };
+            let folder = scratch();
+            let settings = [("page_size", "2"), ("lookahead", "100"), ("max_in_flight", "32")];
+            let job = job(folder.path(), None, &settings);
+            run_job(&job, &Scripted::stopping_at(stop_at, answer), &lists([40])).await.unwrap();
+            let summary = run_job(&job, &Scripted::new(answer), &lists([40])).await.unwrap();
+            let found = rows(folder.path()).len();
+            // A run that is stopped before any page behind it came knows of none.
+            assert!(
+                found == 79 || found == 19 && stop_at < 20,
+                "{found} rows, {late} late, stopped at {stop_at}: {summary}"
+            );
+        }
     }
 }
 

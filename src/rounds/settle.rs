@@ -37,6 +37,10 @@ impl Rounds<'_> {
             let Some(wanted) = self.scheduler.land(item, arrival.request.page) else { continue };
             match &judged.verdict {
                 Verdict::Page | Verdict::Unsent => self.scheduler.resume(wanted),
+                // What is said of a page that may not even exist is no reason to stop for those that do.
+                Verdict::Stop(_) if self.health.is_proven() && !self.scheduler.needs(&wanted) => {
+                    self.lose(&wanted, true, judged.charge);
+                }
                 Verdict::Stop(cause) => {
                     self.stop.get_or_insert_with(|| Stop::Cause(*cause, arrival.cause.clone()));
                     self.scheduler.resume(wanted);
@@ -95,9 +99,14 @@ impl Rounds<'_> {
             self.recall = true;
             self.job.monitor.event(&Event::Outage { cause: &arrival.cause });
         }
+        // What may have been billed is not paid for again only to find out how deep a list is.
+        let in_doubt = arrival.judged.charge != Charge::Free;
         match &arrival.judged.verdict {
             Verdict::Page | Verdict::Unsent | Verdict::Stop(_) => {}
             Verdict::Throttled(_) => self.scheduler.resume(wanted),
+            Verdict::Retry | Verdict::RetryOnce if in_doubt && !self.scheduler.needs(&wanted) => {
+                self.lose(&wanted, false, arrival.judged.charge);
+            }
             Verdict::Retry => self.again(wanted, arrival, own),
             Verdict::RetryOnce if !wanted.asked_again => {
                 wanted.asked_again = true;
@@ -125,7 +134,7 @@ impl Rounds<'_> {
     /// API, if it may answer so to anyone: then the item waits for what others get, and stays open if the run ends.
     fn refuse(&mut self, wanted: Wanted, arrival: &Arrival, to_anyone: bool) {
         if !self.scheduler.needs(&wanted) {
-            self.lose(&wanted, true);
+            self.lose(&wanted, true, arrival.judged.charge);
         } else if to_anyone && self.health.is_down() || !self.health.ever() {
             self.scheduler.set_aside(wanted.item);
             self.refused.push(Refused { wanted, said: arrival.cause.clone(), transient: to_anyone });
@@ -135,9 +144,13 @@ impl Rounds<'_> {
     }
 
     /// Does without a page ahead that its walk may not even have.
-    fn lose(&mut self, wanted: &Wanted, is_refused: bool) {
-        self.waste.settle(false);
-        self.scheduler.lose(wanted, is_refused);
+    fn lose(&mut self, wanted: &Wanted, is_refused: bool, charge: Charge) {
+        let in_doubt = charge != Charge::Free;
+        if wanted.is_scout {
+            self.waste.settle(in_doubt);
+            self.counted.wasted = self.waste.wasted();
+        }
+        self.scheduler.lose(wanted, is_refused, in_doubt);
     }
 
     /// How long nothing may succeed.
@@ -201,7 +214,10 @@ impl Rounds<'_> {
     /// Ends the walk of a page that will not come; if it is not needed, the walk goes on without it.
     fn give_up(&mut self, wanted: &Wanted, said: &str, transient: bool) {
         if !self.scheduler.needs(wanted) {
-            return self.lose(wanted, false);
+            return self.lose(wanted, false, Charge::Free);
+        }
+        if wanted.is_scout {
+            self.waste.settle(false); // it had come to be needed
         }
         let (item, stop, error) = (wanted.item, StopReason::Failed, Some(said.to_owned()));
         self.scheduler.close(EndRow { item, stop, error, transient });

@@ -221,6 +221,11 @@ impl Layers {
             .ok_or_else(|| self.invalid(key, "must be a size such as 64KiB, 48MiB or 2GiB"))
     }
 
+    pub(super) fn size_up_to(&self, key: &'static str, most: u64) -> Result<u64, SettingsError> {
+        let size = self.size(key)?;
+        if size > most { Err(self.invalid(key, format!("must be at most {} MiB", most >> 20))) } else { Ok(size) }
+    }
+
     pub(super) fn list(&self, key: &'static str) -> Vec<&str> {
         self.given(key)
             .map(|text| text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect())

@@ -155,7 +155,7 @@ impl Settings {
             segment_size: layers.size("segment_size")?,
             file_size: file_size(layers)?,
             bloom_filters: layers.switch("bloom_filters")?,
-            memory: as_usize(layers.size("memory")?),
+            memory: as_usize(layers.size_up_to("memory", 1 << 30)?),
             min_free: layers.given("min_free").map(|_| layers.size("min_free")).transpose()?,
             progress: one_of(
                 layers,

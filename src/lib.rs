@@ -48,7 +48,7 @@
 //! | rows before a split by region | 5,000 rows or a quarter of `memory`, and one group | [`segment`] |
 //! | rows waiting for a row group | half of `memory` (16 MiB), twice `memory` with many regions, then the disk | [`segment`] |
 //! | the one row group being encoded | `memory`, where rows shrink to a quarter as usual; at most twice that, and 25 MiB for the encoder | [`parquet`] |
-//! | keys of open walks | 2^20 keys, about 32 MiB | [`rounds`] |
+//! | keys of open walks | 2^20 keys, about 32 MiB, or those of the walks under way if these have more | [`rounds`] |
 //! | open walks | 2 × `max_in_flight` and 4,096 walks without keys | [`scheduler`] |
 //! | names of a run's folders | 20,000 × 180 bytes, 4 MiB | [`partition::MOST_FOLDERS`] |
 //! | the ledger's cache | 2 MiB; 32 MiB while it is opened and a list is added, before anything else is there | [`ledger`] |

@@ -577,14 +577,7 @@ fn short_pages_that_are_no_end_end_with_10_and_another_end_rule_reads_the_rest()
 fn l10_a_second_process_on_the_same_folder_ends_with_4_and_the_first_goes_on() {
     let simulator = simulator("products=3,max_videos=25");
     let ids = ids(&simulator);
-    let (gate, held) = Gate::new(0);
-    let api = Api::start({
-        let (simulator, gate) = (Arc::clone(&simulator), Arc::clone(&gate));
-        move |asked| {
-            gate.pass();
-            Answer::of(&simulator, asked)
-        }
-    });
+    let (api, gate, held) = Api::gated(&simulator, 0);
     let home = Home::new(&ids);
     let first = Program::start(home.export(&api.base_url(), &[]));
     held.recv_timeout(DEADLINE).unwrap();

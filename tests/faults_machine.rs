@@ -15,8 +15,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{
-    Answer, Api, DEADLINE, Gate, Home, KEY, Program, assert_no_page_billed_twice, assert_rows, expected, ids, pagehaul,
-    run, simulator,
+    Api, DEADLINE, Home, KEY, Program, assert_no_page_billed_twice, assert_rows, expected, ids, pagehaul, run,
+    simulator,
 };
 use pagehaul::clock;
 use pagehaul::quota::{Quota, burst};
@@ -45,14 +45,7 @@ fn by_shell(first: &str, command: &Command) -> Command {
 #[test]
 fn l4_a_hangup_stops_like_sigterm_and_a_run_that_was_halted_goes_on() {
     let simulator = simulator("products=4,max_videos=30");
-    let (gate, held) = Gate::new(3);
-    let api = Api::start({
-        let (simulator, gate) = (Arc::clone(&simulator), Arc::clone(&gate));
-        move |asked| {
-            gate.pass();
-            Answer::of(&simulator, asked)
-        }
-    });
+    let (api, gate, held) = Api::gated(&simulator, 3);
     let home = Home::new(&ids(&simulator));
     let mut program = Program::start(home.export(&api.base_url(), &[]));
     held.recv_timeout(DEADLINE).unwrap();
@@ -86,14 +79,7 @@ fn l8_too_few_descriptors_are_told_before_the_first_request_and_few_make_fewer_r
 #[test]
 fn a_soft_limit_of_descriptors_is_raised_and_no_core_dump_can_show_the_key() {
     let simulator = simulator("products=4,max_videos=30");
-    let (gate, held) = Gate::new(1);
-    let api = Api::start({
-        let (simulator, gate) = (Arc::clone(&simulator), Arc::clone(&gate));
-        move |asked| {
-            gate.pass();
-            Answer::of(&simulator, asked)
-        }
-    });
+    let (api, gate, held) = Api::gated(&simulator, 1);
     let home = Home::new(&ids(&simulator));
     let command = home.export(&api.base_url(), &["--max-in-flight", "64"]);
     let program = Program::start(by_shell("ulimit -S -n 64; ulimit -S -c unlimited", &command));

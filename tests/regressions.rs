@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{
-    Answer, Api, DEADLINE, Gate, Home, Program, assert_no_page_billed_twice, assert_rows, expected, ids, run, simulator,
+    Answer, Api, DEADLINE, Home, Program, assert_no_page_billed_twice, assert_rows, expected, ids, run, simulator,
 };
 use pagehaul::ledger::{Ledger, LedgerError};
 use pagehaul::page::ItemId;
@@ -63,14 +63,7 @@ fn an_output_whose_state_lies_elsewhere_is_never_begun_anew() {
 fn two_state_folders_cannot_share_an_output_at_the_same_time() {
     let simulator = simulator("products=3,max_videos=25");
     let ids = ids(&simulator);
-    let (gate, held) = Gate::new(0);
-    let api = Api::start({
-        let (simulator, gate) = (Arc::clone(&simulator), Arc::clone(&gate));
-        move |asked| {
-            gate.pass();
-            Answer::of(&simulator, asked)
-        }
-    });
+    let (api, gate, held) = Api::gated(&simulator, 0);
     let home = Home::new(&ids);
     let (one, two) = (home.argument("one"), home.argument("two"));
     let first = Program::start(home.export(&api.base_url(), &["--state-dir", &one]));

@@ -15,9 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use common::{
-    Answer, Api, DEADLINE, Gate, Home, Program, Run, copy, glob, ids, manifests, pagehaul, run, simulator, tree,
-};
+use common::{Answer, Api, DEADLINE, Home, Program, Run, copy, glob, ids, manifests, pagehaul, run, simulator, tree};
 use pagehaul::commit::Manifest;
 use pagehaul::disk::Disk;
 use pagehaul::simulator::Simulator;
@@ -331,14 +329,7 @@ fn a_sample_reads_its_share_and_the_same_one_each_time_and_still_sees_what_is_mi
 fn an_output_whose_run_was_stopped_by_a_signal_or_killed_is_whole() {
     for end in ["TERM", "KILL"] {
         let simulator = simulator("products=40,max_videos=90,seed=3");
-        let (gate, held) = Gate::new(30);
-        let api = Api::start({
-            let (simulator, gate) = (Arc::clone(&simulator), Arc::clone(&gate));
-            move |asked| {
-                gate.pass();
-                Answer::of(&simulator, asked)
-            }
-        });
+        let (api, gate, held) = Api::gated(&simulator, 30);
         let home = Home::new(&ids(&simulator));
         run(home.export(&api.base_url(), &["--max-credits", "12", "--max-in-flight", "4"])).ended(6);
         let mut program = Program::start(home.export(&api.base_url(), &["--max-in-flight", "4"]));

@@ -455,6 +455,17 @@ struct ApiState {
 }
 
 impl Api {
+    /// Starts the embedded API behind a gate that lets so many requests through; what is received says that one is held.
+    pub(crate) fn gated(simulator: &Arc<Simulator>, free: usize) -> (Self, Arc<Gate>, Receiver<()>) {
+        let (gate, held) = Gate::new(free);
+        let (simulator, keeper) = (Arc::clone(simulator), Arc::clone(&gate));
+        let api = Self::start(move |asked| {
+            keeper.pass();
+            Answer::of(&simulator, asked)
+        });
+        (api, gate, held)
+    }
+
     /// Starts an API that answers like this. The function may wait; only its own connection waits with it.
     pub(crate) fn start(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();

@@ -3,9 +3,10 @@
 use std::io::Read;
 use std::path::Path;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::Error;
+use crate::sanitize::SHORTEST_HIDDEN;
 use crate::settings::Layers;
 
 /// The variable that the provider's own tools read.
@@ -13,9 +14,18 @@ pub const VARIABLE: &str = "KEYAPI_TOKEN";
 /// Longest key, bytes.
 const LONGEST: u64 = 4_096;
 
-/// Reads the key from the one place that the settings name: standard input, a file, or the environment.
-pub fn read(layers: &Layers, variable: Option<String>) -> Result<SecretString, Error> {
+/// Reads the key from the one place that the settings name: standard input, a file, or the environment. Beyond this machine
+/// (`is_loopback` is false) it must be long enough to be hidden wherever it may turn up.
+pub fn read(layers: &Layers, variable: Option<String>, is_loopback: bool) -> Result<SecretString, Error> {
     crate::limits::keep_memory_private();
+    let key = from_its_place(layers, variable)?;
+    if !is_loopback && key.expose_secret().len() < SHORTEST_HIDDEN {
+        return Err(Error::Usage("the key has fewer than 12 characters: is it a placeholder?"));
+    }
+    Ok(key)
+}
+
+fn from_its_place(layers: &Layers, variable: Option<String>) -> Result<SecretString, Error> {
     if layers.given("token_stdin") == Some("true") {
         return checked(without_line_end(limited(std::io::stdin().lock())?));
     }
@@ -87,8 +97,16 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_too_short_to_be_hidden_is_for_servers_of_this_machine_alone() {
+        let with = |key: &str, is_loopback| read(&Layers::built_in().unwrap(), Some(key.to_owned()), is_loopback);
+        assert_eq!(with("x", true).unwrap().expose_secret(), "x");
+        assert!(with("sk_live_abc", false).unwrap_err().to_string().contains("12 characters"));
+        assert_eq!(with("sk_live_abcd", false).unwrap().expose_secret(), "sk_live_abcd");
+    }
+
+    #[test]
     fn without_a_key_the_error_names_every_way_to_give_one() {
-        let error = read(&Layers::built_in().unwrap(), None).unwrap_err().to_string();
+        let error = read(&Layers::built_in().unwrap(), None, false).unwrap_err().to_string();
         assert!(["KEYAPI_TOKEN", "--token-file", "--token-stdin", "--simulate"].iter().all(|way| error.contains(way)));
     }
 
@@ -100,7 +118,7 @@ mod tests {
         std::io::Write::write_all(&mut file.as_file(), b"sk_live_a\n").unwrap();
         let mut layers = Layers::built_in().unwrap();
         layers.set("token_file", file.path().display().to_string(), &Origin::Flag).unwrap();
-        assert_eq!(read(&layers, None).unwrap().expose_secret(), "sk_live_a");
+        assert_eq!(read(&layers, None, true).unwrap().expose_secret(), "sk_live_a");
         std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
         assert!(from_file(file.path()).unwrap_err().to_string().contains("chmod 600"));
     }

@@ -863,6 +863,20 @@ fn a_key_of_another_form_is_hidden_as_well_when_a_server_repeats_it() {
 }
 
 #[test]
+fn a_key_that_is_also_a_letter_or_a_digit_of_the_data_changes_no_row() {
+    let simulator = simulator("products=3,max_videos=40");
+    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let ids = ids(&simulator);
+    for key in ["x", "0"] {
+        let home = Home::new(&ids);
+        let mut command = home.export(&server.base_url(), &[]);
+        command.env("KEYAPI_TOKEN", key);
+        run(command).ended(0);
+        assert_rows(&home.out(), &expected(&simulator, &ids, 10));
+    }
+}
+
+#[test]
 fn the_search_for_the_key_that_every_test_ends_with_finds_it_in_each_form() {
     let tells = common::tells_key;
     assert!(tells(format!("x{KEY}y").as_bytes()) && !tells(b"sk_live_another"));

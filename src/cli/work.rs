@@ -44,7 +44,7 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
             SettingsError::Missing { what: "no list of products", next: "name one with --products FILE" }.into()
         );
     } else {
-        token::read(&layers, std::env::var(token::VARIABLE).ok())?
+        token::read(&layers, std::env::var(token::VARIABLE).ok(), settings.is_loopback())?
     };
     // A list on a pipe may stall before its first byte.
     let ids = tokio::select! {

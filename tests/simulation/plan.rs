@@ -146,6 +146,11 @@ impl Plan {
         !self.faults.is_empty() || self.dead.is_some() || self.refused.is_some() || self.behind != Behind::Nothing
     }
 
+    /// Whether an API that never gave a page may have answered every product twice with a 200 that is none.
+    pub(crate) fn may_seem_foreign(&self) -> bool {
+        self.faults.iter().any(|fault| matches!(fault, Fault::Truncated | Fault::NoList))
+    }
+
     /// Whether every row of every list can be had, and at its price.
     pub(crate) fn is_fair(&self) -> bool {
         let lost = !self.faults.is_empty() || self.dead.is_some() || self.refused.is_some();

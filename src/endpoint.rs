@@ -25,9 +25,9 @@ pub const EXTRA: &str = "_extra";
 /// An endpoint's description could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
-    /// Not TOML, or not an endpoint.
-    #[error("read the endpoint description")]
-    Parse(#[source] toml::de::Error),
+    /// Not TOML, or not an endpoint; with its line.
+    #[error("read the endpoint description: {0}")]
+    Parse(String),
     /// A description that contradicts itself.
     #[error("endpoint {name}: {why}")]
     Invalid {
@@ -235,10 +235,17 @@ impl Role {
     }
 }
 
+/// What is wrong with a TOML text, after the line on which it is: in one line, where the error draws a picture of several.
+pub(crate) fn at_line(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map(|before| format!("line {}: ", before.matches('\n').count() + 1)).unwrap_or_default();
+    line + error.message()
+}
+
 impl Endpoint {
     /// Reads and checks a description.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
-        let endpoint: Self = toml::from_str(text).map_err(EndpointError::Parse)?;
+        let endpoint: Self = toml::from_str(text).map_err(|error| EndpointError::Parse(at_line(text, &error)))?;
         match endpoint.contradiction() {
             None => Ok(endpoint),
             Some(why) => Err(EndpointError::Invalid { name: endpoint.name, why }),

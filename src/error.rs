@@ -3,6 +3,7 @@
 //! Schedulers act on exit codes, so they come from one table. Nothing below this layer names them.
 
 use std::io::ErrorKind;
+use std::path::PathBuf;
 
 use crate::api::ClientError;
 use crate::commit::CommitError;
@@ -109,9 +110,11 @@ impl ExitCode {
         match self {
             Self::Complete => None,
             Self::Internal => Some("this is a bug: please report it with the lines above; the same command resumes"),
-            Self::Usage => Some("`pagehaul export --help` lists the flags; no request was sent"),
+            Self::Usage => {
+                Some("`pagehaul --help` lists the commands, `pagehaul COMMAND --help` its flags; no request was sent")
+            }
             Self::Partial => Some(
-                "_pagehaul/products.parquet says what each product lacks; the same command retries passing failures, --retry-failed also refusals",
+                "_pagehaul/products.parquet says what each product lacks; the same command retries passing failures, --retry-failed also refusals; what was rejected is paid for, only a new --out asks again",
             ),
             Self::Busy => Some("wait for the other process, or name another folder with --out"),
             Self::Temporary => Some("run the same command again later: it resumes where this one stopped"),
@@ -145,6 +148,15 @@ pub enum Error {
     /// The key, or a flag of its own, will not do. Its text is the whole message.
     #[error("{0}")]
     Usage(&'static str),
+    /// The key's file cannot be read.
+    #[error("read the key from {}", path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Not an error: help, or the version.
     #[error("{0}")]
     Answer(String),
@@ -251,7 +263,7 @@ impl Error {
             );
         }
         if let Self::System { .. } = self {
-            return Some("raise the limit of the system that the line above names; no request was sent");
+            return Some("put right what the line above names; no request was sent");
         }
         self.exit_code().next_step()
     }
@@ -261,6 +273,7 @@ impl Error {
         match self {
             Self::Settings(_)
             | Self::Usage(_)
+            | Self::KeyFile { .. }
             | Self::CommandLine(_)
             | Self::Endpoint(_)
             | Self::Spec(_)

@@ -16,6 +16,8 @@ pub enum Event<'a> {
         listed: u64,
         /// Items that the export did not know.
         new: u64,
+        /// Ids that stood in it before.
+        repeated: u64,
         /// Items that are walked again.
         reopened: usize,
     },

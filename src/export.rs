@@ -19,7 +19,7 @@ use crate::dispatch::{Dispatcher, Orders};
 use crate::error::{Error, ExitCode};
 use crate::event::Event;
 use crate::job::Job;
-use crate::ledger::OpenSegment;
+use crate::ledger::{Added, OpenSegment};
 use crate::plan::{Ids, PlanError};
 use crate::products;
 use crate::publish::{QUEUE, Writer, Writing};
@@ -138,8 +138,8 @@ fn plan(
     retry_failed: bool,
 ) -> Result<Event<'static>, Error> {
     let mut ledger = site.ledger();
-    let (listed, new) = ledger.add_items::<PlanError>(ids)?;
-    if listed == 0 {
+    let added = ledger.add_items::<PlanError>(ids)?;
+    if added.listed == 0 {
         return Err(PlanError::Empty.into());
     }
     let mut reopened = ledger.reopen_failed(retry_failed)?;
@@ -150,7 +150,8 @@ fn plan(
     if was != identity {
         ledger.set_identity(identity)?;
     }
-    Ok(Event::Planned { listed, new, reopened })
+    let Added { listed, new, repeated } = added;
+    Ok(Event::Planned { listed, new, repeated, reopened })
 }
 
 /// Finishes what earlier runs left: decided segments are published, published ones that are not as they should be are built

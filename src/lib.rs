@@ -30,7 +30,7 @@
 //! * **P1** A page whose answer was journaled is never requested again.
 //!   (`tests/crash.rs`: `l1_…`; `tests/simulation`: `every_seed_…` and `a_power_loss_…`)
 //! * **P2** An answer is judged by its frame alone before it is journaled; its rows are looked at only afterwards. Other
-//!   bodies are journaled as evidence; a 200 without an envelope is asked for once more at most. (`envelope`, `verdict`)
+//!   bodies are journaled as evidence; a 200 without an envelope is asked for once more at most in a run. (`envelope`, `verdict`)
 //! * **P3** An intent is committed before each send, so that after a hard kill at most `max_in_flight` requests are in
 //!   doubt; they count as spent. (`tests/simulation`: `every_seed_…`, at each send)
 //! * **P4** Readers of the manifests see whole files and each key once. Key = (asked item, identity); the first sighting

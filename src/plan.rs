@@ -109,10 +109,17 @@ impl List {
                 Err(unreadable("Parquet needs a file, not standard input".to_owned()))
             }
             (Some(column), Self::File(path)) if is_parquet => from_parquet(path, &list, column),
+            (None, Self::File(path)) if is_csv(path) => {
+                Err(unreadable("it is CSV by its name; name the column with --product-column".to_owned()))
+            }
             (None, _) => Ok(from_text(BufReader::with_capacity(1 << 16, reader), list)),
             (Some(column), _) => from_csv(reader, &list, column),
         }
     }
+}
+
+fn is_csv(path: &Path) -> bool {
+    path.extension().is_some_and(|kind| kind.eq_ignore_ascii_case("csv"))
 }
 
 /// One id a line. A comment begins a line or stands behind white space: `17#2` is an id.
@@ -137,6 +144,10 @@ fn from_text(mut reader: impl BufRead + Send + 'static, list: String) -> Ids {
             bytes.truncate(comment.unwrap_or(bytes.len()));
             match checked(&bytes) {
                 Ok(None) => {}
+                Ok(Some(id)) if id.as_str().contains([',', ';', '"']) => {
+                    let why = "a row of a table, it seems, not an id: name the column with --product-column";
+                    return Some(Err(bad(why.to_owned())));
+                }
                 Ok(Some(id)) => return Some(Ok(id)),
                 Err(why) => return Some(Err(bad(why))),
             }

@@ -190,12 +190,22 @@ impl std::fmt::Display for Eta {
     }
 }
 
+/// How many ids of a list stood in it before; nothing if none did.
+struct Again(u64);
+
+impl std::fmt::Display for Again {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.0 > 0 { write!(f, " ({} of them again)", Grouped(self.0)) } else { Ok(()) }
+    }
+}
+
 impl Monitor for Face {
     fn event(&self, event: &Event<'_>) {
         let counters = &self.counters;
         match event {
-            Event::Planned { listed, new, reopened } => {
-                tracing::info!("{} ids listed, {} new, {reopened} to try again", Grouped(*listed), Grouped(*new));
+            Event::Planned { listed, new, repeated, reopened } => {
+                let (listed, new) = (Grouped(*listed), Grouped(*new));
+                tracing::info!("{listed} ids listed{}, {new} new, {reopened} to try again", Again(*repeated));
             }
             Event::Opened(standing) => {
                 counters.items.store(standing.items, Ordering::Relaxed);

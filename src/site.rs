@@ -19,9 +19,10 @@ use crate::error::Error;
 use crate::ledger::{ExportRow, Ledger};
 use crate::page::SegmentId;
 use crate::room::Floor;
+use crate::sanitize::Sanitized;
 use crate::segment::{Shape, of_name};
 use crate::settings::Settings;
-use crate::store::Store;
+use crate::store::{REJECTS, Store};
 
 /// Says which export an output belongs to.
 pub const BADGE: &str = "_pagehaul/export.json";
@@ -92,18 +93,18 @@ impl Site {
         };
         let path = state.join(LEDGER);
         let is_empty = std::fs::metadata(&path).map_or(true, |about| about.len() == 0);
-        if is_begun && is_empty {
-            return Err(lost()); // and nothing is made in its place
+        if is_empty {
+            // Nothing is made in the place of what is lost.
+            if is_begun {
+                return Err(lost());
+            }
+            refuse_taken(out, &settings.endpoint.partition().name)?;
         }
         disk.make_private_file(&path).map_err(Error::Unwritable)?;
         let ledger = Ledger::open(&path)?;
         let export = match ledger.export()? {
             Some(export) => {
-                let owner = match &badge {
-                    Some(badge) => Some(badge.clone()),
-                    None => commit::manifests(&store).await?.first().map(|manifest| manifest.export.clone()),
-                };
-                if owner.is_some_and(|owner| owner != export.id) {
+                if owner(&store, badge.as_ref()).await?.is_some_and(|owner| owner != export.id) {
                     return Err(Error::Mismatch(format!(
                         "the state in {} belongs to another output folder than {}",
                         state.display(),
@@ -197,6 +198,20 @@ fn folders(settings: &Settings) -> Result<(PathBuf, PathBuf), DiskError> {
     Ok((staging, disk.make_folder_below(state, Path::new("journal"))?))
 }
 
+/// Refuses to begin an export in a folder that holds one's output already, or anything that a reader would take for it: a
+/// glob would see every row twice, and every page would be paid for again.
+fn refuse_taken(out: &Path, partition: &str) -> Result<(), Error> {
+    let folders = format!("{partition}=");
+    let is_output = |name: &String| name.starts_with(&folders) || [SUCCESS, REJECTS].contains(&name.as_str());
+    names(out)?.into_iter().find(is_output).map_or(Ok(()), |name| {
+        Err(Error::Mismatch(format!(
+            "{} holds {} already, but no state of an export: give the --state-dir that it was begun with, or take another --out",
+            out.display(),
+            Sanitized(&name)
+        )))
+    })
+}
+
 /// Names in a folder that are text: ours all are.
 fn names(folder: &Path) -> Result<Vec<String>, Error> {
     let listed = std::fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
@@ -245,6 +260,14 @@ async fn lock(disk: Disk, state: &Path) -> Result<Lock, Error> {
 pub async fn badge(store: &Store) -> Result<Option<String>, Error> {
     let badge = store.get(BADGE).await?.and_then(|badge| serde_json::from_slice::<Badge>(&badge).ok());
     Ok(badge.map(|badge| badge.export))
+}
+
+/// The export that published what is there, by its badge or else by its first manifest.
+async fn owner(store: &Store, badge: Option<&String>) -> Result<Option<String>, Error> {
+    match badge {
+        Some(badge) => Ok(Some(badge.clone())),
+        None => Ok(commit::manifests(store).await?.first().map(|manifest| manifest.export.clone())),
+    }
 }
 
 fn write_badge(store: &Store, export: &str) -> Result<(), Error> {

@@ -27,7 +27,12 @@ pub fn read(layers: &Layers, variable: Option<String>, is_loopback: bool) -> Res
 
 fn from_its_place(layers: &Layers, variable: Option<String>) -> Result<SecretString, Error> {
     if layers.given("token_stdin") == Some("true") {
-        return checked(without_line_end(limited(std::io::stdin().lock())?));
+        if layers.given("token_file").is_some() {
+            return Err(Error::Usage("--token-file and --token-stdin: the key comes from one place"));
+        }
+        let read = limited(std::io::stdin().lock());
+        let key = read.map_err(|source| Error::System { action: "read the key from standard input", source })?;
+        return checked(without_line_end(key));
     }
     if let Some(path) = layers.given("token_file") {
         return checked(without_line_end(from_file(Path::new(path))?));
@@ -41,23 +46,22 @@ fn from_its_place(layers: &Layers, variable: Option<String>) -> Result<SecretStr
 }
 
 fn from_file(path: &Path) -> Result<String, Error> {
-    let file =
-        std::fs::File::open(path).map_err(|source| Error::System { action: "read the key from its file", source })?;
+    let unread = |source| Error::KeyFile { path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(unread)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        let about = file.metadata().map_err(|source| Error::System { action: "look at the key's file", source })?;
+        let about = file.metadata().map_err(unread)?;
         if about.permissions().mode() & 0o077 != 0 && about.is_file() {
             return Err(Error::Usage("the key's file can be read by others: chmod 600 it"));
         }
     }
-    limited(file)
+    limited(file).map_err(unread)
 }
 
-fn limited(source: impl Read) -> Result<String, Error> {
+fn limited(source: impl Read) -> std::io::Result<String> {
     let mut text = String::new();
-    let read = source.take(LONGEST).read_to_string(&mut text);
-    read.map_err(|source| Error::System { action: "read the key", source })?;
+    source.take(LONGEST).read_to_string(&mut text)?;
     Ok(text)
 }
 

@@ -79,7 +79,9 @@ fn a_key_that_cannot_be_used_is_refused_and_no_request_is_sent() {
     assert_refused("empty file", &key_file(0o600, ""), &["empty"]);
     assert_refused("file that the group can read", &key_file(0o640, KEY), &["read by others", "chmod 600"]);
     assert_refused("file that all can read", &key_file(0o604, KEY), &["read by others", "chmod 600"]);
-    assert_refused("missing file", &run(keyless(&["--token-file", &home.argument("none")])), &["key", "No such file"]);
+    let missing = home.argument("none");
+    assert_refused("missing file", &run(keyless(&["--token-file", &missing])), &["key", "none", "No such file"]);
+    assert_refused("two places", &run(keyless(&["--token-file", &missing, "--token-stdin"])), &["one place"]);
     let from_stdin = |input: &str| run_with(keyless(&["--token-stdin"]), input.as_bytes());
     assert_refused("empty standard input", &from_stdin(""), &["empty"]);
     assert_refused("two lines on standard input", &from_stdin(two_lines), &["line break"]);
@@ -116,6 +118,9 @@ fn a_list_that_cannot_be_used_is_refused_and_no_request_is_sent() {
     assert_refused("long id", &listed("long", &[]), &["long, line 1:", "256"]);
     let other_column = listed("table", &["--product-column", "id"]);
     assert_refused("column missing", &other_column, &["no column id", "name, product_id"]);
+    home.file("list.csv", b"product_id\n17\n");
+    assert_refused("table without a column", &listed("table", &[]), &["table, line 1:", "--product-column"]);
+    assert_refused("CSV without a column", &listed("list.csv", &[]), &["list.csv", "--product-column"]);
     let both = run(home.bare_export(&server.base_url(), &["--products", "-", "--token-stdin"]));
     assert_refused("two readers of standard input", &both, &["standard input"]);
     assert_eq!(simulator.account().requests, 0);
@@ -128,7 +133,12 @@ fn settings_that_do_not_fit_are_refused_and_no_request_is_sent() {
     let home = Home::new(&ids(&simulator));
     let misspelt = home.file("misspelt.toml", b"page_sise = 5\n");
     let broken = home.file("broken.toml", b"page_size = \n");
-    let table: [(&[&str], &[&str]); 13] = [
+    let endpoint =
+        include_str!("../config/endpoints/product-videos.toml").replace("role = \"metric\"", "role = \"metrik\"");
+    let endpoint = home.file("endpoint.toml", endpoint.as_bytes());
+    let table: [(&[&str], &[&str]); 15] = [
+        (&["--endpoint", &endpoint], &["line ", "metrik", "one of"]),
+        (&["--drop-columns", "_fetched_at"], &["no column _fetched_at"]),
         (&["--page-size", "11"], &["page_size = 11 (flag)", "from 1 to 10"]),
         (&["--page-size", "0"], &["page_size = 0 (flag)", "from 1 to 10"]),
         (&["--qps", "0"], &["qps = 0 (flag)", "above 0"]),
@@ -140,7 +150,7 @@ fn settings_that_do_not_fit_are_refused_and_no_request_is_sent() {
         (&["--max-credits", "0"], &["max_credits = 0", "1 or more"]),
         (&["--simulate"], &["base_url", "simulate"]),
         (&["--config", &misspelt], &["misspelt.toml", "page_sise", "did you mean page_size?"]),
-        (&["--config", &broken], &["config"]),
+        (&["--config", &broken], &["broken.toml", "line 1"]),
         (&["--config", "/nonexistent/c.toml"], &["/nonexistent/c.toml", "No such file"]),
     ];
     for (flags, words) in table {
@@ -148,6 +158,7 @@ fn settings_that_do_not_fit_are_refused_and_no_request_is_sent() {
     }
     for (name, words) in [
         ("PAGEHAUL_MAX_CREDIT", ["environment", "max_credit", "did you mean max_credits?"]),
+        ("PAGEHAUL_API_KEY", ["environment", "api_key", "KEYAPI_TOKEN"]),
         ("PAGEHAUL_PAGE_SIZE", ["environment", "page_size = 12", "from 1 to 10"]),
     ] {
         let mut command = home.export(&server.base_url(), &[]);
@@ -257,8 +268,12 @@ fn a_list_may_come_in_any_usual_form_and_duplicates_are_folded() {
         let path = home.file("list", list.as_bytes());
         let (path, input) = if on_stdin { ("-", list.as_bytes()) } else { (path.as_str(), &b""[..]) };
         command.args(["--products", path]);
-        let summary = run_with(command, input).ended(0);
+        let run = run_with(command, input);
+        let summary = run.ended(0);
         let products = &summary["products"];
+        let repeats = list.matches(a).count() - 1;
+        let counted = run.stderr.contains(&format!("({repeats} of them again)"));
+        assert_eq!(counted, repeats > 0, "{name}: {run}");
         assert_eq!((&products["total"], &products["complete"]), (&3.into(), &3.into()), "{name}");
         assert_rows(&home.out(), &expected);
     }

@@ -46,6 +46,24 @@ fn lists_that_were_cut_by_the_short_page_rule_stay_in_doubt_when_the_same_comman
 }
 
 #[test]
+fn an_export_is_not_begun_where_the_output_of_another_one_lies() {
+    let simulator = simulator("products=3,max_videos=25");
+    let ids = ids(&simulator);
+    let (home, api) = (Home::new(&ids), capped(&simulator, 10));
+    run(home.export(&api.base_url(), &[])).ended(0);
+    let paid = api.requests();
+    std::fs::remove_dir_all(home.path("out/_pagehaul")).unwrap();
+    let mark = home.path("out/_SUCCESS");
+    for left in ["holds ", "holds region="] {
+        let refused = run(home.export(&api.base_url(), &[]));
+        refused.ended(9);
+        assert!(refused.stderr.contains(left) && refused.stderr.contains("another --out"), "{refused}");
+        std::fs::rename(&mark, home.path("mark")).ok();
+    }
+    assert_eq!(api.requests(), paid);
+}
+
+#[test]
 fn an_output_whose_state_lies_elsewhere_is_never_begun_anew() {
     let simulator = simulator("products=3,max_videos=25");
     let ids = ids(&simulator);

@@ -20,6 +20,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::clock::Utc64;
 use crate::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, SegmentId};
 
+pub use add::Added;
 pub use audit::{Audited, SegmentSums, has_log};
 pub use group::{EndRow, FailedRow, Group, PageRow, ReadRow};
 pub use open::prepared;
@@ -164,12 +165,11 @@ impl Ledger {
         Ok(())
     }
 
-    /// Adds the items that are new; gives how many ids came and how many of them were new. Fails with the error of `ids`,
-    /// and then adds none.
+    /// Adds the items that are new. Fails with the error of `ids`, and then adds none.
     pub fn add_items<E: From<LedgerError>>(
         &mut self,
         ids: impl Iterator<Item = Result<ItemId, E>>,
-    ) -> Result<(u64, u64), E> {
+    ) -> Result<Added, E> {
         self.before("add items")?;
         self.set_cache(ROOM).doing("prepare to add items")?;
         let transaction = self.db.transaction().doing("begin to add items")?;
@@ -394,7 +394,9 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use super::{Credits, EndRow, ExportRow, FailedRow, Group, Ledger, LedgerError, OpenSegment, PageRow, ReadRow};
+    use super::{
+        Added, Credits, EndRow, ExportRow, FailedRow, Group, Ledger, LedgerError, OpenSegment, PageRow, ReadRow,
+    };
     use crate::clock::Utc64;
     use crate::page::{AttemptId, Charge, ItemId, ItemIx, PageNum, Request, SegmentId, StopReason};
 
@@ -402,7 +404,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
         let ids = ["a", "b", "a", "c"].map(|id| Ok::<_, LedgerError>(ItemId::new(id)));
-        assert_eq!(ledger.add_items(ids.into_iter()).unwrap(), (4, 3));
+        assert_eq!(ledger.add_items(ids.into_iter()).unwrap(), Added { listed: 4, new: 3, repeated: 1 });
         (folder, ledger)
     }
 

@@ -251,7 +251,7 @@ mod tests {
         for rate in [2_u32, 10, 50, 500, 5_000] {
             let quota = Quota::new(Some(f64::from(rate)));
             let times = permits(&quota, rate * 10).await;
-            let within = |from: Duration| times.iter().filter(|time| (from..from + SECOND).contains(time)).count();
+            let within = |from: Duration| times.iter().filter(|time| (from..from + SECOND).contains(*time)).count();
             let most = times.iter().step_by(7).map(|from| within(*from)).max().unwrap();
             // tokio's timer wheel turns every millisecond.
             assert!(most <= usize::try_from(rate + rate.div_ceil(1_000)).unwrap(), "{rate}/s: {most} in a second");

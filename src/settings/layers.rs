@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::table::SETTINGS;
+use crate::endpoint::at_line;
 use crate::sanitize::Sanitized;
 
 /// The documented defaults, which are the real ones.
@@ -46,14 +47,14 @@ impl fmt::Display for Origin {
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// A key that nobody knows.
-    #[error("{origin}: unknown setting {key}{}", nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default())]
+    #[error("{origin}: unknown setting {key}{hint}")]
     Unknown {
         /// The key.
         key: String,
         /// Where it stands.
         origin: Origin,
-        /// The known key that is nearest to it.
-        nearest: Option<&'static str>,
+        /// What may have been meant; empty if nothing is near.
+        hint: String,
     },
     /// A value that does not fit.
     #[error("{key} = {given} ({origin}): {why}")]
@@ -109,7 +110,7 @@ impl Layers {
     fn add_toml(&mut self, text: &str, origin: &Origin) -> Result<(), SettingsError> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| SettingsError::Config {
             path: PathBuf::from(origin.to_string()),
-            why: error.message().to_owned(),
+            why: at_line(text, &error),
         })?;
         for (key, value) in table {
             let text = match value {
@@ -142,14 +143,14 @@ impl Layers {
     /// Puts one value over what is there.
     pub fn set(&mut self, key: &str, value: String, origin: &Origin) -> Result<(), SettingsError> {
         let Some(known) = SETTINGS.iter().find(|setting| setting.key == key) else {
-            let near =
-                SETTINGS.iter().map(|setting| (strsim::damerau_levenshtein(setting.key, key), setting.key)).min();
-            let nearest = near.filter(|(distance, _)| *distance <= 4).map(|(_, key)| key);
-            return Err(SettingsError::Unknown {
-                key: crate::sanitize::sanitize(key),
-                origin: origin.clone(),
-                nearest,
-            });
+            let hint = match nearest(key, SETTINGS.iter().map(|setting| setting.key)) {
+                Some(nearest) => format!("; did you mean {nearest}?"),
+                None if key.contains("key") || key.contains("token") => {
+                    "; the key is no setting: KEYAPI_TOKEN, --token-file or --token-stdin".to_owned()
+                }
+                None => String::new(),
+            };
+            return Err(SettingsError::Unknown { key: crate::sanitize::sanitize(key), origin: origin.clone(), hint });
         };
         self.values.insert(known.key, (value, origin.clone()));
         Ok(())
@@ -231,6 +232,12 @@ impl Layers {
             .map(|text| text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect())
             .unwrap_or_default()
     }
+}
+
+/// The known name that was probably meant: no more than a third of it is otherwise.
+pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let near = known.map(|known| (strsim::damerau_levenshtein(known, name), known)).min();
+    near.filter(|(distance, known)| *distance <= known.len().div_ceil(3)).map(|(_, known)| known)
 }
 
 /// `500ms`, `30s`, `5m`, `1h`.

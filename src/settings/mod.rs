@@ -17,8 +17,8 @@ use crate::endpoint::{BUILT_IN, Column, EndRule, Endpoint, Role};
 use crate::parquet::Layout;
 use crate::retry::Policy;
 
-use layers::NONE;
 pub use layers::{DEFAULTS, Layers, Origin, PREFIX, SettingsError};
+use layers::{NONE, nearest};
 pub use table::{SETTINGS, Setting};
 
 /// The smallest file that is worth its footer.
@@ -126,6 +126,7 @@ impl Settings {
         let last = endpoint.page.last;
         let max_pages = layers.optional("max_pages", 1, u64::from(last - endpoint.page.first) + 1)?;
         let as_u32 = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
+        let largest = u64::from(endpoint.page.size_max);
         let as_usize = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         Ok(Self {
             base_url: base_url(layers, &endpoint)?,
@@ -135,7 +136,7 @@ impl Settings {
             limits_dir: layers.given("limits_dir").map(PathBuf::from),
             max_in_flight: as_usize(layers.number("max_in_flight", 1, 4096)?),
             lookahead: layers.percent("lookahead")?,
-            page_size: as_u32(layers.number("page_size", 1, u64::from(endpoint.page.size_max))?),
+            page_size: layers.optional("page_size", 1, largest)?.map_or(endpoint.page.size_max, as_u32),
             sort: sort(layers, &endpoint)?,
             max_pages: max_pages.map(as_u32),
             max_credits: layers.optional("max_credits", 1, u64::MAX)?,
@@ -320,12 +321,8 @@ fn columns(layers: &Layers, endpoint: &Endpoint) -> Result<Vec<String>, Settings
         else {
             continue;
         };
-        let near = endpoint
-            .columns
-            .iter()
-            .map(|column| (strsim::damerau_levenshtein(&column.name, unknown), &column.name))
-            .min();
-        let hint = near.map(|(_, name)| format!("; did you mean {name}?")).unwrap_or_default();
+        let near = nearest(unknown, endpoint.columns.iter().map(|column| column.name.as_str()));
+        let hint = near.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
         return Err(
             layers.invalid(key, format!("the endpoint has no column {}{hint}", crate::sanitize::Sanitized(unknown)))
         );

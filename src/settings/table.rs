@@ -50,7 +50,7 @@ pub const SETTINGS: &[Setting] = &[
         "PERCENT",
         "Credits that may be wasted on looking for the ends of deep lists, so that their pages are asked for at once; 0: off",
     ),
-    setting("page_size", "N", "Rows a page"),
+    setting("page_size", "N", "Rows a page [default: as many as the endpoint allows]"),
     setting("sort", "FIELD[:asc|desc]", "Order of each product's list"),
     setting("max_pages", "N", "Pages to read of each product; reaching it counts as complete"),
     setting("max_credits", "N", "Most credits of this export, over all its runs"),

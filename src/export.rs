@@ -187,7 +187,7 @@ async fn begin(job: &Job, site: Arc<Site>, which: Which) -> Result<Begun, Error>
     let writing = Writing { orders, task: tokio::spawn(work.run(ordered)) };
     let read = async {
         plan.carry_out(&site, &recovery, &writing, &*job.monitor).await?;
-        writing.fill(&recovery, segment).await
+        recovery.fill(segment, &writing).await
     };
     if let Err(error) = read.await {
         return writing.end(Err(error)).await;

@@ -14,7 +14,6 @@ use crate::error::Error;
 use crate::event::{Event, Monitor};
 use crate::ledger::OpenSegment;
 use crate::page::SegmentId;
-use crate::recover::Recovery;
 use crate::segment::{Rows, SegmentWriter, Shape};
 use crate::worker::Worker;
 
@@ -42,16 +41,6 @@ pub struct Writing {
 }
 
 impl Writing {
-    /// Begins a segment's files and fills them with what its journal holds.
-    pub async fn fill(&self, recovery: &Arc<Recovery>, segment: OpenSegment) -> Result<(), Error> {
-        let (recovery, orders) = (Arc::clone(recovery), self.orders.clone());
-        let filling = move || match orders.blocking_send(ToWriter::Begin(segment)) {
-            Ok(()) => recovery.reread(segment, &orders),
-            Err(_) => Ok(()), // the writer failed, and says why where it is waited for
-        };
-        tokio::task::spawn_blocking(filling).await?
-    }
-
     /// Publishes the segment that was begun last, and waits until that is done.
     pub async fn publish(&self) -> Result<(), Error> {
         let (done, published) = oneshot::channel();

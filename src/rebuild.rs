@@ -113,7 +113,7 @@ impl Plan {
         for (segment, why) in &self.rebuild {
             monitor.event(&Event::Rebuilding { segment: *segment, why });
             let segment = site.ledger().begin_again(*segment)?;
-            writing.fill(recovery, segment).await?;
+            recovery.fill(segment, writing).await?;
             writing.publish().await?;
         }
         site.ledger().revive_rejected()?;

@@ -18,7 +18,7 @@ use crate::event::VoidMonitor;
 use crate::journal::{self, JournalReader, Next};
 use crate::ledger::{EndRow, Group, OpenSegment};
 use crate::page::{ItemId, ItemIx};
-use crate::publish::ToWriter;
+use crate::publish::{ToWriter, Writing};
 use crate::record::{RecordError, adopt};
 use crate::rules::Rules;
 use crate::segment::Rows;
@@ -71,8 +71,18 @@ impl Recovery {
         Ok(Some(journal))
     }
 
+    /// Begins a segment's files and fills them with what its journal holds.
+    pub async fn fill(self: &Arc<Self>, segment: OpenSegment, writing: &Writing) -> Result<(), Error> {
+        let (recovery, writer) = (Arc::clone(self), writing.orders.clone());
+        let filling = move || match writer.blocking_send(ToWriter::Begin(segment)) {
+            Ok(()) => recovery.reread(segment, &writer),
+            Err(_) => Ok(()), // the writer failed, and says why where it is waited for
+        };
+        tokio::task::spawn_blocking(filling).await?
+    }
+
     /// Decodes every page of a segment's journal again and hands the rows to the writer. Blocks.
-    pub fn reread(&self, segment: OpenSegment, writer: &mpsc::Sender<ToWriter>) -> Result<(), Error> {
+    fn reread(&self, segment: OpenSegment, writer: &mpsc::Sender<ToWriter>) -> Result<(), Error> {
         let Some(mut journal) = JournalReader::open(&self.site.journal, segment.id)? else { return Ok(()) };
         let mut walks = HashMap::new();
         let mut group = Group::default();

@@ -5,55 +5,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-/// Files by layer, as `src/lib.rs` documents them.
-const LAYERS: [(u8, &[&str]); 6] = [
-    (0, &["page", "clock", "event", "sanitize", "step"]),
-    (
-        1,
-        &[
-            "endpoint",
-            "lenient",
-            "number",
-            "envelope",
-            "decode",
-            "partition",
-            "parquet",
-            "quota",
-            "retry",
-            "verdict",
-            "settings",
-            "worker",
-        ],
-    ),
-    (2, &["api", "disk", "held", "store", "ledger", "journal", "room", "learned", "simulator"]),
-    (
-        3,
-        &[
-            "plan",
-            "sizes",
-            "scheduler",
-            "backlog",
-            "walk",
-            "depth",
-            "rules",
-            "waste",
-            "absorb",
-            "dispatch",
-            "record",
-            "segment",
-            "commit",
-        ],
-    ),
-    (
-        4,
-        &[
-            "export", "job", "rounds", "stop", "recover", "rebuild", "publish", "site", "look", "verify", "status",
-            "figures", "summary", "products", "token", "limits", "error",
-        ],
-    ),
-    (5, &["main", "cli", "log", "progress", "signals"]),
-];
-
 /// A file of `src`, with the name of its module and its text before the tests.
 struct Source {
     path: PathBuf,
@@ -84,8 +35,23 @@ fn sources() -> Vec<Source> {
     found
 }
 
-fn layers() -> BTreeMap<&'static str, u8> {
-    LAYERS.iter().flat_map(|(layer, names)| names.iter().map(|name| (*name, *layer))).collect()
+/// The layer of each module, from the table of `src/lib.rs`: a line is `//! | 3 flow | [`plan`] [`walk`] … |`.
+fn layers() -> BTreeMap<String, u8> {
+    let map = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
+    let mut layers = BTreeMap::new();
+    for row in map.lines().filter_map(|line| line.strip_prefix("//! | ")) {
+        let Some(layer) = row.chars().next().and_then(|digit| digit.to_digit(10)) else { continue };
+        let names = row.split('`').skip(1).step_by(2);
+        layers.extend(names.map(|name| (name.to_owned(), u8::try_from(layer).unwrap())));
+    }
+    layers
+}
+
+/// The names that stand behind `prefix` in code: `crate::` or `super::`.
+fn used<'a>(source: &'a Source, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+    let code = source.text.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    code.flat_map(move |line| line.split(prefix).skip(1)).map(move |rest| rest.split(|c| !is_name(c)).next().unwrap())
 }
 
 #[test]
@@ -93,27 +59,39 @@ fn dependencies_point_down_only() {
     let layers = layers();
     let mut wrong = Vec::new();
     for source in sources().iter().filter(|source| source.module != "lib") {
-        let own = layers.get(source.module.as_str());
-        let own = *own.unwrap_or_else(|| panic!("{} has no layer", source.path.display()));
-        for line in source.text.lines().filter(|line| !line.trim_start().starts_with("//")) {
-            for used in line.split("crate::").skip(1) {
-                let used: String = used.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-                if layers.get(used.as_str()).is_some_and(|layer| *layer > own) {
-                    wrong.push(format!("{} uses {used}", source.path.display()));
-                }
-            }
-        }
+        let own = layers.get(&source.module);
+        let own = *own.unwrap_or_else(|| panic!("{} is not in the map of src/lib.rs", source.path.display()));
+        let up = used(source, "crate::").filter(|name| layers.get(*name).is_some_and(|layer| *layer > own));
+        wrong.extend(up.map(|name| format!("{} uses {name}", source.path.display())));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
-fn the_map_in_lib_rs_names_every_file() {
-    let map = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
-    for (name, layer) in layers() {
-        let row = map.lines().find(|line| line.starts_with(&format!("//! | {layer} ")));
-        assert!(row.is_some_and(|row| row.contains(&format!("`{name}`"))), "{name} is not in row {layer}");
+fn no_files_depend_on_each_other_in_a_circle() {
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for source in sources().iter().filter(|source| source.module != "lib") {
+        let others = used(source, "crate::").filter(|name| *name != source.module).map(str::to_owned);
+        uses.entry(source.module.clone()).or_default().extend(others);
+        // Beside each other in one folder; what a folder's own file holds is for all in it.
+        let file = source.path.file_stem().unwrap().to_str().unwrap();
+        if file != source.module && file != "mod" {
+            let beside = used(source, "super::").map(|name| format!("{}/{name}", source.module));
+            uses.entry(format!("{}/{file}", source.module)).or_default().extend(beside);
+        }
     }
+    let files: BTreeSet<String> = uses.keys().cloned().collect();
+    for used in uses.values_mut() {
+        used.retain(|name| files.contains(name));
+    }
+    // Whoever uses nothing that is left is no part of a circle.
+    while let Some(free) = uses.iter().find(|(_, used)| used.is_empty()).map(|(file, _)| file.clone()) {
+        uses.remove(&free);
+        for used in uses.values_mut() {
+            used.remove(&free);
+        }
+    }
+    assert!(uses.is_empty(), "in a circle, or above one: {uses:#?}");
 }
 
 #[test]

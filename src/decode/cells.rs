@@ -8,7 +8,6 @@ use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
-use super::extra::Field;
 use super::value::{Text, identity_of};
 use super::{Key, MOST_ROWS};
 use crate::endpoint::Column;
@@ -26,6 +25,9 @@ pub(super) enum Entry<'e, 'a> {
     /// Every entry behind the last one that is looked at.
     Rest,
 }
+
+/// A field that belongs to no column, or does not fit its own: its name, and its value's JSON text.
+pub(super) type Field<'a> = (Cow<'a, str>, &'a str);
 
 /// The cells of one row: the raw value of each column, and what belongs to none.
 pub(super) struct Cells<'a> {

@@ -7,13 +7,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::cells::depth;
+use super::cells::{Field, depth};
 
 /// Deepest nesting that stays nested in `_extra`; many readers end at 128.
 pub const NESTING: usize = 100;
-
-/// A field that belongs to no column, or does not fit its own: its name, and its value's JSON text.
-pub(super) type Field<'a> = (Cow<'a, str>, &'a str);
 
 /// The object of these fields, in their order.
 pub(super) fn object(fields: &[Field<'_>]) -> String {

@@ -23,7 +23,7 @@ use std::collections::BTreeSet;
 
 use super::list::List;
 use super::row::{Part, Skewed, Word};
-use super::words::{CAPTIONS, TAGS};
+use super::words::{CAPTIONS, TAGS, json_text, text};
 use crate::endpoint::{Column, Endpoint, JsonType};
 
 /// A `fake` pattern could not be used.
@@ -196,17 +196,6 @@ fn escaped(texts: &[&str]) -> Vec<Vec<u8>> {
 
 fn words(sign: &str, texts: &str) -> Vec<Word> {
     texts.split(' ').filter_map(|text| Word::new(&json_text(&format!("{sign}{text}")))).collect()
-}
-
-/// A text as it stands between the quotation marks of a JSON string.
-fn text(plain: &str) -> String {
-    let quoted = serde_json::Value::from(plain).to_string();
-    quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or_default().to_owned()
-}
-
-/// The bytes of [`text`].
-pub(super) fn json_text(plain: &str) -> Vec<u8> {
-    text(plain).into_bytes()
 }
 
 #[cfg(test)]

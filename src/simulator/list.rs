@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::SplitMix64;
 
-use super::settings::MOST_VIDEOS;
+use super::words::json_text;
 
 /// Scale of the heavy tail: with a cap of 2,000 rows, a list has about 67 on average and one in twenty is empty.
 const SCALE: f64 = 20.0;
@@ -19,6 +19,8 @@ const LATEST: u64 = 1_755_000_000;
 const OLDEST_START: u64 = 30 * 86_400;
 /// The videos of a product lie within this time, seconds.
 const SPAN: u64 = 600 * 86_400;
+/// Most rows of one product: with more, two videos would have to be made in the same second.
+pub(super) const MOST_VIDEOS: u64 = 100_000_000;
 /// Primes above every list's length, hence without a common factor with it.
 const STEPS: [u64; 16] = [
     5_998_696_981,
@@ -87,7 +89,7 @@ impl List {
         let orders = (0..fields).map(|_| Order::draw(&mut rng, rows)).collect();
         let newest = LATEST - below(mix(key ^ 3), OLDEST_START);
         let stride = (SPAN / rows.max(1)).max(1);
-        Self { key, rows, orders, newest, stride, item: super::fake::json_text(item) }
+        Self { key, rows, orders, newest, stride, item: json_text(item) }
     }
 
     /// Number of rows.

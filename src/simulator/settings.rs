@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::list::mix;
+use super::list::{MOST_VIDEOS, mix};
 
 /// The keys of the settings, as messages name them.
 const KEYS: &str = "seed, products, qps, limit, burst, phase, way, way_jitter, latency, jitter, errors, credits, key, max_videos, packs, link, record";
@@ -18,9 +18,6 @@ const MAX_PRODUCTS: u64 = 1 << ID_BITS;
 const ID_BITS: u32 = 46;
 /// Every id begins like the ones that TikTok Shop hands out, and has 19 digits.
 const FIRST_ID: u64 = 1_729_380_000_000_000_000;
-
-/// Most rows of one product: with more, two videos would have to be made in the same second.
-pub(super) const MOST_VIDEOS: u64 = 100_000_000;
 
 /// A setting of the simulator could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

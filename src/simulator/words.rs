@@ -1,4 +1,4 @@
-//! The words of simulated captions.
+//! The words of simulated captions, and any text as it stands in JSON.
 //!
 //! Several languages and scripts, an emoji, a quotation mark and a backslash, because the text of real captions has
 //! them all and the way from JSON to Parquet must keep them.
@@ -19,3 +19,14 @@ pub(super) const CAPTIONS: [&str; 6] = [
 pub(super) const TAGS: &str = "haul ootd fyp serum murah racun dapur rumah outfit gadget review jujur promo diskon viral \
                                foryou oferta cocina hogar moda piel làmđẹp giảmgiá nhà รีวิว ของดี コスメ 夏服 가성비 추천 \
                                beauté küche fitness petcare baby skincare lipbalm deal style musthave";
+
+/// A text as it stands between the quotation marks of a JSON string.
+pub(super) fn text(plain: &str) -> String {
+    let quoted = serde_json::Value::from(plain).to_string();
+    quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or_default().to_owned()
+}
+
+/// The bytes of [`text`].
+pub(super) fn json_text(plain: &str) -> Vec<u8> {
+    text(plain).into_bytes()
+}

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, HashSet};
 use sha2::{Digest, Sha256};
 
 use super::Audit;
-use super::files::Files;
 use crate::decode::Key;
 use crate::ledger::LedgerError;
 use crate::page::SegmentId;
@@ -33,7 +32,8 @@ impl Sum {
     }
 }
 
-pub(super) fn compare(audit: &mut Audit<'_>, files: &Files) -> Result<(), LedgerError> {
+/// `found`: the sums of the segments whose files could all be read.
+pub(super) fn compare(audit: &mut Audit<'_>, found: impl Iterator<Item = (SegmentId, Sum)>) -> Result<(), LedgerError> {
     let mut sums: BTreeMap<SegmentId, Sum> = BTreeMap::new();
     let differences = &mut audit.differences;
     audit.opened.ledger.each_key(|item, pages| {
@@ -50,9 +50,8 @@ pub(super) fn compare(audit: &mut Audit<'_>, files: &Files) -> Result<(), Ledger
             differences.add(format!("ledger: {doubled} rows of product {} are there twice", Sanitized(item)));
         }
     })?;
-    for (segment, found) in &files.segments {
-        let known = sums.get(segment).copied().unwrap_or_default();
-        if found.keys.is_some_and(|sum| sum != known) {
+    for (segment, found) in found {
+        if found != sums.get(&segment).copied().unwrap_or_default() {
             differences.add(format!("segment {segment}: the rows in its files are not the ones that the ledger has"));
         }
     }

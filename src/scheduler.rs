@@ -74,8 +74,27 @@ struct Open {
     ready: Option<Depth>,
     scout: Option<(Reverse<bool>, Depth)>,
     is_aside: bool,
-    /// How it ends when nothing of it is under way any more.
-    end: Option<EndRow>,
+    closing: Option<Closing>,
+}
+
+/// How a walk ends, when it has come to a page and nothing of it is under way any more: pages before one that failed may
+/// still be had.
+#[derive(Debug)]
+struct Closing {
+    at: PageNum,
+    end: EndRow,
+}
+
+impl Open {
+    /// Whether nothing of it is asked for from this page on.
+    fn ends_before(&self, page: PageNum) -> bool {
+        self.closing.as_ref().is_some_and(|closing| closing.at <= page)
+    }
+
+    /// The next page of it that is needed and was not asked for.
+    fn next_needed(&self, rules: &Rules) -> Option<PageNum> {
+        self.walk.next_needed(rules).filter(|page| !self.ends_before(*page))
+    }
 }
 
 /// So many pages may be parked before no new walks are begun: pages that keep failing must not keep the others waiting,
@@ -121,7 +140,7 @@ impl Scheduler {
 
     fn open(&mut self, walk: Walk) -> ItemIx {
         let item = walk.item;
-        let open = Open { walk, flying: 0, waiting: 0, ready: None, scout: None, is_aside: false, end: None };
+        let open = Open { walk, flying: 0, waiting: 0, ready: None, scout: None, is_aside: false, closing: None };
         self.walks.insert(item, open);
         self.queue(item);
         item
@@ -136,15 +155,15 @@ impl Scheduler {
         if let Some(key) = open.scout.take() {
             self.scouts.remove(&key);
         }
-        if open.is_aside || open.end.is_some() || open.walk.end().is_some() {
+        if open.is_aside || open.walk.end().is_some() {
             return;
         }
         let depth = (Reverse(open.walk.next()), item);
-        if open.walk.next_needed(&self.rules).is_some() {
+        if open.next_needed(&self.rules).is_some() {
             open.ready = Some(depth);
             self.ready.insert(depth);
         }
-        if open.walk.scout(&self.rules).is_some() {
+        if open.closing.is_none() && open.walk.scout(&self.rules).is_some() {
             let key = (Reverse(open.walk.is_ahead()), depth);
             open.scout = Some(key);
             self.scouts.insert(key);
@@ -165,7 +184,7 @@ impl Scheduler {
                 self.open(walk)
             }
         };
-        let page = self.walks.get(&item)?.walk.next_needed(&self.rules)?;
+        let page = self.walks.get(&item)?.next_needed(&self.rules)?;
         self.ask(item, page)
     }
 
@@ -244,9 +263,9 @@ impl Scheduler {
         }
     }
 
-    /// Whether a page may be asked for again: not if its walk is about to end.
+    /// Whether a page may be asked for again: not if its walk is about to end before it.
     fn wait_more(&mut self, wanted: &Wanted) -> bool {
-        let open = self.walks.get_mut(&wanted.item).filter(|open| open.end.is_none());
+        let open = self.walks.get_mut(&wanted.item).filter(|open| !open.ends_before(wanted.page));
         let Some(open) = open else {
             self.dropped += u32::from(wanted.is_scout);
             return false;
@@ -276,16 +295,20 @@ impl Scheduler {
         self.queue(item);
     }
 
-    /// Ends a walk as soon as nothing of it is under way; what of it waits is not asked for any more.
-    pub fn close(&mut self, end: EndRow) {
+    /// Ends a walk at a page: as soon as it has all pages before and nothing of it is under way. What of it waits behind is
+    /// not asked for any more.
+    pub fn close(&mut self, end: EndRow, at: PageNum) {
         let item = end.item;
-        let Some(open) = self.walks.get_mut(&item).filter(|open| open.end.is_none()) else { return };
-        open.end = Some(end);
-        if std::mem::take(&mut open.waiting) > 0 {
-            let dropped = &mut self.dropped;
+        let Some(open) = self.walks.get_mut(&item).filter(|open| !open.ends_before(at)) else { return };
+        open.closing = Some(Closing { at, end });
+        self.aside -= usize::from(std::mem::take(&mut open.is_aside));
+        if open.waiting > 0 {
+            let (waiting, dropped) = (&mut open.waiting, &mut self.dropped);
             let mut stays = |wanted: &Wanted| {
-                *dropped += u32::from(wanted.item == item && wanted.is_scout);
-                wanted.item != item
+                let stays = wanted.item != item || wanted.page < at;
+                *waiting -= usize::from(!stays);
+                *dropped += u32::from(!stays && wanted.is_scout);
+                stays
             };
             self.again.retain(|_, wanted| stays(wanted));
             self.parked.retain(|_, wanted| stays(wanted));
@@ -299,14 +322,14 @@ impl Scheduler {
         match open.walk.end().cloned() {
             // What is under way may show that the list goes on.
             Some(end) if open.flying == 0 => {
-                self.close(EndRow { item, stop: end.stop, error: end.said, transient: false });
+                let end = EndRow { item, stop: end.stop, error: end.said, transient: false };
+                self.close(end, self.rules.first);
             }
             _ => self.queue(item),
         }
-        let open = self.walks.get(&item).filter(|open| open.flying == 0 && open.end.is_some())?;
-        self.aside -= usize::from(open.is_aside);
+        self.walks.get(&item).filter(|open| open.flying == 0 && open.ends_before(open.walk.next()))?;
         let open = self.walks.remove(&item)?;
-        open.end.map(|end| (open.walk, end))
+        open.closing.map(|closing| (open.walk, closing.end))
     }
 
     /// How many scouts were dropped since this was asked last.
@@ -397,9 +420,10 @@ impl Scheduler {
 mod tests {
     use super::{PARKED, Scheduler, Wanted};
     use crate::clock;
+    use crate::decode::DecodedPage;
     use crate::endpoint::EndRule;
     use crate::ledger::EndRow;
-    use crate::page::{Counts, ItemId, ItemIx, PageNum, StopReason};
+    use crate::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, StopReason};
     use crate::retry::{Policy, Retry};
     use crate::rules::Rules;
     use crate::walk::Walk;
@@ -438,6 +462,12 @@ mod tests {
         item.0
     }
 
+    fn read(page: u32, keys: Vec<[u8; 16]>) -> DecodedPage {
+        let (item, id, received) = (ItemIx(1), ItemId::new("a"), keys.len());
+        let (attempt, page) = (AttemptId(1), PageNum(page));
+        DecodedPage { attempt, item, id, page, keys, received, foreign: 0, rejects: Vec::new() }
+    }
+
     fn end(item: i64) -> EndRow {
         EndRow { item: ItemIx(item), stop: StopReason::Failed, error: None, transient: false }
     }
@@ -449,7 +479,7 @@ mod tests {
         assert!(!scheduler.is_done());
         for (item, page) in [(1, 1), (2, 1), (3, 2), (4, 8), (5, 2)] {
             assert!(scheduler.land(ItemIx(item), PageNum(page)).is_some());
-            scheduler.close(end(item));
+            scheduler.close(end(item), PageNum(page));
             assert!(scheduler.settle(ItemIx(item)).is_some());
         }
         assert!(scheduler.is_done() && scheduler.land(ItemIx(1), PageNum(1)).is_none());
@@ -520,10 +550,35 @@ mod tests {
         let scout = scheduler.next_scout(true).unwrap();
         assert!(scout.is_scout && scout.page == PageNum(18), "{scout:?}");
         fail(&mut scheduler, later);
-        scheduler.close(end(1));
+        scheduler.close(end(1), PageNum(10));
         assert!(scheduler.due().is_none() && scheduler.settle(ItemIx(1)).is_none() && !scheduler.is_done());
         scheduler.land(ItemIx(1), PageNum(18)).unwrap();
         assert!(scheduler.settle(ItemIx(1)).is_some() && scheduler.is_done());
+    }
+
+    #[test]
+    fn a_walk_that_ends_at_a_page_gets_the_pages_before_it_first() {
+        let mut scheduler = Scheduler::new(RULES, 8);
+        let full = Counts { received: 3, kept: 3, rejected: 0 };
+        let there = [1, 2, 3, 7, 8].map(|page| (PageNum(page), full));
+        scheduler.add(Walk::new(ItemIx(1), ItemId::new("a"), &RULES, there));
+        let asked: Vec<u32> = (0..2).map(|_| scheduler.next_page().unwrap().page.0).collect();
+        assert_eq!(asked, [4, 5]);
+        let later = clock::now() + Duration::from_secs(3_600);
+        let parked = scheduler.land(ItemIx(1), PageNum(4)).unwrap();
+        scheduler.park(parked, later);
+        scheduler.close(end(1), PageNum(9));
+        assert_eq!(order(&mut scheduler), [1], "page 6, and no page behind the end");
+        assert_eq!(scheduler.next_retry(later).map(|wanted| wanted.page), Some(PageNum(4)));
+        for page in [6, 5, 4] {
+            assert!(scheduler.settle(ItemIx(1)).is_none(), "page {page} is missing");
+            scheduler.land(ItemIx(1), PageNum(page)).unwrap();
+            let keys: Vec<_> = (0..3).map(|key| [u8::try_from(page * 3 + key).unwrap(); 16]).collect();
+            let walk = scheduler.walk_mut(ItemIx(1)).unwrap();
+            walk.accept(&read(page, keys), &RULES);
+        }
+        assert!(scheduler.settle(ItemIx(1)).is_some_and(|(_, end)| end.stop == StopReason::Failed));
+        assert!(scheduler.is_done());
     }
 
     #[test]

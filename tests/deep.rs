@@ -236,6 +236,26 @@ async fn where_the_api_refuses_pages_from_some_number_on_the_walk_ends_there_and
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_page_behind_the_end_that_is_refused_early_costs_none_of_the_pages_before_it() {
+    // The page behind the last full one is known to be needed while others before it are still to be asked for.
+    for late in 9..=20 {
+        for (stop_at, slots) in [(usize::MAX, "2"), (14, "2"), (20, "3"), (24, "2")] {
+            let answer = move |sent: &Sent| {
+                let reply = if sent.page <= 20 { full(sent, sent.page) } else { Reply::refusal(400, "no such page") };
+                reply.after(if sent.page == late { LATENCY * 9 } else { LATENCY })
+            };
+            let (folder, list) = (scratch(), lists([20]));
+            let settings = [("page_size", "1"), ("lookahead", "100"), ("max_in_flight", slots)];
+            let job = job(folder.path(), None, &settings);
+            run_job(&job, &Scripted::stopping_at(stop_at, answer), &list).await.unwrap();
+            let summary = run_job(&job, &Scripted::new(answer), &list).await.unwrap();
+            let found = (summary.exit, rows(folder.path()).len());
+            assert_eq!(found, (ExitCode::Partial, 20), "{late} late, stopped at {stop_at}: {summary}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_said_of_a_page_behind_the_end_stops_no_run_and_is_asked_once() {
     for (status, message) in [(402, "not enough credits"), (403, "page beyond your plan"), (302, "moved")] {
         let api = Scripted::new(move |sent| match sent.page {

@@ -211,7 +211,7 @@ impl Rounds<'_> {
         self.job.monitor.event(&Event::Retrying { id: &wanted.id, page, after, cause });
     }
 
-    /// Ends the walk of a page that will not come; if it is not needed, the walk goes on without it.
+    /// Ends the walk of a page that will not come, behind the pages before it; if it is not needed, the walk goes on without.
     fn give_up(&mut self, wanted: &Wanted, said: &str, transient: bool) {
         if !self.scheduler.needs(wanted) {
             return self.lose(wanted, false, Charge::Free);
@@ -220,7 +220,7 @@ impl Rounds<'_> {
             self.waste.settle(false); // it had come to be needed
         }
         let (item, stop, error) = (wanted.item, StopReason::Failed, Some(said.to_owned()));
-        self.scheduler.close(EndRow { item, stop, error, transient });
+        self.scheduler.close(EndRow { item, stop, error, transient }, wanted.page);
         self.end(item);
     }
 

@@ -4,6 +4,8 @@
 //! for its time and for leave to be asked for again, and holds up no other page of its walk. Pure: no clock, no ledger, no
 //! channel. Memory is bounded by the caller: it adds new walks only while [`Scheduler::room`] says so.
 
+mod open;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -14,6 +16,7 @@ use crate::page::{ItemId, ItemIx, PageNum};
 use crate::retry::Tries;
 use crate::rules::Rules;
 use crate::walk::Walk;
+use open::{Closing, Depth, Open};
 
 /// A page that is asked for, and how that went so far.
 #[derive(Debug)]
@@ -60,43 +63,6 @@ pub struct Scheduler {
     bound: usize,
 }
 
-type Depth = (Reverse<PageNum>, ItemIx);
-
-/// A walk that has begun.
-#[derive(Debug)]
-struct Open {
-    walk: Walk,
-    /// Pages under way.
-    flying: usize,
-    /// Pages that wait to be asked for once more.
-    waiting: usize,
-    /// Where it stands in `ready` and in `scouts`.
-    ready: Option<Depth>,
-    scout: Option<(Reverse<bool>, Depth)>,
-    is_aside: bool,
-    closing: Option<Closing>,
-}
-
-/// How a walk ends, when it has come to a page and nothing of it is under way any more: pages before one that failed may
-/// still be had.
-#[derive(Debug)]
-struct Closing {
-    at: PageNum,
-    end: EndRow,
-}
-
-impl Open {
-    /// Whether nothing of it is asked for from this page on.
-    fn ends_before(&self, page: PageNum) -> bool {
-        self.closing.as_ref().is_some_and(|closing| closing.at <= page)
-    }
-
-    /// The next page of it that is needed and was not asked for.
-    fn next_needed(&self, rules: &Rules) -> Option<PageNum> {
-        self.walk.next_needed(rules).filter(|page| !self.ends_before(*page))
-    }
-}
-
 /// So many pages may be parked before no new walks are begun: pages that keep failing must not keep the others waiting,
 /// and a walk that waits takes some 500 bytes and no keys.
 const PARKED: usize = 4_096;
@@ -140,8 +106,7 @@ impl Scheduler {
 
     fn open(&mut self, walk: Walk) -> ItemIx {
         let item = walk.item;
-        let open = Open { walk, flying: 0, waiting: 0, ready: None, scout: None, is_aside: false, closing: None };
-        self.walks.insert(item, open);
+        self.walks.insert(item, Open::new(walk));
         self.queue(item);
         item
     }
@@ -265,7 +230,7 @@ impl Scheduler {
 
     /// Whether a page may be asked for again: not if its walk is about to end before it.
     fn wait_more(&mut self, wanted: &Wanted) -> bool {
-        let open = self.walks.get_mut(&wanted.item).filter(|open| !open.ends_before(wanted.page));
+        let open = self.walks.get_mut(&wanted.item).filter(|open| !open.ends_by(wanted.page));
         let Some(open) = open else {
             self.dropped += u32::from(wanted.is_scout);
             return false;
@@ -299,7 +264,7 @@ impl Scheduler {
     /// not asked for any more.
     pub fn close(&mut self, end: EndRow, at: PageNum) {
         let item = end.item;
-        let Some(open) = self.walks.get_mut(&item).filter(|open| !open.ends_before(at)) else { return };
+        let Some(open) = self.walks.get_mut(&item).filter(|open| !open.ends_by(at)) else { return };
         open.closing = Some(Closing { at, end });
         self.aside -= usize::from(std::mem::take(&mut open.is_aside));
         if open.waiting > 0 {
@@ -327,7 +292,7 @@ impl Scheduler {
             }
             _ => self.queue(item),
         }
-        self.walks.get(&item).filter(|open| open.flying == 0 && open.ends_before(open.walk.next()))?;
+        self.walks.get(&item).filter(|open| open.flying == 0 && open.ends_by(open.walk.next()))?;
         let open = self.walks.remove(&item)?;
         open.closing.map(|closing| (open.walk, closing.end))
     }

@@ -1,0 +1,51 @@
+//! A walk that has begun: what of it is under way, what waits, and how it ends.
+
+use std::cmp::Reverse;
+
+use crate::ledger::EndRow;
+use crate::page::{ItemIx, PageNum};
+use crate::rules::Rules;
+use crate::walk::Walk;
+
+/// Its first missing page, the deepest first.
+pub(super) type Depth = (Reverse<PageNum>, ItemIx);
+
+/// A walk that has begun.
+#[derive(Debug)]
+pub(super) struct Open {
+    pub(super) walk: Walk,
+    /// Pages under way.
+    pub(super) flying: usize,
+    /// Pages that wait to be asked for once more.
+    pub(super) waiting: usize,
+    /// Where it stands in `ready` and in `scouts`.
+    pub(super) ready: Option<Depth>,
+    pub(super) scout: Option<(Reverse<bool>, Depth)>,
+    pub(super) is_aside: bool,
+    pub(super) closing: Option<Closing>,
+}
+
+/// How a walk ends, when it has come to a page and nothing of it is under way any more: pages before one that failed may
+/// still be had.
+#[derive(Debug)]
+pub(super) struct Closing {
+    pub(super) at: PageNum,
+    pub(super) end: EndRow,
+}
+
+impl Open {
+    /// A walk of which nothing is under way.
+    pub(super) fn new(walk: Walk) -> Self {
+        Self { walk, flying: 0, waiting: 0, ready: None, scout: None, is_aside: false, closing: None }
+    }
+
+    /// Whether nothing of it is asked for from this page on.
+    pub(super) fn ends_by(&self, page: PageNum) -> bool {
+        self.closing.as_ref().is_some_and(|closing| closing.at <= page)
+    }
+
+    /// The next page of it that is needed and was not asked for.
+    pub(super) fn next_needed(&self, rules: &Rules) -> Option<PageNum> {
+        self.walk.next_needed(rules).filter(|page| !self.ends_by(*page))
+    }
+}

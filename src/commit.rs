@@ -3,7 +3,7 @@
 //!
 //! Recovery asks the manifest first: if the decided one is there the segment is published, whatever the ledger says; if it
 //! is not there, or still the one of an earlier attempt, the same files get the same names again. Nothing is deleted on an
-//! unknown outcome.
+//! unknown outcome. Where the files are gone, nothing was visible yet: the segment stays decided, and is built again.
 //!
 //! A segment may be published again, from a new attempt at it: the new manifest takes the place of the old one in one
 //! rename, and only when the ledger has noted it are the files of the earlier attempt removed. Readers of the manifests
@@ -218,12 +218,13 @@ impl Committer {
         Ok(manifest)
     }
 
-    /// Finishes what an earlier run decided. Gives how many segments that were.
-    pub async fn recover(&self) -> Result<usize, CommitError> {
+    /// Finishes what an earlier run decided. A segment whose files cannot get their names any more stays decided: it must be
+    /// built again.
+    pub async fn recover(&self) -> Result<(), CommitError> {
         let nothing = SegmentId(0);
         let decided = self.in_ledger(nothing, Ledger::decided)?;
-        for (segment, text) in &decided {
-            let (segment, name) = (*segment, manifest_name(*segment));
+        for (segment, text) in decided {
+            let name = manifest_name(segment);
             let found = self.store.get(&name).await.map_err(|source| CommitError::Store { segment, source })?;
             if found.is_some_and(|found| found == text.as_bytes()) {
                 self.in_ledger(segment, |ledger| ledger.published(segment))?;
@@ -231,9 +232,12 @@ impl Committer {
             }
             let manifest =
                 Manifest::parse(text.as_bytes()).map_err(|source| CommitError::Manifest { segment, source })?;
-            self.carry_out(segment, &manifest, text)?;
+            match self.carry_out(segment, &manifest, &text) {
+                Err(CommitError::Store { source, .. }) if source.is_final() => {}
+                carried_out => carried_out?,
+            }
         }
-        Ok(decided.len())
+        Ok(())
     }
 
     /// Everything after the decision; the same again after a crash.
@@ -425,11 +429,28 @@ mod tests {
                 for file in sealed.files.iter().skip(renamed) {
                     Disk.rename(&root.path().join(&file.name), &file.staged).unwrap();
                 }
-                assert_eq!(committer.recover().await.unwrap(), 1);
+                committer.recover().await.unwrap();
                 assert_eq!(super::manifests(&committer.store).await.unwrap(), [manifest]);
                 assert_eq!(std::fs::read(root.path().join("region=ID/x.parquet")).unwrap(), b"ID");
-                assert_eq!(committer.recover().await.unwrap(), 0);
+                committer.recover().await.unwrap();
+                assert!(ledger.lock().unwrap().decided().unwrap().is_empty());
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_decided_segment_whose_files_are_gone_stays_decided_and_shows_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let (committer, ledger) = committer(root.path());
+        let sealed = sealed(root.path());
+        committer.publish(&sealed).unwrap();
+        let name = root.path().join(manifest_name(SegmentId(1)));
+        let text = std::fs::read_to_string(&name).unwrap();
+        ledger.lock().unwrap().unpublish_for_test(SegmentId(1), &text);
+        Disk.remove(&name).unwrap();
+        Disk.remove(&root.path().join(&sealed.files[1].name)).unwrap();
+        committer.recover().await.unwrap();
+        assert!(super::manifests(&committer.store).await.unwrap().is_empty());
+        assert_eq!(ledger.lock().unwrap().decided().unwrap(), [(SegmentId(1), text)]);
     }
 }

@@ -1,4 +1,5 @@
-//! Published segments that are not as they should be: found, and built again from their journals without a request.
+//! Segments that are not as they should be, published ones and decided ones whose files are gone: found, and built again from
+//! their journals without a request.
 //!
 //! A segment is built again as a new attempt at it: its journal goes through the decoder and the walks as if it had just
 //! come, and is published over the earlier attempt (see `commit`). Segments go in order, because what a walk has seen before
@@ -19,7 +20,7 @@ use crate::recover::Recovery;
 use crate::sanitize::chain;
 use crate::site::Site;
 
-/// Which published segments are built again.
+/// Which published segments are built again. A decided one that recovery could not publish always is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
     /// Those of other columns than the present ones: what a replay that was interrupted left.
@@ -30,7 +31,7 @@ pub enum Which {
     All,
 }
 
-/// What is to be done to published segments.
+/// What is to be done to segments.
 #[derive(Debug, Default)]
 pub struct Plan {
     /// Manifests that are not as the ledger has them: put back as they were.
@@ -40,7 +41,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Finds out what is to be done. Changes nothing, and fails where the output is not what the ledger knows of.
+    /// Finds out what is to be done, after recovery. Changes nothing, and fails where the output is not what the ledger knows
+    /// of.
     pub async fn make(site: &Arc<Site>, imprint: &Imprint, which: Which) -> Result<Self, Error> {
         let segments = site.ledger().segments()?;
         let is_known = |id| segments.iter().any(|row| row.id == id && row.state != SegmentState::Open);
@@ -49,8 +51,14 @@ impl Plan {
             return Err(newer(name));
         }
         let mut plan = Self::default();
-        for row in segments.into_iter().filter(|row| row.state == SegmentState::Published) {
-            plan.add(site, imprint, which, row).await?;
+        for row in segments {
+            match row.state {
+                SegmentState::Open => {}
+                SegmentState::Decided => {
+                    plan.rebuild.push((row.id, "its files cannot get their names any more".to_owned()));
+                }
+                SegmentState::Published => plan.add(site, imprint, which, row).await?,
+            }
         }
         Ok(plan)
     }

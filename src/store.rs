@@ -44,6 +44,23 @@ pub enum StoreError {
         /// The name it should get.
         name: String,
     },
+    /// A staged file's name is another file's.
+    #[error("{name} is there already, with another content than the staged file's")]
+    Taken {
+        /// The name it should get.
+        name: String,
+    },
+}
+
+impl StoreError {
+    /// Whether staged files can never get their names: they are not all there, or their names cannot be given.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Self::Missing { .. } | Self::Taken { .. } => true,
+            Self::Disk(error) => error.source.kind() == io::ErrorKind::InvalidFilename,
+            Self::Object { .. } => false,
+        }
+    }
 }
 
 /// Folder of the rejects in an output.
@@ -79,7 +96,7 @@ impl Store {
     }
 
     /// Gives staged files their names and makes the names durable. Repeating it after a crash is harmless: a file that has
-    /// its name already keeps it.
+    /// its name already keeps it, also where it is still staged too, as in a copy of the folder or after a power loss.
     pub fn publish(&self, files: &[(PathBuf, String)]) -> Result<(), StoreError> {
         let mut folders = BTreeSet::from([self.root.clone()]);
         for (staged, name) in files {
@@ -89,7 +106,8 @@ impl Store {
             match (staged.exists(), target.exists()) {
                 (true, false) => self.disk.rename(staged, &target)?,
                 (false, true) => {}
-                (true, true) => return Err(io::ErrorKind::AlreadyExists.into()).doing("rename to", &target)?,
+                (true, true) if sha256(staged)? == sha256(&target)? => self.disk.remove(staged)?,
+                (true, true) => return Err(StoreError::Taken { name: name.clone() }),
                 (false, false) => return Err(StoreError::Missing { staged: staged.clone(), name: name.clone() }),
             }
             folders.insert(folder);
@@ -188,17 +206,7 @@ impl Store {
 
     /// SHA-256 of a file's content, hexadecimal.
     pub fn sha256(&self, name: &str) -> Result<String, StoreError> {
-        let path = self.root.join(name);
-        let mut file = File::open(&path).doing("open", &path)?;
-        let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
-        loop {
-            match file.read(&mut buffer) {
-                Ok(0) => return Ok(hex(&hash.finalize())),
-                Ok(read) => hash.update(buffer.get(..read).unwrap_or_default()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error).doing("read", &path)?,
-            }
-        }
+        Ok(sha256(&self.root.join(name))?)
     }
 
     /// Opens a file for reading at any place.
@@ -224,6 +232,19 @@ impl Store {
         let mut names: Vec<String> = listing.objects.into_iter().map(|object| object.location.to_string()).collect();
         names.sort();
         Ok(names)
+    }
+}
+
+fn sha256(path: &Path) -> Result<String, DiskError> {
+    let mut file = File::open(path).doing("open", path)?;
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hex(&hash.finalize())),
+            Ok(read) => hash.update(buffer.get(..read).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error).doing("read", path),
+        }
     }
 }
 
@@ -257,10 +278,18 @@ mod tests {
         let files = [(staged.clone(), "region=ID/a.parquet".to_owned())];
         store.publish(&files).unwrap();
         store.publish(&files).unwrap();
+        // Staged and there as well, as in a folder that was put back from a copy: the same file is one.
+        Disk.create(&staged).unwrap().write_all(b"x").unwrap();
+        store.publish(&files).unwrap();
+        assert!(!staged.exists());
         Disk.create(&staged).unwrap();
-        assert!(store.publish(&files).is_err());
+        let refused = store.publish(&files).unwrap_err();
+        assert!(matches!(refused, StoreError::Taken { .. }) && refused.is_final());
         let lost = [(staged.with_file_name("other"), "region=ID/b.parquet".to_owned())];
-        assert!(matches!(store.publish(&lost), Err(StoreError::Missing { .. })));
+        let refused = store.publish(&lost).unwrap_err();
+        assert!(matches!(refused, StoreError::Missing { .. }) && refused.is_final());
+        let no_name = [(staged, format!("{}/a.parquet", "r".repeat(300)))];
+        assert!(store.publish(&no_name).unwrap_err().is_final());
     }
 
     #[tokio::test]

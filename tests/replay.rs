@@ -13,7 +13,7 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
@@ -206,6 +206,80 @@ fn l15_what_is_deleted_or_edited_in_an_output_is_built_again_to_the_byte_without
         assert_eq!((case.simulator.account().requests, whole.simulator.account().requests), (0, sent), "{what}");
         let again = run(case.replay(&[])).ended(0);
         assert_eq!(again["rebuilt"], 0, "{what}: nothing is left to do");
+    }
+}
+
+/// Puts a published segment back to the moment after its decision: its files staged, its manifest not there.
+fn undecide(out: &Path, segment: i64) -> Vec<(PathBuf, PathBuf)> {
+    let manifest = manifests(out).into_iter().find(|manifest| manifest["segment"] == segment).unwrap();
+    fs::remove_file(out.join(format!("_pagehaul/segments/{segment:06}.json"))).unwrap();
+    let ledger = rusqlite::Connection::open(out.join("_pagehaul/ledger.sqlite")).unwrap();
+    let ledger = pagehaul::ledger::prepared(ledger).unwrap();
+    ledger.execute("UPDATE segments SET state = 'decided' WHERE id = ?1", [segment]).unwrap();
+    fs::remove_file(out.join("_SUCCESS")).unwrap();
+    let of = |file: &Value| {
+        let staged = out.join("_pagehaul/staging").join(file["staged"].as_str().unwrap());
+        let named = out.join(file["path"].as_str().unwrap());
+        fs::rename(&named, &staged).unwrap();
+        (staged, named)
+    };
+    manifest["files"].as_array().unwrap().iter().map(of).collect()
+}
+
+#[test]
+fn a_decided_segment_whose_files_are_gone_or_there_twice_is_published_by_the_same_command_without_a_request() {
+    let whole = Case::exported(&[]);
+    let before = contents(&whole.home.out());
+    let spoil: [(&str, u64, &dyn Fn(&[(PathBuf, PathBuf)])); 5] = [
+        ("nothing", 0, &|_| {}),
+        ("all staged files are gone", 1, &|files| {
+            files.iter().for_each(|(staged, _)| fs::remove_file(staged).unwrap())
+        }),
+        ("one staged file is gone", 1, &|files| fs::remove_file(&files[1].0).unwrap()),
+        ("a copy was put back: both are there", 0, &|files| {
+            fs::copy(&files[0].0, &files[0].1).unwrap();
+        }),
+        ("half a file has the name", 1, &|files| fs::write(&files[0].1, "PAR1").unwrap()),
+    ];
+    for (what, rebuilt, spoil) in spoil {
+        for command in ["export", "replay", "replay --all"] {
+            let case = Case { home: Home::new(&ids(&whole.simulator)), ..Case::new(WORLD) };
+            copy(&whole.home.out(), &case.home.out());
+            spoil(&undecide(&case.home.out(), 2));
+            let all = u64::try_from(manifests(&whole.home.out()).len()).unwrap();
+            let (ended, rebuilt) = match command {
+                "export" => (run(case.export(&SMALL)), Value::Null),
+                "replay" => (run(case.replay(&[])), rebuilt.into()),
+                _ => (run(case.replay(&["--all"])), all.into()),
+            };
+            assert_eq!(ended.ended(0)["rebuilt"], rebuilt, "{what}, {command}: {ended}");
+            assert_eq!(contents(&case.home.out()), before, "{what}, {command}");
+            assert_eq!(files(&case.home.out().join("_pagehaul/staging")).len(), 0, "{what}, {command}");
+            assert!(case.home.out().join("_SUCCESS").exists(), "{what}, {command}");
+            case.assert_sound();
+            assert_eq!(case.simulator.account().requests, 0, "{what}, {command}");
+        }
+    }
+}
+
+#[test]
+fn a_decided_segment_that_is_built_again_may_be_killed_at_any_step_of_it() {
+    let whole = Case::exported(&[]);
+    let rows_of = expected(&whole.simulator, &ids(&whole.simulator), 10);
+    undecide(&whole.home.out(), 1).iter().for_each(|(staged, _)| fs::remove_file(staged).unwrap());
+    for step in (1..).step_by(5) {
+        let case = Case { home: Home::new(&[]), ..Case::new(WORLD) };
+        copy(&whole.home.out(), &case.home.out());
+        let ended = replay_until(&case, step, &[]);
+        let is_over = ended.code == Some(0);
+        run(case.replay(&[])).ended(0);
+        assert_rows(&case.home.out(), &rows_of);
+        assert_eq!(files(&case.home.out().join("_pagehaul/staging")).len(), 0, "step {step}");
+        case.assert_sound();
+        if is_over {
+            assert!(step > 30, "{step} steps");
+            break;
+        }
     }
 }
 

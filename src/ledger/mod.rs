@@ -349,7 +349,7 @@ impl Ledger {
 
     /// Decides what a segment publishes, for the first time or again: exactly the files of this manifest.
     pub fn decide(&self, segment: SegmentId, manifest: &str) -> Result<(), LedgerError> {
-        let sql = "UPDATE segments SET state = 'decided', manifest = ?2 WHERE id = ?1 AND state <> 'decided'";
+        let sql = "UPDATE segments SET state = 'decided', manifest = ?2 WHERE id = ?1 AND manifest IS NOT ?2";
         self.exactly_one(sql, params![segment.0, manifest], "decide a segment")
     }
 

@@ -54,9 +54,10 @@ impl Ledger {
         Ok(u64::try_from(bytes).unwrap_or_default())
     }
 
-    /// Begins the files of a published segment once more. It stays published until [`decide`](Self::decide).
+    /// Begins the files of a published segment once more, or of a decided one whose files are gone. It stays what it is until
+    /// [`decide`](Self::decide).
     pub fn begin_again(&self, segment: SegmentId) -> Result<OpenSegment, LedgerError> {
-        let sql = "UPDATE segments SET attempt = attempt + 1 WHERE id = ?1 AND state = 'published'";
+        let sql = "UPDATE segments SET attempt = attempt + 1 WHERE id = ?1 AND state <> 'open'";
         self.exactly_one(sql, [segment.0], "begin a segment again")?;
         let sql = "SELECT attempt FROM segments WHERE id = ?1";
         let attempt = self.db.query_row(sql, [segment.0], |row| row.get(0)).doing("find a segment")?;
@@ -101,18 +102,24 @@ mod tests {
     }
 
     #[test]
-    fn only_a_published_segment_can_be_begun_again_and_it_can_be_decided_once_more() {
+    fn a_segment_that_was_decided_can_be_begun_again_and_decided_once_more_and_an_open_one_cannot() {
         let (_folder, ledger) = ledger();
         let one = ledger.begin_segment().unwrap().id;
         assert!(ledger.begin_again(one).is_err());
         ledger.decide(one, "first").unwrap();
-        assert!(ledger.begin_again(one).is_err());
         ledger.published(one).unwrap();
         assert_eq!(ledger.begin_again(one).unwrap(), OpenSegment { id: one, attempt: 2, journaled: 0 });
         assert_eq!(ledger.segments().unwrap()[0].state, SegmentState::Published);
         ledger.decide(one, "second").unwrap();
-        let found = ledger.segments().unwrap();
-        assert_eq!((found[0].state, found[0].manifest.as_deref()), (SegmentState::Decided, Some("second")));
+        let state = || {
+            let found = ledger.segments().unwrap().remove(0);
+            (found.state, found.manifest.unwrap())
+        };
+        assert_eq!(state(), (SegmentState::Decided, "second".to_owned()));
+        assert_eq!(ledger.begin_again(one).unwrap().attempt, 3);
+        assert_eq!(state(), (SegmentState::Decided, "second".to_owned()));
+        ledger.decide(one, "third").unwrap();
+        assert_eq!(state(), (SegmentState::Decided, "third".to_owned()));
     }
 
     #[test]

@@ -275,13 +275,19 @@ impl Committer {
         self.store.remove_all(&superseded).map_err(failed)
     }
 
-    /// The first published file that is not there with its length, if there is one: what a mark of success would deny.
-    pub fn lacking(&self) -> Result<Option<String>, CommitError> {
-        for manifest in self.published()? {
-            let segment = SegmentId(manifest.segment);
+    /// The first published manifest that is not there as it was decided, or file that is not there with its length, if there
+    /// is one: what a mark of success would deny.
+    pub async fn lacking(&self) -> Result<Option<String>, CommitError> {
+        let segments = self.in_ledger(SegmentId(0), Ledger::segments)?;
+        for row in segments.into_iter().filter(|row| row.state == SegmentState::Published) {
+            let (segment, name, text) = (row.id, manifest_name(row.id), row.manifest.unwrap_or_default());
+            let failed = |source| CommitError::Store { segment, source };
+            if self.store.get(&name).await.map_err(failed)?.is_none_or(|found| found != text.as_bytes()) {
+                return Ok(Some(name));
+            }
+            let manifest = Manifest::parse(text.as_bytes()).map_err(|source| CommitError::Manifest { segment, source })?;
             for file in manifest.all_files() {
-                let length = self.store.length(&file.path).map_err(|source| CommitError::Store { segment, source })?;
-                if length != Some(file.bytes) {
+                if self.store.length(&file.path).map_err(failed)? != Some(file.bytes) {
                     return Ok(Some(file.path.clone()));
                 }
             }

@@ -252,7 +252,7 @@ pub enum Error {
 impl Error {
     /// What to do about it, one line; none where there is nothing to do.
     pub fn next_step(&self) -> Option<&'static str> {
-        if let Self::Spoilt(_) = self {
+        if matches!(self, Self::Spoilt(_) | Self::Commit(CommitError::Manifest { .. })) {
             return Some(
                 "`pagehaul verify` names every difference, `pagehaul replay` builds the files again from the journal",
             );

@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::api::Fetch;
 use crate::clock::{self, Utc64};
-use crate::commit::Committer;
+use crate::commit::{self, Committer, Manifest};
 use crate::decode::Decoder;
 use crate::depth::DEEP;
 use crate::dispatch::{Dispatcher, Orders};
@@ -120,7 +120,7 @@ async fn still_complete(job: &Job, site: &Arc<Site>, since: Utc64) -> Result<Sum
     if site.store.get(SUCCESS).await?.is_none() {
         finish(job, site, None, Counted::default(), None).await?;
     }
-    refuse_lacking(&site.committer(&job.settings, &decoder(job)))?;
+    refuse_spoilt(site, &site.committer(&job.settings, &decoder(job))).await?;
     let summary = summary::of(job, site, Some(ExitCode::Complete), Counted::default()).await?;
     Ok(summary.complete_since(since))
 }
@@ -240,14 +240,21 @@ fn has_waiting(site: &Site) -> Result<bool, Error> {
     Ok(site.ledger().has_waiting()?)
 }
 
-/// Refuses to call an output complete that lacks a file.
-fn refuse_lacking(committer: &Committer) -> Result<(), Error> {
-    match committer.lacking()? {
-        None => Ok(()),
-        Some(path) => {
-            Err(Error::Spoilt(format!("the output is not as it was published: {} is missing or cut", Sanitized(&path))))
-        }
+/// Refuses to call an output complete that is not as it was published, or that does not hold every row that was received.
+async fn refuse_spoilt(site: &Site, committer: &Committer) -> Result<(), Error> {
+    let spoilt = |why: String| Err(Error::Spoilt(format!("the output is not as it was published: {why}")));
+    if let Some(path) = committer.lacking().await? {
+        return spoilt(format!("{} is missing or not as it was written", Sanitized(&path)));
     }
+    let ledger = site.ledger();
+    let totals = ledger.totals()?;
+    let in_files = |manifest: &Manifest| manifest.all_files().map(|file| file.rows).sum::<u64>();
+    let published: u64 = commit::published(&ledger)?.iter().map(in_files).sum();
+    // What was received is kept, rejected or folded; the first two are in files.
+    if published != totals.kept + totals.rejected {
+        return spoilt(format!("{published} rows are in its files, {} should be", totals.kept + totals.rejected));
+    }
+    Ok(())
 }
 
 /// Writes the reports; on success, the marker last. A replay says how many segments it built again.
@@ -268,7 +275,7 @@ async fn finish(
     }
     products::write_products(site)?;
     if summary.exit == ExitCode::Complete {
-        refuse_lacking(&committer)?;
+        refuse_spoilt(site, &committer).await?;
         let ledger = site.ledger();
         let since = ledger.export()?.and_then(|export| export.completed_at);
         ledger.set_completed(Some(since.unwrap_or_else(clock::wall)))?;

@@ -295,22 +295,37 @@ fn l15_an_output_that_is_gone_altogether_comes_back_from_a_state_that_lies_elsew
 }
 
 #[test]
-fn an_export_does_not_call_an_output_complete_that_lacks_a_file_and_a_replay_brings_it_back() {
-    let case = Case::exported(&[]);
-    fs::remove_dir_all(case.home.out().join("region=ID")).unwrap();
-    for mark in [true, false] {
-        if !mark {
-            fs::remove_file(case.home.out().join("_SUCCESS")).unwrap();
+fn an_export_does_not_call_an_output_complete_that_lacks_a_file_or_a_manifest_and_a_replay_brings_it_back() {
+    let whole = Case::exported(&[]);
+    let spoil: [(&str, Spoil<'_>); 4] = [
+        ("region=ID/", &|out| fs::remove_dir_all(out.join("region=ID")).unwrap()),
+        ("segments/000001.json", &|out| fs::remove_file(out.join("_pagehaul/segments/000001.json")).unwrap()),
+        ("segments/000002.json", &|out| {
+            let path = out.join("_pagehaul/segments/000002.json");
+            fs::write(&path, fs::read_to_string(&path).unwrap() + "\n").unwrap();
+        }),
+        ("segments/000002.json|segment 2", &|out| fs::write(out.join("_pagehaul/segments/000002.json"), "{").unwrap()),
+    ];
+    for (word, spoil) in spoil {
+        for mark in [true, false] {
+            let case = Case { home: Home::new(&ids(&whole.simulator)), ..Case::new(WORLD) };
+            copy(&whole.home.out(), &case.home.out());
+            spoil(&case.home.out());
+            if !mark {
+                fs::remove_file(case.home.out().join("_SUCCESS")).unwrap();
+            }
+            let refused = run(case.export(&[]));
+            let json = refused.ended(9);
+            let said = json["cause"].as_str().unwrap();
+            assert!(word.split('|').any(|word| said.contains(word)), "{refused}");
+            assert!(json["next"].as_str().unwrap().contains("pagehaul replay"), "{refused}");
+            run(case.replay(&[])).ended(0);
+            run(case.export(&[])).ended(0);
+            assert_eq!(contents(&case.home.out()), contents(&whole.home.out()));
+            assert!(case.home.out().join("_SUCCESS").exists(), "{word}");
+            case.assert_sound();
         }
-        let refused = run(case.export(&[]));
-        let json = refused.ended(9);
-        assert!(json["cause"].as_str().unwrap().contains("region=ID/"), "{refused}");
-        assert!(json["next"].as_str().unwrap().contains("pagehaul replay"), "{refused}");
-        assert_eq!(case.home.out().join("_SUCCESS").exists(), mark);
     }
-    run(case.replay(&[])).ended(0);
-    run(case.export(&[])).ended(0);
-    case.assert_complete();
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::dispatch::{Dispatcher, Orders};
 use crate::error::{Error, ExitCode};
 use crate::event::Event;
 use crate::job::Job;
-use crate::ledger::{Added, OpenSegment};
+use crate::ledger::{Added, Ledger, OpenSegment};
 use crate::plan::{Ids, PlanError};
 use crate::products;
 use crate::publish::{QUEUE, Writer, Writing};
@@ -33,6 +33,7 @@ use crate::rounds::Rounds;
 use crate::sanitize::Sanitized;
 use crate::site::{SUCCESS, Site};
 use crate::stop::{Counted, Stop};
+use crate::store::Store;
 use crate::summary::{self, Summary};
 
 /// A run's tasks before its rounds begin.
@@ -80,12 +81,11 @@ pub async fn export<F: Fetch>(
             return still_complete(job, &site, since).await;
         }
     }
+    // The mark goes first: what it promises may not be true from here on.
+    unmark(&site.store, &site.ledger())?;
     if let Some(said) = site.floor.shortage()? {
         return Err(Error::NoRoom(said));
     }
-    // The mark goes first: what it promises may not be true from here on.
-    site.store.remove(SUCCESS)?;
-    site.ledger().set_completed(None)?;
     let begun = begin(job, site, Which::OtherColumns).await?;
     let site = Arc::clone(&begun.site);
     let (stop, counted) = walk(job, begun, api, stopped).await?;
@@ -138,13 +138,15 @@ fn plan(
     retry_failed: bool,
 ) -> Result<Event<'static>, Error> {
     let mut ledger = site.ledger();
-    let added = ledger.add_items::<PlanError>(ids)?;
+    let ids = ids.map(|id| id.map_err(Error::from));
+    let added = ledger.add_items_after(ids, || Ok(site.store.remove(SUCCESS)?))?;
     if added.listed == 0 {
         return Err(PlanError::Empty.into());
     }
     let mut reopened = ledger.reopen_failed(retry_failed)?;
     let was = &site.export.identity;
     if was.get("end") != identity.get("end") {
+        unmark(&site.store, &ledger)?;
         reopened += ledger.reopen_short()?;
     }
     if was != identity {
@@ -152,6 +154,12 @@ fn plan(
     }
     let Added { listed, new, repeated } = added;
     Ok(Event::Planned { listed, new, repeated, reopened })
+}
+
+/// Takes the mark of success away, and when it was made.
+fn unmark(store: &Store, ledger: &Ledger) -> Result<(), Error> {
+    store.remove(SUCCESS)?;
+    Ok(ledger.set_completed(None)?)
 }
 
 /// Finishes what earlier runs left: decided segments are published, published ones that are not as they should be are built
@@ -240,9 +248,13 @@ fn has_waiting(site: &Site) -> Result<bool, Error> {
     Ok(site.ledger().has_waiting()?)
 }
 
-/// Refuses to call an output complete that is not as it was published, or that does not hold every row that was received.
+/// Refuses to call an output complete that is not as it was published, or that does not hold every row that was received; its
+/// mark goes.
 async fn refuse_spoilt(site: &Site, committer: &Committer) -> Result<(), Error> {
-    let spoilt = |why: String| Err(Error::Spoilt(format!("the output is not as it was published: {why}")));
+    let spoilt = |why: String| {
+        site.store.remove(SUCCESS)?;
+        Err(Error::Spoilt(format!("the output is not as it was published: {why}")))
+    };
     if let Some(path) = committer.lacking().await? {
         return spoilt(format!("{} is missing or not as it was written", Sanitized(&path)));
     }

@@ -5,7 +5,8 @@ mod common;
 use std::sync::Arc;
 
 use common::{
-    Answer, Api, DEADLINE, Home, Program, assert_no_page_billed_twice, assert_rows, expected, ids, run, simulator,
+    Answer, Api, DEADLINE, Home, Program, assert_no_page_billed_twice, assert_rows, copy, expected, ids, pagehaul, run,
+    simulator,
 };
 use pagehaul::ledger::{Ledger, LedgerError};
 use pagehaul::page::ItemId;
@@ -117,6 +118,28 @@ fn a_mark_of_success_that_a_crash_kept_from_being_written_is_written_by_the_next
     run(home.export(&api.base_url(), &[])).ended(0);
     assert!(home.path("out/_SUCCESS").exists());
     assert_eq!(api.requests(), paid);
+}
+
+#[test]
+fn a_mark_of_success_goes_before_the_list_has_an_id_more_whatever_becomes_of_that_run() {
+    let simulator = simulator("products=6,max_videos=25");
+    let all = ids(&simulator);
+    let (whole, api) = (Home::new(&all[..4]), capped(&simulator, 10));
+    run(whole.export(&api.base_url(), &[])).ended(0);
+    for step in 1.. {
+        let home = Home::new(&all);
+        copy(&whole.out(), &home.out());
+        let mut export = home.export(&api.base_url(), &["--min-free", "999999GiB"]);
+        export.env("TEST_STEP", format!("{step}:kill"));
+        let ended = run(export);
+        // A mark that is not true is a difference.
+        run(pagehaul(["verify", "--out", &home.argument("out")])).ended(0);
+        if ended.code.is_some() {
+            assert!(ended.ended(8)["cause"].as_str().unwrap().contains("min_free"), "{ended}");
+            assert!(!home.path("out/_SUCCESS").exists());
+            break;
+        }
+    }
 }
 
 #[test]

@@ -319,6 +319,7 @@ fn an_export_does_not_call_an_output_complete_that_lacks_a_file_or_a_manifest_an
             let said = json["cause"].as_str().unwrap();
             assert!(word.split('|').any(|word| said.contains(word)), "{refused}");
             assert!(json["next"].as_str().unwrap().contains("pagehaul replay"), "{refused}");
+            assert!(!case.home.out().join("_SUCCESS").exists(), "{word}: the mark is not true any more");
             run(case.replay(&[])).ended(0);
             run(case.export(&[])).ended(0);
             assert_eq!(contents(&case.home.out()), contents(&whole.home.out()));

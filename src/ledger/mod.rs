@@ -170,10 +170,24 @@ impl Ledger {
         &mut self,
         ids: impl Iterator<Item = Result<ItemId, E>>,
     ) -> Result<Added, E> {
+        self.add_items_after(ids, || Ok(()))
+    }
+
+    /// The same. With new items the export is not complete any more: what says so elsewhere is taken away by `first`, before
+    /// they are there. If that fails, none are added.
+    pub fn add_items_after<E: From<LedgerError>>(
+        &mut self,
+        ids: impl Iterator<Item = Result<ItemId, E>>,
+        first: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Added, E> {
         self.before("add items")?;
         self.set_cache(ROOM).doing("prepare to add items")?;
         let transaction = self.db.transaction().doing("begin to add items")?;
         let added = add::add_items(&transaction, ids)?;
+        if added.new > 0 {
+            first()?;
+            transaction.execute("UPDATE export SET completed_at = NULL", []).doing("add items")?;
+        }
         transaction.commit().doing("add items")?;
         self.set_cache(CACHE).doing("add items")?;
         self.after("add items")?;

@@ -285,7 +285,8 @@ impl Committer {
             if self.store.get(&name).await.map_err(failed)?.is_none_or(|found| found != text.as_bytes()) {
                 return Ok(Some(name));
             }
-            let manifest = Manifest::parse(text.as_bytes()).map_err(|source| CommitError::Manifest { segment, source })?;
+            let manifest =
+                Manifest::parse(text.as_bytes()).map_err(|source| CommitError::Manifest { segment, source })?;
             for file in manifest.all_files() {
                 if self.store.length(&file.path).map_err(failed)? != Some(file.bytes) {
                     return Ok(Some(file.path.clone()));

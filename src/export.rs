@@ -115,12 +115,16 @@ pub async fn replay(job: &Job, which: Which) -> Result<Summary, Error> {
     finish(job, &site, None, Counted::default(), Some(rebuilt)).await
 }
 
-/// An export that was complete before this run: its reports and its mark are written, should a crash have prevented it.
+/// An export that was complete before this run: its reports and its mark are written, should a crash have prevented it or
+/// somebody have removed them.
 async fn still_complete(job: &Job, site: &Arc<Site>, since: Utc64) -> Result<Summary, Error> {
-    if site.store.get(SUCCESS).await?.is_none() {
-        finish(job, site, None, Counted::default(), None).await?;
-    }
     refuse_spoilt(site, &site.committer(&job.settings, &decoder(job))).await?;
+    for report in [products::PRODUCTS, summary::SUMMARY, SUCCESS] {
+        if site.store.length(report)?.is_none() {
+            finish(job, site, None, Counted::default(), None).await?;
+            break;
+        }
+    }
     let summary = summary::of(job, site, Some(ExitCode::Complete), Counted::default()).await?;
     Ok(summary.complete_since(since))
 }

@@ -209,6 +209,9 @@ fn l15_what_is_deleted_or_edited_in_an_output_is_built_again_to_the_byte_without
     }
 }
 
+/// What is done to files: where they were staged, and the names that they should get.
+type SpoilFiles<'a> = &'a dyn Fn(&[(PathBuf, PathBuf)]);
+
 /// Puts a published segment back to the moment after its decision: its files staged, its manifest not there.
 fn undecide(out: &Path, segment: i64) -> Vec<(PathBuf, PathBuf)> {
     let manifest = manifests(out).into_iter().find(|manifest| manifest["segment"] == segment).unwrap();
@@ -230,10 +233,12 @@ fn undecide(out: &Path, segment: i64) -> Vec<(PathBuf, PathBuf)> {
 fn a_decided_segment_whose_files_are_gone_or_there_twice_is_published_by_the_same_command_without_a_request() {
     let whole = Case::exported(&[]);
     let before = contents(&whole.home.out());
-    let spoil: [(&str, u64, &dyn Fn(&[(PathBuf, PathBuf)])); 5] = [
+    let spoil: [(&str, u64, SpoilFiles<'_>); 5] = [
         ("nothing", 0, &|_| {}),
         ("all staged files are gone", 1, &|files| {
-            files.iter().for_each(|(staged, _)| fs::remove_file(staged).unwrap())
+            for (staged, _) in files {
+                fs::remove_file(staged).unwrap();
+            }
         }),
         ("one staged file is gone", 1, &|files| fs::remove_file(&files[1].0).unwrap()),
         ("a copy was put back: both are there", 0, &|files| {
@@ -266,7 +271,9 @@ fn a_decided_segment_whose_files_are_gone_or_there_twice_is_published_by_the_sam
 fn a_decided_segment_that_is_built_again_may_be_killed_at_any_step_of_it() {
     let whole = Case::exported(&[]);
     let rows_of = expected(&whole.simulator, &ids(&whole.simulator), 10);
-    undecide(&whole.home.out(), 1).iter().for_each(|(staged, _)| fs::remove_file(staged).unwrap());
+    for (staged, _) in undecide(&whole.home.out(), 1) {
+        fs::remove_file(staged).unwrap();
+    }
     for step in (1..).step_by(5) {
         let case = Case { home: Home::new(&[]), ..Case::new(WORLD) };
         copy(&whole.home.out(), &case.home.out());
@@ -327,6 +334,23 @@ fn an_export_does_not_call_an_output_complete_that_lacks_a_file_or_a_manifest_an
             case.assert_sound();
         }
     }
+}
+
+#[test]
+fn the_reports_and_the_mark_of_a_complete_export_are_no_part_of_what_is_verified_and_come_back_by_an_export() {
+    let case = Case::exported(&[]);
+    for name in ["_SUCCESS", "_pagehaul/summary.json", "_pagehaul/products.parquet"] {
+        let path = case.home.out().join(name);
+        let before = fs::read(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        case.assert_sound();
+        assert!(run(case.export(&[])).ended(0)["complete_since"].is_string(), "{name}");
+        assert!(path.exists(), "{name}");
+        if name.ends_with("parquet") {
+            assert_eq!(fs::read(&path).unwrap(), before);
+        }
+    }
+    case.assert_complete();
 }
 
 #[test]

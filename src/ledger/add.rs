@@ -2,7 +2,8 @@
 
 use rusqlite::Transaction;
 
-use super::{Doing, LedgerError};
+use super::open::{CACHE, ROOM};
+use super::{Doing, Ledger, LedgerError};
 use crate::page::ItemId;
 
 /// What a list held.
@@ -16,11 +17,42 @@ pub struct Added {
     pub repeated: u64,
 }
 
+impl Ledger {
+    /// Adds the items that are new. Fails with the error of `ids`, and then adds none.
+    pub fn add_items<E: From<LedgerError>>(
+        &mut self,
+        ids: impl Iterator<Item = Result<ItemId, E>>,
+    ) -> Result<Added, E> {
+        self.add_items_after(ids, || Ok(()))
+    }
+
+    /// The same. With new items the export is not complete any more: what says so elsewhere is taken away by `first`, before
+    /// they are there. If that fails, none are added.
+    pub fn add_items_after<E: From<LedgerError>>(
+        &mut self,
+        ids: impl Iterator<Item = Result<ItemId, E>>,
+        first: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Added, E> {
+        self.before("add items")?;
+        self.set_cache(ROOM).doing("prepare to add items")?;
+        let transaction = self.db.transaction().doing("begin to add items")?;
+        let added = add_items(&transaction, ids)?;
+        if added.new > 0 {
+            first()?;
+            transaction.execute("UPDATE export SET completed_at = NULL", []).doing("add items")?;
+        }
+        transaction.commit().doing("add items")?;
+        self.set_cache(CACHE).doing("add items")?;
+        self.after("add items")?;
+        Ok(added)
+    }
+}
+
 /// Adds the items that are new.
 ///
 /// A list that comes again comes in the same order: its ids are met side by side with the ledger's, and only those that are
 /// not where they were are looked up. One bit an item says which of the known ones came.
-pub(super) fn add_items<E: From<LedgerError>>(
+fn add_items<E: From<LedgerError>>(
     transaction: &Transaction<'_>,
     ids: impl Iterator<Item = Result<ItemId, E>>,
 ) -> Result<Added, E> {

@@ -24,7 +24,6 @@ pub use add::Added;
 pub use audit::{Audited, SegmentSums, has_log};
 pub use group::{EndRow, FailedRow, Group, PageRow, ReadRow};
 pub use open::prepared;
-use open::{CACHE, ROOM};
 pub use rebuild::{SegmentRow, SegmentState};
 pub use report::{Credits, ItemRow, Totals};
 pub use status::Reason;
@@ -163,35 +162,6 @@ impl Ledger {
         let sql = "UPDATE export SET completed_at = ?1";
         self.write(sql, params![at.map(|at| at.0)], "mark the export")?;
         Ok(())
-    }
-
-    /// Adds the items that are new. Fails with the error of `ids`, and then adds none.
-    pub fn add_items<E: From<LedgerError>>(
-        &mut self,
-        ids: impl Iterator<Item = Result<ItemId, E>>,
-    ) -> Result<Added, E> {
-        self.add_items_after(ids, || Ok(()))
-    }
-
-    /// The same. With new items the export is not complete any more: what says so elsewhere is taken away by `first`, before
-    /// they are there. If that fails, none are added.
-    pub fn add_items_after<E: From<LedgerError>>(
-        &mut self,
-        ids: impl Iterator<Item = Result<ItemId, E>>,
-        first: impl FnOnce() -> Result<(), E>,
-    ) -> Result<Added, E> {
-        self.before("add items")?;
-        self.set_cache(ROOM).doing("prepare to add items")?;
-        let transaction = self.db.transaction().doing("begin to add items")?;
-        let added = add::add_items(&transaction, ids)?;
-        if added.new > 0 {
-            first()?;
-            transaction.execute("UPDATE export SET completed_at = NULL", []).doing("add items")?;
-        }
-        transaction.commit().doing("add items")?;
-        self.set_cache(CACHE).doing("add items")?;
-        self.after("add items")?;
-        Ok(added)
     }
 
     /// Notes how many rows the lists of items are said to have. Of others than this ledger's nothing is noted.

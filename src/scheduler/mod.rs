@@ -85,9 +85,9 @@ impl Scheduler {
         }
     }
 
-    /// How many more walks it wants to hold.
+    /// How many more walks it wants to hold: none in a storm, whose pages wait without a bound of their own.
     pub fn room(&self) -> usize {
-        self.bound.saturating_sub(self.fresh.len() + self.ready.len())
+        if self.is_stormy() { 0 } else { self.bound.saturating_sub(self.fresh.len() + self.ready.len()) }
     }
 
     /// Whether it is time to bring more walks.
@@ -473,6 +473,20 @@ mod tests {
         assert_eq!(fail(&mut scheduler, later), parked + 1);
         scheduler.add(walk(parked + 2, 0));
         assert!(order(&mut scheduler).is_empty() && !scheduler.has_next());
+    }
+
+    #[test]
+    fn in_a_storm_of_failures_no_walk_is_brought_that_has_begun_either() {
+        let parked = i64::try_from(PARKED).unwrap();
+        let mut scheduler = scheduler((1..=parked).map(|item| (item, 1)));
+        for _ in 1..parked {
+            fail(&mut scheduler, clock::now() + Duration::from_secs(3_600));
+        }
+        assert_eq!((scheduler.room(), scheduler.is_half_empty()), (7, true));
+        fail(&mut scheduler, clock::now() + Duration::from_secs(3_600));
+        assert_eq!((scheduler.room(), scheduler.is_half_empty()), (0, false));
+        scheduler.pardon(|_| true);
+        assert!(order(&mut scheduler).len() == PARKED && scheduler.is_half_empty());
     }
 
     #[test]

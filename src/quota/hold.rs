@@ -54,7 +54,9 @@ impl Hold {
             strikes => FIRST.saturating_mul(1 << (strikes - 1).min(16)),
         };
         let wait = own.max(wish.unwrap_or_default()).min(LONGEST);
-        (self.strikes, self.began, self.until) = (self.strikes.saturating_add(1), Some(now), now + wait);
-        Some(wait)
+        (self.strikes, self.began) = (self.strikes.saturating_add(1), Some(now));
+        // What was asked for before holds still, whatever a later answer asks for.
+        self.until = self.until.max(now + wait);
+        Some(self.until - now)
     }
 }

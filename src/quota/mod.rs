@@ -305,6 +305,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_later_429_never_shortens_the_wait_that_an_earlier_one_asked_for() {
+        let quota = Quota::new(Some(100.0));
+        quota.throttled(clock::now(), Some(Duration::from_secs(60))).unwrap();
+        tokio::time::advance(SECOND).await;
+        // It left after the first one had arrived: one of a few that were about to.
+        let held = quota.throttled(clock::now(), Some(SECOND)).unwrap();
+        assert_eq!(held.wait, Duration::from_secs(59));
+        let times = permits(&quota, 1).await;
+        assert!(times[0] >= Duration::from_secs(59), "{times:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_burst_of_429s_cuts_once_and_the_rate_climbs_back() {
         let quota = Quota::new(Some(100.0));
         let sent = clock::now();

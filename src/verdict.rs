@@ -147,17 +147,20 @@ fn judge_envelope(status: u16, envelope: &Envelope, retry_after: Option<Duration
         };
         return Judged { blame: blame(&verdict), verdict, charge };
     }
-    if says_used_up(&envelope.message) && (status >= 500 || code >= 500) {
+    // A code is a number of HTTP where it says what went wrong; a redirect it cannot be. Others are the API's own.
+    let by_code = u16::try_from(code).ok().filter(|code| (400..=599).contains(code));
+    let numbers = [Some(status), by_code];
+    let is_failure = numbers.iter().flatten().any(|number| *number >= 500) && !numbers.contains(&Some(429));
+    if is_failure && says_used_up(&envelope.message) {
         return Judged { verdict: Verdict::Stop(StopCause::Account), blame: Blame::Nobody, charge: Charge::Free };
     }
-    let by_code = u16::try_from(code).ok().filter(|code| (300..=599).contains(code));
     let (inner, outer) = (by_code.map(|code| by_status(code, retry_after)), by_status(status, retry_after));
     let verdict = match inner {
         _ if status == 200 => inner.unwrap_or(Verdict::GiveUp),
         Some(inner) if severity(&inner) >= severity(&outer) => inner,
         Some(_) | None => outer,
     };
-    let passes = [Some(status), by_code].into_iter().flatten().any(|number| matches!(number, 408 | 425 | 502..=504));
+    let passes = numbers.into_iter().flatten().any(|number| matches!(number, 408 | 425 | 502..=504));
     let blame = if passes && verdict == Verdict::Retry { Blame::Api } else { blame(&verdict) };
     Judged { verdict, blame, charge: Charge::Free }
 }
@@ -314,6 +317,25 @@ mod tests {
             on(200, 500, "apiKey quota is not enough", Payload::None).verdict,
             Verdict::Stop(StopCause::Account)
         );
+    }
+
+    #[test]
+    fn words_of_a_used_up_quota_are_no_end_of_a_key_in_a_429_or_under_a_code_of_the_api_s_own() {
+        for (status, code) in [(429, 429), (429, 500), (429, 10_005), (200, 429), (500, 429)] {
+            assert_eq!(on(status, code, "QPS quota exceeded", Payload::None).verdict, Verdict::Throttled(None));
+        }
+        for code in [10_005, 600, 499_001] {
+            let refused = on(200, code, "quota exceeded", Payload::None);
+            assert_eq!((refused.verdict, refused.blame), (Verdict::GiveUp, Blame::Item), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_code_below_400_inside_a_200_is_a_refusal_of_that_item_and_no_redirect() {
+        for code in [1, 100, 204, 300, 302, 399] {
+            assert_eq!(on(200, code, "see other", Payload::None).verdict, Verdict::GiveUp, "{code}");
+        }
+        assert_eq!(on(302, 302, "moved", Payload::None).verdict, Verdict::Stop(StopCause::Contract));
     }
 
     #[test]

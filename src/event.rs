@@ -99,7 +99,7 @@ pub enum Event<'a> {
     Stopping {
         /// Why, sanitised.
         cause: &'a str,
-        /// Requests still under way.
+        /// Requests still under way, at most: those that wait for the quota will not be sent.
         in_flight: usize,
     },
 }

@@ -258,7 +258,7 @@ impl Monitor for Face {
                 );
             }
             Event::Stopping { cause, in_flight } => {
-                tracing::warn!("stopping: {cause}; waiting for {in_flight} answers under way");
+                tracing::warn!("stopping: {cause}; waiting for up to {in_flight} answers under way");
             }
         }
     }

@@ -4,7 +4,6 @@
 //! file: `rounds` (which page, under which intent) → `dispatch` (quota, fetch, judge) → `record` (journal, ledger, decode)
 //! → `absorb` (walk) → `publish` (split, stage, commit).
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -31,6 +30,7 @@ use crate::retry::Retry;
 use crate::room;
 use crate::rounds::Rounds;
 use crate::sanitize::Sanitized;
+use crate::settings::Settings;
 use crate::site::{SUCCESS, Site};
 use crate::stop::{Counted, Stop};
 use crate::store::Store;
@@ -57,10 +57,10 @@ pub async fn export<F: Fetch>(
     warn(job);
     let mut stopped = std::pin::pin!(stopped);
     let planning = {
-        let (site, identity, retry_failed) = (Arc::clone(&site), job.settings.identity(), job.settings.retry_failed);
+        let (site, settings) = (Arc::clone(&site), job.settings.clone());
         let (sizes, deep) = (job.sizes.clone(), u64::from(job.settings.page_size) * u64::from(DEEP));
         tokio::task::spawn_blocking(move || {
-            let planned = plan(&site, ids, &identity, retry_failed)?;
+            let planned = plan(&site, ids, &settings)?;
             for sizes in sizes {
                 sizes.read(deep, |sizes| Ok(site.ledger().hint(&sizes)?))?;
             }
@@ -135,26 +135,21 @@ fn decoder(job: &Job) -> Decoder {
 }
 
 /// Adds the list's ids to the ledger and opens walks again that deserve it. Blocks for as long as the list does.
-fn plan(
-    site: &Site,
-    ids: Ids,
-    identity: &BTreeMap<String, String>,
-    retry_failed: bool,
-) -> Result<Event<'static>, Error> {
+fn plan(site: &Site, ids: Ids, settings: &Settings) -> Result<Event<'static>, Error> {
     let mut ledger = site.ledger();
     let ids = ids.map(|id| id.map_err(Error::from));
     let added = ledger.add_items_after(ids, || Ok(site.store.remove(SUCCESS)?))?;
     if added.listed == 0 {
         return Err(PlanError::Empty.into());
     }
-    let mut reopened = ledger.reopen_failed(retry_failed)?;
-    let was = &site.export.identity;
+    let mut reopened = ledger.reopen_failed(settings.retry_failed)?;
+    let (was, identity) = (&site.export.identity, settings.identity());
     if was.get("end") != identity.get("end") {
         unmark(&site.store, &ledger)?;
-        reopened += ledger.reopen_short()?;
+        reopened += ledger.reopen_short(settings.page_size)?;
     }
-    if was != identity {
-        ledger.set_identity(identity)?;
+    if *was != identity {
+        ledger.set_identity(&identity)?;
     }
     let Added { listed, new, repeated } = added;
     Ok(Event::Planned { listed, new, repeated, reopened })

@@ -70,11 +70,13 @@ impl Rules {
         if received == 0 {
             return end(StopReason::EmptyPage, None);
         }
-        if received < asked && counts.is_barren() {
-            return end(StopReason::Rejected, Some(format!("no usable row on the last page, page {page}")));
-        }
         if received < asked && self.end == EndRule::ShortPage {
-            return end(StopReason::ShortPage, None);
+            let said = format!("no usable row on the last page, page {page}");
+            return if counts.is_barren() {
+                end(StopReason::Rejected, Some(said))
+            } else {
+                end(StopReason::ShortPage, None)
+            };
         }
         if self.max_pages.is_some_and(|most| page.0.saturating_sub(self.first.0) + 1 >= most) {
             return end(StopReason::MaxPages, None);
@@ -168,6 +170,15 @@ mod tests {
         let strict = Rules { end: EndRule::EmptyPage, ..RULES };
         assert_eq!((stop(&strict, 4, 1), stop(&strict, 4, 0)), (None, Some(StopReason::EmptyPage)));
         assert_eq!((stop(&RULES, 4, 3), stop(&RULES, 4, 2)), (None, Some(StopReason::ShortPage)));
+    }
+
+    #[test]
+    fn under_the_strict_rule_a_short_page_without_a_usable_row_is_no_end_and_three_in_a_row_are() {
+        let strict = Rules { end: EndRule::EmptyPage, ..RULES };
+        let barren = Counts { received: 2, kept: 0, rejected: 2 };
+        let stop = |rules: &Rules, barren_pages| rules.end_at(PageNum(4), barren, barren_pages).map(|end| end.stop);
+        assert_eq!(stop(&RULES, 1), Some(StopReason::Rejected));
+        assert_eq!([1, 2, 3].map(|pages| stop(&strict, pages)), [None, None, Some(StopReason::Rejected)]);
     }
 
     #[test]

@@ -47,6 +47,34 @@ fn lists_that_were_cut_by_the_short_page_rule_stay_in_doubt_when_the_same_comman
 }
 
 #[test]
+fn under_the_strict_rule_the_pages_behind_a_short_one_without_a_usable_row_are_read_also_on_resume() {
+    let api = Api::start(|asked| {
+        let rows = |count: u32| {
+            let named = (0..count).map(|at| format!("{}-{}-{at}", asked.product, asked.page));
+            named.map(|id| format!(r#"{{"video_id":"{id}","product_id":"{}","region":"US"}}"#, asked.product)).collect()
+        };
+        let rows: Vec<String> = match asked.page {
+            2 => vec![r#"{"region":"US"}"#.to_owned(); 2],
+            1 | 3 => rows(10),
+            4 => rows(5),
+            _ => Vec::new(),
+        };
+        Answer::page(&rows)
+    });
+    let strict = ["--end", "empty-page"];
+    for changed in [false, true] {
+        let home = Home::new(&numbered(3));
+        if changed {
+            let summary = run(home.export(&api.base_url(), &[])).ended(3);
+            assert_eq!(summary["rows"]["published"], 30, "{summary}");
+        }
+        let summary = run(home.export(&api.base_url(), &strict)).ended(0);
+        assert_eq!((&summary["rows"]["published"], &summary["rows"]["rejected"]), (&75.into(), &6.into()));
+    }
+    assert_eq!(api.requests(), 2 * 3 * 5, "no page is asked for twice");
+}
+
+#[test]
 fn an_export_is_not_begun_where_the_output_of_another_one_lies() {
     let simulator = simulator("products=3,max_videos=25");
     let ids = ids(&simulator);

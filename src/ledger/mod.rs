@@ -201,10 +201,12 @@ impl Ledger {
         self.write(sql, [all], "reopen failed items")
     }
 
-    /// Opens the walks again that a short page ended: asked for when short pages turn out to be no end.
-    pub fn reopen_short(&self) -> Result<usize, LedgerError> {
-        let sql = "UPDATE items SET state = 1, stop = NULL WHERE state = 2 AND stop = 'short_page'";
-        self.write(sql, [], "reopen items that a short page ended")
+    /// Opens the walks again that a page of fewer rows ended, with or without a usable one: asked for when short pages turn
+    /// out to be no end.
+    pub fn reopen_short(&self, page_size: u32) -> Result<usize, LedgerError> {
+        let sql = "UPDATE items SET state = 1, stop = NULL, error = NULL WHERE state = 2 AND (stop = 'short_page' OR
+                   stop = 'rejected' AND (SELECT received FROM pages WHERE item = ix ORDER BY page DESC LIMIT 1) < ?1)";
+        self.write(sql, [page_size], "reopen items that a short page ended")
     }
 
     /// Whether a page ever held as many rows as were asked for.
@@ -484,7 +486,11 @@ mod tests {
             (3, 1, 2, 3, 2, 1)
         );
         assert_eq!(
-            (ledger.reopen_failed(false).unwrap(), ledger.reopen_failed(true).unwrap(), ledger.reopen_short().unwrap()),
+            (
+                ledger.reopen_failed(false).unwrap(),
+                ledger.reopen_failed(true).unwrap(),
+                ledger.reopen_short(10).unwrap()
+            ),
             (1, 1, 1)
         );
     }

@@ -21,7 +21,7 @@ use crate::page::SegmentId;
 use crate::room::Floor;
 use crate::sanitize::Sanitized;
 use crate::segment::{Shape, of_name};
-use crate::settings::Settings;
+use crate::settings::{DESCRIPTION, Settings};
 use crate::store::{REJECTS, Store};
 
 /// Says which export an output belongs to.
@@ -306,7 +306,8 @@ fn differences(was: &Identity, now: &Identity) -> Vec<String> {
         let stricter = key == "end" && is == "empty-page";
         match key.as_str() {
             _ if is == was || stricter => {}
-            "dropped" => {} // the other side of the columns
+            "dropped" => {}   // the other side of the columns
+            DESCRIPTION => {} // a file may say what the built-in endpoint says
             "columns" => found.push(format!("columns was {}", other_columns(was, is))),
             _ => found.push(format!("{key} was {was}, now {is}")),
         }

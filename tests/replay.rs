@@ -140,8 +140,8 @@ fn an_export_read_again_into_other_columns_has_the_rows_of_a_fresh_one_without_a
     run(case.replay(&["--endpoint", &new, "--drop-columns", "play_addr,ratio"])).ended(0);
     assert!(!has("play_addr") && !has("ratio") && has("height"));
     case.assert_sound();
-    let summary = run(case.replay(&[])).ended(0);
-    assert_eq!(summary["rebuilt"], 0);
+    let summary = run(case.replay(&["--endpoint", "none"])).ended(0);
+    assert_eq!(summary["rebuilt"], 0, "the file says what the built-in endpoint says");
     run(case.replay(&["--columns", "duration"])).ended(0);
     assert!(has("duration") && !has("height"));
     case.assert_sound();
@@ -154,7 +154,11 @@ fn an_export_goes_on_under_the_columns_of_its_replay_and_no_longer_under_the_old
     let case = Case::new(WORLD);
     let old = older(&case.home);
     run(case.export(&[&SMALL[..], &["--endpoint", &old, "--max-credits", "6"]].concat())).ended(6);
-    let unfinished = run(case.replay(&[]));
+    let before = untouched(&case.home.out());
+    let refused = run(case.replay(&[]));
+    assert!(refused.ended(9)["cause"].as_str().unwrap().contains("--endpoint FILE"), "{refused}");
+    assert!(untouched(&case.home.out()) == before, "no other columns unasked");
+    let unfinished = run(case.replay(&["--endpoint", "none"]));
     let summary = unfinished.ended(3);
     assert_eq!(summary["cause"], "the export is not finished", "{unfinished}");
     assert!(summary["next"].as_str().unwrap().contains("pagehaul export"), "{unfinished}");
@@ -406,7 +410,7 @@ fn rows_that_no_column_table_could_use_are_usable_with_the_right_one_and_cost_no
     let summary = run(case.export(&[&SMALL[..], &["--endpoint", &wrong]].concat())).ended(3);
     assert_eq!((&summary["rows"]["published"], &summary["products"]["complete"]), (&0.into(), &0.into()));
     let received = summary["rows"]["received"].clone();
-    let summary = run(case.replay(&[])).ended(3);
+    let summary = run(case.replay(&["--endpoint", "none"])).ended(3);
     assert_eq!((&summary["rows"]["published"], &summary["rows"]["rejected"]), (&received, &0.into()));
     assert!(summary["products"]["open"].as_u64().unwrap() > 0, "walks that had ended for it go on: {summary}");
     case.assert_sound();

@@ -19,7 +19,7 @@ use crate::progress::Face;
 use crate::quota::Asked;
 use crate::rebuild::Which;
 use crate::sanitize::chain;
-use crate::settings::{Layers, Origin, Qps, Settings, SettingsError};
+use crate::settings::{DESCRIPTION, FROM_FILE, Layers, Origin, Qps, Settings, SettingsError};
 use crate::signals::{listen_for_signals, signal};
 use crate::simulator::{self, Server, Simulator};
 use crate::sizes::Sizes;
@@ -190,9 +190,15 @@ pub(super) async fn replay(mut layers: Layers, all: bool) -> Result<Summary, Err
     let out = layers.given("out").map(std::path::PathBuf::from);
     let identity = crate::site::identity(out.as_deref(), layers.given("state_dir"))?;
     let chooses = !layers.is_built_in("columns") || !layers.is_built_in("drop_columns");
+    if identity.get(DESCRIPTION).is_some_and(|described| described == FROM_FILE) && layers.is_built_in("endpoint") {
+        return Err(Error::Mismatch(
+            "the export has the columns of a file: name it with --endpoint FILE, or take the built-in ones with --endpoint none"
+                .to_owned(),
+        ));
+    }
     for (key, value) in &identity {
         match key.as_str() {
-            "endpoint" | "call" | "base_url" => {}
+            "endpoint" | DESCRIPTION | "call" | "base_url" => {}
             // An export of the first version does not say which columns it left out, only which it wrote.
             "columns" if chooses || identity.contains_key("dropped") => {}
             "dropped" if chooses => {}

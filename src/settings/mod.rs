@@ -21,6 +21,12 @@ pub use layers::{DEFAULTS, Layers, Origin, PREFIX, SettingsError};
 use layers::{NONE, nearest};
 pub use table::{SETTINGS, Setting};
 
+/// What an identity says of where the endpoint's description came from. Ledgers that were begun before it did lack it.
+pub const DESCRIPTION: &str = "description";
+/// It came with the program.
+const BUILT_IN_ONE: &str = "built-in";
+/// It was given as a file.
+pub const FROM_FILE: &str = "file";
 /// The smallest file that is worth its footer.
 const SMALLEST_FILE: u64 = 1 << 20;
 
@@ -54,6 +60,8 @@ pub enum Progress {
 pub struct Settings {
     /// The list call.
     pub endpoint: Endpoint,
+    /// Whether that is the built-in one, and not a file's.
+    pub is_endpoint_built_in: bool,
     /// The folder of the export.
     pub out: PathBuf,
     /// Where ledger and journal lie.
@@ -170,6 +178,7 @@ impl Settings {
             )?,
             heartbeat: layers.time("heartbeat")?,
             json_logs: one_of(layers, "log_format", &[("text", false), ("json", true)])?,
+            is_endpoint_built_in: layers.given("endpoint").is_none(),
             endpoint,
             out,
             state_dir,
@@ -212,6 +221,7 @@ impl Settings {
             self.endpoint.columns.iter().filter(is_dropped).map(|column| column.name.as_str()).collect();
         [
             ("endpoint", format!("{} {}", self.endpoint.name, self.endpoint.fingerprint())),
+            (DESCRIPTION, if self.is_endpoint_built_in { BUILT_IN_ONE } else { FROM_FILE }.to_owned()),
             ("call", format!("{} {}", self.endpoint.name, self.endpoint.call_fingerprint())),
             ("base_url", self.simulated_as.clone().unwrap_or_else(|| base.to_string())),
             ("page_size", self.page_size.to_string()),

@@ -136,7 +136,7 @@ pub struct Column {
     /// What it becomes.
     #[serde(rename = "type")]
     pub kind: ColumnKind,
-    /// Whether a row may be without it.
+    /// Whether a row may be without it. False of identity columns only: a row without one of those is a reject.
     #[serde(default = "yes")]
     pub nullable: bool,
     /// What it is for.
@@ -280,6 +280,9 @@ impl Endpoint {
         if let Some(wrong) = self.key_columns().find(|column| column.kind != ColumnKind::Utf8) {
             return Some(format!("identity column {} must be utf8: ids never pass through a number", wrong.name));
         }
+        if let Some(wrong) = self.columns.iter().find(|column| !column.nullable && column.role != Role::Identity) {
+            return Some(format!("column {}: only identity columns can have nullable = false", wrong.name));
+        }
         let page = &self.page;
         if page.size_max == 0 || page.first > page.last {
             return Some("page limits are empty".to_owned());
@@ -415,6 +418,7 @@ mod tests {
             ("name = \"user_id\"", "name = \"_user\"", "pagehaul's own"),
             ("name = \"user_id\"", "name = \"user\\u001b[2J\"", "is no name"),
             ("name = \"product-videos\"", "name = \"\"", "is no name"),
+            ("name = \"user_id\"", "nullable = false\nname = \"user_id\"", "column user_id: only identity columns"),
         ];
         for (from, to, why) in cases {
             let error = Endpoint::parse(&BUILT_IN.replace(from, to)).unwrap_err().to_string();

@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::partition::{self, LONGEST_NAME};
 use crate::sanitize::sanitize;
 
 /// The endpoint that pagehaul was made for.
@@ -270,6 +271,9 @@ impl Endpoint {
         if self.partition().kind != ColumnKind::Utf8 {
             return Some("the partition column must be utf8".to_owned());
         }
+        if partition::encoded_name(&self.partition().name).len() > LONGEST_NAME {
+            return Some(format!("the partition column's name is too long for a folder: {LONGEST_NAME} bytes, encoded"));
+        }
         let item = self.columns.iter().find(|column| column.name == self.item.column);
         if item.is_none_or(|column| column.role != Role::Identity || column.kind != ColumnKind::Utf8) {
             return Some(format!("item column {} must be an identity column of type utf8", self.item.column));
@@ -423,6 +427,19 @@ mod tests {
         for (from, to, why) in cases {
             let error = Endpoint::parse(&BUILT_IN.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_partition_column_s_name_leaves_room_for_any_value_in_the_folder_s() {
+        let named = |name: &str| Endpoint::parse(&BUILT_IN.replace("name = \"region\"", &format!("name = \"{name}\"")));
+        let (longest, wide) = ("r".repeat(74), "é".repeat(12));
+        for name in [longest.as_str(), wide.as_str()] {
+            let folder = crate::partition::folder(&named(name).unwrap().partition().name, Some(&"x".repeat(180)));
+            assert!(folder.len() <= 255 && folder.ends_with('x'));
+        }
+        for name in ["r".repeat(75), "é".repeat(13)] {
+            assert!(named(&name).unwrap_err().to_string().contains("too long for a folder"));
         }
     }
 }

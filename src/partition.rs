@@ -24,6 +24,9 @@ pub const MOST_FOLDERS: usize = 20_000;
 /// Longest encoded value, bytes: `NAME=VALUE` must stay within the 255 bytes of a file name.
 pub const LONGEST: usize = 180;
 
+/// Longest encoded name of the column, bytes: the rest of the folder's name.
+pub const LONGEST_NAME: usize = 255 - 1 - LONGEST;
+
 /// Everything but letters, digits, `-` and `_`.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 

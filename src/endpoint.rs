@@ -284,6 +284,11 @@ impl Endpoint {
         if let Some(wrong) = self.key_columns().find(|column| column.kind != ColumnKind::Utf8) {
             return Some(format!("identity column {} must be utf8: ids never pass through a number", wrong.name));
         }
+        let is_timed = |column: &Column| matches!(column.unit.as_deref(), Some("s" | "ms"));
+        let mut times = self.columns.iter().filter(|column| column.kind == ColumnKind::Timestamp);
+        if let Some(wrong) = times.find(|column| !is_timed(column)) {
+            return Some(format!("column {}: a timestamp needs the unit s or ms", wrong.name));
+        }
         if let Some(wrong) = self.columns.iter().find(|column| !column.nullable && column.role != Role::Identity) {
             return Some(format!("column {}: only identity columns can have nullable = false", wrong.name));
         }
@@ -422,6 +427,8 @@ mod tests {
             ("name = \"user_id\"", "name = \"_user\"", "pagehaul's own"),
             ("name = \"user_id\"", "name = \"user\\u001b[2J\"", "is no name"),
             ("name = \"product-videos\"", "name = \"\"", "is no name"),
+            ("type = \"timestamp\"\nunit = \"s\"", "type = \"timestamp\"\nunit = \"us\"", "create_time: a timestamp needs"),
+            ("type = \"timestamp\"\nunit = \"s\"", "type = \"timestamp\"", "create_time: a timestamp needs"),
             ("name = \"user_id\"", "nullable = false\nname = \"user_id\"", "column user_id: only identity columns"),
         ];
         for (from, to, why) in cases {

@@ -475,6 +475,42 @@ fn another_call_is_no_other_column_table_and_is_refused_with_what_differs() {
 }
 
 #[test]
+fn a_ledger_that_was_emptied_is_damage_to_a_replay_too() {
+    let case = Case::exported(&[]);
+    for content in [&b""[..], b"no ledger"] {
+        fs::write(case.home.out().join("_pagehaul/ledger.sqlite"), content).unwrap();
+        let refused = run(case.replay(&[]));
+        assert!(refused.ended(9)["cause"].as_str().unwrap().contains("ledger.sqlite is damaged"), "{refused}");
+    }
+}
+
+#[test]
+fn a_folder_whose_name_begins_like_an_address_is_a_folder_and_an_address_is_refused() {
+    let case = Case::new(WORLD);
+    for out in ["file:out", "file:out?mode=memory"] {
+        let mut export = pagehaul(["export", "--base-url", &case.server.base_url(), "--progress", "none", "--out", out]);
+        export.args(["--products", &case.home.argument("list.txt")]).env("KEYAPI_TOKEN", "a-key-of-a-test");
+        run({
+            export.current_dir(case.home.path(""));
+            export
+        })
+        .ended(0);
+        assert!(case.home.path(out).join("_pagehaul/ledger.sqlite").metadata().unwrap().len() > 0, "{out}");
+        for command in ["replay", "verify", "status"] {
+            let mut command = pagehaul([command, "--out", out]);
+            command.current_dir(case.home.path(""));
+            run(command).ended(0);
+        }
+    }
+    let before = tree(&case.home.path(""));
+    for out in ["s3://bucket/videos", "file:///videos"] {
+        let refused = run(pagehaul(["export", "--simulate", "products=1", "--out", out]));
+        assert!(refused.ended(2)["cause"].as_str().unwrap().contains("only a folder"), "{refused}");
+    }
+    assert!(tree(&case.home.path("")) == before);
+}
+
+#[test]
 fn an_output_that_is_newer_than_its_ledger_is_left_alone() {
     let case = Case::exported(&[]);
     let state = case.home.path("out/_pagehaul");

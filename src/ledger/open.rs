@@ -75,8 +75,11 @@ impl Ledger {
     /// Who the export of a ledger is, whatever its format, without a look at the rest of it and without a change.
     pub fn export_at(path: &Path) -> Result<Option<ExportRow>, LedgerError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let db = Connection::open_with_flags(path, flags).and_then(prepared).doing("open a connection")?;
-        Self { db }.export()
+        let db = open(path, flags).and_then(prepared).doing("open a connection")?;
+        Self { db }.export().map_err(|error| match error {
+            LedgerError::Sql { source, .. } => unreadable(path, source),
+            other => other,
+        })
     }
 
     fn found(&self) -> rusqlite::Result<Found> {
@@ -219,9 +222,13 @@ struct Found {
 
 /// A connection that believes nothing of what the file says about itself: no code of its tables runs but ours.
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    // Without URI: a folder may be called `file:`.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    prepared(Connection::open_with_flags(path, flags)?)
+    prepared(open(path, flags)?)
+}
+
+/// Opens a file by its whole path: this SQLite takes names that begin with `file:` for addresses, and a folder may be called so.
+fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    Connection::open_with_flags(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()), flags)
 }
 
 /// Prepares any connection to a ledger: nothing of the file's own runs, and rows can be given their checksum.

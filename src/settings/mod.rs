@@ -131,6 +131,11 @@ impl Settings {
             next: "name one with --out DIR (for a daily job, a new one each day)",
         })?;
         let state_dir = layers.given("state_dir").map_or_else(|| out.join("_pagehaul"), PathBuf::from);
+        for key in ["out", "state_dir"] {
+            if layers.text(key).contains("://") {
+                return Err(layers.invalid(key, "is an address, and only a folder will do: object stores are not there yet"));
+            }
+        }
         let last = endpoint.page.last;
         let max_pages = layers.optional("max_pages", 1, u64::from(last - endpoint.page.first) + 1)?;
         let as_u32 = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
@@ -451,6 +456,8 @@ mod tests {
             ("progress", "loud", "auto, bar, plain, none"),
             ("retry_failed", "perhaps", "true or false"),
             ("endpoint", "/nonexistent.toml", "No such file"),
+            ("out", "s3://bucket/videos", "only a folder"),
+            ("state_dir", "file:///tmp/state", "only a folder"),
         ];
         for (key, value, why) in table {
             let error = refused(&[(key, value)]);

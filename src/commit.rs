@@ -270,7 +270,7 @@ impl Committer {
                 published.iter().any(|now| now.segment == segment.0 && now.attempt > attempt)
             })
         };
-        let mut superseded = self.store.data_files(&self.imprint.partition).map_err(failed)?;
+        let mut superseded = self.store.data_files().map_err(failed)?;
         superseded.retain(is_superseded);
         self.store.remove_all(&superseded).map_err(failed)
     }

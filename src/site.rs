@@ -98,7 +98,7 @@ impl Site {
             if is_begun {
                 return Err(lost());
             }
-            refuse_taken(out, &settings.endpoint.partition().name)?;
+            refuse_taken(out)?;
         }
         disk.make_private_file(&path).map_err(Error::Unwritable)?;
         let ledger = Ledger::open(&path)?;
@@ -200,9 +200,8 @@ fn folders(settings: &Settings) -> Result<(PathBuf, PathBuf), DiskError> {
 
 /// Refuses to begin an export in a folder that holds one's output already, or anything that a reader would take for it: a
 /// glob would see every row twice, and every page would be paid for again.
-fn refuse_taken(out: &Path, partition: &str) -> Result<(), Error> {
-    let folders = format!("{partition}=");
-    let is_output = |name: &String| name.starts_with(&folders) || [SUCCESS, REJECTS].contains(&name.as_str());
+fn refuse_taken(out: &Path) -> Result<(), Error> {
+    let is_output = |name: &String| name.contains('=') || [SUCCESS, REJECTS].contains(&name.as_str());
     names(out)?.into_iter().find(is_output).map_or(Ok(()), |name| {
         Err(Error::Mismatch(format!(
             "{} holds {} already, but no state of an export: give the --state-dir that it was begun with, or take another --out",

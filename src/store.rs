@@ -17,7 +17,6 @@ use sha2::{Digest, Sha256};
 
 use crate::disk::{Disk, DiskError, Doing};
 use crate::endpoint::hex;
-use crate::partition;
 
 /// The output could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -156,13 +155,12 @@ impl Store {
         Ok(())
     }
 
-    /// Names of the files in the folders of rows, `COLUMN=VALUE`, and of rejects, ascending. What is no plain file is named
-    /// too: nothing but files of ours belongs there. Links are not followed.
-    pub fn data_files(&self, column: &str) -> Result<Vec<String>, StoreError> {
-        let begins = format!("{}=", partition::encoded_name(column));
+    /// Names of the files in the folders of rows, `COLUMN=VALUE` for whatever column, and of rejects, ascending. What is no
+    /// plain file is named too: nothing but files of ours belongs there. Links are not followed.
+    pub fn data_files(&self) -> Result<Vec<String>, StoreError> {
         let mut names = Vec::new();
         for (folder, kind) in entries(&self.root)? {
-            if folder != REJECTS && !folder.starts_with(&begins) {
+            if folder != REJECTS && !folder.contains('=') {
                 continue;
             }
             if !kind.is_dir() {
@@ -313,14 +311,14 @@ mod tests {
     #[test]
     fn the_folders_of_rows_are_listed_with_whatever_is_in_them_and_no_other_folder_is() {
         let (folder, store) = store();
-        for name in ["region=ID/a.parquet", "region=ID/deep/x", "_rejects/r", "regions=x/y", "other/z"] {
+        for name in ["region=ID/a.parquet", "region=ID/deep/x", "_rejects/r", "ratio=x/y", "other/z"] {
             let path = folder.path().join(name);
             Disk.make_folder(path.parent().unwrap()).unwrap();
             Disk.create(&path).unwrap();
         }
         std::os::unix::fs::symlink("/", folder.path().join("region=TH")).unwrap();
-        let listed = store.data_files("region").unwrap();
-        assert_eq!(listed, ["_rejects/r", "region=ID/a.parquet", "region=ID/deep", "region=TH"]);
+        let listed = store.data_files().unwrap();
+        assert_eq!(listed, ["_rejects/r", "ratio=x/y", "region=ID/a.parquet", "region=ID/deep", "region=TH"]);
         assert_eq!((store.length("region=ID/deep").unwrap(), store.length("_rejects/r").unwrap()), (None, Some(0)));
         assert!(store.sha256("_rejects/r").unwrap().starts_with("e3b0c442"));
         store.remove_all(&["_rejects/r".to_owned()]).unwrap();

@@ -58,8 +58,7 @@ pub(super) async fn compare(audit: &mut Audit<'_>) -> Result<Files, Error> {
         compare_manifest(audit, row, text).await?;
     }
     look_for_others(audit).await?;
-    let column = manifests.first().map_or("", |(_, manifest)| manifest.partition.as_str());
-    let listed = audit.opened.store.data_files(column)?.into_iter().collect();
+    let listed = audit.opened.store.data_files()?.into_iter().collect();
     let mut files = Files { listed, ..Files::default() };
     for (row, manifest) in &manifests {
         if manifest.export != audit.opened.export.id || manifest.segment != row.id.0 || manifest.attempt > row.attempt {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::api::{Fetch, FetchError, RawAnswer};
 use crate::clock::{self, Utc64};
-use crate::envelope;
+use crate::envelope::{self, Envelope, Payload};
 use crate::page::Request;
 use crate::quota::{Held, Quota};
 use crate::sanitize::{Sanitized, chain};
@@ -136,6 +136,11 @@ impl<F: Fetch> Dispatcher<F> {
                 let judged = judge(&Outcome::Answer { status, envelope: &envelope, retry_after }, &self.success);
                 let cause = match &envelope {
                     _ if judged.verdict == Verdict::Page => String::new(),
+                    Ok(Envelope { code: Some(code), data: Payload::None, .. })
+                        if (200..=299).contains(&status) && self.success.contains(code) =>
+                    {
+                        format!("HTTP {status}, code {code}: no list of rows")
+                    }
                     Ok(envelope) => format!(
                         "HTTP {status}, code {}: {}",
                         envelope.code.unwrap_or_default(),

@@ -272,7 +272,9 @@ impl Endpoint {
             return Some("the partition column must be utf8".to_owned());
         }
         if partition::encoded_name(&self.partition().name).len() > LONGEST_NAME {
-            return Some(format!("the partition column's name is too long for a folder: {LONGEST_NAME} bytes, encoded"));
+            return Some(format!(
+                "the partition column's name is too long for a folder: {LONGEST_NAME} bytes, encoded"
+            ));
         }
         let item = self.columns.iter().find(|column| column.name == self.item.column);
         if item.is_none_or(|column| column.role != Role::Identity || column.kind != ColumnKind::Utf8) {
@@ -427,7 +429,11 @@ mod tests {
             ("name = \"user_id\"", "name = \"_user\"", "pagehaul's own"),
             ("name = \"user_id\"", "name = \"user\\u001b[2J\"", "is no name"),
             ("name = \"product-videos\"", "name = \"\"", "is no name"),
-            ("type = \"timestamp\"\nunit = \"s\"", "type = \"timestamp\"\nunit = \"us\"", "create_time: a timestamp needs"),
+            (
+                "type = \"timestamp\"\nunit = \"s\"",
+                "type = \"timestamp\"\nunit = \"us\"",
+                "create_time: a timestamp needs",
+            ),
             ("type = \"timestamp\"\nunit = \"s\"", "type = \"timestamp\"", "create_time: a timestamp needs"),
             ("name = \"user_id\"", "nullable = false\nname = \"user_id\"", "column user_id: only identity columns"),
         ];

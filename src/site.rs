@@ -305,8 +305,8 @@ fn differences(was: &Identity, now: &Identity) -> Vec<String> {
         let stricter = key == "end" && is == "empty-page";
         match key.as_str() {
             _ if is == was || stricter => {}
-            "dropped" => {}   // the other side of the columns
-            DESCRIPTION => {} // a file may say what the built-in endpoint says
+            // The other side of the columns; and a file may say what the built-in endpoint says.
+            "dropped" | DESCRIPTION => {}
             "columns" => found.push(format!("columns was {}", other_columns(was, is))),
             _ => found.push(format!("{key} was {was}, now {is}")),
         }

@@ -222,6 +222,26 @@ fn a_200_that_breaks_off_is_asked_for_at_most_twice() {
 }
 
 #[test]
+fn a_success_without_a_list_is_said_to_have_none() {
+    let simulator = simulator("products=6,max_videos=25");
+    let ids = ids(&simulator);
+    for data in ["null", "{}", "\"rows\""] {
+        let api = Api::start({
+            let (simulator, bad) = (Arc::clone(&simulator), ids[0].clone());
+            move |asked| {
+                if asked.product == bad {
+                    Answer::new(200, format!(r#"{{"code":0,"message":"success","data":{data}}}"#))
+                } else {
+                    Answer::of(&simulator, asked)
+                }
+            }
+        });
+        let summary = run(Home::new(&ids).export(&api.base_url(), &HASTY)).ended(3);
+        assert_eq!(summary["failures"][0]["error"], "HTTP 200, code 0: no list of rows", "{summary}");
+    }
+}
+
+#[test]
 fn other_columns_on_resume_are_refused_by_name() {
     let simulator = simulator("products=2,max_videos=25");
     let (home, api) = (Home::new(&ids(&simulator)), capped(&simulator, 10));

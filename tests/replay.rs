@@ -361,8 +361,14 @@ fn the_reports_and_the_mark_of_a_complete_export_are_no_part_of_what_is_verified
 fn a_replay_into_other_folders_leaves_none_of_the_old_ones_files() {
     let case = Case::exported(&[]);
     let swap = [
-        ("name = \"region\"\njson = \"string\"\ntype = \"utf8\"\nrole = \"partition\"", "name = \"region\"\njson = \"string\"\ntype = \"utf8\""),
-        ("name = \"ratio\"\njson = \"string\"\ntype = \"utf8\"", "name = \"ratio\"\njson = \"string\"\ntype = \"utf8\"\nrole = \"partition\""),
+        (
+            "name = \"region\"\njson = \"string\"\ntype = \"utf8\"\nrole = \"partition\"",
+            "name = \"region\"\njson = \"string\"\ntype = \"utf8\"",
+        ),
+        (
+            "name = \"ratio\"\njson = \"string\"\ntype = \"utf8\"",
+            "name = \"ratio\"\njson = \"string\"\ntype = \"utf8\"\nrole = \"partition\"",
+        ),
     ];
     let by_ratio = endpoint(&case.home, "ratio.toml", &swap);
     let begins = |prefix: &str| tree(&case.home.out()).keys().filter(|name| name.starts_with(prefix)).count();
@@ -508,7 +514,8 @@ fn a_ledger_that_was_emptied_is_damage_to_a_replay_too() {
 fn a_folder_whose_name_begins_like_an_address_is_a_folder_and_an_address_is_refused() {
     let case = Case::new(WORLD);
     for out in ["file:out", "file:out?mode=memory"] {
-        let mut export = pagehaul(["export", "--base-url", &case.server.base_url(), "--progress", "none", "--out", out]);
+        let mut export =
+            pagehaul(["export", "--base-url", &case.server.base_url(), "--progress", "none", "--out", out]);
         export.args(["--products", &case.home.argument("list.txt")]).env("KEYAPI_TOKEN", "a-key-of-a-test");
         export.current_dir(case.home.path(""));
         run(export).ended(0);

@@ -78,7 +78,7 @@ impl Ledger {
         let db = open(path, flags).and_then(prepared).doing("open a connection")?;
         Self { db }.export().map_err(|error| match error {
             LedgerError::Sql { source, .. } => unreadable(path, source),
-            other => other,
+            other @ (LedgerError::Unusable { .. } | LedgerError::Undurable { .. }) => other,
         })
     }
 

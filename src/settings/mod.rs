@@ -126,16 +126,11 @@ impl Settings {
     /// Checks all values at once; the first that does not fit is the error.
     pub fn resolve(layers: &Layers) -> Result<Self, SettingsError> {
         let endpoint = endpoint(layers)?;
-        let out = layers.given("out").map(PathBuf::from).ok_or(SettingsError::Missing {
+        let out = folder(layers, "out")?.ok_or(SettingsError::Missing {
             what: "no folder for the export",
             next: "name one with --out DIR (for a daily job, a new one each day)",
         })?;
-        let state_dir = layers.given("state_dir").map_or_else(|| out.join("_pagehaul"), PathBuf::from);
-        for key in ["out", "state_dir"] {
-            if layers.text(key).contains("://") {
-                return Err(layers.invalid(key, "is an address, and only a folder will do: object stores are not there yet"));
-            }
-        }
+        let state_dir = folder(layers, "state_dir")?.unwrap_or_else(|| out.join("_pagehaul"));
         let last = endpoint.page.last;
         let max_pages = layers.optional("max_pages", 1, u64::from(last - endpoint.page.first) + 1)?;
         let as_u32 = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
@@ -251,6 +246,15 @@ pub fn endpoint(layers: &Layers) -> Result<Endpoint, SettingsError> {
         let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
         layers.invalid("endpoint", format!("{error}{cause}"))
     })
+}
+
+/// A folder that is named, if one is.
+fn folder(layers: &Layers, key: &'static str) -> Result<Option<PathBuf>, SettingsError> {
+    let named = layers.given(key);
+    if named.is_some_and(|named| named.contains("://")) {
+        return Err(layers.invalid(key, "is an address, and only a folder will do: object stores are not there yet"));
+    }
+    Ok(named.map(PathBuf::from))
 }
 
 fn is_loopback(url: &Url) -> bool {

@@ -91,6 +91,8 @@ pub(super) struct Reader<'c> {
     pub(super) columns: &'c [Column],
     /// Their names, [spelled].
     pub(super) names: &'c [Option<Box<str>>],
+    /// Which of them the output must not hold.
+    pub(super) dropped: &'c [bool],
     pub(super) order: &'c mut Order,
 }
 
@@ -139,7 +141,8 @@ impl Reader<'_> {
         Some(())
     }
 
-    /// A field that stands twice: the last one counts, the earlier ones go to what belongs to no column.
+    /// A field that stands twice: the last one counts, the earlier ones go to what belongs to no column, unless its column is
+    /// to be left out.
     fn row<'a>(&mut self, scan: &mut Scan<'a>, cells: &mut Cells<'a>) -> Option<()> {
         cells.values.clear();
         cells.values.resize(self.columns.len(), None);
@@ -159,7 +162,8 @@ impl Reader<'_> {
                 cells.extra.extend(name.map(|name| (name, raw)));
                 continue;
             };
-            if let Some(earlier) = cells.values.get_mut(at).and_then(|cell| cell.replace(raw)) {
+            let earlier = cells.values.get_mut(at).and_then(|cell| cell.replace(raw));
+            if let Some(earlier) = earlier.filter(|_| self.dropped.get(at) != Some(&true)) {
                 let name = self.columns.get(at).map_or_else(String::new, |column| column.name.clone());
                 cells.extra.push((Cow::Owned(name), earlier));
             }

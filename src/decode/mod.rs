@@ -111,6 +111,8 @@ pub struct Decoder {
     names: Arc<[Option<Box<str>>]>,
     /// Which of `columns` are written to the files.
     written: Vec<bool>,
+    /// Which of them are left out of the output altogether: the partition is in the folders' names.
+    dropped: Arc<[bool]>,
     item: usize,
     keys: Vec<usize>,
     partition: usize,
@@ -130,6 +132,7 @@ impl Decoder {
             columns: endpoint.columns.clone().into(),
             names: endpoint.columns.iter().map(spelled).collect(),
             written: endpoint.columns.iter().map(is_written).collect(),
+            dropped: endpoint.columns.iter().map(|column| column.role != Role::Partition && !is_written(column)).collect(),
             item: place(&endpoint.item.column),
             keys: endpoint.key_columns().map(|column| place(&column.name)).collect(),
             partition: place(&endpoint.partition().name),
@@ -155,7 +158,7 @@ impl Decoder {
 pub fn received(body: &[u8]) -> usize {
     let mut count = 0;
     let read =
-        Reader { columns: &[], names: &[], order: &mut Order::default() }.page(&lenient::text(body), |_, _| count += 1);
+        Reader { columns: &[], names: &[], dropped: &[], order: &mut Order::default() }.page(&lenient::text(body), |_, _| count += 1);
     count + usize::from(read.is_none()) // a page that cannot be read to its end has a reject for the rest
 }
 
@@ -198,7 +201,8 @@ impl<'a> Batch<'a> {
         };
         let text = lenient::text(&answer.body);
         let mut order = std::mem::take(&mut self.order);
-        let mut reader = Reader { columns: &decoder.columns, names: &decoder.names, order: &mut order };
+        let mut reader =
+            Reader { columns: &decoder.columns, names: &decoder.names, dropped: &decoder.dropped, order: &mut order };
         let read = reader.page(&text, |raw, entry| {
             page.received += 1;
             let key = match entry {

@@ -184,12 +184,15 @@ fn the_item_column_is_the_asked_item_even_where_a_row_does_not_repeat_it() {
 fn dropped_columns_are_not_written_and_not_in_extra_either() {
     let endpoint = endpoint();
     let only = Decoder::new(&endpoint, |column| column.name == "duration");
-    let body = bytes::Bytes::from_static(br#"{"code":0,"data":[{"video_id":"7","video_desc":"x","duration":3}]}"#);
+    let body = bytes::Bytes::from_static(
+        br#"{"code":0,"data":[{"video_id":"7","video_desc":"x","duration":3,"video_desc":"y","region":"ID"}]}"#,
+    );
     let (attempt, item, page) = (AttemptId(1), ItemIx(1), PageNum(3));
     let decoded = only.decode(&[Answer { attempt, item, id: ItemId::new(ID), page, at: Utc64(9), body }]).unwrap();
     let names: Vec<_> = decoded.rows.schema().fields().iter().map(|field| field.name().clone()).collect();
     assert_eq!(names, ["video_id", "product_id", "duration", FETCHED_AT, PAGE_NUM, EXTRA]);
     assert_eq!(text(&decoded, EXTRA), None);
+    assert_eq!(decoded.partitions[0].as_deref(), Some("ID"));
 }
 
 #[test]

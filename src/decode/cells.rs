@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
-use super::value::{Text, identity_of};
+use super::value::{Text, identity_of, key_text_of};
 use super::{Key, MOST_ROWS};
 use crate::endpoint::Column;
 use crate::envelope;
@@ -43,7 +43,7 @@ impl<'a> Cells<'a> {
 
     /// The row's key; none where a part of its identity is missing.
     pub(super) fn key(&self, columns: &[usize]) -> Option<Key> {
-        key_of(columns.iter().map(|column| self.identity(*column).map(|value| value.text)))
+        key_of(columns.iter().map(|column| Some(key_text_of(self.values.get(*column).copied().flatten()?)?.text)))
     }
 }
 

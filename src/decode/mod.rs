@@ -28,7 +28,7 @@ use crate::page::{AttemptId, ItemId, ItemIx, PageNum};
 use crate::partition::Folders;
 use crate::sanitize::sanitize;
 use cells::{Cells, Entry, Order, Reader, spelled};
-use value::{Builder, identity_of, text_of};
+use value::{Builder, key_text_of, text_of};
 
 pub use cells::key_of;
 pub use extra::NESTING;
@@ -242,7 +242,7 @@ impl<'a> Batch<'a> {
                     item.is_some() || raw.is_none_or(|raw| raw == "null")
                 }
                 Some(Builder::Text(builder)) if decoder.keys.contains(&at) => {
-                    let value = raw.and_then(identity_of);
+                    let value = raw.and_then(key_text_of);
                     builder.append_option(value.as_ref().map(|value| &value.text));
                     value.is_none_or(|value| value.exact)
                 }

@@ -203,6 +203,20 @@ fn keys_differ_exactly_where_identities_do() {
 }
 
 #[test]
+fn an_id_that_is_not_unicode_has_another_key_than_an_id_that_is_its_json_text() {
+    let decoded = decode(
+        r#"{"video_id":"\ud800"},{"video_id":"\"\\ud800\""},{"video_id":"\"\\\"\\\\\\\\ud800\\\"\""},{"video_id":"\"\\\"\\\\ud800\\\"\""}"#,
+    );
+    let keys = &decoded.pages[0].keys;
+    let distinct: std::collections::HashSet<_> = keys.iter().collect();
+    assert_eq!((keys.len(), distinct.len()), (4, 4));
+    // What stands in the file makes the same key: `verify` has nothing else.
+    let ids = decoded.rows.column_by_name("video_id").unwrap().as_string::<i32>();
+    let of_files: Vec<_> = ids.iter().map(|id| super::key_of([id.map(Into::into)].into_iter()).unwrap()).collect();
+    assert_eq!(&of_files, keys);
+}
+
+#[test]
 fn pages_of_a_group_are_decoded_as_if_each_were_alone() {
     let endpoint = endpoint();
     let simulator = Simulator::new(&endpoint, Settings::default()).unwrap();

@@ -94,6 +94,16 @@ pub(super) fn identity_of(raw: &str) -> Option<Text<'_>> {
     Some(if value.exact { value } else { Text { text: Cow::Borrowed(raw), exact: false } })
 }
 
+/// The same where it is part of a key, which must be another one for each identity: so that no text looks like the JSON text
+/// of what is not Unicode, one that begins with a quote stands as its JSON text too.
+pub(super) fn key_text_of(raw: &str) -> Option<Text<'_>> {
+    let value = identity_of(raw)?;
+    if !(value.exact && value.text.starts_with('"')) {
+        return Some(value);
+    }
+    Some(Text { text: Cow::Owned(serde_json::Value::from(&*value.text).to_string()), exact: false })
+}
+
 /// A whole number, also as a string.
 fn integer_of(raw: &str) -> Option<i64> {
     number::whole(&text_of(raw)?.text)

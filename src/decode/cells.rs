@@ -244,7 +244,8 @@ impl<'a> Scan<'a> {
         if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
             return Some(Cow::Borrowed(inner));
         }
-        crate::lenient::unquoted(raw).map(Cow::Owned)
+        // What is not Unicode stands as its JSON text: repaired, two names could look the same.
+        Some(serde_json::from_str(raw).map_or(Cow::Borrowed(raw), Cow::Owned))
     }
 
     /// Steps over this name, spelled with its quotes, and the colon behind it; stays where it is before anything else.

@@ -2,7 +2,7 @@
 //!
 //! One value that a strict reader refuses would cost the query over the whole file. So half of a surrogate pair, a word such
 //! as `NaN`, a number beyond every double, and nesting deeper than [`NESTING`] stand there as a string that holds their
-//! JSON text. A name that comes more than once gets the list of its values.
+//! JSON text, and so does a name with half of a surrogate pair. A name that comes more than once gets the list of its values.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

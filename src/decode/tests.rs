@@ -128,6 +128,12 @@ fn unknown_fields_and_the_first_of_two_equal_ones_go_to_extra() {
 }
 
 #[test]
+fn unknown_fields_whose_names_are_not_unicode_keep_names_of_their_own() {
+    let decoded = with(r#""\ud83d":1,"\ud83e":2,"\u0061":3"#);
+    assert_eq!(text(&decoded, EXTRA).unwrap(), r#"{"\"\\ud83d\"":1,"\"\\ud83e\"":2,"a":3}"#);
+}
+
+#[test]
 fn half_a_surrogate_pair_costs_neither_the_row_nor_its_text() {
     let decoded = with(r#""video_desc":"cut \ud83d""#);
     assert!(text(&decoded, "video_desc").unwrap().starts_with("cut \u{fffd}"));

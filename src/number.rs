@@ -1,7 +1,8 @@
 //! Numbers out of text: exactly, or not at all.
 //!
 //! A number counts by its digits, whichever way it is spelled: `1e3` and `1000.0` are whole. What would have to be rounded
-//! is no whole number, and no double either if it is whole: fractions are rounded to the nearest double, as they always are.
+//! is no whole number, and no double either if it is whole and the double would be printed as another one. Fractions are
+//! rounded to the nearest double, as they always are.
 
 /// Digits of a whole number that every double holds.
 const SAFE_DIGITS: usize = 15;
@@ -30,6 +31,24 @@ impl<'a> Decimal<'a> {
             return None;
         }
         Some(Self { is_negative, whole, fraction: fraction.unwrap_or_default(), exponent })
+    }
+
+    /// Whether it is whole and this double says another whole number: neither exactly nor in its shortest spelling the same.
+    fn is_rounded_to(&self, number: f64) -> bool {
+        let digits = [self.whole, self.fraction].concat();
+        let significant = digits.trim_start_matches('0').trim_end_matches('0');
+        if significant.len() <= SAFE_DIGITS {
+            return false;
+        }
+        let dropped = digits.len() - digits.trim_end_matches('0').len();
+        let behind = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
+        let zeros = self.exponent.saturating_sub(behind(self.fraction.len())).saturating_add(behind(dropped));
+        let Ok(zeros) = usize::try_from(zeros) else { return false }; // a fraction
+        let spelled = |text: &str| {
+            text.strip_prefix(significant)
+                .is_some_and(|rest| rest.len() == zeros && rest.bytes().all(|digit| digit == b'0'))
+        };
+        !spelled(&format!("{:.0}", number.abs())) && !spelled(&number.abs().to_string())
     }
 
     fn is_zero(&self) -> bool {
@@ -87,10 +106,7 @@ pub fn double(text: &str) -> Option<f64> {
     let decimal = Decimal::parse(text)?;
     let number: f64 = text.parse().ok().filter(|number: &f64| number.is_finite())?;
     let vanished = number.abs() <= 0.0 && !decimal.is_zero();
-    let digits = decimal.whole.trim_start_matches('0');
-    let is_spelled_whole = !text.contains(['.', 'e', 'E']);
-    let rounded = is_spelled_whole && digits.len() > SAFE_DIGITS && format!("{:.0}", number.abs()) != digits;
-    (!vanished && !rounded).then_some(number)
+    (!vanished && !decimal.is_rounded_to(number)).then_some(number)
 }
 
 #[cfg(test)]
@@ -139,12 +155,21 @@ mod tests {
             ("000000000000000000001", 1.0),
             ("5e-324", 5e-324),
             ("1e23", 1e23),
+            ("1152921504606846976", 1_152_921_504_606_846_976.0),
+            ("1152921504606846976.000", 1_152_921_504_606_846_976.0),
+            ("9007199254740992.0", 9_007_199_254_740_992.0),
+            ("100000000000000000000000", 1e23),
+            ("0.1000000000000000055511151231257827", 0.1),
         ];
         for (text, number) in table {
             assert_eq!(double(text), Some(number).filter(|number| !number.is_nan()), "{text}");
         }
         for text in [
             "9007199254740993",
+            "9007199254740993.0",
+            "9.007199254740993e15",
+            "90071992547409930e-1",
+            "12345678901234567890.0",
             "-9007199254740993",
             "99999999999999999999999",
             "1e400",

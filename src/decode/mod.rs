@@ -132,7 +132,11 @@ impl Decoder {
             columns: endpoint.columns.clone().into(),
             names: endpoint.columns.iter().map(spelled).collect(),
             written: endpoint.columns.iter().map(is_written).collect(),
-            dropped: endpoint.columns.iter().map(|column| column.role != Role::Partition && !is_written(column)).collect(),
+            dropped: endpoint
+                .columns
+                .iter()
+                .map(|column| column.role != Role::Partition && !is_written(column))
+                .collect(),
             item: place(&endpoint.item.column),
             keys: endpoint.key_columns().map(|column| place(&column.name)).collect(),
             partition: place(&endpoint.partition().name),
@@ -157,8 +161,8 @@ impl Decoder {
 /// Entries of an answer's list, whatever will become of them: what [`DecodedPage::received`] says of it.
 pub fn received(body: &[u8]) -> usize {
     let mut count = 0;
-    let read =
-        Reader { columns: &[], names: &[], dropped: &[], order: &mut Order::default() }.page(&lenient::text(body), |_, _| count += 1);
+    let read = Reader { columns: &[], names: &[], dropped: &[], order: &mut Order::default() }
+        .page(&lenient::text(body), |_, _| count += 1);
     count + usize::from(read.is_none()) // a page that cannot be read to its end has a reject for the rest
 }
 

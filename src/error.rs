@@ -175,8 +175,8 @@ pub enum Error {
     /// A disk is nearly full. Found before the first request of this run.
     #[error("{0}")]
     NoRoom(String),
-    /// A second signal came: left at once, uncleanly but safely.
-    #[error("stopped at once by a second signal")]
+    /// A signal came where there is nothing to wait for, or a second one: left at once, uncleanly but safely.
+    #[error("stopped at once by a signal")]
     Killed(ExitCode),
     /// The embedded API could not be made.
     #[error(transparent)]
@@ -261,6 +261,9 @@ impl Error {
             return Some(
                 "nothing was changed: put the state folder back from a copy, or begin anew with another --out",
             );
+        }
+        if let Self::Killed(_) = self {
+            return Some("run the same command again: it goes on where this one stopped");
         }
         if let Self::System { .. } = self {
             return Some("put right what the line above names; no request was sent");

@@ -86,7 +86,11 @@ pub async fn export<F: Fetch>(
     if let Some(said) = site.floor.shortage()? {
         return Err(Error::NoRoom(said));
     }
-    let begun = begin(job, site, Which::OtherColumns).await?;
+    // Until the first request there is nothing to wait for: a signal ends it between two steps, as a crash would.
+    let begun = tokio::select! {
+        begun = begin(job, site, Which::OtherColumns) => begun?,
+        code = &mut stopped => return Err(Error::Killed(code)),
+    };
     let site = Arc::clone(&begun.site);
     let (stop, counted) = walk(job, begun, api, stopped).await?;
     finish(job, &site, stop, counted, None).await
@@ -178,7 +182,8 @@ async fn begin(job: &Job, site: Arc<Site>, which: Which) -> Result<Begun, Error>
     let plan = Plan::make(&site, &site.imprint(settings, &decoder), which).await?;
     plan.check(&site, &recovery).await?;
     let mut segment = site.ledger().begin_segment()?;
-    segment.journaled = recovery.adopt(segment)?;
+    let adopting = Arc::clone(&recovery);
+    segment.journaled = tokio::task::spawn_blocking(move || adopting.adopt(segment)).await??;
     site.ledger().doubt_open_attempts()?;
     let identity = settings.identity();
     if !plan.is_empty() || site.export.identity != identity || has_waiting(&site)? {
@@ -235,7 +240,9 @@ async fn walk<F: Fetch>(
     let channels = crate::rounds::Channels { to_dispatch, arrivals, writer: writing.orders.clone(), orders };
     let (ended, mut counted) = rounds.run(channels, stopped).await;
     counted.found = quota.found();
-    dispatching.await??;
+    if let Err(panic) = dispatching.await.flatten() {
+        return writing.end(Err(panic.into())).await; // a failure of the writer's own comes first
+    }
     let publish = has_waiting(&site)? && matches!(&ended, Ok(stop) if stop.as_ref().is_none_or(Stop::publishes));
     let published = if publish { writing.publish().await } else { Ok(()) };
     writing.end(published).await?;

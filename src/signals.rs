@@ -1,4 +1,7 @@
-//! The signals that stop a run: the first cleanly, the second at once.
+//! The signals that stop a run: the first cleanly, the second at once. One that was ignored when the process began stays so.
+
+#[cfg(unix)]
+use std::task::{Context, Poll};
 
 use tokio::sync::watch;
 
@@ -33,30 +36,50 @@ pub async fn signal(mut signals: Signals, count: u32) -> ExitCode {
 /// The signals that stop a run.
 struct StopSignals {
     #[cfg(unix)]
-    all: [(tokio::signal::unix::Signal, ExitCode); 3],
+    all: Vec<(tokio::signal::unix::Signal, ExitCode)>,
 }
 
 #[cfg(unix)]
 fn next_signal() -> Result<StopSignals, Error> {
     use tokio::signal::unix::{SignalKind, signal};
-    let on = |kind| signal(kind).map_err(|source| Error::System { action: "listen for signals", source });
-    let all = [
-        (on(SignalKind::interrupt())?, ExitCode::Interrupted),
-        (on(SignalKind::terminate())?, ExitCode::Terminated),
-        (on(SignalKind::hangup())?, ExitCode::Terminated),
+    let on = |(kind, code)| match signal(kind) {
+        Ok(signal) => Ok((signal, code)),
+        Err(source) => Err(Error::System { action: "listen for signals", source }),
+    };
+    let stopping = [
+        (SignalKind::interrupt(), ExitCode::Interrupted),
+        (SignalKind::terminate(), ExitCode::Terminated),
+        (SignalKind::hangup(), ExitCode::Terminated),
     ];
-    Ok(StopSignals { all })
+    // Whoever started this process may have wanted it to outlive some of them: `nohup` does, and a shell's `&` in a script.
+    let ignored = ignored();
+    let heard = stopping.into_iter().filter(|(kind, _)| ignored >> (kind.as_raw_value() - 1) & 1 == 0);
+    Ok(StopSignals { all: heard.map(on).collect::<Result<_, _>>()? })
+}
+
+/// The signals that this process ignores, a bit each from the lowest; none where the system does not say.
+#[cfg(unix)]
+fn ignored() -> u64 {
+    ignored_in(&std::fs::read_to_string("/proc/self/status").unwrap_or_default())
+}
+
+#[cfg(unix)]
+fn ignored_in(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
 }
 
 #[cfg(unix)]
 impl StopSignals {
     async fn recv(&mut self) -> Option<ExitCode> {
-        let [(one, a), (two, b), (three, c)] = &mut self.all;
-        tokio::select! {
-            came = one.recv() => came.map(|()| *a),
-            came = two.recv() => came.map(|()| *b),
-            came = three.recv() => came.map(|()| *c),
-        }
+        let came = |context: &mut Context<'_>| {
+            let mut all = self.all.iter_mut();
+            match all.find_map(|(signal, code)| signal.poll_recv(context).is_ready().then_some(*code)) {
+                Some(code) => Poll::Ready(Some(code)),
+                None => Poll::Pending,
+            }
+        };
+        std::future::poll_fn(came).await
     }
 }
 
@@ -69,5 +92,17 @@ fn next_signal() -> Result<StopSignals, Error> {
 impl StopSignals {
     async fn recv(&mut self) -> Option<ExitCode> {
         tokio::signal::ctrl_c().await.ok().map(|()| ExitCode::Interrupted)
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::ignored_in;
+
+    #[test]
+    fn what_the_system_says_of_ignored_signals_is_read_and_nonsense_ignores_none() {
+        let status = "Name:\tpagehaul\nSigBlk:\tffffffffffffffff\nSigIgn:\t0000000000001003\nSigCgt:\t0\n";
+        assert_eq!(ignored_in(status), 0x1003);
+        assert_eq!([ignored_in(""), ignored_in("SigIgn:\tmany\n")], [0, 0]);
     }
 }

@@ -22,6 +22,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
 
 use common::{
     Answer, Api, DEADLINE, Gate, Home, KEY, Program, Run, assert_no_page_billed_twice, assert_rows, billed, endpoint,
@@ -614,12 +615,13 @@ struct HalfWay {
     ids: Vec<String>,
     api: Api,
     gate: Arc<Gate>,
+    held: Receiver<()>,
     home: Home,
 }
 
 impl HalfWay {
     /// `billed_first`: what is held at the gate was billed before, so that a client that dies has lost it.
-    fn start(billed_first: bool) -> (Self, Program) {
+    fn made(billed_first: bool) -> Self {
         let simulator = simulator("products=40,max_videos=90,seed=3");
         let ids = ids(&simulator);
         let (gate, held) = Gate::new(30);
@@ -633,9 +635,23 @@ impl HalfWay {
         });
         assert!(fewest_requests(&simulator, &ids) > 60, "there is something left to do behind the gate");
         let home = Home::new(&ids);
-        let program = Program::start(home.export(&api.base_url(), &["--max-in-flight", "6"]));
-        assert!(held.recv_timeout(DEADLINE).is_ok(), "the export runs into the gate");
-        (Self { simulator, ids, api, gate, home }, program)
+        Self { simulator, ids, api, gate, held, home }
+    }
+
+    fn start(billed_first: bool) -> (Self, Program) {
+        let half_way = Self::made(billed_first);
+        let program = half_way.run_into_the_gate(half_way.export());
+        (half_way, program)
+    }
+
+    fn export(&self) -> Command {
+        self.home.export(&self.api.base_url(), &["--max-in-flight", "6"])
+    }
+
+    fn run_into_the_gate(&self, command: Command) -> Program {
+        let program = Program::start(command);
+        assert!(self.held.recv_timeout(DEADLINE).is_ok(), "the export runs into the gate");
+        program
     }
 
     /// Sends a signal, lets the answers under way come, and gives the summary.
@@ -648,7 +664,7 @@ impl HalfWay {
 
     /// The same command again completes with exactly the rows of an uninterrupted run.
     fn resume(&self) -> serde_json::Value {
-        let summary = run(self.home.export(&self.api.base_url(), &["--max-in-flight", "6"])).ended(0);
+        let summary = run(self.export()).ended(0);
         assert_rows(&self.home.out(), &expected(&self.simulator, &self.ids, 10));
         assert_eq!(summary["rows"]["waiting"], 0);
         summary
@@ -711,6 +727,86 @@ fn l3_a_second_signal_ends_at_once_and_costs_at_most_what_was_under_way() {
     half_way.gate.open();
     half_way.resume();
     assert_paid_twice_at_most(&half_way, 6);
+}
+
+/// The same command, begun with a signal ignored, as `nohup` and a shell's `&` in a script do.
+fn ignoring(signal: &str, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("trap '' {signal}; exec \"$0\" \"$@\"")]).arg(command.get_program());
+    shell.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_signal_that_was_ignored_when_the_run_began_does_not_end_it() {
+    for signal in ["HUP", "INT"] {
+        let half_way = HalfWay::made(false);
+        let program = half_way.run_into_the_gate(ignoring(signal, &half_way.export()));
+        program.signal(signal);
+        half_way.gate.open();
+        program.end().ended(0);
+        half_way.resume();
+    }
+}
+
+/// A pipe with a name, and a thread that waits until somebody opens it to read.
+fn pipe_at(path: &std::path::Path) -> Receiver<std::fs::File> {
+    assert!(Command::new("mkfifo").args(["-m", "600"]).arg(path).status().unwrap().success());
+    let (sender, opened) = std::sync::mpsc::channel();
+    let path = path.to_owned();
+    std::thread::spawn(move || sender.send(std::fs::OpenOptions::new().write(true).open(path).unwrap()).ok());
+    opened
+}
+
+#[test]
+fn a_run_that_waits_for_its_key_is_ended_by_a_signal_like_any_program() {
+    let home = Home::new(&["17".to_owned()]);
+    for signal in ["INT", "TERM"] {
+        let path = home.path(signal);
+        let opened = pipe_at(&path);
+        let mut command = home.export("http://127.0.0.1:9", &["--token-file", path.to_str().unwrap()]);
+        command.env_remove("KEYAPI_TOKEN");
+        let program = Program::start(command);
+        let _writing = opened.recv_timeout(DEADLINE).unwrap();
+        program.signal(signal);
+        assert_eq!(program.end().code, None, "SIG{signal} ends it");
+        std::fs::remove_file(&path).unwrap(); // a pipe has no end to read to
+    }
+}
+
+#[test]
+fn a_signal_while_earlier_work_is_taken_up_ends_an_export_and_a_replay_at_once_and_nothing_is_lost() {
+    let (half_way, program) = HalfWay::start(false);
+    half_way.interrupt(program, "TERM", 143);
+    let out = half_way.home.argument("out");
+    let journal = files(&half_way.home.out().join("_pagehaul/journal")).remove(0);
+    let aside = half_way.home.path("aside");
+    std::fs::rename(&journal, &aside).unwrap();
+    let commands = [
+        (half_way.export(), "INT", 130),
+        (pagehaul(["replay", "--out", &out]), "INT", 130),
+        (half_way.export(), "TERM", 143),
+    ];
+    for (command, signal, code) in commands {
+        let opened = pipe_at(&journal);
+        let program = Program::start(command);
+        let _writing = opened.recv_timeout(DEADLINE).unwrap();
+        program.signal(signal);
+        let json = program.end().ended(code);
+        assert_eq!(json["cause"], "stopped at once by a signal");
+        assert!(json["next"].as_str().unwrap().starts_with("run the same command again"), "{json}");
+        std::fs::remove_file(&journal).unwrap();
+    }
+    std::fs::rename(&aside, &journal).unwrap();
+    half_way.resume();
+    assert_no_page_billed_twice(&[&half_way.simulator]);
 }
 
 #[test]

@@ -35,7 +35,6 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
     if layers.given("token_stdin") == Some("true") && layers.given("products") == Some("-") {
         return Err(Error::Usage("standard input cannot be both the key and the list: give one of them as a file"));
     }
-    let signals = listen_for_signals()?;
     let simulator = simulator_of(&mut settings)?;
     let key = if simulator.is_some() {
         SecretString::from("simulated")
@@ -46,6 +45,8 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
     } else {
         token::read(&layers, std::env::var(token::VARIABLE).ok(), settings.is_loopback())?
     };
+    // From here on signals are ours. The key is read on this very thread: a wait for it ends as any program's would.
+    let signals = listen_for_signals()?;
     // A list on a pipe may stall before its first byte.
     let ids = tokio::select! {
         ids = ids_of(&layers, simulator.as_ref().map(|(_, spec)| spec)) => ids?,
@@ -213,8 +214,14 @@ pub(super) async fn replay(mut layers: Layers, all: bool) -> Result<Summary, Err
     log(&settings, &face);
     let monitor = monitor_of(&face);
     let which = if all { Which::All } else { Which::Spoilt };
-    let result =
-        export::replay(&Job { settings, qps: Asked::Unlimited, sizes: Vec::new(), seed: 0, monitor }, which).await;
+    let job = Job { settings, qps: Asked::Unlimited, sizes: Vec::new(), seed: 0, monitor };
+    let result = tokio::select! {
+        biased;
+        // Nothing is under way that it would pay to wait for, and each step leaves what the next run goes on with.
+        code = signal(listen_for_signals()?, 1) => Err(Error::Killed(code)),
+        never = face.show() => match never {},
+        result = export::replay(&job, which) => result,
+    };
     face.end();
     result
 }

@@ -209,7 +209,7 @@ async fn n1_a_name_that_does_not_resolve_costs_nothing_is_named_and_ends_the_run
     // No part of a name may be so long: the resolver refuses it without asking anybody.
     let host = format!("{}.invalid", "a".repeat(64));
     let api = api_of(&format!("http://{host}"), DEADLINE);
-    let named = format!("no connection to the API: {host}");
+    let named = format!("no connection to the API: {host}:80");
     assert_arrival("N1", &ask(&api).await, &Verdict::Retry, Charge::Free, &named);
     let (_folder, summary) = run_with(api, &["17".to_owned()], &[("patience", "50ms")]).await;
     assert_eq!(summary.exit, ExitCode::Temporary, "{summary}");
@@ -224,7 +224,8 @@ async fn n2_a_refused_connection_costs_nothing_and_ends_the_run_as_temporary() {
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let port = socket.local_addr().unwrap().as_socket().unwrap().port();
     let api = api_of(&format!("http://127.0.0.1:{port}"), DEADLINE);
-    assert_arrival("refused", &ask(&api).await, &Verdict::Retry, Charge::Free, "no connection to the API: 127.0.0.1");
+    let named = format!("no connection to the API: 127.0.0.1:{port}");
+    assert_arrival("refused", &ask(&api).await, &Verdict::Retry, Charge::Free, &named);
     let (_folder, summary) = run_with(api, &["17".to_owned()], &[("patience", "50ms")]).await;
     assert_eq!((summary.exit, summary.credits.in_doubt), (ExitCode::Temporary, 0), "{summary}");
 }
@@ -635,32 +636,39 @@ fn n13_a_server_that_cannot_prove_who_it_is_ends_the_run_at_once_and_is_sent_not
     ] {
         let server = Evil::start_tls(&identity, pages);
         let said = export_under_tls(&server, &root, 7);
-        assert!(said.contains("identity could not be verified: 127.0.0.1: ") && said.contains(words), "{case}: {said}");
+        assert!(said.contains("identity could not be verified: 127.0.0.1:") && said.contains(words), "{case}: {said}");
         assert_eq!(server.requests(), 0, "{case}");
         assert!((1..=3).contains(&server.connections()), "{case}: no retries, {} connections", server.connections());
     }
 }
 
 #[test]
-fn n13_a_server_that_speaks_no_tls_of_today_ends_the_run_at_once_and_is_sent_nothing() {
+fn n13_a_server_of_tls_1_1_ends_the_run_at_once_and_one_that_breaks_the_handshake_is_tried_again() {
     let root = Authority::root("Known");
     let mut hello = b"\x16\x03\x02\x00\x2a\x02\x00\x00\x26\x03\x02".to_vec(); // a ServerHello of TLS 1.1
     hello.extend([7; 32]);
     hello.extend(b"\x00\x00\x2f\x00");
-    let refusal = b"\x15\x03\x02\x00\x02\x02\x46".to_vec(); // an alert: protocol version
-    for (case, said) in [("TLS 1.1", hello), ("refusal", refusal), ("plain HTTP", answer(200, PAGE))] {
+    let alert = b"\x15\x03\x03\x00\x02\x02\x50".to_vec(); // an alert: internal error
+    for (case, said, code) in [("TLS 1.1", hello, 7), ("alert", alert, 5), ("plain HTTP", answer(200, PAGE), 5)] {
         let server = Evil::start(move |wire| {
             wire.say(&said);
             wire.hold();
         });
         let home = Home::new(&["17".to_owned()]);
         let roots = home.file("roots.pem", root.pem().as_bytes());
-        let mut command = home.export(&server.base_url().replace("http:", "https:"), &[]);
+        let impatient = ["--retry-first", "1ms", "--retry-longest", "2ms", "--patience", "50ms"];
+        let mut command = home.export(&server.base_url().replace("http:", "https:"), &impatient);
         command.env("SSL_CERT_FILE", roots).env_remove("SSL_CERT_DIR");
-        let summary = run(command).ended(7);
+        let summary = run(command).ended(code);
         let said = summary["cause"].as_str().unwrap();
-        assert!(said.contains("identity could not be verified"), "{case}: {said}");
-        assert_eq!(server.connections(), 1, "{case}");
+        let words = if code == 7 {
+            "identity could not be verified: 127.0.0.1:"
+        } else {
+            "no connection to the API: 127.0.0.1:"
+        };
+        assert!(said.contains(words), "{case}: {said}");
+        assert_eq!(server.connections() == 1, code == 7, "{case}");
+        assert_eq!((server.requests(), &summary["credits"]["in_doubt"]), (0, &0.into()), "{case}: {summary}");
     }
 }
 

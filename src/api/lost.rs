@@ -1,7 +1,7 @@
 //! Why there is no whole answer: the transport's errors, sorted by what they mean for the request.
 //!
 //! What is certain here is free: a connection that was never made carried no request. Everything after it may have been
-//! billed. The texts name the host, and never the rest of the address or the key.
+//! billed. The texts name host and port, and never the rest of the address or the key.
 
 use std::error::Error as StdError;
 use std::io;
@@ -90,9 +90,9 @@ struct Unverified {
 fn sort(error: &reqwest::Error) -> Lost {
     if error.is_connect() {
         return match tls(error) {
-            Some(_) => Lost::Tls,
-            None if causes(error).any(|cause| cause.to_string() == PROXY_REFUSED) => Lost::Proxy,
-            None => Lost::Connect,
+            Some(cause) if is_about_identity(cause) => Lost::Tls,
+            _ if causes(error).any(|cause| cause.to_string() == PROXY_REFUSED) => Lost::Proxy,
+            _ => Lost::Connect,
         };
     }
     if error.is_timeout() {
@@ -123,6 +123,13 @@ fn is_unreadable(cause: &(dyn StdError + 'static)) -> bool {
     let head = cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse);
     let body = cause.downcast_ref::<io::Error>().map(io::Error::kind);
     head || matches!(body, Some(io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData))
+}
+
+/// Whether it is the server's certificate, its name, or a kind of TLS that proves nothing: no second try finds another one. An
+/// alert or bytes that are no TLS may come from a server that is being restarted.
+fn is_about_identity(cause: &rustls::Error) -> bool {
+    use rustls::Error::{InvalidCertificate, NoCertificatesPresented, PeerIncompatible, UnsupportedNameType};
+    matches!(cause, InvalidCertificate(_) | NoCertificatesPresented | PeerIncompatible(_) | UnsupportedNameType)
 }
 
 /// What TLS said, if it is among the causes.

@@ -102,6 +102,7 @@ pub struct HttpApi {
     client: reqwest::Client,
     /// Path and every parameter but the item's and the page's.
     base: Url,
+    /// Host and port, as errors name them.
     host: String,
     item_param: String,
     page_param: String,
@@ -146,7 +147,7 @@ impl HttpApi {
         }
         Ok(Self {
             client,
-            host: base.host_str().unwrap_or_default().to_owned(),
+            host: authority(&base),
             base,
             item_param: endpoint.item.param.clone(),
             page_param: endpoint.page.number_param.clone(),
@@ -210,6 +211,11 @@ impl Fetch for HttpApi {
         let (body, share) = self.read(response).await?;
         Ok(RawAnswer { status, retry_after, body, share })
     }
+}
+
+/// Host and port.
+pub fn authority(url: &Url) -> String {
+    format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default())
 }
 
 fn client(settings: &HttpSettings) -> Result<reqwest::ClientBuilder, ClientError> {

@@ -59,9 +59,10 @@ fn from_file(path: &Path) -> Result<String, Error> {
     limited(file).map_err(unread)
 }
 
+/// The text of a source, whole if it may be a key: with its line end one byte longer than the longest, and then refused.
 fn limited(source: impl Read) -> std::io::Result<String> {
     let mut text = String::new();
-    source.take(LONGEST).read_to_string(&mut text)?;
+    source.take(LONGEST + 3).read_to_string(&mut text)?;
     Ok(text)
 }
 
@@ -75,6 +76,9 @@ fn checked(key: String) -> Result<SecretString, Error> {
     if key.trim().is_empty() {
         return Err(Error::Usage("the key is empty"));
     }
+    if u64::try_from(key.len()).is_ok_and(|bytes| bytes > LONGEST) {
+        return Err(Error::Usage("the key is longer than 4,096 bytes"));
+    }
     if key.contains(['\r', '\n']) {
         return Err(Error::Usage("the key holds a line break: it must be one line"));
     }
@@ -86,7 +90,7 @@ fn checked(key: String) -> Result<SecretString, Error> {
 
 #[cfg(test)]
 mod tests {
-    use super::{checked, from_file, read, without_line_end};
+    use super::{checked, from_file, limited, read, without_line_end};
     use crate::settings::{Layers, Origin};
     use secrecy::ExposeSecret;
 
@@ -98,6 +102,16 @@ mod tests {
         }
         assert_eq!(checked("sk_live_a".to_owned()).unwrap().expose_secret(), "sk_live_a");
         assert_eq!(without_line_end("a\r\n".to_owned()), "a");
+    }
+
+    #[test]
+    fn a_key_is_taken_whole_or_not_at_all() {
+        for (bytes, fits) in [(4_096, true), (4_097, false), (9_999, false)] {
+            let file = limited(format!("{}\r\n", "k".repeat(bytes)).as_bytes()).unwrap();
+            let key = checked(without_line_end(file));
+            assert_eq!(key.as_ref().is_ok_and(|key| key.expose_secret().len() == bytes), fits);
+            assert!(fits || key.unwrap_err().to_string().contains("4,096 bytes"));
+        }
     }
 
     #[test]

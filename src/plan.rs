@@ -16,6 +16,7 @@ use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
+use crate::event::{Event, Monitor};
 use crate::ledger::LedgerError;
 use crate::page::ItemId;
 use crate::parquet::quietly;
@@ -56,6 +57,9 @@ pub enum PlanError {
     Ledger(#[from] LedgerError),
 }
 
+/// A row of a table: an id, or none.
+type Entry = Result<Option<ItemId>, PlanError>;
+
 /// Ids in order.
 pub type Ids = Box<dyn Iterator<Item = Result<ItemId, PlanError>> + Send>;
 
@@ -81,8 +85,9 @@ impl List {
         }
     }
 
-    /// Opens the list. With a column it is a table: Parquet by its first bytes, CSV otherwise.
-    pub fn open(&self, column: Option<&str>) -> Result<Ids, PlanError> {
+    /// Opens the list. With a column it is a table: Parquet by its first bytes, CSV otherwise; how many of its rows hold no id,
+    /// the monitor is told at its end.
+    pub fn open(&self, column: Option<&str>, monitor: Arc<dyn Monitor>) -> Result<Ids, PlanError> {
         let list = self.name();
         let unreadable = |why: String| PlanError::Unreadable { list: list.clone(), why };
         let mut reader: Box<dyn Read + Send> = match self {
@@ -108,12 +113,12 @@ impl List {
             (Some(_), Self::Stdin) if is_parquet => {
                 Err(unreadable("Parquet needs a file, not standard input".to_owned()))
             }
-            (Some(column), Self::File(path)) if is_parquet => from_parquet(path, &list, column),
+            (Some(column), Self::File(path)) if is_parquet => from_parquet(path, &list, column, monitor),
             (None, Self::File(path)) if is_csv(path) => {
                 Err(unreadable("it is CSV by its name; name the column with --product-column".to_owned()))
             }
             (None, _) => Ok(from_text(BufReader::with_capacity(1 << 16, reader), list)),
-            (Some(column), _) => from_csv(reader, &list, column),
+            (Some(column), _) => from_csv(reader, &list, column, monitor),
         }
     }
 }
@@ -155,7 +160,31 @@ fn from_text(mut reader: impl BufRead + Send + 'static, list: String) -> Ids {
     }))
 }
 
-fn from_csv(reader: impl Read + Send + 'static, list: &str, column: &str) -> Result<Ids, PlanError> {
+/// The ids of a table's rows. How many rows hold none, the monitor is told at the end.
+fn of_rows(mut rows: impl Iterator<Item = Entry> + Send + 'static, monitor: Arc<dyn Monitor>) -> Ids {
+    let mut empty = 0;
+    Box::new(std::iter::from_fn(move || {
+        loop {
+            match rows.next() {
+                Some(Ok(None)) => empty += 1,
+                Some(entry) => return entry.transpose(),
+                None if empty == 0 => return None,
+                None => {
+                    let said = format!("rows of the list without an id: {empty}");
+                    monitor.event(&Event::Warning(&said));
+                    empty = 0;
+                }
+            }
+        }
+    }))
+}
+
+fn from_csv(
+    reader: impl Read + Send + 'static,
+    list: &str,
+    column: &str,
+    monitor: Arc<dyn Monitor>,
+) -> Result<Ids, PlanError> {
     let unreadable = |why: String| PlanError::Unreadable { list: list.to_owned(), why };
     let since = Arc::new(AtomicU64::new(0));
     let reader = Limited { reader, since: Arc::clone(&since) };
@@ -166,16 +195,14 @@ fn from_csv(reader: impl Read + Send + 'static, list: &str, column: &str) -> Res
         return Err(unreadable(no_column(column, names.iter().map(String::as_str))));
     };
     let list = list.to_owned();
-    Ok(Box::new(table.into_byte_records().filter_map(move |record| {
+    let entries = table.into_byte_records().map(move |record| {
         since.store(0, Ordering::Relaxed);
-        let record = match record {
-            Ok(record) => record,
-            Err(error) => return Some(Err(PlanError::Unreadable { list: list.clone(), why: error.to_string() })),
-        };
+        let record = record.map_err(|error| PlanError::Unreadable { list: list.clone(), why: error.to_string() })?;
         let line = record.position().map_or(0, csv::Position::line);
         let id = checked(record.get(at).unwrap_or_default());
-        id.map_err(|why| PlanError::BadId { list: list.clone(), line, why }).transpose()
-    })))
+        id.map_err(|why| PlanError::BadId { list: list.clone(), line, why })
+    });
+    Ok(of_rows(entries, monitor))
 }
 
 /// A reader that fails when a record does not end: a quote that is never closed would take the whole file into memory.
@@ -196,7 +223,7 @@ impl<R: Read> Read for Limited<R> {
     }
 }
 
-fn from_parquet(path: &Path, list: &str, column: &str) -> Result<Ids, PlanError> {
+fn from_parquet(path: &Path, list: &str, column: &str, monitor: Arc<dyn Monitor>) -> Result<Ids, PlanError> {
     let list = list.to_owned();
     let damaged = || "it is damaged: it makes the decoder fail".to_owned();
     let opened = quietly(|| column_of(path, column)).unwrap_or_else(|| Err(damaged()));
@@ -209,19 +236,20 @@ fn from_parquet(path: &Path, list: &str, column: &str) -> Result<Ids, PlanError>
         }
         Some(texts)
     });
-    Ok(Box::new(batches.flat_map(move |texts| {
+    let entries = batches.flat_map(move |texts| {
         let texts = match texts {
             Ok(texts) => texts,
             Err(why) => return vec![Err(PlanError::Unreadable { list: list.clone(), why })],
         };
-        let mut ids = Vec::with_capacity(texts.len());
+        let mut entries = Vec::with_capacity(texts.len());
         for text in texts {
             row += 1;
             let id = checked(text.unwrap_or_default().as_bytes());
-            ids.extend(id.map_err(|why| PlanError::BadId { list: list.clone(), line: row, why }).transpose());
+            entries.push(id.map_err(|why| PlanError::BadId { list: list.clone(), line: row, why }));
         }
-        ids
-    })))
+        entries
+    });
+    Ok(of_rows(entries, monitor))
 }
 
 /// A reader of one column of a Parquet file.
@@ -277,6 +305,7 @@ fn checked(entry: &[u8]) -> Result<Option<ItemId>, String> {
 #[cfg(test)]
 mod tests {
     use super::{List, from_text};
+    use crate::event::{Event, Monitor, VoidMonitor};
     use arrow::array::{ArrayRef, DictionaryArray, Float64Array, Int64Array, RecordBatch, StringArray};
     use std::io::Write;
     use std::sync::Arc;
@@ -290,7 +319,9 @@ mod tests {
     fn file(content: &[u8], column: Option<&str>) -> Result<Vec<String>, String> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(content).unwrap();
-        let ids = List::File(file.path().to_owned()).open(column).map_err(|error| error.to_string())?;
+        let ids = List::File(file.path().to_owned())
+            .open(column, Arc::new(VoidMonitor))
+            .map_err(|error| error.to_string())?;
         ids.map(|id| id.map(|id| id.to_string()).map_err(|error| error.to_string())).collect()
     }
 
@@ -326,9 +357,39 @@ mod tests {
                 assert!(file(&list, None).unwrap_err().contains("UTF-16"));
             }
         }
-        assert!(List::File(std::env::temp_dir()).open(None).err().unwrap().to_string().contains("it is a folder"));
+        assert!(
+            List::File(std::env::temp_dir())
+                .open(None, Arc::new(VoidMonitor))
+                .err()
+                .unwrap()
+                .to_string()
+                .contains("it is a folder")
+        );
         assert!(file(b"PAR1....", None).unwrap_err().contains("--product-column"));
-        assert!(List::named("/nonexistent").open(None).is_err());
+        assert!(List::named("/nonexistent").open(None, Arc::new(VoidMonitor)).is_err());
+    }
+
+    #[test]
+    fn rows_of_a_table_without_an_id_are_counted_for_the_monitor() {
+        #[derive(Debug, Default)]
+        struct Heard(std::sync::Mutex<Vec<String>>);
+        impl Monitor for Heard {
+            fn event(&self, event: &Event<'_>) {
+                if let Event::Warning(said) = event {
+                    self.0.lock().unwrap().push((*said).to_owned());
+                }
+            }
+        }
+        for (table, wanted) in
+            [("id\n1\n2\n", None), ("id,x\n1\n,2\n ,3\n4\n", Some("rows of the list without an id: 2"))]
+        {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(table.as_bytes()).unwrap();
+            let heard = Arc::new(Heard::default());
+            let ids = List::File(file.path().to_owned()).open(Some("id"), Arc::<Heard>::clone(&heard)).unwrap();
+            assert_eq!(ids.filter(Result::is_ok).count(), 2);
+            assert_eq!(*heard.0.lock().unwrap(), wanted.into_iter().collect::<Vec<_>>());
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use super::DEFAULTS;
-use crate::api::{HttpApi, HttpSettings};
+use crate::api::{HttpApi, HttpSettings, authority};
 use crate::error::Error;
 use crate::event::{Event, Monitor};
 use crate::export;
@@ -47,28 +47,13 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
     };
     // From here on signals are ours. The key is read on this very thread: a wait for it ends as any program's would.
     let signals = listen_for_signals()?;
-    // A list on a pipe may stall before its first byte.
-    let ids = tokio::select! {
-        ids = ids_of(&layers, simulator.as_ref().map(|(_, spec)| spec)) => ids?,
-        code = signal(signals.clone(), 1) => return Err(Error::Killed(code)),
-    };
     crate::sanitize::hide(&key);
     let asked = settings.max_in_flight;
     settings.max_in_flight = limits::requests(asked, if simulator.is_some() { 2 } else { 1 })?;
     let learned = if simulator.is_some() { None } else { learned(&settings, &key) };
     let qps = allowed(&settings, simulator.as_ref().map(|(_, spec)| spec), learned.as_ref())?;
-    let sort = sort_values(&settings);
-    let http = HttpSettings {
-        base_url: settings.base_url.clone(),
-        key,
-        page_size: settings.page_size,
-        sort,
-        connections: settings.max_in_flight,
-        connect_timeout: settings.connect_timeout,
-        compressed: settings.compressed,
-        is_loopback: settings.is_loopback(),
-    };
-    let api = Arc::new(HttpApi::new(&settings.endpoint, http)?);
+    let sizes = sizes_of(&layers)?;
+    let api = Arc::new(HttpApi::new(&settings.endpoint, http_settings(&settings, key))?);
     let face = Face::new(&settings, qps.number());
     log(&settings, &face);
     let monitor = monitor_of(&face);
@@ -78,18 +63,41 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
         let said = format!("at most {most} requests will be under way: more files may not be open (ulimit -n)");
         monitor.event(&Event::Warning(&said));
     }
-    let sizes = sizes_of(&layers)?;
     let job = Job { settings, qps, sizes, seed: crate::clock::wall().0.unsigned_abs(), monitor };
+    let work = async {
+        // A list on a pipe may stall before its first byte.
+        let ids = tokio::select! {
+            ids = ids_of(&layers, simulator.as_ref().map(|(_, spec)| spec), Arc::clone(&job.monitor)) => ids?,
+            code = signal(signals.clone(), 1) => return Err(Error::Killed(code)),
+        };
+        export::export(&job, ids, api, signal(signals.clone(), 1)).await
+    };
     let result = tokio::select! {
         biased;
         code = signal(signals.clone(), 2) => Err(Error::Killed(code)),
         never = face.show() => match never {},
-        result = export::export(&job, ids, api, signal(signals, 1)) => result,
+        result = work => result,
     };
     face.end();
+    if result.is_err() {
+        face.kept();
+    }
     drop(simulator);
     remember(learned, &result);
     result
+}
+
+fn http_settings(settings: &Settings, key: SecretString) -> HttpSettings {
+    HttpSettings {
+        base_url: settings.base_url.clone(),
+        key,
+        page_size: settings.page_size,
+        sort: sort_values(settings),
+        connections: settings.max_in_flight,
+        connect_timeout: settings.connect_timeout,
+        compressed: settings.compressed,
+        is_loopback: settings.is_loopback(),
+    }
 }
 
 /// Says where auto begins, if an earlier run found a limit.
@@ -114,19 +122,21 @@ fn learned(settings: &Settings, key: &SecretString) -> Option<Learned> {
     }
     let variable = |name: &str| std::env::var(name).ok();
     let folder = settings.limits_dir.clone().or_else(|| learned::default_folder(variable))?;
-    let url = &settings.base_url;
-    let host = format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default());
-    Learned::look_up(&folder, &host, key)
+    Learned::look_up(&folder, &authority(&settings.base_url), key)
 }
 
 /// The list that the settings name, or the embedded API's own.
-async fn ids_of(layers: &Layers, simulated: Option<&simulator::Settings>) -> Result<Ids, Error> {
+async fn ids_of(
+    layers: &Layers,
+    simulated: Option<&simulator::Settings>,
+    monitor: Arc<dyn Monitor>,
+) -> Result<Ids, Error> {
     match (layers.given("products").map(List::named), simulated) {
         (None, Some(spec)) => Ok(Box::new(spec.ids().map(|id| Ok(ItemId::new(&id))))),
         (None, None) => Ok(Box::new(std::iter::empty())),
         (Some(list), _) => {
             let column = layers.given("product_column").map(str::to_owned);
-            Ok(tokio::task::spawn_blocking(move || list.open(column.as_deref())).await??)
+            Ok(tokio::task::spawn_blocking(move || list.open(column.as_deref(), monitor)).await??)
         }
     }
 }
@@ -210,7 +220,7 @@ pub(super) async fn replay(mut layers: Layers, all: bool) -> Result<Summary, Err
     }
     let mut settings = Settings::resolve(&layers)?;
     settings.simulated_as = identity.get("base_url").cloned(); // no request is sent: any API will do
-    let face = Face::new(&settings, None);
+    let face = Face::of_replay(&settings);
     log(&settings, &face);
     let monitor = monitor_of(&face);
     let which = if all { Which::All } else { Which::Spoilt };

@@ -25,6 +25,7 @@ pub fn absorb(
     };
     let count = |number: usize| u64::try_from(number).unwrap_or_default();
     monitor.event(&Event::Read {
+        first: page.page == rules.first,
         kept: count(read.keys.len()),
         folded: count(page.keys.len() - read.keys.len()),
         rejected: count(read.rejected),

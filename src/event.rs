@@ -20,6 +20,8 @@ pub enum Event<'a> {
         repeated: u64,
         /// Items that are walked again.
         reopened: usize,
+        /// Items of earlier lists that are not in this one: they stay in the export.
+        others: u64,
     },
     /// The ledger was read: what is there before the first request of this run.
     Opened(Standing),
@@ -32,6 +34,8 @@ pub enum Event<'a> {
     },
     /// A page was read and its rows went to the segment.
     Read {
+        /// Whether it is its walk's first.
+        first: bool,
         /// Rows that will be published.
         kept: u64,
         /// Rows seen before in the same walk.
@@ -81,9 +85,15 @@ pub enum Event<'a> {
     Rebuilding {
         /// The segment.
         segment: SegmentId,
+        /// The how manieth of those that are built again, from 1.
+        nth: usize,
+        /// How many are built again.
+        of: usize,
         /// What is not as it should be.
         why: &'a str,
     },
+    /// Pages were read from the journal again.
+    Reread(usize),
     /// A segment's files are published.
     Published {
         /// The segment.
@@ -111,6 +121,8 @@ pub struct Standing {
     pub items: u64,
     /// Items whose walk has ended, in whatever way.
     pub ended: u64,
+    /// Items whose walk has begun, those that ended among them.
+    pub begun: u64,
     /// Pages in the journal.
     pub pages: u64,
     /// Rows of those pages that are or will be published.

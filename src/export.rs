@@ -72,8 +72,10 @@ pub async fn export<F: Fetch>(
         planned = planning => planned??,
         code = &mut stopped => return Err(Error::Killed(code)),
     };
-    job.monitor.event(&planned);
     let totals = { site.ledger().totals() }?;
+    let (Added { listed, new, repeated }, reopened) = planned;
+    let others = totals.items.saturating_sub(listed - repeated);
+    job.monitor.event(&Event::Planned { listed, new, repeated, reopened, others });
     let is_complete = totals.complete == totals.items && totals.pages_waiting == 0;
     if let Some(since) = site.export.completed_at.filter(|_| is_complete) {
         let imprint = site.imprint(&job.settings, &decoder(job));
@@ -130,7 +132,7 @@ async fn still_complete(job: &Job, site: &Arc<Site>, since: Utc64) -> Result<Sum
         }
     }
     let summary = summary::of(job, site, Some(ExitCode::Complete), Counted::default()).await?;
-    Ok(summary.complete_since(since))
+    Ok(summary.found_complete(since))
 }
 
 fn decoder(job: &Job) -> Decoder {
@@ -138,8 +140,9 @@ fn decoder(job: &Job) -> Decoder {
     Decoder::new(&settings.endpoint, |column| settings.columns.contains(&column.name))
 }
 
-/// Adds the list's ids to the ledger and opens walks again that deserve it. Blocks for as long as the list does.
-fn plan(site: &Site, ids: Ids, settings: &Settings) -> Result<Event<'static>, Error> {
+/// Adds the list's ids to the ledger and opens walks again that deserve it; gives what was added, and how many were opened.
+/// Blocks for as long as the list does.
+fn plan(site: &Site, ids: Ids, settings: &Settings) -> Result<(Added, usize), Error> {
     let mut ledger = site.ledger();
     let ids = ids.map(|id| id.map_err(Error::from));
     let added = ledger.add_items_after(ids, || Ok(site.store.remove(SUCCESS)?))?;
@@ -155,8 +158,7 @@ fn plan(site: &Site, ids: Ids, settings: &Settings) -> Result<Event<'static>, Er
     if *was != identity {
         ledger.set_identity(&identity)?;
     }
-    let Added { listed, new, repeated } = added;
-    Ok(Event::Planned { listed, new, repeated, reopened })
+    Ok((added, reopened))
 }
 
 /// Takes the mark of success away, and when it was made.
@@ -178,6 +180,7 @@ async fn begin(job: &Job, site: Arc<Site>, which: Which) -> Result<Begun, Error>
         decoder: decoder.clone(),
         rules: job.rules(),
         success: settings.endpoint.success_codes.clone().into(),
+        monitor: Arc::clone(&job.monitor),
     });
     let plan = Plan::make(&site, &site.imprint(settings, &decoder), which).await?;
     plan.check(&site, &recovery).await?;
@@ -295,8 +298,9 @@ async fn finish(
     if summary.exit == ExitCode::Complete {
         refuse_spoilt(site, &committer).await?;
         let ledger = site.ledger();
-        let since = ledger.export()?.and_then(|export| export.completed_at);
-        ledger.set_completed(Some(since.unwrap_or_else(clock::wall)))?;
+        let since = ledger.export()?.and_then(|export| export.completed_at).unwrap_or_else(clock::wall);
+        ledger.set_completed(Some(since))?;
+        summary.complete_since = Some(since.to_string());
     }
     summary.write(&site.store)?;
     if summary.exit == ExitCode::Complete {

@@ -157,15 +157,46 @@ pub struct Grouped(pub u64);
 
 impl fmt::Display for Grouped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = self.0.to_string();
-        for (at, digit) in digits.chars().enumerate() {
-            if at > 0 && (digits.len() - at).is_multiple_of(3) {
-                f.write_str(",")?;
-            }
-            write!(f, "{digit}")?;
-        }
-        Ok(())
+        grouped(f, &self.0.to_string())
     }
+}
+
+/// A rate with its thousands apart and as many decimals as the format asks for, or none.
+#[derive(Debug)]
+pub struct Rate(pub f64);
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = format!("{:.*}", f.precision().unwrap_or(0), self.0);
+        let (whole, decimals) = text.split_once('.').unwrap_or((&text, ""));
+        grouped(f, whole)?;
+        if decimals.is_empty() { Ok(()) } else { write!(f, ".{decimals}") }
+    }
+}
+
+fn grouped(f: &mut fmt::Formatter<'_>, digits: &str) -> fmt::Result {
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            f.write_str(",")?;
+        }
+        write!(f, "{digit}")?;
+    }
+    Ok(())
+}
+
+/// A number of things: `1 file`, `2 files`.
+#[derive(Debug)]
+pub struct Count<'a>(pub u64, pub &'a str);
+
+impl fmt::Display for Count<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}{}", Grouped(self.0), self.1, if self.0 == 1 { "" } else { "s" })
+    }
+}
+
+/// A length as a number of things.
+pub fn as_u64(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 impl fmt::Debug for Grouped {
@@ -193,7 +224,7 @@ impl fmt::Display for Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bytes, Grouped};
+    use super::{Bytes, Count, Grouped, Rate};
 
     #[test]
     fn numbers_and_sizes_are_shown_for_people() {
@@ -202,5 +233,11 @@ mod tests {
             [17, 1_536, 5 << 20, (3 << 30) + (1 << 29)].map(|n| Bytes(n).to_string()),
             ["17 B", "1.5 KiB", "5.0 MiB", "3.5 GiB"]
         );
+        assert_eq!(
+            [0, 1, 2, 1_000].map(|n| Count(n, "file").to_string()),
+            ["0 files", "1 file", "2 files", "1,000 files"]
+        );
+        assert_eq!([Rate(9.96).to_string(), Rate(12_345.6).to_string()], ["10", "12,346"]);
+        assert_eq!([format!("{:.1}", Rate(9.96)), format!("{:.1}", Rate(1_234.56))], ["10.0", "1,234.6"]);
     }
 }

@@ -2,20 +2,21 @@
 //!
 //! Events only add to counters; a task looks at them and shows. Log lines go through the bar, so that they never tear.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
 use crate::clock;
-use crate::event::{Event, Monitor};
-use crate::figures::Grouped;
-use crate::page::{Charge, StopReason};
+use crate::event::{Event, Monitor, Standing};
+use crate::figures::{Bytes, Count, Grouped, Rate, as_u64};
+use crate::page::{Charge, ItemId, StopReason};
 use crate::sanitize::Sanitized;
 use crate::settings::{Progress, Settings};
 
@@ -23,6 +24,8 @@ use crate::settings::{Progress, Settings};
 const TICK: Duration = Duration::from_millis(200);
 /// How far back the shown rate looks.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
+/// Products that are named when they do not end well; the file of all products names them all.
+const NAMED: u64 = 20;
 
 /// The monitor of a run with a face.
 #[derive(Debug)]
@@ -32,11 +35,15 @@ pub struct Face {
     counters: Counters,
     allowed: Mutex<Option<f64>>,
     max_credits: Option<u64>,
+    /// When walks began, and how many products had ended before; none before that, and in a replay.
+    walking: OnceLock<(Instant, u64)>,
+    walks: bool,
 }
 
 #[derive(Debug, Default)]
 struct Counters {
     items: AtomicU64,
+    begun: AtomicU64,
     ended: AtomicU64,
     failed: AtomicU64,
     pages: AtomicU64,
@@ -45,6 +52,9 @@ struct Counters {
     requests: AtomicU64,
     retries: AtomicU64,
     throttled: AtomicU64,
+    reread: AtomicU64,
+    rebuilt: AtomicU64,
+    to_rebuild: AtomicU64,
 }
 
 fn add(counter: &AtomicU64, number: u64) {
@@ -56,15 +66,24 @@ fn get(counter: &AtomicU64) -> u64 {
 }
 
 impl Face {
-    /// The face that the settings ask for.
+    /// The face that the settings ask for, of an export.
     pub fn new(settings: &Settings, allowed: Option<f64>) -> Arc<Self> {
+        Self::of(settings, allowed, true)
+    }
+
+    /// The same of a replay, which walks nothing.
+    pub fn of_replay(settings: &Settings) -> Arc<Self> {
+        Self::of(settings, None, false)
+    }
+
+    fn of(settings: &Settings, allowed: Option<f64>, walks: bool) -> Arc<Self> {
         let terminal = io::stderr().is_terminal() && !settings.json_logs;
         let bar = match settings.progress {
             Progress::Auto => terminal,
             Progress::Bar => true,
             Progress::Plain | Progress::None => false,
         };
-        let bar = bar.then(bar_of).filter(|bar| !bar.is_hidden());
+        let bar = bar.then(spinner).filter(|bar| !bar.is_hidden());
         let plain = bar.is_none() && settings.progress != Progress::None;
         Arc::new(Self {
             bar,
@@ -72,6 +91,8 @@ impl Face {
             counters: Counters::default(),
             allowed: Mutex::new(allowed),
             max_credits: settings.max_credits,
+            walking: OnceLock::new(),
+            walks,
         })
     }
 
@@ -79,17 +100,49 @@ impl Face {
     pub async fn show(&self) -> Infallible {
         let every = if self.bar.is_some() { Some(TICK) } else { self.heartbeat };
         let Some(every) = every else { return std::future::pending().await };
-        let mut pace = Pace::new(get(&self.counters.requests), get(&self.counters.ended));
+        let mut pace = Pace::new(get(&self.counters.requests));
         loop {
             tokio::time::sleep(every).await;
-            let (rate, eta) = pace.look(&self.counters);
-            let Some(bar) = &self.bar else {
-                tracing::info!("{}", self.plain(rate, eta));
-                continue;
-            };
-            bar.set_length(get(&self.counters.items));
-            bar.set_position(get(&self.counters.ended));
-            bar.set_message(self.line(rate, eta));
+            let rate = pace.look(get(&self.counters.requests));
+            match (&self.bar, self.walking.get()) {
+                (None, None) => tracing::info!("{}", self.before()),
+                (Some(bar), None) => bar.set_message(self.before()),
+                (None, Some(_)) => tracing::info!("{}", self.plain(rate, self.eta())),
+                (Some(bar), Some(_)) => {
+                    bar.set_length(get(&self.counters.items));
+                    bar.set_position(get(&self.counters.ended));
+                    bar.set_message(self.line(rate, self.eta()));
+                }
+            }
+        }
+    }
+
+    /// How long it will take if products go on ending as they did in this run. Unknown when every one has begun: how long
+    /// the lists are that are left, nobody knows.
+    fn eta(&self) -> Option<Duration> {
+        let (since, ended_before) = *self.walking.get()?;
+        let [items, begun, ended] = [&self.counters.items, &self.counters.begun, &self.counters.ended].map(get);
+        let number = |count: u64| u32::try_from(count).map_or(f64::from(u32::MAX), f64::from);
+        let (done, left) = (number(ended.saturating_sub(ended_before)), number(items.saturating_sub(ended)));
+        let is_known = done > 0.0 && (begun < items || ended >= items);
+        is_known.then(|| (clock::now() - since).mul_f64((left / done).min(1e6)))
+    }
+
+    /// What is there to see before walks begin, and in a replay.
+    fn before(&self) -> String {
+        let [read, nth, of] = [&self.counters.reread, &self.counters.rebuilt, &self.counters.to_rebuild].map(get);
+        match (of, read) {
+            (0, 0) => "looking at what is there".to_owned(),
+            (0, read) => format!("{} of the journal read", Count(read, "page")),
+            (of, read) => format!("segment {nth} of {of}, {} read", Count(read, "page")),
+        }
+    }
+
+    /// Says what is kept when a run cannot go on in the middle of its work.
+    pub fn kept(&self) {
+        let (pages, credits) = (Count(get(&self.counters.pages), "page"), Count(get(&self.counters.credits), "credit"));
+        if self.walking.get().is_some() {
+            tracing::info!("kept: {pages} in the journal, {credits} spent or in doubt");
         }
     }
 
@@ -104,9 +157,9 @@ impl Face {
     fn line(&self, rate: f64, eta: Option<Duration>) -> String {
         let counters = &self.counters;
         let mut line =
-            format!("{} pages  {} rows  {rate:.0}", Grouped(get(&counters.pages)), Grouped(get(&counters.rows)));
+            format!("{} pages  {} rows  {}", Grouped(get(&counters.pages)), Grouped(get(&counters.rows)), Rate(rate));
         if let Some(allowed) = *self.allowed.lock().unwrap_or_else(PoisonError::into_inner) {
-            push(&mut line, format_args!("/{allowed:.0}"));
+            push(&mut line, format_args!("/{}", Rate(allowed)));
         }
         push(&mut line, format_args!(" req/s  eta {}\n  credits {}", Eta(eta), Grouped(get(&counters.credits))));
         if let Some(max) = self.max_credits {
@@ -133,47 +186,38 @@ fn push(line: &mut String, arguments: std::fmt::Arguments<'_>) {
     }
 }
 
-fn bar_of() -> ProgressBar {
+/// What a bar is before anybody knows how much there is to do.
+fn spinner() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-    let template = "  {bar:30} {human_pos}/{human_len} products  {elapsed_precise}\n  {msg}";
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("=> "));
-    }
+    set_style(&bar, "  {spinner} {msg}  {elapsed_precise}");
     bar.enable_steady_tick(TICK);
     bar
 }
 
-/// Rates from what the counters were some seconds ago.
-struct Pace {
-    began: Instant,
-    first_ended: u64,
-    seen: std::collections::VecDeque<(Instant, u64)>,
+fn set_style(bar: &ProgressBar, template: &str) {
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
+    }
 }
 
+/// Rates from what the counter of requests was some seconds ago.
+struct Pace(VecDeque<(Instant, u64)>);
+
 impl Pace {
-    fn new(requests: u64, ended: u64) -> Self {
-        Self { began: clock::now(), first_ended: ended, seen: [(clock::now(), requests)].into() }
+    fn new(requests: u64) -> Self {
+        Self([(clock::now(), requests)].into())
     }
 
-    /// Requests a second of late, and how long it will take if products go on ending as they did.
-    fn look(&mut self, counters: &Counters) -> (f64, Option<Duration>) {
+    /// Requests a second of late.
+    fn look(&mut self, requests: u64) -> f64 {
         let now = clock::now();
-        let requests = get(&counters.requests);
-        self.seen.push_back((now, requests));
-        while self.seen.len() > 2 && self.seen.front().is_some_and(|(then, _)| now - *then > RATE_WINDOW) {
-            self.seen.pop_front();
+        self.0.push_back((now, requests));
+        while self.0.len() > 2 && self.0.front().is_some_and(|(then, _)| now - *then > RATE_WINDOW) {
+            self.0.pop_front();
         }
-        let (then, before) = self.seen.front().copied().unwrap_or((now, requests));
-        let number = |count: u64| u32::try_from(count).map_or(f64::from(u32::MAX), f64::from);
-        let seconds = (now - then).as_secs_f64().max(0.001);
-        let (ended, items) = (get(&counters.ended), get(&counters.items));
-        if self.first_ended == 0 && ended > 0 && self.began.elapsed() < TICK * 2 {
-            self.first_ended = ended; // products that earlier runs ended say nothing about the speed of this one
-        }
-        let done = number(ended.saturating_sub(self.first_ended));
-        let left = number(items.saturating_sub(ended));
-        let eta = (done > 0.0).then(|| (now - self.began).mul_f64((left / done).min(1e6)));
-        (number(requests.saturating_sub(before)) / seconds, eta)
+        let (then, before) = self.0.front().copied().unwrap_or((now, requests));
+        let sent = u32::try_from(requests.saturating_sub(before)).map_or(f64::INFINITY, f64::from);
+        sent / (now - then).as_secs_f64().max(0.001)
     }
 }
 
@@ -190,12 +234,58 @@ impl std::fmt::Display for Eta {
     }
 }
 
-/// How many ids of a list stood in it before; nothing if none did.
-struct Again(u64);
+/// A count that is said where it is not zero.
+struct Also(&'static str, u64, &'static str);
 
-impl std::fmt::Display for Again {
+impl std::fmt::Display for Also {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.0 > 0 { write!(f, " ({} of them again)", Grouped(self.0)) } else { Ok(()) }
+        let Self(before, count, after) = *self;
+        if count > 0 { write!(f, "{before}{}{after}", Grouped(count)) } else { Ok(()) }
+    }
+}
+
+impl Face {
+    fn opened(&self, standing: Standing) {
+        let (counters, Standing { items, ended, begun, pages, rows, credits }) = (&self.counters, standing);
+        let before = [
+            (&counters.items, items),
+            (&counters.ended, ended),
+            (&counters.begun, begun),
+            (&counters.pages, pages),
+            (&counters.rows, rows),
+            (&counters.credits, credits),
+        ];
+        for (counter, number) in before {
+            counter.store(number, Ordering::Relaxed);
+        }
+        if !self.walks {
+            return;
+        }
+        if pages > 0 || ended > 0 {
+            let (done, items, pages) = (Grouped(ended), Grouped(items), Count(pages, "page"));
+            tracing::info!("resuming: {done} of {items} products done, {pages} paid for");
+        }
+        self.walking.get_or_init(|| (clock::now(), ended));
+        if let Some(bar) = &self.bar {
+            set_style(bar, "  {bar:30} {human_pos}/{human_len} products  {elapsed_precise}\n  {msg}");
+        }
+    }
+
+    fn ended_badly(&self, id: &ItemId, stop: StopReason, said: &str) {
+        // One that fails does so at its first page, as a rule.
+        add(&self.counters.begun, u64::from(stop == StopReason::Failed));
+        let before = self.counters.failed.fetch_add(1, Ordering::Relaxed);
+        match before.cmp(&NAMED) {
+            std::cmp::Ordering::Greater => {}
+            std::cmp::Ordering::Equal => {
+                tracing::warn!("further products did not end well: _pagehaul/products.parquet will name them all");
+            }
+            std::cmp::Ordering::Less if stop == StopReason::Failed => tracing::warn!("product {id} failed: {said}"),
+            std::cmp::Ordering::Less if stop == StopReason::Rejected => {
+                tracing::warn!("product {id} was rejected: {said}");
+            }
+            std::cmp::Ordering::Less => tracing::warn!("product {id} was cut short ({stop}): {said}"),
+        }
     }
 }
 
@@ -203,24 +293,22 @@ impl Monitor for Face {
     fn event(&self, event: &Event<'_>) {
         let counters = &self.counters;
         match event {
-            Event::Planned { listed, new, repeated, reopened } => {
-                let (listed, new) = (Grouped(*listed), Grouped(*new));
-                tracing::info!("{listed} ids listed{}, {new} new, {reopened} to try again", Again(*repeated));
+            Event::Planned { listed, new, repeated, reopened, others } => {
+                let (listed, new) = (Count(*listed, "id"), Grouped(*new));
+                let again = Also(" (", *repeated, " of them again)");
+                let others = Also(", and ", *others, " of earlier lists, which stay in the export");
+                tracing::info!("{listed} listed{again}, {new} new, {reopened} to try again{others}");
             }
-            Event::Opened(standing) => {
-                counters.items.store(standing.items, Ordering::Relaxed);
-                counters.ended.store(standing.ended, Ordering::Relaxed);
-                counters.pages.store(standing.pages, Ordering::Relaxed);
-                counters.rows.store(standing.rows, Ordering::Relaxed);
-                counters.credits.store(standing.credits, Ordering::Relaxed);
-            }
+            Event::Opened(standing) => self.opened(*standing),
             Event::Attempted { charge, throttled } => {
                 add(&counters.requests, 1);
                 add(&counters.credits, u64::from(*charge != Charge::Free));
                 add(&counters.throttled, u64::from(*throttled));
                 add(&counters.retries, u64::from(*throttled));
             }
-            Event::Read { kept, .. } => {
+            Event::Reread(pages) => add(&counters.reread, as_u64(*pages)),
+            Event::Read { first, kept, .. } => {
+                add(&counters.begun, u64::from(*first));
                 add(&counters.pages, 1);
                 add(&counters.rows, *kept);
             }
@@ -231,15 +319,12 @@ impl Monitor for Face {
             Event::Ended { id, stop, error } => {
                 add(&counters.ended, 1);
                 if !stop.is_complete() {
-                    add(&counters.failed, 1);
-                    let failed = matches!(stop, StopReason::Failed | StopReason::Rejected);
-                    let word = if failed { "failed" } else { "cut short" };
-                    tracing::warn!("product {id} {word} ({stop}): {}", error.unwrap_or_default());
+                    self.ended_badly(id, *stop, error.unwrap_or_default());
                 }
             }
             Event::Held { wait, rate } => {
                 *self.allowed.lock().unwrap_or_else(PoisonError::into_inner) = Some(*rate);
-                tracing::info!("429: every request waits {wait:.1?}, then {rate:.1} a second");
+                tracing::info!("429: every request waits {wait:.1?}, then {:.1} a second", Rate(*rate));
             }
             Event::Rate(rate) => *self.allowed.lock().unwrap_or_else(PoisonError::into_inner) = Some(*rate),
             Event::Warning(said) => tracing::warn!("{said}"),
@@ -247,18 +332,18 @@ impl Monitor for Face {
                 tracing::warn!("nothing succeeds any more, from now on one request at a time: {cause}");
             }
             Event::Recovered => tracing::info!("the API works again"),
-            Event::Rebuilding { segment, why } => {
+            Event::Rebuilding { segment, nth, of, why } => {
+                counters.rebuilt.store(as_u64(*nth), Ordering::Relaxed);
+                counters.to_rebuild.store(as_u64(*of), Ordering::Relaxed);
                 tracing::info!("segment {segment} is built again from its journal: {}", Sanitized(why));
             }
             Event::Published { segment, files, rows, bytes } => {
-                tracing::info!(
-                    "segment {segment} published: {files} files, {} rows, {} bytes",
-                    Grouped(*rows),
-                    Grouped(*bytes)
-                );
+                let (files, rows) = (Count(*files, "file"), Count(*rows, "row"));
+                tracing::info!("segment {segment} published: {files}, {rows}, {}", Bytes(*bytes));
             }
             Event::Stopping { cause, in_flight } => {
-                tracing::warn!("stopping: {cause}; waiting for up to {in_flight} answers under way");
+                let answers = Count(as_u64(*in_flight), "answer");
+                tracing::warn!("stopping: {cause}; waiting for up to {answers} under way");
             }
         }
     }
@@ -282,5 +367,66 @@ impl Write for Lines {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Face;
+    use crate::event::{Event, Monitor, Standing};
+    use crate::page::{ItemId, StopReason};
+    use crate::settings::{Layers, Origin, Settings};
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    fn face() -> Arc<Face> {
+        let mut layers = Layers::built_in().unwrap();
+        for (key, value) in [("out", "x"), ("progress", "plain")] {
+            layers.set(key, value.to_owned(), &Origin::Flag).unwrap();
+        }
+        Face::new(&Settings::resolve(&layers).unwrap(), None)
+    }
+
+    fn ended(face: &Face, count: u64) {
+        for _ in 0..count {
+            face.event(&Event::Ended { id: &ItemId::new("1"), stop: StopReason::ShortPage, error: None });
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_that_is_left_counts_what_this_run_ended_and_not_what_earlier_ones_did() {
+        let face = face();
+        tokio::time::advance(Duration::from_secs(90)).await; // the ledger is being read
+        assert_eq!(face.eta(), None);
+        face.event(&Event::Opened(Standing { items: 1_000, ended: 900, begun: 900, ..Standing::default() }));
+        assert_eq!(face.eta(), None, "nothing has ended in this run");
+        tokio::time::advance(Duration::from_secs(10)).await;
+        ended(&face, 10);
+        assert_eq!(face.eta(), Some(Duration::from_secs(90)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_time_that_is_left_is_unknown_when_every_list_has_begun() {
+        let face = face();
+        face.event(&Event::Opened(Standing { items: 40, ..Standing::default() }));
+        for _ in 0..40 {
+            face.event(&Event::Read { first: true, kept: 1, folded: 0, rejected: 0 });
+        }
+        tokio::time::advance(Duration::from_secs(10)).await;
+        ended(&face, 39);
+        assert_eq!(face.eta(), None);
+        ended(&face, 1);
+        assert_eq!(face.eta(), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn what_is_shown_before_the_first_request_and_in_a_replay_is_what_is_read() {
+        let face = face();
+        assert_eq!(face.before(), "looking at what is there");
+        face.event(&Event::Reread(1));
+        assert_eq!(face.before(), "1 page of the journal read");
+        face.event(&Event::Rebuilding { segment: crate::page::SegmentId(7), nth: 1, of: 3, why: "all" });
+        face.event(&Event::Reread(1_199));
+        assert_eq!(face.before(), "segment 1 of 3, 1,200 pages read");
     }
 }

@@ -118,8 +118,8 @@ impl Plan {
         for (segment, text) in &self.restore {
             site.store.put(&manifest_name(*segment), text.as_bytes())?;
         }
-        for (segment, why) in &self.rebuild {
-            monitor.event(&Event::Rebuilding { segment: *segment, why });
+        for (at, (segment, why)) in self.rebuild.iter().enumerate() {
+            monitor.event(&Event::Rebuilding { segment: *segment, nth: at + 1, of: self.rebuild.len(), why });
             let segment = site.ledger().begin_again(*segment)?;
             recovery.fill(segment, writing).await?;
             writing.publish().await?;

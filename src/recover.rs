@@ -14,7 +14,7 @@ use crate::absorb::absorb;
 use crate::clock;
 use crate::decode::{Answer, Decoded, Decoder};
 use crate::error::Error;
-use crate::event::VoidMonitor;
+use crate::event::{Event, Monitor, VoidMonitor};
 use crate::journal::{self, JournalReader, Next};
 use crate::ledger::{EndRow, Group, OpenSegment};
 use crate::page::{ItemId, ItemIx};
@@ -39,6 +39,8 @@ pub struct Recovery {
     pub rules: Rules,
     /// Envelope codes that mean success.
     pub success: Arc<[i64]>,
+    /// Who wants to know.
+    pub monitor: Arc<dyn Monitor>,
 }
 
 impl Recovery {
@@ -92,6 +94,7 @@ impl Recovery {
             };
             let answers = self.answers(entries)?;
             let decoded = self.decoder.decode(&answers).map_err(RecordError::Decode)?;
+            self.monitor.event(&Event::Reread(decoded.pages.len()));
             let rows = self.read(decoded, segment, &mut walks, &mut group)?;
             // Nothing is lost if this is lost: the same pages are read again. So many of them share an fsync.
             if group.read.len() >= PAGES_A_COMMIT {

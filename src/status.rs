@@ -1,12 +1,10 @@
 //! `status`: how far an export is, while a process works on it or after. Nothing is changed, and nobody waits for it.
 
-use std::fmt;
-
 use serde::Serialize;
 
 use crate::commit::published;
 use crate::error::Error;
-use crate::figures::{Bytes, Figures, Grouped};
+use crate::figures::{Bytes, Count, Figures, Grouped, as_u64};
 use crate::ledger::{SegmentState, has_log};
 use crate::look::Place;
 use crate::sanitize::{Sanitized, sanitize};
@@ -32,8 +30,8 @@ pub struct Status {
     pub out: String,
     /// When it was begun, RFC 3339.
     pub begun_at: String,
-    /// When it was complete; none if it is not.
-    pub completed_at: Option<String>,
+    /// Since when it is complete; none if it is not.
+    pub complete_since: Option<String>,
     /// What the process that works on it says of itself; none if there is none.
     pub holder: Option<String>,
     /// Requests that wait for their answer, while a process works on it. Without one they are in doubt.
@@ -123,7 +121,7 @@ fn read(place: &Place) -> Result<Status, Error> {
         export: opened.export.id,
         out: place.out.display().to_string(),
         begun_at: opened.export.created_at.to_string(),
-        completed_at: opened.export.completed_at.filter(|_| status == "complete").map(|at| at.to_string()),
+        complete_since: opened.export.completed_at.filter(|_| status == "complete").map(|at| at.to_string()),
         holder,
         under_way,
         walking: ledger.walks()?,
@@ -140,7 +138,7 @@ fn read(place: &Place) -> Result<Status, Error> {
 
 fn next(status: &str) -> Option<&'static str> {
     match status {
-        "unfinished" => Some("the export's command again goes on with it; `replay` publishes what waits"),
+        "unfinished" => Some("the export's command again goes on; `replay` publishes what waits"),
         "partial" => Some("the export's command again retries passing failures"),
         _ => None,
     }
@@ -151,14 +149,13 @@ impl Status {
     pub fn json(&self) -> String {
         crate::sanitize::json(self)
     }
-}
 
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// The text. For a terminal the reasons, which are what a server said, are cut where they do not fit a line.
+    pub fn text(&self, for_terminal: bool) -> String {
         let figures = &self.figures;
         let (products, credits) = (&figures.products, &figures.credits);
         let mut head = self.status.to_owned();
-        for (word, what) in [(", ", &self.holder), (" since ", &self.completed_at)] {
+        for (word, what) in [(", ", &self.holder), (" since ", &self.complete_since)] {
             head += &what.as_ref().map(|what| format!("{word}{what}")).unwrap_or_default();
         }
         let mut lines = vec![
@@ -178,7 +175,8 @@ impl fmt::Display for Status {
             Grouped(pages.waiting)
         ));
         lines.push(format!("  rows      {}", figures.rows));
-        lines.push(format!("  files     {} in {} regions, {}", figures.files, figures.regions, Bytes(figures.bytes)));
+        let (files, regions) = (Count(as_u64(figures.files), "file"), Count(as_u64(figures.regions), "region"));
+        lines.push(format!("  files     {files} in {regions}, {}", Bytes(figures.bytes)));
         let Segments { published, decided, open_bytes } = self.segments;
         let decided = if decided > 0 { format!(", {decided} being published") } else { String::new() };
         lines.push(format!(
@@ -188,14 +186,15 @@ impl fmt::Display for Status {
         let open = [(credits.in_doubt, "in doubt"), (self.under_way, "under way")];
         let open = open.into_iter().filter(|(count, _)| *count > 0);
         let open: Vec<String> = open.map(|(count, word)| format!(", up to {} {word}", Grouped(count))).collect();
-        let (billed, free) = (Grouped(credits.billed), Grouped(credits.free));
-        lines.push(format!("  credits   {billed} billed, {free} attempts free{}", open.concat()));
+        let (billed, free) = (Grouped(credits.billed), Count(credits.free, "attempt"));
+        lines.push(format!("  credits   {billed} billed, {free} free{}", open.concat()));
         for why in &self.reasons {
             let (first, said) = (Sanitized(&why.first), Sanitized(why.error.as_deref().unwrap_or_default()));
-            lines.push(format!("  {} × {} (first {first}): {said}", Grouped(why.products), why.stop_reason));
+            let line = format!("  {} × {} (first {first}): {said}", Grouped(why.products), why.stop_reason);
+            lines.push(if for_terminal { fitted(&line) } else { line });
         }
         lines.extend(self.next.map(|next| format!("  next      {next}")));
-        lines.iter().try_for_each(|line| writeln!(f, "{}", fitted(line)))
+        lines.into_iter().map(|line| line + "\n").collect()
     }
 }
 

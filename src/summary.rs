@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::clock::Utc64;
 use crate::error::{Error, ExitCode};
-use crate::figures::{Bytes, CreditCounts, Failure, Figures, Grouped, Pages, Products, RowCounts};
+use crate::figures::{Bytes, Count, CreditCounts, Failure, Figures, Grouped, Pages, Products, Rate, RowCounts, as_u64};
 use crate::job::Job;
 use crate::sanitize::Sanitized;
 use crate::site::Site;
@@ -36,8 +36,11 @@ pub struct Summary {
     /// Published segments that a replay built again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rebuilt: Option<usize>,
-    /// Since when the export was complete, if this run found it so.
+    /// Since when the export is complete; none if it is not.
     pub complete_since: Option<String>,
+    /// Whether this run found it so, and had nothing to do.
+    #[serde(skip)]
+    pub found_complete: bool,
     /// The export.
     pub export: String,
     /// Its folder.
@@ -102,6 +105,7 @@ pub async fn of(job: &Job, site: &Site, exit: Option<ExitCode>, counted: Counted
         next: exit.next_step(),
         rebuilt: None,
         complete_since: None,
+        found_complete: false,
         export: site.export.id.clone(),
         out: job.settings.out.display().to_string(),
         products,
@@ -148,8 +152,9 @@ impl Summary {
 
     /// Notes that the run found the export complete.
     #[must_use]
-    pub fn complete_since(mut self, since: Utc64) -> Self {
+    pub fn found_complete(mut self, since: Utc64) -> Self {
         self.complete_since = Some(since.to_string());
+        self.found_complete = true;
         self.next = Some("nothing to do; for fresh data name a new folder with --out");
         self
     }
@@ -180,15 +185,15 @@ impl fmt::Display for Run {
         if self.requests == 0 {
             return Ok(());
         }
-        write!(f, "\n  this run  {} requests in {:.1} s", Grouped(self.requests), self.seconds)?;
+        write!(f, "\n  this run  {} in {:.1} s", Count(self.requests, "request"), Rate(self.seconds))?;
         // Over less than some seconds the first burst and the last answer are most of the time.
         if self.seconds >= 2.0 {
-            write!(f, ", {:.1} a second", self.rate)?;
+            write!(f, ", {:.1} a second", Rate(self.rate))?;
             if let Some(allowed) = self.allowed {
                 write!(f, " of {allowed} allowed")?;
             }
             if let Some(found) = self.found {
-                write!(f, "; the server allows about {found:.1}")?;
+                write!(f, "; the server allows about {:.1}", Rate(found))?;
             }
         }
         if self.retries > 0 {
@@ -198,7 +203,7 @@ impl fmt::Display for Run {
             write!(f, ", {} of them after a 429", Grouped(self.throttled))?;
         }
         if self.wasted > 0 {
-            write!(f, "\n  ahead     {} credits on pages behind the end of a list", Grouped(self.wasted))?;
+            write!(f, "\n  ahead     {} on pages behind the end of a list", Count(self.wasted, "credit"))?;
         }
         Ok(())
     }
@@ -208,7 +213,7 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (products, rows, credits, run) = (&self.products, &self.rows, &self.credits, &self.run);
         write!(f, "{}", self.status)?;
-        if let Some(since) = &self.complete_since {
+        if let Some(since) = self.complete_since.as_ref().filter(|_| self.found_complete) {
             write!(f, " since {since}; no request was sent")?;
         }
         if let Some(cause) = &self.cause {
@@ -217,7 +222,8 @@ impl fmt::Display for Summary {
         writeln!(f)?;
         write!(f, "  products  {products}")?;
         write!(f, "\n  rows      {rows}")?;
-        write!(f, "\n  files     {} in {} regions, {}", Grouped(as_u64(self.files)), self.regions, Bytes(self.bytes))?;
+        let (files, regions) = (Count(as_u64(self.files), "file"), Count(as_u64(self.regions), "region"));
+        write!(f, "\n  files     {files} in {regions}, {}", Bytes(self.bytes))?;
         if let Some(rebuilt) = self.rebuilt.filter(|rebuilt| *rebuilt > 0) {
             write!(f, ", segments built again: {rebuilt}")?;
         }
@@ -226,7 +232,7 @@ impl fmt::Display for Summary {
             write!(f, ", up to {} more in doubt", Grouped(credits.in_doubt))?;
         }
         if credits.free > 0 {
-            write!(f, ", {} attempts free", Grouped(credits.free))?;
+            write!(f, ", {} free", Count(credits.free, "attempt"))?;
         }
         if let Some(max) = credits.max {
             write!(f, ", of {} allowed", Grouped(max))?;
@@ -246,8 +252,4 @@ impl fmt::Display for Summary {
         }
         Ok(())
     }
-}
-
-fn as_u64(number: usize) -> u64 {
-    u64::try_from(number).unwrap_or(u64::MAX)
 }

@@ -347,6 +347,42 @@ fn a_longer_list_goes_on_with_a_complete_export_whose_mark_is_gone_until_it_is_c
 }
 
 #[test]
+fn a_run_that_goes_on_says_what_is_there_and_that_a_shorter_list_takes_nothing_out() {
+    let simulator = simulator("products=6,max_videos=25");
+    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let ids = ids(&simulator);
+    let home = Home::new(&ids);
+    let first = run(home.export(&server.base_url(), &["--max-credits", "2"]));
+    let paid = first.ended(6)["pages"]["journaled"].clone();
+    assert!(!first.stderr.contains("resuming") && !first.stderr.contains("earlier lists"), "{first}");
+    home.file("list.txt", ids[0].as_bytes());
+    let second = run(home.export(&server.base_url(), &[]));
+    second.ended(0);
+    assert!(second.stderr.contains("1 id listed, 0 new, 0 to try again, and 5 of earlier lists"), "{second}");
+    assert!(
+        second.stderr.contains(" of 6 products done, ") && second.stderr.contains(&format!("{paid} pages paid")),
+        "{second}"
+    );
+    assert_rows(&home.out(), &expected(&simulator, &ids, 10));
+}
+
+#[test]
+fn products_that_fail_are_named_up_to_a_number_and_then_counted() {
+    let api = Api::start(|asked| match asked.product.ends_with('9') {
+        true => Answer::refusal(400, "no such product"),
+        false => Answer::page(&[]),
+    });
+    let ids: Vec<String> = (1_000..1_300).map(|id| id.to_string()).collect();
+    let home = Home::new(&ids);
+    let run = run(home.export(&api.base_url(), &[]));
+    assert_eq!(run.ended(3)["products"]["failed"], 30);
+    let named = run.stderr.lines().filter(|line| line.contains("WARN") && line.contains("no such product"));
+    assert_eq!(named.clone().count(), 20, "{run}");
+    assert!(named.clone().all(|line| line.contains(" failed: HTTP 400")), "{run}");
+    assert_eq!(run.stderr.matches("products.parquet will name them all").count(), 1, "{run}");
+}
+
+#[test]
 fn the_embedded_api_needs_neither_key_nor_list_nor_limit_and_its_seed_is_part_of_the_export() {
     let simulator = simulator("products=5,max_videos=12,seed=9");
     let home = Home::new(&[]);

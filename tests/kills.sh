@@ -30,7 +30,7 @@ serve() {
 
 # Ends the server; prints the pages that it was paid for.
 charged() {
-    kill -INT $server
+    kill $server
     until grep -q 'pages: ' "$folder/account"; do sleep 0.05; done
     grep -o 'pages: [0-9]*' "$folder/account" | grep -o '[0-9]*'
 }

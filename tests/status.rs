@@ -24,7 +24,7 @@ fn status(out: &Path, more: &[&str]) -> Run {
     run(command)
 }
 
-/// What it says as JSON. The text must fit a screen and say the same status; and nothing may be changed.
+/// What it says as JSON. The text must say the same, and whole, since nobody's terminal cuts it; and nothing may be changed.
 fn looked_at(out: &Path) -> Value {
     let before = tree(out);
     let (json, text) = (status(out, &["--json"]), status(out, &[]));
@@ -33,7 +33,13 @@ fn looked_at(out: &Path) -> Value {
     assert_eq!((json.stderr.as_str(), json.stdout.lines().count()), ("", 1));
     assert_eq!((text.code, text.stderr.as_str()), (Some(0), ""), "{text}");
     let lines: Vec<&str> = text.stdout.lines().collect();
-    assert!(lines.len() <= 24 && lines.iter().all(|line| line.chars().count() <= 80), "{text}");
+    assert!(lines.len() <= 24, "{text}");
+    assert!(lines.contains(&format!("  output    {}", out.display()).as_str()), "{text}");
+    let next = value["next"].as_str().map(|next| format!("  next      {next}"));
+    assert!(next.is_none_or(|next| next.len() <= 80 && lines.contains(&next.as_str())), "{text}");
+    for reason in value["reasons"].as_array().unwrap() {
+        assert!(text.stdout.contains(reason["error"].as_str().unwrap_or_default()), "{text}");
+    }
     assert!(lines[0].starts_with(value["status"].as_str().unwrap()), "{text}");
     assert!(!text.stdout.chars().any(|c| c.is_control() && c != '\n'), "{text}");
     value
@@ -105,11 +111,13 @@ fn attempts_of_a_killed_run_are_in_doubt_before_anybody_has_resumed_it() {
     );
     assert_eq!((&value["credits"]["in_doubt"], &value["credits"]["billed"]), (&6.into(), &30.into()));
     assert!(value["next"].as_str().unwrap().contains("goes on"), "{value}");
+    assert!(value["complete_since"].is_null(), "{value}");
     gate.open();
     let summary = run(home.export(&api.base_url(), &[])).ended(0);
     let value = looked_at(&home.out());
     assert_eq!((&value["status"], &value["credits"]["in_doubt"]), (&"complete".into(), &6.into()));
-    assert!(value["completed_at"].is_string() && value["next"].is_null(), "{value}");
+    assert!(value["complete_since"].is_string() && value["next"].is_null(), "{value}");
+    assert_eq!(value["complete_since"], summary["complete_since"], "the run that completes an export says when");
     assert_same_words(&value, &summary);
 }
 

@@ -1,5 +1,7 @@
 //! `verify` and `status`: an export looked at, nothing changed.
 
+use std::io::IsTerminal;
+
 use super::{Done, block_on};
 use crate::error::Error;
 use crate::look::Place;
@@ -17,5 +19,5 @@ pub(super) fn verify(layers: &Layers, sample: Option<&str>) -> Result<Done, Erro
 /// Says how far an export is.
 pub(super) fn status(layers: &Layers, json: bool) -> Result<String, Error> {
     let status = status::status(&Place::of(layers)?)?;
-    Ok(if json { format!("{}\n", status.json()) } else { status.to_string() })
+    Ok(if json { format!("{}\n", status.json()) } else { status.text(std::io::stdout().is_terminal()) })
 }

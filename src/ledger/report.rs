@@ -66,9 +66,11 @@ impl Ledger {
     /// What is there before the first request of a run.
     pub fn standing(&self) -> Result<Standing, LedgerError> {
         let (totals, credits) = (self.totals()?, self.credits()?);
+        let ended = totals.complete + totals.failed + totals.cut;
         Ok(Standing {
             items: totals.items,
-            ended: totals.complete + totals.failed + totals.cut,
+            ended,
+            begun: ended + self.walks()?,
             pages: totals.pages,
             rows: totals.kept,
             credits: credits.billed + credits.in_doubt,

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::error::ExitCode;
-use crate::figures::{Bytes, Grouped};
+use crate::figures::{Bytes, Count, Grouped};
 use crate::sanitize::Sanitized;
 
 /// What was found.
@@ -101,9 +101,9 @@ impl fmt::Display for Found {
         }
         let unnamed = self.differences.saturating_sub(u64::try_from(self.found.len()).unwrap_or_default());
         if unnamed > 0 {
-            writeln!(f, "and {} differences more", Grouped(unnamed))?;
+            writeln!(f, "and {} more", Count(unnamed, "difference"))?;
         }
-        writeln!(f, "{}: {} differences", self.status, Grouped(self.differences))?;
+        writeln!(f, "{}: {}", self.status, Count(self.differences, "difference"))?;
         writeln!(f, "  rows      {}", self.rows)?;
         let read = &self.read;
         write!(f, "  read      {} of {} files", Grouped(read.files_read), Grouped(read.files))?;

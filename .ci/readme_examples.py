@@ -11,7 +11,6 @@ import json
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import textwrap
@@ -65,7 +64,7 @@ class Simulator:
         return self
 
     def __exit__(self, *_):
-        self.process.send_signal(signal.SIGINT)
+        self.process.terminate()
         self.process.communicate(timeout=20)
 
 
@@ -77,6 +76,7 @@ def command(language, content, simulator, rows):
         needs_session = "spark." in content and "SparkSession" not in content
         return [sys.executable, "-c", (SPARK if needs_session else "") + content + COUNT, str(rows)]
     lines = [line for line in content.splitlines() if not line.startswith("cargo ") and line != simulator.line]
+    lines = [line.replace("http://127.0.0.1:8080", simulator.base_url) for line in lines]
     return ["bash", "-euo", "pipefail", "-c", "\n".join(lines)] if lines else None
 
 

@@ -27,7 +27,7 @@ pub enum ExitCode {
     Internal,
     /// A flag, a setting, a list or the key will not do; no request was sent.
     Usage,
-    /// Finished, but some products failed or were cut short; the output is valid.
+    /// The output is valid and lacks something: products that failed or were cut short; after a replay also those that are open.
     Partial,
     /// Another process holds this export.
     Busy,
@@ -178,6 +178,15 @@ pub enum Error {
     /// A signal came where there is nothing to wait for, or a second one: left at once, uncleanly but safely.
     #[error("stopped at once by a signal")]
     Killed(ExitCode),
+    /// The embedded API cannot listen.
+    #[error("listen on {address}")]
+    Listen {
+        /// Where.
+        address: std::net::SocketAddr,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// The embedded API could not be made.
     #[error(transparent)]
     Simulator(#[from] SimulatorError),
@@ -265,6 +274,9 @@ impl Error {
         if let Self::Killed(_) = self {
             return Some("run the same command again: it goes on where this one stopped");
         }
+        if let Self::Listen { .. } = self {
+            return Some("name another address with --listen");
+        }
         if let Self::System { .. } = self {
             return Some("put right what the line above names; no request was sent");
         }
@@ -282,6 +294,7 @@ impl Error {
             | Self::Spec(_)
             | Self::Simulator(_)
             | Self::System { .. }
+            | Self::Listen { .. }
             | Self::Client(_)
             | Self::Plan(PlanError::Unreadable { .. } | PlanError::BadId { .. } | PlanError::Empty) => ExitCode::Usage,
             Self::Unwritable(error) => {

@@ -139,8 +139,26 @@ impl fmt::Display for Products {
 impl fmt::Display for RowCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} published", Grouped(self.published))?;
-        let (waiting, folded) = ((self.waiting, "waiting in the journal"), (self.folded, "duplicates folded"));
+        let (waiting, folded) = ((self.waiting, "waiting in the journal"), (self.folded, "folded (seen before)"));
         also(f, &[waiting, folded, (self.rejected, "rejected")])
+    }
+}
+
+/// What is published, in words.
+#[derive(Debug)]
+pub struct Published {
+    /// Files.
+    pub files: usize,
+    /// Folders of the partition that hold one.
+    pub regions: usize,
+    /// Bytes in the files.
+    pub bytes: u64,
+}
+
+impl fmt::Display for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (regions, s) = (Grouped(as_u64(self.regions)), if self.regions == 1 { "" } else { "s" });
+        write!(f, "{} in {regions} region{s}, {}", Count(as_u64(self.files), "file"), Bytes(self.bytes))
     }
 }
 

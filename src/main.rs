@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use pagehaul::cli::{self, Done};
 use pagehaul::error::{self, Error};
-use pagehaul::sanitize::{Sanitized, chain};
+use pagehaul::log;
+use pagehaul::sanitize::Sanitized;
 
 /// Groups of a megabyte come and go between three threads: jemalloc gives their memory back to itself, where glibc's
 /// allocator gives it to the kernel and takes it anew (`docs/core.md`).
@@ -14,7 +15,10 @@ use pagehaul::sanitize::{Sanitized, chain};
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    std::panic::set_hook(Box::new(|panic| complain(&format!("bug: {}\n", Sanitized(&panic.to_string())))));
+    std::panic::set_hook(Box::new(|panic| {
+        let said = format!("bug: {}", Sanitized(&panic.to_string()));
+        complain(&if log::speaks_json() { log::json_line("ERROR", &said, None) } else { said + "\n" });
+    }));
     let run = || cli::parse(std::env::args_os()).and_then(|matches| cli::run(&matches));
     // A panic here unwinds past everything that is open, as one in a task does: both are bugs that end with 1.
     match std::panic::catch_unwind(run).unwrap_or(Err(Error::Bug)) {
@@ -24,14 +28,10 @@ fn main() -> ExitCode {
             print(&format!("{json}\n"), exit)
         }
         Err(error) => {
-            let (code, chain, next) = (error.exit_code(), chain(&error), error.next_step());
-            complain(&format!("error: {chain}\n"));
-            if let Some(next) = next {
-                complain(&format!("  next: {next}\n"));
-            }
+            complain(&cli::complaint(&error));
             let has_result = cli::has_result(std::env::args_os());
-            let result = has_result.then(|| format!("{}\n", cli::error_json(code, &chain, next)));
-            print(&result.unwrap_or_default(), code)
+            let result = has_result.then(|| cli::error_json(&error) + "\n");
+            print(&result.unwrap_or_default(), error.exit_code())
         }
     }
 }

@@ -142,7 +142,7 @@ impl Face {
     pub fn kept(&self) {
         let (pages, credits) = (Count(get(&self.counters.pages), "page"), Count(get(&self.counters.credits), "credit"));
         if self.walking.get().is_some() {
-            tracing::info!("kept: {pages} in the journal, {credits} spent or in doubt");
+            tracing::info!("kept: {pages} in the journal; {credits} known to be spent");
         }
     }
 
@@ -189,11 +189,13 @@ fn push(line: &mut String, arguments: std::fmt::Arguments<'_>) {
 /// What a bar is before anybody knows how much there is to do.
 fn spinner() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-    set_style(&bar, "  {spinner} {msg}  {elapsed_precise}");
+    set_style(&bar, "\n  {spinner} {msg}  {elapsed_precise}");
     bar.enable_steady_tick(TICK);
     bar
 }
 
+/// Every template begins with an empty line. A terminal shows a Ctrl-C as `^C` behind the bar, where its last line is full: all
+/// moves up by a line, and what can no more be cleared is the first.
 fn set_style(bar: &ProgressBar, template: &str) {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
@@ -267,7 +269,7 @@ impl Face {
         }
         self.walking.get_or_init(|| (clock::now(), ended));
         if let Some(bar) = &self.bar {
-            set_style(bar, "  {bar:30} {human_pos}/{human_len} products  {elapsed_precise}\n  {msg}");
+            set_style(bar, "\n  {bar:30} {human_pos}/{human_len} products  {elapsed_precise}\n  {msg}");
         }
     }
 
@@ -335,7 +337,7 @@ impl Monitor for Face {
             Event::Rebuilding { segment, nth, of, why } => {
                 counters.rebuilt.store(as_u64(*nth), Ordering::Relaxed);
                 counters.to_rebuild.store(as_u64(*of), Ordering::Relaxed);
-                tracing::info!("segment {segment} is built again from its journal: {}", Sanitized(why));
+                tracing::info!("segment {segment} is built again: {}", Sanitized(why));
             }
             Event::Published { segment, files, rows, bytes } => {
                 let (files, rows) = (Count(*files, "file"), Count(*rows, "row"));

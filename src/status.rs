@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::commit::published;
 use crate::error::Error;
-use crate::figures::{Bytes, Count, Figures, Grouped, as_u64};
+use crate::figures::{Bytes, Count, Figures, Grouped, Published};
 use crate::ledger::{SegmentState, has_log};
 use crate::look::Place;
 use crate::sanitize::{Sanitized, sanitize};
@@ -175,8 +175,8 @@ impl Status {
             Grouped(pages.waiting)
         ));
         lines.push(format!("  rows      {}", figures.rows));
-        let (files, regions) = (Count(as_u64(figures.files), "file"), Count(as_u64(figures.regions), "region"));
-        lines.push(format!("  files     {files} in {regions}, {}", Bytes(figures.bytes)));
+        let Figures { files, regions, bytes, .. } = *figures;
+        lines.push(format!("  files     {}", Published { files, regions, bytes }));
         let Segments { published, decided, open_bytes } = self.segments;
         let decided = if decided > 0 { format!(", {decided} being published") } else { String::new() };
         lines.push(format!(

@@ -9,7 +9,9 @@ use serde::Serialize;
 
 use crate::clock::Utc64;
 use crate::error::{Error, ExitCode};
-use crate::figures::{Bytes, Count, CreditCounts, Failure, Figures, Grouped, Pages, Products, Rate, RowCounts, as_u64};
+use crate::figures::{
+    Bytes, Count, CreditCounts, Failure, Figures, Grouped, Pages, Products, Published, Rate, RowCounts, as_u64,
+};
 use crate::job::Job;
 use crate::sanitize::Sanitized;
 use crate::site::Site;
@@ -222,8 +224,8 @@ impl fmt::Display for Summary {
         writeln!(f)?;
         write!(f, "  products  {products}")?;
         write!(f, "\n  rows      {rows}")?;
-        let (files, regions) = (Count(as_u64(self.files), "file"), Count(as_u64(self.regions), "region"));
-        write!(f, "\n  files     {files} in {regions}, {}", Bytes(self.bytes))?;
+        let Self { files, regions, bytes, .. } = *self;
+        write!(f, "\n  files     {}", Published { files, regions, bytes })?;
         if let Some(rebuilt) = self.rebuilt.filter(|rebuilt| *rebuilt > 0) {
             write!(f, ", segments built again: {rebuilt}")?;
         }

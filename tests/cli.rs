@@ -158,8 +158,8 @@ fn settings_that_do_not_fit_are_refused_and_no_request_is_sent() {
         assert_refused(&flags.join(" "), &run(home.export(&server.base_url(), flags)), words);
     }
     for (name, words) in [
-        ("PAGEHAUL_MAX_CREDIT", ["environment", "max_credit", "did you mean max_credits?"]),
-        ("PAGEHAUL_API_KEY", ["environment", "api_key", "KEYAPI_TOKEN"]),
+        ("PAGEHAUL_MAX_CREDIT", ["environment", "PAGEHAUL_MAX_CREDIT", "did you mean PAGEHAUL_MAX_CREDITS?"]),
+        ("PAGEHAUL_API_KEY", ["environment", "PAGEHAUL_API_KEY", "KEYAPI_TOKEN"]),
         ("PAGEHAUL_PAGE_SIZE", ["environment", "page_size = 12", "from 1 to 10"]),
     ] {
         let mut command = home.export(&server.base_url(), &[]);
@@ -170,7 +170,7 @@ fn settings_that_do_not_fit_are_refused_and_no_request_is_sent() {
     assert_refused("plain http to another host", &clear, &["http://203.0.113.7", "loopback", "https"]);
     let out = home.argument("out");
     let bad_spec = run(pagehaul(["export", "--out", &out, "--simulate=sede=1"]));
-    assert_refused("bad simulator", &bad_spec, &["sede", "unknown", "seed, products"]);
+    assert_refused("bad simulator", &bad_spec, &["sede", "unknown, did you mean seed?", "seed, products"]);
     let no_out = run(pagehaul(["export", "--simulate"]));
     assert_refused("no folder", &no_out, &["--out"]);
     assert_eq!(simulator.account().requests, 0);
@@ -181,7 +181,8 @@ fn settings_that_do_not_fit_are_refused_and_no_request_is_sent() {
 fn a_command_line_that_cannot_be_parsed_is_refused_like_any_other_bad_input() {
     let home = Home::new(&["17".to_owned()]);
     let list = home.argument("list.txt");
-    let table: [(&[&str], &str); 6] = [
+    let table: [(&[&str], &str); 7] = [
+        (&["--simulate", "prodcts=1"], "write --simulate=prodcts=1, without a space"),
         (&["--pagesize", "5"], "--pagesize"),
         (&["--qps"], "--qps"),
         (&["--qps", "5", "--qps", "6"], "--qps"),
@@ -759,7 +760,9 @@ fn l3_a_second_signal_ends_at_once_and_costs_at_most_what_was_under_way() {
     program.signal("INT");
     program.wait_for_line("stopping");
     program.signal("INT");
-    program.end().ended(130);
+    let run = program.end();
+    run.ended(130);
+    assert!(run.stderr.contains("kept: 30 pages in the journal; 30 credits known to be spent"), "{run}");
     half_way.gate.open();
     half_way.resume();
     assert_paid_twice_at_most(&half_way, 6);
@@ -892,6 +895,66 @@ fn config_show_says_where_each_value_came_from() {
 }
 
 #[test]
+fn config_show_shows_a_value_that_cannot_hold_and_ends_with_2() {
+    let show = |flags: &[&str]| run(pagehaul(["config", "show"].iter().chain(flags)));
+    assert_eq!(show(&["--qps", "3"]).code, Some(0), "what is only missing is no error");
+    for (flags, words) in [
+        (&["--page-size", "11"][..], "page_size = 11 (flag)"),
+        (&["--out", "x", "--sort", "nonsense"], "sort = nonsense (flag)"),
+        (&["--simulate=sede=1"], "did you mean seed?"),
+    ] {
+        let shown = show(flags);
+        assert_eq!((shown.code, shown.stderr.lines().count()), (Some(2), 2), "{shown}");
+        assert!(shown.stderr.starts_with("error: ") && shown.stderr.contains(words), "{shown}");
+        assert_eq!(shown.stdout.lines().count(), pagehaul::settings::SETTINGS.len(), "{shown}");
+    }
+}
+
+#[test]
+fn with_json_lines_everything_on_standard_error_is_json() {
+    let simulator = simulator(&format!("products=4,max_videos=25,key={KEY}"));
+    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let home = Home::new(&ids(&simulator));
+    let config = home.file("c.toml", b"log_format = \"json\"\npage_size = 11\n");
+    let json = ["--log-format", "json"];
+    let mut unaccepted = home.export(&server.base_url(), &json);
+    unaccepted.env("KEYAPI_TOKEN", "sk_live_another");
+    let mut by_variable = home.export(&server.base_url(), &["--nonsense"]);
+    by_variable.env("PAGEHAUL_LOG_FORMAT", "json");
+    let out = home.argument("out");
+    let commands = [
+        (unaccepted, 7),
+        (home.export(&server.base_url(), &json), 0),
+        (pagehaul(["replay", "--out", &out, "--log-format=json"]), 0),
+        (home.export(&server.base_url(), &["--log-format=json", "--qps", "0"]), 2),
+        (home.export(&server.base_url(), &["--config", &config]), 2),
+        (by_variable, 2),
+    ];
+    for (command, code) in commands {
+        let run = run(command);
+        run.ended(code);
+        for line in run.stderr.lines() {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("no JSON: {run}"));
+            assert!(line["fields"]["message"].is_string() && line["timestamp"].is_string(), "{run}");
+        }
+        assert!(code == 0 || run.stderr.contains("\"ERROR\"") || run.stderr.contains("stopping"), "{run}");
+    }
+}
+
+#[test]
+fn a_level_of_lines_that_nobody_knows_is_said_and_info_holds() {
+    let home = Home::new(&[]);
+    let level = |level: &str| {
+        let mut command = pagehaul(["export", "--simulate=products=2,max_videos=5", "--out", &home.argument(level)]);
+        command.env("RUST_LOG", level);
+        let run = run(command);
+        run.ended(0);
+        ["ids listed", "RUST_LOG is none of"].map(|words| run.stderr.contains(words))
+    };
+    assert_eq!([level("warn"), level("INFO"), level("pagehaul=debug")], [[false, false], [true, false], [true, true]]);
+}
+
+#[test]
 fn schema_and_help_and_version_print_and_end_with_0() {
     let print = |arguments: &[&str]| {
         let run = run(pagehaul(arguments));
@@ -910,7 +973,17 @@ fn schema_and_help_and_version_print_and_end_with_0() {
     assert_eq!(print(&["--version"]), format!("pagehaul {}\n", env!("CARGO_PKG_VERSION")));
     let (help, help_of_export) = (print(&["--help"]), print(&["export", "--help"]));
     assert!(["export", "replay", "simulate", "schema", "config"].iter().all(|command| help.contains(command)));
+    assert_eq!(print(&[]), help, "without a command there is help");
+    for command in ["export", "replay", "simulate", "verify", "status", "schema"] {
+        let help = print(&[command, "--help"]);
+        assert!(help.lines().all(|line| line.len() <= 80), "{help}");
+    }
+    for words in ["[default: 256]", "[default: 2GiB]", "Example:", "130 interrupted", "RUST_LOG"] {
+        let unwrapped = help_of_export.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(unwrapped.contains(words), "{words}: {help_of_export}");
+    }
     for setting in pagehaul::settings::SETTINGS {
+        assert!(help_of_export.contains(&format!("\n{}:\n", setting.section)), "{}", setting.section);
         assert!(help_of_export.contains(&format!("--{}", setting.key.replace('_', "-"))), "{}", setting.key);
     }
 }
@@ -923,6 +996,18 @@ fn simulate_prints_as_many_ids_as_asked_for_always_the_same() {
     assert_eq!(ids.stdout.lines().collect::<Vec<_>>(), expected);
     assert_refused_without_json(&run(pagehaul(["simulate", "--products", "three"])), "--products");
     assert_refused_without_json(&run(pagehaul(["simulate", "--listen", "0.0.0.0:0"])), "loopback");
+}
+
+#[test]
+fn the_served_simulator_ends_with_its_account_as_json_and_names_an_address_that_is_taken() {
+    let mut program = Program::start(pagehaul(["simulate", "--listen", "127.0.0.1:0"]));
+    program.wait_for_line("serving http://127.0.0.1:");
+    program.signal("TERM");
+    let ended = program.end();
+    assert_eq!((ended.code, &ended.json()["requests"], &ended.json()["pages"]), (Some(0), &0.into(), &0.into()));
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap().to_string();
+    assert_refused_without_json(&run(pagehaul(["simulate", "--listen", &address])), &address);
 }
 
 /// Commands whose standard output is text have no JSON to put there.

@@ -197,5 +197,6 @@ fn every_planted_bug_still_fits_the_code_that_it_spoils() {
             }
         }
     }
-    assert!(bugs >= 12, "{bugs} planted bugs");
+    let page = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    assert!(page.contains(&format!("| {bugs} planted bugs,")), "ARCHITECTURE.md counts other than {bugs} planted bugs");
 }

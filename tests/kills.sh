@@ -31,8 +31,8 @@ serve() {
 # Ends the server; prints the pages that it was paid for.
 charged() {
     kill $server
-    until grep -q 'pages: ' "$folder/account"; do sleep 0.05; done
-    grep -o 'pages: [0-9]*' "$folder/account" | grep -o '[0-9]*'
+    until grep -q '"pages":' "$folder/account"; do sleep 0.05; done
+    json pages <"$folder/account"
 }
 
 # In a subshell, which becomes the program: a kill must hit it and nothing else.

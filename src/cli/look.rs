@@ -13,7 +13,7 @@ use crate::verify::{self, Share};
 pub(super) fn verify(layers: &Layers, sample: Option<&str>) -> Result<Done, Error> {
     let (place, share) = (Place::of(layers)?, Share::parse(sample)?);
     let found = block_on(verify::verify(&place, share))?;
-    Ok(Done::Ended { said: found.to_string(), json: found.json(), exit: found.exit })
+    Ok(Done::ended(found.to_string(), found.json(), found.exit))
 }
 
 /// Says how far an export is.

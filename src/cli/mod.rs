@@ -9,14 +9,23 @@ mod work;
 
 use std::ffi::OsString;
 
+use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::error::{Error, ExitCode};
+use crate::log;
+use crate::sanitize::{Sanitized, chain};
 use crate::settings::{self, Layers, Origin, SETTINGS, Setting};
+use crate::simulator;
 use crate::summary::Summary;
 
 /// The word for what `--simulate` alone is.
 const DEFAULTS: &str = "defaults";
+
+/// The variable that asks for lines of JSON.
+const JSON_LINES: &str = "PAGEHAUL_LOG_FORMAT";
+/// Columns that the help takes at most.
+const COLUMNS: usize = 80;
 
 /// Threads for disk and CPU work: one commits, one writes files, one is spare for names and recovery. More would only spread
 /// freed memory over more of the allocator's pools.
@@ -55,9 +64,17 @@ pub enum Done {
     },
 }
 
+impl Done {
+    /// Work that was carried out. Where standard error is JSON, the object on standard output says it all.
+    fn ended(said: String, json: String, exit: ExitCode) -> Self {
+        let said = if log::speaks_json() { String::new() } else { said };
+        Self::Ended { said, json, exit }
+    }
+}
+
 impl From<Summary> for Done {
     fn from(summary: Summary) -> Self {
-        Self::Ended { said: format!("{summary}\n"), json: summary.json(), exit: summary.exit }
+        Self::ended(format!("{summary}\n"), summary.json(), summary.exit)
     }
 }
 
@@ -67,9 +84,8 @@ pub fn command() -> Command {
     let some = |keys: &[&str]| SETTINGS.iter().filter(|setting| keys.contains(&setting.key)).collect::<Vec<_>>();
     let config =
         Arg::new("config").long("config").value_name("FILE").help("Settings file, below flags and environment");
-    let spec = Arg::new("spec").value_name("SPEC").default_value("").help(
-        "What differs from the defaults, such as seed=7,qps=50,limit=window,latency=80ms,jitter=40ms,errors=0.05,credits=100",
-    );
+    let spec = Arg::new("spec").value_name("SPEC").default_value("").hide_default_value(true);
+    let spec = spec.help("What differs from the defaults, such as seed=7,qps=50,latency=80ms");
     let listen = Arg::new("listen").long("listen").value_name("ADDRESS").default_value("127.0.0.1:8080");
     let count = Arg::new("products").long("products").value_name("N").help("Print N product ids and end");
     let sample = Arg::new("sample").long("sample").value_name("PERCENT");
@@ -77,11 +93,14 @@ pub fn command() -> Command {
     Command::new("pagehaul")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Exports every video of a list of products into Parquet, resumable, paying for no page twice")
+        .max_term_width(COLUMNS)
         .subcommand_required(true)
+        .arg_required_else_help(true)
         .subcommand(
             with_settings(Command::new("export"), &all)
                 .about("Export the list; run again with the same --out to resume")
-                .arg(config.clone()),
+                .arg(config.clone())
+                .after_help(after_export()),
         )
         .subcommand(
             with_settings(Command::new("replay"), &some(REPLAYED))
@@ -98,11 +117,12 @@ pub fn command() -> Command {
                 .about("Say how far an export is, while it runs or after; changes nothing")
                 .arg(switch("json", "As one JSON object")),
         )
-        .subcommand(Command::new("simulate").about("Serve the embedded API on this machine").args([
-            listen.help("Where to listen"),
-            count,
-            spec,
-        ]))
+        .subcommand(
+            Command::new("simulate")
+                .about("Serve the embedded API on this machine until a signal comes, then print what it saw as JSON")
+                .args([listen.help("Where to listen"), count, spec])
+                .after_help(simulator::HELP),
+        )
         .subcommand(
             with_settings(Command::new("schema"), &some(&["endpoint"]))
                 .about("Print the columns of the files")
@@ -113,21 +133,67 @@ pub fn command() -> Command {
         ))
 }
 
+/// What stands below the flags of `export`.
+fn after_export() -> String {
+    let codes = ExitCode::ALL.map(|code| format!("{} {}", code.number(), code.as_str()));
+    format!(
+        "Example:
+  pagehaul export --products products.txt --qps 10 --out videos/2026-11-22
+
+Every setting is also a variable (--page-size: PAGEHAUL_PAGE_SIZE) and a key of
+the file that --config names (page_size). RUST_LOG=debug says more on standard
+error, RUST_LOG=warn less.
+
+Exit codes: {}.
+The README says what a scheduler should do about each.",
+        codes.join(", ")
+    )
+}
+
 fn switch(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
 }
 
 /// Parses the command line. Help and version are answers; anything else that clap has to say becomes one line.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<ArgMatches, Error> {
-    command().try_get_matches_from(arguments).map_err(|error| {
-        if !error.use_stderr() {
-            return Error::Answer(error.to_string());
-        }
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    if asks_for_json_lines(&arguments, std::env::var_os(JSON_LINES)) {
+        log::speak_json();
+    }
+    command().try_get_matches_from(&arguments).map_err(|error| {
         let text = error.to_string();
+        if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+            return Error::Answer(text);
+        }
         let said = text.split("\n\nUsage:").next().unwrap_or_default().trim_start_matches("error: ");
         let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        Error::CommandLine(lines.join("; "))
+        Error::CommandLine(lines.join("; ") + &of_simulate(&arguments))
     })
+}
+
+/// What to write where a space stands between `--simulate` and what it is to be: it can do without, so a space ends it.
+fn of_simulate(arguments: &[OsString]) -> String {
+    let behind = arguments.iter().skip_while(|argument| *argument != "--simulate").nth(1);
+    let spec = behind.map(|spec| spec.to_string_lossy()).filter(|spec| spec.contains('=') && !spec.starts_with('-'));
+    spec.map(|spec| format!("; write --simulate={}, without a space", Sanitized(&spec))).unwrap_or_default()
+}
+
+/// Whether lines on standard error are to be JSON, as far as that is said before anything else is looked at.
+fn asks_for_json_lines(arguments: &[OsString], variable: Option<OsString>) -> bool {
+    let flag =
+        arguments.windows(2).any(|pair| matches!(pair, [flag, value] if flag == "--log-format" && value == "json"));
+    flag || arguments.iter().any(|argument| argument == "--log-format=json")
+        || variable.is_some_and(|value| value == "json")
+}
+
+/// What standard error is told of a run that could not go on.
+pub fn complaint(error: &Error) -> String {
+    let chain = chain(error);
+    if log::speaks_json() {
+        return log::json_line("ERROR", &chain, error.next_step());
+    }
+    let next = error.next_step().map(|next| format!("  next: {next}\n")).unwrap_or_default();
+    format!("error: {chain}\n{next}")
 }
 
 /// Whether the command's last line on standard output is a JSON object, whatever happens.
@@ -138,9 +204,17 @@ pub fn has_result(arguments: impl IntoIterator<Item = OsString>) -> bool {
         || command == "status" && arguments.any(|argument| argument == "--json")
 }
 
+/// A setting's line of help, with its built-in value where there is one that means something.
+fn help_of(setting: &Setting, built_in: Option<&Layers>) -> String {
+    let value = built_in.and_then(|layers| layers.given(setting.key)).filter(|_| !setting.value.is_empty());
+    value.map_or(setting.help.to_owned(), |value| format!("{} [default: {value}]", setting.help))
+}
+
 fn with_settings(command: Command, settings: &[&'static Setting]) -> Command {
+    let built_in = Layers::built_in().ok();
     let flag = |setting: &&'static Setting| {
-        let arg = Arg::new(setting.key).long(setting.key.replace('_', "-")).help(setting.help);
+        let arg = Arg::new(setting.key).long(setting.key.replace('_', "-")).help(help_of(setting, built_in.as_ref()));
+        let arg = arg.help_heading(setting.section);
         match (setting.value, setting.key) {
             ("", _) => arg.action(ArgAction::SetTrue),
             (value, "simulate") => {
@@ -165,7 +239,7 @@ pub fn run(matches: &ArgMatches) -> Result<Done, Error> {
             Ok(Done::Text(if flags.get_flag("sql") { show::sql(&endpoint) } else { show::schema(&endpoint) }))
         }
         Some(("config", config)) => match config.subcommand() {
-            Some((_, flags)) => Ok(Done::Text(show::settings(&layers(flags)?))),
+            Some((_, flags)) => Ok(show::settings(&layers(flags)?)),
             None => Ok(Done::Text(String::new())),
         },
         Some(_) | None => Ok(Done::Text(String::new())),
@@ -201,15 +275,19 @@ fn layers(flags: &ArgMatches) -> Result<Layers, Error> {
             layers.set(setting.key, value, &Origin::Flag)?;
         }
     }
+    if layers.given("log_format") == Some("json") {
+        log::speak_json();
+    }
     Ok(layers)
 }
 
 /// What stands on standard output when a run could not go on: the summary's first fields.
-pub fn error_json(code: ExitCode, cause: &str, next: Option<&str>) -> String {
+pub fn error_json(error: &Error) -> String {
+    let code = error.exit_code();
     crate::sanitize::json(&serde_json::json!({
         "status": code.as_str(),
         "exit_code": code.number(),
-        "cause": cause,
-        "next": next,
+        "cause": chain(error),
+        "next": error.next_step(),
     }))
 }

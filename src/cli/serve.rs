@@ -32,10 +32,10 @@ pub(super) fn simulate(flags: &ArgMatches) -> Result<Done, Error> {
     let simulator = Arc::new(Simulator::new(&endpoint, spec)?);
     let account = Arc::clone(&simulator);
     block_on(async move {
-        let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(|source| Error::System { action: "listen", source })?;
-        let bound = listener.local_addr().map_err(|source| Error::System { action: "listen", source })?;
-        log_to(Lines(None), false);
+        let refused = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(refused)?;
+        let bound = listener.local_addr().map_err(refused)?;
+        log_to(Lines(None), crate::log::speaks_json());
         tracing::info!("serving http://{bound}{}", endpoint.path);
         let signals = listen_for_signals()?;
         let stopped = async {
@@ -44,5 +44,5 @@ pub(super) fn simulate(flags: &ArgMatches) -> Result<Done, Error> {
         let served = simulator::serve(simulator, listener, stopped).await;
         served.map_err(|source| Error::System { action: "serve", source })
     })?;
-    Ok(Done::Text(format!("{:?}\n", account.account())))
+    Ok(Done::Text(format!("{}\n", crate::sanitize::json(&account.account()))))
 }

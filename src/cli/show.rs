@@ -1,15 +1,33 @@
 //! What is printed without an export: columns and settings.
 
+use super::{DEFAULTS, Done};
 use crate::endpoint::{Column, ColumnKind, EXTRA, Endpoint, FETCHED_AT, PAGE_NUM, Role};
+use crate::error::Error;
 use crate::sanitize::Sanitized;
-use crate::settings::Layers;
+use crate::settings::{Layers, Origin, Settings};
+use crate::simulator;
 
-/// `config show`.
-pub(super) fn settings(layers: &Layers) -> String {
-    layers.shown().fold(String::new(), |text, (key, value, origin)| {
+/// `config show`: all of them, and the first that cannot hold. One that is only missing is no error here.
+pub(super) fn settings(layers: &Layers) -> Done {
+    let text = layers.shown().fold(String::new(), |text, (key, value, origin)| {
         let value = crate::sanitize::sanitize(value);
         text + &format!("{:<40} # {origin}\n", format!("{key} = {value:?}"))
-    })
+    });
+    match check(layers.clone()) {
+        Ok(()) => Done::Text(text),
+        Err(error) => {
+            Done::Ended { said: super::complaint(&error), json: text.trim_end().to_owned(), exit: error.exit_code() }
+        }
+    }
+}
+
+fn check(mut layers: Layers) -> Result<(), Error> {
+    if layers.given("out").is_none() {
+        layers.set("out", "anywhere".to_owned(), &Origin::BuiltIn)?;
+    }
+    let settings = Settings::resolve(&layers)?;
+    let spec = settings.simulate.filter(|spec| spec != DEFAULTS).map(|spec| spec.parse::<simulator::Settings>());
+    spec.transpose().map(drop).map_err(Error::Spec)
 }
 
 /// `schema`.

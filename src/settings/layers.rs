@@ -143,14 +143,20 @@ impl Layers {
     /// Puts one value over what is there.
     pub fn set(&mut self, key: &str, value: String, origin: &Origin) -> Result<(), SettingsError> {
         let Some(known) = SETTINGS.iter().find(|setting| setting.key == key) else {
+            // As it is written there: a variable's name is not a key's.
+            let written = |key: &str| match origin {
+                Origin::Environment => format!("{PREFIX}{}", key.to_ascii_uppercase()),
+                Origin::Flag | Origin::File(_) | Origin::Ledger | Origin::BuiltIn => key.to_owned(),
+            };
             let hint = match nearest(key, SETTINGS.iter().map(|setting| setting.key)) {
-                Some(nearest) => format!("; did you mean {nearest}?"),
+                Some(nearest) => format!("; did you mean {}?", written(nearest)),
                 None if key.contains("key") || key.contains("token") => {
                     "; the key is no setting: KEYAPI_TOKEN, --token-file or --token-stdin".to_owned()
                 }
                 None => String::new(),
             };
-            return Err(SettingsError::Unknown { key: crate::sanitize::sanitize(key), origin: origin.clone(), hint });
+            let key = crate::sanitize::sanitize(&written(key));
+            return Err(SettingsError::Unknown { key, origin: origin.clone(), hint });
         };
         self.values.insert(known.key, (value, origin.clone()));
         Ok(())
@@ -235,7 +241,7 @@ impl Layers {
 }
 
 /// The known name that was probably meant: no more than a third of it is otherwise.
-pub(super) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = known.map(|known| (strsim::damerau_levenshtein(known, name), known)).min();
     near.filter(|(distance, known)| *distance <= known.len().div_ceil(3)).map(|(_, known)| known)
 }

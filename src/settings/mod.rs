@@ -17,8 +17,8 @@ use crate::endpoint::{BUILT_IN, Column, EndRule, Endpoint, Role};
 use crate::parquet::Layout;
 use crate::retry::Policy;
 
-pub use layers::{DEFAULTS, Layers, Origin, PREFIX, SettingsError};
-use layers::{NONE, nearest};
+use layers::NONE;
+pub use layers::{DEFAULTS, Layers, Origin, PREFIX, SettingsError, nearest};
 pub use table::{SETTINGS, Setting};
 
 /// What an identity says of where the endpoint's description came from. Ledgers that were begun before it did lack it.
@@ -27,6 +27,8 @@ pub const DESCRIPTION: &str = "description";
 const BUILT_IN_ONE: &str = "built-in";
 /// It was given as a file.
 pub const FROM_FILE: &str = "file";
+/// The word for every column.
+const ALL: &str = "all";
 /// The smallest file that is worth its footer.
 const SMALLEST_FILE: u64 = 1 << 20;
 
@@ -334,7 +336,10 @@ fn one_of<T: Copy>(layers: &Layers, key: &'static str, values: &[(&str, T)]) -> 
 
 /// Names of the columns to write, in the endpoint's order. Identity always is; the partition is the folder.
 fn columns(layers: &Layers, endpoint: &Endpoint) -> Result<Vec<String>, SettingsError> {
-    let (wanted, dropped) = (layers.list("columns"), layers.list("drop_columns"));
+    let (mut wanted, dropped) = (layers.list("columns"), layers.list("drop_columns"));
+    if wanted == [ALL] {
+        wanted.clear();
+    }
     for (key, names) in [("columns", &wanted), ("drop_columns", &dropped)] {
         let Some(unknown) = names.iter().find(|name| !endpoint.columns.iter().any(|column| column.name == **name))
         else {
@@ -393,6 +398,27 @@ mod tests {
     }
 
     #[test]
+    fn a_setting_stands_in_the_section_of_the_help_that_default_toml_has_it_in() {
+        let mut section = String::new();
+        for line in super::DEFAULTS.lines() {
+            if let Some(title) = line.strip_prefix("# --- ") {
+                section = title.split(':').next().unwrap().to_lowercase();
+            } else if let Some((key, _)) = line.split_once(" = ").filter(|_| !line.starts_with('#')) {
+                let setting = SETTINGS.iter().find(|setting| setting.key == key).unwrap();
+                assert_eq!(setting.section.to_lowercase(), section, "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn all_columns_are_what_none_and_all_and_their_names_say() {
+        let of = |columns: &str| Settings::resolve(&layers(&[("columns", columns)])).unwrap().columns;
+        let every = of("none");
+        assert_eq!((of("all"), of(&every.join(","))), (every.clone(), every));
+        assert!(refused(&[("columns", "all,video_id")]).contains("no column all"));
+    }
+
+    #[test]
     fn the_built_in_values_are_the_ones_that_the_documentation_states() {
         let settings = Settings::resolve(&layers(&[])).unwrap();
         assert_eq!((settings.page_size, settings.max_in_flight, settings.qps), (10, 256, None));
@@ -429,7 +455,7 @@ mod tests {
     fn an_unknown_key_is_an_error_that_names_the_nearest() {
         let mut layers = Layers::built_in().unwrap();
         let error = layers.set("max_credit", "1".to_owned(), &Origin::Environment).unwrap_err().to_string();
-        assert_eq!(error, "environment: unknown setting max_credit; did you mean max_credits?");
+        assert_eq!(error, "environment: unknown setting PAGEHAUL_MAX_CREDIT; did you mean PAGEHAUL_MAX_CREDITS?");
         let error = layers.set("zzzzzzzzzzz", "1".to_owned(), &Origin::Flag).unwrap_err().to_string();
         assert_eq!(error, "flag: unknown setting zzzzzzzzzzz");
     }

@@ -28,7 +28,7 @@ pub use answer::{ApiAnswer, ApiRequest};
 pub use fake::PatternError;
 pub use limit::Limit;
 pub use server::{Server, serve, start};
-pub use settings::{Qps, Settings, SettingsError, Window};
+pub use settings::{HELP, Qps, Settings, SettingsError, Window};
 
 use crate::clock;
 use crate::endpoint::Endpoint;

@@ -9,9 +9,33 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use super::list::{MOST_VIDEOS, mix};
+use crate::settings::nearest;
 
 /// The keys of the settings, as messages name them.
 const KEYS: &str = "seed, products, qps, limit, burst, phase, way, way_jitter, latency, jitter, errors, credits, key, max_videos, packs, link, record";
+
+/// What each of them is, for `pagehaul simulate --help`.
+pub const HELP: &str = "\
+Settings, separated by commas:
+  seed=N            everything that looks random is drawn from it [default: 1]
+  products=N        ids that --products prints, up to 2^46 [default: 200]
+  max_videos=N      most rows of a product, up to 100000000 [default: 2000]
+  qps=N             requests a second, more are answered 429 [default: no limit]
+  limit=KIND        how they are counted: bucket, window (by the second) or
+                    sliding (the last second) [default: bucket]
+  burst=N           tokens that a bucket holds [default: those of a second]
+  phase=TIME        how much of the first window is over, below 1s [default: 0]
+  way=TIME          time before a request is counted, such as 20ms [default: 0]
+  way_jitter=TIME   how much longer that may take [default: 0]
+  latency=TIME      time from then to the answer, such as 80ms [default: 0]
+  jitter=TIME       how much longer that may take [default: 0]
+  errors=SHARE      share of answers 500, from 0 to 1 [default: 0]
+  credits=N         pages until every answer is 402 [default: no end]
+  key=TEXT          the only key that is accepted [default: any is]
+  packs=BOOL        true: packed answers for those who ask [default: false]
+  link=N            bytes a second of all answers together [default: any]
+  record=BOOL       true: remember what was billed, for tests [default: false]
+";
 
 /// Most products: as many as there are different ids.
 const MAX_PRODUCTS: u64 = 1 << ID_BITS;
@@ -23,10 +47,12 @@ const FIRST_ID: u64 = 1_729_380_000_000_000_000;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
     /// No such key.
-    #[error("simulator setting {key:?} is unknown, the settings are {KEYS}")]
+    #[error("simulator setting {key:?} is unknown{hint}; the settings are {KEYS}")]
     Unknown {
         /// What was given as a key.
         key: String,
+        /// What may have been meant; empty if nothing is near.
+        hint: String,
     },
     /// A value that the key does not take.
     #[error("simulator setting {key}: {given:?} is not {wanted} (the settings are {KEYS})")]
@@ -217,7 +243,10 @@ impl FromStr for Settings {
                 "packs" => settings.packs = value.number("true or false")?,
                 "link" => settings.link = Some(value.number("a whole number of bytes a second from 1")?),
                 "record" => settings.record = value.number("true or false")?,
-                _ => return Err(SettingsError::Unknown { key: key.to_owned() }),
+                _ => {
+                    let hint = nearest(key, KEYS.split(", ")).map(|near| format!(", did you mean {near}?"));
+                    return Err(SettingsError::Unknown { key: key.to_owned(), hint: hint.unwrap_or_default() });
+                }
             }
         }
         let counted = window.unwrap_or_default();
@@ -310,6 +339,17 @@ mod tests {
     use std::collections::BTreeSet;
     use std::num::NonZeroU32;
     use std::time::Duration;
+
+    #[test]
+    fn the_help_has_a_line_for_every_setting_with_its_default_and_fits_a_terminal() {
+        let lines = super::HELP.replace("\n                    ", " ");
+        for (key, value) in Settings::default().pairs() {
+            let line = lines.split("\n  ").find(|line| line.starts_with(&format!("{key}=")));
+            let line = line.unwrap_or_else(|| panic!("{key} has no line"));
+            assert!(value.is_empty() || line.contains(&format!("[default: {value}]")), "{line}");
+        }
+        assert!(super::HELP.lines().all(|line| line.len() <= 80));
+    }
 
     #[test]
     fn an_empty_text_is_the_default_and_the_default_shows_as_an_empty_text() {

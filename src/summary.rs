@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::clock::Utc64;
 use crate::error::{Error, ExitCode};
 use crate::figures::{
-    Bytes, Count, CreditCounts, Failure, Figures, Grouped, Pages, Products, Published, Rate, RowCounts, as_u64,
+    Count, CreditCounts, Failure, Figures, Grouped, Pages, Products, Published, Rate, RowCounts, as_u64,
 };
 use crate::job::Job;
 use crate::sanitize::Sanitized;

@@ -369,9 +369,8 @@ fn a_run_that_goes_on_says_what_is_there_and_that_a_shorter_list_takes_nothing_o
 
 #[test]
 fn products_that_fail_are_named_up_to_a_number_and_then_counted() {
-    let api = Api::start(|asked| match asked.product.ends_with('9') {
-        true => Answer::refusal(400, "no such product"),
-        false => Answer::page(&[]),
+    let api = Api::start(|asked| {
+        if asked.product.ends_with('9') { Answer::refusal(400, "no such product") } else { Answer::page(&[]) }
     });
     let ids: Vec<String> = (1_000..1_300).map(|id| id.to_string()).collect();
     let home = Home::new(&ids);

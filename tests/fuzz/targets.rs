@@ -100,7 +100,7 @@ pub(crate) fn list(bytes: &[u8]) {
     let path = folder.path().join("list");
     std::fs::write(&path, bytes).unwrap();
     for column in [None, Some("product_id")] {
-        let opened = List::File(path.clone()).open(column);
+        let opened = List::File(path.clone()).open(column, std::sync::Arc::new(pagehaul::event::VoidMonitor));
         let ids = match opened {
             Ok(ids) => ids,
             Err(error) => return assert_plain(&error),

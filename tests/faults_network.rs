@@ -842,7 +842,7 @@ fn n17_a_proxy_that_wants_other_credentials_ends_the_run_at_once_and_one_that_br
     });
     for proxy in [cutting, failing] {
         let summary = export_by_proxy(HOST, &proxy, &[]).1.ended(5);
-        assert!(summary["cause"].as_str().unwrap().contains("something.invalid through the proxy"), "{summary}");
+        assert!(summary["cause"].as_str().unwrap().contains("something.invalid:443 through the proxy"), "{summary}");
         assert_eq!((&summary["credits"]["in_doubt"], &summary["products"]["failed"]), (&0.into(), &0.into()));
     }
 }

@@ -244,8 +244,49 @@ fn l15_every_edit_of_an_output_its_state_or_its_journal_is_found_and_named_and_n
         assert!(named.iter().any(|line| line.contains(word)), "{what}: {run}");
         let lines = run.stderr.lines().filter(|line| line.starts_with("difference: ")).count();
         assert_eq!((lines, json["differences"].as_u64()), (named.len(), Some(u64::try_from(lines).unwrap())), "{what}");
-        assert!(run.stderr.contains("pagehaul replay"), "{what}: {run}");
+        let next: Vec<&str> = json["next"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+        assert!(next.iter().any(|line| line.contains(cure(what))), "{what}: {run}");
+        assert!(next.iter().all(|line| run.stderr.contains(&format!("  next      {line}"))), "{what}: {run}");
         assert!(tree(&out) == before, "{what}: verify changed something");
+    }
+}
+
+/// A word of what helps against a damage.
+fn cure(what: &str) -> &'static str {
+    match what {
+        "a file more" | "a reject file more" | "a folder more" => "move what is not of this export",
+        "a mark that is not true" => "finishes it",
+        "a manifest more"
+        | "a manifest that names another file"
+        | "another badge"
+        | "a segment was never published" => "put the state folder back",
+        _ if what.starts_with("a journal") => "put the state folder back",
+        _ if ["received", "kept", "rejected", "folded", "key", "page", "frame"]
+            .iter()
+            .any(|word| what.contains(word)) =>
+        {
+            if what == "rows of other keys" {
+                "pagehaul replay"
+            } else {
+                "put the state folder back"
+            }
+        }
+        _ => "pagehaul replay",
+    }
+}
+
+#[test]
+fn what_a_replay_cannot_mend_is_not_sent_to_it() {
+    let simulator = simulator("products=400,max_videos=70,seed=5");
+    let home = exported(&simulator);
+    for what in ["a file more", "a journal is gone", "a mark that is not true", "a file is gone"] {
+        let out = home.path(&what.replace(' ', "-"));
+        copy(&home.out(), &out);
+        let (_, _, damage) = DAMAGES.iter().find(|(name, _, _)| *name == what).unwrap();
+        damage(&out);
+        let json = verify(&out, &[]).ended(9);
+        let next = json["next"].as_array().unwrap();
+        assert!(next.len() == 1 && next[0].as_str().unwrap().contains(cure(what)), "{what}: {json}");
     }
 }
 

@@ -11,6 +11,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::Audit;
 use super::keys::Sum;
+use super::report::Cure;
 use crate::commit::{FileEntry, MANIFESTS, Manifest, manifest_name, segment_of};
 use crate::decode;
 use crate::error::Error;
@@ -53,7 +54,8 @@ pub(super) async fn compare(audit: &mut Audit<'_>) -> Result<Files, Error> {
         let Some(text) = row.manifest.as_deref().filter(|_| row.state != SegmentState::Open) else { continue };
         match Manifest::parse(text.as_bytes()) {
             Ok(manifest) => manifests.push((row, manifest)),
-            Err(error) => audit.differs(format!("ledger: the manifest of segment {} is not readable: {error}", row.id)),
+            Err(error) => audit
+                .differs(Cure::State, format!("ledger: the manifest of segment {} is not readable: {error}", row.id)),
         }
         compare_manifest(audit, row, text).await?;
     }
@@ -62,7 +64,10 @@ pub(super) async fn compare(audit: &mut Audit<'_>) -> Result<Files, Error> {
     let mut files = Files { listed, ..Files::default() };
     for (row, manifest) in &manifests {
         if manifest.export != audit.opened.export.id || manifest.segment != row.id.0 || manifest.attempt > row.attempt {
-            audit.differs(format!("ledger: the manifest of segment {} is of another segment or export", row.id));
+            audit.differs(
+                Cure::State,
+                format!("ledger: the manifest of segment {} is of another segment or export", row.id),
+            );
         }
         if row.state == SegmentState::Published {
             let held = files.segment(audit, manifest)?;
@@ -74,9 +79,11 @@ pub(super) async fn compare(audit: &mut Audit<'_>) -> Result<Files, Error> {
     }
     for path in files.listed.difference(&files.named) {
         let of = path.split_once('/').and_then(|(_, name)| of_name(&audit.opened.export.id, name));
-        let why =
-            if of.is_some() { "of an attempt that was not published, or not any more" } else { "not of this export" };
-        audit.differs(format!("{path} is in no manifest: {why}"));
+        let (cure, why) = match of {
+            Some(_) => (Cure::Replay, "of an attempt that was not published, or not any more"),
+            None => (Cure::Move, "not of this export"),
+        };
+        audit.differs(cure, format!("{path} is in no manifest: {why}"));
     }
     Ok(files)
 }
@@ -89,8 +96,8 @@ async fn compare_manifest(audit: &mut Audit<'_>, row: &SegmentRow, text: &str) -
         (None, SegmentState::Decided) => {}
         (Some(found), SegmentState::Decided)
             if Manifest::parse(&found).is_ok_and(|found| found.attempt < row.attempt) => {}
-        (None, _) => audit.differs(format!("{name} is missing")),
-        (Some(_), _) => audit.differs(format!("{name} is not as it was written")),
+        (None, _) => audit.differs(Cure::Replay, format!("{name} is missing")),
+        (Some(_), _) => audit.differs(Cure::Replay, format!("{name} is not as it was written")),
     }
     Ok(())
 }
@@ -102,10 +109,12 @@ async fn look_for_others(audit: &mut Audit<'_>) -> Result<(), Error> {
         let known = segment_of(&name).map(|id| audit.segments.iter().filter(decided).any(|row| row.id == id));
         match known {
             Some(true) => {}
-            Some(false) => audit.differs(format!("{name} is of a segment that the ledger has not published")),
+            Some(false) => {
+                audit.differs(Cure::State, format!("{name} is of a segment that the ledger has not published"));
+            }
             // A crash left it before it got its name.
             None if name.strip_suffix(".new").is_some_and(|name| segment_of(name).is_some()) => {}
-            None => audit.differs(format!("{name} is no manifest")),
+            None => audit.differs(Cure::Move, format!("{name} is no manifest")),
         }
     }
     Ok(())
@@ -139,18 +148,18 @@ impl Files {
         audit.read.files += 1;
         let path = &file.path;
         if !self.named.insert(path.clone()) {
-            audit.differs(format!("{path} is named twice"));
+            audit.differs(Cure::State, format!("{path} is named twice"));
         }
         let folder = path.split('/').next().unwrap_or_default();
         if !manifest.map_or(folder == REJECTS, |manifest| partition::is_folder(&manifest.partition, folder)) {
-            audit.differs(format!("{path} is in a folder that no value has"));
+            audit.differs(Cure::Replay, format!("{path} is in a folder that no value has"));
         }
         let store = &audit.opened.store;
         if store.length(path)? == Some(file.bytes) && !audit.share.takes(path) {
             return Ok(None);
         }
         if let Some(fault) = file.fault(store)? {
-            audit.differs(format!("{path} {fault}"));
+            audit.differs(Cure::Replay, format!("{path} {fault}"));
             return Ok(None);
         }
         (audit.read.files_read, audit.read.bytes_read) =
@@ -160,12 +169,15 @@ impl Files {
         match quietly(|| content(source, manifest)).unwrap_or_else(failed) {
             Ok(content) => {
                 if content.rows != file.rows {
-                    audit.differs(format!("{path} has {} rows, {} in its manifest", content.rows, file.rows));
+                    audit.differs(
+                        Cure::Replay,
+                        format!("{path} has {} rows, {} in its manifest", content.rows, file.rows),
+                    );
                 }
                 Ok(Some(content))
             }
             Err(why) => {
-                audit.differs(format!("{path} {why}"));
+                audit.differs(Cure::Replay, format!("{path} {why}"));
                 Ok(None)
             }
         }
@@ -178,7 +190,10 @@ impl Files {
             let staged = FileEntry { path: format!("_pagehaul/staging/{}", file.staged), ..file.clone() };
             let store = &audit.opened.store;
             if let (Some(fault), Some(_)) = (file.fault(store)?, staged.fault(store)?) {
-                audit.differs(format!("{} is decided and {fault}, and it is not staged either", file.path));
+                audit.differs(
+                    Cure::Replay,
+                    format!("{} is decided and {fault}, and it is not staged either", file.path),
+                );
             }
         }
         Ok(())

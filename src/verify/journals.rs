@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Audit;
+use super::report::Cure;
 use crate::decode;
 use crate::error::Error;
 use crate::journal::{Entry, FrameRef, JournalReader, Next, file_name};
@@ -14,7 +15,7 @@ pub(super) fn compare(audit: &mut Audit<'_>) -> Result<(), Error> {
     for entry in std::fs::read_dir(&audit.journal).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if !known.contains(&name) {
-            audit.differs(format!("journal {name} is of a segment that the ledger does not know"));
+            audit.differs(Cure::State, format!("journal {name} is of a segment that the ledger does not know"));
         }
     }
     for segment in audit.segments {
@@ -41,7 +42,7 @@ struct Compared<'a, 'b> {
 
 impl Compared<'_, '_> {
     fn differs(&mut self, what: &str) {
-        self.audit.differs(format!("journal {}: {what}", file_name(self.segment)));
+        self.audit.differs(Cure::State, format!("journal {}: {what}", file_name(self.segment)));
     }
 
     fn journal(&mut self, is_open: bool, pages: u64) -> Result<(), Error> {

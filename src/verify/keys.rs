@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use sha2::{Digest, Sha256};
 
 use super::Audit;
+use super::report::Cure;
 use crate::decode::Key;
 use crate::ledger::LedgerError;
 use crate::page::SegmentId;
@@ -47,12 +48,16 @@ pub(super) fn compare(audit: &mut Audit<'_>, found: impl Iterator<Item = (Segmen
             }
         }
         if doubled > 0 {
-            differences.add(format!("ledger: {doubled} rows of product {} are there twice", Sanitized(item)));
+            differences
+                .add(Cure::State, format!("ledger: {doubled} rows of product {} are there twice", Sanitized(item)));
         }
     })?;
     for (segment, found) in found {
         if found != sums.get(&segment).copied().unwrap_or_default() {
-            differences.add(format!("segment {segment}: the rows in its files are not the ones that the ledger has"));
+            differences.add(
+                Cure::Replay,
+                format!("segment {segment}: the rows in its files are not the ones that the ledger has"),
+            );
         }
     }
     Ok(())

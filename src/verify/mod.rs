@@ -9,6 +9,7 @@ mod journals;
 mod keys;
 mod report;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
@@ -19,6 +20,7 @@ use crate::look::{Opened, Place};
 use crate::sanitize::sanitize;
 use crate::site::{BADGE, SUCCESS};
 
+use report::Cure;
 pub use report::{Counted, Found, Rows};
 
 /// Differences that are named one by one.
@@ -51,11 +53,13 @@ impl Share {
 struct Differences {
     named: Vec<String>,
     count: u64,
+    cures: BTreeSet<Cure>,
 }
 
 impl Differences {
-    fn add(&mut self, what: impl AsRef<str>) {
+    fn add(&mut self, cure: Cure, what: impl AsRef<str>) {
         self.count += 1;
+        self.cures.insert(cure);
         if self.named.len() < NAMED {
             self.named.push(sanitize(what.as_ref()));
         }
@@ -73,8 +77,8 @@ struct Audit<'a> {
 }
 
 impl Audit<'_> {
-    fn differs(&mut self, what: impl AsRef<str>) {
-        self.differences.add(what);
+    fn differs(&mut self, cure: Cure, what: impl AsRef<str>) {
+        self.differences.add(cure, what);
     }
 }
 
@@ -87,10 +91,10 @@ pub async fn verify(place: &Place, share: Share) -> Result<Found, Error> {
     let journal = place.state.join("journal");
     let mut audit = Audit { opened: &opened, segments: &segments, journal, share, read, differences };
     for complaint in opened.ledger.integrity()? {
-        audit.differs(format!("ledger: {complaint}"));
+        audit.differs(Cure::State, format!("ledger: {complaint}"));
     }
     for (count, what) in opened.ledger.contradictions()? {
-        audit.differs(format!("ledger: {count} {what}"));
+        audit.differs(Cure::State, format!("ledger: {count} {what}"));
     }
     let files = files::compare(&mut audit).await?;
     journals::compare(&mut audit)?;
@@ -108,6 +112,7 @@ pub async fn verify(place: &Place, share: Share) -> Result<Found, Error> {
         out: place.out.display().to_string(),
         differences: differences.count,
         found: differences.named,
+        next: differences.cures.into_iter().map(Cure::next_step).collect(),
         sample: share.0,
         rows,
         read,
@@ -130,13 +135,16 @@ fn rows(audit: &mut Audit<'_>, files: &files::Files) -> Result<Rows, Error> {
         for (what, files, ledger) in [("rows", found.rows, sums.kept), ("rejects", found.rejected, sums.rejected)] {
             if files != ledger {
                 let id = segment.id;
-                audit.differs(format!("segment {id}: {files} {what} in its files, {ledger} in the ledger"));
+                audit.differs(
+                    Cure::Replay,
+                    format!("segment {id}: {files} {what} in its files, {ledger} in the ledger"),
+                );
             }
         }
     }
     rows.conserved = rows.received == rows.published + rows.rejected + rows.folded + rows.waiting;
     if !rows.conserved {
-        audit.differs(format!("rows are not conserved: {rows}"));
+        audit.differs(Cure::Replay, format!("rows are not conserved: {rows}"));
     }
     Ok(rows)
 }
@@ -147,16 +155,18 @@ async fn compare_marks(audit: &mut Audit<'_>, rows: &Rows) -> Result<(), Error> 
     let badge = crate::site::badge(&opened.store).await?;
     let is_begun = audit.segments.iter().any(|segment| segment.state != SegmentState::Open); // the badge is written first
     if badge.as_ref().map_or(is_begun, |badge| *badge != opened.export.id) {
-        audit.differs(format!("{BADGE} does not name the export of the ledger, {}", opened.export.id));
+        let cure = if badge.is_none() { Cure::Replay } else { Cure::State };
+        audit.differs(cure, format!("{BADGE} does not name the export of the ledger, {}", opened.export.id));
     }
     if opened.store.get(SUCCESS).await?.is_some() {
         let totals = opened.ledger.totals()?;
         let unfinished = totals.items - totals.complete;
         if unfinished > 0 || rows.waiting > 0 || opened.export.completed_at.is_none() {
-            audit.differs(format!(
-                "{SUCCESS} is there, but {unfinished} products are not complete and {} rows are not published",
-                rows.waiting
-            ));
+            let waiting = rows.waiting;
+            audit.differs(
+                Cure::Finish,
+                format!("{SUCCESS} is there, but {unfinished} products are not complete and {waiting} rows are not published"),
+            );
         }
     }
     Ok(())
@@ -164,7 +174,7 @@ async fn compare_marks(audit: &mut Audit<'_>, rows: &Rows) -> Result<(), Error> 
 
 #[cfg(test)]
 mod tests {
-    use super::{Differences, NAMED, Share};
+    use super::{Cure, Differences, NAMED, Share};
 
     #[test]
     fn a_share_is_always_of_the_same_names_and_about_as_large_as_asked() {
@@ -185,7 +195,7 @@ mod tests {
     #[test]
     fn differences_are_named_up_to_a_number_and_counted_beyond_it_and_harmless_to_show() {
         let mut differences = Differences::default();
-        (0..100).for_each(|number| differences.add(format!("{number} \u{1b}[31m")));
+        (0..100).for_each(|number| differences.add(Cure::Move, format!("{number} \u{1b}[31m")));
         assert_eq!((differences.count, differences.named.len()), (100, NAMED));
         assert!(!differences.named[0].contains('\u{1b}'));
     }

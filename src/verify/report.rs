@@ -8,6 +8,33 @@ use crate::error::ExitCode;
 use crate::figures::{Bytes, Count, Grouped};
 use crate::sanitize::Sanitized;
 
+/// What helps against a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cure {
+    /// The ledger or a journal is not what the output was made from: nothing can be built without them.
+    State,
+    /// A file that is nobody's, or another export's.
+    Move,
+    /// The journal has what the output lacks.
+    Replay,
+    /// The output is marked as complete and is not.
+    Finish,
+}
+
+impl Cure {
+    /// What to do, one line.
+    pub(super) fn next_step(self) -> &'static str {
+        match self {
+            Self::State => {
+                "the ledger or the journal is not what the output was made from: put the state folder back from a copy, or begin anew with another --out"
+            }
+            Self::Move => "move what is not of this export out of the folder",
+            Self::Replay => "`pagehaul replay` builds again from the journal what differs, `--all` everything",
+            Self::Finish => "the same `pagehaul export` finishes it; until then remove _SUCCESS",
+        }
+    }
+}
+
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
 pub struct Found {
@@ -26,6 +53,8 @@ pub struct Found {
     pub differences: u64,
     /// The first of them, a line each.
     pub found: Vec<String>,
+    /// What to do about them, a line for each kind.
+    pub next: Vec<&'static str>,
     /// Percent of files and frames whose content was to be read; none: all.
     pub sample: Option<f64>,
     /// Where the rows are.
@@ -113,11 +142,8 @@ impl fmt::Display for Found {
             writeln!(f, "  segments  {} decided and not published: the next run does it", read.decided)?;
         }
         writeln!(f, "  output    {}", Sanitized(&self.out))?;
-        if self.differences > 0 {
-            writeln!(
-                f,
-                "  next      `pagehaul replay` builds again from the journal what differs, `--all` everything"
-            )?;
+        for next in &self.next {
+            writeln!(f, "  next      {next}")?;
         }
         Ok(())
     }

@@ -80,9 +80,15 @@ impl Disk {
     pub fn make_folder_below(self, root: &Path, below: &Path) -> Result<PathBuf, DiskError> {
         let mut path = root.to_owned();
         for part in below {
+            let above = path.clone();
             path.push(part);
+            // An empty one may be of a process that was killed before the name was durable.
+            let may_vanish = fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_none());
             self.make_folder(&path)?;
             refuse_symlink(&path).doing("write into", &path)?;
+            if may_vanish {
+                self.sync_folder(&above)?;
+            }
         }
         Ok(path)
     }
@@ -119,9 +125,9 @@ impl Disk {
         durably("open", path, || open(&options, path)).map(drop)
     }
 
-    /// Opens a private file to append to, cut off behind its first `len` bytes; fsyncs its folder when the file is new.
+    /// Opens a private file to append to, cut off behind its first `len` bytes; fsyncs its folder when the file is new, or
+    /// empty because the process that made it was killed before it did.
     pub fn append(self, path: &Path, len: u64) -> Result<AppendFile, DiskError> {
-        let fresh = !path.exists();
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         private(&mut options);
@@ -132,7 +138,7 @@ impl Disk {
             durably("sync", path, || file.sync_all())?;
             file.seek(SeekFrom::Start(len)).doing("seek in", path)?;
         }
-        if fresh {
+        if found == 0 {
             self.sync_folder(parent(path))?;
         }
         Ok(AppendFile { file, path: path.to_owned(), len: found.min(len) })
@@ -379,6 +385,32 @@ mod tests {
         let mut file = Disk.append(&path, 5).unwrap();
         file.append(b"better").unwrap();
         assert_eq!((file.len(), std::fs::read(&path).unwrap().as_slice()), (11, &b"good better"[..]));
+    }
+
+    #[cfg(debug_assertions)]
+    #[test]
+    fn a_name_whose_maker_was_killed_before_it_was_durable_is_made_durable_by_the_next_run() {
+        use std::sync::{Arc, Mutex};
+        let folder = tempfile::tempdir().unwrap();
+        let (root, below) = (folder.path(), std::path::Path::new("journal"));
+        let synced = Arc::new(Mutex::new(Vec::new()));
+        let _watch = crate::step::watch(root, {
+            let synced = Arc::clone(&synced);
+            move |step| {
+                let is_sync = step.action == "sync folder" && step.when == crate::step::When::After;
+                synced.lock().unwrap().extend(is_sync.then(|| step.path.to_owned()));
+                Ok(())
+            }
+        });
+        std::fs::DirBuilder::new().create(root.join(below)).unwrap();
+        let journal = Disk.make_folder_below(root, below).unwrap();
+        std::fs::File::create(journal.join("j")).unwrap();
+        Disk.append(&journal.join("j"), 0).unwrap().append(b"x").unwrap();
+        let once = [root.to_owned(), journal.clone()];
+        assert_eq!(*synced.lock().unwrap(), once);
+        Disk.make_folder_below(root, below).unwrap();
+        Disk.append(&journal.join("j"), 1).unwrap();
+        assert_eq!(*synced.lock().unwrap(), once, "what holds something was durable before");
     }
 
     #[test]

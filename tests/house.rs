@@ -12,27 +12,32 @@ struct Source {
     text: String,
 }
 
-fn sources() -> Vec<Source> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let (mut folders, mut found) = (vec![root.clone()], Vec::new());
+/// The Rust files below a folder of the project.
+fn rust_files(folder: &str) -> Vec<PathBuf> {
+    let (mut folders, mut found) = (vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)], Vec::new());
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|kind| kind == "rs") {
-                let relative = path.strip_prefix(&root).unwrap().with_extension("");
-                let module = relative.iter().next().unwrap().to_str().unwrap().to_owned();
-                if relative.ends_with("tests") {
-                    continue;
-                }
-                let text = std::fs::read_to_string(&path).unwrap();
-                let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap().to_owned();
-                found.push(Source { path, module, text });
+                found.push(path);
             }
         }
     }
     found
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let source = |path: PathBuf| {
+        let relative = path.strip_prefix(&root).unwrap().with_extension("");
+        let module = relative.iter().next().unwrap().to_str().unwrap().to_owned();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap().to_owned();
+        Source { path, module, text }
+    };
+    rust_files("src").into_iter().filter(|path| !path.ends_with("tests.rs")).map(source).collect()
 }
 
 /// The layer of each module, from the table of `src/lib.rs`: a line is `//! | 3 flow | [`plan`] [`walk`] … |`.
@@ -133,23 +138,6 @@ fn the_readme_fits_and_names_only_flags_that_exist() {
 /// The faults that the program is built against, by the letter of their kind: network, API, data, machine.
 const FAULTS: [(char, u32); 4] = [('n', 22), ('a', 26), ('d', 16), ('l', 30)];
 
-/// Every Rust file of the tests and of `src`.
-fn rust_files() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (mut folders, mut found) = (vec![root.join("tests"), root.join("src")], Vec::new());
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|kind| kind == "rs") {
-                found.push(path);
-            }
-        }
-    }
-    found
-}
-
 /// The id that a name begins with: `n10` of `n10_a_body_cut_…`.
 fn fault_id(name: &str) -> Option<String> {
     let (id, _) = name.split_once('_')?;
@@ -160,7 +148,7 @@ fn fault_id(name: &str) -> Option<String> {
 #[test]
 fn every_fault_has_a_test_that_bears_its_id_or_a_reason_why_not() {
     let mut tested = BTreeSet::new();
-    for path in rust_files() {
+    for path in rust_files("tests").into_iter().chain(rust_files("src")) {
         let text = std::fs::read_to_string(path).unwrap();
         tested.extend(text.split("fn ").skip(1).filter_map(|name| fault_id(name.split('(').next()?)));
     }

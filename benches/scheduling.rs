@@ -14,7 +14,7 @@ use pagehaul::backlog::Backlog;
 use pagehaul::decode::{DecodedPage, Key};
 use pagehaul::endpoint::EndRule;
 use pagehaul::ledger::{Ledger, LedgerError};
-use pagehaul::page::{AttemptId, ItemId, ItemIx, PageNum};
+use pagehaul::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
 use pagehaul::rules::Rules;
 use pagehaul::scheduler::Scheduler;
 
@@ -66,8 +66,8 @@ impl<'a> Walks<'a> {
         let rows = if page.0 < self.pages { ROWS } else { ROWS / 2 };
         let keys = (0..rows).map(|_| self.key()).collect();
         let received = usize::try_from(rows).expect("a page is small");
-        let attempt = AttemptId(1);
-        let decoded = DecodedPage { attempt, item, id, page, keys, received, foreign: 0, rejects: Vec::new() };
+        let request = Request { attempt: AttemptId(1), item, id, page };
+        let decoded = DecodedPage { request, keys, received, foreign: 0, rejects: Vec::new() };
         self.scheduler.land(item, page).expect("it was under way");
         self.scheduler.walk_mut(item).expect("it is open").accept(&decoded, &self.rules);
         self.scheduler.settle(item);

@@ -69,9 +69,9 @@ fn stages(criterion: &mut Criterion) {
 fn journal(folder: &Path, answers: &[Answer]) -> (Journal, Vec<Entry>) {
     let journal = Journal::open(Disk, folder, SegmentId(1), 0).expect("a journal");
     let entry = |answer: &Answer| Entry {
-        attempt: answer.attempt,
-        id: answer.id.clone(),
-        page: answer.page,
+        attempt: answer.request.attempt,
+        id: answer.request.id.clone(),
+        page: answer.request.page,
         at: answer.at,
         status: 200,
         is_page: true,

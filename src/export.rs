@@ -2,7 +2,7 @@
 //!
 //! This file owns the tasks and channels; [`Rounds`] is the loop between them. From here a page can be followed to its
 //! file: `rounds` (which page, under which intent) → `dispatch` (quota, fetch, judge) → `record` (journal, ledger, decode)
-//! → `absorb` (walk) → `publish` (split, stage, commit).
+//! → `read` (walk) → `publish` (split, stage, commit).
 
 use std::future::Future;
 use std::sync::Arc;

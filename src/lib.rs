@@ -6,7 +6,7 @@
 //! ([`recover`]) and runs the [`rounds`]. In a round the [`scheduler`] names the most urgent page of all walks, its intent
 //! goes into the [`ledger`], [`dispatch`] waits for the [`quota`] and sends it through [`api`]; the answer's frame is read
 //! ([`envelope`]) and judged ([`verdict`]); [`record`] makes it durable in the [`journal`] and known in the ledger, and only
-//! then lets [`decode`] look at its rows; [`absorb`] reads them into their [`walk`]; [`publish`] hands them to the
+//! then lets [`decode`] look at its rows; [`read`] takes them into their [`walk`]; [`publish`] hands them to the
 //! [`segment`], which splits them by [`partition`] into staged [`parquet`] files; [`commit`] publishes those in the
 //! [`store`] under a manifest. [`summary`] and [`products`] say what it came to.
 //!
@@ -18,7 +18,7 @@
 //! |---|---|
 //! | 5 face | `main` [`cli`] [`log`] [`progress`] [`signals`] |
 //! | 4 conduct | [`export`] [`job`] [`rounds`] [`stop`] [`recover`] [`rebuild`] [`publish`] [`site`] [`look`] [`verify`] [`status`] [`figures`] [`summary`] [`products`] [`token`] [`limits`] [`error`] |
-//! | 3 flow | [`plan`] [`sizes`] [`scheduler`] [`backlog`] [`walk`] [`depth`] [`rules`] [`waste`] [`absorb`] [`dispatch`] [`record`] [`segment`] [`commit`] |
+//! | 3 flow | [`plan`] [`sizes`] [`scheduler`] [`backlog`] [`walk`] [`depth`] [`rules`] [`waste`] [`read`] [`dispatch`] [`record`] [`segment`] [`commit`] |
 //! | 2 ports | [`api`] [`disk`] [`held`] [`store`] [`ledger`] [`journal`] [`room`] [`learned`] [`simulator`] |
 //! | 1 leaves | [`endpoint`] [`lenient`] [`number`] [`envelope`] [`decode`] [`partition`] [`parquet`] [`quota`] [`retry`] [`verdict`] [`settings`] [`worker`] |
 //! | 0 words | [`page`] [`clock`] [`event`] [`sanitize`] [`step`] |
@@ -53,7 +53,6 @@
 //! | names of a run's folders | 20,000 × 180 bytes, 4 MiB | [`partition::MOST_FOLDERS`] |
 //! | the ledger's cache | 2 MiB; 32 MiB while it is opened and a list is added, before anything else is there | [`ledger`] |
 
-pub mod absorb;
 pub mod api;
 pub mod backlog;
 pub mod cli;
@@ -87,6 +86,7 @@ pub mod products;
 pub mod progress;
 pub mod publish;
 pub mod quota;
+pub mod read;
 pub mod rebuild;
 pub mod record;
 pub mod recover;

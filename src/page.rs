@@ -88,6 +88,11 @@ pub struct AttemptId(pub i64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SegmentId(pub i64);
 
+impl SegmentId {
+    /// Behind every segment: what is asked for before this one is asked for of all.
+    pub const BEHIND_ALL: Self = Self(i64::MAX);
+}
+
 impl fmt::Display for SegmentId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

@@ -85,14 +85,7 @@ impl Recorder {
                 (Verdict::Page, Some(answer)) => {
                     let (item, page, at) = (request.item, request.page, arrival.at);
                     group.pages.push(PageRow { attempt: request.attempt, item, page, at });
-                    answers.push(Answer {
-                        attempt: request.attempt,
-                        item,
-                        id: request.id.clone(),
-                        page,
-                        at,
-                        body: answer.body.clone(),
-                    });
+                    answers.push(Answer { request: request.clone(), at, body: answer.body.clone() });
                 }
                 (Verdict::Unsent, _) => group.unsent.push(request.attempt),
                 (_, _) => group.failed.push(FailedRow {

@@ -10,18 +10,17 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::absorb::absorb;
 use crate::clock;
-use crate::decode::{Answer, Decoded, Decoder};
+use crate::decode::{Answer, DecodedPage, Decoder};
 use crate::error::Error;
 use crate::event::{Event, Monitor, VoidMonitor};
 use crate::journal::{self, JournalReader, Next};
 use crate::ledger::{EndRow, Group, OpenSegment};
-use crate::page::{ItemId, ItemIx};
+use crate::page::{ItemIx, Request};
 use crate::publish::{ToWriter, Writing};
+use crate::read;
 use crate::record::{RecordError, adopt};
 use crate::rules::Rules;
-use crate::segment::Rows;
 use crate::site::Site;
 use crate::walk::Walk;
 
@@ -95,7 +94,7 @@ impl Recovery {
             let answers = self.answers(entries)?;
             let decoded = self.decoder.decode(&answers).map_err(RecordError::Decode)?;
             self.monitor.event(&Event::Reread(decoded.pages.len()));
-            let rows = self.read(decoded, segment, &mut walks, &mut group)?;
+            let rows = read::group(decoded, |page| self.read(page, segment, &mut walks, &mut group).map(Some))?;
             // Nothing is lost if this is lost: the same pages are read again. So many of them share an fsync.
             if group.read.len() >= PAGES_A_COMMIT {
                 self.site.ledger().commit(&std::mem::take(&mut group), clock::wall())?;
@@ -123,52 +122,42 @@ impl Recovery {
                 ))
             };
             let item = ledger.item(&entry.id)?.ok_or_else(unknown)?;
-            answers.push(Answer {
-                attempt: entry.attempt,
-                item,
-                page: entry.page,
-                at: entry.at,
-                id: entry.id,
-                body: entry.body,
-            });
+            let request = Request { attempt: entry.attempt, item, id: entry.id, page: entry.page };
+            answers.push(Answer { request, at: entry.at, body: entry.body });
         }
         Ok(answers)
     }
 
-    /// Reads a group into its walks. A walk is forgotten behind its last page, so that only those under way are held.
+    /// Reads a page into its walk. A walk is forgotten behind its last page, so that only those under way are held.
     fn read(
         &self,
-        decoded: Decoded,
+        page: &DecodedPage,
         segment: OpenSegment,
         walks: &mut HashMap<ItemIx, UnderWay>,
         group: &mut Group,
-    ) -> Result<Rows, Error> {
-        let mut keep = Vec::with_capacity(decoded.rows.num_rows());
-        let mut rejects = Vec::new();
-        for page in decoded.pages {
-            let under_way = match walks.entry(page.item) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(free) => free.insert(self.begin(page.item, &page.id, segment)?),
-            };
-            keep.append(&mut absorb(&page, &mut under_way.walk, &self.rules, group, &VoidMonitor));
-            rejects.extend(page.rejects);
-            under_way.left = under_way.left.saturating_sub(1);
-            if under_way.left == 0 {
-                // With pages in later segments the walk went on all the same, when it was opened again.
-                if let Some(end) = under_way.walk.end().filter(|_| !under_way.goes_on).cloned() {
-                    group.ended.push(EndRow { item: page.item, stop: end.stop, error: end.said, transient: false });
-                }
-                walks.remove(&page.item);
+    ) -> Result<Vec<bool>, Error> {
+        let item = page.request.item;
+        let under_way = match walks.entry(item) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(free) => free.insert(self.begin(&page.request, segment)?),
+        };
+        let new = read::page(page, &mut under_way.walk, &self.rules, group, &VoidMonitor);
+        under_way.left = under_way.left.saturating_sub(1);
+        if under_way.left == 0 {
+            // With pages in later segments the walk went on all the same, when it was opened again.
+            if let Some(end) = under_way.walk.end().filter(|_| !under_way.goes_on).cloned() {
+                group.ended.push(EndRow { item, stop: end.stop, error: end.said, transient: false });
             }
+            walks.remove(&item);
         }
-        Ok(Rows { batch: decoded.rows, partitions: decoded.partitions, keep, rejects })
+        Ok(new)
     }
 
     /// An item's walk as it was before a segment.
-    fn begin(&self, item: ItemIx, id: &ItemId, segment: OpenSegment) -> Result<UnderWay, Error> {
-        let ledger = self.site.ledger();
+    fn begin(&self, request: &Request, segment: OpenSegment) -> Result<UnderWay, Error> {
+        let (item, ledger) = (request.item, self.site.ledger());
         let (left, goes_on) = ledger.pages_from(item, segment.id)?;
-        let mut walk = Walk::new(item, id.clone(), &self.rules, ledger.pages(item, segment.id)?);
+        let mut walk = Walk::new(item, request.id.clone(), &self.rules, ledger.pages(item, segment.id)?);
         walk.load(ledger.keys(item, segment.id)?);
         Ok(UnderWay { walk, left, goes_on })
     }

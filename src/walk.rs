@@ -155,12 +155,12 @@ impl Walk {
         let keep: Vec<bool> = page.keys.iter().map(|key| seen.insert(*key)).collect();
         let kept = keep.iter().filter(|keep| **keep).count();
         let counts = Counts { received: page.received, kept, rejected: page.received.saturating_sub(page.keys.len()) };
-        self.add(page.page, counts, rules);
-        self.is_suspect &= page.page >= self.next;
+        self.add(page.request.page, counts, rules);
+        self.is_suspect &= page.request.page >= self.next;
         if page.foreign > 0 && page.keys.is_empty() {
             self.is_foreign = true;
             let reason = page.rejects.first().map_or("the rows belong to another item", |reject| &*reject.reason);
-            let said = format!("page {} is an answer for another product: {}", page.page, Sanitized(reason));
+            let said = format!("page {} is an answer for another product: {}", page.request.page, Sanitized(reason));
             self.end = Some(End { stop: StopReason::Rejected, said: Some(said), received: page.received });
         }
         keep
@@ -189,9 +189,7 @@ impl Walk {
             self.depth.pass(self.next);
         }
     }
-}
 
-impl Walk {
     /// Whether an end is none, because new rows are known to lie behind it: pages that were read long before or after their
     /// neighbours may be short or repeat others where a list changed meanwhile.
     fn is_passed(&self, end: &End) -> bool {
@@ -218,7 +216,7 @@ mod tests {
     use super::Walk;
     use crate::decode::DecodedPage;
     use crate::endpoint::EndRule;
-    use crate::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, StopReason};
+    use crate::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, Request, StopReason};
     use crate::rules::Rules;
 
     const RULES: Rules =
@@ -227,16 +225,8 @@ mod tests {
     fn page(number: u32, keys: impl IntoIterator<Item = u8>) -> DecodedPage {
         let keys: Vec<_> = keys.into_iter().map(|key| [key; 16]).collect();
         let (item, id, received) = (ItemIx(1), ItemId::new("a"), keys.len());
-        DecodedPage {
-            attempt: AttemptId(1),
-            item,
-            id,
-            page: PageNum(number),
-            keys,
-            received,
-            foreign: 0,
-            rejects: Vec::new(),
-        }
+        let request = Request { attempt: AttemptId(1), item, id, page: PageNum(number) };
+        DecodedPage { request, keys, received, foreign: 0, rejects: Vec::new() }
     }
 
     fn with(pages: impl IntoIterator<Item = u32>) -> Walk {

@@ -27,7 +27,7 @@ use pagehaul::clock::Utc64;
 use pagehaul::decode::{self, Decoded, Decoder, MOST_ROWS, NESTING};
 use pagehaul::endpoint::{BUILT_IN, ColumnKind, EXTRA, Role};
 use pagehaul::envelope::{self, NotEnvelope, Payload};
-use pagehaul::page::{AttemptId, ItemId, ItemIx, PageNum};
+use pagehaul::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
 use pagehaul::partition;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
@@ -42,7 +42,11 @@ fn decode(body: &[u8]) -> Decoded {
     let envelope = envelope::read(body).unwrap();
     assert_eq!((envelope.code, envelope.data), (Some(0), Payload::Rows));
     let (attempt, item, page) = (AttemptId(1), ItemIx(1), PageNum(1));
-    let answer = decode::Answer { attempt, item, id: ItemId::new(ID), page, at: Utc64(9), body: body.to_vec().into() };
+    let answer = decode::Answer {
+        request: Request { attempt, item, id: ItemId::new(ID), page },
+        at: Utc64(9),
+        body: body.to_vec().into(),
+    };
     let decoded = Decoder::new(&endpoint(), |_| true).decode(&[answer]).unwrap();
     let page = &decoded.pages[0];
     assert_eq!(page.received, page.keys.len() + page.rejects.len(), "received = rows + rejects");
@@ -605,7 +609,11 @@ fn d10_folders_beyond_the_most_share_the_default_one_and_their_text_is_kept() {
     let answer = |regions: std::ops::Range<usize>| {
         let rows: Vec<String> = regions.map(|at| format!(r#"{{"video_id":"{at}","region":"r{at}"}}"#)).collect();
         let (attempt, item, page) = (AttemptId(1), ItemIx(1), PageNum(1));
-        decode::Answer { attempt, item, id: ItemId::new(ID), page, at: Utc64(9), body: body_of(&rows.join(",")).into() }
+        decode::Answer {
+            request: Request { attempt, item, id: ItemId::new(ID), page },
+            at: Utc64(9),
+            body: body_of(&rows.join(",")).into(),
+        }
     };
     let full: Vec<_> = (0..most).step_by(MOST_ROWS).map(|from| answer(from..(from + MOST_ROWS).min(most))).collect();
     assert!(decoder.decode(&full).unwrap().partitions.iter().all(Option::is_some));

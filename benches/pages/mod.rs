@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pagehaul::clock::Utc64;
 use pagehaul::decode::{Answer, Decoded, Decoder};
 use pagehaul::endpoint::Endpoint;
-use pagehaul::page::{AttemptId, ItemId, ItemIx, PageNum};
+use pagehaul::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
 use pagehaul::parquet::Layout;
 use pagehaul::segment::{Rows, Sealed, SegmentWriter, Shape};
 use pagehaul::simulator::{ApiRequest, Settings, Simulator};
@@ -28,10 +28,12 @@ pub(crate) fn answers(endpoint: &Endpoint, count: usize) -> Vec<Answer> {
     let numbered = (1..).zip(asked.into_iter().take(count));
     numbered
         .map(|(number, (id, page))| Answer {
-            attempt: AttemptId(number),
-            item: ItemIx(number),
-            id: ItemId::new(id),
-            page: PageNum(u32::try_from(page).unwrap_or(1)),
+            request: Request {
+                attempt: AttemptId(number),
+                item: ItemIx(number),
+                id: ItemId::new(id),
+                page: PageNum(u32::try_from(page).unwrap_or(1)),
+            },
             at: Utc64(1_700_000_000_000_000 + number * 110),
             body: body(endpoint, &simulator, id, page),
         })

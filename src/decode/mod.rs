@@ -24,7 +24,7 @@ use arrow::error::ArrowError;
 use crate::clock::Utc64;
 use crate::endpoint::{Column, Endpoint, Role};
 use crate::lenient;
-use crate::page::{AttemptId, ItemId, ItemIx, PageNum};
+use crate::page::{ItemId, PageNum, Request};
 use crate::partition::Folders;
 use crate::sanitize::sanitize;
 use cells::{Cells, Entry, Order, Reader, spelled};
@@ -42,14 +42,8 @@ pub type Key = [u8; 16];
 /// A durable answer that is a page.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// The attempt that it answers.
-    pub attempt: AttemptId,
-    /// The item that was asked for.
-    pub item: ItemIx,
-    /// The same, by the API's id.
-    pub id: ItemId,
-    /// The page that was asked for.
-    pub page: PageNum,
+    /// What was asked for.
+    pub request: Request,
     /// When the answer was whole.
     pub at: Utc64,
     /// The answer's bytes.
@@ -70,14 +64,8 @@ pub struct Decoded {
 /// One page of a group.
 #[derive(Debug)]
 pub struct DecodedPage {
-    /// The attempt that it answers.
-    pub attempt: AttemptId,
-    /// The item that was asked for.
-    pub item: ItemIx,
-    /// The same, by the API's id.
-    pub id: ItemId,
-    /// The page that was asked for.
-    pub page: PageNum,
+    /// What was asked for.
+    pub request: Request,
     /// Key of each row, in the order of the rows of the batch.
     pub keys: Vec<Key>,
     /// Entries of the answer's list, whatever became of them; those beyond [`MOST_ROWS`] count as one.
@@ -194,10 +182,7 @@ impl<'a> Batch<'a> {
 
     fn page(&mut self, decoder: &Decoder, answer: &Answer) -> DecodedPage {
         let mut page = DecodedPage {
-            attempt: answer.attempt,
-            item: answer.item,
-            id: answer.id.clone(),
-            page: answer.page,
+            request: answer.request.clone(),
             keys: Vec::new(),
             received: 0,
             foreign: 0,
@@ -231,7 +216,7 @@ impl<'a> Batch<'a> {
     /// Adds one row, or nothing at all.
     fn row<'c>(&mut self, decoder: &'c Decoder, answer: &Answer, cells: &mut Cells<'c>) -> Result<Key, Unusable> {
         let item = cells.identity(decoder.item);
-        if let Some(other) = item.as_ref().filter(|other| other.text != answer.id.as_str()) {
+        if let Some(other) = item.as_ref().filter(|other| other.text != answer.request.id.as_str()) {
             return Err(Unusable::Foreign(sanitize(&other.text)));
         }
         let key = cells.key(&decoder.keys).ok_or(Unusable::NoIdentity)?;
@@ -242,7 +227,7 @@ impl<'a> Batch<'a> {
             let fits = match builder {
                 _ if at == decoder.partition => push_partition(&mut self.partitions, &mut self.folders, raw),
                 Some(Builder::Text(builder)) if at == decoder.item => {
-                    builder.append_value(answer.id.as_str());
+                    builder.append_value(answer.request.id.as_str());
                     item.is_some() || raw.is_none_or(|raw| raw == "null")
                 }
                 Some(Builder::Text(builder)) if decoder.keys.contains(&at) => {
@@ -258,7 +243,7 @@ impl<'a> Batch<'a> {
             }
         }
         self.fetched_at.append_value(answer.at.0);
-        self.page_num.append_value(i32::try_from(answer.page.0).unwrap_or(i32::MAX));
+        self.page_num.append_value(i32::try_from(answer.request.page.0).unwrap_or(i32::MAX));
         self.extra.append_option((!extra.is_empty()).then(|| extra::object(extra)));
         Ok(key)
     }
@@ -306,8 +291,8 @@ impl Unusable {
 impl DecodedPage {
     fn reject(&mut self, answer: &Answer, why: Unusable, raw: &str) {
         self.foreign += usize::from(matches!(why, Unusable::Foreign(_)));
-        let (id, page, at) = (answer.id.clone(), answer.page, answer.at);
-        self.rejects.push(Reject { id, page, at, reason: why.reason(), raw: raw.to_owned() });
+        let Request { id, page, .. } = answer.request.clone();
+        self.rejects.push(Reject { id, page, at: answer.at, reason: why.reason(), raw: raw.to_owned() });
     }
 }
 

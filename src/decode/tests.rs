@@ -3,7 +3,7 @@
 use super::{Answer, Decoded, Decoder};
 use crate::clock::Utc64;
 use crate::endpoint::{BUILT_IN, ColumnKind, EXTRA, Endpoint, FETCHED_AT, PAGE_NUM, Role};
-use crate::page::{AttemptId, ItemId, ItemIx, PageNum};
+use crate::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
 use crate::simulator::{ApiRequest, Settings, Simulator};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
@@ -18,7 +18,11 @@ fn endpoint() -> Endpoint {
 fn decode_body(body: &[u8]) -> Decoded {
     let endpoint = endpoint();
     let (attempt, item, page) = (AttemptId(1), ItemIx(1), PageNum(3));
-    let answer = Answer { attempt, item, id: ItemId::new(ID), page, at: Utc64(9), body: body.to_vec().into() };
+    let answer = Answer {
+        request: Request { attempt, item, id: ItemId::new(ID), page },
+        at: Utc64(9),
+        body: body.to_vec().into(),
+    };
     Decoder::new(&endpoint, |_| true).decode(&[answer]).unwrap()
 }
 
@@ -194,7 +198,9 @@ fn dropped_columns_are_not_written_and_not_in_extra_either() {
         br#"{"code":0,"data":[{"video_id":"7","video_desc":"x","duration":3,"video_desc":"y","region":"ID"}]}"#,
     );
     let (attempt, item, page) = (AttemptId(1), ItemIx(1), PageNum(3));
-    let decoded = only.decode(&[Answer { attempt, item, id: ItemId::new(ID), page, at: Utc64(9), body }]).unwrap();
+    let decoded = only
+        .decode(&[Answer { request: Request { attempt, item, id: ItemId::new(ID), page }, at: Utc64(9), body }])
+        .unwrap();
     let names: Vec<_> = decoded.rows.schema().fields().iter().map(|field| field.name().clone()).collect();
     assert_eq!(names, ["video_id", "product_id", "duration", FETCHED_AT, PAGE_NUM, EXTRA]);
     assert_eq!(text(&decoded, EXTRA), None);
@@ -229,13 +235,9 @@ fn pages_of_a_group_are_decoded_as_if_each_were_alone() {
     let query = format!("product_id={ID}&page_num=1&page_size=7");
     let body =
         simulator.answer(&ApiRequest { path: &endpoint.path, query: &query, authorization: Some("Bearer x") }).body;
-    let answer = |attempt| Answer {
-        attempt: AttemptId(attempt),
-        item: ItemIx(1),
-        id: ItemId::new(ID),
-        page: PageNum(1),
-        at: Utc64(9),
-        body: body.clone(),
+    let answer = |attempt| {
+        let request = Request { attempt: AttemptId(attempt), item: ItemIx(1), id: ItemId::new(ID), page: PageNum(1) };
+        Answer { request, at: Utc64(9), body: body.clone() }
     };
     let decoder = Decoder::new(&endpoint, |_| true);
     let (one, two) = (decoder.decode(&[answer(1)]).unwrap(), decoder.decode(&[answer(1), answer(2)]).unwrap());

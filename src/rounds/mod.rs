@@ -15,7 +15,6 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::absorb::absorb;
 use crate::backlog::Backlog;
 use crate::clock;
 use crate::decode::{Decoded, DecodedPage};
@@ -24,15 +23,15 @@ use crate::error::{Error, ExitCode};
 use crate::event::Event;
 use crate::job::Job;
 use crate::ledger::Group;
-use crate::page::Request;
+use crate::page::{Request, SegmentId};
 use crate::publish::ToWriter;
 use crate::quota::Quota;
+use crate::read;
 use crate::record::Recorder;
 use crate::retry::Retry;
 use crate::rules::{Rules, ShortPages};
 use crate::sanitize::Sanitized;
 use crate::scheduler::{Scheduler, Wanted};
-use crate::segment::Rows;
 use crate::site::Site;
 use crate::stop::{Counted, Stop};
 use crate::verdict::StopCause;
@@ -286,30 +285,27 @@ impl<'a> Rounds<'a> {
 
     /// Reads decoded pages into their walks and hands the rows to the writer.
     async fn read(&mut self, decoded: Decoded, channels: &mut Channels) -> Result<(), Error> {
-        let mut keep = Vec::with_capacity(decoded.rows.num_rows());
-        let mut rejects = Vec::new();
-        for page in decoded.pages {
-            let wanted = self.scheduler.land(page.item, page.page);
-            let (Some(wanted), Some(walk)) = (wanted, self.scheduler.walk_mut(page.item)) else {
-                keep.resize(keep.len() + page.keys.len(), false);
-                continue;
-            };
-            if walk.keys().is_none() {
-                walk.load(self.site.ledger().keys(page.item, crate::page::SegmentId(i64::MAX))?);
-            }
-            let kept = absorb(&page, walk, &self.rules, &mut self.group, &*self.job.monitor);
-            self.account(&wanted, kept.contains(&true));
-            keep.extend(kept);
-            self.judge_rows(&page);
-            rejects.extend(page.rejects);
-            self.end(page.item);
-        }
-        let rows = Rows { batch: decoded.rows, partitions: decoded.partitions, keep, rejects };
+        let rows = read::group(decoded, |page| self.read_page(page))?;
         // A writer that is gone ends the run; why is said where it is waited for.
         if channels.writer.send(ToWriter::Rows(rows)).await.is_err() {
             self.stop.get_or_insert(Stop::Temporary("the writer ended".to_owned()));
         }
         Ok(())
+    }
+
+    /// Reads a page into its walk and says which rows are new; none if its walk is over.
+    fn read_page(&mut self, page: &DecodedPage) -> Result<Option<Vec<bool>>, Error> {
+        let item = page.request.item;
+        let Some(wanted) = self.scheduler.land(item, page.request.page) else { return Ok(None) };
+        let Some(walk) = self.scheduler.walk_mut(item) else { return Ok(None) };
+        if walk.keys().is_none() {
+            walk.load(self.site.ledger().keys(item, SegmentId::BEHIND_ALL)?);
+        }
+        let new = read::page(page, walk, &self.rules, &mut self.group, &*self.job.monitor);
+        self.account(&wanted, new.contains(&true));
+        self.judge_rows(page);
+        self.end(item);
+        Ok(Some(new))
     }
 
     /// Settles what a page ahead was worth: nothing, if it brought no row.

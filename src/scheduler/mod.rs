@@ -388,7 +388,7 @@ mod tests {
     use crate::decode::DecodedPage;
     use crate::endpoint::EndRule;
     use crate::ledger::EndRow;
-    use crate::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, StopReason};
+    use crate::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, Request, StopReason};
     use crate::retry::{Policy, Retry};
     use crate::rules::Rules;
     use crate::walk::Walk;
@@ -429,8 +429,8 @@ mod tests {
 
     fn read(page: u32, keys: Vec<[u8; 16]>) -> DecodedPage {
         let (item, id, received) = (ItemIx(1), ItemId::new("a"), keys.len());
-        let (attempt, page) = (AttemptId(1), PageNum(page));
-        DecodedPage { attempt, item, id, page, keys, received, foreign: 0, rejects: Vec::new() }
+        let request = Request { attempt: AttemptId(1), item, id, page: PageNum(page) };
+        DecodedPage { request, keys, received, foreign: 0, rejects: Vec::new() }
     }
 
     fn end(item: i64) -> EndRow {

@@ -42,7 +42,11 @@ fn assert_plain(error: &dyn std::error::Error) {
 pub(crate) fn answer(body: &[u8]) {
     static DECODER: LazyLock<Decoder> = LazyLock::new(|| Decoder::new(&Endpoint::parse(BUILT_IN).unwrap(), |_| true));
     let (attempt, item, page) = (AttemptId(1), ItemIx(1), PageNum(1));
-    let answer = Answer { attempt, item, id: ItemId::new(ID), page, at: Utc64(9), body: body.to_vec().into() };
+    let answer = Answer {
+        request: Request { attempt, item, id: ItemId::new(ID), page },
+        at: Utc64(9),
+        body: body.to_vec().into(),
+    };
     let read = DECODER.decode(&[answer]).unwrap();
     let page = &read.pages[0];
     assert_eq!(page.received, page.keys.len() + page.rejects.len());

@@ -1,0 +1,50 @@
+//! Decoded pages into walks, rows and ledger entries: the one way, live and after a crash.
+
+use crate::decode::{Decoded, DecodedPage};
+use crate::event::{Event, Monitor};
+use crate::ledger::{Group, ReadRow};
+use crate::rules::Rules;
+use crate::segment::Rows;
+use crate::walk::Walk;
+
+/// Reads the pages of a group in their order, and gives what of them is for the files. `page` says which rows of a page are
+/// new; none: nothing of it is for the files.
+pub fn group<E>(
+    decoded: Decoded,
+    mut page: impl FnMut(&DecodedPage) -> Result<Option<Vec<bool>>, E>,
+) -> Result<Rows, E> {
+    let mut keep = Vec::with_capacity(decoded.rows.num_rows());
+    let mut rejects = Vec::new();
+    for decoded in decoded.pages {
+        match page(&decoded)? {
+            Some(mut new) => {
+                keep.append(&mut new);
+                rejects.extend(decoded.rejects);
+            }
+            None => keep.resize(keep.len() + decoded.keys.len(), false),
+        }
+    }
+    Ok(Rows { batch: decoded.rows, partitions: decoded.partitions, keep, rejects })
+}
+
+/// Reads a decoded page into its walk, notes it in the group, and says which rows are new.
+pub fn page(page: &DecodedPage, walk: &mut Walk, rules: &Rules, group: &mut Group, monitor: &dyn Monitor) -> Vec<bool> {
+    let keep = walk.accept(page, rules);
+    let kept = page.keys.iter().zip(&keep).filter(|(_, keep)| **keep);
+    let read = ReadRow {
+        attempt: page.request.attempt,
+        item: page.request.item,
+        received: page.received,
+        rejected: page.rejects.len(),
+        keys: kept.map(|(key, _)| *key).collect(),
+    };
+    let count = |number: usize| u64::try_from(number).unwrap_or_default();
+    monitor.event(&Event::Read {
+        first: page.request.page == rules.first,
+        kept: count(read.keys.len()),
+        folded: count(page.keys.len() - read.keys.len()),
+        rejected: count(read.rejected),
+    });
+    group.read.push(read);
+    keep
+}

@@ -66,7 +66,10 @@ fn l8_too_few_descriptors_are_told_before_the_first_request_and_few_make_fewer_r
     for most in [12, 16, 32, 64, 104] {
         let short = run(by_shell(&format!("ulimit -n {most}"), &home.export(&server.base_url(), &[])));
         short.ended(2);
-        assert!(short.stderr.contains("(ulimit -n)") && short.stderr.contains("next: raise"), "{most}: {short}");
+        assert!(
+            short.stderr.contains("raise the limit (ulimit -n)") && short.stderr.contains("next: put right"),
+            "{most}: {short}"
+        );
         assert_eq!(simulator.account().requests, 0, "{most}: {short}");
     }
     let few = run(by_shell("ulimit -n 107", &home.export(&server.base_url(), &["--max-in-flight", "64"])));
@@ -166,11 +169,17 @@ fn l23_files_of_other_hands_are_never_touched_and_leftovers_of_ours_are_gone() {
         "_pagehaul/segments/notes.txt",
         "other/file",
     ];
-    for name in foreign {
+    let write = |name: &str| {
         let path = home.out().join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, name).unwrap();
-    }
+    };
+    // Where rows or rejects lie without an export, none is begun: files that look like them come later.
+    let (like_ours, others): (Vec<&str>, Vec<&str>) =
+        foreign.iter().partition(|name| name.starts_with("_rejects/") || name.starts_with("region="));
+    others.into_iter().for_each(write);
+    run(home.export(&server.base_url(), &["--max-credits", "1"])).ended(6);
+    like_ours.into_iter().for_each(write);
     run(home.export(&server.base_url(), &[])).ended(0);
     for name in foreign {
         assert_eq!(std::fs::read_to_string(home.out().join(name)).unwrap(), name);

@@ -10,7 +10,7 @@
 //! see each key once at any moment.
 
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -30,23 +30,11 @@ const FORMAT: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     /// The ledger failed.
-    #[error("publish segment {segment}")]
-    Ledger {
-        /// The segment.
-        segment: SegmentId,
-        /// Why.
-        #[source]
-        source: LedgerError,
-    },
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
     /// The store failed.
-    #[error("publish segment {segment}")]
-    Store {
-        /// The segment.
-        segment: SegmentId,
-        /// Why.
-        #[source]
-        source: StoreError,
-    },
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// There is a manifest of this segment that this export did not write.
     #[error("segment {segment} has a manifest already, of another hand")]
     Taken {
@@ -213,7 +201,7 @@ impl Committer {
         };
         let text =
             serde_json::to_string_pretty(&manifest).map_err(|source| CommitError::Manifest { segment, source })?;
-        self.in_ledger(segment, |ledger| ledger.decide(segment, &text))?;
+        self.ledger().decide(segment, &text)?;
         self.carry_out(segment, &manifest, &text)?;
         Ok(manifest)
     }
@@ -221,19 +209,17 @@ impl Committer {
     /// Finishes what an earlier run decided. A segment whose files cannot get their names any more stays decided: it must be
     /// built again.
     pub async fn recover(&self) -> Result<(), CommitError> {
-        let nothing = SegmentId(0);
-        let decided = self.in_ledger(nothing, Ledger::decided)?;
+        let decided = self.ledger().decided()?;
         for (segment, text) in decided {
             let name = manifest_name(segment);
-            let found = self.store.get(&name).await.map_err(|source| CommitError::Store { segment, source })?;
+            let found = self.store.get(&name).await?;
             if found.is_some_and(|found| found == text.as_bytes()) {
-                self.in_ledger(segment, |ledger| ledger.published(segment))?;
+                self.ledger().published(segment)?;
                 continue;
             }
-            let manifest =
-                Manifest::parse(text.as_bytes()).map_err(|source| CommitError::Manifest { segment, source })?;
+            let manifest = parsed(segment, text.as_bytes())?;
             match self.carry_out(segment, &manifest, &text) {
-                Err(CommitError::Store { source, .. }) if source.is_final() => {}
+                Err(CommitError::Store(error)) if error.is_final() => {}
                 carried_out => carried_out?,
             }
         }
@@ -242,27 +228,24 @@ impl Committer {
 
     /// Everything after the decision; the same again after a crash.
     fn carry_out(&self, segment: SegmentId, manifest: &Manifest, text: &str) -> Result<(), CommitError> {
-        let failed = |source| CommitError::Store { segment, source };
         let moves: Vec<(PathBuf, String)> =
             manifest.all_files().map(|file| (self.staging.join(&file.staged), file.path.clone())).collect();
-        self.store.publish(&moves).map_err(failed)?;
+        self.store.publish(&moves)?;
         let is_earlier = |found: &[u8]| {
             Manifest::parse(found).is_ok_and(|found| {
                 found.export == manifest.export && found.segment == segment.0 && found.attempt < manifest.attempt
             })
         };
-        let put = self.store.put_over(&manifest_name(segment), text.as_bytes(), is_earlier).map_err(failed)?;
+        let put = self.store.put_over(&manifest_name(segment), text.as_bytes(), is_earlier)?;
         if put == Put::Refused {
             return Err(CommitError::Taken { segment });
         }
-        self.in_ledger(segment, |ledger| ledger.published(segment))?;
+        self.ledger().published(segment)?;
         if put == Put::Replaced { self.remove_superseded() } else { Ok(()) }
     }
 
     /// Removes the files of earlier attempts at segments that are published now. Files of anybody else are left alone.
     pub fn remove_superseded(&self) -> Result<(), CommitError> {
-        let nothing = SegmentId(0);
-        let failed = |source| CommitError::Store { segment: nothing, source };
         let published = self.published()?;
         let is_superseded = |name: &String| {
             let of = name.split_once('/').and_then(|(_, file)| of_name(&self.imprint.export, file));
@@ -270,25 +253,23 @@ impl Committer {
                 published.iter().any(|now| now.segment == segment.0 && now.attempt > attempt)
             })
         };
-        let mut superseded = self.store.data_files().map_err(failed)?;
+        let mut superseded = self.store.data_files()?;
         superseded.retain(is_superseded);
-        self.store.remove_all(&superseded).map_err(failed)
+        Ok(self.store.remove_all(&superseded)?)
     }
 
     /// The first published manifest that is not there as it was decided, or file that is not there with its length, if there
     /// is one: what a mark of success would deny.
     pub async fn lacking(&self) -> Result<Option<String>, CommitError> {
-        let segments = self.in_ledger(SegmentId(0), Ledger::segments)?;
+        let segments = self.ledger().segments()?;
         for row in segments.into_iter().filter(|row| row.state == SegmentState::Published) {
             let (segment, name, text) = (row.id, manifest_name(row.id), row.manifest.unwrap_or_default());
-            let failed = |source| CommitError::Store { segment, source };
-            if self.store.get(&name).await.map_err(failed)?.is_none_or(|found| found != text.as_bytes()) {
+            if self.store.get(&name).await?.is_none_or(|found| found != text.as_bytes()) {
                 return Ok(Some(name));
             }
-            let manifest =
-                Manifest::parse(text.as_bytes()).map_err(|source| CommitError::Manifest { segment, source })?;
+            let manifest = parsed(segment, text.as_bytes())?;
             for file in manifest.all_files() {
-                if self.store.length(&file.path).map_err(failed)? != Some(file.bytes) {
+                if self.store.length(&file.path)? != Some(file.bytes) {
                     return Ok(Some(file.path.clone()));
                 }
             }
@@ -297,40 +278,30 @@ impl Committer {
     }
 
     fn published(&self) -> Result<Vec<Manifest>, CommitError> {
-        published(&self.ledger.lock().unwrap_or_else(PoisonError::into_inner))
+        published(&self.ledger())
     }
 
-    fn in_ledger<T>(
-        &self,
-        segment: SegmentId,
-        work: impl FnOnce(&Ledger) -> Result<T, LedgerError>,
-    ) -> Result<T, CommitError> {
-        let ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        work(&ledger).map_err(|source| CommitError::Ledger { segment, source })
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The manifests of all published segments in order, as the ledger decided them.
 pub fn published(ledger: &Ledger) -> Result<Vec<Manifest>, CommitError> {
-    let segments = ledger.segments().map_err(|source| CommitError::Ledger { segment: SegmentId(0), source })?;
-    let published = segments.into_iter().filter(|segment| segment.state == SegmentState::Published);
-    let parsed = published.map(|row| {
-        let (segment, text) = (row.id, row.manifest.unwrap_or_default());
-        Manifest::parse(text.as_bytes()).map_err(|source| CommitError::Manifest { segment, source })
-    });
-    parsed.collect()
+    let published = ledger.segments()?.into_iter().filter(|segment| segment.state == SegmentState::Published);
+    published.map(|row| parsed(row.id, row.manifest.unwrap_or_default().as_bytes())).collect()
+}
+
+fn parsed(segment: SegmentId, text: &[u8]) -> Result<Manifest, CommitError> {
+    Manifest::parse(text).map_err(|source| CommitError::Manifest { segment, source })
 }
 
 /// All manifests of an output, in order.
 pub async fn manifests(store: &Store) -> Result<Vec<Manifest>, CommitError> {
-    let nothing = SegmentId(0);
-    let failed = |source| CommitError::Store { segment: nothing, source };
     let mut manifests = Vec::new();
-    for name in store.list(MANIFESTS).await.map_err(failed)? {
+    for name in store.list(MANIFESTS).await? {
         let Some(segment) = segment_of(&name) else { continue };
-        let content = store.get(&name).await.map_err(|source| CommitError::Store { segment, source })?;
-        let manifest = Manifest::parse(&content.unwrap_or_default());
-        manifests.push(manifest.map_err(|source| CommitError::Manifest { segment, source })?);
+        manifests.push(parsed(segment, &store.get(&name).await?.unwrap_or_default())?);
     }
     Ok(manifests)
 }

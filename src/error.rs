@@ -325,8 +325,8 @@ impl Error {
                 JournalError::Disk(_) | JournalError::Pack(_) => ExitCode::Storage,
             },
             Self::Commit(error) => match error {
-                CommitError::Ledger { source, .. } => of_ledger(source),
-                CommitError::Store { .. } => ExitCode::Storage,
+                CommitError::Ledger(error) => of_ledger(error),
+                CommitError::Store(_) => ExitCode::Storage,
                 CommitError::Manifest { .. } | CommitError::Taken { .. } => ExitCode::Integrity,
             },
         }

@@ -149,7 +149,7 @@ fn from_text(mut reader: impl BufRead + Send + 'static, list: String) -> Ids {
             bytes.truncate(comment.unwrap_or(bytes.len()));
             match checked(&bytes) {
                 Ok(None) => {}
-                Ok(Some(id)) if id.as_str().contains([',', ';', '"']) => {
+                Ok(Some(id)) if id.as_str().contains(',') => {
                     let why = "a row of a table, it seems, not an id: name the column with --product-column";
                     return Some(Err(bad(why.to_owned())));
                 }

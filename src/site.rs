@@ -195,7 +195,10 @@ fn folders(settings: &Settings) -> Result<(PathBuf, PathBuf), DiskError> {
     disk.make_folder_below(out, Path::new(MANIFESTS))?;
     let staging = disk.make_folder_below(out, Path::new("_pagehaul/staging"))?;
     disk.make_folder(state)?;
-    Ok((staging, disk.make_folder_below(state, Path::new("journal"))?))
+    let journal = disk.make_folder_below(state, Path::new("journal"))?;
+    // Whoever made one of them may have been killed before its name was durable.
+    [out, &out.join("_pagehaul"), state].into_iter().try_for_each(|folder| disk.sync_folder(folder))?;
+    Ok((staging, journal))
 }
 
 /// Refuses to begin an export in a folder that holds one's output already, or anything that a reader would take for it: a

@@ -83,7 +83,7 @@ impl<'a> Walks<'a> {
             if self.backlog.is_empty() {
                 self.backlog = Backlog::default(); // and again from the beginning
             }
-            self.backlog.refill(&mut self.scheduler, self.ledger, &self.rules).expect("the ledger is whole");
+            self.backlog.refill(&mut self.scheduler, self.ledger, &self.rules, true).expect("the ledger is whole");
         }
         for _ in 0..pages {
             let Some(wanted) = self.scheduler.next_page() else { return };

@@ -1,4 +1,10 @@
 //! The walks that the ledger still holds: a few at a time go to the scheduler, however many there are.
+//!
+//! Walks under way first, then new ones in the order of the list. As long as no page ever came, nobody knows whether the
+//! question is wrong or the list begins with items that are gone: then one item at a time is asked for, from all over the
+//! list, and none twice before all others were, in whichever run.
+
+use std::collections::BTreeSet;
 
 use crate::ledger::{Ledger, LedgerError, OpenItem};
 use crate::page::{ItemIx, SegmentId};
@@ -11,11 +17,13 @@ use crate::walk::Walk;
 pub struct Backlog {
     walking: Option<ItemIx>,
     fresh: Option<ItemIx>,
+    /// New ones that were taken before their turn: as many as were asked for before the first page came.
+    samples: BTreeSet<ItemIx>,
 }
 
 impl Default for Backlog {
     fn default() -> Self {
-        Self { walking: Some(ItemIx(0)), fresh: Some(ItemIx(0)) }
+        Self { walking: Some(ItemIx(0)), fresh: Some(ItemIx(0)), samples: BTreeSet::new() }
     }
 }
 
@@ -25,27 +33,18 @@ impl Backlog {
         self.walking.is_none() && self.fresh.is_none()
     }
 
-    /// Fills the scheduler up when it has become half empty. Gives those whose pages say that they are over: a crash came
-    /// before their end was written down.
+    /// Fills the scheduler up when it has become half empty. `is_heard`: a page came, in this run or an earlier one. Gives
+    /// those whose pages say that they are over: a crash came before their end was written down.
     pub fn refill(
         &mut self,
         scheduler: &mut Scheduler,
         ledger: &Ledger,
         rules: &Rules,
+        is_heard: bool,
     ) -> Result<Vec<ItemIx>, LedgerError> {
-        let room = scheduler.room();
         let mut over = Vec::new();
-        if !scheduler.is_half_empty() {
-            return Ok(over);
-        }
-        let (source, items) = match (self.walking, self.fresh) {
-            (Some(after), _) => (&mut self.walking, ledger.walking(after, room)?),
-            (None, Some(after)) => (&mut self.fresh, ledger.fresh(after, room)?),
-            (None, None) => return Ok(over),
-        };
-        *source = items.last().map(|last| last.item).filter(|_| items.len() == room);
-        for OpenItem { item, id, failed_before, has_pages, size } in items {
-            let pages = if has_pages { ledger.pages(item, SegmentId::BEHIND_ALL)? } else { Vec::new() };
+        for OpenItem { item, id, failed_before, has_pages, size } in self.take(scheduler, ledger, is_heard)? {
+            let pages = if has_pages { ledger.pages(item, SegmentId(i64::MAX))? } else { Vec::new() };
             let mut walk = Walk::new(item, id, rules, pages);
             walk.is_suspect = failed_before;
             walk.hint(size.and_then(|rows| rules.last_of(rows)));
@@ -53,5 +52,63 @@ impl Backlog {
             scheduler.add(walk);
         }
         Ok(over)
+    }
+
+    fn take(&mut self, scheduler: &Scheduler, ledger: &Ledger, is_heard: bool) -> Result<Vec<OpenItem>, LedgerError> {
+        if !scheduler.is_half_empty() || !is_heard && scheduler.has_next() {
+            return Ok(Vec::new());
+        }
+        if !is_heard && let Some(sample) = self.sample(ledger)? {
+            return Ok(vec![sample]);
+        }
+        let room = scheduler.room();
+        let (source, items) = match (self.walking, self.fresh) {
+            (Some(after), _) => (&mut self.walking, ledger.walking(after, room)?),
+            (None, Some(after)) => (&mut self.fresh, ledger.fresh(after, &self.samples, room)?),
+            (None, None) => return Ok(Vec::new()),
+        };
+        *source = items.last().map(|last| last.item).filter(|_| items.len() == room);
+        Ok(items)
+    }
+
+    /// An item that was never asked for, from anywhere in the list; none if all were.
+    fn sample(&mut self, ledger: &Ledger) -> Result<Option<OpenItem>, LedgerError> {
+        let mut asked = ledger.asked_in_vain()?;
+        asked.extend(&self.samples);
+        let after = place(asked.len(), ledger.last_item()?);
+        let mut found = ledger.fresh(after, &asked, 1)?.pop();
+        if found.is_none() {
+            found = ledger.fresh(ItemIx(0), &asked, 1)?.pop();
+        }
+        self.samples.extend(found.as_ref().map(|sample| sample.item));
+        Ok(found)
+    }
+}
+
+/// Behind which item of a list a sample is taken, the so manyth: at the beginning, the half, the quarters, the eighths, and
+/// so on (van der Corput's sequence). However many there are, they lie all over it.
+fn place(number: usize, last: ItemIx) -> ItemIx {
+    let share = u64::try_from(number).unwrap_or_default().reverse_bits();
+    let items = u64::try_from(last.0).unwrap_or_default();
+    let before = (u128::from(share) * u128::from(items)) >> u64::BITS;
+    ItemIx(i64::try_from(before).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::place;
+    use crate::page::ItemIx;
+
+    #[test]
+    fn samples_lie_all_over_a_list_however_many_there_are() {
+        let places = |count, last| (0..count).map(|number| place(number, ItemIx(last)).0).collect::<Vec<_>>();
+        assert_eq!(places(8, 80), [0, 40, 20, 60, 10, 50, 30, 70]);
+        for (count, last) in [(20, 1_000_000), (40, 1_000), (20, 27), (1, 1)] {
+            let mut places = places(count, last);
+            places.sort_unstable();
+            places.push(last);
+            let widest = places.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+            assert!(widest <= 2 * last / i64::try_from(count).unwrap() + 1, "{count} of {last}: {places:?}");
+        }
     }
 }

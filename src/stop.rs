@@ -12,8 +12,10 @@ pub enum Stop {
     Cause(StopCause, String),
     /// Nothing succeeded for too long; the last thing that was said.
     Temporary(String),
-    /// Item after item was answered and none with a page; the last answer, and whether a page ever came before.
-    Same(String, bool),
+    /// Item after item got the same answer, which is no page; the last one.
+    Same(String),
+    /// No page ever came, in this run or before; of how many items one was asked for now, and the last answer.
+    NoPage(usize, String),
     /// `max_credits` are spent.
     Credits,
     /// Short pages seem to be no end here; their size.
@@ -28,8 +30,8 @@ impl Stop {
         match self {
             Self::Signal(code) => *code,
             Self::Cause(StopCause::Account, _) => ExitCode::Account,
-            Self::Cause(StopCause::Contract, _) | Self::Same(_, false) | Self::ShortPages(_) => ExitCode::Contract,
-            Self::Temporary(_) | Self::Same(_, true) => ExitCode::Temporary,
+            Self::Cause(StopCause::Contract, _) | Self::NoPage(..) | Self::ShortPages(_) => ExitCode::Contract,
+            Self::Temporary(_) | Self::Same(_) => ExitCode::Temporary,
             Self::Credits => ExitCode::Limit,
             Self::Room(_) => ExitCode::Storage,
         }
@@ -47,10 +49,13 @@ impl std::fmt::Display for Stop {
             Self::Signal(_) => f.write_str("stopped by a signal"),
             Self::Cause(_, said) | Self::Room(said) => f.write_str(said),
             Self::Temporary(said) => write!(f, "nothing succeeded for too long, lastly: {said}"),
-            Self::Same(said, true) => {
+            Self::Same(said) => {
                 write!(f, "one product after the other got the same answer and no page: {said}")
             }
-            Self::Same(said, false) => write!(f, "no product got a page, lastly: {said}"),
+            Self::NoPage(items, said) => write!(
+                f,
+                "no product got a page, lastly: {said}; asked for: {items}, from all over the list (if the endpoint is right, put one that is known to exist into the list)"
+            ),
             Self::Credits => f.write_str("max_credits is reached"),
             Self::ShortPages(rows) => write!(
                 f,

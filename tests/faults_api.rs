@@ -203,6 +203,41 @@ async fn a4_an_endpoint_that_gives_no_product_a_page_ends_the_run_after_twenty()
 }
 
 #[tokio::test(start_paused = true)]
+async fn a4_dead_products_at_the_head_of_a_list_however_many_do_not_hide_the_others() {
+    for (dead, alive) in [(22, 5), (1_000, 400), (60, 60)] {
+        let folder = scratch();
+        let api = Scripted::new(move |sent| {
+            let number = sent.id[1..].parse::<usize>().unwrap();
+            if number < dead { Reply::refusal(400, "no such product") } else { page_of(sent, 1 + number % 7, 10) }
+        });
+        let summary = export(folder.path(), &api, &named(dead + alive), &[]).await;
+        assert_ended(&summary, ExitCode::Partial);
+        assert_eq!((summary.products.complete, summary.products.failed), (alive as u64, dead as u64), "{summary}");
+        assert_eq!(api.requests(), dead + alive, "each once");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a4_a_rerun_of_a_list_of_dead_products_asks_for_others_first_until_one_is_found() {
+    let folder = scratch();
+    let list = named(60);
+    let api = Scripted::new(|sent| match sent.id.as_str() {
+        "p59" => page_of(sent, 3, 10),
+        _ => Reply::refusal(400, "no such product"),
+    });
+    for requests in [20, 40] {
+        let summary = export(folder.path(), &api, &list, &[]).await;
+        assert_ended(&summary, ExitCode::Contract);
+        let said = summary.cause.as_deref().unwrap();
+        assert!(said.contains("asked for: 20,") && said.contains("known to exist"), "{said}");
+        assert_eq!((api.requests(), api.asked().len()), (requests, requests), "each time others");
+    }
+    let summary = export(folder.path(), &api, &list, &[]).await;
+    assert_ended(&summary, ExitCode::Partial);
+    assert_eq!((summary.products.complete, summary.products.failed), (1, 59), "{summary}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a4_once_the_api_gave_a_page_refusals_are_their_products_own_however_many_there_are() {
     let folder = scratch();
     let api = Scripted::new(|sent| match sent.id.as_str() {

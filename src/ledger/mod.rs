@@ -11,6 +11,7 @@ mod open;
 mod rebuild;
 mod report;
 mod status;
+mod walks;
 mod write;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ pub use open::prepared;
 pub use rebuild::{SegmentRow, SegmentState};
 pub use report::{Credits, ItemRow, Totals};
 pub use status::Reason;
+pub use walks::OpenItem;
 
 /// The ledger could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -85,21 +87,6 @@ pub struct ExportRow {
     pub completed_at: Option<Utc64>,
     /// The settings that shape requests and rows.
     pub identity: BTreeMap<String, String>,
-}
-
-/// An item whose walk has not ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OpenItem {
-    /// Its place.
-    pub item: ItemIx,
-    /// Its id.
-    pub id: ItemId,
-    /// Whether an earlier run gave up its next page for a passing cause.
-    pub failed_before: bool,
-    /// Whether the journal has a page of it.
-    pub has_pages: bool,
-    /// Rows that its list is said to have.
-    pub size: Option<u64>,
 }
 
 /// The segment that takes pages.
@@ -221,29 +208,6 @@ impl Ledger {
                    WHERE i.stop = 'short_page' AND p.page = (SELECT max(page) FROM pages WHERE item = i.ix AND received > 0)
                    GROUP BY p.received LIMIT 2";
         self.rows(sql, [], |row| Ok((usize::try_from(row.get::<_, i64>(0)?).unwrap_or_default(), row.get(1)?)))
-    }
-
-    /// Items whose walk has begun and not ended, in order, after one of them.
-    pub fn walking(&self, after: ItemIx, limit: usize) -> Result<Vec<OpenItem>, LedgerError> {
-        self.open_items(1, after, limit)
-    }
-
-    /// Items whose walk has not begun, in order, after one of them.
-    pub fn fresh(&self, after: ItemIx, limit: usize) -> Result<Vec<OpenItem>, LedgerError> {
-        self.open_items(0, after, limit)
-    }
-
-    fn open_items(&self, state: i64, after: ItemIx, limit: usize) -> Result<Vec<OpenItem>, LedgerError> {
-        let sql = "SELECT ix, id, transient, EXISTS (SELECT 1 FROM pages WHERE item = ix), rows
-                   FROM items LEFT JOIN sizes ON item = ix
-                   WHERE state = ?1 AND state < 2 AND ix > ?2 ORDER BY ix LIMIT ?3";
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        self.rows(sql, params![state, after.0, limit], |row| {
-            let id = ItemId::new(&row.get::<_, String>(1)?);
-            let size = row.get::<_, Option<i64>>(4)?.and_then(|rows| u64::try_from(rows).ok());
-            let (failed_before, has_pages) = (row.get(2)?, row.get(3)?);
-            Ok(OpenItem { item: ItemIx(row.get(0)?), id, failed_before, has_pages, size })
-        })
     }
 
     /// The place of an item.
@@ -381,10 +345,12 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::{
-        Added, Credits, EndRow, ExportRow, FailedRow, Group, Ledger, LedgerError, OpenSegment, PageRow, ReadRow,
+        Added, Credits, EndRow, ExportRow, FailedRow, Group, Ledger, LedgerError, OpenItem, OpenSegment, PageRow,
+        ReadRow,
     };
     use crate::clock::Utc64;
     use crate::page::{AttemptId, Charge, ItemId, ItemIx, PageNum, Request, SegmentId, StopReason};
+    use std::collections::BTreeSet;
 
     fn ledger() -> (tempfile::TempDir, Ledger) {
         let folder = tempfile::tempdir().unwrap();
@@ -468,9 +434,9 @@ mod tests {
         let group =
             Group { frame: Some((SegmentId(1), 0, 10)), pages: vec![page], read: vec![read], ..Group::default() };
         ledger.commit(&group, Utc64(2)).unwrap();
-        let ids = |items: Vec<super::OpenItem>| items.into_iter().map(|open| open.item.0).collect::<Vec<_>>();
+        let ids = |items: Vec<OpenItem>| items.into_iter().map(|open| open.item.0).collect::<Vec<_>>();
         assert_eq!(ids(ledger.walking(ItemIx(0), 9).unwrap()), [2]);
-        assert_eq!(ids(ledger.fresh(ItemIx(0), 1).unwrap()), [1]);
+        assert_eq!(ids(ledger.fresh(ItemIx(0), &BTreeSet::new(), 1).unwrap()), [1]);
         assert_eq!(ledger.keys(ItemIx(2), SegmentId(2)).unwrap(), [[7; 16], [8; 16]]);
         assert!(ledger.keys(ItemIx(2), SegmentId(1)).unwrap().is_empty());
         let end = |item, stop, transient| EndRow { item: ItemIx(item), stop, error: None, transient };

@@ -2,7 +2,7 @@
 //!
 //! One page's failure says little. Five items that fail in a row, with no success between, are an outage: nothing is sent
 //! but one probe at a time, at growing intervals, until one succeeds. Twenty items in a row that get the same answer, or
-//! any answer but a page before any page came, will not be the last ones: the run ends. A page that failed before while
+//! any answer but a page before any page came, from all over the list, will not be the last ones: the run ends. A page that failed before while
 //! others came says nothing here, except that there is no way to the API at all. Until something has succeeded in a run,
 //! it asks for one page at a time: a wrong key costs one request.
 
@@ -136,12 +136,13 @@ impl Health {
         let is_new = is_answer && trouble.told(answer, item);
         // And then the next item is asked soon, until all were.
         trouble.probed(is_new && !self.ever, retry, now);
-        (is_new && trouble.same.len() >= SAME).then(|| self.refused(&arrival.cause))
+        let items = trouble.same.len();
+        (is_new && items >= SAME).then(|| self.refused(items, &arrival.cause))
     }
 
-    /// The end of a run to which this was said over and over.
-    pub(super) fn refused(&self, said: &str) -> Stop {
-        Stop::Same(said.to_owned(), self.ever)
+    /// The end of a run to which this was said over and over, of so many items.
+    pub(super) fn refused(&self, items: usize, said: &str) -> Stop {
+        if self.ever { Stop::Same(said.to_owned()) } else { Stop::NoPage(items, said.to_owned()) }
     }
 }
 

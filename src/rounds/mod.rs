@@ -175,7 +175,8 @@ impl<'a> Rounds<'a> {
         let arrivals = self.wait(channels, stopped).await;
         self.settle(&arrivals);
         if self.stop.is_none() {
-            let over = self.backlog.refill(&mut self.scheduler, &self.site.ledger(), &self.rules)?;
+            let is_heard = self.health.ever();
+            let over = self.backlog.refill(&mut self.scheduler, &self.site.ledger(), &self.rules, is_heard)?;
             for item in over {
                 self.end(item);
             }
@@ -183,6 +184,9 @@ impl<'a> Rounds<'a> {
         self.order(&channels.orders);
         self.keep_room()?;
         self.admit(channels.to_dispatch.capacity());
+        if self.stop.is_none() && self.is_done() {
+            self.settle_refused();
+        }
         self.order(&channels.orders);
         if arrivals.is_empty() && self.group.is_empty() {
             return Ok(!self.is_over());

@@ -59,9 +59,6 @@ impl Rounds<'_> {
             }
             self.end(item);
         }
-        if self.stop.is_none() && self.is_done() {
-            self.settle_refused();
-        }
     }
 
     /// Gives up the items that may not be asked for again: others come, so it was they.
@@ -73,10 +70,10 @@ impl Rounds<'_> {
 
     /// Everything that may still be asked for was. What is left was refused: item by item, or by an API that answers
     /// nobody in its own form.
-    fn settle_refused(&mut self) {
+    pub(super) fn settle_refused(&mut self) {
         let unheard = self.health.is_down() || !self.health.ever();
         match self.refused.iter().find(|refused| unheard && refused.transient) {
-            Some(refused) => self.stop = Some(self.health.refused(&refused.said)),
+            Some(refused) => self.stop = Some(self.health.refused(self.refused.len(), &refused.said)),
             None => self.give_up_refused(),
         }
     }

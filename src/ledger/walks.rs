@@ -1,0 +1,68 @@
+//! The walks that have not ended, as a run takes them up.
+
+use std::collections::BTreeSet;
+
+use rusqlite::params;
+
+use super::{Doing, Ledger, LedgerError};
+use crate::page::{ItemId, ItemIx};
+
+/// An item whose walk has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenItem {
+    /// Its place.
+    pub item: ItemIx,
+    /// Its id.
+    pub id: ItemId,
+    /// Whether an earlier run gave up its next page for a passing cause.
+    pub failed_before: bool,
+    /// Whether the journal has a page of it.
+    pub has_pages: bool,
+    /// Rows that its list is said to have.
+    pub size: Option<u64>,
+}
+
+impl Ledger {
+    /// Items whose walk has begun and not ended, in order, after one of them.
+    pub fn walking(&self, after: ItemIx, limit: usize) -> Result<Vec<OpenItem>, LedgerError> {
+        self.open_items(1, after, &BTreeSet::new(), limit)
+    }
+
+    /// Items whose walk has not begun, in order, after one of them, but for some.
+    pub fn fresh(&self, after: ItemIx, but_for: &BTreeSet<ItemIx>, limit: usize) -> Result<Vec<OpenItem>, LedgerError> {
+        self.open_items(0, after, but_for, limit)
+    }
+
+    fn open_items(
+        &self,
+        state: i64,
+        after: ItemIx,
+        but_for: &BTreeSet<ItemIx>,
+        limit: usize,
+    ) -> Result<Vec<OpenItem>, LedgerError> {
+        let sql = "SELECT ix, id, transient, EXISTS (SELECT 1 FROM pages WHERE item = ix), rows
+                   FROM items LEFT JOIN sizes ON item = ix
+                   WHERE state = ?1 AND state < 2 AND ix > ?2 AND ix NOT IN (SELECT value FROM json_each(?4))
+                   ORDER BY ix LIMIT ?3";
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let but_for = serde_json::Value::from_iter(but_for.iter().map(|item| item.0)).to_string();
+        self.rows(sql, params![state, after.0, limit, but_for], |row| {
+            let id = ItemId::new(&row.get::<_, String>(1)?);
+            let size = row.get::<_, Option<i64>>(4)?.and_then(|rows| u64::try_from(rows).ok());
+            let (failed_before, has_pages) = (row.get(2)?, row.get(3)?);
+            Ok(OpenItem { item: ItemIx(row.get(0)?), id, failed_before, has_pages, size })
+        })
+    }
+
+    /// Items of which a page was asked for that did not come.
+    pub fn asked_in_vain(&self) -> Result<BTreeSet<ItemIx>, LedgerError> {
+        let items = self.rows("SELECT DISTINCT item FROM attempts", [], |row| row.get(0).map(ItemIx))?;
+        Ok(items.into_iter().collect())
+    }
+
+    /// The last item of the list.
+    pub fn last_item(&self) -> Result<ItemIx, LedgerError> {
+        let sql = "SELECT coalesce(max(ix), 0) FROM items";
+        self.db.query_row(sql, [], |row| row.get(0).map(ItemIx)).doing("find the last item")
+    }
+}

@@ -14,7 +14,7 @@ use crate::api::{Fetch, FetchError, RawAnswer};
 use crate::clock::{self, Utc64};
 use crate::envelope::{self, Envelope, Payload};
 use crate::page::Request;
-use crate::quota::{Held, Quota};
+use crate::quota::{Held, LONGEST_WAIT, Quota};
 use crate::sanitize::{Sanitized, chain};
 use crate::verdict::{Judged, Lost, Outcome, Verdict, judge};
 
@@ -35,6 +35,14 @@ pub struct Arrival {
     pub answer: Option<RawAnswer>,
     /// The wait that it brought upon everyone: a 429, and the first of its burst.
     pub held: Option<Held>,
+}
+
+impl Arrival {
+    /// How long the server wants to be left alone: by everyone after a 429, with this page after any other answer.
+    pub fn wish(&self) -> Duration {
+        let wish = self.answer.as_ref().and_then(|answer| answer.retry_after);
+        wish.unwrap_or_default().min(LONGEST_WAIT)
+    }
 }
 
 /// What to do with requests that wait for the quota.

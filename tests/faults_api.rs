@@ -1033,6 +1033,55 @@ async fn an_answer_of_somebody_else_half_way_is_waited_for_and_no_page_is_asked_
 }
 
 #[tokio::test(start_paused = true)]
+async fn patience_does_not_end_before_an_answer_could_come_to_what_was_sent_after_a_wait_that_the_server_asked_for() {
+    for (status, wish) in [(429, 300), (429, 3_600), (503, 300)] {
+        for refused in [1, usize::MAX] {
+            let folder = scratch();
+            let api = Scripted::new(move |sent| {
+                let refusal = Reply::refusal(status, "later").with_retry_after(Duration::from_secs(wish));
+                if sent.number <= refused { refusal.after(LATENCY) } else { page_of(sent, 3, 10).after(LATENCY) }
+            });
+            let summary = export(folder.path(), &api, &named(1), &[]).await;
+            assert_eq!(api.requests(), 2, "{status}: {summary}");
+            assert!((300.0..302.0).contains(&summary.run.seconds), "{status}: {summary}");
+            assert_ended(&summary, if refused == 1 { ExitCode::Complete } else { ExitCode::Temporary });
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_a_503_asks_to_wait_for_is_asked_for_no_sooner_and_holds_up_no_other() {
+    let folder = scratch();
+    let api = Scripted::new(|sent| {
+        let refusal = Reply::refusal(503, "busy").with_retry_after(Duration::from_secs(20));
+        let videos = 1 + sent.number % 7;
+        if sent.id == "p3" && sent.number < 20 { refusal } else { page_of(sent, videos, 10) }.after(LATENCY)
+    });
+    let summary = export(folder.path(), &api, &named(40), &[]).await;
+    assert_ended(&summary, ExitCode::Complete);
+    let sent = api.sent();
+    let asked: Vec<&Sent> = sent.iter().filter(|sent| sent.id == "p3").collect();
+    assert_eq!(asked.len(), 2, "{summary}");
+    assert!((20.0..21.0).contains(&(asked[1].at - asked[0].at).as_secs_f64()), "{summary}");
+    assert!(sent.iter().filter(|sent| sent.at < asked[1].at).count() == 40, "the others went on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_probed_no_sooner_than_the_server_asks_for() {
+    let folder = scratch();
+    let down = |_: &Sent| {
+        let refusal = Reply::refusal(503, "down").with_retry_after(Duration::from_secs(50));
+        refusal.after(LATENCY)
+    };
+    let (from, until) = (Duration::from_secs(3), Duration::from_secs(400));
+    let api = outage(from, until, down);
+    let summary = export(folder.path(), &api, &named(40), &[]).await;
+    assert_ended(&summary, ExitCode::Complete);
+    let probes = within(&api, from + Duration::from_secs(1), until);
+    assert!((6..=8).contains(&probes), "{probes} probes in 400 s");
+}
+
+#[tokio::test(start_paused = true)]
 async fn many_products_that_always_fail_are_their_own_failures_in_every_run() {
     let is_dead = |id: &str| id[1..].parse::<u32>().unwrap() % 4 == 1;
     let folder = scratch();

@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::LONGEST_WAIT;
+
 /// The wait after a second 429 with no answer between; doubled while they follow each other. Four of them outlast a window
 /// of a second.
 const FIRST: Duration = Duration::from_millis(250);
-/// Longest wait, whatever the server says.
-const LONGEST: Duration = Duration::from_secs(300);
-
 /// What holds everyone at present.
 #[derive(Debug)]
 pub(super) struct Hold {
@@ -53,7 +52,7 @@ impl Hold {
             0 => period.saturating_mul(2).min(FIRST),
             strikes => FIRST.saturating_mul(1 << (strikes - 1).min(16)),
         };
-        let wait = own.max(wish.unwrap_or_default()).min(LONGEST);
+        let wait = own.max(wish.unwrap_or_default()).min(LONGEST_WAIT);
         (self.strikes, self.began) = (self.strikes.saturating_add(1), Some(now));
         // What was asked for before holds still, whatever a later answer asks for.
         self.until = self.until.max(now + wait);

@@ -22,6 +22,8 @@ use pace::Pace;
 use rate::Rate;
 use window::Windows;
 
+/// Longest wait that a server may ask for.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// How far requests keep away from a window's end: so many mean deviations of the time that an answer takes (RFC 6298 waits
 /// for four, of which the way back is a part here), and between these.
 const GUARD: u32 = 3;

@@ -7,6 +7,7 @@
 //! it asks for one page at a time: a wrong key costs one request.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -40,6 +41,8 @@ struct Trouble {
     since: Instant,
     /// What was said last.
     said: String,
+    /// When the server last asked for a wait, and until when.
+    wish: Option<(Instant, Instant)>,
     /// Items that failed.
     items: BTreeSet<ItemIx>,
     /// Requests that found no way to the API, and 429s that made everyone wait.
@@ -83,9 +86,18 @@ impl Health {
         self.trouble.as_ref().and_then(|trouble| trouble.outage.as_ref()).map(|outage| outage.probe_at)
     }
 
-    /// Since when nothing has succeeded, if anything failed since; and what was said last.
-    pub(super) fn trouble(&self) -> Option<(Instant, &str)> {
-        self.trouble.as_ref().map(|trouble| (trouble.since, trouble.said.as_str()))
+    /// When nothing has succeeded for as long as this, if anything failed since; what was asked for in that time by the end of
+    /// a wait that the server wished for has `timeout` more to come.
+    pub(super) fn lasts_until(&self, patience: Duration, timeout: Duration) -> Option<Instant> {
+        let trouble = self.trouble.as_ref()?;
+        let end = trouble.since + patience;
+        let kept_waiting = trouble.wish.filter(|(at, _)| *at <= end);
+        Some(kept_waiting.map_or(end, |(_, until)| end.max(until + timeout)))
+    }
+
+    /// What was said last, if anything failed since the last success.
+    pub(super) fn said(&self) -> &str {
+        self.trouble.as_ref().map_or("", |trouble| trouble.said.as_str())
     }
 
     /// Whether a page failed by itself: others came since, or did in the run that gave it up.
@@ -118,6 +130,10 @@ impl Health {
         let now = clock::now();
         let trouble = self.trouble.get_or_insert_with(|| Trouble::new(now));
         trouble.said.clone_from(&arrival.cause);
+        let wish = arrival.wish();
+        if !wish.is_zero() {
+            trouble.wish = Some((now, trouble.wish.map_or(now, |(_, until)| until).max(now + wish)));
+        }
         if trouble.outage.as_ref().is_some_and(|outage| arrival.sent < outage.probe_at) {
             return None; // it left before the outage was known
         }
@@ -135,7 +151,7 @@ impl Health {
         let answer = if self.ever { without_numbers(&arrival.cause) } else { String::new() };
         let is_new = is_answer && trouble.told(answer, item);
         // And then the next item is asked soon, until all were.
-        trouble.probed(is_new && !self.ever, retry, now);
+        trouble.probed(is_new && !self.ever, wish, retry, now);
         let items = trouble.same.len();
         (is_new && items >= SAME).then(|| self.refused(items, &arrival.cause))
     }
@@ -151,6 +167,7 @@ impl Trouble {
         Self {
             since,
             said: String::new(),
+            wish: None,
             items: BTreeSet::new(),
             unreached: 0,
             answer: String::new(),
@@ -168,7 +185,7 @@ impl Trouble {
     }
 
     /// Begins an outage, or puts off its next probe: this was one.
-    fn probed(&mut self, soon: bool, retry: &mut Retry, now: Instant) {
+    fn probed(&mut self, soon: bool, wish: Duration, retry: &mut Retry, now: Instant) {
         let down = self.items.len() >= OUTAGE || self.unreached >= OUTAGE;
         let outage = match &mut self.outage {
             Some(outage) => outage,
@@ -178,7 +195,7 @@ impl Trouble {
         if soon {
             outage.tries = retry.begin();
         }
-        outage.probe_at = now + retry.wait(&mut outage.tries);
+        outage.probe_at = now + retry.wait(&mut outage.tries).max(wish);
     }
 }
 

@@ -242,7 +242,7 @@ impl<'a> Rounds<'a> {
             self.at_rest() && (self.stop.is_some() || self.scheduler.is_done() || wants && !self.can_afford());
         let busy = at_rest || !self.group.is_empty();
         let wants = wants && self.can_afford();
-        let patience_ends = self.health.trouble().map(|(since, _)| since + self.patience());
+        let patience_ends = self.health.lasts_until(self.patience(), self.job.settings.request_timeout);
         let next = self.next_turn(now).into_iter().chain(patience_ends).min().filter(|_| self.stop.is_none());
         tokio::select! {
             biased;

@@ -166,7 +166,7 @@ impl Rounds<'_> {
     /// Nothing succeeded for as long as was asked to wait. If nothing else is left than pages that had all their attempts,
     /// then it is those pages; otherwise it is the API.
     pub(super) fn lose_patience(&mut self) {
-        let said = self.health.trouble().map(|(_, said)| said.to_owned()).unwrap_or_default();
+        let said = self.health.said().to_owned();
         if !self.all_exhausted() {
             self.stop = Some(Stop::Temporary(said));
             return;
@@ -194,7 +194,7 @@ impl Rounds<'_> {
                 return self.give_up(&wanted, &said, true);
             }
             let once = arrival.judged.verdict == Verdict::RetryOnce;
-            let wait = if once { self.retry.later() } else { self.retry.wait(&mut tries) };
+            let wait = if once { self.retry.later() } else { self.retry.wait(&mut tries) }.max(arrival.wish());
             wanted.tries = Some(tries);
             self.notify_retry(&wanted, arrival, wait);
             now + wait

@@ -63,7 +63,7 @@ impl Backlog {
         }
         let room = scheduler.room();
         let (source, items) = match (self.walking, self.fresh) {
-            (Some(after), _) => (&mut self.walking, ledger.walking(after, room)?),
+            (Some(after), _) => (&mut self.walking, ledger.walking(after, &self.samples, room)?),
             (None, Some(after)) => (&mut self.fresh, ledger.fresh(after, &self.samples, room)?),
             (None, None) => return Ok(Vec::new()),
         };

@@ -435,7 +435,7 @@ mod tests {
             Group { frame: Some((SegmentId(1), 0, 10)), pages: vec![page], read: vec![read], ..Group::default() };
         ledger.commit(&group, Utc64(2)).unwrap();
         let ids = |items: Vec<OpenItem>| items.into_iter().map(|open| open.item.0).collect::<Vec<_>>();
-        assert_eq!(ids(ledger.walking(ItemIx(0), 9).unwrap()), [2]);
+        assert_eq!(ids(ledger.walking(ItemIx(0), &BTreeSet::new(), 9).unwrap()), [2]);
         assert_eq!(ids(ledger.fresh(ItemIx(0), &BTreeSet::new(), 1).unwrap()), [1]);
         assert_eq!(ledger.keys(ItemIx(2), SegmentId(2)).unwrap(), [[7; 16], [8; 16]]);
         assert!(ledger.keys(ItemIx(2), SegmentId(1)).unwrap().is_empty());

@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(ledger.revive_rejected().unwrap(), 0);
         ledger.commit(&Group { read: vec![read(4, 2, 0)], ..Group::default() }, Utc64(1)).unwrap();
         assert_eq!(ledger.revive_rejected().unwrap(), 1);
-        assert_eq!(ledger.walking(ItemIx(0), 9).unwrap()[0].item, ItemIx(2));
+        assert_eq!(ledger.walking(ItemIx(0), &std::collections::BTreeSet::new(), 9).unwrap()[0].item, ItemIx(2));
         assert_eq!(ledger.pages_from(ItemIx(1), SegmentId(1)).unwrap(), (2, false));
         assert_eq!(ledger.pages_from(ItemIx(1), SegmentId(0)).unwrap(), (0, true));
     }

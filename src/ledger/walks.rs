@@ -23,9 +23,14 @@ pub struct OpenItem {
 }
 
 impl Ledger {
-    /// Items whose walk has begun and not ended, in order, after one of them.
-    pub fn walking(&self, after: ItemIx, limit: usize) -> Result<Vec<OpenItem>, LedgerError> {
-        self.open_items(1, after, &BTreeSet::new(), limit)
+    /// Items whose walk has begun and not ended, in order, after one of them, but for some.
+    pub fn walking(
+        &self,
+        after: ItemIx,
+        but_for: &BTreeSet<ItemIx>,
+        limit: usize,
+    ) -> Result<Vec<OpenItem>, LedgerError> {
+        self.open_items(1, after, but_for, limit)
     }
 
     /// Items whose walk has not begun, in order, after one of them, but for some.

@@ -170,7 +170,8 @@ pub(crate) fn ledger(bytes: &[u8]) {
 fn work(ledger: &mut Ledger) {
     let _known = ledger.export();
     let _summed = (ledger.totals().is_ok(), ledger.credits().is_ok(), ledger.standing().is_ok());
-    let _open = (ledger.walking(ItemIx(0), 100).is_ok(), ledger.fresh(ItemIx(0), 100).is_ok());
+    let none = std::collections::BTreeSet::new();
+    let _open = (ledger.walking(ItemIx(0), &none, 100).is_ok(), ledger.fresh(ItemIx(0), &none, 100).is_ok());
     let _pages =
         (ledger.pages(ItemIx(1), SegmentId(i64::MAX)).is_ok(), ledger.keys(ItemIx(1), SegmentId(i64::MAX)).is_ok());
     let _ends = (ledger.has_full_page(10).is_ok(), ledger.short_ends().is_ok(), ledger.failures(20).is_ok());

@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use common::scripted::{Reply, Scripted, Sent, run_job, run_until};
 use common::{
-    Answer, Api, DEADLINE, Home, Run, assert_rows, expected, files, files_that_hold, ids, job, rows, run, simulator,
+    Answer, Api, DEADLINE, Home, Run, assert_rows, expected, files, files_that_hold, ids, job, manifests, rows, run,
+    simulator,
 };
 use pagehaul::error::ExitCode;
 use pagehaul::simulator::Simulator;
@@ -152,6 +153,36 @@ async fn a_product_that_always_fails_is_its_own_failure_also_when_nothing_else_i
 #[tokio::test(start_paused = true)]
 async fn a_product_that_fails_slowly_is_its_own_failure_also_when_patience_ends_while_it_is_asked_for() {
     assert_one_failing_product_is_partial(Duration::from_secs(25)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_segment_is_published_when_no_answer_is_under_way_also_one_that_was_large_enough_before_the_run() {
+    let simulator = simulator("products=60,max_videos=45");
+    let list = ids(&simulator);
+    let folder = tempfile::tempdir().unwrap();
+    let mut job = job(folder.path(), Some(200.0), &[("max_in_flight", "16")]);
+    let api = |stop_at| {
+        let simulator = Arc::clone(&simulator);
+        Scripted::stopping_at(stop_at, move |sent| page(&simulator, sent).after(Duration::from_millis(300)))
+    };
+    let first = run_job(&job, &api(60), &list).await.unwrap();
+    assert_eq!((first.exit, manifests(folder.path()).len()), (ExitCode::Interrupted, 0), "{first}");
+    job.settings.segment_size = 2_000;
+    let api = api(usize::MAX);
+    let busy = Arc::new(AtomicUsize::new(0));
+    let _watch = pagehaul::step::watch(folder.path(), {
+        let (api, busy) = (Arc::clone(&api), Arc::clone(&busy));
+        move |step| {
+            if step.path.to_string_lossy().contains("/segments/") {
+                busy.fetch_max(api.in_flight(), Ordering::SeqCst);
+            }
+            Ok(())
+        }
+    });
+    let summary = run_job(&job, &api, &list).await.unwrap();
+    assert_eq!((summary.exit, busy.load(Ordering::SeqCst)), (ExitCode::Complete, 0), "{summary}");
+    assert!(manifests(folder.path()).len() > 3 && api.most_in_flight() > 4, "{summary}");
+    assert_rows(folder.path(), &expected(&simulator, &list, 10));
 }
 
 #[tokio::test(start_paused = true)]

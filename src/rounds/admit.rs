@@ -113,6 +113,6 @@ impl Rounds<'_> {
 
     fn has_slot(&self) -> bool {
         let most = if self.health.is_proven() { self.job.settings.max_in_flight } else { 1 };
-        self.in_flight < most
+        self.in_flight < most && !self.is_segment_full()
     }
 }

@@ -172,6 +172,7 @@ impl<'a> Rounds<'a> {
         channels: &mut Channels,
         stopped: Pin<&mut impl Future<Output = ExitCode>>,
     ) -> Result<bool, Error> {
+        self.rotate(channels).await?;
         let arrivals = self.wait(channels, stopped).await;
         self.settle(&arrivals);
         if self.stop.is_none() {
@@ -207,7 +208,6 @@ impl<'a> Rounds<'a> {
                 self.in_flight -= 1;
             }
         }
-        self.rotate(channels).await?;
         Ok(true)
     }
 
@@ -335,25 +335,29 @@ impl<'a> Rounds<'a> {
         }
     }
 
-    /// Publishes the segment when its journal is large enough, and begins the next one.
+    /// Publishes the segment when its journal is large enough and nothing is under way any more, and begins the next one.
+    /// Bodies that came meanwhile would keep their shares of the room for bodies, and others would wait for theirs.
     async fn rotate(&mut self, channels: &mut Channels) -> Result<(), Error> {
-        let large =
-            self.recorder.as_ref().is_some_and(|recorder| recorder.journaled() >= self.job.settings.segment_size);
-        if !large || self.stop.is_some() {
+        if !self.is_segment_full() || self.in_flight > 0 || self.stop.is_some() {
             return Ok(());
         }
         self.commit(Vec::new()).await?; // what was read must be known before its rows are published
         let (done, published) = oneshot::channel();
-        let failed = channels.writer.send(ToWriter::Publish(done)).await.is_err() || published.await.is_err();
-        if failed {
+        if channels.writer.send(ToWriter::Publish(done)).await.is_err() || published.await.is_err() {
             self.stop.get_or_insert(Stop::Temporary("the writer ended".to_owned()));
+            return Ok(());
         }
-        // Also after a failure: answers are still under way, and the segment may be decided, so that it takes no more.
         let segment = self.site.ledger().begin_segment()?;
         if let Some(recorder) = &mut self.recorder {
             recorder.rotate(segment.id)?;
         }
         drop(channels.writer.send(ToWriter::Begin(segment)).await);
         Ok(())
+    }
+
+    /// Whether the segment's journal is so large that no more pages are asked for before it is published.
+    fn is_segment_full(&self) -> bool {
+        let most = self.job.settings.segment_size.max(1);
+        self.recorder.as_ref().is_some_and(|recorder| recorder.journaled() >= most)
     }
 }

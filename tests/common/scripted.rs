@@ -155,6 +155,11 @@ impl Scripted {
         self.most_in_flight.load(Ordering::SeqCst)
     }
 
+    /// How many requests are under way.
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::SeqCst)
+    }
+
     /// Comes when a run asks for the time at which it is to stop.
     pub(crate) async fn stops(&self) {
         self.stop.notified().await;

@@ -50,8 +50,8 @@ impl Ledger {
                    WHERE state = ?1 AND state < 2 AND ix > ?2 AND ix NOT IN (SELECT value FROM json_each(?4))
                    ORDER BY ix LIMIT ?3";
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let but_for = serde_json::Value::from_iter(but_for.iter().map(|item| item.0)).to_string();
-        self.rows(sql, params![state, after.0, limit, but_for], |row| {
+        let but_for: serde_json::Value = but_for.iter().map(|item| item.0).collect();
+        self.rows(sql, params![state, after.0, limit, but_for.to_string()], |row| {
             let id = ItemId::new(&row.get::<_, String>(1)?);
             let size = row.get::<_, Option<i64>>(4)?.and_then(|rows| u64::try_from(rows).ok());
             let (failed_before, has_pages) = (row.get(2)?, row.get(3)?);

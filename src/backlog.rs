@@ -55,7 +55,9 @@ impl Backlog {
     }
 
     fn take(&mut self, scheduler: &Scheduler, ledger: &Ledger, is_heard: bool) -> Result<Vec<OpenItem>, LedgerError> {
-        if !scheduler.is_half_empty() || !is_heard && scheduler.has_next() {
+        // What the last sample brings is waited for: if it is a page, the list goes on in its order.
+        let waits = !is_heard && (scheduler.has_next() || scheduler.is_flying());
+        if waits || !scheduler.is_half_empty() {
             return Ok(Vec::new());
         }
         if !is_heard && let Some(sample) = self.sample(ledger)? {

@@ -44,7 +44,7 @@ impl Backlog {
     ) -> Result<Vec<ItemIx>, LedgerError> {
         let mut over = Vec::new();
         for OpenItem { item, id, failed_before, has_pages, size } in self.take(scheduler, ledger, is_heard)? {
-            let pages = if has_pages { ledger.pages(item, SegmentId(i64::MAX))? } else { Vec::new() };
+            let pages = if has_pages { ledger.pages(item, SegmentId::BEHIND_ALL)? } else { Vec::new() };
             let mut walk = Walk::new(item, id, rules, pages);
             walk.is_suspect = failed_before;
             walk.hint(size.and_then(|rows| rules.last_of(rows)));

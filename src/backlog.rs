@@ -63,13 +63,22 @@ impl Backlog {
         if !is_heard && let Some(sample) = self.sample(ledger)? {
             return Ok(vec![sample]);
         }
-        let room = scheduler.room();
-        let (source, items) = match (self.walking, self.fresh) {
-            (Some(after), _) => (&mut self.walking, ledger.walking(after, &self.samples, room)?),
-            (None, Some(after)) => (&mut self.fresh, ledger.fresh(after, &self.samples, room)?),
-            (None, None) => return Ok(Vec::new()),
-        };
-        *source = items.last().map(|last| last.item).filter(|_| items.len() == room);
+        // A sample whose page came and was not read is a walk that the scheduler will hold.
+        let is_read = self.samples.is_empty() || self.fresh != Some(ItemIx(0)) || !scheduler.is_flying();
+        let room = scheduler.room() - usize::from(!is_read);
+        if room == 0 {
+            return Ok(Vec::new());
+        }
+        if let Some(after) = self.walking {
+            let items = ledger.walking(after, &self.samples, room)?;
+            self.walking = next(&items, room);
+            if !items.is_empty() {
+                return Ok(items);
+            }
+        }
+        let Some(after) = self.fresh else { return Ok(Vec::new()) };
+        let items = ledger.fresh(after, &self.samples, room)?;
+        self.fresh = next(&items, room);
         Ok(items)
     }
 
@@ -85,6 +94,11 @@ impl Backlog {
         self.samples.extend(found.as_ref().map(|sample| sample.item));
         Ok(found)
     }
+}
+
+/// Behind which item the next ones are; none if these were the last.
+fn next(items: &[OpenItem], room: usize) -> Option<ItemIx> {
+    items.last().map(|last| last.item).filter(|_| items.len() == room)
 }
 
 /// Behind which item of a list a sample is taken, the so manyth: at the beginning, the half, the quarters, the eighths, and

@@ -2,9 +2,9 @@
 //!
 //! One page's failure says little. Five items that fail in a row, with no success between, are an outage: nothing is sent
 //! but one probe at a time, at growing intervals, until one succeeds. Twenty items in a row that get the same answer, or
-//! any answer but a page before any page came, from all over the list, will not be the last ones: the run ends. A page that failed before while
-//! others came says nothing here, except that there is no way to the API at all. Until something has succeeded in a run,
-//! it asks for one page at a time: a wrong key costs one request.
+//! any answer but a page before any page came, from all over the list, will not be the last ones: the run ends. A page
+//! that failed before while others came says nothing here, except that there is no way to the API at all. Until something
+//! has succeeded in a run, it asks for one page at a time: a wrong key costs one request.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -346,22 +346,26 @@ async fn a_run_that_is_stopped_while_it_looks_ahead_goes_on_where_it_was_and_ask
 async fn a_walk_whose_end_a_crash_kept_from_the_ledger_is_ended_by_the_next_run_and_holds_nobody_up() {
     let (folder, list) = (scratch(), lists([12]));
     let settings = [("page_size", "1"), ("lookahead", "100")];
-    // Each page is a segment of its own: nothing of the walk is read again. The scout at page 16 never comes back.
+    // The scout at page 16 never comes back.
     let hanging = Scripted::new(|sent| match sent.page {
         16 => Reply::never(),
         page if page <= 12 => full(sent, page),
         _ => Reply::page(&[]).after(LATENCY),
     });
-    let mut first = job(folder.path(), None, &settings);
-    first.settings.segment_size = 1;
-    let crashed = tokio::time::timeout(Duration::from_secs(20), run_job(&first, &hanging, &list)).await;
+    let (job, api) = (job(folder.path(), None, &settings), honest());
+    let crashed = tokio::time::timeout(Duration::from_secs(20), run_job(&job, &hanging, &list)).await;
     assert!(crashed.is_err() && hanging.requests() == 14, "{} requests", hanging.requests());
-    let (second, api) = (job(folder.path(), None, &settings), honest());
-    let again = tokio::time::timeout(Duration::from_secs(600), run_job(&second, &api, &list));
-    let summary = again.await.unwrap().unwrap();
-    assert_eq!(
-        (summary.exit, summary.run.requests, rows(folder.path()).len()),
-        (ExitCode::Complete, 0, 12),
-        "{summary}"
-    );
+    // The first run after it reads the walk again. By the second one its pages are published, and not read again; versions
+    // that published a segment while answers were under way left it open then.
+    for is_read_again in [true, false] {
+        if !is_read_again {
+            let ledger = rusqlite::Connection::open(folder.path().join("_pagehaul/ledger.sqlite")).unwrap();
+            let ledger = pagehaul::ledger::prepared(ledger).unwrap();
+            assert_eq!(ledger.execute("UPDATE items SET state = 1, stop = NULL WHERE state = 2", []).unwrap(), 1);
+        }
+        let again = tokio::time::timeout(Duration::from_secs(600), run_job(&job, &api, &list));
+        let summary = again.await.unwrap().unwrap();
+        let came = (summary.exit, summary.run.requests, rows(folder.path()).len());
+        assert_eq!(came, (ExitCode::Complete, 0, 12), "read again: {is_read_again}: {summary}");
+    }
 }

@@ -158,7 +158,7 @@ pub struct Published {
 impl fmt::Display for Published {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (regions, s) = (Grouped(as_u64(self.regions)), if self.regions == 1 { "" } else { "s" });
-        write!(f, "{} in {regions} region{s}, {}", Count(as_u64(self.files), "file"), Bytes(self.bytes))
+        write!(f, "{} in {regions} region{s}, {}", Grouped(as_u64(self.files)), Bytes(self.bytes))
     }
 }
 

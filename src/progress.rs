@@ -343,6 +343,7 @@ impl Monitor for Face {
                 let (files, rows) = (Count(*files, "file"), Count(*rows, "row"));
                 tracing::info!("segment {segment} published: {files}, {rows}, {}", Bytes(*bytes));
             }
+            Event::Stopping { cause, in_flight: 0 } => tracing::warn!("stopping: {cause}"),
             Event::Stopping { cause, in_flight } => {
                 let answers = Count(as_u64(*in_flight), "answer");
                 tracing::warn!("stopping: {cause}; waiting for up to {answers} under way");

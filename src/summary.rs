@@ -192,7 +192,7 @@ impl fmt::Display for Run {
         if self.seconds >= 2.0 {
             write!(f, ", {:.1} a second", Rate(self.rate))?;
             if let Some(allowed) = self.allowed {
-                write!(f, " of {allowed} allowed")?;
+                write!(f, " of {:.*} allowed", usize::from(allowed.fract() > 0.0), Rate(allowed))?;
             }
             if let Some(found) = self.found {
                 write!(f, "; the server allows about {:.1}", Rate(found))?;

@@ -9,9 +9,9 @@ use crate::settings::Settings;
 /// Whether every line on standard error is to be JSON.
 static JSON: AtomicBool = AtomicBool::new(false);
 
-/// From now on every line on standard error is JSON.
-pub fn speak_json() {
-    JSON.store(true, Ordering::Relaxed);
+/// From now on every line on standard error is JSON, or is not.
+pub fn speak_json(json: bool) {
+    JSON.store(json, Ordering::Relaxed);
 }
 
 /// Whether every line on standard error is to be JSON.

@@ -114,9 +114,9 @@ impl List {
                 Err(unreadable("Parquet needs a file, not standard input".to_owned()))
             }
             (Some(column), Self::File(path)) if is_parquet => from_parquet(path, &list, column, monitor),
-            (None, Self::File(path)) if is_csv(path) => {
-                Err(unreadable("it is CSV by its name; name the column with --product-column".to_owned()))
-            }
+            (None, Self::File(path)) if is_csv(path) => Err(unreadable(
+                "it is CSV by its name; name the column with --product-column, or call a list of ids .txt".to_owned(),
+            )),
             (None, _) => Ok(from_text(BufReader::with_capacity(1 << 16, reader), list)),
             (Some(column), _) => from_csv(reader, &list, column, monitor),
         }

@@ -157,9 +157,7 @@ fn switch(name: &'static str, help: &'static str) -> Arg {
 /// Parses the command line. Help and version are answers; anything else that clap has to say becomes one line.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<ArgMatches, Error> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    if asks_for_json_lines(&arguments, std::env::var_os(JSON_LINES)) {
-        log::speak_json();
-    }
+    log::speak_json(asks_for_json_lines(&arguments, std::env::var_os(JSON_LINES)));
     command().try_get_matches_from(&arguments).map_err(|error| {
         let text = error.to_string();
         if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
@@ -275,9 +273,7 @@ fn layers(flags: &ArgMatches) -> Result<Layers, Error> {
             layers.set(setting.key, value, &Origin::Flag)?;
         }
     }
-    if layers.given("log_format") == Some("json") {
-        log::speak_json();
-    }
+    log::speak_json(layers.given("log_format") == Some("json"));
     Ok(layers)
 }
 

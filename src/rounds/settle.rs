@@ -132,8 +132,9 @@ impl Rounds<'_> {
     fn refuse(&mut self, wanted: Wanted, arrival: &Arrival, to_anyone: bool) {
         if !self.scheduler.needs(&wanted) {
             self.lose(&wanted, true, arrival.judged.charge);
-        } else if to_anyone && self.health.is_down() || !self.health.ever() {
-            self.scheduler.set_aside(wanted.item);
+        } else if (to_anyone && self.health.is_down() || !self.health.ever())
+            && self.scheduler.set_aside(wanted.item, wanted.page)
+        {
             self.refused.push(Refused { wanted, said: arrival.cause.clone(), transient: to_anyone });
         } else {
             self.give_up(&wanted, &arrival.cause, false);

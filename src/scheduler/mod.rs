@@ -252,12 +252,12 @@ impl Scheduler {
         self.queue(wanted.item);
     }
 
-    /// Holds a walk until it is known what becomes of others.
-    pub fn set_aside(&mut self, item: ItemIx) {
-        let Some(open) = self.walks.get_mut(&item).filter(|open| !open.is_aside) else { return };
-        open.is_aside = true;
-        self.aside += 1;
+    /// Holds a walk at a page until it is known what becomes of others. False: it ends there, whatever becomes of them.
+    pub fn set_aside(&mut self, item: ItemIx, page: PageNum) -> bool {
+        let Some(open) = self.walks.get_mut(&item).filter(|open| !open.ends_by(page)) else { return false };
+        self.aside += usize::from(!std::mem::replace(&mut open.is_aside, true));
         self.queue(item);
+        true
     }
 
     /// Ends a walk at a page: as soon as it has all pages before and nothing of it is under way. What of it waits behind is
@@ -294,6 +294,7 @@ impl Scheduler {
         }
         self.walks.get(&item).filter(|open| open.flying == 0 && open.ends_by(open.walk.next()))?;
         let open = self.walks.remove(&item)?;
+        self.aside -= usize::from(open.is_aside);
         open.closing.map(|closing| (open.walk, closing.end))
     }
 
@@ -558,6 +559,22 @@ mod tests {
         }
         assert!(scheduler.settle(ItemIx(1)).is_some_and(|(_, end)| end.stop == StopReason::Failed));
         assert!(scheduler.is_done());
+    }
+
+    #[test]
+    fn a_walk_that_ends_at_a_page_is_not_set_aside_for_one_behind_it() {
+        let mut scheduler = Scheduler::new(RULES, 8);
+        let full = Counts { received: 3, kept: 3, rejected: 0 };
+        let there = [1, 2, 3, 7, 8].map(|page| (PageNum(page), full));
+        scheduler.add(Walk::new(ItemIx(1), ItemId::new("a"), &RULES, there));
+        for page in [4, 5] {
+            assert_eq!(scheduler.next_page().map(|wanted| wanted.page), Some(PageNum(page)));
+            scheduler.land(ItemIx(1), PageNum(page)).unwrap();
+        }
+        assert!(scheduler.set_aside(ItemIx(1), PageNum(5)) && scheduler.is_done());
+        scheduler.close(end(1), PageNum(4));
+        assert!(!scheduler.is_done() && !scheduler.set_aside(ItemIx(1), PageNum(5)));
+        assert!(scheduler.settle(ItemIx(1)).is_some() && scheduler.is_done());
     }
 
     #[test]

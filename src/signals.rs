@@ -1,4 +1,4 @@
-//! The signals that stop a run: the first cleanly, the second at once. One that was ignored when the process began stays so.
+//! The signals that stop a run: the first cleanly, the second at once.
 
 #[cfg(unix)]
 use std::task::{Context, Poll};
@@ -10,7 +10,7 @@ use crate::error::{Error, ExitCode};
 /// Counts signals and says what the last one means. The first stops a run cleanly, the second at once.
 pub type Signals = watch::Receiver<(u32, ExitCode)>;
 
-/// Listens for SIGINT and SIGTERM; SIGHUP counts as SIGTERM.
+/// Listens for SIGINT and SIGTERM; SIGHUP counts as SIGTERM, unless the process began with it ignored (`nohup`).
 pub fn listen_for_signals() -> Result<Signals, Error> {
     let (sender, signals) = watch::channel((0, ExitCode::Complete));
     let mut next = next_signal()?;
@@ -46,15 +46,12 @@ fn next_signal() -> Result<StopSignals, Error> {
         Ok(signal) => Ok((signal, code)),
         Err(source) => Err(Error::System { action: "listen for signals", source }),
     };
-    let stopping = [
-        (SignalKind::interrupt(), ExitCode::Interrupted),
-        (SignalKind::terminate(), ExitCode::Terminated),
-        (SignalKind::hangup(), ExitCode::Terminated),
-    ];
-    // Whoever started this process may have wanted it to outlive some of them: `nohup` does, and a shell's `&` in a script.
-    let ignored = ignored();
-    let heard = stopping.into_iter().filter(|(kind, _)| ignored >> (kind.as_raw_value() - 1) & 1 == 0);
-    Ok(StopSignals { all: heard.map(on).collect::<Result<_, _>>()? })
+    let hangup = SignalKind::hangup();
+    // A script's shell starts what stands before `&` with SIGINT ignored; whoever then sends one means it.
+    let always = [(SignalKind::interrupt(), ExitCode::Interrupted), (SignalKind::terminate(), ExitCode::Terminated)];
+    let unless_ignored =
+        Some((hangup, ExitCode::Terminated)).filter(|_| ignored() >> (hangup.as_raw_value() - 1) & 1 == 0);
+    Ok(StopSignals { all: always.into_iter().chain(unless_ignored).map(on).collect::<Result<_, _>>()? })
 }
 
 /// The signals that this process ignores, a bit each from the lowest; none where the system does not say.

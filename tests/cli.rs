@@ -783,15 +783,22 @@ fn ignoring(signal: &str, command: &Command) -> Command {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_signal_that_was_ignored_when_the_run_began_does_not_end_it() {
-    for signal in ["HUP", "INT"] {
-        let half_way = HalfWay::made(false);
-        let program = half_way.run_into_the_gate(ignoring(signal, &half_way.export()));
-        program.signal(signal);
-        half_way.gate.open();
-        program.end().ended(0);
-        half_way.resume();
-    }
+fn under_nohup_a_hangup_does_not_end_a_run() {
+    let half_way = HalfWay::made(false);
+    let program = half_way.run_into_the_gate(ignoring("HUP", &half_way.export()));
+    program.signal("HUP");
+    half_way.gate.open();
+    program.end().ended(0);
+    half_way.resume();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_script_s_background_run_is_stopped_by_sigint_though_its_shell_ignored_it() {
+    let half_way = HalfWay::made(false);
+    let program = half_way.run_into_the_gate(ignoring("INT", &half_way.export()));
+    half_way.interrupt(program, "INT", 130);
+    half_way.resume();
 }
 
 /// A pipe with a name, and a thread that waits until somebody opens it to read.

@@ -209,11 +209,8 @@ pub(super) async fn replay(mut layers: Layers, all: bool) -> Result<Summary, Err
     }
     for (key, value) in &identity {
         match key.as_str() {
-            "endpoint" | DESCRIPTION | "call" | "base_url" => {}
-            // An export of the first version does not say which columns it left out, only which it wrote.
-            "columns" if chooses || identity.contains_key("dropped") => {}
+            "endpoint" | DESCRIPTION | "call" | "base_url" | "columns" => {}
             "dropped" if chooses => {}
-            "columns" => layers.set("columns", known(value, &layers)?, &Origin::Ledger)?,
             "dropped" => layers.set("drop_columns", known(value, &layers)?, &Origin::Ledger)?,
             _ => layers.set(key, value.clone(), &Origin::Ledger)?,
         }

@@ -159,9 +159,9 @@ impl Depth {
         }
     }
 
-    /// Whether pages ahead turned out to be other pages over again.
-    pub fn is_flat(&self) -> bool {
-        self.is_flat
+    /// Forgets where the end was seen: the rules have changed.
+    pub fn forget_ceiling(&mut self) {
+        self.ceiling = None;
     }
 
     /// Takes note that the walk goes on at a page, so that it is needed.

@@ -51,6 +51,18 @@ pub struct Endpoint {
     pub path: String,
     /// Values of the envelope's `code` that mean success.
     pub success_codes: Vec<i64>,
+    /// Values that mean that the same request may succeed later.
+    #[serde(default)]
+    pub retry_codes: Vec<i64>,
+    /// Values that mean that requests come too fast.
+    #[serde(default)]
+    pub throttle_codes: Vec<i64>,
+    /// Values that mean that the key is not accepted or that its credits are used up.
+    #[serde(default)]
+    pub stop_codes: Vec<i64>,
+    /// Values that mean that the page asked for lies behind the end of the list.
+    #[serde(default)]
+    pub end_of_list_codes: Vec<i64>,
     /// What ends a walk.
     pub end: EndRule,
     /// The item parameter and the column that repeats it.
@@ -66,10 +78,27 @@ pub struct Endpoint {
     pub fake: Fake,
 }
 
+/// Values of an envelope's `code`, by what they mean.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Codes {
+    /// Success.
+    pub success: Vec<i64>,
+    /// The same request may succeed later.
+    pub retry: Vec<i64>,
+    /// Requests come too fast.
+    pub throttle: Vec<i64>,
+    /// The key is not accepted, or its credits are used up.
+    pub stop: Vec<i64>,
+    /// The page lies behind the end of the list.
+    pub end_of_list: Vec<i64>,
+}
+
 /// What ends a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EndRule {
+    /// A short page, as long as pages behind short ones, asked for now and then, do not show otherwise.
+    Auto,
     /// A page with fewer rows than were asked for, or with none.
     ShortPage,
     /// Only a page with no rows.
@@ -338,6 +367,17 @@ impl Endpoint {
     /// The columns of text that nobody looks for by its beginning or by a range: unique, and no part of the key.
     pub fn opaque_columns(&self) -> impl Iterator<Item = &Column> {
         self.unique_columns().filter(|column| column.kind == ColumnKind::Utf8 && column.role != Role::Identity)
+    }
+
+    /// The codes that it names, by what they mean.
+    pub fn codes(&self) -> Codes {
+        Codes {
+            success: self.success_codes.clone(),
+            retry: self.retry_codes.clone(),
+            throttle: self.throttle_codes.clone(),
+            stop: self.stop_codes.clone(),
+            end_of_list: self.end_of_list_codes.clone(),
+        }
     }
 
     /// The description's own fingerprint: 16 hex digits over all that shapes an answer's reading, not comments.

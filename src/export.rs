@@ -15,6 +15,7 @@ use crate::commit::{self, Committer, Manifest};
 use crate::decode::Decoder;
 use crate::depth::DEEP;
 use crate::dispatch::{Dispatcher, Orders};
+use crate::endpoint::EndRule;
 use crate::error::{Error, ExitCode};
 use crate::event::Event;
 use crate::job::Job;
@@ -153,7 +154,7 @@ fn plan(site: &Site, ids: Ids, settings: &Settings) -> Result<(Added, usize), Er
     let (was, identity) = (&site.export.identity, settings.identity());
     if was.get("end") != identity.get("end") {
         unmark(&site.store, &ledger)?;
-        reopened += ledger.reopen_short(settings.page_size)?;
+        reopened += if settings.end == EndRule::EmptyPage { ledger.reopen_short()? } else { 0 };
     }
     if *was != identity {
         ledger.set_identity(&identity)?;
@@ -178,8 +179,8 @@ async fn begin(job: &Job, site: Arc<Site>, which: Which) -> Result<Begun, Error>
     let recovery = Arc::new(Recovery {
         site: Arc::clone(&site),
         decoder: decoder.clone(),
-        rules: job.rules(),
-        success: settings.endpoint.success_codes.clone().into(),
+        rules: job.rules(site.ledger().end_rule()?.as_deref()),
+        codes: Arc::new(settings.endpoint.codes()),
         monitor: Arc::clone(&job.monitor),
     });
     let plan = Plan::make(&site, &site.imprint(settings, &decoder), which).await?;
@@ -232,7 +233,7 @@ async fn walk<F: Fetch>(
         quota: Arc::clone(&quota),
         timeout: settings.request_timeout,
         grace: settings.grace,
-        success: settings.endpoint.success_codes.clone().into(),
+        codes: Arc::new(settings.endpoint.codes()),
         orders: ordered,
     };
     #[expect(clippy::disallowed_methods, reason = "this file owns the tasks")]

@@ -97,19 +97,21 @@ pub(super) struct Reader<'c> {
 }
 
 impl Reader<'_> {
-    /// Visits each entry of an answer's list with its text; none if the text is not laid out like an answer to its end.
-    pub(super) fn page<'a>(&mut self, text: &'a str, mut visit: impl FnMut(&'a str, Entry<'_, 'a>)) -> Option<()> {
-        let mut scan = Scan { text, at: 0 };
+    /// Visits each entry of an answer's list with its text, and says whether there is a list; none if the text is not laid
+    /// out like an answer to its end.
+    pub(super) fn page<'a>(&mut self, text: &'a str, mut visit: impl FnMut(&'a str, Entry<'_, 'a>)) -> Option<bool> {
+        let (mut scan, mut is_list) = (Scan { text, at: 0 }, false);
         scan.eat(b'{')?;
         while scan.more(b'}')? {
             let name = scan.name()?;
             if name == envelope::DATA && scan.peek() == Some(b'[') {
                 self.list(&mut scan, &mut visit)?;
+                is_list = true;
             } else {
                 scan.value()?;
             }
         }
-        Some(())
+        Some(is_list)
     }
 
     fn list<'a>(&mut self, scan: &mut Scan<'a>, visit: &mut impl FnMut(&'a str, Entry<'_, 'a>)) -> Option<()> {

@@ -70,6 +70,8 @@ pub struct DecodedPage {
     pub keys: Vec<Key>,
     /// Entries of the answer's list, whatever became of them; those beyond [`MOST_ROWS`] count as one.
     pub received: usize,
+    /// Whether the rows came as a list. False for a success whose data was null, `{}`, `""` or false.
+    pub is_list: bool,
     /// Rows that belong to another item than the asked one.
     pub foreign: usize,
     /// Rows that could not be typed.
@@ -185,6 +187,7 @@ impl<'a> Batch<'a> {
             request: answer.request.clone(),
             keys: Vec::new(),
             received: 0,
+            is_list: true,
             foreign: 0,
             rejects: Vec::new(),
         };
@@ -205,6 +208,7 @@ impl<'a> Batch<'a> {
             }
         });
         self.order = order;
+        page.is_list = read != Some(false);
         if read.is_none() {
             // The envelope was judged before the answer was kept, so this is damage after the fact.
             page.received += 1;

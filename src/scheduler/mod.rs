@@ -15,6 +15,7 @@ use crate::ledger::EndRow;
 use crate::page::{ItemId, ItemIx, PageNum};
 use crate::retry::Tries;
 use crate::rules::Rules;
+use crate::verdict::Failure;
 use crate::walk::Walk;
 use open::{Closing, Depth, Open};
 
@@ -29,12 +30,27 @@ pub struct Wanted {
     pub page: PageNum,
     /// Its failures; none: none that count.
     pub tries: Option<Tries>,
-    /// Whether an earlier run gave it up while others came: its failures are its own.
-    pub is_suspect: bool,
+    /// What is known of whose failures they are.
+    pub faults: Faults,
     /// Whether it was already asked for once more after an answer that may have been billed.
     pub asked_again: bool,
     /// Whether it may turn out to lie behind the end of its list.
     pub is_scout: bool,
+    /// Whether it is asked for to see whether its list has ended.
+    pub is_check: bool,
+}
+
+/// What is known of whose failures a page's are (see `judgement`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Failures that were followed by a response to another item's later request: they are the page's own.
+    pub proven: u32,
+    /// When the last one came, as long as nothing followed it.
+    pub pending: Option<Instant>,
+    /// What the last one claimed.
+    pub failure: Option<Failure>,
+    /// What was said then, sanitised.
+    pub said: String,
 }
 
 /// The walks that are open, by what they wait for.
@@ -53,6 +69,8 @@ pub struct Scheduler {
     again: BTreeMap<Depth, Wanted>,
     /// Pages that failed, by the time of their next attempt.
     parked: BTreeMap<(Instant, ItemIx, PageNum), Wanted>,
+    /// Walks that have ended, with the page that would show whether they go on.
+    checks: VecDeque<(ItemIx, PageNum)>,
     /// Pages under way, or arrived and not read.
     flying: HashMap<(ItemIx, PageNum), Wanted>,
     /// Walks that wait for what becomes of others.
@@ -78,6 +96,7 @@ impl Scheduler {
             scouts: BTreeSet::new(),
             again: BTreeMap::new(),
             parked: BTreeMap::new(),
+            checks: VecDeque::new(),
             flying: HashMap::new(),
             aside: 0,
             dropped: 0,
@@ -162,11 +181,44 @@ impl Scheduler {
 
     fn ask(&mut self, item: ItemIx, page: PageNum) -> Option<&Wanted> {
         let walk = &mut self.walks.get_mut(&item)?.walk;
-        let is_suspect = walk.is_suspect && page == walk.next();
+        // What earlier runs know is about the first page that is missing.
+        let proven = if page == walk.next() { walk.tries } else { 0 };
+        let faults = Faults { proven, ..Faults::default() };
         let (is_scout, asked_again) = (walk.ask(page), walk.is_in_doubt(page));
-        let wanted = Wanted { item, id: walk.id.clone(), page, tries: None, is_suspect, asked_again, is_scout };
+        let id = walk.id.clone();
+        let wanted = Wanted { item, id, page, tries: None, faults, asked_again, is_scout, is_check: false };
         self.queue(item);
         Some(self.fly(wanted))
+    }
+
+    /// The page that shows whether a walk goes on behind its end, of the walk that ended first.
+    pub fn next_check(&mut self) -> Option<&Wanted> {
+        let (item, page) = self.checks.pop_front()?;
+        let walk = &self.walks.get(&item)?.walk;
+        let (id, asked_again, faults) = (walk.id.clone(), walk.is_in_doubt(page), Faults::default());
+        let wanted = Wanted { item, id, page, tries: None, faults, asked_again, is_scout: false, is_check: true };
+        Some(self.fly(wanted))
+    }
+
+    /// A page of an item that is not among these, to see what others are answered: of a walk that has pages, if there is one;
+    /// a new one otherwise, if that will do.
+    pub fn next_of_others(&mut self, but_for: &BTreeSet<ItemIx>, fresh_too: bool) -> Option<&Wanted> {
+        let known = self.ready.iter().map(|(_, item)| *item).find(|item| !but_for.contains(item));
+        let item = match known {
+            Some(item) => item,
+            None if !fresh_too => return None,
+            None => {
+                let walk = self.fresh.pop_front()?;
+                self.open(walk)
+            }
+        };
+        let page = self.walks.get(&item)?.next_needed(&self.rules)?;
+        self.ask(item, page)
+    }
+
+    /// Whether there is such a page.
+    pub fn has_others(&self, but_for: &BTreeSet<ItemIx>, fresh_too: bool) -> bool {
+        fresh_too && !self.fresh.is_empty() || self.ready.iter().any(|(_, item)| !but_for.contains(item))
     }
 
     /// The page that failed and has been due for longest.
@@ -184,6 +236,68 @@ impl Scheduler {
         let (_, wanted) = self.parked.pop_first()?;
         self.wait_less(wanted.item);
         Some(self.fly(wanted))
+    }
+
+    /// The page whose check would show whether a walk has ended, if it seems to have, nothing of it is under way, and that was
+    /// not asked yet.
+    pub fn unchecked(&self, item: ItemIx) -> Option<PageNum> {
+        let open = self.walks.get(&item).filter(|open| open.flying == 0 && open.check.is_none())?;
+        open.walk.end()?.check
+    }
+
+    /// Keeps a walk open until this page has shown whether it goes on.
+    pub fn check(&mut self, item: ItemIx, page: PageNum) {
+        if let Some(open) = self.walks.get_mut(&item) {
+            open.check = Some(page);
+            self.checks.push_back((item, page));
+        }
+    }
+
+    /// Takes note that a check is over, however it went.
+    pub fn checked(&mut self, item: ItemIx) {
+        if let Some(open) = self.walks.get_mut(&item) {
+            open.check = None;
+        }
+    }
+
+    /// Whether a check waits to be asked for.
+    pub fn has_check(&self) -> bool {
+        !self.checks.is_empty()
+    }
+
+    /// The walks whose checks wait to be asked for; none of them is asked for any more.
+    pub fn take_checks(&mut self) -> Vec<ItemIx> {
+        std::mem::take(&mut self.checks).into_iter().map(|(item, _)| item).collect()
+    }
+
+    /// Whether a page that is under way was asked for as a check.
+    pub fn is_check(&self, item: ItemIx, page: PageNum) -> bool {
+        self.flying.get(&(item, page)).is_some_and(|wanted| wanted.is_check)
+    }
+
+    /// Whether a refusal of a page may be the end of its list.
+    pub fn may_end_before(&self, wanted: &Wanted) -> bool {
+        let open = self.walks.get(&wanted.item);
+        open.is_some_and(|open| open.walk.may_end_before(wanted.page, &self.rules))
+    }
+
+    /// Judges every open walk by other rules. Gives the walks that had ended by the old ones.
+    pub fn set_rules(&mut self, rules: Rules) -> Vec<ItemIx> {
+        self.rules = rules;
+        let items: Vec<ItemIx> = self.walks.keys().copied().collect();
+        let mut had_ended = Vec::new();
+        for item in items {
+            let Some(open) = self.walks.get_mut(&item) else { continue };
+            had_ended.extend(open.walk.end().map(|_| item));
+            open.walk.rejudge(&rules);
+            self.queue(item);
+        }
+        had_ended
+    }
+
+    /// The items whose walks are here.
+    pub fn items(&self) -> impl Iterator<Item = ItemIx> {
+        self.walks.keys().copied().chain(self.fresh.iter().map(|walk| walk.item))
     }
 
     fn fly(&mut self, wanted: Wanted) -> &Wanted {
@@ -286,13 +400,14 @@ impl Scheduler {
         let open = self.walks.get(&item)?;
         match open.walk.end().cloned() {
             // What is under way may show that the list goes on.
-            Some(end) if open.flying == 0 => {
+            Some(end) if open.flying == 0 && open.check.is_none() => {
                 let end = EndRow { item, stop: end.stop, error: end.said, transient: false };
                 self.close(end, self.rules.first);
             }
             _ => self.queue(item),
         }
-        self.walks.get(&item).filter(|open| open.flying == 0 && open.ends_by(open.walk.next()))?;
+        let is_over = |open: &&Open| open.flying == 0 && open.check.is_none() && open.ends_by(open.walk.next());
+        self.walks.get(&item).filter(is_over)?;
         let open = self.walks.remove(&item)?;
         self.aside -= usize::from(open.is_aside);
         open.closing.map(|closing| (open.walk, closing.end))
@@ -337,12 +452,26 @@ impl Scheduler {
     pub fn pardon(&mut self, innocent: impl Fn(&Wanted) -> bool) {
         for (key, mut wanted) in std::mem::take(&mut self.parked) {
             if innocent(&wanted) {
-                wanted.tries = None;
+                (wanted.tries, wanted.faults) = (None, Faults::default());
                 self.again.insert((Reverse(wanted.page), wanted.item), wanted);
             } else {
                 self.parked.insert(key, wanted);
             }
         }
+    }
+
+    /// Whether a page that failed waits.
+    pub fn has_parked(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
+    /// A parked page that is due and of whose last failure it is not known whose it is.
+    pub fn take_due(&mut self, now: Instant) -> Option<Wanted> {
+        let is_pending = |(_, wanted): &(&(Instant, ItemIx, PageNum), &Wanted)| wanted.faults.pending.is_some();
+        let key = *self.parked.iter().take_while(|((due, ..), _)| *due <= now).find(is_pending)?.0;
+        let wanted = self.parked.remove(&key)?;
+        self.wait_less(wanted.item);
+        Some(wanted)
     }
 
     /// Takes all parked pages.
@@ -403,11 +532,18 @@ mod tests {
     };
 
     const RULES: Rules =
-        Rules { first: PageNum(1), last: PageNum(99), page_size: 3, max_pages: None, end: EndRule::ShortPage };
+        Rules {
+        first: PageNum(1),
+        last: PageNum(99),
+        page_size: 3,
+        max_pages: None,
+        end: EndRule::ShortPage,
+        learned: None,
+    };
 
     fn walk(item: i64, pages: u32) -> Walk {
-        let full = Counts { received: 3, kept: 3, rejected: 0 };
-        Walk::new(ItemIx(item), ItemId::new("a"), &RULES, (1..=pages).map(|page| (PageNum(page), full)))
+        let full = Counts { received: 3, fresh: 3, ..Counts::default() };
+        Walk::new(ItemIx(item), ItemId::new("a"), &RULES, (1..=pages).map(|page| (PageNum(page), full)), None)
     }
 
     fn scheduler(walks: impl IntoIterator<Item = (i64, u32)>) -> Scheduler {
@@ -431,7 +567,7 @@ mod tests {
     fn read(page: u32, keys: Vec<[u8; 16]>) -> DecodedPage {
         let (item, id, received) = (ItemIx(1), ItemId::new("a"), keys.len());
         let request = Request { attempt: AttemptId(1), item, id, page: PageNum(page) };
-        DecodedPage { request, keys, received, foreign: 0, rejects: Vec::new() }
+        DecodedPage { request, keys, received, is_list: true, foreign: 0, rejects: Vec::new() }
     }
 
     fn end(item: i64) -> EndRow {

@@ -22,6 +22,8 @@ pub(super) struct Open {
     pub(super) ready: Option<Depth>,
     pub(super) scout: Option<(Reverse<bool>, Depth)>,
     pub(super) is_aside: bool,
+    /// The page that will show whether it goes on behind its end.
+    pub(super) check: Option<PageNum>,
     pub(super) closing: Option<Closing>,
 }
 
@@ -36,7 +38,7 @@ pub(super) struct Closing {
 impl Open {
     /// A walk of which nothing is under way.
     pub(super) fn new(walk: Walk) -> Self {
-        Self { walk, flying: 0, waiting: 0, ready: None, scout: None, is_aside: false, closing: None }
+        Self { walk, flying: 0, waiting: 0, ready: None, scout: None, is_aside: false, check: None, closing: None }
     }
 
     /// Whether nothing of it is asked for from this page on.

@@ -92,6 +92,10 @@ pub struct Settings {
     pub max_credits: Option<u64>,
     /// What ends a walk.
     pub end: EndRule,
+    /// Credits that reading on behind short pages may cost, of a hundred pages.
+    pub max_evidence: f64,
+    /// Whether lists without a row are as they should be, however many.
+    pub allow_empty: bool,
     /// Names of the columns to write, in file order.
     pub columns: Vec<String>,
     /// Whether to retry lasting failures too.
@@ -151,6 +155,8 @@ impl Settings {
             max_pages: max_pages.map(as_u32),
             max_credits: layers.optional("max_credits", 1, u64::MAX)?,
             end: end_rule(layers, &endpoint)?,
+            max_evidence: layers.percent("max_evidence")?,
+            allow_empty: layers.switch("allow_empty")?,
             columns: columns(layers, &endpoint)?,
             retry_failed: layers.switch("retry_failed")?,
             retry: Policy {
@@ -215,6 +221,7 @@ impl Settings {
             format!("{field}:{}", if *descending { "desc" } else { "asc" })
         });
         let end = match self.end {
+            EndRule::Auto => "auto",
             EndRule::ShortPage => "short-page",
             EndRule::EmptyPage => "empty-page",
         };
@@ -317,7 +324,9 @@ fn end_rule(layers: &Layers, endpoint: &Endpoint) -> Result<EndRule, SettingsErr
     if layers.given("end").is_none() {
         return Ok(endpoint.end);
     }
-    one_of(layers, "end", &[("short-page", EndRule::ShortPage), ("empty-page", EndRule::EmptyPage)])
+    let words =
+        [("auto", EndRule::Auto), ("short-page", EndRule::ShortPage), ("empty-page", EndRule::EmptyPage)];
+    one_of(layers, "end", &words)
 }
 
 fn file_size(layers: &Layers) -> Result<usize, SettingsError> {
@@ -473,7 +482,7 @@ mod tests {
             ("max_in_flight", "0", "from 1 to 4096"),
             ("sort", "video_desc", "the endpoint sorts by create_time"),
             ("sort", "create_time:up", "asc or desc"),
-            ("end", "never", "short-page, empty-page"),
+            ("end", "never", "auto, short-page, empty-page"),
             ("columns", "video_dec", "did you mean video_desc?"),
             ("drop_columns", "video_id", "rows need it"),
             ("drop_columns", "region", "rows need it"),

@@ -31,7 +31,8 @@ use crate::retry::Retry;
 use crate::room;
 use crate::rounds::Rounds;
 use crate::sanitize::Sanitized;
-use crate::settings::Settings;
+use crate::rejudge::rejudge;
+use crate::settings::{CODES, Settings};
 use crate::site::{SUCCESS, Site};
 use crate::stop::{Counted, Stop};
 use crate::store::Store;
@@ -98,6 +99,9 @@ pub async fn export<F: Fetch>(
     let (stop, counted) = walk(job, begun, api, stopped).await?;
     finish(job, &site, stop, counted, None).await
 }
+
+/// Lists that are refused at one same page before that is taken for the API's last page.
+const CAPPED_LISTS: u32 = 3;
 
 /// Says what may go wrong with the place where the state lies.
 fn warn(job: &Job) {
@@ -190,6 +194,10 @@ async fn begin(job: &Job, site: Arc<Site>, which: Which) -> Result<Begun, Error>
     segment.journaled = tokio::task::spawn_blocking(move || adopting.adopt(segment)).await??;
     site.ledger().doubt_open_attempts()?;
     let identity = settings.identity();
+    if site.export.identity.get(CODES).is_some_and(|codes| identity.get(CODES) != Some(codes)) {
+        let (site, codes) = (Arc::clone(&site), settings.endpoint.codes());
+        segment.journaled = tokio::task::spawn_blocking(move || rejudge(&site, segment, &codes)).await??;
+    }
     if !plan.is_empty() || site.export.identity != identity || has_waiting(&site)? {
         site.store.remove(SUCCESS)?;
     }
@@ -290,6 +298,10 @@ async fn finish(
     site.sweep()?;
     let committer = site.committer(&job.settings, &decoder(job));
     committer.remove_superseded()?;
+    let cut = site.ledger().cap_refused(CAPPED_LISTS)? + site.ledger().fail_without_list()?;
+    if cut > 0 {
+        unmark(&site.store, &site.ledger())?;
+    }
     let mut summary = summary::of(job, site, None, counted).await?;
     summary.set_stop(stop.as_ref());
     if let Some(rebuilt) = replayed {

@@ -128,8 +128,10 @@ pub fn adopt(
 ) -> Result<(), LedgerError> {
     let mut group = Group { frame: Some((segment, frame.offset, frame.length)), ..Group::default() };
     for entry in entries {
-        // No request leaves before its intent is durable here: a ledger that knows nothing of one has lost what it knew.
-        if !ledger.is_under_way(entry.attempt)? {
+        // No request leaves before its intent is durable here: a ledger that knows nothing of one has lost what it knew. A
+        // page may be a response that was judged again.
+        let is_known = ledger.is_under_way(entry.attempt)? || entry.is_page && ledger.is_failed(entry.attempt)?;
+        if !is_known {
             let why = format!("is older than the journal, which holds the answer to attempt {}", entry.attempt.0);
             return Err(ledger.unusable(why));
         }

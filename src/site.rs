@@ -21,7 +21,7 @@ use crate::page::SegmentId;
 use crate::room::Floor;
 use crate::sanitize::Sanitized;
 use crate::segment::{Shape, of_name};
-use crate::settings::{DESCRIPTION, Settings};
+use crate::settings::{CODES, DESCRIPTION, Settings};
 use crate::store::{REJECTS, Store};
 
 /// Says which export an output belongs to.
@@ -309,7 +309,7 @@ fn differences(was: &Identity, now: &Identity) -> Vec<String> {
         match key.as_str() {
             _ if is == was || stricter => {}
             // The other side of the columns; and a file may say what the built-in endpoint says.
-            "dropped" | DESCRIPTION => {}
+            "dropped" | DESCRIPTION | CODES => {}
             "columns" => found.push(format!("columns was {}", other_columns(was, is))),
             _ => found.push(format!("{key} was {was}, now {is}")),
         }

@@ -121,13 +121,16 @@ impl Ledger {
     }
 
     /// Lists that ended because their next page was refused, where that is the same page number for at least `least` of them
-    /// and no list ever had a page with that number: the API gives no page beyond it. They are cut there, and say so.
-    /// Gives how many.
+    /// and more than ended on a short page before it, and no list ever had a page with that number: the API gives no page
+    /// beyond it. They are cut there, and say so. Gives how many.
     pub fn cap_refused(&self, least: u32) -> Result<usize, LedgerError> {
-        let sql = "UPDATE items SET stop = 'page_cap', error = 'many lists are refused at one same page: ' || error
-                   WHERE stop = 'end_refused' AND (SELECT max(page) FROM pages WHERE item = ix) = (SELECT max(page) FROM pages)
-                     AND ?1 <= (SELECT count(*) FROM items other WHERE other.stop = 'end_refused'
-                       AND (SELECT max(page) FROM pages WHERE item = other.ix) = (SELECT max(page) FROM pages))";
+        let sql = "WITH last (item) AS (SELECT item FROM pages WHERE page = (SELECT max(page) FROM pages)),
+                     ended (refused, short) AS (
+                       SELECT count(*) FILTER (WHERE stop = 'end_refused'), count(*) FILTER (WHERE stop = 'short_page')
+                       FROM items WHERE ix IN (SELECT item FROM last))
+                   UPDATE items SET stop = 'page_cap', error = 'many lists are refused at one same page: ' || error
+                   WHERE stop = 'end_refused' AND ix IN (SELECT item FROM last)
+                     AND (SELECT refused >= ?1 AND refused > short FROM ended)";
         self.write(sql, [least], "mark lists that the API cuts")
     }
 
@@ -235,5 +238,12 @@ mod tests {
         assert_eq!((ledger.cap_refused(4).unwrap(), ledger.cap_refused(3).unwrap()), (0, 3));
         let (_folder, ledger) = super::tests::ledger(&[(full, EndRefused), (full, EndRefused), (&[3, 3, 1], ShortPage)]);
         assert_eq!(ledger.cap_refused(1).unwrap(), 0);
+        let lists = [(full, EndRefused), (&[3, 3, 1], ShortPage), (full, EndRefused), (full, EndRefused)];
+        let short = [(&[3_usize, 2][..], ShortPage); 4];
+        let (_folder, ledger) = super::tests::ledger(&[&lists[..1], &lists[2..]].concat());
+        assert_eq!(ledger.cap_refused(3).unwrap(), 3);
+        let two: [(&[usize], _); 3] = [(full, EndRefused), (full, EndRefused), (full, EndRefused)];
+        let (_folder, ledger) = super::tests::ledger(&[&two[..], &short[..]].concat());
+        assert_eq!(ledger.cap_refused(3).unwrap(), 0, "lists with a page less by a row are as common");
     }
 }

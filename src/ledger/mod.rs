@@ -293,6 +293,18 @@ impl Ledger {
         self.db.query_row(sql, [attempt.0], |row| row.get(0)).doing("find an attempt")
     }
 
+    /// Whether an attempt ended as no page.
+    pub fn is_failed(&self, attempt: AttemptId) -> Result<bool, LedgerError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM attempts WHERE id = ?1 AND charge IS NOT NULL)";
+        self.db.query_row(sql, [attempt.0], |row| row.get(0)).doing("find an attempt")
+    }
+
+    /// Whether a page of an item is in the journal.
+    pub fn has_page(&self, item: ItemIx, page: PageNum) -> Result<bool, LedgerError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM pages WHERE item = ?1 AND page = ?2)";
+        self.db.query_row(sql, [item.0, page.0.into()], |row| row.get(0)).doing("find a page")
+    }
+
     /// The highest attempt so far.
     pub fn last_attempt(&self) -> Result<AttemptId, LedgerError> {
         let sql =

@@ -675,9 +675,9 @@ mod tests {
     #[test]
     fn a_walk_that_ends_at_a_page_gets_the_pages_before_it_first() {
         let mut scheduler = Scheduler::new(RULES, 8);
-        let full = Counts { received: 3, kept: 3, rejected: 0 };
+        let full = Counts { received: 3, fresh: 3, ..Counts::default() };
         let there = [1, 2, 3, 7, 8].map(|page| (PageNum(page), full));
-        scheduler.add(Walk::new(ItemIx(1), ItemId::new("a"), &RULES, there));
+        scheduler.add(Walk::new(ItemIx(1), ItemId::new("a"), &RULES, there, None));
         let asked: Vec<u32> = (0..2).map(|_| scheduler.next_page().unwrap().page.0).collect();
         assert_eq!(asked, [4, 5]);
         let later = clock::now() + Duration::from_secs(3_600);
@@ -700,9 +700,9 @@ mod tests {
     #[test]
     fn a_walk_that_ends_at_a_page_is_not_set_aside_for_one_behind_it() {
         let mut scheduler = Scheduler::new(RULES, 8);
-        let full = Counts { received: 3, kept: 3, rejected: 0 };
+        let full = Counts { received: 3, fresh: 3, ..Counts::default() };
         let there = [1, 2, 3, 7, 8].map(|page| (PageNum(page), full));
-        scheduler.add(Walk::new(ItemIx(1), ItemId::new("a"), &RULES, there));
+        scheduler.add(Walk::new(ItemIx(1), ItemId::new("a"), &RULES, there, None));
         for page in [4, 5] {
             assert_eq!(scheduler.next_page().map(|wanted| wanted.page), Some(PageNum(page)));
             scheduler.land(ItemIx(1), PageNum(page)).unwrap();
@@ -716,9 +716,9 @@ mod tests {
     #[test]
     fn a_page_that_failed_holds_up_no_other_page_of_its_walk() {
         let mut scheduler = Scheduler::new(RULES, 8);
-        let full = Counts { received: 3, kept: 3, rejected: 0 };
+        let full = Counts { received: 3, fresh: 3, ..Counts::default() };
         let pages = [1, 2, 3, 7, 8].map(|page| (PageNum(page), full));
-        scheduler.add(Walk::new(ItemIx(1), ItemId::new("a"), &RULES, pages));
+        scheduler.add(Walk::new(ItemIx(1), ItemId::new("a"), &RULES, pages, None));
         fail(&mut scheduler, clock::now() + Duration::from_secs(3_600));
         let rest: Vec<u32> = std::iter::from_fn(|| scheduler.next_page().map(|wanted| wanted.page.0)).collect();
         assert_eq!(rest, [5, 6, 9]);
@@ -729,7 +729,7 @@ mod tests {
         let mut scheduler = Scheduler::new(RULES, 8);
         for (item, pages) in [(1, 9), (2, 5), (3, 1)] {
             let mut walk = walk(item, pages);
-            walk.load((0..10).map(|key| [key; 16]));
+            walk.load((0..10).map(|key| ([key; 16], PageNum(1))));
             scheduler.add(walk);
         }
         scheduler.unload_keys(20);

@@ -23,6 +23,9 @@ pub use table::{SETTINGS, Setting};
 
 /// What an identity says of where the endpoint's description came from. Ledgers that were begun before it did lack it.
 pub const DESCRIPTION: &str = "description";
+/// What an identity says of the codes that the endpoint's description lists. Others move no cursor: what is in the journal
+/// is judged again by them.
+pub const CODES: &str = "codes";
 /// It came with the program.
 const BUILT_IN_ONE: &str = "built-in";
 /// It was given as a file.
@@ -239,6 +242,7 @@ impl Settings {
             ("columns", self.columns.join(",")),
             ("dropped", if dropped.is_empty() { NONE.to_owned() } else { dropped.join(",") }),
             ("end", end.to_owned()),
+            (CODES, format!("{:?}", self.endpoint.codes())),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into()

@@ -145,7 +145,15 @@ pub(crate) fn ledger_file() -> Vec<u8> {
             frame: Some((segment, u64::try_from(at).unwrap() * 100, 100)),
             pages: vec![PageRow { attempt, item, page, at: Utc64(3) }],
             failed: vec![FailedRow { attempt: AttemptId(at + 100), charge: Charge::Free, cause }],
-            read: vec![ReadRow { attempt, item, received: 3, rejected: 1, keys: vec![[7; 16], [8; 16]] }],
+            read: vec![ReadRow {
+                attempt,
+                item,
+                received: 3,
+                rejected: 1,
+                is_list: true,
+                keys: vec![[7; 16], [8; 16]],
+                again: Vec::new(),
+            }],
             ended: vec![EndRow { item, stop: StopReason::ShortPage, error: None, transient: false }],
             ..Group::default()
         };

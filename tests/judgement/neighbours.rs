@@ -1,0 +1,1 @@
+//! Cases from bug reports about real APIs.

@@ -1,0 +1,1 @@
+//! What needs settings that were introduced together with these decisions.

@@ -15,6 +15,9 @@ use crate::common::{job, scratch};
 use crate::oracle::{self, Product};
 use crate::world::{World, id, place};
 
+/// Virtual time in which every run ends.
+const LONGEST: Duration = Duration::from_secs(7 * 86_400);
+
 /// What a person would be told.
 #[derive(Debug, Default)]
 struct Notes {
@@ -109,6 +112,18 @@ impl Play {
         self.try_run(stop_at).await.unwrap_or_else(|error| panic!("{}", pagehaul::sanitize::chain(&error)))
     }
 
+    /// A run; where it stops before it pays for evidence and names the price, another one that may.
+    pub(crate) async fn run_at_any_price(&mut self) -> Ended {
+        let ended = self.run().await;
+        if ended.summary.exit != ExitCode::Limit {
+            return ended;
+        }
+        let ended = ended.says(&["max-evidence"]);
+        assert_eq!(ended.summary.products.failed, 0, "{ended}");
+        self.set("max_evidence", 100);
+        self.run().await
+    }
+
     /// A run that the oracle does not look at: the test says why.
     pub(crate) async fn run_unjudged(&self) -> Ended {
         self.go(usize::MAX, false).await.unwrap_or_else(|error| panic!("{}", pagehaul::sanitize::chain(&error)))
@@ -126,7 +141,9 @@ impl Play {
         job.monitor = Arc::clone(&notes) as Arc<dyn Monitor>;
         let world = Arc::clone(&self.world);
         let api = Scripted::stopping_at(stop_at, move |sent| world.answer(sent));
-        let summary = run_job(&job, &api, &self.world.ids()).await?;
+        let list = self.world.ids();
+        let running = tokio::time::timeout(LONGEST, run_job(&job, &api, &list));
+        let summary = running.await.unwrap_or_else(|elapsed| panic!("it does not end: {elapsed}"))?;
         if is_judged {
             oracle::check(&self.world, &self.out(), &summary, job.settings.max_pages);
         }

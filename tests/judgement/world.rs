@@ -17,6 +17,8 @@ use crate::common::scripted::{Reply, Sent};
 pub(crate) const ASKED: usize = 10;
 /// How long an answer takes.
 pub(crate) const LATENCY: Duration = Duration::from_millis(50);
+/// Requests that no test needs.
+const MOST: usize = 100_000;
 /// Numbers of rows that did not exist when the export began start here.
 const LATER: u64 = 1_000_000;
 
@@ -264,6 +266,7 @@ impl World {
     fn note(&self, sent: &Sent) -> Call {
         let mut account = self.account.lock().unwrap();
         account.requests += 1;
+        assert!(account.requests < MOST, "it goes on and on with page {} of {}", sent.page, sent.id);
         let began = *account.began.get_or_insert(sent.at);
         let item = place(&sent.id);
         let nth = account.asked.entry((item, sent.page)).or_default();

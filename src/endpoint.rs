@@ -10,6 +10,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::form::Form;
 use crate::partition::{self, LONGEST_NAME};
 use crate::sanitize::sanitize;
 
@@ -84,6 +85,8 @@ pub struct ItemParam {
     pub param: String,
     /// Column in which every row repeats it.
     pub column: String,
+    /// What an id looks like: a list is checked against it while it is read. None: any text may be one.
+    pub form: Option<Form>,
 }
 
 /// The page parameters and their limits.
@@ -441,6 +444,23 @@ mod tests {
             let error = Endpoint::parse(&BUILT_IN.replace(from, to)).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
+    }
+
+    #[test]
+    fn the_form_of_an_id_is_an_expression_and_no_part_of_what_an_export_is() {
+        let built_in = Endpoint::parse(BUILT_IN).unwrap();
+        let form = built_in.item.form.as_ref().unwrap();
+        assert!(form.fits("1729382310407603945") && !form.fits("1.7295E+18") && !form.fits("product_id"));
+        let line = BUILT_IN.lines().find(|line| line.starts_with("form = ")).unwrap();
+        for (other, is_formed) in [("", false), ("form = \"[a-z]+\"", true)] {
+            let other = Endpoint::parse(&BUILT_IN.replace(line, other)).unwrap();
+            assert_eq!(other.item.form.is_some(), is_formed);
+            assert_eq!(other.fingerprint(), built_in.fingerprint());
+            assert_eq!(other.call_fingerprint(), built_in.call_fingerprint());
+        }
+        let at = BUILT_IN.lines().position(|found| found == line).unwrap() + 1;
+        let error = Endpoint::parse(&BUILT_IN.replace(line, "form = \"[0-9\"")).unwrap_err().to_string();
+        assert!(error.contains(&format!("line {at}: form is not a regular expression: unclosed")), "{error}");
     }
 
     #[test]

@@ -20,7 +20,7 @@
 //! | 4 conduct | [`export`] [`job`] [`rounds`] [`stop`] [`recover`] [`rebuild`] [`publish`] [`site`] [`look`] [`verify`] [`status`] [`figures`] [`summary`] [`products`] [`token`] [`limits`] [`error`] |
 //! | 3 flow | [`plan`] [`sizes`] [`scheduler`] [`backlog`] [`walk`] [`depth`] [`rules`] [`waste`] [`read`] [`dispatch`] [`record`] [`segment`] [`commit`] |
 //! | 2 ports | [`api`] [`disk`] [`held`] [`store`] [`ledger`] [`journal`] [`room`] [`learned`] [`simulator`] |
-//! | 1 leaves | [`endpoint`] [`lenient`] [`number`] [`envelope`] [`decode`] [`partition`] [`parquet`] [`quota`] [`retry`] [`verdict`] [`settings`] [`worker`] |
+//! | 1 leaves | [`endpoint`] [`form`] [`lenient`] [`number`] [`envelope`] [`decode`] [`partition`] [`parquet`] [`quota`] [`retry`] [`verdict`] [`settings`] [`worker`] |
 //! | 0 words | [`page`] [`clock`] [`event`] [`sanitize`] [`step`] |
 //!
 //! # Promises
@@ -68,6 +68,7 @@ pub mod error;
 pub mod event;
 pub mod export;
 pub mod figures;
+pub mod form;
 pub mod held;
 pub mod job;
 pub mod journal;

@@ -26,11 +26,12 @@ pub(super) fn checked(entry: &[u8], place: Place<'_>, form: Option<&Form>) -> Re
         let cause = if control == '\t' { ": is it a row of a table?" } else { "" };
         return Err(format!("the id holds the control character U+{:04X}{cause}", u32::from(control)));
     }
-    if id.len() > LONGEST {
-        return Err(format!("the id is longer than {LONGEST} bytes"));
-    }
     if id.contains(KEY_PREFIX) {
         return Err("the id looks like a key: a list must not hold one".to_owned());
+    }
+    if id.len() > LONGEST {
+        let cause = said(form.and_then(|_| likely_cause(id, place)));
+        return Err(format!("the id is longer than {LONGEST} bytes{cause}"));
     }
     if id.is_empty() {
         return Ok(None);
@@ -46,8 +47,12 @@ pub(super) fn checked(entry: &[u8], place: Place<'_>, form: Option<&Form>) -> Re
     if form.fits(&visible) {
         return Ok(Some(ItemId::new(&visible)));
     }
-    let cause = likely_cause(&visible, place).map(|cause| format!(": {cause}")).unwrap_or_default();
+    let cause = said(likely_cause(&visible, place));
     Err(format!("`{}` does not have the form of an id, {}{cause}", Sanitized(&visible), Sanitized(&form.to_string())))
+}
+
+fn said(cause: Option<&str>) -> String {
+    cause.map(|cause| format!(": {cause}")).unwrap_or_default()
 }
 
 /// A text without white space and characters of no width around it.
@@ -232,6 +237,8 @@ mod tests {
     fn a_refusal_is_short_and_shows_neither_a_key_nor_a_character_that_acts() {
         let error = digits(&format!("https://x/{}", "\u{202e}y".repeat(60)), LINE).unwrap_err();
         assert!(error.chars().count() < 350 && !error.contains('\u{202e}'), "{error}");
+        let error = digits(&format!("{{\"id\":17,\"name\":\"{}\"}}", "x".repeat(300)), LINE).unwrap_err();
+        assert!(error.starts_with("the id is longer than 256 bytes: it is JSON"), "{error}");
         let error = digits("17 sk_live_abcdef", LINE).unwrap_err();
         assert!(error.contains("looks like a key") && !error.contains("abcdef"), "{error}");
     }

@@ -43,7 +43,9 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
             SettingsError::Missing { what: "no list of products", next: "name one with --products FILE" }.into()
         );
     } else {
-        token::read(&layers, std::env::var(token::VARIABLE).ok(), settings.is_loopback())?
+        // One that is not Unicode is refused as such: what is put in its place is not ASCII.
+        let variable = std::env::var_os(token::VARIABLE).map(|key| key.to_string_lossy().into_owned());
+        token::read(&layers, variable, settings.is_loopback())?
     };
     // From here on signals are ours. The key is read on this very thread: a wait for it ends as any program's would.
     let signals = listen_for_signals()?;

@@ -124,7 +124,7 @@ fn likely_cause(text: &str, place: Place<'_>) -> Option<&'static str> {
         _ if text.contains(is_invisible) => Some("it holds characters that cannot be seen; type it anew"),
         _ if text.chars().any(|c| !c.is_ascii() && c.is_numeric()) => Some("its digits are not those of ASCII, 0 to 9"),
         _ if text.contains(char::is_whitespace) => Some("it holds several values; a list has one id a line"),
-        _ => None,
+        Place::Line { .. } | Place::Cell(_) => None,
     }
 }
 

@@ -159,26 +159,31 @@ pub(crate) fn column_values(column: &dyn Array) -> Result<Vec<Option<Vec<u8>>>, 
         let plain = arrow::compute::take(dictionary.values(), dictionary.keys(), None);
         return column_values(&plain.map_err(|error| error.to_string())?);
     }
-    let owned = |value: Option<&[u8]>| value.map(<[u8]>::to_vec);
     let kind = column.data_type();
-    match kind {
-        DataType::Binary => Ok(column.as_binary::<i32>().iter().map(owned).collect()),
-        DataType::LargeBinary => Ok(column.as_binary::<i64>().iter().map(owned).collect()),
-        DataType::BinaryView => Ok(column.as_binary_view().iter().map(owned).collect()),
-        DataType::FixedSizeBinary(_) => {
-            // Shorter texts have zeros behind them.
-            let padded = |value: &[u8]| value.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-            let text = |value: &[u8]| value.get(..padded(value)).unwrap_or_default().to_vec();
-            Ok(column.as_fixed_size_binary().iter().map(|value| value.map(text)).collect())
-        }
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => text_values(column),
-        DataType::Decimal32(_, 0)
-        | DataType::Decimal64(_, 0)
-        | DataType::Decimal128(_, 0)
-        | DataType::Decimal256(_, 0) => text_values(column),
-        kind if kind.is_integer() => text_values(column),
-        _ => Err(format!("the column holds {kind}, not text or whole numbers")),
+    let is_decimal = matches!(
+        kind,
+        DataType::Decimal32(_, 0) | DataType::Decimal64(_, 0) | DataType::Decimal128(_, 0) | DataType::Decimal256(_, 0)
+    );
+    if kind.is_string() || kind.is_integer() || is_decimal {
+        return text_values(column);
     }
+    let owned = |value: Option<&[u8]>| value.map(<[u8]>::to_vec);
+    if let Some(bytes) = column.as_binary_opt::<i32>() {
+        return Ok(bytes.iter().map(owned).collect());
+    }
+    if let Some(bytes) = column.as_binary_opt::<i64>() {
+        return Ok(bytes.iter().map(owned).collect());
+    }
+    if let Some(bytes) = column.as_binary_view_opt() {
+        return Ok(bytes.iter().map(owned).collect());
+    }
+    if let Some(bytes) = column.as_fixed_size_binary_opt() {
+        // Shorter texts have zeros behind them.
+        let end = |value: &[u8]| value.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let text = |value: &[u8]| value.get(..end(value)).unwrap_or_default().to_vec();
+        return Ok(bytes.iter().map(|value| value.map(text)).collect());
+    }
+    Err(format!("the column holds {kind}, not text or whole numbers"))
 }
 
 fn text_values(column: &dyn Array) -> Result<Vec<Option<Vec<u8>>>, String> {

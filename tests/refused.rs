@@ -2,11 +2,7 @@
 //! place, the text and the likely cause.
 
 #![cfg(unix)]
-#![expect(
-    clippy::disallowed_methods,
-    clippy::unwrap_used,
-    reason = "what helps a test fails by panicking, and its files need not survive a crash"
-)]
+#![expect(clippy::unwrap_used, reason = "what helps a test fails by panicking")]
 
 mod common;
 

@@ -88,6 +88,7 @@ const CAUSES: [(&str, &str); 14] = [
         r"(?s)(?:'|`|\u{2018}|\u{2019}|\u{b4}).*",
         "an apostrophe is before it, as in spreadsheets before numbers that are text; remove it",
     ),
+    (r#"(?s)(?:[{}\[\]]|"[^"]*"\s*:).*"#, "it is JSON; a list is a text with one id a line, CSV or Parquet"),
     (
         r#"(?s)(?:"|\u{201c}|\u{201d}|\u{201e}|\u{ab}).*"#,
         "it is in quotes; remove them, or read the list as a table with --product-column",
@@ -97,7 +98,6 @@ const CAUSES: [(&str, &str); 14] = [
         r"(?s)(?:[a-zA-Z][a-zA-Z0-9+.-]*://|www\.|[a-zA-Z0-9.-]+\.[a-zA-Z]{2,}/).*",
         "it is a link; the list must hold the id alone",
     ),
-    (r"(?s)[{}\[\]].*", "it is JSON; a list is a text with one id a line, CSV or Parquet"),
     (r"(?i)null|none|nan|nil|n/a|na|<na>|undefined|\\n|-+", "it stands for a missing value; leave it out"),
     (r"(?s)#.*", "it is an error of a spreadsheet, or a comment"),
     (r"[+-][0-9]+", "it has a sign"),
@@ -168,6 +168,7 @@ mod tests {
             ("{\"product_id\":\"1729382310407603945\"}", "it is JSON"),
             ("[1729382310407603945]", "it is JSON"),
             ("]", "it is JSON"),
+            ("\"product_id\": \"1729382310407603945\",", "it is JSON"),
             ("NULL", "a missing value"),
             ("nan", "a missing value"),
             ("N/A", "a missing value"),

@@ -184,7 +184,7 @@ mod tests {
                 .ends_with("line 2: the id looks like a key: a list must not hold one")
         );
         assert!(text(&[b'7'; 5_000]).unwrap_err().contains("line 1: the id is longer"));
-        assert!(text(&[b'7'; 1 << 16]).unwrap_err().contains("line 1: the line is longer than 64 KiB"));
+        assert!(text(&b"7".repeat(1 << 16)).unwrap_err().contains("line 1: the line is longer than 64 KiB"));
     }
 
     #[test]

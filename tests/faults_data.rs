@@ -915,9 +915,18 @@ fn dirty_fields() -> Vec<String> {
 #[test]
 fn a_page_that_holds_all_of_it_at_once_loses_nothing() {
     let fields = dirty_fields();
-    let ids = [b"\"a\xff\"".as_slice(), b"\"a\xfe\"", b"6994372454948900122", b"1.5"];
-    let bad =
-        [r#"{"video_id":null}"#, "{}", "7", "null", "NaN", "[]", "\"\\ud83d\"", r#"{"video_id":"1","product_id":"2"}"#];
+    let ids = [b"\"a\xff\"".as_slice(), b"\"a\xfe\"", b"6994372454948900122", b"\"1.5\""];
+    let bad = [
+        r#"{"video_id":null}"#,
+        r#"{"video_id":1.5}"#,
+        "{}",
+        "7",
+        "null",
+        "NaN",
+        "[]",
+        "\"\\ud83d\"",
+        r#"{"video_id":"1","product_id":"2"}"#,
+    ];
     let numbered =
         fields.iter().enumerate().map(|(at, field)| format!(r#"{{"video_id":"{at}",{field}}}"#).into_bytes());
     let damaged = ids.map(|id| [b"{\"video_id\":", id, b",\"video_desc\":\"raw \x00\x1b\t\xf0\x9f\"}"].concat());

@@ -12,6 +12,7 @@
 
 mod cells;
 mod extra;
+mod time;
 mod value;
 
 use std::borrow::Cow;
@@ -219,6 +220,9 @@ impl<'a> Batch<'a> {
 
     /// Adds one row, or nothing at all.
     fn row<'c>(&mut self, decoder: &'c Decoder, answer: &Answer, cells: &mut Cells<'c>) -> Result<Key, Unusable> {
+        if cells.has_inexact_identity(decoder.item, &decoder.keys) {
+            return Err(Unusable::Inexact);
+        }
         let item = cells.identity(decoder.item);
         if let Some(other) = item.as_ref().filter(|other| other.text != answer.request.id.as_str()) {
             return Err(Unusable::Foreign(sanitize(&other.text)));
@@ -276,6 +280,7 @@ enum Unusable {
     NoPage,
     NoObject,
     NoIdentity,
+    Inexact,
     Foreign(String),
     Rest,
 }
@@ -286,6 +291,7 @@ impl Unusable {
             Self::NoPage => "the page cannot be read to its end".into(),
             Self::NoObject => "the row is no JSON object".into(),
             Self::NoIdentity => "the row has no identity".into(),
+            Self::Inexact => "the identity is a number with an exponent or a fraction, which may be rounded".into(),
             Self::Foreign(other) => format!("the row belongs to {other}").into(),
             Self::Rest => format!("the rows beyond the first {MOST_ROWS} of the page").into(),
         }

@@ -13,6 +13,7 @@ use pagehaul::decode::{Answer, Decoder};
 use pagehaul::disk::Disk;
 use pagehaul::endpoint::{BUILT_IN, EXTRA, Endpoint};
 use pagehaul::envelope::{self, Payload};
+use pagehaul::form::Form;
 use pagehaul::journal::{Entry, Journal, JournalReader, Next, file_name};
 use pagehaul::ledger::{EndRow, ExportRow, FailedRow, Group, Ledger, LedgerError, PageRow, ReadRow};
 use pagehaul::lenient;
@@ -103,8 +104,11 @@ pub(crate) fn list(bytes: &[u8]) {
     let folder = scratch();
     let path = folder.path().join("list");
     std::fs::write(&path, bytes).unwrap();
-    for column in [None, Some("product_id")] {
-        let opened = List::File(path.clone()).open(column, std::sync::Arc::new(pagehaul::event::VoidMonitor));
+    let digits = Form::new("[0-9]{1,32}").unwrap();
+    for (column, form) in
+        [(None, None), (Some("product_id"), None), (None, Some(&digits)), (Some("product_id"), Some(&digits))]
+    {
+        let opened = List::File(path.clone()).open(column, form, std::sync::Arc::new(pagehaul::event::VoidMonitor));
         let ids = match opened {
             Ok(ids) => ids,
             Err(error) => return assert_plain(&error),

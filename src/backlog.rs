@@ -58,6 +58,7 @@ impl Backlog {
             over.extend(walk.end().map(|_| item));
             scheduler.add(walk);
         }
+        scheduler.has_all(self.is_empty());
         Ok(over)
     }
 

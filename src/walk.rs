@@ -164,15 +164,21 @@ impl Walk {
         self.depth.next_needed(self.next, rules, known).filter(|page| !self.refused.contains_key(page))
     }
 
+    /// The first page that is not known to exist, if it can be asked for and was not: it is needed in any case.
+    pub fn next_unknown(&self, rules: &Rules) -> Option<PageNum> {
+        let known = |page| self.known(page, rules);
+        self.depth.next_unknown(self.next, rules, known).filter(|page| !self.refused.contains_key(page))
+    }
+
     /// A page ahead to ask for, that may turn out to lie behind the end.
     pub fn scout(&self, rules: &Rules) -> Option<PageNum> {
         self.depth.scout(self.next, rules, |page| self.known(page, rules))
     }
 
     /// Takes note that a page is asked for. Gives whether it is one that may turn out to lie behind the end.
-    pub fn ask(&mut self, page: PageNum) -> bool {
+    pub fn ask(&mut self, page: PageNum, rules: &Rules) -> bool {
         let is_scout = !self.depth.needs(page);
-        if is_scout {
+        if is_scout || self.next_needed(rules) != Some(page) {
             self.depth.send(page);
         } else {
             self.depth.ask(page);
@@ -548,7 +554,7 @@ mod tests {
         assert_eq!((walk.next(), walk.next_needed(&RULES)), (PageNum(3), Some(PageNum(3))));
         walk.accept(&page(3, 0..3), &RULES);
         assert_eq!((walk.next(), walk.next_needed(&RULES)), (PageNum(6), Some(PageNum(6))));
-        walk.ask(PageNum(6));
+        walk.ask(PageNum(6), &RULES);
         assert_eq!(walk.next_needed(&RULES), None);
     }
 

@@ -1,10 +1,12 @@
 //! Which page next: the most urgent one that is ready.
 //!
-//! Continuing walks before new ones, the deepest first, so that few walks are open at a time; a page that failed waits
+//! Continuing walks before new ones, the deepest first, so that few walks are open at a time, and in rounds once all that
+//! are left are open ([`order`]); a page that failed waits
 //! for its time and for leave to be asked for again, and holds up no other page of its walk. Pure: no clock, no ledger, no
 //! channel. Memory is bounded by the caller: it adds new walks only while [`Scheduler::room`] says so.
 
 mod open;
+mod order;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -17,7 +19,8 @@ use crate::retry::Tries;
 use crate::rules::Rules;
 use crate::verdict::Failure;
 use crate::walk::Walk;
-use open::{Closing, Depth, Open};
+use open::{Closing, Open};
+use order::{Depth, Order, Place};
 
 /// A page that is asked for, and how that went so far.
 #[derive(Debug)]
@@ -61,8 +64,8 @@ pub struct Scheduler {
     fresh: VecDeque<Walk>,
     /// All other open walks.
     walks: HashMap<ItemIx, Open>,
-    /// Walks with a page that is needed and was not asked for, the deepest first.
-    ready: BTreeSet<Depth>,
+    /// Walks with a page that is needed and was not asked for.
+    ready: Order,
     /// Walks with a page ahead that is worth a try: those that look ahead already before those that might, the deepest first.
     scouts: BTreeSet<(Reverse<bool>, Depth)>,
     /// Pages to be asked for at once, though they were before: the deepest first.
@@ -79,6 +82,8 @@ pub struct Scheduler {
     dropped: u32,
     /// The most fresh and ready walks to hold.
     bound: usize,
+    /// Whether the ledger has no more walks: then they go on in rounds.
+    has_all: bool,
 }
 
 /// So many pages may be parked before no new walks are begun: pages that keep failing must not keep the others waiting,
@@ -92,7 +97,7 @@ impl Scheduler {
             rules,
             fresh: VecDeque::new(),
             walks: HashMap::new(),
-            ready: BTreeSet::new(),
+            ready: Order::default(),
             scouts: BTreeSet::new(),
             again: BTreeMap::new(),
             parked: BTreeMap::new(),
@@ -101,6 +106,7 @@ impl Scheduler {
             aside: 0,
             dropped: 0,
             bound: bound.max(1),
+            has_all: false,
         }
     }
 
@@ -112,6 +118,11 @@ impl Scheduler {
     /// Whether it is time to bring more walks.
     pub fn is_half_empty(&self) -> bool {
         self.room() >= self.bound.div_ceil(2)
+    }
+
+    /// Takes note of whether the ledger has no more walks than those that are here.
+    pub fn has_all(&mut self, has_all: bool) {
+        self.has_all = has_all;
     }
 
     /// Adds a walk.
@@ -133,8 +144,8 @@ impl Scheduler {
     /// Puts a walk where it belongs after something about it has changed.
     fn queue(&mut self, item: ItemIx) {
         let Some(open) = self.walks.get_mut(&item) else { return };
-        if let Some(key) = open.ready.take() {
-            self.ready.remove(&key);
+        if let Some(place) = open.ready.take() {
+            self.ready.remove(place);
         }
         if let Some(key) = open.scout.take() {
             self.scouts.remove(&key);
@@ -144,8 +155,9 @@ impl Scheduler {
         }
         let depth = (Reverse(open.walk.next()), item);
         if open.next_needed(&self.rules).is_some() {
-            open.ready = Some(depth);
-            self.ready.insert(depth);
+            let place = Place { depth, is_open_ended: open.next_unknown(&self.rules).is_some() };
+            open.ready = Some(place);
+            self.ready.insert(place);
         }
         if open.closing.is_none() && open.walk.scout(&self.rules).is_some() {
             let key = (Reverse(open.walk.is_ahead()), depth);
@@ -160,16 +172,22 @@ impl Scheduler {
             self.wait_less(wanted.item);
             return Some(self.fly(wanted));
         }
-        let item = match self.ready.first() {
-            Some((_, item)) => *item,
-            None if self.is_stormy() => return None,
-            None => {
-                let walk = self.fresh.pop_front()?;
-                self.open(walk)
-            }
-        };
-        let page = self.walks.get(&item)?.next_needed(&self.rules)?;
+        let item = self.next_item()?;
+        let open = self.walks.get(&item)?;
+        let unknown = open.next_unknown(&self.rules).filter(|_| self.has_all);
+        let page = unknown.or_else(|| open.next_needed(&self.rules))?;
         self.ask(item, page)
+    }
+
+    /// The walk whose turn it is; a new one is begun by that.
+    fn next_item(&mut self) -> Option<ItemIx> {
+        let deepest = self.ready.deepest();
+        let first = if self.has_all { self.ready.first_in_rounds() } else { deepest };
+        let may_begin = !self.is_stormy() && (self.has_all || first.is_none());
+        if may_begin && let Some(walk) = self.fresh.pop_front() {
+            return Some(self.open(walk));
+        }
+        first.or(deepest)
     }
 
     /// The page ahead that is most worth a try. `any`: also of a walk that did not look ahead before.
@@ -184,7 +202,7 @@ impl Scheduler {
         // What earlier runs know is about the first page that is missing.
         let proven = if page == walk.next() { walk.tries } else { 0 };
         let faults = Faults { proven, ..Faults::default() };
-        let (is_scout, asked_again) = (walk.ask(page), walk.is_in_doubt(page));
+        let (is_scout, asked_again) = (walk.ask(page, &self.rules), walk.is_in_doubt(page));
         let id = walk.id.clone();
         let wanted = Wanted { item, id, page, tries: None, faults, asked_again, is_scout, is_check: false };
         self.queue(item);
@@ -203,7 +221,7 @@ impl Scheduler {
     /// A page of an item that is not among these, to see what others are answered: of a walk that has pages, if there is one;
     /// a new one otherwise, if that will do.
     pub fn next_of_others(&mut self, but_for: &BTreeSet<ItemIx>, fresh_too: bool) -> Option<&Wanted> {
-        let known = self.ready.iter().map(|(_, item)| *item).find(|item| !but_for.contains(item));
+        let known = self.ready.items().find(|item| !but_for.contains(item));
         let item = match known {
             Some(item) => item,
             None if !fresh_too => return None,
@@ -218,7 +236,7 @@ impl Scheduler {
 
     /// Whether there is such a page.
     pub fn has_others(&self, but_for: &BTreeSet<ItemIx>, fresh_too: bool) -> bool {
-        fresh_too && !self.fresh.is_empty() || self.ready.iter().any(|(_, item)| !but_for.contains(item))
+        fresh_too && !self.fresh.is_empty() || self.ready.items().any(|item| !but_for.contains(&item))
     }
 
     /// The page that failed and has been due for longest.
@@ -420,7 +438,7 @@ impl Scheduler {
 
     /// Whether there is a page that did not fail and is needed in any case.
     pub fn has_next(&self) -> bool {
-        !self.again.is_empty() || !self.ready.is_empty() || !self.fresh.is_empty() && !self.is_stormy()
+        !self.again.is_empty() || self.ready.len() > 0 || !self.fresh.is_empty() && !self.is_stormy()
     }
 
     /// Whether there is a page ahead worth a try. `any`: also of a walk that did not look ahead before.
@@ -444,7 +462,7 @@ impl Scheduler {
 
     /// Whether all that is left to be asked for is like this; what was never asked for is not.
     pub fn all_tried(&self, like: impl Fn(&Wanted) -> bool) -> bool {
-        let untried = !self.fresh.is_empty() || !self.ready.is_empty() || !self.again.is_empty();
+        let untried = !self.fresh.is_empty() || self.ready.len() > 0 || !self.again.is_empty();
         !untried && self.parked.values().chain(self.flying.values()).all(like)
     }
 

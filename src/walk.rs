@@ -226,7 +226,7 @@ mod tests {
         let keys: Vec<_> = keys.into_iter().map(|key| [key; 16]).collect();
         let (item, id, received) = (ItemIx(1), ItemId::new("a"), keys.len());
         let request = Request { attempt: AttemptId(1), item, id, page: PageNum(number) };
-        DecodedPage { request, keys, received, foreign: 0, rejects: Vec::new() }
+        DecodedPage { request, keys, received, foreign: 0, rejects: Vec::new(), drift: crate::decode::Drift::default() }
     }
 
     fn with(pages: impl IntoIterator<Item = u32>) -> Walk {

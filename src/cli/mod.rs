@@ -41,6 +41,7 @@ const REPLAYED: &[&str] = &[
     "file_size",
     "bloom_filters",
     "memory",
+    "fail_on_drift",
     "progress",
     "heartbeat",
     "log_format",

@@ -5,6 +5,7 @@
 
 mod add;
 mod audit;
+mod drift;
 mod group;
 mod indexes;
 mod open;
@@ -23,6 +24,7 @@ use crate::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, SegmentId};
 
 pub use add::Added;
 pub use audit::{Audited, SegmentSums, has_log};
+pub use drift::DriftRows;
 pub use group::{EndRow, FailedRow, Group, PageRow, ReadRow};
 pub use open::prepared;
 pub use rebuild::{SegmentRow, SegmentState};
@@ -74,6 +76,8 @@ impl<T> Doing<T> for rusqlite::Result<T> {
 #[derive(Debug)]
 pub struct Ledger {
     db: Connection,
+    /// What need not be written once more.
+    seen: drift::Seen,
 }
 
 /// Who an export is.
@@ -247,7 +251,7 @@ impl Ledger {
     pub fn commit(&mut self, group: &Group, now: Utc64) -> Result<(), LedgerError> {
         let action = "commit a group";
         self.before(action)?;
-        group::write(&mut self.db, group, now).doing(action)?;
+        group::write(&mut self.db, group, now, &mut self.seen).doing(action)?;
         self.after(action)
     }
 

@@ -431,7 +431,7 @@ mod tests {
     fn read(page: u32, keys: Vec<[u8; 16]>) -> DecodedPage {
         let (item, id, received) = (ItemIx(1), ItemId::new("a"), keys.len());
         let request = Request { attempt: AttemptId(1), item, id, page: PageNum(page) };
-        DecodedPage { request, keys, received, foreign: 0, rejects: Vec::new() }
+        DecodedPage { request, keys, received, foreign: 0, rejects: Vec::new(), drift: crate::decode::Drift::default() }
     }
 
     fn end(item: i64) -> EndRow {

@@ -17,6 +17,7 @@ use crate::depth::DEEP;
 use crate::dispatch::{Dispatcher, Orders};
 use crate::error::{Error, ExitCode};
 use crate::event::Event;
+use crate::figures::Grouped;
 use crate::job::Job;
 use crate::ledger::{Added, Ledger, OpenSegment};
 use crate::plan::{Ids, PlanError};
@@ -288,9 +289,8 @@ fn judge_drift(job: &Job, site: &Site, summary: &mut Summary) -> Result<(), Erro
         summary.set_drifted(&drift);
         return unmark(&site.store, &site.ledger());
     }
-    let said = format!(
-        "the answers differ from the endpoint's description, in more than 1 % of the rows or in identity or partition: {drift}"
-    );
+    let rows = Grouped(summary.rows.received);
+    let said = format!("the answers differ from the endpoint's description (of {rows} rows): {drift}");
     job.monitor.event(&Event::Warning(&said));
     Ok(())
 }

@@ -11,11 +11,12 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::api::{Fetch, FetchError, RawAnswer};
+use crate::cause;
 use crate::clock::{self, Utc64};
-use crate::envelope::{self, Envelope, Payload};
+use crate::envelope;
 use crate::page::Request;
 use crate::quota::{Held, LONGEST_WAIT, Quota};
-use crate::sanitize::{Sanitized, chain};
+use crate::sanitize::chain;
 use crate::verdict::{Judged, Lost, Outcome, Verdict, judge};
 
 /// What became of a request.
@@ -142,20 +143,9 @@ impl<F: Fetch> Dispatcher<F> {
                 let envelope = envelope::read(&answer.body);
                 let (status, retry_after) = (answer.status, answer.retry_after);
                 let judged = judge(&Outcome::Answer { status, envelope: &envelope, retry_after }, &self.success);
-                let cause = match &envelope {
-                    _ if judged.verdict == Verdict::Page => String::new(),
-                    Ok(Envelope { code: Some(code), data: Payload::None, .. })
-                        if (200..=299).contains(&status) && self.success.contains(code) =>
-                    {
-                        format!("HTTP {status}, code {code}: no list of rows")
-                    }
-                    Ok(envelope) => format!(
-                        "HTTP {status}, code {}: {}",
-                        envelope.code.unwrap_or_default(),
-                        Sanitized(&envelope.message)
-                    ),
-                    Err(not) => format!("HTTP {status}: {not}"),
-                };
+                let is_page = judged.verdict == Verdict::Page;
+                let cause =
+                    if is_page { String::new() } else { cause::of(&answer, &envelope, request.page, &self.success) };
                 let body = crate::sanitize::redact(answer.body);
                 let held = self.learn(sent, &judged.verdict);
                 Arrival { request, sent, at, judged, cause, answer: Some(RawAnswer { body, ..answer }), held }

@@ -16,7 +16,7 @@
 //!
 //! | layer | files |
 //! |---|---|
-//! | 5 face | `main` [`cli`] [`log`] [`progress`] [`signals`] |
+//! | 5 face | `main` [`cli`] [`log`] [`progress`] [`rate_news`] [`signals`] |
 //! | 4 conduct | [`export`] [`job`] [`rounds`] [`stop`] [`recover`] [`rebuild`] [`publish`] [`site`] [`look`] [`verify`] [`status`] [`figures`] [`drift`] [`summary`] [`products`] [`token`] [`limits`] [`error`] |
 //! | 3 flow | [`plan`] [`sizes`] [`scheduler`] [`backlog`] [`walk`] [`depth`] [`rules`] [`waste`] [`read`] [`cause`] [`dispatch`] [`record`] [`segment`] [`commit`] |
 //! | 2 ports | [`api`] [`disk`] [`held`] [`store`] [`ledger`] [`journal`] [`room`] [`learned`] [`simulator`] |
@@ -88,6 +88,7 @@ pub mod products;
 pub mod progress;
 pub mod publish;
 pub mod quota;
+pub mod rate_news;
 pub mod read;
 pub mod rebuild;
 pub mod record;

@@ -736,7 +736,7 @@ async fn a21_behind_the_last_page_number_nothing_is_asked_for_and_the_product_is
     let path = folder.path().join("endpoint.toml");
     let capped = BUILT_IN.replace("last = 100_000", "last = 7");
     assert_ne!(capped, BUILT_IN);
-    pagehaul::disk::Disk.replace(&path, capped.as_bytes()).unwrap();
+    pagehaul::disk::Disk.replace(&path, capped.as_bytes(), pagehaul::disk::Access::Shared).unwrap();
     let videos = |id: &str| match id {
         "p0" => 69, // the last page is short
         "p1" => 70, // nobody can know that it is the last

@@ -740,14 +740,14 @@ async fn n15_a_portal_s_page_is_no_page_and_its_beginning_is_shown_without_what_
 }
 
 #[test]
-fn n15_a_portal_before_the_first_page_ends_the_run_soon_and_none_of_it_reaches_the_screen() {
+fn n15_a_portal_before_the_first_page_ends_the_run_soon_and_nothing_of_it_acts_on_the_screen() {
     let server = Evil::start(|wire| while wire.asked().is_some() && wire.say(answer(200, PORTAL)) {});
     let home = Home::new(&(100..400).map(|id| id.to_string()).collect::<Vec<_>>());
     let done = run(home.export(&server.base_url(), &["--max-in-flight", "4", "--retry-first", "1ms"]));
     done.ended(10);
     assert!(server.requests() < 60, "{} requests", server.requests());
     let shown = format!("{}{}", done.stdout, done.stderr);
-    assert!(!shown.contains("hotel") && !shown.contains('\x1b'), "{done}");
+    assert!(shown.contains("begins: <html>\u{fffd}]0;owned") && !shown.contains('\x1b'), "{done}");
     assert_ne!(files_that_hold(&home.out(), "hotel").len(), 0, "the journal keeps it as evidence");
 }
 

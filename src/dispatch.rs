@@ -11,12 +11,13 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::api::{Fetch, FetchError, RawAnswer};
+use crate::cause;
 use crate::clock::{self, Utc64};
-use crate::envelope::{self, Envelope, Payload};
 use crate::endpoint::Codes;
+use crate::envelope;
 use crate::page::Request;
 use crate::quota::{Held, LONGEST_WAIT, Quota};
-use crate::sanitize::{Sanitized, chain};
+use crate::sanitize::chain;
 use crate::verdict::{Classification, Failure, Lost, Outcome, Verdict, classify};
 
 /// What became of a request.
@@ -143,20 +144,10 @@ impl<F: Fetch> Dispatcher<F> {
                 let envelope = envelope::read(&answer.body);
                 let (status, retry_after) = (answer.status, answer.retry_after);
                 let judged = classify(&Outcome::Answer { status, envelope: &envelope, retry_after }, &self.codes);
-                let cause = match &envelope {
-                    _ if judged.verdict == Verdict::Page => String::new(),
-                    Ok(Envelope { code: Some(code), data: Payload::None | Payload::Other, .. })
-                        if (200..=299).contains(&status) && self.codes.success.contains(code) =>
-                    {
-                        format!("HTTP {status}, code {code}: no list of rows")
-                    }
-                    Ok(envelope) => format!(
-                        "HTTP {status}, code {}: {}",
-                        envelope.code.unwrap_or_default(),
-                        Sanitized(&envelope.message)
-                    ),
-                    Err(not) => format!("HTTP {status}: {not}"),
-                };
+                let is_page = judged.verdict == Verdict::Page;
+                let success = &self.codes.success;
+                let cause =
+                    if is_page { String::new() } else { cause::of(&answer, &envelope, request.page, success) };
                 let body = crate::sanitize::redact(answer.body);
                 let held = self.learn(&request, sent, judged.verdict);
                 Arrival { request, sent, at, judged, cause, answer: Some(RawAnswer { body, ..answer }), held }

@@ -18,6 +18,7 @@ use crate::dispatch::{Dispatcher, Orders};
 use crate::endpoint::EndRule;
 use crate::error::{Error, ExitCode};
 use crate::event::Event;
+use crate::figures::Grouped;
 use crate::job::Job;
 use crate::ledger::{Added, Ledger, OpenSegment};
 use crate::plan::{Ids, PlanError};
@@ -137,6 +138,9 @@ async fn still_complete(job: &Job, site: &Arc<Site>, since: Utc64) -> Result<Sum
         }
     }
     let summary = summary::of(job, site, Some(ExitCode::Complete), Counted::default()).await?;
+    if job.settings.fail_on_drift && summary.drift.serious(summary.rows.received, &job.settings.endpoint).is_some() {
+        return finish(job, site, None, Counted::default(), None).await;
+    }
     Ok(summary.found_complete(since))
 }
 
@@ -287,6 +291,19 @@ async fn refuse_spoilt(site: &Site, committer: &Committer) -> Result<(), Error> 
     Ok(())
 }
 
+/// Warns where the answers differ much from the description; with `fail_on_drift` that is how the run ends.
+fn judge_drift(job: &Job, site: &Site, summary: &mut Summary) -> Result<(), Error> {
+    let Some(drift) = summary.drift.serious(summary.rows.received, &job.settings.endpoint) else { return Ok(()) };
+    if job.settings.fail_on_drift && matches!(summary.exit, ExitCode::Complete | ExitCode::Partial) {
+        summary.set_drifted(&drift);
+        return unmark(&site.store, &site.ledger());
+    }
+    let rows = Grouped(summary.rows.received);
+    let said = format!("the answers differ from the endpoint's description (of {rows} rows): {drift}");
+    job.monitor.event(&Event::Warning(&said));
+    Ok(())
+}
+
 /// Writes the reports; on success, the marker last. A replay says how many segments it built again.
 async fn finish(
     job: &Job,
@@ -307,6 +324,7 @@ async fn finish(
     if let Some(rebuilt) = replayed {
         summary.set_replayed(rebuilt);
     }
+    judge_drift(job, site, &mut summary)?;
     products::write_products(site)?;
     if summary.exit == ExitCode::Complete {
         refuse_spoilt(site, &committer).await?;

@@ -16,9 +16,9 @@
 //!
 //! | layer | files |
 //! |---|---|
-//! | 5 face | `main` [`cli`] [`log`] [`progress`] [`signals`] |
-//! | 4 conduct | [`export`] [`job`] [`rounds`] [`stop`] [`recover`] [`rejudge`] [`rebuild`] [`publish`] [`site`] [`look`] [`verify`] [`status`] [`figures`] [`summary`] [`products`] [`token`] [`limits`] [`error`] |
-//! | 3 flow | [`plan`] [`sizes`] [`judgement`] [`scheduler`] [`backlog`] [`walk`] [`depth`] [`rules`] [`waste`] [`read`] [`dispatch`] [`record`] [`segment`] [`commit`] |
+//! | 5 face | `main` [`cli`] [`log`] [`progress`] [`rate_news`] [`signals`] |
+//! | 4 conduct | [`export`] [`job`] [`rounds`] [`stop`] [`recover`] [`rejudge`] [`rebuild`] [`publish`] [`site`] [`look`] [`verify`] [`status`] [`figures`] [`drift`] [`summary`] [`products`] [`token`] [`limits`] [`error`] |
+//! | 3 flow | [`plan`] [`sizes`] [`judgement`] [`scheduler`] [`backlog`] [`walk`] [`depth`] [`rules`] [`waste`] [`read`] [`cause`] [`dispatch`] [`record`] [`segment`] [`commit`] |
 //! | 2 ports | [`api`] [`disk`] [`held`] [`store`] [`ledger`] [`journal`] [`room`] [`learned`] [`simulator`] |
 //! | 1 leaves | [`endpoint`] [`form`] [`lenient`] [`number`] [`envelope`] [`decode`] [`partition`] [`parquet`] [`quota`] [`retry`] [`verdict`] [`settings`] [`worker`] |
 //! | 0 words | [`page`] [`clock`] [`event`] [`sanitize`] [`step`] |
@@ -55,6 +55,7 @@
 
 pub mod api;
 pub mod backlog;
+pub mod cause;
 pub mod cli;
 pub mod clock;
 pub mod commit;
@@ -62,6 +63,7 @@ pub mod decode;
 pub mod depth;
 pub mod disk;
 pub mod dispatch;
+pub mod drift;
 pub mod endpoint;
 pub mod envelope;
 pub mod error;
@@ -88,6 +90,7 @@ pub mod products;
 pub mod progress;
 pub mod publish;
 pub mod quota;
+pub mod rate_news;
 pub mod read;
 pub mod rebuild;
 pub mod record;

@@ -51,5 +51,6 @@ pub fn page(page: &DecodedPage, walk: &mut Walk, rules: &Rules, group: &mut Grou
         rejected: count(read.rejected),
     });
     group.read.push(read);
+    group.drift.add(&page.drift);
     keep
 }

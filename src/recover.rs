@@ -96,14 +96,18 @@ impl Recovery {
             let decoded = self.decoder.decode(&answers).map_err(RecordError::Decode)?;
             self.monitor.event(&Event::Reread(decoded.pages.len()));
             let rows = read::group(decoded, |page| self.read(page, segment, &mut walks, &mut group).map(Some))?;
-            // Nothing is lost if this is lost: the same pages are read again. So many of them share an fsync.
+            // Nothing is lost if this is lost: the same pages are read again. So many of them share an fsync. What was
+            // counted stays for the last commit, which knows of every page.
             if group.read.len() >= PAGES_A_COMMIT {
+                let drift = std::mem::take(&mut group.drift);
                 self.site.ledger().commit(&std::mem::take(&mut group), clock::wall())?;
+                group.drift = drift;
             }
             if writer.blocking_send(ToWriter::Rows(rows)).is_err() {
                 return Ok(()); // the writer failed, and says why where it is waited for
             }
         }
+        group.read_again = Some(segment.id);
         Ok(self.site.ledger().commit(&group, clock::wall())?)
     }
 

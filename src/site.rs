@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use crate::clock::{self, Utc64};
 use crate::commit::{self, Committer, Imprint, MANIFESTS};
 use crate::decode::Decoder;
-use crate::disk::{Disk, DiskError, Lock};
+use crate::disk::{Access, Disk, DiskError, Lock};
 use crate::endpoint::hex;
 use crate::error::Error;
 use crate::ledger::{ExportRow, Ledger};
@@ -191,11 +191,12 @@ pub fn identity(out: Option<&Path>, state_dir: Option<&str>) -> Result<BTreeMap<
 /// symbolic links, nothing below them may.
 fn folders(settings: &Settings) -> Result<(PathBuf, PathBuf), DiskError> {
     let (disk, out, state) = (Disk, &settings.out, &settings.state_dir);
-    disk.make_folder(out)?;
-    disk.make_folder_below(out, Path::new(MANIFESTS))?;
-    let staging = disk.make_folder_below(out, Path::new("_pagehaul/staging"))?;
-    disk.make_folder(state)?;
-    let journal = disk.make_folder_below(state, Path::new("journal"))?;
+    disk.make_folder(out, Access::Shared)?;
+    // The manifests are output too: their folder lets others in, what is private in it does not.
+    disk.make_folder_below(out, Path::new(MANIFESTS), Access::Shared)?;
+    let staging = disk.make_folder_below(out, Path::new("_pagehaul/staging"), Access::Private)?;
+    disk.make_folder(state, Access::Private)?;
+    let journal = disk.make_folder_below(state, Path::new("journal"), Access::Private)?;
     // Whoever made one of them may have been killed before its name was durable.
     [out, &out.join("_pagehaul"), state].into_iter().try_for_each(|folder| disk.sync_folder(folder))?;
     Ok((staging, journal))

@@ -397,7 +397,8 @@ mod tests {
         let keys: Vec<_> = keys.into_iter().map(|key| [key; 16]).collect();
         let (item, id, received) = (ItemIx(1), ItemId::new("a"), keys.len());
         let request = Request { attempt: AttemptId(1), item, id, page: PageNum(number) };
-        DecodedPage { request, keys, received, is_list: true, foreign: 0, rejects: Vec::new() }
+        let drift = crate::decode::Drift::default();
+        DecodedPage { request, keys, received, is_list: true, foreign: 0, rejects: Vec::new(), drift }
     }
 
     fn with(pages: impl IntoIterator<Item = u32>) -> Walk {

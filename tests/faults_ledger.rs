@@ -298,6 +298,7 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
         ("connect_timeout", vec!["--connect-timeout", "7s"], None),
         ("request_timeout", vec!["--request-timeout", "50s"], None),
         ("grace", vec!["--grace", "7s"], None),
+        ("fail_on_drift", vec!["--fail-on-drift"], None),
         ("segment_size", vec!["--segment-size", "64KiB"], None),
         ("file_size", vec!["--file-size", "1MiB"], None),
         ("bloom_filters", vec!["--bloom-filters"], None),

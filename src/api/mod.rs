@@ -35,8 +35,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
-    TRANSFER_ENCODING,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
+    RETRY_AFTER, TRANSFER_ENCODING,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -76,10 +76,28 @@ pub struct RawAnswer {
     pub status: u16,
     /// The server's wish for a pause.
     pub retry_after: Option<Duration>,
+    /// What its head says of the body.
+    pub media: Media,
     /// The body.
     pub body: Bytes,
     /// Its share of the byte budget, given back when this is dropped.
     pub share: Option<OwnedSemaphorePermit>,
+}
+
+/// What an answer's head says of its body, as it came.
+#[derive(Debug, Default)]
+pub struct Media {
+    /// `Content-Type`.
+    pub kind: Option<Box<str>>,
+    /// `Content-Encoding`.
+    pub coding: Option<Box<str>>,
+}
+
+impl Media {
+    fn of(headers: &HeaderMap) -> Self {
+        let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into());
+        Self { kind: text(CONTENT_TYPE), coding: text(CONTENT_ENCODING) }
+    }
 }
 
 /// How to reach the API.
@@ -236,8 +254,9 @@ impl Fetch for HttpApi {
         let response = asked.send().await.map_err(|error| FetchError::of(error, &self.host))?;
         check_head(&response)?;
         let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
+        let media = Media::of(response.headers());
         let (body, share) = self.read(response).await?;
-        Ok(RawAnswer { status, retry_after, body, share })
+        Ok(RawAnswer { status, retry_after, media, body, share })
     }
 }
 

@@ -20,7 +20,7 @@ use crate::quota::Asked;
 use crate::rebuild::Which;
 use crate::sanitize::chain;
 use crate::settings::{DESCRIPTION, FROM_FILE, Layers, Origin, Qps, Settings, SettingsError};
-use crate::signals::{listen_for_signals, signal};
+use crate::signals::{Signals, listen_for_signals, signal};
 use crate::simulator::{self, Server, Simulator};
 use crate::sizes::Sizes;
 use crate::summary::Summary;
@@ -36,6 +36,7 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
         return Err(Error::Usage("standard input cannot be both the key and the list: give one of them as a file"));
     }
     let simulator = simulator_of(&mut settings)?;
+    let signals = listen_for_signals()?;
     let key = if simulator.is_some() {
         SecretString::from("simulated")
     } else if layers.given("products").is_none() {
@@ -43,12 +44,8 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
             SettingsError::Missing { what: "no list of products", next: "name one with --products FILE" }.into()
         );
     } else {
-        // One that is not Unicode is refused as such: what is put in its place is not ASCII.
-        let variable = std::env::var_os(token::VARIABLE).map(|key| key.to_string_lossy().into_owned());
-        token::read(&layers, variable, settings.is_loopback())?
+        key_of(&layers, settings.is_loopback(), signals.clone()).await?
     };
-    // From here on signals are ours. The key is read on this very thread: a wait for it ends as any program's would.
-    let signals = listen_for_signals()?;
     crate::sanitize::hide(&key);
     let asked = settings.max_in_flight;
     settings.max_in_flight = limits::requests(asked, if simulator.is_some() { 2 } else { 1 })?;
@@ -193,6 +190,19 @@ fn sort_values(settings: &Settings) -> Option<(String, String)> {
     let params = settings.endpoint.sort.as_ref()?;
     let direction = if *descending { &params.descending } else { &params.ascending };
     Some((params.fields.get(field)?.clone(), direction.clone()))
+}
+
+/// The key. A wait for it, on standard input or a pipe with a name, ends with a signal, also with a SIGINT that whoever
+/// started the program let it ignore.
+async fn key_of(layers: &Layers, is_loopback: bool, signals: Signals) -> Result<SecretString, Error> {
+    let layers = layers.clone();
+    // One that is not Unicode is refused as such: what is put in its place is not ASCII.
+    let variable = std::env::var_os(token::VARIABLE).map(|key| key.to_string_lossy().into_owned());
+    let reading = tokio::task::spawn_blocking(move || token::read(&layers, variable, is_loopback));
+    tokio::select! {
+        key = reading => key?,
+        code = signal(signals, 1) => Err(Error::Killed(code)),
+    }
 }
 
 /// Builds an existing output from its journal.

@@ -11,6 +11,7 @@
 //! values have a folder where there are too many depends on which came first in the run; which rows there are does not.)
 
 mod cells;
+mod drift;
 mod extra;
 mod time;
 mod value;
@@ -32,6 +33,7 @@ use cells::{Cells, Entry, Order, Reader, spelled};
 use value::{Builder, key_text_of, text_of};
 
 pub use cells::key_of;
+pub use drift::{Drift, MOST_NAMES};
 pub use extra::NESTING;
 
 /// Most rows of a page that are looked at one by one. Those beyond it are kept together, as one reject.
@@ -77,6 +79,8 @@ pub struct DecodedPage {
     pub foreign: usize,
     /// Rows that could not be typed.
     pub rejects: Vec<Reject>,
+    /// Where its rows differ from the description.
+    pub drift: Drift,
 }
 
 /// A row that could not be typed, kept as it came.
@@ -191,6 +195,7 @@ impl<'a> Batch<'a> {
             is_list: true,
             foreign: 0,
             rejects: Vec::new(),
+            drift: Drift::of(&decoder.columns),
         };
         let text = lenient::text(&answer.body);
         let mut order = std::mem::take(&mut self.order);
@@ -199,7 +204,9 @@ impl<'a> Batch<'a> {
         let read = reader.page(&text, |raw, entry| {
             page.received += 1;
             let key = match entry {
-                Entry::Row(cells) => self.row(decoder, answer, cells),
+                Entry::Row(cells) => {
+                    self.row(decoder, answer, cells, &mut page.drift).inspect_err(|_| page.drift.see(&cells.values))
+                }
                 Entry::Other => Err(Unusable::NoObject),
                 Entry::Rest => Err(Unusable::Rest),
             };
@@ -219,7 +226,13 @@ impl<'a> Batch<'a> {
     }
 
     /// Adds one row, or nothing at all.
-    fn row<'c>(&mut self, decoder: &'c Decoder, answer: &Answer, cells: &mut Cells<'c>) -> Result<Key, Unusable> {
+    fn row<'c>(
+        &mut self,
+        decoder: &'c Decoder,
+        answer: &Answer,
+        cells: &mut Cells<'c>,
+        drift: &mut Drift,
+    ) -> Result<Key, Unusable> {
         if cells.has_inexact_identity(decoder.item, &decoder.keys) {
             return Err(Unusable::Inexact);
         }
@@ -227,11 +240,23 @@ impl<'a> Batch<'a> {
         if let Some(other) = item.as_ref().filter(|other| other.text != answer.request.id.as_str()) {
             return Err(Unusable::Foreign(sanitize(&other.text)));
         }
-        let key = cells.key(&decoder.keys).ok_or(Unusable::NoIdentity)?;
+        let Some(key) = cells.key(&decoder.keys) else {
+            decoder
+                .keys
+                .iter()
+                .filter(|column| cells.key(&[**column]).is_none())
+                .for_each(|column| drift.misfit(*column));
+            return Err(Unusable::NoIdentity);
+        };
 
         let Cells { values, extra } = cells;
-        for (at, (column, builder)) in decoder.columns.iter().zip(&mut self.builders).enumerate() {
+        for (name, _) in extra.iter() {
+            drift.extra(name);
+        }
+        let columns = decoder.columns.iter().zip(&mut self.builders).zip(&mut drift.columns);
+        for (at, ((column, builder), count)) in columns.enumerate() {
             let raw = values.get(at).copied().flatten();
+            count.is_seen |= raw.is_some();
             let fits = match builder {
                 _ if at == decoder.partition => push_partition(&mut self.partitions, &mut self.folders, raw),
                 Some(Builder::Text(builder)) if at == decoder.item => {
@@ -247,6 +272,7 @@ impl<'a> Batch<'a> {
                 None => true,
             };
             if !fits {
+                count.misfits += 1;
                 extra.push((Cow::Borrowed(&column.name), raw.unwrap_or_default()));
             }
         }

@@ -2,7 +2,9 @@
 
 use rusqlite::{Connection, params};
 
+use super::drift::{self, Seen};
 use crate::clock::Utc64;
+use crate::decode::Drift;
 use crate::page::{AttemptId, Charge, ItemIx, PageNum, Request, SegmentId, StopReason};
 
 /// One group: everything that becomes true together.
@@ -18,6 +20,10 @@ pub struct Group {
     pub unsent: Vec<AttemptId>,
     /// Pages that were read.
     pub read: Vec<ReadRow>,
+    /// Where rows of those pages differ from the description.
+    pub drift: Drift,
+    /// The segment whose pages were all read again: its counts of drift are replaced, not added to.
+    pub read_again: Option<SegmentId>,
     /// Walks that ended.
     pub ended: Vec<EndRow>,
     /// Walks that had ended and go on.
@@ -109,7 +115,7 @@ pub struct EndRow {
     pub transient: bool,
 }
 
-pub(super) fn write(db: &mut Connection, group: &Group, now: Utc64) -> rusqlite::Result<()> {
+pub(super) fn write(db: &mut Connection, group: &Group, now: Utc64, seen: &mut Seen) -> rusqlite::Result<()> {
     let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
     let segment = group.frame.map_or(0, |(segment, _, _)| segment.0);
     if let Some((segment, offset, length)) = group.frame {
@@ -172,5 +178,8 @@ pub(super) fn write(db: &mut Connection, group: &Group, now: Utc64) -> rusqlite:
             intend.execute(params![request.attempt.0, request.item.0, request.page.0, now.0])?;
         }
     }
-    transaction.commit()
+    let now_seen = drift::write(&transaction, &group.drift, group.read_again, seen)?;
+    transaction.commit()?;
+    seen.add(now_seen);
+    Ok(())
 }

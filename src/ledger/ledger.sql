@@ -92,7 +92,7 @@ CREATE TABLE drift (
     segment INTEGER NOT NULL,
     kind    TEXT NOT NULL CHECK (kind IN ('misfit', 'unknown', 'seen')),
     name    TEXT NOT NULL,                  -- a column; for 'unknown' the field, sanitised, or '' for all beyond the bound
-    rows    INTEGER NOT NULL,               -- rows that it was counted in; for 'seen', a field that came, always 1
-    crc     INTEGER NOT NULL AS (row_crc(segment, kind, name, rows)) STORED,
+    cells   INTEGER NOT NULL,               -- how many; for 'seen', a column whose field came, always 1
+    crc     INTEGER NOT NULL AS (row_crc(segment, kind, name, cells)) STORED,
     PRIMARY KEY (segment, kind, name)
 ) STRICT, WITHOUT ROWID;

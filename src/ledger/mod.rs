@@ -5,6 +5,7 @@
 
 mod add;
 mod audit;
+mod drift;
 mod ends;
 mod group;
 mod indexes;
@@ -24,6 +25,7 @@ use crate::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, SegmentId};
 
 pub use add::Added;
 pub use audit::{Audited, SegmentSums, has_log};
+pub use drift::DriftRows;
 pub use ends::{EmptyLists, EndedItem, ShortEvidence};
 pub use group::{EndRow, FailedRow, Group, PageRow, ReadRow, TriesRow};
 pub use open::prepared;
@@ -76,6 +78,8 @@ impl<T> Doing<T> for rusqlite::Result<T> {
 #[derive(Debug)]
 pub struct Ledger {
     db: Connection,
+    /// What need not be written once more.
+    seen: drift::Seen,
 }
 
 /// Who an export is.
@@ -276,7 +280,7 @@ impl Ledger {
     pub fn commit(&mut self, group: &Group, now: Utc64) -> Result<(), LedgerError> {
         let action = "commit a group";
         self.before(action)?;
-        group::write(&mut self.db, group, now).doing(action)?;
+        group::write(&mut self.db, group, now, &mut self.seen).doing(action)?;
         self.after(action)
     }
 

@@ -11,6 +11,7 @@ use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::drift::Seen;
 use super::{Doing, ExportRow, Ledger, LedgerError, indexes};
 
 /// The cache, KiB: SQLite's own.
@@ -25,9 +26,13 @@ const TABLES: &str = include_str!("ledger.sql");
 const NAMES: [&str; 7] = ["export", "items", "segments", "frames", "pages", "attempts", "drift"];
 
 impl Ledger {
+    pub(super) fn of(db: Connection) -> Self {
+        Self { db, seen: Seen::default() }
+    }
+
     /// Opens the ledger at a path; makes one where there is none. Reads all of it.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        let mut ledger = Self { db: connect(path).map_err(|error| unreadable(path, error))? };
+        let mut ledger = Self::of(connect(path).map_err(|error| unreadable(path, error))?);
         ledger.set_cache(ROOM).map_err(|error| unreadable(path, error))?;
         ledger.check_or_create(path)?;
         ledger.set_cache(CACHE).map_err(|error| unreadable(path, error))?;
@@ -72,7 +77,7 @@ impl Ledger {
     pub fn export_at(path: &Path) -> Result<Option<ExportRow>, LedgerError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = open(path, flags).and_then(prepared).doing("open a connection")?;
-        Self { db }.export().map_err(|error| match error {
+        Self::of(db).export().map_err(|error| match error {
             LedgerError::Sql { source, .. } => unreadable(path, source),
             other @ (LedgerError::Unusable { .. } | LedgerError::Undurable { .. }) => other,
         })

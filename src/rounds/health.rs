@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::cause;
 use crate::clock;
 use crate::dispatch::Arrival;
 use crate::page::{Charge, ItemIx};
@@ -151,7 +152,7 @@ impl Health {
         let is_told = is_told && !matches!(failure, Failure::Throttled(_)) && (!is_for_item || !self.ever);
         let is_answer = !own && is_told;
         // Before any page came every answer but a page says the same: something is wrong with the question.
-        let answer = if self.ever { without_numbers(&arrival.cause) } else { String::new() };
+        let answer = if self.ever { without_numbers(cause::kind(&arrival.cause)) } else { String::new() };
         let is_new = is_answer && trouble.told(answer, item);
         // And then the next item is asked soon, until all were.
         trouble.probed(is_new && !self.ever, wish, retry, now);

@@ -585,7 +585,8 @@ mod tests {
     fn read(page: u32, keys: Vec<[u8; 16]>) -> DecodedPage {
         let (item, id, received) = (ItemIx(1), ItemId::new("a"), keys.len());
         let request = Request { attempt: AttemptId(1), item, id, page: PageNum(page) };
-        DecodedPage { request, keys, received, is_list: true, foreign: 0, rejects: Vec::new() }
+        let drift = crate::decode::Drift::default();
+        DecodedPage { request, keys, received, is_list: true, foreign: 0, rejects: Vec::new(), drift }
     }
 
     fn end(item: i64) -> EndRow {

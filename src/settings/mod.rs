@@ -103,6 +103,8 @@ pub struct Settings {
     pub columns: Vec<String>,
     /// Whether to retry lasting failures too.
     pub retry_failed: bool,
+    /// Whether answers that differ from the description end the run with 10.
+    pub fail_on_drift: bool,
     /// How patient to be.
     pub retry: Policy,
     /// Longest time to make a connection.
@@ -162,6 +164,7 @@ impl Settings {
             allow_empty: layers.switch("allow_empty")?,
             columns: columns(layers, &endpoint)?,
             retry_failed: layers.switch("retry_failed")?,
+            fail_on_drift: layers.switch("fail_on_drift")?,
             retry: Policy {
                 first: layers.time("retry_first")?,
                 longest: layers.time("retry_longest")?,

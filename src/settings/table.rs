@@ -82,6 +82,12 @@ pub const SETTINGS: &[Setting] = &[
     setting(FAILURES, "compressed", "", "Ask for packed answers (zstd, gzip): for links that the answers fill"),
     setting(FAILURES, "request_timeout", "TIME", "Longest time for a whole answer"),
     setting(FAILURES, "grace", "TIME", "How long a stopping run waits for answers under way"),
+    setting(
+        FAILURES,
+        "fail_on_drift",
+        "",
+        "End with exit 10 where answers differ much from the endpoint's description; the output is valid all the same",
+    ),
     setting(FILES, "segment_size", "SIZE", "Journal size at which files are published"),
     setting(FILES, "file_size", "SIZE", "Most bytes of one file; a region's rows of a segment are split into more"),
     setting(FILES, "bloom_filters", "", "Write bloom filters of the identity columns, for look-ups of single rows"),

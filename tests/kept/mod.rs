@@ -77,8 +77,8 @@ pub(crate) fn half_way() -> Home {
     let home = home();
     let export = |api: &Api, more: &[&str]| command(&home, api, more);
     run(export(&api(None), &["--max-credits", "2", "--max-in-flight", "1"])).ended(6);
-    let (gate, held) = Gate::new(0);
-    let held_api = api(Some(gate));
+    let (gate, held) = Gate::new(1);
+    let held_api = api(Some(Arc::clone(&gate)));
     let program = Program::start(export(&held_api, &["--max-in-flight", "2"]));
     held.recv_timeout(DEADLINE).unwrap();
     held.recv_timeout(DEADLINE).unwrap();

@@ -1,7 +1,7 @@
-//! What an id looks like: a regular expression that a whole id must match.
+//! The form of an id: a regular expression that a whole id must match.
 //!
-//! An endpoint's description may give one. A request for something that cannot be an id costs a credit and brings nothing,
-//! so a list is checked against the form while it is read. The form never takes part in the identity of an export.
+//! An endpoint's description may give one. A request for something that cannot be an id costs a credit and returns nothing,
+//! so each entry of a list is checked while the list is read. The form is not part of an export's identity.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ pub struct Form {
 }
 
 impl Form {
-    /// Compiles an expression. Its classes are those of ASCII: `\d` is a digit from 0 to 9.
+    /// Compiles an expression. Classes are ASCII only: `\d` is a digit from 0 to 9. The error is one line.
     pub fn new(text: &str) -> Result<Self, String> {
         // Alone first: only then are its parentheses its own.
         compile(text)?;

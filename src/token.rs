@@ -71,8 +71,8 @@ fn limited(source: impl Read) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A key as a header can carry it. White space behind it comes from editors, `echo` and copying, and is no part of it; what else
-/// may be around it is named.
+/// Checks a key. White space after it comes from editors, `echo` or copying and is trimmed; quotes or a byte order mark around it
+/// are refused by name.
 fn checked(bytes: &[u8]) -> Result<SecretString, Error> {
     if matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
         return Err(Error::Usage("the key is UTF-16, with a byte order mark: save it as UTF-8 without one"));

@@ -1,11 +1,11 @@
-//! Bodies in ISO-8859-1, where their head says so: brought to UTF-8 before anybody looks at them.
+//! Converts bodies that are labelled as ISO-8859-1 to UTF-8, before anything reads them.
 //!
-//! This is one of the two changes that are ever made to an answer as it came. It loses nothing: each byte becomes a character
-//! of its own. As the Encoding Standard has it, both `ISO-8859-1` and `windows-1252` mean windows-1252, which has letters and
-//! quotation marks where ISO-8859-1 has control characters that no text uses.
+//! This is one of the two changes that are ever made to a raw answer. It loses nothing: each byte becomes a distinct character.
+//! As in the Encoding Standard, both `ISO-8859-1` and `windows-1252` mean windows-1252, which has letters and quotation marks
+//! where ISO-8859-1 has control characters that texts do not use.
 //!
-//! A label alone makes no such body. Many servers label UTF-8 so: what is UTF-8 for the greater part stays as it is, and so does
-//! what does not begin like a JSON object, because it is no page.
+//! The label alone is not enough, because many servers put it on UTF-8. A body that is mostly UTF-8 is left as it is. So is a body
+//! that does not begin like a JSON object: it is not a page.
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};

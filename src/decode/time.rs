@@ -13,13 +13,9 @@ pub(super) fn micros(text: &str) -> Option<i64> {
     let (day, rest) = number(rest.strip_prefix('-')?, 2)?;
     let (hour, rest) = number(rest.strip_prefix(['T', 't', ' '])?, 2)?;
     let (minute, rest) = number(rest.strip_prefix(':')?, 2)?;
-    let (second, rest) = match rest.strip_prefix(':') {
-        Some(rest) => number(rest, 2)?,
-        None => (0, rest),
-    };
-    let (micro, rest) = match rest.strip_prefix(['.', ',']) {
-        Some(rest) => fraction(rest)?,
-        None => (0, rest),
+    let (second, micro, rest) = match rest.strip_prefix(':') {
+        Some(rest) => seconds(rest)?,
+        None => (0, 0, rest),
     };
     let offset = offset(rest)?;
     let date = NaiveDate::from_ymd_opt(i32::try_from(year).ok()?, month, day)?;
@@ -32,6 +28,16 @@ fn number(text: &str, digits: usize) -> Option<(u32, &str)> {
     let (number, rest) = text.split_at_checked(digits)?;
     let is_plain = number.bytes().all(|byte| byte.is_ascii_digit());
     Some((number.parse().ok().filter(|_| is_plain)?, rest))
+}
+
+/// Seconds, microseconds, and what stands behind them.
+fn seconds(text: &str) -> Option<(u32, u32, &str)> {
+    let (second, rest) = number(text, 2)?;
+    let (micro, rest) = match rest.strip_prefix(['.', ',']) {
+        Some(rest) => fraction(rest)?,
+        None => (0, rest),
+    };
+    Some((second, micro, rest))
 }
 
 /// A fraction of a second in microseconds, and what stands behind it; none if it is no whole number of them.
@@ -102,6 +108,8 @@ mod tests {
             "10:00:00Z",
             "2026-11-22T10:00:00.1234567Z",
             "2026-11-22T10:00:00.Z",
+            "2026-11-22T10:00.5Z",
+            "2026-11-22T10.5Z",
             "2026-11-22T10:00:60Z",
             "2026-11-22T24:00:00Z",
             "2026-02-29T10:00:00Z",

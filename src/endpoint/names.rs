@@ -1,4 +1,4 @@
-//! What names a description may give: each must be shown, looked up and told from the others by every reader of its files.
+//! Which names a description may use: people must be able to read them, and every reader of the files to look them up.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use crate::partition::LONGEST_NAME;
 use crate::sanitize::sanitize;
 
 impl Endpoint {
-    /// What is wrong with the names of a description.
+    /// Why a name in this description cannot be used, if one cannot.
     pub(super) fn unusable_name(&self) -> Option<String> {
         let mut shown = self.columns.iter().map(|column| &column.name).chain([&self.name]);
         if let Some(name) = shown.find(|name| name.is_empty() || sanitize(name) != **name) {
@@ -28,8 +28,8 @@ impl Endpoint {
         let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
         if partition.starts_with(|c: char| c.is_ascii_digit()) || !partition.chars().all(is_plain) {
             return Some(format!(
-                "the partition column {partition} must have a name of ASCII letters, digits and _ that begins with no digit: \
-                 readers take it from the folders' names"
+                "the name of the partition column {partition} must consist of ASCII letters, digits and _, and must not begin \
+                 with a digit: readers take it from directory names"
             ));
         }
         (partition.len() > LONGEST_NAME)

@@ -1,4 +1,4 @@
-//! One entry of a list as an id, or why it is none.
+//! Checks one entry of a list: an id, or the reason why it is not one.
 //!
 //! Whatever is asked for is paid for, so an entry that cannot be an id is refused. What usually makes such entries is known
 //! (spreadsheets, for the most part), and the refusal names the likely cause and the remedy.
@@ -19,7 +19,7 @@ pub(super) enum Place<'a> {
     Cell(&'a str),
 }
 
-/// An entry as an id; none if it is empty.
+/// Reads an entry as an id; `None` if it is empty.
 pub(super) fn checked(entry: &[u8], place: Place<'_>, form: Option<&Form>) -> Result<Option<ItemId>, String> {
     let id = trimmed(std::str::from_utf8(entry).map_err(|_| "the id is not UTF-8".to_owned())?);
     if let Some(control) = id.chars().find(|c| c.is_control()) {
@@ -55,25 +55,26 @@ fn said(cause: Option<&str>) -> String {
     cause.map(|cause| format!(": {cause}")).unwrap_or_default()
 }
 
-/// A text without white space and characters of no width around it.
+/// Strips white space and zero-width characters from both ends.
 pub(crate) fn trimmed(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || is_zero_width(c))
 }
 
-/// A space, joiner or mark of no width: copying from a web page or a document brings them along.
+/// Zero-width spaces and joiners, and the byte order mark: text copied from a web page or a document often holds them.
 fn is_zero_width(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}')
 }
 
-/// Characters that cannot be seen and that are not merely stripped: they may have come in place of others.
+/// Other invisible characters. They are not stripped: they may have replaced something.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2061}'..='\u{206f}')
 }
 
-/// Said of a line that holds several values.
+/// The cause for a line that looks like a row of a table.
 const ROW: &str = "a row of a table, it seems, not an id: name the column with --product-column";
 
-/// What an entry that is no id may be, and the likely cause with its remedy. The first that fits the whole entry counts.
+/// Patterns of entries that are not ids, each with its likely cause and the remedy. The first pattern that matches the whole
+/// entry counts.
 const CAUSES: [(&str, &str); 14] = [
     (r"[+-]?[0-9]+([.,][0-9]*)?[eE][+-]?[0-9]+", "a spreadsheet rounded it; export the column as text"),
     (

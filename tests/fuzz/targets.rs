@@ -70,6 +70,15 @@ fn counted(body: &[u8]) -> Option<(usize, usize)> {
     }
     let frame: HashMap<String, &RawValue> = serde_json::from_str(&text).ok()?;
     let entries: Vec<serde_json::Value> = serde_json::from_str(frame.get("data")?.get()).ok()?;
+    // A number with an exponent or a fraction is no identity; here it may stand as a double, or mended as a text.
+    let is_doubtful = |value: &serde_json::Value| {
+        let is_like = |text: &str| text.starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']);
+        value.is_f64() || value.as_str().is_some_and(|text| is_like(text) && text.contains(['.', 'e', 'E']))
+    };
+    let ids = entries.iter().flat_map(|entry| [entry.get("video_id"), entry.get("product_id")]);
+    if ids.flatten().any(is_doubtful) {
+        return None;
+    }
     let is_id = |value: &serde_json::Value| value.is_number() || value.as_str().is_some_and(|text| !text.is_empty());
     let own = |value: Option<&serde_json::Value>| value.is_none_or(|value| value == ID || !is_id(value));
     let has_identity =

@@ -315,9 +315,11 @@ async fn finish(
     site.sweep()?;
     let committer = site.committer(&job.settings, &decoder(job));
     committer.remove_superseded()?;
-    let cut = site.ledger().cap_refused(CAPPED_LISTS)? + site.ledger().fail_without_list()?;
-    if cut > 0 {
-        unmark(&site.store, &site.ledger())?;
+    {
+        let ledger = site.ledger();
+        if ledger.cap_refused(CAPPED_LISTS)? + ledger.fail_without_list()? > 0 {
+            unmark(&site.store, &ledger)?;
+        }
     }
     let mut summary = summary::of(job, site, None, counted).await?;
     summary.set_stop(stop.as_ref());

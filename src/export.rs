@@ -21,6 +21,7 @@ use crate::event::Event;
 use crate::figures::Grouped;
 use crate::job::Job;
 use crate::ledger::{Added, Ledger, OpenSegment};
+use crate::page::PageNum;
 use crate::plan::{Ids, PlanError};
 use crate::products;
 use crate::publish::{QUEUE, Writer, Writing};
@@ -317,7 +318,9 @@ async fn finish(
     committer.remove_superseded()?;
     {
         let ledger = site.ledger();
-        if ledger.cap_refused(CAPPED_LISTS)? + ledger.fail_without_list()? > 0 {
+        let first = PageNum(job.settings.endpoint.page.first);
+        let cut = ledger.cap_refused(CAPPED_LISTS)? + ledger.cut_unnumbered(first)? + ledger.fail_without_list()?;
+        if cut > 0 {
             unmark(&site.store, &ledger)?;
         }
     }

@@ -84,6 +84,8 @@ pub enum Failure {
     EndOfList,
     /// Another refusal, or one that is not in the API's form and may be another server's.
     Unusual,
+    /// A success whose data is null, `{}`, `""` or false behind a full page: the end of its list, or a failure in disguise.
+    MissingList,
     /// It may have been billed and cannot be used: a success without an envelope, something that is no HTTP.
     Unusable,
 }
@@ -196,7 +198,7 @@ fn by_status_and_code(status: u16, code: i64, envelope: &Envelope, retry_after: 
 fn severity(failure: Failure) -> u8 {
     match failure {
         Failure::NoRoute | Failure::Unavailable => 1,
-        Failure::Unusable | Failure::UnknownCode { .. } => 2,
+        Failure::Unusable | Failure::MissingList | Failure::UnknownCode { .. } => 2,
         Failure::NoSuchPage | Failure::EndOfList | Failure::Unusual => 3,
         Failure::Throttled(_) => 4,
         Failure::Refused(_) => 5,

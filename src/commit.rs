@@ -320,7 +320,7 @@ pub fn manifest_name(segment: SegmentId) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Committer, Imprint, manifest_name};
-    use crate::disk::Disk;
+    use crate::disk::{Access, Disk};
     use crate::ledger::Ledger;
     use crate::page::SegmentId;
     use crate::segment::{Sealed, StagedFile};
@@ -331,7 +331,7 @@ mod tests {
 
     fn committer(root: &Path) -> (Committer, Arc<Mutex<Ledger>>) {
         let staging = root.join("_pagehaul/staging");
-        Disk.make_folder(&staging).unwrap();
+        Disk.make_folder(&staging, Access::Private).unwrap();
         let ledger = Ledger::open(&root.join("ledger.sqlite")).unwrap();
         ledger.begin_segment().unwrap();
         let ledger = Arc::new(Mutex::new(ledger));
@@ -348,7 +348,7 @@ mod tests {
     fn sealed(root: &Path) -> Sealed {
         let files = ["ID", "TH"].map(|region| {
             let staged = root.join(format!("_pagehaul/staging/x-{region}.parquet"));
-            let mut file = Disk.create(&staged).unwrap();
+            let mut file = Disk.create(&staged, Access::Shared).unwrap();
             file.write_all(region.as_bytes()).unwrap();
             let written = file.finish().unwrap();
             StagedFile {

@@ -49,25 +49,50 @@ fn between_steps<T>(action: &'static str, path: &Path, work: impl FnOnce() -> io
     Ok(done)
 }
 
+/// Who may read what is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Its owner alone, whatever the umask: state, raw answers, rejects.
+    Private,
+    /// Whoever the umask lets: output is there for others to read.
+    Shared,
+}
+
+#[cfg(unix)]
+impl Access {
+    fn of_file(self) -> u32 {
+        match self {
+            Self::Private => 0o600,
+            Self::Shared => 0o666,
+        }
+    }
+
+    fn of_folder(self) -> u32 {
+        match self {
+            Self::Private => 0o700,
+            Self::Shared => 0o777,
+        }
+    }
+}
+
 /// The disk, as the only way to it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Disk;
 
 impl Disk {
-    /// Makes a folder and its parents, and fsyncs the parents of those it made. Only its owner may look into it: rows hold
-    /// personal data.
-    pub fn make_folder(self, path: &Path) -> Result<(), DiskError> {
+    /// Makes a folder and its parents, and fsyncs the parents of those it made. One that is there keeps its mode.
+    pub fn make_folder(self, path: &Path, access: Access) -> Result<(), DiskError> {
         if let Ok(known) = fs::symlink_metadata(path) {
             let folder = known.is_dir() || fs::metadata(path).is_ok_and(|target| target.is_dir());
             return if folder { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()).doing("make folder", path) };
         }
         let parent = parent(path);
         if !parent.exists() {
-            self.make_folder(parent)?;
+            self.make_folder(parent, access)?;
         }
         let mut builder = fs::DirBuilder::new();
         #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, access.of_folder());
         match between_steps("make folder", path, || builder.create(path)) {
             Ok(()) => self.sync_folder(parent),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -77,11 +102,11 @@ impl Disk {
 
     /// Makes a folder below one that exists, and those between. None of them may be a symbolic link: what is written below
     /// an output stays there.
-    pub fn make_folder_below(self, root: &Path, below: &Path) -> Result<PathBuf, DiskError> {
+    pub fn make_folder_below(self, root: &Path, below: &Path, access: Access) -> Result<PathBuf, DiskError> {
         let mut path = root.to_owned();
         for part in below {
             path.push(part);
-            self.make_folder(&path)?;
+            self.make_folder(&path, access)?;
             refuse_symlink(&path).doing("write into", &path)?;
         }
         Ok(path)
@@ -93,10 +118,10 @@ impl Disk {
     }
 
     /// Starts a new file that counts and hashes what is written to it. The name must be free.
-    pub fn create(self, path: &Path) -> Result<NewFile, DiskError> {
+    pub fn create(self, path: &Path, access: Access) -> Result<NewFile, DiskError> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
-        private(&mut options);
+        restrict(&mut options, access);
         let file = durably("create", path, || open(&options, path))?;
         let file = Stepping { file, path: path.to_owned() };
         Ok(NewFile { file: BufWriter::with_capacity(1 << 16, file), bytes: 0, hash: Sha256::new() })
@@ -106,7 +131,7 @@ impl Disk {
     pub fn scratch(self, path: &Path) -> Result<ScratchFile, DiskError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
-        private(&mut options);
+        restrict(&mut options, Access::Private);
         let file = durably("create", path, || open(&options, path))?;
         Ok(ScratchFile(Stepping { file, path: path.to_owned() }))
     }
@@ -115,7 +140,7 @@ impl Disk {
     pub fn make_private_file(self, path: &Path) -> Result<(), DiskError> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false);
-        private(&mut options);
+        restrict(&mut options, Access::Private);
         durably("open", path, || open(&options, path)).map(drop)
     }
 
@@ -124,7 +149,7 @@ impl Disk {
     pub fn append(self, path: &Path, len: u64) -> Result<AppendFile, DiskError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
-        private(&mut options);
+        restrict(&mut options, Access::Private);
         let mut file = durably("open", path, || open(&options, path))?;
         let found = file.seek(SeekFrom::End(0)).doing("measure", path)?;
         if found > len {
@@ -145,12 +170,12 @@ impl Disk {
     }
 
     /// Writes a small file whole or not at all, in place of an older one.
-    pub fn replace(self, path: &Path, content: &[u8]) -> Result<(), DiskError> {
+    pub fn replace(self, path: &Path, content: &[u8], access: Access) -> Result<(), DiskError> {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".new");
         let temporary = path.with_file_name(name);
         self.remove(&temporary)?;
-        let mut file = self.create(&temporary)?;
+        let mut file = self.create(&temporary, access)?;
         file.write_all(content).doing("write", &temporary)?;
         file.finish()?;
         self.rename(&temporary, path)?;
@@ -169,7 +194,7 @@ impl Disk {
     /// Shows that a folder takes files: creates, syncs, renames and removes one.
     pub fn probe(self, folder: &Path) -> Result<(), DiskError> {
         let path = folder.join(".pagehaul-probe");
-        self.replace(&path, b"probe")?;
+        self.replace(&path, b"probe", Access::Private)?;
         self.remove(&path)
     }
 
@@ -178,7 +203,7 @@ impl Disk {
     pub fn lock(self, path: &Path, about_me: &str) -> Result<Result<Lock, String>, DiskError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
-        private(&mut options);
+        restrict(&mut options, Access::Private);
         let mut file = open(&options, path).doing("open", path)?;
         match file.try_lock() {
             Ok(()) => {}
@@ -325,14 +350,15 @@ impl AppendFile {
     }
 }
 
-fn private(options: &mut OpenOptions) {
+/// Who may read a file, and that it is not opened through a symbolic link.
+fn restrict(options: &mut OpenOptions, access: Access) {
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+        options.mode(access.of_file()).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
     }
     #[cfg(not(unix))]
-    let _unused = options;
+    let _unused = (options, access);
 }
 
 /// Opens a file of ours, never through a symbolic link.
@@ -356,19 +382,19 @@ fn parent(path: &Path) -> &Path {
 
 #[cfg(test)]
 mod tests {
-    use super::Disk;
+    use super::{Access, Disk};
     use std::io::Write;
 
     #[test]
     fn a_new_file_knows_its_length_and_hash_and_never_replaces_another() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a");
-        let mut file = Disk.create(&path).unwrap();
+        let mut file = Disk.create(&path, Access::Shared).unwrap();
         file.write_all(b"abc").unwrap();
         let written = file.finish().unwrap();
         assert_eq!(written.bytes, 3);
         assert!(written.sha256.starts_with("ba7816bf"));
-        assert!(Disk.create(&path).is_err());
+        assert!(Disk.create(&path, Access::Shared).is_err());
     }
 
     #[test]
@@ -421,7 +447,7 @@ mod tests {
         assert!(Disk.probe(&folder.path().join("missing")).is_err());
         let file = folder.path().join("file");
         std::fs::File::create(&file).unwrap();
-        assert!(Disk.make_folder(&file).is_err());
+        assert!(Disk.make_folder(&file, Access::Shared).is_err());
     }
 
     #[cfg(unix)]
@@ -430,7 +456,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let folder = tempfile::tempdir().unwrap();
         let state = folder.path().join("x/state");
-        Disk.make_folder(&state).unwrap();
+        Disk.make_folder(&state, Access::Private).unwrap();
         Disk.append(&state.join("j"), 0).unwrap();
         let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&state), mode(&state.join("j"))), (0o700, 0o600));

@@ -11,12 +11,14 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::api::{Fetch, FetchError, RawAnswer};
+use crate::cause;
 use crate::clock::{self, Utc64};
-use crate::envelope::{self, Envelope, Payload};
+use crate::endpoint::Codes;
+use crate::envelope;
 use crate::page::Request;
 use crate::quota::{Held, LONGEST_WAIT, Quota};
-use crate::sanitize::{Sanitized, chain};
-use crate::verdict::{Judged, Lost, Outcome, Verdict, judge};
+use crate::sanitize::chain;
+use crate::verdict::{Classification, Failure, Lost, Outcome, Verdict, classify};
 
 /// What became of a request.
 #[derive(Debug)]
@@ -27,8 +29,8 @@ pub struct Arrival {
     pub sent: Instant,
     /// When its outcome was known.
     pub at: Utc64,
-    /// What it means.
-    pub judged: Judged,
+    /// What it claims, and what it cost.
+    pub judged: Classification,
     /// Why it failed, sanitised; empty for a page.
     pub cause: String,
     /// What came back, if anything whole did.
@@ -67,8 +69,8 @@ pub struct Dispatcher<F> {
     pub timeout: Duration,
     /// How long answers are waited for once the run is stopping.
     pub grace: Duration,
-    /// Envelope codes that mean success.
-    pub success: Arc<[i64]>,
+    /// What the codes of envelopes mean.
+    pub codes: Arc<Codes>,
     /// What to do.
     pub orders: watch::Receiver<Orders>,
 }
@@ -141,27 +143,18 @@ impl<F: Fetch> Dispatcher<F> {
             Ok(answer) => {
                 let envelope = envelope::read(&answer.body);
                 let (status, retry_after) = (answer.status, answer.retry_after);
-                let judged = judge(&Outcome::Answer { status, envelope: &envelope, retry_after }, &self.success);
-                let cause = match &envelope {
-                    _ if judged.verdict == Verdict::Page => String::new(),
-                    Ok(Envelope { code: Some(code), data: Payload::None, .. })
-                        if (200..=299).contains(&status) && self.success.contains(code) =>
-                    {
-                        format!("HTTP {status}, code {code}: no list of rows")
-                    }
-                    Ok(envelope) => format!(
-                        "HTTP {status}, code {}: {}",
-                        envelope.code.unwrap_or_default(),
-                        Sanitized(&envelope.message)
-                    ),
-                    Err(not) => format!("HTTP {status}: {not}"),
-                };
+                let judged = classify(&Outcome::Answer { status, envelope: &envelope, retry_after }, &self.codes);
+                let is_page = judged.verdict == Verdict::Page;
+                let success = &self.codes.success;
+                let cause =
+                    if is_page { String::new() } else { cause::of(&answer, &envelope, request.page, success) };
                 let body = crate::sanitize::redact(answer.body);
-                let held = self.learn(sent, &judged.verdict);
+                let held = self.learn(&request, sent, judged.verdict);
                 Arrival { request, sent, at, judged, cause, answer: Some(RawAnswer { body, ..answer }), held }
             }
             Err(error) => {
-                let judged = judge(&Outcome::Lost(error.lost), &self.success);
+                let judged = classify(&Outcome::Lost(error.lost), &self.codes);
+                self.quota.take_excused(request.attempt);
                 let cause = chain(&error);
                 Arrival { request, sent, at, judged, cause, answer: None, held: None }
             }
@@ -169,9 +162,10 @@ impl<F: Fetch> Dispatcher<F> {
     }
 
     /// Reports an answer to the quota, before its group is written: a 429 holds those who wait behind it at once.
-    fn learn(&self, sent: Instant, verdict: &Verdict) -> Option<Held> {
-        if let Verdict::Throttled(retry_after) = verdict {
-            return self.quota.throttled(sent, *retry_after);
+    fn learn(&self, request: &Request, sent: Instant, verdict: Verdict) -> Option<Held> {
+        let is_excused = self.quota.take_excused(request.attempt);
+        if let Verdict::Failed(Failure::Throttled(retry_after)) = verdict {
+            return if is_excused { None } else { self.quota.throttled(sent, retry_after) };
         }
         self.quota.passed(sent);
         None

@@ -13,7 +13,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::disk::{Disk, DiskError};
+use crate::disk::{Access, Disk, DiskError};
 use crate::endpoint::hex;
 
 /// The file's name.
@@ -86,8 +86,9 @@ impl Learned {
             let oldest = book.limits.iter().min_by_key(|(_, limit)| limit.at).map(|(name, _)| name.clone());
             oldest.and_then(|oldest| book.limits.remove(&oldest));
         }
-        Disk.make_folder(&self.folder)?;
-        Disk.replace(&self.folder.join(FILE), format!("{}\n", crate::sanitize::json(&book)).as_bytes())
+        let text = format!("{}\n", crate::sanitize::json(&book));
+        Disk.make_folder(&self.folder, Access::Private)?;
+        Disk.replace(&self.folder.join(FILE), text.as_bytes(), Access::Private)
     }
 }
 

@@ -23,9 +23,9 @@ fn main() -> ExitCode {
     // A panic here unwinds past everything that is open, as one in a task does: both are bugs that end with 1.
     match std::panic::catch_unwind(run).unwrap_or(Err(Error::Bug)) {
         Ok(Done::Text(text)) | Err(Error::Answer(text)) => print(&text, error::ExitCode::Complete),
-        Ok(Done::Ended { said, json, exit }) => {
+        Ok(Done::Ended { said, printed, exit }) => {
             complain(&said);
-            print(&format!("{json}\n"), exit)
+            print(&printed, exit)
         }
         Err(error) => {
             complain(&cli::complaint(&error));

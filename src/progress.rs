@@ -17,6 +17,7 @@ use crate::clock;
 use crate::event::{Event, Monitor, Standing};
 use crate::figures::{Bytes, Count, Grouped, Rate, as_u64};
 use crate::page::{Charge, ItemId, StopReason};
+use crate::rate_news::RateNews;
 use crate::sanitize::Sanitized;
 use crate::settings::{Progress, Settings};
 
@@ -34,6 +35,7 @@ pub struct Face {
     heartbeat: Option<Duration>,
     counters: Counters,
     allowed: Mutex<Option<f64>>,
+    rate_news: RateNews,
     max_credits: Option<u64>,
     /// When walks began, and how many products had ended before; none before that, and in a replay.
     walking: OnceLock<(Instant, u64)>,
@@ -90,6 +92,7 @@ impl Face {
             heartbeat: plain.then_some(settings.heartbeat),
             counters: Counters::default(),
             allowed: Mutex::new(allowed),
+            rate_news: RateNews::new(allowed),
             max_credits: settings.max_credits,
             walking: OnceLock::new(),
             walks,
@@ -273,6 +276,12 @@ impl Face {
         }
     }
 
+    fn say(line: Option<String>) {
+        if let Some(line) = line {
+            tracing::info!("{line}");
+        }
+    }
+
     fn ended_badly(&self, id: &ItemId, stop: StopReason, said: &str) {
         // One that fails does so at its first page, as a rule.
         add(&self.counters.begun, u64::from(stop == StopReason::Failed));
@@ -326,9 +335,12 @@ impl Monitor for Face {
             }
             Event::Held { wait, rate } => {
                 *self.allowed.lock().unwrap_or_else(PoisonError::into_inner) = Some(*rate);
-                tracing::info!("429: every request waits {wait:.1?}, then {:.1} a second", Rate(*rate));
+                Self::say(self.rate_news.held(*wait, *rate));
             }
-            Event::Rate(rate) => *self.allowed.lock().unwrap_or_else(PoisonError::into_inner) = Some(*rate),
+            Event::Rate(rate) => {
+                *self.allowed.lock().unwrap_or_else(PoisonError::into_inner) = Some(*rate);
+                Self::say(self.rate_news.moved(*rate));
+            }
             Event::Warning(said) => tracing::warn!("{said}"),
             Event::Outage { cause } => {
                 tracing::warn!("nothing succeeds any more, from now on one request at a time: {cause}");

@@ -17,6 +17,8 @@ use serde_json::ser::{Formatter, Serializer};
 pub const LIMIT: usize = 200;
 /// Longest error shown with its causes, characters: one may hold several paths, and a list of columns.
 pub const LONGEST_ERROR: usize = 1_000;
+/// Bytes that are looked at where only a beginning is shown.
+const LOOKED_AT: usize = 4_096;
 /// Most marks on top of one letter. Scripts that stack them need three at most.
 const MARKS: usize = 3;
 
@@ -168,6 +170,18 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     }
     let mut shown = String::new();
     if show(&text, LONGEST_ERROR, &mut shown).is_err() {
+        shown.clear(); // writing to a String cannot fail
+    }
+    shown
+}
+
+/// The first characters of bytes from outside, sanitised, with one space for any white space.
+pub fn beginning(bytes: &[u8], characters: usize) -> String {
+    // More than is shown is looked at, so that no key is cut in two before it is found.
+    let text = String::from_utf8_lossy(bytes.get(..LOOKED_AT.min(bytes.len())).unwrap_or_default());
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut shown = String::new();
+    if show(&text, characters, &mut shown).is_err() {
         shown.clear(); // writing to a String cannot fail
     }
     shown

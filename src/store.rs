@@ -15,7 +15,7 @@ use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt};
 use sha2::{Digest, Sha256};
 
-use crate::disk::{Disk, DiskError, Doing};
+use crate::disk::{Access, Disk, DiskError, Doing};
 use crate::endpoint::hex;
 
 /// The output could not be read or written.
@@ -65,6 +65,11 @@ impl StoreError {
 /// Folder of the rejects in an output.
 pub const REJECTS: &str = "_rejects";
 
+/// Who may read an object: rejects are rows as they came, with the columns that were to be left out; all else is output.
+pub fn access(name: &str) -> Access {
+    if Path::new(name).starts_with(REJECTS) { Access::Private } else { Access::Shared }
+}
+
 /// What became of an object that should be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
@@ -101,7 +106,7 @@ impl Store {
         for (staged, name) in files {
             let target = self.root.join(name);
             let below = Path::new(name).parent().unwrap_or(Path::new(""));
-            let folder = self.disk.make_folder_below(&self.root, below)?;
+            let folder = self.disk.make_folder_below(&self.root, below, access(name))?;
             match (staged.exists(), target.exists()) {
                 (true, false) => self.disk.rename(staged, &target)?,
                 (false, true) => {}
@@ -134,15 +139,15 @@ impl Store {
             Err(error) => return Err(error).doing("read", &path)?,
         };
         if let Some(below) = Path::new(name).parent() {
-            self.disk.make_folder_below(&self.root, below)?;
+            self.disk.make_folder_below(&self.root, below, access(name))?;
         }
-        self.disk.replace(&path, content)?;
+        self.disk.replace(&path, content, access(name))?;
         Ok(put)
     }
 
     /// Writes a small object in place of an older one.
     pub fn put(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
-        Ok(self.disk.replace(&self.root.join(name), content)?)
+        Ok(self.disk.replace(&self.root.join(name), content, access(name))?)
     }
 
     /// Removes an object, durably; one that is not there is fine.
@@ -259,7 +264,7 @@ fn entries(folder: &Path) -> Result<Vec<(String, fs::FileType)>, DiskError> {
 #[cfg(test)]
 mod tests {
     use super::{Put, Store, StoreError};
-    use crate::disk::Disk;
+    use crate::disk::{Access, Disk};
     use std::io::Write;
 
     fn store() -> (tempfile::TempDir, Store) {
@@ -272,15 +277,15 @@ mod tests {
     fn publishing_twice_is_the_same_as_once_and_never_replaces_a_file() {
         let (folder, store) = store();
         let staged = folder.path().join("staged");
-        Disk.create(&staged).unwrap().write_all(b"x").unwrap();
+        Disk.create(&staged, Access::Shared).unwrap().write_all(b"x").unwrap();
         let files = [(staged.clone(), "region=ID/a.parquet".to_owned())];
         store.publish(&files).unwrap();
         store.publish(&files).unwrap();
         // Staged and there as well, as in a folder that was put back from a copy: the same file is one.
-        Disk.create(&staged).unwrap().write_all(b"x").unwrap();
+        Disk.create(&staged, Access::Shared).unwrap().write_all(b"x").unwrap();
         store.publish(&files).unwrap();
         assert!(!staged.exists());
-        Disk.create(&staged).unwrap();
+        Disk.create(&staged, Access::Shared).unwrap();
         let refused = store.publish(&files).unwrap_err();
         assert!(matches!(refused, StoreError::Taken { .. }) && refused.is_final());
         let lost = [(staged.with_file_name("other"), "region=ID/b.parquet".to_owned())];
@@ -313,8 +318,8 @@ mod tests {
         let (folder, store) = store();
         for name in ["region=ID/a.parquet", "region=ID/deep/x", "_rejects/r", "ratio=x/y", "other/z"] {
             let path = folder.path().join(name);
-            Disk.make_folder(path.parent().unwrap()).unwrap();
-            Disk.create(&path).unwrap();
+            Disk.make_folder(path.parent().unwrap(), Access::Shared).unwrap();
+            Disk.create(&path, Access::Shared).unwrap();
         }
         std::os::unix::fs::symlink("/", folder.path().join("region=TH")).unwrap();
         let listed = store.data_files().unwrap();
@@ -332,7 +337,7 @@ mod tests {
         let elsewhere = tempfile::tempdir().unwrap();
         std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("region=ID")).unwrap();
         let staged = folder.path().join("staged");
-        Disk.create(&staged).unwrap();
+        Disk.create(&staged, Access::Shared).unwrap();
         assert!(store.publish(&[(staged, "region=ID/a.parquet".to_owned())]).is_err());
         assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
     }

@@ -8,6 +8,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::clock::Utc64;
+use crate::drift::Drift;
 use crate::error::{Error, ExitCode};
 use crate::figures::{
     Count, CreditCounts, Failure, Figures, Grouped, Pages, Products, Published, Rate, RowCounts, as_u64,
@@ -53,6 +54,8 @@ pub struct Summary {
     pub pages: Pages,
     /// Rows. received = published + waiting + folded + rejected.
     pub rows: RowCounts,
+    /// Where the answers differ from the endpoint's description.
+    pub drift: Drift,
     /// What it cost.
     pub credits: CreditCounts,
     /// Folders of the partition.
@@ -82,6 +85,8 @@ pub struct Run {
     pub throttled: u64,
     /// Pages asked for ahead that lay behind the end of a list.
     pub wasted: u64,
+    /// Credits spent on pages behind the ends of lists, to see whether they are ends.
+    pub evidence: u64,
     /// From the first request to the last answer.
     pub seconds: f64,
     /// Requests a second.
@@ -97,6 +102,7 @@ pub async fn of(job: &Job, site: &Site, exit: Option<ExitCode>, counted: Counted
     let manifests = crate::commit::manifests(&site.store).await?;
     let figures = Figures::of(&site.ledger(), &manifests, job.settings.max_credits)?;
     let Figures { products, pages, rows, credits, regions, files, bytes, failures } = figures;
+    let drift = Drift::of(&site.ledger(), &job.settings.endpoint)?;
     let all = if products.complete == products.total { ExitCode::Complete } else { ExitCode::Partial };
     let exit = exit.unwrap_or(all);
     Ok(Summary {
@@ -113,6 +119,7 @@ pub async fn of(job: &Job, site: &Site, exit: Option<ExitCode>, counted: Counted
         products,
         pages,
         rows,
+        drift,
         credits,
         regions,
         files,
@@ -133,6 +140,7 @@ fn run(counted: Counted, allowed: Option<f64>) -> Run {
         retries: counted.retries,
         throttled: counted.throttled,
         wasted: counted.wasted,
+        evidence: counted.evidence,
         seconds: round(counted.seconds),
         rate: round(rate),
         allowed,
@@ -171,6 +179,17 @@ impl Summary {
         }
     }
 
+    /// Notes that answers drifted so far that the run is to fail for it: its output is valid all the same.
+    pub fn set_drifted(&mut self, drift: &Drift) {
+        self.exit = ExitCode::Contract;
+        self.cause = Some(format!("the answers differ from the endpoint's description (--fail-on-drift): {drift}"));
+        self.status = self.exit.as_str();
+        self.exit_code = self.exit.number();
+        self.next = Some(
+            "the output is valid: values that fit no column are in _extra. Put the description right (--endpoint) and `pagehaul replay`, or run again without --fail-on-drift",
+        );
+    }
+
     /// The JSON object, on one line.
     pub fn json(&self) -> String {
         crate::sanitize::json(self)
@@ -207,6 +226,9 @@ impl fmt::Display for Run {
         if self.wasted > 0 {
             write!(f, "\n  ahead     {} on pages behind the end of a list", Count(self.wasted, "credit"))?;
         }
+        if self.evidence > 0 {
+            write!(f, "\n  evidence  {} to see whether lists had ended", Count(self.evidence, "credit"))?;
+        }
         Ok(())
     }
 }
@@ -224,6 +246,9 @@ impl fmt::Display for Summary {
         writeln!(f)?;
         write!(f, "  products  {products}")?;
         write!(f, "\n  rows      {rows}")?;
+        if !self.drift.is_empty() {
+            write!(f, "\n  drift     {}", self.drift)?;
+        }
         let Self { files, regions, bytes, .. } = *self;
         write!(f, "\n  files     {}", Published { files, regions, bytes })?;
         if let Some(rebuilt) = self.rebuilt.filter(|rebuilt| *rebuilt > 0) {

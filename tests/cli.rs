@@ -767,18 +767,27 @@ fn l3_a_second_signal_ends_at_once_and_costs_at_most_what_was_under_way() {
     assert_paid_twice_at_most(&half_way, 6);
 }
 
-/// The same command, begun with a signal ignored, as `nohup` and a shell's `&` in a script do.
-fn ignoring(signal: &str, command: &Command) -> Command {
-    let mut shell = Command::new("sh");
-    shell.args(["-c", &format!("trap '' {signal}; exec \"$0\" \"$@\"")]).arg(command.get_program());
-    shell.args(command.get_args());
+/// Another command with the variables of this one.
+fn like(mut other: Command, command: &Command) -> Command {
     for (name, value) in command.get_envs() {
         match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
+            Some(value) => other.env(name, value),
+            None => other.env_remove(name),
         };
     }
-    shell
+    other
+}
+
+/// The same command, behind what a shell does first.
+fn behind(first: &str, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", &format!("{first}; exec \"$0\" \"$@\"")]).arg(command.get_program()).args(command.get_args());
+    like(shell, command)
+}
+
+/// The same command, begun with a signal ignored, as `nohup` and a shell's `&` in a script do.
+fn ignoring(signal: &str, command: &Command) -> Command {
+    behind(&format!("trap '' {signal}"), command)
 }
 
 #[cfg(target_os = "linux")]
@@ -811,18 +820,131 @@ fn pipe_at(path: &std::path::Path) -> Receiver<std::fs::File> {
 }
 
 #[test]
-fn a_run_that_waits_for_its_key_is_ended_by_a_signal_like_any_program() {
+fn a_run_that_waits_for_its_key_is_ended_by_a_signal_also_where_its_shell_ignored_it() {
     let home = Home::new(&["17".to_owned()]);
-    for signal in ["INT", "TERM"] {
+    for (signal, is_ignored, code) in
+        [("INT", false, 130), ("INT", true, 130), ("TERM", false, 143), ("TERM", true, 143)]
+    {
         let path = home.path(signal);
         let opened = pipe_at(&path);
         let mut command = home.export("http://127.0.0.1:9", &["--token-file", path.to_str().unwrap()]);
         command.env_remove("KEYAPI_TOKEN");
-        let program = Program::start(command);
+        let program = Program::start(if is_ignored { ignoring(signal, &command) } else { command });
         let _writing = opened.recv_timeout(DEADLINE).unwrap();
         program.signal(signal);
-        assert_eq!(program.end().code, None, "SIG{signal} ends it");
+        program.end().ended(code);
         std::fs::remove_file(&path).unwrap(); // a pipe has no end to read to
+    }
+}
+
+#[test]
+fn a_run_that_waits_for_its_key_on_standard_input_is_ended_by_a_sigint_that_its_shell_ignored() {
+    let home = Home::new(&["17".to_owned()]);
+    let mut command = ignoring("INT", &home.export("http://127.0.0.1:9", &["--token-stdin"]));
+    command.env_remove("KEYAPI_TOKEN").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let _open = child.stdin.take();
+    let (id, (sender, ended)) = (child.id().to_string(), std::sync::mpsc::channel());
+    std::thread::spawn(move || sender.send(child.wait_with_output().unwrap()));
+    // It may not listen yet: an ignored signal is gone, so it is sent until it is heard.
+    let output = std::iter::repeat_with(|| {
+        Command::new("sh").args(["-c", "kill -s INT \"$0\"", &id]).stderr(Stdio::null()).status().unwrap();
+        ended.recv_timeout(std::time::Duration::from_millis(20)).ok()
+    });
+    let output = output.take(3_000).flatten().next().expect("the signal ends it");
+    assert_eq!(output.status.code(), Some(130), "{output:?}");
+}
+
+/// Modes of the files and folders of an output, by their path in it.
+fn modes(out: &std::path::Path) -> BTreeMap<String, u32> {
+    let (mut folders, mut modes) = (vec![out.to_owned()], BTreeMap::new());
+    while let Some(path) = folders.pop() {
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        modes.insert(path.strip_prefix(out).unwrap().to_str().unwrap().to_owned(), mode);
+        if path.is_dir() {
+            folders.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        }
+    }
+    modes
+}
+
+#[test]
+fn output_follows_the_umask_and_state_and_rejects_are_their_owner_s_alone() {
+    let row = |id: &str, rest: &str| format!(r#"{{"video_id":{id},"product_id":"17"{rest}}}"#);
+    let api = Api::start(move |_| Answer::page(&[row("\"1\"", r#","region":"ID""#), row("null", "")]));
+    for (umask, file, folder) in [("022", 0o644, 0o755), ("077", 0o600, 0o700), ("027", 0o640, 0o750)] {
+        let home = Home::new(&["17".to_owned()]);
+        run(behind(&format!("umask {umask}"), &home.export(&api.base_url(), &[]))).ended(0);
+        let modes = modes(&home.out());
+        for (path, mode) in &modes {
+            let is_folder = home.out().join(path).is_dir();
+            let is_private =
+                ["_pagehaul/journal", "_pagehaul/staging", "_pagehaul/ledger", "_pagehaul/lock", "_rejects"]
+                    .iter()
+                    .any(|private| path.starts_with(private));
+            let wanted = match (is_private, is_folder) {
+                (true, true) => 0o700,
+                (true, false) => 0o600,
+                (false, true) => folder,
+                (false, false) => file,
+            };
+            assert_eq!(*mode, wanted, "umask {umask}: {path} is {mode:o}");
+        }
+        for path in ["region=ID", "_SUCCESS", "_pagehaul/segments/000001.json", "_pagehaul/products.parquet"] {
+            assert!(modes.contains_key(path), "{path} is not there: {modes:?}");
+        }
+        for path in ["_pagehaul/summary.json", "_pagehaul/ledger.sqlite", "_pagehaul/journal/000001.zst", "_rejects"] {
+            assert!(modes.contains_key(path), "{path} is not there: {modes:?}");
+        }
+    }
+}
+
+#[test]
+fn what_sqlite_keeps_beside_the_ledger_is_private_too() {
+    let half_way = HalfWay::made(true);
+    let program = half_way.run_into_the_gate(behind("umask 000", &half_way.export()));
+    program.kill();
+    let modes = modes(&half_way.home.out());
+    for file in ["ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"] {
+        assert_eq!(modes[&format!("_pagehaul/{file}")], 0o600, "{file}");
+    }
+    half_way.gate.open();
+}
+
+/// What a command shows on a terminal, standard output and standard error together; none where none can be made.
+#[cfg(target_os = "linux")]
+fn on_a_terminal(command: &Command) -> Option<String> {
+    let quoted = |text: &OsStr| format!("'{}'", text.to_str().unwrap());
+    let line: Vec<String> = std::iter::once(command.get_program()).chain(command.get_args()).map(quoted).collect();
+    let mut script = Command::new("script");
+    script.args(["-qec", &line.join(" "), "/dev/null"]).stdin(Stdio::null());
+    let shown = like(script, command).output().ok();
+    shown.map(|output| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_result_is_printed_as_json_into_a_pipe_always_and_on_a_terminal_where_it_is_asked_for() {
+    let simulator = simulator("products=2,max_videos=5");
+    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let home = Home::new(&ids(&simulator));
+    let out = home.argument("out");
+    let command = |name: &str, more: &[&str]| match name {
+        "export" => home.export(&server.base_url(), more),
+        "an export that is refused" => home.export(&server.base_url(), &[&["--page-size", "0"], more].concat()),
+        name => pagehaul([&[name, "--out", &out], more].concat()),
+    };
+    let commands =
+        [("export", "complete"), ("replay", "complete"), ("verify", "verified"), ("an export that is refused", "error: ")];
+    for (name, word) in commands {
+        let command = |more: &[&str]| command(name, more);
+        let is_object = |text: &str| text.lines().any(|line| line.trim_start().starts_with("{\"status\":"));
+        assert!(is_object(&run(command(&[])).stdout), "{word}: a pipe gets it");
+        assert!(is_object(&run(command(&["--json"])).stdout), "{word}: a pipe gets it");
+        let Some(shown) = on_a_terminal(&command(&[])) else { return };
+        assert!(!is_object(&shown) && shown.contains(word), "{word}: {shown}");
+        let shown = on_a_terminal(&command(&["--json"])).unwrap_or_default();
+        assert!(is_object(&shown) && shown.contains(word), "{word}: {shown}");
     }
 }
 

@@ -84,7 +84,7 @@ fn assert_ended(summary: &Summary, exit: ExitCode) {
 #[test]
 fn a1_a_key_that_is_refused_at_the_start_costs_one_request_and_no_product() {
     let api = Api::start(|_| Answer::refusal(401, "apiKey is null"));
-    let home = Home::new(&named(300));
+    let home = Home::new(&(0..300).map(|id| id.to_string()).collect::<Vec<_>>());
     let summary = run(home.export(&api.base_url(), &["--qps", "500"])).ended(7);
     assert_eq!((api.requests(), &summary["products"]["failed"]), (1, &0.into()), "{summary}");
     assert_eq!((&summary["credits"]["billed"], &summary["credits"]["in_doubt"]), (&0.into(), &0.into()));
@@ -526,7 +526,7 @@ async fn a13_a_success_without_a_list_is_asked_for_once_more_and_is_never_an_emp
     let folder = scratch();
     let summary = export(folder.path(), &api, &named(4), &[("max_in_flight", "1")]).await;
     assert_ended(&summary, ExitCode::Partial);
-    assert_eq!(failure(&summary, "p1"), ("failed", "HTTP 200, code 0: no list of rows"));
+    assert_eq!(failure(&summary, "p1"), ("failed", "HTTP 200, code 0: data is null, not a list of rows; page 2"));
     assert_eq!((summary.products.complete, summary.rows.published), (3, 85), "what came before it is kept");
     let asked = api.asked();
     assert_eq!((asked[&("p1".to_owned(), 2)], asked[&("p2".to_owned(), 2)]), (2, 2), "{asked:?}");
@@ -736,7 +736,7 @@ async fn a21_behind_the_last_page_number_nothing_is_asked_for_and_the_product_is
     let path = folder.path().join("endpoint.toml");
     let capped = BUILT_IN.replace("last = 100_000", "last = 7");
     assert_ne!(capped, BUILT_IN);
-    pagehaul::disk::Disk.replace(&path, capped.as_bytes()).unwrap();
+    pagehaul::disk::Disk.replace(&path, capped.as_bytes(), pagehaul::disk::Access::Shared).unwrap();
     let videos = |id: &str| match id {
         "p0" => 69, // the last page is short
         "p1" => 70, // nobody can know that it is the last

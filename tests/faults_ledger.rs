@@ -1,8 +1,6 @@
 //! Faults of the ledger, rows L13, L17 and L18 of the catalogue: damaged, older than its output, of other settings, of
 //! another format. Whatever is wrong with it is found before a request is sent, and nothing is made in its place.
 //!
-//! Ledgers of earlier formats are kept under `tests/data/`: each is an export that stopped half way, and is finished here.
-//! `cargo test --test faults_ledger -- --ignored` makes the folder of the present format, before the next one replaces it.
 //! `PAGEHAUL_CASES=20` plays twenty times as many damaged bits.
 
 #![cfg(unix)]
@@ -21,8 +19,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::{
-    Answer, Api, DEADLINE, Gate, Home, Program, assert_rows, cases, copy, expected, fewest_requests, ids, manifests,
-    rows, run, scratch, simulator,
+    Answer, Api, Home, assert_rows, cases, copy, expected, fewest_requests, ids, manifests, run, scratch, simulator,
 };
 use pagehaul::error::ExitCode;
 use pagehaul::ledger::Ledger;
@@ -37,73 +34,31 @@ type Change = Box<dyn Fn(&mut Vec<u8>)>;
 // --- L18: other formats --------------------------------------------------------------------------------------------
 
 #[test]
-fn l18_an_export_of_every_earlier_format_goes_on_and_no_page_of_its_journal_is_asked_for_again() {
-    let mut formats = 0;
-    for folder in
-        std::fs::read_dir(kept::data()).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir())
-    {
-        let home = kept::home();
-        copy(&folder, &home.out());
-        let api = kept::api(None);
-        let summary = run(kept::command(&home, &api, &[])).ended(3);
-        let found =
-            rows(&home.out()).into_iter().map(|(key, row)| (key, row["video_desc"].as_str().unwrap().to_owned()));
-        assert_eq!(found.collect::<BTreeMap<_, _>>(), kept::expected(), "{}", folder.display());
-        let asked: Vec<_> = api.asked().into_keys().map(|(product, page)| format!("{product} {page}")).collect();
-        assert_eq!(asked, ["103 2", "103 3", "103 4", "104 1"], "{}", folder.display());
-        assert_eq!(
-            (&summary["credits"]["billed"], &summary["credits"]["in_doubt"]),
-            (&9.into(), &2.into()),
-            "{summary}"
-        );
-        formats += 1;
-    }
-    assert!(formats > 0, "nothing is kept");
-}
-
-#[test]
-#[ignore = "makes the folder of the present format, once"]
-fn make_the_folder_of_the_present_format() {
-    let home = kept::home();
-    let export = |api: &Api, more: &[&str]| kept::command(&home, api, more);
-    // One segment is published.
-    run(export(&kept::api(None), &["--max-credits", "2", "--max-in-flight", "1"])).ended(6);
-    // Two requests are in doubt.
-    let (gate, held) = Gate::new(0);
-    let held_api = kept::api(Some(gate));
-    let program = Program::start(export(&held_api, &["--max-in-flight", "2"]));
-    held.recv_timeout(DEADLINE).unwrap();
-    held.recv_timeout(DEADLINE).unwrap();
-    program.kill();
-    // Some pages wait in the journal of the second.
-    let (gate, held) = Gate::new(3);
-    let held_api = kept::api(Some(Arc::clone(&gate)));
-    let mut program = Program::start(export(&held_api, &["--max-in-flight", "2"]));
-    held.recv_timeout(DEADLINE).unwrap();
-    program.signal("INT");
-    program.wait_for_line("stopping");
-    gate.open();
-    program.end().ended(130);
-    copy(&home.out(), &kept::data().join("ledger-new"));
-}
-
-#[test]
-fn l18_a_ledger_of_a_newer_format_or_of_another_program_is_refused_and_left_as_it_is() {
+fn l18_a_ledger_of_another_format_or_of_another_program_is_refused_and_left_as_it_is() {
+    let begun = kept::half_way();
     for (pragma, says) in [
-        ("user_version = 99", "has format 99, this program reads formats 1 to"),
+        ("user_version = 1", "has format 1, this program reads format 3 only: start a new --out"),
+        ("user_version = 2", "has format 2, this program reads format 3 only: start a new --out"),
+        ("user_version = 99", "has format 99, this program reads format 3 only"),
         ("user_version = 0", "has format 0, this program reads"),
         ("user_version = -1", "has format -1, this program reads"),
         ("application_id = 7", "is a database of another program"),
     ] {
         let home = kept::home();
-        copy(&kept::data().join("ledger-1"), &home.out());
+        copy(&begun.out(), &home.out());
         let path = home.path("out/_pagehaul/ledger.sqlite");
         rusqlite::Connection::open(&path).unwrap().execute_batch(&format!("PRAGMA {pragma}")).unwrap();
         let before = std::fs::read(&path).unwrap();
-        let api = kept::api(None);
+        let (api, out) = (kept::api(None), home.argument("out"));
         let refused = run(kept::command(&home, &api, &[]));
         let cause = refused.ended(9)["cause"].as_str().unwrap().to_owned();
         assert!(cause.contains(says) && cause.contains("ledger.sqlite"), "{refused}");
+        for command in ["replay", "status", "verify"] {
+            let endpoint = kept::endpoint();
+            let more: &[&str] = if command == "replay" { &[&endpoint] } else { &[] };
+            let refused = run(common::pagehaul([&[command, "--out", &out], more].concat()));
+            assert!(refused.code == Some(9) && refused.stderr.contains(says), "{pragma}: {refused}");
+        }
         assert_eq!((std::fs::read(&path).unwrap(), api.requests()), (before, 0), "{pragma}");
     }
 }
@@ -343,6 +298,7 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
         ("connect_timeout", vec!["--connect-timeout", "7s"], None),
         ("request_timeout", vec!["--request-timeout", "50s"], None),
         ("grace", vec!["--grace", "7s"], None),
+        ("fail_on_drift", vec!["--fail-on-drift"], None),
         ("segment_size", vec!["--segment-size", "64KiB"], None),
         ("file_size", vec!["--file-size", "1MiB"], None),
         ("bloom_filters", vec!["--bloom-filters"], None),

@@ -225,7 +225,7 @@ fn a_200_that_breaks_off_is_asked_for_at_most_twice() {
 fn a_success_without_a_list_is_said_to_have_none() {
     let simulator = simulator("products=6,max_videos=25");
     let ids = ids(&simulator);
-    for data in ["null", "{}", "\"rows\""] {
+    for (data, is) in [("null", "null"), ("{}", "an object"), ("\"rows\"", "a text")] {
         let api = Api::start({
             let (simulator, bad) = (Arc::clone(&simulator), ids[0].clone());
             move |asked| {
@@ -237,7 +237,8 @@ fn a_success_without_a_list_is_said_to_have_none() {
             }
         });
         let summary = run(Home::new(&ids).export(&api.base_url(), &HASTY)).ended(3);
-        assert_eq!(summary["failures"][0]["error"], "HTTP 200, code 0: no list of rows", "{summary}");
+        let said = format!("HTTP 200, code 0: data is {is}, not a list of rows; page 1");
+        assert_eq!(summary["failures"][0]["error"], said, "{summary}");
     }
 }
 

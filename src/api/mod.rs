@@ -1,8 +1,12 @@
 //! The API as a port: one request out, one whole answer or a reason why there is none.
 //!
-//! No retry, no redirect, no reading of the body beyond its cap happens here. All bodies under way share one
-//! byte budget: each may hold a little for free, and one that grows takes the rest of its cap from a pool at once, so that
-//! bodies wait for each other but never in a circle.
+//! No retry, no redirect, no reading of the body beyond its cap happens here.
+//!
+//! All bodies under way share one byte budget. Each may hold a little for free. One that grows takes its share of a pool before
+//! it holds more: as many bytes as it can ever have, which is the length in its head, or the cap where nothing bounds it (no
+//! length, or a body that is unpacked or brought to UTF-8 here). It takes that share once and never another, so whoever has one
+//! comes to its end without waiting for anybody: bodies wait for each other, but never in a circle. The pool is served in the
+//! order of asking, so that a large body is not passed by small ones for ever.
 //!
 //! # Transport security
 //!
@@ -14,12 +18,14 @@
 //! | proxies | those of the environment (`HTTPS_PROXY`, `NO_PROXY`), as tunnels: they see the host and not the key |
 //! | protocol | HTTP/1.1; a second protocol would be a second set of faults |
 //! | content codings | none is asked for and none is undone, unless the settings ask for zstd and gzip (`packed`) |
+//! | characters | UTF-8; a body that says ISO-8859-1 and is it comes out as UTF-8 (`charset`) |
 //! | fields of an answer's head | [`HEADERS`] |
 //! | bytes of an answer's head | [`HEAD_CAP`] |
 //! | bytes of a body | [`BODY_CAP`] |
 //! | bytes of all bodies | [`BODY_POOL`], and 64 KiB for each under way |
 //! | time | the caller's, over everything: connecting, any number of interim answers, the body |
 
+mod charset;
 mod lost;
 mod packed;
 
@@ -29,7 +35,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, TRANSFER_ENCODING,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
+    RETRY_AFTER, TRANSFER_ENCODING,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -69,10 +76,28 @@ pub struct RawAnswer {
     pub status: u16,
     /// The server's wish for a pause.
     pub retry_after: Option<Duration>,
+    /// What its head says of the body.
+    pub media: Media,
     /// The body.
     pub body: Bytes,
     /// Its share of the byte budget, given back when this is dropped.
     pub share: Option<OwnedSemaphorePermit>,
+}
+
+/// What an answer's head says of its body, as it came.
+#[derive(Debug, Default)]
+pub struct Media {
+    /// `Content-Type`.
+    pub kind: Option<Box<str>>,
+    /// `Content-Encoding`.
+    pub coding: Option<Box<str>>,
+}
+
+impl Media {
+    fn of(headers: &HeaderMap) -> Self {
+        let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into());
+        Self { kind: text(CONTENT_TYPE), coding: text(CONTENT_ENCODING) }
+    }
 }
 
 /// How to reach the API.
@@ -158,6 +183,12 @@ impl HttpApi {
     }
 
     async fn read(&self, mut response: reqwest::Response) -> Result<(Bytes, Option<OwnedSemaphorePermit>), FetchError> {
+        let is_labelled = charset::is_labelled(response.headers());
+        let may_unpack = self.compressed && response.headers().contains_key(CONTENT_ENCODING);
+        // The transport gives no byte beyond the length, so it is the most that comes.
+        let length = response.content_length().and_then(|length| usize::try_from(length).ok());
+        let length = length.filter(|_| !is_labelled && !may_unpack);
+        let most = length.map_or(BODY_CAP, |length| length.min(BODY_CAP));
         let mut share = None;
         let mut body = BytesMut::new();
         let mut only = Bytes::new(); // most bodies come as one chunk and are not copied
@@ -167,32 +198,47 @@ impl HttpApi {
                 return Err(FetchError::bare(Lost::TooLarge));
             }
             if share.is_none() && size > FREE_BYTES {
-                share = Some(self.share().await?);
+                share = Some(self.share(most).await?);
+                if length.is_some() && !body.is_empty() {
+                    body.reserve(most.saturating_sub(body.len()));
+                }
             }
             if only.is_empty() && body.is_empty() {
                 only = chunk;
                 continue;
             }
             if body.is_empty() {
-                body.reserve(2 * size);
+                body.reserve(if length.is_some() && share.is_some() { most } else { 2 * size });
                 body.extend_from_slice(&std::mem::take(&mut only));
             }
             body.extend_from_slice(&chunk);
         }
-        let body = if body.is_empty() { only } else { body.freeze() };
+        let mut body = if body.is_empty() { only } else { body.freeze() };
         let packed = if self.compressed { Unpacking::begin(response.headers(), &body)? } else { None };
-        let Some(mut packed) = packed else { return Ok((body, share)) };
-        while !packed.step()? {
-            if share.is_none() {
-                share = Some(self.share().await?);
+        if let Some(mut packed) = packed {
+            while !packed.step()? {
+                if share.is_none() {
+                    share = Some(self.share(BODY_CAP).await?);
+                }
             }
+            body = packed.plain();
         }
-        Ok((packed.plain(), share))
+        if is_labelled && charset::is_meant(&body) {
+            let length = charset::length(&body);
+            if length > BODY_CAP {
+                return Err(FetchError::bare(Lost::TooLarge));
+            }
+            if share.is_none() && length > FREE_BYTES {
+                share = Some(self.share(BODY_CAP).await?);
+            }
+            body = charset::to_utf8(&body, length);
+        }
+        Ok((body, share))
     }
 
-    /// The room for one body of any size.
-    async fn share(&self) -> Result<OwnedSemaphorePermit, FetchError> {
-        let most = u32::try_from(BODY_CAP / 1024).unwrap_or(u32::MAX);
+    /// The room for a body of at most so many bytes.
+    async fn share(&self, most: usize) -> Result<OwnedSemaphorePermit, FetchError> {
+        let most = u32::try_from(most.div_ceil(1024)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.pool).acquire_many_owned(most).await;
         permit.map_err(|_| FetchError::bare(Lost::Transport))
     }
@@ -208,8 +254,9 @@ impl Fetch for HttpApi {
         let response = asked.send().await.map_err(|error| FetchError::of(error, &self.host))?;
         check_head(&response)?;
         let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
+        let media = Media::of(response.headers());
         let (body, share) = self.read(response).await?;
-        Ok(RawAnswer { status, retry_after, body, share })
+        Ok(RawAnswer { status, retry_after, media, body, share })
     }
 }
 

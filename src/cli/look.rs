@@ -10,10 +10,10 @@ use crate::status;
 use crate::verify::{self, Share};
 
 /// Compares all that belongs to an export.
-pub(super) fn verify(layers: &Layers, sample: Option<&str>) -> Result<Done, Error> {
+pub(super) fn verify(layers: &Layers, sample: Option<&str>, json: bool) -> Result<Done, Error> {
     let (place, share) = (Place::of(layers)?, Share::parse(sample)?);
     let found = block_on(verify::verify(&place, share))?;
-    Ok(Done::ended(found.to_string(), found.json(), found.exit))
+    Ok(Done::ended(found.to_string(), &found.json(), found.exit, json))
 }
 
 /// Says how far an export is.

@@ -8,6 +8,7 @@ mod show;
 mod work;
 
 use std::ffi::OsString;
+use std::io::IsTerminal;
 
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -19,6 +20,8 @@ use crate::settings::{self, Layers, Origin, SETTINGS, Setting};
 use crate::simulator;
 use crate::summary::Summary;
 
+/// The switch that asks for a result as JSON.
+const JSON: &str = "json";
 /// The word for what `--simulate` alone is.
 const DEFAULTS: &str = "defaults";
 
@@ -41,6 +44,7 @@ const REPLAYED: &[&str] = &[
     "file_size",
     "bloom_filters",
     "memory",
+    "fail_on_drift",
     "progress",
     "heartbeat",
     "log_format",
@@ -57,25 +61,30 @@ pub enum Done {
     Ended {
         /// What a person is told, on standard error.
         said: String,
-        /// The last line of standard output.
-        json: String,
+        /// What standard output is told: one JSON object on one line, or nothing on a terminal.
+        printed: String,
         /// The code.
         exit: ExitCode,
     },
 }
 
 impl Done {
-    /// Work that was carried out. Where standard error is JSON, the object on standard output says it all.
-    fn ended(said: String, json: String, exit: ExitCode) -> Self {
+    /// Work that was carried out. Where standard error is JSON, the object on standard output says it all; on a terminal the
+    /// text for a person does, unless the object was asked for.
+    fn ended(said: String, json: &str, exit: ExitCode, is_asked_for: bool) -> Self {
         let said = if log::speaks_json() { String::new() } else { said };
-        Self::Ended { said, json, exit }
+        let printed = if prints_result(is_asked_for) { format!("{json}\n") } else { String::new() };
+        Self::Ended { said, printed, exit }
+    }
+
+    fn summed_up(summary: &Summary, is_asked_for: bool) -> Self {
+        Self::ended(format!("{summary}\n"), &summary.json(), summary.exit, is_asked_for)
     }
 }
 
-impl From<Summary> for Done {
-    fn from(summary: Summary) -> Self {
-        Self::ended(format!("{summary}\n"), summary.json(), summary.exit)
-    }
+/// Whether a result is printed as JSON: on a terminal only where that was asked for.
+fn prints_result(is_asked_for: bool) -> bool {
+    is_asked_for || log::speaks_json() || !std::io::stdout().is_terminal()
 }
 
 /// The command line of the program.
@@ -99,23 +108,23 @@ pub fn command() -> Command {
         .subcommand(
             with_settings(Command::new("export"), &all)
                 .about("Export the list; run again with the same --out to resume")
-                .arg(config.clone())
+                .args([config.clone(), json_switch()])
                 .after_help(after_export()),
         )
         .subcommand(
             with_settings(Command::new("replay"), &some(REPLAYED))
                 .about("Build the output from the journal, without a request: what waits, and what is not as it was")
-                .arg(switch("all", "Build every file again, also those that are as they should be")),
+                .args([switch("all", "Build every file again, also those that are as they should be"), json_switch()]),
         )
         .subcommand(
             with_settings(Command::new("verify"), &some(PLACE))
                 .about("Compare files, manifests, journal and ledger; changes nothing")
-                .arg(sample),
+                .args([sample, json_switch()]),
         )
         .subcommand(
             with_settings(Command::new("status"), &some(PLACE))
                 .about("Say how far an export is, while it runs or after; changes nothing")
-                .arg(switch("json", "As one JSON object")),
+                .arg(switch(JSON, "Print one JSON object instead of text")),
         )
         .subcommand(
             Command::new("simulate")
@@ -148,6 +157,10 @@ Exit codes: {}.
 The README says what a scheduler should do about each.",
         codes.join(", ")
     )
+}
+
+fn json_switch() -> Arg {
+    switch(JSON, "Print the result as JSON on a terminal too; into a pipe or a file it always is")
 }
 
 fn switch(name: &'static str, help: &'static str) -> Arg {
@@ -194,12 +207,15 @@ pub fn complaint(error: &Error) -> String {
     format!("error: {chain}\n{next}")
 }
 
-/// Whether the command's last line on standard output is a JSON object, whatever happens.
+/// Whether the command's last line on standard output is a JSON object, also where it could not go on.
 pub fn has_result(arguments: impl IntoIterator<Item = OsString>) -> bool {
     let mut arguments = arguments.into_iter().skip(1);
     let command = arguments.next().unwrap_or_default();
-    ["export", "replay", "verify"].iter().any(|known| command == *known)
-        || command == "status" && arguments.any(|argument| argument == "--json")
+    let is_asked_for = arguments.any(|argument| argument == "--json");
+    if command == "status" {
+        return is_asked_for;
+    }
+    ["export", "replay", "verify"].iter().any(|known| command == *known) && prints_result(is_asked_for)
 }
 
 /// A setting's line of help, with its built-in value where there is one that means something.
@@ -227,10 +243,16 @@ fn with_settings(command: Command, settings: &[&'static Setting]) -> Command {
 /// Carries out a command that was parsed.
 pub fn run(matches: &ArgMatches) -> Result<Done, Error> {
     match matches.subcommand() {
-        Some(("export", flags)) => block_on(work::export(layers(flags)?)).map(Done::from),
-        Some(("replay", flags)) => block_on(work::replay(layers(flags)?, flags.get_flag("all"))).map(Done::from),
-        Some(("verify", flags)) => look::verify(&layers(flags)?, flags.get_one::<String>("sample").map(String::as_str)),
-        Some(("status", flags)) => look::status(&layers(flags)?, flags.get_flag("json")).map(Done::Text),
+        Some(("export", flags)) => {
+            block_on(work::export(layers(flags)?)).map(|summary| Done::summed_up(&summary, flags.get_flag(JSON)))
+        }
+        Some(("replay", flags)) => block_on(work::replay(layers(flags)?, flags.get_flag("all")))
+            .map(|summary| Done::summed_up(&summary, flags.get_flag(JSON))),
+        Some(("verify", flags)) => {
+            let sample = flags.get_one::<String>("sample").map(String::as_str);
+            look::verify(&layers(flags)?, sample, flags.get_flag(JSON))
+        }
+        Some(("status", flags)) => look::status(&layers(flags)?, flags.get_flag(JSON)).map(Done::Text),
         Some(("simulate", flags)) => serve::simulate(flags),
         Some(("schema", flags)) => {
             let endpoint = settings::endpoint(&layers(flags)?)?;

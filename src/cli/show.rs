@@ -15,9 +15,7 @@ pub(super) fn settings(layers: &Layers) -> Done {
     });
     match check(layers.clone()) {
         Ok(()) => Done::Text(text),
-        Err(error) => {
-            Done::Ended { said: super::complaint(&error), json: text.trim_end().to_owned(), exit: error.exit_code() }
-        }
+        Err(error) => Done::Ended { said: super::complaint(&error), printed: text, exit: error.exit_code() },
     }
 }
 

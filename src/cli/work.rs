@@ -20,7 +20,7 @@ use crate::quota::Asked;
 use crate::rebuild::Which;
 use crate::sanitize::chain;
 use crate::settings::{DESCRIPTION, FROM_FILE, Layers, Origin, Qps, Settings, SettingsError};
-use crate::signals::{listen_for_signals, signal};
+use crate::signals::{Signals, listen_for_signals, signal};
 use crate::simulator::{self, Server, Simulator};
 use crate::sizes::Sizes;
 use crate::summary::Summary;
@@ -36,6 +36,7 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
         return Err(Error::Usage("standard input cannot be both the key and the list: give one of them as a file"));
     }
     let simulator = simulator_of(&mut settings)?;
+    let signals = listen_for_signals()?;
     let key = if simulator.is_some() {
         SecretString::from("simulated")
     } else if layers.given("products").is_none() {
@@ -43,10 +44,8 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
             SettingsError::Missing { what: "no list of products", next: "name one with --products FILE" }.into()
         );
     } else {
-        token::read(&layers, std::env::var(token::VARIABLE).ok(), settings.is_loopback())?
+        key_of(&layers, settings.is_loopback(), signals.clone()).await?
     };
-    // From here on signals are ours. The key is read on this very thread: a wait for it ends as any program's would.
-    let signals = listen_for_signals()?;
     crate::sanitize::hide(&key);
     let asked = settings.max_in_flight;
     settings.max_in_flight = limits::requests(asked, if simulator.is_some() { 2 } else { 1 })?;
@@ -67,7 +66,7 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
     let work = async {
         // A list on a pipe may stall before its first byte.
         let ids = tokio::select! {
-            ids = ids_of(&layers, simulator.as_ref().map(|(_, spec)| spec), Arc::clone(&job.monitor)) => ids?,
+            ids = ids_of(&layers, simulator.as_ref().map(|(_, spec)| spec), &job) => ids?,
             code = signal(signals.clone(), 1) => return Err(Error::Killed(code)),
         };
         export::export(&job, ids, api, signal(signals.clone(), 1)).await
@@ -126,17 +125,14 @@ fn learned(settings: &Settings, key: &SecretString) -> Option<Learned> {
 }
 
 /// The list that the settings name, or the embedded API's own.
-async fn ids_of(
-    layers: &Layers,
-    simulated: Option<&simulator::Settings>,
-    monitor: Arc<dyn Monitor>,
-) -> Result<Ids, Error> {
+async fn ids_of(layers: &Layers, simulated: Option<&simulator::Settings>, job: &Job) -> Result<Ids, Error> {
     match (layers.given("products").map(List::named), simulated) {
         (None, Some(spec)) => Ok(Box::new(spec.ids().map(|id| Ok(ItemId::new(&id))))),
         (None, None) => Ok(Box::new(std::iter::empty())),
         (Some(list), _) => {
             let column = layers.given("product_column").map(str::to_owned);
-            Ok(tokio::task::spawn_blocking(move || list.open(column.as_deref(), monitor)).await??)
+            let (form, monitor) = (job.settings.endpoint.item.form.clone(), Arc::clone(&job.monitor));
+            Ok(tokio::task::spawn_blocking(move || list.open(column.as_deref(), form.as_ref(), monitor)).await??)
         }
     }
 }
@@ -196,6 +192,19 @@ fn sort_values(settings: &Settings) -> Option<(String, String)> {
     Some((params.fields.get(field)?.clone(), direction.clone()))
 }
 
+/// The key. A wait for it, on standard input or a pipe with a name, ends with a signal, also with a SIGINT that whoever
+/// started the program let it ignore.
+async fn key_of(layers: &Layers, is_loopback: bool, signals: Signals) -> Result<SecretString, Error> {
+    let layers = layers.clone();
+    // One that is not Unicode is refused as such: what is put in its place is not ASCII.
+    let variable = std::env::var_os(token::VARIABLE).map(|key| key.to_string_lossy().into_owned());
+    let reading = tokio::task::spawn_blocking(move || token::read(&layers, variable, is_loopback));
+    tokio::select! {
+        key = reading => key?,
+        code = signal(signals, 1) => Err(Error::Killed(code)),
+    }
+}
+
 /// Builds an existing output from its journal.
 pub(super) async fn replay(mut layers: Layers, all: bool) -> Result<Summary, Error> {
     let out = layers.given("out").map(std::path::PathBuf::from);
@@ -209,11 +218,8 @@ pub(super) async fn replay(mut layers: Layers, all: bool) -> Result<Summary, Err
     }
     for (key, value) in &identity {
         match key.as_str() {
-            "endpoint" | DESCRIPTION | "call" | "base_url" => {}
-            // An export of the first version does not say which columns it left out, only which it wrote.
-            "columns" if chooses || identity.contains_key("dropped") => {}
+            "endpoint" | DESCRIPTION | "call" | "base_url" | "columns" => {}
             "dropped" if chooses => {}
-            "columns" => layers.set("columns", known(value, &layers)?, &Origin::Ledger)?,
             "dropped" => layers.set("drop_columns", known(value, &layers)?, &Origin::Ledger)?,
             _ => layers.set(key, value.clone(), &Origin::Ledger)?,
         }

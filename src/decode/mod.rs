@@ -11,7 +11,9 @@
 //! values have a folder where there are too many depends on which came first in the run; which rows there are does not.)
 
 mod cells;
+mod drift;
 mod extra;
+mod time;
 mod value;
 
 use std::borrow::Cow;
@@ -31,6 +33,7 @@ use cells::{Cells, Entry, Order, Reader, spelled};
 use value::{Builder, key_text_of, text_of};
 
 pub use cells::key_of;
+pub use drift::{Drift, MOST_NAMES};
 pub use extra::NESTING;
 
 /// Most rows of a page that are looked at one by one. Those beyond it are kept together, as one reject.
@@ -70,10 +73,14 @@ pub struct DecodedPage {
     pub keys: Vec<Key>,
     /// Entries of the answer's list, whatever became of them; those beyond [`MOST_ROWS`] count as one.
     pub received: usize,
+    /// Whether the rows came as a list. False for a success whose data was null, `{}`, `""` or false.
+    pub is_list: bool,
     /// Rows that belong to another item than the asked one.
     pub foreign: usize,
     /// Rows that could not be typed.
     pub rejects: Vec<Reject>,
+    /// Where its rows differ from the description.
+    pub drift: Drift,
 }
 
 /// A row that could not be typed, kept as it came.
@@ -185,8 +192,10 @@ impl<'a> Batch<'a> {
             request: answer.request.clone(),
             keys: Vec::new(),
             received: 0,
+            is_list: true,
             foreign: 0,
             rejects: Vec::new(),
+            drift: Drift::of(&decoder.columns),
         };
         let text = lenient::text(&answer.body);
         let mut order = std::mem::take(&mut self.order);
@@ -195,7 +204,9 @@ impl<'a> Batch<'a> {
         let read = reader.page(&text, |raw, entry| {
             page.received += 1;
             let key = match entry {
-                Entry::Row(cells) => self.row(decoder, answer, cells),
+                Entry::Row(cells) => {
+                    self.row(decoder, answer, cells, &mut page.drift).inspect_err(|_| page.drift.see(&cells.values))
+                }
                 Entry::Other => Err(Unusable::NoObject),
                 Entry::Rest => Err(Unusable::Rest),
             };
@@ -205,6 +216,7 @@ impl<'a> Batch<'a> {
             }
         });
         self.order = order;
+        page.is_list = read != Some(false);
         if read.is_none() {
             // The envelope was judged before the answer was kept, so this is damage after the fact.
             page.received += 1;
@@ -214,16 +226,37 @@ impl<'a> Batch<'a> {
     }
 
     /// Adds one row, or nothing at all.
-    fn row<'c>(&mut self, decoder: &'c Decoder, answer: &Answer, cells: &mut Cells<'c>) -> Result<Key, Unusable> {
+    fn row<'c>(
+        &mut self,
+        decoder: &'c Decoder,
+        answer: &Answer,
+        cells: &mut Cells<'c>,
+        drift: &mut Drift,
+    ) -> Result<Key, Unusable> {
+        if cells.has_inexact_identity(decoder.item, &decoder.keys) {
+            return Err(Unusable::Inexact);
+        }
         let item = cells.identity(decoder.item);
         if let Some(other) = item.as_ref().filter(|other| other.text != answer.request.id.as_str()) {
             return Err(Unusable::Foreign(sanitize(&other.text)));
         }
-        let key = cells.key(&decoder.keys).ok_or(Unusable::NoIdentity)?;
+        let Some(key) = cells.key(&decoder.keys) else {
+            decoder
+                .keys
+                .iter()
+                .filter(|column| cells.key(&[**column]).is_none())
+                .for_each(|column| drift.misfit(*column));
+            return Err(Unusable::NoIdentity);
+        };
 
         let Cells { values, extra } = cells;
-        for (at, (column, builder)) in decoder.columns.iter().zip(&mut self.builders).enumerate() {
+        for (name, _) in extra.iter() {
+            drift.extra(name);
+        }
+        let columns = decoder.columns.iter().zip(&mut self.builders).zip(&mut drift.columns);
+        for (at, ((column, builder), count)) in columns.enumerate() {
             let raw = values.get(at).copied().flatten();
+            count.is_seen |= raw.is_some();
             let fits = match builder {
                 _ if at == decoder.partition => push_partition(&mut self.partitions, &mut self.folders, raw),
                 Some(Builder::Text(builder)) if at == decoder.item => {
@@ -239,6 +272,7 @@ impl<'a> Batch<'a> {
                 None => true,
             };
             if !fits {
+                count.misfits += 1;
                 extra.push((Cow::Borrowed(&column.name), raw.unwrap_or_default()));
             }
         }
@@ -272,6 +306,7 @@ enum Unusable {
     NoPage,
     NoObject,
     NoIdentity,
+    Inexact,
     Foreign(String),
     Rest,
 }
@@ -282,6 +317,7 @@ impl Unusable {
             Self::NoPage => "the page cannot be read to its end".into(),
             Self::NoObject => "the row is no JSON object".into(),
             Self::NoIdentity => "the row has no identity".into(),
+            Self::Inexact => "the identity is a number with an exponent or a fraction, which may be rounded".into(),
             Self::Foreign(other) => format!("the row belongs to {other}").into(),
             Self::Rest => format!("the rows beyond the first {MOST_ROWS} of the page").into(),
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row};
 
-use super::open::{APPLICATION_ID, VERSION, prepared};
+use super::open::{APPLICATION_ID, VERSION, other_format, prepared};
 use super::{Doing, Ledger, LedgerError};
 use crate::page::{AttemptId, PageNum, SegmentId};
 
@@ -16,7 +16,7 @@ const BUSY: Duration = Duration::from_secs(5);
 const COMPLAINTS: u32 = 10;
 
 /// What must be true of any ledger; each query counts the rows of which it is not.
-const CONTRADICTIONS: [(&str, &str); 8] = [
+const CONTRADICTIONS: [(&str, &str); 9] = [
     (
         "pages whose counts do not fit each other",
         "SELECT count(*) FROM pages WHERE received IS NOT NULL
@@ -24,6 +24,7 @@ const CONTRADICTIONS: [(&str, &str); 8] = [
     ),
     ("pages of unknown items", "SELECT count(*) FROM pages WHERE item NOT IN (SELECT ix FROM items)"),
     ("pages of unknown segments", "SELECT count(*) FROM pages WHERE segment NOT IN (SELECT id FROM segments)"),
+    ("drift of unknown segments", "SELECT count(*) FROM drift WHERE segment NOT IN (SELECT id FROM segments)"),
     ("frames of unknown segments", "SELECT count(*) FROM frames WHERE segment NOT IN (SELECT id FROM segments)"),
     (
         "published pages that were never read",
@@ -95,13 +96,10 @@ impl Ledger {
             return Err(unusable("is a database of another program, or of none".to_owned()));
         }
         if version != VERSION {
-            let why = format!(
-                "has format {version}, and only format {VERSION} can be looked at: `pagehaul replay` brings an older one to it"
-            );
-            return Err(unusable(why));
+            return Err(unusable(other_format(version)));
         }
         db.execute_batch("PRAGMA query_only = 1; PRAGMA cell_size_check = 1").doing("open a connection")?;
-        Ok(Self { db })
+        Ok(Self::of(db))
     }
 
     /// Everything that is read from now on is of one moment, whatever another process writes meanwhile.
@@ -116,7 +114,7 @@ impl Ledger {
         if !found.is_empty() {
             return Ok(found);
         }
-        Ok(self.damage(VERSION).doing("check the rows")?.into_iter().collect())
+        Ok(self.damage().doing("check the rows")?.into_iter().collect())
     }
 
     /// What the tables say that cannot be true together: how many of what.

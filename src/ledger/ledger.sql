@@ -1,5 +1,5 @@
--- The ledger's format, version 2. What each table holds is the truth about an export, up to what manifests say of
--- published segments. A change here is a new user_version, a migration, and a folder of the old format in tests/data.
+-- The ledger's format, version 3. What each table holds is the truth about an export, up to what manifests say of
+-- published segments. A change here is a new user_version: nothing was released, so older formats are refused.
 --
 -- `crc` is the CRC-32 of the row, made by every write and compared when the ledger is opened: SQLite notices a damaged
 -- tree, but not a damaged value.
@@ -10,7 +10,8 @@ CREATE TABLE export (
     created_at   INTEGER NOT NULL,          -- microseconds since 1970, as every time here
     completed_at INTEGER,
     identity     TEXT NOT NULL,             -- JSON object: the settings that shape requests and rows
-    crc          INTEGER NOT NULL AS (row_crc(only, id, created_at, completed_at, identity)) STORED
+    end_rule     TEXT,                      -- what evidence has shown about ends: null as the settings say, 'empty-page', 'size N'
+    crc          INTEGER NOT NULL AS (row_crc(only, id, created_at, completed_at, identity, end_rule)) STORED
 ) STRICT;
 
 CREATE TABLE items (
@@ -20,7 +21,11 @@ CREATE TABLE items (
     stop      TEXT,                         -- why it ended
     error     TEXT,                         -- what was said, sanitised
     transient INTEGER NOT NULL DEFAULT 0,   -- 1: worth another try by the next run
-    crc       INTEGER NOT NULL AS (row_crc(ix, id, state, stop, error, transient)) STORED
+    tries     INTEGER NOT NULL DEFAULT 0,   -- failures of its first missing page that were proven to be its own
+    unproven  INTEGER NOT NULL DEFAULT 0,   -- runs in which that page had all its tries and nothing showed whose fault it was
+    skip      INTEGER NOT NULL DEFAULT 0,   -- ends at pages up to this one are passed over: a reopened walk goes on behind them
+    moved     INTEGER NOT NULL DEFAULT 0,   -- 1: the list moved while it was read
+    crc       INTEGER NOT NULL AS (row_crc(ix, id, state, stop, error, transient, tries, unproven, skip, moved)) STORED
 ) STRICT;
 CREATE INDEX items_open ON items (state, ix) WHERE state < 2;
 
@@ -61,7 +66,11 @@ CREATE TABLE pages (
     kept     INTEGER,
     rejected INTEGER,
     keys     BLOB,                          -- 16 bytes for each kept row: what later pages of the walk are compared with
-    crc      INTEGER NOT NULL AS (row_crc(attempt, item, page, segment, at, received, kept, rejected, keys)) STORED,
+    again    BLOB,                          -- 16 bytes for each usable row that was seen before in its walk
+    is_list  INTEGER NOT NULL DEFAULT 1,    -- 0: a success whose data was null, {}, "" or false instead of a list
+    crc      INTEGER NOT NULL AS (
+        row_crc(attempt, item, page, segment, at, received, kept, rejected, keys, again, is_list)
+    ) STORED,
     UNIQUE (item, page)
 ) STRICT;
 
@@ -76,3 +85,14 @@ CREATE TABLE attempts (
     crc    INTEGER NOT NULL AS (row_crc(id, item, page, at, charge, cause)) STORED
 ) STRICT;
 CREATE INDEX attempts_in_doubt ON attempts (item) WHERE charge = 'in_doubt';
+
+-- Where the rows of a segment's pages differ from the endpoint's description: counted when a page is read, in the same
+-- transaction.
+CREATE TABLE drift (
+    segment INTEGER NOT NULL,
+    kind    TEXT NOT NULL CHECK (kind IN ('misfit', 'unknown', 'seen')),
+    name    TEXT NOT NULL,                  -- a column; for 'unknown' the field, sanitised, or '' for all beyond the bound
+    cells   INTEGER NOT NULL,               -- how many; for 'seen', a column whose field came, always 1
+    crc     INTEGER NOT NULL AS (row_crc(segment, kind, name, cells)) STORED,
+    PRIMARY KEY (segment, kind, name)
+) STRICT, WITHOUT ROWID;

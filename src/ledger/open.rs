@@ -9,8 +9,9 @@ use std::path::Path;
 use rusqlite::config::DbConfig;
 use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::drift::Seen;
 use super::{Doing, ExportRow, Ledger, LedgerError, indexes};
 
 /// The cache, KiB: SQLite's own.
@@ -19,18 +20,19 @@ pub(super) const CACHE: i64 = 2_000;
 pub(super) const ROOM: i64 = 32 * 1_024;
 /// "phl1": marks the file as a ledger of ours.
 pub(super) const APPLICATION_ID: i64 = 0x7068_6c31;
-pub(super) const VERSION: i64 = 2;
+pub(super) const VERSION: i64 = 3;
 const TABLES: &str = include_str!("ledger.sql");
-/// What stands in every format: format 1 differs from this one by the rows' checksums alone.
-const NAMES: [&str; 6] = ["export", "items", "segments", "frames", "pages", "attempts"];
-/// Indexes of format 1, whose names the tables of this one need.
-const INDEXES_OF_1: &str = "DROP INDEX items_open; DROP INDEX attempts_in_doubt;";
+/// The tables whose rows carry a checksum.
+const NAMES: [&str; 7] = ["export", "items", "segments", "frames", "pages", "attempts", "drift"];
 
 impl Ledger {
-    /// Opens the ledger at a path, one of format 1 after bringing it to this format; makes one where there is none. Reads
-    /// all of it.
+    pub(super) fn of(db: Connection) -> Self {
+        Self { db, seen: Seen::default() }
+    }
+
+    /// Opens the ledger at a path; makes one where there is none. Reads all of it.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        let mut ledger = Self { db: connect(path).map_err(|error| unreadable(path, error))? };
+        let mut ledger = Self::of(connect(path).map_err(|error| unreadable(path, error))?);
         ledger.set_cache(ROOM).map_err(|error| unreadable(path, error))?;
         ledger.check_or_create(path)?;
         ledger.set_cache(CACHE).map_err(|error| unreadable(path, error))?;
@@ -47,17 +49,16 @@ impl Ledger {
         if found.application != APPLICATION_ID {
             return Err(unusable(path, "is a database of another program".to_owned()));
         }
-        if !(1..=VERSION).contains(&found.version) {
-            let why = format!("has format {}, this program reads formats 1 to {VERSION}", found.version);
-            return Err(unusable(path, why));
+        if found.version != VERSION {
+            return Err(unusable(path, other_format(found.version)));
         }
         if self.db.is_readonly("main").map_err(unreadable)? {
             return Err(not_writable(path));
         }
-        if let Some(damage) = self.damage(found.version).map_err(unreadable)? {
-            return Err(unusable(path, format!("is damaged: {damage}")));
+        match self.damage().map_err(unreadable)? {
+            Some(damage) => Err(unusable(path, format!("is damaged: {damage}"))),
+            None => Ok(()),
         }
-        if found.version < VERSION { self.migrate() } else { Ok(()) }
     }
 
     /// Sets the cache's size, KiB. With [`ROOM`], an index can be read or written in another order than its table without
@@ -76,7 +77,7 @@ impl Ledger {
     pub fn export_at(path: &Path) -> Result<Option<ExportRow>, LedgerError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = open(path, flags).and_then(prepared).doing("open a connection")?;
-        Self { db }.export().map_err(|error| match error {
+        Self::of(db).export().map_err(|error| match error {
             LedgerError::Sql { source, .. } => unreadable(path, source),
             other @ (LedgerError::Unusable { .. } | LedgerError::Undurable { .. }) => other,
         })
@@ -91,19 +92,15 @@ impl Ledger {
         })
     }
 
-    /// What is wrong with a ledger of a format; none if all of it is as it was written.
-    pub(super) fn damage(&self, version: i64) -> rusqlite::Result<Option<String>> {
-        if version == VERSION && schema(&self.db)? != schema(&fresh()?)? {
+    /// What is wrong with the ledger; none if all of it is as it was written.
+    pub(super) fn damage(&self) -> rusqlite::Result<Option<String>> {
+        if schema(&self.db)? != schema(&fresh()?)? {
             return Ok(Some("its tables are not those of its format".to_owned()));
         }
-        // Of this format indexes are compared with their tables below, which takes a tenth of the time.
-        let check = if version == VERSION { "quick_check" } else { "integrity_check" };
-        let said: String = self.db.query_row(&format!("PRAGMA {check}(1)"), [], |row| row.get(0))?;
+        // Indexes are compared with their tables below, which takes a tenth of the time of SQLite's full check.
+        let said: String = self.db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
         if said != "ok" {
             return Ok(Some(said));
-        }
-        if version != VERSION {
-            return Ok(None);
         }
         for name in NAMES {
             let columns = "SELECT group_concat(name, ', ') FROM pragma_table_info(?1)"; // without those that are made
@@ -124,32 +121,6 @@ impl Ledger {
         let action = "create the tables";
         self.before(action)?;
         self.db.execute_batch(&script).doing(action)?;
-        self.after(action)
-    }
-
-    /// Brings a ledger of format 1 to this one: every row is written again, now with its checksum.
-    fn migrate(&mut self) -> Result<(), LedgerError> {
-        let action = "bring the tables to this format";
-        self.before(action)?;
-        let each = |sql: &str| NAMES.map(|name| sql.replace('%', name)).concat();
-        let script = [
-            &each("ALTER TABLE % RENAME TO old_%;"),
-            INDEXES_OF_1,
-            TABLES,
-            &each("INSERT INTO % SELECT * FROM old_%; DROP TABLE old_%;"),
-            &format!("PRAGMA user_version = {VERSION};"),
-        ];
-        let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate).doing(action)?;
-        transaction.execute_batch(&script.concat()).doing(action)?;
-        let (now, wanted) = (schema(&transaction).doing(action)?, fresh().and_then(|db| schema(&db)).doing(action)?);
-        if now != wanted {
-            let path = transaction.path().unwrap_or_default().to_owned();
-            return Err(LedgerError::Unusable {
-                path,
-                why: "is damaged: its tables are not those of format 1".to_owned(),
-            });
-        }
-        transaction.commit().doing(action)?;
         self.after(action)
     }
 
@@ -185,6 +156,14 @@ fn is_of_the_machine(code: ErrorCode) -> bool {
             | ErrorCode::DatabaseLocked
             | ErrorCode::FileLockingProtocolFailed
             | ErrorCode::OutOfMemory
+    )
+}
+
+/// Why a ledger of another format is refused, and what to do.
+pub(super) fn other_format(found: i64) -> String {
+    format!(
+        "has format {found}, this program reads format {VERSION} only: \
+         start a new --out, or use the version of pagehaul that wrote it"
     )
 }
 

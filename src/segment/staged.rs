@@ -9,6 +9,7 @@ use arrow::datatypes::SchemaRef;
 use super::{SegmentError, StagedFile};
 use crate::disk::{Disk, NewFile};
 use crate::parquet::{Layout, ParquetFile};
+use crate::store;
 
 /// Where files of a segment's attempt are staged, and how they look.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl Staging {
     /// Begins a file that will have this name.
     pub(super) fn begin(&mut self, name: String, schema: &SchemaRef) -> Result<StagedParquet, SegmentError> {
         let path = self.next_path("parquet");
-        let file = ParquetFile::create(self.disk.create(&path)?, schema, &self.layout)
+        let file = ParquetFile::create(self.disk.create(&path, store::access(&name))?, schema, &self.layout)
             .map_err(|source| SegmentError::Parquet { folder: name.clone(), source })?;
         Ok(StagedParquet { file, path, name })
     }

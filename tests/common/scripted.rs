@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use pagehaul::api::{Fetch, FetchError, RawAnswer};
+use pagehaul::api::{Fetch, FetchError, Media, RawAnswer};
 use pagehaul::clock;
 use pagehaul::error::{Error, ExitCode};
 use pagehaul::export::export;
@@ -43,7 +43,13 @@ pub(crate) struct Reply {
 
 impl From<Answer> for Reply {
     fn from(answer: Answer) -> Self {
-        let answer = RawAnswer { status: answer.status, retry_after: None, body: answer.body.into(), share: None };
+        let answer = RawAnswer {
+            status: answer.status,
+            retry_after: None,
+            media: Media::default(),
+            body: answer.body.into(),
+            share: None,
+        };
         Self { after: Duration::ZERO, answer: Ok(answer) }
     }
 }

@@ -1,6 +1,4 @@
 //! A small export that is always the same: four products with a list each, an endpoint of few columns and two regions.
-//!
-//! The exports of earlier formats under `tests/data/` were made from it, so its rows must not change.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,17 +10,17 @@ use pagehaul::error::{Error, ExitCode};
 use serde_json::json;
 
 use crate::common::scripted::{Scripted, run_job};
-use crate::common::{Answer, Api, Gate, Home, Key, job, rows};
+use crate::common::{Answer, Api, DEADLINE, Gate, Home, Key, Program, job, rows, run};
 
 /// Products and their rows: pages that are short, full and empty, and a product that is refused.
 pub(crate) const LISTS: [(&str, u32); 4] = [("101", 25), ("102", 14), ("103", 30), ("104", 0)];
 
-/// Where what is kept lies.
+/// Where the endpoint's description is.
 pub(crate) fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
 }
 
-/// The API that all of these exports were made from.
+/// The API that it is exported from.
 pub(crate) fn api(gate: Option<Arc<Gate>>) -> Api {
     Api::start(move |asked| {
         let answer = answer(&asked.product, asked.page);
@@ -71,6 +69,30 @@ pub(crate) fn endpoint() -> String {
 /// An export of the four products; it ends with 3, because one of them is refused.
 pub(crate) fn command(home: &Home, api: &Api, more: &[&str]) -> Command {
     home.export(&api.base_url(), &[&[endpoint().as_str()][..], more].concat())
+}
+
+/// An export that stopped half way: one segment is published, two requests are in doubt, and pages wait in the journal of the
+/// second segment.
+pub(crate) fn half_way() -> Home {
+    let home = home();
+    let export = |api: &Api, more: &[&str]| command(&home, api, more);
+    run(export(&api(None), &["--max-credits", "2", "--max-in-flight", "1"])).ended(6);
+    let (gate, held) = Gate::new(1);
+    let held_api = api(Some(Arc::clone(&gate)));
+    let program = Program::start(export(&held_api, &["--max-in-flight", "2"]));
+    held.recv_timeout(DEADLINE).unwrap();
+    held.recv_timeout(DEADLINE).unwrap();
+    program.kill();
+    gate.open();
+    let (gate, held) = Gate::new(3);
+    let held_api = api(Some(Arc::clone(&gate)));
+    let mut program = Program::start(export(&held_api, &["--max-in-flight", "2"]));
+    held.recv_timeout(DEADLINE).unwrap();
+    program.signal("INT");
+    program.wait_for_line("stopping");
+    gate.open();
+    program.end().ended(130);
+    home
 }
 
 /// Pages of a whole export.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use pagehaul::api::{Fetch, FetchError, RawAnswer};
+use pagehaul::api::{Fetch, FetchError, Media, RawAnswer};
 use pagehaul::clock;
 use pagehaul::page::Request;
 use pagehaul::simulator::Simulator;
@@ -248,7 +248,7 @@ impl Life {
         if charged && fault == Some(Fault::LostAfter) {
             return lost(Lost::Transport);
         }
-        Ok(RawAnswer { status, retry_after: None, body: Bytes::from(body), share: None })
+        Ok(RawAnswer { status, retry_after: None, media: Media::default(), body: Bytes::from(body), share: None })
     }
 
     /// What the server says instead of a page.

@@ -9,7 +9,9 @@ use crate::world::{Behind, Call, World, every_size, inside, success};
 
 /// The built-in endpoint with more lists of codes.
 fn endpoint_with(codes: &str) -> String {
-    BUILT_IN.replace("success_codes = [0]", &format!("success_codes = [0]\n{codes}"))
+    let key = codes.split(' ').next().unwrap();
+    let (start, rest) = BUILT_IN.split_once(&format!("\n{key} = []")).unwrap();
+    format!("{start}\n{codes}{rest}")
 }
 
 /// An export by an endpoint file with these lists of codes.
@@ -99,11 +101,12 @@ async fn a_code_listed_as_the_end_of_a_list_is_believed_in_mid_list_only_where_n
 
 #[tokio::test(start_paused = true)]
 async fn evidence_above_the_allowed_share_stops_the_run_before_it_is_paid_and_a_higher_share_goes_on() {
-    let lists = || World::of(every_size(200, 95)).hiding(|_, row| row % 30 == 14);
-    let mut play = Play::of(lists()).with("max_evidence", 0);
+    // A thousand lists that end as they should were read before the first one that does not.
+    let world = World::of([vec![45; 1_000], vec![95; 600]].concat());
+    let mut play = Play::of(world.hiding(|item, row| item >= 1_000 && row % 30 == 14)).with("max_evidence", 1);
     let ended = play.run().await.is(ExitCode::Limit).says(&["max-evidence"]);
-    assert!(ended.summary.credits.billed < play.world.fewest(None) / 2, "{ended}");
-    play.set("max_evidence", 100);
+    assert!(ended.summary.credits.billed < play.world.fewest(None), "{ended}");
+    play.set("max_evidence", 30);
     play.run().await.is_complete(&play);
 }
 
@@ -128,6 +131,5 @@ async fn lists_that_turned_empty_are_taken_as_they_are_where_that_is_allowed() {
     let empty = |call: &Call| (call.number > 300).then(|| success("[]"));
     let lists = every_size(500, 25).into_iter().map(|rows| rows + 1);
     let play = Play::of(World::of(lists).sending(empty)).with("allow_empty", "true");
-    let ended = play.run_unjudged().await.is(ExitCode::Complete);
-    assert!(!ended.warnings.is_empty(), "{ended}");
+    play.run_unjudged().await.is(ExitCode::Complete);
 }

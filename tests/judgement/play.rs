@@ -41,10 +41,12 @@ pub(crate) struct Play {
     folder: tempfile::TempDir,
     settings: BTreeMap<&'static str, String>,
     qps: Option<f64>,
+    about: String,
 }
 
 /// A run that has ended.
 pub(crate) struct Ended {
+    about: String,
     pub(crate) summary: Summary,
     /// Its requests.
     pub(crate) sent: Vec<Sent>,
@@ -56,20 +58,31 @@ pub(crate) struct Ended {
 
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} requests, warnings {:?}\n{}", self.sent.len(), self.warnings, self.summary)
+        write!(f, "{} {} requests, warnings {:?}\n{}", self.about, self.sent.len(), self.warnings, self.summary)
     }
 }
 
 impl Play {
     /// An export of all items of a model, at 50 requests a second.
     pub(crate) fn of(world: World) -> Self {
-        Self { world: Arc::new(world), folder: scratch(), settings: BTreeMap::new(), qps: Some(50.0) }
+        Self {
+            world: Arc::new(world),
+            folder: scratch(),
+            settings: BTreeMap::new(),
+            qps: Some(50.0),
+            about: String::new(),
+        }
     }
 
     /// With a setting.
     pub(crate) fn with(mut self, key: &'static str, value: impl ToString) -> Self {
         self.set(key, value);
         self
+    }
+
+    /// Which case of a test it is, for the message of one that fails.
+    pub(crate) fn about(self, about: String) -> Self {
+        Self { about, ..self }
     }
 
     /// From now on with a setting.
@@ -152,6 +165,7 @@ impl Play {
         }
         let warnings = std::mem::take(&mut *notes.warnings.lock().unwrap());
         Ok(Ended {
+            about: self.about.clone(),
             summary,
             sent: api.sent().clone(),
             warnings,

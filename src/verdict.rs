@@ -106,12 +106,18 @@ pub struct Classification {
     pub verdict: Verdict,
     /// What it cost.
     pub charge: Charge,
+    /// Whether the API said it in a way that is not for the moment: what many are told like that, all are told.
+    pub is_told: bool,
 }
 
 impl Classification {
-    fn failed(failure: Failure, charge: Charge) -> Self {
-        Self { verdict: Verdict::Failed(failure), charge }
+    /// A failure at this price.
+    pub fn failed(failure: Failure, charge: Charge) -> Self {
+        Self { verdict: Verdict::Failed(failure), charge, is_told: false }
     }
+
+    /// A page.
+    pub const PAGE: Self = Self { verdict: Verdict::Page, charge: Charge::Billed, is_told: false };
 }
 
 /// Classifies one outcome. `codes` are the envelope codes that the endpoint names.
@@ -127,14 +133,15 @@ pub fn classify(outcome: &Outcome<'_>, codes: &Codes) -> Classification {
 
 fn classify_lost(lost: Lost) -> Classification {
     let (failure, charge) = match lost {
-        Lost::Unsent => return Classification { verdict: Verdict::Unsent, charge: Charge::Free },
+        Lost::Unsent => return Classification { verdict: Verdict::Unsent, charge: Charge::Free, is_told: false },
         Lost::Connect => (Failure::NoRoute, Charge::Free),
         Lost::Tls | Lost::Proxy => (Failure::Refused(StopCause::Account), Charge::Free),
         Lost::Transport | Lost::Timeout => (Failure::Unavailable, Charge::InDoubt),
         Lost::Unreadable | Lost::TooLarge => (Failure::Unusable, Charge::InDoubt),
         Lost::Redirect => (Failure::Refused(StopCause::Contract), Charge::InDoubt),
     };
-    Classification::failed(failure, charge)
+    let is_told = failure == Failure::Unusable && lost != Lost::TooLarge;
+    Classification { is_told, ..Classification::failed(failure, charge) }
 }
 
 /// A body that is no envelope: only the status speaks. All but a 429 may have been billed (promise P5).
@@ -143,7 +150,9 @@ fn classify_bare(status: u16, retry_after: Option<Duration>) -> Classification {
         Failure::NoSuchPage => Failure::Unusual,
         failure => failure,
     };
-    Classification::failed(failure, if status == 429 { Charge::Free } else { Charge::InDoubt })
+    let is_told = matches!(failure, Failure::Unusable | Failure::Unusual);
+    let charge = if status == 429 { Charge::Free } else { Charge::InDoubt };
+    Classification { is_told, ..Classification::failed(failure, charge) }
 }
 
 /// An envelope: success needs status 200, a success code and a list; a code that is no success is never billed.
@@ -156,15 +165,19 @@ fn classify_envelope(
     let code = envelope.code.unwrap_or_default();
     if codes.success.contains(&code) {
         return match (status, envelope.data) {
-            (200, Payload::Rows) => Classification { verdict: Verdict::Page, charge: Charge::Billed },
-            (200, Payload::None) => Classification { verdict: Verdict::NoList, charge: Charge::InDoubt },
+            (200, Payload::Rows) => Classification::PAGE,
+            (200, Payload::None) => {
+                Classification { verdict: Verdict::NoList, charge: Charge::InDoubt, is_told: false }
+            }
             (200..=299, _) => Classification::failed(Failure::Unusable, Charge::InDoubt),
             _ => classify_bare(status, retry_after),
         };
     }
     let failure = listed(code, codes, retry_after)
         .unwrap_or_else(|| by_status_and_code(status, code, envelope, retry_after));
-    Classification::failed(failure, Charge::Free)
+    let passes = [i64::from(status), code].iter().any(|number| matches!(number, 408 | 425 | 502..=504));
+    let is_told = !passes && !matches!(failure, Failure::Throttled(_));
+    Classification { is_told, ..Classification::failed(failure, Charge::Free) }
 }
 
 /// What the endpoint's description says of a code, if it names it.
@@ -241,11 +254,31 @@ mod tests {
 
     fn on(status: u16, code: i64, message: &str, data: Payload) -> Classification {
         let envelope = Ok(Envelope { code: Some(code), message: message.to_owned(), data });
-        classify(&Outcome::Answer { status, envelope: &envelope, retry_after: None }, &codes())
+        untold(classify(&Outcome::Answer { status, envelope: &envelope, retry_after: None }, &codes()))
     }
 
     fn bare(status: u16) -> Classification {
-        classify(&Outcome::Answer { status, envelope: &Err(NotEnvelope::Foreign), retry_after: None }, &codes())
+        untold(classify(&Outcome::Answer { status, envelope: &Err(NotEnvelope::Foreign), retry_after: None }, &codes()))
+    }
+
+    /// Without what one test of its own looks at.
+    fn untold(classification: Classification) -> Classification {
+        Classification { is_told: false, ..classification }
+    }
+
+    #[test]
+    fn what_the_api_says_for_good_is_told_and_what_says_by_itself_that_it_passes_is_not() {
+        let envelope = |code| Ok(Envelope { code: Some(code), ..Envelope::default() });
+        let told = |status, envelope: &Result<Envelope, NotEnvelope>| {
+            classify(&Outcome::Answer { status, envelope, retry_after: None }, &codes()).is_told
+        };
+        for (status, code, is_told) in
+            [(500, 500, true), (200, 500, true), (503, 503, false), (200, 503, false), (504, 1, false), (200, 7, true)]
+        {
+            assert_eq!(told(status, &envelope(code)), is_told, "HTTP {status}, code {code}");
+        }
+        assert!(told(200, &Err(NotEnvelope::Foreign)) && !told(500, &Err(NotEnvelope::Foreign)));
+        assert!(!told(429, &envelope(429)));
     }
 
     fn free(failure: Failure) -> Classification {
@@ -258,8 +291,7 @@ mod tests {
 
     #[test]
     fn only_status_200_with_a_success_code_and_a_list_is_a_page() {
-        let page = Classification { verdict: Verdict::Page, charge: Charge::Billed };
-        assert_eq!(on(200, 0, "success", Payload::Rows), page);
+        assert_eq!(on(200, 0, "success", Payload::Rows), Classification::PAGE);
         for (status, code, data) in
             [(200, 0, Payload::None), (204, 0, Payload::Rows), (500, 0, Payload::Rows), (200, 7, Payload::Rows)]
         {
@@ -332,7 +364,7 @@ mod tests {
 
     #[test]
     fn a13_a_success_without_a_list_may_have_been_billed_and_null_may_be_an_empty_page() {
-        let no_list = Classification { verdict: Verdict::NoList, charge: Charge::InDoubt };
+        let no_list = Classification { verdict: Verdict::NoList, charge: Charge::InDoubt, is_told: false };
         assert_eq!(on(200, 0, "success", Payload::None), no_list);
         assert_eq!(on(200, 0, "success", Payload::Other), in_doubt(Failure::Unusable));
     }
@@ -376,7 +408,8 @@ mod tests {
         ];
         for (code, failure) in table {
             let envelope = Ok(Envelope { code: Some(code), ..Envelope::default() });
-            let on = |status| classify(&Outcome::Answer { status, envelope: &envelope, retry_after: None }, &codes);
+            let on =
+                |status| untold(classify(&Outcome::Answer { status, envelope: &envelope, retry_after: None }, &codes));
             assert_eq!(on(200), free(failure), "{code}");
             if code != 11 {
                 assert_eq!(on(400), free(failure), "{code} under HTTP 400");
@@ -388,7 +421,7 @@ mod tests {
     fn a_200_without_an_envelope_may_have_been_billed_whatever_it_holds() {
         for not in [NotEnvelope::Foreign, NotEnvelope::Empty, NotEnvelope::Truncated] {
             let outcome = Outcome::Answer { status: 200, envelope: &Err(not), retry_after: None };
-            assert_eq!(classify(&outcome, &codes()), in_doubt(Failure::Unusable));
+            assert_eq!(untold(classify(&outcome, &codes())), in_doubt(Failure::Unusable));
         }
     }
 

@@ -211,6 +211,11 @@ impl Walk {
         is_scout
     }
 
+    /// Takes note that a page which was asked for did not come and is not asked for any more.
+    pub fn ask_again(&mut self, page: PageNum) {
+        self.depth.ask_again(page);
+    }
+
     /// Whether a page is needed, whatever else comes.
     pub fn needs(&self, page: PageNum) -> bool {
         self.depth.needs(page)
@@ -239,11 +244,9 @@ impl Walk {
         self.in_doubt.contains(&page)
     }
 
-    /// Whether a refusal of this page may be the end of the list: all pages before it came, the last one as full as one that
-    /// others follow; or it is the page that would show so of the page before.
+    /// Whether a refusal of this page may be the end of the list: it is not the first one.
     pub fn may_end_before(&self, page: PageNum, rules: &Rules) -> bool {
-        let is_check = self.end.as_ref().is_some_and(|end| end.check == Some(page));
-        self.follows_full(page, rules) || is_check
+        page > rules.first
     }
 
     /// Whether a page is the first missing one, behind a page as full as one that others follow.
@@ -367,8 +370,9 @@ impl Walk {
     /// The end of a list whose next page was refused.
     fn refused_at_next(&self, rules: &Rules) -> Option<End> {
         let said = self.refused.get(&self.next)?;
-        let said = Some(format!("page {} was refused: {said}", self.next));
-        let check = Some(self.next.next()).filter(|check| *check <= rules.limit());
+        // Nothing is said of an end that the endpoint's description names.
+        let said = Some(format!("page {} was refused: {said}", self.next)).filter(|_| !said.is_empty());
+        let check = Some(self.next.next()).filter(|check| *check <= rules.limit() && said.is_some());
         let received = self.last.map_or(0, |(_, counts)| counts.received);
         Some(End { stop: StopReason::EndRefused, said, received, check, is_wrap: false })
     }
@@ -540,10 +544,9 @@ mod tests {
     fn a_list_whose_next_page_is_refused_has_ended_if_the_one_behind_is_refused_too_and_has_a_hole_if_not() {
         let refuse = |walk: &mut Walk, page| walk.refuse(PageNum(page), "HTTP 404".to_owned(), &AUTO);
         let mut walk = with([1, 2]);
-        assert!(walk.may_end_before(PageNum(3), &AUTO) && !walk.may_end_before(PageNum(4), &AUTO));
+        assert!(walk.may_end_before(PageNum(3), &AUTO) && !walk.may_end_before(PageNum(1), &AUTO));
         refuse(&mut walk, 3);
         assert_eq!(walk.end().map(|end| (end.stop, end.check)), Some((StopReason::EndRefused, Some(PageNum(4)))));
-        assert!(walk.may_end_before(PageNum(4), &AUTO));
         refuse(&mut walk, 4);
         assert_eq!(walk.end().map(|end| (end.stop, end.check)), Some((StopReason::EndRefused, None)));
         let mut walk = with([1, 2]);

@@ -1,7 +1,8 @@
 //! This item, or the API? The one place that decides it.
 //!
 //! One answer proves little. A failure is *ambiguous* until it is known what other items are answered to requests that
-//! left after it arrived: one that left before proves nothing, because whatever happened may have happened between.
+//! left after it arrived: one that left before proves nothing, because whatever happened may have happened between. Requests
+//! are numbered as they are decided on, so a request with a larger number than the last one before the arrival left after it.
 //!
 //! | failure | others are served after it | others fail alike after it | nothing else can be asked |
 //! |---|---|---|---|
@@ -25,9 +26,7 @@ pub mod throttle;
 
 use std::collections::BTreeSet;
 
-use tokio::time::Instant;
-
-use crate::page::{ItemIx, PageNum};
+use crate::page::{AttemptId, ItemIx, PageNum};
 use crate::verdict::{Failure, StopCause, Verdict};
 
 /// Failures of a page that must each be followed by service to others before it is given up, unless it is one that may
@@ -43,25 +42,25 @@ pub const REFUSED_IN_A_ROW: usize = 20;
 /// Who was served last: as much as is needed to tell whether anyone but a given item was served after a given moment.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Served {
-    /// The request that left last among those that were served.
-    latest: Option<(Instant, ItemIx)>,
-    /// The one that left last among those for other items than that one.
-    other: Option<(Instant, ItemIx)>,
+    /// The last request among those that were served.
+    latest: Option<(AttemptId, ItemIx)>,
+    /// The last one among those for other items than that one.
+    other: Option<(AttemptId, ItemIx)>,
 }
 
 impl Served {
-    /// A request for an item, which left at `sent`, was served.
-    pub fn note(&mut self, item: ItemIx, sent: Instant) {
+    /// A request for an item was served.
+    pub fn note(&mut self, item: ItemIx, attempt: AttemptId) {
         match self.latest {
-            Some((_, known)) if known == item => self.latest = self.latest.max(Some((sent, item))),
-            Some((at, _)) if at > sent => self.other = self.other.max(Some((sent, item))),
-            _ => (self.latest, self.other) = (Some((sent, item)), self.latest),
+            Some((_, known)) if known == item => self.latest = self.latest.max(Some((attempt, item))),
+            Some((last, _)) if last > attempt => self.other = self.other.max(Some((attempt, item))),
+            _ => (self.latest, self.other) = (Some((attempt, item)), self.latest),
         }
     }
 
-    /// Whether a request for another item was served that left after a failure had arrived.
-    pub fn others_since(&self, failed: Instant, item: ItemIx) -> bool {
-        let is_later = |served: Option<(Instant, ItemIx)>| served.is_some_and(|(at, by)| at > failed && by != item);
+    /// Whether a request for another item was served that came after `last`, the last one when a failure arrived.
+    pub fn others_since(&self, last: AttemptId, item: ItemIx) -> bool {
+        let is_later = |served: Option<(AttemptId, ItemIx)>| served.is_some_and(|(at, by)| at > last && by != item);
         is_later(self.latest) || is_later(self.other)
     }
 }
@@ -106,18 +105,24 @@ pub struct Facts {
     pub asked_again: bool,
     /// Whether its list may end before it.
     pub may_end: bool,
+    /// Whether it failed before.
+    pub failed_before: bool,
 }
 
 /// What to do about a failure of a page.
 pub fn course(failure: Failure, facts: Facts) -> Course {
     match failure {
-        Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_) | Failure::Unusual => Course::AskAgain,
+        Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_) => Course::AskAgain,
+        Failure::Unusual if facts.may_end && facts.failed_before => Course::EndList,
+        Failure::Unusual => Course::AskAgain,
+        Failure::UnknownCode { with_rows: true } if facts.asked_again => Course::SetAside,
         Failure::UnknownCode { with_rows: true } if !facts.ever => Course::AskOthers(Refusal::UnknownCode),
         Failure::UnknownCode { .. } => Course::AskAgain,
         Failure::Refused(_) if facts.is_own => Course::AskAgain,
         Failure::Refused(cause) => Course::AskOthers(Refusal::Cause(cause)),
-        Failure::NoSuchPage | Failure::EndOfList if facts.may_end => Course::EndList,
-        Failure::NoSuchPage | Failure::EndOfList => Course::SetAside,
+        Failure::EndOfList => Course::EndList,
+        Failure::NoSuchPage if facts.may_end => Course::EndList,
+        Failure::NoSuchPage => Course::SetAside,
         Failure::MissingList if facts.may_end && !facts.asked_again => Course::EndList,
         Failure::Unusable | Failure::MissingList if facts.asked_again => Course::SetAside,
         Failure::Unusable | Failure::MissingList => Course::AskAgain,
@@ -133,14 +138,21 @@ pub fn ends_list(failure: Failure) -> bool {
 /// asked for, so that proofs cost credits.
 pub fn proofs(failure: Failure, attempts: u32, alone: bool) -> u32 {
     match failure {
-        Failure::NoRoute => u32::MAX,
+        // Whether these are final does not hang on how often they were proven.
+        Failure::NoRoute | Failure::Unusable | Failure::MissingList => u32::MAX,
+        Failure::UnknownCode { with_rows: true } => u32::MAX,
         Failure::Unavailable if alone => PROOFS.min(attempts),
         Failure::Unavailable => attempts,
         Failure::Throttled(_) if alone => PROOFS,
         Failure::Throttled(_) => 2 * PROOFS,
         Failure::Refused(_) | Failure::UnknownCode { .. } | Failure::Unusual => PROOFS,
-        Failure::NoSuchPage | Failure::EndOfList | Failure::Unusable | Failure::MissingList => 1,
+        Failure::NoSuchPage | Failure::EndOfList => 1,
     }
+}
+
+/// How often a page must have failed before it is given up, whatever is proven.
+pub fn tries(failure: Failure, attempts: u32) -> u32 {
+    if failure == Failure::Unavailable { attempts } else { PROOFS }
 }
 
 /// Whether the same command is to try an item again that failed like this.
@@ -164,8 +176,8 @@ pub fn is_transient(failure: Failure) -> bool {
 pub struct Question {
     /// What it means if it is for all.
     pub refusal: Refusal,
-    /// When it arrived.
-    pub since: Instant,
+    /// The last request when it arrived.
+    pub since: AttemptId,
     /// What was said last.
     pub said: String,
     /// The items that were refused.
@@ -178,7 +190,7 @@ pub struct Question {
 
 impl Question {
     /// The question that a refusal of an item raises.
-    pub fn new(refusal: Refusal, item: ItemIx, since: Instant, said: String) -> Self {
+    pub fn new(refusal: Refusal, item: ItemIx, since: AttemptId, said: String) -> Self {
         Self { refusal, since, said, refused: BTreeSet::from([item]), alike: 0, asked: None }
     }
 
@@ -187,33 +199,27 @@ impl Question {
         &self.refused
     }
 
-    /// Another refusal, of a request that left at `sent`. True: it is for all.
-    pub fn add(&mut self, item: ItemIx, sent: Instant, said: &str) -> bool {
+    /// Another refusal. True: it is for all.
+    pub fn add(&mut self, item: ItemIx, attempt: AttemptId, said: &str) -> bool {
         let is_new = self.refused.insert(item);
-        self.alike += u32::from(is_new && sent > self.since);
+        self.alike += u32::from(is_new && attempt > self.since);
         said.clone_into(&mut self.said);
         self.alike >= PROBES
     }
 
     /// Whether a served request answers it: others are not refused.
-    pub fn is_answered_by(&self, item: ItemIx, sent: Instant) -> bool {
-        sent > self.since && !self.refused.contains(&item)
+    pub fn is_answered_by(&self, item: ItemIx, attempt: AttemptId) -> bool {
+        attempt > self.since && !self.refused.contains(&item)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Course, Facts, Question, Refusal, Served, course, is_transient, proofs};
-    use crate::clock;
-    use crate::page::ItemIx;
+    use crate::page::{AttemptId, ItemIx};
     use crate::verdict::{Failure, StopCause};
-    use std::time::Duration;
 
     const ACCOUNT: Failure = Failure::Refused(StopCause::Account);
-
-    fn facts(ever: bool, is_own: bool, asked_again: bool, may_end: bool) -> Facts {
-        Facts { ever, is_own, asked_again, may_end }
-    }
 
     /// The table at the head of this file, written down a second time: a failure, whether it is final at its first proof,
     /// how many proofs it takes with and without other work, and whether the same command tries again.
@@ -231,20 +237,23 @@ mod tests {
                 true,
             ),
             (Failure::UnknownCode { with_rows: false }, Course::AskAgain, [3; 2], true),
-            (Failure::UnknownCode { with_rows: true }, Course::AskAgain, [3; 2], true),
+            (Failure::UnknownCode { with_rows: true }, Course::AskAgain, [u32::MAX; 2], true),
             (Failure::NoSuchPage, Course::SetAside, [1; 2], false),
-            (Failure::EndOfList, Course::SetAside, [1; 2], false),
+            (Failure::EndOfList, Course::EndList, [1; 2], false),
             (Failure::Unusual, Course::AskAgain, [3; 2], false),
-            (Failure::Unusable, Course::AskAgain, [1; 2], false),
-            (Failure::MissingList, Course::AskAgain, [1; 2], false),
+            (Failure::Unusable, Course::AskAgain, [u32::MAX; 2], false),
+            (Failure::MissingList, Course::AskAgain, [u32::MAX; 2], false),
         ];
         for (failure, usual, needed, transient) in table {
-            for bits in 0..16_u8 {
-                let facts = facts(bits & 1 > 0, bits & 2 > 0, bits & 4 > 0, bits & 8 > 0);
+            for bits in 0..32_u8 {
+                let [ever, is_own, asked_again, may_end, failed_before] = [1, 2, 4, 8, 16].map(|bit| bits & bit > 0);
+                let facts = Facts { ever, is_own, asked_again, may_end, failed_before };
                 let expected = match failure {
+                    Failure::UnknownCode { with_rows: true } if facts.asked_again => Course::SetAside,
+                    Failure::Unusual if facts.may_end && facts.failed_before => Course::EndList,
                     Failure::UnknownCode { with_rows: true } if !facts.ever => Course::AskOthers(Refusal::UnknownCode),
                     Failure::Refused(_) if facts.is_own => Course::AskAgain,
-                    Failure::NoSuchPage | Failure::EndOfList if facts.may_end => Course::EndList,
+                    Failure::NoSuchPage if facts.may_end => Course::EndList,
                     Failure::Unusable | Failure::MissingList if facts.asked_again => Course::SetAside,
                     Failure::MissingList if facts.may_end => Course::EndList,
                     _ => usual,
@@ -258,34 +267,33 @@ mod tests {
 
     #[test]
     fn only_another_item_s_request_that_left_after_the_failure_arrived_proves_anything() {
-        let start = clock::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
         let mut served = Served::default();
-        assert!(!served.others_since(at(0), ItemIx(1)));
-        served.note(ItemIx(2), at(3));
+        let note = |served: &mut Served, item, attempt| served.note(ItemIx(item), AttemptId(attempt));
+        let since = |served: &Served, last, item| served.others_since(AttemptId(last), ItemIx(item));
+        assert!(!since(&served, 0, 1));
+        note(&mut served, 2, 3);
         let table = [(2, 1, true), (3, 1, false), (2, 2, false)];
         for (failed, item, proves) in table {
-            assert_eq!(served.others_since(at(failed), ItemIx(item)), proves, "{item} failed at {failed}");
+            assert_eq!(since(&served, failed, item), proves, "{item} failed at {failed}");
         }
         // Another one that left earlier, and then the same one again: the one that helps is not forgotten.
-        served.note(ItemIx(3), at(2));
-        assert!(served.others_since(at(1), ItemIx(2)) && !served.others_since(at(2), ItemIx(2)));
-        served.note(ItemIx(2), at(9));
-        assert!(served.others_since(at(1), ItemIx(2)) && !served.others_since(at(2), ItemIx(2)));
-        served.note(ItemIx(4), at(10));
-        assert!(served.others_since(at(8), ItemIx(4)) && served.others_since(at(9), ItemIx(2)));
+        note(&mut served, 3, 2);
+        assert!(since(&served, 1, 2) && !since(&served, 2, 2));
+        note(&mut served, 2, 9);
+        assert!(since(&served, 1, 2) && !since(&served, 2, 2));
+        note(&mut served, 4, 10);
+        assert!(since(&served, 8, 4) && since(&served, 9, 2));
     }
 
     #[test]
     fn a_refusal_is_for_all_when_two_others_were_asked_after_it_and_refused_alike() {
-        let start = clock::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let mut question = Question::new(Refusal::SamePage, ItemIx(1), at(5), String::new());
-        assert!(!question.add(ItemIx(2), at(4), ""), "it left before");
-        assert!(!question.add(ItemIx(1), at(6), ""), "the same item");
-        assert!(!question.add(ItemIx(3), at(6), ""));
-        assert!(!question.is_answered_by(ItemIx(3), at(9)) && !question.is_answered_by(ItemIx(4), at(5)));
-        assert!(question.is_answered_by(ItemIx(4), at(6)));
-        assert!(question.add(ItemIx(5), at(7), "last"));
+        let mut question = Question::new(Refusal::SamePage, ItemIx(1), AttemptId(5), String::new());
+        let add = |question: &mut Question, item, attempt| question.add(ItemIx(item), AttemptId(attempt), "");
+        assert!(!add(&mut question, 2, 4), "it left before");
+        assert!(!add(&mut question, 1, 6), "the same item");
+        assert!(!add(&mut question, 3, 7));
+        let is_answered = |question: &Question, item, attempt| question.is_answered_by(ItemIx(item), AttemptId(attempt));
+        assert!(!is_answered(&question, 3, 9) && !is_answered(&question, 4, 5) && is_answered(&question, 4, 6));
+        assert!(add(&mut question, 5, 8));
     }
 }

@@ -5,10 +5,8 @@
 
 use std::collections::BTreeMap;
 
-use tokio::time::Instant;
-
 use super::PROOFS;
-use crate::page::{ItemIx, PageNum};
+use crate::page::{AttemptId, ItemIx, PageNum};
 
 /// Responses to others that must pass after a refusal.
 const PASSED: u32 = 20;
@@ -21,8 +19,8 @@ pub struct Throttled {
 
 #[derive(Debug)]
 struct Page {
-    /// When the last 429 arrived.
-    since: Instant,
+    /// The last request when the last 429 arrived.
+    since: AttemptId,
     /// Others that passed since.
     passed: u32,
     /// Refusals running that were each followed by enough others.
@@ -36,25 +34,25 @@ impl Page {
 }
 
 impl Throttled {
-    /// A page was refused with a 429. Gives how many refusals before this one are proven to be its own. Refusals of other
+    /// A page was refused with a 429, and `last` was the last request by then. Gives how many refusals before this one are proven to be its own. Refusals of other
     /// pages after theirs prove that it is the server.
-    pub fn refused(&mut self, item: ItemIx, page: PageNum, sent: Instant, now: Instant) -> u32 {
+    pub fn refused(&mut self, item: ItemIx, page: PageNum, attempt: AttemptId, last: AttemptId) -> u32 {
         for (other, known) in &mut self.pages {
             // A page that is known to be refused by itself says nothing about others.
-            if *other != (item, page) && sent > known.since && known.proofs() < PROOFS - 1 {
+            if *other != (item, page) && attempt > known.since && known.proofs() < PROOFS - 1 {
                 (known.passed, known.proven) = (0, 0);
             }
         }
-        let known = self.pages.entry((item, page)).or_insert(Page { since: now, passed: 0, proven: 0 });
+        let known = self.pages.entry((item, page)).or_insert(Page { since: last, passed: 0, proven: 0 });
         known.proven = known.proofs();
-        (known.since, known.passed) = (now, 0);
+        (known.since, known.passed) = (last, 0);
         known.proven
     }
 
     /// A response that is no 429, to another item than those that wait.
-    pub fn passed(&mut self, item: ItemIx, sent: Instant) {
+    pub fn passed(&mut self, item: ItemIx, attempt: AttemptId) {
         for ((refused, _), known) in &mut self.pages {
-            if *refused != item && sent > known.since {
+            if *refused != item && attempt > known.since {
                 known.passed = known.passed.saturating_add(1);
             }
         }
@@ -72,9 +70,9 @@ impl Throttled {
         self.pages.get(&(item, page)).map_or(0, Page::proofs)
     }
 
-    /// Whether a page was refused and may not be asked for before others have passed.
+    /// Whether a page was refused, and some of the others that must pass before it is asked for again did and some did not.
     pub fn waits(&self, item: ItemIx, page: PageNum) -> bool {
-        self.pages.get(&(item, page)).is_some_and(|known| known.passed < PASSED)
+        self.pages.get(&(item, page)).is_some_and(|known| (1..PASSED).contains(&known.passed))
     }
 
     /// Whether a 429 to this page makes nobody wait.
@@ -96,26 +94,24 @@ impl Throttled {
 #[cfg(test)]
 mod tests {
     use super::{PASSED, Throttled};
-    use crate::clock;
-    use crate::page::{ItemIx, PageNum};
-    use std::time::Duration;
+    use crate::page::{AttemptId, ItemIx, PageNum};
 
     #[test]
     fn a_page_is_refused_by_itself_if_twenty_others_pass_after_each_of_three_refusals() {
-        let mut now = clock::now();
-        let mut throttled = Throttled::default();
-        let mut later = || {
-            now += Duration::from_millis(10);
-            now
+        let mut attempt = 0;
+        let mut next = || {
+            attempt += 1;
+            AttemptId(attempt)
         };
+        let mut throttled = Throttled::default();
         let page = (ItemIx(1), PageNum(7));
         for proven in 0..4 {
             assert_eq!(throttled.is_excused(page.0, page.1), proven >= 2);
-            let sent = later();
-            assert_eq!(throttled.refused(page.0, page.1, sent, later()), proven);
-            for _ in 0..PASSED {
-                assert!(throttled.waits(page.0, page.1));
-                throttled.passed(ItemIx(2), later());
+            let sent = next();
+            assert_eq!(throttled.refused(page.0, page.1, sent, sent), proven);
+            for passed in 0..PASSED {
+                assert_eq!(throttled.waits(page.0, page.1), passed > 0);
+                throttled.passed(ItemIx(2), next());
             }
             assert!(!throttled.waits(page.0, page.1));
             assert_eq!(throttled.proofs(page.0, page.1), proven + 1);
@@ -124,18 +120,16 @@ mod tests {
 
     #[test]
     fn refusals_of_others_and_responses_to_earlier_requests_prove_that_it_is_the_server() {
-        let start = clock::now();
-        let at = |millis| start + Duration::from_millis(millis);
         let (one, other) = ((ItemIx(1), PageNum(7)), (ItemIx(2), PageNum(3)));
         let mut throttled = Throttled::default();
-        throttled.refused(one.0, one.1, at(0), at(10));
-        (0..50).for_each(|_| throttled.passed(ItemIx(3), at(10)));
+        throttled.refused(one.0, one.1, AttemptId(1), AttemptId(9));
+        (0..50).for_each(|_| throttled.passed(ItemIx(3), AttemptId(9)));
         assert_eq!(throttled.proofs(one.0, one.1), 0, "they left before it was refused");
-        (0..50).for_each(|_| throttled.passed(ItemIx(3), at(20)));
+        (0..50).for_each(|_| throttled.passed(ItemIx(3), AttemptId(10)));
         assert_eq!(throttled.proofs(one.0, one.1), 1);
-        throttled.refused(other.0, other.1, at(30), at(40));
+        throttled.refused(other.0, other.1, AttemptId(11), AttemptId(12));
         assert_eq!(throttled.proofs(one.0, one.1), 0);
         throttled.forget(one.0, one.1);
-        assert!(!throttled.waits(one.0, one.1) && throttled.waits(other.0, other.1));
+        assert_eq!(throttled.refused(one.0, one.1, AttemptId(13), AttemptId(13)), 0);
     }
 }

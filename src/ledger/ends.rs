@@ -137,7 +137,7 @@ impl Ledger {
                        SELECT count(*) FILTER (WHERE stop = 'end_refused'), count(*) FILTER (WHERE stop = 'short_page')
                        FROM items WHERE ix IN (SELECT item FROM last))
                    UPDATE items SET stop = 'page_cap', error = 'many lists are refused at one same page: ' || error
-                   WHERE stop = 'end_refused' AND ix IN (SELECT item FROM last)
+                   WHERE stop = 'end_refused' AND error IS NOT NULL AND ix IN (SELECT item FROM last)
                      AND (SELECT refused >= ?1 AND refused > short FROM ended)";
         self.write(sql, [least], "mark lists that the API cuts")
     }
@@ -208,7 +208,7 @@ mod tests {
                 let (received, again) = (*rows, Vec::new());
                 group.read.push(ReadRow { attempt, item, received, rejected: 0, is_list: true, keys, again });
             }
-            group.ended.push(EndRow { item, stop: *stop, error: None, transient: false });
+            group.ended.push(EndRow { item, stop: *stop, error: Some("refused".to_owned()), transient: false });
         }
         ledger.commit(&group, Utc64(1)).unwrap();
         (folder, ledger)

@@ -130,7 +130,7 @@ impl Rounds<'_> {
             if let Some(question) = &mut self.question {
                 question.asked = Some((wanted.item, wanted.page));
             }
-            if self.throttled.is_excused(wanted.item, wanted.page) {
+            if self.throttled.is_excused(wanted.item, wanted.page) || self.long_waits.contains(&wanted.item) {
                 self.quota.excuse(attempt);
             }
             self.group.intents.push(Request { attempt, item: wanted.item, id: wanted.id.clone(), page: wanted.page });

@@ -1,7 +1,7 @@
 //! How lists end: which ends are checked, what a check shows, and what follows for the export when lists go on behind pages
 //! that were taken for their last ones, or have no rows at all.
 
-use super::Rounds;
+use super::{RefusedEnd, Rounds};
 use crate::dispatch::Arrival;
 use crate::endpoint::EndRule;
 use crate::error::Error;
@@ -9,8 +9,8 @@ use crate::event::Event;
 use crate::judgement::ending::{self, Wish};
 use crate::judgement::ends_list;
 use crate::ledger::EndRow;
-use crate::page::{Charge, ItemIx, StopReason};
-use crate::rules::{Learned, Rules};
+use crate::page::{AttemptId, Charge, ItemIx, StopReason};
+use crate::rules::{End, Learned, Rules};
 use crate::scheduler::Wanted;
 use crate::stop::Stop;
 use crate::verdict::Failure;
@@ -35,6 +35,9 @@ impl Rounds<'_> {
                 walk.settle_end(wish == Wish::Trust);
             }
         }
+        if self.waits_for_others(item) {
+            return;
+        }
         let ended = self.scheduler.settle(item);
         (0..self.scheduler.take_dropped()).for_each(|_| self.waste.settle(false));
         let Some((walk, mut end)) = ended else { return };
@@ -46,6 +49,30 @@ impl Rounds<'_> {
         }
         self.job.monitor.event(&Event::Ended { id: &walk.id, stop: end.stop, error: end.error.as_deref() });
         self.group.ended.push(end);
+    }
+
+    /// That a page was refused ends its list only if others get pages meanwhile: else it may be the API that refuses everyone.
+    fn waits_for_others(&mut self, item: ItemIx) -> bool {
+        let at = AttemptId(self.last_attempt);
+        let is_end = |end: &End| end.stop == StopReason::EndRefused && end.check.is_none() && end.said.is_some();
+        if !self.scheduler.is_idle_at_end(item, is_end) || self.released.remove(&item) {
+            return false;
+        }
+        if self.scheduler.set_aside_ended(item) {
+            self.refused_ends.push(RefusedEnd { item, at });
+        }
+        true
+    }
+
+    /// Ends the walks before a refused page of which that is known by now.
+    pub(super) fn conclude_ends(&mut self, is_known: impl Fn(&RefusedEnd) -> bool) {
+        let (known, rest) = std::mem::take(&mut self.refused_ends).into_iter().partition(is_known);
+        self.refused_ends = rest;
+        for RefusedEnd { item, .. } in known {
+            self.scheduler.set_free(item);
+            self.released.insert(item);
+            self.end(item);
+        }
     }
 
     /// A page that was refused, with rows behind it, is asked for again, and where its walk ends as failed in the end.
@@ -74,10 +101,9 @@ impl Rounds<'_> {
         self.waste_nothing(wanted);
         self.throttled.forget(wanted.item, wanted.page);
         let Some(walk) = self.scheduler.walk_mut(wanted.item) else { return };
-        walk.refuse(wanted.page, wanted.faults.said.clone(), &rules);
-        if failure == Failure::EndOfList {
-            walk.settle_end(true); // the description says so
-        }
+        // Of what the description names nothing is to be said.
+        let said = if failure == Failure::EndOfList { String::new() } else { wanted.faults.said.clone() };
+        walk.refuse(wanted.page, said, &rules);
     }
 
     fn waste_nothing(&mut self, wanted: &Wanted) {
@@ -93,7 +119,7 @@ impl Rounds<'_> {
             if arrival.judged.charge == Charge::Free {
                 self.evidence.give_back();
             }
-            self.scheduler.checked(item);
+            self.scheduler.checked(item, true);
             if let Some(walk) = self.scheduler.walk_mut(item) {
                 walk.refuse(wanted.page, arrival.cause.clone(), &rules);
             }
@@ -112,7 +138,7 @@ impl Rounds<'_> {
 
     /// Does without the check of a walk's end.
     pub(super) fn drop_check(&mut self, item: ItemIx, is_trusted: bool) {
-        self.scheduler.checked(item);
+        self.scheduler.checked(item, true);
         if let Some(walk) = self.scheduler.walk_mut(item) {
             walk.settle_end(is_trusted);
         }
@@ -130,7 +156,7 @@ impl Rounds<'_> {
     pub(super) fn learn_from(&mut self, wanted: &Wanted, rows: (usize, bool)) {
         let (item, (received, is_fresh)) = (wanted.item, rows);
         if wanted.is_check {
-            self.scheduler.checked(item);
+            self.scheduler.checked(item, false);
             if is_fresh {
                 self.evidence.give_back(); // it is a page of the list
                 if self.revisited.remove(&item) {

@@ -8,7 +8,7 @@ use crate::clock;
 use crate::dispatch::Arrival;
 use crate::error::Error;
 use crate::event::Event;
-use crate::judgement::{CONTROLS, PROOFS, Question, REFUSED_IN_A_ROW, Refusal, ends_list, is_transient, proofs};
+use crate::judgement::{CONTROLS, PROOFS, Question, REFUSED_IN_A_ROW, Refusal, ends_list, is_transient, proofs, tries};
 use crate::ledger::TriesRow;
 use crate::page::{AttemptId, ItemIx, SegmentId};
 use crate::scheduler::Wanted;
@@ -45,7 +45,8 @@ impl Rounds<'_> {
         let was_down = self.health.is_down();
         let held = self.hold(&mut wanted, failure, arrival);
         // Where nothing else is left to be asked for, a control request tells more than a fifth failure.
-        let own = self.health.is_own(&wanted) || self.is_alone() && self.may_control();
+        let may_end = ends_list(failure) && self.scheduler.may_end_before(&wanted);
+        let own = self.health.is_own(&wanted) || may_end || self.is_alone() && self.may_control();
         let stop = self.health.failed(failure, arrival, own, held, &mut self.retry);
         self.stop = self.stop.take().or(stop);
         if self.health.is_down() && !was_down {
@@ -58,7 +59,7 @@ impl Rounds<'_> {
             self.counted.retries += 1;
             return self.scheduler.resume(wanted); // nobody else could pass meanwhile
         }
-        wanted.asked_again |= failure == Failure::Unusable;
+        wanted.asked_again |= is_perhaps_billed(failure);
         self.park(wanted, failure, arrival);
     }
 
@@ -72,7 +73,7 @@ impl Rounds<'_> {
         } else {
             let mut tries = wanted.tries.take().unwrap_or_else(|| self.retry.begin());
             tries.failed += u32::from(failure != Failure::NoRoute);
-            let wait = if failure == Failure::Unusable { self.retry.later() } else { self.retry.wait(&mut tries) };
+            let wait = if is_perhaps_billed(failure) { self.retry.later() } else { self.retry.wait(&mut tries) };
             let wait = wait.max(arrival.wish());
             wanted.tries = Some(tries);
             self.notify_retry(&wanted, arrival, wait);
@@ -89,21 +90,30 @@ impl Rounds<'_> {
 
     /// Takes note of a 429. True: it made everyone wait, and was not one of a burst that was answered to before.
     fn hold(&mut self, wanted: &mut Wanted, failure: Failure, arrival: &Arrival) -> bool {
-        let Failure::Throttled(wish) = failure else { return false };
+        if !matches!(failure, Failure::Throttled(_)) {
+            return false;
+        }
         self.counted.throttled += 1;
-        wanted.faults.proven = self.throttled.refused(wanted.item, wanted.page, arrival.sent, clock::now());
+        wanted.faults.proven = self.throttled.refused(
+            wanted.item,
+            wanted.page,
+            arrival.request.attempt,
+            AttemptId(self.last_attempt),
+        );
         if let Some(held) = arrival.held {
             self.job.monitor.event(&Event::Held { wait: held.wait, rate: held.rate });
-        }
-        if let Some(wish) = wish.filter(|wish| *wish > self.retry.policy().patience) {
-            self.wait_too_long(wanted.item, wish, arrival);
         }
         arrival.held.is_some()
     }
 
     /// The server asks for a longer wait than anyone has the patience for. Once it was waited as long as is ever waited, a second
-    /// item that is told the same says that this is meant for all.
-    fn wait_too_long(&mut self, item: ItemIx, wish: Duration, arrival: &Arrival) {
+    /// item that is told the same says that this is meant for all; until then, and for that item, nobody waits again.
+    pub(super) fn wait_too_long(&mut self, item: ItemIx, arrival: &Arrival) {
+        let wish = arrival.answer.as_ref().and_then(|answer| answer.retry_after).unwrap_or_default();
+        if wish <= self.retry.policy().patience {
+            return;
+        }
+        self.long_waits.insert(item);
         match self.long_wait {
             Some(wait) if wait.item != item && arrival.sent >= wait.until => {
                 let said = format!("{}; the server asks for a wait of {} s", arrival.cause, wish.as_secs());
@@ -118,10 +128,10 @@ impl Rounds<'_> {
     pub(super) fn ask_others(&mut self, wanted: Wanted, refusal: Refusal, arrival: &Arrival) {
         let (item, said) = (wanted.item, &arrival.cause);
         let is_for_all = match &mut self.question {
-            Some(question) if question.refusal == refusal => question.add(item, arrival.sent, said),
+            Some(question) if question.refusal == refusal => question.add(item, arrival.request.attempt, said),
             Some(_) => false,
             None => {
-                self.question = Some(Question::new(refusal, item, clock::now(), said.clone()));
+                self.question = Some(Question::new(refusal, item, AttemptId(self.last_attempt), said.clone()));
                 self.recall = Some(AttemptId(self.last_attempt));
                 false
             }
@@ -130,7 +140,8 @@ impl Rounds<'_> {
             self.stop.get_or_insert(self.refused_stop(refusal, said));
         }
         let failure = wanted.faults.failure.unwrap_or(Failure::Unusual);
-        self.park(wanted, failure, arrival);
+        let asked_again = wanted.asked_again | is_perhaps_billed(failure);
+        self.park(Wanted { asked_again, ..wanted }, failure, arrival);
     }
 
     /// A control request was refused like what it was sent for.
@@ -138,7 +149,7 @@ impl Rounds<'_> {
         let Some(question) = &mut self.question else { return };
         let refusal = question.refusal;
         let is_alike = matches!((failure, refusal), (Failure::Refused(cause), Refusal::Cause(asked)) if cause == asked);
-        if is_alike && question.add(item, arrival.sent, &arrival.cause) {
+        if is_alike && question.add(item, arrival.request.attempt, &arrival.cause) {
             self.stop.get_or_insert(self.refused_stop(refusal, &arrival.cause));
         }
     }
@@ -160,7 +171,7 @@ impl Rounds<'_> {
 
     /// Asks for an item no more: it fails as soon as others are served. Where many in a row are refused, others are asked.
     pub(super) fn set_aside(&mut self, wanted: Wanted, failure: Failure, arrival: &Arrival) {
-        if !self.health.ever() || failure == Failure::Unusable {
+        if !self.health.ever() || is_perhaps_billed(failure) {
             let own = self.health.is_own(&wanted);
             let stop = self.health.failed(failure, arrival, own, false, &mut self.retry);
             self.stop = self.stop.take().or(stop);
@@ -168,13 +179,13 @@ impl Rounds<'_> {
         if !self.scheduler.needs(&wanted) {
             return self.lose(&wanted, true, arrival.judged.charge);
         }
-        let (item, at) = (wanted.item, clock::now());
+        let (item, at) = (wanted.item, AttemptId(self.last_attempt));
         if !self.scheduler.set_aside(item, wanted.page) {
             return; // its walk ends before that page, whatever becomes of others
         }
         self.deferred.push(Deferred { wanted, said: arrival.cause.clone(), at, failure });
         if let Some(question) = self.question.as_mut().filter(|question| question.refusal == Refusal::SamePage)
-            && question.add(item, arrival.sent, &arrival.cause)
+            && question.add(item, arrival.request.attempt, &arrival.cause)
         {
             self.stop.get_or_insert(self.refused_stop(Refusal::SamePage, &arrival.cause));
         }
@@ -229,7 +240,8 @@ impl Rounds<'_> {
         while let Some(mut wanted) = self.scheduler.take_due(now) {
             self.prove(&mut wanted);
             let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
-            if wanted.faults.proven >= proofs(failure, attempts, alone) {
+            let is_tried = !alone || self.has_had_all(&wanted);
+            if is_tried && wanted.faults.proven >= proofs(failure, attempts, alone) {
                 self.give_up_as_proven(&wanted, failure);
             } else if !alone && self.throttled.waits(wanted.item, wanted.page) && self.has_other_work() {
                 self.scheduler.park(wanted, now + self.retry.policy().first);
@@ -264,7 +276,8 @@ impl Rounds<'_> {
         for (due, mut wanted) in self.scheduler.take_all_parked() {
             self.prove(&mut wanted);
             let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
-            if wanted.faults.proven >= proofs(failure, self.retry.policy().attempts, true) {
+            let is_tried = self.has_had_all(&wanted);
+            if is_tried && wanted.faults.proven >= proofs(failure, self.retry.policy().attempts, true) {
                 self.give_up_as_proven(&wanted, failure);
             } else {
                 self.scheduler.park(wanted, due);
@@ -274,19 +287,25 @@ impl Rounds<'_> {
         if !self.scheduler.has_parked() || !self.scheduler.all_tried(pending) {
             return Ok(());
         }
-        if self.may_control() && self.control()? {
+        // What may pass by itself is tried for as long as with others before it is worth a credit.
+        let is_worth_it = self.scheduler.all_tried(|wanted| self.lacks_tries(wanted) < PROOFS);
+        if is_worth_it && self.control()? {
             return Ok(());
         }
-        let attempts = self.retry.policy().attempts;
-        let has_had_all = |wanted: &Wanted| {
-            let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
-            let most = if failure == Failure::Unavailable { attempts } else { PROOFS };
-            wanted.tries.as_ref().is_some_and(|tries| tries.failed >= most)
-        };
-        if self.scheduler.all_tried(has_had_all) {
+        if self.scheduler.all_tried(|wanted| self.has_had_all(wanted)) {
             self.end_unproven();
         }
         Ok(())
+    }
+
+    fn has_had_all(&self, wanted: &Wanted) -> bool {
+        self.lacks_tries(wanted) == 0
+    }
+
+    /// Tries that a page is still to have.
+    fn lacks_tries(&self, wanted: &Wanted) -> u32 {
+        let most = tries(wanted.faults.failure.unwrap_or(Failure::Unavailable), self.retry.policy().attempts);
+        wanted.tries.as_ref().map_or(most, |tries| most.saturating_sub(tries.failed))
     }
 
     /// Every page that is left had all its tries, and nothing shows whose fault it is: what went like this in an earlier run
@@ -322,13 +341,17 @@ impl Rounds<'_> {
     /// nobody in its own form.
     pub(super) fn settle_deferred(&mut self) -> Result<(), Error> {
         let is_unheard = !self.health.is_proven() && self.health.ever() && self.controls == 0;
-        if self.deferred.is_empty() || is_unheard && self.control()? {
+        if self.deferred.is_empty() && self.refused_ends.is_empty() || is_unheard && self.control()? {
             return Ok(());
         }
         let unheard = self.health.is_down() || !self.health.ever();
-        let may_be_api = |deferred: &&Deferred| unheard && deferred.failure == Failure::Unusable;
+        self.conclude_ends(|_| true);
+        let may_be_api = |deferred: &&Deferred| unheard && deferred.failure != Failure::NoSuchPage;
         if let Some(deferred) = self.deferred.iter().find(may_be_api) {
-            self.stop = Some(self.health.refused(self.deferred.len(), &deferred.said));
+            self.stop = Some(match deferred.failure {
+                Failure::UnknownCode { .. } => self.refused_stop(Refusal::UnknownCode, &deferred.said),
+                _ => self.health.refused(self.deferred.len(), &deferred.said),
+            });
         } else {
             let deferred = std::mem::take(&mut self.deferred);
             self.conclude(deferred);
@@ -381,4 +404,9 @@ impl Rounds<'_> {
     pub(super) fn lose_patience(&mut self) {
         self.stop = Some(Stop::Temporary(self.health.said().to_owned()));
     }
+}
+
+/// Whether a response may have been billed though it is of no use: it is asked for at most twice (promise P2).
+fn is_perhaps_billed(failure: Failure) -> bool {
+    matches!(failure, Failure::Unusable | Failure::MissingList | Failure::UnknownCode { with_rows: true })
 }

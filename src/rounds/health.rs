@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::cause;
 use crate::clock;
 use crate::dispatch::Arrival;
-use crate::page::{Charge, ItemIx};
+use crate::page::ItemIx;
 use crate::retry::{Retry, Tries};
 use crate::scheduler::Wanted;
 use crate::stop::Stop;
@@ -147,10 +147,7 @@ impl Health {
                 trouble.items.insert(item);
             }
         }
-        // What was said in the API's own form, or instead of it, is told to many if it is told to all.
-        let is_told = failure == Failure::Unusable || arrival.answer.is_some() && arrival.judged.charge == Charge::Free;
-        let is_told = is_told && !matches!(failure, Failure::Throttled(_)) && (!is_for_item || !self.ever);
-        let is_answer = !own && is_told;
+        let is_answer = !own && arrival.judged.is_told && (!is_for_item || !self.ever);
         // Before any page came every answer but a page says the same: something is wrong with the question.
         let answer = if self.ever { without_numbers(cause::kind(&arrival.cause)) } else { String::new() };
         let is_new = is_answer && trouble.told(answer, item);

@@ -68,8 +68,17 @@ pub struct Channels {
 struct Deferred {
     wanted: Wanted,
     said: String,
-    at: Instant,
+    /// The last request by then.
+    at: AttemptId,
     failure: Failure,
+}
+
+/// A walk that ends before a page that was refused, as soon as others get pages.
+#[derive(Clone, Copy, Debug)]
+struct RefusedEnd {
+    item: ItemIx,
+    /// The last request by then.
+    at: AttemptId,
 }
 
 /// A wait that the server asked for and that is longer than the run's patience.
@@ -122,6 +131,11 @@ pub struct Rounds<'a> {
     /// A refusal that may be meant for all.
     question: Option<Question>,
     long_wait: Option<LongWait>,
+    /// Items that were told to wait for longer than anyone will: their refusals hold nobody.
+    long_waits: BTreeSet<ItemIx>,
+    refused_ends: Vec<RefusedEnd>,
+    /// Walks of which it is known by now that a refusal ends them.
+    released: BTreeSet<ItemIx>,
     /// Items that fail as soon as others are served.
     deferred: Vec<Deferred>,
     /// Control requests so far, lists whose end was asked behind, and where the next one is looked for.
@@ -179,6 +193,9 @@ impl<'a> Rounds<'a> {
             throttled: Throttled::default(),
             question: None,
             long_wait: None,
+            long_waits: BTreeSet::new(),
+            refused_ends: Vec::new(),
+            released: BTreeSet::new(),
             deferred: Vec::new(),
             controls: 0,
             revisited: BTreeSet::new(),

@@ -3,13 +3,12 @@
 //! This file hands out: pages wait for the commit, failures go to `faults`, checks of ends and ends to `ends`.
 
 use super::{Deferred, Rounds};
-use crate::clock;
 use crate::dispatch::Arrival;
 use crate::endpoint::EndRule;
 use crate::event::Event;
 use crate::judgement::{Course, Facts, Question, Refusal, course, serves};
 use crate::ledger::{EndRow, TriesRow};
-use crate::page::{Charge, ItemIx, StopReason};
+use crate::page::{AttemptId, Charge, ItemIx, PageNum, StopReason};
 use crate::scheduler::Wanted;
 use crate::verdict::{Classification, Failure, Verdict};
 
@@ -19,7 +18,7 @@ impl Rounds<'_> {
         for arrival in arrivals {
             self.in_flight = self.in_flight.saturating_sub(1);
             self.read_missing_list(arrival);
-            let Classification { verdict, charge } = arrival.judged;
+            let Classification { verdict, charge, .. } = arrival.judged;
             if verdict != Verdict::Unsent {
                 self.counted.requests += 1;
                 let throttled = matches!(verdict, Verdict::Failed(Failure::Throttled(_)));
@@ -55,7 +54,7 @@ impl Rounds<'_> {
         let walk = self.scheduler.walk_mut(item);
         let has_rows_behind = walk.as_ref().is_none_or(|walk| walk.has_rows_behind(page));
         let follows_full = walk.as_ref().is_some_and(|walk| walk.follows_full(page, &rules));
-        let failed = |failure| Classification { verdict: Verdict::Failed(failure), charge: Charge::InDoubt };
+        let failed = |failure| Classification::failed(failure, Charge::InDoubt);
         let is_again = walk.is_some_and(|walk| walk.is_in_doubt(page));
         arrival.judged = if self.had_empty_list || has_rows_behind {
             failed(Failure::Unusable)
@@ -63,7 +62,7 @@ impl Rounds<'_> {
             failed(Failure::MissingList)
         } else {
             arrival.cause.clear();
-            Classification { verdict: Verdict::Page, charge: Charge::Billed }
+            Classification::PAGE
         };
     }
 
@@ -87,24 +86,27 @@ impl Rounds<'_> {
 
     /// The API served a request: that proves something about failures of others that arrived before it left.
     pub(super) fn served(&mut self, arrival: &Arrival) {
-        let (item, sent) = (arrival.request.item, arrival.sent);
-        self.served.note(item, sent);
-        self.throttled.passed(item, sent);
+        let (item, attempt) = (arrival.request.item, arrival.request.attempt);
+        self.served.note(item, attempt);
+        self.throttled.passed(item, attempt);
         // A refusal of one item's page says nothing where every item's is refused.
         let is_page = arrival.judged.verdict == Verdict::Page;
         let is_answer = |question: &Question| {
-            question.is_answered_by(item, sent) && (is_page || question.refusal != Refusal::SamePage)
+            question.is_answered_by(item, attempt) && (is_page || question.refusal != Refusal::SamePage)
         };
         if self.question.as_ref().is_some_and(is_answer) {
             self.question = None;
         }
-        self.long_wait = self.long_wait.filter(|wait| wait.item == item || sent < wait.until);
+        self.long_wait = self.long_wait.filter(|wait| wait.item == item || arrival.sent < wait.until);
         let is_proven = |deferred: &Deferred| {
-            deferred.at < sent && deferred.wanted.item != item && (is_page || deferred.failure != Failure::NoSuchPage)
+            deferred.at < attempt && deferred.wanted.item != item && (is_page || deferred.failure != Failure::NoSuchPage)
         };
         let (proven, rest) = std::mem::take(&mut self.deferred).into_iter().partition(is_proven);
         self.deferred = rest;
         self.conclude(proven);
+        if is_page {
+            self.conclude_ends(|end| end.at < attempt && end.item != item);
+        }
     }
 
     /// Gives up what was set aside until others were served.
@@ -132,12 +134,13 @@ impl Rounds<'_> {
             self.health.works();
             self.served(arrival);
         } else if !matches!(failure, Failure::Throttled(_)) {
-            self.throttled.passed(item, arrival.sent);
+            self.throttled.passed(item, arrival.request.attempt);
         }
         self.prove(&mut wanted);
         wanted.faults.failure = Some(failure);
         wanted.faults.said.clone_from(&arrival.cause);
-        wanted.faults.pending = Some(clock::now());
+        wanted.faults.pending = Some(AttemptId(self.last_attempt));
+        self.wait_too_long(item, arrival);
         if wanted.is_check {
             self.check_failed(wanted, failure, arrival);
         } else if !self.scheduler.needs(&wanted) && !is_waited_out(failure, arrival.judged.charge) {
@@ -156,6 +159,7 @@ impl Rounds<'_> {
             is_own: wanted.faults.proven > 0,
             asked_again: wanted.asked_again,
             may_end,
+            failed_before: wanted.tries.is_some(),
         };
         match course(failure, facts) {
             Course::AskAgain => self.ask_again(wanted, failure, arrival),
@@ -192,7 +196,7 @@ impl Rounds<'_> {
     }
 
     /// Ends a walk before a page as failed.
-    pub(super) fn fail_walk(&mut self, item: ItemIx, page: crate::page::PageNum, said: String, transient: bool) {
+    pub(super) fn fail_walk(&mut self, item: ItemIx, page: PageNum, said: String, transient: bool) {
         let end = EndRow { item, stop: StopReason::Failed, error: Some(said), transient };
         self.scheduler.close(end, page);
         self.end(item);

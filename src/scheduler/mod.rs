@@ -14,9 +14,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use tokio::time::Instant;
 
 use crate::ledger::EndRow;
-use crate::page::{ItemId, ItemIx, PageNum};
+use crate::page::{AttemptId, ItemId, ItemIx, PageNum};
 use crate::retry::Tries;
-use crate::rules::Rules;
+use crate::rules::{End, Rules};
 use crate::verdict::Failure;
 use crate::walk::Walk;
 use open::{Closing, Open};
@@ -48,8 +48,8 @@ pub struct Wanted {
 pub struct Faults {
     /// Failures that were followed by a response to another item's later request: they are the page's own.
     pub proven: u32,
-    /// When the last one came, as long as nothing followed it.
-    pub pending: Option<Instant>,
+    /// The last request when the last one came, as long as nobody knows whose it is.
+    pub pending: Option<AttemptId>,
     /// What the last one claimed.
     pub failure: Option<Failure>,
     /// What was said then, sanitised.
@@ -212,7 +212,8 @@ impl Scheduler {
     /// The page that shows whether a walk goes on behind its end, of the walk that ended first.
     pub fn next_check(&mut self) -> Option<&Wanted> {
         let (item, page) = self.checks.pop_front()?;
-        let walk = &self.walks.get(&item)?.walk;
+        let walk = &mut self.walks.get_mut(&item)?.walk;
+        walk.ask(page, &self.rules);
         let (id, asked_again, faults) = (walk.id.clone(), walk.is_in_doubt(page), Faults::default());
         let wanted = Wanted { item, id, page, tries: None, faults, asked_again, is_scout: false, is_check: true };
         Some(self.fly(wanted))
@@ -271,11 +272,34 @@ impl Scheduler {
         }
     }
 
-    /// Takes note that a check is over, however it went.
-    pub fn checked(&mut self, item: ItemIx) {
-        if let Some(open) = self.walks.get_mut(&item) {
-            open.check = None;
+    /// Takes note that a check is over. `is_lost`: it did not come.
+    pub fn checked(&mut self, item: ItemIx, is_lost: bool) {
+        let Some(open) = self.walks.get_mut(&item) else { return };
+        if let Some(page) = open.check.take().filter(|_| is_lost) {
+            open.walk.ask_again(page);
         }
+    }
+
+    /// Whether a walk is at such an end, and nothing of it is under way.
+    pub fn is_idle_at_end(&self, item: ItemIx, is_such: impl Fn(&End) -> bool) -> bool {
+        let open = self.walks.get(&item).filter(|open| open.flying == 0 && open.check.is_none() && open.closing.is_none());
+        open.and_then(|open| open.walk.end()).is_some_and(is_such)
+    }
+
+    /// Holds a walk at its end until it is known what becomes of others. False: it is held already.
+    pub fn set_aside_ended(&mut self, item: ItemIx) -> bool {
+        let Some(open) = self.walks.get_mut(&item).filter(|open| !open.is_aside) else { return false };
+        open.is_aside = true;
+        self.aside += 1;
+        true
+    }
+
+    /// Lets a walk end that was set aside.
+    pub fn set_free(&mut self, item: ItemIx) {
+        if let Some(open) = self.walks.get_mut(&item) {
+            self.aside -= usize::from(std::mem::take(&mut open.is_aside));
+        }
+        self.queue(item);
     }
 
     /// Whether a check waits to be asked for.
@@ -308,6 +332,10 @@ impl Scheduler {
             let Some(open) = self.walks.get_mut(&item) else { continue };
             had_ended.extend(open.walk.end().map(|_| item));
             open.walk.rejudge(&rules);
+            if open.walk.end().is_none() && self.checks.iter().any(|(checked, _)| *checked == item) {
+                open.check = None; // it is a page like any other now
+                self.checks.retain(|(checked, _)| *checked != item);
+            }
             self.queue(item);
         }
         had_ended

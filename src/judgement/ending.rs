@@ -215,7 +215,8 @@ mod tests {
     #[test]
     fn pages_that_repeat_are_always_checked_but_for_a_wrap_around_that_three_lists_have_shown() {
         let mut evidence = Evidence::new(0, 3, 0);
-        let (repeat, wrap) = (end(StopReason::RepeatedPage, 3), End { is_wrap: true, ..end(StopReason::RepeatedPage, 3) });
+        let (repeat, wrap) =
+            (end(StopReason::RepeatedPage, 3), End { is_wrap: true, ..end(StopReason::RepeatedPage, 3) });
         for _ in 0..3 {
             assert_eq!(evidence.wish(&wrap, 5, false), Wish::Ask);
             evidence.wrapped();

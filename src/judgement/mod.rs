@@ -140,11 +140,7 @@ pub fn proofs(failure: Failure, attempts: u32, alone: bool) -> u32 {
 pub fn is_transient(failure: Failure) -> bool {
     match failure {
         Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_) | Failure::UnknownCode { .. } => true,
-        Failure::Refused(_)
-        | Failure::NoSuchPage
-        | Failure::EndOfList
-        | Failure::Unusual
-        | Failure::Unusable => false,
+        Failure::Refused(_) | Failure::NoSuchPage | Failure::EndOfList | Failure::Unusual | Failure::Unusable => false,
     }
 }
 

@@ -549,8 +549,7 @@ mod tests {
         patience: Duration::from_secs(99),
     };
 
-    const RULES: Rules =
-        Rules {
+    const RULES: Rules = Rules {
         first: PageNum(1),
         last: PageNum(99),
         page_size: 3,

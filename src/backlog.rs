@@ -40,7 +40,8 @@ impl Backlog {
         self.walking.is_none() && self.fresh.is_none()
     }
 
-    /// Fills the scheduler up when it has become half empty. `is_heard`: a page came, in this run or an earlier one. Gives
+    /// Fills the scheduler up when it has become half empty. `is_heard`: a page came, in this run or an earlier one; `ended`:
+    /// walks whose end the ledger does not know yet. Gives
     /// those whose pages say that they are over: a crash came before their end was written down.
     pub fn refill(
         &mut self,
@@ -48,9 +49,10 @@ impl Backlog {
         ledger: &Ledger,
         rules: &Rules,
         is_heard: bool,
+        ended: &[ItemIx],
     ) -> Result<Vec<ItemIx>, LedgerError> {
         let mut over = Vec::new();
-        for OpenItem { item, id, tries, unproven, skip, has_pages, size } in self.take(scheduler, ledger, is_heard)? {
+        for OpenItem { item, id, tries, unproven, skip, has_pages, size } in self.take(scheduler, ledger, is_heard, ended)? {
             let pages = if has_pages { ledger.pages(item, SegmentId::BEHIND_ALL)? } else { Vec::new() };
             let mut walk = Walk::new(item, id, rules, pages, skip);
             (walk.tries, walk.unproven) = (tries, unproven);
@@ -62,7 +64,7 @@ impl Backlog {
         Ok(over)
     }
 
-    fn take(&mut self, scheduler: &Scheduler, ledger: &Ledger, is_heard: bool) -> Result<Vec<OpenItem>, LedgerError> {
+    fn take(&mut self, scheduler: &Scheduler, ledger: &Ledger, is_heard: bool, ended: &[ItemIx]) -> Result<Vec<OpenItem>, LedgerError> {
         // What the last sample brings is waited for: if it is a page, the list goes on in its order.
         let waits = !is_heard && (scheduler.has_next() || scheduler.is_flying());
         if waits || !scheduler.is_half_empty() {
@@ -80,7 +82,7 @@ impl Backlog {
         if let Some(after) = self.walking {
             let mut held = self.samples.clone();
             if self.is_reopened {
-                held.extend(scheduler.items());
+                held.extend(scheduler.items().chain(ended.iter().copied()));
             }
             let items = ledger.walking(after, &held, room)?;
             self.walking = next(&items, room);

@@ -166,6 +166,12 @@ impl Depth {
         }
     }
 
+    /// Takes note that a page that was asked for is to be asked for again.
+    pub fn ask_again(&mut self, page: PageNum) {
+        self.asked = self.asked.min(page);
+        self.ahead.remove(&page);
+    }
+
     /// Forgets where the end was seen: the rules have changed.
     pub fn forget_ceiling(&mut self) {
         self.ceiling = None;

@@ -15,7 +15,7 @@ use crate::cause;
 use crate::clock::{self, Utc64};
 use crate::endpoint::Codes;
 use crate::envelope;
-use crate::page::Request;
+use crate::page::{AttemptId, Request};
 use crate::quota::{Held, LONGEST_WAIT, Quota};
 use crate::sanitize::chain;
 use crate::verdict::{Classification, Failure, Lost, Outcome, Verdict, classify};
@@ -52,10 +52,20 @@ impl Arrival {
 pub enum Orders {
     /// Send them.
     Send,
-    /// Give them back unsent: the API does not work at present.
-    Recall,
+    /// Give those back unsent that are numbered up to this one: what they were asked for before is in question.
+    Recall(AttemptId),
     /// The same, and wait only `grace` for answers under way: the run is stopping.
     Halt,
+}
+
+impl Orders {
+    fn recall(self, attempt: AttemptId) -> bool {
+        match self {
+            Self::Send => false,
+            Self::Recall(last) => attempt <= last,
+            Self::Halt => true,
+        }
+    }
 }
 
 /// Sends what it is given.
@@ -89,7 +99,7 @@ impl<F: Fetch> Dispatcher<F> {
         while let Some(request) = requests.recv().await {
             let permitted = tokio::select! {
                 biased;
-                _ = orders.wait_for(|orders| *orders != Orders::Send) => false,
+                _ = orders.wait_for(|orders| orders.recall(request.attempt)) => false,
                 () = shared.quota.ready() => true,
             };
             let (shared, arrivals) = (Arc::clone(&shared), arrivals.clone());
@@ -146,7 +156,8 @@ impl<F: Fetch> Dispatcher<F> {
                 let judged = classify(&Outcome::Answer { status, envelope: &envelope, retry_after }, &self.codes);
                 let is_page = judged.verdict == Verdict::Page;
                 let success = &self.codes.success;
-                let cause = if is_page { String::new() } else { cause::of(&answer, &envelope, request.page, success) };
+                let cause =
+                    if is_page { String::new() } else { cause::of(&answer, &envelope, request.page, success) };
                 let body = crate::sanitize::redact(answer.body);
                 let held = self.learn(&request, sent, judged.verdict);
                 Arrival { request, sent, at, judged, cause, answer: Some(RawAnswer { body, ..answer }), held }

@@ -21,6 +21,7 @@ use crate::event::Event;
 use crate::figures::Grouped;
 use crate::job::Job;
 use crate::ledger::{Added, Ledger, OpenSegment};
+use crate::page::PageNum;
 use crate::plan::{Ids, PlanError};
 use crate::products;
 use crate::publish::{QUEUE, Writer, Writing};
@@ -28,11 +29,11 @@ use crate::quota::Quota;
 use crate::rebuild::{Plan, Which};
 use crate::record::Recorder;
 use crate::recover::Recovery;
-use crate::rejudge::rejudge;
 use crate::retry::Retry;
 use crate::room;
 use crate::rounds::Rounds;
 use crate::sanitize::Sanitized;
+use crate::rejudge::rejudge;
 use crate::settings::{CODES, Settings};
 use crate::site::{SUCCESS, Site};
 use crate::stop::{Counted, Stop};
@@ -317,7 +318,9 @@ async fn finish(
     committer.remove_superseded()?;
     {
         let ledger = site.ledger();
-        if ledger.cap_refused(CAPPED_LISTS)? + ledger.fail_without_list()? > 0 {
+        let first = PageNum(job.settings.endpoint.page.first);
+        let cut = ledger.cap_refused(CAPPED_LISTS)? + ledger.cut_unnumbered(first)? + ledger.fail_without_list()?;
+        if cut > 0 {
             unmark(&site.store, &ledger)?;
         }
     }

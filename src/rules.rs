@@ -34,6 +34,8 @@ pub enum Learned {
     PageSize(u32),
     /// Pages in the middle of a list may be short: only an empty page is an end.
     EmptyPage,
+    /// The same, and to read on behind the short pages costs more than was allowed for.
+    Unpaid,
 }
 
 /// The end of a walk.
@@ -57,6 +59,7 @@ impl Learned {
         match self {
             Self::PageSize(rows) => format!("size {rows}"),
             Self::EmptyPage => "empty-page".to_owned(),
+            Self::Unpaid => "unpaid".to_owned(),
         }
     }
 
@@ -64,6 +67,7 @@ impl Learned {
     pub fn from_word(word: &str) -> Option<Self> {
         match word.strip_prefix("size ") {
             Some(rows) => rows.parse().ok().map(Self::PageSize),
+            None if word == "unpaid" => Some(Self::Unpaid),
             None => (word == "empty-page").then_some(Self::EmptyPage),
         }
     }
@@ -73,7 +77,7 @@ impl Rules {
     /// Rows of a page that others may follow; none: any number above zero.
     pub fn full_size(&self) -> Option<usize> {
         let rows = match (self.end, self.learned) {
-            (EndRule::EmptyPage, _) | (EndRule::Auto, Some(Learned::EmptyPage)) => return None,
+            (EndRule::EmptyPage, _) | (EndRule::Auto, Some(Learned::EmptyPage | Learned::Unpaid)) => return None,
             (EndRule::Auto, Some(Learned::PageSize(rows))) => rows,
             (EndRule::Auto, None) | (EndRule::ShortPage, _) => self.page_size,
         };
@@ -109,10 +113,7 @@ impl Rules {
         let end = |stop, said| End { stop, said, received: counts.received, check: None, is_wrap: false };
         let behind = |check: PageNum| Some(check.min(self.limit())).filter(|check| *check > page);
         if counts.received == 0 {
-            // In the middle of a list null may be a failure that calls itself a success.
-            let is_doubtful = !counts.is_list && page > self.first && self.end == EndRule::Auto;
-            let check = if is_doubtful { behind(page.next()) } else { None };
-            return Some(End { check, ..end(StopReason::EmptyPage, None) });
+            return Some(end(StopReason::EmptyPage, None));
         }
         if self.is_short(counts) {
             if counts.is_barren() {
@@ -135,11 +136,7 @@ impl Rules {
             let shift = page.0.saturating_sub(home.0).max(1);
             let said = format!("every row of page {page} had come before, on page {home} and behind it");
             let check = behind(PageNum(page.0.saturating_add(shift)));
-            return Some(End {
-                check,
-                is_wrap: home == self.first && page > home.next(),
-                ..end(StopReason::RepeatedPage, Some(said))
-            });
+            return Some(End { check, is_wrap: home == self.first && page > home.next(), ..end(StopReason::RepeatedPage, Some(said)) });
         }
         if barren >= BARREN_PAGES {
             let said = format!("no usable row on {BARREN_PAGES} pages in a row, the last one page {page}");
@@ -208,7 +205,6 @@ mod tests {
         assert_eq!(check(&AUTO, rows(2)), Some(PageNum(5)));
         assert_eq!(check(&RULES, rows(2)), None);
         assert_eq!(check(&AUTO, rows(0)), None, "an empty list of rows is an end");
-        assert_eq!(check(&AUTO, Counts { is_list: false, ..rows(0) }), Some(PageNum(5)));
         let capped = Rules { max_pages: Some(4), ..AUTO };
         assert_eq!(check(&capped, rows(2)), None, "nothing behind the pages that were asked for");
     }
@@ -241,7 +237,7 @@ mod tests {
 
     #[test]
     fn what_was_learned_is_read_back_from_its_word() {
-        for learned in [Learned::PageSize(8), Learned::EmptyPage] {
+        for learned in [Learned::PageSize(8), Learned::EmptyPage, Learned::Unpaid] {
             assert_eq!(Learned::from_word(&learned.word()), Some(learned));
         }
         assert_eq!(Learned::from_word("short-page"), None);

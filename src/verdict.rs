@@ -84,6 +84,8 @@ pub enum Failure {
     EndOfList,
     /// Another refusal, or one that is not in the API's form and may be another server's.
     Unusual,
+    /// A success whose data is null, `{}`, `""` or false behind a full page: the end of its list, or a failure in disguise.
+    MissingList,
     /// It may have been billed and cannot be used: a success without an envelope, something that is no HTTP.
     Unusable,
 }
@@ -145,7 +147,12 @@ fn classify_bare(status: u16, retry_after: Option<Duration>) -> Classification {
 }
 
 /// An envelope: success needs status 200, a success code and a list; a code that is no success is never billed.
-fn classify_envelope(status: u16, envelope: &Envelope, retry_after: Option<Duration>, codes: &Codes) -> Classification {
+fn classify_envelope(
+    status: u16,
+    envelope: &Envelope,
+    retry_after: Option<Duration>,
+    codes: &Codes,
+) -> Classification {
     let code = envelope.code.unwrap_or_default();
     if codes.success.contains(&code) {
         return match (status, envelope.data) {
@@ -155,8 +162,8 @@ fn classify_envelope(status: u16, envelope: &Envelope, retry_after: Option<Durat
             _ => classify_bare(status, retry_after),
         };
     }
-    let failure =
-        listed(code, codes, retry_after).unwrap_or_else(|| by_status_and_code(status, code, envelope, retry_after));
+    let failure = listed(code, codes, retry_after)
+        .unwrap_or_else(|| by_status_and_code(status, code, envelope, retry_after));
     Classification::failed(failure, Charge::Free)
 }
 
@@ -191,7 +198,7 @@ fn by_status_and_code(status: u16, code: i64, envelope: &Envelope, retry_after: 
 fn severity(failure: Failure) -> u8 {
     match failure {
         Failure::NoRoute | Failure::Unavailable => 1,
-        Failure::Unusable | Failure::UnknownCode { .. } => 2,
+        Failure::Unusable | Failure::MissingList | Failure::UnknownCode { .. } => 2,
         Failure::NoSuchPage | Failure::EndOfList | Failure::Unusual => 3,
         Failure::Throttled(_) => 4,
         Failure::Refused(_) => 5,

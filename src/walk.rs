@@ -14,6 +14,9 @@ use crate::page::{Counts, ItemId, ItemIx, PageNum, StopReason};
 use crate::rules::{End, Rules};
 use crate::sanitize::Sanitized;
 
+/// How often a refused page with rows behind it is asked for again.
+const MOST_FORGIVEN: u8 = 2;
+
 /// The walk of one item.
 #[derive(Debug)]
 pub struct Walk {
@@ -47,8 +50,12 @@ pub struct Walk {
     is_foreign: bool,
     /// Whether a page with fresh rows followed a short one.
     goes_on_behind_short: bool,
+    /// How often a refusal was taken back.
+    forgiven: u8,
     /// A page that came without a list of rows, though a page behind it has rows.
     gap: Option<PageNum>,
+    /// A page without a usable row that it was told to go on behind.
+    lacks: Option<PageNum>,
     /// Whether any page had a row.
     has_rows: bool,
 }
@@ -80,7 +87,9 @@ impl Walk {
             in_doubt: BTreeSet::new(),
             is_foreign: false,
             goes_on_behind_short: false,
+            forgiven: 0,
             gap: None,
+            lacks: None,
             has_rows: false,
         };
         // All of them are there before the first one is judged, as if they had come one by one.
@@ -128,11 +137,27 @@ impl Walk {
 
     /// Why the walk lacks a page in its middle, if it does: it was refused, or came without a list, and rows lie behind it.
     pub fn hole(&self) -> Option<(PageNum, String)> {
+        if let Some(page) = self.lacks {
+            return Some((page, format!("page {page} had no usable row; what lies behind it was read")));
+        }
         if let Some(page) = self.gap {
             return Some((page, format!("page {page} came without a list of rows, and pages behind it have rows")));
         }
         let said = self.refused.get(&self.next).filter(|_| self.end.is_none())?;
         Some((self.next, format!("page {} was refused, and pages behind it have rows: {said}", self.next)))
+    }
+
+    /// Takes back that its first missing page was refused, because rows lie behind it: it is worth another request, twice at
+    /// most. `in_doubt`: the refusal may have been billed. False: it was taken back often enough.
+    pub fn forgive(&mut self, rules: &Rules) -> bool {
+        if self.forgiven >= MOST_FORGIVEN || self.refused.remove(&self.next).is_none() {
+            return false;
+        }
+        self.forgiven += 1;
+        self.in_doubt.insert(self.next);
+        self.depth.ask_again(self.next);
+        self.advance(rules);
+        true
     }
 
     /// Takes a hint at its last page, which is used and not trusted.
@@ -217,9 +242,13 @@ impl Walk {
     /// Whether a refusal of this page may be the end of the list: all pages before it came, the last one as full as one that
     /// others follow; or it is the page that would show so of the page before.
     pub fn may_end_before(&self, page: PageNum, rules: &Rules) -> bool {
-        let follows_full = page == self.next && self.last.is_some_and(|(_, counts)| rules.is_full(counts));
         let is_check = self.end.as_ref().is_some_and(|end| end.check == Some(page));
-        follows_full || is_check
+        self.follows_full(page, rules) || is_check
+    }
+
+    /// Whether a page is the first missing one, behind a page as full as one that others follow.
+    pub fn follows_full(&self, page: PageNum, rules: &Rules) -> bool {
+        page == self.next && self.last.is_some_and(|(_, counts)| rules.is_full(counts))
     }
 
     /// Takes note that the API refused a page that [may be behind the end](Self::may_end_before).
@@ -312,6 +341,8 @@ impl Walk {
             let no_list = self.last.filter(|(_, before)| !before.is_list && counts.fresh > 0);
             self.gap = self.gap.or(no_list.map(|(before, _)| before));
             self.last = Some((page, counts));
+            let is_lacking = counts.is_barren() && self.skip.is_some_and(|skip| page <= skip);
+            self.lacks = self.lacks.or(is_lacking.then_some(page));
             self.barren = if counts.is_barren() { self.barren.saturating_add(1) } else { 0 };
             if !self.is_foreign && (self.end.is_none() || counts.fresh > 0) {
                 self.end = self.judged(page, counts, rules);
@@ -458,10 +489,10 @@ mod tests {
     #[test]
     fn the_same_pages_give_the_same_end_however_they_came_whatever_the_api_shows_behind_the_end() {
         let behind: [(&[u8], StopReason); 4] = [
-            (&[], StopReason::ShortPage),        // nothing
-            (&[9, 10], StopReason::ShortPage),   // the last page once more
-            (&[0, 1, 2], StopReason::ShortPage), // the first page once more
-            (&[11, 12], StopReason::ShortPage),  // rows: a short page is no end
+            (&[], StopReason::ShortPage),          // nothing
+            (&[9, 10], StopReason::ShortPage),     // the last page once more
+            (&[0, 1, 2], StopReason::ShortPage),   // the first page once more
+            (&[11, 12], StopReason::ShortPage),    // rows: a short page is no end
         ];
         for (last, stop) in behind {
             let pages = [page(1, 0..3), page(2, 3..6), page(3, 6..9), page(4, 9..11), page(5, last.to_vec())];
@@ -525,7 +556,7 @@ mod tests {
     fn null_in_the_middle_of_a_list_is_an_end_until_rows_come_behind_it_and_then_a_hole() {
         let mut walk = with([1, 2]);
         walk.accept(&DecodedPage { is_list: false, ..page(3, []) }, &AUTO);
-        assert_eq!(walk.end().map(|end| (end.stop, end.check)), Some((StopReason::EmptyPage, Some(PageNum(4)))));
+        assert_eq!(walk.end().map(|end| (end.stop, end.check)), Some((StopReason::EmptyPage, None)));
         assert_eq!(walk.hole(), None);
         walk.accept(&page(4, 20..22), &AUTO);
         assert_eq!(walk.hole().map(|(page, _)| page), Some(PageNum(3)));

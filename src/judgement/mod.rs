@@ -14,6 +14,7 @@
 //! | 400, 404, 410, 422 in the API's form | fails at once, or its list ends there | twenty in a row: two others are asked, refused alike: exit 5 | fails, if anything was served in this run |
 //! | `end_of_list_codes` | its list ends there | the same | the same |
 //! | another refusal, or one not in the API's form | its own; fails after three | outage | as above |
+//! | null in the middle of a list | its list ends there, unless rows lie behind | the same | the same |
 //! | a success that cannot be used | asked for once more, then it fails | waits aside until others are served | waits aside |
 //!
 //! *Served* is a page, or a refusal of another item in the API's own form: the API works and knows the key. A *control
@@ -117,9 +118,15 @@ pub fn course(failure: Failure, facts: Facts) -> Course {
         Failure::Refused(cause) => Course::AskOthers(Refusal::Cause(cause)),
         Failure::NoSuchPage | Failure::EndOfList if facts.may_end => Course::EndList,
         Failure::NoSuchPage | Failure::EndOfList => Course::SetAside,
-        Failure::Unusable if facts.asked_again => Course::SetAside,
-        Failure::Unusable => Course::AskAgain,
+        Failure::MissingList if facts.may_end && !facts.asked_again => Course::EndList,
+        Failure::Unusable | Failure::MissingList if facts.asked_again => Course::SetAside,
+        Failure::Unusable | Failure::MissingList => Course::AskAgain,
     }
+}
+
+/// Whether a failure that is proven to be a page's own may be the end of its list, if the pages before it came.
+pub fn ends_list(failure: Failure) -> bool {
+    matches!(failure, Failure::NoSuchPage | Failure::EndOfList | Failure::Unusual | Failure::UnknownCode { .. })
 }
 
 /// How many failures of a page must be proven to be its own before it is given up. `alone`: nothing else is left to be
@@ -132,15 +139,23 @@ pub fn proofs(failure: Failure, attempts: u32, alone: bool) -> u32 {
         Failure::Throttled(_) if alone => PROOFS,
         Failure::Throttled(_) => 2 * PROOFS,
         Failure::Refused(_) | Failure::UnknownCode { .. } | Failure::Unusual => PROOFS,
-        Failure::NoSuchPage | Failure::EndOfList | Failure::Unusable => 1,
+        Failure::NoSuchPage | Failure::EndOfList | Failure::Unusable | Failure::MissingList => 1,
     }
 }
 
 /// Whether the same command is to try an item again that failed like this.
 pub fn is_transient(failure: Failure) -> bool {
     match failure {
-        Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_) | Failure::UnknownCode { .. } => true,
-        Failure::Refused(_) | Failure::NoSuchPage | Failure::EndOfList | Failure::Unusual | Failure::Unusable => false,
+        Failure::NoRoute
+        | Failure::Unavailable
+        | Failure::Throttled(_)
+        | Failure::Refused(_)
+        | Failure::UnknownCode { .. } => true,
+        Failure::NoSuchPage
+        | Failure::EndOfList
+        | Failure::Unusual
+        | Failure::Unusable
+        | Failure::MissingList => false,
     }
 }
 
@@ -208,12 +223,12 @@ mod tests {
             (Failure::NoRoute, Course::AskAgain, [u32::MAX; 2], true),
             (Failure::Unavailable, Course::AskAgain, [8, 3], true),
             (Failure::Throttled(None), Course::AskAgain, [6, 3], true),
-            (ACCOUNT, Course::AskOthers(Refusal::Cause(StopCause::Account)), [3; 2], false),
+            (ACCOUNT, Course::AskOthers(Refusal::Cause(StopCause::Account)), [3; 2], true),
             (
                 Failure::Refused(StopCause::Contract),
                 Course::AskOthers(Refusal::Cause(StopCause::Contract)),
                 [3; 2],
-                false,
+                true,
             ),
             (Failure::UnknownCode { with_rows: false }, Course::AskAgain, [3; 2], true),
             (Failure::UnknownCode { with_rows: true }, Course::AskAgain, [3; 2], true),
@@ -221,6 +236,7 @@ mod tests {
             (Failure::EndOfList, Course::SetAside, [1; 2], false),
             (Failure::Unusual, Course::AskAgain, [3; 2], false),
             (Failure::Unusable, Course::AskAgain, [1; 2], false),
+            (Failure::MissingList, Course::AskAgain, [1; 2], false),
         ];
         for (failure, usual, needed, transient) in table {
             for bits in 0..16_u8 {
@@ -229,7 +245,8 @@ mod tests {
                     Failure::UnknownCode { with_rows: true } if !facts.ever => Course::AskOthers(Refusal::UnknownCode),
                     Failure::Refused(_) if facts.is_own => Course::AskAgain,
                     Failure::NoSuchPage | Failure::EndOfList if facts.may_end => Course::EndList,
-                    Failure::Unusable if facts.asked_again => Course::SetAside,
+                    Failure::Unusable | Failure::MissingList if facts.asked_again => Course::SetAside,
+                    Failure::MissingList if facts.may_end => Course::EndList,
                     _ => usual,
                 };
                 assert_eq!(course(failure, facts), expected, "{failure:?} {facts:?}");

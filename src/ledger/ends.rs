@@ -9,8 +9,8 @@ use crate::page::{ItemId, ItemIx, PageNum};
 /// What the pages behind short ones have shown so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ShortEvidence {
-    /// Short pages whose next page was asked for and came.
-    pub asked: u64,
+    /// Short pages whose next page was asked for and had no new row.
+    pub in_vain: u64,
     /// Lists in which such a page had new rows.
     pub lists: u64,
 }
@@ -49,12 +49,12 @@ impl Ledger {
 
     /// Pages behind pages that have rows, but fewer than a full one has.
     pub fn short_evidence(&self, full: u32) -> Result<ShortEvidence, LedgerError> {
-        let sql = "SELECT count(*), count(DISTINCT item) FILTER (WHERE fresh > 0) FROM (
+        let sql = "SELECT count(*) FILTER (WHERE fresh = 0), count(DISTINCT item) FILTER (WHERE fresh > 0) FROM (
                      SELECT behind.item AS item, behind.kept AS fresh FROM pages short
                      JOIN pages behind ON behind.item = short.item AND behind.page = short.page + 1
                      WHERE short.received BETWEEN 1 AND ?1 - 1)";
         let count = |number: i64| u64::try_from(number).unwrap_or_default();
-        let read = |row: &rusqlite::Row<'_>| Ok(ShortEvidence { asked: count(row.get(0)?), lists: count(row.get(1)?) });
+        let read = |row: &rusqlite::Row<'_>| Ok(ShortEvidence { in_vain: count(row.get(0)?), lists: count(row.get(1)?) });
         self.db.query_row(sql, [full], read).doing("look behind short pages")
     }
 
@@ -68,6 +68,14 @@ impl Ledger {
     pub fn short_ends(&self, only: Option<u32>) -> Result<u64, LedgerError> {
         let sql = format!("SELECT count(*) FROM items WHERE {SHORT_END}");
         let count: i64 = self.db.query_row(&sql, [only], |row| row.get(0)).doing("count short ends")?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    /// How many walks that have not ended go on behind a page with rows, but fewer than a full one has.
+    pub fn walks_on_short_pages(&self, full: u32) -> Result<u64, LedgerError> {
+        let sql = "SELECT count(*) FROM items WHERE state = 1
+                     AND (SELECT received FROM pages WHERE item = ix ORDER BY page DESC LIMIT 1) BETWEEN 1 AND ?1 - 1";
+        let count: i64 = self.db.query_row(sql, [full], |row| row.get(0)).doing("count walks on short pages")?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
@@ -132,6 +140,15 @@ impl Ledger {
                    WHERE stop = 'end_refused' AND ix IN (SELECT item FROM last)
                      AND (SELECT refused >= ?1 AND refused > short FROM ended)";
         self.write(sql, [least], "mark lists that the API cuts")
+    }
+
+    /// Lists that ended because their second page repeated their first, where no list ever had a new row on a later page: the
+    /// API ignores the number of the page. They are cut there, and say so. Gives how many.
+    pub fn cut_unnumbered(&self, first: PageNum) -> Result<usize, LedgerError> {
+        let sql = "UPDATE items SET stop = 'repeated_page',
+                     error = 'no list has a new row behind its first page: the API seems to ignore the number of the page'
+                   WHERE stop = 'end_repeated' AND NOT EXISTS (SELECT 1 FROM pages WHERE page > ?1 AND kept > 0)";
+        self.write(sql, [first.0], "mark lists of which every page is the first")
     }
 
     /// Lists that ended on a success without a list of rows, though other lists ended on an empty list: that was no end. They
@@ -203,15 +220,14 @@ mod tests {
         let lists: [(&[usize], _); 4] =
             [(&[3, 2, 2, 1], ShortPage), (&[3, 1, 0], EmptyPage), (&[3, 3, 2], ShortPage), (&[1, 3], ShortPage)];
         let (_folder, ledger) = ledger(&lists);
-        assert_eq!(ledger.short_evidence(3).unwrap(), ShortEvidence { asked: 4, lists: 2 });
+        assert_eq!(ledger.short_evidence(3).unwrap(), ShortEvidence { in_vain: 1, lists: 2 });
         assert_eq!(ledger.largest_page().unwrap(), 3);
     }
 
     #[test]
     fn ends_that_are_in_doubt_are_opened_again_with_what_was_learned_or_neither() {
         use StopReason::{EmptyPage, ShortPage};
-        let lists: [(&[usize], _); 4] =
-            [(&[8, 8], ShortPage), (&[8, 5], ShortPage), (&[8, 0], EmptyPage), (&[3, 0], ShortPage)];
+        let lists: [(&[usize], _); 4] = [(&[8, 8], ShortPage), (&[8, 5], ShortPage), (&[8, 0], EmptyPage), (&[3, 0], ShortPage)];
         let (_folder, mut ledger) = ledger(&lists);
         assert_eq!((ledger.short_ends(Some(8)).unwrap(), ledger.short_ends(None).unwrap()), (1, 2));
         assert_eq!(ledger.learn_end("size 8", Some(8)).unwrap(), 1);
@@ -237,8 +253,7 @@ mod tests {
         let lists = [(full, EndRefused), (full, EndRefused), (full, EndRefused), (&[3], EndRefused)];
         let (_folder, ledger) = ledger(&lists);
         assert_eq!((ledger.cap_refused(4).unwrap(), ledger.cap_refused(3).unwrap()), (0, 3));
-        let (_folder, ledger) =
-            super::tests::ledger(&[(full, EndRefused), (full, EndRefused), (&[3, 3, 1], ShortPage)]);
+        let (_folder, ledger) = super::tests::ledger(&[(full, EndRefused), (full, EndRefused), (&[3, 3, 1], ShortPage)]);
         assert_eq!(ledger.cap_refused(1).unwrap(), 0);
         let lists = [(full, EndRefused), (&[3, 3, 1], ShortPage), (full, EndRefused), (full, EndRefused)];
         let short = [(&[3_usize, 2][..], ShortPage); 4];

@@ -3,11 +3,13 @@
 
 use super::Rounds;
 use crate::dispatch::Arrival;
+use crate::endpoint::EndRule;
 use crate::error::Error;
 use crate::event::Event;
 use crate::judgement::ending::{self, Wish};
+use crate::judgement::ends_list;
 use crate::ledger::EndRow;
-use crate::page::{ItemIx, StopReason};
+use crate::page::{Charge, ItemIx, StopReason};
 use crate::rules::{Learned, Rules};
 use crate::scheduler::Wanted;
 use crate::stop::Stop;
@@ -46,28 +48,33 @@ impl Rounds<'_> {
         self.group.ended.push(end);
     }
 
-    /// A page that was refused, with rows behind it, is where its walk ends as failed.
+    /// A page that was refused, with rows behind it, is asked for again, and where its walk ends as failed in the end.
     fn fail_at_hole(&mut self, item: ItemIx) {
+        let rules = self.rules;
         let Some(walk) = self.scheduler.walk_mut(item) else { return };
-        if let Some((page, said)) = walk.hole().filter(|(page, _)| *page == walk.next()) {
-            let end = EndRow { item, stop: StopReason::Failed, error: Some(said), transient: false };
-            self.scheduler.close(end, page);
+        let Some((page, said)) = walk.hole().filter(|(page, _)| *page == walk.next()) else { return };
+        if walk.forgive(&rules) {
+            return self.scheduler.requeue(item);
         }
+        let end = EndRow { item, stop: StopReason::Failed, error: Some(said), transient: false };
+        self.scheduler.close(end, page);
     }
 
     fn wish(&mut self, item: ItemIx) -> Wish {
         let rules = self.rules;
         let Some(walk) = self.scheduler.walk_mut(item) else { return Wish::Trust };
         let (depth, goes_on) = (ending::depth(walk.next(), &rules), walk.goes_on_behind_short());
-        walk.end().map_or(Wish::Trust, |end| self.evidence.wish(end, depth, goes_on))
+        let full = rules.full_size().unwrap_or_default();
+        walk.end().map_or(Wish::Trust, |end| self.evidence.wish(end, depth, full, goes_on))
     }
 
     /// The API refused a page that may lie behind the end of its list.
-    pub(super) fn end_list(&mut self, wanted: &Wanted, failure: Failure, arrival: &Arrival) {
+    pub(super) fn refuse_page(&mut self, wanted: &Wanted, failure: Failure) {
         let rules = self.rules;
         self.waste_nothing(wanted);
+        self.throttled.forget(wanted.item, wanted.page);
         let Some(walk) = self.scheduler.walk_mut(wanted.item) else { return };
-        walk.refuse(wanted.page, arrival.cause.clone(), &rules);
+        walk.refuse(wanted.page, wanted.faults.said.clone(), &rules);
         if failure == Failure::EndOfList {
             walk.settle_end(true); // the description says so
         }
@@ -82,8 +89,10 @@ impl Rounds<'_> {
     /// The page that would show whether a walk goes on did not come.
     pub(super) fn check_failed(&mut self, wanted: Wanted, failure: Failure, arrival: &Arrival) {
         let (item, rules) = (wanted.item, self.rules);
-        if matches!(failure, Failure::NoSuchPage | Failure::EndOfList) {
-            self.evidence.give_back();
+        if ends_list(failure) || failure == Failure::MissingList {
+            if arrival.judged.charge == Charge::Free {
+                self.evidence.give_back();
+            }
             self.scheduler.checked(item);
             if let Some(walk) = self.scheduler.walk_mut(item) {
                 walk.refuse(wanted.page, arrival.cause.clone(), &rules);
@@ -129,6 +138,7 @@ impl Rounds<'_> {
                 }
             }
         }
+        self.evidence.page(received, self.rules.full_size());
         let Some(walk) = self.scheduler.walk_mut(item) else { return };
         if walk.goes_on_behind_short() {
             self.evidence.contradict(item);
@@ -143,40 +153,66 @@ impl Rounds<'_> {
     }
 
     /// Changes the rule of how lists end, if pages behind short ones have disproved it: with the rule, the walks whose ends it
-    /// puts in doubt are opened again. Where that costs more than was allowed for, the run stops first.
+    /// puts in doubt are opened again. Where it costs more than was allowed for to read them on, the run stops first.
     pub(super) async fn learn_end(&mut self) -> Result<(), Error> {
-        let is_open = self.rules.full_size().is_some() && self.rules.end == crate::endpoint::EndRule::Auto;
+        let is_open = self.rules.full_size().is_some() && self.rules.end == EndRule::Auto;
         if self.stop.is_some() || !is_open || !(self.is_size_wrong || self.evidence.is_disproved(self.items)) {
             return Ok(());
         }
         self.commit(Vec::new()).await?; // what was read must be known before it is judged again
-        let largest = self.site.ledger().largest_page()?;
-        let learned = ending::learned(&self.rules, largest);
-        let (ends, pages) = {
-            let ledger = self.site.ledger();
-            (ledger.short_ends(None)?, ledger.totals()?.pages)
-        };
-        let as_f64 = |number: u64| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
+        let learned = ending::learned(&self.rules, self.site.ledger().largest_page()?);
+        let (ends, pages) = self.short_ends()?;
         let in_vain = (as_f64(ends) * self.evidence.share_in_vain()).ceil();
-        let most = (as_f64(pages) * self.job.settings.max_evidence / 100.0).max(LEAST_PRICE);
-        if learned == Learned::EmptyPage && in_vain > most {
-            self.stop = Some(Stop::Evidence { ends, pages });
-            return Ok(());
-        }
+        let is_paid = learned != Learned::EmptyPage || in_vain <= self.most_evidence(pages);
+        let learned = if is_paid { learned } else { Learned::Unpaid };
         let only = match learned {
             Learned::PageSize(rows) => Some(rows),
-            Learned::EmptyPage => None,
+            Learned::EmptyPage | Learned::Unpaid => None,
         };
         let opened = self.site.ledger().learn_end(&learned.word(), only)?;
         self.rules = Rules { learned: Some(learned), ..self.rules };
         self.evidence.restart();
         self.is_size_wrong = false;
-        self.backlog.reopen();
-        self.job.monitor.event(&Event::Warning(&said(learned, opened, self.rules.page_size)));
+        if !is_paid {
+            self.stop = Some(Stop::Evidence { ends, pages });
+        } else {
+            self.backlog.reopen();
+            self.job.monitor.event(&Event::Warning(&said(learned, opened, self.rules.page_size)));
+        }
         for item in self.scheduler.set_rules(self.rules) {
             self.end(item);
         }
         Ok(())
+    }
+
+    /// An earlier run found that lists go on behind short pages, and stopped because of what reading on costs: is it allowed
+    /// for by now?
+    pub(super) fn price_unpaid(&mut self) -> Result<(), Error> {
+        if self.rules.learned != Some(Learned::Unpaid) || self.rules.end != EndRule::Auto {
+            return Ok(());
+        }
+        let (ends, pages) = {
+            let ledger = self.site.ledger();
+            (ledger.walks_on_short_pages(self.rules.page_size)?, ledger.totals()?.pages)
+        };
+        if as_f64(ends) > self.most_evidence(pages) {
+            self.stop.get_or_insert(Stop::Evidence { ends, pages });
+            return Ok(());
+        }
+        let learned = Learned::EmptyPage;
+        self.site.ledger().learn_end(&learned.word(), None)?;
+        self.rules.learned = Some(learned);
+        Ok(())
+    }
+
+    fn short_ends(&self) -> Result<(u64, u64), Error> {
+        let ledger = self.site.ledger();
+        Ok((ledger.short_ends(None)?, ledger.totals()?.pages))
+    }
+
+    /// Credits that reading on behind short pages may cost.
+    fn most_evidence(&self, pages: u64) -> f64 {
+        (as_f64(pages) * self.job.settings.max_evidence / 100.0).max(LEAST_PRICE)
     }
 
     /// Counts lists that have rows and lists that have none, and stops the run if the API seems to answer with nothing.
@@ -213,12 +249,16 @@ impl Rounds<'_> {
     }
 }
 
+fn as_f64(number: u64) -> f64 {
+    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
+}
+
 fn said(learned: Learned, opened: usize, asked: u32) -> String {
     match learned {
         Learned::PageSize(rows) => format!(
             "the API gives at most {rows} rows a page where {asked} were asked for: a page of {rows} is a full one from now on, and {opened} lists that ended on one are read on"
         ),
-        Learned::EmptyPage => format!(
+        Learned::EmptyPage | Learned::Unpaid => format!(
             "lists go on behind pages with fewer rows than asked for: only an empty page is an end from now on, and {opened} lists that ended on a short page are read on"
         ),
     }

@@ -8,9 +8,9 @@ use crate::clock;
 use crate::dispatch::Arrival;
 use crate::error::Error;
 use crate::event::Event;
-use crate::judgement::{CONTROLS, PROOFS, Question, REFUSED_IN_A_ROW, Refusal, is_transient, proofs};
+use crate::judgement::{CONTROLS, PROOFS, Question, REFUSED_IN_A_ROW, Refusal, ends_list, is_transient, proofs};
 use crate::ledger::TriesRow;
-use crate::page::{ItemIx, SegmentId};
+use crate::page::{AttemptId, ItemIx, SegmentId};
 use crate::scheduler::Wanted;
 use crate::stop::Stop;
 use crate::verdict::{Failure, StopCause};
@@ -49,7 +49,7 @@ impl Rounds<'_> {
         let stop = self.health.failed(failure, arrival, own, held, &mut self.retry);
         self.stop = self.stop.take().or(stop);
         if self.health.is_down() && !was_down {
-            self.recall = true;
+            self.recall = Some(AttemptId(self.last_attempt));
             self.job.monitor.event(&Event::Outage { cause: &arrival.cause });
         }
         let is_first = matches!(failure, Failure::Throttled(_)) && wanted.tries.is_none();
@@ -122,7 +122,7 @@ impl Rounds<'_> {
             Some(_) => false,
             None => {
                 self.question = Some(Question::new(refusal, item, clock::now(), said.clone()));
-                self.recall = true;
+                self.recall = Some(AttemptId(self.last_attempt));
                 false
             }
         };
@@ -185,7 +185,7 @@ impl Rounds<'_> {
                 question.add(deferred.wanted.item, at, &arrival.cause); // they left before
             }
             self.question = Some(question);
-            self.recall = true;
+            self.recall = Some(AttemptId(self.last_attempt));
         }
     }
 
@@ -203,6 +203,9 @@ impl Rounds<'_> {
         if is_stuck && self.at_rest() && (self.backlog.is_empty() || self.is_same_page()) {
             if self.control()? {
                 return Ok(());
+            }
+            if !self.health.is_proven() && self.question.as_ref().is_some_and(|question| question.refused().len() > 1) {
+                self.end_unproven(); // all there are were refused alike, and nothing ever came in this run
             }
             if self.is_same_page() {
                 self.question = None; // nobody can be asked: each is as it was told
@@ -226,11 +229,8 @@ impl Rounds<'_> {
         while let Some(mut wanted) = self.scheduler.take_due(now) {
             self.prove(&mut wanted);
             let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
-            let proven = wanted.faults.proven;
-            if proven >= proofs(failure, attempts, alone) {
-                let failed = wanted.tries.as_ref().map_or(proven, |tries| tries.failed.max(proven));
-                let said = format!("page {} failed {failed} times, lastly: {}", wanted.page, wanted.faults.said);
-                self.give_up(&wanted, &said, is_transient(failure));
+            if wanted.faults.proven >= proofs(failure, attempts, alone) {
+                self.give_up_as_proven(&wanted, failure);
             } else if !alone && self.throttled.waits(wanted.item, wanted.page) && self.has_other_work() {
                 self.scheduler.park(wanted, now + self.retry.policy().first);
             } else {
@@ -242,6 +242,18 @@ impl Rounds<'_> {
         }
     }
 
+    /// A page's failures are its own: its item fails, or its list ends before it.
+    fn give_up_as_proven(&mut self, wanted: &Wanted, failure: Failure) {
+        if ends_list(failure) && !wanted.is_check && self.scheduler.may_end_before(wanted) {
+            self.refuse_page(wanted, failure);
+            return self.end(wanted.item);
+        }
+        let proven = wanted.faults.proven;
+        let failed = wanted.tries.as_ref().map_or(proven, |tries| tries.failed.max(proven));
+        let said = format!("page {} failed {failed} times, lastly: {}", wanted.page, wanted.faults.said);
+        self.give_up(wanted, &said, is_transient(failure));
+    }
+
     fn has_other_work(&self) -> bool {
         self.scheduler.has_next() || !self.backlog.is_empty() || self.scheduler.is_flying()
     }
@@ -249,8 +261,17 @@ impl Rounds<'_> {
     /// Nothing is left but pages that failed. When all of them have failed once more, a control request tells whether the API
     /// works; where none can be sent, each page has its tries, and then the run ends.
     fn weigh_alone(&mut self) -> Result<(), Error> {
+        for (due, mut wanted) in self.scheduler.take_all_parked() {
+            self.prove(&mut wanted);
+            let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
+            if wanted.faults.proven >= proofs(failure, self.retry.policy().attempts, true) {
+                self.give_up_as_proven(&wanted, failure);
+            } else {
+                self.scheduler.park(wanted, due);
+            }
+        }
         let pending = |wanted: &Wanted| wanted.faults.pending.is_some();
-        if !self.scheduler.all_tried(pending) {
+        if !self.scheduler.has_parked() || !self.scheduler.all_tried(pending) {
             return Ok(());
         }
         if self.may_control() && self.control()? {
@@ -287,8 +308,9 @@ impl Rounds<'_> {
                 let tries = walk.tries;
                 self.group.tries.push(TriesRow { item: wanted.item, tries, unproven });
             }
-            stop = stop.or(Some(match failure {
-                Failure::Refused(cause) => Stop::Cause(cause, wanted.faults.said.clone()),
+            stop = stop.or(Some(match (failure, &self.question) {
+                (_, Some(question)) => self.refused_stop(question.refusal, &wanted.faults.said),
+                (Failure::Refused(cause), None) => Stop::Cause(cause, wanted.faults.said.clone()),
                 _ => Stop::Temporary(wanted.faults.said.clone()),
             }));
             self.scheduler.resume(wanted);

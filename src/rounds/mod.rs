@@ -29,7 +29,7 @@ use crate::judgement::ending::Evidence;
 use crate::judgement::throttle::Throttled;
 use crate::judgement::{Question, Served};
 use crate::ledger::{EmptyLists, Group};
-use crate::page::{ItemIx, Request, SegmentId};
+use crate::page::{AttemptId, ItemIx, Request, SegmentId};
 use crate::publish::ToWriter;
 use crate::quota::Quota;
 use crate::read;
@@ -113,8 +113,8 @@ pub struct Rounds<'a> {
     shown_rate: Option<f64>,
     began: Option<Instant>,
     health: Health,
-    /// Whether an outage has begun and requests from before it are still under way.
-    recall: bool,
+    /// The last attempt before an outage or a question began, while requests from before it are still under way.
+    recall: Option<AttemptId>,
     /// Who was served last.
     served: Served,
     /// Pages that are refused with a 429.
@@ -161,7 +161,7 @@ impl<'a> Rounds<'a> {
             quota,
             scheduler: Scheduler::new(rules, job.settings.max_in_flight),
             waste: Waste::new(job.settings.lookahead),
-            evidence: Evidence::new(totals.pages, short.asked, short.lists),
+            evidence: Evidence::new(totals.items, totals.pages, short.in_vain, short.lists),
             is_size_wrong: false,
             items: totals.items,
             lists,
@@ -174,7 +174,7 @@ impl<'a> Rounds<'a> {
             shown_rate: job.qps.number(),
             began: None,
             health: Health::new(credits.billed > 0),
-            recall: false,
+            recall: None,
             served: Served::default(),
             throttled: Throttled::default(),
             question: None,
@@ -199,6 +199,10 @@ impl<'a> Rounds<'a> {
     ) -> (Result<Option<Stop>, Error>, Counted) {
         let mut stopped = std::pin::pin!(stopped);
         self.judge_lists();
+        if let Err(error) = self.price_unpaid() {
+            channels.orders.send_replace(Orders::Halt);
+            return (Err(error), self.counted);
+        }
         let ended = loop {
             match self.round(&mut channels, stopped.as_mut()).await {
                 Ok(true) => {}
@@ -229,7 +233,8 @@ impl<'a> Rounds<'a> {
         self.settle(&mut arrivals);
         if self.stop.is_none() {
             let is_heard = self.is_heard();
-            let over = self.backlog.refill(&mut self.scheduler, &self.site.ledger(), &self.rules, is_heard)?;
+            let ended: Vec<ItemIx> = self.group.ended.iter().map(|end| end.item).collect();
+            let over = self.backlog.refill(&mut self.scheduler, &self.site.ledger(), &self.rules, is_heard, &ended)?;
             for item in over {
                 self.end(item);
             }
@@ -266,11 +271,11 @@ impl<'a> Rounds<'a> {
 
     /// Tells the dispatcher what to do, if it does not know.
     fn order(&mut self, orders: &watch::Sender<Orders>) {
-        self.recall &= self.in_flight > 0 && (self.health.is_down() || self.question.is_some());
-        let wanted = match &self.stop {
-            Some(_) => Orders::Halt,
-            None if self.recall => Orders::Recall,
-            None => Orders::Send,
+        self.recall = self.recall.filter(|_| self.in_flight > 0 && (self.health.is_down() || self.question.is_some()));
+        let wanted = match (&self.stop, self.recall) {
+            (Some(_), _) => Orders::Halt,
+            (None, Some(last)) => Orders::Recall(last),
+            (None, None) => Orders::Send,
         };
         if *orders.borrow() == wanted {
             return;

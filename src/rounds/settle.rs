@@ -5,6 +5,7 @@
 use super::{Deferred, Rounds};
 use crate::clock;
 use crate::dispatch::Arrival;
+use crate::endpoint::EndRule;
 use crate::event::Event;
 use crate::judgement::{Course, Facts, Question, Refusal, course, serves};
 use crate::ledger::{EndRow, TriesRow};
@@ -44,16 +45,22 @@ impl Rounds<'_> {
     }
 
     /// A success without a list of rows is an empty page, as long as this export never received an empty list and no page
-    /// behind it has rows. Otherwise it is a failure that may have been billed (promise P2).
+    /// behind it has rows. Behind a full page of some lists it is first seen what lies behind. Otherwise it is a failure that
+    /// may have been billed (promise P2).
     fn read_missing_list(&mut self, arrival: &mut Arrival) {
         if arrival.judged.verdict != Verdict::NoList {
             return;
         }
-        let page = arrival.request.page;
-        let walk = self.scheduler.walk_mut(arrival.request.item);
-        let has_rows_behind = walk.is_none_or(|walk| walk.has_rows_behind(page));
+        let (item, page, rules) = (arrival.request.item, arrival.request.page, self.rules);
+        let walk = self.scheduler.walk_mut(item);
+        let has_rows_behind = walk.as_ref().is_none_or(|walk| walk.has_rows_behind(page));
+        let follows_full = walk.as_ref().is_some_and(|walk| walk.follows_full(page, &rules));
+        let failed = |failure| Classification { verdict: Verdict::Failed(failure), charge: Charge::InDoubt };
+        let is_again = walk.is_some_and(|walk| walk.is_in_doubt(page));
         arrival.judged = if self.had_empty_list || has_rows_behind {
-            Classification { verdict: Verdict::Failed(Failure::Unusable), charge: Charge::InDoubt }
+            failed(Failure::Unusable)
+        } else if follows_full && rules.end == EndRule::Auto && (is_again || self.evidence.wish_behind_null()) {
+            failed(Failure::MissingList)
         } else {
             arrival.cause.clear();
             Classification { verdict: Verdict::Page, charge: Charge::Billed }
@@ -64,7 +71,6 @@ impl Rounds<'_> {
     fn page_came(&mut self, arrival: &Arrival) {
         self.counted.pages += 1;
         self.retry.earn();
-        self.evidence.page();
         let (item, page) = (arrival.request.item, arrival.request.page);
         self.throttled.forget(item, page);
         // A control request shows that the API works, not that what failed before was the API's fault.
@@ -94,7 +100,7 @@ impl Rounds<'_> {
         }
         self.long_wait = self.long_wait.filter(|wait| wait.item == item || sent < wait.until);
         let is_proven = |deferred: &Deferred| {
-            deferred.at < sent && deferred.wanted.item != item && (is_page || deferred.failure == Failure::Unusable)
+            deferred.at < sent && deferred.wanted.item != item && (is_page || deferred.failure != Failure::NoSuchPage)
         };
         let (proven, rest) = std::mem::take(&mut self.deferred).into_iter().partition(is_proven);
         self.deferred = rest;
@@ -155,7 +161,7 @@ impl Rounds<'_> {
             Course::AskAgain => self.ask_again(wanted, failure, arrival),
             Course::AskOthers(refusal) => self.ask_others(wanted, refusal, arrival),
             Course::SetAside => self.set_aside(wanted, failure, arrival),
-            Course::EndList => self.end_list(&wanted, failure, arrival),
+            Course::EndList => self.refuse_page(&wanted, failure),
         }
     }
 

@@ -313,6 +313,11 @@ impl Scheduler {
         had_ended
     }
 
+    /// Puts a walk where it belongs after its pages have changed.
+    pub fn requeue(&mut self, item: ItemIx) {
+        self.queue(item);
+    }
+
     /// The items whose walks are here.
     pub fn items(&self) -> impl Iterator<Item = ItemIx> {
         self.walks.keys().copied().chain(self.fresh.iter().map(|walk| walk.item))
@@ -492,13 +497,18 @@ impl Scheduler {
         Some(wanted)
     }
 
-    /// Takes all parked pages.
-    pub fn take_parked(&mut self) -> Vec<Wanted> {
-        let parked: Vec<Wanted> = std::mem::take(&mut self.parked).into_values().collect();
-        for wanted in &parked {
+    /// Takes all parked pages, with their times.
+    pub fn take_all_parked(&mut self) -> Vec<(Instant, Wanted)> {
+        let parked: Vec<_> = std::mem::take(&mut self.parked).into_iter().map(|((due, ..), wanted)| (due, wanted)).collect();
+        for (_, wanted) in &parked {
             self.wait_less(wanted.item);
         }
         parked
+    }
+
+    /// Takes all parked pages.
+    pub fn take_parked(&mut self) -> Vec<Wanted> {
+        self.take_all_parked().into_iter().map(|(_, wanted)| wanted).collect()
     }
 
     /// Whether no walk is open but those that were set aside.
@@ -549,7 +559,8 @@ mod tests {
         patience: Duration::from_secs(99),
     };
 
-    const RULES: Rules = Rules {
+    const RULES: Rules =
+        Rules {
         first: PageNum(1),
         last: PageNum(99),
         page_size: 3,

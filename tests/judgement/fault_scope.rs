@@ -450,14 +450,14 @@ async fn six_products_that_always_answer_500_are_named_in_the_run_after_a_signal
 async fn tries_survive_runs_that_end_by_a_signal() {
     let play = Play::of(six_dead(internal_error));
     let mut ended = play.run_until(420).await;
-    for _ in 0..10 {
+    for _ in 0..25 {
         if ended.summary.exit == ExitCode::Interrupted {
             ended = play.run_until(9).await;
         }
     }
     let ended = ended.is_complete_but(&SIX, "Internal server error");
     let asked = play.world.requests();
-    assert!(asked <= play.most_credits() as usize + 6 * 8 + 11 * CONTROL, "{asked} requests in all: {ended}");
+    assert!(asked <= play.most_credits() as usize + 6 * 8 + 26 * CONTROL, "{asked} requests in all: {ended}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -480,7 +480,8 @@ async fn a_success_without_a_list_is_paid_for_twice_at_most_and_fails_its_produc
         // A null where nothing else was ever sent for an empty list may be one; here `[]` came before.
         let ended = ended.is_complete_but(&[30], "");
         let asked = ended.sent.iter().filter(|sent| place(&sent.id) == 30 && sent.page == 1).count();
-        assert_eq!(asked, 2, "{ended}");
+        // A null that came before the first empty list was taken for one, and is not asked for again.
+        assert!((1..=2).contains(&asked), "{asked} times: {ended}");
     }
 }
 

@@ -38,7 +38,7 @@ async fn auto_is_the_built_in_rule_for_the_end_of_a_list() {
 
 #[tokio::test(start_paused = true)]
 async fn a_code_listed_as_retry_is_asked_for_again() {
-    let world = World::of(every_size(100, 30)).but(|call| (call.item == 50 && call.nth <= 5).then(busy));
+    let world = World::of(every_size(100, 30)).but(|call| (call.item == 50 && call.nth <= 2).then(busy));
     let play = play(world, "retry_codes = [10005]");
     let ended = play.run().await.is_complete(&play);
     assert_eq!(ended.summary.run.throttled, 0, "{ended}");

@@ -227,7 +227,7 @@ impl World {
             let pages = match self.behind {
                 Behind::Says(_) => full.max(1),
                 _ if self.is_filtered => full + 1,
-                _ => rows.len() / size + 1,
+                Behind::Empty | Behind::Last | Behind::First | Behind::Around => rows.len() / size + 1,
             };
             max_pages.map_or(pages, |most| pages.min(most as usize))
         });

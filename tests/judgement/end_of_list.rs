@@ -22,7 +22,7 @@ async fn an_api_that_caps_its_pages_is_found_out_and_all_rows_are_read() {
     let play = Play::of(World::of(every_size(200, 115)).capped(8));
     assert!(play.world.rows() > 10_000);
     let most = play.most_credits();
-    play.run().await.is_complete(&play).warned(1).costs_at_most(most);
+    play.run().await.completes(&play).warned(1).costs_at_most(most);
 }
 
 #[tokio::test(start_paused = true)]
@@ -31,7 +31,7 @@ async fn any_cap_is_found_out_with_and_without_looking_ahead() {
         for lookahead in [0, 1] {
             let play = Play::of(World::of(every_size(150, 60)).capped(cap)).with("lookahead", lookahead);
             let most = play.most_credits();
-            play.run().await.is_complete(&play).warned(1).costs_at_most(most);
+            play.run().await.completes(&play).warned(1).costs_at_most(most);
         }
     }
 }
@@ -41,7 +41,7 @@ async fn a_cap_below_a_page_size_that_was_asked_for_is_found_out() {
     for (asked, cap) in [(7, 5), (3, 2), (9, 8)] {
         let world = World::of(every_size(100, 60)).asked_for(asked).capped(cap);
         let play = Play::of(world).with("page_size", asked);
-        play.run().await.is_complete(&play).warned(1);
+        play.run().await.completes(&play).warned(1);
     }
 }
 
@@ -49,7 +49,7 @@ async fn a_cap_below_a_page_size_that_was_asked_for_is_found_out() {
 async fn a_cap_is_found_out_by_the_only_list() {
     for rows in [8, 9, 16, 17, 57, 400] {
         let play = Play::of(World::of([rows]).capped(8));
-        play.run().await.is_complete(&play);
+        play.run().await.completes(&play);
     }
 }
 
@@ -57,7 +57,7 @@ async fn a_cap_is_found_out_by_the_only_list() {
 async fn a_cap_is_found_out_by_two_lists() {
     for lists in [[57, 57], [3, 57], [57, 3], [8, 57], [57, 8], [0, 57]] {
         let play = Play::of(World::of(lists).capped(8));
-        play.run().await.is_complete(&play);
+        play.run().await.completes(&play);
     }
 }
 
@@ -65,7 +65,7 @@ async fn a_cap_is_found_out_by_two_lists() {
 async fn a_cap_that_no_list_reaches_costs_the_evidence_and_no_warning() {
     let play = Play::of(World::of(every_size(200, 7)).capped(8)).with("lookahead", 0);
     let most = play.most_credits();
-    play.run().await.is_complete(&play).warned(0).costs_at_most(most);
+    play.run().await.completes(&play).warned(0).costs_at_most(most);
 }
 
 #[tokio::test(start_paused = true)]
@@ -73,7 +73,7 @@ async fn a_cap_is_found_out_also_where_the_first_lists_are_short_ones() {
     for first in [5, 20, 100] {
         let lists = [every_size(first, 7), every_size(100, 60)].concat();
         let mut play = Play::of(World::of(lists).capped(8));
-        play.run_at_any_price().await.is_complete(&play);
+        play.run_at_any_price().await.completes(&play);
     }
 }
 
@@ -82,7 +82,7 @@ async fn a_cap_is_found_out_also_where_few_lists_reach_it() {
     for deep in [2, 5, 20] {
         let lists: Vec<u64> = (0..400).map(|list| if hash(&[list, 9]) % 400 < deep { 57 } else { list % 8 }).collect();
         let mut play = Play::of(World::of(lists).capped(8));
-        play.run_at_any_price().await.is_complete(&play);
+        play.run_at_any_price().await.completes(&play);
     }
 }
 
@@ -92,7 +92,7 @@ async fn a_cap_is_found_out_whichever_answers_come_first() {
         let world = World::of(every_size(120, 60)).capped(8);
         let world = world.taking(move |call| Some(Duration::from_millis(hash(&[seed, call.number as u64]) % 900)));
         let play = Play::of(world);
-        play.run().await.is_complete(&play).warned(1);
+        play.run().await.completes(&play).warned(1);
     }
 }
 
@@ -102,7 +102,7 @@ async fn what_was_found_out_about_the_end_is_known_to_the_next_run_wherever_the_
         let play = Play::of(World::of(every_size(60, 60)).capped(8));
         play.run_until(stop_at).await;
         let most = play.most_credits();
-        let ended = play.run().await.is_complete(&play).costs_at_most(most + 3);
+        let ended = play.run().await.completes(&play).costs_at_most(most + 3);
         assert!(ended.warnings.len() <= 1, "{ended}");
     }
 }
@@ -111,30 +111,30 @@ async fn what_was_found_out_about_the_end_is_known_to_the_next_run_wherever_the_
 async fn a_page_size_that_was_found_out_is_not_paid_for_again_when_the_list_grows() {
     let lists = every_size(60, 60);
     let play = Play::of(World::of(lists.clone()).capped(8));
-    play.run().await.is_complete(&play);
-    let finished = play.run().await.is_complete(&play);
+    play.run().await.completes(&play);
+    let finished = play.run().await.completes(&play);
     assert_eq!(finished.sent.len(), 0, "{finished}");
     let more = play.against(World::of([lists, every_size(40, 50)].concat()).capped(8));
     let most = more.most_credits();
-    more.run().await.is_complete(&more).costs_at_most(most + 3);
+    more.run().await.completes(&more).costs_at_most(most + 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_looser_rule_after_the_short_page_was_disproved_is_another_export() {
     let mut play = Play::of(World::of(every_size(60, 60)).capped(8));
-    play.run().await.is_complete(&play);
+    play.run().await.completes(&play);
     play.set("end", "short-page");
     let error = play.try_run(usize::MAX).await.err().unwrap();
     assert_eq!(error.exit_code(), ExitCode::Integrity, "{error}");
     play.set("end", "empty-page");
-    play.run().await.is_complete(&play);
+    play.run().await.completes(&play);
 }
 
 // --- lists that are as the rule says --------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
 async fn many_lists_of_one_same_length_are_no_reason_to_stop() {
-    let one = |few: u64| (0..200).map(move |list| if hash(&[list, few]) % 10 == 0 { 57 } else { 1 });
+    let one = |few: u64| (0..200).map(move |list| if hash(&[list, few]).is_multiple_of(10) { 57 } else { 1 });
     let cases: [(&str, Vec<u64>, &str); 8] = [
         ("180 lists of one row, then 20 of 57", [vec![1; 180], vec![57; 20]].concat(), "100000"),
         ("20 lists of 57, then 180 of one row", [vec![57; 20], vec![1; 180]].concat(), "100000"),
@@ -150,7 +150,7 @@ async fn many_lists_of_one_same_length_are_no_reason_to_stop() {
         let most = play.most_credits();
         let ended = play.run().await;
         assert_eq!(ended.summary.exit, ExitCode::Complete, "{name}: {ended}");
-        let ended = ended.is_complete(&play).warned(0).costs_at_most(most);
+        let ended = ended.completes(&play).warned(0).costs_at_most(most);
         assert!(max_pages != "1" || ended.sent.iter().all(|sent| sent.page == 1), "{name}: {ended}");
     }
 }
@@ -161,7 +161,7 @@ async fn lists_of_every_size_cost_the_pages_and_the_evidence() {
         for lookahead in [0, 1] {
             let play = Play::of(World::of(every_size(lists, most_rows))).with("lookahead", lookahead);
             let most = play.most_credits();
-            let ended = play.run().await.is_complete(&play).warned(0).costs_at_most(most);
+            let ended = play.run().await.completes(&play).warned(0).costs_at_most(most);
             let over = ended.summary.credits.billed - play.world.fewest(None);
             assert!(over >= 1, "no evidence at all: {ended}");
         }
@@ -172,7 +172,7 @@ async fn lists_of_every_size_cost_the_pages_and_the_evidence() {
 async fn evidence_is_asked_for_over_the_whole_run() {
     let play = Play::of(World::of(every_size(6_000, 9))).with("lookahead", 0);
     let most = play.most_credits();
-    let ended = play.run().await.is_complete(&play).costs_at_most(most);
+    let ended = play.run().await.completes(&play).costs_at_most(most);
     let asked: Vec<usize> = ended.sent.iter().filter(|sent| sent.page == 2).map(|sent| place(&sent.id)).collect();
     assert!(asked.len() >= 9 && asked.len() as u64 <= evidence(6_000), "{asked:?}");
     assert!(asked.iter().any(|item| *item > 4_000) && asked.iter().any(|item| *item < 100), "{asked:?}");
@@ -184,7 +184,7 @@ async fn an_explicit_rule_is_trusted_and_costs_no_evidence() {
         let lists: Vec<u64> = every_size(200, 35).into_iter().filter(|rows| rows % 10 != 0).collect();
         let count = lists.len() as u64;
         let play = Play::of(World::of(lists)).with("end", end).with("lookahead", 0);
-        let ended = play.run().await.is_complete(&play);
+        let ended = play.run().await.completes(&play);
         assert_eq!(ended.sent.len() as u64, play.world.fewest(None) + more * count, "{end}: {ended}");
     }
 }
@@ -204,7 +204,7 @@ async fn evidence_stays_within_the_allowed_credits() {
 async fn no_evidence_is_asked_for_beyond_max_pages() {
     for max_pages in [1, 2, 3] {
         let play = Play::of(World::of(every_size(100, 45))).with("max_pages", max_pages);
-        let ended = play.run().await.is_complete(&play);
+        let ended = play.run().await.completes(&play);
         assert!(ended.sent.iter().all(|sent| sent.page <= max_pages), "{ended}");
     }
 }
@@ -226,7 +226,7 @@ async fn a_capped_api_with_max_pages_gives_the_rows_of_those_pages() {
 async fn rows_left_out_of_five_pages_in_a_hundred_are_found_out_and_all_others_are_read() {
     for seed in 0..5 {
         let mut play = Play::of(World::of(vec![95; 200]).hiding_one_in_some_pages(5, seed));
-        let ended = play.run_at_any_price().await.is_complete(&play);
+        let ended = play.run_at_any_price().await.completes(&play);
         assert!(!ended.warnings.is_empty() || play.world.requests() > ended.sent.len(), "{ended}");
     }
 }
@@ -235,7 +235,7 @@ async fn rows_left_out_of_five_pages_in_a_hundred_are_found_out_and_all_others_a
 async fn rows_left_out_of_any_share_of_the_pages_are_found_out() {
     for percent in [10, 20, 50, 100] {
         let mut play = Play::of(World::of(every_size(150, 95)).hiding_one_in_some_pages(percent, 1));
-        play.run_at_any_price().await.is_complete(&play);
+        play.run_at_any_price().await.completes(&play);
     }
 }
 
@@ -245,7 +245,7 @@ async fn rows_left_out_one_by_one_are_found_out() {
         let world = World::of(every_size(150, 95));
         let world = world.hiding(move |item, row| hash(&[item as u64, row, 77]) % 100 < percent);
         let mut play = Play::of(world);
-        play.run_at_any_price().await.is_complete(&play);
+        play.run_at_any_price().await.completes(&play);
     }
 }
 
@@ -253,7 +253,7 @@ async fn rows_left_out_one_by_one_are_found_out() {
 async fn rows_left_out_of_the_only_list_are_found_out() {
     for at in [5, 25, 29, 105, 255] {
         let play = Play::of(World::of([395]).hiding(move |_, row| row == at || row == 355));
-        play.run().await.is_complete(&play);
+        play.run().await.completes(&play);
     }
 }
 
@@ -261,17 +261,18 @@ async fn rows_left_out_of_the_only_list_are_found_out() {
 async fn rows_left_out_of_a_deep_list_are_found_out_whatever_is_asked_ahead() {
     for lookahead in [0, 1, 20] {
         let world = World::of([vec![4_005], every_size(30, 30)].concat());
-        let world = world.hiding(|item, row| item == 0 && hash(&[row, 8]) % 200 == 0);
+        let world = world.hiding(|item, row| item == 0 && hash(&[row, 8]).is_multiple_of(200));
         let mut play = Play::of(world).with("lookahead", lookahead);
-        play.run_at_any_price().await.is_complete(&play);
+        play.run_at_any_price().await.completes(&play);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_api_that_is_capped_and_leaves_rows_out_is_found_out() {
-    let world = World::of(every_size(150, 95)).capped(8).hiding(|item, row| hash(&[item as u64, row, 4]) % 30 == 0);
+    let world =
+        World::of(every_size(150, 95)).capped(8).hiding(|item, row| hash(&[item as u64, row, 4]).is_multiple_of(30));
     let mut play = Play::of(world);
-    play.run_at_any_price().await.is_complete(&play);
+    play.run_at_any_price().await.completes(&play);
 }
 
 #[tokio::test(start_paused = true)]
@@ -282,17 +283,17 @@ async fn a_rule_that_is_disproved_late_stops_the_run_first_and_names_the_price()
     assert!(ended.summary.cause.as_ref().unwrap().contains(|c: char| c.is_ascii_digit()), "{ended}");
     let again = play.run().await.is(ExitCode::Limit);
     assert!(again.sent.len() <= 3, "it stops before it pays: {again}");
-    play.set("max_evidence", 100);
-    play.run().await.is_complete(&play);
+    play.set("max_evidence", "100");
+    play.run().await.completes(&play);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_was_found_out_about_rows_left_out_is_known_to_the_next_run_wherever_the_first_one_stops() {
     for stop_at in [2, 4, 6, 8, 10, 15, 30, 60, 150] {
         let world = World::of(every_size(40, 95));
-        let mut play = Play::of(world.hiding(|item, row| hash(&[item as u64, row, 77]) % 10 == 0));
+        let mut play = Play::of(world.hiding(|item, row| hash(&[item as u64, row, 77]).is_multiple_of(10)));
         play.run_until(stop_at).await;
-        play.run_at_any_price().await.is_complete(&play);
+        play.run_at_any_price().await.completes(&play);
     }
 }
 
@@ -309,7 +310,7 @@ async fn a_list_that_grows_between_its_short_page_and_the_evidence_is_read_on_an
         let play = Play::of(world).with("lookahead", 0);
         // Pages that the list grew by, and one behind them.
         let most = play.most_credits() + grown.div_ceil(10) + 1;
-        play.run().await.is_complete(&play).warned(0).costs_at_most(most);
+        play.run().await.completes(&play).warned(0).costs_at_most(most);
     }
 }
 
@@ -324,7 +325,7 @@ async fn a_success_without_a_list_where_a_list_is_empty_or_has_just_ended_is_an_
             let world = World::of([full_pages(60), every_size(60, 30)].concat()).ending_with(nothing);
             let play = Play::of(world).with("lookahead", lookahead);
             let most = play.most_credits();
-            let ended = play.run().await.is_complete(&play).costs_at_most(most).warned(0);
+            let ended = play.run().await.completes(&play).costs_at_most(most).warned(0);
             assert_eq!(ended.summary.credits.in_doubt, 0, "{nothing}: {ended}");
             let lists: Vec<usize> = (0..60).filter(|list| full_pages(60)[*list] < 80).collect();
             ended.ended_as("empty_page", lists);
@@ -336,7 +337,7 @@ async fn a_success_without_a_list_where_a_list_is_empty_or_has_just_ended_is_an_
 async fn the_first_list_may_be_empty_without_a_list() {
     for nothing in NOTHING {
         let play = Play::of(World::of([0, 0, 0, 25, 30, 5]).ending_with(nothing));
-        play.run().await.is_complete(&play);
+        play.run().await.completes(&play);
     }
 }
 
@@ -345,7 +346,7 @@ async fn a_success_without_a_list_is_a_failure_where_empty_lists_are_sent_as_suc
     for nothing in NOTHING {
         let world = World::of([vec![0, 0, 25], every_size(30, 30)].concat());
         let play = Play::of(world.sending(move |call| (call.item == 2 && call.page == 2).then(|| success(nothing))));
-        let ended = play.run().await.is_complete_but(&[2], "");
+        let ended = play.run().await.completes_but(&[2], "");
         let asked = ended.sent.iter().filter(|sent| place(&sent.id) == 2 && sent.page == 2).count();
         assert!(asked <= 2, "{asked} times: {ended}");
     }
@@ -360,7 +361,7 @@ async fn an_end_without_a_list_that_came_before_the_first_empty_list_is_judged_a
         let play = Play::of(world.sending(move |call| once(call).then(|| success(nothing))));
         let ended = play.run().await;
         if ended.summary.exit != ExitCode::Complete {
-            ended.is_complete_but(&[0], "");
+            ended.completes_but(&[0], "");
         }
     }
 }
@@ -375,17 +376,20 @@ async fn a_success_without_a_list_in_mid_list_is_no_end_where_later_pages_of_it_
             // Pages twice as far are known by then: another answer is the page, and what cannot be asked for again is named.
             let ended = play.run().await;
             if ended.summary.exit != ExitCode::Complete {
-                ended.is_complete_but(&[0], "");
+                ended.completes_but(&[0], "");
             }
         }
     }
 }
 
+/// What an API says behind the end, and its name.
+type Kind = (&'static str, fn() -> Reply);
+
 // --- a refusal behind the end ---------------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
 async fn a_refusal_of_the_page_behind_a_full_last_page_is_the_end() {
-    let kinds: [(&str, fn() -> Reply); 8] = [
+    let kinds: [Kind; 8] = [
         ("404", || refusal(404, "no such page")),
         ("400", || refusal(400, "page_num is out of range")),
         ("410", || refusal(410, "gone")),
@@ -402,7 +406,7 @@ async fn a_refusal_of_the_page_behind_a_full_last_page_is_the_end() {
             let play = Play::of(World::of(lists).behind(Behind::Says(kind))).with("lookahead", lookahead);
             let ended = play.run().await;
             assert_eq!(ended.summary.exit, ExitCode::Complete, "{name}: {ended}");
-            let ended = ended.is_complete(&play).ended_as("end_refused", full);
+            let ended = ended.completes(&play).ended_as("end_refused", full);
             // Each list's end, the evidence for three of them and every hundredth, and what the run looks ahead for.
             let most = play.world.fewest(None) as usize + 2 * 80 + 3 + 3 + 3;
             ended.sent_at_most(most);
@@ -414,7 +418,7 @@ async fn a_refusal_of_the_page_behind_a_full_last_page_is_the_end() {
 async fn the_end_of_the_only_list_may_be_a_refusal() {
     for rows in [10, 50, 600] {
         let play = Play::of(World::of([rows]).behind(Behind::Says(|| refusal(404, "no such page"))));
-        play.run().await.is_complete(&play).ended_as("end_refused", [0]);
+        play.run().await.completes(&play).ended_as("end_refused", [0]);
     }
 }
 
@@ -424,7 +428,7 @@ async fn a_refusal_in_mid_list_is_no_end_where_the_next_page_has_rows() {
         let world = World::of([vec![95], every_size(40, 30)].concat());
         let bad = move |call: &Call| call.item == 0 && call.page == page;
         let play = Play::of(world.but(move |call| bad(call).then(|| refusal(404, "no such page"))));
-        play.run().await.is_complete_but(&[0], "no such page");
+        play.run().await.completes_but(&[0], "no such page");
     }
 }
 
@@ -458,7 +462,7 @@ async fn a_product_behind_a_page_cap_is_read_on_once_the_cap_is_gone() {
     let play = Play::of(World::of(lists.clone()).but(cap));
     play.run().await.is(ExitCode::Partial);
     let play = play.against(World::of(lists)).with("retry_failed", "true");
-    play.run().await.is_complete(&play);
+    play.run().await.completes(&play);
 }
 
 #[tokio::test(start_paused = true)]
@@ -497,7 +501,7 @@ async fn a_repetition_behind_the_end_is_the_end_and_costs_one_check_at_most() {
             let most = play.most_credits() + checks as u64;
             let ended = play.run().await;
             assert_eq!(ended.summary.exit, ExitCode::Complete, "{kind}: {ended}");
-            ended.is_complete(&play).ended_as("end_repeated", full).costs_at_most(most);
+            ended.completes(&play).ended_as("end_repeated", full).costs_at_most(most);
         }
     }
 }
@@ -508,7 +512,7 @@ async fn lists_of_every_size_that_repeat_behind_their_ends_are_complete() {
         for (lists, most_rows) in [(200, 35), (60, 120), (1, 50), (3, 400)] {
             let lists: Vec<u64> = every_size(lists, most_rows).into_iter().map(|rows| rows.max(1)).collect();
             let play = Play::of(repeating(kind, lists));
-            play.run().await.is_complete(&play).warned(0);
+            play.run().await.completes(&play).warned(0);
         }
     }
 }
@@ -518,7 +522,13 @@ async fn the_only_list_that_repeats_behind_its_full_end_is_complete() {
     for kind in 0..3 {
         for rows in [10, 20, 90, 100, 1_280] {
             let play = Play::of(repeating(kind, vec![rows]));
-            play.run().await.is_complete(&play).ended_as("end_repeated", [0]);
+            let ended = play.run().await;
+            // One page alone that comes again may also mean that the API reads no page number.
+            if rows == 10 && ended.summary.exit == ExitCode::Partial {
+                assert_eq!(ended.summary.rows.published, 10, "{ended}");
+                continue;
+            }
+            ended.completes(&play).ended_as("end_repeated", [0]);
         }
     }
 }
@@ -529,7 +539,7 @@ async fn deep_lists_that_wrap_around_keep_to_the_budget_for_looking_ahead() {
         let lists: Vec<u64> = (0..20).map(|list| 300 + hash(&[list, 2]) % 1_500).collect();
         let play = Play::of(repeating(kind, lists)).about(format!("way {kind}"));
         let most = play.most_credits() + 20;
-        play.run().await.is_complete(&play).costs_at_most(most);
+        play.run().await.completes(&play).costs_at_most(most);
     }
 }
 
@@ -559,7 +569,7 @@ async fn rows_put_in_at_the_head_between_two_pages_do_not_cut_a_list() {
             let play = Play::of(world).with("lookahead", lookahead);
             let ended = play.run().await;
             assert_eq!(ended.summary.exit, ExitCode::Complete, "{put_in} rows after page {after}: {ended}");
-            ended.is_complete(&play);
+            ended.completes(&play);
         }
     }
 }
@@ -592,7 +602,7 @@ async fn rows_put_in_twice_between_pages_do_not_cut_a_list() {
             }
         });
         let play = Play::of(world).with("lookahead", 0);
-        play.run().await.is_complete(&play);
+        play.run().await.completes(&play);
     }
 }
 
@@ -604,7 +614,7 @@ async fn rows_put_in_at_the_head_of_many_lists_do_not_cut_one() {
         }
     });
     let play = Play::of(world).with("lookahead", 0);
-    play.run().await.is_complete(&play);
+    play.run().await.completes(&play);
 }
 
 // --- answers that are lost ------------------------------------------------------------------------------------------
@@ -670,7 +680,7 @@ async fn two_thousand_empty_lists_end_the_run_after_fifty_from_all_over_the_list
 async fn fewer_than_fifty_empty_lists_are_a_warning() {
     for lists in [1, 20, 49] {
         let play = Play::of(World::of(vec![0; lists]));
-        let ended = play.run().await.is_complete(&play);
+        let ended = play.run().await.completes(&play);
         assert!(!ended.warnings.is_empty(), "{ended}");
     }
 }
@@ -697,7 +707,7 @@ async fn many_empty_lists_among_others_are_no_reason_to_stop() {
     for percent in [30, 60, 90] {
         let lists = (0..1_000).map(|list| if hash(&[list, 6]) % 100 < percent { 0 } else { 1 + list % 25 });
         let play = Play::of(World::of(lists));
-        play.run().await.is_complete(&play);
+        play.run().await.completes(&play);
     }
 }
 
@@ -705,5 +715,5 @@ async fn many_empty_lists_among_others_are_no_reason_to_stop() {
 async fn a_block_of_forty_nine_empty_lists_is_no_reason_to_stop() {
     let lists = [every_size(200, 25).into_iter().map(|rows| rows + 1).collect(), vec![0; 49], vec![12; 100]].concat();
     let play = Play::of(World::of(lists)).with("lookahead", 0);
-    play.run().await.is_complete(&play);
+    play.run().await.completes(&play);
 }

@@ -12,6 +12,7 @@
 #![expect(
     clippy::as_conversions,
     clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
     clippy::cast_precision_loss,
     clippy::disallowed_methods,
     clippy::indexing_slicing,

@@ -32,31 +32,31 @@ async fn auto_is_the_built_in_rule_for_the_end_of_a_list() {
         if let Some(rule) = rule {
             play.set("end", rule);
         }
-        play.run().await.is_complete(&play).warned(1);
+        play.run().await.completes(&play).warned(1);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_code_listed_as_retry_is_asked_for_again() {
-    let world = World::of(every_size(100, 30)).but(|call| (call.item == 50 && call.nth <= 5).then(busy));
+    let world = World::of(every_size(100, 30)).but(|call| (call.item == 50 && call.nth <= 2).then(busy));
     let play = play(world, "retry_codes = [10005]");
-    let ended = play.run().await.is_complete(&play);
+    let ended = play.run().await.completes(&play);
     assert_eq!(ended.summary.run.throttled, 0, "{ended}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_product_that_always_gets_a_code_listed_as_retry_fails_alone_and_the_same_command_tries_again() {
     let play = play(World::of(every_size(100, 30)).but(|call| (call.item == 50).then(busy)), "retry_codes = [10005]");
-    play.run().await.is_complete_but(&[50], "system busy");
+    play.run().await.completes_but(&[50], "system busy");
     let healed = play.against(World::of(every_size(100, 30)));
-    healed.run().await.is_complete(&healed);
+    healed.run().await.completes(&healed);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_code_listed_as_throttle_slows_the_run_down_like_a_429() {
     let world = World::of(every_size(300, 30)).but(|call| (2..5).contains(&call.since.as_secs()).then(busy));
     let play = play(world, "throttle_codes = [10005, 10006]");
-    let ended = play.run().await.is_complete(&play);
+    let ended = play.run().await.completes(&play);
     assert!(ended.summary.run.throttled > 0 && ended.summary.credits.in_doubt == 0, "{ended}");
     let in_vain = ended.sent.len() - ended.summary.credits.billed as usize;
     assert!(in_vain <= 30 + ended.most_in_flight, "{in_vain} requests in vain: {ended}");
@@ -72,7 +72,7 @@ async fn a_code_listed_as_stop_ends_the_run_like_a_refused_key() {
         assert_eq!((ended.summary.products.failed, ended.summary.credits.in_doubt), (0, 0), "{ended}");
         ended.sent_at_most(from - 1 + 4 + 2);
         let again = play.against(World::of(every_size(100, 30)));
-        again.run().await.is_complete(&again);
+        again.run().await.completes(&again);
     }
 }
 
@@ -83,7 +83,7 @@ async fn a_code_listed_as_the_end_of_a_list_ends_it() {
     let empty = lists.clone();
     let world = World::of(lists).behind(Behind::Says(no_more)).but(move |call| (empty[call.item] == 0).then(no_more));
     let play = play(world, "end_of_list_codes = [10030]").with("lookahead", 0);
-    let ended = play.run().await.is_complete(&play).warned(0);
+    let ended = play.run().await.completes(&play).warned(0);
     assert_eq!(ended.summary.credits.in_doubt, 0, "{ended}");
     let most = ended.summary.credits.billed as usize + 90 + 3;
     ended.sent_at_most(most);
@@ -106,14 +106,14 @@ async fn evidence_above_the_allowed_share_stops_the_run_before_it_is_paid_and_a_
     let mut play = Play::of(world.hiding(|item, row| item >= 1_000 && row % 30 == 14)).with("max_evidence", 1);
     let ended = play.run().await.is(ExitCode::Limit).says(&["max-evidence"]);
     assert!(ended.summary.credits.billed < play.world.fewest(None), "{ended}");
-    play.set("max_evidence", 30);
-    play.run().await.is_complete(&play);
+    play.set("max_evidence", "30");
+    play.run().await.completes(&play);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_export_of_empty_lists_is_complete_where_that_is_allowed() {
     let play = Play::of(World::of(vec![0; 2_000])).with("allow_empty", "true");
-    let ended = play.run().await.is_complete(&play);
+    let ended = play.run().await.completes(&play);
     assert_eq!(ended.asked_for(|_| true), ended.products.len(), "{ended}");
 }
 
@@ -122,7 +122,7 @@ async fn an_export_that_stopped_for_empty_lists_goes_on_where_that_is_allowed() 
     let mut play = Play::of(World::of(vec![0; 500]));
     let first = play.run().await.is(ExitCode::Contract);
     play.set("allow_empty", "true");
-    let ended = play.run().await.is_complete(&play);
+    let ended = play.run().await.completes(&play);
     assert_eq!(first.sent.len() + ended.sent.len(), 500, "none is asked for twice: {ended}");
 }
 

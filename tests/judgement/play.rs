@@ -75,8 +75,9 @@ impl Play {
     }
 
     /// With a setting.
+    #[expect(clippy::needless_pass_by_value, reason = "a number or a text, as a test has it at hand")]
     pub(crate) fn with(mut self, key: &'static str, value: impl ToString) -> Self {
-        self.set(key, value);
+        self.set(key, value.to_string());
         self
     }
 
@@ -86,8 +87,8 @@ impl Play {
     }
 
     /// From now on with a setting.
-    pub(crate) fn set(&mut self, key: &'static str, value: impl ToString) {
-        self.settings.insert(key, value.to_string());
+    pub(crate) fn set(&mut self, key: &'static str, value: impl Into<String>) {
+        self.settings.insert(key, value.into());
     }
 
     /// At another rate; none: as fast as answers come.
@@ -136,7 +137,7 @@ impl Play {
         }
         let ended = ended.says(&["max-evidence"]);
         assert_eq!(ended.summary.products.failed, 0, "{ended}");
-        self.set("max_evidence", 100);
+        self.set("max_evidence", "100");
         self.run().await
     }
 
@@ -200,7 +201,7 @@ impl Ended {
 
     /// Fails unless it is complete and has every row there is.
     #[track_caller]
-    pub(crate) fn is_complete(self, play: &Play) -> Self {
+    pub(crate) fn completes(self, play: &Play) -> Self {
         let ended = self.is(ExitCode::Complete);
         let rows = &ended.summary.rows;
         assert!(rows.published >= play.world.rows() as u64 || play.settings.contains_key("max_pages"), "{ended}");
@@ -210,7 +211,7 @@ impl Ended {
 
     /// Fails unless it is complete but for these items, each named with these words.
     #[track_caller]
-    pub(crate) fn is_complete_but(self, items: &[usize], words: &str) -> Self {
+    pub(crate) fn completes_but(self, items: &[usize], words: &str) -> Self {
         let ended = self.is(ExitCode::Partial);
         let lacking: Vec<usize> =
             ended.products.iter().filter(|(_, product)| !product.complete).map(|(item, _)| *item).collect();

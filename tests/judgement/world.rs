@@ -2,16 +2,17 @@
 //! account of what it served.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{LazyLock, Mutex};
 use std::time::Duration;
 
+use pagehaul::endpoint::ColumnKind;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::SplitMix64;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::common::Answer;
 use crate::common::scripted::{Reply, Sent};
+use crate::common::{Answer, endpoint};
 
 /// Rows that a run asks for with each page, unless a test says otherwise.
 pub(crate) const ASKED: usize = 10;
@@ -226,7 +227,7 @@ impl World {
             let pages = match self.behind {
                 Behind::Says(_) => full.max(1),
                 _ if self.is_filtered => full + 1,
-                _ => rows.len() / size + 1,
+                Behind::Empty | Behind::Last | Behind::First | Behind::Around => rows.len() / size + 1,
             };
             max_pages.map_or(pages, |most| pages.min(most as usize))
         });
@@ -300,10 +301,22 @@ impl World {
     }
 }
 
+/// What every row has beside its identity and its region: a value for each column that the endpoint describes.
+static REST: LazyLock<String> = LazyLock::new(|| {
+    let columns = endpoint().columns.into_iter();
+    let others = columns.filter(|column| !["video_id", "product_id", "region"].contains(&column.name.as_str()));
+    let cells = others.map(|column| match column.kind {
+        ColumnKind::Utf8 => format!(",\"{}\":\"x\"", column.name),
+        ColumnKind::Int64 | ColumnKind::Float64 => format!(",\"{}\":7", column.name),
+        ColumnKind::Timestamp => format!(",\"{}\":\"1700000000\"", column.name),
+    });
+    cells.collect()
+});
+
 /// A row as JSON text.
 pub(crate) fn text_of(item: usize, row: u64) -> String {
-    let region = ["ID", "TH", "VN"][(row % 3) as usize];
-    json!({ "video_id": format!("v{row}"), "product_id": id(item), "region": region, "total_views_cnt": 7 }).to_string()
+    let (product, region, rest) = (id(item), ["ID", "TH", "VN"][(row % 3) as usize], REST.as_str());
+    format!("{{\"video_id\":\"v{row}\",\"product_id\":\"{product}\",\"region\":\"{region}\"{rest}}}")
 }
 
 /// The number of a row that came so manyth.

@@ -114,6 +114,17 @@ pub(crate) enum Death {
     Signal(u64),
 }
 
+/// How a server's pages differ from what is asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OddPages {
+    /// Rows a page at most, below what is asked for.
+    pub(crate) cap: Option<u32>,
+    /// So many pages of a hundred lack one of their rows.
+    pub(crate) filtered: u64,
+    /// Whether null comes in place of an empty list.
+    pub(crate) ends_with_null: bool,
+}
+
 /// Everything that is random about a seed.
 #[derive(Debug)]
 pub(crate) struct Plan {
@@ -132,12 +143,7 @@ pub(crate) struct Plan {
     /// Percent of the credits that may be wasted on looking ahead.
     pub(crate) lookahead: u32,
     pub(crate) end: End,
-    /// Rows a page at most, below what is asked for.
-    pub(crate) cap: Option<u32>,
-    /// So many pages of a hundred lack one of their rows.
-    pub(crate) filtered: u64,
-    /// Whether the server sends null in place of an empty list.
-    pub(crate) ends_with_null: bool,
+    pub(crate) odd: OddPages,
     pub(crate) max_pages: Option<u32>,
     /// The client's own limit; raised when it is reached.
     pub(crate) max_credits: Option<u64>,
@@ -177,7 +183,7 @@ impl Plan {
 
     /// Rows that a page of this server has at most.
     pub(crate) fn rows_a_page(&self) -> u64 {
-        u64::from(self.cap.map_or(self.page_size, |cap| cap.min(self.page_size)))
+        u64::from(self.odd.cap.map_or(self.page_size, |cap| cap.min(self.page_size)))
     }
 
     /// Whether the page with this row lacks it. No page lacks more than one, and none of which it is the only row.
@@ -186,12 +192,12 @@ impl Plan {
         let page = at / size;
         let held = rows.saturating_sub(page * size).min(size);
         let mut dice = Dice::new(self.seed ^ (item << 40) ^ (page << 20) ^ 0xF117);
-        self.filtered > 0 && held > 1 && dice.below(100) < self.filtered && dice.below(held) == at % size
+        self.odd.filtered > 0 && held > 1 && dice.below(100) < self.odd.filtered && dice.below(held) == at % size
     }
 
     /// Whether pages may be short where their list goes on.
     pub(crate) fn has_short_pages(&self) -> bool {
-        self.cap.is_some_and(|cap| cap < self.page_size) || self.filtered > 0
+        self.odd.cap.is_some_and(|cap| cap < self.page_size) || self.odd.filtered > 0
     }
 
     /// Whether a run that calls itself complete must have every row. Where pages are short in mid-list, a run that was told to
@@ -208,6 +214,10 @@ impl Plan {
     }
 
     pub(crate) fn new(seed: u64) -> Self {
+        Self::rolled(seed).with_odd_pages()
+    }
+
+    fn rolled(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
         let page_size = dice.pick(&[1, 2, 3, 3, 7, 10]);
         let size = u64::from(page_size);
@@ -257,9 +267,7 @@ impl Plan {
             behind: dice.pick(&[Behind::Nothing, Behind::Nothing, Behind::Last, Behind::First, Behind::Refusal]),
             lookahead: dice.pick(&[0, 1, 20, 100]),
             end: if dice.one_in(4) { End::EmptyPage } else { End::Auto },
-            cap: None,
-            filtered: 0,
-            ends_with_null: false,
+            odd: OddPages::default(),
             max_pages: max_pages.map(|pages| 1 + u32::try_from(pages).unwrap()),
             max_credits: max_credits.map(|credits| credits + 1),
             credits,
@@ -271,7 +279,6 @@ impl Plan {
             latency: Duration::from_millis(dice.pick(&[3, 40, 700])),
             deaths,
         }
-        .with_odd_pages()
     }
 
     /// With what came later, from dice of its own: a seed's other rolls stay as they were.
@@ -280,10 +287,10 @@ impl Plan {
         if self.end == End::Auto && dice.one_in(6) {
             self.end = End::ShortPage;
         }
-        self.cap = dice.one_in(6).then(|| 1 + u32::try_from(dice.below(self.page_size.into())).unwrap());
-        self.filtered = if dice.one_in(6) { dice.pick(&[5, 20, 60]) } else { 0 };
-        self.ends_with_null = dice.one_in(6);
-        if self.ends_with_null {
+        self.odd.cap = dice.one_in(6).then(|| 1 + u32::try_from(dice.below(self.page_size.into())).unwrap());
+        self.odd.filtered = if dice.one_in(6) { dice.pick(&[5, 20, 60]) } else { 0 };
+        self.odd.ends_with_null = dice.one_in(6);
+        if self.odd.ends_with_null {
             // A page without a list cannot be told from an end there.
             self.faults.retain(|fault| *fault != Fault::NoList);
         }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use pagehaul::step::{Step, When, watch};
 
-use crate::plan::{Dice, End, Plan};
+use crate::plan::{Dice, End, OddPages, Plan};
 use crate::server::World;
 use crate::{Outcome, live, oracle};
 
@@ -183,7 +183,7 @@ fn plan() -> Plan {
     (plan.page_size, plan.max_in_flight, plan.segment_size) = (3, 1, 2_000);
     (plan.qps, plan.limit, plan.max_pages, plan.max_credits, plan.credits) = (None, None, None, None, None);
     (plan.faults, plan.dead, plan.refused, plan.outage, plan.deaths) = (Vec::new(), None, None, None, Vec::new());
-    (plan.end, plan.cap, plan.filtered, plan.ends_with_null) = (End::ShortPage, None, 0, false);
+    (plan.end, plan.odd) = (End::ShortPage, OddPages::default());
     plan
 }
 

@@ -278,7 +278,7 @@ impl Life {
         if fault == Some(Fault::Dirty) {
             World::spoil(&mut rows);
         }
-        let is_null = fault == Some(Fault::NoList) || rows.is_empty() && self.world.plan.ends_with_null;
+        let is_null = fault == Some(Fault::NoList) || rows.is_empty() && self.world.plan.odd.ends_with_null;
         self.world.account.lock().unwrap().empty_lists += u64::from(rows.is_empty() && !is_null);
         let data = if is_null { Value::Null } else { rows.into() };
         let mut body = json!({"code": 0, "message": "success", "data": data, "requestId": "r"}).to_string();

@@ -177,7 +177,10 @@ fn classify_envelope(
         .unwrap_or_else(|| by_status_and_code(status, code, envelope, retry_after));
     let passes = [i64::from(status), code].iter().any(|number| matches!(number, 408 | 425 | 502..=504));
     let is_told = !passes && !matches!(failure, Failure::Throttled(_));
-    Classification { is_told, ..Classification::failed(failure, Charge::Free) }
+    // With rows it may be a success under a code that the description lacks.
+    let with_rows = failure == Failure::UnknownCode { with_rows: true };
+    let charge = if with_rows { Charge::InDoubt } else { Charge::Free };
+    Classification { is_told, ..Classification::failed(failure, charge) }
 }
 
 /// What the endpoint's description says of a code, if it names it.
@@ -389,7 +392,7 @@ mod tests {
     #[test]
     fn a_code_below_400_inside_a_200_is_a_code_of_the_api_s_own_and_no_redirect() {
         for code in [1, 100, 200, 204, 300, 302, 399] {
-            let unknown = free(Failure::UnknownCode { with_rows: true });
+            let unknown = in_doubt(Failure::UnknownCode { with_rows: true });
             assert_eq!(on(200, code, "see other", Payload::Rows), unknown, "{code}");
         }
         assert_eq!(on(302, 302, "moved", Payload::None), free(CONTRACT));

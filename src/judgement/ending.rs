@@ -3,9 +3,10 @@
 //! That a short page ends a list is a guess about the API, and it can be wrong in two ways. The API may cap its pages below
 //! the size that was asked for: then many lists end on as many rows as the largest page has, and no page is full. Or it may
 //! leave rows out: then lists end early on a nearly full page, and the deeper a list, the more is lost. So the few credits
-//! that evidence may cost go where they tell most: an end on the largest number of rows seen twice while no page was full; the
-//! first list of each class of depth; the first one whose last page lacks one row. Later, about every hundredth of those with
-//! as many rows and as deep. A row behind a short page of a second list (or of the only one) disproves the rule for the
+//! that evidence may cost go where they tell most: behind the first list of each class of depth, and behind the first one
+//! whose last page lacks one row; as long as no page was full, one is kept for the end of the run, when the largest page of
+//! all is known, and goes behind a list that ended on as many rows. Later, about every hundredth of those with as many rows
+//! and as deep is checked. A row behind a short page of a second list (or of the only one) disproves the rule for the
 //! export, and after the first such list every end is checked, as far as the budget goes.
 //!
 //! A page that repeats others is always checked, unless three lists wrapped around to their first page; a refusal, and a
@@ -54,10 +55,7 @@ pub struct Evidence {
     had_full: bool,
     /// Short ends by rows of their page and depth.
     short: HashMap<(usize, u32), u32>,
-    /// Short ends by rows of their page.
-    on_rows: HashMap<usize, u32>,
-    /// Numbers of rows that were checked for being a cap, and kinds of lists of which one was checked.
-    caps: BTreeSet<usize>,
+    /// Kinds of lists of which one was checked.
     kinds: BTreeSet<(u32, bool)>,
     refused: u32,
     without_list: u32,
@@ -79,8 +77,6 @@ impl Evidence {
             largest: 0,
             had_full: false,
             short: HashMap::new(),
-            on_rows: HashMap::new(),
-            caps: BTreeSet::new(),
             kinds: BTreeSet::new(),
             refused: 0,
             without_list: 0,
@@ -97,7 +93,15 @@ impl Evidence {
 
     /// Whether the budget has a credit.
     pub fn affords_one(&self) -> bool {
-        f64::from(self.asked) + 1.0 <= (SHARE * f64::from(self.pages)).max(LEAST)
+        self.affords(1)
+    }
+
+    fn affords_two(&self) -> bool {
+        self.affords(2)
+    }
+
+    fn affords(&self, credits: u32) -> bool {
+        f64::from(self.asked) + f64::from(credits) <= (SHARE * f64::from(self.pages)).max(LEAST)
     }
 
     /// A page is asked for as evidence.
@@ -136,18 +140,16 @@ impl Evidence {
         let stratum = self.short.entry((rows, depth.checked_ilog2().unwrap_or_default())).or_default();
         *stratum = stratum.saturating_add(1);
         let is_sample = *stratum % ONE_IN == 0;
-        let on_rows = self.on_rows.entry(rows).or_default();
-        *on_rows = on_rows.saturating_add(1);
-        // A small cap is unlikely: one check is enough for all of them.
-        let cap = if 2 * rows < full { 0 } else { rows };
-        let may_be_cap = !self.had_full && rows == self.largest && *on_rows > 1;
         let kind = (depth.checked_ilog(4).unwrap_or_default(), self.had_full && depth > 1 && rows + 1 == full);
-        let may_tell = may_be_cap && !self.caps.contains(&cap) || !self.kinds.contains(&kind);
-        if may_tell && self.affords_one() {
-            self.kinds.insert(kind);
-            self.caps.extend(may_be_cap.then_some(cap));
-        }
-        is_sample || may_tell
+        let may_spend = self.affords_one() && (self.had_full || self.affords_two());
+        let is_first = may_spend && self.kinds.insert(kind);
+        is_sample || is_first
+    }
+
+    /// Rows of the largest page, if it is not known yet whether that is all that the API gives: no page was full. There must
+    /// be a credit to find out.
+    pub fn possible_cap(&self) -> Option<usize> {
+        Some(self.largest).filter(|rows| *rows > 0 && !self.had_full && self.affords_one())
     }
 
     /// Whether a success without a list behind a full page is first looked behind.
@@ -185,8 +187,6 @@ impl Evidence {
         self.earlier = 0;
         self.contradicted.clear();
         self.short.clear();
-        self.on_rows.clear();
-        self.caps.clear();
         self.kinds.clear();
     }
 }
@@ -241,16 +241,18 @@ mod tests {
     }
 
     #[test]
-    fn a_cap_is_looked_for_where_lists_end_on_the_largest_page_again_and_no_page_was_full() {
+    fn as_long_as_no_page_was_full_one_credit_is_kept_to_find_out_whether_the_largest_one_is_a_cap() {
         let mut evidence = Evidence::new(100, 0, 0, 0);
         evidence.page(3, Some(10));
-        assert_eq!([3, 2, 1, 2].map(|rows| short(&mut evidence, rows, 1)), [true, false, false, false]);
-        assert!(short(&mut evidence, 3, 1), "the largest page once more");
+        assert_eq!([(3, 1), (2, 9), (3, 99)].map(|(rows, depth)| short(&mut evidence, rows, depth)), [true, true, false]);
         evidence.page(8, Some(10));
-        assert_eq!([8, 8, 8].map(|rows| short(&mut evidence, rows, 1)), [false, true, false]);
-        let mut evidence = Evidence::new(100, 0, 0, 0);
+        assert_eq!(evidence.possible_cap(), Some(8));
+        evidence.spend();
+        assert_eq!(evidence.possible_cap(), None, "no credit is left");
+        evidence.give_back();
         evidence.page(10, Some(10));
-        assert_eq!([8, 8, 8].map(|rows| short(&mut evidence, rows, 1)), [true, false, false], "there is no cap");
+        assert_eq!(evidence.possible_cap(), None, "there is no cap");
+        assert!(short(&mut evidence, 3, 99));
     }
 
     #[test]

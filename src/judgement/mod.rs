@@ -158,12 +158,9 @@ pub fn tries(failure: Failure, attempts: u32) -> u32 {
 /// Whether the same command is to try an item again that failed like this.
 pub fn is_transient(failure: Failure) -> bool {
     match failure {
-        Failure::NoRoute
-        | Failure::Unavailable
-        | Failure::Throttled(_)
-        | Failure::Refused(_)
-        | Failure::UnknownCode { .. } => true,
-        Failure::NoSuchPage
+        Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_) | Failure::UnknownCode { .. } => true,
+        Failure::Refused(_)
+        | Failure::NoSuchPage
         | Failure::EndOfList
         | Failure::Unusual
         | Failure::Unusable
@@ -229,12 +226,12 @@ mod tests {
             (Failure::NoRoute, Course::AskAgain, [u32::MAX; 2], true),
             (Failure::Unavailable, Course::AskAgain, [8, 3], true),
             (Failure::Throttled(None), Course::AskAgain, [6, 3], true),
-            (ACCOUNT, Course::AskOthers(Refusal::Cause(StopCause::Account)), [3; 2], true),
+            (ACCOUNT, Course::AskOthers(Refusal::Cause(StopCause::Account)), [3; 2], false),
             (
                 Failure::Refused(StopCause::Contract),
                 Course::AskOthers(Refusal::Cause(StopCause::Contract)),
                 [3; 2],
-                true,
+                false,
             ),
             (Failure::UnknownCode { with_rows: false }, Course::AskAgain, [3; 2], true),
             (Failure::UnknownCode { with_rows: true }, Course::AskAgain, [u32::MAX; 2], true),

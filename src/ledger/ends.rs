@@ -116,6 +116,18 @@ impl Ledger {
         found.optional().doing("find a list that has ended")
     }
 
+    /// A list that ended on a short page of so many rows, the first one in the list of items behind `after`.
+    pub fn ended_on(&self, rows: u32, after: ItemIx) -> Result<Option<EndedItem>, LedgerError> {
+        let sql = "SELECT ix, id, page FROM items JOIN pages ON item = ix
+                   WHERE ix > ?2 AND state = 2 AND stop = 'short_page' AND received = ?1
+                     AND page = (SELECT max(page) FROM pages WHERE item = ix) ORDER BY ix LIMIT 1";
+        let found = self.db.query_row(sql, params![rows, after.0], |row| {
+            let (id, last): (String, u32) = (row.get(1)?, row.get(2)?);
+            Ok(EndedItem { item: ItemIx(row.get(0)?), id: ItemId::new(&id), last: PageNum(last) })
+        });
+        found.optional().doing("find a list that has ended")
+    }
+
     /// How lists began: with rows or without, and how many without in a row, most recently.
     pub fn empty_lists(&self, first: PageNum) -> Result<EmptyLists, LedgerError> {
         let sql = "SELECT count(*) FILTER (WHERE received > 0), count(*) FILTER (WHERE received = 0) FROM pages WHERE page = ?1";

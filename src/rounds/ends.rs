@@ -8,12 +8,13 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::judgement::ending::{self, Wish};
 use crate::judgement::ends_list;
-use crate::ledger::EndRow;
-use crate::page::{AttemptId, Charge, ItemIx, StopReason};
+use crate::ledger::{EndRow, EndedItem};
+use crate::page::{AttemptId, Charge, ItemIx, SegmentId, StopReason};
 use crate::rules::{End, Learned, Rules};
 use crate::scheduler::Wanted;
 use crate::stop::Stop;
 use crate::verdict::Failure;
+use crate::walk::Walk;
 
 /// Lists without a row that end the run, where no list has one or most had.
 const EMPTY_LISTS: u64 = 50;
@@ -229,6 +230,31 @@ impl Rounds<'_> {
         self.site.ledger().learn_end(&learned.word(), None)?;
         self.rules.learned = Some(learned);
         Ok(())
+    }
+
+    /// Asks for the page behind the end of a list that has ended.
+    pub(super) fn look_behind(&mut self, ended: EndedItem) -> Result<(), Error> {
+        let pages = self.site.ledger().pages(ended.item, SegmentId::BEHIND_ALL)?;
+        let walk = Walk::new(ended.item, ended.id, &self.rules, pages, None);
+        self.scheduler.add(walk);
+        self.scheduler.check(ended.item, ended.last.next());
+        self.revisited.insert(ended.item);
+        self.evidence.spend();
+        Ok(())
+    }
+
+    /// Every list has ended, and no page was ever full: is the largest one all that the API gives? True: that is being found out.
+    pub(super) fn look_for_cap(&mut self) -> Result<bool, Error> {
+        let is_open = self.rules.end == EndRule::Auto && self.rules.full_size().is_some() && self.can_afford();
+        let Some(rows) = self.evidence.possible_cap().filter(|_| is_open && self.stop.is_none()) else {
+            return Ok(false);
+        };
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        let found = self.site.ledger().ended_on(rows, self.cap_after)?;
+        let Some(ended) = found.filter(|ended| ended.last < self.rules.limit()) else { return Ok(false) };
+        self.cap_after = ended.item;
+        self.look_behind(ended)?;
+        Ok(true)
     }
 
     fn short_ends(&self) -> Result<(u64, u64), Error> {

@@ -10,11 +10,10 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::judgement::{CONTROLS, PROOFS, Question, REFUSED_IN_A_ROW, Refusal, ends_list, is_transient, proofs, tries};
 use crate::ledger::TriesRow;
-use crate::page::{AttemptId, ItemIx, SegmentId};
+use crate::page::{AttemptId, ItemIx};
 use crate::scheduler::Wanted;
 use crate::stop::Stop;
 use crate::verdict::{Failure, StopCause};
-use crate::walk::Walk;
 
 impl Rounds<'_> {
     /// Counts a page's last failure as its own, if a request for another item was served that left after it.
@@ -382,13 +381,8 @@ impl Rounds<'_> {
             if page > self.rules.limit() {
                 continue;
             }
-            let pages = self.site.ledger().pages(ended.item, SegmentId::BEHIND_ALL)?;
-            let walk = Walk::new(ended.item, ended.id, &self.rules, pages, None);
-            self.scheduler.add(walk);
-            self.scheduler.check(ended.item, page);
             self.controls += 1;
-            self.revisited.insert(ended.item);
-            self.evidence.spend();
+            self.look_behind(ended)?;
             return Ok(true);
         }
         Ok(false)

@@ -143,6 +143,8 @@ pub struct Rounds<'a> {
     revisited: BTreeSet<ItemIx>,
     control_before: ItemIx,
     has_control: bool,
+    /// Behind which list it is looked for one that ended on the largest page.
+    cap_after: ItemIx,
     /// Whether any row was usable, and pages with rows before the first one that was.
     usable: bool,
     barren: u32,
@@ -201,6 +203,7 @@ impl<'a> Rounds<'a> {
             revisited: BTreeSet::new(),
             control_before: ItemIx(i64::MAX),
             has_control: true,
+            cap_after: ItemIx(0),
             usable: totals.kept > 0,
             barren: 0,
             stop: None,
@@ -262,6 +265,10 @@ impl<'a> Rounds<'a> {
         self.admit(channels.to_dispatch.capacity());
         if self.stop.is_none() && self.is_done() {
             self.settle_deferred()?;
+            // Only what the ledger knows of can be looked behind.
+            if self.is_done() && self.group.is_empty() && arrivals.is_empty() {
+                self.look_for_cap()?;
+            }
         }
         self.order(&channels.orders);
         if arrivals.is_empty() && self.group.is_empty() {

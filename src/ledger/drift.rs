@@ -126,7 +126,7 @@ mod tests {
 
     /// What a page of one row counts that has these fields beside its identity.
     fn counted(fields: &[String]) -> Drift {
-        let fields: String = fields.iter().map(|name| format!(",\"{name}\":1")).collect();
+        let fields = fields.iter().fold(String::new(), |text, name| text + &format!(",\"{name}\":1"));
         let body = format!(r#"{{"code":0,"data":[{{"video_id":"1","product_id":"17"{fields}}}]}}"#);
         let request = Request { attempt: AttemptId(1), item: ItemIx(1), id: ItemId::new("17"), page: PageNum(1) };
         let answer = Answer { request, at: Utc64(1), body: body.into() };

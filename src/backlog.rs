@@ -19,21 +19,29 @@ pub struct Backlog {
     fresh: Option<ItemIx>,
     /// New ones that were taken before their turn: as many as were asked for before the first page came.
     samples: BTreeSet<ItemIx>,
+    /// Whether walks were opened again that had ended: then those under way are gone through once more.
+    is_reopened: bool,
 }
 
 impl Default for Backlog {
     fn default() -> Self {
-        Self { walking: Some(ItemIx(0)), fresh: Some(ItemIx(0)), samples: BTreeSet::new() }
+        Self { walking: Some(ItemIx(0)), fresh: Some(ItemIx(0)), samples: BTreeSet::new(), is_reopened: false }
     }
 }
 
 impl Backlog {
+    /// Walks that had ended were opened again.
+    pub fn reopen(&mut self) {
+        (self.walking, self.is_reopened) = (Some(ItemIx(0)), true);
+    }
+
     /// Whether every open item was taken.
     pub fn is_empty(&self) -> bool {
         self.walking.is_none() && self.fresh.is_none()
     }
 
-    /// Fills the scheduler up when it has become half empty. `is_heard`: a page came, in this run or an earlier one. Gives
+    /// Fills the scheduler up when it has become half empty. `is_heard`: a page came, in this run or an earlier one; `ended`:
+    /// walks whose end the ledger does not know yet. Gives
     /// those whose pages say that they are over: a crash came before their end was written down.
     pub fn refill(
         &mut self,
@@ -41,20 +49,22 @@ impl Backlog {
         ledger: &Ledger,
         rules: &Rules,
         is_heard: bool,
+        ended: &[ItemIx],
     ) -> Result<Vec<ItemIx>, LedgerError> {
         let mut over = Vec::new();
-        for OpenItem { item, id, failed_before, has_pages, size } in self.take(scheduler, ledger, is_heard)? {
+        for OpenItem { item, id, tries, unproven, skip, has_pages, size } in self.take(scheduler, ledger, is_heard, ended)? {
             let pages = if has_pages { ledger.pages(item, SegmentId::BEHIND_ALL)? } else { Vec::new() };
-            let mut walk = Walk::new(item, id, rules, pages);
-            walk.is_suspect = failed_before;
+            let mut walk = Walk::new(item, id, rules, pages, skip);
+            (walk.tries, walk.unproven) = (tries, unproven);
             walk.hint(size.and_then(|rows| rules.last_of(rows)));
             over.extend(walk.end().map(|_| item));
             scheduler.add(walk);
         }
+        scheduler.has_all(self.is_empty());
         Ok(over)
     }
 
-    fn take(&mut self, scheduler: &Scheduler, ledger: &Ledger, is_heard: bool) -> Result<Vec<OpenItem>, LedgerError> {
+    fn take(&mut self, scheduler: &Scheduler, ledger: &Ledger, is_heard: bool, ended: &[ItemIx]) -> Result<Vec<OpenItem>, LedgerError> {
         // What the last sample brings is waited for: if it is a page, the list goes on in its order.
         let waits = !is_heard && (scheduler.has_next() || scheduler.is_flying());
         if waits || !scheduler.is_half_empty() {
@@ -70,7 +80,11 @@ impl Backlog {
             return Ok(Vec::new());
         }
         if let Some(after) = self.walking {
-            let items = ledger.walking(after, &self.samples, room)?;
+            let mut held = self.samples.clone();
+            if self.is_reopened {
+                held.extend(scheduler.items().chain(ended.iter().copied()));
+            }
+            let items = ledger.walking(after, &held, room)?;
             self.walking = next(&items, room);
             if !items.is_empty() {
                 return Ok(items);

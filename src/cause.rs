@@ -19,7 +19,7 @@ const TYPE: usize = 40;
 pub fn of(answer: &RawAnswer, envelope: &Result<Envelope, NotEnvelope>, page: PageNum, success: &[i64]) -> String {
     let (status, wait) = (answer.status, wait(answer));
     match envelope {
-        Ok(Envelope { code: Some(code), data: Payload::None, .. })
+        Ok(Envelope { code: Some(code), data: Payload::None | Payload::Other, .. })
             if (200..=299).contains(&status) && success.contains(code) =>
         {
             format!("HTTP {status}, code {code}: {}{DETAILS}{page}{wait}", data(&answer.body))

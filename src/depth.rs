@@ -34,7 +34,7 @@ pub struct Depth {
     hint: Option<PageNum>,
     /// All pages before this one were asked for, or are there.
     asked: PageNum,
-    /// Scouts and their neighbours that are under way.
+    /// Pages under way that were asked for before those in front of them: scouts, their neighbours, the edge.
     ahead: BTreeSet<PageNum>,
 }
 
@@ -86,7 +86,14 @@ impl Depth {
         pages.find(|page| known(*page) == Known::Missing && !self.ahead.contains(page))
     }
 
-    /// Takes note that a needed page is asked for.
+    /// The first page that is not known to exist, if it can be asked for and was not. Pages before it may be missing.
+    pub fn next_unknown(&self, next: PageNum, rules: &Rules, known: impl Fn(PageNum) -> Known) -> Option<PageNum> {
+        let last = rules.limit().0.min(next.0.saturating_add(WINDOW));
+        let is_free = self.edge >= self.asked && known(self.edge) == Known::Missing && !self.ahead.contains(&self.edge);
+        (is_free && self.edge.0 <= last).then_some(self.edge)
+    }
+
+    /// Takes note that the first needed page is asked for.
     pub fn ask(&mut self, page: PageNum) {
         self.asked = page.next();
     }
@@ -101,7 +108,7 @@ impl Depth {
         if let Some(neighbour) = neighbour.filter(|page| is_free(*page)) {
             return Some(neighbour);
         }
-        let under_way = self.ahead.iter().filter(|page| Some(**page) != neighbour).count();
+        let under_way = self.ahead.iter().filter(|page| **page > self.edge && Some(**page) != neighbour).count();
         let exists = self.found.unwrap_or(PageNum(self.edge.0.saturating_sub(1)));
         let pages = exists.0.saturating_add(1).saturating_sub(rules.first.0);
         let read = next.0.saturating_sub(rules.first.0);
@@ -119,9 +126,9 @@ impl Depth {
         (target > exists && is_free(target)).then_some(target)
     }
 
-    /// Takes note that a scout leaves.
-    pub fn send(&mut self, scout: PageNum) {
-        self.ahead.insert(scout);
+    /// Takes note that a page is asked for before those in front of it.
+    pub fn send(&mut self, page: PageNum) {
+        self.ahead.insert(page);
     }
 
     /// Takes note that a scout came to nothing: the API would not have it, or it was lost.
@@ -159,9 +166,15 @@ impl Depth {
         }
     }
 
-    /// Whether pages ahead turned out to be other pages over again.
-    pub fn is_flat(&self) -> bool {
-        self.is_flat
+    /// Takes note that a page that was asked for is to be asked for again.
+    pub fn ask_again(&mut self, page: PageNum) {
+        self.asked = self.asked.min(page);
+        self.ahead.remove(&page);
+    }
+
+    /// Forgets where the end was seen: the rules have changed.
+    pub fn forget_ceiling(&mut self) {
+        self.ceiling = None;
     }
 
     /// Takes note that the walk goes on at a page, so that it is needed.

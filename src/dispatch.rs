@@ -13,11 +13,12 @@ use tokio::time::Instant;
 use crate::api::{Fetch, FetchError, RawAnswer};
 use crate::cause;
 use crate::clock::{self, Utc64};
+use crate::endpoint::Codes;
 use crate::envelope;
-use crate::page::Request;
+use crate::page::{AttemptId, Request};
 use crate::quota::{Held, LONGEST_WAIT, Quota};
 use crate::sanitize::chain;
-use crate::verdict::{Judged, Lost, Outcome, Verdict, judge};
+use crate::verdict::{Classification, Failure, Lost, Outcome, Verdict, classify};
 
 /// What became of a request.
 #[derive(Debug)]
@@ -28,8 +29,8 @@ pub struct Arrival {
     pub sent: Instant,
     /// When its outcome was known.
     pub at: Utc64,
-    /// What it means.
-    pub judged: Judged,
+    /// What it claims, and what it cost.
+    pub judged: Classification,
     /// Why it failed, sanitised; empty for a page.
     pub cause: String,
     /// What came back, if anything whole did.
@@ -51,10 +52,20 @@ impl Arrival {
 pub enum Orders {
     /// Send them.
     Send,
-    /// Give them back unsent: the API does not work at present.
-    Recall,
+    /// Give those back unsent that are numbered up to this one: what they were asked for before is in question.
+    Recall(AttemptId),
     /// The same, and wait only `grace` for answers under way: the run is stopping.
     Halt,
+}
+
+impl Orders {
+    fn recall(self, attempt: AttemptId) -> bool {
+        match self {
+            Self::Send => false,
+            Self::Recall(last) => attempt <= last,
+            Self::Halt => true,
+        }
+    }
 }
 
 /// Sends what it is given.
@@ -68,8 +79,8 @@ pub struct Dispatcher<F> {
     pub timeout: Duration,
     /// How long answers are waited for once the run is stopping.
     pub grace: Duration,
-    /// Envelope codes that mean success.
-    pub success: Arc<[i64]>,
+    /// What the codes of envelopes mean.
+    pub codes: Arc<Codes>,
     /// What to do.
     pub orders: watch::Receiver<Orders>,
 }
@@ -88,7 +99,7 @@ impl<F: Fetch> Dispatcher<F> {
         while let Some(request) = requests.recv().await {
             let permitted = tokio::select! {
                 biased;
-                _ = orders.wait_for(|orders| *orders != Orders::Send) => false,
+                _ = orders.wait_for(|orders| orders.recall(request.attempt)) => false,
                 () = shared.quota.ready() => true,
             };
             let (shared, arrivals) = (Arc::clone(&shared), arrivals.clone());
@@ -142,16 +153,18 @@ impl<F: Fetch> Dispatcher<F> {
             Ok(answer) => {
                 let envelope = envelope::read(&answer.body);
                 let (status, retry_after) = (answer.status, answer.retry_after);
-                let judged = judge(&Outcome::Answer { status, envelope: &envelope, retry_after }, &self.success);
+                let judged = classify(&Outcome::Answer { status, envelope: &envelope, retry_after }, &self.codes);
                 let is_page = judged.verdict == Verdict::Page;
+                let success = &self.codes.success;
                 let cause =
-                    if is_page { String::new() } else { cause::of(&answer, &envelope, request.page, &self.success) };
+                    if is_page { String::new() } else { cause::of(&answer, &envelope, request.page, success) };
                 let body = crate::sanitize::redact(answer.body);
-                let held = self.learn(sent, &judged.verdict);
+                let held = self.learn(&request, sent, judged.verdict);
                 Arrival { request, sent, at, judged, cause, answer: Some(RawAnswer { body, ..answer }), held }
             }
             Err(error) => {
-                let judged = judge(&Outcome::Lost(error.lost), &self.success);
+                let judged = classify(&Outcome::Lost(error.lost), &self.codes);
+                self.quota.take_excused(request.attempt);
                 let cause = chain(&error);
                 Arrival { request, sent, at, judged, cause, answer: None, held: None }
             }
@@ -159,9 +172,10 @@ impl<F: Fetch> Dispatcher<F> {
     }
 
     /// Reports an answer to the quota, before its group is written: a 429 holds those who wait behind it at once.
-    fn learn(&self, sent: Instant, verdict: &Verdict) -> Option<Held> {
-        if let Verdict::Throttled(retry_after) = verdict {
-            return self.quota.throttled(sent, *retry_after);
+    fn learn(&self, request: &Request, sent: Instant, verdict: Verdict) -> Option<Held> {
+        let is_excused = self.quota.take_excused(request.attempt);
+        if let Verdict::Failed(Failure::Throttled(retry_after)) = verdict {
+            return if is_excused { None } else { self.quota.throttled(sent, retry_after) };
         }
         self.quota.passed(sent);
         None

@@ -3,15 +3,16 @@
 //! An endpoint is a TOML file. The built-in one is compiled in; another may be given. Whatever needs to know a column,
 //! the decoder, the Arrow schema, `pagehaul schema` and the simulator, asks here.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod names;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::partition::{self, LONGEST_NAME};
-use crate::sanitize::sanitize;
+use crate::form::Form;
 
 /// The endpoint that pagehaul was made for.
 pub const BUILT_IN: &str = include_str!("../config/endpoints/product-videos.toml");
@@ -51,6 +52,18 @@ pub struct Endpoint {
     pub path: String,
     /// Values of the envelope's `code` that mean success.
     pub success_codes: Vec<i64>,
+    /// Values that mean that the same request may succeed later.
+    #[serde(default)]
+    pub retry_codes: Vec<i64>,
+    /// Values that mean that requests come too fast.
+    #[serde(default)]
+    pub throttle_codes: Vec<i64>,
+    /// Values that mean that the key is not accepted or that its credits are used up.
+    #[serde(default)]
+    pub stop_codes: Vec<i64>,
+    /// Values that mean that the page asked for lies behind the end of the list.
+    #[serde(default)]
+    pub end_of_list_codes: Vec<i64>,
     /// What ends a walk.
     pub end: EndRule,
     /// The item parameter and the column that repeats it.
@@ -66,10 +79,27 @@ pub struct Endpoint {
     pub fake: Fake,
 }
 
+/// Values of an envelope's `code`, by what they mean.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Codes {
+    /// Success.
+    pub success: Vec<i64>,
+    /// The same request may succeed later.
+    pub retry: Vec<i64>,
+    /// Requests come too fast.
+    pub throttle: Vec<i64>,
+    /// The key is not accepted, or its credits are used up.
+    pub stop: Vec<i64>,
+    /// The page lies behind the end of the list.
+    pub end_of_list: Vec<i64>,
+}
+
 /// What ends a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EndRule {
+    /// A short page, as long as pages behind short ones, asked for now and then, do not show otherwise.
+    Auto,
     /// A page with fewer rows than were asked for, or with none.
     ShortPage,
     /// Only a page with no rows.
@@ -84,6 +114,8 @@ pub struct ItemParam {
     pub param: String,
     /// Column in which every row repeats it.
     pub column: String,
+    /// What an id looks like: a list is checked against it while it is read. None: any text may be one.
+    pub form: Option<Form>,
 }
 
 /// The page parameters and their limits.
@@ -254,27 +286,14 @@ impl Endpoint {
     }
 
     fn contradiction(&self) -> Option<String> {
-        let mut shown = self.columns.iter().map(|column| &column.name).chain([&self.name]);
-        if let Some(name) = shown.find(|name| name.is_empty() || sanitize(name) != **name) {
-            return Some(format!("{name:?} is no name: it is empty, too long, or holds what cannot be shown"));
-        }
-        let mut names = BTreeSet::new();
-        if let Some(twice) = self.columns.iter().find(|column| !names.insert(column.name.as_str())) {
-            return Some(format!("column {} stands twice", twice.name));
-        }
-        if let Some(own) = self.columns.iter().find(|column| column.name.starts_with('_')) {
-            return Some(format!("column {}: names that begin with _ are pagehaul's own", own.name));
+        if let Some(why) = self.unusable_name() {
+            return Some(why);
         }
         if self.columns.iter().filter(|column| column.role == Role::Partition).count() != 1 {
             return Some("exactly one column must have the role partition".to_owned());
         }
         if self.partition().kind != ColumnKind::Utf8 {
             return Some("the partition column must be utf8".to_owned());
-        }
-        if partition::encoded_name(&self.partition().name).len() > LONGEST_NAME {
-            return Some(format!(
-                "the partition column's name is too long for a folder: {LONGEST_NAME} bytes, encoded"
-            ));
         }
         let item = self.columns.iter().find(|column| column.name == self.item.column);
         if item.is_none_or(|column| column.role != Role::Identity || column.kind != ColumnKind::Utf8) {
@@ -304,7 +323,7 @@ impl Endpoint {
         let sorted = self.sort.iter().flat_map(|sort| sort.fields.keys());
         sorted
             .into_iter()
-            .find(|field| !names.contains(field.as_str()))
+            .find(|field| !self.columns.iter().any(|column| column.name == **field))
             .map(|field| format!("sort field {field} is no column"))
     }
 
@@ -338,6 +357,17 @@ impl Endpoint {
     /// The columns of text that nobody looks for by its beginning or by a range: unique, and no part of the key.
     pub fn opaque_columns(&self) -> impl Iterator<Item = &Column> {
         self.unique_columns().filter(|column| column.kind == ColumnKind::Utf8 && column.role != Role::Identity)
+    }
+
+    /// The codes that it names, by what they mean.
+    pub fn codes(&self) -> Codes {
+        Codes {
+            success: self.success_codes.clone(),
+            retry: self.retry_codes.clone(),
+            throttle: self.throttle_codes.clone(),
+            stop: self.stop_codes.clone(),
+            end_of_list: self.end_of_list_codes.clone(),
+        }
     }
 
     /// The description's own fingerprint: 16 hex digits over all that shapes an answer's reading, not comments.
@@ -426,6 +456,8 @@ mod tests {
             ("column = \"product_id\"", "column = \"shop_id\"", "item column shop_id"),
             ("size_max = 10", "size_max = 0", "page limits are empty"),
             ("name = \"user_id\"", "name = \"video_id\"", "column video_id stands twice"),
+            ("name = \"user_id\"", "name = \"Video_Id\"", "columns video_id and Video_Id differ only by case"),
+            ("name = \"user_id\"", "name = \"REGION\"", "columns REGION and region differ only by case"),
             ("name = \"user_id\"", "name = \"_user\"", "pagehaul's own"),
             ("name = \"user_id\"", "name = \"user\\u001b[2J\"", "is no name"),
             ("name = \"product-videos\"", "name = \"\"", "is no name"),
@@ -444,15 +476,35 @@ mod tests {
     }
 
     #[test]
+    fn the_form_of_an_id_is_an_expression_and_no_part_of_what_an_export_is() {
+        let built_in = Endpoint::parse(BUILT_IN).unwrap();
+        let form = built_in.item.form.as_ref().unwrap();
+        assert!(form.fits("1729382310407603945") && !form.fits("1.7295E+18") && !form.fits("product_id"));
+        let line = BUILT_IN.lines().find(|line| line.starts_with("form = ")).unwrap();
+        for (other, is_formed) in [("", false), ("form = \"[a-z]+\"", true)] {
+            let other = Endpoint::parse(&BUILT_IN.replace(line, other)).unwrap();
+            assert_eq!(other.item.form.is_some(), is_formed);
+            assert_eq!(other.fingerprint(), built_in.fingerprint());
+            assert_eq!(other.call_fingerprint(), built_in.call_fingerprint());
+        }
+        let at = BUILT_IN.lines().position(|found| found == line).unwrap() + 1;
+        let error = Endpoint::parse(&BUILT_IN.replace(line, "form = \"[0-9\"")).unwrap_err().to_string();
+        assert!(error.contains(&format!("line {at}: form is not a regular expression: unclosed")), "{error}");
+    }
+
+    #[test]
     fn a_partition_column_s_name_leaves_room_for_any_value_in_the_folder_s() {
         let named = |name: &str| Endpoint::parse(&BUILT_IN.replace("name = \"region\"", &format!("name = \"{name}\"")));
-        let (longest, wide) = ("r".repeat(74), "é".repeat(12));
-        for name in [longest.as_str(), wide.as_str()] {
-            let folder = crate::partition::folder(&named(name).unwrap().partition().name, Some(&"x".repeat(180)));
-            assert!(folder.len() <= 255 && folder.ends_with('x'));
+        let folder =
+            crate::partition::folder(&named(&"r".repeat(74)).unwrap().partition().name, Some(&"x".repeat(180)));
+        assert!(folder.len() <= 255 && folder.ends_with('x'));
+        assert!(named(&"r".repeat(75)).unwrap_err().to_string().contains("too long for a folder"));
+        for name in ["region-code", "re gion", "région", "region=", "2nd", "r.", "r%"] {
+            let error = named(name).unwrap_err().to_string();
+            assert!(error.contains(&format!("the partition column {name} must consist of ASCII letters")), "{error}");
         }
-        for name in ["r".repeat(75), "é".repeat(13)] {
-            assert!(named(&name).unwrap_err().to_string().contains("too long for a folder"));
+        for name in ["Region", "r", "region_2", "R2D2"] {
+            assert_eq!(named(name).unwrap().partition().name, name);
         }
     }
 }

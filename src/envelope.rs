@@ -31,13 +31,27 @@ pub struct Envelope {
 }
 
 /// What stands under `data`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Payload {
-    /// No such key, null, or something that is no list.
+    /// No such key, null, `{}`, `""` or false: what some APIs say for no rows.
     #[default]
     None,
+    /// Something else that is not a list.
+    Other,
     /// A list of rows, however long.
     Rows,
+}
+
+impl Payload {
+    /// What a value is, by its JSON text.
+    fn of(value: &str) -> Self {
+        match value {
+            "null" | "false" | "\"\"" => Self::None,
+            list if list.starts_with('[') => Self::Rows,
+            object if object.strip_prefix('{').is_some_and(|rest| rest.trim_start() == "}") => Self::None,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// A body is no envelope.
@@ -101,9 +115,7 @@ impl<'de> Deserialize<'de> for Envelope {
                         DATA => {
                             let data: &RawValue = map.next_value()?;
                             // Should it stand there twice, a list is never forgotten over something else.
-                            if data.get().starts_with('[') {
-                                envelope.data = Payload::Rows;
-                            }
+                            envelope.data = envelope.data.max(Payload::of(data.get()));
                         }
                         _ => {
                             map.next_value::<IgnoredAny>()?;
@@ -159,11 +171,18 @@ mod tests {
     }
 
     #[test]
-    fn data_that_is_no_list_is_no_page() {
-        for data in ["null", "{\"a\":[]}", "\"rows\"", "7", "-7", "1.5", "true"] {
-            let envelope = read(format!(r#"{{"code":0,"message":"","data":{data}}}"#).as_bytes()).unwrap();
-            assert_eq!(envelope.data, Payload::None, "{data}");
+    fn data_that_is_not_a_list_may_be_a_word_for_no_rows_or_something_else() {
+        let table = [
+            (Payload::None, ["null", "{}", "{ }", "\"\"", "false"].as_slice()),
+            (Payload::Other, &["{\"a\":[]}", "\"rows\"", "7", "-7", "1.5", "true", "0"]),
+        ];
+        for (payload, texts) in table {
+            for data in texts {
+                let envelope = read(format!(r#"{{"code":0,"message":"","data":{data}}}"#).as_bytes()).unwrap();
+                assert_eq!(envelope.data, payload, "{data}");
+            }
         }
+        assert_eq!(read(br#"{"code":0}"#).unwrap().data, Payload::None);
     }
 
     #[test]

@@ -15,11 +15,13 @@ use crate::commit::{self, Committer, Manifest};
 use crate::decode::Decoder;
 use crate::depth::DEEP;
 use crate::dispatch::{Dispatcher, Orders};
+use crate::endpoint::EndRule;
 use crate::error::{Error, ExitCode};
 use crate::event::Event;
 use crate::figures::Grouped;
 use crate::job::Job;
 use crate::ledger::{Added, Ledger, OpenSegment};
+use crate::page::PageNum;
 use crate::plan::{Ids, PlanError};
 use crate::products;
 use crate::publish::{QUEUE, Writer, Writing};
@@ -31,7 +33,8 @@ use crate::retry::Retry;
 use crate::room;
 use crate::rounds::Rounds;
 use crate::sanitize::Sanitized;
-use crate::settings::Settings;
+use crate::rejudge::rejudge;
+use crate::settings::{CODES, Settings};
 use crate::site::{SUCCESS, Site};
 use crate::stop::{Counted, Stop};
 use crate::store::Store;
@@ -99,6 +102,9 @@ pub async fn export<F: Fetch>(
     finish(job, &site, stop, counted, None).await
 }
 
+/// Lists that are refused at one same page before that is taken for the API's last page.
+const CAPPED_LISTS: u32 = 3;
+
 /// Says what may go wrong with the place where the state lies.
 fn warn(job: &Job) {
     let state = &job.settings.state_dir;
@@ -157,7 +163,7 @@ fn plan(site: &Site, ids: Ids, settings: &Settings) -> Result<(Added, usize), Er
     let (was, identity) = (&site.export.identity, settings.identity());
     if was.get("end") != identity.get("end") {
         unmark(&site.store, &ledger)?;
-        reopened += ledger.reopen_short(settings.page_size)?;
+        reopened += if settings.end == EndRule::EmptyPage { ledger.reopen_short()? } else { 0 };
     }
     if *was != identity {
         ledger.set_identity(&identity)?;
@@ -182,8 +188,8 @@ async fn begin(job: &Job, site: Arc<Site>, which: Which) -> Result<Begun, Error>
     let recovery = Arc::new(Recovery {
         site: Arc::clone(&site),
         decoder: decoder.clone(),
-        rules: job.rules(),
-        success: settings.endpoint.success_codes.clone().into(),
+        rules: job.rules(site.ledger().end_rule()?.as_deref()),
+        codes: Arc::new(settings.endpoint.codes()),
         monitor: Arc::clone(&job.monitor),
     });
     let plan = Plan::make(&site, &site.imprint(settings, &decoder), which).await?;
@@ -193,6 +199,10 @@ async fn begin(job: &Job, site: Arc<Site>, which: Which) -> Result<Begun, Error>
     segment.journaled = tokio::task::spawn_blocking(move || adopting.adopt(segment)).await??;
     site.ledger().doubt_open_attempts()?;
     let identity = settings.identity();
+    if site.export.identity.get(CODES).is_some_and(|codes| identity.get(CODES) != Some(codes)) {
+        let (site, codes) = (Arc::clone(&site), settings.endpoint.codes());
+        segment.journaled = tokio::task::spawn_blocking(move || rejudge(&site, segment, &codes)).await??;
+    }
     if !plan.is_empty() || site.export.identity != identity || has_waiting(&site)? {
         site.store.remove(SUCCESS)?;
     }
@@ -236,7 +246,7 @@ async fn walk<F: Fetch>(
         quota: Arc::clone(&quota),
         timeout: settings.request_timeout,
         grace: settings.grace,
-        success: settings.endpoint.success_codes.clone().into(),
+        codes: Arc::new(settings.endpoint.codes()),
         orders: ordered,
     };
     #[expect(clippy::disallowed_methods, reason = "this file owns the tasks")]
@@ -306,6 +316,14 @@ async fn finish(
     site.sweep()?;
     let committer = site.committer(&job.settings, &decoder(job));
     committer.remove_superseded()?;
+    {
+        let ledger = site.ledger();
+        let first = PageNum(job.settings.endpoint.page.first);
+        let cut = ledger.cap_refused(CAPPED_LISTS)? + ledger.cut_unnumbered(first)? + ledger.fail_without_list()?;
+        if cut > 0 {
+            unmark(&site.store, &ledger)?;
+        }
+    }
     let mut summary = summary::of(job, site, None, counted).await?;
     summary.set_stop(stop.as_ref());
     if let Some(rebuilt) = replayed {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::event::Monitor;
 use crate::page::PageNum;
 use crate::quota::{self, Asked};
-use crate::rules::Rules;
+use crate::rules::{Learned, Rules};
 use crate::settings::Settings;
 use crate::sizes::Sizes;
 
@@ -31,8 +31,8 @@ pub struct Job {
 }
 
 impl Job {
-    /// What the walks have in common.
-    pub fn rules(&self) -> Rules {
+    /// What the walks have in common; `learned` is the ledger's word for what evidence has shown about ends.
+    pub fn rules(&self, learned: Option<&str>) -> Rules {
         let settings = &self.settings;
         Rules {
             first: PageNum(settings.endpoint.page.first),
@@ -40,6 +40,7 @@ impl Job {
             page_size: settings.page_size,
             max_pages: settings.max_pages,
             end: settings.end,
+            learned: learned.and_then(Learned::from_word),
         }
     }
 

@@ -17,10 +17,10 @@
 //! | layer | files |
 //! |---|---|
 //! | 5 face | `main` [`cli`] [`log`] [`progress`] [`rate_news`] [`signals`] |
-//! | 4 conduct | [`export`] [`job`] [`rounds`] [`stop`] [`recover`] [`rebuild`] [`publish`] [`site`] [`look`] [`verify`] [`status`] [`figures`] [`drift`] [`summary`] [`products`] [`token`] [`limits`] [`error`] |
-//! | 3 flow | [`plan`] [`sizes`] [`scheduler`] [`backlog`] [`walk`] [`depth`] [`rules`] [`waste`] [`read`] [`cause`] [`dispatch`] [`record`] [`segment`] [`commit`] |
+//! | 4 conduct | [`export`] [`job`] [`rounds`] [`stop`] [`recover`] [`rejudge`] [`rebuild`] [`publish`] [`site`] [`look`] [`verify`] [`status`] [`figures`] [`drift`] [`summary`] [`products`] [`token`] [`limits`] [`error`] |
+//! | 3 flow | [`plan`] [`sizes`] [`judgement`] [`scheduler`] [`backlog`] [`walk`] [`depth`] [`rules`] [`waste`] [`read`] [`cause`] [`dispatch`] [`record`] [`segment`] [`commit`] |
 //! | 2 ports | [`api`] [`disk`] [`held`] [`store`] [`ledger`] [`journal`] [`room`] [`learned`] [`simulator`] |
-//! | 1 leaves | [`endpoint`] [`lenient`] [`number`] [`envelope`] [`decode`] [`partition`] [`parquet`] [`quota`] [`retry`] [`verdict`] [`settings`] [`worker`] |
+//! | 1 leaves | [`endpoint`] [`form`] [`lenient`] [`number`] [`envelope`] [`decode`] [`partition`] [`parquet`] [`quota`] [`retry`] [`verdict`] [`settings`] [`worker`] |
 //! | 0 words | [`page`] [`clock`] [`event`] [`sanitize`] [`step`] |
 //!
 //! # Promises
@@ -43,7 +43,7 @@
 //!
 //! | what | bound | where |
 //! |---|---|---|
-//! | bodies under way | `max_in_flight` × (64 KiB and a read buffer, 816 KiB at most) + 32 MiB; twice that with `compressed` | [`api::BODY_POOL`] |
+//! | bodies under way | `max_in_flight` × (64 KiB and a read buffer, 816 KiB at most) + 32 MiB; twice that with `compressed`, or while bodies in ISO-8859-1 are brought to UTF-8 | [`api::BODY_POOL`] |
 //! | a group being packed, and decoded | 2 × the bodies, and 3 decoded groups | [`record`], [`publish::QUEUE`] |
 //! | rows before a split by region | 5,000 rows or a quarter of `memory`, and one group | [`segment`] |
 //! | rows waiting for a row group | half of `memory` (16 MiB), twice `memory` with many regions, then the disk | [`segment`] |
@@ -70,9 +70,11 @@ pub mod error;
 pub mod event;
 pub mod export;
 pub mod figures;
+pub mod form;
 pub mod held;
 pub mod job;
 pub mod journal;
+pub mod judgement;
 pub mod learned;
 pub mod ledger;
 pub mod lenient;
@@ -93,6 +95,7 @@ pub mod read;
 pub mod rebuild;
 pub mod record;
 pub mod recover;
+pub mod rejudge;
 pub mod retry;
 pub mod room;
 pub mod rounds;

@@ -52,15 +52,26 @@ impl fmt::Display for PageNum {
     }
 }
 
-/// What a page held, in numbers: received = kept + folded + rejected.
+/// What a page held, in numbers, and what it repeats of other pages of its list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// Rows in the answer.
+    /// Rows in the response.
     pub received: usize,
-    /// Rows that were new to the walk.
-    pub kept: usize,
+    /// Rows that no page before it in the list holds. Decided by page numbers, not by the order in which pages came, so
+    /// that the same pages always give the same counts.
+    pub fresh: usize,
     /// Rows that could not be typed.
     pub rejected: usize,
+    /// The first page that holds its first row, where that is a page before this one.
+    pub repeats: Option<PageNum>,
+    /// Whether the rows came as a list. False for a success whose data was null, `{}`, `""` or false: no rows, perhaps.
+    pub is_list: bool,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self { received: 0, fresh: 0, rejected: 0, repeats: None, is_list: true }
+    }
 }
 
 impl Counts {
@@ -74,9 +85,9 @@ impl Counts {
         self.received > 0 && self.usable() == 0
     }
 
-    /// Whether it had usable rows and all of them were new to the walk.
+    /// Whether it had usable rows and none of them is on a page before it.
     pub fn is_new(&self) -> bool {
-        self.kept > 0 && self.kept == self.usable()
+        self.fresh > 0 && self.fresh == self.usable()
     }
 }
 
@@ -121,10 +132,16 @@ pub enum StopReason {
     EmptyPage,
     /// `max_pages` pages were read, as asked.
     MaxPages,
+    /// The page behind the last one was refused, and so was what was asked for behind that.
+    EndRefused,
+    /// A page repeated rows of pages before it, and there was nothing new where unseen rows would be.
+    EndRepeated,
     /// The API's last page number was reached with a full page: there may be rows beyond it.
     PageCap,
-    /// Every row of a page had been seen before in this walk.
+    /// Every row of a page had been seen before in this walk, and nobody could look behind it.
     RepeatedPage,
+    /// The list moved while pages of it were asked for ahead: rows may have been skipped.
+    Shifted,
     /// A page answered for another item.
     Rejected,
     /// The API refused the item, or kept failing on it.
@@ -133,12 +150,15 @@ pub enum StopReason {
 
 impl StopReason {
     /// Every reason, in the order of their meaning.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::ShortPage,
         Self::EmptyPage,
         Self::MaxPages,
+        Self::EndRefused,
+        Self::EndRepeated,
         Self::PageCap,
         Self::RepeatedPage,
+        Self::Shifted,
         Self::Rejected,
         Self::Failed,
     ];
@@ -149,8 +169,11 @@ impl StopReason {
             Self::ShortPage => "short_page",
             Self::EmptyPage => "empty_page",
             Self::MaxPages => "max_pages",
+            Self::EndRefused => "end_refused",
+            Self::EndRepeated => "end_repeated",
             Self::PageCap => "page_cap",
             Self::RepeatedPage => "repeated_page",
+            Self::Shifted => "shifted",
             Self::Rejected => "rejected",
             Self::Failed => "failed",
         }
@@ -163,7 +186,10 @@ impl StopReason {
 
     /// Whether the walk read all that was asked of it. Every other end is a cut, and says so.
     pub fn is_complete(self) -> bool {
-        matches!(self, Self::ShortPage | Self::EmptyPage | Self::MaxPages)
+        matches!(
+            self,
+            Self::ShortPage | Self::EmptyPage | Self::MaxPages | Self::EndRefused | Self::EndRepeated
+        )
     }
 }
 

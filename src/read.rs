@@ -30,13 +30,18 @@ pub fn group<E>(
 /// Reads a decoded page into its walk, notes it in the group, and says which rows are new.
 pub fn page(page: &DecodedPage, walk: &mut Walk, rules: &Rules, group: &mut Group, monitor: &dyn Monitor) -> Vec<bool> {
     let keep = walk.accept(page, rules);
-    let kept = page.keys.iter().zip(&keep).filter(|(_, keep)| **keep);
+    let of = |wanted: bool| {
+        let keys = page.keys.iter().zip(&keep).filter(move |(_, keep)| **keep == wanted);
+        keys.map(|(key, _)| *key).collect::<Vec<_>>()
+    };
     let read = ReadRow {
         attempt: page.request.attempt,
         item: page.request.item,
         received: page.received,
         rejected: page.rejects.len(),
-        keys: kept.map(|(key, _)| *key).collect(),
+        is_list: page.is_list,
+        keys: of(true),
+        again: of(false),
     };
     let count = |number: usize| u64::try_from(number).unwrap_or_default();
     monitor.event(&Event::Read {

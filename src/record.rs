@@ -13,6 +13,7 @@ use crate::clock::{self, Utc64};
 use crate::decode::{Answer, Decoded, Decoder};
 use crate::disk::Disk;
 use crate::dispatch::Arrival;
+use crate::endpoint::Codes;
 use crate::journal::{Entry, Journal, JournalError};
 use crate::ledger::{FailedRow, Group, Ledger, LedgerError, PageRow};
 use crate::page::{Charge, SegmentId};
@@ -81,7 +82,7 @@ impl Recorder {
         let mut answers = Vec::new();
         for arrival in arrivals {
             let request = &arrival.request;
-            match (&arrival.judged.verdict, &arrival.answer) {
+            match (arrival.judged.verdict, &arrival.answer) {
                 (Verdict::Page, Some(answer)) => {
                     let (item, page, at) = (request.item, request.page, arrival.at);
                     group.pages.push(PageRow { attempt: request.attempt, item, page, at });
@@ -122,13 +123,15 @@ pub fn adopt(
     segment: SegmentId,
     frame: crate::journal::FrameRef,
     entries: &[Entry],
-    success: &[i64],
+    codes: &Codes,
     ledger: &mut Ledger,
 ) -> Result<(), LedgerError> {
     let mut group = Group { frame: Some((segment, frame.offset, frame.length)), ..Group::default() };
     for entry in entries {
-        // No request leaves before its intent is durable here: a ledger that knows nothing of one has lost what it knew.
-        if !ledger.is_under_way(entry.attempt)? {
+        // No request leaves before its intent is durable here: a ledger that knows nothing of one has lost what it knew. A
+        // page may be a response that was judged again.
+        let is_known = ledger.is_under_way(entry.attempt)? || entry.is_page && ledger.is_failed(entry.attempt)?;
+        if !is_known {
             let why = format!("is older than the journal, which holds the answer to attempt {}", entry.attempt.0);
             return Err(ledger.unusable(why));
         }
@@ -140,15 +143,15 @@ pub fn adopt(
             group.pages.push(PageRow { attempt: entry.attempt, item, page: entry.page, at: entry.at });
         } else {
             let cause = format!("HTTP {}, adopted from the journal", entry.status);
-            group.failed.push(FailedRow { attempt: entry.attempt, charge: adopted_charge(entry, success), cause });
+            group.failed.push(FailedRow { attempt: entry.attempt, charge: adopted_charge(entry, codes), cause });
         }
     }
     ledger.commit(&group, Utc64(0))
 }
 
 /// A refusal by envelope was free; anything else may have been billed.
-fn adopted_charge(entry: &Entry, success: &[i64]) -> Charge {
+fn adopted_charge(entry: &Entry, codes: &Codes) -> Charge {
     let envelope = crate::envelope::read(&entry.body);
-    let refused = envelope.is_ok_and(|envelope| envelope.code.is_some_and(|code| !success.contains(&code)));
+    let refused = envelope.is_ok_and(|envelope| envelope.code.is_some_and(|code| !codes.success.contains(&code)));
     if refused || entry.status == 429 { Charge::Free } else { Charge::InDoubt }
 }

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::clock;
 use crate::decode::{Answer, DecodedPage, Decoder};
+use crate::endpoint::Codes;
 use crate::error::Error;
 use crate::event::{Event, Monitor, VoidMonitor};
 use crate::journal::{self, JournalReader, Next};
@@ -20,7 +21,7 @@ use crate::page::{ItemIx, Request};
 use crate::publish::{ToWriter, Writing};
 use crate::read;
 use crate::record::{RecordError, adopt};
-use crate::rules::Rules;
+use crate::rules::{End, Rules};
 use crate::site::Site;
 use crate::walk::Walk;
 
@@ -36,8 +37,8 @@ pub struct Recovery {
     pub decoder: Decoder,
     /// Its walks' rules.
     pub rules: Rules,
-    /// Envelope codes that mean success.
-    pub success: Arc<[i64]>,
+    /// What the codes of envelopes mean.
+    pub codes: Arc<Codes>,
     /// Who wants to know.
     pub monitor: Arc<dyn Monitor>,
 }
@@ -49,7 +50,7 @@ impl Recovery {
         loop {
             match journal.next_frame()? {
                 Next::Frame(frame, entries) => {
-                    adopt(segment.id, frame, &entries, &self.success, &mut self.site.ledger())?;
+                    adopt(segment.id, frame, &entries, &self.codes, &mut self.site.ledger())?;
                 }
                 Next::Torn(_) | Next::End => return Ok(journal.offset()),
             }
@@ -148,9 +149,17 @@ impl Recovery {
         let new = read::page(page, &mut under_way.walk, &self.rules, group, &VoidMonitor);
         under_way.left = under_way.left.saturating_sub(1);
         if under_way.left == 0 {
-            // With pages in later segments the walk went on all the same, when it was opened again.
-            if let Some(end) = under_way.walk.end().filter(|_| !under_way.goes_on).cloned() {
-                group.ended.push(EndRow { item, stop: end.stop, error: end.said, transient: false });
+            // With pages in later segments the walk went on all the same, when it was opened again. And what a page would
+            // have to confirm is for the run to decide.
+            let is_settled = |end: &&End| !under_way.goes_on && end.check.is_none();
+            match under_way.walk.end().filter(is_settled) {
+                Some(end) => {
+                    let (stop, error) = (end.stop, end.said.clone());
+                    group.ended.push(EndRow { item, stop, error, transient: false });
+                }
+                // A page behind its end came just before the process ended, and the list goes on.
+                None if under_way.walk.end().is_none() && !under_way.goes_on => group.opened.push(item),
+                None => {}
             }
             walks.remove(&item);
         }
@@ -161,7 +170,8 @@ impl Recovery {
     fn begin(&self, request: &Request, segment: OpenSegment) -> Result<UnderWay, Error> {
         let (item, ledger) = (request.item, self.site.ledger());
         let (left, goes_on) = ledger.pages_from(item, segment.id)?;
-        let mut walk = Walk::new(item, request.id.clone(), &self.rules, ledger.pages(item, segment.id)?);
+        let pages = ledger.pages(item, segment.id)?;
+        let mut walk = Walk::new(item, request.id.clone(), &self.rules, pages, ledger.skip(item)?);
         walk.load(ledger.keys(item, segment.id)?);
         Ok(UnderWay { walk, left, goes_on })
     }

@@ -1,14 +1,14 @@
 //! What the walks of an export have in common: how pages are numbered, and what ends a walk.
 //!
 //! Pure, and decided from a page's number and its counts alone, so that the ledger's rows are enough to decide it again.
+//! Under `end = "auto"` an end may be a guess: it names the page that would tell (`check`), and `ending` decides
+//! whether that page is worth a credit. What such pages have shown about the API is part of the rules (`Learned`).
 
 use crate::endpoint::EndRule;
 use crate::page::{Counts, PageNum, StopReason};
 
 /// Pages in a row without a single usable row that end a walk.
 const BARREN_PAGES: u8 = 3;
-/// Walks that must have ended on short pages of one size before the short-page rule is doubted.
-const SUSPICIOUS_WALKS: u32 = 20;
 
 /// What the walks of an export have in common.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +23,19 @@ pub struct Rules {
     pub max_pages: Option<u32>,
     /// What ends a walk.
     pub end: EndRule,
+    /// What pages behind the ends of lists have shown about that, under [`EndRule::Auto`].
+    pub learned: Option<Learned>,
+}
+
+/// What evidence has shown: the short-page rule does not hold as it was assumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learned {
+    /// The API gives at most this many rows a page, fewer than were asked for.
+    PageSize(u32),
+    /// Pages in the middle of a list may be short: only an empty page is an end.
+    EmptyPage,
+    /// The same, and to read on behind the short pages costs more than was allowed for.
+    Unpaid,
 }
 
 /// The end of a walk.
@@ -34,15 +47,51 @@ pub struct End {
     pub said: Option<String>,
     /// Rows of the page that ended it.
     pub received: usize,
+    /// A page that was not read and that would show whether the list goes on all the same; none: there is nothing to ask.
+    pub check: Option<PageNum>,
+    /// Whether the page that ended it repeats the first page.
+    pub is_wrap: bool,
+}
+
+impl Learned {
+    /// The word for it in the ledger.
+    pub fn word(self) -> String {
+        match self {
+            Self::PageSize(rows) => format!("size {rows}"),
+            Self::EmptyPage => "empty-page".to_owned(),
+            Self::Unpaid => "unpaid".to_owned(),
+        }
+    }
+
+    /// What [`word`](Self::word) wrote.
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word.strip_prefix("size ") {
+            Some(rows) => rows.parse().ok().map(Self::PageSize),
+            None if word == "unpaid" => Some(Self::Unpaid),
+            None => (word == "empty-page").then_some(Self::EmptyPage),
+        }
+    }
 }
 
 impl Rules {
+    /// Rows of a page that others may follow; none: any number above zero.
+    pub fn full_size(&self) -> Option<usize> {
+        let rows = match (self.end, self.learned) {
+            (EndRule::EmptyPage, _) | (EndRule::Auto, Some(Learned::EmptyPage | Learned::Unpaid)) => return None,
+            (EndRule::Auto, Some(Learned::PageSize(rows))) => rows,
+            (EndRule::Auto, None) | (EndRule::ShortPage, _) => self.page_size,
+        };
+        Some(usize::try_from(rows).unwrap_or(usize::MAX))
+    }
+
     /// Whether a page holds as much as one that others follow.
     pub fn is_full(&self, counts: Counts) -> bool {
-        match self.end {
-            EndRule::ShortPage => counts.received >= self.asked(),
-            EndRule::EmptyPage => counts.received > 0,
-        }
+        self.full_size().map_or(counts.received > 0, |rows| counts.received >= rows)
+    }
+
+    /// Whether a page has rows, and fewer than one that others follow.
+    pub fn is_short(&self, counts: Counts) -> bool {
+        counts.received > 0 && !self.is_full(counts)
     }
 
     /// The last page that may be asked for.
@@ -58,99 +107,67 @@ impl Rules {
         Some(last.min(self.limit()))
     }
 
-    fn asked(&self) -> usize {
-        usize::try_from(self.page_size).unwrap_or(usize::MAX)
-    }
-
     /// Whether a walk ends at this page, all before it having been read; `barren` pages in a row, this one included, had no
     /// usable row.
     pub fn end_at(&self, page: PageNum, counts: Counts, barren: u8) -> Option<End> {
-        let end = |stop, said| Some(End { stop, said, received: counts.received });
-        let (received, asked) = (counts.received, self.asked());
-        if received == 0 {
-            return end(StopReason::EmptyPage, None);
+        let end = |stop, said| End { stop, said, received: counts.received, check: None, is_wrap: false };
+        let behind = |check: PageNum| Some(check.min(self.limit())).filter(|check| *check > page);
+        if counts.received == 0 {
+            return Some(end(StopReason::EmptyPage, None));
         }
-        if received < asked && self.end == EndRule::ShortPage {
-            let said = format!("no usable row on the last page, page {page}");
-            return if counts.is_barren() {
-                end(StopReason::Rejected, Some(said))
-            } else {
-                end(StopReason::ShortPage, None)
-            };
+        if self.is_short(counts) {
+            if counts.is_barren() {
+                let said = format!("no usable row on the last page, page {page}");
+                return Some(end(StopReason::Rejected, Some(said)));
+            }
+            let check = if self.end == EndRule::Auto { behind(page.next()) } else { None };
+            return Some(End { check, ..end(StopReason::ShortPage, None) });
         }
         if self.max_pages.is_some_and(|most| page.0.saturating_sub(self.first.0) + 1 >= most) {
-            return end(StopReason::MaxPages, None);
+            return Some(end(StopReason::MaxPages, None));
         }
         if page >= self.last {
             let said = format!("the API numbers pages up to {}: rows beyond it cannot be reached", self.last);
-            return end(StopReason::PageCap, Some(said));
+            return Some(end(StopReason::PageCap, Some(said)));
         }
-        if counts.kept == 0 && counts.usable() > 0 {
-            let said = format!("every row of page {page} had come before: the API repeats itself");
-            return end(StopReason::RepeatedPage, Some(said));
+        if counts.fresh == 0 && counts.usable() > 0 {
+            // Rows that were put in further ahead push others back: the first unseen one is as far on as this page's first row.
+            let home = counts.repeats.unwrap_or(page);
+            let shift = page.0.saturating_sub(home.0).max(1);
+            let said = format!("every row of page {page} had come before, on page {home} and behind it");
+            let check = behind(PageNum(page.0.saturating_add(shift)));
+            return Some(End { check, is_wrap: home == self.first && page > home.next(), ..end(StopReason::RepeatedPage, Some(said)) });
         }
         if barren >= BARREN_PAGES {
             let said = format!("no usable row on {BARREN_PAGES} pages in a row, the last one page {page}");
-            return end(StopReason::Rejected, Some(said));
+            return Some(end(StopReason::Rejected, Some(said)));
         }
         None
     }
 }
 
-/// Watches whether "a short page is the end" can be true of this API.
-///
-/// If many walks end on pages of one same size below the size asked for, and no page was ever full, then the API probably
-/// gives fewer rows a page than asked for, and every walk was cut short.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ShortPages {
-    full: bool,
-    size: Option<usize>,
-    walks: u32,
-    sizes_differ: bool,
-}
-
-impl ShortPages {
-    /// What earlier runs saw: whether any page was full, which settles the question, and how many walks a short page of
-    /// which size ended.
-    pub fn new(full: bool, ends: &[(usize, u32)]) -> Self {
-        let walks = ends.iter().map(|(_, walks)| walks).sum();
-        Self { full, size: ends.first().map(|(size, _)| *size), walks, sizes_differ: ends.len() > 1 }
-    }
-
-    /// The size of page on which every walk ended, if that is in doubt.
-    pub fn doubted(&self, rules: &Rules) -> Option<usize> {
-        let doubtful = !self.full && !self.sizes_differ && self.walks >= SUSPICIOUS_WALKS;
-        self.size.filter(|_| doubtful && rules.end == EndRule::ShortPage)
-    }
-
-    /// Takes note of a page's rows.
-    pub fn page(&mut self, received: usize, rules: &Rules) {
-        self.full |= received >= rules.asked();
-    }
-
-    /// Takes note of the end of a walk. Some: the rule does not hold; the size on which the walks ended.
-    pub fn ended(&mut self, end: &End, rules: &Rules) -> Option<usize> {
-        if end.stop == StopReason::ShortPage {
-            self.sizes_differ |= self.size.is_some_and(|size| size != end.received);
-            self.size = Some(end.received);
-            self.walks = self.walks.saturating_add(1);
-        }
-        self.doubted(rules)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{End, Rules, ShortPages};
+    use super::{Learned, Rules};
     use crate::endpoint::EndRule;
     use crate::page::{Counts, PageNum, StopReason};
 
-    const RULES: Rules =
-        Rules { first: PageNum(1), last: PageNum(100_000), page_size: 3, max_pages: None, end: EndRule::ShortPage };
+    const RULES: Rules = Rules {
+        first: PageNum(1),
+        last: PageNum(100_000),
+        page_size: 3,
+        max_pages: None,
+        end: EndRule::ShortPage,
+        learned: None,
+    };
+    const AUTO: Rules = Rules { end: EndRule::Auto, ..RULES };
+
+    fn rows(received: usize) -> Counts {
+        Counts { received, fresh: received, ..Counts::default() }
+    }
 
     fn stop(rules: &Rules, page: u32, received: usize) -> Option<StopReason> {
-        let counts = Counts { received, kept: received, rejected: 0 };
-        rules.end_at(PageNum(page), counts, 0).map(|end| end.stop)
+        rules.end_at(PageNum(page), rows(received), 0).map(|end| end.stop)
     }
 
     #[test]
@@ -166,16 +183,48 @@ mod tests {
     }
 
     #[test]
-    fn under_the_strict_rule_only_an_empty_page_ends_a_walk() {
-        let strict = Rules { end: EndRule::EmptyPage, ..RULES };
-        assert_eq!((stop(&strict, 4, 1), stop(&strict, 4, 0)), (None, Some(StopReason::EmptyPage)));
-        assert_eq!((stop(&RULES, 4, 3), stop(&RULES, 4, 2)), (None, Some(StopReason::ShortPage)));
+    fn what_counts_as_full_follows_from_the_rule_and_from_what_evidence_has_shown() {
+        let learned = |learned| Rules { learned: Some(learned), ..AUTO };
+        let table = [
+            (RULES, [Some(StopReason::EmptyPage), Some(StopReason::ShortPage), Some(StopReason::ShortPage), None]),
+            (AUTO, [Some(StopReason::EmptyPage), Some(StopReason::ShortPage), Some(StopReason::ShortPage), None]),
+            (learned(Learned::PageSize(2)), [Some(StopReason::EmptyPage), Some(StopReason::ShortPage), None, None]),
+            (learned(Learned::EmptyPage), [Some(StopReason::EmptyPage), None, None, None]),
+            (Rules { end: EndRule::EmptyPage, ..RULES }, [Some(StopReason::EmptyPage), None, None, None]),
+        ];
+        for (rules, ends) in table {
+            for (received, meant) in ends.into_iter().enumerate() {
+                assert_eq!(stop(&rules, 4, received), meant, "{received} rows under {rules:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_end_that_is_a_guess_names_the_page_that_would_tell_and_one_that_was_asked_for_does_not() {
+        let check = |rules: &Rules, counts| rules.end_at(PageNum(4), counts, 0).and_then(|end| end.check);
+        assert_eq!(check(&AUTO, rows(2)), Some(PageNum(5)));
+        assert_eq!(check(&RULES, rows(2)), None);
+        assert_eq!(check(&AUTO, rows(0)), None, "an empty list of rows is an end");
+        let capped = Rules { max_pages: Some(4), ..AUTO };
+        assert_eq!(check(&capped, rows(2)), None, "nothing behind the pages that were asked for");
+    }
+
+    #[test]
+    fn behind_a_repeated_page_unseen_rows_are_as_far_on_as_the_repeated_ones_have_moved() {
+        let check = |rules: &Rules, page, home| {
+            let counts = Counts { fresh: 0, repeats: Some(PageNum(home)), ..rows(3) };
+            rules.end_at(PageNum(page), counts, 0).and_then(|end| end.check)
+        };
+        assert_eq!(check(&RULES, 6, 5), Some(PageNum(7)), "a page's worth of rows was put in");
+        assert_eq!(check(&RULES, 6, 4), Some(PageNum(8)), "two pages' worth");
+        assert_eq!(check(&RULES, 9, 1), Some(PageNum(17)), "it wraps around");
+        assert_eq!(check(&Rules { max_pages: Some(10), ..RULES }, 9, 1), Some(PageNum(10)));
     }
 
     #[test]
     fn under_the_strict_rule_a_short_page_without_a_usable_row_is_no_end_and_three_in_a_row_are() {
         let strict = Rules { end: EndRule::EmptyPage, ..RULES };
-        let barren = Counts { received: 2, kept: 0, rejected: 2 };
+        let barren = Counts { received: 2, rejected: 2, ..Counts::default() };
         let stop = |rules: &Rules, barren_pages| rules.end_at(PageNum(4), barren, barren_pages).map(|end| end.stop);
         assert_eq!(stop(&RULES, 1), Some(StopReason::Rejected));
         assert_eq!([1, 2, 3].map(|pages| stop(&strict, pages)), [None, None, Some(StopReason::Rejected)]);
@@ -187,25 +236,10 @@ mod tests {
     }
 
     #[test]
-    fn what_earlier_runs_saw_of_short_pages_counts_too() {
-        assert_eq!(ShortPages::new(false, &[(2, 25)]).doubted(&RULES), Some(2));
-        assert_eq!(ShortPages::new(false, &[(2, 25), (1, 1)]).doubted(&RULES), None);
-        assert_eq!(ShortPages::new(true, &[(2, 25)]).doubted(&RULES), None);
-        let strict = Rules { end: EndRule::EmptyPage, ..RULES };
-        assert_eq!(ShortPages::new(false, &[(2, 25)]).doubted(&strict), None);
-    }
-
-    #[test]
-    fn twenty_walks_that_end_on_one_size_with_no_full_page_put_the_rule_in_doubt() {
-        let end = |received| End { stop: StopReason::ShortPage, said: None, received };
-        let mut short = ShortPages::default();
-        for _ in 1..20 {
-            assert_eq!(short.ended(&end(2), &RULES), None);
+    fn what_was_learned_is_read_back_from_its_word() {
+        for learned in [Learned::PageSize(8), Learned::EmptyPage, Learned::Unpaid] {
+            assert_eq!(Learned::from_word(&learned.word()), Some(learned));
         }
-        let mut calm = short;
-        calm.page(3, &RULES);
-        assert_eq!(short.ended(&end(2), &RULES), Some(2));
-        assert!((0..50).all(|_| calm.ended(&end(2), &RULES).is_none()));
-        assert_eq!(short.ended(&end(1), &RULES), None);
+        assert_eq!(Learned::from_word("short-page"), None);
     }
 }

@@ -14,7 +14,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use crate::ledger::Ledger;
 use crate::page::ItemId;
 use crate::parquet::quietly;
-use crate::plan::{PlanError, column_texts};
+use crate::plan::{PlanError, column_values, trimmed};
 
 /// Sizes handed over at once.
 const PORTION: usize = 4_096;
@@ -48,7 +48,7 @@ impl Sizes {
                 let mut portion = |texts: Vec<(String, String)>| {
                     sized.extend(texts.into_iter().filter_map(|(id, rows)| {
                         let rows = rows.trim().parse().ok().filter(|rows| *rows >= least)?;
-                        Some((ItemId::new(id.trim()), rows))
+                        Some((ItemId::new(trimmed(&id)), rows))
                     }));
                     if sized.len() < PORTION { Ok(()) } else { take(std::mem::take(&mut sized)) }
                 };
@@ -119,8 +119,9 @@ fn from_parquet(table: &Path, columns: [&String; 2], take: Portion<'_>) -> Resul
 
 fn texts(batch: &RecordBatch, column: &str) -> Result<Vec<String>, Failure> {
     let column = batch.column_by_name(column).ok_or_else(|| Failure::Said(format!("it has no column {column}")))?;
-    let texts = column_texts(column).map_err(Failure::Said)?;
-    Ok(texts.into_iter().map(Option::unwrap_or_default).collect())
+    let values = column_values(column).map_err(Failure::Said)?;
+    let text = |value: Option<Vec<u8>>| String::from_utf8_lossy(&value.unwrap_or_default()).into_owned();
+    Ok(values.into_iter().map(text).collect())
 }
 
 #[cfg(test)]

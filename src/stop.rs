@@ -18,8 +18,20 @@ pub enum Stop {
     NoPage(usize, String),
     /// `max_credits` are spent.
     Credits,
-    /// Short pages seem to be no end here; their size.
-    ShortPages(usize),
+    /// Lists go on behind short pages, and to read on costs more than was allowed for.
+    Evidence {
+        /// Lists that ended on a short page.
+        ends: u64,
+        /// Pages that were read.
+        pages: u64,
+    },
+    /// List after list came without a row.
+    EmptyLists {
+        /// How many.
+        empty: u64,
+        /// Whether none had a row before; otherwise most had.
+        all: bool,
+    },
     /// A disk is nearly full; which, and how full.
     Room(String),
 }
@@ -30,9 +42,9 @@ impl Stop {
         match self {
             Self::Signal(code) => *code,
             Self::Cause(StopCause::Account, _) => ExitCode::Account,
-            Self::Cause(StopCause::Contract, _) | Self::NoPage(..) | Self::ShortPages(_) => ExitCode::Contract,
+            Self::Cause(StopCause::Contract, _) | Self::NoPage(..) | Self::EmptyLists { .. } => ExitCode::Contract,
             Self::Temporary(_) | Self::Same(_) => ExitCode::Temporary,
-            Self::Credits => ExitCode::Limit,
+            Self::Credits | Self::Evidence { .. } => ExitCode::Limit,
             Self::Room(_) => ExitCode::Storage,
         }
     }
@@ -57,9 +69,17 @@ impl std::fmt::Display for Stop {
                 "no product got a page, lastly: {said}; asked for: {items}, from all over the list (if the endpoint is right, put one that is known to exist into the list)"
             ),
             Self::Credits => f.write_str("max_credits is reached"),
-            Self::ShortPages(rows) => write!(
+            Self::Evidence { ends, pages } => write!(
                 f,
-                "every list so far ended on a page of {rows} rows and no page was full: short pages seem to be no end here; run again with --end empty-page"
+                "lists go on behind pages with fewer rows than asked for: {ends} lists that ended on such a page are to be read on, which costs up to {ends} credits where {pages} pages were read; to allow that, run again with a larger --max-evidence, or with --end empty-page"
+            ),
+            Self::EmptyLists { empty, all: true } => write!(
+                f,
+                "no list has a row, {empty} of them asked for all over the list of products: is it the right endpoint, account or market, and are these ids of this API? if they are empty, run again with --allow-empty"
+            ),
+            Self::EmptyLists { empty, all: false } => write!(
+                f,
+                "the last {empty} lists came without a row, though most before had rows: the API seems to be degraded; if they are empty, run again with --allow-empty"
             ),
         }
     }
@@ -78,6 +98,8 @@ pub struct Counted {
     pub throttled: u64,
     /// Pages asked for ahead that brought no row.
     pub wasted: u64,
+    /// Credits spent on pages behind the ends of lists, to see whether they are ends, or whether the API serves.
+    pub evidence: u64,
     /// From the first request to the last answer, seconds.
     pub seconds: f64,
     /// The limit that refusals have shown, requests a second.

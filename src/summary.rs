@@ -85,6 +85,8 @@ pub struct Run {
     pub throttled: u64,
     /// Pages asked for ahead that lay behind the end of a list.
     pub wasted: u64,
+    /// Credits spent on pages behind the ends of lists, to see whether they are ends.
+    pub evidence: u64,
     /// From the first request to the last answer.
     pub seconds: f64,
     /// Requests a second.
@@ -138,6 +140,7 @@ fn run(counted: Counted, allowed: Option<f64>) -> Run {
         retries: counted.retries,
         throttled: counted.throttled,
         wasted: counted.wasted,
+        evidence: counted.evidence,
         seconds: round(counted.seconds),
         rate: round(rate),
         allowed,
@@ -222,6 +225,9 @@ impl fmt::Display for Run {
         }
         if self.wasted > 0 {
             write!(f, "\n  ahead     {} on pages behind the end of a list", Count(self.wasted, "credit"))?;
+        }
+        if self.evidence > 0 {
+            write!(f, "\n  evidence  {} to see whether lists had ended", Count(self.evidence, "credit"))?;
         }
         Ok(())
     }

@@ -12,7 +12,12 @@ use crate::settings::Layers;
 /// The variable that the provider's own tools read.
 pub const VARIABLE: &str = "KEYAPI_TOKEN";
 /// Longest key, bytes.
-const LONGEST: u64 = 4_096;
+const LONGEST: usize = 4_096;
+/// Most bytes that are read: the longest key, and as much white space behind it.
+const MOST_READ: usize = 2 * LONGEST;
+/// What is put around texts, in programs and by word processors.
+const QUOTES: [char; 10] =
+    ['"', '\'', '`', '\u{b4}', '\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}', '\u{ab}', '\u{bb}'];
 
 /// Reads the key from the one place that the settings name: standard input, a file, or the environment. Beyond this machine
 /// (`is_loopback` is false) it must be long enough to be hidden wherever it may turn up.
@@ -31,21 +36,20 @@ fn from_its_place(layers: &Layers, variable: Option<String>) -> Result<SecretStr
             return Err(Error::Usage("--token-file and --token-stdin: the key comes from one place"));
         }
         let read = limited(std::io::stdin().lock());
-        let key = read.map_err(|source| Error::System { action: "read the key from standard input", source })?;
-        return checked(without_line_end(key));
+        return checked(&read.map_err(|source| Error::System { action: "read the key from standard input", source })?);
     }
     if let Some(path) = layers.given("token_file") {
-        return checked(without_line_end(from_file(Path::new(path))?));
+        return checked(&from_file(Path::new(path))?);
     }
     match variable {
-        Some(key) => checked(key),
+        Some(key) => checked(key.as_bytes()),
         None => Err(Error::Usage(
             "no key: set KEYAPI_TOKEN, or give --token-file or --token-stdin (to try without one: --simulate)",
         )),
     }
 }
 
-fn from_file(path: &Path) -> Result<String, Error> {
+fn from_file(path: &Path) -> Result<Vec<u8>, Error> {
     let unread = |source| Error::KeyFile { path: path.to_owned(), source };
     let file = std::fs::File::open(path).map_err(unread)?;
     #[cfg(unix)]
@@ -59,59 +63,103 @@ fn from_file(path: &Path) -> Result<String, Error> {
     limited(file).map_err(unread)
 }
 
-/// The text of a source, whole if it may be a key: with its line end one byte longer than the longest, and then refused.
-fn limited(source: impl Read) -> std::io::Result<String> {
-    let mut text = String::new();
-    source.take(LONGEST + 3).read_to_string(&mut text)?;
-    Ok(text)
+/// The bytes of a source, whole if they may be a key: what is longer than any key and much white space behind it is refused.
+fn limited(source: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let most = u64::try_from(MOST_READ + 1).unwrap_or(u64::MAX); // one more than is taken: then it is refused
+    source.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
-/// Editors and `echo` end a file with a line end; it is no part of the key.
-fn without_line_end(mut text: String) -> String {
-    text.truncate(text.trim_end_matches(['\r', '\n']).len());
-    text
+/// Checks a key. White space after it comes from editors, `echo` or copying and is trimmed; quotes or a byte order mark around it
+/// are refused by name.
+fn checked(bytes: &[u8]) -> Result<SecretString, Error> {
+    if matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
+        return Err(Error::Usage("the key is UTF-16, with a byte order mark: save it as UTF-8 without one"));
+    }
+    let key = std::str::from_utf8(bytes).map_err(|_| Error::Usage("the key is not ASCII"))?.trim_end();
+    match fault(key, bytes.len()) {
+        Some(fault) => Err(Error::Usage(fault)),
+        None => Ok(SecretString::from(key)),
+    }
 }
 
-fn checked(key: String) -> Result<SecretString, Error> {
-    if key.trim().is_empty() {
-        return Err(Error::Usage("the key is empty"));
+/// What is wrong with a key that was read from so many bytes.
+fn fault(key: &str, read: usize) -> Option<&'static str> {
+    if read > MOST_READ || key.len() > LONGEST {
+        Some("the key is longer than 4,096 bytes")
+    } else if key.is_empty() {
+        Some("the key is empty")
+    } else if key.starts_with('\u{feff}') {
+        Some("a byte order mark is before the key: save it as UTF-8 without one")
+    } else if key.starts_with(QUOTES) || key.ends_with(QUOTES) {
+        Some("quotes are around the key: remove them")
+    } else if key.contains(['\r', '\n']) {
+        Some("the key holds a line break: it must be one line")
+    } else if key.chars().any(|c| !c.is_ascii_graphic()) {
+        Some("the key holds a space, a control character or one that is not ASCII")
+    } else {
+        None
     }
-    if u64::try_from(key.len()).is_ok_and(|bytes| bytes > LONGEST) {
-        return Err(Error::Usage("the key is longer than 4,096 bytes"));
-    }
-    if key.contains(['\r', '\n']) {
-        return Err(Error::Usage("the key holds a line break: it must be one line"));
-    }
-    if key.chars().any(|c| !c.is_ascii_graphic()) {
-        return Err(Error::Usage("the key holds a space, a control character or one that is not ASCII"));
-    }
-    Ok(SecretString::from(key))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{checked, from_file, limited, read, without_line_end};
+    use super::{checked, from_file, limited, read};
     use crate::settings::{Layers, Origin};
     use secrecy::ExposeSecret;
 
     #[test]
     fn a_key_that_no_header_can_carry_is_refused_without_showing_it() {
-        for key in ["", " ", "sk_live_a\n", "sk_live_a b", "sk_live_\u{7}", "sk_livé"] {
-            let error = checked(key.to_owned()).unwrap_err().to_string();
+        for key in
+            ["", " ", "sk_live_a\nb", "sk_live_a b", " sk_live_a", "sk_live_\u{7}", "sk_livé", "sk_live_\u{200b}a"]
+        {
+            let error = checked(key.as_bytes()).unwrap_err().to_string();
             assert!(!error.contains("sk_liv"), "{error}");
         }
-        assert_eq!(checked("sk_live_a".to_owned()).unwrap().expose_secret(), "sk_live_a");
-        assert_eq!(without_line_end("a\r\n".to_owned()), "a");
+        assert_eq!(checked(b"sk_live_a").unwrap().expose_secret(), "sk_live_a");
+    }
+
+    #[test]
+    fn white_space_behind_a_key_is_no_part_of_it() {
+        for behind in ["\n", "\r\n", " ", "\t", "\n\n", " \r\n \n", "\u{a0}\n"] {
+            let key = checked(format!("sk_live_a{behind}").as_bytes()).unwrap();
+            assert_eq!(key.expose_secret(), "sk_live_a", "{behind:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_around_a_key_is_named_and_the_key_is_not_shown() {
+        let utf16: Vec<u8> = "\u{feff}sk_live_a\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let table: [(&[u8], &str); 10] = [
+            (b"\xef\xbb\xbfsk_live_a\n", "byte order mark"),
+            (&utf16, "byte order mark"),
+            (b"\"sk_live_a\"", "quotes"),
+            (b"'sk_live_a'\n", "quotes"),
+            (b"`sk_live_a`", "quotes"),
+            (b"sk_live_a\"", "quotes"),
+            (b"\"sk_live_a", "quotes"),
+            ("\u{201c}sk_live_a\u{201d}".as_bytes(), "quotes"),
+            ("\u{2018}sk_live_a\u{2019}\n".as_bytes(), "quotes"),
+            (b"sk_live_\xe9", "not ASCII"),
+        ];
+        for (bytes, named) in table {
+            let error = checked(bytes).unwrap_err().to_string();
+            assert!(error.contains(named) && !error.contains("sk_live"), "{error}");
+        }
     }
 
     #[test]
     fn a_key_is_taken_whole_or_not_at_all() {
         for (bytes, fits) in [(4_096, true), (4_097, false), (9_999, false)] {
             let file = limited(format!("{}\r\n", "k".repeat(bytes)).as_bytes()).unwrap();
-            let key = checked(without_line_end(file));
+            let key = checked(&file);
             assert_eq!(key.as_ref().is_ok_and(|key| key.expose_secret().len() == bytes), fits);
             assert!(fits || key.unwrap_err().to_string().contains("4,096 bytes"));
         }
+        let far = format!("sk_live_a{}b", " ".repeat(9_000));
+        let error = checked(&limited(far.as_bytes()).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("4,096 bytes"), "what stands far behind it is not forgotten: {error}");
     }
 
     #[test]

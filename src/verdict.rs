@@ -1,10 +1,12 @@
-//! What an attempt's outcome means: one pure function over HTTP status, envelope and transport error.
+//! What one outcome of an attempt says: one pure function over HTTP status, envelope and transport error.
 //!
-//! Nothing else in the program decides whether to retry, give up or stop. The API answers errors both by status and by
-//! `code` inside a 200, and the two can differ: the stricter one wins.
+//! It says what was claimed and what it cost, and nothing more: whether a failure is the item's or the API's, one answer
+//! cannot tell (see `judgement`). The API answers errors both by status and by `code` inside a 200, and the two can
+//! differ: the stricter one wins.
 
 use std::time::Duration;
 
+use crate::endpoint::Codes;
 use crate::envelope::{Envelope, NotEnvelope, Payload};
 use crate::page::Charge;
 
@@ -47,23 +49,45 @@ pub enum Lost {
     Redirect,
 }
 
-/// What to do about an outcome.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What an outcome claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is a page: keep it.
     Page,
+    /// A success whose data is null, `{}`, `""` or false where a list should be: an empty page, or a failure in disguise.
+    NoList,
     /// It never left: forget the attempt.
     Unsent,
-    /// Ask again after a back-off.
-    Retry,
-    /// Ask again, once: it may have been billed.
-    RetryOnce,
-    /// Every walk waits; the server's wish where it has one.
+    /// It is not a page.
+    Failed(Failure),
+}
+
+/// What a failure claims. Whether that is so for this item or for all, `judgement` decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No way to the API: no page can be the cause.
+    NoRoute,
+    /// Something that may pass: 5xx, 408, 425, a lost or late response, a code listed in `retry_codes`.
+    Unavailable,
+    /// 429, or a code listed in `throttle_codes`; the server's wish.
     Throttled(Option<Duration>),
-    /// This item will not work; the others go on.
-    GiveUp,
-    /// Nothing will work: stop the run.
-    Stop(StopCause),
+    /// The key, its credits, or the server itself: 401, 402, 403, 407, a redirect, a code listed in `stop_codes`.
+    Refused(StopCause),
+    /// A code of the API's own that no list of codes names. With rows beside it, it may be a success code.
+    UnknownCode {
+        /// Whether `data` is a list.
+        with_rows: bool,
+    },
+    /// In the API's own form: there is no such item or page. 400, 404, 410, 422.
+    NoSuchPage,
+    /// In the API's own form, by a code listed in `end_of_list_codes`: the list has ended.
+    EndOfList,
+    /// Another refusal, or one that is not in the API's form and may be another server's.
+    Unusual,
+    /// A success whose data is null, `{}`, `""` or false behind a full page: the end of its list, or a failure in disguise.
+    MissingList,
+    /// It may have been billed and cannot be used: a success without an envelope, something that is no HTTP.
+    Unusable,
 }
 
 /// Why nothing will work.
@@ -75,130 +99,121 @@ pub enum StopCause {
     Contract,
 }
 
-/// Whose failure it may be. One page cannot tell; several together can.
+/// What an outcome claims, and its price.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blame {
-    /// Nobody's: a page, a wait, a request that was not sent, the end of the run.
-    Nobody,
-    /// The way to the API. No page can be the cause.
-    Route,
-    /// The API for a while, or this page.
-    Api,
-    /// The same, but given as an answer: what is told to many items is told to all.
-    Answer,
-    /// This item's.
-    Item,
-}
-
-/// An outcome's meaning and its price.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judged {
-    /// What to do.
+pub struct Classification {
+    /// What it claims.
     pub verdict: Verdict,
-    /// Whose failure it may be.
-    pub blame: Blame,
     /// What it cost.
     pub charge: Charge,
 }
 
-/// Judges one outcome. `success` are the envelope codes that mean success.
-pub fn judge(outcome: &Outcome<'_>, success: &[i64]) -> Judged {
+impl Classification {
+    fn failed(failure: Failure, charge: Charge) -> Self {
+        Self { verdict: Verdict::Failed(failure), charge }
+    }
+}
+
+/// Classifies one outcome. `codes` are the envelope codes that the endpoint names.
+pub fn classify(outcome: &Outcome<'_>, codes: &Codes) -> Classification {
     match outcome {
-        Outcome::Lost(lost) => judge_lost(*lost),
-        Outcome::Answer { status, envelope: Err(_), retry_after } => judge_bare(*status, *retry_after),
+        Outcome::Lost(lost) => classify_lost(*lost),
+        Outcome::Answer { status, envelope: Err(_), retry_after } => classify_bare(*status, *retry_after),
         Outcome::Answer { status, envelope: Ok(envelope), retry_after } => {
-            judge_envelope(*status, envelope, *retry_after, success)
+            classify_envelope(*status, envelope, *retry_after, codes)
         }
     }
 }
 
-fn judge_lost(lost: Lost) -> Judged {
-    let (verdict, blame, charge) = match lost {
-        Lost::Unsent => (Verdict::Unsent, Blame::Nobody, Charge::Free),
-        Lost::Connect => (Verdict::Retry, Blame::Route, Charge::Free),
-        Lost::Tls | Lost::Proxy => (Verdict::Stop(StopCause::Account), Blame::Nobody, Charge::Free),
-        Lost::Transport | Lost::Timeout => (Verdict::Retry, Blame::Api, Charge::InDoubt),
-        Lost::Unreadable => (Verdict::RetryOnce, Blame::Answer, Charge::InDoubt),
-        Lost::TooLarge => (Verdict::RetryOnce, Blame::Item, Charge::InDoubt),
-        Lost::Redirect => (Verdict::Stop(StopCause::Contract), Blame::Nobody, Charge::InDoubt),
+fn classify_lost(lost: Lost) -> Classification {
+    let (failure, charge) = match lost {
+        Lost::Unsent => return Classification { verdict: Verdict::Unsent, charge: Charge::Free },
+        Lost::Connect => (Failure::NoRoute, Charge::Free),
+        Lost::Tls | Lost::Proxy => (Failure::Refused(StopCause::Account), Charge::Free),
+        Lost::Transport | Lost::Timeout => (Failure::Unavailable, Charge::InDoubt),
+        Lost::Unreadable | Lost::TooLarge => (Failure::Unusable, Charge::InDoubt),
+        Lost::Redirect => (Failure::Refused(StopCause::Contract), Charge::InDoubt),
     };
-    Judged { verdict, blame, charge }
+    Classification::failed(failure, charge)
 }
 
 /// A body that is no envelope: only the status speaks. All but a 429 may have been billed (promise P5).
-fn judge_bare(status: u16, retry_after: Option<Duration>) -> Judged {
-    let verdict =
-        if (200..=299).contains(&status) { Verdict::RetryOnce } else { unsure(by_status(status, retry_after)) };
-    let blame = if verdict == Verdict::Retry { Blame::Api } else { blame(&verdict) };
-    let charge = if status == 429 { Charge::Free } else { Charge::InDoubt };
-    Judged { verdict, blame, charge }
+fn classify_bare(status: u16, retry_after: Option<Duration>) -> Classification {
+    let failure = match by_status(status, retry_after) {
+        Failure::NoSuchPage => Failure::Unusual,
+        failure => failure,
+    };
+    Classification::failed(failure, if status == 429 { Charge::Free } else { Charge::InDoubt })
 }
 
 /// An envelope: success needs status 200, a success code and a list; a code that is no success is never billed.
-fn judge_envelope(status: u16, envelope: &Envelope, retry_after: Option<Duration>, success: &[i64]) -> Judged {
+fn classify_envelope(
+    status: u16,
+    envelope: &Envelope,
+    retry_after: Option<Duration>,
+    codes: &Codes,
+) -> Classification {
     let code = envelope.code.unwrap_or_default();
-    if success.contains(&code) {
-        let (verdict, charge) = match (status, envelope.data) {
-            (200, Payload::Rows) => (Verdict::Page, Charge::Billed),
-            (200..=299, _) => {
-                return Judged { verdict: Verdict::RetryOnce, blame: Blame::Item, charge: Charge::InDoubt };
-            }
-            _ => (unsure(by_status(status, retry_after)), Charge::InDoubt),
+    if codes.success.contains(&code) {
+        return match (status, envelope.data) {
+            (200, Payload::Rows) => Classification { verdict: Verdict::Page, charge: Charge::Billed },
+            (200, Payload::None) => Classification { verdict: Verdict::NoList, charge: Charge::InDoubt },
+            (200..=299, _) => Classification::failed(Failure::Unusable, Charge::InDoubt),
+            _ => classify_bare(status, retry_after),
         };
-        return Judged { blame: blame(&verdict), verdict, charge };
     }
-    // A code is a number of HTTP where it says what went wrong; a redirect it cannot be. Others are the API's own.
+    let failure = listed(code, codes, retry_after)
+        .unwrap_or_else(|| by_status_and_code(status, code, envelope, retry_after));
+    Classification::failed(failure, Charge::Free)
+}
+
+/// What the endpoint's description says of a code, if it names it.
+fn listed(code: i64, codes: &Codes, retry_after: Option<Duration>) -> Option<Failure> {
+    let table = [
+        (&codes.stop, Failure::Refused(StopCause::Account)),
+        (&codes.throttle, Failure::Throttled(retry_after)),
+        (&codes.end_of_list, Failure::EndOfList),
+        (&codes.retry, Failure::Unavailable),
+    ];
+    table.into_iter().find(|(codes, _)| codes.contains(&code)).map(|(_, failure)| failure)
+}
+
+/// A code is a number of HTTP where it says what went wrong; a redirect it cannot be. Others are the API's own.
+fn by_status_and_code(status: u16, code: i64, envelope: &Envelope, retry_after: Option<Duration>) -> Failure {
     let by_code = u16::try_from(code).ok().filter(|code| (400..=599).contains(code));
     let numbers = [Some(status), by_code];
     let is_failure = numbers.iter().flatten().any(|number| *number >= 500) && !numbers.contains(&Some(429));
     if is_failure && says_used_up(&envelope.message) {
-        return Judged { verdict: Verdict::Stop(StopCause::Account), blame: Blame::Nobody, charge: Charge::Free };
+        return Failure::Refused(StopCause::Account);
     }
-    let (inner, outer) = (by_code.map(|code| by_status(code, retry_after)), by_status(status, retry_after));
-    let verdict = match inner {
-        _ if status == 200 => inner.unwrap_or(Verdict::GiveUp),
-        Some(inner) if severity(&inner) >= severity(&outer) => inner,
-        Some(_) | None => outer,
-    };
-    let passes = numbers.into_iter().flatten().any(|number| matches!(number, 408 | 425 | 502..=504));
-    let blame = if passes && verdict == Verdict::Retry { Blame::Api } else { blame(&verdict) };
-    Judged { verdict, blame, charge: Charge::Free }
-}
-
-/// Whose failure an answer may be that led to this verdict.
-fn blame(verdict: &Verdict) -> Blame {
-    match verdict {
-        Verdict::Page | Verdict::Unsent | Verdict::Throttled(_) | Verdict::Stop(_) => Blame::Nobody,
-        Verdict::Retry | Verdict::RetryOnce => Blame::Answer,
-        Verdict::GiveUp => Blame::Item,
+    let inner = by_code.map(|code| by_status(code, retry_after));
+    if status == 200 {
+        return inner.unwrap_or(Failure::UnknownCode { with_rows: envelope.data == Payload::Rows });
     }
+    let outer = by_status(status, retry_after);
+    inner.filter(|inner| severity(*inner) >= severity(outer)).unwrap_or(outer)
 }
 
-/// A refusal that does not have the API's form may be another server's: it is asked for once more.
-fn unsure(verdict: Verdict) -> Verdict {
-    if verdict == Verdict::GiveUp { Verdict::RetryOnce } else { verdict }
-}
-
-/// Which of two verdicts on one answer is the stricter.
-fn severity(verdict: &Verdict) -> u8 {
-    match verdict {
-        Verdict::Page | Verdict::Unsent => 0,
-        Verdict::Retry => 1,
-        Verdict::RetryOnce => 2,
-        Verdict::GiveUp => 3,
-        Verdict::Throttled(_) => 4,
-        Verdict::Stop(_) => 5,
+/// Which of two failures that one answer claims is the stricter.
+fn severity(failure: Failure) -> u8 {
+    match failure {
+        Failure::NoRoute | Failure::Unavailable => 1,
+        Failure::Unusable | Failure::MissingList | Failure::UnknownCode { .. } => 2,
+        Failure::NoSuchPage | Failure::EndOfList | Failure::Unusual => 3,
+        Failure::Throttled(_) => 4,
+        Failure::Refused(_) => 5,
     }
 }
 
-fn by_status(status: u16, retry_after: Option<Duration>) -> Verdict {
+fn by_status(status: u16, retry_after: Option<Duration>) -> Failure {
     match status {
-        401..=403 | 407 => Verdict::Stop(StopCause::Account),
-        429 => Verdict::Throttled(retry_after),
-        408 | 425 | 500..=599 => Verdict::Retry,
-        300..=399 => Verdict::Stop(StopCause::Contract),
-        400..=499 => Verdict::GiveUp,
-        _ => Verdict::RetryOnce,
+        401..=403 | 407 => Failure::Refused(StopCause::Account),
+        429 => Failure::Throttled(retry_after),
+        408 | 425 | 500..=599 => Failure::Unavailable,
+        300..=399 => Failure::Refused(StopCause::Contract),
+        400 | 404 | 410 | 422 => Failure::NoSuchPage,
+        400..=499 => Failure::Unusual,
+        _ => Failure::Unusable,
     }
 }
 
@@ -212,22 +227,38 @@ fn says_used_up(message: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Blame, Judged, Lost, Outcome, StopCause, Verdict, judge};
+    use super::{Classification, Failure, Lost, Outcome, StopCause, Verdict, classify};
+    use crate::endpoint::Codes;
     use crate::envelope::{Envelope, NotEnvelope, Payload};
     use crate::page::Charge;
 
-    fn on(status: u16, code: i64, message: &str, data: Payload) -> Judged {
-        let envelope = Ok(Envelope { code: Some(code), message: message.to_owned(), data });
-        judge(&Outcome::Answer { status, envelope: &envelope, retry_after: None }, &[0])
+    const ACCOUNT: Failure = Failure::Refused(StopCause::Account);
+    const CONTRACT: Failure = Failure::Refused(StopCause::Contract);
+
+    fn codes() -> Codes {
+        Codes { success: vec![0], ..Codes::default() }
     }
 
-    fn bare(status: u16) -> Judged {
-        judge(&Outcome::Answer { status, envelope: &Err(NotEnvelope::Foreign), retry_after: None }, &[0])
+    fn on(status: u16, code: i64, message: &str, data: Payload) -> Classification {
+        let envelope = Ok(Envelope { code: Some(code), message: message.to_owned(), data });
+        classify(&Outcome::Answer { status, envelope: &envelope, retry_after: None }, &codes())
+    }
+
+    fn bare(status: u16) -> Classification {
+        classify(&Outcome::Answer { status, envelope: &Err(NotEnvelope::Foreign), retry_after: None }, &codes())
+    }
+
+    fn free(failure: Failure) -> Classification {
+        Classification::failed(failure, Charge::Free)
+    }
+
+    fn in_doubt(failure: Failure) -> Classification {
+        Classification::failed(failure, Charge::InDoubt)
     }
 
     #[test]
     fn only_status_200_with_a_success_code_and_a_list_is_a_page() {
-        let page = Judged { verdict: Verdict::Page, blame: Blame::Nobody, charge: Charge::Billed };
+        let page = Classification { verdict: Verdict::Page, charge: Charge::Billed };
         assert_eq!(on(200, 0, "success", Payload::Rows), page);
         for (status, code, data) in
             [(200, 0, Payload::None), (204, 0, Payload::Rows), (500, 0, Payload::Rows), (200, 7, Payload::Rows)]
@@ -236,32 +267,32 @@ mod tests {
         }
     }
 
-    /// What a refusal by this number means, written down a second time: as an envelope, and as a bare status.
-    fn meant(number: u16) -> [(Verdict, Blame); 2] {
-        let both = |verdict, blame| [(Verdict::clone(&verdict), blame), (verdict, blame)];
+    /// What a refusal by this number claims, written down a second time: as an envelope, and as a bare status.
+    fn meant(number: u16) -> [Failure; 2] {
         match number {
-            401 | 402 | 403 | 407 => both(Verdict::Stop(StopCause::Account), Blame::Nobody),
-            429 => both(Verdict::Throttled(None), Blame::Nobody),
-            408 | 425 | 502 | 503 | 504 => both(Verdict::Retry, Blame::Api),
-            500.. => [(Verdict::Retry, Blame::Answer), (Verdict::Retry, Blame::Api)],
-            400..=499 => [(Verdict::GiveUp, Blame::Item), (Verdict::RetryOnce, Blame::Answer)],
-            300..=399 => both(Verdict::Stop(StopCause::Contract), Blame::Nobody),
-            _ => both(Verdict::RetryOnce, Blame::Answer),
+            401 | 402 | 403 | 407 => [ACCOUNT; 2],
+            429 => [Failure::Throttled(None); 2],
+            408 | 425 | 500.. => [Failure::Unavailable; 2],
+            400 | 404 | 410 | 422 => [Failure::NoSuchPage, Failure::Unusual],
+            400..=499 => [Failure::Unusual; 2],
+            300..=399 => [CONTRACT; 2],
+            _ => [Failure::Unusable; 2],
         }
     }
 
     #[test]
-    fn a4_every_refusal_has_a_meaning_for_its_item_for_the_api_or_for_the_run() {
-        for status in [404, 405, 410, 413, 414, 418, 451] {
+    fn a4_every_refusal_claims_something_of_its_item_of_the_api_or_of_the_run() {
+        for status in [400, 404, 410, 422] {
             let refused = on(status, i64::from(status), "", Payload::None);
-            let meant = Judged { verdict: Verdict::GiveUp, blame: Blame::Item, charge: Charge::Free };
-            assert_eq!(refused, meant, "{status} in the API's words is that item's end, and free");
-            let meant = Judged { verdict: Verdict::RetryOnce, blame: Blame::Answer, charge: Charge::InDoubt };
-            assert_eq!(bare(status), meant, "{status} without them may be another server's");
+            assert_eq!(refused, free(Failure::NoSuchPage), "{status} in the API's words is that item's end, and free");
+            assert_eq!(bare(status), in_doubt(Failure::Unusual), "{status} without them may be another server's");
+        }
+        for status in [405, 413, 414, 418, 451] {
+            assert_eq!(on(status, i64::from(status), "", Payload::None), free(Failure::Unusual));
         }
         for status in [401, 402, 403] {
-            assert_eq!(bare(status).verdict, Verdict::Stop(StopCause::Account));
-            assert_eq!(on(status, 0, "", Payload::None).verdict, Verdict::Stop(StopCause::Account));
+            assert_eq!(bare(status), in_doubt(ACCOUNT));
+            assert_eq!(on(status, 0, "", Payload::None), in_doubt(ACCOUNT));
         }
     }
 
@@ -269,17 +300,11 @@ mod tests {
     fn a11_every_status_from_100_to_599_has_its_meaning_with_and_without_an_envelope() {
         for status in 100..=599 {
             let [enveloped, without] = meant(status);
-            let judged = on(status, i64::from(status), "", Payload::None);
-            // A code that is no HTTP status inside a 200 is a refusal, whatever it means.
-            let enveloped = if status == 200 { (Verdict::GiveUp, Blame::Item) } else { enveloped };
-            assert_eq!(
-                (judged.verdict, judged.blame, judged.charge),
-                (enveloped.0, enveloped.1, Charge::Free),
-                "{status}"
-            );
-            let judged = bare(status);
+            // A code that is no HTTP status inside a 200 is the API's own.
+            let enveloped = if status == 200 { Failure::UnknownCode { with_rows: false } } else { enveloped };
+            assert_eq!(on(status, i64::from(status), "", Payload::None), free(enveloped), "{status}");
             let charge = if status == 429 { Charge::Free } else { Charge::InDoubt };
-            assert_eq!((judged.verdict, judged.blame, judged.charge), (without.0, without.1, charge), "bare {status}");
+            assert_eq!(bare(status), Classification::failed(without, charge), "bare {status}");
         }
     }
 
@@ -298,61 +323,78 @@ mod tests {
             for code in numbers {
                 let judged = on(status, i64::from(code), "", Payload::None);
                 let stricter = if rank(code) >= rank(status) { code } else { status };
-                let meant = if code == 200 && status == 200 { Verdict::GiveUp } else { meant(stricter)[0].0.clone() };
-                assert_eq!((judged.verdict, judged.charge), (meant, Charge::Free), "HTTP {status}, code {code}");
+                let unknown = Failure::UnknownCode { with_rows: false };
+                let meant = if code == 200 && status == 200 { unknown } else { meant(stricter)[0] };
+                assert_eq!(judged, free(meant), "HTTP {status}, code {code}");
             }
         }
     }
 
     #[test]
-    fn a13_an_answer_without_a_list_is_asked_for_once_more_and_may_have_been_billed() {
-        let judged = on(200, 0, "success", Payload::None);
-        assert_eq!(judged, Judged { verdict: Verdict::RetryOnce, blame: Blame::Item, charge: Charge::InDoubt });
+    fn a13_a_success_without_a_list_may_have_been_billed_and_null_may_be_an_empty_page() {
+        let no_list = Classification { verdict: Verdict::NoList, charge: Charge::InDoubt };
+        assert_eq!(on(200, 0, "success", Payload::None), no_list);
+        assert_eq!(on(200, 0, "success", Payload::Other), in_doubt(Failure::Unusable));
     }
 
     #[test]
-    fn a_500_that_speaks_of_a_used_up_quota_stops_the_run() {
-        assert_eq!(on(500, 500, "Usage Limit Exceeded", Payload::None).verdict, Verdict::Stop(StopCause::Account));
-        assert_eq!(
-            on(200, 500, "apiKey quota is not enough", Payload::None).verdict,
-            Verdict::Stop(StopCause::Account)
-        );
+    fn a_500_that_speaks_of_a_used_up_quota_claims_that_the_credits_are_spent() {
+        assert_eq!(on(500, 500, "Usage Limit Exceeded", Payload::None), free(ACCOUNT));
+        assert_eq!(on(200, 500, "apiKey quota is not enough", Payload::None), free(ACCOUNT));
     }
 
     #[test]
-    fn words_of_a_used_up_quota_are_no_end_of_a_key_in_a_429_or_under_a_code_of_the_api_s_own() {
+    fn words_of_a_used_up_quota_say_nothing_of_the_key_in_a_429_or_under_a_code_of_the_api_s_own() {
         for (status, code) in [(429, 429), (429, 500), (429, 10_005), (200, 429), (500, 429)] {
-            assert_eq!(on(status, code, "QPS quota exceeded", Payload::None).verdict, Verdict::Throttled(None));
+            assert_eq!(on(status, code, "QPS quota exceeded", Payload::None), free(Failure::Throttled(None)));
         }
         for code in [10_005, 600, 499_001] {
             let refused = on(200, code, "quota exceeded", Payload::None);
-            assert_eq!((refused.verdict, refused.blame), (Verdict::GiveUp, Blame::Item), "{code}");
+            assert_eq!(refused, free(Failure::UnknownCode { with_rows: false }), "{code}");
         }
     }
 
     #[test]
-    fn a_code_below_400_inside_a_200_is_a_refusal_of_that_item_and_no_redirect() {
-        for code in [1, 100, 204, 300, 302, 399] {
-            assert_eq!(on(200, code, "see other", Payload::None).verdict, Verdict::GiveUp, "{code}");
+    fn a_code_below_400_inside_a_200_is_a_code_of_the_api_s_own_and_no_redirect() {
+        for code in [1, 100, 200, 204, 300, 302, 399] {
+            let unknown = free(Failure::UnknownCode { with_rows: true });
+            assert_eq!(on(200, code, "see other", Payload::Rows), unknown, "{code}");
         }
-        assert_eq!(on(302, 302, "moved", Payload::None).verdict, Verdict::Stop(StopCause::Contract));
+        assert_eq!(on(302, 302, "moved", Payload::None), free(CONTRACT));
     }
 
     #[test]
-    fn a_200_without_an_envelope_is_asked_for_once_more_whatever_it_holds() {
-        for (not, verdict) in [
-            (NotEnvelope::Foreign, Verdict::RetryOnce),
-            (NotEnvelope::Empty, Verdict::RetryOnce),
-            (NotEnvelope::Truncated, Verdict::RetryOnce),
-        ] {
-            let judged = judge(&Outcome::Answer { status: 200, envelope: &Err(not), retry_after: None }, &[0]);
-            assert_eq!(judged.verdict, verdict);
+    fn a_code_that_the_endpoint_lists_claims_what_it_is_listed_for_whatever_the_status() {
+        let codes = Codes { retry: vec![7], throttle: vec![8], stop: vec![9], end_of_list: vec![10, 404], ..codes() };
+        let table = [
+            (7, Failure::Unavailable),
+            (8, Failure::Throttled(None)),
+            (9, ACCOUNT),
+            (10, Failure::EndOfList),
+            (404, Failure::EndOfList),
+            (11, Failure::UnknownCode { with_rows: false }),
+        ];
+        for (code, failure) in table {
+            let envelope = Ok(Envelope { code: Some(code), ..Envelope::default() });
+            let on = |status| classify(&Outcome::Answer { status, envelope: &envelope, retry_after: None }, &codes);
+            assert_eq!(on(200), free(failure), "{code}");
+            if code != 11 {
+                assert_eq!(on(400), free(failure), "{code} under HTTP 400");
+            }
+        }
+    }
+
+    #[test]
+    fn a_200_without_an_envelope_may_have_been_billed_whatever_it_holds() {
+        for not in [NotEnvelope::Foreign, NotEnvelope::Empty, NotEnvelope::Truncated] {
+            let outcome = Outcome::Answer { status: 200, envelope: &Err(not), retry_after: None };
+            assert_eq!(classify(&outcome, &codes()), in_doubt(Failure::Unusable));
         }
     }
 
     #[test]
     fn what_never_left_is_free_and_what_may_have_arrived_is_in_doubt() {
-        let charge = |lost| judge(&Outcome::Lost(lost), &[0]).charge;
+        let charge = |lost| classify(&Outcome::Lost(lost), &codes()).charge;
         for lost in [Lost::Unsent, Lost::Connect, Lost::Tls, Lost::Proxy] {
             assert_eq!(charge(lost), Charge::Free, "{lost:?}");
         }

@@ -2,15 +2,20 @@
 //!
 //! The pages are a set, and may come in any order. What a page means for the end is decided in the order of the pages, by
 //! their counts alone: the same pages give the same end, in the first run, after a crash and in a replay, asked for one by
-//! one or ahead. Which row is new is decided in the order in which pages were read, which is the journal's.
+//! one or ahead, whatever was lost on the way. Which row is published is decided in the order in which pages were read,
+//! which is the journal's; which row is *fresh* is decided by page numbers: the first page that holds a row is its home.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::decode::{DecodedPage, Key};
 use crate::depth::{Depth, Known};
 use crate::page::{Counts, ItemId, ItemIx, PageNum, StopReason};
 use crate::rules::{End, Rules};
 use crate::sanitize::Sanitized;
+
+/// How often a refused page with rows behind it is asked for again.
+const MOST_FORGIVEN: u8 = 2;
 
 /// The walk of one item.
 #[derive(Debug)]
@@ -19,44 +24,79 @@ pub struct Walk {
     pub item: ItemIx,
     /// The item's id.
     pub id: ItemId,
-    /// Whether an earlier run gave up a page while others came: the failures of its first missing page are its own.
-    pub is_suspect: bool,
+    /// Failures of its first missing page that earlier runs proved to be its own.
+    pub tries: u32,
+    /// Runs in which that page had all its tries and nothing showed whose fault it was.
+    pub unproven: u32,
     /// The first page that is missing.
     next: PageNum,
+    /// The last page before it, if there is one.
+    last: Option<(PageNum, Counts)>,
     /// Pages beyond it.
     beyond: BTreeMap<PageNum, Counts>,
+    /// Pages that the API refused, behind others that came, and what it said.
+    refused: BTreeMap<PageNum, String>,
     depth: Depth,
-    /// Keys of the rows so far; none: they must be loaded before the next page is read.
-    seen: Option<HashSet<Key>>,
+    /// The rows so far, by the first page that holds each; none: they must be loaded before the next page is read.
+    homes: Option<HashMap<Key, PageNum>>,
     /// Pages without a usable row, counted back from the first missing one.
     barren: u8,
     end: Option<End>,
+    /// Ends at pages up to this one are passed over.
+    skip: Option<PageNum>,
     /// Pages that were asked for ahead in vain, and may have been billed.
     in_doubt: BTreeSet<PageNum>,
     /// Whether a page answered for another item, which ends it whatever else comes.
     is_foreign: bool,
+    /// Whether a page with fresh rows followed a short one.
+    goes_on_behind_short: bool,
+    /// How often a refusal was taken back.
+    forgiven: u8,
+    /// A page that came without a list of rows, though a page behind it has rows.
+    gap: Option<PageNum>,
+    /// A page without a usable row that it was told to go on behind.
+    lacks: Option<PageNum>,
+    /// Whether any page had a row.
+    has_rows: bool,
 }
 
 impl Walk {
-    /// A walk that has these pages. Its keys are loaded when they are needed, unless there are none.
-    pub fn new(item: ItemIx, id: ItemId, rules: &Rules, pages: impl IntoIterator<Item = (PageNum, Counts)>) -> Self {
+    /// A walk that has these pages. Its rows are loaded when they are needed, unless there are none. Ends at pages up to
+    /// `skip` are passed over: it was opened again to go on behind them.
+    pub fn new(
+        item: ItemIx,
+        id: ItemId,
+        rules: &Rules,
+        pages: impl IntoIterator<Item = (PageNum, Counts)>,
+        skip: Option<PageNum>,
+    ) -> Self {
         let mut walk = Self {
             item,
             id,
-            is_suspect: false,
+            tries: 0,
+            unproven: 0,
             next: rules.first,
+            last: None,
             beyond: BTreeMap::new(),
+            refused: BTreeMap::new(),
             depth: Depth::new(rules),
-            seen: None,
+            homes: None,
             barren: 0,
             end: None,
+            skip,
             in_doubt: BTreeSet::new(),
             is_foreign: false,
+            goes_on_behind_short: false,
+            forgiven: 0,
+            gap: None,
+            lacks: None,
+            has_rows: false,
         };
         // All of them are there before the first one is judged, as if they had come one by one.
         walk.beyond.extend(pages);
         let mut contiguous = rules.first;
         for (page, counts) in &walk.beyond {
+            walk.has_rows |= counts.received > 0;
             if *page == contiguous {
                 walk.depth.pass(*page);
                 contiguous = page.next();
@@ -65,7 +105,7 @@ impl Walk {
         }
         walk.advance(rules);
         if walk.is_new(rules) {
-            walk.seen = Some(HashSet::new());
+            walk.homes = Some(HashMap::new());
         }
         walk
     }
@@ -85,6 +125,41 @@ impl Walk {
         self.end.as_ref()
     }
 
+    /// Whether any of its pages had a row.
+    pub fn has_rows(&self) -> bool {
+        self.has_rows
+    }
+
+    /// Whether a page with new rows followed a page with fewer than a full one has: then short pages are no end here.
+    pub fn goes_on_behind_short(&self) -> bool {
+        self.goes_on_behind_short
+    }
+
+    /// Why the walk lacks a page in its middle, if it does: it was refused, or came without a list, and rows lie behind it.
+    pub fn hole(&self) -> Option<(PageNum, String)> {
+        if let Some(page) = self.lacks {
+            return Some((page, format!("page {page} had no usable row; what lies behind it was read")));
+        }
+        if let Some(page) = self.gap {
+            return Some((page, format!("page {page} came without a list of rows, and pages behind it have rows")));
+        }
+        let said = self.refused.get(&self.next).filter(|_| self.end.is_none())?;
+        Some((self.next, format!("page {} was refused, and pages behind it have rows: {said}", self.next)))
+    }
+
+    /// Takes back that its first missing page was refused, because rows lie behind it: it is worth another request, twice at
+    /// most. `in_doubt`: the refusal may have been billed. False: it was taken back often enough.
+    pub fn forgive(&mut self, rules: &Rules) -> bool {
+        if self.forgiven >= MOST_FORGIVEN || self.refused.remove(&self.next).is_none() {
+            return false;
+        }
+        self.forgiven += 1;
+        self.in_doubt.insert(self.next);
+        self.depth.ask_again(self.next);
+        self.advance(rules);
+        true
+    }
+
     /// Takes a hint at its last page, which is used and not trusted.
     pub fn hint(&mut self, last: Option<PageNum>) {
         self.depth.hint(last);
@@ -92,33 +167,43 @@ impl Walk {
 
     /// Rows whose keys are in memory; none if they must be loaded.
     pub fn keys(&self) -> Option<usize> {
-        self.seen.as_ref().map(HashSet::len)
+        self.homes.as_ref().map(HashMap::len)
     }
 
-    /// Takes over the keys of earlier rows.
-    pub fn load(&mut self, keys: impl IntoIterator<Item = Key>) {
-        self.seen.get_or_insert_default().extend(keys);
+    /// Takes over the keys of earlier rows, each with a page that holds it.
+    pub fn load(&mut self, keys: impl IntoIterator<Item = (Key, PageNum)>) {
+        let homes = self.homes.get_or_insert_default();
+        for (key, page) in keys {
+            homes.entry(key).and_modify(|home| *home = page.min(*home)).or_insert(page);
+        }
     }
 
     /// Frees the memory of its keys: they are in the ledger.
     pub fn unload(&mut self) {
-        self.seen = None;
+        self.homes = None;
     }
 
     /// A page to ask for that is needed in any case.
     pub fn next_needed(&self, rules: &Rules) -> Option<PageNum> {
-        self.depth.next_needed(self.next, rules, |page| known(&self.beyond, self.next, page, rules))
+        let known = |page| self.known(page, rules);
+        self.depth.next_needed(self.next, rules, known).filter(|page| !self.refused.contains_key(page))
+    }
+
+    /// The first page that is not known to exist, if it can be asked for and was not: it is needed in any case.
+    pub fn next_unknown(&self, rules: &Rules) -> Option<PageNum> {
+        let known = |page| self.known(page, rules);
+        self.depth.next_unknown(self.next, rules, known).filter(|page| !self.refused.contains_key(page))
     }
 
     /// A page ahead to ask for, that may turn out to lie behind the end.
     pub fn scout(&self, rules: &Rules) -> Option<PageNum> {
-        self.depth.scout(self.next, rules, |page| known(&self.beyond, self.next, page, rules))
+        self.depth.scout(self.next, rules, |page| self.known(page, rules))
     }
 
     /// Takes note that a page is asked for. Gives whether it is one that may turn out to lie behind the end.
-    pub fn ask(&mut self, page: PageNum) -> bool {
+    pub fn ask(&mut self, page: PageNum, rules: &Rules) -> bool {
         let is_scout = !self.depth.needs(page);
-        if is_scout {
+        if is_scout || self.next_needed(rules) != Some(page) {
             self.depth.send(page);
         } else {
             self.depth.ask(page);
@@ -136,6 +221,11 @@ impl Walk {
         self.depth.is_ahead(self.next)
     }
 
+    /// Whether a page behind this one is known to hold rows that no page before holds.
+    pub fn has_rows_behind(&self, page: PageNum) -> bool {
+        self.beyond.range(page.next()..).any(|(_, counts)| counts.fresh > 0)
+    }
+
     /// Takes note that a page which is not needed will not come. `in_doubt`: it may have been billed all the same.
     pub fn lost(&mut self, page: PageNum, is_refused: bool, in_doubt: bool) {
         self.depth.lost(page, is_refused);
@@ -149,19 +239,71 @@ impl Walk {
         self.in_doubt.contains(&page)
     }
 
-    /// Reads a page whose rows are decoded: says for each of them whether it is new. The keys must be loaded.
+    /// Whether a refusal of this page may be the end of the list: all pages before it came, the last one as full as one that
+    /// others follow; or it is the page that would show so of the page before.
+    pub fn may_end_before(&self, page: PageNum, rules: &Rules) -> bool {
+        let is_check = self.end.as_ref().is_some_and(|end| end.check == Some(page));
+        self.follows_full(page, rules) || is_check
+    }
+
+    /// Whether a page is the first missing one, behind a page as full as one that others follow.
+    pub fn follows_full(&self, page: PageNum, rules: &Rules) -> bool {
+        page == self.next && self.last.is_some_and(|(_, counts)| rules.is_full(counts))
+    }
+
+    /// Takes note that the API refused a page that [may be behind the end](Self::may_end_before).
+    pub fn refuse(&mut self, page: PageNum, said: String, rules: &Rules) {
+        self.refused.insert(page, said);
+        self.advance(rules);
+    }
+
+    /// Does without the check of its end. `is_trusted`: the end is one all the same.
+    pub fn settle_end(&mut self, is_trusted: bool) {
+        let Some(end) = &mut self.end else { return };
+        end.check = None;
+        if is_trusted && end.stop == StopReason::RepeatedPage {
+            end.stop = StopReason::EndRepeated;
+        }
+    }
+
+    /// Reads a page whose rows are decoded: says for each of them whether it is published. The keys must be loaded.
     pub fn accept(&mut self, page: &DecodedPage, rules: &Rules) -> Vec<bool> {
-        let seen = self.seen.get_or_insert_default();
-        let keep: Vec<bool> = page.keys.iter().map(|key| seen.insert(*key)).collect();
-        let kept = keep.iter().filter(|keep| **keep).count();
-        let counts = Counts { received: page.received, kept, rejected: page.received.saturating_sub(page.keys.len()) };
-        self.add(page.request.page, counts, rules);
-        self.is_suspect &= page.request.page >= self.next;
+        let number = page.request.page;
+        let homes = self.homes.get_or_insert_default();
+        let (mut keep, mut fresh, mut repeats) = (Vec::with_capacity(page.keys.len()), 0, None);
+        for (at, key) in page.keys.iter().enumerate() {
+            match homes.entry(*key) {
+                Entry::Vacant(free) => {
+                    free.insert(number);
+                    keep.push(true);
+                    fresh += 1;
+                }
+                Entry::Occupied(mut home) => {
+                    keep.push(false);
+                    let first = *home.get();
+                    if first > number {
+                        home.insert(number);
+                        fresh += 1;
+                        if let Some(counts) = self.beyond.get_mut(&first) {
+                            counts.fresh = counts.fresh.saturating_sub(1);
+                            counts.repeats.get_or_insert(number);
+                        }
+                    } else if at == 0 && first < number {
+                        repeats = Some(first);
+                    }
+                }
+            }
+        }
+        let rejected = page.received.saturating_sub(page.keys.len());
+        let counts = Counts { received: page.received, fresh, rejected, repeats, is_list: page.is_list };
+        self.has_rows |= counts.received > 0;
+        self.add(number, counts, rules);
         if page.foreign > 0 && page.keys.is_empty() {
             self.is_foreign = true;
             let reason = page.rejects.first().map_or("the rows belong to another item", |reject| &*reject.reason);
-            let said = format!("page {} is an answer for another product: {}", page.request.page, Sanitized(reason));
-            self.end = Some(End { stop: StopReason::Rejected, said: Some(said), received: page.received });
+            let said = format!("page {number} is an answer for another product: {}", Sanitized(reason));
+            let (stop, said) = (StopReason::Rejected, Some(said));
+            self.end = Some(End { stop, said, received: page.received, check: None, is_wrap: false });
         }
         keep
     }
@@ -169,6 +311,20 @@ impl Walk {
     fn add(&mut self, page: PageNum, counts: Counts, rules: &Rules) {
         self.beyond.insert(page, counts);
         self.depth.learn(page, counts, rules, |page| known(&self.beyond, self.next, page, rules));
+        self.advance(rules);
+    }
+
+    fn known(&self, page: PageNum, rules: &Rules) -> Known {
+        known(&self.beyond, self.next, page, rules)
+    }
+
+    /// Judges its end again, after the rules have changed.
+    pub fn rejudge(&mut self, rules: &Rules) {
+        self.depth.forget_ceiling();
+        self.goes_on_behind_short = false;
+        if let Some((page, counts)) = self.last.filter(|_| !self.is_foreign) {
+            self.end = self.judged(page, counts, rules);
+        }
         self.advance(rules);
     }
 
@@ -180,13 +336,48 @@ impl Walk {
         while let Some(counts) = self.beyond.remove(&self.next) {
             let page = self.next;
             self.next = page.next();
+            let follows_short = self.last.is_some_and(|(_, before)| rules.is_short(before));
+            self.goes_on_behind_short |= follows_short && counts.fresh > 0;
+            let no_list = self.last.filter(|(_, before)| !before.is_list && counts.fresh > 0);
+            self.gap = self.gap.or(no_list.map(|(before, _)| before));
+            self.last = Some((page, counts));
+            let is_lacking = counts.is_barren() && self.skip.is_some_and(|skip| page <= skip);
+            self.lacks = self.lacks.or(is_lacking.then_some(page));
             self.barren = if counts.is_barren() { self.barren.saturating_add(1) } else { 0 };
-            if !self.is_foreign && (self.end.is_none() || counts.kept > 0) {
-                self.end = rules.end_at(page, counts, self.barren).filter(|end| !self.is_passed(end));
+            if !self.is_foreign && (self.end.is_none() || counts.fresh > 0) {
+                self.end = self.judged(page, counts, rules);
             }
         }
         if self.end.is_none() {
+            self.end = self.refused_at_next(rules).filter(|end| !self.is_passed(end));
+        }
+        self.confirm();
+        if self.end.is_none() {
             self.depth.pass(self.next);
+        }
+    }
+
+    fn judged(&self, page: PageNum, counts: Counts, rules: &Rules) -> Option<End> {
+        let end = rules.end_at(page, counts, self.barren).filter(|end| !self.is_passed(end))?;
+        let may_skip = matches!(end.stop, StopReason::RepeatedPage | StopReason::Rejected);
+        let is_skipped = may_skip && self.skip.is_some_and(|skip| page <= skip);
+        (!is_skipped).then_some(end)
+    }
+
+    /// The end of a list whose next page was refused.
+    fn refused_at_next(&self, rules: &Rules) -> Option<End> {
+        let said = self.refused.get(&self.next)?;
+        let said = Some(format!("page {} was refused: {said}", self.next));
+        let check = Some(self.next.next()).filter(|check| *check <= rules.limit());
+        let received = self.last.map_or(0, |(_, counts)| counts.received);
+        Some(End { stop: StopReason::EndRefused, said, received, check, is_wrap: false })
+    }
+
+    /// Takes the check of its end as done, if that page came or was refused, too, and the walk is still at its end.
+    fn confirm(&mut self) {
+        let Some(check) = self.end.as_ref().and_then(|end| end.check) else { return };
+        if check < self.next || self.beyond.contains_key(&check) || self.refused.contains_key(&check) {
+            self.settle_end(true);
         }
     }
 
@@ -194,11 +385,15 @@ impl Walk {
     /// neighbours may be short or repeat others where a list changed meanwhile.
     fn is_passed(&self, end: &End) -> bool {
         let may_be = match end.stop {
-            StopReason::ShortPage | StopReason::EmptyPage | StopReason::RepeatedPage => true,
+            StopReason::ShortPage
+            | StopReason::EmptyPage
+            | StopReason::RepeatedPage
+            | StopReason::EndRepeated
+            | StopReason::EndRefused => true,
             StopReason::Rejected => !self.is_foreign,
-            StopReason::MaxPages | StopReason::PageCap | StopReason::Failed => false,
+            StopReason::MaxPages | StopReason::PageCap | StopReason::Failed | StopReason::Shifted => false,
         };
-        may_be && !self.depth.is_flat() && self.beyond.values().any(|counts| counts.kept > 0)
+        may_be && self.beyond.values().any(|counts| counts.fresh > 0)
     }
 }
 
@@ -206,7 +401,7 @@ fn known(beyond: &BTreeMap<PageNum, Counts>, next: PageNum, page: PageNum, rules
     match beyond.get(&page) {
         None if page < next => Known::Solid,
         None => Known::Missing,
-        Some(counts) if rules.is_full(*counts) && counts.kept > 0 => Known::Solid,
+        Some(counts) if rules.is_full(*counts) && counts.fresh > 0 => Known::Solid,
         Some(_) => Known::Other,
     }
 }
@@ -219,20 +414,28 @@ mod tests {
     use crate::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, Request, StopReason};
     use crate::rules::Rules;
 
-    const RULES: Rules =
-        Rules { first: PageNum(1), last: PageNum(7), page_size: 3, max_pages: None, end: EndRule::ShortPage };
+    const RULES: Rules = Rules {
+        first: PageNum(1),
+        last: PageNum(7),
+        page_size: 3,
+        max_pages: None,
+        end: EndRule::ShortPage,
+        learned: None,
+    };
+    const AUTO: Rules = Rules { end: EndRule::Auto, last: PageNum(99), ..RULES };
 
     fn page(number: u32, keys: impl IntoIterator<Item = u8>) -> DecodedPage {
         let keys: Vec<_> = keys.into_iter().map(|key| [key; 16]).collect();
         let (item, id, received) = (ItemIx(1), ItemId::new("a"), keys.len());
         let request = Request { attempt: AttemptId(1), item, id, page: PageNum(number) };
-        DecodedPage { request, keys, received, foreign: 0, rejects: Vec::new(), drift: crate::decode::Drift::default() }
+        let drift = crate::decode::Drift::default();
+        DecodedPage { request, keys, received, is_list: true, foreign: 0, rejects: Vec::new(), drift }
     }
 
     fn with(pages: impl IntoIterator<Item = u32>) -> Walk {
-        let full = Counts { received: 3, kept: 3, rejected: 0 };
-        let mut walk =
-            Walk::new(ItemIx(1), ItemId::new("a"), &RULES, pages.into_iter().map(|page| (PageNum(page), full)));
+        let full = Counts { received: 3, fresh: 3, ..Counts::default() };
+        let pages = pages.into_iter().map(|page| (PageNum(page), full));
+        let mut walk = Walk::new(ItemIx(1), ItemId::new("a"), &RULES, pages, None);
         walk.load([]);
         walk
     }
@@ -268,11 +471,9 @@ mod tests {
         assert_eq!(stop_of(&mut walk, &page(3, [1, 2, 3]), &RULES), Some(StopReason::RepeatedPage));
     }
 
-    #[test]
-    fn pages_may_come_in_any_order_and_the_end_is_the_same() {
-        let pages = [page(1, 0..3), page(2, 3..6), page(3, 6..9), page(4, 9..11), page(5, [])];
+    fn orders(pages: usize) -> Vec<Vec<usize>> {
         let mut orders = vec![Vec::new()];
-        for number in 0..pages.len() {
+        for number in 0..pages {
             orders = orders
                 .iter()
                 .flat_map(|order: &Vec<usize>| (0..=order.len()).map(move |at| (order.clone(), at)))
@@ -282,15 +483,92 @@ mod tests {
                 })
                 .collect();
         }
-        assert_eq!(orders.len(), 120);
-        for order in orders {
-            let mut walk = with([]);
-            let rows: usize = order
-                .iter()
-                .map(|number| walk.accept(&pages[*number], &RULES).iter().filter(|keep| **keep).count())
-                .sum();
-            assert_eq!((rows, walk.end().map(|end| end.stop)), (11, Some(StopReason::ShortPage)), "{order:?}");
+        orders
+    }
+
+    #[test]
+    fn the_same_pages_give_the_same_end_however_they_came_whatever_the_api_shows_behind_the_end() {
+        let behind: [(&[u8], StopReason); 4] = [
+            (&[], StopReason::ShortPage),          // nothing
+            (&[9, 10], StopReason::ShortPage),     // the last page once more
+            (&[0, 1, 2], StopReason::ShortPage),   // the first page once more
+            (&[11, 12], StopReason::ShortPage),    // rows: a short page is no end
+        ];
+        for (last, stop) in behind {
+            let pages = [page(1, 0..3), page(2, 3..6), page(3, 6..9), page(4, 9..11), page(5, last.to_vec())];
+            let rows = if last.contains(&11) { 13 } else { 11 };
+            for order in orders(pages.len()) {
+                let mut walk = with([]);
+                let mut kept = 0;
+                for number in &order {
+                    kept += walk.accept(&pages[*number], &AUTO).iter().filter(|keep| **keep).count();
+                }
+                let end = walk.end().map(|end| (end.stop, end.check));
+                let check = (rows == 13).then_some(PageNum(6));
+                assert_eq!((kept, end), (rows, Some((stop, check))), "{last:?} behind the end, {order:?}");
+                assert_eq!(walk.goes_on_behind_short(), rows == 13);
+            }
         }
+    }
+
+    #[test]
+    fn an_answer_that_was_lost_ahead_changes_no_end() {
+        let mut walk = with([1, 2, 3]);
+        walk.lost(PageNum(6), false, true);
+        walk.accept(&page(5, 20..23), &AUTO);
+        walk.accept(&page(4, 9..11), &AUTO);
+        assert_eq!(walk.end(), None, "rows are known behind the short page");
+        assert_eq!(walk.next_needed(&AUTO), Some(PageNum(6)));
+    }
+
+    #[test]
+    fn rows_that_were_put_in_ahead_make_pages_repeat_and_the_walk_goes_on_where_unseen_rows_are() {
+        let mut walk = with([]);
+        for (number, from) in [(1, 0), (2, 3), (3, 3)] {
+            walk.accept(&page(number, from..from + 3), &AUTO);
+        }
+        let end = walk.end().unwrap();
+        assert_eq!((end.stop, end.check), (StopReason::RepeatedPage, Some(PageNum(4))));
+        walk.accept(&page(4, 6..9), &AUTO);
+        assert_eq!((walk.end(), walk.next_needed(&AUTO)), (None, Some(PageNum(5))));
+        walk.accept(&page(5, 6..9), &AUTO);
+        walk.accept(&page(6, 3..6), &AUTO);
+        assert_eq!(walk.end().map(|end| (end.stop, end.check)), Some((StopReason::EndRepeated, None)));
+    }
+
+    #[test]
+    fn a_list_whose_next_page_is_refused_has_ended_if_the_one_behind_is_refused_too_and_has_a_hole_if_not() {
+        let refuse = |walk: &mut Walk, page| walk.refuse(PageNum(page), "HTTP 404".to_owned(), &AUTO);
+        let mut walk = with([1, 2]);
+        assert!(walk.may_end_before(PageNum(3), &AUTO) && !walk.may_end_before(PageNum(4), &AUTO));
+        refuse(&mut walk, 3);
+        assert_eq!(walk.end().map(|end| (end.stop, end.check)), Some((StopReason::EndRefused, Some(PageNum(4)))));
+        assert!(walk.may_end_before(PageNum(4), &AUTO));
+        refuse(&mut walk, 4);
+        assert_eq!(walk.end().map(|end| (end.stop, end.check)), Some((StopReason::EndRefused, None)));
+        let mut walk = with([1, 2]);
+        refuse(&mut walk, 3);
+        walk.accept(&page(4, 20..23), &AUTO);
+        assert_eq!((walk.end(), walk.hole().map(|(page, _)| page)), (None, Some(PageNum(3))));
+    }
+
+    #[test]
+    fn null_in_the_middle_of_a_list_is_an_end_until_rows_come_behind_it_and_then_a_hole() {
+        let mut walk = with([1, 2]);
+        walk.accept(&DecodedPage { is_list: false, ..page(3, []) }, &AUTO);
+        assert_eq!(walk.end().map(|end| (end.stop, end.check)), Some((StopReason::EmptyPage, None)));
+        assert_eq!(walk.hole(), None);
+        walk.accept(&page(4, 20..22), &AUTO);
+        assert_eq!(walk.hole().map(|(page, _)| page), Some(PageNum(3)));
+    }
+
+    #[test]
+    fn a_walk_that_was_opened_again_goes_on_behind_the_end_that_it_had() {
+        let counts = |fresh| Counts { received: 3, fresh, repeats: Some(PageNum(1)), ..Counts::default() };
+        let pages = [(PageNum(1), counts(3)), (PageNum(2), counts(0))];
+        let walk = |skip| Walk::new(ItemIx(1), ItemId::new("a"), &RULES, pages, skip);
+        assert_eq!(walk(None).end().map(|end| end.stop), Some(StopReason::RepeatedPage));
+        assert_eq!((walk(Some(PageNum(2))).end(), walk(Some(PageNum(2))).next()), (None, PageNum(3)));
     }
 
     #[test]
@@ -308,7 +586,7 @@ mod tests {
         assert_eq!((walk.next(), walk.next_needed(&RULES)), (PageNum(3), Some(PageNum(3))));
         walk.accept(&page(3, 0..3), &RULES);
         assert_eq!((walk.next(), walk.next_needed(&RULES)), (PageNum(6), Some(PageNum(6))));
-        walk.ask(PageNum(6));
+        walk.ask(PageNum(6), &RULES);
         assert_eq!(walk.next_needed(&RULES), None);
     }
 

@@ -84,7 +84,7 @@ fn assert_ended(summary: &Summary, exit: ExitCode) {
 #[test]
 fn a1_a_key_that_is_refused_at_the_start_costs_one_request_and_no_product() {
     let api = Api::start(|_| Answer::refusal(401, "apiKey is null"));
-    let home = Home::new(&named(300));
+    let home = Home::new(&(0..300).map(|id| id.to_string()).collect::<Vec<_>>());
     let summary = run(home.export(&api.base_url(), &["--qps", "500"])).ended(7);
     assert_eq!((api.requests(), &summary["products"]["failed"]), (1, &0.into()), "{summary}");
     assert_eq!((&summary["credits"]["billed"], &summary["credits"]["in_doubt"]), (&0.into(), &0.into()));

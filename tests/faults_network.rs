@@ -969,7 +969,7 @@ async fn large_bodies_wait_for_each_other_but_never_in_a_circle_and_never_hold_u
         move |wire| {
             while let Some(asked) = wire.asked() {
                 let body = if asked.page == 1 { PAGE.to_owned() } else { format!("{PAGE}{}", " ".repeat(200_000)) };
-                let said = answer(200, body);
+                let said = framed("chunks", &body); // nothing says how long it will be
                 let first = if asked.page == 2 { 100_000 } else { said.len() };
                 wire.say(&said[..first]);
                 if first < said.len() {
@@ -982,7 +982,8 @@ async fn large_bodies_wait_for_each_other_but_never_in_a_circle_and_never_hold_u
     let api = api(&server);
     let small = || async { assert_eq!(ask(&api).await.judged.verdict, Verdict::Page) };
     let large = |count: usize| vec![request("17", 3); count];
-    // Four hold the whole pool with whole bodies that nobody has taken yet: a fifth cannot come through, a small one can.
+    // Each of four whose length is not known takes a quarter of the pool, though it is small, and holds it as long as nobody
+    // has taken its body: a fifth cannot come through, one below the free bytes can.
     let holding = send(&api, large(4), DEADLINE, |arrival| arrival).await;
     assert!(holding.iter().all(|arrival| arrival.answer.as_ref().is_some_and(|answer| answer.share.is_some())));
     {
@@ -1010,4 +1011,110 @@ async fn large_bodies_wait_for_each_other_but_never_in_a_circle_and_never_hold_u
     let (stalled, opened) = tokio::join!(stalled, tokio::time::timeout(DEADLINE, opened));
     opened.unwrap();
     assert_eq!(stalled, [const { Verdict::Page }; 12]);
+}
+
+#[tokio::test]
+async fn a_body_whose_length_is_known_takes_no_more_of_the_pool_than_that() {
+    let body = |bytes: usize| format!("{PAGE}{}", " ".repeat(bytes - PAGE.len()));
+    let server = Evil::start(move |wire| {
+        while let Some(asked) = wire.asked() {
+            let said = match asked.page {
+                1 => answer(200, body((1 << 20) - 100)),
+                2 => answer_with(200, "Content-Encoding: zstd\r\n", body(100_000)),
+                3 => answer_with(200, "Content-Type: application/json; charset=ISO-8859-1\r\n", body(100_000)),
+                4 => framed("chunks", &body(100_000)),
+                5 => answer(200, body(BODY_CAP)),
+                _ => answer(200, body(64 * 1024)),
+            };
+            wire.say(&said);
+        }
+    });
+    let kib_of = async |page: u32, compressed: bool| {
+        let api = api_with(&server.base_url(), DEADLINE, compressed);
+        let arrival = send(&api, vec![request("17", page)], DEADLINE, |arrival| arrival).await.remove(0);
+        assert_eq!(arrival.judged.verdict, Verdict::Page, "{arrival:?}");
+        arrival.answer.unwrap().share.map_or(0, |share| share.num_permits())
+    };
+    // Up to the free bytes nothing; a length in whole KiB, rounded up; the cap where a body may become more than its length.
+    let whole = BODY_CAP / 1024;
+    assert_eq!((kib_of(6, false).await, kib_of(1, false).await, kib_of(5, false).await), (0, 1024, whole));
+    assert_eq!((kib_of(2, true).await, kib_of(2, false).await), (whole, 98));
+    assert_eq!((kib_of(3, false).await, kib_of(4, false).await), (whole, whole));
+    // Eight times as many as of unknown length are under way at once, all of them whole and none of them taken.
+    let api = api(&server);
+    let holding = send(&api, vec![request("17", 1); 32], DEADLINE, |arrival| arrival).await;
+    assert!(holding.iter().all(|arrival| arrival.judged.verdict == Verdict::Page && arrival.answer.is_some()));
+    let mut next = std::pin::pin!(send(&api, vec![request("17", 1)], DEADLINE, |arrival| arrival.judged.verdict));
+    for _ in 0..5 {
+        tokio::select! {
+            biased;
+            _ = &mut next => panic!("more than the pool holds"),
+            arrived = send(&api, vec![request("17", 6)], DEADLINE, |arrival| arrival.judged.verdict) => {
+                assert_eq!(arrived, [Verdict::Page], "one below the free bytes waits for nobody");
+            }
+        }
+    }
+    drop(holding);
+    assert_eq!(next.await, [Verdict::Page]);
+}
+
+// --- characters ----------------------------------------------------------------------------------------------------
+
+#[tokio::test]
+async fn a_body_that_says_that_it_is_iso_8859_1_is_read_as_such_unless_it_is_utf8() {
+    const LATIN: &str = "Content-Type: application/json; charset=ISO-8859-1\r\n";
+    let page = |text: &[u8]| [&br#"{"code":0,"data":[{"video_id":"7","video_desc":""#[..], text, br#""}]}"#].concat();
+    let text = |body: &[u8]| {
+        let body: serde_json::Value = serde_json::from_slice(body).unwrap();
+        body["data"][0]["video_desc"].as_str().unwrap().to_owned()
+    };
+    for (fields, sent, read) in [
+        (LATIN, &b"Caf\xe9 \xfcber \x80"[..], "Café über €"),
+        ("Content-Type: text/json;charset=\"latin1\"\r\n", b"ma\xf1ana", "mañana"),
+        (LATIN, "Café, and a label that lies".as_bytes(), "Café, and a label that lies"),
+        (LATIN, b"plain", "plain"),
+    ] {
+        let said = answer_with(200, fields, page(sent));
+        let server = Evil::start(move |wire| {
+            wire.asked();
+            wire.say(&said);
+        });
+        let arrival = ask(&api(&server)).await;
+        assert_arrival(read, &arrival, &Verdict::Page, Charge::Billed, "");
+        assert_eq!(text(&arrival.answer.unwrap().body), read);
+    }
+    // Without the label such bytes are kept as they came, and so is what is no page.
+    for (fields, body, verdict) in [
+        ("", page(b"caf\xe9"), Verdict::Page),
+        (LATIN, b"<p>caf\xe9</p>".to_vec(), Verdict::RetryOnce),
+        (LATIN, b"\x1f\x8b\x08\x00\xe9".to_vec(), Verdict::RetryOnce),
+    ] {
+        let said = answer_with(200, fields, &body);
+        let server = Evil::start(move |wire| {
+            wire.asked();
+            wire.say(&said);
+        });
+        let arrival = ask(&api(&server)).await;
+        assert_eq!((&arrival.judged.verdict, &arrival.answer.unwrap().body[..]), (&verdict, &body[..]));
+    }
+    // The cap holds for what a body becomes, not only for what came.
+    let high = answer_with(200, LATIN, page(&vec![0xe9; BODY_CAP / 2 + 1]));
+    assert_answer("too large", high, &Verdict::RetryOnce, "the answer is larger than 8 MiB").await;
+}
+
+#[test]
+fn rows_in_iso_8859_1_come_out_right_also_when_their_journal_is_replayed() {
+    let page = [&b"{\"code\":0,\"data\":[{\"video_id\":\"7\",\"product_id\":\"17\",\"region\":\"ID\",\"video_desc\":\"Caf\xe9\"}]}"[..]].concat();
+    let server = Evil::start(move |wire| {
+        while wire.asked().is_some() {
+            wire.say(answer_with(200, "Content-Type: application/json; charset=iso-8859-1\r\n", &page));
+        }
+    });
+    let home = Home::new(&["17".to_owned()]);
+    run(home.export(&server.base_url(), &[])).ended(0);
+    let described = || rows(&home.out()).into_values().map(|row| row["video_desc"].clone()).collect::<Vec<_>>();
+    assert_eq!(described(), ["Café"]);
+    let out = home.argument("out");
+    run(common::pagehaul(["replay", "--all", "--out", &out, "--progress", "none"])).ended(0);
+    assert_eq!(described(), ["Café"]);
 }

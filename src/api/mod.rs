@@ -1,8 +1,12 @@
 //! The API as a port: one request out, one whole answer or a reason why there is none.
 //!
-//! No retry, no redirect, no reading of the body beyond its cap happens here. All bodies under way share one
-//! byte budget: each may hold a little for free, and one that grows takes the rest of its cap from a pool at once, so that
-//! bodies wait for each other but never in a circle.
+//! No retry, no redirect, no reading of the body beyond its cap happens here.
+//!
+//! All bodies under way share one byte budget. Each may hold a little for free. One that grows takes its share of a pool before
+//! it holds more: as many bytes as it can ever have, which is the length in its head, or the cap where nothing bounds it (no
+//! length, or a body that is unpacked or brought to UTF-8 here). It takes that share once and never another, so whoever has one
+//! comes to its end without waiting for anybody: bodies wait for each other, but never in a circle. The pool is served in the
+//! order of asking, so that a large body is not passed by small ones for ever.
 //!
 //! # Transport security
 //!
@@ -14,12 +18,14 @@
 //! | proxies | those of the environment (`HTTPS_PROXY`, `NO_PROXY`), as tunnels: they see the host and not the key |
 //! | protocol | HTTP/1.1; a second protocol would be a second set of faults |
 //! | content codings | none is asked for and none is undone, unless the settings ask for zstd and gzip (`packed`) |
+//! | characters | UTF-8; a body that says ISO-8859-1 and is it comes out as UTF-8 (`charset`) |
 //! | fields of an answer's head | [`HEADERS`] |
 //! | bytes of an answer's head | [`HEAD_CAP`] |
 //! | bytes of a body | [`BODY_CAP`] |
 //! | bytes of all bodies | [`BODY_POOL`], and 64 KiB for each under way |
 //! | time | the caller's, over everything: connecting, any number of interim answers, the body |
 
+mod charset;
 mod lost;
 mod packed;
 
@@ -177,6 +183,12 @@ impl HttpApi {
     }
 
     async fn read(&self, mut response: reqwest::Response) -> Result<(Bytes, Option<OwnedSemaphorePermit>), FetchError> {
+        let is_labelled = charset::is_labelled(response.headers());
+        let may_unpack = self.compressed && response.headers().contains_key(CONTENT_ENCODING);
+        // The transport gives no byte beyond the length, so it is the most that comes.
+        let length = response.content_length().and_then(|length| usize::try_from(length).ok());
+        let length = length.filter(|_| !is_labelled && !may_unpack);
+        let most = length.map_or(BODY_CAP, |length| length.min(BODY_CAP));
         let mut share = None;
         let mut body = BytesMut::new();
         let mut only = Bytes::new(); // most bodies come as one chunk and are not copied
@@ -186,32 +198,47 @@ impl HttpApi {
                 return Err(FetchError::bare(Lost::TooLarge));
             }
             if share.is_none() && size > FREE_BYTES {
-                share = Some(self.share().await?);
+                share = Some(self.share(most).await?);
+                if length.is_some() && !body.is_empty() {
+                    body.reserve(most.saturating_sub(body.len()));
+                }
             }
             if only.is_empty() && body.is_empty() {
                 only = chunk;
                 continue;
             }
             if body.is_empty() {
-                body.reserve(2 * size);
+                body.reserve(if length.is_some() && share.is_some() { most } else { 2 * size });
                 body.extend_from_slice(&std::mem::take(&mut only));
             }
             body.extend_from_slice(&chunk);
         }
-        let body = if body.is_empty() { only } else { body.freeze() };
+        let mut body = if body.is_empty() { only } else { body.freeze() };
         let packed = if self.compressed { Unpacking::begin(response.headers(), &body)? } else { None };
-        let Some(mut packed) = packed else { return Ok((body, share)) };
-        while !packed.step()? {
-            if share.is_none() {
-                share = Some(self.share().await?);
+        if let Some(mut packed) = packed {
+            while !packed.step()? {
+                if share.is_none() {
+                    share = Some(self.share(BODY_CAP).await?);
+                }
             }
+            body = packed.plain();
         }
-        Ok((packed.plain(), share))
+        if is_labelled && charset::is_meant(&body) {
+            let length = charset::length(&body);
+            if length > BODY_CAP {
+                return Err(FetchError::bare(Lost::TooLarge));
+            }
+            if share.is_none() && length > FREE_BYTES {
+                share = Some(self.share(BODY_CAP).await?);
+            }
+            body = charset::to_utf8(&body, length);
+        }
+        Ok((body, share))
     }
 
-    /// The room for one body of any size.
-    async fn share(&self) -> Result<OwnedSemaphorePermit, FetchError> {
-        let most = u32::try_from(BODY_CAP / 1024).unwrap_or(u32::MAX);
+    /// The room for a body of at most so many bytes.
+    async fn share(&self, most: usize) -> Result<OwnedSemaphorePermit, FetchError> {
+        let most = u32::try_from(most.div_ceil(1024)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.pool).acquire_many_owned(most).await;
         permit.map_err(|_| FetchError::bare(Lost::Transport))
     }

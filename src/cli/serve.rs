@@ -36,7 +36,7 @@ pub(super) fn simulate(flags: &ArgMatches) -> Result<Done, Error> {
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let bound = listener.local_addr().map_err(refused)?;
         log_to(Lines(None), crate::log::speaks_json());
-        let signals = listen_for_signals()?;
+        let signals = listen_for_signals()?; // whoever reads the next line may send one
         tracing::info!("serving http://{bound}{}", endpoint.path);
         let stopped = async {
             signal(signals, 1).await;

@@ -66,7 +66,7 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
     let work = async {
         // A list on a pipe may stall before its first byte.
         let ids = tokio::select! {
-            ids = ids_of(&layers, simulator.as_ref().map(|(_, spec)| spec), Arc::clone(&job.monitor)) => ids?,
+            ids = ids_of(&layers, simulator.as_ref().map(|(_, spec)| spec), &job) => ids?,
             code = signal(signals.clone(), 1) => return Err(Error::Killed(code)),
         };
         export::export(&job, ids, api, signal(signals.clone(), 1)).await
@@ -125,17 +125,14 @@ fn learned(settings: &Settings, key: &SecretString) -> Option<Learned> {
 }
 
 /// The list that the settings name, or the embedded API's own.
-async fn ids_of(
-    layers: &Layers,
-    simulated: Option<&simulator::Settings>,
-    monitor: Arc<dyn Monitor>,
-) -> Result<Ids, Error> {
+async fn ids_of(layers: &Layers, simulated: Option<&simulator::Settings>, job: &Job) -> Result<Ids, Error> {
     match (layers.given("products").map(List::named), simulated) {
         (None, Some(spec)) => Ok(Box::new(spec.ids().map(|id| Ok(ItemId::new(&id))))),
         (None, None) => Ok(Box::new(std::iter::empty())),
         (Some(list), _) => {
             let column = layers.given("product_column").map(str::to_owned);
-            Ok(tokio::task::spawn_blocking(move || list.open(column.as_deref(), monitor)).await??)
+            let (form, monitor) = (job.settings.endpoint.item.form.clone(), Arc::clone(&job.monitor));
+            Ok(tokio::task::spawn_blocking(move || list.open(column.as_deref(), form.as_ref(), monitor)).await??)
         }
     }
 }
@@ -199,8 +196,9 @@ fn sort_values(settings: &Settings) -> Option<(String, String)> {
 /// started the program let it ignore.
 async fn key_of(layers: &Layers, is_loopback: bool, signals: Signals) -> Result<SecretString, Error> {
     let layers = layers.clone();
-    let reading =
-        tokio::task::spawn_blocking(move || token::read(&layers, std::env::var(token::VARIABLE).ok(), is_loopback));
+    // One that is not Unicode is refused as such: what is put in its place is not ASCII.
+    let variable = std::env::var_os(token::VARIABLE).map(|key| key.to_string_lossy().into_owned());
+    let reading = tokio::task::spawn_blocking(move || token::read(&layers, variable, is_loopback));
     tokio::select! {
         key = reading => key?,
         code = signal(signals, 1) => Err(Error::Killed(code)),

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use sha2::{Digest, Sha256};
 
-use super::value::{Text, identity_of, key_text_of};
+use super::value::{Text, identity_of, is_inexact_number, key_text_of};
 use super::{Key, MOST_ROWS};
 use crate::endpoint::Column;
 use crate::envelope;
@@ -39,6 +39,12 @@ impl<'a> Cells<'a> {
     /// What identifies something by this column, unless there is nothing.
     pub(super) fn identity(&self, column: usize) -> Option<Text<'a>> {
         identity_of(self.values.get(column).copied().flatten()?)
+    }
+
+    /// Whether a part of the identity is a number that may be rounded.
+    pub(super) fn has_inexact_identity(&self, item: usize, keys: &[usize]) -> bool {
+        let mut parts = [item].into_iter().chain(keys.iter().copied());
+        parts.any(|column| self.values.get(column).copied().flatten().is_some_and(is_inexact_number))
     }
 
     /// The row's key; none where a part of its identity is missing.
@@ -97,19 +103,21 @@ pub(super) struct Reader<'c> {
 }
 
 impl Reader<'_> {
-    /// Visits each entry of an answer's list with its text; none if the text is not laid out like an answer to its end.
-    pub(super) fn page<'a>(&mut self, text: &'a str, mut visit: impl FnMut(&'a str, Entry<'_, 'a>)) -> Option<()> {
-        let mut scan = Scan { text, at: 0 };
+    /// Visits each entry of an answer's list with its text, and says whether there is a list; none if the text is not laid
+    /// out like an answer to its end.
+    pub(super) fn page<'a>(&mut self, text: &'a str, mut visit: impl FnMut(&'a str, Entry<'_, 'a>)) -> Option<bool> {
+        let (mut scan, mut is_list) = (Scan { text, at: 0 }, false);
         scan.eat(b'{')?;
         while scan.more(b'}')? {
             let name = scan.name()?;
             if name == envelope::DATA && scan.peek() == Some(b'[') {
                 self.list(&mut scan, &mut visit)?;
+                is_list = true;
             } else {
                 scan.value()?;
             }
         }
-        Some(())
+        Some(is_list)
     }
 
     fn list<'a>(&mut self, scan: &mut Scan<'a>, visit: &mut impl FnMut(&'a str, Entry<'_, 'a>)) -> Option<()> {

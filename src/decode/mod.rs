@@ -13,6 +13,7 @@
 mod cells;
 mod drift;
 mod extra;
+mod time;
 mod value;
 
 use std::borrow::Cow;
@@ -72,6 +73,8 @@ pub struct DecodedPage {
     pub keys: Vec<Key>,
     /// Entries of the answer's list, whatever became of them; those beyond [`MOST_ROWS`] count as one.
     pub received: usize,
+    /// Whether the rows came as a list. False for a success whose data was null, `{}`, `""` or false.
+    pub is_list: bool,
     /// Rows that belong to another item than the asked one.
     pub foreign: usize,
     /// Rows that could not be typed.
@@ -189,6 +192,7 @@ impl<'a> Batch<'a> {
             request: answer.request.clone(),
             keys: Vec::new(),
             received: 0,
+            is_list: true,
             foreign: 0,
             rejects: Vec::new(),
             drift: Drift::of(&decoder.columns),
@@ -212,6 +216,7 @@ impl<'a> Batch<'a> {
             }
         });
         self.order = order;
+        page.is_list = read != Some(false);
         if read.is_none() {
             // The envelope was judged before the answer was kept, so this is damage after the fact.
             page.received += 1;
@@ -228,6 +233,9 @@ impl<'a> Batch<'a> {
         cells: &mut Cells<'c>,
         drift: &mut Drift,
     ) -> Result<Key, Unusable> {
+        if cells.has_inexact_identity(decoder.item, &decoder.keys) {
+            return Err(Unusable::Inexact);
+        }
         let item = cells.identity(decoder.item);
         if let Some(other) = item.as_ref().filter(|other| other.text != answer.request.id.as_str()) {
             return Err(Unusable::Foreign(sanitize(&other.text)));
@@ -298,6 +306,7 @@ enum Unusable {
     NoPage,
     NoObject,
     NoIdentity,
+    Inexact,
     Foreign(String),
     Rest,
 }
@@ -308,6 +317,7 @@ impl Unusable {
             Self::NoPage => "the page cannot be read to its end".into(),
             Self::NoObject => "the row is no JSON object".into(),
             Self::NoIdentity => "the row has no identity".into(),
+            Self::Inexact => "the identity is a number with an exponent or a fraction, which may be rounded".into(),
             Self::Foreign(other) => format!("the row belongs to {other}").into(),
             Self::Rest => format!("the rows beyond the first {MOST_ROWS} of the page").into(),
         }

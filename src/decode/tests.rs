@@ -101,6 +101,54 @@ fn a_time_outside_of_what_it_can_mean_is_kept_as_text() {
 }
 
 #[test]
+fn a_time_in_iso_8601_is_a_time_where_it_names_a_moment_and_loses_nothing() {
+    let micros = |decoded: &Decoded| {
+        let times = decoded.rows.column_by_name("create_time").unwrap().as_primitive::<TimestampMicrosecondType>();
+        times.is_valid(0).then(|| times.value(0))
+    };
+    for (raw, time) in [
+        (r#""2021-08-09T10:17:21Z""#, 1_628_504_241_000_000),
+        (r#""2021-08-09 10:17:21.25+00:00""#, 1_628_504_241_250_000),
+        (r#""2021-08-09T12:17:21.000001+02:00""#, 1_628_504_241_000_001),
+        (r#""2021-08-09T10:17:21\u005a""#, 1_628_504_241_000_000),
+    ] {
+        let decoded = with(&format!(r#""create_time":{raw}"#));
+        assert_eq!((micros(&decoded), text(&decoded, EXTRA)), (Some(time), None), "{raw}");
+    }
+    for raw in [
+        r#""2021-08-09T10:17:21""#,
+        r#""2021-08-09""#,
+        r#""2021-08-09T10:17:21.0000001Z""#,
+        r#""1970-01-01T00:00:00Z""#,
+        r#""2100-01-01T00:00:00Z""#,
+    ] {
+        let decoded = with(&format!(r#""create_time":{raw}"#));
+        assert_eq!(micros(&decoded), None, "{raw}");
+        assert_eq!(text(&decoded, EXTRA).unwrap(), format!(r#"{{"create_time":{raw}}}"#));
+    }
+}
+
+#[test]
+fn an_identity_that_is_a_number_with_an_exponent_or_a_fraction_is_a_reject_and_folded_into_no_other() {
+    let decoded = decode(
+        r#"{"video_id":6994372454948900122},{"video_id":6.9943724549489e18},{"video_id":6.9943724549489e18,"a":1},
+        {"video_id":12},{"video_id":12.0},{"video_id":12.5},{"video_id":1E3},{"video_id":-1.0},{"video_id":"1.5e3"}"#,
+    );
+    let page = &decoded.pages[0];
+    assert_eq!((page.received, page.keys.len(), page.foreign, decoded.rows.num_rows()), (9, 3, 0, 3));
+    let reason = "the identity is a number with an exponent or a fraction, which may be rounded";
+    assert!(page.rejects.iter().all(|reject| reject.reason == reason), "{:?}", page.rejects);
+    let raws: Vec<_> = page.rejects.iter().map(|reject| reject.raw.as_str()).collect();
+    assert_eq!(raws[1], r#"{"video_id":6.9943724549489e18,"a":1}"#);
+    // The item's column is a part of the identity, too.
+    let decoded = decode(&format!(
+        r#"{{"video_id":"7","product_id":1.729382310407604e18}},{{"video_id":"7","product_id":{ID}}}"#
+    ));
+    assert_eq!((decoded.pages[0].rejects.len(), decoded.pages[0].foreign, decoded.pages[0].keys.len()), (1, 0, 1));
+    assert_eq!(decoded.pages[0].rejects[0].reason, reason);
+}
+
+#[test]
 fn every_column_takes_every_json_type_and_no_row_is_lost() {
     for column in endpoint().columns.iter().filter(|column| column.role != Role::Identity) {
         for raw in ["null", "\"text\"", "\"12\"", "7", "1.5", "true", "[]", "{}"] {

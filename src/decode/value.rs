@@ -9,6 +9,8 @@ use crate::endpoint::{Column, ColumnKind};
 use crate::lenient;
 use crate::number;
 
+use super::time;
+
 /// The columns of rows under construction.
 pub(super) enum Builder {
     Text(StringBuilder),
@@ -47,7 +49,7 @@ impl Builder {
                 value.is_some() || raw.is_none()
             }
             Self::Time(builder) => {
-                let value = raw.and_then(integer_of).and_then(|count| moment(count, column.unit.as_deref()));
+                let value = raw.and_then(|raw| moment_of(raw, column.unit.as_deref()));
                 builder.append_option(value);
                 value.is_some() || raw.is_none()
             }
@@ -114,10 +116,21 @@ fn double_of(raw: &str) -> Option<f64> {
     number::double(&text_of(raw)?.text)
 }
 
-/// Microseconds since 1970 of a count of seconds or milliseconds, between 1970 and 2100: outside of it the count is of
-/// something else.
-fn moment(count: i64, unit: Option<&str>) -> Option<i64> {
+/// Microseconds since 1970 of a count of seconds or milliseconds, or of a time in ISO 8601, between 1970 and 2100: outside of
+/// it something else is meant.
+fn moment_of(raw: &str, unit: Option<&str>) -> Option<i64> {
     const YEAR_2100: i64 = 4_102_444_800_000_000;
+    let text = text_of(raw)?.text;
     let factor = if unit == Some("ms") { 1_000 } else { 1_000_000 };
-    count.checked_mul(factor).filter(|micros| (1..YEAR_2100).contains(micros))
+    let micros = match number::whole(&text) {
+        Some(count) => count.checked_mul(factor),
+        None => time::micros(&text),
+    };
+    micros.filter(|micros| (1..YEAR_2100).contains(micros))
+}
+
+/// Whether a cell is a number with an exponent or a fraction. As an identity it is none: it went through a float, and may be
+/// the rounded id of several.
+pub(super) fn is_inexact_number(raw: &str) -> bool {
+    raw.starts_with(|c: char| c == '-' || c.is_ascii_digit()) && raw.contains(['.', 'e', 'E'])
 }

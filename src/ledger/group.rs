@@ -26,6 +26,10 @@ pub struct Group {
     pub read_again: Option<SegmentId>,
     /// Walks that ended.
     pub ended: Vec<EndRow>,
+    /// Walks that had ended and go on.
+    pub opened: Vec<ItemIx>,
+    /// Failures of an item's first missing page that were proven to be its own, and runs that ended without a proof.
+    pub tries: Vec<TriesRow>,
     /// Requests about to be sent.
     pub intents: Vec<Request>,
 }
@@ -38,6 +42,8 @@ impl Group {
             && self.unsent.is_empty()
             && self.read.is_empty()
             && self.ended.is_empty()
+            && self.opened.is_empty()
+            && self.tries.is_empty()
             && self.intents.is_empty()
     }
 }
@@ -77,8 +83,23 @@ pub struct ReadRow {
     pub received: usize,
     /// Rows that could not be typed.
     pub rejected: usize,
+    /// Whether they came as a list; false for a success whose data was null, `{}`, `""` or false.
+    pub is_list: bool,
     /// Keys of the rows that are published.
     pub keys: Vec<[u8; 16]>,
+    /// Keys of the usable rows that had come before in the walk.
+    pub again: Vec<[u8; 16]>,
+}
+
+/// How often an item's first missing page has failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TriesRow {
+    /// The item.
+    pub item: ItemIx,
+    /// Failures that were proven to be its own.
+    pub tries: u32,
+    /// Runs in which it had all its tries and nothing showed whose fault they were.
+    pub unproven: u32,
 }
 
 /// A walk that ended.
@@ -124,19 +145,32 @@ pub(super) fn write(db: &mut Connection, group: &Group, now: Utc64, seen: &mut S
         }
     }
     {
-        let sql = "UPDATE pages SET received = ?2, kept = ?3, rejected = ?4, keys = ?5 WHERE attempt = ?1";
+        let sql = "UPDATE pages SET received = ?2, kept = ?3, rejected = ?4, keys = ?5, again = ?6, is_list = ?7
+                   WHERE attempt = ?1";
         let mut update = transaction.prepare_cached(sql)?;
         let mut walking = transaction.prepare_cached("UPDATE items SET state = 1 WHERE ix = ?1 AND state = 0")?;
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         for read in &group.read {
             let (received, kept, rejected) = (count(read.received), count(read.keys.len()), count(read.rejected));
-            update.execute(params![read.attempt.0, received, kept, rejected, read.keys.as_flattened()])?;
+            let again = Some(read.again.as_flattened()).filter(|again| !again.is_empty());
+            let keys = read.keys.as_flattened();
+            update.execute(params![read.attempt.0, received, kept, rejected, keys, again, read.is_list])?;
             walking.execute([read.item.0])?;
         }
         let sql = "UPDATE items SET state = 2, stop = ?2, error = ?3, transient = ?4 WHERE ix = ?1";
         let mut end = transaction.prepare_cached(sql)?;
+        let mut open = transaction.prepare_cached(
+            "UPDATE items SET state = 1, stop = NULL, error = NULL, transient = 0 WHERE ix = ?1 AND state = 2",
+        )?;
+        for item in &group.opened {
+            open.execute([item.0])?;
+        }
         for ended in &group.ended {
             end.execute(params![ended.item.0, ended.stop.as_str(), ended.error, ended.transient])?;
+        }
+        let mut count = transaction.prepare_cached("UPDATE items SET tries = ?2, unproven = ?3 WHERE ix = ?1")?;
+        for row in &group.tries {
+            count.execute(params![row.item.0, row.tries, row.unproven])?;
         }
         let sql = "INSERT INTO attempts (id, item, page, at) VALUES (?1, ?2, ?3, ?4)";
         let mut intend = transaction.prepare_cached(sql)?;

@@ -6,6 +6,7 @@
 mod add;
 mod audit;
 mod drift;
+mod ends;
 mod group;
 mod indexes;
 mod open;
@@ -15,7 +16,7 @@ mod status;
 mod walks;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -25,7 +26,8 @@ use crate::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, SegmentId};
 pub use add::Added;
 pub use audit::{Audited, SegmentSums, has_log};
 pub use drift::DriftRows;
-pub use group::{EndRow, FailedRow, Group, PageRow, ReadRow};
+pub use ends::{EmptyLists, EndedItem, ShortEvidence};
+pub use group::{EndRow, FailedRow, Group, PageRow, ReadRow, TriesRow};
 pub use open::prepared;
 pub use rebuild::{SegmentRow, SegmentState};
 pub use report::{Credits, ItemRow, Totals};
@@ -184,34 +186,16 @@ impl Ledger {
         })
     }
 
-    /// Opens failed walks again: those with a passing cause, or all of them. A rejected walk stays as it is: its page is in
-    /// the journal, and a journaled page is never asked for again. A passing cause stays noted until the walk ends.
+    /// Opens failed walks again: those with a passing cause, or all of them, and with them the walks that were cut short by a
+    /// page that repeats, cannot be used or is refused: these go on behind it. An item has all its tries again. A passing cause
+    /// stays noted until the walk ends.
     pub fn reopen_failed(&self, all: bool) -> Result<usize, LedgerError> {
-        let sql = "UPDATE items SET state = 1, stop = NULL, error = NULL
-                   WHERE state = 2 AND stop = 'failed' AND (transient = 1 OR ?1)";
+        let sql = "UPDATE items SET state = 1, stop = NULL, error = NULL, tries = 0,
+                     skip = iif(stop IN ('repeated_page', 'rejected'),
+                                coalesce((SELECT max(page) FROM pages WHERE item = ix), skip), skip)
+                   WHERE state = 2 AND (stop = 'failed' AND (transient = 1 OR ?1)
+                     OR ?1 AND stop IN ('repeated_page', 'rejected', 'page_cap'))";
         self.write(sql, [all], "reopen failed items")
-    }
-
-    /// Opens the walks again that a page of fewer rows ended, with or without a usable one: asked for when short pages turn
-    /// out to be no end.
-    pub fn reopen_short(&self, page_size: u32) -> Result<usize, LedgerError> {
-        let sql = "UPDATE items SET state = 1, stop = NULL, error = NULL WHERE state = 2 AND (stop = 'short_page' OR
-                   stop = 'rejected' AND (SELECT received FROM pages WHERE item = ix ORDER BY page DESC LIMIT 1) < ?1)";
-        self.write(sql, [page_size], "reopen items that a short page ended")
-    }
-
-    /// Whether a page ever held as many rows as were asked for.
-    pub fn has_full_page(&self, page_size: u32) -> Result<bool, LedgerError> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM pages WHERE received >= ?1)";
-        self.db.query_row(sql, [page_size], |row| row.get(0)).doing("look for a full page")
-    }
-
-    /// How many walks a short page of which size ended; at most two sizes.
-    pub fn short_ends(&self) -> Result<Vec<(usize, u32)>, LedgerError> {
-        let sql = "SELECT p.received, count(*) FROM items i JOIN pages p ON p.item = i.ix
-                   WHERE i.stop = 'short_page' AND p.page = (SELECT max(page) FROM pages WHERE item = i.ix AND received > 0)
-                   GROUP BY p.received LIMIT 2";
-        self.rows(sql, [], |row| Ok((usize::try_from(row.get::<_, i64>(0)?).unwrap_or_default(), row.get(1)?)))
     }
 
     /// The place of an item.
@@ -222,18 +206,63 @@ impl Ledger {
 
     /// An item's pages in segments before `segment`, ascending, with what they held. All of them must have been read.
     pub fn pages(&self, item: ItemIx, before: SegmentId) -> Result<Vec<(PageNum, Counts)>, LedgerError> {
-        let sql = "SELECT page, received, kept, rejected FROM pages WHERE item = ?1 AND segment < ?2 ORDER BY page";
-        self.rows(sql, [item.0, before.0], |row| {
+        let sql =
+            "SELECT page, received, kept, rejected, is_list FROM pages WHERE item = ?1 AND segment < ?2 ORDER BY page";
+        let mut pages = self.rows(sql, [item.0, before.0], |row| {
             let count = |at| row.get::<_, u32>(at).map(|number| usize::try_from(number).unwrap_or(usize::MAX));
-            Ok((PageNum(row.get(0)?), Counts { received: count(1)?, kept: count(2)?, rejected: count(3)? }))
-        })
+            let (received, fresh, rejected) = (count(1)?, count(2)?, count(3)?);
+            let counts = Counts { received, fresh, rejected, repeats: None, is_list: row.get(4)? };
+            Ok((PageNum(row.get(0)?), counts))
+        })?;
+        // Rows that came more than once belong to the first page that holds them, whichever came first.
+        if pages.iter().any(|(_, counts)| counts.fresh < counts.usable()) {
+            self.settle_homes(item, before, &mut pages)?;
+        }
+        Ok(pages)
     }
 
-    /// Keys of an item's published rows on pages of segments before `segment`.
-    pub fn keys(&self, item: ItemIx, before: SegmentId) -> Result<Vec<[u8; 16]>, LedgerError> {
-        let sql = "SELECT keys FROM pages WHERE item = ?1 AND segment < ?2 AND keys IS NOT NULL";
-        let blobs: Vec<Vec<u8>> = self.rows(sql, [item.0, before.0], |row| row.get(0))?;
-        Ok(blobs.iter().flat_map(|blob| blob.as_chunks::<16>().0).copied().collect())
+    fn settle_homes(
+        &self,
+        item: ItemIx,
+        before: SegmentId,
+        pages: &mut [(PageNum, Counts)],
+    ) -> Result<(), LedgerError> {
+        let keys = self.keys(item, before)?;
+        let mut homes = HashMap::new();
+        for (key, page) in &keys {
+            homes.entry(*key).and_modify(|home: &mut PageNum| *home = (*page).min(*home)).or_insert(*page);
+        }
+        let mut fresh: HashMap<PageNum, usize> = HashMap::new();
+        let mut repeats: HashMap<PageNum, PageNum> = HashMap::new();
+        for home in homes.values() {
+            *fresh.entry(*home).or_default() += 1;
+        }
+        for (key, page) in &keys {
+            if let Some(home) = homes.get(key).filter(|home| *home < page) {
+                repeats.entry(*page).or_insert(*home);
+            }
+        }
+        for (page, counts) in pages {
+            counts.fresh = fresh.get(page).copied().unwrap_or_default();
+            counts.repeats = repeats.get(page).copied();
+        }
+        Ok(())
+    }
+
+    /// Keys of an item's usable rows on pages of segments before `segment`, each with a page that holds it: on a page first
+    /// those that are published, then those that had come before.
+    pub fn keys(&self, item: ItemIx, before: SegmentId) -> Result<Vec<([u8; 16], PageNum)>, LedgerError> {
+        let sql = "SELECT page, keys, again FROM pages WHERE item = ?1 AND segment < ?2 AND keys IS NOT NULL";
+        type Blobs = (u32, Vec<u8>, Option<Vec<u8>>);
+        let blobs: Vec<Blobs> =
+            self.rows(sql, [item.0, before.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let mut keys = Vec::new();
+        for (page, kept, again) in blobs {
+            for blob in [kept, again.unwrap_or_default()] {
+                keys.extend(blob.as_chunks::<16>().0.iter().map(|key| (*key, PageNum(page))));
+            }
+        }
+        Ok(keys)
     }
 
     fn rows<T, P: rusqlite::Params>(
@@ -266,6 +295,18 @@ impl Ledger {
     pub fn is_under_way(&self, attempt: AttemptId) -> Result<bool, LedgerError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM attempts WHERE id = ?1 AND charge IS NULL)";
         self.db.query_row(sql, [attempt.0], |row| row.get(0)).doing("find an attempt")
+    }
+
+    /// Whether an attempt ended as no page.
+    pub fn is_failed(&self, attempt: AttemptId) -> Result<bool, LedgerError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM attempts WHERE id = ?1 AND charge IS NOT NULL)";
+        self.db.query_row(sql, [attempt.0], |row| row.get(0)).doing("find an attempt")
+    }
+
+    /// Whether a page of an item is in the journal.
+    pub fn has_page(&self, item: ItemIx, page: PageNum) -> Result<bool, LedgerError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM pages WHERE item = ?1 AND page = ?2)";
+        self.db.query_row(sql, [item.0, page.0.into()], |row| row.get(0)).doing("find a page")
     }
 
     /// The highest attempt so far.
@@ -433,7 +474,15 @@ mod tests {
         let (_folder, mut ledger) = ledger();
         ledger.begin_segment().unwrap();
         let read =
-            ReadRow { attempt: AttemptId(1), item: ItemIx(2), received: 3, rejected: 1, keys: vec![[7; 16], [8; 16]] };
+            ReadRow {
+                attempt: AttemptId(1),
+                item: ItemIx(2),
+                received: 3,
+                rejected: 1,
+                is_list: true,
+                keys: vec![[7; 16], [8; 16]],
+                again: Vec::new(),
+            };
         let page = PageRow { attempt: AttemptId(1), item: ItemIx(2), page: PageNum(1), at: Utc64(2) };
         let group =
             Group { frame: Some((SegmentId(1), 0, 10)), pages: vec![page], read: vec![read], ..Group::default() };
@@ -441,7 +490,8 @@ mod tests {
         let ids = |items: Vec<OpenItem>| items.into_iter().map(|open| open.item.0).collect::<Vec<_>>();
         assert_eq!(ids(ledger.walking(ItemIx(0), &BTreeSet::new(), 9).unwrap()), [2]);
         assert_eq!(ids(ledger.fresh(ItemIx(0), &BTreeSet::new(), 1).unwrap()), [1]);
-        assert_eq!(ledger.keys(ItemIx(2), SegmentId(2)).unwrap(), [[7; 16], [8; 16]]);
+        let keys = [[7; 16], [8; 16]].map(|key| (key, PageNum(1)));
+        assert_eq!(ledger.keys(ItemIx(2), SegmentId(2)).unwrap(), keys);
         assert!(ledger.keys(ItemIx(2), SegmentId(1)).unwrap().is_empty());
         let end = |item, stop, transient| EndRow { item: ItemIx(item), stop, error: None, transient };
         let ended = vec![
@@ -459,7 +509,7 @@ mod tests {
             (
                 ledger.reopen_failed(false).unwrap(),
                 ledger.reopen_failed(true).unwrap(),
-                ledger.reopen_short(10).unwrap()
+                ledger.reopen_short().unwrap()
             ),
             (1, 1, 1)
         );

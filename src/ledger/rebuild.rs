@@ -136,7 +136,9 @@ mod tests {
             item: ItemIx(item),
             received: 3,
             rejected,
+            is_list: true,
             keys: Vec::new(),
+            again: Vec::new(),
         };
         let frame = Some((SegmentId(1), 0, 10));
         let read_first = vec![read(1, 1, 2), read(2, 1, 3), read(3, 2, 3), read(4, 2, 3)];

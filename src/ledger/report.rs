@@ -126,9 +126,9 @@ impl Ledger {
         totals.items = counts.last().copied().unwrap_or_default();
         for (stop, items) in StopReason::ALL.into_iter().zip(counts) {
             let total = match stop {
-                StopReason::ShortPage | StopReason::EmptyPage | StopReason::MaxPages => &mut totals.complete,
+                _ if stop.is_complete() => &mut totals.complete,
                 StopReason::Failed | StopReason::Rejected => &mut totals.failed,
-                StopReason::PageCap | StopReason::RepeatedPage => &mut totals.cut,
+                _ => &mut totals.cut,
             };
             *total += items;
         }
@@ -150,9 +150,10 @@ impl Ledger {
 
     /// The first items that did not end well, in order, with what was said of them.
     pub fn failures(&self, limit: usize) -> Result<Vec<(String, StopReason, Option<String>)>, LedgerError> {
-        let sql = "SELECT id, stop, error FROM items WHERE stop IN ('failed', 'rejected', 'page_cap', 'repeated_page')
-                   ORDER BY ix LIMIT ?1";
-        self.rows(sql, [i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
+        let cut = StopReason::ALL.into_iter().filter(|stop| !stop.is_complete());
+        let cut = cut.map(|stop| format!("'{stop}'")).collect::<Vec<_>>().join(", ");
+        let sql = format!("SELECT id, stop, error FROM items WHERE stop IN ({cut}) ORDER BY ix LIMIT ?1");
+        self.rows(&sql, [i64::try_from(limit).unwrap_or(i64::MAX)], |row| {
             let stop: String = row.get(1)?;
             Ok((row.get(0)?, StopReason::from_word(&stop).unwrap_or(StopReason::Failed), row.get(2)?))
         })

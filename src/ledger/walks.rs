@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rusqlite::params;
 
 use super::{Doing, Ledger, LedgerError};
-use crate::page::{ItemId, ItemIx};
+use crate::page::{ItemId, ItemIx, PageNum};
 
 /// An item whose walk has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +14,12 @@ pub struct OpenItem {
     pub item: ItemIx,
     /// Its id.
     pub id: ItemId,
-    /// Whether an earlier run gave up its next page for a passing cause.
-    pub failed_before: bool,
+    /// Failures of its first missing page that were proven to be its own.
+    pub tries: u32,
+    /// Runs in which that page had all its tries and nothing showed whose fault they were.
+    pub unproven: u32,
+    /// Ends at pages up to this one are passed over.
+    pub skip: Option<PageNum>,
     /// Whether the journal has a page of it.
     pub has_pages: bool,
     /// Rows that its list is said to have.
@@ -45,7 +49,7 @@ impl Ledger {
         but_for: &BTreeSet<ItemIx>,
         limit: usize,
     ) -> Result<Vec<OpenItem>, LedgerError> {
-        let sql = "SELECT ix, id, transient, EXISTS (SELECT 1 FROM pages WHERE item = ix), rows
+        let sql = "SELECT ix, id, EXISTS (SELECT 1 FROM pages WHERE item = ix), rows, tries, unproven, skip
                    FROM items LEFT JOIN sizes ON item = ix
                    WHERE state = ?1 AND state < 2 AND ix > ?2 AND ix NOT IN (SELECT value FROM json_each(?4))
                    ORDER BY ix LIMIT ?3";
@@ -53,10 +57,18 @@ impl Ledger {
         let but_for: serde_json::Value = but_for.iter().map(|item| item.0).collect();
         self.rows(sql, params![state, after.0, limit, but_for.to_string()], |row| {
             let id = ItemId::new(&row.get::<_, String>(1)?);
-            let size = row.get::<_, Option<i64>>(4)?.and_then(|rows| u64::try_from(rows).ok());
-            let (failed_before, has_pages) = (row.get(2)?, row.get(3)?);
-            Ok(OpenItem { item: ItemIx(row.get(0)?), id, failed_before, has_pages, size })
+            let size = row.get::<_, Option<i64>>(3)?.and_then(|rows| u64::try_from(rows).ok());
+            let skip = Some(row.get(6)?).filter(|page| *page > 0).map(PageNum);
+            let (has_pages, tries, unproven) = (row.get(2)?, row.get(4)?, row.get(5)?);
+            Ok(OpenItem { item: ItemIx(row.get(0)?), id, tries, unproven, skip, has_pages, size })
         })
+    }
+
+    /// The page up to which ends of an item's walk are passed over, if it was opened again.
+    pub fn skip(&self, item: ItemIx) -> Result<Option<PageNum>, LedgerError> {
+        let mut query = self.db.prepare_cached("SELECT skip FROM items WHERE ix = ?1").doing("find an item")?;
+        let skip: u32 = query.query_row([item.0], |row| row.get(0)).doing("find an item")?;
+        Ok(Some(PageNum(skip)).filter(|page| page.0 > 0))
     }
 
     /// Items of which a page was asked for that did not come.

@@ -9,6 +9,7 @@ mod pace;
 mod rate;
 mod window;
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::page::AttemptId;
 use hold::Hold;
 use lap::Lap;
 use pace::Pace;
@@ -63,6 +65,8 @@ impl From<Option<f64>> for Asked {
 #[derive(Debug)]
 pub struct Quota {
     state: Mutex<State>,
+    /// Attempts whose 429 makes nobody wait: of pages that are refused by themselves.
+    excused: Mutex<BTreeSet<AttemptId>>,
 }
 
 #[derive(Debug)]
@@ -110,7 +114,7 @@ impl Quota {
             permits: 0,
             counted: now,
         };
-        Self { state: Mutex::new(state) }
+        Self { state: Mutex::new(state), excused: Mutex::default() }
     }
 
     /// The rate allowed at present, requests a second; none if there is no limit.
@@ -121,6 +125,16 @@ impl Quota {
     /// What the limit was found to be, requests a second; none as long as refusals have not shown it.
     pub fn found(&self) -> Option<f64> {
         self.state().paced.as_ref().and_then(|(rate, _)| rate.found())
+    }
+
+    /// A 429 to this attempt will make nobody wait.
+    pub fn excuse(&self, attempt: AttemptId) {
+        self.excused.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt);
+    }
+
+    /// Whether an attempt was excused; it is over.
+    pub fn take_excused(&self, attempt: AttemptId) -> bool {
+        self.excused.lock().unwrap_or_else(PoisonError::into_inner).remove(&attempt)
     }
 
     /// Waits for a permit. Cancelling it takes none.

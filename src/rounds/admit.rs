@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use super::Rounds;
 use crate::clock;
 use crate::error::Error;
+use crate::judgement::{Question, Refusal};
 use crate::page::{AttemptId, Request};
 use crate::stop::Stop;
 
@@ -18,6 +19,10 @@ enum Turn {
     Scout,
     /// Whichever, to see whether an outage is over.
     Probe,
+    /// One that shows whether a list goes on behind its end, or whether the API serves.
+    Check,
+    /// One of an item that was not refused, to see whether others are.
+    Others,
 }
 
 impl Rounds<'_> {
@@ -28,11 +33,18 @@ impl Rounds<'_> {
             return None;
         }
         let (next, due) = (self.scheduler.has_next(), self.scheduler.due());
+        let check = self.scheduler.has_check().then_some(Turn::Check);
+        if let Some(question) = &self.question {
+            return self.turn_of_question(question, now).or(check.filter(|_| question.asked.is_none()));
+        }
         if let Some(at) = self.health.probe_at() {
             let is_time = self.in_flight == 0 && at <= now;
-            return (is_time && (next || due.is_some())).then_some(Turn::Probe);
+            return check.or((next || due.is_some()).then_some(Turn::Probe)).filter(|_| is_time);
         }
         let due = due.is_some_and(|due| due <= now);
+        if check.is_some() {
+            return check;
+        }
         // A list that is known to be deep is measured at once; to look for others is what free slots are for.
         let has_scout = self.waste.affords_one() && self.scheduler.has_scout(!next && self.backlog.is_empty());
         match (next, due) {
@@ -42,6 +54,19 @@ impl Rounds<'_> {
             (false, true) if self.at_rest() => Some(Turn::Retry),
             (false, _) => None,
         }
+    }
+
+    /// While it is not known whether a refusal is for all, others are asked, one at a time; where there are none, those that were
+    /// refused once more.
+    fn turn_of_question(&self, question: &Question, now: Instant) -> Option<Turn> {
+        if question.asked.is_some() {
+            return None;
+        }
+        if self.scheduler.has_others(question.refused(), question.refusal != Refusal::SamePage) {
+            return Some(Turn::Others);
+        }
+        let is_due = self.scheduler.due().is_some_and(|due| due <= now);
+        (is_due && self.at_rest() && self.backlog.is_empty()).then_some(Turn::Retry)
     }
 
     /// Whether a page could be asked for now, if there is a credit for it.
@@ -74,6 +99,7 @@ impl Rounds<'_> {
                 return;
             }
             if !self.can_afford() {
+                self.drop_checks();
                 if self.at_rest() && !self.is_done() {
                     self.stop = Some(Stop::Credits);
                 }
@@ -82,6 +108,11 @@ impl Rounds<'_> {
             let wanted = match self.turn(now) {
                 None => return,
                 Some(Turn::Next) => self.scheduler.next_page(),
+                Some(Turn::Check) => self.scheduler.next_check(),
+                Some(Turn::Others) => {
+                    let Some(question) = &self.question else { return };
+                    self.scheduler.next_of_others(question.refused(), question.refusal != Refusal::SamePage)
+                }
                 Some(Turn::Probe) => self.scheduler.next_probe(),
                 Some(Turn::Scout) => {
                     self.waste.risk();
@@ -96,6 +127,12 @@ impl Rounds<'_> {
             self.last_attempt += 1;
             self.in_flight += 1;
             let attempt = AttemptId(self.last_attempt);
+            if let Some(question) = &mut self.question {
+                question.asked = Some((wanted.item, wanted.page));
+            }
+            if self.throttled.is_excused(wanted.item, wanted.page) {
+                self.quota.excuse(attempt);
+            }
             self.group.intents.push(Request { attempt, item: wanted.item, id: wanted.id.clone(), page: wanted.page });
         }
     }

@@ -14,11 +14,11 @@ use tokio::time::Instant;
 use crate::cause;
 use crate::clock;
 use crate::dispatch::Arrival;
-use crate::page::ItemIx;
+use crate::page::{Charge, ItemIx};
 use crate::retry::{Retry, Tries};
 use crate::scheduler::Wanted;
 use crate::stop::Stop;
-use crate::verdict::Blame;
+use crate::verdict::Failure;
 
 /// Items that fail in a row are an outage from this number on.
 const OUTAGE: usize = 5;
@@ -32,7 +32,6 @@ pub(super) struct Health {
     ever: bool,
     /// Whether the API was seen to work in this run.
     is_proven: bool,
-    last_page: Option<Instant>,
     trouble: Option<Trouble>,
 }
 
@@ -64,7 +63,7 @@ struct Outage {
 impl Health {
     /// The health of an API that did, or did not, give a page to an earlier run.
     pub(super) fn new(ever: bool) -> Self {
-        Self { ever, is_proven: false, last_page: None, trouble: None }
+        Self { ever, is_proven: false, trouble: None }
     }
 
     /// Whether a page ever came, in this run or an earlier one.
@@ -101,16 +100,14 @@ impl Health {
         self.trouble.as_ref().map_or("", |trouble| trouble.said.as_str())
     }
 
-    /// Whether a page failed by itself: others came since, or did in the run that gave it up.
+    /// Whether a page failed by itself: others were served since.
     pub(super) fn is_own(&self, wanted: &Wanted) -> bool {
-        let since = wanted.tries.as_ref().map(|tries| tries.since);
-        wanted.is_suspect || since.is_some_and(|since| self.last_page.is_some_and(|page| page > since))
+        wanted.faults.proven > 0
     }
 
     /// A page came.
     pub(super) fn page(&mut self) {
         self.ever = true;
-        self.last_page = Some(clock::now());
         self.works();
     }
 
@@ -120,14 +117,16 @@ impl Health {
         self.trouble = None;
     }
 
-    /// What failed is given up: there is no trouble any more.
-    pub(super) fn forget(&mut self) {
-        self.trouble = None;
-    }
-
     /// Takes note of a failure. `own`: it is the page's own; `held`: it made everyone wait. Gives a reason to stop, if that
     /// is one.
-    pub(super) fn failed(&mut self, arrival: &Arrival, own: bool, held: bool, retry: &mut Retry) -> Option<Stop> {
+    pub(super) fn failed(
+        &mut self,
+        failure: Failure,
+        arrival: &Arrival,
+        own: bool,
+        held: bool,
+        retry: &mut Retry,
+    ) -> Option<Stop> {
         let now = clock::now();
         let trouble = self.trouble.get_or_insert_with(|| Trouble::new(now));
         trouble.said.clone_from(&arrival.cause);
@@ -138,16 +137,20 @@ impl Health {
         if trouble.outage.as_ref().is_some_and(|outage| arrival.sent < outage.probe_at) {
             return None; // it left before the outage was known
         }
-        let (item, blame) = (arrival.request.item, arrival.judged.blame);
-        match blame {
-            Blame::Route => trouble.unreached += 1,
-            Blame::Nobody => trouble.unreached += usize::from(held),
-            Blame::Api | Blame::Answer if !own => {
+        let item = arrival.request.item;
+        let is_for_item = matches!(failure, Failure::NoSuchPage | Failure::EndOfList);
+        match failure {
+            Failure::NoRoute => trouble.unreached += 1,
+            Failure::Throttled(_) => trouble.unreached += usize::from(held),
+            _ if own || is_for_item => {}
+            _ => {
                 trouble.items.insert(item);
             }
-            Blame::Api | Blame::Answer | Blame::Item => {}
         }
-        let is_answer = !own && (blame == Blame::Answer || blame == Blame::Item && !self.ever);
+        // What was said in the API's own form, or instead of it, is told to many if it is told to all.
+        let is_told = failure == Failure::Unusable || arrival.answer.is_some() && arrival.judged.charge == Charge::Free;
+        let is_told = is_told && !matches!(failure, Failure::Throttled(_)) && (!is_for_item || !self.ever);
+        let is_answer = !own && is_told;
         // Before any page came every answer but a page says the same: something is wrong with the question.
         let answer = if self.ever { without_numbers(cause::kind(&arrival.cause)) } else { String::new() };
         let is_new = is_answer && trouble.told(answer, item);

@@ -5,9 +5,12 @@
 //! its slot from the commit of its intent to the reading of its outcome.
 
 mod admit;
+mod ends;
+mod faults;
 mod health;
 mod settle;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,24 +25,29 @@ use crate::dispatch::{Arrival, Orders};
 use crate::error::{Error, ExitCode};
 use crate::event::Event;
 use crate::job::Job;
-use crate::ledger::Group;
-use crate::page::{Request, SegmentId};
+use crate::judgement::ending::Evidence;
+use crate::judgement::throttle::Throttled;
+use crate::judgement::{Question, Served};
+use crate::ledger::{EmptyLists, Group};
+use crate::page::{AttemptId, ItemIx, Request, SegmentId};
 use crate::publish::ToWriter;
 use crate::quota::Quota;
 use crate::read;
 use crate::record::Recorder;
 use crate::retry::Retry;
-use crate::rules::{Rules, ShortPages};
+use crate::rules::Rules;
 use crate::sanitize::Sanitized;
 use crate::scheduler::{Scheduler, Wanted};
 use crate::site::Site;
 use crate::stop::{Counted, Stop};
-use crate::verdict::StopCause;
+use crate::verdict::{Failure, StopCause};
 use crate::waste::Waste;
 use health::Health;
 
 /// Keys of rows that open walks may hold in memory: 32 MiB, more than one walk of a million rows.
 const KEYS: usize = 1 << 20;
+/// Empty lists after which items are taken in the order of the list, though no list has a row.
+const EMPTY_SAMPLES: u64 = 50;
 /// Pages with rows of which none was ever usable that end the run.
 const BARREN_PAGES: u32 = 20;
 /// The ends of the channels to the tasks around.
@@ -55,13 +63,21 @@ pub struct Channels {
     pub orders: watch::Sender<Orders>,
 }
 
-/// An item that may not be asked for again, while nothing is known of others.
+/// A page that is not asked for again, and whose item fails as soon as others are served.
 #[derive(Debug)]
-struct Refused {
+struct Deferred {
     wanted: Wanted,
     said: String,
-    /// Whether anyone may have got the same answer: then another run may fare better.
-    transient: bool,
+    at: Instant,
+    failure: Failure,
+}
+
+/// A wait that the server asked for and that is longer than the run's patience.
+#[derive(Clone, Copy, Debug)]
+struct LongWait {
+    item: ItemIx,
+    /// Until when everyone waits, which is as long as is ever waited.
+    until: Instant,
 }
 
 /// The state of a run.
@@ -77,7 +93,16 @@ pub struct Rounds<'a> {
     scheduler: Scheduler,
     /// What looking ahead has cost, and may.
     waste: Waste,
-    short_pages: ShortPages,
+    /// What is known of how lists end.
+    evidence: Evidence,
+    /// Whether a page was larger than the largest that the rules know of.
+    is_size_wrong: bool,
+    /// Items of the export.
+    items: u64,
+    /// Lists with rows and without.
+    lists: EmptyLists,
+    /// Whether an empty list of rows ever came: then a success without a list is not one.
+    had_empty_list: bool,
     /// What the next commit makes true beside the arrivals.
     group: Group,
     in_flight: usize,
@@ -88,12 +113,22 @@ pub struct Rounds<'a> {
     shown_rate: Option<f64>,
     began: Option<Instant>,
     health: Health,
-    /// Whether an outage has begun and requests from before it are still under way.
-    recall: bool,
-    /// Items whose end hangs on whether others get pages: some twenty at most, then the run ends.
-    refused: Vec<Refused>,
-    /// Whether what is still open has had all its attempts and all the patience.
-    hopeless: bool,
+    /// The last attempt before an outage or a question began, while requests from before it are still under way.
+    recall: Option<AttemptId>,
+    /// Who was served last.
+    served: Served,
+    /// Pages that are refused with a 429.
+    throttled: Throttled,
+    /// A refusal that may be meant for all.
+    question: Option<Question>,
+    long_wait: Option<LongWait>,
+    /// Items that fail as soon as others are served.
+    deferred: Vec<Deferred>,
+    /// Control requests so far, lists whose end was asked behind, and where the next one is looked for.
+    controls: u32,
+    revisited: BTreeSet<ItemIx>,
+    control_before: ItemIx,
+    has_control: bool,
     /// Whether any row was usable, and pages with rows before the first one that was.
     usable: bool,
     barren: u32,
@@ -110,13 +145,13 @@ impl<'a> Rounds<'a> {
         retry: Retry,
         quota: Arc<Quota>,
     ) -> Result<Self, Error> {
-        let rules = job.rules();
-        let (credits, last_attempt, short_pages, usable) = {
-            let ledger = site.ledger();
-            let full = ledger.has_full_page(rules.page_size)?;
-            let ends = if full { Vec::new() } else { ledger.short_ends()? };
-            (ledger.credits()?, ledger.last_attempt()?, ShortPages::new(full, &ends), ledger.totals()?.kept > 0)
-        };
+        let ledger = site.ledger();
+        let rules = job.rules(ledger.end_rule()?.as_deref());
+        let full = rules.full_size().and_then(|rows| u32::try_from(rows).ok()).unwrap_or_default();
+        let (credits, totals, last_attempt) = (ledger.credits()?, ledger.totals()?, ledger.last_attempt()?);
+        let (short, lists) = (ledger.short_evidence(full)?, ledger.empty_lists(rules.first)?);
+        let had_empty_list = ledger.has_empty_list()?;
+        drop(ledger);
         Ok(Self {
             job,
             site,
@@ -126,7 +161,11 @@ impl<'a> Rounds<'a> {
             quota,
             scheduler: Scheduler::new(rules, job.settings.max_in_flight),
             waste: Waste::new(job.settings.lookahead),
-            short_pages,
+            evidence: Evidence::new(totals.items, totals.pages, short.in_vain, short.lists),
+            is_size_wrong: false,
+            items: totals.items,
+            lists,
+            had_empty_list,
             group: Group::default(),
             in_flight: 0,
             last_attempt: last_attempt.0,
@@ -135,12 +174,19 @@ impl<'a> Rounds<'a> {
             shown_rate: job.qps.number(),
             began: None,
             health: Health::new(credits.billed > 0),
-            recall: false,
-            refused: Vec::new(),
-            hopeless: false,
-            usable,
+            recall: None,
+            served: Served::default(),
+            throttled: Throttled::default(),
+            question: None,
+            long_wait: None,
+            deferred: Vec::new(),
+            controls: 0,
+            revisited: BTreeSet::new(),
+            control_before: ItemIx(i64::MAX),
+            has_control: true,
+            usable: totals.kept > 0,
             barren: 0,
-            stop: short_pages.doubted(&rules).map(Stop::ShortPages),
+            stop: None,
             counted: Counted::default(),
         })
     }
@@ -152,16 +198,25 @@ impl<'a> Rounds<'a> {
         stopped: impl Future<Output = ExitCode>,
     ) -> (Result<Option<Stop>, Error>, Counted) {
         let mut stopped = std::pin::pin!(stopped);
+        self.judge_lists();
+        if let Err(error) = self.price_unpaid() {
+            channels.orders.send_replace(Orders::Halt);
+            return (Err(error), self.counted);
+        }
         let ended = loop {
             match self.round(&mut channels, stopped.as_mut()).await {
                 Ok(true) => {}
-                Ok(false) => break Ok(self.stop.take()),
+                Ok(false) => {
+                    self.warn_of_empty_lists();
+                    break Ok(self.stop.take());
+                }
                 Err(error) => {
                     channels.orders.send_replace(Orders::Halt);
                     break Err(error);
                 }
             }
         };
+        self.counted.evidence = self.evidence.spent();
         self.counted.seconds = self.began.map_or(0.0, |began| (clock::now() - began).as_secs_f64());
         (ended, self.counted)
     }
@@ -173,20 +228,23 @@ impl<'a> Rounds<'a> {
         stopped: Pin<&mut impl Future<Output = ExitCode>>,
     ) -> Result<bool, Error> {
         self.rotate(channels).await?;
-        let arrivals = self.wait(channels, stopped).await;
-        self.settle(&arrivals);
+        self.learn_end().await?;
+        let mut arrivals = self.wait(channels, stopped).await;
+        self.settle(&mut arrivals);
         if self.stop.is_none() {
-            let is_heard = self.health.ever();
-            let over = self.backlog.refill(&mut self.scheduler, &self.site.ledger(), &self.rules, is_heard)?;
+            let is_heard = self.is_heard();
+            let ended: Vec<ItemIx> = self.group.ended.iter().map(|end| end.item).collect();
+            let over = self.backlog.refill(&mut self.scheduler, &self.site.ledger(), &self.rules, is_heard, &ended)?;
             for item in over {
                 self.end(item);
             }
         }
         self.order(&channels.orders);
         self.keep_room()?;
+        self.weigh()?;
         self.admit(channels.to_dispatch.capacity());
         if self.stop.is_none() && self.is_done() {
-            self.settle_refused();
+            self.settle_deferred()?;
         }
         self.order(&channels.orders);
         if arrivals.is_empty() && self.group.is_empty() {
@@ -213,11 +271,11 @@ impl<'a> Rounds<'a> {
 
     /// Tells the dispatcher what to do, if it does not know.
     fn order(&mut self, orders: &watch::Sender<Orders>) {
-        self.recall &= self.in_flight > 0 && self.health.is_down();
-        let wanted = match &self.stop {
-            Some(_) => Orders::Halt,
-            None if self.recall => Orders::Recall,
-            None => Orders::Send,
+        self.recall = self.recall.filter(|_| self.in_flight > 0 && (self.health.is_down() || self.question.is_some()));
+        let wanted = match (&self.stop, self.recall) {
+            (Some(_), _) => Orders::Halt,
+            (None, Some(last)) => Orders::Recall(last),
+            (None, None) => Orders::Send,
         };
         if *orders.borrow() == wanted {
             return;
@@ -264,6 +322,14 @@ impl<'a> Rounds<'a> {
         arrivals
     }
 
+    /// Whether items may be taken in the order of the list. As long as nobody knows whether the question is wrong, the key is
+    /// not accepted or every list is empty, they are taken from all over it, one at a time.
+    fn is_heard(&self) -> bool {
+        let is_refused = self.question.is_some() && !self.health.is_proven();
+        let has_rows = self.lists.with_rows > 0 || self.lists.empty >= EMPTY_SAMPLES || self.job.settings.allow_empty;
+        self.health.ever() && !is_refused && has_rows
+    }
+
     /// Whether every walk has ended.
     fn is_done(&self) -> bool {
         self.scheduler.is_done() && self.backlog.is_empty()
@@ -306,7 +372,11 @@ impl<'a> Rounds<'a> {
             walk.load(self.site.ledger().keys(item, SegmentId::BEHIND_ALL)?);
         }
         let new = read::page(page, walk, &self.rules, &mut self.group, &*self.job.monitor);
-        self.account(&wanted, new.contains(&true));
+        let is_fresh = new.contains(&true);
+        self.account(&wanted, is_fresh);
+        self.learn_from(&wanted, (page.received, is_fresh));
+        self.had_empty_list |= page.received == 0 && page.is_list;
+        self.count_list(page.request.page == self.rules.first, page.received);
         self.judge_rows(page);
         self.end(item);
         Ok(Some(new))
@@ -325,7 +395,6 @@ impl<'a> Rounds<'a> {
 
     /// Stops the run when page after page had rows and none of them was ever usable.
     fn judge_rows(&mut self, page: &DecodedPage) {
-        self.short_pages.page(page.received, &self.rules);
         self.usable |= !page.keys.is_empty();
         self.barren += u32::from(page.received > 0 && page.foreign == 0 && !self.usable);
         if self.barren >= BARREN_PAGES && !self.usable {

@@ -1,148 +1,172 @@
-//! What the outcome of an attempt means for its walk: asked again, given up, or the end of the run.
+//! What the outcome of an attempt means for its walk: the way from an arrival to `judgement`, and what follows from it.
+//!
+//! This file hands out: pages wait for the commit, failures go to `faults`, checks of ends and ends to `ends`.
 
-use std::time::Duration;
-
-use super::{Refused, Rounds};
+use super::{Deferred, Rounds};
 use crate::clock;
 use crate::dispatch::Arrival;
+use crate::endpoint::EndRule;
 use crate::event::Event;
-use crate::ledger::EndRow;
+use crate::judgement::{Course, Facts, Question, Refusal, course, serves};
+use crate::ledger::{EndRow, TriesRow};
 use crate::page::{Charge, ItemIx, StopReason};
 use crate::scheduler::Wanted;
-use crate::stop::Stop;
-use crate::verdict::{Blame, Verdict};
+use crate::verdict::{Classification, Failure, Verdict};
 
 impl Rounds<'_> {
-    /// Decides what each failed attempt means for its walk. Pages wait for the commit.
-    pub(super) fn settle(&mut self, arrivals: &[Arrival]) {
+    /// Decides what each outcome means for its walk. Pages wait for the commit.
+    pub(super) fn settle(&mut self, arrivals: &mut [Arrival]) {
         for arrival in arrivals {
             self.in_flight = self.in_flight.saturating_sub(1);
-            let judged = &arrival.judged;
-            let throttled = matches!(judged.verdict, Verdict::Throttled(_));
-            if judged.verdict != Verdict::Unsent {
+            self.read_missing_list(arrival);
+            let Classification { verdict, charge } = arrival.judged;
+            if verdict != Verdict::Unsent {
                 self.counted.requests += 1;
-                self.job.monitor.event(&Event::Attempted { charge: judged.charge, throttled });
+                let throttled = matches!(verdict, Verdict::Failed(Failure::Throttled(_)));
+                self.job.monitor.event(&Event::Attempted { charge, throttled });
             }
-            self.spent += u64::from(judged.charge != Charge::Free);
-            if judged.verdict == Verdict::Page {
-                self.counted.pages += 1;
-                self.hopeless = false;
-                self.retry.earn();
-                self.recover();
-                self.health.page();
-                self.give_up_refused();
-                continue;
+            self.spent += u64::from(charge != Charge::Free);
+            let (item, page) = (arrival.request.item, arrival.request.page);
+            if let Some(question) = &mut self.question {
+                question.asked = question.asked.filter(|asked| *asked != (item, page));
             }
-            let item = arrival.request.item;
-            let Some(wanted) = self.scheduler.land(item, arrival.request.page) else { continue };
-            match &judged.verdict {
-                Verdict::Page | Verdict::Unsent => self.scheduler.resume(wanted),
-                // What is said of a page that may not even exist is no reason to stop for those that do.
-                Verdict::Stop(_) if self.health.is_proven() && !self.scheduler.needs(&wanted) => {
-                    self.lose(&wanted, true, judged.charge);
+            match verdict {
+                Verdict::Page => self.page_came(arrival),
+                Verdict::Unsent => {
+                    if let Some(wanted) = self.scheduler.land(item, page) {
+                        self.scheduler.resume(wanted);
+                    }
+                    self.end(item);
                 }
-                Verdict::Stop(cause) => {
-                    self.stop.get_or_insert_with(|| Stop::Cause(*cause, arrival.cause.clone()));
-                    self.scheduler.resume(wanted);
-                }
-                // Answers that a stopping run does not wait for are nobody's failures.
-                Verdict::Retry | Verdict::RetryOnce if self.stop.is_some() => self.scheduler.resume(wanted),
-                Verdict::GiveUp if self.health.ever() => {
-                    self.recover();
-                    self.health.works();
-                    self.give_up_refused();
-                    self.refuse(wanted, arrival, false);
-                }
-                Verdict::Throttled(_) | Verdict::Retry | Verdict::RetryOnce | Verdict::GiveUp => {
-                    self.fail(wanted, arrival);
-                }
+                Verdict::NoList => self.failed(Failure::Unusable, arrival),
+                Verdict::Failed(failure) => self.failed(failure, arrival),
             }
-            self.end(item);
         }
     }
 
-    /// Gives up the items that may not be asked for again: others come, so it was they.
-    fn give_up_refused(&mut self) {
-        for Refused { wanted, said, transient } in std::mem::take(&mut self.refused) {
-            self.give_up(&wanted, &said, transient);
+    /// A success without a list of rows is an empty page, as long as this export never received an empty list and no page
+    /// behind it has rows. Behind a full page of some lists it is first seen what lies behind. Otherwise it is a failure that
+    /// may have been billed (promise P2).
+    fn read_missing_list(&mut self, arrival: &mut Arrival) {
+        if arrival.judged.verdict != Verdict::NoList {
+            return;
         }
-    }
-
-    /// Everything that may still be asked for was. What is left was refused: item by item, or by an API that answers
-    /// nobody in its own form.
-    pub(super) fn settle_refused(&mut self) {
-        let unheard = self.health.is_down() || !self.health.ever();
-        match self.refused.iter().find(|refused| unheard && refused.transient) {
-            Some(refused) => self.stop = Some(self.health.refused(self.refused.len(), &refused.said)),
-            None => self.give_up_refused(),
-        }
-    }
-
-    /// Ends an outage, if there is one: what failed in it was not its pages' fault.
-    fn recover(&mut self) {
-        if self.health.is_down() {
-            let health = &self.health;
-            self.scheduler.pardon(|wanted| !health.is_own(wanted));
-            self.job.monitor.event(&Event::Recovered);
-        }
-    }
-
-    fn fail(&mut self, mut wanted: Wanted, arrival: &Arrival) {
-        let (own, was_down) = (self.health.is_own(&wanted), self.health.is_down());
-        let held = self.hold(arrival);
-        let stop = self.health.failed(arrival, own, held, &mut self.retry);
-        self.stop = self.stop.take().or(stop);
-        if self.health.is_down() && !was_down {
-            self.recall = true;
-            self.job.monitor.event(&Event::Outage { cause: &arrival.cause });
-        }
-        // What may have been billed is not paid for again only to find out how deep a list is.
-        let in_doubt = arrival.judged.charge != Charge::Free;
-        match &arrival.judged.verdict {
-            Verdict::Page | Verdict::Unsent | Verdict::Stop(_) => {}
-            Verdict::Throttled(_) => self.scheduler.resume(wanted),
-            Verdict::Retry | Verdict::RetryOnce if in_doubt && !self.scheduler.needs(&wanted) => {
-                self.lose(&wanted, false, arrival.judged.charge);
-            }
-            Verdict::Retry => self.again(wanted, arrival, own),
-            Verdict::RetryOnce if !wanted.asked_again => {
-                wanted.asked_again = true;
-                self.again(wanted, arrival, own);
-            }
-            // A third request is out of the question. While nothing else is answered either, it may not be the item.
-            Verdict::RetryOnce => self.refuse(wanted, arrival, arrival.judged.blame == Blame::Answer),
-            Verdict::GiveUp => self.refuse(wanted, arrival, false),
-        }
-    }
-
-    /// Takes note of a 429. True: it made everyone wait, and was not one of a burst that was answered to before.
-    fn hold(&mut self, arrival: &Arrival) -> bool {
-        if !matches!(arrival.judged.verdict, Verdict::Throttled(_)) {
-            return false;
-        }
-        (self.counted.throttled, self.counted.retries) = (self.counted.throttled + 1, self.counted.retries + 1);
-        if let Some(held) = arrival.held {
-            self.job.monitor.event(&Event::Held { wait: held.wait, rate: held.rate });
-        }
-        arrival.held.is_some()
-    }
-
-    /// Gives up an item for good. Before any page came the question may be wrong instead, and in an outage it may be the
-    /// API, if it may answer so to anyone: then the item waits for what others get, and stays open if the run ends.
-    fn refuse(&mut self, wanted: Wanted, arrival: &Arrival, to_anyone: bool) {
-        if !self.scheduler.needs(&wanted) {
-            self.lose(&wanted, true, arrival.judged.charge);
-        } else if (to_anyone && self.health.is_down() || !self.health.ever())
-            && self.scheduler.set_aside(wanted.item, wanted.page)
-        {
-            self.refused.push(Refused { wanted, said: arrival.cause.clone(), transient: to_anyone });
+        let (item, page, rules) = (arrival.request.item, arrival.request.page, self.rules);
+        let walk = self.scheduler.walk_mut(item);
+        let has_rows_behind = walk.as_ref().is_none_or(|walk| walk.has_rows_behind(page));
+        let follows_full = walk.as_ref().is_some_and(|walk| walk.follows_full(page, &rules));
+        let failed = |failure| Classification { verdict: Verdict::Failed(failure), charge: Charge::InDoubt };
+        let is_again = walk.is_some_and(|walk| walk.is_in_doubt(page));
+        arrival.judged = if self.had_empty_list || has_rows_behind {
+            failed(Failure::Unusable)
+        } else if follows_full && rules.end == EndRule::Auto && (is_again || self.evidence.wish_behind_null()) {
+            failed(Failure::MissingList)
         } else {
-            self.give_up(&wanted, &arrival.cause, false);
+            arrival.cause.clear();
+            Classification { verdict: Verdict::Page, charge: Charge::Billed }
+        };
+    }
+
+    /// A page came: it waits for the commit. What it shows about others is known at once.
+    fn page_came(&mut self, arrival: &Arrival) {
+        self.counted.pages += 1;
+        self.retry.earn();
+        let (item, page) = (arrival.request.item, arrival.request.page);
+        self.throttled.forget(item, page);
+        // A control request shows that the API works, not that what failed before was the API's fault.
+        if self.health.is_down() && !self.scheduler.is_check(item, page) {
+            self.recover();
+        }
+        self.health.page();
+        self.served(arrival);
+        if let Some(walk) = self.scheduler.walk_mut(item).filter(|walk| walk.tries + walk.unproven > 0) {
+            (walk.tries, walk.unproven) = (0, 0);
+            self.group.tries.push(TriesRow { item, tries: 0, unproven: 0 });
+        }
+    }
+
+    /// The API served a request: that proves something about failures of others that arrived before it left.
+    pub(super) fn served(&mut self, arrival: &Arrival) {
+        let (item, sent) = (arrival.request.item, arrival.sent);
+        self.served.note(item, sent);
+        self.throttled.passed(item, sent);
+        // A refusal of one item's page says nothing where every item's is refused.
+        let is_page = arrival.judged.verdict == Verdict::Page;
+        let is_answer = |question: &Question| {
+            question.is_answered_by(item, sent) && (is_page || question.refusal != Refusal::SamePage)
+        };
+        if self.question.as_ref().is_some_and(is_answer) {
+            self.question = None;
+        }
+        self.long_wait = self.long_wait.filter(|wait| wait.item == item || sent < wait.until);
+        let is_proven = |deferred: &Deferred| {
+            deferred.at < sent && deferred.wanted.item != item && (is_page || deferred.failure != Failure::NoSuchPage)
+        };
+        let (proven, rest) = std::mem::take(&mut self.deferred).into_iter().partition(is_proven);
+        self.deferred = rest;
+        self.conclude(proven);
+    }
+
+    /// Gives up what was set aside until others were served.
+    pub(super) fn conclude(&mut self, deferred: Vec<Deferred>) {
+        for Deferred { wanted, said, .. } in deferred {
+            self.give_up(&wanted, &said, false);
+        }
+    }
+
+    /// Ends an outage: what failed in it was not its pages' fault.
+    fn recover(&mut self) {
+        let health = &self.health;
+        self.scheduler.pardon(|wanted| !health.is_own(wanted));
+        self.job.monitor.event(&Event::Recovered);
+    }
+
+    fn failed(&mut self, failure: Failure, arrival: &Arrival) {
+        let (item, page) = (arrival.request.item, arrival.request.page);
+        let Some(mut wanted) = self.scheduler.land(item, page) else { return };
+        if self.stop.is_some() {
+            self.scheduler.resume(wanted); // what a stopping run does not wait for is nobody's failure
+            return self.end(item);
+        }
+        if serves(arrival.judged.verdict) && self.health.ever() {
+            self.health.works();
+            self.served(arrival);
+        } else if !matches!(failure, Failure::Throttled(_)) {
+            self.throttled.passed(item, arrival.sent);
+        }
+        self.prove(&mut wanted);
+        wanted.faults.failure = Some(failure);
+        wanted.faults.said.clone_from(&arrival.cause);
+        wanted.faults.pending = Some(clock::now());
+        if wanted.is_check {
+            self.check_failed(wanted, failure, arrival);
+        } else if !self.scheduler.needs(&wanted) && !is_waited_out(failure, arrival.judged.charge) {
+            // What is said of a page that may not even exist is no reason to stop for those that do.
+            self.lose(&wanted, failure == Failure::NoSuchPage || failure == Failure::EndOfList, arrival.judged.charge);
+        } else {
+            self.follow(wanted, failure, arrival);
+        }
+        self.end(item);
+    }
+
+    fn follow(&mut self, wanted: Wanted, failure: Failure, arrival: &Arrival) {
+        let may_end = self.scheduler.may_end_before(&wanted);
+        let facts = Facts {
+            ever: self.health.ever(),
+            is_own: wanted.faults.proven > 0,
+            asked_again: wanted.asked_again,
+            may_end,
+        };
+        match course(failure, facts) {
+            Course::AskAgain => self.ask_again(wanted, failure, arrival),
+            Course::AskOthers(refusal) => self.ask_others(wanted, refusal, arrival),
+            Course::SetAside => self.set_aside(wanted, failure, arrival),
+            Course::EndList => self.refuse_page(&wanted, failure),
         }
     }
 
     /// Does without a page ahead that its walk may not even have.
-    fn lose(&mut self, wanted: &Wanted, is_refused: bool, charge: Charge) {
+    pub(super) fn lose(&mut self, wanted: &Wanted, is_refused: bool, charge: Charge) {
         let in_doubt = charge != Charge::Free;
         if wanted.is_scout {
             self.waste.settle(in_doubt);
@@ -151,86 +175,31 @@ impl Rounds<'_> {
         self.scheduler.lose(wanted, is_refused, in_doubt);
     }
 
-    /// How long nothing may succeed.
-    pub(super) fn patience(&self) -> Duration {
-        let policy = self.retry.policy();
-        if self.health.is_proven() && !self.all_exhausted() { policy.patience } else { policy.soon() }
-    }
-
-    /// Whether nothing else is left than pages that had all their attempts, of an API that did give pages.
-    fn all_exhausted(&self) -> bool {
-        let exhausted = |wanted: &Wanted| wanted.tries.as_ref().is_some_and(|tries| self.retry.is_exhausted(tries));
-        let alone = self.backlog.is_empty() && self.scheduler.all_tried(exhausted);
-        alone && self.health.ever() && !self.health.is_down()
-    }
-
-    /// Nothing succeeded for as long as was asked to wait. If nothing else is left than pages that had all their attempts,
-    /// then it is those pages; otherwise it is the API.
-    pub(super) fn lose_patience(&mut self) {
-        let said = self.health.said().to_owned();
-        if !self.all_exhausted() {
-            self.stop = Some(Stop::Temporary(said));
-            return;
-        }
-        self.hopeless = true; // also for those under way, when they have failed once more
-        for wanted in self.scheduler.take_parked() {
-            let said = format!("page {} failed for too long, lastly: {said}", wanted.page);
-            self.give_up(&wanted, &said, true);
-        }
-        self.health.forget();
-    }
-
-    /// Parks a page for its next attempt, or gives it up. `own`: it failed by itself while others came.
-    fn again(&mut self, mut wanted: Wanted, arrival: &Arrival, own: bool) {
-        let now = clock::now();
-        let until = if let Some(probe_at) = self.health.probe_at() {
-            // Pages take turns at probing, whatever their failures, which are not counted.
-            self.notify_retry(&wanted, arrival, probe_at.saturating_duration_since(now));
-            now
-        } else {
-            let mut tries = wanted.tries.take().unwrap_or_else(|| self.retry.begin());
-            tries.failed += u32::from(arrival.judged.blame != Blame::Route);
-            if (own || self.hopeless) && self.retry.is_exhausted(&tries) {
-                let said = format!("page {} failed {} times, lastly: {}", wanted.page, tries.failed, arrival.cause);
-                return self.give_up(&wanted, &said, true);
-            }
-            let once = arrival.judged.verdict == Verdict::RetryOnce;
-            let wait = if once { self.retry.later() } else { self.retry.wait(&mut tries) }.max(arrival.wish());
-            wanted.tries = Some(tries);
-            self.notify_retry(&wanted, arrival, wait);
-            now + wait
-        };
-        self.counted.retries += 1;
-        self.scheduler.park(wanted, until);
-    }
-
-    fn notify_retry(&self, wanted: &Wanted, arrival: &Arrival, after: Duration) {
-        let (page, cause) = (wanted.page, arrival.cause.as_str());
-        self.job.monitor.event(&Event::Retrying { id: &wanted.id, page, after, cause });
-    }
-
     /// Ends the walk of a page that will not come, behind the pages before it; if it is not needed, the walk goes on without.
-    fn give_up(&mut self, wanted: &Wanted, said: &str, transient: bool) {
+    pub(super) fn give_up(&mut self, wanted: &Wanted, said: &str, transient: bool) {
+        self.throttled.forget(wanted.item, wanted.page);
+        if wanted.is_check {
+            self.drop_check(wanted.item, false);
+            return self.end(wanted.item);
+        }
         if !self.scheduler.needs(wanted) {
             return self.lose(wanted, false, Charge::Free);
         }
         if wanted.is_scout {
             self.waste.settle(false); // it had come to be needed
         }
-        let (item, stop, error) = (wanted.item, StopReason::Failed, Some(said.to_owned()));
-        self.scheduler.close(EndRow { item, stop, error, transient }, wanted.page);
-        self.end(item);
+        self.fail_walk(wanted.item, wanted.page, said.to_owned(), transient);
     }
 
-    /// Writes down the end of a walk, if it has come to one and nothing of it is under way.
-    pub(super) fn end(&mut self, item: ItemIx) {
-        let ended = self.scheduler.settle(item);
-        (0..self.scheduler.take_dropped()).for_each(|_| self.waste.settle(false));
-        let Some((walk, end)) = ended else { return };
-        self.job.monitor.event(&Event::Ended { id: &walk.id, stop: end.stop, error: end.error.as_deref() });
-        self.group.ended.push(end);
-        if let Some(rows) = walk.end().and_then(|end| self.short_pages.ended(end, &self.rules)) {
-            self.stop.get_or_insert(Stop::ShortPages(rows));
-        }
+    /// Ends a walk before a page as failed.
+    pub(super) fn fail_walk(&mut self, item: ItemIx, page: crate::page::PageNum, said: String, transient: bool) {
+        let end = EndRow { item, stop: StopReason::Failed, error: Some(said), transient };
+        self.scheduler.close(end, page);
+        self.end(item);
     }
+}
+
+/// Whether a failure of a page that is not needed is worth waiting for: it may pass by itself, and it was free.
+fn is_waited_out(failure: Failure, charge: Charge) -> bool {
+    matches!(failure, Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_)) && charge == Charge::Free
 }

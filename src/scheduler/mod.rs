@@ -1,10 +1,12 @@
 //! Which page next: the most urgent one that is ready.
 //!
-//! Continuing walks before new ones, the deepest first, so that few walks are open at a time; a page that failed waits
+//! Continuing walks before new ones, the deepest first, so that few walks are open at a time, and in rounds once all that
+//! are left are open ([`order`]); a page that failed waits
 //! for its time and for leave to be asked for again, and holds up no other page of its walk. Pure: no clock, no ledger, no
 //! channel. Memory is bounded by the caller: it adds new walks only while [`Scheduler::room`] says so.
 
 mod open;
+mod order;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -15,8 +17,10 @@ use crate::ledger::EndRow;
 use crate::page::{ItemId, ItemIx, PageNum};
 use crate::retry::Tries;
 use crate::rules::Rules;
+use crate::verdict::Failure;
 use crate::walk::Walk;
-use open::{Closing, Depth, Open};
+use open::{Closing, Open};
+use order::{Depth, Order, Place};
 
 /// A page that is asked for, and how that went so far.
 #[derive(Debug)]
@@ -29,12 +33,27 @@ pub struct Wanted {
     pub page: PageNum,
     /// Its failures; none: none that count.
     pub tries: Option<Tries>,
-    /// Whether an earlier run gave it up while others came: its failures are its own.
-    pub is_suspect: bool,
+    /// What is known of whose failures they are.
+    pub faults: Faults,
     /// Whether it was already asked for once more after an answer that may have been billed.
     pub asked_again: bool,
     /// Whether it may turn out to lie behind the end of its list.
     pub is_scout: bool,
+    /// Whether it is asked for to see whether its list has ended.
+    pub is_check: bool,
+}
+
+/// What is known of whose failures a page's are (see `judgement`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// Failures that were followed by a response to another item's later request: they are the page's own.
+    pub proven: u32,
+    /// When the last one came, as long as nothing followed it.
+    pub pending: Option<Instant>,
+    /// What the last one claimed.
+    pub failure: Option<Failure>,
+    /// What was said then, sanitised.
+    pub said: String,
 }
 
 /// The walks that are open, by what they wait for.
@@ -45,14 +64,16 @@ pub struct Scheduler {
     fresh: VecDeque<Walk>,
     /// All other open walks.
     walks: HashMap<ItemIx, Open>,
-    /// Walks with a page that is needed and was not asked for, the deepest first.
-    ready: BTreeSet<Depth>,
+    /// Walks with a page that is needed and was not asked for.
+    ready: Order,
     /// Walks with a page ahead that is worth a try: those that look ahead already before those that might, the deepest first.
     scouts: BTreeSet<(Reverse<bool>, Depth)>,
     /// Pages to be asked for at once, though they were before: the deepest first.
     again: BTreeMap<Depth, Wanted>,
     /// Pages that failed, by the time of their next attempt.
     parked: BTreeMap<(Instant, ItemIx, PageNum), Wanted>,
+    /// Walks that have ended, with the page that would show whether they go on.
+    checks: VecDeque<(ItemIx, PageNum)>,
     /// Pages under way, or arrived and not read.
     flying: HashMap<(ItemIx, PageNum), Wanted>,
     /// Walks that wait for what becomes of others.
@@ -61,6 +82,8 @@ pub struct Scheduler {
     dropped: u32,
     /// The most fresh and ready walks to hold.
     bound: usize,
+    /// Whether the ledger has no more walks: then they go on in rounds.
+    has_all: bool,
 }
 
 /// So many pages may be parked before no new walks are begun: pages that keep failing must not keep the others waiting,
@@ -74,14 +97,16 @@ impl Scheduler {
             rules,
             fresh: VecDeque::new(),
             walks: HashMap::new(),
-            ready: BTreeSet::new(),
+            ready: Order::default(),
             scouts: BTreeSet::new(),
             again: BTreeMap::new(),
             parked: BTreeMap::new(),
+            checks: VecDeque::new(),
             flying: HashMap::new(),
             aside: 0,
             dropped: 0,
             bound: bound.max(1),
+            has_all: false,
         }
     }
 
@@ -93,6 +118,11 @@ impl Scheduler {
     /// Whether it is time to bring more walks.
     pub fn is_half_empty(&self) -> bool {
         self.room() >= self.bound.div_ceil(2)
+    }
+
+    /// Takes note of whether the ledger has no more walks than those that are here.
+    pub fn has_all(&mut self, has_all: bool) {
+        self.has_all = has_all;
     }
 
     /// Adds a walk.
@@ -114,8 +144,8 @@ impl Scheduler {
     /// Puts a walk where it belongs after something about it has changed.
     fn queue(&mut self, item: ItemIx) {
         let Some(open) = self.walks.get_mut(&item) else { return };
-        if let Some(key) = open.ready.take() {
-            self.ready.remove(&key);
+        if let Some(place) = open.ready.take() {
+            self.ready.remove(place);
         }
         if let Some(key) = open.scout.take() {
             self.scouts.remove(&key);
@@ -125,8 +155,9 @@ impl Scheduler {
         }
         let depth = (Reverse(open.walk.next()), item);
         if open.next_needed(&self.rules).is_some() {
-            open.ready = Some(depth);
-            self.ready.insert(depth);
+            let place = Place { depth, is_open_ended: open.next_unknown(&self.rules).is_some() };
+            open.ready = Some(place);
+            self.ready.insert(place);
         }
         if open.closing.is_none() && open.walk.scout(&self.rules).is_some() {
             let key = (Reverse(open.walk.is_ahead()), depth);
@@ -141,16 +172,22 @@ impl Scheduler {
             self.wait_less(wanted.item);
             return Some(self.fly(wanted));
         }
-        let item = match self.ready.first() {
-            Some((_, item)) => *item,
-            None if self.is_stormy() => return None,
-            None => {
-                let walk = self.fresh.pop_front()?;
-                self.open(walk)
-            }
-        };
-        let page = self.walks.get(&item)?.next_needed(&self.rules)?;
+        let item = self.next_item()?;
+        let open = self.walks.get(&item)?;
+        let unknown = open.next_unknown(&self.rules).filter(|_| self.has_all);
+        let page = unknown.or_else(|| open.next_needed(&self.rules))?;
         self.ask(item, page)
+    }
+
+    /// The walk whose turn it is; a new one is begun by that.
+    fn next_item(&mut self) -> Option<ItemIx> {
+        let deepest = self.ready.deepest();
+        let first = if self.has_all { self.ready.first_in_rounds() } else { deepest };
+        let may_begin = !self.is_stormy() && (self.has_all || first.is_none());
+        if may_begin && let Some(walk) = self.fresh.pop_front() {
+            return Some(self.open(walk));
+        }
+        first.or(deepest)
     }
 
     /// The page ahead that is most worth a try. `any`: also of a walk that did not look ahead before.
@@ -162,11 +199,44 @@ impl Scheduler {
 
     fn ask(&mut self, item: ItemIx, page: PageNum) -> Option<&Wanted> {
         let walk = &mut self.walks.get_mut(&item)?.walk;
-        let is_suspect = walk.is_suspect && page == walk.next();
-        let (is_scout, asked_again) = (walk.ask(page), walk.is_in_doubt(page));
-        let wanted = Wanted { item, id: walk.id.clone(), page, tries: None, is_suspect, asked_again, is_scout };
+        // What earlier runs know is about the first page that is missing.
+        let proven = if page == walk.next() { walk.tries } else { 0 };
+        let faults = Faults { proven, ..Faults::default() };
+        let (is_scout, asked_again) = (walk.ask(page, &self.rules), walk.is_in_doubt(page));
+        let id = walk.id.clone();
+        let wanted = Wanted { item, id, page, tries: None, faults, asked_again, is_scout, is_check: false };
         self.queue(item);
         Some(self.fly(wanted))
+    }
+
+    /// The page that shows whether a walk goes on behind its end, of the walk that ended first.
+    pub fn next_check(&mut self) -> Option<&Wanted> {
+        let (item, page) = self.checks.pop_front()?;
+        let walk = &self.walks.get(&item)?.walk;
+        let (id, asked_again, faults) = (walk.id.clone(), walk.is_in_doubt(page), Faults::default());
+        let wanted = Wanted { item, id, page, tries: None, faults, asked_again, is_scout: false, is_check: true };
+        Some(self.fly(wanted))
+    }
+
+    /// A page of an item that is not among these, to see what others are answered: of a walk that has pages, if there is one;
+    /// a new one otherwise, if that will do.
+    pub fn next_of_others(&mut self, but_for: &BTreeSet<ItemIx>, fresh_too: bool) -> Option<&Wanted> {
+        let known = self.ready.items().find(|item| !but_for.contains(item));
+        let item = match known {
+            Some(item) => item,
+            None if !fresh_too => return None,
+            None => {
+                let walk = self.fresh.pop_front()?;
+                self.open(walk)
+            }
+        };
+        let page = self.walks.get(&item)?.next_needed(&self.rules)?;
+        self.ask(item, page)
+    }
+
+    /// Whether there is such a page.
+    pub fn has_others(&self, but_for: &BTreeSet<ItemIx>, fresh_too: bool) -> bool {
+        fresh_too && !self.fresh.is_empty() || self.ready.items().any(|item| !but_for.contains(&item))
     }
 
     /// The page that failed and has been due for longest.
@@ -184,6 +254,73 @@ impl Scheduler {
         let (_, wanted) = self.parked.pop_first()?;
         self.wait_less(wanted.item);
         Some(self.fly(wanted))
+    }
+
+    /// The page whose check would show whether a walk has ended, if it seems to have, nothing of it is under way, and that was
+    /// not asked yet.
+    pub fn unchecked(&self, item: ItemIx) -> Option<PageNum> {
+        let open = self.walks.get(&item).filter(|open| open.flying == 0 && open.check.is_none())?;
+        open.walk.end()?.check
+    }
+
+    /// Keeps a walk open until this page has shown whether it goes on.
+    pub fn check(&mut self, item: ItemIx, page: PageNum) {
+        if let Some(open) = self.walks.get_mut(&item) {
+            open.check = Some(page);
+            self.checks.push_back((item, page));
+        }
+    }
+
+    /// Takes note that a check is over, however it went.
+    pub fn checked(&mut self, item: ItemIx) {
+        if let Some(open) = self.walks.get_mut(&item) {
+            open.check = None;
+        }
+    }
+
+    /// Whether a check waits to be asked for.
+    pub fn has_check(&self) -> bool {
+        !self.checks.is_empty()
+    }
+
+    /// The walks whose checks wait to be asked for; none of them is asked for any more.
+    pub fn take_checks(&mut self) -> Vec<ItemIx> {
+        std::mem::take(&mut self.checks).into_iter().map(|(item, _)| item).collect()
+    }
+
+    /// Whether a page that is under way was asked for as a check.
+    pub fn is_check(&self, item: ItemIx, page: PageNum) -> bool {
+        self.flying.get(&(item, page)).is_some_and(|wanted| wanted.is_check)
+    }
+
+    /// Whether a refusal of a page may be the end of its list.
+    pub fn may_end_before(&self, wanted: &Wanted) -> bool {
+        let open = self.walks.get(&wanted.item);
+        open.is_some_and(|open| open.walk.may_end_before(wanted.page, &self.rules))
+    }
+
+    /// Judges every open walk by other rules. Gives the walks that had ended by the old ones.
+    pub fn set_rules(&mut self, rules: Rules) -> Vec<ItemIx> {
+        self.rules = rules;
+        let items: Vec<ItemIx> = self.walks.keys().copied().collect();
+        let mut had_ended = Vec::new();
+        for item in items {
+            let Some(open) = self.walks.get_mut(&item) else { continue };
+            had_ended.extend(open.walk.end().map(|_| item));
+            open.walk.rejudge(&rules);
+            self.queue(item);
+        }
+        had_ended
+    }
+
+    /// Puts a walk where it belongs after its pages have changed.
+    pub fn requeue(&mut self, item: ItemIx) {
+        self.queue(item);
+    }
+
+    /// The items whose walks are here.
+    pub fn items(&self) -> impl Iterator<Item = ItemIx> {
+        self.walks.keys().copied().chain(self.fresh.iter().map(|walk| walk.item))
     }
 
     fn fly(&mut self, wanted: Wanted) -> &Wanted {
@@ -286,13 +423,14 @@ impl Scheduler {
         let open = self.walks.get(&item)?;
         match open.walk.end().cloned() {
             // What is under way may show that the list goes on.
-            Some(end) if open.flying == 0 => {
+            Some(end) if open.flying == 0 && open.check.is_none() => {
                 let end = EndRow { item, stop: end.stop, error: end.said, transient: false };
                 self.close(end, self.rules.first);
             }
             _ => self.queue(item),
         }
-        self.walks.get(&item).filter(|open| open.flying == 0 && open.ends_by(open.walk.next()))?;
+        let is_over = |open: &&Open| open.flying == 0 && open.check.is_none() && open.ends_by(open.walk.next());
+        self.walks.get(&item).filter(is_over)?;
         let open = self.walks.remove(&item)?;
         self.aside -= usize::from(open.is_aside);
         open.closing.map(|closing| (open.walk, closing.end))
@@ -305,7 +443,7 @@ impl Scheduler {
 
     /// Whether there is a page that did not fail and is needed in any case.
     pub fn has_next(&self) -> bool {
-        !self.again.is_empty() || !self.ready.is_empty() || !self.fresh.is_empty() && !self.is_stormy()
+        !self.again.is_empty() || self.ready.len() > 0 || !self.fresh.is_empty() && !self.is_stormy()
     }
 
     /// Whether there is a page ahead worth a try. `any`: also of a walk that did not look ahead before.
@@ -329,7 +467,7 @@ impl Scheduler {
 
     /// Whether all that is left to be asked for is like this; what was never asked for is not.
     pub fn all_tried(&self, like: impl Fn(&Wanted) -> bool) -> bool {
-        let untried = !self.fresh.is_empty() || !self.ready.is_empty() || !self.again.is_empty();
+        let untried = !self.fresh.is_empty() || self.ready.len() > 0 || !self.again.is_empty();
         !untried && self.parked.values().chain(self.flying.values()).all(like)
     }
 
@@ -337,7 +475,7 @@ impl Scheduler {
     pub fn pardon(&mut self, innocent: impl Fn(&Wanted) -> bool) {
         for (key, mut wanted) in std::mem::take(&mut self.parked) {
             if innocent(&wanted) {
-                wanted.tries = None;
+                (wanted.tries, wanted.faults) = (None, Faults::default());
                 self.again.insert((Reverse(wanted.page), wanted.item), wanted);
             } else {
                 self.parked.insert(key, wanted);
@@ -345,13 +483,32 @@ impl Scheduler {
         }
     }
 
-    /// Takes all parked pages.
-    pub fn take_parked(&mut self) -> Vec<Wanted> {
-        let parked: Vec<Wanted> = std::mem::take(&mut self.parked).into_values().collect();
-        for wanted in &parked {
+    /// Whether a page that failed waits.
+    pub fn has_parked(&self) -> bool {
+        !self.parked.is_empty()
+    }
+
+    /// A parked page that is due and of whose last failure it is not known whose it is.
+    pub fn take_due(&mut self, now: Instant) -> Option<Wanted> {
+        let is_pending = |(_, wanted): &(&(Instant, ItemIx, PageNum), &Wanted)| wanted.faults.pending.is_some();
+        let key = *self.parked.iter().take_while(|((due, ..), _)| *due <= now).find(is_pending)?.0;
+        let wanted = self.parked.remove(&key)?;
+        self.wait_less(wanted.item);
+        Some(wanted)
+    }
+
+    /// Takes all parked pages, with their times.
+    pub fn take_all_parked(&mut self) -> Vec<(Instant, Wanted)> {
+        let parked: Vec<_> = std::mem::take(&mut self.parked).into_iter().map(|((due, ..), wanted)| (due, wanted)).collect();
+        for (_, wanted) in &parked {
             self.wait_less(wanted.item);
         }
         parked
+    }
+
+    /// Takes all parked pages.
+    pub fn take_parked(&mut self) -> Vec<Wanted> {
+        self.take_all_parked().into_iter().map(|(_, wanted)| wanted).collect()
     }
 
     /// Whether no walk is open but those that were set aside.
@@ -403,11 +560,18 @@ mod tests {
     };
 
     const RULES: Rules =
-        Rules { first: PageNum(1), last: PageNum(99), page_size: 3, max_pages: None, end: EndRule::ShortPage };
+        Rules {
+        first: PageNum(1),
+        last: PageNum(99),
+        page_size: 3,
+        max_pages: None,
+        end: EndRule::ShortPage,
+        learned: None,
+    };
 
     fn walk(item: i64, pages: u32) -> Walk {
-        let full = Counts { received: 3, kept: 3, rejected: 0 };
-        Walk::new(ItemIx(item), ItemId::new("a"), &RULES, (1..=pages).map(|page| (PageNum(page), full)))
+        let full = Counts { received: 3, fresh: 3, ..Counts::default() };
+        Walk::new(ItemIx(item), ItemId::new("a"), &RULES, (1..=pages).map(|page| (PageNum(page), full)), None)
     }
 
     fn scheduler(walks: impl IntoIterator<Item = (i64, u32)>) -> Scheduler {
@@ -431,7 +595,8 @@ mod tests {
     fn read(page: u32, keys: Vec<[u8; 16]>) -> DecodedPage {
         let (item, id, received) = (ItemIx(1), ItemId::new("a"), keys.len());
         let request = Request { attempt: AttemptId(1), item, id, page: PageNum(page) };
-        DecodedPage { request, keys, received, foreign: 0, rejects: Vec::new(), drift: crate::decode::Drift::default() }
+        let drift = crate::decode::Drift::default();
+        DecodedPage { request, keys, received, is_list: true, foreign: 0, rejects: Vec::new(), drift }
     }
 
     fn end(item: i64) -> EndRow {
@@ -539,9 +704,9 @@ mod tests {
     #[test]
     fn a_walk_that_ends_at_a_page_gets_the_pages_before_it_first() {
         let mut scheduler = Scheduler::new(RULES, 8);
-        let full = Counts { received: 3, kept: 3, rejected: 0 };
+        let full = Counts { received: 3, fresh: 3, ..Counts::default() };
         let there = [1, 2, 3, 7, 8].map(|page| (PageNum(page), full));
-        scheduler.add(Walk::new(ItemIx(1), ItemId::new("a"), &RULES, there));
+        scheduler.add(Walk::new(ItemIx(1), ItemId::new("a"), &RULES, there, None));
         let asked: Vec<u32> = (0..2).map(|_| scheduler.next_page().unwrap().page.0).collect();
         assert_eq!(asked, [4, 5]);
         let later = clock::now() + Duration::from_secs(3_600);
@@ -564,9 +729,9 @@ mod tests {
     #[test]
     fn a_walk_that_ends_at_a_page_is_not_set_aside_for_one_behind_it() {
         let mut scheduler = Scheduler::new(RULES, 8);
-        let full = Counts { received: 3, kept: 3, rejected: 0 };
+        let full = Counts { received: 3, fresh: 3, ..Counts::default() };
         let there = [1, 2, 3, 7, 8].map(|page| (PageNum(page), full));
-        scheduler.add(Walk::new(ItemIx(1), ItemId::new("a"), &RULES, there));
+        scheduler.add(Walk::new(ItemIx(1), ItemId::new("a"), &RULES, there, None));
         for page in [4, 5] {
             assert_eq!(scheduler.next_page().map(|wanted| wanted.page), Some(PageNum(page)));
             scheduler.land(ItemIx(1), PageNum(page)).unwrap();
@@ -580,9 +745,9 @@ mod tests {
     #[test]
     fn a_page_that_failed_holds_up_no_other_page_of_its_walk() {
         let mut scheduler = Scheduler::new(RULES, 8);
-        let full = Counts { received: 3, kept: 3, rejected: 0 };
+        let full = Counts { received: 3, fresh: 3, ..Counts::default() };
         let pages = [1, 2, 3, 7, 8].map(|page| (PageNum(page), full));
-        scheduler.add(Walk::new(ItemIx(1), ItemId::new("a"), &RULES, pages));
+        scheduler.add(Walk::new(ItemIx(1), ItemId::new("a"), &RULES, pages, None));
         fail(&mut scheduler, clock::now() + Duration::from_secs(3_600));
         let rest: Vec<u32> = std::iter::from_fn(|| scheduler.next_page().map(|wanted| wanted.page.0)).collect();
         assert_eq!(rest, [5, 6, 9]);
@@ -593,7 +758,7 @@ mod tests {
         let mut scheduler = Scheduler::new(RULES, 8);
         for (item, pages) in [(1, 9), (2, 5), (3, 1)] {
             let mut walk = walk(item, pages);
-            walk.load((0..10).map(|key| [key; 16]));
+            walk.load((0..10).map(|key| ([key; 16], PageNum(1))));
             scheduler.add(walk);
         }
         scheduler.unload_keys(20);

@@ -2,13 +2,11 @@
 
 use std::cmp::Reverse;
 
+use super::order::{Depth, Place};
 use crate::ledger::EndRow;
-use crate::page::{ItemIx, PageNum};
+use crate::page::PageNum;
 use crate::rules::Rules;
 use crate::walk::Walk;
-
-/// Its first missing page, the deepest first.
-pub(super) type Depth = (Reverse<PageNum>, ItemIx);
 
 /// A walk that has begun.
 #[derive(Debug)]
@@ -19,9 +17,11 @@ pub(super) struct Open {
     /// Pages that wait to be asked for once more.
     pub(super) waiting: usize,
     /// Where it stands in `ready` and in `scouts`.
-    pub(super) ready: Option<Depth>,
+    pub(super) ready: Option<Place>,
     pub(super) scout: Option<(Reverse<bool>, Depth)>,
     pub(super) is_aside: bool,
+    /// The page that will show whether it goes on behind its end.
+    pub(super) check: Option<PageNum>,
     pub(super) closing: Option<Closing>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Closing {
 impl Open {
     /// A walk of which nothing is under way.
     pub(super) fn new(walk: Walk) -> Self {
-        Self { walk, flying: 0, waiting: 0, ready: None, scout: None, is_aside: false, closing: None }
+        Self { walk, flying: 0, waiting: 0, ready: None, scout: None, is_aside: false, check: None, closing: None }
     }
 
     /// Whether nothing of it is asked for from this page on.
@@ -47,5 +47,10 @@ impl Open {
     /// The next page of it that is needed and was not asked for.
     pub(super) fn next_needed(&self, rules: &Rules) -> Option<PageNum> {
         self.walk.next_needed(rules).filter(|page| !self.ends_by(*page))
+    }
+
+    /// The first page of it that is not known to exist, if that was not asked for.
+    pub(super) fn next_unknown(&self, rules: &Rules) -> Option<PageNum> {
+        self.walk.next_unknown(rules).filter(|page| !self.ends_by(*page))
     }
 }

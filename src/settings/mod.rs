@@ -23,6 +23,9 @@ pub use table::{SETTINGS, Setting};
 
 /// What an identity says of where the endpoint's description came from. Ledgers that were begun before it did lack it.
 pub const DESCRIPTION: &str = "description";
+/// What an identity says of the codes that the endpoint's description lists. Others move no cursor: what is in the journal
+/// is judged again by them.
+pub const CODES: &str = "codes";
 /// It came with the program.
 const BUILT_IN_ONE: &str = "built-in";
 /// It was given as a file.
@@ -92,6 +95,10 @@ pub struct Settings {
     pub max_credits: Option<u64>,
     /// What ends a walk.
     pub end: EndRule,
+    /// Credits that reading on behind short pages may cost, of a hundred pages.
+    pub max_evidence: f64,
+    /// Whether lists without a row are as they should be, however many.
+    pub allow_empty: bool,
     /// Names of the columns to write, in file order.
     pub columns: Vec<String>,
     /// Whether to retry lasting failures too.
@@ -153,6 +160,8 @@ impl Settings {
             max_pages: max_pages.map(as_u32),
             max_credits: layers.optional("max_credits", 1, u64::MAX)?,
             end: end_rule(layers, &endpoint)?,
+            max_evidence: layers.percent("max_evidence")?,
+            allow_empty: layers.switch("allow_empty")?,
             columns: columns(layers, &endpoint)?,
             retry_failed: layers.switch("retry_failed")?,
             fail_on_drift: layers.switch("fail_on_drift")?,
@@ -218,6 +227,7 @@ impl Settings {
             format!("{field}:{}", if *descending { "desc" } else { "asc" })
         });
         let end = match self.end {
+            EndRule::Auto => "auto",
             EndRule::ShortPage => "short-page",
             EndRule::EmptyPage => "empty-page",
         };
@@ -235,6 +245,7 @@ impl Settings {
             ("columns", self.columns.join(",")),
             ("dropped", if dropped.is_empty() { NONE.to_owned() } else { dropped.join(",") }),
             ("end", end.to_owned()),
+            (CODES, format!("{:?}", self.endpoint.codes())),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into()
@@ -320,7 +331,9 @@ fn end_rule(layers: &Layers, endpoint: &Endpoint) -> Result<EndRule, SettingsErr
     if layers.given("end").is_none() {
         return Ok(endpoint.end);
     }
-    one_of(layers, "end", &[("short-page", EndRule::ShortPage), ("empty-page", EndRule::EmptyPage)])
+    let words =
+        [("auto", EndRule::Auto), ("short-page", EndRule::ShortPage), ("empty-page", EndRule::EmptyPage)];
+    one_of(layers, "end", &words)
 }
 
 fn file_size(layers: &Layers) -> Result<usize, SettingsError> {
@@ -476,7 +489,7 @@ mod tests {
             ("max_in_flight", "0", "from 1 to 4096"),
             ("sort", "video_desc", "the endpoint sorts by create_time"),
             ("sort", "create_time:up", "asc or desc"),
-            ("end", "never", "short-page, empty-page"),
+            ("end", "never", "auto, short-page, empty-page"),
             ("columns", "video_dec", "did you mean video_desc?"),
             ("drop_columns", "video_id", "rows need it"),
             ("drop_columns", "region", "rows need it"),

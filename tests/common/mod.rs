@@ -311,6 +311,12 @@ impl Home {
         self.argument(name)
     }
 
+    /// The flag for the built-in endpoint without a form of ids: any text may be one.
+    pub(crate) fn any_id(&self) -> String {
+        let lines: Vec<&str> = BUILT_IN.lines().filter(|line| !line.starts_with("form = ")).collect();
+        format!("--endpoint={}", self.file("any-id.toml", lines.join("\n").as_bytes()))
+    }
+
     /// The folder of the export.
     pub(crate) fn out(&self) -> PathBuf {
         self.path("out")

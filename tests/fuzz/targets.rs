@@ -13,6 +13,7 @@ use pagehaul::decode::{Answer, Decoder};
 use pagehaul::disk::Disk;
 use pagehaul::endpoint::{BUILT_IN, EXTRA, Endpoint};
 use pagehaul::envelope::{self, Payload};
+use pagehaul::form::Form;
 use pagehaul::journal::{Entry, Journal, JournalReader, Next, file_name};
 use pagehaul::ledger::{EndRow, ExportRow, FailedRow, Group, Ledger, LedgerError, PageRow, ReadRow};
 use pagehaul::lenient;
@@ -69,6 +70,15 @@ fn counted(body: &[u8]) -> Option<(usize, usize)> {
     }
     let frame: HashMap<String, &RawValue> = serde_json::from_str(&text).ok()?;
     let entries: Vec<serde_json::Value> = serde_json::from_str(frame.get("data")?.get()).ok()?;
+    // A number with an exponent or a fraction is no identity; here it may stand as a double, or mended as a text.
+    let is_doubtful = |value: &serde_json::Value| {
+        let is_like = |text: &str| text.starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']);
+        value.is_f64() || value.as_str().is_some_and(|text| is_like(text) && text.contains(['.', 'e', 'E']))
+    };
+    let ids = entries.iter().flat_map(|entry| [entry.get("video_id"), entry.get("product_id")]);
+    if ids.flatten().any(is_doubtful) {
+        return None;
+    }
     let is_id = |value: &serde_json::Value| value.is_number() || value.as_str().is_some_and(|text| !text.is_empty());
     let own = |value: Option<&serde_json::Value>| value.is_none_or(|value| value == ID || !is_id(value));
     let has_identity =
@@ -103,8 +113,11 @@ pub(crate) fn list(bytes: &[u8]) {
     let folder = scratch();
     let path = folder.path().join("list");
     std::fs::write(&path, bytes).unwrap();
-    for column in [None, Some("product_id")] {
-        let opened = List::File(path.clone()).open(column, std::sync::Arc::new(pagehaul::event::VoidMonitor));
+    let digits = Form::new("[0-9]{1,32}").unwrap();
+    for (column, form) in
+        [(None, None), (Some("product_id"), None), (None, Some(&digits)), (Some("product_id"), Some(&digits))]
+    {
+        let opened = List::File(path.clone()).open(column, form, std::sync::Arc::new(pagehaul::event::VoidMonitor));
         let ids = match opened {
             Ok(ids) => ids,
             Err(error) => return assert_plain(&error),
@@ -145,7 +158,15 @@ pub(crate) fn ledger_file() -> Vec<u8> {
             frame: Some((segment, u64::try_from(at).unwrap() * 100, 100)),
             pages: vec![PageRow { attempt, item, page, at: Utc64(3) }],
             failed: vec![FailedRow { attempt: AttemptId(at + 100), charge: Charge::Free, cause }],
-            read: vec![ReadRow { attempt, item, received: 3, rejected: 1, keys: vec![[7; 16], [8; 16]] }],
+            read: vec![ReadRow {
+                attempt,
+                item,
+                received: 3,
+                rejected: 1,
+                is_list: true,
+                keys: vec![[7; 16], [8; 16]],
+                again: Vec::new(),
+            }],
             ended: vec![EndRow { item, stop: StopReason::ShortPage, error: None, transient: false }],
             ..Group::default()
         };

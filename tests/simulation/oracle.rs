@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::common::{Key, Row, endpoint, files, manifests, rows};
-use crate::plan::Behind;
+use crate::plan::{Behind, End};
 use crate::server::World;
 
 /// The ledger of a run, for looking at it while it is written.
@@ -151,7 +151,8 @@ fn cell(kind: ColumnKind, sent: &Value) -> Option<Value> {
 fn journaled(out: &Path) -> BTreeMap<Key, (u32, Value)> {
     let mut first = BTreeMap::new();
     for (id, page, answer) in pages(out) {
-        for row in answer["data"].as_array().unwrap() {
+        // A page of a list that has ended may hold no list.
+        for row in answer["data"].as_array().into_iter().flatten() {
             let Some(video) = row["video_id"].as_str() else { continue };
             first.entry((id.clone(), video.to_owned())).or_insert_with(|| (page, row.clone()));
         }
@@ -185,30 +186,37 @@ pub(crate) fn pages(out: &Path) -> Vec<(String, u32, Value)> {
     pages
 }
 
-/// No more was paid for than a walk page by page costs, and what may be wasted on looking ahead.
+/// No more was paid for than a walk page by page costs, what may be wasted on looking ahead, and the evidence.
 pub(crate) fn check_waste(world: &World) {
     let (plan, charged) = (&world.plan, world.account.lock().unwrap().charged);
-    let size = u64::from(plan.page_size);
+    let size = plan.rows_a_page();
+    let is_found_out = plan.end == End::Auto && plan.has_short_pages();
     let pages = plan.lists.iter().map(|rows| {
-        let pages = if plan.empty_page_ends { rows.div_ceil(size) } else { rows / size } + 1;
+        let behind_all = plan.end == End::EmptyPage || is_found_out;
+        let pages = if behind_all { rows.div_ceil(size) } else { rows / size } + 1;
         plan.max_pages.map_or(pages, |most| pages.min(most.into()))
     });
     let fewest: u64 = pages.sum();
-    let ahead = fewest * u64::from(plan.lookahead) / 100;
-    // An API that shows other pages behind the end is found out by a few of them; the first one of a list seems new there.
+    let evidence = if plan.end == End::Auto { (fewest * 3 / 1_000).max(3) } else { 0 };
+    // An API that shows other pages behind the end is found out by a few of them: the first one of a list seems new there, and
+    // the page where unseen rows would be is asked for.
     let lists = u64::try_from(plan.lists.len()).unwrap();
-    let (few, seem_new) = if plan.behind == Behind::Nothing { (u64::MAX, 0) } else { (6 * lists, lists) };
-    let most = fewest + if plan.lookahead > 0 { ahead.clamp(1, few) + seem_new } else { 0 };
-    assert!(charged <= most, "{charged} charged where {fewest} are enough, and {} % more", plan.lookahead);
+    let repeats = matches!(plan.behind, Behind::Last | Behind::First);
+    let (few, checks) = if repeats { (6 * lists, lists) } else { (u64::MAX, 0) };
+    let seem_new = if plan.behind == Behind::Nothing { 0 } else { lists };
+    let ahead = (fewest * u64::from(plan.lookahead) / 100).clamp(1, few) + seem_new;
+    let ahead = if plan.lookahead > 0 { ahead } else { 0 };
+    let most = fewest + evidence + checks + ahead;
+    assert!(charged <= most, "{charged} charged where {fewest} are enough, {evidence} for evidence, {ahead} ahead");
 }
 
-/// Every row of every list is there: for a world whose lists stand still and whose rows are clean.
+/// Every row that the server shows is there: for a world whose lists stand still and whose rows are clean.
 pub(crate) fn check_complete(world: &World, out: &Path) {
     let published: BTreeMap<Key, Row> = rows(out);
-    let size = u64::from(world.plan.page_size);
-    for (id, count) in world.ids().iter().zip(&world.plan.lists) {
+    let size = world.plan.rows_a_page();
+    for ((id, count), item) in world.ids().iter().zip(&world.plan.lists).zip(0..) {
         let most = world.plan.max_pages.map_or(u64::MAX, |pages| u64::from(pages) * size);
-        for at in 0..(*count).min(most) {
+        for at in (0..(*count).min(most)).filter(|at| !world.plan.hides(item, *at)) {
             assert!(published.contains_key(&(id.clone(), format!("v{at}"))), "row {at} of {id} is missing");
         }
     }

@@ -88,6 +88,17 @@ pub(crate) enum Behind {
     Refusal,
 }
 
+/// What the run takes for the end of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It finds out.
+    Auto,
+    /// It trusts that a page with fewer rows than asked for is the last one.
+    ShortPage,
+    /// It trusts that an empty page is the end.
+    EmptyPage,
+}
+
 /// How a life of the run ends, if it does not end by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Death {
@@ -120,7 +131,13 @@ pub(crate) struct Plan {
     pub(crate) behind: Behind,
     /// Percent of the credits that may be wasted on looking ahead.
     pub(crate) lookahead: u32,
-    pub(crate) empty_page_ends: bool,
+    pub(crate) end: End,
+    /// Rows a page at most, below what is asked for.
+    pub(crate) cap: Option<u32>,
+    /// So many pages of a hundred lack one of their rows.
+    pub(crate) filtered: u64,
+    /// Whether the server sends null in place of an empty list.
+    pub(crate) ends_with_null: bool,
     pub(crate) max_pages: Option<u32>,
     /// The client's own limit; raised when it is reached.
     pub(crate) max_credits: Option<u64>,
@@ -156,6 +173,38 @@ impl Plan {
         let lost = !self.faults.is_empty() || self.dead.is_some() || self.refused.is_some();
         // Where short pages are no end and the last page comes again and again, nothing says where the list ends but that.
         !lost && self.outage.is_none()
+    }
+
+    /// Rows that a page of this server has at most.
+    pub(crate) fn rows_a_page(&self) -> u64 {
+        u64::from(self.cap.map_or(self.page_size, |cap| cap.min(self.page_size)))
+    }
+
+    /// Whether the page with this row lacks it. No page lacks more than one, and none of which it is the only row.
+    pub(crate) fn hides(&self, item: u64, at: u64) -> bool {
+        let (size, rows) = (self.rows_a_page(), self.lists[usize::try_from(item).unwrap()]);
+        let page = at / size;
+        let held = rows.saturating_sub(page * size).min(size);
+        let mut dice = Dice::new(self.seed ^ (item << 40) ^ (page << 20) ^ 0xF117);
+        self.filtered > 0 && held > 1 && dice.below(100) < self.filtered && dice.below(held) == at % size
+    }
+
+    /// Whether pages may be short where their list goes on.
+    pub(crate) fn has_short_pages(&self) -> bool {
+        self.cap.is_some_and(|cap| cap < self.page_size) || self.filtered > 0
+    }
+
+    /// Whether a run that calls itself complete must have every row. Where pages are short in mid-list, a run that was told to
+    /// trust a short page need not; one that finds out does, if nothing keeps it from asking for its evidence: a life that
+    /// ends, a limit, or more lists than the few that are always looked at.
+    pub(crate) fn must_be_whole(&self) -> bool {
+        let is_free = self.max_pages.is_none() && self.max_credits.is_none() && self.credits.is_none();
+        match self.end {
+            _ if !self.has_short_pages() => true,
+            End::EmptyPage => true,
+            End::ShortPage => false,
+            End::Auto => self.is_fair() && is_free && self.deaths.is_empty() && self.lists.len() <= 3,
+        }
     }
 
     pub(crate) fn new(seed: u64) -> Self {
@@ -207,7 +256,10 @@ impl Plan {
             segment_size: dice.pick(&[1 << 31, 1 << 31, 30_000, 8_000]),
             behind: dice.pick(&[Behind::Nothing, Behind::Nothing, Behind::Last, Behind::First, Behind::Refusal]),
             lookahead: dice.pick(&[0, 1, 20, 100]),
-            empty_page_ends: dice.one_in(4),
+            end: if dice.one_in(4) { End::EmptyPage } else { End::Auto },
+            cap: None,
+            filtered: 0,
+            ends_with_null: false,
             max_pages: max_pages.map(|pages| 1 + u32::try_from(pages).unwrap()),
             max_credits: max_credits.map(|credits| credits + 1),
             credits,
@@ -219,5 +271,22 @@ impl Plan {
             latency: Duration::from_millis(dice.pick(&[3, 40, 700])),
             deaths,
         }
+        .with_odd_pages()
+    }
+
+    /// With what came later, from dice of its own: a seed's other rolls stay as they were.
+    fn with_odd_pages(mut self) -> Self {
+        let mut dice = Dice::new(self.seed ^ 0x0DD);
+        if self.end == End::Auto && dice.one_in(6) {
+            self.end = End::ShortPage;
+        }
+        self.cap = dice.one_in(6).then(|| 1 + u32::try_from(dice.below(self.page_size.into())).unwrap());
+        self.filtered = if dice.one_in(6) { dice.pick(&[5, 20, 60]) } else { 0 };
+        self.ends_with_null = dice.one_in(6);
+        if self.ends_with_null {
+            // A page without a list cannot be told from an end there.
+            self.faults.retain(|fault| *fault != Fault::NoList);
+        }
+        self
     }
 }

@@ -11,9 +11,9 @@ use std::sync::{Arc, Mutex};
 
 use pagehaul::step::{Step, When, watch};
 
-use crate::plan::{Dice, Plan};
+use crate::plan::{Dice, End, Plan};
 use crate::server::World;
-use crate::{End, live, oracle};
+use crate::{Outcome, live, oracle};
 
 /// Random subsets of what was not durable, for each step.
 const SUBSETS: usize = 200;
@@ -183,7 +183,7 @@ fn plan() -> Plan {
     (plan.page_size, plan.max_in_flight, plan.segment_size) = (3, 1, 2_000);
     (plan.qps, plan.limit, plan.max_pages, plan.max_credits, plan.credits) = (None, None, None, None, None);
     (plan.faults, plan.dead, plan.refused, plan.outage, plan.deaths) = (Vec::new(), None, None, None, Vec::new());
-    plan.empty_page_ends = false;
+    (plan.end, plan.cap, plan.filtered, plan.ends_with_null) = (End::ShortPage, None, 0, false);
     plan
 }
 
@@ -197,7 +197,7 @@ fn moments() -> (tempfile::TempDir, Vec<Moment>) {
         follows.lock().unwrap().follow(step, &seen);
         Ok::<(), io::Error>(())
     });
-    let End::Ended(_) = live(&world, &out, None, true) else { panic!("it crashed by itself") };
+    let Outcome::Ended(_) = live(&world, &out, None, true) else { panic!("it crashed by itself") };
     drop(watch);
     let moments = std::mem::take(&mut follower.lock().unwrap().moments);
     (folder, moments)
@@ -238,7 +238,7 @@ fn come_back(from: &Path, left: &Durable, moment: &Moment) {
     oracle::check_files(&out);
     let world = Arc::new(World::new(plan()));
     world.remember(&moment.billed);
-    let End::Ended(summary) = live(&world, &out, None, true) else { panic!("it crashed by itself") };
+    let Outcome::Ended(summary) = live(&world, &out, None, true) else { panic!("it crashed by itself") };
     assert_eq!(summary.exit.number(), 0, "{summary}");
     oracle::check_files(&out);
     oracle::check_rows(&out);

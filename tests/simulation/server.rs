@@ -27,6 +27,8 @@ pub(crate) struct Account {
     pub(crate) charged: u64,
     /// The same by product and page.
     pub(crate) pages: BTreeMap<(String, u32), u32>,
+    /// Empty lists that it sent as such.
+    pub(crate) empty_lists: u64,
     /// Pages that were in the journal when a life ended.
     pub(crate) journaled: BTreeSet<(String, u32)>,
     /// What happened, for people and for comparing two runs of a seed.
@@ -96,7 +98,7 @@ impl World {
     /// The page that an API shows in place of one behind the end; none where it says that there is no such page.
     fn shown(&self, id: &str, page: u32) -> Option<u32> {
         let rows = self.plan.lists[usize::try_from(place(id)).unwrap()];
-        let last = u32::try_from(rows.div_ceil(u64::from(self.plan.page_size)).max(1)).unwrap();
+        let last = u32::try_from(rows.div_ceil(self.plan.rows_a_page()).max(1)).unwrap();
         match self.plan.behind {
             Behind::Last => Some(page.min(last)),
             Behind::First if page > last => Some(1),
@@ -108,10 +110,11 @@ impl World {
     /// The rows of a page, as JSON values.
     pub(crate) fn page(&self, id: &str, page: u32, shift: u64) -> Vec<Value> {
         let rows = self.plan.lists[usize::try_from(place(id)).unwrap()];
-        let size = u64::from(self.plan.page_size);
+        let size = self.plan.rows_a_page();
         let from = (u64::from(self.shown(id, page).unwrap_or(page)) - 1) * size;
         let positions = (from..from + size).filter_map(|at| at.checked_sub(shift.min(at))).filter(|at| *at < rows);
-        positions.map(|at| self.row(id, at)).collect()
+        let shown = positions.filter(|at| !self.plan.hides(place(id), *at));
+        shown.map(|at| self.row(id, at)).collect()
     }
 
     /// A row of a list: one of the simulator's, under an id that says where it stands.
@@ -275,7 +278,9 @@ impl Life {
         if fault == Some(Fault::Dirty) {
             World::spoil(&mut rows);
         }
-        let data = if fault == Some(Fault::NoList) { Value::Null } else { rows.into() };
+        let is_null = fault == Some(Fault::NoList) || rows.is_empty() && self.world.plan.ends_with_null;
+        self.world.account.lock().unwrap().empty_lists += u64::from(rows.is_empty() && !is_null);
+        let data = if is_null { Value::Null } else { rows.into() };
         let mut body = json!({"code": 0, "message": "success", "data": data, "requestId": "r"}).to_string();
         if fault == Some(Fault::Truncated) {
             body.truncate(body.len() * 2 / 3);

@@ -1,0 +1,90 @@
+//! The form of an id: a regular expression that a whole id must match.
+//!
+//! An endpoint's description may give one. A request for something that cannot be an id costs a credit and returns nothing,
+//! so each entry of a list is checked while the list is read. The form is not part of an export's identity.
+
+use std::fmt;
+
+use regex::bytes::{Regex, RegexBuilder};
+use serde::Deserialize;
+
+/// The form of an id.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Form {
+    text: String,
+    whole: Regex,
+}
+
+impl Form {
+    /// Compiles an expression. Classes are ASCII only: `\d` is a digit from 0 to 9. The error is one line.
+    pub fn new(text: &str) -> Result<Self, String> {
+        // Alone first: only then are its parentheses its own.
+        compile(text)?;
+        Ok(Self { text: text.to_owned(), whole: compile(&format!(r"\A(?:{text})\z"))? })
+    }
+
+    /// Whether a whole id has this form.
+    pub fn fits(&self, id: &str) -> bool {
+        self.whole.is_match(id.as_bytes())
+    }
+}
+
+impl fmt::Display for Form {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl TryFrom<String> for Form {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::new(&text)
+    }
+}
+
+fn compile(text: &str) -> Result<Regex, String> {
+    RegexBuilder::new(text).unicode(false).build().map_err(|error| {
+        let error = error.to_string(); // a picture of several lines, and the reason in the last one
+        let reason = error.lines().last().unwrap_or_default().trim();
+        format!("form is not a regular expression: {}", reason.strip_prefix("error: ").unwrap_or(reason))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Form;
+
+    #[test]
+    fn a_whole_id_must_match() {
+        let digits = Form::new("[0-9]{1,32}").unwrap();
+        for id in ["0", "1729382310407603945", &"7".repeat(32)] {
+            assert!(digits.fits(id), "{id}");
+        }
+        for id in ["", "17 ", " 17", "17\n", "17x", "x17", "1.7e18", "١٧", &"7".repeat(33)] {
+            assert!(!digits.fits(id), "{id:?}");
+        }
+        let either = Form::new("a|ab").unwrap();
+        assert!(either.fits("a") && either.fits("ab") && !either.fits("abb"));
+        assert!(Form::new(r"\d+").unwrap().fits("17") && !Form::new(r"\d+").unwrap().fits("١٧"));
+        assert!(Form::new("é+").unwrap().fits("éé") && Form::new("(?i)[a-f]+").unwrap().fits("Ab"));
+        assert_eq!(either.to_string(), "a|ab");
+    }
+
+    #[test]
+    fn what_is_no_expression_is_refused_in_one_line_with_the_reason() {
+        for (text, reason) in [
+            ("[0-9", "unclosed character class"),
+            ("a)|(b", "unopened group"),
+            ("*", "repetition operator missing expression"),
+            ("(?x)a # b", "unclosed group"),
+            (r"(a)\1", "backreferences are not supported"),
+            ("[0-9]{1,999}{1,999}", "size limit"),
+        ] {
+            let error = Form::new(text).unwrap_err();
+            assert!(error.starts_with("form is not a regular expression: ") && error.contains(reason), "{error}");
+            assert!(!error.contains('\n'), "{error}");
+        }
+    }
+}

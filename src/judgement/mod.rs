@@ -1,0 +1,291 @@
+//! This item, or the API? The one place that decides it.
+//!
+//! One answer proves little. A failure is *ambiguous* until it is known what other items are answered to requests that
+//! left after it arrived: one that left before proves nothing, because whatever happened may have happened between.
+//!
+//! | failure | others are served after it | others fail alike after it | nothing else can be asked |
+//! |---|---|---|---|
+//! | no route | asked again, for ever | outage | outage |
+//! | 5xx, lost, late, `retry_codes` | its own; fails after `retry_attempts` | outage: waits, then exit 5 | its own after three, if a control request was served |
+//! | 429, `throttle_codes` | its own if 20 others passed, three times running; fails after three more | all wait | as above |
+//! | 401, 402, 403, 407, `stop_codes` | its own; fails after three | two of them: exit 7 | as above; without one: exit 7, in the second run the item fails |
+//! | redirect | its own; fails after three | two of them: exit 10 | as above |
+//! | unknown code | its own; fails after three | outage; with rows, before any page: three of them are exit 10 | as above |
+//! | 400, 404, 410, 422 in the API's form | fails at once, or its list ends there | twenty in a row: two others are asked, refused alike: exit 5 | fails, if anything was served in this run |
+//! | `end_of_list_codes` | its list ends there | the same | the same |
+//! | another refusal, or one not in the API's form | its own; fails after three | outage | as above |
+//! | null in the middle of a list | its list ends there, unless rows lie behind | the same | the same |
+//! | a success that cannot be used | asked for once more, then it fails | waits aside until others are served | waits aside |
+//!
+//! *Served* is a page, or a refusal of another item in the API's own form: the API works and knows the key. A *control
+//! request* asks for the page behind a complete list's end, which was never journaled; at most three a run.
+
+pub mod ending;
+pub mod throttle;
+
+use std::collections::BTreeSet;
+
+use tokio::time::Instant;
+
+use crate::page::{ItemIx, PageNum};
+use crate::verdict::{Failure, StopCause, Verdict};
+
+/// Failures of a page that must each be followed by service to others before it is given up, unless it is one that may
+/// pass by itself.
+pub const PROOFS: u32 = 3;
+/// Requests for pages of others that must be refused alike before a refusal is the API's.
+pub const PROBES: u32 = 2;
+/// Control requests of a run.
+pub const CONTROLS: u32 = 3;
+/// Items in a row that are refused in the API's own form, with no page between, before others are asked.
+pub const REFUSED_IN_A_ROW: usize = 20;
+
+/// Who was served last: as much as is needed to tell whether anyone but a given item was served after a given moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Served {
+    /// The request that left last among those that were served.
+    latest: Option<(Instant, ItemIx)>,
+    /// The one that left last among those for other items than that one.
+    other: Option<(Instant, ItemIx)>,
+}
+
+impl Served {
+    /// A request for an item, which left at `sent`, was served.
+    pub fn note(&mut self, item: ItemIx, sent: Instant) {
+        match self.latest {
+            Some((_, known)) if known == item => self.latest = self.latest.max(Some((sent, item))),
+            Some((at, _)) if at > sent => self.other = self.other.max(Some((sent, item))),
+            _ => (self.latest, self.other) = (Some((sent, item)), self.latest),
+        }
+    }
+
+    /// Whether a request for another item was served that left after a failure had arrived.
+    pub fn others_since(&self, failed: Instant, item: ItemIx) -> bool {
+        let is_later = |served: Option<(Instant, ItemIx)>| served.is_some_and(|(at, by)| at > failed && by != item);
+        is_later(self.latest) || is_later(self.other)
+    }
+}
+
+/// Whether an outcome shows that the API serves.
+pub fn serves(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Page | Verdict::Failed(Failure::NoSuchPage | Failure::EndOfList))
+}
+
+/// What may be done about a failure of one page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// Ask again after a wait, as long as it lacks proofs.
+    AskAgain,
+    /// Ask again after a wait; until then, and until others have shown whose fault it is, ask for nothing but their pages.
+    AskOthers(Refusal),
+    /// Ask for it no more: it fails as soon as anyone else is served.
+    SetAside,
+    /// Its list ends before it, unless what lies behind says otherwise.
+    EndList,
+}
+
+/// Why a run stops if others are refused alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The key, its credits, or the server is another one.
+    Cause(StopCause),
+    /// A code that may mean success.
+    UnknownCode,
+    /// Every item is refused in the API's own form.
+    SamePage,
+}
+
+/// What is known when a page fails.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Facts {
+    /// Whether a page ever came, in this run or an earlier one.
+    pub ever: bool,
+    /// Whether failures of this page were proven to be its own.
+    pub is_own: bool,
+    /// Whether it was asked for once more after a success that could not be used.
+    pub asked_again: bool,
+    /// Whether its list may end before it.
+    pub may_end: bool,
+}
+
+/// What to do about a failure of a page.
+pub fn course(failure: Failure, facts: Facts) -> Course {
+    match failure {
+        Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_) | Failure::Unusual => Course::AskAgain,
+        Failure::UnknownCode { with_rows: true } if !facts.ever => Course::AskOthers(Refusal::UnknownCode),
+        Failure::UnknownCode { .. } => Course::AskAgain,
+        Failure::Refused(_) if facts.is_own => Course::AskAgain,
+        Failure::Refused(cause) => Course::AskOthers(Refusal::Cause(cause)),
+        Failure::NoSuchPage | Failure::EndOfList if facts.may_end => Course::EndList,
+        Failure::NoSuchPage | Failure::EndOfList => Course::SetAside,
+        Failure::MissingList if facts.may_end && !facts.asked_again => Course::EndList,
+        Failure::Unusable | Failure::MissingList if facts.asked_again => Course::SetAside,
+        Failure::Unusable | Failure::MissingList => Course::AskAgain,
+    }
+}
+
+/// Whether a failure that is proven to be a page's own may be the end of its list, if the pages before it came.
+pub fn ends_list(failure: Failure) -> bool {
+    matches!(failure, Failure::NoSuchPage | Failure::EndOfList | Failure::Unusual | Failure::UnknownCode { .. })
+}
+
+/// How many failures of a page must be proven to be its own before it is given up. `alone`: nothing else is left to be
+/// asked for, so that proofs cost credits.
+pub fn proofs(failure: Failure, attempts: u32, alone: bool) -> u32 {
+    match failure {
+        Failure::NoRoute => u32::MAX,
+        Failure::Unavailable if alone => PROOFS.min(attempts),
+        Failure::Unavailable => attempts,
+        Failure::Throttled(_) if alone => PROOFS,
+        Failure::Throttled(_) => 2 * PROOFS,
+        Failure::Refused(_) | Failure::UnknownCode { .. } | Failure::Unusual => PROOFS,
+        Failure::NoSuchPage | Failure::EndOfList | Failure::Unusable | Failure::MissingList => 1,
+    }
+}
+
+/// Whether the same command is to try an item again that failed like this.
+pub fn is_transient(failure: Failure) -> bool {
+    match failure {
+        Failure::NoRoute
+        | Failure::Unavailable
+        | Failure::Throttled(_)
+        | Failure::Refused(_)
+        | Failure::UnknownCode { .. } => true,
+        Failure::NoSuchPage
+        | Failure::EndOfList
+        | Failure::Unusual
+        | Failure::Unusable
+        | Failure::MissingList => false,
+    }
+}
+
+/// A refusal that may be meant for all: until pages of others have shown whether it is, nothing else is sent.
+#[derive(Debug)]
+pub struct Question {
+    /// What it means if it is for all.
+    pub refusal: Refusal,
+    /// When it arrived.
+    pub since: Instant,
+    /// What was said last.
+    pub said: String,
+    /// The items that were refused.
+    refused: BTreeSet<ItemIx>,
+    /// Requests that left after it arrived, for other items, and were refused alike.
+    alike: u32,
+    /// Such a request that is on its way.
+    pub asked: Option<(ItemIx, PageNum)>,
+}
+
+impl Question {
+    /// The question that a refusal of an item raises.
+    pub fn new(refusal: Refusal, item: ItemIx, since: Instant, said: String) -> Self {
+        Self { refusal, since, said, refused: BTreeSet::from([item]), alike: 0, asked: None }
+    }
+
+    /// The items that were refused.
+    pub fn refused(&self) -> &BTreeSet<ItemIx> {
+        &self.refused
+    }
+
+    /// Another refusal, of a request that left at `sent`. True: it is for all.
+    pub fn add(&mut self, item: ItemIx, sent: Instant, said: &str) -> bool {
+        let is_new = self.refused.insert(item);
+        self.alike += u32::from(is_new && sent > self.since);
+        said.clone_into(&mut self.said);
+        self.alike >= PROBES
+    }
+
+    /// Whether a served request answers it: others are not refused.
+    pub fn is_answered_by(&self, item: ItemIx, sent: Instant) -> bool {
+        sent > self.since && !self.refused.contains(&item)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Course, Facts, Question, Refusal, Served, course, is_transient, proofs};
+    use crate::clock;
+    use crate::page::ItemIx;
+    use crate::verdict::{Failure, StopCause};
+    use std::time::Duration;
+
+    const ACCOUNT: Failure = Failure::Refused(StopCause::Account);
+
+    fn facts(ever: bool, is_own: bool, asked_again: bool, may_end: bool) -> Facts {
+        Facts { ever, is_own, asked_again, may_end }
+    }
+
+    /// The table at the head of this file, written down a second time: a failure, whether it is final at its first proof,
+    /// how many proofs it takes with and without other work, and whether the same command tries again.
+    #[test]
+    fn the_truth_table_of_failures_holds_for_every_combination_of_facts() {
+        let table = [
+            (Failure::NoRoute, Course::AskAgain, [u32::MAX; 2], true),
+            (Failure::Unavailable, Course::AskAgain, [8, 3], true),
+            (Failure::Throttled(None), Course::AskAgain, [6, 3], true),
+            (ACCOUNT, Course::AskOthers(Refusal::Cause(StopCause::Account)), [3; 2], true),
+            (
+                Failure::Refused(StopCause::Contract),
+                Course::AskOthers(Refusal::Cause(StopCause::Contract)),
+                [3; 2],
+                true,
+            ),
+            (Failure::UnknownCode { with_rows: false }, Course::AskAgain, [3; 2], true),
+            (Failure::UnknownCode { with_rows: true }, Course::AskAgain, [3; 2], true),
+            (Failure::NoSuchPage, Course::SetAside, [1; 2], false),
+            (Failure::EndOfList, Course::SetAside, [1; 2], false),
+            (Failure::Unusual, Course::AskAgain, [3; 2], false),
+            (Failure::Unusable, Course::AskAgain, [1; 2], false),
+            (Failure::MissingList, Course::AskAgain, [1; 2], false),
+        ];
+        for (failure, usual, needed, transient) in table {
+            for bits in 0..16_u8 {
+                let facts = facts(bits & 1 > 0, bits & 2 > 0, bits & 4 > 0, bits & 8 > 0);
+                let expected = match failure {
+                    Failure::UnknownCode { with_rows: true } if !facts.ever => Course::AskOthers(Refusal::UnknownCode),
+                    Failure::Refused(_) if facts.is_own => Course::AskAgain,
+                    Failure::NoSuchPage | Failure::EndOfList if facts.may_end => Course::EndList,
+                    Failure::Unusable | Failure::MissingList if facts.asked_again => Course::SetAside,
+                    Failure::MissingList if facts.may_end => Course::EndList,
+                    _ => usual,
+                };
+                assert_eq!(course(failure, facts), expected, "{failure:?} {facts:?}");
+            }
+            assert_eq!([false, true].map(|alone| proofs(failure, 8, alone)), needed, "{failure:?}");
+            assert_eq!(is_transient(failure), transient, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn only_another_item_s_request_that_left_after_the_failure_arrived_proves_anything() {
+        let start = clock::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut served = Served::default();
+        assert!(!served.others_since(at(0), ItemIx(1)));
+        served.note(ItemIx(2), at(3));
+        let table = [(2, 1, true), (3, 1, false), (2, 2, false)];
+        for (failed, item, proves) in table {
+            assert_eq!(served.others_since(at(failed), ItemIx(item)), proves, "{item} failed at {failed}");
+        }
+        // Another one that left earlier, and then the same one again: the one that helps is not forgotten.
+        served.note(ItemIx(3), at(2));
+        assert!(served.others_since(at(1), ItemIx(2)) && !served.others_since(at(2), ItemIx(2)));
+        served.note(ItemIx(2), at(9));
+        assert!(served.others_since(at(1), ItemIx(2)) && !served.others_since(at(2), ItemIx(2)));
+        served.note(ItemIx(4), at(10));
+        assert!(served.others_since(at(8), ItemIx(4)) && served.others_since(at(9), ItemIx(2)));
+    }
+
+    #[test]
+    fn a_refusal_is_for_all_when_two_others_were_asked_after_it_and_refused_alike() {
+        let start = clock::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut question = Question::new(Refusal::SamePage, ItemIx(1), at(5), String::new());
+        assert!(!question.add(ItemIx(2), at(4), ""), "it left before");
+        assert!(!question.add(ItemIx(1), at(6), ""), "the same item");
+        assert!(!question.add(ItemIx(3), at(6), ""));
+        assert!(!question.is_answered_by(ItemIx(3), at(9)) && !question.is_answered_by(ItemIx(4), at(5)));
+        assert!(question.is_answered_by(ItemIx(4), at(6)));
+        assert!(question.add(ItemIx(5), at(7), "last"));
+    }
+}

@@ -1,0 +1,265 @@
+//! How lists end: which ends are checked, what a check shows, and what follows for the export when lists go on behind pages
+//! that were taken for their last ones, or have no rows at all.
+
+use super::Rounds;
+use crate::dispatch::Arrival;
+use crate::endpoint::EndRule;
+use crate::error::Error;
+use crate::event::Event;
+use crate::judgement::ending::{self, Wish};
+use crate::judgement::ends_list;
+use crate::ledger::EndRow;
+use crate::page::{Charge, ItemIx, StopReason};
+use crate::rules::{Learned, Rules};
+use crate::scheduler::Wanted;
+use crate::stop::Stop;
+use crate::verdict::Failure;
+
+/// Lists without a row that end the run, where no list has one or most had.
+const EMPTY_LISTS: u64 = 50;
+/// Short ends that may be opened again whatever that costs, credits.
+const LEAST_PRICE: f64 = 3.0;
+
+impl Rounds<'_> {
+    /// Writes down the end of a walk, if it has come to one, nothing of it is under way, and no page behind it is worth asking
+    /// for.
+    pub(super) fn end(&mut self, item: ItemIx) {
+        self.fail_at_hole(item);
+        if let Some(page) = self.scheduler.unchecked(item) {
+            let wish = self.wish(item);
+            if wish == Wish::Ask && self.can_afford() {
+                self.evidence.spend();
+                return self.scheduler.check(item, page);
+            }
+            if let Some(walk) = self.scheduler.walk_mut(item) {
+                walk.settle_end(wish == Wish::Trust);
+            }
+        }
+        let ended = self.scheduler.settle(item);
+        (0..self.scheduler.take_dropped()).for_each(|_| self.waste.settle(false));
+        let Some((walk, mut end)) = ended else { return };
+        if self.revisited.remove(&item) {
+            return; // it had ended before, and nothing new is known of it
+        }
+        if let Some((_, said)) = walk.hole().filter(|_| end.stop.is_complete()) {
+            end = EndRow { item, stop: StopReason::Failed, error: Some(said), transient: false };
+        }
+        self.job.monitor.event(&Event::Ended { id: &walk.id, stop: end.stop, error: end.error.as_deref() });
+        self.group.ended.push(end);
+    }
+
+    /// A page that was refused, with rows behind it, is asked for again, and where its walk ends as failed in the end.
+    fn fail_at_hole(&mut self, item: ItemIx) {
+        let rules = self.rules;
+        let Some(walk) = self.scheduler.walk_mut(item) else { return };
+        let Some((page, said)) = walk.hole().filter(|(page, _)| *page == walk.next()) else { return };
+        if walk.forgive(&rules) {
+            return self.scheduler.requeue(item);
+        }
+        let end = EndRow { item, stop: StopReason::Failed, error: Some(said), transient: false };
+        self.scheduler.close(end, page);
+    }
+
+    fn wish(&mut self, item: ItemIx) -> Wish {
+        let rules = self.rules;
+        let Some(walk) = self.scheduler.walk_mut(item) else { return Wish::Trust };
+        let (depth, goes_on) = (ending::depth(walk.next(), &rules), walk.goes_on_behind_short());
+        let full = rules.full_size().unwrap_or_default();
+        walk.end().map_or(Wish::Trust, |end| self.evidence.wish(end, depth, full, goes_on))
+    }
+
+    /// The API refused a page that may lie behind the end of its list.
+    pub(super) fn refuse_page(&mut self, wanted: &Wanted, failure: Failure) {
+        let rules = self.rules;
+        self.waste_nothing(wanted);
+        self.throttled.forget(wanted.item, wanted.page);
+        let Some(walk) = self.scheduler.walk_mut(wanted.item) else { return };
+        walk.refuse(wanted.page, wanted.faults.said.clone(), &rules);
+        if failure == Failure::EndOfList {
+            walk.settle_end(true); // the description says so
+        }
+    }
+
+    fn waste_nothing(&mut self, wanted: &Wanted) {
+        if wanted.is_scout {
+            self.waste.settle(false); // it had come to be needed, and a refusal is free
+        }
+    }
+
+    /// The page that would show whether a walk goes on did not come.
+    pub(super) fn check_failed(&mut self, wanted: Wanted, failure: Failure, arrival: &Arrival) {
+        let (item, rules) = (wanted.item, self.rules);
+        if ends_list(failure) || failure == Failure::MissingList {
+            if arrival.judged.charge == Charge::Free {
+                self.evidence.give_back();
+            }
+            self.scheduler.checked(item);
+            if let Some(walk) = self.scheduler.walk_mut(item) {
+                walk.refuse(wanted.page, arrival.cause.clone(), &rules);
+            }
+            return;
+        }
+        if matches!(failure, Failure::Refused(_)) && self.question.is_some() {
+            self.ask_others_alike(item, failure, arrival);
+        }
+        let is_needed = self.scheduler.walk_mut(item).and_then(|walk| walk.end().map(|end| end.stop))
+            == Some(StopReason::RepeatedPage);
+        if is_needed && !self.revisited.contains(&item) && !matches!(failure, Failure::Unusable) {
+            return self.ask_again(wanted, failure, arrival);
+        }
+        self.drop_check(item, !is_needed);
+    }
+
+    /// Does without the check of a walk's end.
+    pub(super) fn drop_check(&mut self, item: ItemIx, is_trusted: bool) {
+        self.scheduler.checked(item);
+        if let Some(walk) = self.scheduler.walk_mut(item) {
+            walk.settle_end(is_trusted);
+        }
+    }
+
+    /// Does without the checks that wait, because no credit is left for them.
+    pub(super) fn drop_checks(&mut self) {
+        for item in self.scheduler.take_checks() {
+            self.drop_check(item, false);
+            self.end(item);
+        }
+    }
+
+    /// What a page shows about how lists end.
+    pub(super) fn learn_from(&mut self, wanted: &Wanted, rows: (usize, bool)) {
+        let (item, (received, is_fresh)) = (wanted.item, rows);
+        if wanted.is_check {
+            self.scheduler.checked(item);
+            if is_fresh {
+                self.evidence.give_back(); // it is a page of the list
+                if self.revisited.remove(&item) {
+                    self.group.opened.push(item);
+                }
+            }
+        }
+        self.evidence.page(received, self.rules.full_size());
+        let Some(walk) = self.scheduler.walk_mut(item) else { return };
+        if walk.goes_on_behind_short() {
+            self.evidence.contradict(item);
+        }
+        let is_wrap = walk.end().is_some_and(|end| end.is_wrap && end.stop == StopReason::EndRepeated);
+        if wanted.is_check && is_wrap {
+            self.evidence.wrapped();
+        }
+        if let Some(Learned::PageSize(rows)) = self.rules.learned {
+            self.is_size_wrong |= usize::try_from(rows).is_ok_and(|rows| received > rows);
+        }
+    }
+
+    /// Changes the rule of how lists end, if pages behind short ones have disproved it: with the rule, the walks whose ends it
+    /// puts in doubt are opened again. Where it costs more than was allowed for to read them on, the run stops first.
+    pub(super) async fn learn_end(&mut self) -> Result<(), Error> {
+        let is_open = self.rules.full_size().is_some() && self.rules.end == EndRule::Auto;
+        if self.stop.is_some() || !is_open || !(self.is_size_wrong || self.evidence.is_disproved(self.items)) {
+            return Ok(());
+        }
+        self.commit(Vec::new()).await?; // what was read must be known before it is judged again
+        let learned = ending::learned(&self.rules, self.site.ledger().largest_page()?);
+        let (ends, pages) = self.short_ends()?;
+        let in_vain = (as_f64(ends) * self.evidence.share_in_vain()).ceil();
+        let is_paid = learned != Learned::EmptyPage || in_vain <= self.most_evidence(pages);
+        let learned = if is_paid { learned } else { Learned::Unpaid };
+        let only = match learned {
+            Learned::PageSize(rows) => Some(rows),
+            Learned::EmptyPage | Learned::Unpaid => None,
+        };
+        let opened = self.site.ledger().learn_end(&learned.word(), only)?;
+        self.rules = Rules { learned: Some(learned), ..self.rules };
+        self.evidence.restart();
+        self.is_size_wrong = false;
+        if !is_paid {
+            self.stop = Some(Stop::Evidence { ends, pages });
+        } else {
+            self.backlog.reopen();
+            self.job.monitor.event(&Event::Warning(&said(learned, opened, self.rules.page_size)));
+        }
+        for item in self.scheduler.set_rules(self.rules) {
+            self.end(item);
+        }
+        Ok(())
+    }
+
+    /// An earlier run found that lists go on behind short pages, and stopped because of what reading on costs: is it allowed
+    /// for by now?
+    pub(super) fn price_unpaid(&mut self) -> Result<(), Error> {
+        if self.rules.learned != Some(Learned::Unpaid) || self.rules.end != EndRule::Auto {
+            return Ok(());
+        }
+        let (ends, pages) = {
+            let ledger = self.site.ledger();
+            (ledger.walks_on_short_pages(self.rules.page_size)?, ledger.totals()?.pages)
+        };
+        if as_f64(ends) > self.most_evidence(pages) {
+            self.stop.get_or_insert(Stop::Evidence { ends, pages });
+            return Ok(());
+        }
+        let learned = Learned::EmptyPage;
+        self.site.ledger().learn_end(&learned.word(), None)?;
+        self.rules.learned = Some(learned);
+        Ok(())
+    }
+
+    fn short_ends(&self) -> Result<(u64, u64), Error> {
+        let ledger = self.site.ledger();
+        Ok((ledger.short_ends(None)?, ledger.totals()?.pages))
+    }
+
+    /// Credits that reading on behind short pages may cost.
+    fn most_evidence(&self, pages: u64) -> f64 {
+        (as_f64(pages) * self.job.settings.max_evidence / 100.0).max(LEAST_PRICE)
+    }
+
+    /// Counts lists that have rows and lists that have none, and stops the run if the API seems to answer with nothing.
+    pub(super) fn count_list(&mut self, is_first: bool, received: usize) {
+        match (is_first, received) {
+            (true, _) => self.lists.add(received > 0),
+            (false, 0) => {}
+            (false, _) => self.lists.in_a_row = 0,
+        }
+        self.judge_lists();
+    }
+
+    /// Stops the run if the API seems to answer with nothing.
+    pub(super) fn judge_lists(&mut self) {
+        let lists = self.lists;
+        let all = lists.with_rows == 0 && lists.empty >= EMPTY_LISTS;
+        let suddenly = lists.in_a_row >= EMPTY_LISTS && lists.with_rows > lists.empty - lists.in_a_row;
+        if (all || suddenly) && !self.job.settings.allow_empty {
+            let empty = if all { lists.empty } else { lists.in_a_row };
+            self.stop.get_or_insert(Stop::EmptyLists { empty, all });
+        }
+    }
+
+    /// Says so if no list had a row, and there were too few of them to stop for.
+    pub(super) fn warn_of_empty_lists(&self) {
+        let lists = self.lists;
+        if self.stop.is_none() && lists.with_rows == 0 && lists.empty > 0 && !self.job.settings.allow_empty {
+            let said = format!(
+                "no list has a row ({} empty): is it the right endpoint, account or market, and is the list of products of this API?",
+                lists.empty
+            );
+            self.job.monitor.event(&Event::Warning(&said));
+        }
+    }
+}
+
+fn as_f64(number: u64) -> f64 {
+    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+fn said(learned: Learned, opened: usize, asked: u32) -> String {
+    match learned {
+        Learned::PageSize(rows) => format!(
+            "the API gives at most {rows} rows a page where {asked} were asked for: a page of {rows} is a full one from now on, and {opened} lists that ended on one are read on"
+        ),
+        Learned::EmptyPage | Learned::Unpaid => format!(
+            "lists go on behind pages with fewer rows than asked for: only an empty page is an end from now on, and {opened} lists that ended on a short page are read on"
+        ),
+    }
+}

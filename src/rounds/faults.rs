@@ -1,0 +1,384 @@
+//! Failures that are ambiguous: pages that are asked for again, refusals that raise a question about the API, and how both
+//! end once it is known what others are answered.
+
+use std::time::Duration;
+
+use super::{Deferred, LongWait, Rounds};
+use crate::clock;
+use crate::dispatch::Arrival;
+use crate::error::Error;
+use crate::event::Event;
+use crate::judgement::{CONTROLS, PROOFS, Question, REFUSED_IN_A_ROW, Refusal, ends_list, is_transient, proofs};
+use crate::ledger::TriesRow;
+use crate::page::{AttemptId, ItemIx, SegmentId};
+use crate::scheduler::Wanted;
+use crate::stop::Stop;
+use crate::verdict::{Failure, StopCause};
+use crate::walk::Walk;
+
+impl Rounds<'_> {
+    /// Counts a page's last failure as its own, if a request for another item was served that left after it.
+    pub(super) fn prove(&mut self, wanted: &mut Wanted) {
+        let Some(failed) = wanted.faults.pending else { return };
+        if !self.served.others_since(failed, wanted.item) {
+            return;
+        }
+        if matches!(wanted.faults.failure, Some(Failure::Throttled(_))) {
+            // That one of them passes is not enough: see `judgement::throttle`.
+            if !self.throttled.waits(wanted.item, wanted.page) {
+                wanted.faults.pending = None;
+                wanted.faults.proven = self.throttled.proofs(wanted.item, wanted.page);
+            }
+            return;
+        }
+        wanted.faults.pending = None;
+        wanted.faults.proven += 1;
+        if let Some(walk) = self.scheduler.walk_mut(wanted.item).filter(|walk| walk.next() == wanted.page) {
+            walk.tries = wanted.faults.proven;
+            let (item, tries, unproven) = (wanted.item, walk.tries, walk.unproven);
+            self.group.tries.push(TriesRow { item, tries, unproven });
+        }
+    }
+
+    /// Asks for a page again after a wait.
+    pub(super) fn ask_again(&mut self, mut wanted: Wanted, failure: Failure, arrival: &Arrival) {
+        let was_down = self.health.is_down();
+        let held = self.hold(&mut wanted, failure, arrival);
+        // Where nothing else is left to be asked for, a control request tells more than a fifth failure.
+        let own = self.health.is_own(&wanted) || self.is_alone() && self.may_control();
+        let stop = self.health.failed(failure, arrival, own, held, &mut self.retry);
+        self.stop = self.stop.take().or(stop);
+        if self.health.is_down() && !was_down {
+            self.recall = Some(AttemptId(self.last_attempt));
+            self.job.monitor.event(&Event::Outage { cause: &arrival.cause });
+        }
+        let is_first = matches!(failure, Failure::Throttled(_)) && wanted.tries.is_none();
+        if is_first && !self.scheduler.has_next() && self.backlog.is_empty() && !self.health.is_down() {
+            wanted.tries = Some(self.retry.begin());
+            self.counted.retries += 1;
+            return self.scheduler.resume(wanted); // nobody else could pass meanwhile
+        }
+        wanted.asked_again |= failure == Failure::Unusable;
+        self.park(wanted, failure, arrival);
+    }
+
+    /// Parks a page for its next attempt.
+    fn park(&mut self, mut wanted: Wanted, failure: Failure, arrival: &Arrival) {
+        let now = clock::now();
+        let until = if let Some(probe_at) = self.health.probe_at() {
+            // Pages take turns at probing, whatever their failures, which are not counted.
+            self.notify_retry(&wanted, arrival, probe_at.saturating_duration_since(now));
+            now
+        } else {
+            let mut tries = wanted.tries.take().unwrap_or_else(|| self.retry.begin());
+            tries.failed += u32::from(failure != Failure::NoRoute);
+            let wait = if failure == Failure::Unusable { self.retry.later() } else { self.retry.wait(&mut tries) };
+            let wait = wait.max(arrival.wish());
+            wanted.tries = Some(tries);
+            self.notify_retry(&wanted, arrival, wait);
+            now + wait
+        };
+        self.counted.retries += 1;
+        self.scheduler.park(wanted, until);
+    }
+
+    fn notify_retry(&self, wanted: &Wanted, arrival: &Arrival, after: Duration) {
+        let (page, cause) = (wanted.page, arrival.cause.as_str());
+        self.job.monitor.event(&Event::Retrying { id: &wanted.id, page, after, cause });
+    }
+
+    /// Takes note of a 429. True: it made everyone wait, and was not one of a burst that was answered to before.
+    fn hold(&mut self, wanted: &mut Wanted, failure: Failure, arrival: &Arrival) -> bool {
+        let Failure::Throttled(wish) = failure else { return false };
+        self.counted.throttled += 1;
+        wanted.faults.proven = self.throttled.refused(wanted.item, wanted.page, arrival.sent, clock::now());
+        if let Some(held) = arrival.held {
+            self.job.monitor.event(&Event::Held { wait: held.wait, rate: held.rate });
+        }
+        if let Some(wish) = wish.filter(|wish| *wish > self.retry.policy().patience) {
+            self.wait_too_long(wanted.item, wish, arrival);
+        }
+        arrival.held.is_some()
+    }
+
+    /// The server asks for a longer wait than anyone has the patience for. Once it was waited as long as is ever waited, a second
+    /// item that is told the same says that this is meant for all.
+    fn wait_too_long(&mut self, item: ItemIx, wish: Duration, arrival: &Arrival) {
+        match self.long_wait {
+            Some(wait) if wait.item != item && arrival.sent >= wait.until => {
+                let said = format!("{}; the server asks for a wait of {} s", arrival.cause, wish.as_secs());
+                self.stop.get_or_insert(Stop::Temporary(said));
+            }
+            Some(_) => {}
+            None => self.long_wait = Some(LongWait { item, until: clock::now() + arrival.wish() }),
+        }
+    }
+
+    /// Sends nothing but pages of others until it is known whether a refusal is for all.
+    pub(super) fn ask_others(&mut self, wanted: Wanted, refusal: Refusal, arrival: &Arrival) {
+        let (item, said) = (wanted.item, &arrival.cause);
+        let is_for_all = match &mut self.question {
+            Some(question) if question.refusal == refusal => question.add(item, arrival.sent, said),
+            Some(_) => false,
+            None => {
+                self.question = Some(Question::new(refusal, item, clock::now(), said.clone()));
+                self.recall = Some(AttemptId(self.last_attempt));
+                false
+            }
+        };
+        if is_for_all {
+            self.stop.get_or_insert(self.refused_stop(refusal, said));
+        }
+        let failure = wanted.faults.failure.unwrap_or(Failure::Unusual);
+        self.park(wanted, failure, arrival);
+    }
+
+    /// A control request was refused like what it was sent for.
+    pub(super) fn ask_others_alike(&mut self, item: ItemIx, failure: Failure, arrival: &Arrival) {
+        let Some(question) = &mut self.question else { return };
+        let refusal = question.refusal;
+        let is_alike = matches!((failure, refusal), (Failure::Refused(cause), Refusal::Cause(asked)) if cause == asked);
+        if is_alike && question.add(item, arrival.sent, &arrival.cause) {
+            self.stop.get_or_insert(self.refused_stop(refusal, &arrival.cause));
+        }
+    }
+
+    /// The end of a run in which others are refused alike.
+    fn refused_stop(&self, refusal: Refusal, said: &str) -> Stop {
+        match refusal {
+            Refusal::Cause(cause) => Stop::Cause(cause, said.to_owned()),
+            Refusal::SamePage => Stop::Same(said.to_owned()),
+            Refusal::UnknownCode => {
+                let known = &self.job.settings.endpoint.success_codes;
+                let said = format!(
+                    "{said}: rows came with a code that the endpoint's description does not list as a success; if it is one, add it to success_codes (now {known:?}) and run again: responses in the journal are not paid for twice"
+                );
+                Stop::Cause(StopCause::Contract, said)
+            }
+        }
+    }
+
+    /// Asks for an item no more: it fails as soon as others are served. Where many in a row are refused, others are asked.
+    pub(super) fn set_aside(&mut self, wanted: Wanted, failure: Failure, arrival: &Arrival) {
+        if !self.health.ever() || failure == Failure::Unusable {
+            let own = self.health.is_own(&wanted);
+            let stop = self.health.failed(failure, arrival, own, false, &mut self.retry);
+            self.stop = self.stop.take().or(stop);
+        }
+        if !self.scheduler.needs(&wanted) {
+            return self.lose(&wanted, true, arrival.judged.charge);
+        }
+        let (item, at) = (wanted.item, clock::now());
+        if !self.scheduler.set_aside(item, wanted.page) {
+            return; // its walk ends before that page, whatever becomes of others
+        }
+        self.deferred.push(Deferred { wanted, said: arrival.cause.clone(), at, failure });
+        if let Some(question) = self.question.as_mut().filter(|question| question.refusal == Refusal::SamePage)
+            && question.add(item, arrival.sent, &arrival.cause)
+        {
+            self.stop.get_or_insert(self.refused_stop(Refusal::SamePage, &arrival.cause));
+        }
+        let in_a_row = self.deferred.iter().filter(|deferred| deferred.failure == Failure::NoSuchPage).count();
+        if self.health.ever() && in_a_row >= REFUSED_IN_A_ROW && self.question.is_none() {
+            let mut question = Question::new(Refusal::SamePage, item, at, arrival.cause.clone());
+            for deferred in &self.deferred {
+                question.add(deferred.wanted.item, at, &arrival.cause); // they left before
+            }
+            self.question = Some(question);
+            self.recall = Some(AttemptId(self.last_attempt));
+        }
+    }
+
+    /// Before pages are asked for: gives up those whose failures are proven, and sees to it that where nothing but failing pages
+    /// is left, something is found out.
+    pub(super) fn weigh(&mut self) -> Result<(), Error> {
+        if self.stop.is_some() {
+            return Ok(());
+        }
+        self.give_up_proven();
+        let is_stuck = self.question.as_ref().is_some_and(|question| {
+            let others = self.scheduler.has_others(question.refused(), question.refusal != Refusal::SamePage);
+            question.asked.is_none() && !others && !self.scheduler.has_check()
+        });
+        if is_stuck && self.at_rest() && (self.backlog.is_empty() || self.is_same_page()) {
+            if self.control()? {
+                return Ok(());
+            }
+            if !self.health.is_proven() && self.question.as_ref().is_some_and(|question| question.refused().len() > 1) {
+                self.end_unproven(); // all there are were refused alike, and nothing ever came in this run
+            }
+            if self.is_same_page() {
+                self.question = None; // nobody can be asked: each is as it was told
+                let deferred = std::mem::take(&mut self.deferred);
+                self.conclude(deferred);
+            }
+        }
+        if self.is_alone() && self.scheduler.has_parked() && self.at_rest() && !self.scheduler.has_check() {
+            self.weigh_alone()?;
+        }
+        Ok(())
+    }
+
+    fn is_same_page(&self) -> bool {
+        self.question.as_ref().is_some_and(|question| question.refusal == Refusal::SamePage)
+    }
+
+    fn give_up_proven(&mut self) {
+        let (now, alone, attempts) = (clock::now(), self.is_alone(), self.retry.policy().attempts);
+        let mut due = Vec::new();
+        while let Some(mut wanted) = self.scheduler.take_due(now) {
+            self.prove(&mut wanted);
+            let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
+            if wanted.faults.proven >= proofs(failure, attempts, alone) {
+                self.give_up_as_proven(&wanted, failure);
+            } else if !alone && self.throttled.waits(wanted.item, wanted.page) && self.has_other_work() {
+                self.scheduler.park(wanted, now + self.retry.policy().first);
+            } else {
+                due.push(wanted);
+            }
+        }
+        for wanted in due {
+            self.scheduler.park(wanted, now);
+        }
+    }
+
+    /// A page's failures are its own: its item fails, or its list ends before it.
+    fn give_up_as_proven(&mut self, wanted: &Wanted, failure: Failure) {
+        if ends_list(failure) && !wanted.is_check && self.scheduler.may_end_before(wanted) {
+            self.refuse_page(wanted, failure);
+            return self.end(wanted.item);
+        }
+        let proven = wanted.faults.proven;
+        let failed = wanted.tries.as_ref().map_or(proven, |tries| tries.failed.max(proven));
+        let said = format!("page {} failed {failed} times, lastly: {}", wanted.page, wanted.faults.said);
+        self.give_up(wanted, &said, is_transient(failure));
+    }
+
+    fn has_other_work(&self) -> bool {
+        self.scheduler.has_next() || !self.backlog.is_empty() || self.scheduler.is_flying()
+    }
+
+    /// Nothing is left but pages that failed. When all of them have failed once more, a control request tells whether the API
+    /// works; where none can be sent, each page has its tries, and then the run ends.
+    fn weigh_alone(&mut self) -> Result<(), Error> {
+        for (due, mut wanted) in self.scheduler.take_all_parked() {
+            self.prove(&mut wanted);
+            let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
+            if wanted.faults.proven >= proofs(failure, self.retry.policy().attempts, true) {
+                self.give_up_as_proven(&wanted, failure);
+            } else {
+                self.scheduler.park(wanted, due);
+            }
+        }
+        let pending = |wanted: &Wanted| wanted.faults.pending.is_some();
+        if !self.scheduler.has_parked() || !self.scheduler.all_tried(pending) {
+            return Ok(());
+        }
+        if self.may_control() && self.control()? {
+            return Ok(());
+        }
+        let attempts = self.retry.policy().attempts;
+        let has_had_all = |wanted: &Wanted| {
+            let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
+            let most = if failure == Failure::Unavailable { attempts } else { PROOFS };
+            wanted.tries.as_ref().is_some_and(|tries| tries.failed >= most)
+        };
+        if self.scheduler.all_tried(has_had_all) {
+            self.end_unproven();
+        }
+        Ok(())
+    }
+
+    /// Every page that is left had all its tries, and nothing shows whose fault it is: what went like this in an earlier run
+    /// fails, the rest is for another run.
+    fn end_unproven(&mut self) {
+        let mut stop = None;
+        for wanted in self.scheduler.take_parked() {
+            let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
+            let said = format!("page {} failed for too long, lastly: {}", wanted.page, wanted.faults.said);
+            let ever = self.health.ever();
+            let walk = self.scheduler.walk_mut(wanted.item);
+            let unproven = walk.as_ref().map_or(0, |walk| walk.unproven) + 1;
+            if ever && unproven >= 2 {
+                self.give_up(&wanted, &said, is_transient(failure));
+                continue;
+            }
+            if let Some(walk) = walk {
+                walk.unproven = unproven;
+                let tries = walk.tries;
+                self.group.tries.push(TriesRow { item: wanted.item, tries, unproven });
+            }
+            stop = stop.or(Some(match (failure, &self.question) {
+                (_, Some(question)) => self.refused_stop(question.refusal, &wanted.faults.said),
+                (Failure::Refused(cause), None) => Stop::Cause(cause, wanted.faults.said.clone()),
+                _ => Stop::Temporary(wanted.faults.said.clone()),
+            }));
+            self.scheduler.resume(wanted);
+        }
+        self.stop = self.stop.take().or(stop);
+    }
+
+    /// Everything that may still be asked for was. What is left was set aside: item by item, or by an API that answers
+    /// nobody in its own form.
+    pub(super) fn settle_deferred(&mut self) -> Result<(), Error> {
+        let is_unheard = !self.health.is_proven() && self.health.ever() && self.controls == 0;
+        if self.deferred.is_empty() || is_unheard && self.control()? {
+            return Ok(());
+        }
+        let unheard = self.health.is_down() || !self.health.ever();
+        let may_be_api = |deferred: &&Deferred| unheard && deferred.failure == Failure::Unusable;
+        if let Some(deferred) = self.deferred.iter().find(may_be_api) {
+            self.stop = Some(self.health.refused(self.deferred.len(), &deferred.said));
+        } else {
+            let deferred = std::mem::take(&mut self.deferred);
+            self.conclude(deferred);
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is left to be asked for but pages that failed.
+    pub(super) fn is_alone(&self) -> bool {
+        self.backlog.is_empty() && self.scheduler.all_tried(|wanted| wanted.tries.is_some())
+    }
+
+    fn may_control(&self) -> bool {
+        self.controls < CONTROLS && self.can_afford() && self.has_control
+    }
+
+    /// Asks for the page behind a complete list's end, to see whether the API serves. False: there is none, or no more may be
+    /// asked for in this run.
+    fn control(&mut self) -> Result<bool, Error> {
+        while self.may_control() {
+            let found = self.site.ledger().ended_item(self.control_before)?;
+            let Some(ended) = found else {
+                self.has_control = false;
+                break;
+            };
+            self.control_before = ended.item;
+            let page = ended.last.next();
+            if page > self.rules.limit() {
+                continue;
+            }
+            let pages = self.site.ledger().pages(ended.item, SegmentId::BEHIND_ALL)?;
+            let walk = Walk::new(ended.item, ended.id, &self.rules, pages, None);
+            self.scheduler.add(walk);
+            self.scheduler.check(ended.item, page);
+            self.controls += 1;
+            self.revisited.insert(ended.item);
+            self.evidence.spend();
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// How long nothing may succeed.
+    pub(super) fn patience(&self) -> Duration {
+        let policy = self.retry.policy();
+        if self.health.is_proven() && !self.is_alone() { policy.patience } else { policy.soon() }
+    }
+
+    /// Nothing succeeded for as long as was asked to wait.
+    pub(super) fn lose_patience(&mut self) {
+        self.stop = Some(Stop::Temporary(self.health.said().to_owned()));
+    }
+}

@@ -147,12 +147,7 @@ fn classify_bare(status: u16, retry_after: Option<Duration>) -> Classification {
 }
 
 /// An envelope: success needs status 200, a success code and a list; a code that is no success is never billed.
-fn classify_envelope(
-    status: u16,
-    envelope: &Envelope,
-    retry_after: Option<Duration>,
-    codes: &Codes,
-) -> Classification {
+fn classify_envelope(status: u16, envelope: &Envelope, retry_after: Option<Duration>, codes: &Codes) -> Classification {
     let code = envelope.code.unwrap_or_default();
     if codes.success.contains(&code) {
         return match (status, envelope.data) {
@@ -162,8 +157,8 @@ fn classify_envelope(
             _ => classify_bare(status, retry_after),
         };
     }
-    let failure = listed(code, codes, retry_after)
-        .unwrap_or_else(|| by_status_and_code(status, code, envelope, retry_after));
+    let failure =
+        listed(code, codes, retry_after).unwrap_or_else(|| by_status_and_code(status, code, envelope, retry_after));
     Classification::failed(failure, Charge::Free)
 }
 

@@ -837,6 +837,7 @@ fn a_run_that_waits_for_its_key_is_ended_by_a_signal_also_where_its_shell_ignore
     }
 }
 
+#[cfg(target_os = "linux")]
 #[test]
 fn a_run_that_waits_for_its_key_on_standard_input_is_ended_by_a_sigint_that_its_shell_ignored() {
     let home = Home::new(&["17".to_owned()]);
@@ -846,6 +847,8 @@ fn a_run_that_waits_for_its_key_on_standard_input_is_ended_by_a_sigint_that_its_
     let _open = child.stdin.take();
     let (id, (sender, ended)) = (child.id().to_string(), std::sync::mpsc::channel());
     std::thread::spawn(move || sender.send(child.wait_with_output().unwrap()));
+    // A shell that has not come to its trap would end by it.
+    while !std::fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|program| program.ends_with("pagehaul")) {}
     // It may not listen yet: an ignored signal is gone, so it is sent until it is heard.
     let output = std::iter::repeat_with(|| {
         Command::new("sh").args(["-c", "kill -s INT \"$0\"", &id]).stderr(Stdio::null()).status().unwrap();

@@ -151,11 +151,7 @@ pub fn is_transient(failure: Failure) -> bool {
         | Failure::Throttled(_)
         | Failure::Refused(_)
         | Failure::UnknownCode { .. } => true,
-        Failure::NoSuchPage
-        | Failure::EndOfList
-        | Failure::Unusual
-        | Failure::Unusable
-        | Failure::MissingList => false,
+        Failure::NoSuchPage | Failure::EndOfList | Failure::Unusual | Failure::Unusable | Failure::MissingList => false,
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use pagehaul::backlog::Backlog;
-use pagehaul::decode::{DecodedPage, Key};
+use pagehaul::decode::{DecodedPage, Drift, Key};
 use pagehaul::endpoint::EndRule;
 use pagehaul::ledger::{Ledger, LedgerError};
 use pagehaul::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
@@ -67,7 +67,7 @@ impl<'a> Walks<'a> {
         let keys = (0..rows).map(|_| self.key()).collect();
         let received = usize::try_from(rows).expect("a page is small");
         let request = Request { attempt: AttemptId(1), item, id, page };
-        let decoded = DecodedPage { request, keys, received, foreign: 0, rejects: Vec::new() };
+        let decoded = DecodedPage { request, keys, received, foreign: 0, rejects: Vec::new(), drift: Drift::default() };
         self.scheduler.land(item, page).expect("it was under way");
         self.scheduler.walk_mut(item).expect("it is open").accept(&decoded, &self.rules);
         self.scheduler.settle(item);

@@ -52,7 +52,9 @@ impl Backlog {
         ended: &[ItemIx],
     ) -> Result<Vec<ItemIx>, LedgerError> {
         let mut over = Vec::new();
-        for OpenItem { item, id, tries, unproven, skip, has_pages, size } in self.take(scheduler, ledger, is_heard, ended)? {
+        for OpenItem { item, id, tries, unproven, skip, has_pages, size } in
+            self.take(scheduler, ledger, is_heard, ended)?
+        {
             let pages = if has_pages { ledger.pages(item, SegmentId::BEHIND_ALL)? } else { Vec::new() };
             let mut walk = Walk::new(item, id, rules, pages, skip);
             (walk.tries, walk.unproven) = (tries, unproven);
@@ -64,7 +66,13 @@ impl Backlog {
         Ok(over)
     }
 
-    fn take(&mut self, scheduler: &Scheduler, ledger: &Ledger, is_heard: bool, ended: &[ItemIx]) -> Result<Vec<OpenItem>, LedgerError> {
+    fn take(
+        &mut self,
+        scheduler: &Scheduler,
+        ledger: &Ledger,
+        is_heard: bool,
+        ended: &[ItemIx],
+    ) -> Result<Vec<OpenItem>, LedgerError> {
         // What the last sample brings is waited for: if it is a page, the list goes on in its order.
         let waits = !is_heard && (scheduler.has_next() || scheduler.is_flying());
         if waits || !scheduler.is_half_empty() {

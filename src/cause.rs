@@ -8,14 +8,12 @@ use crate::api::RawAnswer;
 use crate::envelope::{DATA, Envelope, NotEnvelope, Payload};
 use crate::lenient;
 use crate::page::PageNum;
-use crate::sanitize::{Sanitized, beginning};
+use crate::sanitize::{DETAILS, Sanitized, beginning};
 
 /// Characters of a foreign body that are shown.
 const SHOWN: usize = 80;
 /// Characters of a body's type that are shown.
 const TYPE: usize = 40;
-/// Where the details of one answer begin: what stands before is the same for all answers of one kind.
-const DETAILS: &str = "; page ";
 
 /// Why an answer is no page.
 pub fn of(answer: &RawAnswer, envelope: &Result<Envelope, NotEnvelope>, page: PageNum, success: &[i64]) -> String {

@@ -156,8 +156,7 @@ impl<F: Fetch> Dispatcher<F> {
                 let judged = classify(&Outcome::Answer { status, envelope: &envelope, retry_after }, &self.codes);
                 let is_page = judged.verdict == Verdict::Page;
                 let success = &self.codes.success;
-                let cause =
-                    if is_page { String::new() } else { cause::of(&answer, &envelope, request.page, success) };
+                let cause = if is_page { String::new() } else { cause::of(&answer, &envelope, request.page, success) };
                 let body = crate::sanitize::redact(answer.body);
                 let held = self.learn(&request, sent, judged.verdict);
                 Arrival { request, sent, at, judged, cause, answer: Some(RawAnswer { body, ..answer }), held }

@@ -186,10 +186,7 @@ impl StopReason {
 
     /// Whether the walk read all that was asked of it. Every other end is a cut, and says so.
     pub fn is_complete(self) -> bool {
-        matches!(
-            self,
-            Self::ShortPage | Self::EmptyPage | Self::MaxPages | Self::EndRefused | Self::EndRepeated
-        )
+        matches!(self, Self::ShortPage | Self::EmptyPage | Self::MaxPages | Self::EndRefused | Self::EndRepeated)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::figures::{
     Count, CreditCounts, Failure, Figures, Grouped, Pages, Products, Published, Rate, RowCounts, as_u64,
 };
 use crate::job::Job;
-use crate::sanitize::Sanitized;
+use crate::sanitize::{LONGEST_ERROR, Sanitized, beginning};
 use crate::site::Site;
 use crate::stop::{Counted, Stop};
 use crate::store::Store;
@@ -241,7 +241,7 @@ impl fmt::Display for Summary {
             write!(f, " since {since}; no request was sent")?;
         }
         if let Some(cause) = &self.cause {
-            write!(f, ": {}", Sanitized(cause))?;
+            write!(f, ": {}", beginning(cause.as_bytes(), LONGEST_ERROR))?;
         }
         writeln!(f)?;
         write!(f, "  products  {products}")?;
@@ -267,8 +267,8 @@ impl fmt::Display for Summary {
         write!(f, "{run}")?;
         write!(f, "\n  output    {}", Sanitized(&self.out))?;
         for failure in &self.failures {
-            let said = failure.error.as_deref().unwrap_or_default();
-            write!(f, "\n  {} {}: {}", failure.stop_reason, Sanitized(&failure.product), Sanitized(said))?;
+            let said = beginning(failure.error.as_deref().unwrap_or_default().as_bytes(), LONGEST_ERROR);
+            write!(f, "\n  {} {}: {said}", failure.stop_reason, Sanitized(&failure.product))?;
         }
         let unlisted = (products.failed + products.cut).saturating_sub(as_u64(self.failures.len()));
         if unlisted > 0 {

@@ -156,12 +156,7 @@ fn classify_bare(status: u16, retry_after: Option<Duration>) -> Classification {
 }
 
 /// An envelope: success needs status 200, a success code and a list; a code that is no success is never billed.
-fn classify_envelope(
-    status: u16,
-    envelope: &Envelope,
-    retry_after: Option<Duration>,
-    codes: &Codes,
-) -> Classification {
+fn classify_envelope(status: u16, envelope: &Envelope, retry_after: Option<Duration>, codes: &Codes) -> Classification {
     let code = envelope.code.unwrap_or_default();
     if codes.success.contains(&code) {
         return match (status, envelope.data) {

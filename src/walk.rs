@@ -493,10 +493,10 @@ mod tests {
     #[test]
     fn the_same_pages_give_the_same_end_however_they_came_whatever_the_api_shows_behind_the_end() {
         let behind: [(&[u8], StopReason); 4] = [
-            (&[], StopReason::ShortPage),          // nothing
-            (&[9, 10], StopReason::ShortPage),     // the last page once more
-            (&[0, 1, 2], StopReason::ShortPage),   // the first page once more
-            (&[11, 12], StopReason::ShortPage),    // rows: a short page is no end
+            (&[], StopReason::ShortPage),        // nothing
+            (&[9, 10], StopReason::ShortPage),   // the last page once more
+            (&[0, 1, 2], StopReason::ShortPage), // the first page once more
+            (&[11, 12], StopReason::ShortPage),  // rows: a short page is no end
         ];
         for (last, stop) in behind {
             let pages = [page(1, 0..3), page(2, 3..6), page(3, 6..9), page(4, 9..11), page(5, last.to_vec())];

@@ -15,6 +15,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::{Answer, Api, DEADLINE, Gate, Home, Program, Run, ids, pagehaul, run, simulator, tree};
+use pagehaul::ledger::Ledger;
+use pagehaul::page::SegmentId;
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -68,6 +70,9 @@ fn held() -> Held {
     for _ in 0..6 {
         held.recv_timeout(DEADLINE).unwrap();
     }
+    // What the last answers brought becomes known right after the requests that they led to have left.
+    let ledger = Ledger::open_read_only(&home.out().join("_pagehaul/ledger.sqlite")).unwrap();
+    while ledger.sums(SegmentId(1)).unwrap().unread > 0 {}
     Held { home, api, gate, program }
 }
 

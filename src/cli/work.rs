@@ -19,7 +19,7 @@ use crate::progress::Face;
 use crate::quota::Asked;
 use crate::rebuild::Which;
 use crate::sanitize::chain;
-use crate::settings::{DESCRIPTION, FROM_FILE, Layers, Origin, Qps, Settings, SettingsError};
+use crate::settings::{CODES, DESCRIPTION, FROM_FILE, Layers, Origin, Qps, Settings, SettingsError};
 use crate::signals::{Signals, listen_for_signals, signal};
 use crate::simulator::{self, Server, Simulator};
 use crate::sizes::Sizes;
@@ -218,7 +218,7 @@ pub(super) async fn replay(mut layers: Layers, all: bool) -> Result<Summary, Err
     }
     for (key, value) in &identity {
         match key.as_str() {
-            "endpoint" | DESCRIPTION | "call" | "base_url" | "columns" => {}
+            "endpoint" | DESCRIPTION | CODES | "call" | "base_url" | "columns" => {}
             "dropped" if chooses => {}
             "dropped" => layers.set("drop_columns", known(value, &layers)?, &Origin::Ledger)?,
             _ => layers.set(key, value.clone(), &Origin::Ledger)?,

@@ -260,9 +260,10 @@ mod tests {
         let mut evidence = Evidence::new(100, 0, 0, 0);
         evidence.page(10, Some(10));
         assert_eq!([1, 2, 3, 1].map(|depth| short(&mut evidence, 5, depth)), [true, false, false, false]);
-        assert_eq!([(9, 2), (9, 3), (5, 17), (5, 17)].map(|(rows, depth)| short(&mut evidence, rows, depth)), [
-            true, false, true, false
-        ]);
+        assert_eq!(
+            [(9, 2), (9, 3), (5, 17), (5, 17)].map(|(rows, depth)| short(&mut evidence, rows, depth)),
+            [true, false, true, false]
+        );
     }
 
     #[test]
@@ -283,12 +284,16 @@ mod tests {
     #[test]
     fn pages_that_repeat_are_always_checked_but_for_a_wrap_around_that_three_lists_have_shown() {
         let mut evidence = Evidence::new(9, 0, 3, 0);
-        let (repeat, wrap) = (end(StopReason::RepeatedPage, 3), End { is_wrap: true, ..end(StopReason::RepeatedPage, 3) });
+        let (repeat, wrap) =
+            (end(StopReason::RepeatedPage, 3), End { is_wrap: true, ..end(StopReason::RepeatedPage, 3) });
         for _ in 0..3 {
             assert_eq!(evidence.wish(&wrap, 5, 10, false), Wish::Ask);
             evidence.wrapped();
         }
-        assert_eq!((evidence.wish(&wrap, 5, 10, false), evidence.wish(&repeat, 5, 10, false)), (Wish::Trust, Wish::Ask));
+        assert_eq!(
+            (evidence.wish(&wrap, 5, 10, false), evidence.wish(&repeat, 5, 10, false)),
+            (Wish::Trust, Wish::Ask)
+        );
     }
 
     #[test]

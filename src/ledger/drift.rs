@@ -115,3 +115,64 @@ impl Ledger {
         Ok(drift)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::clock::Utc64;
+    use crate::decode::{Answer, Decoder, Drift, MOST_NAMES};
+    use crate::endpoint::{BUILT_IN, Endpoint};
+    use crate::ledger::{Group, Ledger};
+    use crate::page::{AttemptId, ItemId, ItemIx, PageNum, Request, SegmentId};
+
+    /// What a page of one row counts that has these fields beside its identity.
+    fn counted(fields: &[String]) -> Drift {
+        let fields = fields.iter().fold(String::new(), |text, name| text + &format!(",\"{name}\":1"));
+        let body = format!(r#"{{"code":0,"data":[{{"video_id":"1","product_id":"17"{fields}}}]}}"#);
+        let request = Request { attempt: AttemptId(1), item: ItemIx(1), id: ItemId::new("17"), page: PageNum(1) };
+        let answer = Answer { request, at: Utc64(1), body: body.into() };
+        let decoder = Decoder::new(&Endpoint::parse(BUILT_IN).unwrap(), |_| true);
+        decoder.decode(&[answer]).unwrap().pages.remove(0).drift
+    }
+
+    fn commit(ledger: &mut Ledger, drift: Drift, read_again: Option<SegmentId>) {
+        ledger.commit(&Group { drift, read_again, ..Group::default() }, Utc64(1)).unwrap();
+    }
+
+    #[test]
+    fn counts_add_up_over_groups_and_segments_and_a_segment_that_is_read_again_is_counted_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+        let one = ledger.begin_segment().unwrap().id;
+        let new = || counted(&["new".to_owned(), String::new()]);
+        commit(&mut ledger, new(), None);
+        commit(&mut ledger, new(), None);
+        ledger.decide(one, "{}").unwrap();
+        ledger.begin_segment().unwrap();
+        commit(&mut ledger, new(), None);
+        let drift = ledger.drift().unwrap();
+        assert_eq!(drift.unknown, [("\"\"".to_owned(), 3), ("new".to_owned(), 3)]);
+        assert_eq!(drift.seen.iter().collect::<Vec<_>>(), ["product_id", "video_id"]);
+        commit(&mut ledger, counted(&["region".to_owned()]), Some(one));
+        let drift = ledger.drift().unwrap();
+        assert_eq!(drift.unknown, [("\"\"".to_owned(), 1), ("new".to_owned(), 1)]);
+        assert_eq!(drift.seen.len(), 3);
+        assert_eq!(ledger.contradictions().unwrap(), []);
+    }
+
+    #[test]
+    fn names_of_unknown_fields_stay_bounded_however_many_groups_bring_new_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+        ledger.begin_segment().unwrap();
+        for group in 0..5 {
+            let names: Vec<String> = (0..40).map(|at| format!("field_{group}_{at}")).collect();
+            commit(&mut ledger, counted(&names), None);
+        }
+        let drift = ledger.drift().unwrap();
+        assert_eq!((drift.unknown.len(), drift.others), (MOST_NAMES, 5 * 40 - u64::try_from(MOST_NAMES).unwrap()));
+        let again: Vec<String> = (0..40).map(|at| format!("field_0_{at}")).collect();
+        commit(&mut ledger, counted(&again), None);
+        let drift = ledger.drift().unwrap();
+        assert_eq!(drift.unknown.iter().filter(|(_, cells)| *cells == 2).count(), 40, "known names go on");
+    }
+}

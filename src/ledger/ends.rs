@@ -54,7 +54,8 @@ impl Ledger {
                      JOIN pages behind ON behind.item = short.item AND behind.page = short.page + 1
                      WHERE short.received BETWEEN 1 AND ?1 - 1)";
         let count = |number: i64| u64::try_from(number).unwrap_or_default();
-        let read = |row: &rusqlite::Row<'_>| Ok(ShortEvidence { in_vain: count(row.get(0)?), lists: count(row.get(1)?) });
+        let read =
+            |row: &rusqlite::Row<'_>| Ok(ShortEvidence { in_vain: count(row.get(0)?), lists: count(row.get(1)?) });
         self.db.query_row(sql, [full], read).doing("look behind short pages")
     }
 
@@ -239,7 +240,8 @@ mod tests {
     #[test]
     fn ends_that_are_in_doubt_are_opened_again_with_what_was_learned_or_neither() {
         use StopReason::{EmptyPage, ShortPage};
-        let lists: [(&[usize], _); 4] = [(&[8, 8], ShortPage), (&[8, 5], ShortPage), (&[8, 0], EmptyPage), (&[3, 0], ShortPage)];
+        let lists: [(&[usize], _); 4] =
+            [(&[8, 8], ShortPage), (&[8, 5], ShortPage), (&[8, 0], EmptyPage), (&[3, 0], ShortPage)];
         let (_folder, mut ledger) = ledger(&lists);
         assert_eq!((ledger.short_ends(Some(8)).unwrap(), ledger.short_ends(None).unwrap()), (1, 2));
         assert_eq!(ledger.learn_end("size 8", Some(8)).unwrap(), 1);
@@ -265,7 +267,8 @@ mod tests {
         let lists = [(full, EndRefused), (full, EndRefused), (full, EndRefused), (&[3], EndRefused)];
         let (_folder, ledger) = ledger(&lists);
         assert_eq!((ledger.cap_refused(4).unwrap(), ledger.cap_refused(3).unwrap()), (0, 3));
-        let (_folder, ledger) = super::tests::ledger(&[(full, EndRefused), (full, EndRefused), (&[3, 3, 1], ShortPage)]);
+        let (_folder, ledger) =
+            super::tests::ledger(&[(full, EndRefused), (full, EndRefused), (&[3, 3, 1], ShortPage)]);
         assert_eq!(ledger.cap_refused(1).unwrap(), 0);
         let lists = [(full, EndRefused), (&[3, 3, 1], ShortPage), (full, EndRefused), (full, EndRefused)];
         let short = [(&[3_usize, 2][..], ShortPage); 4];

@@ -473,16 +473,15 @@ mod tests {
     fn a_walk_goes_from_new_to_walking_to_ended_and_may_be_reopened() {
         let (_folder, mut ledger) = ledger();
         ledger.begin_segment().unwrap();
-        let read =
-            ReadRow {
-                attempt: AttemptId(1),
-                item: ItemIx(2),
-                received: 3,
-                rejected: 1,
-                is_list: true,
-                keys: vec![[7; 16], [8; 16]],
-                again: Vec::new(),
-            };
+        let read = ReadRow {
+            attempt: AttemptId(1),
+            item: ItemIx(2),
+            received: 3,
+            rejected: 1,
+            is_list: true,
+            keys: vec![[7; 16], [8; 16]],
+            again: Vec::new(),
+        };
         let page = PageRow { attempt: AttemptId(1), item: ItemIx(2), page: PageNum(1), at: Utc64(2) };
         let group =
             Group { frame: Some((SegmentId(1), 0, 10)), pages: vec![page], read: vec![read], ..Group::default() };
@@ -506,11 +505,7 @@ mod tests {
             (3, 1, 2, 3, 2, 1)
         );
         assert_eq!(
-            (
-                ledger.reopen_failed(false).unwrap(),
-                ledger.reopen_failed(true).unwrap(),
-                ledger.reopen_short().unwrap()
-            ),
+            (ledger.reopen_failed(false).unwrap(), ledger.reopen_failed(true).unwrap(), ledger.reopen_short().unwrap()),
             (1, 1, 1)
         );
     }

@@ -527,7 +527,8 @@ impl Scheduler {
 
     /// Takes all parked pages, with their times.
     pub fn take_all_parked(&mut self) -> Vec<(Instant, Wanted)> {
-        let parked: Vec<_> = std::mem::take(&mut self.parked).into_iter().map(|((due, ..), wanted)| (due, wanted)).collect();
+        let parked: Vec<_> =
+            std::mem::take(&mut self.parked).into_iter().map(|((due, ..), wanted)| (due, wanted)).collect();
         for (_, wanted) in &parked {
             self.wait_less(wanted.item);
         }
@@ -587,8 +588,7 @@ mod tests {
         patience: Duration::from_secs(99),
     };
 
-    const RULES: Rules =
-        Rules {
+    const RULES: Rules = Rules {
         first: PageNum(1),
         last: PageNum(99),
         page_size: 3,

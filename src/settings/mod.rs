@@ -331,8 +331,7 @@ fn end_rule(layers: &Layers, endpoint: &Endpoint) -> Result<EndRule, SettingsErr
     if layers.given("end").is_none() {
         return Ok(endpoint.end);
     }
-    let words =
-        [("auto", EndRule::Auto), ("short-page", EndRule::ShortPage), ("empty-page", EndRule::EmptyPage)];
+    let words = [("auto", EndRule::Auto), ("short-page", EndRule::ShortPage), ("empty-page", EndRule::EmptyPage)];
     one_of(layers, "end", &words)
 }
 

@@ -7,10 +7,19 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::decode::{DecodedPage, Key};
-use crate::depth::{Depth, Known};
+use crate::depth::{Depth, Known, Stage};
 use crate::page::{Counts, ItemId, ItemIx, PageNum, StopReason};
 use crate::rules::{End, Rules};
 use crate::sanitize::Sanitized;
+
+/// Pages that were asked for ahead and came, and are not known to lie in the list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ahead {
+    /// They lie behind the end, or repeat others.
+    pub in_vain: u32,
+    /// They hold new rows, and may be the answer to any page number.
+    pub in_doubt: u32,
+}
 
 /// The walk of one item.
 #[derive(Debug)]
@@ -31,6 +40,8 @@ pub struct Walk {
     /// Pages without a usable row, counted back from the first missing one.
     barren: u8,
     end: Option<End>,
+    /// Pages right behind the end that came.
+    behind: u32,
     /// Pages that were asked for ahead in vain, and may have been billed.
     in_doubt: BTreeSet<PageNum>,
     /// Whether a page answered for another item, which ends it whatever else comes.
@@ -50,6 +61,7 @@ impl Walk {
             seen: None,
             barren: 0,
             end: None,
+            behind: 0,
             in_doubt: BTreeSet::new(),
             is_foreign: false,
         };
@@ -116,7 +128,7 @@ impl Walk {
     }
 
     /// A page ahead to ask for, that may turn out to lie behind the end.
-    pub fn scout(&self, rules: &Rules) -> Option<PageNum> {
+    pub fn scout(&self, rules: &Rules) -> Option<(Stage, PageNum)> {
         self.depth.scout(self.next, rules, |page| known(&self.beyond, self.next, page, rules))
     }
 
@@ -136,9 +148,27 @@ impl Walk {
         self.depth.needs(page)
     }
 
-    /// Whether pages beyond the first missing one are known to exist.
-    pub fn is_ahead(&self) -> bool {
-        self.depth.is_ahead(self.next)
+    /// How many pages of it there may be of which nothing is known.
+    pub fn unknown(&self, rules: &Rules) -> u32 {
+        self.depth.unknown(rules)
+    }
+
+    /// How many pages of it are expected to be asked for yet.
+    pub fn expected(&self, rules: &Rules) -> f64 {
+        self.depth.expected(self.next, rules)
+    }
+
+    /// What became of the pages that were asked for ahead and came, as far as it is known now.
+    pub fn ahead(&self) -> Ahead {
+        let mut ahead = Ahead { in_vain: self.behind, in_doubt: 0 };
+        for counts in self.beyond.range(self.depth.edge().next()..).map(|(_, counts)| counts) {
+            if self.depth.is_flat() || counts.kept == 0 {
+                ahead.in_vain = ahead.in_vain.saturating_add(1);
+            } else {
+                ahead.in_doubt = ahead.in_doubt.saturating_add(1);
+            }
+        }
+        ahead
     }
 
     /// Takes note that a page which is not needed will not come. `in_doubt`: it may have been billed all the same.
@@ -180,11 +210,12 @@ impl Walk {
     /// Goes on to the first page that is missing, and judges each page on the way.
     fn advance(&mut self, rules: &Rules) {
         if self.end.as_ref().is_some_and(|end| self.is_passed(end)) {
-            self.end = None;
+            (self.end, self.behind) = (None, 0);
         }
         while let Some(counts) = self.beyond.remove(&self.next) {
             let page = self.next;
             self.next = page.next();
+            self.behind = self.behind.saturating_add(self.end.is_some().into());
             self.barren = if counts.is_barren() { self.barren.saturating_add(1) } else { 0 };
             if !self.is_foreign && (self.end.is_none() || counts.kept > 0) {
                 self.end = rules.end_at(page, counts, self.barren).filter(|end| !self.is_passed(end));

@@ -4,9 +4,12 @@ use tokio::time::Instant;
 
 use super::Rounds;
 use crate::clock;
+use crate::depth::Stage;
 use crate::error::Error;
 use crate::page::{AttemptId, Request};
+use crate::scheduler::Worth;
 use crate::stop::Stop;
+use crate::walk::Ahead;
 
 /// Whose turn it is.
 enum Turn {
@@ -33,8 +36,7 @@ impl Rounds<'_> {
             return (is_time && (next || due.is_some())).then_some(Turn::Probe);
         }
         let due = due.is_some_and(|due| due <= now);
-        // A list that is known to be deep is measured at once; to look for others is what free slots are for.
-        let has_scout = self.waste.affords_one() && self.scheduler.has_scout(!next && self.backlog.is_empty());
+        let has_scout = self.scheduler.scout(&self.worth()).is_some_and(|stage| self.affords(stage));
         match (next, due) {
             (_, true) if self.retry.has_one() => Some(Turn::Retry),
             _ if has_scout => Some(Turn::Scout),
@@ -85,7 +87,8 @@ impl Rounds<'_> {
                 Some(Turn::Probe) => self.scheduler.next_probe(),
                 Some(Turn::Scout) => {
                     self.waste.risk();
-                    self.scheduler.next_scout(true)
+                    let worth = self.worth();
+                    self.scheduler.next_scout(&worth)
                 }
                 Some(Turn::Retry) => {
                     self.retry.spend();
@@ -98,6 +101,21 @@ impl Rounds<'_> {
             let attempt = AttemptId(self.last_attempt);
             self.group.intents.push(Request { attempt, item: wanted.item, id: wanted.id.clone(), page: wanted.page });
         }
+    }
+
+    /// What time costs at present.
+    fn worth(&self) -> Worth {
+        let latency = self.quota.latency();
+        let slots = u32::try_from(self.job.settings.max_in_flight).map_or(f64::INFINITY, f64::from);
+        let most = slots / latency.as_secs_f64();
+        let rate = self.quota.rate().map_or(most, |rate| rate.min(most));
+        Worth { latency, rate, saves: self.job.settings.lookahead_saves }
+    }
+
+    /// Whether a page ahead may be asked for at the risk that it is wasted.
+    fn affords(&self, stage: Stage) -> bool {
+        let Ahead { in_vain, in_doubt } = self.scheduler.ahead();
+        self.waste.affords_one(in_vain.saturating_add(in_doubt), stage == Stage::Confirm)
     }
 
     /// Whether one more request stays within the asked limit, if everything under way is billed.

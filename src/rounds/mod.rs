@@ -306,21 +306,16 @@ impl<'a> Rounds<'a> {
             walk.load(self.site.ledger().keys(item, SegmentId::BEHIND_ALL)?);
         }
         let new = read::page(page, walk, &self.rules, &mut self.group, &*self.job.monitor);
-        self.account(&wanted, new.contains(&true));
-        self.judge_rows(page);
-        self.end(item);
-        Ok(Some(new))
-    }
-
-    /// Settles what a page ahead was worth: nothing, if it brought no row.
-    fn account(&mut self, wanted: &Wanted, is_useful: bool) {
+        let is_useful = new.contains(&true);
         if wanted.is_scout {
-            self.waste.settle(!is_useful);
-            self.counted.wasted = self.waste.wasted();
+            self.waste.settle(false); // what it was worth its walk knows
         }
         if is_useful || !wanted.is_scout {
             self.waste.earn();
         }
+        self.judge_rows(page);
+        self.end(item);
+        Ok(Some(new))
     }
 
     /// Stops the run when page after page had rows and none of them was ever usable.

@@ -146,7 +146,6 @@ impl Rounds<'_> {
         let in_doubt = charge != Charge::Free;
         if wanted.is_scout {
             self.waste.settle(in_doubt);
-            self.counted.wasted = self.waste.wasted();
         }
         self.scheduler.lose(wanted, is_refused, in_doubt);
     }
@@ -226,6 +225,7 @@ impl Rounds<'_> {
     pub(super) fn end(&mut self, item: ItemIx) {
         let ended = self.scheduler.settle(item);
         (0..self.scheduler.take_dropped()).for_each(|_| self.waste.settle(false));
+        self.counted.wasted = u64::from(self.waste.lost()) + u64::from(self.scheduler.ahead().in_vain);
         let Some((walk, end)) = ended else { return };
         self.job.monitor.event(&Event::Ended { id: &walk.id, stop: end.stop, error: end.error.as_deref() });
         self.group.ended.push(end);

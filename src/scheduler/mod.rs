@@ -7,19 +7,23 @@
 
 mod open;
 mod order;
+mod worth;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use tokio::time::Instant;
 
+use crate::depth::Stage;
 use crate::ledger::EndRow;
 use crate::page::{ItemId, ItemIx, PageNum};
 use crate::retry::Tries;
 use crate::rules::Rules;
-use crate::walk::Walk;
+use crate::walk::{Ahead, Walk};
 use open::{Closing, Open};
 use order::{Depth, Order, Place};
+use worth::Prospect;
+pub use worth::Worth;
 
 /// A page that is asked for, and how that went so far.
 #[derive(Debug)]
@@ -50,8 +54,12 @@ pub struct Scheduler {
     walks: HashMap<ItemIx, Open>,
     /// Walks with a page that is needed and was not asked for.
     ready: Order,
-    /// Walks with a page ahead that is worth a try: those that look ahead already before those that might, the deepest first.
-    scouts: BTreeSet<(Reverse<bool>, Depth)>,
+    /// Walks with a page ahead that would tell where their lists end.
+    scouts: BTreeSet<Prospect>,
+    /// How many pages are expected to be asked for yet, of all open walks.
+    expected: f64,
+    /// What became of pages ahead in this run: in vain, of all walks; in doubt, of open ones.
+    ahead: Ahead,
     /// Pages to be asked for at once, though they were before: the deepest first.
     again: BTreeMap<Depth, Wanted>,
     /// Pages that failed, by the time of their next attempt.
@@ -81,6 +89,8 @@ impl Scheduler {
             walks: HashMap::new(),
             ready: Order::default(),
             scouts: BTreeSet::new(),
+            expected: 0.0,
+            ahead: Ahead::default(),
             again: BTreeMap::new(),
             parked: BTreeMap::new(),
             flying: HashMap::new(),
@@ -131,6 +141,10 @@ impl Scheduler {
         if let Some(key) = open.scout.take() {
             self.scouts.remove(&key);
         }
+        let (old, new) = (std::mem::replace(&mut open.ahead, open.walk.ahead()), open.walk.ahead());
+        self.ahead.in_vain = (self.ahead.in_vain + new.in_vain).saturating_sub(old.in_vain);
+        self.ahead.in_doubt = (self.ahead.in_doubt + new.in_doubt).saturating_sub(old.in_doubt);
+        self.expected -= std::mem::take(&mut open.expected);
         if open.is_aside || open.walk.end().is_some() {
             return;
         }
@@ -140,10 +154,15 @@ impl Scheduler {
             open.ready = Some(place);
             self.ready.insert(place);
         }
-        if open.closing.is_none() && open.walk.scout(&self.rules).is_some() {
-            let key = (Reverse(open.walk.is_ahead()), depth);
-            open.scout = Some(key);
-            self.scouts.insert(key);
+        if open.closing.is_some() {
+            return;
+        }
+        open.expected = open.walk.expected(&self.rules);
+        self.expected += open.expected;
+        if let Some((stage, _)) = open.walk.scout(&self.rules) {
+            let prospect = Prospect { stage, unknown: Reverse(open.walk.unknown(&self.rules)), item };
+            open.scout = Some(prospect);
+            self.scouts.insert(prospect);
         }
     }
 
@@ -171,11 +190,27 @@ impl Scheduler {
         first.or(deepest)
     }
 
-    /// The page ahead that is most worth a try. `any`: also of a walk that did not look ahead before.
-    pub fn next_scout(&mut self, any: bool) -> Option<&Wanted> {
-        let (_, (_, item)) = *self.scouts.first().filter(|(Reverse(is_ahead), _)| any || *is_ahead)?;
-        let page = self.walks.get(&item)?.walk.scout(&self.rules)?;
+    /// The page ahead that is most worth a credit.
+    pub fn next_scout(&mut self, worth: &Worth) -> Option<&Wanted> {
+        let Prospect { item, .. } = self.prospect(worth)?;
+        let (_, page) = self.walks.get(&item)?.walk.scout(&self.rules)?;
         self.ask(item, page)
+    }
+
+    /// Whether a page ahead is worth a credit now, and what for. Pages that are needed anyway go first as long as they tell
+    /// something about how deep their lists are.
+    pub fn scout(&self, worth: &Worth) -> Option<Stage> {
+        self.prospect(worth).map(|prospect| prospect.stage)
+    }
+
+    fn prospect(&self, worth: &Worth) -> Option<Prospect> {
+        let tells = self.ready.first_in_rounds().is_some() || !self.fresh.is_empty() || !self.again.is_empty();
+        if tells || !self.has_all { None } else { worth::best(&self.scouts, worth, self.expected) }
+    }
+
+    /// What became of the pages ahead that came in this run.
+    pub fn ahead(&self) -> Ahead {
+        self.ahead
     }
 
     fn ask(&mut self, item: ItemIx, page: PageNum) -> Option<&Wanted> {
@@ -313,6 +348,7 @@ impl Scheduler {
         self.walks.get(&item).filter(|open| open.flying == 0 && open.ends_by(open.walk.next()))?;
         let open = self.walks.remove(&item)?;
         self.aside -= usize::from(open.is_aside);
+        self.ahead.in_doubt = self.ahead.in_doubt.saturating_sub(open.ahead.in_doubt);
         open.closing.map(|closing| (open.walk, closing.end))
     }
 
@@ -324,11 +360,6 @@ impl Scheduler {
     /// Whether there is a page that did not fail and is needed in any case.
     pub fn has_next(&self) -> bool {
         !self.again.is_empty() || self.ready.len() > 0 || !self.fresh.is_empty() && !self.is_stormy()
-    }
-
-    /// Whether there is a page ahead worth a try. `any`: also of a walk that did not look ahead before.
-    pub fn has_scout(&self, any: bool) -> bool {
-        self.scouts.first().is_some_and(|(Reverse(is_ahead), _)| any || *is_ahead)
     }
 
     fn is_stormy(&self) -> bool {
@@ -402,7 +433,7 @@ impl Scheduler {
 
 #[cfg(test)]
 mod tests {
-    use super::{PARKED, Scheduler, Wanted};
+    use super::{PARKED, Scheduler, Wanted, Worth};
     use crate::clock;
     use crate::decode::DecodedPage;
     use crate::endpoint::EndRule;
@@ -422,6 +453,8 @@ mod tests {
 
     const RULES: Rules =
         Rules { first: PageNum(1), last: PageNum(99), page_size: 3, max_pages: None, end: EndRule::ShortPage };
+
+    const WORTH: Worth = Worth { latency: Duration::from_millis(80), rate: 50.0, saves: Duration::ZERO };
 
     fn walk(item: i64, pages: u32) -> Walk {
         let full = Counts { received: 3, kept: 3, rejected: 0 };
@@ -467,6 +500,55 @@ mod tests {
             assert!(scheduler.settle(ItemIx(item)).is_some());
         }
         assert!(scheduler.is_done() && scheduler.land(ItemIx(1), PageNum(1)).is_none());
+    }
+
+    #[test]
+    fn once_all_walks_are_open_new_ones_come_first_and_then_they_go_on_in_rounds() {
+        let mut scheduler = scheduler([(1, 0), (2, 3), (3, 9), (4, 7), (5, 1)]);
+        scheduler.has_all(true);
+        assert_eq!(order(&mut scheduler), [1, 5, 2, 3, 4]);
+    }
+
+    #[test]
+    fn pages_that_are_known_to_exist_wait_and_the_one_behind_them_does_not() {
+        let mut scheduler = Scheduler::new(RULES, 8);
+        let full = Counts { received: 3, kept: 3, rejected: 0 };
+        let ahead = [1, 2, 3, 7, 8].map(|page| (PageNum(page), full));
+        scheduler.add(Walk::new(ItemIx(1), ItemId::new("a"), &RULES, ahead));
+        scheduler.add(walk(2, 20));
+        let pages = |scheduler: &mut Scheduler| -> Vec<(i64, u32)> {
+            std::iter::from_fn(|| scheduler.next_page().map(|wanted| (wanted.item.0, wanted.page.0))).collect()
+        };
+        scheduler.has_all(true);
+        assert_eq!(pages(&mut scheduler), [(1, 9), (2, 21), (1, 4), (1, 5), (1, 6)]);
+    }
+
+    #[test]
+    fn a_page_ahead_is_in_doubt_until_its_neighbour_came_and_in_vain_behind_the_end() {
+        let mut scheduler = scheduler([(1, 9)]);
+        scheduler.has_all(true);
+        let mut came = |scheduler: &mut Scheduler, page: u32, rows: u8| {
+            scheduler.land(ItemIx(1), PageNum(page)).unwrap();
+            let keys: Vec<_> = (0..rows).map(|key| [u8::try_from(page * 3).unwrap() + key; 16]).collect();
+            scheduler.walk_mut(ItemIx(1)).unwrap().accept(&read(page, keys), &RULES);
+            scheduler.settle(ItemIx(1));
+            (scheduler.ahead().in_doubt, scheduler.ahead().in_vain)
+        };
+        let needed = scheduler.next_page().unwrap().page.0;
+        let mut pages = Vec::new();
+        let mut scout = |scheduler: &mut Scheduler| {
+            let page = scheduler.next_scout(&WORTH).unwrap().page.0;
+            pages.push(page);
+            page
+        };
+        let page = scout(&mut scheduler);
+        assert_eq!(came(&mut scheduler, page, 3), (1, 0));
+        let page = scout(&mut scheduler);
+        assert_eq!(came(&mut scheduler, page, 3), (0, 0));
+        assert_eq!(scheduler.next_page().map(|wanted| wanted.page), Some(PageNum(19)));
+        let page = scout(&mut scheduler);
+        assert_eq!(came(&mut scheduler, page, 0), (0, 1));
+        assert_eq!((needed, pages), (10, vec![18, 17, 36]));
     }
 
     #[test]
@@ -544,10 +626,12 @@ mod tests {
     #[test]
     fn a_walk_ends_when_nothing_of_it_is_under_way_and_what_waits_is_dropped() {
         let mut scheduler = scheduler([(1, 9)]);
+        scheduler.has_all(true);
         let later = clock::now() + Duration::from_secs(3_600);
-        let scout = scheduler.next_scout(true).unwrap();
-        assert!(scout.is_scout && scout.page == PageNum(18), "{scout:?}");
+        assert!(scheduler.scout(&WORTH).is_none(), "page 10 tells where the end is at no risk");
         fail(&mut scheduler, later);
+        let scout = scheduler.next_scout(&WORTH).unwrap();
+        assert!(scout.is_scout && scout.page == PageNum(18), "{scout:?}");
         scheduler.close(end(1), PageNum(10));
         assert!(scheduler.due().is_none() && scheduler.settle(ItemIx(1)).is_none() && !scheduler.is_done());
         scheduler.land(ItemIx(1), PageNum(18)).unwrap();

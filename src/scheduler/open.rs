@@ -1,12 +1,11 @@
 //! A walk that has begun: what of it is under way, what waits, and how it ends.
 
-use std::cmp::Reverse;
-
-use super::order::{Depth, Place};
+use super::order::Place;
+use super::worth::Prospect;
 use crate::ledger::EndRow;
 use crate::page::PageNum;
 use crate::rules::Rules;
-use crate::walk::Walk;
+use crate::walk::{Ahead, Walk};
 
 /// A walk that has begun.
 #[derive(Debug)]
@@ -18,7 +17,11 @@ pub(super) struct Open {
     pub(super) waiting: usize,
     /// Where it stands in `ready` and in `scouts`.
     pub(super) ready: Option<Place>,
-    pub(super) scout: Option<(Reverse<bool>, Depth)>,
+    pub(super) scout: Option<Prospect>,
+    /// How many pages of it are expected to be asked for yet.
+    pub(super) expected: f64,
+    /// What became of its pages ahead.
+    pub(super) ahead: Ahead,
     pub(super) is_aside: bool,
     pub(super) closing: Option<Closing>,
 }
@@ -34,7 +37,18 @@ pub(super) struct Closing {
 impl Open {
     /// A walk of which nothing is under way.
     pub(super) fn new(walk: Walk) -> Self {
-        Self { walk, flying: 0, waiting: 0, ready: None, scout: None, is_aside: false, closing: None }
+        let ahead = walk.ahead(); // of an earlier run
+        Self {
+            walk,
+            flying: 0,
+            waiting: 0,
+            ready: None,
+            scout: None,
+            expected: 0.0,
+            ahead,
+            is_aside: false,
+            closing: None,
+        }
     }
 
     /// Whether nothing of it is asked for from this page on.

@@ -1,7 +1,8 @@
 //! How far one list reaches: which of its pages are known to exist, and which page is worth asking for next.
 //!
 //! A walk goes page by page until it has proven deep. Then a *scout*, a page far ahead, may be worth its risk (`scheduler`
-//! decides that): twice as far each time (galloping search), and once one lay behind the end, half-way between what exists and what does not (bisection).
+//! decides that): half as far again each time (galloping search), which two of three lists reach that came so far where half
+//! of them come twice as far; and once one lay behind the end, half-way between what exists and what does not (bisection).
 //! A scout counts only if all its rows are new and its neighbour holds new rows too: an API that answers a page number
 //! behind the end with the last page, or with any page, is found out by one of the two. Everything before such a pair of
 //! pages exists, so it costs nothing to ask for all of it at once.
@@ -148,11 +149,11 @@ impl Depth {
         if under_way > 0 || pages == 0 || read < DEEP && self.hint.is_none() || self.hint == Some(exists) {
             return None;
         }
-        let double = exists.0.saturating_add(pages);
+        let farther = exists.0.saturating_add((pages / 2).max(1));
         let target = match (self.ceiling, self.hint) {
-            (Some(ceiling), _) => double.min(exists.0 + ceiling.0.saturating_sub(exists.0) / 2),
+            (Some(ceiling), _) => farther.min(exists.0 + ceiling.0.saturating_sub(exists.0) / 2),
             (None, Some(hint)) if hint > exists => hint.0,
-            (None, _) => double,
+            (None, _) => farther,
         };
         let target = PageNum(target).min(rules.limit());
         let stage = if self.is_begun { Stage::Search } else { Stage::Begin };

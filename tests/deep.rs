@@ -321,7 +321,7 @@ async fn a_page_that_is_short_among_full_ones_is_no_end_while_new_rows_are_known
 #[tokio::test(start_paused = true)]
 async fn a_page_ahead_that_fails_for_ever_ends_no_walk_that_can_do_without_it() {
     let api = Scripted::new(|sent| match sent.page {
-        16 | 200 => Reply::refusal(500, "Internal server error").after(LATENCY),
+        18 | 200 => Reply::refusal(500, "Internal server error").after(LATENCY),
         page if page <= 12 => full(sent, page),
         _ => Reply::page(&[]).after(LATENCY),
     });
@@ -356,9 +356,9 @@ async fn a_run_that_is_stopped_while_it_looks_ahead_goes_on_where_it_was_and_ask
 async fn a_walk_whose_end_a_crash_kept_from_the_ledger_is_ended_by_the_next_run_and_holds_nobody_up() {
     let (folder, list) = (scratch(), lists([12]));
     let settings = [("page_size", "1"), ("lookahead", "100"), ("lookahead_saves", "0s")];
-    // The scout at page 16 never comes back.
+    // The scout at page 18 never comes back.
     let hanging = Scripted::new(|sent| match sent.page {
-        16 => Reply::never(),
+        18 => Reply::never(),
         page if page <= 12 => full(sent, page),
         _ => Reply::page(&[]).after(LATENCY),
     });

@@ -189,6 +189,7 @@ fn job(world: &World, out: &Path) -> Job {
     let plan = &world.plan;
     let (size, most, ahead) = (plan.page_size.to_string(), plan.max_in_flight.to_string(), plan.lookahead.to_string());
     let mut settings = vec![("page_size", &*size), ("max_in_flight", &*most), ("lookahead", &*ahead)];
+    settings.push(("lookahead_saves", "0s")); // lists are short here
     if plan.empty_page_ends {
         settings.push(("end", "empty-page"));
     }

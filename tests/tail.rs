@@ -22,7 +22,7 @@ async fn used(seed: u32) -> (f64, f64, u64) {
     assert_eq!((summary.exit, summary.run.throttled), (ExitCode::Complete, 0), "{summary}");
     let sent = api.sent();
     let (latency, requests) = (0.08, f64::from(u32::try_from(sent.len()).unwrap()));
-    let took = (sent.last().unwrap().at - sent[0].at).as_secs_f64() + latency;
+    let took = (sent.last().unwrap().at - sent.first().unwrap().at).as_secs_f64() + latency;
     // The last request leaves no earlier than the rate permits, and its answer takes its time. No list bounds it: the
     // deepest, 201 pages, takes 16 of the 22 seconds or more.
     let least = (requests - 1.0) / RATE + latency;

@@ -5,6 +5,8 @@
 //! for its time and for leave to be asked for again, and holds up no other page of its walk. Pure: no clock, no ledger, no
 //! channel. Memory is bounded by the caller: it adds new walks only while [`Scheduler::room`] says so.
 
+mod ahead;
+mod keys;
 mod open;
 mod order;
 mod worth;
@@ -14,7 +16,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use tokio::time::Instant;
 
-use crate::depth::Stage;
 use crate::ledger::EndRow;
 use crate::page::{ItemId, ItemIx, PageNum};
 use crate::retry::Tries;
@@ -141,9 +142,7 @@ impl Scheduler {
         if let Some(key) = open.scout.take() {
             self.scouts.remove(&key);
         }
-        let (old, new) = (std::mem::replace(&mut open.ahead, open.walk.ahead()), open.walk.ahead());
-        self.ahead.in_vain = (self.ahead.in_vain + new.in_vain).saturating_sub(old.in_vain);
-        self.ahead.in_doubt = (self.ahead.in_doubt + new.in_doubt).saturating_sub(old.in_doubt);
+        self.ahead = open.note_ahead(self.ahead);
         self.expected -= std::mem::take(&mut open.expected);
         if open.is_aside || open.walk.end().is_some() {
             return;
@@ -188,29 +187,6 @@ impl Scheduler {
             return Some(self.open(walk));
         }
         first.or(deepest)
-    }
-
-    /// The page ahead that is most worth a credit.
-    pub fn next_scout(&mut self, worth: &Worth) -> Option<&Wanted> {
-        let Prospect { item, .. } = self.prospect(worth)?;
-        let (_, page) = self.walks.get(&item)?.walk.scout(&self.rules)?;
-        self.ask(item, page)
-    }
-
-    /// Whether a page ahead is worth a credit now, and what for. Pages that are needed anyway go first as long as they tell
-    /// something about how deep their lists are.
-    pub fn scout(&self, worth: &Worth) -> Option<Stage> {
-        self.prospect(worth).map(|prospect| prospect.stage)
-    }
-
-    fn prospect(&self, worth: &Worth) -> Option<Prospect> {
-        let tells = self.ready.first_in_rounds().is_some() || !self.fresh.is_empty() || !self.again.is_empty();
-        if tells || !self.has_all { None } else { worth::best(&self.scouts, worth, self.expected) }
-    }
-
-    /// What became of the pages ahead that came in this run.
-    pub fn ahead(&self) -> Ahead {
-        self.ahead
     }
 
     fn ask(&mut self, item: ItemIx, page: PageNum) -> Option<&Wanted> {
@@ -407,28 +383,6 @@ impl Scheduler {
     pub fn is_done(&self) -> bool {
         self.fresh.is_empty() && self.walks.len() == self.aside && self.flying.is_empty()
     }
-
-    /// Keys in memory, over all walks.
-    pub fn keys(&self) -> usize {
-        self.walks.values().filter_map(|open| open.walk.keys()).sum()
-    }
-
-    /// Unloads keys of walks that are not under way, the shallowest first, until at most `most` are in memory.
-    pub fn unload_keys(&mut self, most: usize) {
-        let mut keys = self.keys();
-        if keys <= most {
-            return;
-        }
-        let mut idle: Vec<&mut Open> = self.walks.values_mut().filter(|open| open.flying == 0).collect();
-        idle.sort_unstable_by_key(|open| (open.walk.next(), open.walk.item));
-        for open in idle {
-            if keys <= most {
-                break;
-            }
-            keys = keys.saturating_sub(open.walk.keys().unwrap_or_default());
-            open.walk.unload();
-        }
-    }
 }
 
 #[cfg(test)]
@@ -527,7 +481,7 @@ mod tests {
     fn a_page_ahead_is_in_doubt_until_its_neighbour_came_and_in_vain_behind_the_end() {
         let mut scheduler = scheduler([(1, 9)]);
         scheduler.has_all(true);
-        let mut came = |scheduler: &mut Scheduler, page: u32, rows: u8| {
+        let came = |scheduler: &mut Scheduler, page: u32, rows: u8| {
             scheduler.land(ItemIx(1), PageNum(page)).unwrap();
             let keys: Vec<_> = (0..rows).map(|key| [u8::try_from(page * 3).unwrap() + key; 16]).collect();
             scheduler.walk_mut(ItemIx(1)).unwrap().accept(&read(page, keys), &RULES);

@@ -65,4 +65,15 @@ impl Open {
     pub(super) fn next_unknown(&self, rules: &Rules) -> Option<PageNum> {
         self.walk.next_unknown(rules).filter(|page| !self.ends_by(*page))
     }
+
+    /// Takes note of what became of its pages ahead. Gives what became of those of all walks.
+    pub(super) fn note_ahead(&mut self, all: Ahead) -> Ahead {
+        let new = self.walk.ahead();
+        let old = std::mem::replace(&mut self.ahead, new);
+        let sum = |all: u32, old: u32, new: u32| all.saturating_add(new).saturating_sub(old);
+        Ahead {
+            in_vain: sum(all.in_vain, old.in_vain, new.in_vain),
+            in_doubt: sum(all.in_doubt, old.in_doubt, new.in_doubt),
+        }
+    }
 }

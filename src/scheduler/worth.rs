@@ -100,7 +100,8 @@ mod tests {
     #[test]
     fn a_search_is_begun_where_it_saves_enough_and_goes_on_while_it_saves_anything() {
         use Stage::{Begin, Confirm, Search};
-        let table: [(&[(Stage, u32)], f64, Option<i64>); 9] = [
+        type Case<'a> = (&'a [(Stage, u32)], f64, Option<i64>);
+        let table: [Case<'_>; 9] = [
             (&[(Begin, 25)], 25.0, None), // 2 s page by page, and nothing else to do
             (&[(Begin, 26)], 26.0, Some(0)),
             (&[(Begin, 26)], 31.0, None),     // a tenth of a second of other work

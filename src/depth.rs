@@ -1,7 +1,8 @@
 //! How far one list reaches: which of its pages are known to exist, and which page is worth asking for next.
 //!
-//! A walk goes page by page until it has proven deep. Then a *scout*, a page far ahead, is worth its risk: twice as far each
-//! time (galloping search), and once one lay behind the end, half-way between what exists and what does not (bisection).
+//! A walk goes page by page until it has proven deep. Then a *scout*, a page far ahead, may be worth its risk (`scheduler`
+//! decides that): half as far again each time (galloping search), which two of three lists reach that came so far where half
+//! of them come twice as far; and once one lay behind the end, half-way between what exists and what does not (bisection).
 //! A scout counts only if all its rows are new and its neighbour holds new rows too: an API that answers a page number
 //! behind the end with the last page, or with any page, is found out by one of the two. Everything before such a pair of
 //! pages exists, so it costs nothing to ask for all of it at once.
@@ -32,6 +33,8 @@ pub struct Depth {
     is_flat: bool,
     /// Where the end is said to be.
     hint: Option<PageNum>,
+    /// Whether its end was looked for.
+    is_begun: bool,
     /// All pages before this one were asked for, or are there.
     asked: PageNum,
     /// Pages under way that were asked for before those in front of them: scouts, their neighbours, the edge.
@@ -49,6 +52,17 @@ pub enum Known {
     Other,
 }
 
+/// How far the search for a list's end has come, the most urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// A page far ahead exists; the page before it says whether that can be trusted.
+    Confirm,
+    /// The search goes on.
+    Search,
+    /// It has not begun.
+    Begin,
+}
+
 impl Depth {
     /// Nothing is known but that there is a first page.
     pub fn new(rules: &Rules) -> Self {
@@ -58,6 +72,7 @@ impl Depth {
             ceiling: None,
             is_flat: false,
             hint: None,
+            is_begun: false,
             asked: rules.first,
             ahead: BTreeSet::new(),
         }
@@ -73,10 +88,28 @@ impl Depth {
         page <= self.edge
     }
 
-    /// Whether it knows, or was told, of pages beyond the one that a page-by-page walk would ask for.
-    pub fn is_ahead(&self, next: PageNum) -> bool {
-        let was_told = self.ceiling.is_none() && self.hint.is_some_and(|hint| hint > self.edge);
-        self.edge > next || self.found.is_some() || was_told
+    /// How many pages there may be of which nothing is known: as many as there are for certain, or half of those before the
+    /// first that is known not to exist, or as many as was said.
+    pub fn unknown(&self, rules: &Rules) -> u32 {
+        let exists = self.exists().0;
+        let pages = exists.saturating_add(1).saturating_sub(rules.first.0);
+        let most = rules.limit().0.saturating_sub(exists);
+        match (self.ceiling, self.hint) {
+            (Some(ceiling), _) => pages.min(ceiling.0.saturating_sub(exists) / 2).min(most),
+            (None, Some(hint)) if hint.0 > exists => (hint.0 - exists).min(most),
+            (None, _) => pages.min(most),
+        }
+    }
+
+    /// How many pages are expected to be asked for yet: those that are known to exist, and the unknown ones.
+    pub fn expected(&self, next: PageNum, rules: &Rules) -> f64 {
+        let known = self.edge.0.saturating_sub(self.asked.max(next).0);
+        f64::from(known) + f64::from(self.unknown(rules).max(1))
+    }
+
+    /// The farthest page that is known to exist, trusted or not.
+    fn exists(&self) -> PageNum {
+        self.found.unwrap_or(PageNum(self.edge.0.saturating_sub(1)))
     }
 
     /// The first page that is needed and was not asked for.
@@ -98,36 +131,38 @@ impl Depth {
         self.asked = page.next();
     }
 
-    /// The page ahead that is worth the risk of one credit.
-    pub fn scout(&self, next: PageNum, rules: &Rules, known: impl Fn(PageNum) -> Known) -> Option<PageNum> {
+    /// The page ahead that says most about where the end is.
+    pub fn scout(&self, next: PageNum, rules: &Rules, known: impl Fn(PageNum) -> Known) -> Option<(Stage, PageNum)> {
         let is_free = |page: PageNum| page > self.edge && known(page) == Known::Missing && !self.ahead.contains(&page);
         if self.is_flat {
             return None;
         }
         let neighbour = self.found.map(|found| PageNum(found.0.saturating_sub(1)));
         if let Some(neighbour) = neighbour.filter(|page| is_free(*page)) {
-            return Some(neighbour);
+            return Some((Stage::Confirm, neighbour));
         }
         let under_way = self.ahead.iter().filter(|page| **page > self.edge && Some(**page) != neighbour).count();
-        let exists = self.found.unwrap_or(PageNum(self.edge.0.saturating_sub(1)));
+        let exists = self.exists();
         let pages = exists.0.saturating_add(1).saturating_sub(rules.first.0);
         let read = next.0.saturating_sub(rules.first.0);
         // Where the hint was right, the page behind it says so: it is needed in any case.
         if under_way > 0 || pages == 0 || read < DEEP && self.hint.is_none() || self.hint == Some(exists) {
             return None;
         }
-        let double = exists.0.saturating_add(pages);
+        let farther = exists.0.saturating_add((pages / 2).max(1));
         let target = match (self.ceiling, self.hint) {
-            (Some(ceiling), _) => double.min(exists.0 + ceiling.0.saturating_sub(exists.0) / 2),
+            (Some(ceiling), _) => farther.min(exists.0 + ceiling.0.saturating_sub(exists.0) / 2),
             (None, Some(hint)) if hint > exists => hint.0,
-            (None, _) => double,
+            (None, _) => farther,
         };
         let target = PageNum(target).min(rules.limit());
-        (target > exists && is_free(target)).then_some(target)
+        let stage = if self.is_begun { Stage::Search } else { Stage::Begin };
+        (target > exists && is_free(target)).then_some((stage, target))
     }
 
     /// Takes note that a page is asked for before those in front of it.
     pub fn send(&mut self, page: PageNum) {
+        self.is_begun |= page > self.edge;
         self.ahead.insert(page);
     }
 
@@ -175,6 +210,16 @@ impl Depth {
     /// Forgets where the end was seen: the rules have changed.
     pub fn forget_ceiling(&mut self) {
         self.ceiling = None;
+    }
+
+    /// The first page that is not known to exist.
+    pub fn edge(&self) -> PageNum {
+        self.edge
+    }
+
+    /// Whether pages ahead turned out to be other pages over again.
+    pub fn is_flat(&self) -> bool {
+        self.is_flat
     }
 
     /// Takes note that the walk goes on at a page, so that it is needed.

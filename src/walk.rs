@@ -9,13 +9,22 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::decode::{DecodedPage, Key};
-use crate::depth::{Depth, Known};
+use crate::depth::{Depth, Known, Stage};
 use crate::page::{Counts, ItemId, ItemIx, PageNum, StopReason};
 use crate::rules::{End, Rules};
 use crate::sanitize::Sanitized;
 
 /// How often a refused page with rows behind it is asked for again.
 const MOST_FORGIVEN: u8 = 2;
+
+/// Pages that were asked for ahead and came, and are not known to lie in the list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ahead {
+    /// They lie behind the end, or repeat others.
+    pub in_vain: u32,
+    /// They hold new rows, and may be the answer to any page number.
+    pub in_doubt: u32,
+}
 
 /// The walk of one item.
 #[derive(Debug)]
@@ -44,6 +53,10 @@ pub struct Walk {
     end: Option<End>,
     /// Ends at pages up to this one are passed over.
     skip: Option<PageNum>,
+    /// Pages that are asked for to see whether it has ended.
+    checks: BTreeSet<PageNum>,
+    /// Pages right behind the end that came, and were not asked for to see whether it is one.
+    behind: u32,
     /// Pages that were asked for ahead in vain, and may have been billed.
     in_doubt: BTreeSet<PageNum>,
     /// Whether a page answered for another item, which ends it whatever else comes.
@@ -84,6 +97,8 @@ impl Walk {
             barren: 0,
             end: None,
             skip,
+            checks: BTreeSet::new(),
+            behind: 0,
             in_doubt: BTreeSet::new(),
             is_foreign: false,
             goes_on_behind_short: false,
@@ -196,7 +211,7 @@ impl Walk {
     }
 
     /// A page ahead to ask for, that may turn out to lie behind the end.
-    pub fn scout(&self, rules: &Rules) -> Option<PageNum> {
+    pub fn scout(&self, rules: &Rules) -> Option<(Stage, PageNum)> {
         self.depth.scout(self.next, rules, |page| self.known(page, rules))
     }
 
@@ -211,6 +226,12 @@ impl Walk {
         is_scout
     }
 
+    /// Takes note that a page is asked for to see whether it has ended.
+    pub fn ask_check(&mut self, page: PageNum) {
+        self.checks.insert(page);
+        self.depth.send(page);
+    }
+
     /// Takes note that a page which was asked for did not come and is not asked for any more.
     pub fn ask_again(&mut self, page: PageNum) {
         self.depth.ask_again(page);
@@ -221,9 +242,28 @@ impl Walk {
         self.depth.needs(page)
     }
 
-    /// Whether pages beyond the first missing one are known to exist.
-    pub fn is_ahead(&self) -> bool {
-        self.depth.is_ahead(self.next)
+    /// How many pages of it there may be of which nothing is known.
+    pub fn unknown(&self, rules: &Rules) -> u32 {
+        self.depth.unknown(rules)
+    }
+
+    /// How many pages of it are expected to be asked for yet.
+    pub fn expected(&self, rules: &Rules) -> f64 {
+        self.depth.expected(self.next, rules)
+    }
+
+    /// What became of the pages that were asked for ahead and came, as far as it is known now.
+    pub fn ahead(&self) -> Ahead {
+        let mut ahead = Ahead { in_vain: self.behind, in_doubt: 0 };
+        let beyond = self.beyond.range(self.depth.edge().next()..).filter(|(page, _)| !self.checks.contains(page));
+        for counts in beyond.map(|(_, counts)| counts) {
+            if self.depth.is_flat() || counts.fresh == 0 {
+                ahead.in_vain = ahead.in_vain.saturating_add(1);
+            } else {
+                ahead.in_doubt = ahead.in_doubt.saturating_add(1);
+            }
+        }
+        ahead
     }
 
     /// Whether a page behind this one is known to hold rows that no page before holds.
@@ -334,7 +374,7 @@ impl Walk {
     /// Goes on to the first page that is missing, and judges each page on the way.
     fn advance(&mut self, rules: &Rules) {
         if self.end.as_ref().is_some_and(|end| self.is_passed(end)) {
-            self.end = None;
+            (self.end, self.behind) = (None, 0);
         }
         while let Some(counts) = self.beyond.remove(&self.next) {
             let page = self.next;
@@ -346,6 +386,8 @@ impl Walk {
             self.last = Some((page, counts));
             let is_lacking = counts.is_barren() && self.skip.is_some_and(|skip| page <= skip);
             self.lacks = self.lacks.or(is_lacking.then_some(page));
+            let is_behind = self.end.is_some() && !self.checks.contains(&page);
+            self.behind = self.behind.saturating_add(is_behind.into());
             self.barren = if counts.is_barren() { self.barren.saturating_add(1) } else { 0 };
             if !self.is_foreign && (self.end.is_none() || counts.fresh > 0) {
                 self.end = self.judged(page, counts, rules);

@@ -1,7 +1,8 @@
-//! What looking ahead may cost: pages asked for that turn out to lie behind the end of a list.
+//! What looking ahead may cost: pages asked for that turn out to lie behind the end of a list, or to repeat others.
 //!
 //! A share of the credits that pages cost is set aside for it, and only what was already earned may be risked: whenever a
-//! run ends, no more than that share was wasted, or one credit where the share is less than one.
+//! run ends, no more than that share was wasted, or one credit where the share is less than one. An API that answers any
+//! page number is found out by two pages side by side: there two credits are the least.
 
 /// The account of one run.
 #[derive(Clone, Copy, Debug)]
@@ -9,7 +10,8 @@ pub struct Waste {
     /// Credits that may be wasted for each page.
     share: f64,
     pages: u32,
-    wasted: u32,
+    /// Requests whose answers were lost and may have been billed.
+    lost: u32,
     /// Pages under way that may turn out to be wasted.
     risked: u32,
 }
@@ -17,13 +19,15 @@ pub struct Waste {
 impl Waste {
     /// An account that allows so many wasted credits for a hundred pages.
     pub fn new(percent: f64) -> Self {
-        Self { share: percent / 100.0, pages: 0, wasted: 0, risked: 0 }
+        Self { share: percent / 100.0, pages: 0, lost: 0, risked: 0 }
     }
 
-    /// Whether one more credit may be risked.
-    pub fn affords_one(&self) -> bool {
-        let most = if self.share > 0.0 { (self.share * f64::from(self.pages)).max(1.0) } else { 0.0 };
-        f64::from(self.wasted) + f64::from(self.risked) + 1.0 <= most
+    /// Whether one more credit may be risked, if so many pages that came were in vain or still may be. `confirms`: the page
+    /// says whether one of those is.
+    pub fn affords_one(&self, came: u32, confirms: bool) -> bool {
+        let least = if confirms { 2.0 } else { 1.0 };
+        let most = if self.share > 0.0 { (self.share * f64::from(self.pages)).max(least) } else { 0.0 };
+        f64::from(self.lost) + f64::from(self.risked) + f64::from(came) + 1.0 <= most
     }
 
     /// Takes note of a page that was of use.
@@ -36,15 +40,15 @@ impl Waste {
         self.risked = self.risked.saturating_add(1);
     }
 
-    /// Takes note of how such a request ended.
-    pub fn settle(&mut self, is_wasted: bool) {
+    /// Takes note that such a request has ended. `is_lost`: without a page, and it may have been billed.
+    pub fn settle(&mut self, is_lost: bool) {
         self.risked = self.risked.saturating_sub(1);
-        self.wasted = self.wasted.saturating_add(u32::from(is_wasted));
+        self.lost = self.lost.saturating_add(u32::from(is_lost));
     }
 
-    /// Credits wasted.
-    pub fn wasted(&self) -> u64 {
-        self.wasted.into()
+    /// Credits that may have been billed for pages that never came.
+    pub fn lost(&self) -> u32 {
+        self.lost
     }
 }
 
@@ -55,23 +59,29 @@ mod tests {
     #[test]
     fn only_what_was_earned_may_be_risked_and_what_was_of_use_may_be_risked_again() {
         let mut waste = Waste::new(1.0);
-        assert!(waste.affords_one(), "the first one is free");
+        assert!(waste.affords_one(0, false), "the first one is free");
         waste.risk();
-        assert!(!waste.affords_one());
+        assert!(!waste.affords_one(0, false));
         waste.settle(false);
-        assert!(waste.affords_one());
+        assert!(waste.affords_one(0, false));
         waste.risk();
         waste.settle(true);
         (0..199).for_each(|_| waste.earn());
-        assert!(!waste.affords_one());
+        assert!(!waste.affords_one(0, false));
         waste.earn();
-        assert!(waste.affords_one() && waste.wasted() == 1);
+        assert!(waste.affords_one(0, false) && !waste.affords_one(1, false) && waste.lost() == 1);
+    }
+
+    #[test]
+    fn what_came_may_be_confirmed_by_a_second_credit() {
+        let waste = Waste::new(1.0);
+        assert!(!waste.affords_one(1, false) && waste.affords_one(1, true) && !waste.affords_one(2, true));
     }
 
     #[test]
     fn nothing_is_risked_where_nothing_may_be_wasted() {
         let mut waste = Waste::new(0.0);
         (0..1_000_000).for_each(|_| waste.earn());
-        assert!(!waste.affords_one());
+        assert!(!waste.affords_one(0, false) && !waste.affords_one(0, true));
     }
 }

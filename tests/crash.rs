@@ -32,7 +32,7 @@ const WORLD: &str = "products=3,max_videos=28";
 const OPTIONS: [&str; 8] =
     ["--max-in-flight", "1", "--segment-size", "6KiB", "--qps", "unlimited", "--progress", "none"];
 /// The same with several requests under way, pages of one row, and far ahead.
-const AHEAD: [&str; 12] = [
+const AHEAD: [&str; 14] = [
     "--max-in-flight",
     "4",
     "--segment-size",
@@ -45,6 +45,8 @@ const AHEAD: [&str; 12] = [
     "1",
     "--lookahead",
     "100",
+    "--lookahead-saves",
+    "0s",
 ];
 /// One step in so many is a crash, where not all are played.
 const STRIDE: usize = 17;

@@ -122,6 +122,11 @@ impl Quota {
         self.state().paced.as_ref().map(|(rate, _)| rate.current())
     }
 
+    /// The time that an answer takes, smoothed; none before the first.
+    pub fn latency(&self) -> Duration {
+        self.state().round
+    }
+
     /// What the limit was found to be, requests a second; none as long as refusals have not shown it.
     pub fn found(&self) -> Option<f64> {
         self.state().paced.as_ref().and_then(|(rate, _)| rate.found())

@@ -4,10 +4,13 @@ use tokio::time::Instant;
 
 use super::Rounds;
 use crate::clock;
+use crate::depth::Stage;
 use crate::error::Error;
 use crate::judgement::{Question, Refusal};
 use crate::page::{AttemptId, Request};
+use crate::scheduler::Worth;
 use crate::stop::Stop;
+use crate::walk::Ahead;
 
 /// Whose turn it is.
 enum Turn {
@@ -45,8 +48,7 @@ impl Rounds<'_> {
         if check.is_some() {
             return check;
         }
-        // A list that is known to be deep is measured at once; to look for others is what free slots are for.
-        let has_scout = self.waste.affords_one() && self.scheduler.has_scout(!next && self.backlog.is_empty());
+        let has_scout = self.scheduler.scout(&self.worth()).is_some_and(|stage| self.affords(stage));
         match (next, due) {
             (_, true) if self.retry.has_one() => Some(Turn::Retry),
             _ if has_scout => Some(Turn::Scout),
@@ -116,7 +118,8 @@ impl Rounds<'_> {
                 Some(Turn::Probe) => self.scheduler.next_probe(),
                 Some(Turn::Scout) => {
                     self.waste.risk();
-                    self.scheduler.next_scout(true)
+                    let worth = self.worth();
+                    self.scheduler.next_scout(&worth)
                 }
                 Some(Turn::Retry) => {
                     self.retry.spend();
@@ -135,6 +138,21 @@ impl Rounds<'_> {
             }
             self.group.intents.push(Request { attempt, item: wanted.item, id: wanted.id.clone(), page: wanted.page });
         }
+    }
+
+    /// What time costs at present.
+    fn worth(&self) -> Worth {
+        let latency = self.quota.latency();
+        let slots = u32::try_from(self.job.settings.max_in_flight).map_or(f64::INFINITY, f64::from);
+        let most = slots / latency.as_secs_f64();
+        let rate = self.quota.rate().map_or(most, |rate| rate.min(most));
+        Worth { latency, rate, saves: self.job.settings.lookahead_saves }
+    }
+
+    /// Whether a page ahead may be asked for at the risk that it is wasted.
+    fn affords(&self, stage: Stage) -> bool {
+        let Ahead { in_vain, in_doubt } = self.scheduler.ahead();
+        self.waste.affords_one(in_vain.saturating_add(in_doubt), stage == Stage::Confirm)
     }
 
     /// Whether one more request stays within the asked limit, if everything under way is billed.

@@ -41,6 +41,7 @@ impl Rounds<'_> {
         }
         let ended = self.scheduler.settle(item);
         (0..self.scheduler.take_dropped()).for_each(|_| self.waste.settle(false));
+        self.counted.wasted = u64::from(self.waste.lost()) + u64::from(self.scheduler.ahead().in_vain);
         let Some((walk, mut end)) = ended else { return };
         if self.revisited.remove(&item) {
             return; // it had ended before, and nothing new is known of it

@@ -397,24 +397,18 @@ impl<'a> Rounds<'a> {
         }
         let new = read::page(page, walk, &self.rules, &mut self.group, &*self.job.monitor);
         let is_fresh = new.contains(&true);
-        self.account(&wanted, is_fresh);
+        if wanted.is_scout {
+            self.waste.settle(false); // what it was worth its walk knows
+        }
+        if is_fresh || !wanted.is_scout {
+            self.waste.earn();
+        }
         self.learn_from(&wanted, (page.received, is_fresh));
         self.had_empty_list |= page.received == 0 && page.is_list;
         self.count_list(page.request.page == self.rules.first, page.received);
         self.judge_rows(page);
         self.end(item);
         Ok(Some(new))
-    }
-
-    /// Settles what a page ahead was worth: nothing, if it brought no row.
-    fn account(&mut self, wanted: &Wanted, is_useful: bool) {
-        if wanted.is_scout {
-            self.waste.settle(!is_useful);
-            self.counted.wasted = self.waste.wasted();
-        }
-        if is_useful || !wanted.is_scout {
-            self.waste.earn();
-        }
     }
 
     /// Stops the run when page after page had rows and none of them was ever usable.

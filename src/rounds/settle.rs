@@ -174,7 +174,6 @@ impl Rounds<'_> {
         let in_doubt = charge != Charge::Free;
         if wanted.is_scout {
             self.waste.settle(in_doubt);
-            self.counted.wasted = self.waste.wasted();
         }
         self.scheduler.lose(wanted, is_refused, in_doubt);
     }

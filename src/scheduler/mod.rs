@@ -5,8 +5,11 @@
 //! for its time and for leave to be asked for again, and holds up no other page of its walk. Pure: no clock, no ledger, no
 //! channel. Memory is bounded by the caller: it adds new walks only while [`Scheduler::room`] says so.
 
+mod ahead;
+mod keys;
 mod open;
 mod order;
+mod worth;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -18,9 +21,11 @@ use crate::page::{AttemptId, ItemId, ItemIx, PageNum};
 use crate::retry::Tries;
 use crate::rules::{End, Rules};
 use crate::verdict::Failure;
-use crate::walk::Walk;
+use crate::walk::{Ahead, Walk};
 use open::{Closing, Open};
 use order::{Depth, Order, Place};
+use worth::Prospect;
+pub use worth::Worth;
 
 /// A page that is asked for, and how that went so far.
 #[derive(Debug)]
@@ -66,8 +71,12 @@ pub struct Scheduler {
     walks: HashMap<ItemIx, Open>,
     /// Walks with a page that is needed and was not asked for.
     ready: Order,
-    /// Walks with a page ahead that is worth a try: those that look ahead already before those that might, the deepest first.
-    scouts: BTreeSet<(Reverse<bool>, Depth)>,
+    /// Walks with a page ahead that would tell where their lists end.
+    scouts: BTreeSet<Prospect>,
+    /// How many pages are expected to be asked for yet, of all open walks.
+    expected: f64,
+    /// What became of pages ahead in this run: in vain, of all walks; in doubt, of open ones.
+    ahead: Ahead,
     /// Pages to be asked for at once, though they were before: the deepest first.
     again: BTreeMap<Depth, Wanted>,
     /// Pages that failed, by the time of their next attempt.
@@ -99,6 +108,8 @@ impl Scheduler {
             walks: HashMap::new(),
             ready: Order::default(),
             scouts: BTreeSet::new(),
+            expected: 0.0,
+            ahead: Ahead::default(),
             again: BTreeMap::new(),
             parked: BTreeMap::new(),
             checks: VecDeque::new(),
@@ -150,6 +161,8 @@ impl Scheduler {
         if let Some(key) = open.scout.take() {
             self.scouts.remove(&key);
         }
+        self.ahead = open.note_ahead(self.ahead);
+        self.expected -= std::mem::take(&mut open.expected);
         if open.is_aside || open.walk.end().is_some() {
             return;
         }
@@ -159,10 +172,15 @@ impl Scheduler {
             open.ready = Some(place);
             self.ready.insert(place);
         }
-        if open.closing.is_none() && open.walk.scout(&self.rules).is_some() {
-            let key = (Reverse(open.walk.is_ahead()), depth);
-            open.scout = Some(key);
-            self.scouts.insert(key);
+        if open.closing.is_some() {
+            return;
+        }
+        open.expected = open.walk.expected(&self.rules);
+        self.expected += open.expected;
+        if let Some((stage, _)) = open.walk.scout(&self.rules) {
+            let prospect = Prospect { stage, unknown: Reverse(open.walk.unknown(&self.rules)), item };
+            open.scout = Some(prospect);
+            self.scouts.insert(prospect);
         }
     }
 
@@ -190,13 +208,6 @@ impl Scheduler {
         first.or(deepest)
     }
 
-    /// The page ahead that is most worth a try. `any`: also of a walk that did not look ahead before.
-    pub fn next_scout(&mut self, any: bool) -> Option<&Wanted> {
-        let (_, (_, item)) = *self.scouts.first().filter(|(Reverse(is_ahead), _)| any || *is_ahead)?;
-        let page = self.walks.get(&item)?.walk.scout(&self.rules)?;
-        self.ask(item, page)
-    }
-
     fn ask(&mut self, item: ItemIx, page: PageNum) -> Option<&Wanted> {
         let walk = &mut self.walks.get_mut(&item)?.walk;
         // What earlier runs know is about the first page that is missing.
@@ -213,7 +224,7 @@ impl Scheduler {
     pub fn next_check(&mut self) -> Option<&Wanted> {
         let (item, page) = self.checks.pop_front()?;
         let walk = &mut self.walks.get_mut(&item)?.walk;
-        walk.ask(page, &self.rules);
+        walk.ask_check(page);
         let (id, asked_again, faults) = (walk.id.clone(), walk.is_in_doubt(page), Faults::default());
         let wanted = Wanted { item, id, page, tries: None, faults, asked_again, is_scout: false, is_check: true };
         Some(self.fly(wanted))
@@ -461,6 +472,7 @@ impl Scheduler {
         self.walks.get(&item).filter(is_over)?;
         let open = self.walks.remove(&item)?;
         self.aside -= usize::from(open.is_aside);
+        self.ahead.in_doubt = self.ahead.in_doubt.saturating_sub(open.ahead.in_doubt);
         open.closing.map(|closing| (open.walk, closing.end))
     }
 
@@ -472,11 +484,6 @@ impl Scheduler {
     /// Whether there is a page that did not fail and is needed in any case.
     pub fn has_next(&self) -> bool {
         !self.again.is_empty() || self.ready.len() > 0 || !self.fresh.is_empty() && !self.is_stormy()
-    }
-
-    /// Whether there is a page ahead worth a try. `any`: also of a walk that did not look ahead before.
-    pub fn has_scout(&self, any: bool) -> bool {
-        self.scouts.first().is_some_and(|(Reverse(is_ahead), _)| any || *is_ahead)
     }
 
     fn is_stormy(&self) -> bool {
@@ -544,33 +551,11 @@ impl Scheduler {
     pub fn is_done(&self) -> bool {
         self.fresh.is_empty() && self.walks.len() == self.aside && self.flying.is_empty()
     }
-
-    /// Keys in memory, over all walks.
-    pub fn keys(&self) -> usize {
-        self.walks.values().filter_map(|open| open.walk.keys()).sum()
-    }
-
-    /// Unloads keys of walks that are not under way, the shallowest first, until at most `most` are in memory.
-    pub fn unload_keys(&mut self, most: usize) {
-        let mut keys = self.keys();
-        if keys <= most {
-            return;
-        }
-        let mut idle: Vec<&mut Open> = self.walks.values_mut().filter(|open| open.flying == 0).collect();
-        idle.sort_unstable_by_key(|open| (open.walk.next(), open.walk.item));
-        for open in idle {
-            if keys <= most {
-                break;
-            }
-            keys = keys.saturating_sub(open.walk.keys().unwrap_or_default());
-            open.walk.unload();
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{PARKED, Scheduler, Wanted};
+    use super::{PARKED, Scheduler, Wanted, Worth};
     use crate::clock;
     use crate::decode::DecodedPage;
     use crate::endpoint::EndRule;
@@ -596,6 +581,8 @@ mod tests {
         end: EndRule::ShortPage,
         learned: None,
     };
+
+    const WORTH: Worth = Worth { latency: Duration::from_millis(80), rate: 50.0, saves: Duration::ZERO };
 
     fn walk(item: i64, pages: u32) -> Walk {
         let full = Counts { received: 3, fresh: 3, ..Counts::default() };
@@ -642,6 +629,55 @@ mod tests {
             assert!(scheduler.settle(ItemIx(item)).is_some());
         }
         assert!(scheduler.is_done() && scheduler.land(ItemIx(1), PageNum(1)).is_none());
+    }
+
+    #[test]
+    fn once_all_walks_are_open_new_ones_come_first_and_then_they_go_on_in_rounds() {
+        let mut scheduler = scheduler([(1, 0), (2, 3), (3, 9), (4, 7), (5, 1)]);
+        scheduler.has_all(true);
+        assert_eq!(order(&mut scheduler), [1, 5, 2, 3, 4]);
+    }
+
+    #[test]
+    fn pages_that_are_known_to_exist_wait_and_the_one_behind_them_does_not() {
+        let mut scheduler = Scheduler::new(RULES, 8);
+        let full = Counts { received: 3, kept: 3, rejected: 0 };
+        let ahead = [1, 2, 3, 7, 8].map(|page| (PageNum(page), full));
+        scheduler.add(Walk::new(ItemIx(1), ItemId::new("a"), &RULES, ahead));
+        scheduler.add(walk(2, 20));
+        let pages = |scheduler: &mut Scheduler| -> Vec<(i64, u32)> {
+            std::iter::from_fn(|| scheduler.next_page().map(|wanted| (wanted.item.0, wanted.page.0))).collect()
+        };
+        scheduler.has_all(true);
+        assert_eq!(pages(&mut scheduler), [(1, 9), (2, 21), (1, 4), (1, 5), (1, 6)]);
+    }
+
+    #[test]
+    fn a_page_ahead_is_in_doubt_until_its_neighbour_came_and_in_vain_behind_the_end() {
+        let mut scheduler = scheduler([(1, 9)]);
+        scheduler.has_all(true);
+        let came = |scheduler: &mut Scheduler, page: u32, rows: u8| {
+            scheduler.land(ItemIx(1), PageNum(page)).unwrap();
+            let keys: Vec<_> = (0..rows).map(|key| [u8::try_from(page * 3).unwrap() + key; 16]).collect();
+            scheduler.walk_mut(ItemIx(1)).unwrap().accept(&read(page, keys), &RULES);
+            scheduler.settle(ItemIx(1));
+            (scheduler.ahead().in_doubt, scheduler.ahead().in_vain)
+        };
+        let needed = scheduler.next_page().unwrap().page.0;
+        let mut pages = Vec::new();
+        let mut scout = |scheduler: &mut Scheduler| {
+            let page = scheduler.next_scout(&WORTH).unwrap().page.0;
+            pages.push(page);
+            page
+        };
+        let page = scout(&mut scheduler);
+        assert_eq!(came(&mut scheduler, page, 3), (1, 0));
+        let page = scout(&mut scheduler);
+        assert_eq!(came(&mut scheduler, page, 3), (0, 0));
+        assert_eq!(scheduler.next_page().map(|wanted| wanted.page), Some(PageNum(14)));
+        let page = scout(&mut scheduler);
+        assert_eq!(came(&mut scheduler, page, 0), (0, 1));
+        assert_eq!((needed, pages), (10, vec![13, 12, 19]));
     }
 
     #[test]
@@ -719,13 +755,15 @@ mod tests {
     #[test]
     fn a_walk_ends_when_nothing_of_it_is_under_way_and_what_waits_is_dropped() {
         let mut scheduler = scheduler([(1, 9)]);
+        scheduler.has_all(true);
         let later = clock::now() + Duration::from_secs(3_600);
-        let scout = scheduler.next_scout(true).unwrap();
-        assert!(scout.is_scout && scout.page == PageNum(18), "{scout:?}");
+        assert!(scheduler.scout(&WORTH).is_none(), "page 10 tells where the end is at no risk");
         fail(&mut scheduler, later);
+        let scout = scheduler.next_scout(&WORTH).unwrap();
+        assert!(scout.is_scout && scout.page == PageNum(13), "{scout:?}");
         scheduler.close(end(1), PageNum(10));
         assert!(scheduler.due().is_none() && scheduler.settle(ItemIx(1)).is_none() && !scheduler.is_done());
-        scheduler.land(ItemIx(1), PageNum(18)).unwrap();
+        scheduler.land(ItemIx(1), PageNum(13)).unwrap();
         assert!(scheduler.settle(ItemIx(1)).is_some() && scheduler.is_done());
     }
 

@@ -1,12 +1,11 @@
 //! A walk that has begun: what of it is under way, what waits, and how it ends.
 
-use std::cmp::Reverse;
-
-use super::order::{Depth, Place};
+use super::order::Place;
+use super::worth::Prospect;
 use crate::ledger::EndRow;
 use crate::page::PageNum;
 use crate::rules::Rules;
-use crate::walk::Walk;
+use crate::walk::{Ahead, Walk};
 
 /// A walk that has begun.
 #[derive(Debug)]
@@ -18,7 +17,11 @@ pub(super) struct Open {
     pub(super) waiting: usize,
     /// Where it stands in `ready` and in `scouts`.
     pub(super) ready: Option<Place>,
-    pub(super) scout: Option<(Reverse<bool>, Depth)>,
+    pub(super) scout: Option<Prospect>,
+    /// How many pages of it are expected to be asked for yet.
+    pub(super) expected: f64,
+    /// What became of its pages ahead.
+    pub(super) ahead: Ahead,
     pub(super) is_aside: bool,
     /// The page that will show whether it goes on behind its end.
     pub(super) check: Option<PageNum>,
@@ -36,7 +39,19 @@ pub(super) struct Closing {
 impl Open {
     /// A walk of which nothing is under way.
     pub(super) fn new(walk: Walk) -> Self {
-        Self { walk, flying: 0, waiting: 0, ready: None, scout: None, is_aside: false, check: None, closing: None }
+        let ahead = walk.ahead(); // of an earlier run
+        Self {
+            walk,
+            flying: 0,
+            waiting: 0,
+            ready: None,
+            scout: None,
+            expected: 0.0,
+            ahead,
+            is_aside: false,
+            check: None,
+            closing: None,
+        }
     }
 
     /// Whether nothing of it is asked for from this page on.
@@ -52,5 +67,16 @@ impl Open {
     /// The first page of it that is not known to exist, if that was not asked for.
     pub(super) fn next_unknown(&self, rules: &Rules) -> Option<PageNum> {
         self.walk.next_unknown(rules).filter(|page| !self.ends_by(*page))
+    }
+
+    /// Takes note of what became of its pages ahead. Gives what became of those of all walks.
+    pub(super) fn note_ahead(&mut self, all: Ahead) -> Ahead {
+        let new = self.walk.ahead();
+        let old = std::mem::replace(&mut self.ahead, new);
+        let sum = |all: u32, old: u32, new: u32| all.saturating_add(new).saturating_sub(old);
+        Ahead {
+            in_vain: sum(all.in_vain, old.in_vain, new.in_vain),
+            in_doubt: sum(all.in_doubt, old.in_doubt, new.in_doubt),
+        }
     }
 }

@@ -127,7 +127,7 @@ mod tests {
         fn no_list_is_read_to_more_than_twice_the_depth_of_one_that_goes_on(lists in proptest::collection::vec(1_u32..300, 1..40)) {
             let mut read: BTreeMap<usize, u32> = (0..lists.len()).map(|at| (at, 0)).collect();
             let steps = walk(&lists);
-            assert_eq!(steps.len(), lists.iter().sum::<u32>() as usize);
+            assert_eq!(steps.len(), usize::try_from(lists.iter().sum::<u32>()).unwrap());
             for (at, page) in steps {
                 read.insert(at, page);
                 let shallowest = read.iter().filter(|(at, read)| **read < lists[**at]).map(|(_, read)| *read).min();
@@ -145,13 +145,17 @@ mod tests {
                     is_open_ended: *is_open_ended,
                 })
                 .collect();
-            places.iter().for_each(|place| order.insert(*place));
+            for place in &places {
+                order.insert(*place);
+            }
             let first = places.iter().filter(|place| place.is_open_ended).min_by_key(|place| {
                 (32 - place.depth.0.0.0.leading_zeros(), place.depth)
             });
             assert_eq!(order.first_in_rounds(), first.map(|place| place.depth.1));
             assert_eq!(order.deepest(), places.iter().map(|place| place.depth).min().map(|(_, item)| item));
-            places.iter().for_each(|place| order.remove(*place));
+            for place in &places {
+                order.remove(*place);
+            }
             assert_eq!((order.len(), order.first_in_rounds()), (0, None));
         }
     }

@@ -216,6 +216,11 @@ impl Layers {
         }
     }
 
+    pub(super) fn time_or_none(&self, key: &'static str) -> Result<Duration, SettingsError> {
+        let time = parse_duration(self.text(key));
+        time.ok_or_else(|| self.invalid(key, "must be a time such as 0s, 500ms, 30s, 5m or 1h"))
+    }
+
     pub(super) fn time(&self, key: &'static str) -> Result<Duration, SettingsError> {
         parse_duration(self.text(key))
             .filter(|time| !time.is_zero())

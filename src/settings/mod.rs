@@ -85,6 +85,8 @@ pub struct Settings {
     pub max_in_flight: usize,
     /// Credits that may be wasted on looking ahead, of a hundred.
     pub lookahead: f64,
+    /// What looking for the end of a list must save.
+    pub lookahead_saves: Duration,
     /// Rows a page.
     pub page_size: u32,
     /// Sort column and whether descending.
@@ -155,6 +157,7 @@ impl Settings {
             limits_dir: layers.given("limits_dir").map(PathBuf::from),
             max_in_flight: as_usize(layers.number("max_in_flight", 1, 4096)?),
             lookahead: layers.percent("lookahead")?,
+            lookahead_saves: layers.time_or_none("lookahead_saves")?,
             page_size: layers.optional("page_size", 1, largest)?.map_or(endpoint.page.size_max, as_u32),
             sort: sort(layers, &endpoint)?,
             max_pages: max_pages.map(as_u32),

@@ -64,6 +64,7 @@ pub const SETTINGS: &[Setting] = &[
         "PERCENT",
         "Credits that may be wasted on looking for the ends of deep lists, so that their pages are asked for at once; 0: off",
     ),
+    setting(API, "lookahead_saves", "TIME", "Time that looking for the end of a list must be expected to save"),
     setting(API, "page_size", "N", "Rows a page [default: as many as the endpoint allows]"),
     setting(API, "sort", "FIELD[:asc|desc]", "Order of each product's list"),
     setting(API, "max_pages", "N", "Pages to read of each product; reaching it counts as complete"),

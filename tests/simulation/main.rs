@@ -191,6 +191,7 @@ fn job(world: &World, out: &Path) -> Job {
     let plan = &world.plan;
     let (size, most, ahead) = (plan.page_size.to_string(), plan.max_in_flight.to_string(), plan.lookahead.to_string());
     let mut settings = vec![("page_size", &*size), ("max_in_flight", &*most), ("lookahead", &*ahead)];
+    settings.push(("lookahead_saves", "0s")); // lists are short here
     match plan.end {
         // The default, at any price: lists are few here, so that a few ends are many of a hundred.
         End::Auto => settings.push(("max_evidence", "100")),

@@ -52,12 +52,12 @@ impl Backlog {
         ended: &[ItemIx],
     ) -> Result<Vec<ItemIx>, LedgerError> {
         let mut over = Vec::new();
-        for OpenItem { item, id, tries, unproven, skip, has_pages, size } in
+        for OpenItem { item, id, tries, unproven, skip, failed_before, has_pages, size } in
             self.take(scheduler, ledger, is_heard, ended)?
         {
             let pages = if has_pages { ledger.pages(item, SegmentId::BEHIND_ALL)? } else { Vec::new() };
             let mut walk = Walk::new(item, id, rules, pages, skip);
-            (walk.tries, walk.unproven) = (tries, unproven);
+            (walk.tries, walk.unproven, walk.failed_before) = (tries, unproven, failed_before);
             walk.hint(size.and_then(|rows| rules.last_of(rows)));
             over.extend(walk.end().map(|_| item));
             scheduler.add(walk);

@@ -62,15 +62,19 @@ pub struct Counts {
     pub fresh: usize,
     /// Rows that could not be typed.
     pub rejected: usize,
+    /// Rows that a page before it holds, too.
+    pub repeated: usize,
     /// The first page that holds its first row, where that is a page before this one.
     pub repeats: Option<PageNum>,
     /// Whether the rows came as a list. False for a success whose data was null, `{}`, `""` or false: no rows, perhaps.
     pub is_list: bool,
+    /// Whether it was asked for before a page in front of it.
+    pub is_ahead: bool,
 }
 
 impl Default for Counts {
     fn default() -> Self {
-        Self { received: 0, fresh: 0, rejected: 0, repeats: None, is_list: true }
+        Self { received: 0, fresh: 0, rejected: 0, repeated: 0, repeats: None, is_list: true, is_ahead: false }
     }
 }
 

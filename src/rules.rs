@@ -51,6 +51,8 @@ pub struct End {
     pub check: Option<PageNum>,
     /// Whether the page that ended it repeats the first page.
     pub is_wrap: bool,
+    /// Whether that page must be asked for, whatever it costs: it was asked for before, and the response was lost.
+    pub is_must: bool,
 }
 
 impl Learned {
@@ -110,7 +112,7 @@ impl Rules {
     /// Whether a walk ends at this page, all before it having been read; `barren` pages in a row, this one included, had no
     /// usable row.
     pub fn end_at(&self, page: PageNum, counts: Counts, barren: u8) -> Option<End> {
-        let end = |stop, said| End { stop, said, received: counts.received, check: None, is_wrap: false };
+        let end = |stop, said| End { stop, said, received: counts.received, check: None, is_wrap: false, is_must: false };
         let behind = |check: PageNum| Some(check.min(self.limit())).filter(|check| *check > page);
         if counts.received == 0 {
             return Some(end(StopReason::EmptyPage, None));

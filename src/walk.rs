@@ -37,6 +37,8 @@ pub struct Walk {
     pub tries: u32,
     /// Runs in which that page had all its tries and nothing showed whose fault it was.
     pub unproven: u32,
+    /// Whether an earlier run gave it up at that page for a passing cause.
+    pub failed_before: bool,
     /// The first page that is missing.
     next: PageNum,
     /// The last page before it, if there is one.
@@ -45,6 +47,8 @@ pub struct Walk {
     beyond: BTreeMap<PageNum, Counts>,
     /// Pages that the API refused, behind others that came, and what it said.
     refused: BTreeMap<PageNum, String>,
+    /// Those of them that came as a success without a list.
+    nulls: BTreeSet<PageNum>,
     depth: Depth,
     /// The rows so far, by the first page that holds each; none: they must be loaded before the next page is read.
     homes: Option<HashMap<Key, PageNum>>,
@@ -59,6 +63,8 @@ pub struct Walk {
     behind: u32,
     /// Pages that were asked for ahead in vain, and may have been billed.
     in_doubt: BTreeSet<PageNum>,
+    /// Pages that were asked for ahead and whose responses were lost.
+    lost: BTreeSet<PageNum>,
     /// Whether a page answered for another item, which ends it whatever else comes.
     is_foreign: bool,
     /// Whether a page with fresh rows followed a short one.
@@ -69,6 +75,12 @@ pub struct Walk {
     gap: Option<PageNum>,
     /// A page without a usable row that it was told to go on behind.
     lacks: Option<PageNum>,
+    /// Whether rows came again on later pages: the list moved while it was read.
+    is_moved: bool,
+    /// Whether a whole page came again, which is a move if new rows lie behind it.
+    repeats_pending: bool,
+    /// Whether a page was read before one in front of it.
+    is_ahead: bool,
     /// Whether any page had a row.
     has_rows: bool,
 }
@@ -88,10 +100,12 @@ impl Walk {
             id,
             tries: 0,
             unproven: 0,
+            failed_before: false,
             next: rules.first,
             last: None,
             beyond: BTreeMap::new(),
             refused: BTreeMap::new(),
+            nulls: BTreeSet::new(),
             depth: Depth::new(rules),
             homes: None,
             barren: 0,
@@ -100,11 +114,15 @@ impl Walk {
             checks: BTreeSet::new(),
             behind: 0,
             in_doubt: BTreeSet::new(),
+            lost: BTreeSet::new(),
             is_foreign: false,
             goes_on_behind_short: false,
             forgiven: 0,
             gap: None,
             lacks: None,
+            is_moved: false,
+            repeats_pending: false,
+            is_ahead: false,
             has_rows: false,
         };
         // All of them are there before the first one is judged, as if they had come one by one.
@@ -148,6 +166,11 @@ impl Walk {
     /// Whether a page with new rows followed a page with fewer than a full one has: then short pages are no end here.
     pub fn goes_on_behind_short(&self) -> bool {
         self.goes_on_behind_short
+    }
+
+    /// Whether rows of the list may have been skipped: it moved while pages of it were read before others in front of them.
+    pub fn is_shifted(&self) -> bool {
+        self.is_moved && self.is_ahead
     }
 
     /// Why the walk lacks a page in its middle, if it does: it was refused, or came without a list, and rows lie behind it.
@@ -274,6 +297,9 @@ impl Walk {
     /// Takes note that a page which is not needed will not come. `in_doubt`: it may have been billed all the same.
     pub fn lost(&mut self, page: PageNum, is_refused: bool, in_doubt: bool) {
         self.depth.lost(page, is_refused);
+        if !is_refused {
+            self.lost.insert(page);
+        }
         if in_doubt {
             self.in_doubt.insert(page);
         }
@@ -300,8 +326,15 @@ impl Walk {
         self.advance(rules);
     }
 
+    /// Takes note that such a page came as a success without a list of rows.
+    pub fn refuse_as_null(&mut self, page: PageNum, said: String, rules: &Rules) {
+        self.nulls.insert(page);
+        self.refuse(page, said, rules);
+    }
+
     /// Does without the check of its end. `is_trusted`: the end is one all the same.
     pub fn settle_end(&mut self, is_trusted: bool) {
+        self.lost.clear();
         let Some(end) = &mut self.end else { return };
         end.check = None;
         if is_trusted && end.stop == StopReason::RepeatedPage {
@@ -313,7 +346,8 @@ impl Walk {
     pub fn accept(&mut self, page: &DecodedPage, rules: &Rules) -> Vec<bool> {
         let number = page.request.page;
         let homes = self.homes.get_or_insert_default();
-        let (mut keep, mut fresh, mut repeats) = (Vec::with_capacity(page.keys.len()), 0, None);
+        let (mut keep, mut fresh) = (Vec::with_capacity(page.keys.len()), 0);
+        let (mut repeats, mut repeated) = (None, 0);
         for (at, key) in page.keys.iter().enumerate() {
             match homes.entry(*key) {
                 Entry::Vacant(free) => {
@@ -329,24 +363,28 @@ impl Walk {
                         fresh += 1;
                         if let Some(counts) = self.beyond.get_mut(&first) {
                             counts.fresh = counts.fresh.saturating_sub(1);
+                            counts.repeated += 1;
                             counts.repeats.get_or_insert(number);
                         }
-                    } else if at == 0 && first < number {
-                        repeats = Some(first);
+                    } else if first < number {
+                        repeated += 1;
+                        repeats = repeats.or((at == 0).then_some(first));
                     }
                 }
             }
         }
         let rejected = page.received.saturating_sub(page.keys.len());
-        let counts = Counts { received: page.received, fresh, rejected, repeats, is_list: page.is_list };
+        let (received, is_list, is_ahead) = (page.received, page.is_list, number > self.next);
+        let counts = Counts { received, fresh, rejected, repeated, repeats, is_list, is_ahead };
         self.has_rows |= counts.received > 0;
+        self.lost.remove(&number);
         self.add(number, counts, rules);
         if page.foreign > 0 && page.keys.is_empty() {
             self.is_foreign = true;
             let reason = page.rejects.first().map_or("the rows belong to another item", |reject| &*reject.reason);
             let said = format!("page {number} is an answer for another product: {}", Sanitized(reason));
             let (stop, said) = (StopReason::Rejected, Some(said));
-            self.end = Some(End { stop, said, received: page.received, check: None, is_wrap: false });
+            self.end = Some(End { stop, said, received: page.received, check: None, is_wrap: false, is_must: false });
         }
         keep
     }
@@ -384,6 +422,9 @@ impl Walk {
             let no_list = self.last.filter(|(_, before)| !before.is_list && counts.fresh > 0);
             self.gap = self.gap.or(no_list.map(|(before, _)| before));
             self.last = Some((page, counts));
+            self.is_ahead |= counts.is_ahead;
+            self.is_moved |= counts.fresh > 0 && (counts.repeated > 0 || self.repeats_pending);
+            self.repeats_pending = counts.fresh == 0 && counts.repeated > 0;
             let is_lacking = counts.is_barren() && self.skip.is_some_and(|skip| page <= skip);
             self.lacks = self.lacks.or(is_lacking.then_some(page));
             let is_behind = self.end.is_some() && !self.checks.contains(&page);
@@ -396,6 +437,7 @@ impl Walk {
         if self.end.is_none() {
             self.end = self.refused_at_next(rules).filter(|end| !self.is_passed(end));
         }
+        self.check_lost();
         self.confirm();
         if self.end.is_none() {
             self.depth.pass(self.next);
@@ -416,7 +458,19 @@ impl Walk {
         let said = Some(format!("page {} was refused: {said}", self.next)).filter(|_| !said.is_empty());
         let check = Some(self.next.next()).filter(|check| *check <= rules.limit() && said.is_some());
         let received = self.last.map_or(0, |(_, counts)| counts.received);
-        Some(End { stop: StopReason::EndRefused, said, received, check, is_wrap: false })
+        if self.nulls.contains(&self.next) {
+            let stop = StopReason::EmptyPage;
+            return Some(End { stop, said: None, received: 0, check, is_wrap: false, is_must: true });
+        }
+        Some(End { stop: StopReason::EndRefused, said, received, check, is_wrap: false, is_must: false })
+    }
+
+    /// That a response was lost proves nothing: if the page lies behind the end, it is asked for once more before that is one.
+    fn check_lost(&mut self) {
+        let Some(page) = self.lost.range(self.next..).next_back().copied() else { return };
+        if let Some(end) = self.end.as_mut().filter(|end| may_be_passed(end.stop)) {
+            (end.check, end.is_must) = (Some(page), true);
+        }
     }
 
     /// Takes the check of its end as done, if that page came or was refused, too, and the walk is still at its end.
@@ -430,16 +484,24 @@ impl Walk {
     /// Whether an end is none, because new rows are known to lie behind it: pages that were read long before or after their
     /// neighbours may be short or repeat others where a list changed meanwhile.
     fn is_passed(&self, end: &End) -> bool {
-        let may_be = match end.stop {
-            StopReason::ShortPage
-            | StopReason::EmptyPage
-            | StopReason::RepeatedPage
-            | StopReason::EndRepeated
-            | StopReason::EndRefused => true,
-            StopReason::Rejected => !self.is_foreign,
-            StopReason::MaxPages | StopReason::PageCap | StopReason::Failed | StopReason::Shifted => false,
-        };
+        let may_be = may_be_passed(end.stop) || end.stop == StopReason::Rejected && !self.is_foreign;
         may_be && self.beyond.values().any(|counts| counts.fresh > 0)
+    }
+}
+
+/// Whether new rows behind an end show that it is none.
+fn may_be_passed(stop: StopReason) -> bool {
+    match stop {
+        StopReason::ShortPage
+        | StopReason::EmptyPage
+        | StopReason::RepeatedPage
+        | StopReason::EndRepeated
+        | StopReason::EndRefused => true,
+        StopReason::Rejected
+        | StopReason::MaxPages
+        | StopReason::PageCap
+        | StopReason::Failed
+        | StopReason::Shifted => false,
     }
 }
 
@@ -515,6 +577,26 @@ mod tests {
         assert_eq!(walk.accept(&page(2, [2, 3, 3]), &RULES), [false, true, false]);
         assert_eq!(walk.end(), None);
         assert_eq!(stop_of(&mut walk, &page(3, [1, 2, 3]), &RULES), Some(StopReason::RepeatedPage));
+    }
+
+    #[test]
+    fn a_list_that_moved_while_pages_of_it_were_read_ahead_may_lack_rows_and_one_read_in_order_does_not() {
+        let moved = |order: [u32; 4]| {
+            // A row was put in at the head between pages 1 and 2: row 2 comes again.
+            let pages = [(1, 0..3), (2, 2..5), (3, 5..8), (4, 8..10)];
+            let mut walk = with([]);
+            for number in order {
+                let (_, rows) = pages.iter().find(|(page, _)| *page == number).unwrap().clone();
+                walk.accept(&page(number, rows), &AUTO);
+            }
+            walk.is_shifted()
+        };
+        assert!(!moved([1, 2, 3, 4]) && moved([1, 3, 2, 4]) && moved([4, 1, 2, 3]));
+        let mut still = with([]);
+        for number in [1, 3, 2] {
+            still.accept(&page(number, (number * 3).try_into().unwrap()..(number * 3 + 3).try_into().unwrap()), &AUTO);
+        }
+        assert!(!still.is_shifted(), "nothing moved");
     }
 
     fn orders(pages: usize) -> Vec<Vec<usize>> {

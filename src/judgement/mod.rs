@@ -11,7 +11,8 @@
 //! | 429, `throttle_codes` | its own if 20 others passed, three times running; fails after three more | all wait | as above |
 //! | 401, 402, 403, 407, `stop_codes` | its own; fails after three | two of them: exit 7 | as above; without one: exit 7, in the second run the item fails |
 //! | redirect | its own; fails after three | two of them: exit 10 | as above |
-//! | unknown code | its own; fails after three | outage; with rows, before any page: three of them are exit 10 | as above |
+//! | unknown code | its own; fails after three | outage; exit 5 | as above |
+//! | unknown code with rows | its own; asked for twice, then it fails | two of them: exit 10, naming `success_codes` | as above |
 //! | 400, 404, 410, 422 in the API's form | fails at once, or its list ends there | twenty in a row: two others are asked, refused alike: exit 5 | fails, if anything was served in this run |
 //! | `end_of_list_codes` | its list ends there | the same | the same |
 //! | another refusal, or one not in the API's form | its own; fails after three | outage | as above |
@@ -97,8 +98,6 @@ pub enum Refusal {
 /// What is known when a page fails.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Facts {
-    /// Whether a page ever came, in this run or an earlier one.
-    pub ever: bool,
     /// Whether failures of this page were proven to be its own.
     pub is_own: bool,
     /// Whether it was asked for once more after a success that could not be used.
@@ -116,7 +115,7 @@ pub fn course(failure: Failure, facts: Facts) -> Course {
         Failure::Unusual if facts.may_end && facts.failed_before => Course::EndList,
         Failure::Unusual => Course::AskAgain,
         Failure::UnknownCode { with_rows: true } if facts.asked_again => Course::SetAside,
-        Failure::UnknownCode { with_rows: true } if !facts.ever => Course::AskOthers(Refusal::UnknownCode),
+        Failure::UnknownCode { with_rows: true } => Course::AskOthers(Refusal::UnknownCode),
         Failure::UnknownCode { .. } => Course::AskAgain,
         Failure::Refused(_) if facts.is_own => Course::AskAgain,
         Failure::Refused(cause) => Course::AskOthers(Refusal::Cause(cause)),
@@ -150,9 +149,14 @@ pub fn proofs(failure: Failure, attempts: u32, alone: bool) -> u32 {
     }
 }
 
-/// How often a page must have failed before it is given up, whatever is proven.
-pub fn tries(failure: Failure, attempts: u32) -> u32 {
-    if failure == Failure::Unavailable { attempts } else { PROOFS }
+/// How often a page must have failed before it is given up, whatever is proven. `gave_up_before`: an earlier run gave its
+/// item up.
+pub fn tries(failure: Failure, attempts: u32, gave_up_before: bool) -> u32 {
+    match failure {
+        Failure::Unavailable if !gave_up_before => attempts,
+        Failure::Throttled(_) if !gave_up_before => 2 * PROOFS,
+        _ => PROOFS.min(attempts),
+    }
 }
 
 /// Whether the same command is to try an item again that failed like this.
@@ -189,6 +193,11 @@ impl Question {
     /// The question that a refusal of an item raises.
     pub fn new(refusal: Refusal, item: ItemIx, since: AttemptId, said: String) -> Self {
         Self { refusal, since, said, refused: BTreeSet::from([item]), alike: 0, asked: None }
+    }
+
+    /// How many others were refused alike.
+    pub fn alike(&self) -> u32 {
+        self.alike
     }
 
     /// The items that were refused.
@@ -234,7 +243,7 @@ mod tests {
                 false,
             ),
             (Failure::UnknownCode { with_rows: false }, Course::AskAgain, [3; 2], true),
-            (Failure::UnknownCode { with_rows: true }, Course::AskAgain, [u32::MAX; 2], true),
+            (Failure::UnknownCode { with_rows: true }, Course::AskOthers(Refusal::UnknownCode), [u32::MAX; 2], true),
             (Failure::NoSuchPage, Course::SetAside, [1; 2], false),
             (Failure::EndOfList, Course::EndList, [1; 2], false),
             (Failure::Unusual, Course::AskAgain, [3; 2], false),
@@ -242,13 +251,13 @@ mod tests {
             (Failure::MissingList, Course::AskAgain, [u32::MAX; 2], false),
         ];
         for (failure, usual, needed, transient) in table {
-            for bits in 0..32_u8 {
-                let [ever, is_own, asked_again, may_end, failed_before] = [1, 2, 4, 8, 16].map(|bit| bits & bit > 0);
-                let facts = Facts { ever, is_own, asked_again, may_end, failed_before };
+            for bits in 0..16_u8 {
+                let [is_own, asked_again, may_end, failed_before] = [1, 2, 4, 8].map(|bit| bits & bit > 0);
+                let facts = Facts { is_own, asked_again, may_end, failed_before };
                 let expected = match failure {
                     Failure::UnknownCode { with_rows: true } if facts.asked_again => Course::SetAside,
                     Failure::Unusual if facts.may_end && facts.failed_before => Course::EndList,
-                    Failure::UnknownCode { with_rows: true } if !facts.ever => Course::AskOthers(Refusal::UnknownCode),
+                    Failure::UnknownCode { with_rows: true } => Course::AskOthers(Refusal::UnknownCode),
                     Failure::Refused(_) if facts.is_own => Course::AskAgain,
                     Failure::NoSuchPage if facts.may_end => Course::EndList,
                     Failure::Unusable | Failure::MissingList if facts.asked_again => Course::SetAside,

@@ -207,11 +207,13 @@ impl Ledger {
     /// An item's pages in segments before `segment`, ascending, with what they held. All of them must have been read.
     pub fn pages(&self, item: ItemIx, before: SegmentId) -> Result<Vec<(PageNum, Counts)>, LedgerError> {
         let sql =
-            "SELECT page, received, kept, rejected, is_list FROM pages WHERE item = ?1 AND segment < ?2 ORDER BY page";
+            "SELECT page, received, kept, rejected, is_list,
+               attempt < max(attempt) OVER (ORDER BY page) FROM pages WHERE item = ?1 AND segment < ?2 ORDER BY page";
         let mut pages = self.rows(sql, [item.0, before.0], |row| {
             let count = |at| row.get::<_, u32>(at).map(|number| usize::try_from(number).unwrap_or(usize::MAX));
             let (received, fresh, rejected) = (count(1)?, count(2)?, count(3)?);
-            let counts = Counts { received, fresh, rejected, repeats: None, is_list: row.get(4)? };
+            let (is_list, is_ahead) = (row.get(4)?, row.get(5)?);
+            let counts = Counts { received, fresh, rejected, is_list, is_ahead, ..Counts::default() };
             Ok((PageNum(row.get(0)?), counts))
         })?;
         // Rows that came more than once belong to the first page that holds them, whichever came first.
@@ -234,17 +236,20 @@ impl Ledger {
         }
         let mut fresh: HashMap<PageNum, usize> = HashMap::new();
         let mut repeats: HashMap<PageNum, PageNum> = HashMap::new();
+        let mut repeated: HashMap<PageNum, usize> = HashMap::new();
         for home in homes.values() {
             *fresh.entry(*home).or_default() += 1;
         }
         for (key, page) in &keys {
             if let Some(home) = homes.get(key).filter(|home| *home < page) {
                 repeats.entry(*page).or_insert(*home);
+                *repeated.entry(*page).or_default() += 1;
             }
         }
         for (page, counts) in pages {
             counts.fresh = fresh.get(page).copied().unwrap_or_default();
             counts.repeats = repeats.get(page).copied();
+            counts.repeated = repeated.get(page).copied().unwrap_or_default();
         }
         Ok(())
     }

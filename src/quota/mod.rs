@@ -132,6 +132,15 @@ impl Quota {
         self.state().paced.as_ref().and_then(|(rate, _)| rate.found())
     }
 
+    /// 429s turned out to be a page's own: the rate is what it was asked to be again.
+    pub fn pardon(&self) {
+        let now = clock::now();
+        if let Some((rate, pace)) = &mut self.state().paced {
+            rate.pardon(now);
+            pace.set_rate(rate.current());
+        }
+    }
+
     /// A 429 to this attempt will make nobody wait.
     pub fn excuse(&self, attempt: AttemptId) {
         self.excused.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt);

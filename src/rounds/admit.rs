@@ -38,7 +38,7 @@ impl Rounds<'_> {
         let (next, due) = (self.scheduler.has_next(), self.scheduler.due());
         let check = self.scheduler.has_check().then_some(Turn::Check);
         if let Some(question) = &self.question {
-            return self.turn_of_question(question, now).or(check.filter(|_| question.asked.is_none()));
+            return check.filter(|_| question.asked.is_none()).or_else(|| self.turn_of_question(question, now));
         }
         if let Some(at) = self.health.probe_at() {
             let is_time = self.in_flight == 0 && at <= now;

@@ -49,6 +49,10 @@ impl Rounds<'_> {
         if let Some((_, said)) = walk.hole().filter(|_| end.stop.is_complete()) {
             end = EndRow { item, stop: StopReason::Failed, error: Some(said), transient: false };
         }
+        if walk.is_shifted() && end.stop.is_complete() {
+            let said = "the list moved while pages of it were asked for ahead: rows may have been skipped; --lookahead 0 reads in order";
+            end = EndRow { item, stop: StopReason::Shifted, error: Some(said.to_owned()), transient: false };
+        }
         self.job.monitor.event(&Event::Ended { id: &walk.id, stop: end.stop, error: end.error.as_deref() });
         self.group.ended.push(end);
     }
@@ -105,7 +109,11 @@ impl Rounds<'_> {
         let Some(walk) = self.scheduler.walk_mut(wanted.item) else { return };
         // Of what the description names nothing is to be said.
         let said = if failure == Failure::EndOfList { String::new() } else { wanted.faults.said.clone() };
-        walk.refuse(wanted.page, said, &rules);
+        if failure == Failure::MissingList {
+            walk.refuse_as_null(wanted.page, said, &rules);
+        } else {
+            walk.refuse(wanted.page, said, &rules);
+        }
     }
 
     fn waste_nothing(&mut self, wanted: &Wanted) {
@@ -171,7 +179,9 @@ impl Rounds<'_> {
         if walk.goes_on_behind_short() {
             self.evidence.contradict(item);
         }
-        let is_wrap = walk.end().is_some_and(|end| end.is_wrap && end.stop == StopReason::EndRepeated);
+        // A second page that repeats the first one may as well be the last page once more.
+        let is_far = walk.next() > self.rules.first.next().next();
+        let is_wrap = is_far && walk.end().is_some_and(|end| end.is_wrap && end.stop == StopReason::EndRepeated);
         if wanted.is_check && is_wrap {
             self.evidence.wrapped();
         }
@@ -208,6 +218,10 @@ impl Rounds<'_> {
             self.job.monitor.event(&Event::Warning(&said(learned, opened, self.rules.page_size)));
         }
         for item in self.scheduler.set_rules(self.rules) {
+            let goes_on = self.scheduler.walk_mut(item).is_some_and(|walk| walk.end().is_none());
+            if goes_on && self.revisited.remove(&item) {
+                self.group.opened.push(item);
+            }
             self.end(item);
         }
         Ok(())

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
+use super::health::without_numbers;
 use super::{Deferred, LongWait, Rounds};
+use crate::cause;
 use crate::clock;
 use crate::dispatch::Arrival;
 use crate::error::Error;
@@ -14,6 +16,9 @@ use crate::page::{AttemptId, ItemIx};
 use crate::scheduler::Wanted;
 use crate::stop::Stop;
 use crate::verdict::{Failure, StopCause};
+
+/// Items in a row that are told what was answered before, until it is asked once more whether that is for all.
+const REFUSED_SINCE: usize = 3;
 
 impl Rounds<'_> {
     /// Counts a page's last failure as its own, if a request for another item was served that left after it.
@@ -68,6 +73,7 @@ impl Rounds<'_> {
         let until = if let Some(probe_at) = self.health.probe_at() {
             // Pages take turns at probing, whatever their failures, which are not counted.
             self.notify_retry(&wanted, arrival, probe_at.saturating_duration_since(now));
+            wanted.tries.get_or_insert_with(|| self.retry.begin());
             now
         } else {
             let mut tries = wanted.tries.take().unwrap_or_else(|| self.retry.begin());
@@ -99,6 +105,9 @@ impl Rounds<'_> {
             arrival.request.attempt,
             AttemptId(self.last_attempt),
         );
+        if wanted.faults.proven == PROOFS - 1 {
+            self.quota.pardon();
+        }
         if let Some(held) = arrival.held {
             self.job.monitor.event(&Event::Held { wait: held.wait, rate: held.rate });
         }
@@ -126,6 +135,10 @@ impl Rounds<'_> {
     /// Sends nothing but pages of others until it is known whether a refusal is for all.
     pub(super) fn ask_others(&mut self, wanted: Wanted, refusal: Refusal, arrival: &Arrival) {
         let (item, said) = (wanted.item, &arrival.cause);
+        if self.question.is_none() && self.was_answered(refusal, item, said) {
+            let failure = wanted.faults.failure.unwrap_or(Failure::Unusual);
+            return self.park(wanted, failure, arrival);
+        }
         let is_for_all = match &mut self.question {
             Some(question) if question.refusal == refusal => question.add(item, arrival.request.attempt, said),
             Some(_) => false,
@@ -141,6 +154,16 @@ impl Rounds<'_> {
         let failure = wanted.faults.failure.unwrap_or(Failure::Unusual);
         let asked_again = wanted.asked_again | is_perhaps_billed(failure);
         self.park(Wanted { asked_again, ..wanted }, failure, arrival);
+    }
+
+    /// Whether the same was said before and turned out not to be for all, and not too many were told so since.
+    fn was_answered(&mut self, refusal: Refusal, item: ItemIx, said: &str) -> bool {
+        let kind = without_numbers(cause::kind(said));
+        let is_known = self.answered.as_ref().is_some_and(|(known, words)| *known == refusal && *words == kind);
+        if is_known {
+            self.refused_since.insert(item);
+        }
+        is_known && !self.may_control() && self.refused_since.len() < REFUSED_SINCE
     }
 
     /// A control request was refused like what it was sent for.
@@ -210,6 +233,11 @@ impl Rounds<'_> {
             let others = self.scheduler.has_others(question.refused(), question.refusal != Refusal::SamePage);
             question.asked.is_none() && !others && !self.scheduler.has_check()
         });
+        // Two others that are refused alike end the run: the second one is a control request, if there can be one.
+        let is_half = self.question.as_ref().is_some_and(|question| question.alike() == 1 && question.asked.is_none());
+        if is_half && !self.scheduler.has_check() && self.health.is_proven() && self.control()? {
+            return Ok(());
+        }
         if is_stuck && self.at_rest() && (self.backlog.is_empty() || self.is_same_page()) {
             if self.control()? {
                 return Ok(());
@@ -286,12 +314,21 @@ impl Rounds<'_> {
         if !self.scheduler.has_parked() || !self.scheduler.all_tried(pending) {
             return Ok(());
         }
+        if let Some(at) = self.health.probe_at() {
+            // Whether it is an outage or what is left, a page that nobody failed on tells best.
+            if at <= clock::now() {
+                self.control()?;
+            }
+            return Ok(());
+        }
         // What may pass by itself is tried for as long as with others before it is worth a credit.
         let is_worth_it = self.scheduler.all_tried(|wanted| self.lacks_tries(wanted) < PROOFS);
         if is_worth_it && self.control()? {
             return Ok(());
         }
-        if self.scheduler.all_tried(|wanted| self.has_had_all(wanted)) {
+        // That all are refused with a 429 is what throttling looks like: that ends by patience.
+        let is_throttled = |wanted: &Wanted| matches!(wanted.faults.failure, Some(Failure::Throttled(_)));
+        if self.scheduler.all_tried(|wanted| self.has_had_all(wanted) && !is_throttled(wanted)) {
             self.end_unproven();
         }
         Ok(())
@@ -303,7 +340,8 @@ impl Rounds<'_> {
 
     /// Tries that a page is still to have.
     fn lacks_tries(&self, wanted: &Wanted) -> u32 {
-        let most = tries(wanted.faults.failure.unwrap_or(Failure::Unavailable), self.retry.policy().attempts);
+        let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
+        let most = tries(failure, self.retry.policy().attempts, wanted.faults.gave_up_before);
         wanted.tries.as_ref().map_or(most, |tries| most.saturating_sub(tries.failed))
     }
 
@@ -370,15 +408,17 @@ impl Rounds<'_> {
     /// Asks for the page behind a complete list's end, to see whether the API serves. False: there is none, or no more may be
     /// asked for in this run.
     fn control(&mut self) -> Result<bool, Error> {
+        let mut is_over = false;
         while self.may_control() {
             let found = self.site.ledger().ended_item(self.control_before)?;
             let Some(ended) = found else {
-                self.has_control = false;
-                break;
+                // Once more from the last list on: behind its end there is another page.
+                self.has_control = self.control_before < ItemIx(i64::MAX) && !std::mem::replace(&mut is_over, true);
+                self.control_before = ItemIx(i64::MAX);
+                continue;
             };
             self.control_before = ended.item;
-            let page = ended.last.next();
-            if page > self.rules.limit() {
+            if ended.last >= self.rules.limit() {
                 continue;
             }
             self.controls += 1;
@@ -391,7 +431,8 @@ impl Rounds<'_> {
     /// How long nothing may succeed.
     pub(super) fn patience(&self) -> Duration {
         let policy = self.retry.policy();
-        if self.health.is_proven() && !self.is_alone() { policy.patience } else { policy.soon() }
+        let is_hopeless = self.is_alone() && !self.may_control();
+        if self.health.is_proven() && !is_hopeless { policy.patience } else { policy.soon() }
     }
 
     /// Nothing succeeded for as long as was asked to wait.

@@ -147,7 +147,8 @@ impl Health {
                 trouble.items.insert(item);
             }
         }
-        let is_answer = !own && arrival.judged.is_told && (!is_for_item || !self.ever);
+        let is_code = matches!(failure, Failure::UnknownCode { .. });
+        let is_answer = !own && arrival.judged.is_told && (!is_for_item && !is_code || !self.ever);
         // Before any page came every answer but a page says the same: something is wrong with the question.
         let answer = if self.ever { without_numbers(cause::kind(&arrival.cause)) } else { String::new() };
         let is_new = is_answer && trouble.told(answer, item);
@@ -201,7 +202,7 @@ impl Trouble {
 }
 
 /// An answer in which every word of the message that holds a digit is replaced: ids and numbers differ from item to item.
-fn without_numbers(answer: &str) -> String {
+pub(super) fn without_numbers(answer: &str) -> String {
     let (head, message) = answer.split_once(": ").unwrap_or(("", answer));
     let words = message.split(|c: char| !c.is_alphanumeric());
     let words = words.map(|word| if word.contains(|c: char| c.is_ascii_digit()) { "#" } else { word });

@@ -27,7 +27,7 @@ use crate::event::Event;
 use crate::job::Job;
 use crate::judgement::ending::Evidence;
 use crate::judgement::throttle::Throttled;
-use crate::judgement::{Question, Served};
+use crate::judgement::{Question, Refusal, Served};
 use crate::ledger::{EmptyLists, Group};
 use crate::page::{AttemptId, ItemIx, Request, SegmentId};
 use crate::publish::ToWriter;
@@ -130,6 +130,9 @@ pub struct Rounds<'a> {
     throttled: Throttled,
     /// A refusal that may be meant for all.
     question: Option<Question>,
+    /// The last one that turned out not to be, in its words without numbers; and who was told the same since others were served.
+    answered: Option<(Refusal, String)>,
+    refused_since: BTreeSet<ItemIx>,
     long_wait: Option<LongWait>,
     /// Items that were told to wait for longer than anyone will: their refusals hold nobody.
     long_waits: BTreeSet<ItemIx>,
@@ -194,6 +197,8 @@ impl<'a> Rounds<'a> {
             served: Served::default(),
             throttled: Throttled::default(),
             question: None,
+            answered: None,
+            refused_since: BTreeSet::new(),
             long_wait: None,
             long_waits: BTreeSet::new(),
             refused_ends: Vec::new(),

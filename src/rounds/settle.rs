@@ -2,7 +2,9 @@
 //!
 //! This file hands out: pages wait for the commit, failures go to `faults`, checks of ends and ends to `ends`.
 
+use super::health::without_numbers;
 use super::{Deferred, Rounds};
+use crate::cause;
 use crate::dispatch::Arrival;
 use crate::endpoint::EndRule;
 use crate::event::Event;
@@ -89,14 +91,20 @@ impl Rounds<'_> {
         let (item, attempt) = (arrival.request.item, arrival.request.attempt);
         self.served.note(item, attempt);
         self.throttled.passed(item, attempt);
+        if self.revisited.contains(&item) {
+            self.throttled.prove_all(); // a control request: no others are left that could pass
+        }
         // A refusal of one item's page says nothing where every item's is refused.
         let is_page = arrival.judged.verdict == Verdict::Page;
         let is_answer = |question: &Question| {
             question.is_answered_by(item, attempt) && (is_page || question.refusal != Refusal::SamePage)
         };
-        if self.question.as_ref().is_some_and(is_answer) {
-            self.question = None;
+        if self.question.as_ref().is_some_and(is_answer)
+            && let Some(question) = self.question.take()
+        {
+            self.answered = Some((question.refusal, without_numbers(cause::kind(&question.said))));
         }
+        self.refused_since.clear();
         self.long_wait = self.long_wait.filter(|wait| wait.item == item || arrival.sent < wait.until);
         let is_proven = |deferred: &Deferred| {
             deferred.at < attempt && deferred.wanted.item != item && (is_page || deferred.failure != Failure::NoSuchPage)
@@ -155,7 +163,6 @@ impl Rounds<'_> {
     fn follow(&mut self, wanted: Wanted, failure: Failure, arrival: &Arrival) {
         let may_end = self.scheduler.may_end_before(&wanted);
         let facts = Facts {
-            ever: self.health.ever(),
             is_own: wanted.faults.proven > 0,
             asked_again: wanted.asked_again,
             may_end,

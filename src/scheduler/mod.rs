@@ -55,6 +55,8 @@ pub struct Faults {
     pub proven: u32,
     /// The last request when the last one came, as long as nobody knows whose it is.
     pub pending: Option<AttemptId>,
+    /// Whether an earlier run gave its item up: then three tries are enough.
+    pub gave_up_before: bool,
     /// What the last one claimed.
     pub failure: Option<Failure>,
     /// What was said then, sanitised.
@@ -211,8 +213,9 @@ impl Scheduler {
     fn ask(&mut self, item: ItemIx, page: PageNum) -> Option<&Wanted> {
         let walk = &mut self.walks.get_mut(&item)?.walk;
         // What earlier runs know is about the first page that is missing.
-        let proven = if page == walk.next() { walk.tries } else { 0 };
-        let faults = Faults { proven, ..Faults::default() };
+        let is_next = page == walk.next();
+        let proven = if is_next { walk.tries } else { 0 };
+        let faults = Faults { proven, gave_up_before: is_next && walk.failed_before, ..Faults::default() };
         let (is_scout, asked_again) = (walk.ask(page, &self.rules), walk.is_in_doubt(page));
         let id = walk.id.clone();
         let wanted = Wanted { item, id, page, tries: None, faults, asked_again, is_scout, is_check: false };
@@ -641,9 +644,9 @@ mod tests {
     #[test]
     fn pages_that_are_known_to_exist_wait_and_the_one_behind_them_does_not() {
         let mut scheduler = Scheduler::new(RULES, 8);
-        let full = Counts { received: 3, kept: 3, rejected: 0 };
+        let full = Counts { received: 3, fresh: 3, ..Counts::default() };
         let ahead = [1, 2, 3, 7, 8].map(|page| (PageNum(page), full));
-        scheduler.add(Walk::new(ItemIx(1), ItemId::new("a"), &RULES, ahead));
+        scheduler.add(Walk::new(ItemIx(1), ItemId::new("a"), &RULES, ahead, None));
         scheduler.add(walk(2, 20));
         let pages = |scheduler: &mut Scheduler| -> Vec<(i64, u32)> {
             std::iter::from_fn(|| scheduler.next_page().map(|wanted| (wanted.item.0, wanted.page.0))).collect()

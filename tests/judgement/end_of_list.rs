@@ -326,7 +326,8 @@ async fn a_success_without_a_list_where_a_list_is_empty_or_has_just_ended_is_an_
             let play = Play::of(world).with("lookahead", lookahead);
             let most = play.most_credits();
             let ended = play.run().await.completes(&play).costs_at_most(most).warned(0);
-            assert_eq!(ended.summary.credits.in_doubt, 0, "{nothing}: {ended}");
+            // Behind a full page of the first lists it is seen what lies behind before it is taken for a page.
+            assert!(ended.summary.credits.in_doubt <= 3, "{nothing}: {ended}");
             let lists: Vec<usize> = (0..60).filter(|list| full_pages(60)[*list] < 80).collect();
             ended.ended_as("empty_page", lists);
         }

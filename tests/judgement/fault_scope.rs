@@ -493,7 +493,8 @@ async fn a_wait_longer_than_the_patience_that_everyone_is_asked_for_ends_the_run
         let play = Play::of(world).with("patience", patience);
         let ended = play.run().await.is(ExitCode::Temporary).says(&["86400", "86,400", "24h", "24 h", "day", "1d"]);
         assert_eq!((ended.summary.products.failed, ended.summary.credits.billed), (0, 100), "{ended}");
-        let most = 100 + ended.most_in_flight + 3;
+        // Five items in a row make an outage of what is no 429.
+        let most = 100 + ended.most_in_flight + if status == 429 { 3 } else { 5 };
         let ended = ended.sent_at_most(most).took_at_most(Duration::from_secs(400));
         drop(ended);
         let again = play.against(World::of(every_size(200, 30)));

@@ -55,6 +55,24 @@ pub struct End {
     pub is_must: bool,
 }
 
+impl End {
+    /// Whether new rows behind it show that it is none.
+    pub fn may_be_passed(&self) -> bool {
+        match self.stop {
+            StopReason::ShortPage
+            | StopReason::EmptyPage
+            | StopReason::RepeatedPage
+            | StopReason::EndRepeated
+            | StopReason::EndRefused => true,
+            StopReason::Rejected
+            | StopReason::MaxPages
+            | StopReason::PageCap
+            | StopReason::Failed
+            | StopReason::Shifted => false,
+        }
+    }
+}
+
 impl Learned {
     /// The word for it in the ledger.
     pub fn word(self) -> String {

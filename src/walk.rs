@@ -79,8 +79,9 @@ pub struct Walk {
     is_moved: bool,
     /// Whether a whole page came again, which is a move if new rows lie behind it.
     repeats_pending: bool,
-    /// Whether a page was read before one in front of it.
+    /// Whether a page was read before one in front of it, among those up to the first missing one and among all.
     is_ahead: bool,
+    saw_ahead: bool,
     /// Whether any page had a row.
     has_rows: bool,
 }
@@ -123,6 +124,7 @@ impl Walk {
             is_moved: false,
             repeats_pending: false,
             is_ahead: false,
+            saw_ahead: false,
             has_rows: false,
         };
         // All of them are there before the first one is judged, as if they had come one by one.
@@ -130,6 +132,7 @@ impl Walk {
         let mut contiguous = rules.first;
         for (page, counts) in &walk.beyond {
             walk.has_rows |= counts.received > 0;
+            walk.saw_ahead |= counts.is_ahead;
             if *page == contiguous {
                 walk.depth.pass(*page);
                 contiguous = page.next();
@@ -374,7 +377,11 @@ impl Walk {
             }
         }
         let rejected = page.received.saturating_sub(page.keys.len());
-        let (received, is_list, is_ahead) = (page.received, page.is_list, number > self.next);
+        let (received, is_list) = (page.received, page.is_list);
+        let is_ahead = number > self.next && !self.checks.contains(&number);
+        // What came again before any page was read ahead hides nothing.
+        let repeated = if self.saw_ahead { repeated } else { 0 };
+        self.saw_ahead |= is_ahead;
         let counts = Counts { received, fresh, rejected, repeated, repeats, is_list, is_ahead };
         self.has_rows |= counts.received > 0;
         self.lost.remove(&number);
@@ -468,7 +475,7 @@ impl Walk {
     /// That a response was lost proves nothing: if the page lies behind the end, it is asked for once more before that is one.
     fn check_lost(&mut self) {
         let Some(page) = self.lost.range(self.next..).next_back().copied() else { return };
-        if let Some(end) = self.end.as_mut().filter(|end| may_be_passed(end.stop)) {
+        if let Some(end) = self.end.as_mut().filter(|end| end.may_be_passed()) {
             (end.check, end.is_must) = (Some(page), true);
         }
     }
@@ -484,24 +491,8 @@ impl Walk {
     /// Whether an end is none, because new rows are known to lie behind it: pages that were read long before or after their
     /// neighbours may be short or repeat others where a list changed meanwhile.
     fn is_passed(&self, end: &End) -> bool {
-        let may_be = may_be_passed(end.stop) || end.stop == StopReason::Rejected && !self.is_foreign;
+        let may_be = end.may_be_passed() || end.stop == StopReason::Rejected && !self.is_foreign;
         may_be && self.beyond.values().any(|counts| counts.fresh > 0)
-    }
-}
-
-/// Whether new rows behind an end show that it is none.
-fn may_be_passed(stop: StopReason) -> bool {
-    match stop {
-        StopReason::ShortPage
-        | StopReason::EmptyPage
-        | StopReason::RepeatedPage
-        | StopReason::EndRepeated
-        | StopReason::EndRefused => true,
-        StopReason::Rejected
-        | StopReason::MaxPages
-        | StopReason::PageCap
-        | StopReason::Failed
-        | StopReason::Shifted => false,
     }
 }
 

@@ -2,11 +2,10 @@
 //!
 //! That a short page ends a list is a guess about the API, and it can be wrong in two ways. The API may cap its pages below
 //! the size that was asked for: then many lists end on as many rows as the largest page has, and no page is full. Or it may
-//! leave rows out: then lists end early on a nearly full page, and the deeper a list, the more is lost. So the few credits
-//! that evidence may cost go where they tell most: behind the first list, behind the first deep one, and behind lists whose
-//! last page lacks one row, where these are more than chance would make them; as long as no page was full, one is kept for the end of the run, when the largest page of
-//! all is known, and goes behind a list that ended on as many rows. Later, about every hundredth of those with as many rows
-//! and as deep is checked. A row behind a short page of a second list (or of the only one) disproves the rule for the
+//! leave rows out: then lists end early on a nearly full page, and the deeper a list, the more is lost. Which ends are the
+//! likeliest to be none is known only when all lists have been read, so two of the three credits that evidence may always
+//! cost are kept until then: they go behind the lists that ended on the largest short page, the deepest first. Before that
+//! the first list is checked, and about every hundredth of those with as many rows and as deep is checked. A row behind a short page of a second list (or of the only one) disproves the rule for the
 //! export, and after the first such list every end is checked, as far as the budget goes.
 //!
 //! A page that repeats others is always checked, unless three lists wrapped around to their first page; a refusal, and a
@@ -21,8 +20,8 @@ use crate::rules::{End, Learned, Rules};
 const FIRST: u32 = 3;
 /// Of later ones, one in so many is checked.
 const ONE_IN: u32 = 100;
-/// Pages of a list whose end is worth a credit of its own.
-const DEEP: u32 = 16;
+/// Credits that are kept until all lists have been read.
+const LEAST_KEPT: u32 = 2;
 /// Credits that evidence may always cost.
 const LEAST: f64 = 3.0;
 /// Credits that it may cost beyond that, for each page that was read.
@@ -52,16 +51,10 @@ pub struct Evidence {
     contradicted: BTreeSet<ItemIx>,
     /// Items of the export.
     items: u64,
-    /// Rows of the largest page, and whether one was full.
-    largest: usize,
-    had_full: bool,
+    /// Whether the first short end was checked.
+    had_first: bool,
     /// Short ends by rows of their page and depth.
     short: HashMap<(usize, u32), u32>,
-    /// Kinds of lists of which one was checked.
-    kinds: BTreeSet<u32>,
-    /// Short ends, and those of them whose last page lacks one row.
-    ends: u32,
-    lacking_one: u32,
     refused: u32,
     without_list: u32,
     /// Lists that wrapped around to their first page and were found to have ended there.
@@ -79,32 +72,22 @@ impl Evidence {
             earlier: contradicted,
             contradicted: BTreeSet::new(),
             items,
-            largest: 0,
-            had_full: false,
+            had_first: asked > 0,
             short: HashMap::new(),
-            kinds: BTreeSet::new(),
-            ends: 0,
-            lacking_one: 0,
             refused: 0,
             without_list: 0,
             wrapped: 0,
         }
     }
 
-    /// A page of so many rows came, where a full one has `full`.
-    pub fn page(&mut self, rows: usize, full: Option<usize>) {
+    /// A page came.
+    pub fn page(&mut self) {
         self.pages = self.pages.saturating_add(1);
-        self.largest = self.largest.max(rows);
-        self.had_full |= full.is_some_and(|full| rows >= full);
     }
 
     /// Whether the budget has a credit.
     pub fn affords_one(&self) -> bool {
         self.affords(1)
-    }
-
-    fn affords_two(&self) -> bool {
-        self.affords(2)
     }
 
     fn affords(&self, credits: u32) -> bool {
@@ -126,16 +109,15 @@ impl Evidence {
         self.asked.saturating_sub(self.asked_before).into()
     }
 
-    /// What to do about an end whose list has so many pages, under rules by which a full one has `full` rows. `goes_on`: the same
-    /// list went on behind a short page before.
-    pub fn wish(&mut self, end: &End, depth: u32, full: usize, goes_on: bool) -> Wish {
+    /// What to do about an end whose list has so many pages. `goes_on`: the same list went on behind a short page before.
+    pub fn wish(&mut self, end: &End, depth: u32, goes_on: bool) -> Wish {
         let affords = self.affords_one();
         let is_wished = match end.stop {
             _ if end.is_must => true,
             StopReason::RepeatedPage => !(end.is_wrap && self.wrapped >= FIRST),
             StopReason::EndRefused => sampled(&mut self.refused),
             _ => {
-                let tells = self.tells(end.received, depth, full);
+                let tells = self.tells(end.received, depth);
                 affords && (tells || goes_on || self.lists() > 0 || self.items <= u64::from(FIRST))
             }
         };
@@ -143,27 +125,12 @@ impl Evidence {
     }
 
     /// Whether the page behind a short one of so many rows, at the end of a list of so many pages, tells much.
-    fn tells(&mut self, rows: usize, depth: u32, full: usize) -> bool {
+    fn tells(&mut self, rows: usize, depth: u32) -> bool {
         let stratum = self.short.entry((rows, depth.checked_ilog2().unwrap_or_default())).or_default();
         *stratum = stratum.saturating_add(1);
         let is_sample = *stratum % ONE_IN == 0;
-        self.ends = self.ends.saturating_add(1);
-        let lacks_one = self.had_full && rows + 1 == full;
-        self.lacking_one = self.lacking_one.saturating_add(lacks_one.into());
-        // By chance a last page lacks one row as often as any other number.
-        let is_suspect = lacks_one && self.lacking_one > 2 && self.lacking_one.saturating_mul(4) >= self.ends;
-        let class = u32::from(depth >= DEEP);
-        // One credit is kept for the first deep list, or for the largest page.
-        let is_kept = class == 0 && !self.kinds.contains(&1) || !self.had_full;
-        let may_spend = self.affords_one() && (!is_kept || self.affords_two());
-        let is_first = may_spend && (is_suspect || self.kinds.insert(class));
+        let is_first = self.affords(LEAST_KEPT + 1) && !std::mem::replace(&mut self.had_first, true);
         is_sample || is_first
-    }
-
-    /// Rows of the largest page, if it is not known yet whether that is all that the API gives: no page was full. There must
-    /// be a credit to find out.
-    pub fn possible_cap(&self) -> Option<usize> {
-        Some(self.largest).filter(|rows| *rows > 0 && !self.had_full && self.affords_one())
     }
 
     /// Whether a success without a list behind a full page is first looked behind.
@@ -201,8 +168,7 @@ impl Evidence {
         self.earlier = 0;
         self.contradicted.clear();
         self.short.clear();
-        self.kinds.clear();
-        (self.ends, self.lacking_one) = (0, 0);
+        self.had_first = false;
     }
 }
 
@@ -235,7 +201,7 @@ mod tests {
     }
 
     fn short(evidence: &mut Evidence, rows: usize, depth: u32) -> bool {
-        let is_asked = evidence.wish(&end(StopReason::ShortPage, rows), depth, 10, false) == Wish::Ask;
+        let is_asked = evidence.wish(&end(StopReason::ShortPage, rows), depth, false) == Wish::Ask;
         if is_asked {
             evidence.spend();
         }
@@ -247,7 +213,7 @@ mod tests {
         let mut evidence = Evidence::new(100_000, 0, 0, 0);
         let mut asked = 0;
         for list in 0..100_000_u32 {
-            (0..3).for_each(|_| evidence.page(10, Some(10)));
+            (0..3).for_each(|_| evidence.page());
             let rows = usize::try_from(list % 7).unwrap() + 1;
             asked += u32::from(short(&mut evidence, rows, 1 + list % 11));
             assert!(f64::from(asked) <= (0.003 * 3.0 * f64::from(list + 1)).max(3.0), "{asked} after {list} lists");
@@ -256,34 +222,21 @@ mod tests {
     }
 
     #[test]
-    fn as_long_as_no_page_was_full_one_credit_is_kept_to_find_out_whether_the_largest_one_is_a_cap() {
+    fn two_credits_are_kept_until_all_lists_have_been_read() {
         let mut evidence = Evidence::new(100, 0, 0, 0);
-        evidence.page(3, Some(10));
-        assert_eq!([(3, 1), (2, 99), (3, 99)].map(|(rows, depth)| short(&mut evidence, rows, depth)), [true, true, false]);
-        evidence.page(8, Some(10));
-        assert_eq!(evidence.possible_cap(), Some(8));
+        assert_eq!([5, 9, 9].map(|rows| short(&mut evidence, rows, 1)), [true, false, false]);
         evidence.spend();
-        assert_eq!(evidence.possible_cap(), None, "no credit is left");
+        assert!(evidence.affords_one());
+        evidence.spend();
+        assert!(!evidence.affords_one());
         evidence.give_back();
-        evidence.page(10, Some(10));
-        assert_eq!(evidence.possible_cap(), None, "there is no cap");
-    }
-
-    #[test]
-    fn rows_left_out_are_looked_for_in_deep_lists_and_behind_pages_that_lack_one_row() {
-        let mut evidence = Evidence::new(100, 0, 0, 0);
-        evidence.page(10, Some(10));
-        assert_eq!([1, 2, 3, 1].map(|depth| short(&mut evidence, 5, depth)), [true, false, false, false]);
-        assert_eq!(
-            [(9, 2), (9, 3), (5, 17), (5, 17)].map(|(rows, depth)| short(&mut evidence, rows, depth)),
-            [true, false, true, false]
-        );
+        assert!(evidence.affords_one(), "a page of its list costs nothing");
     }
 
     #[test]
     fn a_list_that_went_on_behind_a_short_page_raises_doubts_and_a_second_one_disproves_the_rule() {
         let mut evidence = Evidence::new(200, 1_000_000, 3, 0);
-        assert_eq!([(); 3].map(|()| short(&mut evidence, 4, 1)), [true, false, false]);
+        assert_eq!([(); 3].map(|()| short(&mut evidence, 4, 1)), [false; 3], "the first one was an earlier run's");
         evidence.contradict(ItemIx(1));
         evidence.contradict(ItemIx(1));
         assert!(!evidence.is_disproved(200) && evidence.is_disproved(1), "unless it is the only one");
@@ -301,11 +254,11 @@ mod tests {
         let (repeat, wrap) =
             (end(StopReason::RepeatedPage, 3), End { is_wrap: true, ..end(StopReason::RepeatedPage, 3) });
         for _ in 0..3 {
-            assert_eq!(evidence.wish(&wrap, 5, 10, false), Wish::Ask);
+            assert_eq!(evidence.wish(&wrap, 5, false), Wish::Ask);
             evidence.wrapped();
         }
         assert_eq!(
-            (evidence.wish(&wrap, 5, 10, false), evidence.wish(&repeat, 5, 10, false)),
+            (evidence.wish(&wrap, 5, false), evidence.wish(&repeat, 5, false)),
             (Wish::Trust, Wish::Ask)
         );
     }
@@ -314,7 +267,7 @@ mod tests {
     fn refusals_behind_a_full_page_are_checked_three_times_and_then_every_hundredth() {
         let mut evidence = Evidence::new(9, 0, 0, 0);
         let asked: Vec<u32> =
-            (1..=300).filter(|_| evidence.wish(&end(StopReason::EndRefused, 3), 5, 10, false) == Wish::Ask).collect();
+            (1..=300).filter(|_| evidence.wish(&end(StopReason::EndRefused, 3), 5, false) == Wish::Ask).collect();
         assert_eq!(asked, [1, 2, 3, 100, 200, 300]);
     }
 

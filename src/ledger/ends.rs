@@ -117,12 +117,13 @@ impl Ledger {
         found.optional().doing("find a list that has ended")
     }
 
-    /// A list that ended on a short page of so many rows, the first one in the list of items behind `after`.
-    pub fn ended_on(&self, rows: u32, after: ItemIx) -> Result<Option<EndedItem>, LedgerError> {
+    /// The list that ended on the largest short page, of several the deepest one, behind whose end nobody looked.
+    pub fn likeliest_to_go_on(&self) -> Result<Option<EndedItem>, LedgerError> {
         let sql = "SELECT ix, id, page FROM items JOIN pages ON item = ix
-                   WHERE ix > ?2 AND state = 2 AND stop = 'short_page' AND received = ?1
-                     AND page = (SELECT max(page) FROM pages WHERE item = ix) ORDER BY ix LIMIT 1";
-        let found = self.db.query_row(sql, params![rows, after.0], |row| {
+                   WHERE state = 2 AND stop = 'short_page' AND received > 0
+                     AND page = (SELECT max(page) FROM pages WHERE item = ix)
+                   ORDER BY received DESC, page DESC, ix LIMIT 1";
+        let found = self.db.query_row(sql, [], |row| {
             let (id, last): (String, u32) = (row.get(1)?, row.get(2)?);
             Ok(EndedItem { item: ItemIx(row.get(0)?), id: ItemId::new(&id), last: PageNum(last) })
         });

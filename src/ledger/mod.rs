@@ -208,17 +208,29 @@ impl Ledger {
     pub fn pages(&self, item: ItemIx, before: SegmentId) -> Result<Vec<(PageNum, Counts)>, LedgerError> {
         let sql =
             "SELECT page, received, kept, rejected, is_list,
-               attempt < max(attempt) OVER (ORDER BY page) FROM pages WHERE item = ?1 AND segment < ?2 ORDER BY page";
+               attempt < max(attempt) OVER (ORDER BY page) AS ahead, attempt FROM pages
+             WHERE item = ?1 AND segment < ?2 ORDER BY page";
+        let mut attempts = HashMap::new();
         let mut pages = self.rows(sql, [item.0, before.0], |row| {
             let count = |at| row.get::<_, u32>(at).map(|number| usize::try_from(number).unwrap_or(usize::MAX));
             let (received, fresh, rejected) = (count(1)?, count(2)?, count(3)?);
             let (is_list, is_ahead) = (row.get(4)?, row.get(5)?);
             let counts = Counts { received, fresh, rejected, is_list, is_ahead, ..Counts::default() };
-            Ok((PageNum(row.get(0)?), counts))
+            let page = PageNum(row.get(0)?);
+            attempts.insert(page, row.get::<_, i64>(6)?);
+            Ok((page, counts))
         })?;
         // Rows that came more than once belong to the first page that holds them, whichever came first.
         if pages.iter().any(|(_, counts)| counts.fresh < counts.usable()) {
             self.settle_homes(item, before, &mut pages)?;
+            // What came again before any page was asked for ahead hides nothing.
+            let ahead = pages.iter().filter(|(_, counts)| counts.is_ahead);
+            let first = ahead.filter_map(|(page, _)| attempts.get(page)).min().copied();
+            for (page, counts) in &mut pages {
+                if first.is_none_or(|first| attempts.get(page).is_none_or(|attempt| *attempt <= first)) {
+                    counts.repeated = 0;
+                }
+            }
         }
         Ok(pages)
     }

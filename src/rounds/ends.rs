@@ -97,8 +97,7 @@ impl Rounds<'_> {
         let rules = self.rules;
         let Some(walk) = self.scheduler.walk_mut(item) else { return Wish::Trust };
         let (depth, goes_on) = (ending::depth(walk.next(), &rules), walk.goes_on_behind_short());
-        let full = rules.full_size().unwrap_or_default();
-        walk.end().map_or(Wish::Trust, |end| self.evidence.wish(end, depth, full, goes_on))
+        walk.end().map_or(Wish::Trust, |end| self.evidence.wish(end, depth, goes_on))
     }
 
     /// The API refused a page that may lie behind the end of its list.
@@ -174,14 +173,12 @@ impl Rounds<'_> {
                 }
             }
         }
-        self.evidence.page(received, self.rules.full_size());
+        self.evidence.page();
         let Some(walk) = self.scheduler.walk_mut(item) else { return };
         if walk.goes_on_behind_short() {
             self.evidence.contradict(item);
         }
-        // A second page that repeats the first one may as well be the last page once more.
-        let is_far = walk.next() > self.rules.first.next().next();
-        let is_wrap = is_far && walk.end().is_some_and(|end| end.is_wrap && end.stop == StopReason::EndRepeated);
+        let is_wrap = walk.end().is_some_and(|end| end.is_wrap && end.stop == StopReason::EndRepeated);
         if wanted.is_check && is_wrap {
             self.evidence.wrapped();
         }
@@ -218,9 +215,8 @@ impl Rounds<'_> {
             self.job.monitor.event(&Event::Warning(&said(learned, opened, self.rules.page_size)));
         }
         for item in self.scheduler.set_rules(self.rules) {
-            let goes_on = self.scheduler.walk_mut(item).is_some_and(|walk| walk.end().is_none());
-            if goes_on && self.revisited.remove(&item) {
-                self.group.opened.push(item);
+            if self.revisited.remove(&item) {
+                self.group.opened.push(item); // it may go on now, or have another end
             }
             self.end(item);
         }
@@ -258,18 +254,17 @@ impl Rounds<'_> {
         Ok(())
     }
 
-    /// Every list has ended, and no page was ever full: is the largest one all that the API gives? True: that is being found out.
-    pub(super) fn look_for_cap(&mut self) -> Result<bool, Error> {
-        let is_open = self.rules.end == EndRule::Auto && self.rules.full_size().is_some() && self.can_afford();
-        let Some(rows) = self.evidence.possible_cap().filter(|_| is_open && self.stop.is_none()) else {
-            return Ok(false);
-        };
-        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
-        let found = self.site.ledger().ended_on(rows, self.cap_after)?;
-        let Some(ended) = found.filter(|ended| ended.last < self.rules.limit()) else { return Ok(false) };
-        self.cap_after = ended.item;
-        self.look_behind(ended)?;
-        Ok(true)
+    /// Every list has ended: what evidence may cost yet goes behind those that are the likeliest to go on.
+    pub(super) fn look_once_more(&mut self) -> Result<(), Error> {
+        let is_open = self.rules.end == EndRule::Auto && self.rules.full_size().is_some();
+        if self.stop.is_some() || !is_open || !self.evidence.affords_one() || !self.can_afford() {
+            return Ok(());
+        }
+        let found = self.site.ledger().likeliest_to_go_on()?;
+        if let Some(ended) = found.filter(|ended| ended.last < self.rules.limit() && self.seen_ends.insert(ended.item)) {
+            self.look_behind(ended)?;
+        }
+        Ok(())
     }
 
     fn short_ends(&self) -> Result<(u64, u64), Error> {

@@ -79,7 +79,9 @@ impl Rounds<'_> {
             let mut tries = wanted.tries.take().unwrap_or_else(|| self.retry.begin());
             tries.failed += u32::from(failure != Failure::NoRoute);
             let wait = if is_perhaps_billed(failure) { self.retry.later() } else { self.retry.wait(&mut tries) };
-            let wait = wait.max(arrival.wish());
+            // After a wait that holds everyone, others are to go first, to see whether they pass.
+            let behind = if matches!(failure, Failure::Throttled(_)) { self.retry.policy().first } else { Duration::ZERO };
+            let wait = wait.max(arrival.wish() + behind);
             wanted.tries = Some(tries);
             self.notify_retry(&wanted, arrival, wait);
             now + wait
@@ -163,7 +165,7 @@ impl Rounds<'_> {
         if is_known {
             self.refused_since.insert(item);
         }
-        is_known && !self.may_control() && self.refused_since.len() < REFUSED_SINCE
+        is_known && self.refused_since.len() < REFUSED_SINCE
     }
 
     /// A control request was refused like what it was sent for.
@@ -235,7 +237,7 @@ impl Rounds<'_> {
         });
         // Two others that are refused alike end the run: the second one is a control request, if there can be one.
         let is_half = self.question.as_ref().is_some_and(|question| question.alike() == 1 && question.asked.is_none());
-        if is_half && !self.scheduler.has_check() && self.health.is_proven() && self.control()? {
+        if is_half && !self.scheduler.has_check() && self.control()? {
             return Ok(());
         }
         if is_stuck && self.at_rest() && (self.backlog.is_empty() || self.is_same_page()) {

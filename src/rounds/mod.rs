@@ -146,8 +146,8 @@ pub struct Rounds<'a> {
     revisited: BTreeSet<ItemIx>,
     control_before: ItemIx,
     has_control: bool,
-    /// Behind which list it is looked for one that ended on the largest page.
-    cap_after: ItemIx,
+    /// Lists whose ends were looked behind once all had been read.
+    seen_ends: BTreeSet<ItemIx>,
     /// Whether any row was usable, and pages with rows before the first one that was.
     usable: bool,
     barren: u32,
@@ -208,7 +208,7 @@ impl<'a> Rounds<'a> {
             revisited: BTreeSet::new(),
             control_before: ItemIx(i64::MAX),
             has_control: true,
-            cap_after: ItemIx(0),
+            seen_ends: BTreeSet::new(),
             usable: totals.kept > 0,
             barren: 0,
             stop: None,
@@ -272,7 +272,7 @@ impl<'a> Rounds<'a> {
             self.settle_deferred()?;
             // Only what the ledger knows of can be looked behind.
             if self.is_done() && self.group.is_empty() && arrivals.is_empty() {
-                self.look_for_cap()?;
+                self.look_once_more()?;
             }
         }
         self.order(&channels.orders);

@@ -193,7 +193,8 @@ impl Rounds<'_> {
             return self.end(wanted.item);
         }
         if !self.scheduler.needs(wanted) {
-            return self.lose(wanted, false, Charge::Free);
+            self.lose(wanted, false, Charge::Free);
+            return self.end(wanted.item);
         }
         if wanted.is_scout {
             self.waste.settle(false); // it had come to be needed

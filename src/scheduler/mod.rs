@@ -55,7 +55,7 @@ pub struct Faults {
     pub proven: u32,
     /// The last request when the last one came, as long as nobody knows whose it is.
     pub pending: Option<AttemptId>,
-    /// Whether an earlier run gave its item up: then three tries are enough.
+    /// Whether earlier runs gave its item up, or found failures to be its own: then three tries are enough.
     pub gave_up_before: bool,
     /// What the last one claimed.
     pub failure: Option<Failure>,
@@ -215,7 +215,11 @@ impl Scheduler {
         // What earlier runs know is about the first page that is missing.
         let is_next = page == walk.next();
         let proven = if is_next { walk.tries } else { 0 };
-        let faults = Faults { proven, gave_up_before: is_next && walk.failed_before, ..Faults::default() };
+        let faults = Faults {
+            proven,
+            gave_up_before: is_next && (walk.failed_before || walk.tries > 0),
+            ..Faults::default()
+        };
         let (is_scout, asked_again) = (walk.ask(page, &self.rules), walk.is_in_doubt(page));
         let id = walk.id.clone();
         let wanted = Wanted { item, id, page, tries: None, faults, asked_again, is_scout, is_check: false };
@@ -274,8 +278,8 @@ impl Scheduler {
     /// The page whose check would show whether a walk has ended, if it seems to have, nothing of it is under way, and that was
     /// not asked yet.
     pub fn unchecked(&self, item: ItemIx) -> Option<PageNum> {
-        let open = self.walks.get(&item).filter(|open| open.flying == 0 && open.check.is_none())?;
-        open.walk.end()?.check
+        let is_quiet = |open: &&Open| open.flying == 0 && open.check.is_none() && open.waiting == 0;
+        self.walks.get(&item).filter(is_quiet)?.walk.end()?.check
     }
 
     /// Keeps a walk open until this page has shown whether it goes on.
@@ -420,7 +424,11 @@ impl Scheduler {
 
     /// Whether a page is needed, whatever else comes. If not, its walk can do without it.
     pub fn needs(&self, wanted: &Wanted) -> bool {
-        self.walks.get(&wanted.item).is_some_and(|open| open.walk.needs(wanted.page))
+        let is_needed = |open: &Open| {
+            let has_ended = open.walk.end().is_some() && wanted.page >= open.walk.next();
+            open.walk.needs(wanted.page) && !has_ended
+        };
+        self.walks.get(&wanted.item).is_some_and(is_needed)
     }
 
     /// Gives up a page that is not needed. `in_doubt`: it may have been billed all the same.
@@ -465,7 +473,7 @@ impl Scheduler {
         let open = self.walks.get(&item)?;
         match open.walk.end().cloned() {
             // What is under way may show that the list goes on.
-            Some(end) if open.flying == 0 && open.check.is_none() => {
+            Some(end) if open.flying == 0 && open.check.is_none() && (open.waiting == 0 || !end.may_be_passed()) => {
                 let end = EndRow { item, stop: end.stop, error: end.said, transient: false };
                 self.close(end, self.rules.first);
             }

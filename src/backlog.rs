@@ -88,10 +88,12 @@ impl Backlog {
             return Ok(Vec::new());
         }
         if let Some(after) = self.walking {
-            let mut held = self.samples.clone();
-            if self.is_reopened {
-                held.extend(scheduler.items().chain(ended.iter().copied()));
-            }
+            // A sample that was opened again is a walk like any other.
+            let held = if self.is_reopened {
+                scheduler.items().chain(ended.iter().copied()).collect()
+            } else {
+                self.samples.clone()
+            };
             let items = ledger.walking(after, &held, room)?;
             self.walking = next(&items, room);
             if !items.is_empty() {

@@ -111,14 +111,15 @@ impl Evidence {
 
     /// What to do about an end whose list has so many pages. `goes_on`: the same list went on behind a short page before.
     pub fn wish(&mut self, end: &End, depth: u32, goes_on: bool) -> Wish {
-        let affords = self.affords_one();
+        let affords = self.affords(LEAST_KEPT + 1) || self.items <= u64::from(FIRST) && self.affords_one();
         let is_wished = match end.stop {
             _ if end.is_must => true,
             StopReason::RepeatedPage => !(end.is_wrap && self.wrapped >= FIRST),
             StopReason::EndRefused => sampled(&mut self.refused),
             _ => {
                 let tells = self.tells(end.received, depth);
-                affords && (tells || goes_on || self.lists() > 0 || self.items <= u64::from(FIRST))
+                // In a list that went on behind a short page no short page is an end.
+                goes_on || affords && (tells || self.lists() > 0 || self.items <= u64::from(FIRST))
             }
         };
         if is_wished { Wish::Ask } else { Wish::Trust }
@@ -241,6 +242,7 @@ mod tests {
         evidence.contradict(ItemIx(1));
         assert!(!evidence.is_disproved(200) && evidence.is_disproved(1), "unless it is the only one");
         assert!(short(&mut evidence, 4, 1));
+        assert_eq!(evidence.wish(&end(StopReason::ShortPage, 4), 1, true), Wish::Ask, "that list itself, always");
         evidence.contradict(ItemIx(2));
         assert!(evidence.is_disproved(200));
         assert!(Evidence::new(200, 10, 3, 2).is_disproved(200), "also where earlier runs saw it");

@@ -122,7 +122,7 @@ impl Rounds<'_> {
     }
 
     /// The page that would show whether a walk goes on did not come.
-    pub(super) fn check_failed(&mut self, wanted: Wanted, failure: Failure, arrival: &Arrival) {
+    pub(super) fn check_failed(&mut self, mut wanted: Wanted, failure: Failure, arrival: &Arrival) {
         let (item, rules) = (wanted.item, self.rules);
         if ends_list(failure) || failure == Failure::MissingList {
             if arrival.judged.charge == Charge::Free {
@@ -139,7 +139,10 @@ impl Rounds<'_> {
         }
         let is_needed = self.scheduler.walk_mut(item).and_then(|walk| walk.end().map(|end| end.stop))
             == Some(StopReason::RepeatedPage);
-        if is_needed && !self.revisited.contains(&item) && !matches!(failure, Failure::Unusable) {
+        // That a response was lost proves nothing: it is asked for once more.
+        let passes = matches!(failure, Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_));
+        let is_first = passes && !std::mem::replace(&mut wanted.asked_again, true);
+        if (is_needed || is_first) && !matches!(failure, Failure::Unusable) && self.question.is_none() {
             return self.ask_again(wanted, failure, arrival);
         }
         self.drop_check(item, !is_needed);

@@ -344,7 +344,8 @@ impl Rounds<'_> {
     fn lacks_tries(&self, wanted: &Wanted) -> u32 {
         let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
         let most = tries(failure, self.retry.policy().attempts, wanted.faults.gave_up_before);
-        wanted.tries.as_ref().map_or(most, |tries| most.saturating_sub(tries.failed))
+        let failed = wanted.tries.as_ref().map_or(0, |tries| tries.failed);
+        most.saturating_sub(failed.max(wanted.faults.proven))
     }
 
     /// Every page that is left had all its tries, and nothing shows whose fault it is: what went like this in an earlier run

@@ -347,7 +347,8 @@ fn rate_after_third(ended: &Ended, item: usize) -> f64 {
     assert!(refused.len() >= 3, "{} tries: {ended}", refused.len());
     let from = refused[2].at;
     let others = ended.sent.iter().filter(|sent| sent.at > from && place(&sent.id) != item);
-    let times: Vec<_> = others.map(|sent| sent.at).collect();
+    let mut times: Vec<_> = others.map(|sent| sent.at).collect();
+    times.truncate(times.len() - 20); // when nothing else is left: evidence, and control requests
     assert!(times.len() > 500, "{} requests after the third refusal show little: {ended}", times.len());
     times.len() as f64 / (*times.last().unwrap() - from).as_secs_f64()
 }
@@ -443,7 +444,8 @@ async fn six_products_that_always_answer_500_are_named_in_the_run_after_a_signal
             ended = play.run().await;
         }
         let ended = ended.completes_but(&SIX, "Internal server error");
-        assert!(ended.asked_for(|item| item < 194) <= 80 + CONTROL, "{ended}");
+        let evidence = 3;
+        assert!(ended.asked_for(|item| item < 194) <= 80 + CONTROL + evidence, "{ended}");
     }
 }
 

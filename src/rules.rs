@@ -158,7 +158,7 @@ impl Rules {
             let check = behind(PageNum(page.0.saturating_add(shift)));
             return Some(End {
                 check,
-                is_wrap: home == self.first && page > home.next(),
+                is_wrap: home == self.first,
                 ..end(StopReason::RepeatedPage, Some(said))
             });
         }

@@ -45,6 +45,8 @@ pub struct Evidence {
     asked: u32,
     /// Those of earlier runs.
     asked_before: u32,
+    /// What was spent in this run under other rules.
+    spent: u64,
     /// Lists that went on behind a short page in earlier runs.
     earlier: u64,
     /// The same of this run.
@@ -69,6 +71,7 @@ impl Evidence {
             pages: small(pages),
             asked: small(asked),
             asked_before: small(asked),
+            spent: 0,
             earlier: contradicted,
             contradicted: BTreeSet::new(),
             items,
@@ -106,7 +109,7 @@ impl Evidence {
 
     /// Credits spent on evidence in this run.
     pub fn spent(&self) -> u64 {
-        self.asked.saturating_sub(self.asked_before).into()
+        self.spent + u64::from(self.asked.saturating_sub(self.asked_before))
     }
 
     /// What to do about an end whose list has so many pages. `goes_on`: the same list went on behind a short page before.
@@ -164,8 +167,11 @@ impl Evidence {
         f64::from(self.asked) / f64::from(self.asked.saturating_add(lists).max(1))
     }
 
-    /// Begins anew after the rules have changed: what was shown was shown about the old ones.
+    /// Begins anew after the rules have changed: what was shown was shown about the old ones, and the new ones have a budget of
+    /// their own.
     pub fn restart(&mut self) {
+        self.spent = self.spent();
+        (self.asked, self.asked_before) = (self.asked.min(1), self.asked.min(1));
         self.earlier = 0;
         self.contradicted.clear();
         self.short.clear();

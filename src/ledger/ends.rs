@@ -1,6 +1,8 @@
 //! What the ledger knows about how lists end: what evidence has shown, which ends that puts in doubt, and which lists can
 //! be asked for a page behind their end.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{OptionalExtension, params};
 
 use super::{Doing, Ledger, LedgerError};
@@ -26,6 +28,8 @@ pub struct EndedItem {
     pub last: PageNum,
 }
 
+/// Pages of a deep list.
+const DEEP: u32 = 16;
 /// Empty lists in a row that are looked for among the newest pages.
 const EMPTY_IN_A_ROW: u32 = 1_000;
 
@@ -117,13 +121,24 @@ impl Ledger {
         found.optional().doing("find a list that has ended")
     }
 
-    /// The list that ended on the largest short page, of several the deepest one, behind whose end nobody looked.
-    pub fn likeliest_to_go_on(&self) -> Result<Option<EndedItem>, LedgerError> {
-        let sql = "SELECT ix, id, page FROM items JOIN pages ON item = ix
-                   WHERE state = 2 AND stop = 'short_page' AND received > 0
-                     AND page = (SELECT max(page) FROM pages WHERE item = ix)
-                   ORDER BY received DESC, page DESC, ix LIMIT 1";
-        let found = self.db.query_row(sql, [], |row| {
+    /// A list that ended on the largest short page, but for some: of several the deepest one, if it is deep, or any.
+    pub fn likeliest_to_go_on(
+        &self,
+        is_deepest: bool,
+        but_for: &BTreeSet<ItemIx>,
+    ) -> Result<Option<EndedItem>, LedgerError> {
+        // Any: in an order that has nothing to do with the list's.
+        let any = "ix * 2654435761 % 1000003";
+        let order = if is_deepest { format!("iif(page >= {DEEP}, -page, 0), {any}") } else { any.to_owned() };
+        let sql = format!(
+            "SELECT ix, id, page FROM items JOIN pages ON item = ix
+             WHERE state = 2 AND stop = 'short_page' AND received > 0
+               AND page = (SELECT max(page) FROM pages WHERE item = ix)
+               AND ix NOT IN (SELECT value FROM json_each(?1))
+             ORDER BY received DESC, {order}, ix LIMIT 1"
+        );
+        let but_for: serde_json::Value = but_for.iter().map(|item| item.0).collect();
+        let found = self.db.query_row(&sql, [but_for.to_string()], |row| {
             let (id, last): (String, u32) = (row.get(1)?, row.get(2)?);
             Ok(EndedItem { item: ItemIx(row.get(0)?), id: ItemId::new(&id), last: PageNum(last) })
         });

@@ -210,6 +210,7 @@ impl Rounds<'_> {
         let opened = self.site.ledger().learn_end(&learned.word(), only)?;
         self.rules = Rules { learned: Some(learned), ..self.rules };
         self.evidence.restart();
+        self.seen_ends.clear();
         self.is_size_wrong = false;
         if !is_paid {
             self.stop = Some(Stop::Evidence { ends, pages });
@@ -263,11 +264,13 @@ impl Rounds<'_> {
         if self.stop.is_some() || !is_open || !self.evidence.affords_one() || !self.can_afford() {
             return Ok(());
         }
-        let found = self.site.ledger().likeliest_to_go_on()?;
-        if let Some(ended) = found.filter(|ended| ended.last < self.rules.limit() && self.seen_ends.insert(ended.item)) {
-            self.look_behind(ended)?;
-        }
-        Ok(())
+        // Any of them first: where rows are left out, most of them go on. If that one did not, the deepest: it has the most to lose.
+        let is_deepest = self.evidence.spent() > self.spent_on_look;
+        let found = self.site.ledger().likeliest_to_go_on(is_deepest && !self.seen_ends.is_empty(), &self.seen_ends)?;
+        let Some(ended) = found.filter(|ended| ended.last < self.rules.limit()) else { return Ok(()) };
+        self.spent_on_look = self.evidence.spent();
+        self.seen_ends.insert(ended.item);
+        self.look_behind(ended)
     }
 
     fn short_ends(&self) -> Result<(u64, u64), Error> {

@@ -323,8 +323,8 @@ impl Rounds<'_> {
             }
             return Ok(());
         }
-        // What may pass by itself is tried for as long as with others before it is worth a credit.
-        let is_worth_it = self.scheduler.all_tried(|wanted| self.lacks_tries(wanted) < PROOFS);
+        // What may pass by itself is tried for as long as with others before it is worth more than a credit.
+        let is_worth_it = self.controls == 0 || self.scheduler.all_tried(|wanted| self.lacks_tries(wanted) < PROOFS);
         if is_worth_it && self.control()? {
             return Ok(());
         }

@@ -148,6 +148,8 @@ pub struct Rounds<'a> {
     has_control: bool,
     /// Lists whose ends were looked behind once all had been read.
     seen_ends: BTreeSet<ItemIx>,
+    /// Credits that evidence had cost before the last of them.
+    spent_on_look: u64,
     /// Whether any row was usable, and pages with rows before the first one that was.
     usable: bool,
     barren: u32,
@@ -209,6 +211,7 @@ impl<'a> Rounds<'a> {
             control_before: ItemIx(i64::MAX),
             has_control: true,
             seen_ends: BTreeSet::new(),
+            spent_on_look: 0,
             usable: totals.kept > 0,
             barren: 0,
             stop: None,

@@ -438,14 +438,14 @@ async fn six_products_that_always_answer_500_and_are_all_that_is_left_are_named_
 async fn six_products_that_always_answer_500_are_named_in_the_run_after_a_signal() {
     for stop_at in [380, 410, 430] {
         let play = Play::of(six_dead(internal_error));
-        play.run_until(stop_at).await;
+        let before = play.run_until(stop_at).await.summary.credits.billed;
         let mut ended = play.run().await;
         if ended.summary.exit == ExitCode::Temporary {
             ended = play.run().await;
         }
         let ended = ended.completes_but(&SIX, "Internal server error");
-        let evidence = 3;
-        assert!(ended.asked_for(|item| item < 194) <= 80 + CONTROL + evidence, "{ended}");
+        let most = (play.most_credits() - before) as usize + CONTROL;
+        assert!(ended.asked_for(|item| item < 194) <= most, "{most} at most: {ended}");
     }
 }
 
@@ -455,7 +455,8 @@ async fn tries_survive_runs_that_end_by_a_signal() {
     let mut ended = play.run_until(420).await;
     for _ in 0..25 {
         if ended.summary.exit == ExitCode::Interrupted {
-            ended = play.run_until(9).await;
+            // Enough for all of them at once: the same command opens those again that failed for a passing cause.
+            ended = play.run_until(20).await;
         }
     }
     let ended = ended.completes_but(&SIX, "Internal server error");

@@ -259,7 +259,10 @@ mod tests {
     fn as_long_as_no_page_was_full_one_credit_is_kept_to_find_out_whether_the_largest_one_is_a_cap() {
         let mut evidence = Evidence::new(100, 0, 0, 0);
         evidence.page(3, Some(10));
-        assert_eq!([(3, 1), (2, 99), (3, 99)].map(|(rows, depth)| short(&mut evidence, rows, depth)), [true, true, false]);
+        assert_eq!(
+            [(3, 1), (2, 99), (3, 99)].map(|(rows, depth)| short(&mut evidence, rows, depth)),
+            [true, true, false]
+        );
         evidence.page(8, Some(10));
         assert_eq!(evidence.possible_cap(), Some(8));
         evidence.spend();

@@ -206,8 +206,7 @@ impl Ledger {
 
     /// An item's pages in segments before `segment`, ascending, with what they held. All of them must have been read.
     pub fn pages(&self, item: ItemIx, before: SegmentId) -> Result<Vec<(PageNum, Counts)>, LedgerError> {
-        let sql =
-            "SELECT page, received, kept, rejected, is_list,
+        let sql = "SELECT page, received, kept, rejected, is_list,
                attempt < max(attempt) OVER (ORDER BY page) FROM pages WHERE item = ?1 AND segment < ?2 ORDER BY page";
         let mut pages = self.rows(sql, [item.0, before.0], |row| {
             let count = |at| row.get::<_, u32>(at).map(|number| usize::try_from(number).unwrap_or(usize::MAX));

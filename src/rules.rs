@@ -130,7 +130,8 @@ impl Rules {
     /// Whether a walk ends at this page, all before it having been read; `barren` pages in a row, this one included, had no
     /// usable row.
     pub fn end_at(&self, page: PageNum, counts: Counts, barren: u8) -> Option<End> {
-        let end = |stop, said| End { stop, said, received: counts.received, check: None, is_wrap: false, is_must: false };
+        let end =
+            |stop, said| End { stop, said, received: counts.received, check: None, is_wrap: false, is_must: false };
         let behind = |check: PageNum| Some(check.min(self.limit())).filter(|check| *check > page);
         if counts.received == 0 {
             return Some(end(StopReason::EmptyPage, None));

@@ -168,8 +168,8 @@ fn classify_envelope(status: u16, envelope: &Envelope, retry_after: Option<Durat
             _ => classify_bare(status, retry_after),
         };
     }
-    let failure = listed(code, codes, retry_after)
-        .unwrap_or_else(|| by_status_and_code(status, code, envelope, retry_after));
+    let failure =
+        listed(code, codes, retry_after).unwrap_or_else(|| by_status_and_code(status, code, envelope, retry_after));
     let passes = [i64::from(status), code].iter().any(|number| matches!(number, 408 | 425 | 502..=504));
     let is_told = !passes && !matches!(failure, Failure::Throttled(_));
     // With rows it may be a success under a code that the description lacks.

@@ -31,13 +31,14 @@ use pagehaul::api::{
 };
 use pagehaul::clock;
 use pagehaul::dispatch::{Arrival, Dispatcher, Orders};
+use pagehaul::endpoint::Codes;
 use pagehaul::error::ExitCode;
 use pagehaul::export::export;
 use pagehaul::page::{AttemptId, Charge, ItemId, ItemIx, PageNum, Request};
 use pagehaul::quota::Quota;
 use pagehaul::simulator::{ApiRequest, Simulator};
 use pagehaul::summary::Summary;
-use pagehaul::verdict::{StopCause, Verdict};
+use pagehaul::verdict::{Failure, StopCause, Verdict};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 
@@ -46,6 +47,12 @@ const SHORT: Duration = Duration::from_millis(300);
 
 /// A page of one row, complete.
 const PAGE: &str = r#"{"code":0,"message":"success","data":[{"video_id":"7","region":"ID"}],"requestId":"r"}"#;
+
+const NO_ROUTE: Verdict = Verdict::Failed(Failure::NoRoute);
+const UNAVAILABLE: Verdict = Verdict::Failed(Failure::Unavailable);
+/// Something that may have been billed and cannot be used: asked for once more.
+const UNUSABLE: Verdict = Verdict::Failed(Failure::Unusable);
+const ELSEWHERE: Verdict = Verdict::Failed(Failure::Refused(StopCause::Contract));
 
 // --- one request ---------------------------------------------------------------------------------------------------
 
@@ -83,8 +90,9 @@ async fn send<F: Fetch, T>(
     take: impl Fn(Arrival) -> T,
 ) -> Vec<T> {
     let (_ordering, orders) = watch::channel(Orders::Send);
-    let (quota, success) = (Arc::new(Quota::new(None)), [0].into());
-    let dispatcher = Dispatcher { api: Arc::clone(api), quota, timeout, grace: timeout, success, orders };
+    let quota = Arc::new(Quota::new(None));
+    let codes = Arc::new(Codes { success: vec![0], ..Codes::default() });
+    let dispatcher = Dispatcher { api: Arc::clone(api), quota, timeout, grace: timeout, codes, orders };
     let (to_dispatch, queue) = mpsc::channel(requests.len());
     let (arrive, mut arrivals) = mpsc::channel(requests.len());
     for request in requests {
@@ -212,7 +220,7 @@ async fn n1_a_name_that_does_not_resolve_costs_nothing_is_named_and_ends_the_run
     let host = format!("{}.invalid", "a".repeat(64));
     let api = api_of(&format!("http://{host}"), DEADLINE);
     let named = format!("no connection to the API: {host}:80");
-    assert_arrival("N1", &ask(&api).await, &Verdict::Retry, Charge::Free, &named);
+    assert_arrival("N1", &ask(&api).await, &NO_ROUTE, Charge::Free, &named);
     let (_folder, summary) = run_with(api, &["17".to_owned()], &[("patience", "50ms")]).await;
     assert_eq!(summary.exit, ExitCode::Temporary, "{summary}");
     assert_eq!((summary.credits.billed, summary.credits.in_doubt, summary.products.open), (0, 0, 1), "{summary}");
@@ -227,7 +235,7 @@ async fn n2_a_refused_connection_costs_nothing_and_ends_the_run_as_temporary() {
     let port = socket.local_addr().unwrap().as_socket().unwrap().port();
     let api = api_of(&format!("http://127.0.0.1:{port}"), DEADLINE);
     let named = format!("no connection to the API: 127.0.0.1:{port}");
-    assert_arrival("refused", &ask(&api).await, &Verdict::Retry, Charge::Free, &named);
+    assert_arrival("refused", &ask(&api).await, &NO_ROUTE, Charge::Free, &named);
     let (_folder, summary) = run_with(api, &["17".to_owned()], &[("patience", "50ms")]).await;
     assert_eq!((summary.exit, summary.credits.in_doubt), (ExitCode::Temporary, 0), "{summary}");
 }
@@ -237,7 +245,7 @@ async fn n2_a_connection_that_never_comes_about_ends_at_its_own_limit_and_costs_
     // It takes the connection and never shakes hands.
     let server = Evil::start(Wire::hold);
     let api = api_of(&server.base_url().replace("http:", "https:"), SHORT);
-    assert_arrival("black hole", &ask(&api).await, &Verdict::Retry, Charge::Free, "no connection to the API");
+    assert_arrival("black hole", &ask(&api).await, &NO_ROUTE, Charge::Free, "no connection to the API");
     assert_eq!(server.requests(), 0);
 }
 
@@ -251,7 +259,7 @@ async fn n3_a_reset_in_the_middle_of_an_answer_is_in_doubt_and_asked_again() {
         wire.say(&answer(200, PAGE)[..80]);
     };
     let server = Evil::start(reset);
-    assert_arrival("N3", &ask(&api(&server)).await, &Verdict::Retry, Charge::InDoubt, "the connection broke");
+    assert_arrival("N3", &ask(&api(&server)).await, &UNAVAILABLE, Charge::InDoubt, "the connection broke");
 
     let simulator = simulator("products=6,max_videos=35");
     let ids = ids(&simulator);
@@ -275,7 +283,7 @@ async fn n4_a_body_that_stalls_after_its_first_byte_ends_at_the_limit_for_whole_
         wire.hold();
     });
     let arrival = ask_within(&api(&server), SHORT).await;
-    assert_arrival("N4", &arrival, &Verdict::Retry, Charge::InDoubt, "no whole answer in time");
+    assert_arrival("N4", &arrival, &UNAVAILABLE, Charge::InDoubt, "no whole answer in time");
 }
 
 /// An API in virtual time, from a simulator that charges as soon as it is asked.
@@ -314,7 +322,7 @@ async fn n4_an_answer_that_drips_for_ever_ends_after_exactly_the_limit_however_i
     }
     let (began, limit) = (clock::now(), Duration::from_secs(30));
     let arrival = ask_within(&Arc::new(Drip), limit).await;
-    assert_arrival("N4", &arrival, &Verdict::Retry, Charge::InDoubt, "no whole answer in time");
+    assert_arrival("N4", &arrival, &UNAVAILABLE, Charge::InDoubt, "no whole answer in time");
     assert_eq!(clock::now() - began, limit);
 }
 
@@ -367,7 +375,7 @@ async fn n6_an_answer_that_is_packed_unasked_is_no_page_and_is_never_unpacked() 
             wire.say(&said);
         });
         let arrival = ask(&api(&server)).await;
-        assert_arrival(coding, &arrival, &Verdict::RetryOnce, Charge::InDoubt, words);
+        assert_arrival(coding, &arrival, &UNUSABLE, Charge::InDoubt, words);
         assert_eq!(arrival.answer.unwrap().body, body, "evidence is kept as it came");
     }
     // A label alone makes no garbage of an answer that is whole and paid for.
@@ -387,9 +395,9 @@ async fn n6_an_answer_that_is_packed_as_asked_is_unpacked_up_to_the_cap_and_kept
     let too_large = "the answer is larger than 8 MiB";
     for (coding, body, verdict, words) in [
         ("zstd", packed_page, Verdict::Page, ""),
-        ("zstd", bomb, Verdict::RetryOnce, too_large),
-        ("zstd", cut, Verdict::RetryOnce, "the answer is no HTTP that can be read"),
-        ("gzip", b"\x1f\x8b\x08\x00".to_vec(), Verdict::RetryOnce, "the answer is no HTTP that can be read"),
+        ("zstd", bomb, UNUSABLE, too_large),
+        ("zstd", cut, UNUSABLE, "the answer is no HTTP that can be read"),
+        ("gzip", b"\x1f\x8b\x08\x00".to_vec(), UNUSABLE, "the answer is no HTTP that can be read"),
         ("gzip", PAGE.as_bytes().to_vec(), Verdict::Page, ""),
     ] {
         let said = answer_with(200, &format!("Content-Encoding: {coding}\r\n"), &body);
@@ -414,7 +422,7 @@ async fn n7_interim_answers_without_end_end_at_the_limit_for_whole_answers() {
         wire.flood("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(100));
     });
     let arrival = ask_within(&api(&server), SHORT).await;
-    assert_arrival("N7", &arrival, &Verdict::Retry, Charge::InDoubt, "no whole answer in time");
+    assert_arrival("N7", &arrival, &UNAVAILABLE, Charge::InDoubt, "no whole answer in time");
     let some = ["HTTP/1.1 103 x\r\n\r\n".repeat(50).into_bytes(), answer(200, PAGE)].concat();
     assert_answer("fifty of them", some, &Verdict::Page, "").await;
 }
@@ -428,11 +436,11 @@ async fn n8_a_head_beyond_its_caps_is_asked_for_once_more_only() {
     let most = fields(HEADERS - 1); // its length is one more
     assert_answer("as many fields as may be", answer_with(200, &most, PAGE), &Verdict::Page, "").await;
     let more = answer_with(200, &fields(HEADERS), PAGE);
-    assert_answer("a field too many", more.clone(), &Verdict::RetryOnce, words).await;
+    assert_answer("a field too many", more.clone(), &UNUSABLE, words).await;
     let near = answer_with(200, &long(HEAD_CAP - 64), PAGE);
     assert_answer("a long head", near, &Verdict::Page, "").await;
     let longer = answer_with(200, &long(HEAD_CAP), PAGE);
-    assert_answer("a head too long", longer.clone(), &Verdict::RetryOnce, larger).await;
+    assert_answer("a head too long", longer.clone(), &UNUSABLE, larger).await;
     let endless = |wire: &mut Wire| {
         wire.say("HTTP/1.1 200 x\r\nX-Long: ");
         wire.flood("y".repeat(0x10000));
@@ -466,23 +474,18 @@ async fn n9_a_length_that_is_wrong_or_said_twice_never_makes_a_page() {
     let length = PAGE.len();
     let chunked = "Transfer-Encoding: chunked";
     let table = [
-        ("one more", head(&format!("Content-Length: {}", length + 1)), Verdict::Retry, broke),
-        ("one less", head(&format!("Content-Length: {}", length - 1)), Verdict::RetryOnce, "the body breaks off"),
-        ("none", head("Content-Length: 0"), Verdict::RetryOnce, "the body is empty"),
-        ("below none", head("Content-Length: -5"), Verdict::RetryOnce, unreadable),
-        ("no number", head("Content-Length: 1e2"), Verdict::RetryOnce, unreadable),
-        (
-            "two that differ",
-            head(&format!("Content-Length: {length}\r\nContent-Length: 10")),
-            Verdict::RetryOnce,
-            unreadable,
-        ),
-        ("chunks that are none", head(chunked), Verdict::RetryOnce, unreadable),
-        ("a chunk without end", head(&format!("{chunked}\r\n\r\nfffffffffffffffff")), Verdict::RetryOnce, unreadable),
+        ("one more", head(&format!("Content-Length: {}", length + 1)), UNAVAILABLE, broke),
+        ("one less", head(&format!("Content-Length: {}", length - 1)), UNUSABLE, "the body breaks off"),
+        ("none", head("Content-Length: 0"), UNUSABLE, "the body is empty"),
+        ("below none", head("Content-Length: -5"), UNUSABLE, unreadable),
+        ("no number", head("Content-Length: 1e2"), UNUSABLE, unreadable),
+        ("two that differ", head(&format!("Content-Length: {length}\r\nContent-Length: 10")), UNUSABLE, unreadable),
+        ("chunks that are none", head(chunked), UNUSABLE, unreadable),
+        ("a chunk without end", head(&format!("{chunked}\r\n\r\nfffffffffffffffff")), UNUSABLE, unreadable),
         (
             "long extensions of a chunk",
             head(&format!("{chunked}\r\n\r\n1;{}", "x".repeat(0x10000))),
-            Verdict::RetryOnce,
+            UNUSABLE,
             unreadable,
         ),
         (
@@ -492,7 +495,7 @@ async fn n9_a_length_that_is_wrong_or_said_twice_never_makes_a_page() {
                 &framed("chunks", PAGE)["HTTP/1.1 200 x\r\n".len()..],
             ]
             .concat(),
-            Verdict::RetryOnce,
+            UNUSABLE,
             "both a length and chunks",
         ),
     ];
@@ -536,7 +539,7 @@ async fn n10_a_body_cut_at_any_byte_is_never_a_short_page() {
                     assert_arrival(&case, &arrival, &Verdict::Page, Charge::Billed, "");
                 } else {
                     // Half an answer without a length looks whole to the transport: it may be billed, so once more only.
-                    let verdict = if arrival.answer.is_some() { Verdict::RetryOnce } else { Verdict::Retry };
+                    let verdict = if arrival.answer.is_some() { UNUSABLE } else { UNAVAILABLE };
                     assert_arrival(&case, &arrival, &verdict, Charge::InDoubt, "");
                     assert!(arrival.answer.is_none() || way == "close", "{case}: {arrival:?}");
                 }
@@ -595,7 +598,7 @@ async fn n12_http_2_is_never_spoken_its_frames_are_no_answer_and_a_server_that_d
         ("preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()),
         ("version", b"HTTP/2.0 200 OK\r\n\r\n".to_vec()),
     ] {
-        assert_answer(case, said, &Verdict::RetryOnce, unreadable).await;
+        assert_answer(case, said, &UNUSABLE, unreadable).await;
     }
     assert_given_up_after_two("goaway", unreadable, move |wire| wire.say([settings, go_away].concat())).await;
 
@@ -734,7 +737,7 @@ const PORTAL: &str = "<html>\x1b]0;owned\x07<a href='http://login.invalid/'>Log 
 async fn n15_a_portal_s_page_is_no_page_and_its_beginning_is_shown_without_what_acts_on_a_terminal() {
     for fields in ["Content-Type: text/html\r\n", "Content-Type: application/json\r\n"] {
         let said = answer_with(200, fields, PORTAL);
-        assert_answer(fields, said, &Verdict::RetryOnce, "HTTP 200: the body is not the documented envelope").await;
+        assert_answer(fields, said, &UNUSABLE, "HTTP 200: the body is not the documented envelope").await;
     }
     assert_given_up_after_two("N15", "not the documented envelope", |wire| wire.say(answer(200, PORTAL))).await;
 }
@@ -786,7 +789,7 @@ async fn n16_a_redirect_is_shown_and_never_followed() {
             let server = Evil::start(move |wire| while wire.asked().is_some() && wire.say(&said) {});
             let arrival = ask(&api(&server)).await;
             let words = format!("the answer is a redirect, which is never followed: HTTP {status} to ");
-            let (case, verdict) = (format!("{status} to {target:?}"), Verdict::Stop(StopCause::Contract));
+            let (case, verdict) = (format!("{status} to {target:?}"), ELSEWHERE);
             assert_arrival(&case, &arrival, &verdict, Charge::InDoubt, &words);
             assert_eq!((server.requests(), server.connections()), (1, 1), "{case}");
         }
@@ -882,7 +885,7 @@ fn n17_hosts_that_need_no_proxy_and_this_machine_are_reached_without_one() {
 
 #[tokio::test]
 async fn n19_an_answer_that_is_none_is_no_page_whatever_its_status() {
-    let (once, stop) = (Verdict::RetryOnce, Verdict::Stop(StopCause::Contract));
+    let (once, stop) = (UNUSABLE, ELSEWHERE);
     let unreadable = "the answer is no HTTP that can be read";
     for (case, said, verdict, words) in [
         ("204", b"HTTP/1.1 204 x\r\n\r\n".to_vec(), &once, "HTTP 204"),
@@ -900,7 +903,7 @@ async fn n19_an_answer_that_is_none_is_no_page_whatever_its_status() {
     ] {
         assert_answer(case, said, verdict, words).await;
     }
-    assert_answer("nothing at all", Vec::new(), &Verdict::Retry, "the connection broke").await;
+    assert_answer("nothing at all", Vec::new(), &UNAVAILABLE, "the connection broke").await;
     assert_given_up_after_two("204", "HTTP 204", |wire| wire.say("HTTP/1.1 204 x\r\n\r\n")).await;
     assert_given_up_after_two("HTTP/0.9", unreadable, |wire| wire.say(PAGE)).await;
 }
@@ -1086,8 +1089,8 @@ async fn a_body_that_says_that_it_is_iso_8859_1_is_read_as_such_unless_it_is_utf
     // Without the label such bytes are kept as they came, and so is what is no page.
     for (fields, body, verdict) in [
         ("", page(b"caf\xe9"), Verdict::Page),
-        (LATIN, b"<p>caf\xe9</p>".to_vec(), Verdict::RetryOnce),
-        (LATIN, b"\x1f\x8b\x08\x00\xe9".to_vec(), Verdict::RetryOnce),
+        (LATIN, b"<p>caf\xe9</p>".to_vec(), UNUSABLE),
+        (LATIN, b"\x1f\x8b\x08\x00\xe9".to_vec(), UNUSABLE),
     ] {
         let said = answer_with(200, fields, &body);
         let server = Evil::start(move |wire| {
@@ -1099,7 +1102,7 @@ async fn a_body_that_says_that_it_is_iso_8859_1_is_read_as_such_unless_it_is_utf
     }
     // The cap holds for what a body becomes, not only for what came.
     let high = answer_with(200, LATIN, page(&vec![0xe9; BODY_CAP / 2 + 1]));
-    assert_answer("too large", high, &Verdict::RetryOnce, "the answer is larger than 8 MiB").await;
+    assert_answer("too large", high, &UNUSABLE, "the answer is larger than 8 MiB").await;
 }
 
 #[test]

@@ -298,7 +298,8 @@ mod tests {
         assert!(!add(&mut question, 2, 4), "it left before");
         assert!(!add(&mut question, 1, 6), "the same item");
         assert!(!add(&mut question, 3, 7));
-        let is_answered = |question: &Question, item, attempt| question.is_answered_by(ItemIx(item), AttemptId(attempt));
+        let is_answered =
+            |question: &Question, item, attempt| question.is_answered_by(ItemIx(item), AttemptId(attempt));
         assert!(!is_answered(&question, 3, 9) && !is_answered(&question, 4, 5) && is_answered(&question, 4, 6));
         assert!(add(&mut question, 5, 8));
     }

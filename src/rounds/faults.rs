@@ -101,12 +101,8 @@ impl Rounds<'_> {
             return false;
         }
         self.counted.throttled += 1;
-        wanted.faults.proven = self.throttled.refused(
-            wanted.item,
-            wanted.page,
-            arrival.request.attempt,
-            AttemptId(self.last_attempt),
-        );
+        wanted.faults.proven =
+            self.throttled.refused(wanted.item, wanted.page, arrival.request.attempt, AttemptId(self.last_attempt));
         if wanted.faults.proven == PROOFS - 1 {
             self.quota.pardon();
         }

@@ -107,7 +107,9 @@ impl Rounds<'_> {
         self.refused_since.clear();
         self.long_wait = self.long_wait.filter(|wait| wait.item == item || arrival.sent < wait.until);
         let is_proven = |deferred: &Deferred| {
-            deferred.at < attempt && deferred.wanted.item != item && (is_page || deferred.failure != Failure::NoSuchPage)
+            deferred.at < attempt
+                && deferred.wanted.item != item
+                && (is_page || deferred.failure != Failure::NoSuchPage)
         };
         let (proven, rest) = std::mem::take(&mut self.deferred).into_iter().partition(is_proven);
         self.deferred = rest;

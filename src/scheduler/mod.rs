@@ -300,7 +300,8 @@ impl Scheduler {
 
     /// Whether a walk is at such an end, and nothing of it is under way.
     pub fn is_idle_at_end(&self, item: ItemIx, is_such: impl Fn(&End) -> bool) -> bool {
-        let open = self.walks.get(&item).filter(|open| open.flying == 0 && open.check.is_none() && open.closing.is_none());
+        let open =
+            self.walks.get(&item).filter(|open| open.flying == 0 && open.check.is_none() && open.closing.is_none());
         open.and_then(|open| open.walk.end()).is_some_and(is_such)
     }
 

@@ -195,9 +195,17 @@ fn work(ledger: &mut Ledger) {
     let _open = (ledger.walking(ItemIx(0), &none, 100).is_ok(), ledger.fresh(ItemIx(0), &none, 100).is_ok());
     let _pages =
         (ledger.pages(ItemIx(1), SegmentId(i64::MAX)).is_ok(), ledger.keys(ItemIx(1), SegmentId(i64::MAX)).is_ok());
-    let _ends = (ledger.has_full_page(10).is_ok(), ledger.short_ends().is_ok(), ledger.failures(20).is_ok());
+    let _ends = (
+        ledger.short_evidence(10).is_ok(),
+        ledger.largest_page().is_ok(),
+        ledger.short_ends(None).is_ok(),
+        ledger.failures(20).is_ok(),
+    );
+    let _lists =
+        (ledger.end_rule().is_ok(), ledger.empty_lists(PageNum(1)).is_ok(), ledger.ended_item(ItemIx(9)).is_ok());
     let _items = ledger.each_item(|_| Ok::<_, LedgerError>(()));
     let _segments = (ledger.decided().is_ok(), ledger.open_segment().is_ok(), ledger.last_attempt().is_ok());
+    let _learned = ledger.learn_end("empty-page", None);
     let _begun = ledger.begin_segment();
     let _settled = ledger.doubt_open_attempts();
     let (attempt, item, page) = (AttemptId(900), ItemIx(30), PageNum(1));

@@ -483,7 +483,8 @@ async fn a_video_list_whose_first_page_lacks_deleted_videos_is_read_to_the_end()
 async fn a_feed_that_has_an_empty_page_in_the_middle_of_a_deep_list_is_no_lie_where_more_is_known() {
     for page in [30, 57, 120] {
         let world = World::of([vec![2_005], every_size(20, 30)].concat());
-        let play = Play::of(world.hiding(move |item, row| item == 0 && row / 10 + 1 == page)).with("lookahead_saves", "0s");
+        let play =
+            Play::of(world.hiding(move |item, row| item == 0 && row / 10 + 1 == page)).with("lookahead_saves", "0s");
         play.run().await.completes(&play);
     }
 }

@@ -391,7 +391,7 @@ fn columns(layers: &Layers, endpoint: &Endpoint) -> Result<Vec<String>, Settings
 #[cfg(test)]
 mod tests {
     use super::layers::parse_duration;
-    use super::{Layers, Origin, Qps, SETTINGS, Settings};
+    use super::{EndRule, Layers, Origin, Qps, SETTINGS, Settings};
     use std::time::Duration;
 
     fn layers(values: &[(&str, &str)]) -> Layers {
@@ -447,6 +447,7 @@ mod tests {
         assert_eq!(settings.columns.len(), 20);
         assert_eq!(settings.base_url.as_str(), "https://api.keyapi.ai/");
         assert_eq!(settings.state_dir, std::path::Path::new("x/_pagehaul"));
+        assert_eq!((settings.end, settings.max_evidence, settings.allow_empty), (EndRule::Auto, 10.0, false));
     }
 
     #[test]

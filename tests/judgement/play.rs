@@ -152,7 +152,8 @@ impl Play {
     }
 
     async fn go(&self, stop_at: usize, is_judged: bool) -> Result<Ended, Error> {
-        let settings: Vec<(&str, &str)> = self.settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
+        let own = self.settings.iter().map(|(key, value)| (*key, value.as_str()));
+        let settings: Vec<(&str, &str)> = std::iter::once(("end", "auto")).chain(own).collect();
         let mut job = job(&self.out(), self.qps, &settings);
         let notes = Arc::new(Notes::default());
         job.monitor = Arc::clone(&notes) as Arc<dyn Monitor>;

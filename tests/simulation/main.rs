@@ -194,7 +194,7 @@ fn job(world: &World, out: &Path) -> Job {
     settings.push(("lookahead_saves", "0s")); // lists are short here
     match plan.end {
         // The default, at any price: lists are few here, so that a few ends are many of a hundred.
-        End::Auto => settings.push(("max_evidence", "100")),
+        End::Auto => settings.extend([("end", "auto"), ("max_evidence", "100")]),
         End::ShortPage => settings.push(("end", "short-page")),
         End::EmptyPage => settings.push(("end", "empty-page")),
     }

@@ -153,6 +153,9 @@ fn count_up<T: Send>(strike: impl Fn(usize) -> Option<T> + Sync) -> BTreeMap<usi
     struck.into_inner().unwrap()
 }
 
+/// Credits that evidence about the ends of lists may cost.
+const EVIDENCE: u64 = 3;
+
 #[test]
 fn l1_a_kill_at_any_step_and_at_any_step_of_the_recovery_costs_one_page_at_most_and_no_row() {
     let reference = Case::new();
@@ -172,7 +175,7 @@ fn l1_a_kill_at_any_step_and_at_any_step_of_the_recovery_costs_one_page_at_most_
         copy(&case.out(), left.path());
         let (before, paid) = (published(&case.out()), billed(&[&case.simulator]));
         case.resume(&format!("killed at step {step}"));
-        assert!(case.simulator.account().requests <= fewest + 1, "killed at step {step}");
+        assert!(case.simulator.account().requests <= fewest + 1 + EVIDENCE, "killed at step {step}");
         let after = published(&case.out());
         for (segment, files) in before {
             assert_eq!(files, after[&segment], "a published segment never changes: step {step}");

@@ -290,6 +290,8 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
         ("max_in_flight", vec!["--max-in-flight", "3"], None),
         ("lookahead", vec!["--lookahead", "0"], None),
         ("lookahead_saves", vec!["--lookahead-saves", "1h"], None),
+        ("max_evidence", vec!["--max-evidence", "20"], None),
+        ("allow_empty", vec!["--allow-empty"], None),
         ("max_credits", vec!["--max-credits", "1000"], None),
         ("retry_failed", vec!["--retry-failed"], None),
         ("retry_attempts", vec!["--retry-attempts", "3"], None),

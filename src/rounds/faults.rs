@@ -430,7 +430,11 @@ impl Rounds<'_> {
     /// How long nothing may succeed.
     pub(super) fn patience(&self) -> Duration {
         let policy = self.retry.policy();
-        let is_hopeless = self.is_alone() && !self.may_control();
+        // An outage and throttling may pass, whatever is left.
+        let has_had_all = |wanted: &Wanted| {
+            self.has_had_all(wanted) && !matches!(wanted.faults.failure, Some(Failure::Throttled(_) | Failure::NoRoute))
+        };
+        let is_hopeless = !self.health.is_down() && self.is_alone() && self.scheduler.all_tried(has_had_all);
         if self.health.is_proven() && !is_hopeless { policy.patience } else { policy.soon() }
     }
 

@@ -100,9 +100,9 @@ impl Health {
         self.trouble.as_ref().map_or("", |trouble| trouble.said.as_str())
     }
 
-    /// Whether a page failed by itself: others were served since.
+    /// Whether a page failed by itself: others were served since, in this run or an earlier one.
     pub(super) fn is_own(&self, wanted: &Wanted) -> bool {
-        wanted.faults.proven > 0
+        wanted.faults.proven > 0 || wanted.faults.gave_up_before
     }
 
     /// A page came.
@@ -148,7 +148,9 @@ impl Health {
             }
         }
         let is_code = matches!(failure, Failure::UnknownCode { .. });
-        let is_answer = !own && arrival.judged.is_told && (!is_for_item && !is_code || !self.ever);
+        let is_heard = arrival.judged.is_told && !is_for_item && !is_code;
+        let is_no_page = arrival.answer.is_some() && !matches!(failure, Failure::Throttled(_));
+        let is_answer = !own && if self.ever { is_heard } else { is_no_page };
         // Before any page came every answer but a page says the same: something is wrong with the question.
         let answer = if self.ever { without_numbers(cause::kind(&arrival.cause)) } else { String::new() };
         let is_new = is_answer && trouble.told(answer, item);

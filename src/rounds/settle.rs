@@ -12,6 +12,7 @@ use crate::judgement::{Course, Facts, Question, Refusal, course, serves};
 use crate::ledger::{EndRow, TriesRow};
 use crate::page::{AttemptId, Charge, ItemIx, PageNum, StopReason};
 use crate::scheduler::Wanted;
+use crate::stop::Stop;
 use crate::verdict::{Classification, Failure, Verdict};
 
 impl Rounds<'_> {
@@ -46,7 +47,8 @@ impl Rounds<'_> {
     }
 
     /// A success without a list of rows is an empty page, as long as this export never received an empty list and no page
-    /// behind it has rows. Behind a full page of some lists it is first seen what lies behind. Otherwise it is a failure that
+    /// behind it has rows. Behind a full page it is first seen what lies
+    /// behind: always where the rule of the end is trusted, for some lists where there is evidence. Otherwise it is a failure that
     /// may have been billed (promise P2).
     fn read_missing_list(&mut self, arrival: &mut Arrival) {
         if arrival.judged.verdict != Verdict::NoList {
@@ -60,7 +62,7 @@ impl Rounds<'_> {
         let is_again = walk.is_some_and(|walk| walk.is_in_doubt(page));
         arrival.judged = if self.had_empty_list || has_rows_behind {
             failed(Failure::Unusable)
-        } else if follows_full && rules.end == EndRule::Auto && (is_again || self.evidence.wish_behind_null()) {
+        } else if follows_full && (rules.end != EndRule::Auto || is_again || self.evidence.wish_behind_null()) {
             failed(Failure::MissingList)
         } else {
             arrival.cause.clear();
@@ -128,8 +130,11 @@ impl Rounds<'_> {
 
     /// Ends an outage: what failed in it was not its pages' fault.
     fn recover(&mut self) {
-        let health = &self.health;
-        self.scheduler.pardon(|wanted| !health.is_own(wanted));
+        let (health, served) = (&self.health, &self.served);
+        let is_proven = |wanted: &Wanted| {
+            wanted.faults.pending.is_some_and(|failed| served.others_since(failed, wanted.item))
+        };
+        self.scheduler.pardon(|wanted| !health.is_own(wanted) && !is_proven(wanted));
         self.job.monitor.event(&Event::Recovered);
     }
 
@@ -164,6 +169,11 @@ impl Rounds<'_> {
 
     fn follow(&mut self, wanted: Wanted, failure: Failure, arrival: &Arrival) {
         let may_end = self.scheduler.may_end_before(&wanted);
+        if let (Failure::Refused(cause), None, false) = (failure, &arrival.answer, self.health.is_proven()) {
+            // No identity, no way through the proxy, or elsewhere: no other item fares better.
+            self.stop.get_or_insert(Stop::Cause(cause, arrival.cause.clone()));
+            return self.scheduler.resume(wanted);
+        }
         let facts = Facts {
             is_own: wanted.faults.proven > 0,
             asked_again: wanted.asked_again,

@@ -150,7 +150,10 @@ async fn run(job: &Job, life: &Arc<Life>) -> Outcome {
             // The step that killed the machine is what the run sees as a broken disk.
             Ok(Err(error)) if matches!(life.death, Some(Death::Step(_) | Death::Refusal(_) | Death::Unpublished(_))) && !matches!(error, Error::Panic(_)) => Outcome::Crashed,
             Ok(Err(error)) => panic!("{}", pagehaul::sanitize::chain(&error)),
-            Err(elapsed) => panic!("it does not end: {elapsed}"),
+            Err(elapsed) => {
+                let log = life.world.account.lock().unwrap().log.clone();
+                panic!("it does not end: {elapsed}; lately: {:#?}", &log[log.len().saturating_sub(20)..])
+            }
         },
     }
 }

@@ -298,9 +298,10 @@ impl Walk {
     }
 
     /// Takes note that a page which is not needed will not come. `in_doubt`: it may have been billed all the same.
-    pub fn lost(&mut self, page: PageNum, is_refused: bool, in_doubt: bool) {
+    /// `passes`: another request may fare better.
+    pub fn lost(&mut self, page: PageNum, is_refused: bool, in_doubt: bool, passes: bool) {
         self.depth.lost(page, is_refused);
-        if !is_refused {
+        if passes {
             self.lost.insert(page);
         }
         if in_doubt {
@@ -633,7 +634,7 @@ mod tests {
     #[test]
     fn an_answer_that_was_lost_ahead_changes_no_end() {
         let mut walk = with([1, 2, 3]);
-        walk.lost(PageNum(6), false, true);
+        walk.lost(PageNum(6), false, true, true);
         walk.accept(&page(5, 20..23), &AUTO);
         walk.accept(&page(4, 9..11), &AUTO);
         assert_eq!(walk.end(), None, "rows are known behind the short page");

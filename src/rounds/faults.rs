@@ -302,7 +302,8 @@ impl Rounds<'_> {
             self.prove(&mut wanted);
             let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
             let is_tried = self.has_had_all(&wanted);
-            if is_tried && wanted.faults.proven >= proofs(failure, self.retry.policy().attempts, true) {
+            let is_own = wanted.faults.proven >= proofs(failure, self.retry.policy().attempts, true);
+            if is_tried && (is_own || !self.scheduler.needs(&wanted)) {
                 self.give_up_as_proven(&wanted, failure);
             } else {
                 self.scheduler.park(wanted, due);
@@ -320,7 +321,9 @@ impl Rounds<'_> {
             return Ok(());
         }
         // What may pass by itself is tried for as long as with others before it is worth more than a credit.
-        let is_worth_it = self.controls == 0 || self.scheduler.all_tried(|wanted| self.lacks_tries(wanted) < PROOFS);
+        let has_failed = |wanted: &Wanted| wanted.tries.as_ref().is_some_and(|tries| tries.failed >= PROOFS);
+        let is_worth_it = self.controls == 0 && self.scheduler.all_tried(has_failed)
+            || self.scheduler.all_tried(|wanted| self.lacks_tries(wanted) < PROOFS);
         if is_worth_it && self.control()? {
             return Ok(());
         }

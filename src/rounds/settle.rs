@@ -160,7 +160,8 @@ impl Rounds<'_> {
             self.check_failed(wanted, failure, arrival);
         } else if !self.scheduler.needs(&wanted) && !is_waited_out(failure, arrival.judged.charge) {
             // What is said of a page that may not even exist is no reason to stop for those that do.
-            self.lose(&wanted, failure == Failure::NoSuchPage || failure == Failure::EndOfList, arrival.judged.charge);
+            let is_refused = matches!(failure, Failure::NoSuchPage | Failure::EndOfList | Failure::Refused(_));
+            self.lose(&wanted, is_refused, arrival.judged.charge);
         } else {
             self.follow(wanted, failure, arrival);
         }
@@ -194,7 +195,8 @@ impl Rounds<'_> {
         if wanted.is_scout {
             self.waste.settle(in_doubt);
         }
-        self.scheduler.lose(wanted, is_refused, in_doubt);
+        let passes = matches!(wanted.faults.failure, Some(Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_)));
+        self.scheduler.lose(wanted, is_refused, in_doubt, passes);
     }
 
     /// Ends the walk of a page that will not come, behind the pages before it; if it is not needed, the walk goes on without.

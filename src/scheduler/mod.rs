@@ -432,10 +432,11 @@ impl Scheduler {
         self.walks.get(&wanted.item).is_some_and(is_needed)
     }
 
-    /// Gives up a page that is not needed. `in_doubt`: it may have been billed all the same.
-    pub fn lose(&mut self, wanted: &Wanted, is_refused: bool, in_doubt: bool) {
+    /// Gives up a page that is not needed. `in_doubt`: it may have been billed all the same; `passes`: another request may fare
+    /// better.
+    pub fn lose(&mut self, wanted: &Wanted, is_refused: bool, in_doubt: bool, passes: bool) {
         if let Some(open) = self.walks.get_mut(&wanted.item) {
-            open.walk.lost(wanted.page, is_refused, in_doubt);
+            open.walk.lost(wanted.page, is_refused, in_doubt, passes && wanted.tries.is_none());
         }
         self.queue(wanted.item);
     }

@@ -48,8 +48,7 @@ impl Backlog {
         scheduler: &mut Scheduler,
         ledger: &Ledger,
         rules: &Rules,
-        is_heard: bool,
-        ended: &[ItemIx],
+        (is_heard, ended): (bool, &[ItemIx]),
     ) -> Result<Vec<ItemIx>, LedgerError> {
         let mut over = Vec::new();
         for OpenItem { item, id, tries, unproven, skip, failed_before, has_pages, size } in

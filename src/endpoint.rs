@@ -3,6 +3,7 @@
 //! An endpoint is a TOML file. The built-in one is compiled in; another may be given. Whatever needs to know a column,
 //! the decoder, the Arrow schema, `pagehaul schema` and the simulator, asks here.
 
+mod codes;
 mod names;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::form::Form;
+
+pub use codes::Codes;
 
 /// The endpoint that pagehaul was made for.
 pub const BUILT_IN: &str = include_str!("../config/endpoints/product-videos.toml");
@@ -77,21 +80,6 @@ pub struct Endpoint {
     pub columns: Vec<Column>,
     /// What the simulator needs beyond the columns.
     pub fake: Fake,
-}
-
-/// Values of an envelope's `code`, by what they mean.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Codes {
-    /// Success.
-    pub success: Vec<i64>,
-    /// The same request may succeed later.
-    pub retry: Vec<i64>,
-    /// Requests come too fast.
-    pub throttle: Vec<i64>,
-    /// The key is not accepted, or its credits are used up.
-    pub stop: Vec<i64>,
-    /// The page lies behind the end of the list.
-    pub end_of_list: Vec<i64>,
 }
 
 /// What ends a walk.
@@ -357,17 +345,6 @@ impl Endpoint {
     /// The columns of text that nobody looks for by its beginning or by a range: unique, and no part of the key.
     pub fn opaque_columns(&self) -> impl Iterator<Item = &Column> {
         self.unique_columns().filter(|column| column.kind == ColumnKind::Utf8 && column.role != Role::Identity)
-    }
-
-    /// The codes that it names, by what they mean.
-    pub fn codes(&self) -> Codes {
-        Codes {
-            success: self.success_codes.clone(),
-            retry: self.retry_codes.clone(),
-            throttle: self.throttle_codes.clone(),
-            stop: self.stop_codes.clone(),
-            end_of_list: self.end_of_list_codes.clone(),
-        }
     }
 
     /// The description's own fingerprint: 16 hex digits over all that shapes an answer's reading, not comments.

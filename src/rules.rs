@@ -157,11 +157,7 @@ impl Rules {
             let shift = page.0.saturating_sub(home.0).max(1);
             let said = format!("every row of page {page} had come before, on page {home} and behind it");
             let check = behind(PageNum(page.0.saturating_add(shift)));
-            return Some(End {
-                check,
-                is_wrap: home == self.first,
-                ..end(StopReason::RepeatedPage, Some(said))
-            });
+            return Some(End { check, is_wrap: home == self.first, ..end(StopReason::RepeatedPage, Some(said)) });
         }
         if barren >= BARREN_PAGES {
             let said = format!("no usable row on {BARREN_PAGES} pages in a row, the last one page {page}");

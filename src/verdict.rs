@@ -146,10 +146,8 @@ fn classify_lost(lost: Lost) -> Classification {
 
 /// A body that is no envelope: only the status speaks. All but a 429 may have been billed (promise P5).
 fn classify_bare(status: u16, retry_after: Option<Duration>) -> Classification {
-    let failure = match by_status(status, retry_after) {
-        Failure::NoSuchPage => Failure::Unusual,
-        failure => failure,
-    };
+    let said = by_status(status, retry_after);
+    let failure = if said == Failure::NoSuchPage { Failure::Unusual } else { said };
     let is_told = matches!(failure, Failure::Unusable | Failure::Unusual);
     let charge = if status == 429 { Charge::Free } else { Charge::InDoubt };
     Classification { is_told, ..Classification::failed(failure, charge) }

@@ -248,7 +248,10 @@ async fn a4_once_the_api_gave_a_page_refusals_are_their_products_own_however_man
     let summary = export(folder.path(), &api, &named(60), &[]).await;
     assert_ended(&summary, ExitCode::Partial);
     assert_eq!((summary.products.complete, summary.products.failed), (2, 58), "{summary}");
-    assert!((60..=63).contains(&api.requests()), "each once, and some to see whether others are refused, too: {summary}");
+    assert!(
+        (60..=63).contains(&api.requests()),
+        "each once, and some to see whether others are refused, too: {summary}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -119,7 +119,14 @@ impl Evidence {
             _ if end.is_must => true,
             StopReason::RepeatedPage => !(end.is_wrap && self.wrapped >= FIRST),
             StopReason::EndRefused => sampled(&mut self.refused),
-            _ => {
+            StopReason::ShortPage
+            | StopReason::EmptyPage
+            | StopReason::MaxPages
+            | StopReason::EndRepeated
+            | StopReason::PageCap
+            | StopReason::Shifted
+            | StopReason::Rejected
+            | StopReason::Failed => {
                 let tells = self.tells(end.received, depth);
                 // In a list that went on behind a short page no short page is an end.
                 goes_on || affords && (tells || self.lists() > 0 || self.items <= u64::from(FIRST))
@@ -132,7 +139,7 @@ impl Evidence {
     fn tells(&mut self, rows: usize, depth: u32) -> bool {
         let stratum = self.short.entry((rows, depth.checked_ilog2().unwrap_or_default())).or_default();
         *stratum = stratum.saturating_add(1);
-        let is_sample = *stratum % ONE_IN == 0;
+        let is_sample = stratum.is_multiple_of(ONE_IN);
         let is_first = self.affords(LEAST_KEPT + 1) && !std::mem::replace(&mut self.had_first, true);
         is_sample || is_first
     }
@@ -158,7 +165,7 @@ impl Evidence {
 
     /// Whether the short-page rule is disproved for an export of so many items.
     pub fn is_disproved(&self, items: u64) -> bool {
-        self.lists() >= items.min(2).max(1)
+        self.lists() >= items.clamp(1, 2)
     }
 
     /// Of the pages asked for behind short ones, the share that had no row: what opening short ends again would be in vain.
@@ -182,7 +189,7 @@ impl Evidence {
 /// Counts one more of a kind, and says whether it is among those to check.
 fn sampled(count: &mut u32) -> bool {
     *count = count.saturating_add(1);
-    *count <= FIRST || *count % ONE_IN == 0
+    *count <= FIRST || count.is_multiple_of(ONE_IN)
 }
 
 /// What follows from rows behind short pages, where the largest page had so many rows.
@@ -265,10 +272,7 @@ mod tests {
             assert_eq!(evidence.wish(&wrap, 5, false), Wish::Ask);
             evidence.wrapped();
         }
-        assert_eq!(
-            (evidence.wish(&wrap, 5, false), evidence.wish(&repeat, 5, false)),
-            (Wish::Trust, Wish::Ask)
-        );
+        assert_eq!((evidence.wish(&wrap, 5, false), evidence.wish(&repeat, 5, false)), (Wish::Trust, Wish::Ask));
     }
 
     #[test]

@@ -97,6 +97,10 @@ pub enum Refusal {
 
 /// What is known when a page fails.
 #[derive(Clone, Copy, Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one fact of its own; the test goes through all combinations"
+)]
 pub struct Facts {
     /// Whether failures of this page were proven to be its own.
     pub is_own: bool,
@@ -111,20 +115,24 @@ pub struct Facts {
 /// What to do about a failure of a page.
 pub fn course(failure: Failure, facts: Facts) -> Course {
     match failure {
-        Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_) => Course::AskAgain,
-        Failure::Unusual if facts.may_end && facts.failed_before => Course::EndList,
-        Failure::Unusual => Course::AskAgain,
-        Failure::UnknownCode { with_rows: true } if facts.asked_again => Course::SetAside,
-        Failure::UnknownCode { with_rows: true } => Course::AskOthers(Refusal::UnknownCode),
-        Failure::UnknownCode { .. } => Course::AskAgain,
-        Failure::Refused(_) if facts.is_own => Course::AskAgain,
-        Failure::Refused(cause) => Course::AskOthers(Refusal::Cause(cause)),
         Failure::EndOfList => Course::EndList,
         Failure::NoSuchPage if facts.may_end => Course::EndList,
-        Failure::NoSuchPage => Course::SetAside,
         Failure::MissingList if facts.may_end && !facts.asked_again => Course::EndList,
-        Failure::Unusable | Failure::MissingList if facts.asked_again => Course::SetAside,
-        Failure::Unusable | Failure::MissingList => Course::AskAgain,
+        Failure::Unusual if facts.may_end && facts.failed_before => Course::EndList,
+        Failure::NoSuchPage => Course::SetAside,
+        Failure::UnknownCode { with_rows: true } | Failure::Unusable | Failure::MissingList if facts.asked_again => {
+            Course::SetAside
+        }
+        Failure::UnknownCode { with_rows: true } => Course::AskOthers(Refusal::UnknownCode),
+        Failure::Refused(cause) if !facts.is_own => Course::AskOthers(Refusal::Cause(cause)),
+        Failure::NoRoute
+        | Failure::Unavailable
+        | Failure::Throttled(_)
+        | Failure::Unusual
+        | Failure::UnknownCode { with_rows: false }
+        | Failure::Refused(_)
+        | Failure::Unusable
+        | Failure::MissingList => Course::AskAgain,
     }
 }
 
@@ -138,13 +146,14 @@ pub fn ends_list(failure: Failure) -> bool {
 pub fn proofs(failure: Failure, attempts: u32, alone: bool) -> u32 {
     match failure {
         // Whether these are final does not hang on how often they were proven.
-        Failure::NoRoute | Failure::Unusable | Failure::MissingList => u32::MAX,
-        Failure::UnknownCode { with_rows: true } => u32::MAX,
+        Failure::NoRoute | Failure::Unusable | Failure::MissingList | Failure::UnknownCode { with_rows: true } => {
+            u32::MAX
+        }
         Failure::Unavailable if alone => PROOFS.min(attempts),
         Failure::Unavailable => attempts,
         Failure::Throttled(_) if alone => PROOFS,
         Failure::Throttled(_) => 2 * PROOFS,
-        Failure::Refused(_) | Failure::UnknownCode { .. } | Failure::Unusual => PROOFS,
+        Failure::Refused(_) | Failure::UnknownCode { with_rows: false } | Failure::Unusual => PROOFS,
         Failure::NoSuchPage | Failure::EndOfList => 1,
     }
 }
@@ -155,7 +164,16 @@ pub fn tries(failure: Failure, attempts: u32, gave_up_before: bool) -> u32 {
     match failure {
         Failure::Unavailable if !gave_up_before => attempts,
         Failure::Throttled(_) if !gave_up_before => 2 * PROOFS,
-        _ => PROOFS.min(attempts),
+        Failure::Unavailable
+        | Failure::Throttled(_)
+        | Failure::NoRoute
+        | Failure::Refused(_)
+        | Failure::UnknownCode { .. }
+        | Failure::NoSuchPage
+        | Failure::EndOfList
+        | Failure::Unusual
+        | Failure::Unusable
+        | Failure::MissingList => PROOFS.min(attempts),
     }
 }
 

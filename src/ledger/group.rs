@@ -117,6 +117,16 @@ pub struct EndRow {
 
 pub(super) fn write(db: &mut Connection, group: &Group, now: Utc64, seen: &mut Seen) -> rusqlite::Result<()> {
     let transaction = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    write_pages(&transaction, group)?;
+    write_walks(&transaction, group, now)?;
+    let now_seen = drift::write(&transaction, &group.drift, group.read_again, seen)?;
+    transaction.commit()?;
+    seen.add(now_seen);
+    Ok(())
+}
+
+/// Pages that came, with their frame, and requests that failed.
+fn write_pages(transaction: &Connection, group: &Group) -> rusqlite::Result<()> {
     let segment = group.frame.map_or(0, |(segment, _, _)| segment.0);
     if let Some((segment, offset, length)) = group.frame {
         let as_sql = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
@@ -144,6 +154,11 @@ pub(super) fn write(db: &mut Connection, group: &Group, now: Utc64, seen: &mut S
             fail.execute(params![failed.attempt.0, failed.charge.as_str(), failed.cause])?;
         }
     }
+    Ok(())
+}
+
+/// What the pages said, what became of their lists, and the next requests.
+fn write_walks(transaction: &Connection, group: &Group, now: Utc64) -> rusqlite::Result<()> {
     {
         let sql = "UPDATE pages SET received = ?2, kept = ?3, rejected = ?4, keys = ?5, again = ?6, is_list = ?7
                    WHERE attempt = ?1";
@@ -178,8 +193,5 @@ pub(super) fn write(db: &mut Connection, group: &Group, now: Utc64, seen: &mut S
             intend.execute(params![request.attempt.0, request.item.0, request.page.0, now.0])?;
         }
     }
-    let now_seen = drift::write(&transaction, &group.drift, group.read_again, seen)?;
-    transaction.commit()?;
-    seen.add(now_seen);
     Ok(())
 }

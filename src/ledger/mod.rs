@@ -10,18 +10,19 @@ mod ends;
 mod group;
 mod indexes;
 mod open;
+mod pages;
 mod rebuild;
 mod report;
 mod status;
 mod walks;
 mod write;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::clock::Utc64;
-use crate::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, SegmentId};
+use crate::page::{AttemptId, ItemId, ItemIx, PageNum, SegmentId};
 
 pub use add::Added;
 pub use audit::{Audited, SegmentSums, has_log};
@@ -202,84 +203,6 @@ impl Ledger {
     pub fn item(&self, id: &ItemId) -> Result<Option<ItemIx>, LedgerError> {
         let mut query = self.db.prepare_cached("SELECT ix FROM items WHERE id = ?1").doing("find an item")?;
         query.query_row([id.as_str()], |row| row.get(0).map(ItemIx)).optional().doing("find an item")
-    }
-
-    /// An item's pages in segments before `segment`, ascending, with what they held. All of them must have been read.
-    pub fn pages(&self, item: ItemIx, before: SegmentId) -> Result<Vec<(PageNum, Counts)>, LedgerError> {
-        let sql =
-            "SELECT page, received, kept, rejected, is_list,
-               attempt < max(attempt) OVER (ORDER BY page) AS ahead, attempt FROM pages
-             WHERE item = ?1 AND segment < ?2 ORDER BY page";
-        let mut attempts = HashMap::new();
-        let mut pages = self.rows(sql, [item.0, before.0], |row| {
-            let count = |at| row.get::<_, u32>(at).map(|number| usize::try_from(number).unwrap_or(usize::MAX));
-            let (received, fresh, rejected) = (count(1)?, count(2)?, count(3)?);
-            let (is_list, is_ahead) = (row.get(4)?, row.get(5)?);
-            let counts = Counts { received, fresh, rejected, is_list, is_ahead, ..Counts::default() };
-            let page = PageNum(row.get(0)?);
-            attempts.insert(page, row.get::<_, i64>(6)?);
-            Ok((page, counts))
-        })?;
-        // Rows that came more than once belong to the first page that holds them, whichever came first.
-        if pages.iter().any(|(_, counts)| counts.fresh < counts.usable()) {
-            self.settle_homes(item, before, &mut pages)?;
-            // What came again before any page was asked for ahead hides nothing.
-            let ahead = pages.iter().filter(|(_, counts)| counts.is_ahead);
-            let first = ahead.filter_map(|(page, _)| attempts.get(page)).min().copied();
-            for (page, counts) in &mut pages {
-                if first.is_none_or(|first| attempts.get(page).is_none_or(|attempt| *attempt <= first)) {
-                    counts.repeated = 0;
-                }
-            }
-        }
-        Ok(pages)
-    }
-
-    fn settle_homes(
-        &self,
-        item: ItemIx,
-        before: SegmentId,
-        pages: &mut [(PageNum, Counts)],
-    ) -> Result<(), LedgerError> {
-        let keys = self.keys(item, before)?;
-        let mut homes = HashMap::new();
-        for (key, page) in &keys {
-            homes.entry(*key).and_modify(|home: &mut PageNum| *home = (*page).min(*home)).or_insert(*page);
-        }
-        let mut fresh: HashMap<PageNum, usize> = HashMap::new();
-        let mut repeats: HashMap<PageNum, PageNum> = HashMap::new();
-        let mut repeated: HashMap<PageNum, usize> = HashMap::new();
-        for home in homes.values() {
-            *fresh.entry(*home).or_default() += 1;
-        }
-        for (key, page) in &keys {
-            if let Some(home) = homes.get(key).filter(|home| *home < page) {
-                repeats.entry(*page).or_insert(*home);
-                *repeated.entry(*page).or_default() += 1;
-            }
-        }
-        for (page, counts) in pages {
-            counts.fresh = fresh.get(page).copied().unwrap_or_default();
-            counts.repeats = repeats.get(page).copied();
-            counts.repeated = repeated.get(page).copied().unwrap_or_default();
-        }
-        Ok(())
-    }
-
-    /// Keys of an item's usable rows on pages of segments before `segment`, each with a page that holds it: on a page first
-    /// those that are published, then those that had come before.
-    pub fn keys(&self, item: ItemIx, before: SegmentId) -> Result<Vec<([u8; 16], PageNum)>, LedgerError> {
-        let sql = "SELECT page, keys, again FROM pages WHERE item = ?1 AND segment < ?2 AND keys IS NOT NULL";
-        type Blobs = (u32, Vec<u8>, Option<Vec<u8>>);
-        let blobs: Vec<Blobs> =
-            self.rows(sql, [item.0, before.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-        let mut keys = Vec::new();
-        for (page, kept, again) in blobs {
-            for blob in [kept, again.unwrap_or_default()] {
-                keys.extend(blob.as_chunks::<16>().0.iter().map(|key| (*key, PageNum(page))));
-            }
-        }
-        Ok(keys)
     }
 
     fn rows<T, P: rusqlite::Params>(

@@ -128,7 +128,14 @@ impl Ledger {
             let total = match stop {
                 _ if stop.is_complete() => &mut totals.complete,
                 StopReason::Failed | StopReason::Rejected => &mut totals.failed,
-                _ => &mut totals.cut,
+                StopReason::ShortPage
+                | StopReason::EmptyPage
+                | StopReason::MaxPages
+                | StopReason::EndRefused
+                | StopReason::EndRepeated
+                | StopReason::PageCap
+                | StopReason::RepeatedPage
+                | StopReason::Shifted => &mut totals.cut,
             };
             *total += items;
         }

@@ -212,11 +212,11 @@ impl Rounds<'_> {
         self.evidence.restart();
         self.seen_ends.clear();
         self.is_size_wrong = false;
-        if !is_paid {
-            self.stop = Some(Stop::Evidence { ends, pages });
-        } else {
+        if is_paid {
             self.backlog.reopen();
             self.job.monitor.event(&Event::Warning(&said(learned, opened, self.rules.page_size)));
+        } else {
+            self.stop = Some(Stop::Evidence { ends, pages });
         }
         for item in self.scheduler.set_rules(self.rules) {
             if self.revisited.remove(&item) {

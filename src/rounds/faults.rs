@@ -3,14 +3,14 @@
 
 use std::time::Duration;
 
-use super::health::without_numbers;
+use super::health::{Health, without_numbers};
 use super::{Deferred, LongWait, Rounds};
 use crate::cause;
 use crate::clock;
 use crate::dispatch::Arrival;
 use crate::error::Error;
 use crate::event::Event;
-use crate::judgement::{CONTROLS, PROOFS, Question, REFUSED_IN_A_ROW, Refusal, ends_list, is_transient, proofs, tries};
+use crate::judgement::{PROOFS, Question, REFUSED_IN_A_ROW, Refusal, ends_list, is_transient, proofs};
 use crate::ledger::TriesRow;
 use crate::page::{AttemptId, ItemIx};
 use crate::scheduler::Wanted;
@@ -50,8 +50,8 @@ impl Rounds<'_> {
         let held = self.hold(&mut wanted, failure, arrival);
         // Where nothing else is left to be asked for, a control request tells more than a fifth failure.
         let may_end = ends_list(failure) && self.scheduler.may_end_before(&wanted);
-        let own = self.health.is_own(&wanted) || may_end || self.is_alone() && self.may_control();
-        let stop = self.health.failed(failure, arrival, own, held, &mut self.retry);
+        let own = Health::is_own(&wanted) || may_end || self.is_alone() && self.may_control();
+        let stop = self.health.failed(failure, arrival, (own, held), &mut self.retry);
         self.stop = self.stop.take().or(stop);
         if self.health.is_down() && !was_down {
             self.recall = Some(AttemptId(self.last_attempt));
@@ -80,7 +80,8 @@ impl Rounds<'_> {
             tries.failed += u32::from(failure != Failure::NoRoute);
             let wait = if is_perhaps_billed(failure) { self.retry.later() } else { self.retry.wait(&mut tries) };
             // After a wait that holds everyone, others are to go first, to see whether they pass.
-            let behind = if matches!(failure, Failure::Throttled(_)) { self.retry.policy().first } else { Duration::ZERO };
+            let behind =
+                if matches!(failure, Failure::Throttled(_)) { self.retry.policy().first } else { Duration::ZERO };
             let wait = wait.max(arrival.wish() + behind);
             wanted.tries = Some(tries);
             self.notify_retry(&wanted, arrival, wait);
@@ -175,7 +176,7 @@ impl Rounds<'_> {
     }
 
     /// The end of a run in which others are refused alike.
-    fn refused_stop(&self, refusal: Refusal, said: &str) -> Stop {
+    pub(super) fn refused_stop(&self, refusal: Refusal, said: &str) -> Stop {
         match refusal {
             Refusal::Cause(cause) => Stop::Cause(cause, said.to_owned()),
             Refusal::SamePage => Stop::Same(said.to_owned()),
@@ -192,8 +193,8 @@ impl Rounds<'_> {
     /// Asks for an item no more: it fails as soon as others are served. Where many in a row are refused, others are asked.
     pub(super) fn set_aside(&mut self, wanted: Wanted, failure: Failure, arrival: &Arrival) {
         if !self.health.ever() || is_perhaps_billed(failure) {
-            let own = self.health.is_own(&wanted);
-            let stop = self.health.failed(failure, arrival, own, false, &mut self.retry);
+            let own = Health::is_own(&wanted);
+            let stop = self.health.failed(failure, arrival, (own, false), &mut self.retry);
             self.stop = self.stop.take().or(stop);
         }
         if !self.scheduler.needs(&wanted) {
@@ -280,7 +281,7 @@ impl Rounds<'_> {
     }
 
     /// A page's failures are its own: its item fails, or its list ends before it.
-    fn give_up_as_proven(&mut self, wanted: &Wanted, failure: Failure) {
+    pub(super) fn give_up_as_proven(&mut self, wanted: &Wanted, failure: Failure) {
         if ends_list(failure) && !wanted.is_check && self.scheduler.may_end_before(wanted) {
             self.refuse_page(wanted, failure);
             return self.end(wanted.item);
@@ -293,157 +294,6 @@ impl Rounds<'_> {
 
     fn has_other_work(&self) -> bool {
         self.scheduler.has_next() || !self.backlog.is_empty() || self.scheduler.is_flying()
-    }
-
-    /// Nothing is left but pages that failed. When all of them have failed once more, a control request tells whether the API
-    /// works; where none can be sent, each page has its tries, and then the run ends.
-    fn weigh_alone(&mut self) -> Result<(), Error> {
-        for (due, mut wanted) in self.scheduler.take_all_parked() {
-            self.prove(&mut wanted);
-            let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
-            let is_tried = self.has_had_all(&wanted);
-            let is_own = wanted.faults.proven >= proofs(failure, self.retry.policy().attempts, true);
-            if is_tried && (is_own || !self.scheduler.needs(&wanted)) {
-                self.give_up_as_proven(&wanted, failure);
-            } else {
-                self.scheduler.park(wanted, due);
-            }
-        }
-        let pending = |wanted: &Wanted| wanted.faults.pending.is_some();
-        if !self.scheduler.has_parked() || !self.scheduler.all_tried(pending) {
-            return Ok(());
-        }
-        if let Some(at) = self.health.probe_at() {
-            // Whether it is an outage or what is left, a page that nobody failed on tells best.
-            if at <= clock::now() {
-                self.control()?;
-            }
-            return Ok(());
-        }
-        // What may pass by itself is tried for as long as with others before it is worth more than a credit.
-        let has_failed = |wanted: &Wanted| wanted.tries.as_ref().is_some_and(|tries| tries.failed >= PROOFS);
-        let is_worth_it = self.controls == 0 && self.scheduler.all_tried(has_failed)
-            || self.scheduler.all_tried(|wanted| self.lacks_tries(wanted) < PROOFS);
-        if is_worth_it && self.control()? {
-            return Ok(());
-        }
-        // That all are refused with a 429 is what throttling looks like: that ends by patience.
-        let is_throttled = |wanted: &Wanted| matches!(wanted.faults.failure, Some(Failure::Throttled(_)));
-        if self.scheduler.all_tried(|wanted| self.has_had_all(wanted) && !is_throttled(wanted)) {
-            self.end_unproven();
-        }
-        Ok(())
-    }
-
-    fn has_had_all(&self, wanted: &Wanted) -> bool {
-        self.lacks_tries(wanted) == 0
-    }
-
-    /// Tries that a page is still to have.
-    fn lacks_tries(&self, wanted: &Wanted) -> u32 {
-        let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
-        let most = tries(failure, self.retry.policy().attempts, wanted.faults.gave_up_before);
-        let failed = wanted.tries.as_ref().map_or(0, |tries| tries.failed);
-        most.saturating_sub(failed.max(wanted.faults.proven))
-    }
-
-    /// Every page that is left had all its tries, and nothing shows whose fault it is: what went like this in an earlier run
-    /// fails, the rest is for another run.
-    fn end_unproven(&mut self) {
-        let mut stop = None;
-        for wanted in self.scheduler.take_parked() {
-            let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
-            let said = format!("page {} failed for too long, lastly: {}", wanted.page, wanted.faults.said);
-            let ever = self.health.ever();
-            let walk = self.scheduler.walk_mut(wanted.item);
-            let unproven = walk.as_ref().map_or(0, |walk| walk.unproven) + 1;
-            if ever && unproven >= 2 {
-                self.give_up(&wanted, &said, is_transient(failure));
-                continue;
-            }
-            if let Some(walk) = walk {
-                walk.unproven = unproven;
-                let tries = walk.tries;
-                self.group.tries.push(TriesRow { item: wanted.item, tries, unproven });
-            }
-            stop = stop.or(Some(match (failure, &self.question) {
-                (_, Some(question)) => self.refused_stop(question.refusal, &wanted.faults.said),
-                (Failure::Refused(cause), None) => Stop::Cause(cause, wanted.faults.said.clone()),
-                _ => Stop::Temporary(wanted.faults.said.clone()),
-            }));
-            self.scheduler.resume(wanted);
-        }
-        self.stop = self.stop.take().or(stop);
-    }
-
-    /// Everything that may still be asked for was. What is left was set aside: item by item, or by an API that answers
-    /// nobody in its own form.
-    pub(super) fn settle_deferred(&mut self) -> Result<(), Error> {
-        let is_unheard = !self.health.is_proven() && self.health.ever() && self.controls == 0;
-        if self.deferred.is_empty() && self.refused_ends.is_empty() || is_unheard && self.control()? {
-            return Ok(());
-        }
-        let unheard = self.health.is_down() || !self.health.ever();
-        self.conclude_ends(|_| true);
-        let may_be_api = |deferred: &&Deferred| unheard && deferred.failure != Failure::NoSuchPage;
-        if let Some(deferred) = self.deferred.iter().find(may_be_api) {
-            self.stop = Some(match deferred.failure {
-                Failure::UnknownCode { .. } => self.refused_stop(Refusal::UnknownCode, &deferred.said),
-                _ => self.health.refused(self.deferred.len(), &deferred.said),
-            });
-        } else {
-            let deferred = std::mem::take(&mut self.deferred);
-            self.conclude(deferred);
-        }
-        Ok(())
-    }
-
-    /// Whether nothing is left to be asked for but pages that failed.
-    pub(super) fn is_alone(&self) -> bool {
-        self.backlog.is_empty() && self.scheduler.all_tried(|wanted| wanted.tries.is_some())
-    }
-
-    fn may_control(&self) -> bool {
-        self.controls < CONTROLS && self.can_afford() && self.has_control
-    }
-
-    /// Asks for the page behind a complete list's end, to see whether the API serves. False: there is none, or no more may be
-    /// asked for in this run.
-    fn control(&mut self) -> Result<bool, Error> {
-        let mut is_over = false;
-        while self.may_control() {
-            let found = self.site.ledger().ended_item(self.control_before)?;
-            let Some(ended) = found else {
-                // Once more from the last list on: behind its end there is another page.
-                self.has_control = self.control_before < ItemIx(i64::MAX) && !std::mem::replace(&mut is_over, true);
-                self.control_before = ItemIx(i64::MAX);
-                continue;
-            };
-            self.control_before = ended.item;
-            if ended.last >= self.rules.limit() {
-                continue;
-            }
-            self.controls += 1;
-            self.look_behind(ended)?;
-            return Ok(true);
-        }
-        Ok(false)
-    }
-
-    /// How long nothing may succeed.
-    pub(super) fn patience(&self) -> Duration {
-        let policy = self.retry.policy();
-        // An outage and throttling may pass, whatever is left.
-        let has_had_all = |wanted: &Wanted| {
-            self.has_had_all(wanted) && !matches!(wanted.faults.failure, Some(Failure::Throttled(_) | Failure::NoRoute))
-        };
-        let is_hopeless = !self.health.is_down() && self.is_alone() && self.scheduler.all_tried(has_had_all);
-        if self.health.is_proven() && !is_hopeless { policy.patience } else { policy.soon() }
-    }
-
-    /// Nothing succeeded for as long as was asked to wait.
-    pub(super) fn lose_patience(&mut self) {
-        self.stop = Some(Stop::Temporary(self.health.said().to_owned()));
     }
 }
 

@@ -101,7 +101,7 @@ impl Health {
     }
 
     /// Whether a page failed by itself: others were served since, in this run or an earlier one.
-    pub(super) fn is_own(&self, wanted: &Wanted) -> bool {
+    pub(super) fn is_own(wanted: &Wanted) -> bool {
         wanted.faults.proven > 0 || wanted.faults.gave_up_before
     }
 
@@ -123,8 +123,7 @@ impl Health {
         &mut self,
         failure: Failure,
         arrival: &Arrival,
-        own: bool,
-        held: bool,
+        (own, held): (bool, bool),
         retry: &mut Retry,
     ) -> Option<Stop> {
         let now = clock::now();
@@ -143,7 +142,14 @@ impl Health {
             Failure::NoRoute => trouble.unreached += 1,
             Failure::Throttled(_) => trouble.unreached += usize::from(held),
             _ if own || is_for_item => {}
-            _ => {
+            Failure::Unavailable
+            | Failure::Refused(_)
+            | Failure::UnknownCode { .. }
+            | Failure::NoSuchPage
+            | Failure::EndOfList
+            | Failure::Unusual
+            | Failure::Unusable
+            | Failure::MissingList => {
                 trouble.items.insert(item);
             }
         }

@@ -5,9 +5,11 @@
 //! its slot from the commit of its intent to the reading of its outcome.
 
 mod admit;
+mod alone;
 mod ends;
 mod faults;
 mod health;
+mod pages;
 mod settle;
 
 use std::collections::BTreeSet;
@@ -15,12 +17,12 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::backlog::Backlog;
 use crate::clock;
-use crate::decode::{Decoded, DecodedPage};
+use crate::decode::Decoded;
 use crate::dispatch::{Arrival, Orders};
 use crate::error::{Error, ExitCode};
 use crate::event::Event;
@@ -29,18 +31,17 @@ use crate::judgement::ending::Evidence;
 use crate::judgement::throttle::Throttled;
 use crate::judgement::{Question, Refusal, Served};
 use crate::ledger::{EmptyLists, Group};
-use crate::page::{AttemptId, ItemIx, Request, SegmentId};
+use crate::page::{AttemptId, ItemIx, Request};
 use crate::publish::ToWriter;
 use crate::quota::Quota;
 use crate::read;
 use crate::record::Recorder;
 use crate::retry::Retry;
 use crate::rules::Rules;
-use crate::sanitize::Sanitized;
 use crate::scheduler::{Scheduler, Wanted};
 use crate::site::Site;
 use crate::stop::{Counted, Stop};
-use crate::verdict::{Failure, StopCause};
+use crate::verdict::Failure;
 use crate::waste::Waste;
 use health::Health;
 
@@ -91,6 +92,7 @@ struct LongWait {
 
 /// The state of a run.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one fact about the run, and no two exclude each other")]
 pub struct Rounds<'a> {
     job: &'a Job,
     site: Arc<Site>,
@@ -262,7 +264,8 @@ impl<'a> Rounds<'a> {
         if self.stop.is_none() {
             let is_heard = self.is_heard();
             let ended: Vec<ItemIx> = self.group.ended.iter().map(|end| end.item).collect();
-            let over = self.backlog.refill(&mut self.scheduler, &self.site.ledger(), &self.rules, is_heard, &ended)?;
+            let over =
+                self.backlog.refill(&mut self.scheduler, &self.site.ledger(), &self.rules, (is_heard, &ended))?;
             for item in over {
                 self.end(item);
             }
@@ -393,66 +396,5 @@ impl<'a> Rounds<'a> {
             self.stop.get_or_insert(Stop::Temporary("the writer ended".to_owned()));
         }
         Ok(())
-    }
-
-    /// Reads a page into its walk and says which rows are new; none if its walk is over.
-    fn read_page(&mut self, page: &DecodedPage) -> Result<Option<Vec<bool>>, Error> {
-        let item = page.request.item;
-        let Some(wanted) = self.scheduler.land(item, page.request.page) else { return Ok(None) };
-        let Some(walk) = self.scheduler.walk_mut(item) else { return Ok(None) };
-        if walk.keys().is_none() {
-            walk.load(self.site.ledger().keys(item, SegmentId::BEHIND_ALL)?);
-        }
-        let new = read::page(page, walk, &self.rules, &mut self.group, &*self.job.monitor);
-        let is_fresh = new.contains(&true);
-        if wanted.is_scout {
-            self.waste.settle(false); // what it was worth its walk knows
-        }
-        if is_fresh || !wanted.is_scout {
-            self.waste.earn();
-        }
-        self.learn_from(&wanted, (page.received, is_fresh));
-        self.had_empty_list |= page.received == 0 && page.is_list;
-        self.count_list(page.request.page == self.rules.first, page.received);
-        self.judge_rows(page);
-        self.end(item);
-        Ok(Some(new))
-    }
-
-    /// Stops the run when page after page had rows and none of them was ever usable.
-    fn judge_rows(&mut self, page: &DecodedPage) {
-        self.usable |= !page.keys.is_empty();
-        self.barren += u32::from(page.received > 0 && page.foreign == 0 && !self.usable);
-        if self.barren >= BARREN_PAGES && !self.usable {
-            let said = page.rejects.first().map_or("no usable row", |reject| &*reject.reason);
-            let said = format!("no row of {} pages could be used, lastly: {}", self.barren, Sanitized(said));
-            self.stop.get_or_insert(Stop::Cause(StopCause::Contract, said));
-        }
-    }
-
-    /// Publishes the segment when its journal is large enough and nothing is under way any more, and begins the next one.
-    /// Bodies that came meanwhile would keep their shares of the room for bodies, and others would wait for theirs.
-    async fn rotate(&mut self, channels: &mut Channels) -> Result<(), Error> {
-        if !self.is_segment_full() || self.in_flight > 0 || self.stop.is_some() {
-            return Ok(());
-        }
-        self.commit(Vec::new()).await?; // what was read must be known before its rows are published
-        let (done, published) = oneshot::channel();
-        if channels.writer.send(ToWriter::Publish(done)).await.is_err() || published.await.is_err() {
-            self.stop.get_or_insert(Stop::Temporary("the writer ended".to_owned()));
-            return Ok(());
-        }
-        let segment = self.site.ledger().begin_segment()?;
-        if let Some(recorder) = &mut self.recorder {
-            recorder.rotate(segment.id)?;
-        }
-        drop(channels.writer.send(ToWriter::Begin(segment)).await);
-        Ok(())
-    }
-
-    /// Whether the segment's journal is so large that no more pages are asked for before it is published.
-    fn is_segment_full(&self) -> bool {
-        let most = self.job.settings.segment_size.max(1);
-        self.recorder.as_ref().is_some_and(|recorder| recorder.journaled() >= most)
     }
 }

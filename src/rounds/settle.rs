@@ -2,6 +2,7 @@
 //!
 //! This file hands out: pages wait for the commit, failures go to `faults`, checks of ends and ends to `ends`.
 
+use super::health::Health;
 use super::health::without_numbers;
 use super::{Deferred, Rounds};
 use crate::cause;
@@ -130,11 +131,10 @@ impl Rounds<'_> {
 
     /// Ends an outage: what failed in it was not its pages' fault.
     fn recover(&mut self) {
-        let (health, served) = (&self.health, &self.served);
-        let is_proven = |wanted: &Wanted| {
-            wanted.faults.pending.is_some_and(|failed| served.others_since(failed, wanted.item))
-        };
-        self.scheduler.pardon(|wanted| !health.is_own(wanted) && !is_proven(wanted));
+        let served = &self.served;
+        let is_proven =
+            |wanted: &Wanted| wanted.faults.pending.is_some_and(|failed| served.others_since(failed, wanted.item));
+        self.scheduler.pardon(|wanted| !Health::is_own(wanted) && !is_proven(wanted));
         self.job.monitor.event(&Event::Recovered);
     }
 
@@ -195,7 +195,8 @@ impl Rounds<'_> {
         if wanted.is_scout {
             self.waste.settle(in_doubt);
         }
-        let passes = matches!(wanted.faults.failure, Some(Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_)));
+        let passes =
+            matches!(wanted.faults.failure, Some(Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_)));
         self.scheduler.lose(wanted, is_refused, in_doubt, passes);
     }
 

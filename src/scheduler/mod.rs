@@ -6,9 +6,11 @@
 //! channel. Memory is bounded by the caller: it adds new walks only while [`Scheduler::room`] says so.
 
 mod ahead;
+mod checks;
 mod keys;
 mod open;
 mod order;
+mod waiting;
 mod worth;
 
 use std::cmp::Reverse;
@@ -19,7 +21,7 @@ use tokio::time::Instant;
 use crate::ledger::EndRow;
 use crate::page::{AttemptId, ItemId, ItemIx, PageNum};
 use crate::retry::Tries;
-use crate::rules::{End, Rules};
+use crate::rules::Rules;
 use crate::verdict::Failure;
 use crate::walk::{Ahead, Walk};
 use open::{Closing, Open};
@@ -215,25 +217,12 @@ impl Scheduler {
         // What earlier runs know is about the first page that is missing.
         let is_next = page == walk.next();
         let proven = if is_next { walk.tries } else { 0 };
-        let faults = Faults {
-            proven,
-            gave_up_before: is_next && (walk.failed_before || walk.tries > 0),
-            ..Faults::default()
-        };
+        let faults =
+            Faults { proven, gave_up_before: is_next && (walk.failed_before || walk.tries > 0), ..Faults::default() };
         let (is_scout, asked_again) = (walk.ask(page, &self.rules), walk.is_in_doubt(page));
         let id = walk.id.clone();
         let wanted = Wanted { item, id, page, tries: None, faults, asked_again, is_scout, is_check: false };
         self.queue(item);
-        Some(self.fly(wanted))
-    }
-
-    /// The page that shows whether a walk goes on behind its end, of the walk that ended first.
-    pub fn next_check(&mut self) -> Option<&Wanted> {
-        let (item, page) = self.checks.pop_front()?;
-        let walk = &mut self.walks.get_mut(&item)?.walk;
-        walk.ask_check(page);
-        let (id, asked_again, faults) = (walk.id.clone(), walk.is_in_doubt(page), Faults::default());
-        let wanted = Wanted { item, id, page, tries: None, faults, asked_again, is_scout: false, is_check: true };
         Some(self.fly(wanted))
     }
 
@@ -273,101 +262,6 @@ impl Scheduler {
         let (_, wanted) = self.parked.pop_first()?;
         self.wait_less(wanted.item);
         Some(self.fly(wanted))
-    }
-
-    /// The page whose check would show whether a walk has ended, if it seems to have, nothing of it is under way, and that was
-    /// not asked yet.
-    pub fn unchecked(&self, item: ItemIx) -> Option<PageNum> {
-        let is_quiet = |open: &&Open| open.flying == 0 && open.check.is_none() && open.waiting == 0;
-        self.walks.get(&item).filter(is_quiet)?.walk.end()?.check
-    }
-
-    /// Keeps a walk open until this page has shown whether it goes on.
-    pub fn check(&mut self, item: ItemIx, page: PageNum) {
-        if let Some(open) = self.walks.get_mut(&item) {
-            open.check = Some(page);
-            self.checks.push_back((item, page));
-        }
-    }
-
-    /// Takes note that a check is over. `is_lost`: it did not come.
-    pub fn checked(&mut self, item: ItemIx, is_lost: bool) {
-        let Some(open) = self.walks.get_mut(&item) else { return };
-        if let Some(page) = open.check.take().filter(|_| is_lost) {
-            open.walk.ask_again(page);
-        }
-    }
-
-    /// Whether a walk is at such an end, and nothing of it is under way.
-    pub fn is_idle_at_end(&self, item: ItemIx, is_such: impl Fn(&End) -> bool) -> bool {
-        let open =
-            self.walks.get(&item).filter(|open| open.flying == 0 && open.check.is_none() && open.closing.is_none());
-        open.and_then(|open| open.walk.end()).is_some_and(is_such)
-    }
-
-    /// Holds a walk at its end until it is known what becomes of others. False: it is held already.
-    pub fn set_aside_ended(&mut self, item: ItemIx) -> bool {
-        let Some(open) = self.walks.get_mut(&item).filter(|open| !open.is_aside) else { return false };
-        open.is_aside = true;
-        self.aside += 1;
-        true
-    }
-
-    /// Lets a walk end that was set aside.
-    pub fn set_free(&mut self, item: ItemIx) {
-        if let Some(open) = self.walks.get_mut(&item) {
-            self.aside -= usize::from(std::mem::take(&mut open.is_aside));
-        }
-        self.queue(item);
-    }
-
-    /// Whether a check waits to be asked for.
-    pub fn has_check(&self) -> bool {
-        !self.checks.is_empty()
-    }
-
-    /// The walks whose checks wait to be asked for; none of them is asked for any more.
-    pub fn take_checks(&mut self) -> Vec<ItemIx> {
-        std::mem::take(&mut self.checks).into_iter().map(|(item, _)| item).collect()
-    }
-
-    /// Whether a page that is under way was asked for as a check.
-    pub fn is_check(&self, item: ItemIx, page: PageNum) -> bool {
-        self.flying.get(&(item, page)).is_some_and(|wanted| wanted.is_check)
-    }
-
-    /// Whether a refusal of a page may be the end of its list.
-    pub fn may_end_before(&self, wanted: &Wanted) -> bool {
-        let open = self.walks.get(&wanted.item);
-        open.is_some_and(|open| open.walk.may_end_before(wanted.page, &self.rules))
-    }
-
-    /// Judges every open walk by other rules. Gives the walks that had ended by the old ones.
-    pub fn set_rules(&mut self, rules: Rules) -> Vec<ItemIx> {
-        self.rules = rules;
-        let items: Vec<ItemIx> = self.walks.keys().copied().collect();
-        let mut had_ended = Vec::new();
-        for item in items {
-            let Some(open) = self.walks.get_mut(&item) else { continue };
-            had_ended.extend(open.walk.end().map(|_| item));
-            open.walk.rejudge(&rules);
-            if open.walk.end().is_none() && self.checks.iter().any(|(checked, _)| *checked == item) {
-                open.check = None; // it is a page like any other now
-                self.checks.retain(|(checked, _)| *checked != item);
-            }
-            self.queue(item);
-        }
-        had_ended
-    }
-
-    /// Puts a walk where it belongs after its pages have changed.
-    pub fn requeue(&mut self, item: ItemIx) {
-        self.queue(item);
-    }
-
-    /// The items whose walks are here.
-    pub fn items(&self) -> impl Iterator<Item = ItemIx> {
-        self.walks.keys().copied().chain(self.fresh.iter().map(|walk| walk.item))
     }
 
     fn fly(&mut self, wanted: Wanted) -> &Wanted {
@@ -511,53 +405,6 @@ impl Scheduler {
     /// Whether a page is under way.
     pub fn is_flying(&self) -> bool {
         !self.flying.is_empty()
-    }
-
-    /// Whether all that is left to be asked for is like this; what was never asked for is not.
-    pub fn all_tried(&self, like: impl Fn(&Wanted) -> bool) -> bool {
-        let untried = !self.fresh.is_empty() || self.ready.len() > 0 || !self.again.is_empty();
-        !untried && self.parked.values().chain(self.flying.values()).all(like)
-    }
-
-    /// Forgets the failures of parked pages that `innocent` picks: they may be asked for at once.
-    pub fn pardon(&mut self, innocent: impl Fn(&Wanted) -> bool) {
-        for (key, mut wanted) in std::mem::take(&mut self.parked) {
-            if innocent(&wanted) {
-                (wanted.tries, wanted.faults) = (None, Faults::default());
-                self.again.insert((Reverse(wanted.page), wanted.item), wanted);
-            } else {
-                self.parked.insert(key, wanted);
-            }
-        }
-    }
-
-    /// Whether a page that failed waits.
-    pub fn has_parked(&self) -> bool {
-        !self.parked.is_empty()
-    }
-
-    /// A parked page that is due and of whose last failure it is not known whose it is.
-    pub fn take_due(&mut self, now: Instant) -> Option<Wanted> {
-        let is_pending = |(_, wanted): &(&(Instant, ItemIx, PageNum), &Wanted)| wanted.faults.pending.is_some();
-        let key = *self.parked.iter().take_while(|((due, ..), _)| *due <= now).find(is_pending)?.0;
-        let wanted = self.parked.remove(&key)?;
-        self.wait_less(wanted.item);
-        Some(wanted)
-    }
-
-    /// Takes all parked pages, with their times.
-    pub fn take_all_parked(&mut self) -> Vec<(Instant, Wanted)> {
-        let parked: Vec<_> =
-            std::mem::take(&mut self.parked).into_iter().map(|((due, ..), wanted)| (due, wanted)).collect();
-        for (_, wanted) in &parked {
-            self.wait_less(wanted.item);
-        }
-        parked
-    }
-
-    /// Takes all parked pages.
-    pub fn take_parked(&mut self) -> Vec<Wanted> {
-        self.take_all_parked().into_iter().map(|(_, wanted)| wanted).collect()
     }
 
     /// Whether no walk is open but those that were set aside.

@@ -137,6 +137,7 @@ pub struct Settings {
 
 impl Settings {
     /// Checks all values at once; the first that does not fit is the error.
+    #[expect(clippy::too_many_lines, reason = "one line for each setting")]
     pub fn resolve(layers: &Layers) -> Result<Self, SettingsError> {
         let endpoint = endpoint(layers)?;
         let out = folder(layers, "out")?.ok_or(SettingsError::Missing {

@@ -514,7 +514,8 @@ async fn a_wait_longer_than_the_patience_that_one_product_is_asked_for_holds_the
         let play = Play::of(world);
         let ended = play.run().await.completes_but(&[57], "come back later");
         let first = ended.sent[0].at;
-        let mut others: Vec<_> = ended.sent.iter().filter(|sent| place(&sent.id) != 57).map(|sent| sent.at - first).collect();
+        let mut others: Vec<_> =
+            ended.sent.iter().filter(|sent| place(&sent.id) != 57).map(|sent| sent.at - first).collect();
         others.truncate(others.len() - CONTROL); // what shows at the end that the API serves
         let last = *others.last().unwrap();
         assert!(last < Duration::from_secs(330), "{status}: the others were read after {last:?}: {ended}");

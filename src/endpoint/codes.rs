@@ -1,0 +1,31 @@
+//! What the values of an envelope's `code` mean, as a description lists them.
+
+use super::Endpoint;
+
+/// Values of an envelope's `code`, by what they mean.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Codes {
+    /// Success.
+    pub success: Vec<i64>,
+    /// The same request may succeed later.
+    pub retry: Vec<i64>,
+    /// Requests come too fast.
+    pub throttle: Vec<i64>,
+    /// The key is not accepted, or its credits are used up.
+    pub stop: Vec<i64>,
+    /// The page lies behind the end of the list.
+    pub end_of_list: Vec<i64>,
+}
+
+impl Endpoint {
+    /// The codes that it names, by what they mean.
+    pub fn codes(&self) -> Codes {
+        Codes {
+            success: self.success_codes.clone(),
+            retry: self.retry_codes.clone(),
+            throttle: self.throttle_codes.clone(),
+            stop: self.stop_codes.clone(),
+            end_of_list: self.end_of_list_codes.clone(),
+        }
+    }
+}

@@ -181,7 +181,8 @@ async fn a4_a_refusal_of_one_product_is_its_end_and_an_unusual_or_bare_one_is_as
         }
     }
     assert_eq!((summary.products.complete, summary.products.failed), (6, 14));
-    assert_eq!((summary.credits.billed, summary.credits.free, summary.credits.in_doubt), (6, 17, 21), "{summary}");
+    // Two pages behind ends show that the API serves, though these are all that is left.
+    assert_eq!((summary.credits.billed, summary.credits.free, summary.credits.in_doubt), (8, 17, 21), "{summary}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -377,8 +378,10 @@ async fn a6_pages_that_keep_failing_do_not_keep_others_waiting() {
     assert_eq!((summary.products.complete, summary.products.failed), (280, 120), "{summary}");
     let asked = api.asked();
     let sent = api.sent();
-    let last_sound = sent.iter().rposition(|sent| !is_dead(&sent.id)).unwrap();
-    let pages = asked.keys().filter(|(id, _)| !is_dead(id)).count();
+    // Pages behind ends are asked for last, to see whether the API serves.
+    let is_sound = |id: &str, page: u32| !is_dead(id) && page <= 3;
+    let last_sound = sent.iter().rposition(|sent| is_sound(&sent.id, sent.page)).unwrap();
+    let pages = asked.keys().filter(|(id, page)| is_sound(id, *page)).count();
     let firsts: BTreeSet<&str> =
         sent[..last_sound].iter().map(|sent| sent.id.as_str()).filter(|id| is_dead(id)).collect();
     let retries = last_sound + 1 - pages - firsts.len();
@@ -525,9 +528,10 @@ async fn a12_a_code_inside_a_200_means_what_the_status_would() {
 #[tokio::test(start_paused = true)]
 async fn a13_a_success_without_a_list_is_asked_for_once_more_and_is_never_an_empty_list() {
     let nothing = || Reply::from(Answer::new(200, json!({"code": 0, "message": "success", "data": null}).to_string()));
+    let is_first = std::sync::atomic::AtomicBool::new(true);
     let api = Scripted::new(move |sent| match (sent.id.as_str(), sent.page) {
         ("p1", 2) => nothing(), // for ever
-        ("p2", 2) if sent.number < 12 => nothing(),
+        ("p2", 2) if is_first.swap(false, std::sync::atomic::Ordering::Relaxed) => nothing(),
         _ => page_of(sent, 25, 10),
     });
     let folder = scratch();
@@ -1097,8 +1101,19 @@ async fn many_products_that_always_fail_are_their_own_failures_in_every_run() {
         let summary = export(folder.path(), &api, &named(160), &[]).await;
         assert_ended(&summary, ExitCode::Partial);
         assert_eq!((summary.products.complete, summary.products.failed), (120, 40), "{summary}");
-        assert!(round == 0 || api.sent().iter().all(|sent| is_dead(&sent.id)));
-        assert!(api.asked().iter().all(|((id, _), times)| *times == if is_dead(id) { 8 } else { 1 }));
+        let others = api.sent().iter().filter(|sent| !is_dead(&sent.id)).count();
+        assert!(round == 0 || others <= 3, "pages behind ends, to see whether the API serves: {others}");
+        // What was given up before is given up sooner, once pages behind ends showed that the API serves.
+        let tries = |id: &str| {
+            if !is_dead(id) {
+                1..=1
+            } else if round == 0 {
+                8..=8
+            } else {
+                3..=6
+            }
+        };
+        assert!(api.asked().iter().all(|((id, _), times)| tries(id).contains(times)), "{:?}", api.asked());
     }
 }
 

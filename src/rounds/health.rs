@@ -141,6 +141,8 @@ impl Health {
         match failure {
             Failure::NoRoute => trouble.unreached += 1,
             Failure::Throttled(_) => trouble.unreached += usize::from(held),
+            // Unusual is what somebody says who is there.
+            Failure::Unusual if self.ever => {}
             _ if own || is_for_item => {}
             Failure::Unavailable
             | Failure::Refused(_)
@@ -155,7 +157,9 @@ impl Health {
         }
         let is_code = matches!(failure, Failure::UnknownCode { .. });
         let is_heard = arrival.judged.is_told && !is_for_item && !is_code;
-        let is_no_page = arrival.answer.is_some() && !matches!(failure, Failure::Throttled(_));
+        let is_gateway = |status: u16| (502..=504).contains(&status); // it says itself that this passes
+        let is_page_less = arrival.answer.as_ref().is_some_and(|answer| !is_gateway(answer.status));
+        let is_no_page = is_heard || is_page_less && !matches!(failure, Failure::Throttled(_));
         let is_answer = !own && if self.ever { is_heard } else { is_no_page };
         // Before any page came every answer but a page says the same: something is wrong with the question.
         let answer = if self.ever { without_numbers(cause::kind(&arrival.cause)) } else { String::new() };

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use crate::form::Form;
 
-pub use codes::Codes;
+pub use codes::{Codes, EndRule};
 
 /// The endpoint that pagehaul was made for.
 pub const BUILT_IN: &str = include_str!("../config/endpoints/product-videos.toml");
@@ -80,18 +80,6 @@ pub struct Endpoint {
     pub columns: Vec<Column>,
     /// What the simulator needs beyond the columns.
     pub fake: Fake,
-}
-
-/// What ends a walk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum EndRule {
-    /// A short page, as long as pages behind short ones, asked for now and then, do not show otherwise.
-    Auto,
-    /// A page with fewer rows than were asked for, or with none.
-    ShortPage,
-    /// Only a page with no rows.
-    EmptyPage,
 }
 
 /// The item parameter.

@@ -1,6 +1,20 @@
-//! What the values of an envelope's `code` mean, as a description lists them.
+//! What a description says about answers: what the values of an envelope's `code` mean, and what ends a walk.
+
+use serde::Deserialize;
 
 use super::Endpoint;
+
+/// What ends a walk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EndRule {
+    /// A short page, as long as pages behind short ones, asked for now and then, do not show otherwise.
+    Auto,
+    /// A page with fewer rows than were asked for, or with none.
+    ShortPage,
+    /// Only a page with no rows.
+    EmptyPage,
+}
 
 /// Values of an envelope's `code`, by what they mean.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

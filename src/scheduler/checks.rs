@@ -1,5 +1,5 @@
 //! Walks that seem to have ended: which of them wait for a page that would show otherwise, or for others, and what changes when
-//! the rules do.
+//! the rules do; and pages that are done without.
 
 use super::open::Open;
 use super::{Faults, Scheduler, Wanted};
@@ -7,6 +7,23 @@ use crate::page::{ItemIx, PageNum};
 use crate::rules::{End, Rules};
 
 impl Scheduler {
+    /// Gives up a page that is not needed. `in_doubt`: it may have been billed all the same; `passes`: another request may fare
+    /// better.
+    pub fn lose(&mut self, wanted: &Wanted, is_refused: bool, in_doubt: bool, passes: bool) {
+        if let Some(open) = self.walks.get_mut(&wanted.item) {
+            open.walk.lost(wanted.page, is_refused, in_doubt, passes && wanted.tries.is_none());
+        }
+        self.queue(wanted.item);
+    }
+
+    /// Holds a walk at a page until it is known what becomes of others. False: it ends there, whatever becomes of them.
+    pub fn set_aside(&mut self, item: ItemIx, page: PageNum) -> bool {
+        let Some(open) = self.walks.get_mut(&item).filter(|open| !open.ends_by(page)) else { return false };
+        self.aside += usize::from(!std::mem::replace(&mut open.is_aside, true));
+        self.queue(item);
+        true
+    }
+
     /// The page that shows whether a walk goes on behind its end, of the walk that ended first.
     pub fn next_check(&mut self) -> Option<&Wanted> {
         let (item, page) = self.checks.pop_front()?;

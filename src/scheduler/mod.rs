@@ -326,23 +326,6 @@ impl Scheduler {
         self.walks.get(&wanted.item).is_some_and(is_needed)
     }
 
-    /// Gives up a page that is not needed. `in_doubt`: it may have been billed all the same; `passes`: another request may fare
-    /// better.
-    pub fn lose(&mut self, wanted: &Wanted, is_refused: bool, in_doubt: bool, passes: bool) {
-        if let Some(open) = self.walks.get_mut(&wanted.item) {
-            open.walk.lost(wanted.page, is_refused, in_doubt, passes && wanted.tries.is_none());
-        }
-        self.queue(wanted.item);
-    }
-
-    /// Holds a walk at a page until it is known what becomes of others. False: it ends there, whatever becomes of them.
-    pub fn set_aside(&mut self, item: ItemIx, page: PageNum) -> bool {
-        let Some(open) = self.walks.get_mut(&item).filter(|open| !open.ends_by(page)) else { return false };
-        self.aside += usize::from(!std::mem::replace(&mut open.is_aside, true));
-        self.queue(item);
-        true
-    }
-
     /// Ends a walk at a page: as soon as it has all pages before and nothing of it is under way. What of it waits behind is
     /// not asked for any more.
     pub fn close(&mut self, end: EndRow, at: PageNum) {

@@ -35,10 +35,12 @@ fn lists_that_were_cut_by_the_short_page_rule_stay_in_doubt_when_the_same_comman
     let simulator = simulator("products=200,max_videos=40");
     let ids: Vec<String> = ids(&simulator).into_iter().filter(|id| simulator.videos(id) > 11).take(30).collect();
     let (home, api) = (Home::new(&ids), capped(&simulator, 5));
-    run(home.export(&api.base_url(), &[])).ended(10);
+    // Here every list goes on behind its short page: it costs more to read on than is allowed for.
+    let flags = ["--end", "auto", "--max-evidence", "0"];
+    run(home.export(&api.base_url(), &flags)).ended(6);
     let asked = api.requests();
     for _ in 0..2 {
-        run(home.export(&api.base_url(), &[])).ended(10);
+        run(home.export(&api.base_url(), &flags)).ended(6);
         assert!(!home.path("out/_SUCCESS").exists());
     }
     assert_eq!(api.requests(), asked, "a doubted rule is no reason to pay for more");
@@ -225,7 +227,7 @@ fn a_200_that_breaks_off_is_asked_for_at_most_twice() {
 fn a_success_without_a_list_is_said_to_have_none() {
     let simulator = simulator("products=6,max_videos=25");
     let ids = ids(&simulator);
-    for (data, is) in [("null", "null"), ("{}", "an object"), ("\"rows\"", "a text")] {
+    for (data, is) in [("{}", "an object"), ("\"rows\"", "a text")] {
         let api = Api::start({
             let (simulator, bad) = (Arc::clone(&simulator), ids[0].clone());
             move |asked| {

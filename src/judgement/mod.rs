@@ -272,15 +272,18 @@ mod tests {
             for bits in 0..16_u8 {
                 let [is_own, asked_again, may_end, failed_before] = [1, 2, 4, 8].map(|bit| bits & bit > 0);
                 let facts = Facts { is_own, asked_again, may_end, failed_before };
-                let expected = match failure {
-                    Failure::UnknownCode { with_rows: true } if facts.asked_again => Course::SetAside,
-                    Failure::Unusual if facts.may_end && facts.failed_before => Course::EndList,
-                    Failure::UnknownCode { with_rows: true } => Course::AskOthers(Refusal::UnknownCode),
-                    Failure::Refused(_) if facts.is_own => Course::AskAgain,
-                    Failure::NoSuchPage if facts.may_end => Course::EndList,
-                    Failure::Unusable | Failure::MissingList if facts.asked_again => Course::SetAside,
-                    Failure::MissingList if facts.may_end => Course::EndList,
-                    _ => usual,
+                let is = |kinds: &[Failure]| kinds.contains(&failure);
+                let with_rows = Failure::UnknownCode { with_rows: true };
+                let expected = if asked_again && is(&[with_rows, Failure::Unusable, Failure::MissingList]) {
+                    Course::SetAside
+                } else if may_end && (is(&[Failure::NoSuchPage, Failure::MissingList]))
+                    || may_end && failed_before && is(&[Failure::Unusual])
+                {
+                    Course::EndList
+                } else if is_own && matches!(failure, Failure::Refused(_)) {
+                    Course::AskAgain
+                } else {
+                    usual
                 };
                 assert_eq!(course(failure, facts), expected, "{failure:?} {facts:?}");
             }

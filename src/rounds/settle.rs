@@ -79,7 +79,7 @@ impl Rounds<'_> {
         self.throttled.forget(item, page);
         // A control request shows that the API works, not that what failed before was the API's fault.
         if self.health.is_down() && !self.scheduler.is_check(item, page) {
-            self.recover();
+            self.recover(arrival.request.attempt);
         }
         self.health.page();
         self.served(arrival);
@@ -129,13 +129,17 @@ impl Rounds<'_> {
         }
     }
 
-    /// Ends an outage: what failed in it was not its pages' fault.
-    fn recover(&mut self) {
+    /// Ends an outage: what failed in it was not its pages' fault. That a request came through that had left before shows only that
+    /// there was none: whose fault the failures were is open.
+    fn recover(&mut self, by: AttemptId) {
+        self.job.monitor.event(&Event::Recovered);
+        if self.recall.is_some_and(|last| by <= last) {
+            return;
+        }
         let served = &self.served;
         let is_proven =
             |wanted: &Wanted| wanted.faults.pending.is_some_and(|failed| served.others_since(failed, wanted.item));
         self.scheduler.pardon(|wanted| !Health::is_own(wanted) && !is_proven(wanted));
-        self.job.monitor.event(&Event::Recovered);
     }
 
     fn failed(&mut self, failure: Failure, arrival: &Arrival) {

@@ -50,6 +50,8 @@ pub enum Known {
     Solid,
     /// It is there, and was not.
     Other,
+    /// It came, and its rows are those of pages before.
+    Repeat,
 }
 
 /// How far the search for a list's end has come, the most urgent first.
@@ -188,7 +190,8 @@ impl Depth {
                 self.rise(page.next(), &known);
             }
         } else if self.found == Some(page.next()) && known(page) == Known::Solid {
-            self.trust(page.next(), &known);
+            // Its rows may be those of the page behind it, which then has none of its own.
+            if known(page.next()) == Known::Repeat { self.distrust() } else { self.trust(page.next(), &known) }
         } else if counts.is_new() && known(before) == Known::Solid {
             self.trust(page, &known);
         } else if counts.is_new() {

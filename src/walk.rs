@@ -389,6 +389,7 @@ fn known(beyond: &BTreeMap<PageNum, Counts>, next: PageNum, page: PageNum, rules
         None if page < next => Known::Solid,
         None => Known::Missing,
         Some(counts) if rules.is_full(*counts) && counts.fresh > 0 => Known::Solid,
+        Some(counts) if rules.is_full(*counts) && counts.usable() > 0 => Known::Repeat,
         Some(_) => Known::Other,
     }
 }

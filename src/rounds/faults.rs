@@ -147,7 +147,9 @@ impl Rounds<'_> {
                 false
             }
         };
-        if is_for_all {
+        // Where nobody else can be asked, a page has its tries.
+        let failed = wanted.tries.as_ref().map_or(0, |tries| tries.failed);
+        if is_for_all || failed >= self.retry.policy().attempts {
             self.stop.get_or_insert(self.refused_stop(refusal, said));
         }
         let failure = wanted.faults.failure.unwrap_or(Failure::Unusual);

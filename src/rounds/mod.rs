@@ -337,6 +337,10 @@ impl<'a> Rounds<'a> {
         let wants = wants && self.can_afford();
         let patience_ends = self.health.lasts_until(self.patience(), self.job.settings.request_timeout);
         let next = self.next_turn(now).into_iter().chain(patience_ends).min().filter(|_| self.stop.is_none());
+        if self.in_flight == 0 && !busy && !wants && next.is_none() && self.stop.is_none() {
+            self.lose_patience(); // nothing would ever wake this run
+            return arrivals;
+        }
         tokio::select! {
             biased;
             code = stopped, if self.stop.is_none() => self.stop = Some(Stop::Signal(code)),

@@ -13,6 +13,15 @@ use crate::stop::Stop;
 use crate::verdict::Failure;
 
 impl Rounds<'_> {
+    /// Whether every walk has ended.
+    pub(super) fn is_done(&self) -> bool {
+        self.scheduler.is_done() && self.backlog.is_empty()
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.in_flight == 0 && (self.stop.is_some() || self.is_done())
+    }
+
     /// Everything that may still be asked for was. What is left was set aside: item by item, or by an API that answers
     /// nobody in its own form.
     pub(super) fn settle_deferred(&mut self) -> Result<(), Error> {

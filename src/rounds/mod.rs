@@ -369,15 +369,6 @@ impl<'a> Rounds<'a> {
         self.health.ever() && !is_refused && has_rows
     }
 
-    /// Whether every walk has ended.
-    fn is_done(&self) -> bool {
-        self.scheduler.is_done() && self.backlog.is_empty()
-    }
-
-    fn is_over(&self) -> bool {
-        self.in_flight == 0 && (self.stop.is_some() || self.is_done())
-    }
-
     /// Commits the arrivals and the group, away from this thread, and gives the pages decoded.
     async fn commit(&mut self, arrivals: Vec<Arrival>) -> Result<Option<Decoded>, Error> {
         let group = std::mem::take(&mut self.group);

@@ -43,7 +43,7 @@ impl<'a> Walks<'a> {
     /// So many walks, each with a page under way.
     fn new(ledger: &'a Ledger, open: usize, pages: u32) -> Self {
         let (first, last) = (PageNum(1), PageNum(100_000));
-        let rules = Rules { first, last, page_size: ROWS, max_pages: None, end: EndRule::ShortPage };
+        let rules = Rules { first, last, page_size: ROWS, max_pages: None, end: EndRule::ShortPage, learned: None };
         let scheduler = Scheduler::new(rules, open);
         let (backlog, under_way) = (Backlog::default(), VecDeque::new());
         let mut walks = Self { ledger, rules, pages, scheduler, backlog, under_way, keys: 0 };
@@ -67,7 +67,15 @@ impl<'a> Walks<'a> {
         let keys = (0..rows).map(|_| self.key()).collect();
         let received = usize::try_from(rows).expect("a page is small");
         let request = Request { attempt: AttemptId(1), item, id, page };
-        let decoded = DecodedPage { request, keys, received, foreign: 0, rejects: Vec::new(), drift: Drift::default() };
+        let decoded = DecodedPage {
+            request,
+            keys,
+            received,
+            is_list: true,
+            foreign: 0,
+            rejects: Vec::new(),
+            drift: Drift::default(),
+        };
         self.scheduler.land(item, page).expect("it was under way");
         self.scheduler.walk_mut(item).expect("it is open").accept(&decoded, &self.rules);
         self.scheduler.settle(item);
@@ -83,7 +91,9 @@ impl<'a> Walks<'a> {
             if self.backlog.is_empty() {
                 self.backlog = Backlog::default(); // and again from the beginning
             }
-            self.backlog.refill(&mut self.scheduler, self.ledger, &self.rules, true).expect("the ledger is whole");
+            self.backlog
+                .refill(&mut self.scheduler, self.ledger, &self.rules, (true, &[]))
+                .expect("the ledger is whole");
         }
         for _ in 0..pages {
             let Some(wanted) = self.scheduler.next_page() else { return };

@@ -93,6 +93,8 @@ fn ledger_group(next: i64) -> Group {
     let each = || next..next + 64;
     let page = |at: i64| PageRow { attempt: AttemptId(at), item: ItemIx(at), page: PageNum(1), at: Utc64(at) };
     let read = |at: i64| ReadRow {
+        again: Vec::new(),
+        is_list: true,
         attempt: AttemptId(at - 64),
         item: ItemIx(at - 64),
         received: 10,

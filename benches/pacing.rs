@@ -18,11 +18,11 @@ use std::time::Duration;
 use pagehaul::api::{HttpApi, HttpSettings};
 use pagehaul::clock;
 use pagehaul::dispatch::{Arrival, Dispatcher, Orders};
-use pagehaul::endpoint::{BUILT_IN, Endpoint};
+use pagehaul::endpoint::{BUILT_IN, Codes, Endpoint};
 use pagehaul::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
 use pagehaul::quota::{Asked, Quota};
 use pagehaul::simulator::{Qps, Settings, Simulator, Window, start};
-use pagehaul::verdict::Verdict;
+use pagehaul::verdict::{Failure, Verdict};
 use tokio::sync::{mpsc, watch};
 use world::{Answers, Way, World, qps};
 
@@ -69,7 +69,7 @@ async fn measure(api: HttpApi, asked: Asked, warm: Duration) -> Answers {
         quota: Arc::new(Quota::new(asked)),
         timeout: Duration::from_secs(30),
         grace: Duration::from_secs(1),
-        success: [0].into(),
+        codes: Arc::new(Codes { success: vec![0], ..Codes::default() }),
         orders,
     };
     let (to_dispatch, queue) = mpsc::channel(64);
@@ -90,7 +90,7 @@ async fn measure(api: HttpApi, asked: Asked, warm: Duration) -> Answers {
         let mut answers = Answers::default();
         while let Some(arrival) = arrivals.recv().await {
             if (begin..end).contains(&clock::now()) {
-                let refused = matches!(arrival.judged.verdict, Verdict::Throttled(_));
+                let refused = matches!(arrival.judged.verdict, Verdict::Failed(Failure::Throttled(_)));
                 answers.refused += u32::from(refused);
                 answers.passed += u32::from(arrival.judged.verdict == Verdict::Page);
             }

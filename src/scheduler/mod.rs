@@ -1,7 +1,7 @@
 //! Which page next: the most urgent one that is ready.
 //!
 //! Continuing walks before new ones, the deepest first, so that few walks are open at a time, and in rounds once all that
-//! are left are open ([`order`]); a page that failed waits
+//! are left are open (`order`); a page that failed waits
 //! for its time and for leave to be asked for again, and holds up no other page of its walk. Pure: no clock, no ledger, no
 //! channel. Memory is bounded by the caller: it adds new walks only while [`Scheduler::room`] says so.
 

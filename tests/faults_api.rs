@@ -16,6 +16,7 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -55,6 +56,11 @@ fn named(count: usize) -> Vec<String> {
 /// A row as JSON text.
 fn row(product: &str, video: &str, region: &str, views: u64) -> String {
     json!({ "video_id": video, "product_id": product, "region": region, "total_views_cnt": views }).to_string()
+}
+
+/// A success without a list of rows.
+fn without_list() -> Reply {
+    Answer::new(200, json!({"code": 0, "message": "success", "data": null}).to_string()).into()
 }
 
 /// A page of a product whose videos are numbered from 0 to `videos`.
@@ -527,11 +533,10 @@ async fn a12_a_code_inside_a_200_means_what_the_status_would() {
 
 #[tokio::test(start_paused = true)]
 async fn a13_a_success_without_a_list_is_asked_for_once_more_and_is_never_an_empty_list() {
-    let nothing = || Reply::from(Answer::new(200, json!({"code": 0, "message": "success", "data": null}).to_string()));
-    let is_first = std::sync::atomic::AtomicBool::new(true);
+    let is_first = AtomicBool::new(true);
     let api = Scripted::new(move |sent| match (sent.id.as_str(), sent.page) {
-        ("p1", 2) => nothing(), // for ever
-        ("p2", 2) if is_first.swap(false, std::sync::atomic::Ordering::Relaxed) => nothing(),
+        ("p1", 2) => without_list(), // for ever
+        ("p2", 2) if is_first.swap(false, Ordering::Relaxed) => without_list(),
         _ => page_of(sent, 25, 10),
     });
     let folder = scratch();
@@ -542,6 +547,37 @@ async fn a13_a_success_without_a_list_is_asked_for_once_more_and_is_never_an_emp
     let asked = api.asked();
     assert_eq!((asked[&("p1".to_owned(), 2)], asked[&("p2".to_owned(), 2)]), (2, 2), "{asked:?}");
     assert_eq!((summary.credits.billed, summary.credits.in_doubt), (11, 3), "each may have been billed");
+}
+
+/// A control request goes behind a list that ended on a success without a list, which is not in the journal: no page of that
+/// list is asked for beside it.
+#[tokio::test(start_paused = true)]
+async fn a13_what_is_left_is_found_to_fail_by_itself_also_where_lists_end_without_a_list() {
+    let lost = |_: &Sent| Reply::lost(Lost::Transport);
+    let rows = |sent: &Sent| page_of(sent, 25, 10);
+    let null = |_: &Sent| without_list();
+    let table: [(_, fn(&Sent) -> Reply, fn(&Sent) -> Reply, _, _, _); 4] = [
+        ("the page behind is empty", null, null, ExitCode::Partial, 20, 5),
+        ("the page behind is lost", lost, null, ExitCode::Partial, 20, 6),
+        ("both are lost", lost, lost, ExitCode::Temporary, 20, 9),
+        ("it goes on after all", lost, rows, ExitCode::Temporary, 25, 8),
+    ];
+    for (case, behind, control, exit, published, asked) in table {
+        let (folder, ended) = (scratch(), AtomicBool::new(false));
+        let said = move |sent: &Sent| match (&*sent.id, sent.page) {
+            ("p1", _) => internal_error(),
+            ("p0", 3) if ended.swap(true, Ordering::Relaxed) => control(sent),
+            ("p0", 3) => without_list(),
+            ("p0", 4..) => behind(sent),
+            _ => page_of(sent, 20, 10),
+        };
+        let api = Scripted::new(move |sent| said(sent).after(LATENCY));
+        let summary = export(folder.path(), &api, &named(2), &[]).await;
+        assert_ended(&summary, exit);
+        assert_eq!((summary.products.complete, summary.rows.published), (1, published), "{case}: {summary}");
+        let behind = api.sent().iter().filter(|sent| sent.id == "p0" && sent.page > 2).count();
+        assert_eq!(behind, asked, "{case}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -250,7 +250,12 @@ impl Rounds<'_> {
     /// Asks for the page behind the end of a list that has ended.
     pub(super) fn look_behind(&mut self, ended: EndedItem) -> Result<(), Error> {
         let pages = self.site.ledger().pages(ended.item, SegmentId::BEHIND_ALL)?;
-        let walk = Walk::new(ended.item, ended.id, &self.rules, pages, None);
+        let mut walk = Walk::new(ended.item, ended.id, &self.rules, pages, None);
+        if walk.end().is_none() {
+            // It ended on a success without a list, which is not in the journal.
+            walk.refuse_as_null(walk.next(), String::new(), &self.rules);
+            walk.settle_end(true);
+        }
         self.scheduler.add(walk);
         self.scheduler.check(ended.item, ended.last.next());
         self.revisited.insert(ended.item);

@@ -149,7 +149,7 @@ impl Rounds<'_> {
             self.scheduler.resume(wanted); // what a stopping run does not wait for is nobody's failure
             return self.end(item);
         }
-        if serves(arrival.judged.verdict) && self.health.ever() {
+        if self.health.ever() && (serves(arrival.judged.verdict) || self.is_other_answer(item, failure)) {
             self.health.works();
             self.served(arrival);
         } else if !matches!(failure, Failure::Throttled(_)) {
@@ -170,6 +170,15 @@ impl Rounds<'_> {
             self.follow(wanted, failure, arrival);
         }
         self.end(item);
+    }
+
+    /// Whether a control request came to another answer than what it was sent for: a success without a list, where nothing of
+    /// that kind is in question.
+    fn is_other_answer(&self, item: ItemIx, failure: Failure) -> bool {
+        failure == Failure::MissingList
+            && self.revisited.contains(&item)
+            && self.deferred.is_empty()
+            && self.question.is_none()
     }
 
     fn follow(&mut self, wanted: Wanted, failure: Failure, arrival: &Arrival) {

@@ -31,6 +31,7 @@ impl Scheduler {
         walk.ask_check(page);
         let (id, asked_again, faults) = (walk.id.clone(), walk.is_in_doubt(page), Faults::default());
         let wanted = Wanted { item, id, page, tries: None, faults, asked_again, is_scout: false, is_check: true };
+        self.queue(item); // a page that is under way is not asked for
         Some(self.fly(wanted))
     }
 

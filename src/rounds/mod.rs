@@ -373,12 +373,14 @@ impl<'a> Rounds<'a> {
     async fn commit(&mut self, arrivals: Vec<Arrival>) -> Result<Option<Decoded>, Error> {
         let group = std::mem::take(&mut self.group);
         let Some(mut recorder) = self.recorder.take() else { return Ok(None) };
+        let has_ended = group.ended.iter().any(|end| end.stop.is_complete());
         let (recorder, decoded) = tokio::task::spawn_blocking(move || {
             let decoded = recorder.commit(&arrivals, group);
             (recorder, decoded)
         })
         .await?;
         self.recorder = Some(recorder);
+        self.has_control |= has_ended;
         self.scheduler.unload_keys(KEYS);
         Ok(decoded?)
     }

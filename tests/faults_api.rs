@@ -161,6 +161,21 @@ async fn a3_what_is_under_way_when_the_credits_end_is_still_committed() {
 
 // --- refusals of one product, and of every product ------------------------------------------------------------------
 
+/// In an outage pages take turns at probing; once the account is in question, they wait for their own turns again.
+#[tokio::test(start_paused = true)]
+async fn a3_an_outage_that_ends_with_a_refused_account_is_not_hammered() {
+    let folder = scratch();
+    let tried = AtomicUsize::new(0);
+    let api = Scripted::new(move |sent| match sent.page {
+        3 if tried.fetch_add(1, Ordering::Relaxed) < 8 => Reply::lost(Lost::Connect),
+        3 => Reply::refusal(402, "apiKey quota is not enough").after(LATENCY),
+        _ => page_of(sent, 25, 10),
+    });
+    let summary = export(folder.path(), &api, &named(1), &[]).await;
+    assert_ended(&summary, ExitCode::Account);
+    assert!(api.requests() < 30, "{} requests", api.requests());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a4_a_refusal_of_one_product_is_its_end_and_an_unusual_or_bare_one_is_asked_for_twice_more() {
     let list = named(20);

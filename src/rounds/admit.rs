@@ -78,7 +78,7 @@ impl Rounds<'_> {
 
     /// When a page may be asked for that may not now; none if that waits for something else than time.
     pub(super) fn next_turn(&self, now: Instant) -> Option<Instant> {
-        let at = match self.health.probe_at() {
+        let at = match self.health.probe_at().filter(|_| self.question.is_none()) {
             Some(at) => Some(at).filter(|_| self.in_flight == 0),
             None => self.scheduler.due(),
         };

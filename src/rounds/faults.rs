@@ -70,7 +70,8 @@ impl Rounds<'_> {
     /// Parks a page for its next attempt.
     fn park(&mut self, mut wanted: Wanted, failure: Failure, arrival: &Arrival) {
         let now = clock::now();
-        let until = if let Some(probe_at) = self.health.probe_at() {
+        // An account that is in question is not what an outage's probes are to find out: they would not wait for each other.
+        let until = if let Some(probe_at) = self.health.probe_at().filter(|_| self.question.is_none()) {
             // Pages take turns at probing, whatever their failures, which are not counted.
             self.notify_retry(&wanted, arrival, probe_at.saturating_duration_since(now));
             wanted.tries.get_or_insert_with(|| self.retry.begin());

@@ -111,9 +111,9 @@ impl Rounds<'_> {
         for wanted in self.scheduler.take_parked() {
             let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
             let said = format!("page {} failed for too long, lastly: {}", wanted.page, wanted.faults.said);
-            let ever = self.health.ever();
+            let (ever, is_tried) = (self.health.ever(), self.has_had_all(&wanted));
             let walk = self.scheduler.walk_mut(wanted.item);
-            let unproven = walk.as_ref().map_or(0, |walk| walk.unproven) + 1;
+            let unproven = walk.as_ref().map_or(0, |walk| walk.unproven) + u32::from(is_tried);
             if ever && unproven >= 2 {
                 self.give_up(&wanted, &said, is_transient(failure));
                 continue;

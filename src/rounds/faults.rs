@@ -24,7 +24,9 @@ impl Rounds<'_> {
     /// Counts a page's last failure as its own, if a request for another item was served that left after it.
     pub(super) fn prove(&mut self, wanted: &mut Wanted) {
         let Some(failed) = wanted.faults.pending else { return };
-        if !self.served.others_since(failed, wanted.item) {
+        let is_account = wanted.faults.failure == Some(Failure::Refused(StopCause::Account));
+        let served = if is_account { &self.paid } else { &self.served };
+        if !served.others_since(failed, wanted.item) {
             return;
         }
         if matches!(wanted.faults.failure, Some(Failure::Throttled(_))) {

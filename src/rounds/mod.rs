@@ -128,6 +128,8 @@ pub struct Rounds<'a> {
     recall: Option<AttemptId>,
     /// Who was served last.
     served: Served,
+    /// Whose pages came last: that an API refuses a page in its own form says nothing about an account.
+    paid: Served,
     /// Pages that are refused with a 429.
     throttled: Throttled,
     /// A refusal that may be meant for all.
@@ -199,6 +201,7 @@ impl<'a> Rounds<'a> {
             health: Health::new(credits.billed > 0),
             recall: None,
             served: Served::default(),
+            paid: Served::default(),
             throttled: Throttled::default(),
             question: None,
             answered: None,

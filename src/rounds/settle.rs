@@ -14,7 +14,7 @@ use crate::ledger::{EndRow, TriesRow};
 use crate::page::{AttemptId, Charge, ItemIx, PageNum, StopReason};
 use crate::scheduler::Wanted;
 use crate::stop::Stop;
-use crate::verdict::{Classification, Failure, Verdict};
+use crate::verdict::{Classification, Failure, StopCause, Verdict};
 
 impl Rounds<'_> {
     /// Decides what each outcome means for its walk. Pages wait for the commit.
@@ -97,10 +97,14 @@ impl Rounds<'_> {
         if self.revisited.contains(&item) {
             self.throttled.prove_all(); // a control request: no others are left that could pass
         }
-        // A refusal of one item's page says nothing where every item's is refused.
+        // A refusal of one item's page says nothing where every item's is refused, or whether there are credits.
         let is_page = arrival.judged.verdict == Verdict::Page;
+        if is_page {
+            self.paid.note(item, attempt);
+        }
         let is_answer = |question: &Question| {
-            question.is_answered_by(item, attempt) && (is_page || question.refusal != Refusal::SamePage)
+            question.is_answered_by(item, attempt)
+                && (is_page || !matches!(question.refusal, Refusal::SamePage | Refusal::Cause(StopCause::Account)))
         };
         if self.question.as_ref().is_some_and(is_answer)
             && let Some(question) = self.question.take()

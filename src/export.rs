@@ -319,7 +319,8 @@ async fn finish(
     {
         let ledger = site.ledger();
         let first = PageNum(job.settings.endpoint.page.first);
-        let cut = ledger.cap_refused(CAPPED_LISTS)? + ledger.cut_unnumbered(first)? + ledger.fail_without_list()?;
+        let cut =
+            ledger.cap_refused(CAPPED_LISTS)? + ledger.cut_unnumbered(first)? + ledger.fail_without_list(first)?;
         if cut > 0 {
             unmark(&site.store, &ledger)?;
         }

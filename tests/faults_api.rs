@@ -595,6 +595,31 @@ async fn a13_what_is_left_is_found_to_fail_by_itself_also_where_lists_end_withou
     }
 }
 
+/// The page behind a success without a list is an empty list: then the API says what is empty, and that was no end.
+#[tokio::test(start_paused = true)]
+async fn a13_a_success_without_a_list_is_no_end_where_an_empty_list_comes_behind_it_or_ends_another_list() {
+    for (case, times, exit, published) in
+        [("once", 1, ExitCode::Complete, 30), ("for ever", usize::MAX, ExitCode::Partial, 20)]
+    {
+        let (folder, asked) = (scratch(), AtomicUsize::new(0));
+        let api = Scripted::new(move |sent| match sent.page {
+            3 if asked.fetch_add(1, Ordering::Relaxed) < times => without_list(),
+            _ => page_of(sent, 30, 10),
+        });
+        let summary = export(folder.path(), &api, &named(1), &[("lookahead", "0")]).await;
+        assert_ended(&summary, exit);
+        assert_eq!((summary.rows.published, api.asked()[&("p0".to_owned(), 3)]), (published, 2), "{case}: {summary}");
+    }
+    let folder = scratch();
+    let api = Scripted::new(move |sent| match (&*sent.id, sent.page) {
+        ("p0", 3..) => without_list(),
+        _ => page_of(sent, 20, 10),
+    });
+    let summary = export(folder.path(), &api, &named(2), &[("max_in_flight", "1")]).await;
+    assert_ended(&summary, ExitCode::Partial);
+    assert_eq!((summary.products.complete, failure(&summary, "p0").0), (1, "failed"), "{summary}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a14_an_envelope_may_spell_its_fields_otherwise_and_bring_more_of_them() {
     let list = named(7);

@@ -180,16 +180,18 @@ impl Ledger {
         self.write(sql, [first.0], "mark lists of which every page is the first")
     }
 
-    /// Lists that ended on a success without a list of rows, though other lists ended on an empty list: that was no end. They
-    /// failed, and say so. Gives how many.
-    pub fn fail_without_list(&self) -> Result<usize, LedgerError> {
+    /// Lists that ended on a success without a list of rows, whether it is in the journal or not, though other lists ended on an
+    /// empty list: that was no end. They failed, and say so. Gives how many.
+    pub fn fail_without_list(&self, first: PageNum) -> Result<usize, LedgerError> {
         if !self.has_empty_list()? {
             return Ok(0);
         }
         let sql = "UPDATE items SET stop = 'failed', transient = 0,
                      error = 'the last page came without a list of rows, where other products got an empty list'
-                   WHERE stop = 'empty_page' AND EXISTS (SELECT 1 FROM pages WHERE item = ix AND received = 0 AND NOT is_list)";
-        self.write(sql, [], "mark lists whose end came without a list")
+                   WHERE stop = 'empty_page' AND NOT EXISTS (
+                     SELECT 1 FROM pages AS last WHERE item = ix AND received = 0 AND is_list
+                       AND page - ?1 = (SELECT count(*) FROM pages WHERE item = ix AND page < last.page AND is_list))";
+        self.write(sql, [first.0], "mark lists whose end came without a list")
     }
 }
 

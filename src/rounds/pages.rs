@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use super::{BARREN_PAGES, Channels, Rounds};
 use crate::decode::DecodedPage;
 use crate::error::Error;
-use crate::page::SegmentId;
+use crate::page::{ItemIx, SegmentId};
 use crate::publish::ToWriter;
 use crate::read;
 use crate::sanitize::Sanitized;
@@ -30,11 +30,25 @@ impl Rounds<'_> {
             self.waste.earn();
         }
         self.learn_from(&wanted, (page.received, is_fresh));
-        self.had_empty_list |= page.received == 0 && page.is_list;
+        if page.received == 0 && page.is_list {
+            self.had_empty_list = true;
+            self.doubt_null(item);
+        }
         self.count_list(page.request.page == self.rules.first, page.received);
         self.judge_rows(page);
         self.end(item);
         Ok(Some(new))
+    }
+
+    /// An empty list came for an item whose list seemed to end on a success without one: that page is asked for again.
+    fn doubt_null(&mut self, item: ItemIx) {
+        let rules = self.rules;
+        if self.scheduler.walk_mut(item).is_some_and(|walk| walk.doubt_null(&rules)) {
+            if self.revisited.remove(&item) {
+                self.group.opened.push(item);
+            }
+            self.scheduler.requeue(item);
+        }
     }
 
     /// Stops the run when page after page had rows and none of them was ever usable.

@@ -57,6 +57,16 @@ impl Walk {
         self.refuse(page, said, rules);
     }
 
+    /// Takes back that a success without a list was the end: an empty list came behind it. False: it was not, or was taken back
+    /// often enough.
+    pub fn doubt_null(&mut self, rules: &Rules) -> bool {
+        if !self.nulls.remove(&self.next) {
+            return false;
+        }
+        self.end = None;
+        self.forgive(rules)
+    }
+
     /// Does without the check of its end. `is_trusted`: the end is one all the same.
     pub fn settle_end(&mut self, is_trusted: bool) {
         self.lost.clear();

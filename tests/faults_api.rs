@@ -161,6 +161,30 @@ async fn a3_what_is_under_way_when_the_credits_end_is_still_committed() {
 
 // --- refusals of one product, and of every product ------------------------------------------------------------------
 
+/// An API may look for the page before it looks for credits: what it says of a page behind an end tells nothing about them.
+#[tokio::test(start_paused = true)]
+async fn a3_credits_that_end_before_the_last_product_are_not_its_fault_where_pages_behind_ends_are_refused() {
+    let folder = scratch();
+    let is_topped_up = Arc::new(AtomicBool::new(false));
+    let has_credits = Arc::clone(&is_topped_up);
+    let api = Scripted::new(move |sent| match (&*sent.id, sent.page) {
+        ("p0", 3..) => Reply::refusal(400, "page_num is out of range"),
+        ("p1", 2..) if !has_credits.load(Ordering::Relaxed) => Reply::refusal(402, "apiKey quota is not enough"),
+        _ => page_of(sent, 15, 10),
+    });
+    let list = [("max_in_flight", "1")];
+    let summary = export(folder.path(), &api, &named(2), &list).await;
+    assert_ended(&summary, ExitCode::Account);
+    assert_eq!(summary.products.failed, 0, "{summary}");
+    let in_vain = api.sent().iter().filter(|sent| sent.page > 1 && (sent.id == "p1" || sent.page > 2)).count();
+    assert_eq!(
+        in_vain, 4,
+        "the page itself has three tries, and one page behind an end shows that others tell nothing"
+    );
+    is_topped_up.store(true, Ordering::Relaxed);
+    assert_ended(&export(folder.path(), &api, &named(2), &list).await, ExitCode::Complete);
+}
+
 /// In an outage pages take turns at probing; once the account is in question, they wait for their own turns again.
 #[tokio::test(start_paused = true)]
 async fn a3_an_outage_that_ends_with_a_refused_account_is_not_hammered() {

@@ -205,12 +205,14 @@ pub struct Question {
     alike: u32,
     /// Such a request that is on its way.
     pub asked: Option<(ItemIx, PageNum)>,
+    /// Whether a control request came to an answer that tells nothing about it: so would the next one.
+    pub is_mute: bool,
 }
 
 impl Question {
     /// The question that a refusal of an item raises.
     pub fn new(refusal: Refusal, item: ItemIx, since: AttemptId, said: String) -> Self {
-        Self { refusal, since, said, refused: BTreeSet::from([item]), alike: 0, asked: None }
+        Self { refusal, since, said, refused: BTreeSet::from([item]), alike: 0, asked: None, is_mute: false }
     }
 
     /// How many others were refused alike.

@@ -139,7 +139,8 @@ impl Rounds<'_> {
     }
 
     pub(super) fn may_control(&self) -> bool {
-        self.controls < CONTROLS && self.can_afford() && self.has_control
+        let is_mute = self.question.as_ref().is_some_and(|question| question.is_mute);
+        self.controls < CONTROLS && self.can_afford() && self.has_control && !is_mute
     }
 
     /// Asks for the page behind a complete list's end, to see whether the API serves. False: there is none, or no more may be

@@ -159,6 +159,9 @@ impl Rounds<'_> {
         } else if !matches!(failure, Failure::Throttled(_)) {
             self.throttled.passed(item, arrival.request.attempt);
         }
+        if let Some(question) = self.question.as_mut().filter(|_| wanted.is_check && serves(arrival.judged.verdict)) {
+            question.is_mute = true;
+        }
         self.prove(&mut wanted);
         wanted.faults.failure = Some(failure);
         wanted.faults.said.clone_from(&arrival.cause);

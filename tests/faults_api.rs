@@ -35,6 +35,9 @@ use rand_xoshiro::SplitMix64;
 use serde_json::{Value, json};
 
 const LATENCY: Duration = Duration::from_millis(50);
+/// What an API says to a request.
+type Says = fn(&Sent) -> Reply;
+
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// A run of 50 requests a second, with settings as flags.
@@ -595,7 +598,7 @@ async fn a13_what_is_left_is_found_to_fail_by_itself_also_where_lists_end_withou
     let lost = |_: &Sent| Reply::lost(Lost::Transport);
     let rows = |sent: &Sent| page_of(sent, 25, 10);
     let null = |_: &Sent| without_list();
-    let table: [(_, fn(&Sent) -> Reply, fn(&Sent) -> Reply, _, _, _); 4] = [
+    let table: [(_, Says, Says, _, _, _); 4] = [
         ("the page behind is empty", null, null, ExitCode::Partial, 20, 5),
         ("the page behind is lost", lost, null, ExitCode::Partial, 20, 6),
         ("both are lost", lost, lost, ExitCode::Temporary, 20, 9),

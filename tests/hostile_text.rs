@@ -166,8 +166,10 @@ fn ids() -> Vec<String> {
 fn a_server_and_a_list_full_of_payloads_leave_no_trace_of_them_on_screen_in_logs_or_reports() {
     let payloads = payloads();
     let ids: Vec<String> = ids().into_iter().chain((0..payloads.len()).map(|at| at.to_string())).collect();
-    // Without a list that comes, nothing would show whose fault the others are.
-    let listed: Vec<String> = ids.iter().cloned().chain((0..4).map(|at| format!("sound{at}"))).collect();
+    // Without lists that come in between, nothing would show whose fault the others are.
+    let sound = |at: usize| (at % 8 == 7).then(|| format!("sound{at}"));
+    let listed: Vec<String> =
+        ids.iter().enumerate().flat_map(|(at, id)| std::iter::once(id.clone()).chain(sound(at))).collect();
     let api = Api::start({
         let payloads = payloads.clone();
         move |asked| match asked.product.parse::<usize>() {

@@ -19,8 +19,9 @@
 //! | null in the middle of a list | its list ends there, unless rows lie behind | the same | the same |
 //! | a success that cannot be used | asked for once more, then it fails | waits aside until others are served | waits aside |
 //!
-//! *Served* is a page, or a refusal of another item in the API's own form: the API works and knows the key. A *control
-//! request* asks for the page behind a complete list's end, which was never journaled; at most three a run.
+//! *Served* is a page, or a refusal of another item in the API's own form: the API works and knows the key. Whether there are
+//! credits only a page shows: an API may look for the page first. A *control request* asks for the page behind a complete
+//! list's end, which was never journaled; at most three a run. A success without a list is an answer to it, too.
 
 pub mod ending;
 pub mod throttle;

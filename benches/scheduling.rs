@@ -77,7 +77,7 @@ impl<'a> Walks<'a> {
             drift: Drift::default(),
         };
         self.scheduler.land(item, page).expect("it was under way");
-        self.scheduler.walk_mut(item).expect("it is open").accept(&decoded, &self.rules);
+        self.scheduler.walk_mut(item).expect("it is open").accept(&decoded, AttemptId(1), &self.rules);
         self.scheduler.settle(item);
     }
 

@@ -42,7 +42,7 @@ impl Backlog {
 
     /// Fills the scheduler up when it has become half empty. `is_heard`: a page came, in this run or an earlier one; `ended`:
     /// walks whose end the ledger does not know yet. Gives
-    /// those whose pages say that they are over: a crash came before their end was written down.
+    /// those whose pages say that they are over, or outdated: a crash came before that was written down.
     pub fn refill(
         &mut self,
         scheduler: &mut Scheduler,
@@ -51,14 +51,19 @@ impl Backlog {
         (is_heard, ended): (bool, &[ItemIx]),
     ) -> Result<Vec<ItemIx>, LedgerError> {
         let mut over = Vec::new();
-        for OpenItem { item, id, tries, unproven, skip, failed_before, has_pages, size } in
-            self.take(scheduler, ledger, is_heard, ended)?
-        {
+        for open in self.take(scheduler, ledger, is_heard, ended)? {
+            let OpenItem { item, id, tries, unproven, skip, failed_before, has_pages, is_moved, size } = open;
             let pages = if has_pages { ledger.pages(item, SegmentId::BEHIND_ALL)? } else { Vec::new() };
             let mut walk = Walk::new(item, id, rules, pages, skip);
             (walk.tries, walk.unproven, walk.failed_before) = (tries, unproven, failed_before);
+            if has_pages {
+                walk.unload(); // all of them may be outdated: then it begins anew, and its rows are known
+            }
+            if is_moved {
+                walk.read_in_order();
+            }
             walk.hint(size.and_then(|rows| rules.last_of(rows)));
-            over.extend(walk.end().map(|_| item));
+            over.extend((walk.end().is_some() || walk.is_stuck()).then_some(item));
             scheduler.add(walk);
         }
         scheduler.has_all(self.is_empty());

@@ -39,6 +39,9 @@ pub struct ItemIx(pub i64);
 pub struct PageNum(pub u32);
 
 impl PageNum {
+    /// Behind every page: where rows are that no page of their walk holds any more.
+    pub const NONE: Self = Self(u32::MAX);
+
     /// The page after this one.
     #[must_use]
     pub fn next(self) -> Self {
@@ -68,13 +71,24 @@ pub struct Counts {
     pub repeats: Option<PageNum>,
     /// Whether the rows came as a list. False for a success whose data was null, `{}`, `""` or false: no rows, perhaps.
     pub is_list: bool,
-    /// Whether it was asked for before a page in front of it.
-    pub is_ahead: bool,
+    /// The request that it answered.
+    pub asked: AttemptId,
+    /// The newest request of any page when it came: one with a larger number was sent later.
+    pub came: AttemptId,
 }
 
 impl Default for Counts {
     fn default() -> Self {
-        Self { received: 0, fresh: 0, rejected: 0, repeated: 0, repeats: None, is_list: true, is_ahead: false }
+        Self {
+            received: 0,
+            fresh: 0,
+            rejected: 0,
+            repeated: 0,
+            repeats: None,
+            is_list: true,
+            asked: AttemptId(0),
+            came: AttemptId(0),
+        }
     }
 }
 
@@ -96,7 +110,7 @@ impl Counts {
 }
 
 /// One request on its way: numbered from 1 through all runs of an export, never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AttemptId(pub i64);
 
 /// A run of pages whose files are sealed and published together; also the number of its journal file.

@@ -3,9 +3,7 @@
 use crate::decode::{Decoded, DecodedPage};
 use crate::event::{Event, Monitor};
 use crate::ledger::{Group, ReadRow};
-use crate::rules::Rules;
 use crate::segment::Rows;
-use crate::walk::Walk;
 
 /// Reads the pages of a group in their order, and gives what of them is for the files. `page` says which rows of a page are
 /// new; none: nothing of it is for the files.
@@ -27,11 +25,11 @@ pub fn group<E>(
     Ok(Rows { batch: decoded.rows, partitions: decoded.partitions, keep, rejects })
 }
 
-/// Reads a decoded page into its walk, notes it in the group, and says which rows are new.
-pub fn page(page: &DecodedPage, walk: &mut Walk, rules: &Rules, group: &mut Group, monitor: &dyn Monitor) -> Vec<bool> {
-    let keep = walk.accept(page, rules);
+/// Notes in the group that a decoded page was read into its walk, which said which rows to `keep`. `is_first`: it is the first
+/// of its list.
+pub fn note(page: &DecodedPage, keep: &[bool], is_first: bool, group: &mut Group, monitor: &dyn Monitor) {
     let of = |wanted: bool| {
-        let keys = page.keys.iter().zip(&keep).filter(move |(_, keep)| **keep == wanted);
+        let keys = page.keys.iter().zip(keep).filter(move |(_, keep)| **keep == wanted);
         keys.map(|(key, _)| *key).collect::<Vec<_>>()
     };
     let read = ReadRow {
@@ -45,12 +43,11 @@ pub fn page(page: &DecodedPage, walk: &mut Walk, rules: &Rules, group: &mut Grou
     };
     let count = |number: usize| u64::try_from(number).unwrap_or_default();
     monitor.event(&Event::Read {
-        first: page.request.page == rules.first,
+        first: is_first,
         kept: count(read.keys.len()),
         folded: count(page.keys.len() - read.keys.len()),
         rejected: count(read.rejected),
     });
     group.read.push(read);
     group.drift.add(&page.drift);
-    keep
 }

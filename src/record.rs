@@ -126,7 +126,8 @@ pub fn adopt(
     codes: &Codes,
     ledger: &mut Ledger,
 ) -> Result<(), LedgerError> {
-    let mut group = Group { frame: Some((segment, frame.offset, frame.length)), ..Group::default() };
+    let (frame, newest) = (Some((segment, frame.offset, frame.length)), ledger.last_attempt()?);
+    let mut group = Group { frame, newest, ..Group::default() };
     for entry in entries {
         // No request leaves before its intent is durable here: a ledger that knows nothing of one has lost what it knew. A
         // page may be a response that was judged again.

@@ -146,7 +146,10 @@ impl Recovery {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(free) => free.insert(self.begin(&page.request, segment)?),
         };
-        let new = read::page(page, &mut under_way.walk, &self.rules, group, &VoidMonitor);
+        let (came, is_outdated) = self.site.ledger().came(page.request.attempt)?;
+        let walk = &mut under_way.walk;
+        let new = if is_outdated { walk.accept_outdated(page) } else { walk.accept(page, came, &self.rules) };
+        read::note(page, &new, page.request.page == self.rules.first, group, &VoidMonitor);
         under_way.left = under_way.left.saturating_sub(1);
         if under_way.left == 0 {
             // With pages in later segments the walk went on all the same, when it was opened again. And what a page would
@@ -154,8 +157,8 @@ impl Recovery {
             let is_settled = |end: &&End| !under_way.goes_on && end.check.is_none();
             match under_way.walk.end().filter(is_settled) {
                 Some(end) => {
-                    let (stop, error) = (end.stop, end.said.clone());
-                    group.ended.push(EndRow { item, stop, error, transient: false });
+                    let end = EndRow { error: end.said.clone(), ..EndRow::new(item, end.stop) };
+                    group.ended.push(under_way.walk.outcome(end));
                 }
                 // A page behind its end came just before the process ended, and the list goes on.
                 None if under_way.walk.end().is_none() && !under_way.goes_on => group.opened.push(item),

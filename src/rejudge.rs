@@ -81,5 +81,6 @@ fn append(
     let entries: Vec<Entry> = pages.into_iter().map(|(entry, ..)| entry).collect();
     let frame = journal.append(&entries)?;
     let frame = Some((open.id, frame.offset, frame.length));
-    Ok(ledger.commit(&Group { frame, pages: rows, ..Group::default() }, clock::wall())?)
+    let newest = ledger.last_attempt()?;
+    Ok(ledger.commit(&Group { frame, pages: rows, newest, ..Group::default() }, clock::wall())?)
 }

@@ -6,15 +6,17 @@
 //! which is the journal's; which row is *fresh* is decided by page numbers: the first page that holds a row is its home.
 
 mod ends;
+mod moves;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::decode::{DecodedPage, Key};
 use crate::depth::{Depth, Known, Stage};
-use crate::page::{Counts, ItemId, ItemIx, PageNum, StopReason};
+use crate::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, StopReason};
 use crate::rules::{End, Rules};
 use crate::sanitize::Sanitized;
+use moves::Moves;
 
 /// How often a refused page with rows behind it is asked for again.
 const MOST_FORGIVEN: u8 = 2;
@@ -78,13 +80,7 @@ pub struct Walk {
     gap: Option<PageNum>,
     /// A page without a usable row that it was told to go on behind.
     lacks: Option<PageNum>,
-    /// Whether rows came again on later pages: the list moved while it was read.
-    is_moved: bool,
-    /// Whether a whole page came again, which is a move if new rows lie behind it.
-    repeats_pending: bool,
-    /// Whether a page was read before one in front of it, among those up to the first missing one and among all.
-    is_ahead: bool,
-    saw_ahead: bool,
+    moves: Moves,
     /// Whether any page had a row.
     has_rows: bool,
 }
@@ -124,10 +120,7 @@ impl Walk {
             forgiven: 0,
             gap: None,
             lacks: None,
-            is_moved: false,
-            repeats_pending: false,
-            is_ahead: false,
-            saw_ahead: false,
+            moves: Moves::default(),
             has_rows: false,
         };
         // All of them are there before the first one is judged, as if they had come one by one.
@@ -135,7 +128,6 @@ impl Walk {
         let mut contiguous = rules.first;
         for (page, counts) in &walk.beyond {
             walk.has_rows |= counts.received > 0;
-            walk.saw_ahead |= counts.is_ahead;
             if *page == contiguous {
                 walk.depth.pass(*page);
                 contiguous = page.next();
@@ -200,18 +192,19 @@ impl Walk {
     /// A page to ask for that is needed in any case.
     pub fn next_needed(&self, rules: &Rules) -> Option<PageNum> {
         let known = |page| self.known(page, rules);
-        self.depth.next_needed(self.next, rules, known).filter(|page| !self.refused.contains_key(page))
+        self.depth.next_needed(self.next, rules, known).filter(|page| self.may_ask(*page))
     }
 
     /// The first page that is not known to exist, if it can be asked for and was not: it is needed in any case.
     pub fn next_unknown(&self, rules: &Rules) -> Option<PageNum> {
         let known = |page| self.known(page, rules);
-        self.depth.next_unknown(self.next, rules, known).filter(|page| !self.refused.contains_key(page))
+        self.depth.next_unknown(self.next, rules, known).filter(|page| self.may_ask(*page))
     }
 
     /// A page ahead to ask for, that may turn out to lie behind the end.
     pub fn scout(&self, rules: &Rules) -> Option<(Stage, PageNum)> {
-        self.depth.scout(self.next, rules, |page| self.known(page, rules))
+        let scout = self.depth.scout(self.next, rules, |page| self.known(page, rules));
+        scout.filter(|(_, page)| self.may_ask(*page))
     }
 
     /// Takes note that a page is asked for. Gives whether it is one that may turn out to lie behind the end.
@@ -287,8 +280,9 @@ impl Walk {
         self.in_doubt.contains(&page)
     }
 
-    /// Reads a page whose rows are decoded: says for each of them whether it is published. The keys must be loaded.
-    pub fn accept(&mut self, page: &DecodedPage, rules: &Rules) -> Vec<bool> {
+    /// Reads a page whose rows are decoded: says for each of them whether it is published. `came`: the newest request by when
+    /// it came. The keys must be loaded.
+    pub fn accept(&mut self, page: &DecodedPage, came: AttemptId, rules: &Rules) -> Vec<bool> {
         let number = page.request.page;
         let homes = self.homes.get_or_insert_default();
         let (mut keep, mut fresh) = (Vec::with_capacity(page.keys.len()), 0);
@@ -320,11 +314,8 @@ impl Walk {
         }
         let rejected = page.received.saturating_sub(page.keys.len());
         let (received, is_list) = (page.received, page.is_list);
-        let is_ahead = number > self.next && !self.checks.contains(&number);
-        // What came again before any page was read ahead hides nothing.
-        let repeated = if self.saw_ahead { repeated } else { 0 };
-        self.saw_ahead |= is_ahead;
-        let counts = Counts { received, fresh, rejected, repeated, repeats, is_list, is_ahead };
+        let asked = page.request.attempt;
+        let counts = Counts { received, fresh, rejected, repeated, repeats, is_list, asked, came };
         self.has_rows |= counts.received > 0;
         self.lost.remove(&number);
         self.add(number, counts, rules);
@@ -353,17 +344,19 @@ impl Walk {
         if self.end.as_ref().is_some_and(|end| self.is_passed(end)) {
             (self.end, self.behind) = (None, 0);
         }
-        while let Some(counts) = self.beyond.remove(&self.next) {
+        while let Some(counts) = self.beyond.get(&self.next).copied() {
+            if !self.moves.may_pass(counts, self.end.is_some()) {
+                break;
+            }
             let page = self.next;
+            self.beyond.remove(&page);
+            self.moves.pass(counts);
             self.next = page.next();
             let follows_short = self.last.is_some_and(|(_, before)| rules.is_short(before));
             self.goes_on_behind_short |= follows_short && counts.fresh > 0;
             let no_list = self.last.filter(|(_, before)| !before.is_list && counts.fresh > 0);
             self.gap = self.gap.or(no_list.map(|(before, _)| before));
             self.last = Some((page, counts));
-            self.is_ahead |= counts.is_ahead;
-            self.is_moved |= counts.fresh > 0 && (counts.repeated > 0 || self.repeats_pending);
-            self.repeats_pending = counts.fresh == 0 && counts.repeated > 0;
             let is_lacking = counts.is_barren() && self.skip.is_some_and(|skip| page <= skip);
             self.lacks = self.lacks.or(is_lacking.then_some(page));
             let is_behind = self.end.is_some() && !self.checks.contains(&page);
@@ -415,7 +408,7 @@ mod tests {
     fn page(number: u32, keys: impl IntoIterator<Item = u8>) -> DecodedPage {
         let keys: Vec<_> = keys.into_iter().map(|key| [key; 16]).collect();
         let (item, id, received) = (ItemIx(1), ItemId::new("a"), keys.len());
-        let request = Request { attempt: AttemptId(1), item, id, page: PageNum(number) };
+        let request = Request { attempt: AttemptId(number.into()), item, id, page: PageNum(number) };
         let drift = crate::decode::Drift::default();
         DecodedPage { request, keys, received, is_list: true, foreign: 0, rejects: Vec::new(), drift }
     }
@@ -428,8 +421,13 @@ mod tests {
         walk
     }
 
+    /// Reads a page that came before another one was asked for.
+    fn read(walk: &mut Walk, page: &DecodedPage, rules: &Rules) -> Vec<bool> {
+        walk.accept(page, page.request.attempt, rules)
+    }
+
     fn stop_of(walk: &mut Walk, page: &DecodedPage, rules: &Rules) -> Option<StopReason> {
-        walk.accept(page, rules);
+        read(walk, page, rules);
         walk.end().map(|end| end.stop)
     }
 
@@ -453,30 +451,10 @@ mod tests {
     #[test]
     fn rows_seen_before_are_folded_and_a_page_of_nothing_else_ends_the_walk() {
         let mut walk = with([]);
-        walk.accept(&page(1, 0..3), &RULES);
-        assert_eq!(walk.accept(&page(2, [2, 3, 3]), &RULES), [false, true, false]);
+        read(&mut walk, &page(1, 0..3), &RULES);
+        assert_eq!(read(&mut walk, &page(2, [2, 3, 3]), &RULES), [false, true, false]);
         assert_eq!(walk.end(), None);
         assert_eq!(stop_of(&mut walk, &page(3, [1, 2, 3]), &RULES), Some(StopReason::RepeatedPage));
-    }
-
-    #[test]
-    fn a_list_that_moved_while_pages_of_it_were_read_ahead_may_lack_rows_and_one_read_in_order_does_not() {
-        let moved = |order: [u32; 4]| {
-            // A row was put in at the head between pages 1 and 2: row 2 comes again.
-            let pages = [(1, 0..3), (2, 2..5), (3, 5..8), (4, 8..10)];
-            let mut walk = with([]);
-            for number in order {
-                let (_, rows) = pages.iter().find(|(page, _)| *page == number).unwrap().clone();
-                walk.accept(&page(number, rows), &AUTO);
-            }
-            walk.is_shifted()
-        };
-        assert!(!moved([1, 2, 3, 4]) && moved([1, 3, 2, 4]) && moved([4, 1, 2, 3]));
-        let mut still = with([]);
-        for number in [1, 3, 2] {
-            still.accept(&page(number, (number * 3).try_into().unwrap()..(number * 3 + 3).try_into().unwrap()), &AUTO);
-        }
-        assert!(!still.is_shifted(), "nothing moved");
     }
 
     fn orders(pages: usize) -> Vec<Vec<usize>> {
@@ -509,7 +487,7 @@ mod tests {
                 let mut walk = with([]);
                 let mut kept = 0;
                 for number in &order {
-                    kept += walk.accept(&pages[*number], &AUTO).iter().filter(|keep| **keep).count();
+                    kept += read(&mut walk, &pages[*number], &AUTO).iter().filter(|keep| **keep).count();
                 }
                 let end = walk.end().map(|end| (end.stop, end.check));
                 let check = (rows == 13).then_some(PageNum(6));
@@ -523,8 +501,8 @@ mod tests {
     fn an_answer_that_was_lost_ahead_changes_no_end() {
         let mut walk = with([1, 2, 3]);
         walk.lost(PageNum(6), false, true, true);
-        walk.accept(&page(5, 20..23), &AUTO);
-        walk.accept(&page(4, 9..11), &AUTO);
+        read(&mut walk, &page(5, 20..23), &AUTO);
+        read(&mut walk, &page(4, 9..11), &AUTO);
         assert_eq!(walk.end(), None, "rows are known behind the short page");
         assert_eq!(walk.next_needed(&AUTO), Some(PageNum(6)));
     }
@@ -533,14 +511,14 @@ mod tests {
     fn rows_that_were_put_in_ahead_make_pages_repeat_and_the_walk_goes_on_where_unseen_rows_are() {
         let mut walk = with([]);
         for (number, from) in [(1, 0), (2, 3), (3, 3)] {
-            walk.accept(&page(number, from..from + 3), &AUTO);
+            read(&mut walk, &page(number, from..from + 3), &AUTO);
         }
         let end = walk.end().unwrap();
         assert_eq!((end.stop, end.check), (StopReason::RepeatedPage, Some(PageNum(4))));
-        walk.accept(&page(4, 6..9), &AUTO);
+        read(&mut walk, &page(4, 6..9), &AUTO);
         assert_eq!((walk.end(), walk.next_needed(&AUTO)), (None, Some(PageNum(5))));
-        walk.accept(&page(5, 6..9), &AUTO);
-        walk.accept(&page(6, 3..6), &AUTO);
+        read(&mut walk, &page(5, 6..9), &AUTO);
+        read(&mut walk, &page(6, 3..6), &AUTO);
         assert_eq!(walk.end().map(|end| (end.stop, end.check)), Some((StopReason::EndRepeated, None)));
     }
 
@@ -555,17 +533,17 @@ mod tests {
         assert_eq!(walk.end().map(|end| (end.stop, end.check)), Some((StopReason::EndRefused, None)));
         let mut walk = with([1, 2]);
         refuse(&mut walk, 3);
-        walk.accept(&page(4, 20..23), &AUTO);
+        read(&mut walk, &page(4, 20..23), &AUTO);
         assert_eq!((walk.end(), walk.hole().map(|(page, _)| page)), (None, Some(PageNum(3))));
     }
 
     #[test]
     fn null_in_the_middle_of_a_list_is_an_end_until_rows_come_behind_it_and_then_a_hole() {
         let mut walk = with([1, 2]);
-        walk.accept(&DecodedPage { is_list: false, ..page(3, []) }, &AUTO);
+        read(&mut walk, &DecodedPage { is_list: false, ..page(3, []) }, &AUTO);
         assert_eq!(walk.end().map(|end| (end.stop, end.check)), Some((StopReason::EmptyPage, None)));
         assert_eq!(walk.hole(), None);
-        walk.accept(&page(4, 20..22), &AUTO);
+        read(&mut walk, &page(4, 20..22), &AUTO);
         assert_eq!(walk.hole().map(|(page, _)| page), Some(PageNum(3)));
     }
 
@@ -581,7 +559,7 @@ mod tests {
     #[test]
     fn an_end_is_none_if_new_rows_lie_behind_it() {
         let mut walk = with([]);
-        walk.accept(&page(1, 0..3), &RULES);
+        read(&mut walk, &page(1, 0..3), &RULES);
         assert_eq!(stop_of(&mut walk, &page(2, 3..5), &RULES), Some(StopReason::ShortPage));
         assert_eq!(stop_of(&mut walk, &page(3, 6..9), &RULES), None);
         assert_eq!(walk.next_needed(&RULES), Some(PageNum(4)));
@@ -591,7 +569,7 @@ mod tests {
     fn the_first_page_that_is_missing_is_the_one_that_is_needed() {
         let mut walk = with([1, 2, 5, 4]);
         assert_eq!((walk.next(), walk.next_needed(&RULES)), (PageNum(3), Some(PageNum(3))));
-        walk.accept(&page(3, 0..3), &RULES);
+        read(&mut walk, &page(3, 0..3), &RULES);
         assert_eq!((walk.next(), walk.next_needed(&RULES)), (PageNum(6), Some(PageNum(6))));
         walk.ask(PageNum(6), &RULES);
         assert_eq!(walk.next_needed(&RULES), None);
@@ -616,7 +594,7 @@ mod tests {
     #[test]
     fn an_answer_for_another_product_ends_the_walk_and_says_so() {
         let mut walk = with([]);
-        walk.accept(&DecodedPage { received: 3, foreign: 3, ..page(1, []) }, &RULES);
+        read(&mut walk, &DecodedPage { received: 3, foreign: 3, ..page(1, []) }, &RULES);
         let end = walk.end().unwrap();
         assert_eq!(end.stop, StopReason::Rejected);
         assert!(end.said.as_ref().unwrap().contains("answer for another product"));

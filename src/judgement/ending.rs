@@ -88,18 +88,14 @@ impl Evidence {
         self.pages = self.pages.saturating_add(1);
     }
 
-    /// Whether the budget has a credit.
-    pub fn affords_one(&self) -> bool {
-        self.affords(1)
-    }
-
-    fn affords(&self, credits: u32) -> bool {
+    /// Whether the budget has so many credits.
+    pub fn affords(&self, credits: u32) -> bool {
         f64::from(self.asked) + f64::from(credits) <= (SHARE * f64::from(self.pages)).max(LEAST)
     }
 
-    /// A page is asked for as evidence.
-    pub fn spend(&mut self) {
-        self.asked = self.asked.saturating_add(1);
+    /// So many pages are asked for as evidence.
+    pub fn spend(&mut self, credits: u32) {
+        self.asked = self.asked.saturating_add(credits);
     }
 
     /// A page that was asked for as evidence turned out to be a page of its list, or was free.
@@ -114,7 +110,7 @@ impl Evidence {
 
     /// What to do about an end whose list has so many pages. `goes_on`: the same list went on behind a short page before.
     pub fn wish(&mut self, end: &End, depth: u32, goes_on: bool) -> Wish {
-        let affords = self.affords(LEAST_KEPT + 1) || self.items <= u64::from(FIRST) && self.affords_one();
+        let affords = self.affords(LEAST_KEPT + 1) || self.items <= u64::from(FIRST) && self.affords(1);
         let is_wished = match end.stop {
             _ if end.is_must => true,
             StopReason::RepeatedPage => !(end.is_wrap && self.wrapped >= FIRST),
@@ -146,7 +142,7 @@ impl Evidence {
 
     /// Whether a success without a list behind a full page is first looked behind.
     pub fn wish_behind_null(&mut self) -> bool {
-        self.affords_one() && sampled(&mut self.without_list)
+        self.affords(1) && sampled(&mut self.without_list)
     }
 
     /// A list that repeated its first page was found to have ended.
@@ -217,7 +213,7 @@ mod tests {
     fn short(evidence: &mut Evidence, rows: usize, depth: u32) -> bool {
         let is_asked = evidence.wish(&end(StopReason::ShortPage, rows), depth, false) == Wish::Ask;
         if is_asked {
-            evidence.spend();
+            evidence.spend(1);
         }
         is_asked
     }
@@ -239,12 +235,12 @@ mod tests {
     fn two_credits_are_kept_until_all_lists_have_been_read() {
         let mut evidence = Evidence::new(100, 0, 0, 0);
         assert_eq!([5, 9, 9].map(|rows| short(&mut evidence, rows, 1)), [true, false, false]);
-        evidence.spend();
-        assert!(evidence.affords_one());
-        evidence.spend();
-        assert!(!evidence.affords_one());
+        evidence.spend(1);
+        assert!(evidence.affords(1));
+        evidence.spend(1);
+        assert!(!evidence.affords(1));
         evidence.give_back();
-        assert!(evidence.affords_one(), "a page of its list costs nothing");
+        assert!(evidence.affords(1), "a page of its list costs nothing");
     }
 
     #[test]

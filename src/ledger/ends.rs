@@ -56,7 +56,7 @@ impl Ledger {
         let sql = "SELECT count(*) FILTER (WHERE fresh = 0), count(DISTINCT item) FILTER (WHERE fresh > 0) FROM (
                      SELECT behind.item AS item, behind.kept AS fresh FROM pages short
                      JOIN pages behind ON behind.item = short.item AND behind.page = short.page + 1
-                     WHERE short.received BETWEEN 1 AND ?1 - 1)";
+                     WHERE short.received BETWEEN 1 AND ?1 - 1 AND short.outdated = 0 AND behind.outdated = 0)";
         let count = |number: i64| u64::try_from(number).unwrap_or_default();
         let read =
             |row: &rusqlite::Row<'_>| Ok(ShortEvidence { in_vain: count(row.get(0)?), lists: count(row.get(1)?) });
@@ -79,7 +79,8 @@ impl Ledger {
     /// How many walks that have not ended go on behind a page with rows, but fewer than a full one has.
     pub fn walks_on_short_pages(&self, full: u32) -> Result<u64, LedgerError> {
         let sql = "SELECT count(*) FROM items WHERE state = 1
-                     AND (SELECT received FROM pages WHERE item = ix ORDER BY page DESC LIMIT 1) BETWEEN 1 AND ?1 - 1";
+                     AND (SELECT received FROM pages WHERE item = ix AND outdated = 0 ORDER BY page DESC LIMIT 1)
+                       BETWEEN 1 AND ?1 - 1";
         let count: i64 = self.db.query_row(sql, [full], |row| row.get(0)).doing("count walks on short pages")?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
@@ -111,7 +112,7 @@ impl Ledger {
 
     /// A list that was read to its end, the last one in the list of items before `before`.
     pub fn ended_item(&self, before: ItemIx) -> Result<Option<EndedItem>, LedgerError> {
-        let sql = "SELECT ix, id, (SELECT max(page) FROM pages WHERE item = ix) FROM items
+        let sql = "SELECT ix, id, (SELECT max(page) FROM pages WHERE item = ix AND outdated = 0) FROM items
                    WHERE ix < ?1 AND state = 2 AND stop IN ('short_page', 'empty_page', 'end_repeated')
                    ORDER BY ix DESC LIMIT 1";
         let found = self.db.query_row(sql, params![before.0], |row| {
@@ -132,8 +133,8 @@ impl Ledger {
         let order = if is_deepest { format!("iif(page >= {DEEP}, -page, 0), {any}") } else { any.to_owned() };
         let sql = format!(
             "SELECT ix, id, page FROM items JOIN pages ON item = ix
-             WHERE state = 2 AND stop = 'short_page' AND received > 0
-               AND page = (SELECT max(page) FROM pages WHERE item = ix)
+             WHERE state = 2 AND stop = 'short_page' AND received > 0 AND outdated = 0
+               AND page = (SELECT max(page) FROM pages WHERE item = ix AND outdated = 0)
                AND ix NOT IN (SELECT value FROM json_each(?1))
              ORDER BY received DESC, {order}, ix LIMIT 1"
         );
@@ -147,11 +148,13 @@ impl Ledger {
 
     /// How lists began: with rows or without, and how many without in a row, most recently.
     pub fn empty_lists(&self, first: PageNum) -> Result<EmptyLists, LedgerError> {
-        let sql = "SELECT count(*) FILTER (WHERE received > 0), count(*) FILTER (WHERE received = 0) FROM pages WHERE page = ?1";
+        let sql = "SELECT count(*) FILTER (WHERE received > 0), count(*) FILTER (WHERE received = 0) FROM pages
+                   WHERE page = ?1 AND outdated = 0";
         let count = |number: i64| u64::try_from(number).unwrap_or_default();
         let counts = |row: &rusqlite::Row<'_>| Ok((count(row.get(0)?), count(row.get(1)?)));
         let (with_rows, empty) = self.db.query_row(sql, [first.0], counts).doing("count empty lists")?;
-        let sql = "SELECT received > 0 FROM pages WHERE received > 0 OR received = 0 AND page = ?1 ORDER BY attempt DESC LIMIT ?2";
+        let sql = "SELECT received > 0 FROM pages WHERE (received > 0 OR received = 0 AND page = ?1) AND outdated = 0
+                   ORDER BY attempt DESC LIMIT ?2";
         let newest: Vec<bool> = self.rows(sql, [first.0, EMPTY_IN_A_ROW], |row| row.get(0))?;
         let in_a_row = newest.iter().take_while(|has_rows| !**has_rows).count();
         Ok(EmptyLists { with_rows, empty, in_a_row: u64::try_from(in_a_row).unwrap_or(u64::MAX) })
@@ -161,7 +164,8 @@ impl Ledger {
     /// and more than ended on a short page before it, and no list ever had a page with that number: the API gives no page
     /// beyond it. They are cut there, and say so. Gives how many.
     pub fn cap_refused(&self, least: u32) -> Result<usize, LedgerError> {
-        let sql = "WITH last (item) AS (SELECT item FROM pages WHERE page = (SELECT max(page) FROM pages)),
+        let sql = "WITH last (item) AS (SELECT item FROM pages
+                       WHERE outdated = 0 AND page = (SELECT max(page) FROM pages WHERE outdated = 0)),
                      ended (refused, short) AS (
                        SELECT count(*) FILTER (WHERE stop = 'end_refused'), count(*) FILTER (WHERE stop = 'short_page')
                        FROM items WHERE ix IN (SELECT item FROM last))
@@ -189,8 +193,9 @@ impl Ledger {
         let sql = "UPDATE items SET stop = 'failed', transient = 0,
                      error = 'the last page came without a list of rows, where other products got an empty list'
                    WHERE stop = 'empty_page' AND NOT EXISTS (
-                     SELECT 1 FROM pages AS last WHERE item = ix AND received = 0 AND is_list
-                       AND page - ?1 = (SELECT count(*) FROM pages WHERE item = ix AND page < last.page AND is_list))";
+                     SELECT 1 FROM pages AS last WHERE item = ix AND received = 0 AND is_list AND outdated = 0
+                       AND page - ?1 = (SELECT count(*) FROM pages
+                                        WHERE item = ix AND page < last.page AND is_list AND outdated = 0))";
         self.write(sql, [first.0], "mark lists whose end came without a list")
     }
 }
@@ -208,8 +213,8 @@ impl EmptyLists {
 
 /// A walk that ended on a page with rows, but fewer than a full one; ?1: on one of exactly so many.
 const SHORT_END: &str = "state = 2 AND stop IN ('short_page', 'rejected')
-     AND (SELECT received FROM pages WHERE item = ix ORDER BY page DESC LIMIT 1) > 0
-     AND (?1 IS NULL OR (SELECT received FROM pages WHERE item = ix ORDER BY page DESC LIMIT 1) = ?1)";
+     AND (SELECT received FROM pages WHERE item = ix AND outdated = 0 ORDER BY page DESC LIMIT 1) > 0
+     AND (?1 IS NULL OR (SELECT received FROM pages WHERE item = ix AND outdated = 0 ORDER BY page DESC LIMIT 1) = ?1)";
 
 fn reopening(which: &str) -> String {
     format!("UPDATE items SET state = 1, stop = NULL, error = NULL, transient = 0 WHERE {which}")
@@ -239,7 +244,7 @@ mod tests {
                 let (received, again) = (*rows, Vec::new());
                 group.read.push(ReadRow { attempt, item, received, rejected: 0, is_list: true, keys, again });
             }
-            group.ended.push(EndRow { item, stop: *stop, error: Some("refused".to_owned()), transient: false });
+            group.ended.push(EndRow { error: Some("refused".to_owned()), ..EndRow::new(item, *stop) });
         }
         ledger.commit(&group, Utc64(1)).unwrap();
         (folder, ledger)

@@ -32,6 +32,10 @@ pub struct Group {
     pub tries: Vec<TriesRow>,
     /// Requests about to be sent.
     pub intents: Vec<Request>,
+    /// The newest request, these included.
+    pub newest: AttemptId,
+    /// Pages that are to be read again: their lists have moved since they were.
+    pub outdated: Vec<(ItemIx, PageNum)>,
 }
 
 impl Group {
@@ -45,6 +49,7 @@ impl Group {
             && self.opened.is_empty()
             && self.tries.is_empty()
             && self.intents.is_empty()
+            && self.outdated.is_empty()
     }
 }
 
@@ -113,6 +118,20 @@ pub struct EndRow {
     pub error: Option<String>,
     /// Whether another run may fare better.
     pub transient: bool,
+    /// Whether the list moved while it was read.
+    pub is_moved: bool,
+}
+
+impl EndRow {
+    /// An end of which nothing is to be said.
+    pub fn new(item: ItemIx, stop: StopReason) -> Self {
+        Self { item, stop, error: None, transient: false, is_moved: false }
+    }
+
+    /// An item that fails for good.
+    pub fn failed(item: ItemIx, said: String) -> Self {
+        Self { error: Some(said), ..Self::new(item, StopReason::Failed) }
+    }
 }
 
 pub(super) fn write(db: &mut Connection, group: &Group, now: Utc64, seen: &mut Seen) -> rusqlite::Result<()> {
@@ -139,11 +158,12 @@ fn write_pages(transaction: &Connection, group: &Group) -> rusqlite::Result<()> 
         }
     }
     {
-        let sql = "INSERT INTO pages (attempt, item, page, segment, at) VALUES (?1, ?2, ?3, ?4, ?5)";
+        let sql = "INSERT INTO pages (attempt, item, page, segment, at, came) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
         let mut insert = transaction.prepare_cached(sql)?;
         let mut forget = transaction.prepare_cached("DELETE FROM attempts WHERE id = ?1")?;
         for page in &group.pages {
-            insert.execute(params![page.attempt.0, page.item.0, page.page.0, segment, page.at.0])?;
+            let came = group.newest.max(page.attempt).0;
+            insert.execute(params![page.attempt.0, page.item.0, page.page.0, segment, page.at.0, came])?;
             forget.execute([page.attempt.0])?;
         }
         for attempt in &group.unsent {
@@ -172,16 +192,26 @@ fn write_walks(transaction: &Connection, group: &Group, now: Utc64) -> rusqlite:
             update.execute(params![read.attempt.0, received, kept, rejected, keys, again, read.is_list])?;
             walking.execute([read.item.0])?;
         }
-        let sql = "UPDATE items SET state = 2, stop = ?2, error = ?3, transient = ?4 WHERE ix = ?1";
+        let sql = "UPDATE pages SET outdated = attempt WHERE item = ?1 AND page = ?2 AND outdated = 0";
+        let mut outdate = transaction.prepare_cached(sql)?;
+        let mut move_list = transaction.prepare_cached("UPDATE items SET moved = 1 WHERE ix = ?1 AND moved = 0")?;
+        for (item, page) in &group.outdated {
+            outdate.execute([item.0, page.0.into()])?;
+            move_list.execute([item.0])?;
+        }
+        let sql =
+            "UPDATE items SET state = 2, stop = ?2, error = ?3, transient = ?4, moved = moved OR ?5 WHERE ix = ?1";
         let mut end = transaction.prepare_cached(sql)?;
         let mut open = transaction.prepare_cached(
-            "UPDATE items SET state = 1, stop = NULL, error = NULL, transient = 0 WHERE ix = ?1 AND state = 2",
+            "UPDATE items SET state = 1, stop = NULL, error = NULL, transient = 0
+             WHERE ix = ?1 AND state = 2 AND stop NOT IN ('failed', 'shifted', 'end_refused', 'page_cap')",
         )?;
         for item in &group.opened {
             open.execute([item.0])?;
         }
         for ended in &group.ended {
-            end.execute(params![ended.item.0, ended.stop.as_str(), ended.error, ended.transient])?;
+            let (stop, error) = (ended.stop.as_str(), &ended.error);
+            end.execute(params![ended.item.0, stop, error, ended.transient, ended.is_moved])?;
         }
         let mut count = transaction.prepare_cached("UPDATE items SET tries = ?2, unproven = ?3 WHERE ix = ?1")?;
         for row in &group.tries {

@@ -33,7 +33,7 @@ const INDEXES: [Index; 4] = [
     Index {
         name: "sqlite_autoindex_pages_1",
         table: "pages",
-        columns: "item, page, attempt",
+        columns: "item, page, outdated, attempt",
         of: "true",
         is_unique: true,
     },

@@ -1,4 +1,4 @@
--- The ledger's format, version 3. What each table holds is the truth about an export, up to what manifests say of
+-- The ledger's format, version 4. What each table holds is the truth about an export, up to what manifests say of
 -- published segments. A change here is a new user_version: nothing was released, so older formats are refused.
 --
 -- `crc` is the CRC-32 of the row, made by every write and compared when the ledger is opened: SQLite notices a damaged
@@ -68,10 +68,12 @@ CREATE TABLE pages (
     keys     BLOB,                          -- 16 bytes for each kept row: what later pages of the walk are compared with
     again    BLOB,                          -- 16 bytes for each usable row that was seen before in its walk
     is_list  INTEGER NOT NULL DEFAULT 1,    -- 0: a success whose data was null, {}, "" or false instead of a list
+    came     INTEGER NOT NULL,              -- the newest attempt of the export when it came
+    outdated INTEGER NOT NULL DEFAULT 0,    -- 0, or its attempt: the page is read again, because its list has moved since
     crc      INTEGER NOT NULL AS (
-        row_crc(attempt, item, page, segment, at, received, kept, rejected, keys, again, is_list)
+        row_crc(attempt, item, page, segment, at, received, kept, rejected, keys, again, is_list, came, outdated)
     ) STORED,
-    UNIQUE (item, page)
+    UNIQUE (item, page, outdated)           -- a page that is paid for is not asked for again unless it is outdated
 ) STRICT;
 
 -- Requests that are no page (yet). No charge: under way, or in doubt since a crash.

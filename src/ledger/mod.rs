@@ -180,7 +180,8 @@ impl Ledger {
 
     /// The items whose lists were found to have so many rows or more, and how many.
     pub fn sizes(&self, least: u64) -> Result<Vec<(ItemId, u64)>, LedgerError> {
-        let sql = "SELECT id, sum(received) AS rows FROM pages JOIN items ON item = ix GROUP BY item HAVING rows >= ?1";
+        let sql = "SELECT id, sum(received) AS rows FROM pages JOIN items ON item = ix WHERE outdated = 0
+                   GROUP BY item HAVING rows >= ?1";
         self.rows(sql, [i64::try_from(least).unwrap_or(i64::MAX)], |row| {
             let rows = u64::try_from(row.get::<_, i64>(1)?).unwrap_or_default();
             Ok((ItemId::new(&row.get::<_, String>(0)?), rows))
@@ -193,7 +194,7 @@ impl Ledger {
     pub fn reopen_failed(&self, all: bool) -> Result<usize, LedgerError> {
         let sql = "UPDATE items SET state = 1, stop = NULL, error = NULL, tries = 0,
                      skip = iif(stop IN ('repeated_page', 'rejected'),
-                                coalesce((SELECT max(page) FROM pages WHERE item = ix), skip), skip)
+                                coalesce((SELECT max(page) FROM pages WHERE item = ix AND outdated = 0), skip), skip)
                    WHERE state = 2 AND (stop = 'failed' AND (transient = 1 OR ?1)
                      OR ?1 AND stop IN ('repeated_page', 'rejected', 'page_cap'))";
         self.write(sql, [all], "reopen failed items")
@@ -245,7 +246,7 @@ impl Ledger {
 
     /// Whether a page of an item is in the journal.
     pub fn has_page(&self, item: ItemIx, page: PageNum) -> Result<bool, LedgerError> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM pages WHERE item = ?1 AND page = ?2)";
+        let sql = "SELECT EXISTS (SELECT 1 FROM pages WHERE item = ?1 AND page = ?2 AND outdated = 0)";
         self.db.query_row(sql, [item.0, page.0.into()], |row| row.get(0)).doing("find a page")
     }
 
@@ -432,7 +433,7 @@ mod tests {
         let keys = [[7; 16], [8; 16]].map(|key| (key, PageNum(1)));
         assert_eq!(ledger.keys(ItemIx(2), SegmentId(2)).unwrap(), keys);
         assert!(ledger.keys(ItemIx(2), SegmentId(1)).unwrap().is_empty());
-        let end = |item, stop, transient| EndRow { item: ItemIx(item), stop, error: None, transient };
+        let end = |item, stop, transient| EndRow { transient, ..EndRow::new(ItemIx(item), stop) };
         let ended = vec![
             end(1, StopReason::Failed, true),
             end(2, StopReason::ShortPage, false),

@@ -20,7 +20,7 @@ pub(super) const CACHE: i64 = 2_000;
 pub(super) const ROOM: i64 = 32 * 1_024;
 /// "phl1": marks the file as a ledger of ours.
 pub(super) const APPLICATION_ID: i64 = 0x7068_6c31;
-pub(super) const VERSION: i64 = 3;
+pub(super) const VERSION: i64 = 4;
 const TABLES: &str = include_str!("ledger.sql");
 /// The tables whose rows carry a checksum.
 const NAMES: [&str; 7] = ["export", "items", "segments", "frames", "pages", "attempts", "drift"];

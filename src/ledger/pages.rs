@@ -2,36 +2,25 @@
 
 use std::collections::HashMap;
 
-use super::{Ledger, LedgerError};
-use crate::page::{Counts, ItemIx, PageNum, SegmentId};
+use super::{Doing, Ledger, LedgerError};
+use crate::page::{AttemptId, Counts, ItemIx, PageNum, SegmentId};
 
 impl Ledger {
-    /// An item's pages in segments before `segment`, ascending, with what they held. All of them must have been read.
+    /// An item's pages in segments before `segment`, ascending, with what they held; outdated ones are not among them. All of them
+    /// must have been read.
     pub fn pages(&self, item: ItemIx, before: SegmentId) -> Result<Vec<(PageNum, Counts)>, LedgerError> {
-        let sql = "SELECT page, received, kept, rejected, is_list,
-               attempt < max(attempt) OVER (ORDER BY page) AS ahead, attempt FROM pages
-             WHERE item = ?1 AND segment < ?2 ORDER BY page";
-        let mut attempts = HashMap::new();
+        let sql = "SELECT page, received, kept, rejected, is_list, attempt, came FROM pages
+                   WHERE item = ?1 AND segment < ?2 AND outdated = 0 ORDER BY page";
         let mut pages = self.rows(sql, [item.0, before.0], |row| {
             let count = |at| row.get::<_, u32>(at).map(|number| usize::try_from(number).unwrap_or(usize::MAX));
             let (received, fresh, rejected) = (count(1)?, count(2)?, count(3)?);
-            let (is_list, is_ahead) = (row.get(4)?, row.get(5)?);
-            let counts = Counts { received, fresh, rejected, is_list, is_ahead, ..Counts::default() };
-            let page = PageNum(row.get(0)?);
-            attempts.insert(page, row.get::<_, i64>(6)?);
-            Ok((page, counts))
+            let (is_list, asked, came) = (row.get(4)?, AttemptId(row.get(5)?), AttemptId(row.get(6)?));
+            let counts = Counts { received, fresh, rejected, is_list, asked, came, ..Counts::default() };
+            Ok((PageNum(row.get(0)?), counts))
         })?;
         // Rows that came more than once belong to the first page that holds them, whichever came first.
         if pages.iter().any(|(_, counts)| counts.fresh < counts.usable()) {
             self.settle_homes(item, before, &mut pages)?;
-            // What came again before any page was asked for ahead hides nothing.
-            let ahead = pages.iter().filter(|(_, counts)| counts.is_ahead);
-            let first = ahead.filter_map(|(page, _)| attempts.get(page)).min().copied();
-            for (page, counts) in &mut pages {
-                if first.is_none_or(|first| attempts.get(page).is_none_or(|attempt| *attempt <= first)) {
-                    counts.repeated = 0;
-                }
-            }
         }
         Ok(pages)
     }
@@ -68,11 +57,13 @@ impl Ledger {
     }
 
     /// Keys of an item's usable rows on pages of segments before `segment`, each with a page that holds it: on a page first
-    /// those that are published, then those that had come before.
+    /// those that are published, then those that had come before. Rows of outdated pages are on [`PageNum::NONE`].
     pub fn keys(&self, item: ItemIx, before: SegmentId) -> Result<Vec<([u8; 16], PageNum)>, LedgerError> {
-        let sql = "SELECT page, keys, again FROM pages WHERE item = ?1 AND segment < ?2 AND keys IS NOT NULL";
+        let sql = "SELECT iif(outdated, ?3, page), keys, again FROM pages
+                   WHERE item = ?1 AND segment < ?2 AND keys IS NOT NULL";
+        let about = [item.0, before.0, PageNum::NONE.0.into()];
         let blobs: Vec<(u32, Vec<u8>, Option<Vec<u8>>)> =
-            self.rows(sql, [item.0, before.0], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            self.rows(sql, about, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
         let mut keys = Vec::new();
         for (page, kept, again) in blobs {
             for blob in [kept, again.unwrap_or_default()] {
@@ -80,5 +71,12 @@ impl Ledger {
             }
         }
         Ok(keys)
+    }
+
+    /// When an attempt's page came, as the newest attempt by then, and whether that page is outdated.
+    pub fn came(&self, attempt: AttemptId) -> Result<(AttemptId, bool), LedgerError> {
+        let sql = "SELECT came, outdated <> 0 FROM pages WHERE attempt = ?1";
+        let mut query = self.db.prepare_cached(sql).doing("find a page")?;
+        query.query_row([attempt.0], |row| Ok((AttemptId(row.get(0)?), row.get(1)?))).doing("find a page")
     }
 }

@@ -81,8 +81,9 @@ impl Ledger {
     pub fn revive_rejected(&self) -> Result<usize, LedgerError> {
         let sql = "UPDATE items SET state = 1, stop = NULL, error = NULL, transient = 0
                    WHERE state = 2 AND stop = 'rejected' AND EXISTS (
-                     SELECT 1 FROM pages WHERE item = items.ix AND received > rejected
-                       AND page = (SELECT max(page) FROM pages WHERE item = items.ix AND received > 0))";
+                     SELECT 1 FROM pages WHERE item = items.ix AND received > rejected AND outdated = 0
+                       AND page = (SELECT max(page) FROM pages
+                                   WHERE item = items.ix AND received > 0 AND outdated = 0))";
         self.write(sql, [], "open rejected items again")
     }
 }
@@ -130,7 +131,7 @@ mod tests {
             let (attempt, item) = (AttemptId(i64::from(n)), ItemIx(i64::from(n + 1) / 2));
             PageRow { attempt, item, page: PageNum(n), at: Utc64(1) }
         });
-        let end = |item| EndRow { item: ItemIx(item), stop: StopReason::Rejected, error: None, transient: false };
+        let end = |item| EndRow::new(ItemIx(item), StopReason::Rejected);
         let read = |attempt: i64, item, rejected| ReadRow {
             attempt: AttemptId(attempt),
             item: ItemIx(item),

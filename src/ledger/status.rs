@@ -67,7 +67,7 @@ mod tests {
         ledger.add_items(ids.into_iter()).unwrap();
         let ended = (1..).zip(said).map(|(ix, said)| {
             let error = Some(said.to_owned());
-            EndRow { item: ItemIx(ix), stop: StopReason::Failed, error, transient: true }
+            EndRow { error, transient: true, ..EndRow::new(ItemIx(ix), StopReason::Failed) }
         });
         ledger.commit(&Group { ended: ended.collect(), ..Group::default() }, Utc64(1)).unwrap();
         let reasons = ledger.reasons(9).unwrap();

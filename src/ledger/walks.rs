@@ -24,6 +24,8 @@ pub struct OpenItem {
     pub failed_before: bool,
     /// Whether the journal has a page of it.
     pub has_pages: bool,
+    /// Whether its list moved while it was read: then it is read in order.
+    pub is_moved: bool,
     /// Rows that its list is said to have.
     pub size: Option<u64>,
 }
@@ -51,7 +53,8 @@ impl Ledger {
         but_for: &BTreeSet<ItemIx>,
         limit: usize,
     ) -> Result<Vec<OpenItem>, LedgerError> {
-        let sql = "SELECT ix, id, EXISTS (SELECT 1 FROM pages WHERE item = ix), rows, tries, unproven, skip, transient
+        let sql = "SELECT ix, id, EXISTS (SELECT 1 FROM pages WHERE item = ix), rows, tries, unproven, skip, transient,
+                     moved
                    FROM items LEFT JOIN sizes ON item = ix
                    WHERE state = ?1 AND state < 2 AND ix > ?2 AND ix NOT IN (SELECT value FROM json_each(?4))
                    ORDER BY ix LIMIT ?3";
@@ -61,8 +64,17 @@ impl Ledger {
             let id = ItemId::new(&row.get::<_, String>(1)?);
             let size = row.get::<_, Option<i64>>(3)?.and_then(|rows| u64::try_from(rows).ok());
             let skip = Some(row.get(6)?).filter(|page| *page > 0).map(PageNum);
-            let (has_pages, tries, unproven, failed_before) = (row.get(2)?, row.get(4)?, row.get(5)?, row.get(7)?);
-            Ok(OpenItem { item: ItemIx(row.get(0)?), id, tries, unproven, skip, failed_before, has_pages, size })
+            Ok(OpenItem {
+                item: ItemIx(row.get(0)?),
+                id,
+                tries: row.get(4)?,
+                unproven: row.get(5)?,
+                skip,
+                failed_before: row.get(7)?,
+                has_pages: row.get(2)?,
+                is_moved: row.get(8)?,
+                size,
+            })
         })
     }
 

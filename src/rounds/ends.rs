@@ -26,10 +26,11 @@ impl Rounds<'_> {
     /// for.
     pub(super) fn end(&mut self, item: ItemIx) {
         self.fail_at_hole(item);
+        self.read_again(item);
         if let Some(page) = self.scheduler.unchecked(item) {
             let wish = self.wish(item);
             if wish == Wish::Ask && self.can_afford() {
-                self.evidence.spend();
+                self.evidence.spend(1);
                 return self.scheduler.check(item, page);
             }
             if let Some(walk) = self.scheduler.walk_mut(item) {
@@ -42,17 +43,11 @@ impl Rounds<'_> {
         let ended = self.scheduler.settle(item);
         (0..self.scheduler.take_dropped()).for_each(|_| self.waste.settle(false));
         self.counted.wasted = u64::from(self.waste.lost()) + u64::from(self.scheduler.ahead().in_vain);
-        let Some((walk, mut end)) = ended else { return };
+        let Some((walk, end)) = ended else { return };
         if self.revisited.remove(&item) {
             return; // it had ended before, and nothing new is known of it
         }
-        if let Some((_, said)) = walk.hole().filter(|_| end.stop.is_complete()) {
-            end = EndRow { item, stop: StopReason::Failed, error: Some(said), transient: false };
-        }
-        if walk.is_shifted() && end.stop.is_complete() {
-            let said = "the list moved while pages of it were asked for ahead: rows may have been skipped; --lookahead 0 reads in order";
-            end = EndRow { item, stop: StopReason::Shifted, error: Some(said.to_owned()), transient: false };
-        }
+        let end = walk.outcome(end);
         self.job.monitor.event(&Event::Ended { id: &walk.id, stop: end.stop, error: end.error.as_deref() });
         self.group.ended.push(end);
     }
@@ -89,8 +84,24 @@ impl Rounds<'_> {
         if walk.forgive(&rules) {
             return self.scheduler.requeue(item);
         }
-        let end = EndRow { item, stop: StopReason::Failed, error: Some(said), transient: false };
-        self.scheduler.close(end, page);
+        self.scheduler.close(EndRow::failed(item, said), page);
+    }
+
+    /// Asks for the pages of a list again that are outdated because it has moved, one after the other, if the budget has that many
+    /// credits; otherwise its walk goes on, and says in the end that rows may be missing.
+    fn read_again(&mut self, item: ItemIx) {
+        let (rules, pages) = (self.rules, self.scheduler.outdated(item));
+        let credits = u32::try_from(pages.len()).unwrap_or(u32::MAX);
+        let is_affordable = self.evidence.affords(credits) && self.affords_credits(credits.into());
+        let Some(walk) = self.scheduler.walk_mut(item).filter(|_| credits > 0) else { return };
+        if is_affordable {
+            self.evidence.spend(credits);
+            walk.forget_outdated();
+            self.group.outdated.extend(pages.into_iter().map(|page| (item, page)));
+        } else {
+            walk.take_outdated(&rules);
+        }
+        self.scheduler.requeue(item);
     }
 
     fn wish(&mut self, item: ItemIx) -> Wish {
@@ -259,14 +270,14 @@ impl Rounds<'_> {
         self.scheduler.add(walk);
         self.scheduler.check(ended.item, ended.last.next());
         self.revisited.insert(ended.item);
-        self.evidence.spend();
+        self.evidence.spend(1);
         Ok(())
     }
 
     /// Every list has ended: what evidence may cost yet goes behind those that are the likeliest to go on.
     pub(super) fn look_once_more(&mut self) -> Result<(), Error> {
         let is_open = self.rules.end == EndRule::Auto && self.rules.full_size().is_some();
-        if self.stop.is_some() || !is_open || !self.evidence.affords_one() || !self.can_afford() {
+        if self.stop.is_some() || !is_open || !self.evidence.affords(1) || !self.can_afford() {
             return Ok(());
         }
         // Any of them first: where rows are left out, most of them go on. If that one did not, the deepest: it has the most to lose.

@@ -374,7 +374,7 @@ impl<'a> Rounds<'a> {
 
     /// Commits the arrivals and the group, away from this thread, and gives the pages decoded.
     async fn commit(&mut self, arrivals: Vec<Arrival>) -> Result<Option<Decoded>, Error> {
-        let group = std::mem::take(&mut self.group);
+        let group = Group { newest: AttemptId(self.last_attempt), ..std::mem::take(&mut self.group) };
         let Some(mut recorder) = self.recorder.take() else { return Ok(None) };
         let has_ended = group.ended.iter().any(|end| end.stop.is_complete());
         let (recorder, decoded) = tokio::task::spawn_blocking(move || {

@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use super::{BARREN_PAGES, Channels, Rounds};
 use crate::decode::DecodedPage;
 use crate::error::Error;
-use crate::page::{ItemIx, SegmentId};
+use crate::page::{AttemptId, ItemIx, SegmentId};
 use crate::publish::ToWriter;
 use crate::read;
 use crate::sanitize::Sanitized;
@@ -21,7 +21,9 @@ impl Rounds<'_> {
         if walk.keys().is_none() {
             walk.load(self.site.ledger().keys(item, SegmentId::BEHIND_ALL)?);
         }
-        let new = read::page(page, walk, &self.rules, &mut self.group, &*self.job.monitor);
+        let new = walk.accept(page, AttemptId(self.last_attempt), &self.rules);
+        let is_first = page.request.page == self.rules.first;
+        read::note(page, &new, is_first, &mut self.group, &*self.job.monitor);
         let is_fresh = new.contains(&true);
         if wanted.is_scout {
             self.waste.settle(false); // what it was worth its walk knows
@@ -34,7 +36,7 @@ impl Rounds<'_> {
             self.had_empty_list = true;
             self.doubt_null(item);
         }
-        self.count_list(page.request.page == self.rules.first, page.received);
+        self.count_list(is_first, page.received);
         self.judge_rows(page);
         self.end(item);
         Ok(Some(new))

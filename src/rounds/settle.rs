@@ -11,7 +11,7 @@ use crate::endpoint::EndRule;
 use crate::event::Event;
 use crate::judgement::{Course, Facts, Question, Refusal, course, serves};
 use crate::ledger::{EndRow, TriesRow};
-use crate::page::{AttemptId, Charge, ItemIx, PageNum, StopReason};
+use crate::page::{AttemptId, Charge, ItemIx, PageNum};
 use crate::scheduler::Wanted;
 use crate::stop::Stop;
 use crate::verdict::{Classification, Failure, StopCause, Verdict};
@@ -239,7 +239,7 @@ impl Rounds<'_> {
 
     /// Ends a walk before a page as failed.
     pub(super) fn fail_walk(&mut self, item: ItemIx, page: PageNum, said: String, transient: bool) {
-        let end = EndRow { item, stop: StopReason::Failed, error: Some(said), transient };
+        let end = EndRow { transient, ..EndRow::failed(item, said) };
         self.scheduler.close(end, page);
         self.end(item);
     }

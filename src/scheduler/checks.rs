@@ -42,6 +42,12 @@ impl Scheduler {
         self.walks.get(&item).filter(is_quiet)?.walk.end()?.check
     }
 
+    /// The pages of a walk that are outdated, if it waits for that to be settled and nothing of it is in flight.
+    pub fn outdated(&self, item: ItemIx) -> Vec<PageNum> {
+        let open = self.walks.get(&item).filter(|open| open.flying == 0 && open.closing.is_none());
+        open.map(|open| open.walk.outdated()).unwrap_or_default()
+    }
+
     /// Keeps a walk open until this page has shown whether it goes on.
     pub fn check(&mut self, item: ItemIx, page: PageNum) {
         if let Some(open) = self.walks.get_mut(&item) {

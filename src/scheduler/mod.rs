@@ -353,7 +353,7 @@ impl Scheduler {
         match open.walk.end().cloned() {
             // What is under way may show that the list goes on.
             Some(end) if open.flying == 0 && open.check.is_none() && (open.waiting == 0 || !end.may_be_passed()) => {
-                let end = EndRow { item, stop: end.stop, error: end.said, transient: false };
+                let end = EndRow { error: end.said, ..EndRow::new(item, end.stop) };
                 self.close(end, self.rules.first);
             }
             _ => self.queue(item),
@@ -458,7 +458,7 @@ mod tests {
     }
 
     fn end(item: i64) -> EndRow {
-        EndRow { item: ItemIx(item), stop: StopReason::Failed, error: None, transient: false }
+        EndRow::new(ItemIx(item), StopReason::Failed)
     }
 
     #[test]
@@ -502,7 +502,7 @@ mod tests {
         let came = |scheduler: &mut Scheduler, page: u32, rows: u8| {
             scheduler.land(ItemIx(1), PageNum(page)).unwrap();
             let keys: Vec<_> = (0..rows).map(|key| [u8::try_from(page * 3).unwrap() + key; 16]).collect();
-            scheduler.walk_mut(ItemIx(1)).unwrap().accept(&read(page, keys), &RULES);
+            scheduler.walk_mut(ItemIx(1)).unwrap().accept(&read(page, keys), AttemptId(1), &RULES);
             scheduler.settle(ItemIx(1));
             (scheduler.ahead().in_doubt, scheduler.ahead().in_vain)
         };
@@ -629,7 +629,7 @@ mod tests {
             scheduler.land(ItemIx(1), PageNum(page)).unwrap();
             let keys: Vec<_> = (0..3).map(|key| [u8::try_from(page * 3 + key).unwrap(); 16]).collect();
             let walk = scheduler.walk_mut(ItemIx(1)).unwrap();
-            walk.accept(&read(page, keys), &RULES);
+            walk.accept(&read(page, keys), AttemptId(1), &RULES);
         }
         assert!(scheduler.settle(ItemIx(1)).is_some_and(|(_, end)| end.stop == StopReason::Failed));
         assert!(scheduler.is_done());

@@ -1,15 +1,11 @@
 //! Where a walk ends: judged by the rules, page by page, and taken back when rows lie behind.
 
 use super::{MOST_FORGIVEN, Walk};
+use crate::ledger::EndRow;
 use crate::page::{Counts, PageNum, StopReason};
 use crate::rules::{End, Rules};
 
 impl Walk {
-    /// Whether rows of the list may have been skipped: it moved while pages of it were read before others in front of them.
-    pub fn is_shifted(&self) -> bool {
-        self.is_moved && self.is_ahead
-    }
-
     /// Why the walk lacks a page in its middle, if it does: it was refused, or came without a list, and rows lie behind it.
     pub fn hole(&self) -> Option<(PageNum, String)> {
         if let Some(page) = self.lacks {
@@ -20,6 +16,22 @@ impl Walk {
         }
         let said = self.refused.get(&self.next).filter(|_| self.end.is_none())?;
         Some((self.next, format!("page {} was refused, and pages behind it have rows: {said}", self.next)))
+    }
+
+    /// What its end comes to: a list that lacks a page has failed, and one that may lack rows is not complete.
+    pub fn outcome(&self, end: EndRow) -> EndRow {
+        let end = EndRow { is_moved: self.is_moved(), ..end };
+        if !end.stop.is_complete() {
+            return end;
+        }
+        if let Some((_, said)) = self.hole() {
+            return EndRow { stop: StopReason::Failed, error: Some(said), ..end };
+        }
+        if self.is_shifted() {
+            let said = "the list moved while pages of it were asked for ahead: rows may be missing; --repair reads it once more, in order";
+            return EndRow { stop: StopReason::Shifted, error: Some(said.to_owned()), ..end };
+        }
+        end
     }
 
     /// Takes back that its first missing page was refused, because rows lie behind it: it is worth another request, twice at

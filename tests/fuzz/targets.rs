@@ -167,7 +167,7 @@ pub(crate) fn ledger_file() -> Vec<u8> {
                 keys: vec![[7; 16], [8; 16]],
                 again: Vec::new(),
             }],
-            ended: vec![EndRow { item, stop: StopReason::ShortPage, error: None, transient: false }],
+            ended: vec![EndRow::new(item, StopReason::ShortPage)],
             ..Group::default()
         };
         ledger.commit(&group, Utc64(3)).unwrap();

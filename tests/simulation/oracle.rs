@@ -40,7 +40,7 @@ impl Ledger {
     /// What is wrong with sending this request now.
     pub(crate) fn check_request(&self, request: &Request) -> Option<String> {
         let known = self.count(
-            "SELECT count(*) FROM pages WHERE item = ?1 AND page = ?2",
+            "SELECT count(*) FROM pages WHERE item = ?1 AND page = ?2 AND outdated = 0",
             &[request.item.0, i64::from(request.page.0)],
         );
         let intents = "SELECT count(*) FROM attempts WHERE id = ?1 AND item = ?2 AND charge IS NULL";

@@ -23,6 +23,15 @@ pub enum Event<'a> {
         /// Items of earlier lists that are not in this one: they stay in the export.
         others: u64,
     },
+    /// Lists were opened to be read once more, as was asked for.
+    Repair {
+        /// Lists that moved while they were read.
+        moved: u64,
+        /// Empty lists that are in doubt.
+        empty: u64,
+        /// Pages that they had, a credit each.
+        pages: u64,
+    },
     /// The ledger was read: what is there before the first request of this run.
     Opened(Standing),
     /// An attempt ended.

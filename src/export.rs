@@ -20,7 +20,7 @@ use crate::error::{Error, ExitCode};
 use crate::event::Event;
 use crate::figures::Grouped;
 use crate::job::Job;
-use crate::ledger::{Added, Ledger, OpenSegment};
+use crate::ledger::{Added, Ledger, OpenSegment, Repair};
 use crate::page::PageNum;
 use crate::plan::{Ids, PlanError};
 use crate::products;
@@ -32,7 +32,7 @@ use crate::recover::Recovery;
 use crate::rejudge::rejudge;
 use crate::retry::Retry;
 use crate::room;
-use crate::rounds::Rounds;
+use crate::rounds::{Rounds, seems_empty};
 use crate::sanitize::Sanitized;
 use crate::settings::{CODES, Settings};
 use crate::site::{SUCCESS, Site};
@@ -77,9 +77,13 @@ pub async fn export<F: Fetch>(
         code = &mut stopped => return Err(Error::Killed(code)),
     };
     let totals = { site.ledger().totals() }?;
-    let (Added { listed, new, repeated }, reopened) = planned;
+    let Planned { added: Added { listed, new, repeated }, reopened, repair } = planned;
     let others = totals.items.saturating_sub(listed - repeated);
     job.monitor.event(&Event::Planned { listed, new, repeated, reopened, others });
+    if job.settings.repair {
+        let Repair { moved, empty, pages } = repair;
+        job.monitor.event(&Event::Repair { moved, empty, pages });
+    }
     let is_complete = totals.complete == totals.items && totals.pages_waiting == 0;
     if let Some(since) = site.export.completed_at.filter(|_| is_complete) {
         let imprint = site.imprint(&job.settings, &decoder(job));
@@ -150,9 +154,16 @@ fn decoder(job: &Job) -> Decoder {
     Decoder::new(&settings.endpoint, |column| settings.columns.contains(&column.name))
 }
 
-/// Adds the list's ids to the ledger and opens walks again that deserve it; gives what was added, and how many were opened.
-/// Blocks for as long as the list does.
-fn plan(site: &Site, ids: Ids, settings: &Settings) -> Result<(Added, usize), Error> {
+/// What is to be done that was not before.
+struct Planned {
+    added: Added,
+    /// Failed walks that are opened again.
+    reopened: usize,
+    repair: Repair,
+}
+
+/// Adds the list's ids to the ledger and opens walks again that deserve it. Blocks for as long as the list does.
+fn plan(site: &Site, ids: Ids, settings: &Settings) -> Result<Planned, Error> {
     let mut ledger = site.ledger();
     let ids = ids.map(|id| id.map_err(Error::from));
     let added = ledger.add_items_after(ids, || Ok(site.store.remove(SUCCESS)?))?;
@@ -168,7 +179,12 @@ fn plan(site: &Site, ids: Ids, settings: &Settings) -> Result<(Added, usize), Er
     if *was != identity {
         ledger.set_identity(&identity)?;
     }
-    Ok((added, reopened))
+    let mut repair = Repair::default();
+    if settings.repair {
+        unmark(&site.store, &ledger)?;
+        repair = ledger.repair(PageNum(settings.endpoint.page.first), |lists| seems_empty(lists).is_some())?;
+    }
+    Ok(Planned { added, reopened, repair })
 }
 
 /// Takes the mark of success away, and when it was made.

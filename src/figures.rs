@@ -46,6 +46,8 @@ pub struct Products {
     pub cut: u64,
     /// Not ended.
     pub open: u64,
+    /// Lists that moved while they were read, whatever became of them.
+    pub moved: u64,
 }
 
 /// Pages.
@@ -55,6 +57,8 @@ pub struct Pages {
     pub journaled: u64,
     /// Of those, not published yet.
     pub waiting: u64,
+    /// Of those, asked for once more since, because their list had moved or came empty.
+    pub outdated: u64,
 }
 
 /// Rows.
@@ -103,7 +107,7 @@ impl Figures {
         let files: Vec<_> = manifests.iter().flat_map(|manifest| &manifest.files).collect();
         let regions: std::collections::BTreeSet<_> =
             files.iter().filter_map(|file| file.path.split('/').next()).collect();
-        let Totals { items: total, complete, failed, cut, .. } = totals;
+        let Totals { items: total, complete, failed, cut, moved, .. } = totals;
         let failure = |(product, stop, error): (String, StopReason, Option<String>)| Failure {
             product,
             stop_reason: stop.as_str(),
@@ -111,8 +115,8 @@ impl Figures {
         };
         let Credits { billed, free, in_doubt } = credits;
         Ok(Self {
-            products: Products { total, complete, failed, cut, open: total - complete - failed - cut },
-            pages: Pages { journaled: totals.pages, waiting: totals.pages_waiting },
+            products: Products { total, complete, failed, cut, open: total - complete - failed - cut, moved },
+            pages: Pages { journaled: totals.pages, waiting: totals.pages_waiting, outdated: totals.pages_outdated },
             rows: RowCounts {
                 received: totals.received,
                 published: files.iter().map(|file| file.rows).sum(),
@@ -132,7 +136,15 @@ impl Figures {
 impl fmt::Display for Products {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} of {} complete", Grouped(self.complete), Grouped(self.total))?;
-        also(f, &[(self.failed, "failed"), (self.cut, "cut short"), (self.open, "not finished")])
+        also(
+            f,
+            &[
+                (self.failed, "failed"),
+                (self.cut, "cut short"),
+                (self.open, "not finished"),
+                (self.moved, "moved while read"),
+            ],
+        )
     }
 }
 
@@ -240,9 +252,25 @@ impl fmt::Display for Bytes {
     }
 }
 
+/// What `--repair` reads once more, and what that costs.
+pub fn repair_price(moved: u64, empty: u64, pages: u64) -> String {
+    if moved + empty == 0 {
+        return "--repair: no list ended as shifted, and no empty one is in doubt: nothing is read once more"
+            .to_owned();
+    }
+    let lists = match (moved, empty) {
+        (moved, 0) => format!("{} that moved", Count(moved, "list")),
+        (0, empty) => Count(empty, "empty list").to_string(),
+        (moved, empty) => format!("{} that moved and {}", Count(moved, "list"), Count(empty, "empty list")),
+    };
+    let (are, their) = if moved + empty == 1 { ("is", "its") } else { ("are", "their") };
+    let credits = Count(pages, "credit");
+    format!("--repair: {lists} {are} read once more, in order, for about {credits}: as many as {their} pages")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Bytes, Count, Grouped, Rate};
+    use super::{Bytes, Count, Grouped, Rate, repair_price};
 
     #[test]
     fn numbers_and_sizes_are_shown_for_people() {
@@ -257,5 +285,18 @@ mod tests {
         );
         assert_eq!([Rate(9.96).to_string(), Rate(12_345.6).to_string()], ["10", "12,346"]);
         assert_eq!([format!("{:.1}", Rate(9.96)), format!("{:.1}", Rate(1_234.56))], ["10.0", "1,234.6"]);
+    }
+
+    #[test]
+    fn the_price_of_a_repair_is_said_for_one_kind_of_list_or_both_or_none() {
+        assert_eq!(
+            repair_price(1, 0, 240),
+            "--repair: 1 list that moved is read once more, in order, for about 240 credits: as many as its pages"
+        );
+        assert_eq!(
+            repair_price(2, 50, 1_050),
+            "--repair: 2 lists that moved and 50 empty lists are read once more, in order, for about 1,050 credits: as many as their pages"
+        );
+        assert!(repair_price(0, 0, 0).contains("nothing is read once more"));
     }
 }

@@ -27,7 +27,8 @@
 //!
 //! Each is an invariant of the code, with the test that guards it.
 //!
-//! * **P1** A page whose answer was journaled is never requested again.
+//! * **P1** A page whose answer was journaled is never requested again, unless its list was seen to move since (within the
+//!   evidence budget) or `--repair` asks for it, which says its price.
 //!   (`tests/crash.rs`: `l1_…`; `tests/simulation`: `every_seed_…` and `a_power_loss_…`)
 //! * **P2** An answer is judged by its frame alone before it is journaled; its rows are looked at only afterwards. Other
 //!   bodies are journaled as evidence; a 200 without an envelope is asked for once more at most in a run. (`envelope`, `verdict`)

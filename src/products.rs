@@ -42,6 +42,8 @@ struct Columns {
     product: StringBuilder,
     pages: Int64Builder,
     rows_published: Int64Builder,
+    duplicates: Int64Builder,
+    moved: BooleanBuilder,
     complete: BooleanBuilder,
     stop: StringBuilder,
     error: StringBuilder,
@@ -58,6 +60,8 @@ fn schema() -> SchemaRef {
         field("product", DataType::Utf8, false),
         field("pages", DataType::Int64, false),
         field("rows", DataType::Int64, false),
+        field("duplicates", DataType::Int64, false),
+        field("moved", DataType::Boolean, false),
         field("complete", DataType::Boolean, false),
         field("stop_reason", DataType::Utf8, true),
         field("error", DataType::Utf8, true),
@@ -73,6 +77,8 @@ impl Columns {
         self.product.append_value(&item.id);
         self.pages.append_value(item.pages);
         self.rows_published.append_value(item.rows);
+        self.duplicates.append_value(item.duplicates);
+        self.moved.append_value(item.is_moved);
         self.complete.append_value(item.stop.is_some_and(StopReason::is_complete));
         self.stop.append_option(item.stop.map(StopReason::as_str));
         self.error.append_option(item.error.as_deref());
@@ -88,6 +94,8 @@ impl Columns {
                 Arc::new(self.product.finish()),
                 Arc::new(self.pages.finish()),
                 Arc::new(self.rows_published.finish()),
+                Arc::new(self.duplicates.finish()),
+                Arc::new(self.moved.finish()),
                 Arc::new(self.complete.finish()),
                 Arc::new(self.stop.finish()),
                 Arc::new(self.error.finish()),

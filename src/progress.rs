@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::clock;
 use crate::event::{Event, Monitor, Standing};
-use crate::figures::{Bytes, Count, Grouped, Rate, as_u64};
+use crate::figures::{Bytes, Count, Grouped, Rate, as_u64, repair_price};
 use crate::page::{Charge, ItemId, StopReason};
 use crate::rate_news::RateNews;
 use crate::sanitize::Sanitized;
@@ -310,6 +310,7 @@ impl Monitor for Face {
                 let others = Also(", and ", *others, " of earlier lists, which stay in the export");
                 tracing::info!("{listed} listed{again}, {new} new, {reopened} to try again{others}");
             }
+            Event::Repair { moved, empty, pages } => tracing::info!("{}", repair_price(*moved, *empty, *pages)),
             Event::Opened(standing) => self.opened(*standing),
             Event::Attempted { charge, throttled } => {
                 add(&counters.requests, 1);

@@ -27,6 +27,10 @@ pub struct ItemRow {
     pub pages: i64,
     /// Rows of them that are or will be published.
     pub rows: i64,
+    /// Rows of them that had come before.
+    pub duplicates: i64,
+    /// Whether the list moved while it was read.
+    pub is_moved: bool,
     /// Why its walk ended; none while it is open.
     pub stop: Option<StopReason>,
     /// What was said.
@@ -52,6 +56,8 @@ pub struct Totals {
     pub pages_waiting: u64,
     /// Rows to be published in those.
     pub rows_waiting: u64,
+    /// Pages that were asked for once more since.
+    pub pages_outdated: u64,
     /// Items.
     pub items: u64,
     /// Items that were read to the end.
@@ -60,6 +66,8 @@ pub struct Totals {
     pub failed: u64,
     /// Items that were cut short otherwise.
     pub cut: u64,
+    /// Items whose lists moved while they were read.
+    pub moved: u64,
 }
 
 impl Ledger {
@@ -98,8 +106,9 @@ impl Ledger {
     /// Sums over the whole export.
     pub fn totals(&self) -> Result<Totals, LedgerError> {
         let sql = "SELECT count(*), coalesce(sum(received), 0), coalesce(sum(kept), 0), coalesce(sum(rejected), 0),
-                     count(*) FILTER (WHERE waits), coalesce(sum(kept) FILTER (WHERE waits), 0)
-                   FROM (SELECT received, kept, rejected,
+                     count(*) FILTER (WHERE waits), coalesce(sum(kept) FILTER (WHERE waits), 0),
+                     count(*) FILTER (WHERE outdated <> 0)
+                   FROM (SELECT received, kept, rejected, outdated,
                            segment IN (SELECT id FROM segments WHERE state <> 'published') AS waits FROM pages)";
         let get =
             |row: &Row<'_>, at: usize| row.get::<_, i64>(at).map(|number| u64::try_from(number).unwrap_or_default());
@@ -113,17 +122,19 @@ impl Ledger {
                     rejected: get(row, 3)?,
                     pages_waiting: get(row, 4)?,
                     rows_waiting: get(row, 5)?,
+                    pages_outdated: get(row, 6)?,
                     ..Totals::default()
                 })
             })
             .doing("sum up pages")?;
         // In one pass: grouping would sort all items.
         let ended = StopReason::ALL.map(|stop| format!("count(*) FILTER (WHERE stop = '{stop}')")).join(", ");
-        let sql = format!("SELECT {ended}, count(*) FROM items");
+        let sql = format!("SELECT {ended}, count(*), count(*) FILTER (WHERE moved) FROM items");
         let counts =
-            |row: &Row<'_>| (0..=StopReason::ALL.len()).map(|at| get(row, at)).collect::<Result<Vec<u64>, _>>();
+            |row: &Row<'_>| (0..=StopReason::ALL.len() + 1).map(|at| get(row, at)).collect::<Result<Vec<u64>, _>>();
         let counts = self.db.query_row(&sql, [], counts).doing("sum up items")?;
-        totals.items = counts.last().copied().unwrap_or_default();
+        let all = counts.get(StopReason::ALL.len()..).unwrap_or_default();
+        (totals.items, totals.moved) = all.first().copied().zip(all.last().copied()).unwrap_or_default();
         for (stop, items) in StopReason::ALL.into_iter().zip(counts) {
             let total = match stop {
                 _ if stop.is_complete() => &mut totals.complete,
@@ -145,7 +156,8 @@ impl Ledger {
     /// Goes through the items in order.
     pub fn each_item<E: From<LedgerError>>(&self, mut visit: impl FnMut(ItemRow) -> Result<(), E>) -> Result<(), E> {
         let sql = "SELECT i.id, i.stop, i.error, count(p.page), coalesce(sum(p.kept), 0), min(p.at), max(p.at),
-                     (SELECT count(*) FROM attempts a WHERE a.item = i.ix AND a.charge = 'in_doubt')
+                     (SELECT count(*) FROM attempts a WHERE a.item = i.ix AND a.charge = 'in_doubt'),
+                     coalesce(sum(p.received - p.kept - p.rejected), 0), i.moved
                    FROM items i LEFT JOIN pages p ON p.item = i.ix GROUP BY i.ix ORDER BY i.ix";
         let mut query = self.db.prepare_cached(sql).doing("list the items")?;
         let mut rows = query.query([]).doing("list the items")?;
@@ -177,5 +189,7 @@ fn item_row(row: &Row<'_>) -> rusqlite::Result<ItemRow> {
         rows: row.get(4)?,
         fetched: times.0.zip(times.1).map(|(first, last)| (Utc64(first), Utc64(last))),
         in_doubt: row.get(7)?,
+        duplicates: row.get(8)?,
+        is_moved: row.get(9)?,
     })
 }

@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::judgement::ending::{self, Wish};
 use crate::judgement::ends_list;
-use crate::ledger::{EndRow, EndedItem};
+use crate::ledger::{EmptyLists, EndRow, EndedItem};
 use crate::page::{AttemptId, Charge, ItemIx, SegmentId, StopReason};
 use crate::rules::{End, Learned, Rules};
 use crate::scheduler::Wanted;
@@ -311,11 +311,10 @@ impl Rounds<'_> {
 
     /// Stops the run if the API seems to answer with nothing.
     pub(super) fn judge_lists(&mut self) {
-        let lists = self.lists;
-        let all = lists.with_rows == 0 && lists.empty >= EMPTY_LISTS;
-        let suddenly = lists.in_a_row >= EMPTY_LISTS && lists.with_rows > lists.empty - lists.in_a_row;
-        if (all || suddenly) && !self.job.settings.allow_empty {
-            let empty = if all { lists.empty } else { lists.in_a_row };
+        if self.job.settings.allow_empty {
+            return;
+        }
+        if let Some((empty, all)) = seems_empty(self.lists).filter(|(empty, _)| *empty >= EMPTY_LISTS) {
             self.stop.get_or_insert(Stop::EmptyLists { empty, all });
         }
     }
@@ -331,6 +330,13 @@ impl Rounds<'_> {
             self.job.monitor.event(&Event::Warning(&said));
         }
     }
+}
+
+/// Whether there is doubt about lists without a row: no list has one (true), or where most had, so many in a row have none.
+pub fn seems_empty(lists: EmptyLists) -> Option<(u64, bool)> {
+    let all = lists.with_rows == 0 && lists.empty > 0;
+    let suddenly = lists.in_a_row >= EMPTY_LISTS && lists.with_rows > lists.empty - lists.in_a_row;
+    (all || suddenly).then_some((if all { lists.empty } else { lists.in_a_row }, all))
 }
 
 fn as_f64(number: u64) -> f64 {

@@ -43,6 +43,7 @@ use crate::site::Site;
 use crate::stop::{Counted, Stop};
 use crate::verdict::Failure;
 use crate::waste::Waste;
+pub use ends::seems_empty;
 use health::Health;
 
 /// Keys of rows that open walks may hold in memory: 32 MiB, more than one walk of a million rows.

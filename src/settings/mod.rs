@@ -105,6 +105,8 @@ pub struct Settings {
     pub columns: Vec<String>,
     /// Whether to retry lasting failures too.
     pub retry_failed: bool,
+    /// Whether to read lists once more that moved, and empty ones that are in doubt.
+    pub repair: bool,
     /// Whether answers that differ from the description end the run with 10.
     pub fail_on_drift: bool,
     /// How patient to be.
@@ -168,6 +170,7 @@ impl Settings {
             allow_empty: layers.switch("allow_empty")?,
             columns: columns(layers, &endpoint)?,
             retry_failed: layers.switch("retry_failed")?,
+            repair: layers.switch("repair")?,
             fail_on_drift: layers.switch("fail_on_drift")?,
             retry: Policy {
                 first: layers.time("retry_first")?,

@@ -75,6 +75,12 @@ pub const SETTINGS: &[Setting] = &[
     setting(FILES, "columns", "A,B,..", "Columns to write, or all"),
     setting(FILES, "drop_columns", "A,B,..", "Columns not to write"),
     setting(FAILURES, "retry_failed", "", "Also retry products that failed for a lasting cause"),
+    setting(
+        FAILURES,
+        "repair",
+        "",
+        "Read lists once more, in order, that moved while they were read; and doubtful empty ones",
+    ),
     setting(FAILURES, "retry_attempts", "N", "Attempts at one page while others succeed"),
     setting(FAILURES, "retry_first", "TIME", "Wait before the second attempt; doubled each time"),
     setting(FAILURES, "retry_longest", "TIME", "Longest wait between two attempts"),

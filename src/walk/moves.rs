@@ -28,7 +28,7 @@ pub(super) struct Moves {
     /// Whether outdated pages are read all the same, and whether one was.
     takes_outdated: bool,
     is_shifted: bool,
-    /// Whether pages are asked for one after the other.
+    /// Whether it was said that pages are to be asked for one after the other.
     is_in_order: bool,
 }
 
@@ -47,6 +47,12 @@ impl Moves {
         }
         self.is_moved |= counts.fresh > 0 && (counts.repeated > 0 || self.is_pending);
         self.is_pending = counts.fresh == 0 && counts.repeated > 0;
+    }
+
+    /// Whether pages are asked for one after the other: a list that moves is not looked ahead in, unless rows of it may be missing
+    /// anyway.
+    fn is_in_order(&self) -> bool {
+        self.is_in_order || self.is_moved && !self.takes_outdated
     }
 
     fn outdates(&self, counts: Counts) -> bool {
@@ -113,7 +119,7 @@ impl Walk {
 
     /// Whether a page may be asked for, as far as moves and refusals go.
     pub(super) fn may_ask(&self, page: PageNum) -> bool {
-        let is_turn = !self.moves.is_in_order || page == self.next;
+        let is_turn = !self.moves.is_in_order() || page == self.next;
         is_turn && !self.is_stuck() && !self.refused.contains_key(&page)
     }
 }

@@ -6,6 +6,7 @@
 //! * `play`: one export against one model, over as many runs as a test needs.
 //! * `fault_scope`: this item, or the API?
 //! * `end_of_list`: where a list ends.
+//! * `moving`: lists that move while they are read, and what is read once more.
 //! * `neighbours`: cases from bug reports about real APIs.
 //! * `new_settings`: what needs settings that were introduced together with these decisions.
 
@@ -25,6 +26,7 @@
 mod common;
 mod end_of_list;
 mod fault_scope;
+mod moving;
 mod neighbours;
 mod new_settings;
 mod oracle;

@@ -21,6 +21,9 @@ pub(crate) struct Product {
     pub(crate) stop: String,
     /// What was said about it.
     pub(crate) error: String,
+    /// Whether its list moved, and rows of it that came more than once.
+    pub(crate) moved: bool,
+    pub(crate) duplicates: i64,
 }
 
 /// The report on items, by their place.
@@ -33,9 +36,17 @@ pub(crate) fn products(out: &Path) -> BTreeMap<usize, Product> {
         let texts = |name: &str| batch.column_by_name(name).unwrap().as_string::<i32>().clone();
         let (ids, stops, errors) = (texts("product"), texts("stop_reason"), texts("error"));
         let complete = batch.column_by_name("complete").unwrap().as_boolean();
+        let moved = batch.column_by_name("moved").unwrap().as_boolean();
+        let duplicates = batch.column_by_name("duplicates").unwrap().as_primitive::<arrow::datatypes::Int64Type>();
         for at in 0..batch.num_rows() {
             let text = |of: &arrow::array::StringArray| of.iter().nth(at).flatten().unwrap_or_default().to_owned();
-            let product = Product { complete: complete.value(at), stop: text(&stops), error: text(&errors) };
+            let product = Product {
+                complete: complete.value(at),
+                stop: text(&stops),
+                error: text(&errors),
+                moved: moved.value(at),
+                duplicates: duplicates.value(at),
+            };
             products.insert(place(ids.value(at)), product);
         }
     }
@@ -95,6 +106,7 @@ fn check_account(world: &World, summary: &Summary) {
     assert!(credits.billed <= charged && charged <= credits.billed + credits.in_doubt, "{charged} served: {summary}");
     if credits.in_doubt == 0 {
         let twice: Vec<_> = served.iter().filter(|(_, times)| **times > 1).collect();
-        assert!(twice.is_empty(), "paid for twice: {twice:?}");
+        let again: u64 = twice.iter().map(|(_, times)| u64::from(**times - 1)).sum();
+        assert!(again <= summary.pages.outdated, "paid for twice, of lists that stood still: {twice:?}");
     }
 }

@@ -26,6 +26,9 @@ struct Notes {
 
 impl Monitor for Notes {
     fn event(&self, event: &Event<'_>) {
+        if let Event::Repair { moved, empty, pages } = event {
+            self.warnings.lock().unwrap().push(format!("repair {moved} {empty} {pages}"));
+        }
         if let Event::Warning(text) = event {
             // The rows of the models are slim: most described fields never come.
             if !text.contains("differ from the endpoint's description") {

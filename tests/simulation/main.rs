@@ -64,7 +64,9 @@ fn play(seed: u64) -> Vec<String> {
         let calm = number > TROUBLED_LIVES;
         let end = live(&world, folder.path(), deaths.next().filter(|_| !calm), calm);
         oracle::check_files(folder.path());
-        let journaled: BTreeSet<_> = oracle::pages(folder.path()).into_iter().map(|(id, page, _)| (id, page)).collect();
+        let outdated = oracle::outdated(folder.path());
+        let journaled = oracle::pages(folder.path()).into_iter().map(|(id, page, _)| (id, page));
+        let journaled: BTreeSet<_> = journaled.filter(|page| !outdated.contains(page)).collect();
         let unheard = journaled.is_empty();
         world.account.lock().unwrap().journaled = journaled;
         let exit = match &end {
@@ -93,7 +95,8 @@ fn check_end(world: &Arc<World>, out: &Path) {
     let still = !world.plan.faults.iter().any(|fault| matches!(fault, Fault::Shifted | Fault::Dirty));
     // Where no empty list was ever sent as one, an answer without a list is one.
     let is_clear = !world.plan.faults.contains(&Fault::NoList) || world.account.lock().unwrap().empty_lists > 0;
-    if (success && still && is_clear || world.plan.is_fair()) && world.plan.must_be_whole() {
+    let is_owed = world.plan.is_fair() && world.plan.odd.grows.is_none();
+    if (success && still && is_clear || is_owed) && world.plan.must_be_whole() {
         oracle::check_complete(world, out);
     }
     if world.plan.is_fair() && world.plan.deaths.is_empty() {

@@ -1,7 +1,7 @@
 //! What must hold, found out without the code under test: the ledger is read by plain SQL, the journal by any zstd decoder,
 //! the files by their manifests.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -160,6 +160,17 @@ fn journaled(out: &Path) -> BTreeMap<Key, (u32, Value)> {
     first
 }
 
+/// Pages that are to be read again, and were not yet.
+pub(crate) fn outdated(out: &Path) -> BTreeSet<(String, u32)> {
+    let path = out.join("_pagehaul/ledger.sqlite");
+    let sql = "SELECT id, page FROM pages AS old JOIN items ON ix = item WHERE outdated > 0
+               AND NOT EXISTS (SELECT 1 FROM pages WHERE item = ix AND page = old.page AND outdated = 0)";
+    let Ok(db) = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY) else { return BTreeSet::new() };
+    let Ok(mut query) = db.prepare(sql) else { return BTreeSet::new() };
+    let pages = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    pages.collect::<rusqlite::Result<_>>().unwrap()
+}
+
 /// Every page in the journal, in order. A torn end is no part of it.
 pub(crate) fn pages(out: &Path) -> Vec<(String, u32, Value)> {
     let mut pages = Vec::new();
@@ -191,7 +202,8 @@ pub(crate) fn check_waste(world: &World) {
     let (plan, charged) = (&world.plan, world.account.lock().unwrap().charged);
     let size = plan.rows_a_page();
     let is_found_out = plan.end == End::Auto && plan.has_short_pages();
-    let pages = plan.lists.iter().map(|rows| {
+    let pages = world.ids().into_iter().map(|id| {
+        let rows = world.rows_of(&id);
         let behind_all = plan.end == End::EmptyPage || is_found_out;
         let pages = if behind_all { rows.div_ceil(size) } else { rows / size } + 1;
         plan.max_pages.map_or(pages, |most| pages.min(most.into()))
@@ -217,7 +229,9 @@ pub(crate) fn check_complete(world: &World, out: &Path) {
     let published: BTreeMap<Key, Row> = rows(out);
     let size = world.plan.rows_a_page();
     for ((id, count), item) in world.ids().iter().zip(&world.plan.lists).zip(0..) {
-        let most = world.plan.max_pages.map_or(u64::MAX, |pages| u64::from(pages) * size);
+        // Rows that were put in push others out of what was asked for.
+        let put_in = world.rows_of(id) - count;
+        let most = world.plan.max_pages.map_or(u64::MAX, |pages| (u64::from(pages) * size).saturating_sub(put_in));
         for at in (0..(*count).min(most)).filter(|at| !world.plan.hides(item, *at)) {
             assert!(published.contains_key(&(id.clone(), format!("v{at}"))), "row {at} of {id} is missing");
         }

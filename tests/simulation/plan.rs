@@ -123,6 +123,8 @@ pub(crate) struct OddPages {
     pub(crate) filtered: u64,
     /// Whether null comes in place of an empty list.
     pub(crate) ends_with_null: bool,
+    /// Its lists gain a row at their heads with every so manyth page of theirs.
+    pub(crate) grows: Option<u64>,
 }
 
 /// Everything that is random about a seed.
@@ -166,7 +168,8 @@ pub(crate) struct Plan {
 impl Plan {
     /// Whether a run may end without some product's whole list and be right.
     pub(crate) fn may_lack_something(&self) -> bool {
-        !self.faults.is_empty() || self.dead.is_some() || self.refused.is_some() || self.behind != Behind::Nothing
+        let is_odd = self.behind != Behind::Nothing || self.odd.grows.is_some();
+        !self.faults.is_empty() || self.dead.is_some() || self.refused.is_some() || is_odd
     }
 
     /// Whether an API that never gave a page may have answered every product twice with a 200 that is none.
@@ -294,6 +297,8 @@ impl Plan {
             // A page without a list cannot be told from an end there.
             self.faults.retain(|fault| *fault != Fault::NoList);
         }
+        // Rows that are left out are known by their places, which must not change.
+        self.odd.grows = (self.odd.filtered == 0 && dice.one_in(6)).then(|| 1 + dice.below(6));
         self
     }
 }

@@ -18,6 +18,11 @@ use tokio::time::Instant;
 use crate::oracle::Ledger;
 use crate::plan::{Behind, Death, Dice, Fault, Plan};
 
+/// Numbers of rows that were put in while the run went on start here.
+const LATER: u64 = 1_000;
+/// Rows that are put in at most: a list comes to rest.
+const MOST_PUT_IN: u64 = 12;
+
 /// What the server saw and did, over all lives.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
@@ -95,9 +100,22 @@ impl World {
         self.raised.load(Ordering::SeqCst)
     }
 
+    /// Rows of a list by now.
+    pub(crate) fn rows_of(&self, id: &str) -> u64 {
+        self.plan.lists[usize::try_from(place(id)).unwrap()] + self.put_in(id)
+    }
+
+    /// Rows that were put in at the head of a list.
+    fn put_in(&self, id: &str) -> u64 {
+        let Some(one_in) = self.plan.odd.grows else { return 0 };
+        let account = self.account.lock().unwrap();
+        let pages: u32 = account.pages.iter().filter(|((of, _), _)| of == id).map(|(_, times)| times).sum();
+        (u64::from(pages) / one_in).min(MOST_PUT_IN)
+    }
+
     /// The page that an API shows in place of one behind the end; none where it says that there is no such page.
     fn shown(&self, id: &str, page: u32) -> Option<u32> {
-        let rows = self.plan.lists[usize::try_from(place(id)).unwrap()];
+        let rows = self.rows_of(id);
         let last = u32::try_from(rows.div_ceil(self.plan.rows_a_page()).max(1)).unwrap();
         match self.plan.behind {
             Behind::Last => Some(page.min(last)),
@@ -109,12 +127,13 @@ impl World {
 
     /// The rows of a page, as JSON values.
     pub(crate) fn page(&self, id: &str, page: u32, shift: u64) -> Vec<Value> {
-        let rows = self.plan.lists[usize::try_from(place(id)).unwrap()];
+        let (rows, put_in) = (self.rows_of(id), self.put_in(id));
         let size = self.plan.rows_a_page();
         let from = (u64::from(self.shown(id, page).unwrap_or(page)) - 1) * size;
         let positions = (from..from + size).filter_map(|at| at.checked_sub(shift.min(at))).filter(|at| *at < rows);
         let shown = positions.filter(|at| !self.plan.hides(place(id), *at));
-        shown.map(|at| self.row(id, at)).collect()
+        // What was put in is at the head, the newest first.
+        shown.map(|at| self.row(id, at.checked_sub(put_in).unwrap_or(LATER + put_in - at))).collect()
     }
 
     /// A row of a list: one of the simulator's, under an id that says where it stands.

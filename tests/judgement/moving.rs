@@ -1,0 +1,154 @@
+//! Lists that move while they are read: nothing is missing from one that is called complete, and what may be missing is read once
+//! more when somebody asks for it.
+
+use pagehaul::error::ExitCode;
+
+use crate::play::{Ended, Play, evidence};
+use crate::world::{Call, World, every_size, later, success};
+
+/// A list that gains a row at its head with every so manyth answer of its own, and some that stand still.
+fn growing(rows: u64, one_in: usize) -> World {
+    World::of([vec![rows], every_size(20, 30)].concat()).changing(move |call, list| {
+        if call.item == 0 && call.number.is_multiple_of(one_in) {
+            let put_in = list.iter().filter(|row| **row >= later(0)).count();
+            list.insert(0, later(put_in as u64));
+        }
+    })
+}
+
+/// Pages of the first list that were paid for twice.
+fn paid_twice(play: &Play) -> u64 {
+    play.world.served().iter().filter(|((item, _), _)| *item == 0).map(|(_, times)| u64::from(times - 1)).sum()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_grows_while_pages_of_it_are_asked_ahead_loses_no_row_or_is_named() {
+    let mut complete = 0;
+    for (rows, one_in) in [(2_000, 10), (2_000, 3), (2_000, 50), (600, 7), (1_200, 90), (5_000, 400)] {
+        let play = Play::of(growing(rows, one_in)).about(format!("{rows} rows, one new in {one_in} answers"));
+        let ended = play.run().await; // the oracle looks for rows that are missing
+        let again = ended.summary.pages.outdated;
+        assert!(again <= evidence(ended.summary.pages.journaled), "within the evidence budget: {ended}");
+        assert_eq!(paid_twice(&play), again, "{ended}");
+        assert_eq!(ended.summary.products.moved, 1, "{ended}");
+        let first = &ended.products[&0];
+        assert!(first.moved && first.duplicates > 0 && !ended.products[&1].moved, "{first:?}");
+        if ended.summary.exit == ExitCode::Complete {
+            complete += 1;
+        } else {
+            let ended = ended.is(ExitCode::Partial).ended_as("shifted", [0]);
+            assert!(ended.products[&0].error.contains("--repair"), "{ended}");
+        }
+    }
+    assert_eq!(complete, 3, "lists that move before pages of them are asked for ahead are read in order");
+}
+
+/// A run that leaves the first list as `shifted`: too many of its pages are outdated.
+async fn shifted() -> (Play, Ended) {
+    let put_in = |call: &Call, list: &mut Vec<u64>| {
+        if call.item == 0 && call.page == 60 && list[0] == 0 {
+            list.splice(0..0, (0..7).map(later));
+        }
+    };
+    let play = Play::of(World::of(vec![1_205, 31]).changing(put_in)).at(None).with("lookahead_saves", "0s");
+    let ended = play.run().await.is(ExitCode::Partial).ended_as("shifted", [0]);
+    (play, ended)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repair_reads_a_list_that_moved_once_more_in_order_and_says_the_price_first() {
+    let (mut play, before) = shifted().await;
+    let pages = before.asked(0) as u64;
+    play.set("repair", "true");
+    let ended = play.run().await.completes(&play);
+    assert_eq!(ended.warnings, [format!("repair 1 0 {pages}")]);
+    let places: Vec<u32> = ended.sent.iter().filter(|sent| sent.id == "1000000").map(|sent| sent.page).collect();
+    assert!(places.is_sorted() && places.len() as u64 <= pages, "in order, at most its pages: {places:?}");
+    assert_eq!(ended.asked(1), 0, "others are left alone");
+    assert_eq!(ended.summary.pages.outdated, pages);
+    let rows = &ended.summary.rows;
+    assert_eq!((rows.published, rows.folded), (1_205 + 7 + 31, rows.received - rows.published), "each row once");
+    // The next one finds nothing to repair.
+    let again = play.run().await.completes(&play);
+    assert_eq!((again.sent.len(), again.warnings), (0, vec!["repair 0 0 0".to_owned()]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_repair_a_list_that_moved_is_left_as_it_is_and_nothing_is_sent() {
+    let (mut play, _) = shifted().await;
+    for retry in ["false", "true"] {
+        play.set("retry_failed", retry);
+        let ended = play.run().await.is(ExitCode::Partial).ended_as("shifted", [0]);
+        assert_eq!(ended.sent.len(), 0, "{ended}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repair_that_is_interrupted_anywhere_goes_on_in_order_and_pays_for_no_page_a_third_time() {
+    for stop_at in [1, 2, 9, 40, 90] {
+        let (mut play, _) = shifted().await;
+        play.set("repair", "true");
+        play.run_until(stop_at).await.is(ExitCode::Interrupted);
+        // The same command, as an unattended job gives it.
+        let ended = play.run().await.completes(&play);
+        assert!(play.world.served().values().all(|times| *times <= 2), "{stop_at}: {:?}", play.world.served());
+        assert!(ended.warnings.contains(&"repair 0 0 0".to_owned()), "the repair had begun: {:?}", ended.warnings);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repair_costs_no_more_than_was_allowed_and_goes_on_later() {
+    let (mut play, before) = shifted().await;
+    play.set("repair", "true");
+    play.set("max_credits", (before.summary.credits.billed + 20).to_string());
+    let ended = play.run().await.is(ExitCode::Limit);
+    assert_eq!(ended.sent.len(), 20, "{ended}");
+    play.unset("max_credits");
+    play.unset("repair");
+    play.run().await.completes(&play);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_that_came_empty_are_asked_for_again_by_a_repair_once_the_api_is_mended() {
+    for empty in ["[]", "null"] {
+        let play = Play::of(World::of(vec![0; 300]).ending_with(empty));
+        let asked = play.run().await.is(ExitCode::Contract).summary.pages.journaled;
+        let mut play = play.against(World::of(every_size(300, 25)));
+        play.run_unjudged().await.is(ExitCode::Contract).sent_at_most(0);
+        play.set("repair", "true");
+        let ended = play.run().await.completes(&play);
+        assert_eq!(ended.warnings, [format!("repair 0 {asked} {asked}")], "{empty}");
+        assert!(ended.asked(0) >= 1 && ended.asked(150) >= 1, "{ended}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repair_while_lists_still_come_empty_stops_after_fifty_again() {
+    let mut play = Play::of(World::of(vec![0; 300]));
+    play.run().await.is(ExitCode::Contract);
+    play.set("repair", "true");
+    let ended = play.run().await.is(ExitCode::Contract);
+    assert!((50..60).contains(&ended.sent.len()), "{ended}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_that_turned_empty_in_mid_run_are_read_on_by_a_repair_where_they_seemed_to_end() {
+    let lists: Vec<u64> = every_size(500, 45).into_iter().map(|rows| rows + 1).collect();
+    let world = World::of(lists.clone()).sending(|call| (call.number > 300).then(|| success("[]")));
+    let play = Play::of(world).with("lookahead", 0);
+    play.run_unjudged().await.is(ExitCode::Contract);
+    let mut play = play.against(World::of(lists));
+    play.set("repair", "true");
+    let ended = play.run().await.completes(&play);
+    let rows = &ended.summary.rows;
+    assert_eq!((rows.received, rows.folded), (rows.published, 0), "no page with rows was paid for twice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn empty_lists_among_lists_with_rows_are_not_repaired() {
+    let mut play = Play::of(World::of((0..60).map(|list| list % 3 * 7)));
+    play.run().await.completes(&play);
+    play.set("repair", "true");
+    let ended = play.run().await.completes(&play);
+    assert_eq!((ended.sent.len(), ended.warnings), (0, vec!["repair 0 0 0".to_owned()]));
+}

@@ -54,7 +54,9 @@ pub enum Orders {
     Send,
     /// Give those back unsent that are numbered up to this one: what they were asked for before is in question.
     Recall(AttemptId),
-    /// The same, and wait only `grace` for answers under way: the run is stopping.
+    /// Give all back unsent, and wait for whole answers to what is in flight: the run is stopping.
+    Finish,
+    /// The same, but wait only `grace`: the run was told to stop.
     Halt,
 }
 
@@ -63,7 +65,7 @@ impl Orders {
         match self {
             Self::Send => false,
             Self::Recall(last) => attempt <= last,
-            Self::Halt => true,
+            Self::Finish | Self::Halt => true,
         }
     }
 }
@@ -77,7 +79,7 @@ pub struct Dispatcher<F> {
     pub quota: Arc<Quota>,
     /// Longest time for a whole answer.
     pub timeout: Duration,
-    /// How long answers are waited for once the run is stopping.
+    /// How long answers are waited for once a signal stops the run.
     pub grace: Duration,
     /// What the codes of envelopes mean.
     pub codes: Arc<Codes>,

@@ -23,7 +23,9 @@ use common::{
     simulator,
 };
 use pagehaul::error::ExitCode;
+use pagehaul::job::Job;
 use pagehaul::simulator::Simulator;
+use pagehaul::summary::Summary;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
@@ -213,4 +215,98 @@ async fn a_page_that_is_due_while_the_quota_holds_everyone_does_not_spin() {
     assert_eq!((summary.exit, summary.run.throttled), (ExitCode::Complete, 1), "{rounds} rounds, {sent} requests");
     assert!(rounds <= 10 * sent, "{rounds} rounds for {sent} requests");
     assert_rows(folder.path(), &expected(&simulator, &list, 10));
+}
+
+/// The number of the first request that a broken API no longer serves; the answers to the ten before it are late.
+const BREAKS_AT: usize = 400;
+
+/// Two reasons for which a run stops by itself: the key is revoked, and list after list is empty.
+const BROKEN: [(fn() -> Reply, ExitCode); 2] =
+    [(|| Reply::refusal(401, "apiKey is revoked"), ExitCode::Account), (|| Reply::page(&[]), ExitCode::Contract)];
+
+/// A run whose API breaks while ten answers are in flight.
+struct Stopping {
+    folder: tempfile::TempDir,
+    simulator: Arc<Simulator>,
+    list: Vec<String>,
+}
+
+impl Stopping {
+    fn new() -> Self {
+        let simulator = simulator("products=600,max_videos=9");
+        Self { folder: tempfile::tempdir().unwrap(), list: ids(&simulator), simulator }
+    }
+
+    fn job(&self) -> Job {
+        let settings = [("max_in_flight", "40"), ("grace", "10s"), ("request_timeout", "30s")];
+        job(self.folder.path(), Some(50.0), &settings)
+    }
+
+    /// The run, with ten answers that take this long, and a signal so long after the first request that is not served; and how
+    /// long it went on after that request.
+    async fn run(&self, late: Duration, broken: fn() -> Reply, signal: Option<Duration>) -> (Summary, Duration, usize) {
+        let simulator = Arc::clone(&self.simulator);
+        let api = Scripted::stopping_at(BREAKS_AT, move |sent| match sent.number {
+            BREAKS_AT.. => broken().after(Duration::from_millis(80)),
+            number if number + 10 >= BREAKS_AT => page(&simulator, sent).after(late),
+            _ => page(&simulator, sent).after(Duration::from_millis(80)),
+        });
+        let told = Arc::clone(&api);
+        let stopped = async move {
+            told.stops().await;
+            match signal {
+                Some(after) => tokio::time::sleep(after).await,
+                None => std::future::pending().await,
+            }
+            ExitCode::Interrupted
+        };
+        let summary = run_until(&self.job(), &api, &self.list, stopped).await.unwrap();
+        let broke = api.sent()[BREAKS_AT - 1].at;
+        (summary, broke.elapsed(), api.requests())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_are_slower_than_grace_are_waited_for_and_kept_when_a_run_stops_by_itself() {
+    for (broken, exit) in BROKEN {
+        let stopping = Stopping::new();
+        let (summary, took, requests) = stopping.run(Duration::from_secs(25), broken, None).await;
+        assert_eq!((summary.exit, summary.credits.in_doubt), (exit, 0), "{summary}");
+        let pages = if exit == ExitCode::Account { BREAKS_AT - 1 } else { requests } as u64;
+        assert_eq!((summary.credits.billed, summary.pages.journaled), (pages, pages), "{summary}");
+        assert!(took < Duration::from_secs(25), "no longer than the last of them: {took:?}");
+        if exit == ExitCode::Account {
+            let mended = Scripted::direct(&stopping.simulator);
+            let summary = run_job(&stopping.job(), &mended, &stopping.list).await.unwrap();
+            assert_eq!((summary.exit, summary.credits.billed), (ExitCode::Complete, 600), "{summary}");
+            assert_rows(stopping.folder.path(), &expected(&stopping.simulator, &stopping.list, 10));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_never_come_hold_a_run_that_stops_by_itself_for_as_long_as_a_request_may_take() {
+    for (broken, exit) in BROKEN {
+        let (summary, took, _) = Stopping::new().run(Duration::from_secs(3_600), broken, None).await;
+        assert_eq!((summary.exit, summary.credits.in_doubt), (exit, 10), "{summary}");
+        assert!((29..=30).contains(&took.as_secs()), "{took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_leaves_a_run_that_stops_by_itself_no_longer_than_grace() {
+    for (broken, exit) in BROKEN {
+        let (summary, took, _) =
+            Stopping::new().run(Duration::from_secs(25), broken, Some(Duration::from_secs(5))).await;
+        assert_eq!((summary.exit, summary.credits.in_doubt), (exit, 10), "{summary}");
+        assert!((14..=15).contains(&took.as_secs()), "{took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_run_that_a_signal_stops_waits_no_longer_than_grace() {
+    let served: fn() -> Reply = || Reply::page(&[]);
+    let (summary, took, _) = Stopping::new().run(Duration::from_secs(25), served, Some(Duration::ZERO)).await;
+    assert_eq!((summary.exit, summary.credits.in_doubt), (ExitCode::Interrupted, 10), "{summary}");
+    assert!((9..=10).contains(&took.as_secs()), "{took:?}");
 }

@@ -11,6 +11,7 @@ mod faults;
 mod health;
 mod pages;
 mod settle;
+mod stopping;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -159,6 +160,8 @@ pub struct Rounds<'a> {
     usable: bool,
     barren: u32,
     stop: Option<Stop>,
+    /// Whether a signal came.
+    has_signal: bool,
     counted: Counted,
 }
 
@@ -221,6 +224,7 @@ impl<'a> Rounds<'a> {
             usable: totals.kept > 0,
             barren: 0,
             stop: None,
+            has_signal: false,
             counted: Counted::default(),
         })
     }
@@ -308,23 +312,6 @@ impl<'a> Rounds<'a> {
         Ok(true)
     }
 
-    /// Tells the dispatcher what to do, if it does not know.
-    fn order(&mut self, orders: &watch::Sender<Orders>) {
-        self.recall = self.recall.filter(|_| self.in_flight > 0 && (self.health.is_down() || self.question.is_some()));
-        let wanted = match (&self.stop, self.recall) {
-            (Some(_), _) => Orders::Halt,
-            (None, Some(last)) => Orders::Recall(last),
-            (None, None) => Orders::Send,
-        };
-        if *orders.borrow() == wanted {
-            return;
-        }
-        if let Some(stop) = &self.stop {
-            self.job.monitor.event(&Event::Stopping { cause: &stop.to_string(), in_flight: self.in_flight });
-        }
-        orders.send_replace(wanted);
-    }
-
     /// Waits until there is something to do, and gives what has arrived.
     async fn wait(
         &mut self,
@@ -347,7 +334,7 @@ impl<'a> Rounds<'a> {
         }
         tokio::select! {
             biased;
-            code = stopped, if self.stop.is_none() => self.stop = Some(Stop::Signal(code)),
+            code = stopped, if !self.has_signal => self.signalled(code),
             received = channels.arrivals.recv_many(&mut arrivals, most), if self.in_flight > 0 => {
                 if received == 0 {
                     self.in_flight = 0; // the dispatcher is gone

@@ -88,7 +88,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(FAILURES, "connect_timeout", "TIME", "Longest time to make a connection"),
     setting(FAILURES, "compressed", "", "Ask for packed answers (zstd, gzip): for links that the answers fill"),
     setting(FAILURES, "request_timeout", "TIME", "Longest time for a whole answer"),
-    setting(FAILURES, "grace", "TIME", "How long a stopping run waits for answers under way"),
+    setting(FAILURES, "grace", "TIME", "How long a run waits for answers in flight after a signal"),
     setting(
         FAILURES,
         "fail_on_drift",

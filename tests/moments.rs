@@ -272,7 +272,7 @@ async fn answers_that_are_slower_than_grace_are_waited_for_and_kept_when_a_run_s
         let stopping = Stopping::new();
         let (summary, took, requests) = stopping.run(Duration::from_secs(25), broken, None).await;
         assert_eq!((summary.exit, summary.credits.in_doubt), (exit, 0), "{summary}");
-        let pages = if exit == ExitCode::Account { BREAKS_AT - 1 } else { requests } as u64;
+        let pages = u64::try_from(if exit == ExitCode::Account { BREAKS_AT - 1 } else { requests }).unwrap();
         assert_eq!((summary.credits.billed, summary.pages.journaled), (pages, pages), "{summary}");
         assert!(took < Duration::from_secs(25), "no longer than the last of them: {took:?}");
         if exit == ExitCode::Account {

@@ -48,6 +48,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The built program with these arguments, and nothing of the caller's environment that could change what it does.
 pub(crate) fn pagehaul<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Command {
+    #[cfg(unix)]
+    LazyLock::force(&NO_IGNORED_SIGNALS);
     let mut command = Command::new(env!("CARGO_BIN_EXE_pagehaul"));
     for (name, _) in std::env::vars_os() {
         let upper = name.to_string_lossy().to_ascii_uppercase();
@@ -59,6 +61,26 @@ pub(crate) fn pagehaul<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) 
     command.args(arguments);
     command
 }
+
+/// Signals that whoever started the tests ignores (a script's `&`, `nohup`) have their default meaning in what the tests start.
+/// A child inherits what is ignored, but not what is handled, so the tests handle them, and do nothing.
+#[cfg(unix)]
+static NO_IGNORED_SIGNALS: LazyLock<()> = LazyLock::new(|| {
+    use tokio::signal::unix::{SignalKind, signal};
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = mask.map_or(0, |mask| u64::from_str_radix(mask.trim(), 16).unwrap());
+    let handling = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _inside = runtime.enter();
+        for kind in [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::quit(), SignalKind::terminate()] {
+            if ignored >> (kind.as_raw_value() - 1) & 1 == 1 {
+                drop(signal(kind).unwrap());
+            }
+        }
+    });
+    handling.join().unwrap(); // a thread of its own: the caller may be inside a runtime
+});
 
 /// A program that runs. Dropping it ends it.
 pub(crate) struct Program {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::scripted::{Reply, Scripted, run_job, run_until};
 use common::{
-    assert_no_page_billed_twice, assert_rows, billed, expected, fewest_requests, ids, job, scratch, simulator,
+    assert_no_page_billed_twice, assert_rows, billed, evidence, expected, fewest_requests, ids, job, scratch, simulator,
 };
 use pagehaul::error::ExitCode;
 use pagehaul::simulator::Simulator;
@@ -29,7 +29,7 @@ async fn without_looking_ahead_every_row_is_exported_once_with_the_fewest_possib
             let simulator = Arc::clone(&simulator);
             move |sent| Reply::of(&simulator, sent, page_size)
         });
-        let settings = [("page_size", &*page_size.to_string()), ("lookahead", "0")];
+        let settings = [("page_size", &*page_size.to_string()), ("lookahead", "0"), ("end", "short-page")];
         let summary = run_job(&job(folder.path(), None, &settings), &api, &list).await.unwrap();
         let fewest: u64 = list.iter().map(|id| simulator.videos(id) / u64::from(page_size) + 1).sum();
         assert_eq!((summary.exit, u64::try_from(api.requests()).unwrap()), (ExitCode::Complete, fewest));
@@ -84,7 +84,8 @@ async fn errors_and_lost_answers_cost_no_row_and_only_lost_answers_cost_a_credit
     assert_eq!(summary.exit, ExitCode::Complete);
     assert_rows(folder.path(), &expected(&simulator, &list, 10));
     let account = simulator.account();
-    assert_eq!(summary.credits.billed, fewest_requests(&simulator, &list));
+    let fewest = fewest_requests(&simulator, &list);
+    assert!((fewest..=fewest + evidence(fewest)).contains(&summary.credits.billed), "{summary}");
     assert_eq!(account.requests, summary.credits.billed + summary.credits.in_doubt + summary.credits.free);
     assert!(account.pages <= summary.credits.billed + summary.credits.in_doubt);
     assert!(account.errors > 50 && summary.credits.in_doubt > 5);
@@ -120,8 +121,10 @@ async fn max_credits_are_never_passed_and_each_raise_goes_on_where_the_last_run_
         assert_eq!(summary.rows.waiting, 0, "what was paid for is published");
     }
     let api = Scripted::direct(&simulator);
-    let summary = run_job(&job(folder.path(), None, &[("max_credits", &all.to_string())]), &api, &list).await.unwrap();
-    assert_eq!((summary.exit, simulator.account().pages), (ExitCode::Complete, all));
+    let most = all + evidence(all);
+    let summary = run_job(&job(folder.path(), None, &[("max_credits", &most.to_string())]), &api, &list).await.unwrap();
+    assert_eq!(summary.exit, ExitCode::Complete);
+    assert!((all..=most).contains(&simulator.account().pages));
     assert_rows(folder.path(), &expected(&simulator, &list, 10));
 }
 
@@ -140,7 +143,10 @@ async fn a_signal_at_any_request_costs_nothing_and_the_next_run_ends_with_the_sa
         assert!(matches!(stopped.exit, ExitCode::Interrupted | ExitCode::Complete));
         assert_eq!(stopped.credits.in_doubt, 0);
         let summary = run_job(&job, &Scripted::direct(&simulator), &list).await.unwrap();
-        assert_eq!((summary.exit, simulator.account().pages), (ExitCode::Complete, u64::try_from(all).unwrap()));
+        assert_eq!(summary.exit, ExitCode::Complete);
+        let all = u64::try_from(all).unwrap();
+        assert!((all..=all + evidence(all)).contains(&simulator.account().pages));
+        assert_no_page_billed_twice(&[&simulator]);
         assert_rows(folder.path(), &expected(&simulator, &list, 10));
     }
 }

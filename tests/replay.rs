@@ -18,8 +18,8 @@ use std::process::Command;
 use std::sync::Arc;
 
 use common::{
-    Answer, Api, Home, Run, assert_no_page_billed_twice, assert_rows, copy, expected, fewest_requests, files, ids,
-    manifests, pagehaul, rows, run, tree,
+    Answer, Api, Home, Run, assert_no_page_billed_twice, assert_rows, copy, evidence, expected, fewest_requests, files,
+    ids, manifests, pagehaul, rows, run, tree,
 };
 use pagehaul::endpoint::{BUILT_IN, Endpoint};
 use pagehaul::simulator::{self, Server, Simulator};
@@ -72,7 +72,8 @@ impl Case {
         assert_rows(&self.home.out(), &expected(&self.simulator, &list, 10));
         self.assert_sound();
         assert_no_page_billed_twice(&[&self.simulator]);
-        assert_eq!(self.simulator.account().requests, fewest_requests(&self.simulator, &list));
+        let fewest = fewest_requests(&self.simulator, &list);
+        assert!((fewest..=fewest + evidence(fewest)).contains(&self.simulator.account().requests));
     }
 
     fn assert_sound(&self) {

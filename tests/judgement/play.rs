@@ -10,6 +10,7 @@ use pagehaul::error::{Error, ExitCode};
 use pagehaul::event::{Event, Monitor};
 use pagehaul::summary::Summary;
 
+pub(crate) use crate::common::evidence;
 use crate::common::scripted::{Scripted, Sent, run_job};
 use crate::common::{job, scratch};
 use crate::oracle::{self, Product};
@@ -188,11 +189,6 @@ impl Play {
         let is_auto = self.settings.get("end").is_none_or(|end| end == "auto");
         fewest + ahead + if is_auto { evidence(fewest) } else { 0 }
     }
-}
-
-/// Credits that evidence may cost beside so many pages.
-pub(crate) fn evidence(pages: u64) -> u64 {
-    (pages * 3 / 1_000).max(3)
 }
 
 impl Ended {

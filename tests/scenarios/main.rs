@@ -80,10 +80,7 @@ fn played(name: &str) -> &'static Played {
 fn play(name: &str) -> Played {
     let Scenario { says, world, run, expect, window } = Scenario::read(name);
     let folder = common::scratch();
-    // The built-in rule of the end, with its evidence, unless the scenario has another one.
-    let auto = ("end", "auto".to_owned());
-    let own = run.iter().map(|(key, value)| (key.as_str(), file::text(value)));
-    let settings: Vec<(&str, String)> = std::iter::once(auto).chain(own).collect();
+    let settings: Vec<(&str, String)> = run.iter().map(|(key, value)| (key.as_str(), file::text(value))).collect();
     let job = common::job_of(folder.path(), &settings);
     let server = Arc::new(Server::new(world, job.settings.page_size));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();

@@ -203,7 +203,7 @@ fn one_product_that_always_fails_does_not_end_every_run_as_a_temporary_failure()
 fn a_wrong_path_stops_the_run_before_it_has_tried_the_whole_list() {
     let api = Api::start(|_| Answer::new(404, "page not found"));
     let home = Home::new(&numbered(300));
-    run(home.export(&api.base_url(), &["--max-in-flight", "4", "--retry-first", "500ms"])).ended(10);
+    run(home.export(&api.base_url(), &["--max-in-flight", "4", "--retry-first", "5ms"])).ended(10);
     assert!(api.requests() <= 21, "{} requests", api.requests());
 }
 

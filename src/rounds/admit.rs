@@ -29,8 +29,9 @@ enum Turn {
 }
 
 impl Rounds<'_> {
-    /// Whose turn it is, if a page may be asked for now. Pages that failed go first while the budget has retries for them,
-    /// and otherwise wait for the moment when there is nothing else to do: then one passes, so that a run always ends.
+    /// Whose turn it is, if a page may be asked for now. Once a page has come, pages that failed go first while the budget has
+    /// retries for them, and otherwise wait for the moment when there is nothing else to do: then one passes, so that a run
+    /// always ends.
     fn turn(&self, now: Instant) -> Option<Turn> {
         if !self.has_slot() {
             return None;
@@ -50,6 +51,8 @@ impl Rounds<'_> {
         }
         let has_scout = self.scheduler.scout(&self.worth()).is_some_and(|stage| self.affords(stage));
         match (next, due) {
+            // Before any page came, no item is asked for twice before all others were asked for.
+            (true, _) if !self.health.ever() => Some(Turn::Next),
             (_, true) if self.retry.has_one() => Some(Turn::Retry),
             _ if has_scout => Some(Turn::Scout),
             (true, _) => Some(Turn::Next),

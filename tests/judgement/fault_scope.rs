@@ -274,6 +274,19 @@ async fn a_single_list_of_which_no_page_ever_came_is_never_blamed() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn before_any_page_came_no_product_is_asked_for_twice_while_others_were_never_asked_for() {
+    for reply in [|| html(404), || html(503), || success("7")] {
+        let play = Play::of(World::of(every_size(300, 30)).but(move |_| Some(reply()))).with("retry_first", "5ms");
+        let ended = play.run().await;
+        assert!(matches!(ended.summary.exit, ExitCode::Temporary | ExitCode::Contract), "{ended}");
+        let mut first: Vec<usize> = ended.sent.iter().take(20).map(|sent| place(&sent.id)).collect();
+        first.sort_unstable();
+        first.dedup();
+        assert_eq!(first.len(), 20, "of the first 20 requests some were for the same product: {ended}");
+    }
+}
+
 /// For some time everything gets a code of the API's own, whatever the HTTP status says.
 async fn assert_waited_out(lists: usize, qps: Option<f64>, busy: std::ops::Range<u64>, kind: fn() -> Reply) {
     let during = move |call: &Call| busy.contains(&(call.since.as_millis() as u64));

@@ -162,19 +162,12 @@ pub fn proofs(failure: Failure, attempts: u32, alone: bool) -> u32 {
 /// How often a page must have failed before it is given up, whatever is proven. `gave_up_before`: an earlier run gave its
 /// item up.
 pub fn tries(failure: Failure, attempts: u32, gave_up_before: bool) -> u32 {
-    match failure {
-        Failure::Unavailable if !gave_up_before => attempts,
-        Failure::Throttled(_) if !gave_up_before => 2 * PROOFS,
-        Failure::Unavailable
-        | Failure::Throttled(_)
-        | Failure::NoRoute
-        | Failure::Refused(_)
-        | Failure::UnknownCode { .. }
-        | Failure::NoSuchPage
-        | Failure::EndOfList
-        | Failure::Unusual
-        | Failure::Unusable
-        | Failure::MissingList => PROOFS.min(attempts),
+    if failure == Failure::Unavailable && !gave_up_before {
+        attempts
+    } else if matches!(failure, Failure::Throttled(_)) && !gave_up_before {
+        2 * PROOFS
+    } else {
+        PROOFS.min(attempts)
     }
 }
 

@@ -33,17 +33,10 @@ impl Rounds<'_> {
         self.conclude_ends(|_| true);
         let may_be_api = |deferred: &&Deferred| unheard && deferred.failure != Failure::NoSuchPage;
         if let Some(deferred) = self.deferred.iter().find(may_be_api) {
-            self.stop = Some(match deferred.failure {
-                Failure::UnknownCode { .. } => self.refused_stop(Refusal::UnknownCode, &deferred.said),
-                Failure::NoRoute
-                | Failure::Unavailable
-                | Failure::Throttled(_)
-                | Failure::Refused(_)
-                | Failure::NoSuchPage
-                | Failure::EndOfList
-                | Failure::Unusual
-                | Failure::Unusable
-                | Failure::MissingList => self.health.refused(self.deferred.len(), &deferred.said),
+            self.stop = Some(if matches!(deferred.failure, Failure::UnknownCode { .. }) {
+                self.refused_stop(Refusal::UnknownCode, &deferred.said)
+            } else {
+                self.health.refused(self.deferred.len(), &deferred.said)
             });
         } else {
             let deferred = std::mem::take(&mut self.deferred);

@@ -138,22 +138,14 @@ impl Health {
         }
         let item = arrival.request.item;
         let is_for_item = matches!(failure, Failure::NoSuchPage | Failure::EndOfList);
-        match failure {
-            Failure::NoRoute => trouble.unreached += 1,
-            Failure::Throttled(_) => trouble.unreached += usize::from(held),
-            // Unusual is what somebody says who is there.
-            Failure::Unusual if self.ever => {}
-            _ if own || is_for_item => {}
-            Failure::Unavailable
-            | Failure::Refused(_)
-            | Failure::UnknownCode { .. }
-            | Failure::NoSuchPage
-            | Failure::EndOfList
-            | Failure::Unusual
-            | Failure::Unusable
-            | Failure::MissingList => {
-                trouble.items.insert(item);
-            }
+        // Unusual is what somebody says who is there.
+        let is_there = failure == Failure::Unusual && self.ever;
+        if failure == Failure::NoRoute {
+            trouble.unreached += 1;
+        } else if matches!(failure, Failure::Throttled(_)) {
+            trouble.unreached += usize::from(held);
+        } else if !is_there && !own && !is_for_item {
+            trouble.items.insert(item);
         }
         let is_code = matches!(failure, Failure::UnknownCode { .. });
         let is_heard = arrival.judged.is_told && !is_for_item && !is_code;

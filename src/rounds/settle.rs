@@ -7,7 +7,6 @@ use super::health::without_numbers;
 use super::{Deferred, Rounds};
 use crate::cause;
 use crate::dispatch::Arrival;
-use crate::endpoint::EndRule;
 use crate::event::Event;
 use crate::judgement::{Course, Facts, Question, Refusal, course, serves};
 use crate::ledger::{EndRow, TriesRow};
@@ -48,9 +47,9 @@ impl Rounds<'_> {
     }
 
     /// A success without a list of rows is an empty page, as long as this export never received an empty list and no page
-    /// behind it has rows. Behind a full page it is first seen what lies
-    /// behind: always where the rule of the end is trusted, for some lists where there is evidence. Otherwise it is a failure that
-    /// may have been billed (promise P2).
+    /// behind it has rows. For some of the lists whose last page was full, the page behind it is asked for first, whatever the
+    /// rule of the end: without that, a page that comes as null once would cut its list, and the run would call it complete.
+    /// Otherwise it is a failure that may have been billed (promise P2).
     fn read_missing_list(&mut self, arrival: &mut Arrival) {
         if arrival.judged.verdict != Verdict::NoList {
             return;
@@ -60,10 +59,11 @@ impl Rounds<'_> {
         let has_rows_behind = walk.as_ref().is_none_or(|walk| walk.has_rows_behind(page));
         let follows_full = walk.as_ref().is_some_and(|walk| walk.follows_full(page, &rules));
         let failed = |failure| Classification::failed(failure, Charge::InDoubt);
-        let is_again = walk.is_some_and(|walk| walk.is_in_doubt(page));
+        // A list that is looked behind keeps its end: it ended on such a response that is not in the journal.
+        let is_again = walk.is_some_and(|walk| walk.is_in_doubt(page)) || self.revisited.contains(&item);
         arrival.judged = if self.had_empty_list || has_rows_behind {
             failed(Failure::Unusable)
-        } else if follows_full && (rules.end != EndRule::Auto || is_again || self.evidence.wish_behind_null()) {
+        } else if follows_full && (is_again || self.evidence.wish_behind_null()) {
             failed(Failure::MissingList)
         } else {
             arrival.cause.clear();

@@ -209,7 +209,9 @@ pub(crate) fn check_waste(world: &World) {
         plan.max_pages.map_or(pages, |most| pages.min(most.into()))
     });
     let fewest: u64 = pages.sum();
-    let evidence = if plan.end == End::Auto { (fewest * 3 / 1_000).max(3) } else { 0 };
+    // It is looked behind the first nulls, too, where the rule of the end is trusted.
+    let may_look = plan.end == End::Auto || plan.odd.ends_with_null;
+    let evidence = if may_look { (fewest * 3 / 1_000).max(3) } else { 0 };
     // An API that shows other pages behind the end is found out by a few of them: the first one of a list seems new there, and
     // the page where unseen rows would be is asked for.
     let lists = u64::try_from(plan.lists.len()).unwrap();
@@ -218,8 +220,6 @@ pub(crate) fn check_waste(world: &World) {
     let seem_new = if plan.behind == Behind::Nothing { 0 } else { lists };
     let ahead = (fewest * u64::from(plan.lookahead) / 100).clamp(1, few) + seem_new;
     let ahead = if plan.lookahead > 0 { ahead } else { 0 };
-    // Behind a full page it is looked behind a null, too, where the rule of the end is trusted.
-    let checks = checks + if plan.odd.ends_with_null && plan.end != End::Auto { lists } else { 0 };
     let most = fewest + evidence + checks + ahead;
     assert!(charged <= most, "{charged} charged where {fewest} are enough, {evidence} for evidence, {ahead} ahead");
 }

@@ -19,7 +19,7 @@ pub struct Backlog {
     fresh: Option<ItemIx>,
     /// New ones that were taken before their turn: as many as were asked for before the first page came.
     samples: BTreeSet<ItemIx>,
-    /// Whether walks were opened again that had ended: then those under way are gone through once more.
+    /// Whether walks were opened again that had ended: then those that have begun are gone through once more.
     is_reopened: bool,
 }
 

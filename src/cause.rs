@@ -1,4 +1,4 @@
-//! Why an answer is no page, in words for a person: what it is, what it looks like, and what helps.
+//! Why an answer is not a page, in words for a person: what it is, what it looks like, and what helps.
 
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -15,7 +15,7 @@ const SHOWN: usize = 80;
 /// Characters of a body's type that are shown.
 const TYPE: usize = 40;
 
-/// Why an answer is no page.
+/// Why an answer is not a page.
 pub fn of(answer: &RawAnswer, envelope: &Result<Envelope, NotEnvelope>, page: PageNum, success: &[i64]) -> String {
     let (status, wait) = (answer.status, wait(answer));
     match envelope {
@@ -55,7 +55,7 @@ fn wait(answer: &RawAnswer) -> String {
     answer.retry_after.map(|wait| format!(", the server asks for a wait of {wait:.0?}")).unwrap_or_default()
 }
 
-/// What stands under `data` instead of a list.
+/// What is under `data` instead of a list.
 fn data(body: &[u8]) -> String {
     let text = lenient::text(body);
     let fields = serde_json::from_str::<HashMap<Cow<'_, str>, &RawValue>>(&text).unwrap_or_default();

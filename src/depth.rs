@@ -37,7 +37,7 @@ pub struct Depth {
     is_begun: bool,
     /// All pages before this one were asked for, or are there.
     asked: PageNum,
-    /// Pages under way that were asked for before those in front of them: scouts, their neighbours, the edge.
+    /// Pages in flight that were asked for before those in front of them: scouts, their neighbours, the edge.
     ahead: BTreeSet<PageNum>,
 }
 

@@ -13,7 +13,7 @@ use crate::figures::Grouped;
 use crate::ledger::{Ledger, LedgerError};
 use crate::sanitize::Sanitized;
 
-/// One in so many rows may differ before it is worth a warning.
+/// One row in this many may differ before it is worth a warning.
 const TOLERATED: u64 = 100;
 /// Names that are listed for a person, of each kind.
 const LISTED: usize = 5;

@@ -64,7 +64,7 @@ pub struct Endpoint {
     /// Values that mean that the key is not accepted or that its credits are used up.
     #[serde(default)]
     pub stop_codes: Vec<i64>,
-    /// Values that mean that the page asked for lies behind the end of the list.
+    /// Values that mean that the page asked for is behind the end of the list.
     #[serde(default)]
     pub end_of_list_codes: Vec<i64>,
     /// What ends a walk.

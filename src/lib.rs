@@ -44,7 +44,7 @@
 //!
 //! | what | bound | where |
 //! |---|---|---|
-//! | bodies under way | `max_in_flight` × (64 KiB and a read buffer, 816 KiB at most) + 32 MiB; twice that with `compressed`, or while bodies in ISO-8859-1 are brought to UTF-8 | [`api::BODY_POOL`] |
+//! | bodies in flight | `max_in_flight` × (64 KiB and a read buffer, 816 KiB at most) + 32 MiB; twice that with `compressed`, or while bodies in ISO-8859-1 are brought to UTF-8 | [`api::BODY_POOL`] |
 //! | a group being packed, and decoded | 2 × the bodies, and 3 decoded groups | [`record`], [`publish::QUEUE`] |
 //! | rows before a split by region | 5,000 rows or a quarter of `memory`, and one group | [`segment`] |
 //! | rows waiting for a row group | half of `memory` (16 MiB), twice `memory` with many regions, then the disk | [`segment`] |

@@ -47,7 +47,7 @@ pub struct End {
     pub said: Option<String>,
     /// Rows of the page that ended it.
     pub received: usize,
-    /// A page that was not read and that would show whether the list goes on all the same; none: there is nothing to ask.
+    /// A page that was not read and that would show whether the list goes on anyway; none: there is nothing to ask.
     pub check: Option<PageNum>,
     /// Whether the page that ended it repeats the first page.
     pub is_wrap: bool,

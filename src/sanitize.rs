@@ -19,7 +19,7 @@ pub const LIMIT: usize = 200;
 pub const LONGEST_ERROR: usize = 1_000;
 /// Bytes that are looked at where only a beginning is shown.
 const LOOKED_AT: usize = 4_096;
-/// Where the details of one answer begin in what is said of it: what stands before is the same for all of one kind.
+/// Where the details of one answer begin in what is said of it: what comes before it is the same for all of one kind.
 pub const DETAILS: &str = "; page ";
 /// Most marks on top of one letter. Scripts that stack them need three at most.
 const MARKS: usize = 3;

@@ -179,7 +179,7 @@ impl Summary {
         }
     }
 
-    /// Notes that answers drifted so far that the run is to fail for it: its output is valid all the same.
+    /// Notes that answers drifted so far that the run is to fail for it: its output is still valid.
     pub fn set_drifted(&mut self, drift: &Drift) {
         self.exit = ExitCode::Contract;
         self.cause = Some(format!("the answers differ from the endpoint's description (--fail-on-drift): {drift}"));

@@ -86,7 +86,7 @@ pub enum Failure {
     Unusual,
     /// A success whose data is null, `{}`, `""` or false behind a full page: the end of its list, or a failure in disguise.
     MissingList,
-    /// It may have been billed and cannot be used: a success without an envelope, something that is no HTTP.
+    /// It may have been billed and cannot be used: a success without an envelope, something that is not HTTP.
     Unusable,
 }
 
@@ -328,7 +328,7 @@ mod tests {
     fn a11_every_status_from_100_to_599_has_its_meaning_with_and_without_an_envelope() {
         for status in 100..=599 {
             let [enveloped, without] = meant(status);
-            // A code that is no HTTP status inside a 200 is the API's own.
+            // A code that is not an HTTP status inside a 200 is the API's own.
             let enveloped = if status == 200 { Failure::UnknownCode { with_rows: false } } else { enveloped };
             assert_eq!(on(status, i64::from(status), "", Payload::None), free(enveloped), "{status}");
             let charge = if status == 429 { Charge::Free } else { Charge::InDoubt };

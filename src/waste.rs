@@ -1,4 +1,4 @@
-//! What looking ahead may cost: pages asked for that turn out to lie behind the end of a list, or to repeat others.
+//! What looking ahead may cost: pages asked for that turn out to be behind the end of a list, or to repeat others.
 //!
 //! A share of the credits that pages cost is set aside for it, and only what was already earned may be risked: whenever a
 //! run ends, no more than that share was wasted, or one credit where the share is less than one. An API that answers any
@@ -22,7 +22,7 @@ impl Waste {
         Self { share: percent / 100.0, pages: 0, lost: 0, risked: 0 }
     }
 
-    /// Whether one more credit may be risked, if so many pages that came were in vain or still may be. `confirms`: the page
+    /// Whether one more credit may be risked, if this many pages that came were in vain or still may be. `confirms`: the page
     /// says whether one of those is.
     pub fn affords_one(&self, came: u32, confirms: bool) -> bool {
         let least = if confirms { 2.0 } else { 1.0 };

@@ -100,7 +100,7 @@ fn a1_a_key_that_is_refused_at_the_start_costs_three_requests_and_no_product() {
 }
 
 /// From the so manyth request on, everything is refused like this: for every number, all that was paid for is kept and
-/// published, at most what was under way and two requests more are in vain, and a run that is accepted again ends with the same rows.
+/// published, at most what was in flight and two requests more are in vain, and a run that is accepted again ends with the same rows.
 async fn assert_kept_whenever_it_begins(status: u16, said: &'static str) {
     const IN_FLIGHT: usize = 4;
     let lists = || simulator("products=12,max_videos=70");

@@ -1043,7 +1043,7 @@ async fn a_body_whose_length_is_known_takes_no_more_of_the_pool_than_that() {
     assert_eq!((kib_of(6, false).await, kib_of(1, false).await, kib_of(5, false).await), (0, 1024, whole));
     assert_eq!((kib_of(2, true).await, kib_of(2, false).await), (whole, 98));
     assert_eq!((kib_of(3, false).await, kib_of(4, false).await), (whole, whole));
-    // Eight times as many as of unknown length are under way at once, all of them whole and none of them taken.
+    // Eight times as many as of unknown length are in flight at once, all of them whole and none of them taken.
     let api = api(&server);
     let holding = send(&api, vec![request("17", 1); 32], DEADLINE, |arrival| arrival).await;
     assert!(holding.iter().all(|arrival| arrival.judged.verdict == Verdict::Page && arrival.answer.is_some()));
@@ -1086,7 +1086,7 @@ async fn a_body_that_says_that_it_is_iso_8859_1_is_read_as_such_unless_it_is_utf
         assert_arrival(read, &arrival, &Verdict::Page, Charge::Billed, "");
         assert_eq!(text(&arrival.answer.unwrap().body), read);
     }
-    // Without the label such bytes are kept as they came, and so is what is no page.
+    // Without the label such bytes are kept as they came, and so is what is not a page.
     for (fields, body, verdict) in [
         ("", page(b"caf\xe9"), Verdict::Page),
         (LATIN, b"<p>caf\xe9</p>".to_vec(), UNUSABLE),

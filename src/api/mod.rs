@@ -2,7 +2,7 @@
 //!
 //! No retry, no redirect, no reading of the body beyond its cap happens here.
 //!
-//! All bodies under way share one byte budget. Each may hold a little for free. One that grows takes its share of a pool before
+//! All bodies in flight share one byte budget. Each may hold a little for free. One that grows takes its share of a pool before
 //! it holds more: as many bytes as it can ever have, which is the length in its head, or the cap where nothing bounds it (no
 //! length, or a body that is unpacked or brought to UTF-8 here). It takes that share once and never another, so whoever has one
 //! comes to its end without waiting for anybody: bodies wait for each other, but never in a circle. The pool is served in the
@@ -236,7 +236,7 @@ impl HttpApi {
         Ok((body, share))
     }
 
-    /// The room for a body of at most so many bytes.
+    /// The room for a body of at most this many bytes.
     async fn share(&self, most: usize) -> Result<OwnedSemaphorePermit, FetchError> {
         let most = u32::try_from(most.div_ceil(1024)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.pool).acquire_many_owned(most).await;

@@ -90,7 +90,7 @@ impl Drift {
         }
     }
 
-    /// Counts a field that belongs to no column. One of a column stands there when it came twice: a value that did not fit.
+    /// Counts a field that belongs to no column. One of a column is counted there when it came twice: a value that did not fit.
     pub(super) fn extra(&mut self, name: &str) {
         let column = self.named().position(|(column, _)| column == name);
         if let Some(column) = column {

@@ -30,7 +30,7 @@ fn number(text: &str, digits: usize) -> Option<(u32, &str)> {
     Some((number.parse().ok().filter(|_| is_plain)?, rest))
 }
 
-/// Seconds, microseconds, and what stands behind them.
+/// Seconds, microseconds, and what follows them.
 fn seconds(text: &str) -> Option<(u32, u32, &str)> {
     let (second, rest) = number(text, 2)?;
     let (micro, rest) = match rest.strip_prefix(['.', ',']) {

@@ -27,7 +27,7 @@ pub struct Codes {
     pub throttle: Vec<i64>,
     /// The key is not accepted, or its credits are used up.
     pub stop: Vec<i64>,
-    /// The page lies behind the end of the list.
+    /// The page is behind the end of the list.
     pub end_of_list: Vec<i64>,
 }
 

@@ -18,7 +18,7 @@ use crate::rules::{End, Learned, Rules};
 
 /// Lists of a kind that are checked before samples are taken.
 const FIRST: u32 = 3;
-/// Of later ones, one in so many is checked.
+/// Of later ones, one in this many is checked.
 const ONE_IN: u32 = 100;
 /// Credits that are kept until all lists have been read.
 const LEAST_KEPT: u32 = 2;
@@ -108,7 +108,7 @@ impl Evidence {
         self.spent + u64::from(self.asked.saturating_sub(self.asked_before))
     }
 
-    /// What to do about an end whose list has so many pages. `goes_on`: the same list went on behind a short page before.
+    /// What to do about an end whose list has this many pages. `goes_on`: the same list went on behind a short page before.
     pub fn wish(&mut self, end: &End, depth: u32, goes_on: bool) -> Wish {
         let affords = self.affords(LEAST_KEPT + 1) || self.items <= u64::from(FIRST) && self.affords(1);
         let is_wished = match end.stop {
@@ -131,7 +131,7 @@ impl Evidence {
         if is_wished { Wish::Ask } else { Wish::Trust }
     }
 
-    /// Whether the page behind a short one of so many rows, at the end of a list of so many pages, tells much.
+    /// Whether the page behind a short one of this many rows, at the end of a list of a given depth, tells much.
     fn tells(&mut self, rows: usize, depth: u32) -> bool {
         let stratum = self.short.entry((rows, depth.checked_ilog2().unwrap_or_default())).or_default();
         *stratum = stratum.saturating_add(1);
@@ -159,7 +159,7 @@ impl Evidence {
         self.earlier + u64::try_from(self.contradicted.len()).unwrap_or(u64::MAX)
     }
 
-    /// Whether the short-page rule is disproved for an export of so many items.
+    /// Whether the short-page rule is disproved for an export of this many items.
     pub fn is_disproved(&self, items: u64) -> bool {
         self.lists() >= items.clamp(1, 2)
     }
@@ -188,7 +188,7 @@ fn sampled(count: &mut u32) -> bool {
     *count <= FIRST || count.is_multiple_of(ONE_IN)
 }
 
-/// What follows from rows behind short pages, where the largest page had so many rows.
+/// What follows from rows behind short pages, where the largest page had this many rows.
 pub fn learned(rules: &Rules, largest: u32) -> Learned {
     let is_capped = rules.learned.is_none() && (1..rules.page_size).contains(&largest);
     if is_capped { Learned::PageSize(largest) } else { Learned::EmptyPage }

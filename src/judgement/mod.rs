@@ -16,7 +16,7 @@
 //! | 400, 404, 410, 422 in the API's form | fails at once, or its list ends there | twenty in a row: two others are asked, refused alike: exit 5 | fails, if anything was served in this run |
 //! | `end_of_list_codes` | its list ends there | the same | the same |
 //! | another refusal, or one not in the API's form | its own; fails after three | outage | as above |
-//! | null in the middle of a list | its list ends there, unless rows lie behind | the same | the same |
+//! | null in the middle of a list | its list ends there, unless rows come behind it | the same | the same |
 //! | a success that cannot be used | asked for once more, then it fails | waits aside until others are served | waits aside |
 //!
 //! *Served* is a page, or a refusal of another item in the API's own form: the API works and knows the key. Whether there are
@@ -81,7 +81,7 @@ pub enum Course {
     AskOthers(Refusal),
     /// Ask for it no more: it fails as soon as anyone else is served.
     SetAside,
-    /// Its list ends before it, unless what lies behind says otherwise.
+    /// Its list ends before it, unless what is behind it says otherwise.
     EndList,
 }
 
@@ -146,7 +146,7 @@ pub fn ends_list(failure: Failure) -> bool {
 /// asked for, so that proofs cost credits.
 pub fn proofs(failure: Failure, attempts: u32, alone: bool) -> u32 {
     match failure {
-        // Whether these are final does not hang on how often they were proven.
+        // Whether these are final does not depend on how often they were proven.
         Failure::NoRoute | Failure::Unusable | Failure::MissingList | Failure::UnknownCode { with_rows: true } => {
             u32::MAX
         }

@@ -1,6 +1,6 @@
 //! A page that is always answered 429 while others pass: real throttling always serves somebody, so it is the page.
 //!
-//! That takes three refusals running, each followed by twenty responses to others that are no 429. From the third refusal on
+//! That takes three refusals running, each followed by twenty responses to others that are not a 429. From the third refusal on
 //! nobody waits for it.
 
 use std::collections::BTreeMap;
@@ -49,7 +49,7 @@ impl Throttled {
         known.proven
     }
 
-    /// A response that is no 429, to another item than those that wait.
+    /// A response that is not a 429, to another item than those that wait.
     pub fn passed(&mut self, item: ItemIx, attempt: AttemptId) {
         for ((refused, _), known) in &mut self.pages {
             if *refused != item && attempt > known.since {

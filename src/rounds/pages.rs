@@ -64,7 +64,7 @@ impl Rounds<'_> {
         }
     }
 
-    /// Publishes the segment when its journal is large enough and nothing is under way any more, and begins the next one.
+    /// Publishes the segment when its journal is large enough and nothing is in flight any more, and begins the next one.
     /// Bodies that came meanwhile would keep their shares of the room for bodies, and others would wait for theirs.
     pub(super) async fn rotate(&mut self, channels: &mut Channels) -> Result<(), Error> {
         if !self.is_segment_full() || self.in_flight > 0 || self.stop.is_some() {

@@ -170,7 +170,7 @@ impl Rounds<'_> {
         if wanted.is_check {
             self.check_failed(wanted, failure, arrival);
         } else if !self.scheduler.needs(&wanted) && !is_waited_out(failure, arrival.judged.charge) {
-            // What is said of a page that may not even exist is no reason to stop for those that do.
+            // What is said of a page that may not even exist is not a reason to stop for those that do.
             let is_refused = matches!(failure, Failure::NoSuchPage | Failure::EndOfList | Failure::Refused(_));
             self.lose(&wanted, is_refused, arrival.judged.charge);
         } else {

@@ -31,11 +31,11 @@ impl Scheduler {
         walk.ask_check(page);
         let (id, asked_again, faults) = (walk.id.clone(), walk.is_in_doubt(page), Faults::default());
         let wanted = Wanted { item, id, page, tries: None, faults, asked_again, is_scout: false, is_check: true };
-        self.queue(item); // a page that is under way is not asked for
+        self.queue(item); // a page that is in flight is not asked for
         Some(self.fly(wanted))
     }
 
-    /// The page whose check would show whether a walk has ended, if it seems to have, nothing of it is under way, and that was
+    /// The page whose check would show whether a walk has ended, if it seems to have, nothing of it is in flight, and that was
     /// not asked yet.
     pub fn unchecked(&self, item: ItemIx) -> Option<PageNum> {
         let is_quiet = |open: &&Open| open.flying == 0 && open.check.is_none() && open.waiting == 0;
@@ -64,7 +64,7 @@ impl Scheduler {
         }
     }
 
-    /// Whether a walk is at such an end, and nothing of it is under way.
+    /// Whether a walk is at such an end, and nothing of it is in flight.
     pub fn is_idle_at_end(&self, item: ItemIx, is_such: impl Fn(&End) -> bool) -> bool {
         let open =
             self.walks.get(&item).filter(|open| open.flying == 0 && open.check.is_none() && open.closing.is_none());
@@ -97,7 +97,7 @@ impl Scheduler {
         std::mem::take(&mut self.checks).into_iter().map(|(item, _)| item).collect()
     }
 
-    /// Whether a page that is under way was asked for as a check.
+    /// Whether a page that is in flight was asked for as a check.
     pub fn is_check(&self, item: ItemIx, page: PageNum) -> bool {
         self.flying.get(&(item, page)).is_some_and(|wanted| wanted.is_check)
     }

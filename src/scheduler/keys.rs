@@ -9,7 +9,7 @@ impl Scheduler {
         self.walks.values().filter_map(|open| open.walk.keys()).sum()
     }
 
-    /// Unloads keys of walks that are not under way, the shallowest first, until at most `most` are in memory.
+    /// Unloads keys of walks with nothing in flight, the shallowest first, until at most `most` are in memory.
     pub fn unload_keys(&mut self, most: usize) {
         let mut keys = self.keys();
         if keys <= most {

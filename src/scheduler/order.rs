@@ -81,7 +81,7 @@ mod tests {
     use std::cmp::Reverse;
     use std::collections::BTreeMap;
 
-    /// Walks lists of so many pages by the rounds, a page at a time. Gives how deep each was after each page.
+    /// Walks lists of this many pages by the rounds, a page at a time. Gives how deep each was after each page.
     fn walk(lists: &[u32]) -> Vec<(usize, u32)> {
         let mut order = Order::default();
         let place = |at: usize, next: u32| Place {

@@ -31,8 +31,8 @@ pub struct Worth {
 }
 
 impl Worth {
-    /// Seconds that a list takes page by page which may have so many pages of which nothing is known, and that the rest of the
-    /// run takes, if so many pages are left to be asked for altogether.
+    /// Seconds that a list takes page by page which may have this many pages of which nothing is known, and that the rest of the
+    /// run takes, if this many pages are left to be asked for altogether.
     fn times(&self, unknown: u32, all: f64) -> (f64, f64) {
         let others = (all - f64::from(unknown)).max(0.0);
         (f64::from(unknown) * self.latency.as_secs_f64(), others / self.rate)
@@ -67,7 +67,7 @@ pub(super) struct Prospect {
     pub(super) item: ItemIx,
 }
 
-/// The walk that is most worth a page ahead, if so many pages are left to be asked for altogether.
+/// The walk that is most worth a page ahead, if this many pages are left to be asked for altogether.
 pub(super) fn best(prospects: &BTreeSet<Prospect>, worth: &Worth, all: f64) -> Option<Prospect> {
     // The first of each stage may have most to gain.
     [Stage::Confirm, Stage::Search, Stage::Begin].into_iter().find_map(|stage| {

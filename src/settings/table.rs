@@ -93,7 +93,7 @@ pub const SETTINGS: &[Setting] = &[
         FAILURES,
         "fail_on_drift",
         "",
-        "End with exit 10 where answers differ much from the endpoint's description; the output is valid all the same",
+        "End with exit 10 where answers differ much from the endpoint's description; the output is still valid",
     ),
     setting(FILES, "segment_size", "SIZE", "Journal size at which files are published"),
     setting(FILES, "file_size", "SIZE", "Most bytes of one file; a region's rows of a segment are split into more"),

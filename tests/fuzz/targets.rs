@@ -70,7 +70,7 @@ fn counted(body: &[u8]) -> Option<(usize, usize)> {
     }
     let frame: HashMap<String, &RawValue> = serde_json::from_str(&text).ok()?;
     let entries: Vec<serde_json::Value> = serde_json::from_str(frame.get("data")?.get()).ok()?;
-    // A number with an exponent or a fraction is no identity; here it may stand as a double, or mended as a text.
+    // A number with an exponent or a fraction is not an identity; here it may be a double, or mended as a text.
     let is_doubtful = |value: &serde_json::Value| {
         let is_like = |text: &str| text.starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']);
         value.is_f64() || value.as_str().is_some_and(|text| is_like(text) && text.contains(['.', 'e', 'E']))

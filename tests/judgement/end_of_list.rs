@@ -314,7 +314,7 @@ async fn a_list_that_grows_between_its_short_page_and_the_evidence_is_read_on_an
     }
 }
 
-// --- an end that is no list -----------------------------------------------------------------------------------------
+// --- an end that is not a list -----------------------------------------------------------------------------------------
 
 const NOTHING: [&str; 4] = ["null", "{}", "\"\"", "false"];
 
@@ -326,7 +326,7 @@ async fn a_success_without_a_list_where_a_list_is_empty_or_has_just_ended_is_an_
             let play = Play::of(world).with("lookahead", lookahead);
             let most = play.most_credits();
             let ended = play.run().await.completes(&play).costs_at_most(most).warned(0);
-            // Behind a full page of the first lists it is seen what lies behind before it is taken for a page.
+            // Behind a full page of the first lists, the next page is looked at before it is taken for an end.
             assert!(ended.summary.credits.in_doubt <= 3, "{nothing}: {ended}");
             let lists: Vec<usize> = (0..60).filter(|list| full_pages(60)[*list] < 80).collect();
             ended.ended_as("empty_page", lists);
@@ -344,7 +344,7 @@ async fn where_the_rule_of_the_end_is_trusted_an_end_without_a_list_costs_one_re
                 _ => [full_pages(60), every_size(60, 30)].concat().iter().map(|rows| rows.div_ceil(10) + 1).sum(),
             };
             let play = Play::of(world).with("end", end).with("lookahead", 0);
-            // Behind the full page of a first list it is seen what lies behind: a null that came once would cut the list.
+            // For the first lists the page behind it is looked at: a null that came once would cut the list.
             let ended = play.run().await.completes(&play).warned(0);
             let (sent, in_doubt) = (ended.sent.len() as u64, ended.summary.credits.in_doubt);
             assert!(sent <= fewest + 3 && in_doubt <= 3, "{nothing}: {fewest} are enough: {ended}");

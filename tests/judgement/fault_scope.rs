@@ -146,7 +146,7 @@ async fn two_answers_of_a_gateway_to_two_products_at_once_are_asked_for_again() 
     }
 }
 
-/// From the so manyth request on everything is refused like this; then the account is in order again.
+/// From the nth request on everything is refused like this; then the account is in order again.
 async fn assert_stops(from: usize, (words, kind): Kind, most_in_flight: usize) {
     let world = World::of(every_size(100, 30)).but(move |call| (call.number >= from).then(kind));
     let play = Play::of(world).with("max_in_flight", most_in_flight);
@@ -510,7 +510,7 @@ async fn a_wait_longer_than_the_patience_that_everyone_is_asked_for_ends_the_run
         let play = Play::of(world).with("patience", patience);
         let ended = play.run().await.is(ExitCode::Temporary).says(&["86400", "86,400", "24h", "24 h", "day", "1d"]);
         assert_eq!((ended.summary.products.failed, ended.summary.credits.billed), (0, 100), "{ended}");
-        // Five items in a row make an outage of what is no 429.
+        // Five items in a row make an outage of what is not a 429.
         let most = 100 + ended.most_in_flight + if status == 429 { 3 } else { 5 };
         let ended = ended.sent_at_most(most).took_at_most(Duration::from_secs(400));
         drop(ended);

@@ -3,7 +3,8 @@
 
 use pagehaul::error::ExitCode;
 
-use crate::play::{Ended, Play, evidence};
+use crate::common::evidence;
+use crate::play::{Ended, Play};
 use crate::world::{Call, World, every_size, later, success};
 
 /// A list that gains a row at its head with every so manyth answer of its own, and some that stand still.

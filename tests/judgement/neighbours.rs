@@ -18,12 +18,12 @@ fn shop() -> World {
     World::of(every_size(300, 30))
 }
 
-/// Answers like this for so many seconds from a time on.
+/// Answers like this for this many seconds from a time on.
 fn during(seconds: std::ops::Range<u64>, kind: fn() -> Reply) -> impl Fn(&Call) -> Option<Reply> {
     move |call| seconds.contains(&call.since.as_secs()).then(kind)
 }
 
-/// Runs until it is complete, as a scheduler would: again after each temporary end, so many times at most.
+/// Runs until it is complete, as a scheduler would: again after each temporary end, at most this many times.
 async fn until_complete(play: &Play, times: usize) -> Ended {
     let mut ended = play.run().await;
     for _ in 1..times {

@@ -105,7 +105,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// An API without quirks whose lists have so many rows.
+    /// An API without quirks whose lists have this many rows.
     pub(crate) fn of(lists: impl IntoIterator<Item = u64>) -> Self {
         let lists: Vec<Vec<u64>> = lists.into_iter().map(|rows| (0..rows).collect()).collect();
         Self {
@@ -126,12 +126,12 @@ impl World {
         }
     }
 
-    /// It is asked for pages of so many rows.
+    /// It is asked for pages of this many rows.
     pub(crate) fn asked_for(self, asked: usize) -> Self {
         Self { asked, ..self }
     }
 
-    /// It never gives more than so many rows a page.
+    /// It never gives more than this many rows a page.
     pub(crate) fn capped(self, cap: usize) -> Self {
         Self { cap, ..self }
     }
@@ -144,7 +144,7 @@ impl World {
         Self { omits: Box::new(omits), is_filtered: true, ..self }
     }
 
-    /// So many pages of a hundred lack one row each.
+    /// This many pages of a hundred lack one row each.
     pub(crate) fn hiding_one_in_some_pages(self, percent: u64, seed: u64) -> Self {
         let size = self.size() as u64;
         self.hiding(move |item, row| {
@@ -207,7 +207,7 @@ impl World {
         self.owed.iter().map(BTreeSet::len).sum()
     }
 
-    /// The rows of an item that a run must have if it calls the item complete after so many pages at most.
+    /// The rows of an item that a run must have if it calls the item complete after at most this many pages.
     pub(crate) fn owed(&self, item: usize, max_pages: Option<u32>) -> impl Iterator<Item = u64> + '_ {
         let most = max_pages.map_or(u64::MAX, |pages| u64::from(pages) * self.size() as u64);
         self.owed[item].range(..most).copied()
@@ -319,7 +319,7 @@ pub(crate) fn text_of(item: usize, row: u64) -> String {
     format!("{{\"video_id\":\"v{row}\",\"product_id\":\"{product}\",\"region\":\"{region}\"{rest}}}")
 }
 
-/// The number of a row that came so manyth.
+/// The number of a row that came nth.
 pub(crate) fn later(nth: u64) -> u64 {
     LATER + nth
 }

@@ -34,9 +34,9 @@ pub(crate) enum Figure {
     Used,
     /// Answers 429, as a share of the requests that left.
     Throttled,
-    /// Requests under way, on average over time.
+    /// Requests in flight, on average over time.
     UnderWay,
-    /// The most requests under way at a time.
+    /// The most requests in flight at a time.
     MostUnderWay,
 }
 
@@ -190,8 +190,8 @@ impl fmt::Display for Figure {
             Self::Rate => "rate",
             Self::Used => "used",
             Self::Throttled => "429",
-            Self::UnderWay => "under way",
-            Self::MostUnderWay => "most under way",
+            Self::UnderWay => "in flight",
+            Self::MostUnderWay => "most in flight",
         })
     }
 }

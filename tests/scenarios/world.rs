@@ -27,7 +27,7 @@ pub(crate) struct Seen {
     pub(crate) left: Duration,
     /// When the API looked at it.
     pub(crate) came: Duration,
-    /// When its answer, or the lack of one, was known; none while it is under way.
+    /// When its answer, or the lack of one, was known; none while it is in flight.
     pub(crate) ended: Option<Duration>,
     /// Whether the limit let it pass.
     pub(crate) passed: bool,
@@ -247,7 +247,7 @@ impl Count {
     }
 }
 
-/// A request under way. It ends when this is dropped: with its answer, or because it is not waited for any longer.
+/// A request in flight. It ends when this is dropped: with its answer, or because it is not waited for any longer.
 struct UnderWay<'a> {
     server: &'a Server,
     number: usize,

@@ -114,7 +114,7 @@ impl ExitCode {
                 Some("`pagehaul --help` lists the commands, `pagehaul COMMAND --help` its flags; no request was sent")
             }
             Self::Partial => Some(
-                "_pagehaul/products.parquet says what each product lacks; the same command retries passing failures, --retry-failed also refusals; what was rejected is paid for, only a new --out asks again",
+                "_pagehaul/products.parquet says what each product lacks; the same command retries passing failures, --retry-failed also refusals, --repair reads lists once more that moved; what was rejected is paid for, only a new --out asks again",
             ),
             Self::Busy => Some("wait for the other process, or name another folder with --out"),
             Self::Temporary => Some("run the same command again later: it resumes where this one stopped"),

@@ -93,7 +93,8 @@ impl Rounds<'_> {
         let (rules, pages) = (self.rules, self.scheduler.outdated(item));
         let credits = u32::try_from(pages.len()).unwrap_or(u32::MAX);
         let is_affordable = self.evidence.affords(credits) && self.affords_credits(credits.into());
-        let Some(walk) = self.scheduler.walk_mut(item).filter(|_| credits > 0) else { return };
+        let is_meant = credits > 0 && self.stop.is_none(); // after a stop, the next run decides
+        let Some(walk) = self.scheduler.walk_mut(item).filter(|_| is_meant) else { return };
         if is_affordable {
             self.evidence.spend(credits);
             walk.forget_outdated();

@@ -44,7 +44,7 @@ impl Scheduler {
 
     /// The pages of a walk that are outdated, if it waits for that to be settled and nothing of it is in flight.
     pub fn outdated(&self, item: ItemIx) -> Vec<PageNum> {
-        let open = self.walks.get(&item).filter(|open| open.flying == 0 && open.closing.is_none());
+        let open = self.walks.get(&item).filter(|open| open.flying == 0 && !open.ends_by(open.walk.next()));
         open.map(|open| open.walk.outdated()).unwrap_or_default()
     }
 

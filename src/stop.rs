@@ -75,11 +75,11 @@ impl std::fmt::Display for Stop {
             ),
             Self::EmptyLists { empty, all: true } => write!(
                 f,
-                "no list has a row, {empty} of them asked for all over the list of products: is it the right endpoint, account or market, and are these ids of this API? if they are empty, run again with --allow-empty"
+                "no list has a row, {empty} of them asked for all over the list of products: is it the right endpoint, account or market, and are these ids of this API? once that is right, --repair asks for them again; if they are empty, --allow-empty says so"
             ),
             Self::EmptyLists { empty, all: false } => write!(
                 f,
-                "the last {empty} lists came without a row, though most before had rows: the API seems to be degraded; if they are empty, run again with --allow-empty"
+                "the last {empty} lists came without a row, though most before had rows: the API seems to be degraded; once it is not, --repair asks for them again; if they are empty, --allow-empty says so"
             ),
         }
     }

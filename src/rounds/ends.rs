@@ -325,7 +325,7 @@ impl Rounds<'_> {
         let lists = self.lists;
         if self.stop.is_none() && lists.with_rows == 0 && lists.empty > 0 && !self.job.settings.allow_empty {
             let said = format!(
-                "no list has a row ({} empty): is it the right endpoint, account or market, and is the list of products of this API?",
+                "no list has a row ({} empty): is it the right endpoint, account or market, and is the list of products of this API? --repair asks once more",
                 lists.empty
             );
             self.job.monitor.event(&Event::Warning(&said));

@@ -135,6 +135,21 @@ fn the_readme_fits_and_names_only_flags_that_exist() {
     }
 }
 
+#[test]
+fn every_test_that_the_table_of_situations_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let table = std::fs::read_to_string(root.join("docs/situations.md")).unwrap();
+    let rows: Vec<&str> = table.lines().filter(|line| line.starts_with("| ") && !line.contains("| test |")).collect();
+    assert!(rows.len() > 100, "{} situations", rows.len());
+    for row in rows {
+        // The last column is `file::name`.
+        let named = row.trim_end_matches(" |").rsplit("| ").next().unwrap().trim_matches('`');
+        let (file, name) = named.rsplit_once("::").unwrap_or_else(|| panic!("no test is named: {row}"));
+        let text = std::fs::read_to_string(root.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(text.contains(&format!("fn {name}(")), "{file} has no test {name}");
+    }
+}
+
 /// The faults that the program is built against, by the letter of their kind: network, API, data, machine.
 const FAULTS: [(char, u32); 4] = [('n', 22), ('a', 26), ('d', 16), ('l', 30)];
 

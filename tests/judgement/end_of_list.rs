@@ -485,6 +485,22 @@ async fn a_product_behind_a_page_cap_is_read_on_once_the_cap_is_gone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_list_that_was_cut_where_a_page_came_again_is_read_on_when_that_is_asked_for() {
+    let world = World::of([600]).changing(|call, list| {
+        if call.page == 5 && list[0] == 0 {
+            list.splice(0..0, (0..10).map(later));
+        }
+    });
+    // Page 6 is page 5 once more, and no credit is left to see where unseen rows would be.
+    let mut play = Play::of(world).with("lookahead", 0).with("max_credits", 6);
+    play.run().await.is(ExitCode::Partial).ended_as("repeated_page", [0]);
+    play.unset("max_credits");
+    play.set("retry_failed", "true");
+    let ended = play.run().await.completes(&play);
+    assert!(ended.sent.iter().all(|sent| sent.page > 6), "{ended}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_product_behind_a_page_that_was_another_s_is_read_on_once_that_is_mended() {
     let foreign = |call: &Call| {
         let rows: Vec<String> = (0..10).map(|row| crate::world::text_of(7, row)).collect();

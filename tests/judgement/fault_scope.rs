@@ -5,7 +5,8 @@ use std::time::Duration;
 use pagehaul::endpoint::BUILT_IN;
 use pagehaul::error::ExitCode;
 
-use crate::common::scripted::Reply;
+use crate::common::scripted::{Reply, Scripted, run_until};
+use crate::common::{job, scratch};
 use crate::play::{Ended, Play};
 use crate::world::{
     Call, World, every_size, hash, html, id, inside, internal_error, place, refusal, success, throttled,
@@ -211,6 +212,59 @@ async fn a_success_that_was_sent_before_the_key_was_revoked_proves_nothing() {
     let most = 59 + ended.most_in_flight + 2;
     let ended = ended.sent_at_most(most);
     assert_eq!((ended.summary.credits.billed, ended.summary.products.failed), (59, 0), "{ended}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_answers_that_are_in_flight_when_a_run_stops_by_itself_are_waited_for_and_kept() {
+    let slow = Duration::from_secs(25);
+    let world = || {
+        World::of(every_size(100, 30))
+            .but(|call| (call.number >= 60).then(ACCOUNT[0].1))
+            .taking(move |call| (50..60).contains(&call.number).then_some(slow))
+    };
+    let play = Play::of(world()).with("grace", "10s");
+    let ended = play.run().await.is(ExitCode::Account);
+    assert_eq!((ended.summary.credits.billed, ended.summary.credits.in_doubt), (59, 0), "{ended}");
+    // Where none of them ever comes, the run ends anyway.
+    let never = World::of(every_size(100, 30)).but(|call| match call.number {
+        50..60 => Some(Reply::never()),
+        60.. => Some(ACCOUNT[0].1()),
+        _ => None,
+    });
+    let play = Play::of(never).with("grace", "10s").with("request_timeout", "40s");
+    play.run().await.is(ExitCode::Account).took_at_most(Duration::from_secs(45));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_ends_the_wait_for_slow_answers_of_a_run_that_stops_by_itself() {
+    let world = World::of(every_size(100, 30)).but(|call| match call.number {
+        50..60 => Some(Reply::never()),
+        60.. => Some(ACCOUNT[0].1()),
+        _ => None,
+    });
+    let (folder, list) = (scratch(), world.ids());
+    let settings = [("grace", "1s"), ("request_timeout", "1h")];
+    let job = job(&folder.path().join("out"), Some(50.0), &settings);
+    let api = Scripted::new(move |sent| world.answer(sent));
+    let signal = async {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        ExitCode::Interrupted
+    };
+    let summary = run_until(&job, &api, &list, signal).await.unwrap();
+    let sent = api.sent();
+    let sent_for = sent.last().unwrap().at - sent[0].at;
+    assert!(sent_for < Duration::from_secs(5), "it had stopped by itself: {summary}");
+    assert!((19.0..22.0).contains(&summary.run.seconds), "{summary}");
+    assert_eq!(summary.exit, ExitCode::Account, "what stopped it first: {summary}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_answers_that_are_in_flight_when_a_signal_comes_are_waited_for_as_long_as_grace_says() {
+    let world = World::of(every_size(100, 30))
+        .taking(|call| (50..60).contains(&call.number).then_some(Duration::from_secs(25)));
+    let play = Play::of(world).with("grace", "10s");
+    let ended = play.run_until(60).await.is(ExitCode::Interrupted).took_at_most(Duration::from_secs(13));
+    assert_eq!(ended.summary.credits.in_doubt, 10, "{ended}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -183,7 +183,7 @@ fn plan() -> Plan {
     (plan.page_size, plan.max_in_flight, plan.segment_size) = (3, 1, 2_000);
     (plan.qps, plan.limit, plan.max_pages, plan.max_credits, plan.credits) = (None, None, None, None, None);
     (plan.faults, plan.dead, plan.refused, plan.outage, plan.deaths) = (Vec::new(), None, None, None, Vec::new());
-    (plan.end, plan.odd) = (End::ShortPage, OddPages::default());
+    (plan.end, plan.odd) = (End::Auto, OddPages::default());
     plan
 }
 

@@ -37,9 +37,10 @@ type Change = Box<dyn Fn(&mut Vec<u8>)>;
 fn l18_a_ledger_of_another_format_or_of_another_program_is_refused_and_left_as_it_is() {
     let begun = kept::half_way();
     for (pragma, says) in [
-        ("user_version = 1", "has format 1, this program reads format 3 only: start a new --out"),
-        ("user_version = 2", "has format 2, this program reads format 3 only: start a new --out"),
-        ("user_version = 99", "has format 99, this program reads format 3 only"),
+        ("user_version = 1", "has format 1, this program reads format 4 only: start a new --out"),
+        ("user_version = 2", "has format 2, this program reads format 4 only: start a new --out"),
+        ("user_version = 3", "has format 3, this program reads format 4 only: start a new --out"),
+        ("user_version = 99", "has format 99, this program reads format 4 only"),
         ("user_version = 0", "has format 0, this program reads"),
         ("user_version = -1", "has format -1, this program reads"),
         ("application_id = 7", "is a database of another program"),
@@ -294,6 +295,7 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
         ("allow_empty", vec!["--allow-empty"], None),
         ("max_credits", vec!["--max-credits", "1000"], None),
         ("retry_failed", vec!["--retry-failed"], None),
+        ("repair", vec!["--repair"], None),
         ("retry_attempts", vec!["--retry-attempts", "3"], None),
         ("retry_first", vec!["--retry-first", "5ms"], None),
         ("retry_longest", vec!["--retry-longest", "7s"], None),

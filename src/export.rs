@@ -181,8 +181,8 @@ fn plan(site: &Site, ids: Ids, settings: &Settings) -> Result<Planned, Error> {
     }
     let mut repair = Repair::default();
     if settings.repair {
-        unmark(&site.store, &ledger)?;
-        repair = ledger.repair(PageNum(settings.endpoint.page.first), |lists| seems_empty(lists).is_some())?;
+        let (first, doubt) = (PageNum(settings.endpoint.page.first), |lists| seems_empty(lists).is_some());
+        repair = ledger.repair(first, doubt, || Ok::<_, Error>(site.store.remove(SUCCESS)?))?;
     }
     Ok(Planned { added, reopened, repair })
 }

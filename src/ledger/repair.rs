@@ -29,37 +29,60 @@ const EMPTY: &str = "SELECT attempt, item FROM pages JOIN items ON ix = item
 
 impl Ledger {
     /// Opens the lists again that moved, from their first page on, and where there is `doubt` about empty lists those that ended
-    /// on the newest empty pages, at these pages: such pages count no more, their rows stay. All of it or nothing. `first` is the
-    /// number of a list's first page.
-    pub fn repair(&mut self, first: PageNum, doubt: impl Fn(EmptyLists) -> bool) -> Result<Repair, LedgerError> {
+    /// on the newest empty pages, at these pages: such pages count no more, their rows stay. All of it or nothing; if there is
+    /// anything, the export is not complete any more, and `before` is done first. `first` is the number of a list's first page.
+    pub fn repair<E: From<LedgerError>>(
+        &mut self,
+        first: PageNum,
+        doubt: impl Fn(EmptyLists) -> bool,
+        before: impl FnOnce() -> Result<(), E>,
+    ) -> Result<Repair, E> {
         let are_empty_meant = doubt(self.empty_lists(first)?);
         let action = "open lists to read them once more";
+        let moved = self.to_read_again(MOVED)?;
+        let empty = if are_empty_meant { self.to_read_again(EMPTY)? } else { Again::default() };
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+        let pages = count(moved.attempts.len() + empty.attempts.len());
+        let repair = Repair { moved: count(moved.items.len()), empty: count(empty.items.len()), pages };
+        if pages == 0 {
+            return Ok(repair);
+        }
+        before()?;
         self.before(action)?;
         let transaction = self.db.transaction().doing(action)?;
-        let (moved, pages) = open_again(&transaction, MOVED).doing(action)?;
-        let (empty, more) = if are_empty_meant { open_again(&transaction, EMPTY).doing(action)? } else { (0, 0) };
+        transaction.execute("UPDATE export SET completed_at = NULL", []).doing(action)?;
+        for again in [moved, empty] {
+            open_again(&transaction, &again).doing(action)?;
+        }
         transaction.commit().doing(action)?;
         self.after(action)?;
-        Ok(Repair { moved, empty, pages: pages + more })
+        Ok(repair)
+    }
+
+    fn to_read_again(&self, which: &str) -> Result<Again, LedgerError> {
+        let pages: Vec<(i64, i64)> = self.rows(which, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let (attempts, items) = pages.into_iter().unzip();
+        Ok(Again { attempts, items })
     }
 }
 
-/// Outdates pages and opens their lists. Gives how many lists and pages they are.
-fn open_again(transaction: &Connection, which: &str) -> rusqlite::Result<(u64, u64)> {
-    let found: Vec<(i64, i64)> = {
-        let mut query = transaction.prepare(which)?;
-        query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()?
-    };
-    let (attempts, items): (Vec<i64>, BTreeSet<i64>) = found.into_iter().unzip();
-    let [attempts, items] = [serde_json::json!(attempts), serde_json::json!(items)].map(|list| list.to_string());
+/// Pages that are asked for again, and their items.
+#[derive(Debug, Default)]
+struct Again {
+    attempts: Vec<i64>,
+    items: BTreeSet<i64>,
+}
+
+/// Outdates pages and opens their lists.
+fn open_again(transaction: &Connection, again: &Again) -> rusqlite::Result<()> {
+    let [attempts, items] = [serde_json::json!(again.attempts), serde_json::json!(again.items)];
     let outdate = "UPDATE pages SET outdated = attempt WHERE attempt IN (SELECT value FROM json_each(?1))";
     let open = "UPDATE items SET stop = NULL, error = NULL, transient = 0, tries = 0, unproven = 0, skip = 0,
                   state = EXISTS (SELECT 1 FROM pages WHERE item = ix AND outdated = 0)
                 WHERE ix IN (SELECT value FROM json_each(?1))";
-    let pages = transaction.execute(outdate, [attempts])?;
-    let lists = transaction.execute(open, [items])?;
-    let count = |number| u64::try_from(number).unwrap_or(u64::MAX);
-    Ok((count(lists), count(pages)))
+    transaction.execute(outdate, [attempts.to_string()])?;
+    transaction.execute(open, [items.to_string()])?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -86,23 +109,32 @@ mod tests {
         (folder, ledger)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "it may fail elsewhere")]
+    fn nothing() -> Result<(), LedgerError> {
+        Ok(())
+    }
+
     #[test]
     fn lists_that_moved_begin_anew_and_their_rows_stay_known() {
         use StopReason::{EmptyPage, Shifted, ShortPage};
         let (_folder, mut ledger) = ledger(&[(2, ShortPage), (2, Shifted), (0, EmptyPage)]);
-        assert_eq!(ledger.repair(PageNum(1), |_| false).unwrap(), Repair { moved: 1, empty: 0, pages: 1 });
+        assert_eq!(ledger.repair(PageNum(1), |_| false, nothing).unwrap(), Repair { moved: 1, empty: 0, pages: 1 });
         let open = ledger.fresh(ItemIx(0), &std::collections::BTreeSet::new(), 9).unwrap();
         assert_eq!(open.iter().map(|open| (open.item, open.is_moved)).collect::<Vec<_>>(), [(ItemIx(2), true)]);
         assert_eq!(ledger.pages(ItemIx(2), SegmentId::BEHIND_ALL).unwrap(), []);
         assert_eq!(ledger.keys(ItemIx(2), SegmentId::BEHIND_ALL).unwrap(), [([2; 16], PageNum::NONE); 2]);
-        assert_eq!(ledger.repair(PageNum(1), |_| false).unwrap(), Repair::default(), "there is nothing else to repair");
+        assert_eq!(
+            ledger.repair(PageNum(1), |_| false, nothing).unwrap(),
+            Repair::default(),
+            "there is nothing else to repair"
+        );
     }
 
     #[test]
     fn of_empty_lists_only_those_are_asked_for_again_that_came_after_the_last_page_with_rows() {
         use StopReason::{EmptyPage, ShortPage};
         let (_folder, mut ledger) = ledger(&[(0, EmptyPage), (2, ShortPage), (0, EmptyPage), (0, EmptyPage)]);
-        let repair = ledger.repair(PageNum(1), |lists| lists.in_a_row == 2).unwrap();
+        let repair = ledger.repair(PageNum(1), |lists| lists.in_a_row == 2, nothing).unwrap();
         assert_eq!(repair, Repair { moved: 0, empty: 2, pages: 2 });
         assert_eq!(ledger.empty_lists(PageNum(1)).unwrap().empty, 1);
     }

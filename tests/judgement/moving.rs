@@ -71,7 +71,9 @@ async fn a_repair_reads_a_list_that_moved_once_more_in_order_and_says_the_price_
     assert_eq!((rows.published, rows.folded), (1_205 + 7 + 31, rows.received - rows.published), "each row once");
     // The next one finds nothing to repair.
     let again = play.run().await.completes(&play);
-    assert_eq!((again.sent.len(), again.warnings), (0, vec!["repair 0 0 0".to_owned()]));
+    assert_eq!((again.sent.len(), &again.warnings), (0, &vec!["repair 0 0 0".to_owned()]));
+    assert!(ended.summary.complete_since.is_some(), "{ended}");
+    assert_eq!(again.summary.complete_since, ended.summary.complete_since, "it is complete since then");
 }
 
 #[tokio::test(start_paused = true)]

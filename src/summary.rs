@@ -227,7 +227,7 @@ impl fmt::Display for Run {
             write!(f, "\n  ahead     {} on pages behind the end of a list", Count(self.wasted, "credit"))?;
         }
         if self.evidence > 0 {
-            write!(f, "\n  evidence  {} to see whether lists had ended", Count(self.evidence, "credit"))?;
+            write!(f, "\n  evidence  {} to see whether lists had ended or moved", Count(self.evidence, "credit"))?;
         }
         Ok(())
     }

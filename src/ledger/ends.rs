@@ -63,6 +63,15 @@ impl Ledger {
         self.db.query_row(sql, [full], read).doing("look behind short pages")
     }
 
+    /// Pages that were asked for again because their lists had moved; without those of a repair, which begins with the first page
+    /// or with empty ones.
+    pub fn read_again(&self, first: PageNum) -> Result<u64, LedgerError> {
+        let sql = "SELECT count(*) FROM pages AS old WHERE outdated > 0 AND received > 0 AND NOT EXISTS (
+                     SELECT 1 FROM pages WHERE item = old.item AND page = ?1 AND outdated > 0)";
+        let count: i64 = self.db.query_row(sql, [first.0], |row| row.get(0)).doing("count outdated pages")?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
     /// Rows of the largest page.
     pub fn largest_page(&self) -> Result<u32, LedgerError> {
         let sql = "SELECT coalesce(max(received), 0) FROM pages";

@@ -179,7 +179,7 @@ impl<'a> Rounds<'a> {
         let full = rules.full_size().and_then(|rows| u32::try_from(rows).ok()).unwrap_or_default();
         let (credits, totals, last_attempt) = (ledger.credits()?, ledger.totals()?, ledger.last_attempt()?);
         let (short, lists) = (ledger.short_evidence(full)?, ledger.empty_lists(rules.first)?);
-        let had_empty_list = ledger.has_empty_list()?;
+        let (had_empty_list, again) = (ledger.has_empty_list()?, ledger.read_again(rules.first)?);
         drop(ledger);
         Ok(Self {
             job,
@@ -190,7 +190,7 @@ impl<'a> Rounds<'a> {
             quota,
             scheduler: Scheduler::new(rules, job.settings.max_in_flight),
             waste: Waste::new(job.settings.lookahead),
-            evidence: Evidence::new(totals.items, totals.pages, short.in_vain, short.lists),
+            evidence: Evidence::new(totals.items, totals.pages, short.in_vain + again, short.lists),
             is_size_wrong: false,
             items: totals.items,
             lists,

@@ -44,6 +44,22 @@ async fn a_list_that_grows_while_pages_of_it_are_asked_ahead_loses_no_row_or_is_
     assert_eq!(complete, 4, "a list that moves is read in order, and few outdated pages are read again");
 }
 
+#[tokio::test(start_paused = true)]
+async fn pages_that_are_read_again_stay_within_the_budget_however_often_the_run_is_interrupted() {
+    for steps in [7, 13, 29] {
+        let play = Play::of(growing(1_200, 90)).about(format!("a signal every {steps} requests"));
+        let mut ended = play.run_until(steps).await;
+        for _ in 0..60 {
+            if matches!(ended.summary.exit, ExitCode::Complete | ExitCode::Partial) {
+                break;
+            }
+            ended = play.run_until(steps).await;
+        }
+        assert!(matches!(ended.summary.exit, ExitCode::Complete | ExitCode::Partial), "{ended}");
+        assert!(ended.summary.pages.outdated <= evidence(ended.summary.pages.journaled), "{ended}");
+    }
+}
+
 /// A run that leaves the first list as `shifted`: too many of its pages are outdated.
 async fn shifted() -> (Play, Ended) {
     let put_in = |call: &Call, list: &mut Vec<u64>| {

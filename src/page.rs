@@ -67,8 +67,10 @@ pub struct Counts {
     pub rejected: usize,
     /// Rows that a page before it holds, too.
     pub repeated: usize,
-    /// The first page that holds its first row, where that is a page before this one.
+    /// The first page that holds any of those, and how many of them it holds.
     pub repeats: Option<PageNum>,
+    /// See `repeats`.
+    pub shared: usize,
     /// Whether the rows came as a list. False for a success whose data was null, `{}`, `""` or false: no rows, perhaps.
     pub is_list: bool,
     /// The request that it answered.
@@ -85,6 +87,7 @@ impl Default for Counts {
             rejected: 0,
             repeated: 0,
             repeats: None,
+            shared: 0,
             is_list: true,
             asked: AttemptId(0),
             came: AttemptId(0),
@@ -96,6 +99,15 @@ impl Counts {
     /// Rows that have a key.
     pub fn usable(&self) -> usize {
         self.received.saturating_sub(self.rejected)
+    }
+
+    /// Notes a row of it that a page before it holds, too.
+    pub fn repeat(&mut self, home: PageNum) {
+        self.repeated += 1;
+        if self.repeats.is_none_or(|first| home < first) {
+            (self.repeats, self.shared) = (Some(home), 0);
+        }
+        self.shared += usize::from(self.repeats == Some(home));
     }
 
     /// Whether it had rows and none of them was usable.

@@ -285,37 +285,33 @@ impl Walk {
     pub fn accept(&mut self, page: &DecodedPage, came: AttemptId, rules: &Rules) -> Vec<bool> {
         let number = page.request.page;
         let homes = self.homes.get_or_insert_default();
-        let (mut keep, mut fresh) = (Vec::with_capacity(page.keys.len()), 0);
-        let (mut repeats, mut repeated) = (None, 0);
-        for (at, key) in page.keys.iter().enumerate() {
+        let mut keep = Vec::with_capacity(page.keys.len());
+        let asked = page.request.attempt;
+        let mut counts = Counts { received: page.received, is_list: page.is_list, asked, came, ..Counts::default() };
+        for key in &page.keys {
             match homes.entry(*key) {
                 Entry::Vacant(free) => {
                     free.insert(number);
                     keep.push(true);
-                    fresh += 1;
+                    counts.fresh += 1;
                 }
                 Entry::Occupied(mut home) => {
                     keep.push(false);
                     let first = *home.get();
                     if first > number {
                         home.insert(number);
-                        fresh += 1;
-                        if let Some(counts) = self.beyond.get_mut(&first) {
-                            counts.fresh = counts.fresh.saturating_sub(1);
-                            counts.repeated += 1;
-                            counts.repeats.get_or_insert(number);
+                        counts.fresh += 1;
+                        if let Some(later) = self.beyond.get_mut(&first) {
+                            later.fresh = later.fresh.saturating_sub(1);
+                            later.repeat(number);
                         }
                     } else if first < number {
-                        repeated += 1;
-                        repeats = repeats.or((at == 0).then_some(first));
+                        counts.repeat(first);
                     }
                 }
             }
         }
-        let rejected = page.received.saturating_sub(page.keys.len());
-        let (received, is_list) = (page.received, page.is_list);
-        let asked = page.request.attempt;
-        let counts = Counts { received, fresh, rejected, repeated, repeats, is_list, asked, came };
+        counts.rejected = page.received.saturating_sub(page.keys.len());
         self.has_rows |= counts.received > 0;
         self.lost.remove(&number);
         self.add(number, counts, rules);
@@ -345,12 +341,12 @@ impl Walk {
             (self.end, self.behind) = (None, 0);
         }
         while let Some(counts) = self.beyond.get(&self.next).copied() {
-            if !self.moves.may_pass(counts, self.end.is_some()) {
+            if !self.moves.may_pass(counts, self.is_over()) {
                 break;
             }
             let page = self.next;
             self.beyond.remove(&page);
-            self.moves.pass(counts);
+            self.moves.pass(page, counts);
             self.next = page.next();
             let follows_short = self.last.is_some_and(|(_, before)| rules.is_short(before));
             self.goes_on_behind_short |= follows_short && counts.fresh > 0;

@@ -37,21 +37,17 @@ impl Ledger {
             homes.entry(*key).and_modify(|home: &mut PageNum| *home = (*page).min(*home)).or_insert(*page);
         }
         let mut fresh: HashMap<PageNum, usize> = HashMap::new();
-        let mut repeats: HashMap<PageNum, PageNum> = HashMap::new();
-        let mut repeated: HashMap<PageNum, usize> = HashMap::new();
         for home in homes.values() {
             *fresh.entry(*home).or_default() += 1;
         }
-        for (key, page) in &keys {
-            if let Some(home) = homes.get(key).filter(|home| *home < page) {
-                repeats.entry(*page).or_insert(*home);
-                *repeated.entry(*page).or_default() += 1;
-            }
-        }
-        for (page, counts) in pages {
+        for (page, counts) in pages.iter_mut() {
             counts.fresh = fresh.get(page).copied().unwrap_or_default();
-            counts.repeats = repeats.get(page).copied();
-            counts.repeated = repeated.get(page).copied().unwrap_or_default();
+        }
+        let mut pages: HashMap<PageNum, &mut Counts> = pages.iter_mut().map(|(page, counts)| (*page, counts)).collect();
+        for (key, page) in &keys {
+            if let (Some(home), Some(counts)) = (homes.get(key).filter(|home| *home < page), pages.get_mut(page)) {
+                counts.repeat(*home);
+            }
         }
         Ok(())
     }

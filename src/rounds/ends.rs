@@ -91,15 +91,18 @@ impl Rounds<'_> {
     /// credits; otherwise its walk goes on, and says in the end that rows may be missing.
     fn read_again(&mut self, item: ItemIx) {
         let (rules, pages) = (self.rules, self.scheduler.outdated(item));
-        let credits = u32::try_from(pages.len()).unwrap_or(u32::MAX);
-        let is_affordable = self.evidence.affords(credits) && self.affords_credits(credits.into());
-        let is_meant = credits > 0 && self.stop.is_none(); // after a stop, the next run decides
-        let Some(walk) = self.scheduler.walk_mut(item).filter(|_| is_meant) else { return };
-        if is_affordable {
+        if pages.is_empty() || self.stop.is_some() {
+            return; // after a stop, the next run decides
+        }
+        let Some(walk) = self.scheduler.walk_mut(item) else { return };
+        // What shows whether it has ended is paid for as such.
+        let check = walk.end().and_then(|end| end.check).filter(|check| pages.contains(check));
+        let credits = u32::try_from(pages.len()).unwrap_or(u32::MAX) - u32::from(check.is_some());
+        if self.evidence.affords(credits) && self.affords_credits(credits.into()) {
             self.evidence.spend(credits);
-            walk.forget_outdated();
+            self.scheduler.forget_outdated(item);
             self.group.outdated.extend(pages.into_iter().map(|page| (item, page)));
-        } else {
+        } else if let Some(walk) = self.scheduler.walk_mut(item) {
             walk.take_outdated(&rules);
         }
         self.scheduler.requeue(item);

@@ -48,6 +48,15 @@ impl Scheduler {
         open.map(|open| open.walk.outdated()).unwrap_or_default()
     }
 
+    /// Has the outdated pages of a walk asked for again, one after the other, and what of it waits behind them, too.
+    pub fn forget_outdated(&mut self, item: ItemIx) {
+        let Some(next) = self.walks.get(&item).map(|open| open.walk.next()) else { return };
+        let waiting = self.drop_waiting(item, next);
+        if let Some(open) = self.walks.get_mut(&item) {
+            open.walk.forget_outdated(&waiting);
+        }
+    }
+
     /// Keeps a walk open until this page has shown whether it goes on.
     pub fn check(&mut self, item: ItemIx, page: PageNum) {
         if let Some(open) = self.walks.get_mut(&item) {

@@ -131,7 +131,7 @@ impl Walk {
     /// Takes the check of its end as done, if that page came or was refused, too, and the walk is still at its end.
     pub(super) fn confirm(&mut self) {
         let Some(check) = self.end.as_ref().and_then(|end| end.check) else { return };
-        if check < self.next || self.beyond.contains_key(&check) || self.refused.contains_key(&check) {
+        if check < self.next || self.tells(check) || self.refused.contains_key(&check) {
             self.settle_end(true);
         }
     }

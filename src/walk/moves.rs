@@ -12,7 +12,7 @@
 
 use super::Walk;
 use crate::decode::DecodedPage;
-use crate::page::{AttemptId, Counts, PageNum};
+use crate::page::{AttemptId, Counts, PageNum, StopReason};
 use crate::rules::Rules;
 
 /// What pages up to the first missing one have shown about that.
@@ -25,6 +25,8 @@ pub(super) struct Moves {
     is_moved: bool,
     /// Whether a whole page came again, which is a move if new rows lie behind it.
     is_pending: bool,
+    /// How far the rows of the last page had been pushed: pages, and rows on the first of the pages that held them.
+    pushed: Option<(u32, usize)>,
     /// Whether outdated pages are read all the same, and whether one was.
     takes_outdated: bool,
     is_shifted: bool,
@@ -41,10 +43,13 @@ impl Moves {
     }
 
     /// Takes note of the next page.
-    pub(super) fn pass(&mut self, counts: Counts) {
-        if counts.repeated > 0 {
+    pub(super) fn pass(&mut self, page: PageNum, counts: Counts) {
+        let pushed = counts.repeats.map(|first| (page.0.saturating_sub(first.0), counts.shared));
+        // A page behind one that came again whole is pushed as far as that one, unless the list has moved once more.
+        if counts.repeated > 0 && !(self.is_pending && pushed == self.pushed) {
             self.seen_by = self.seen_by.max(Some(counts.came));
         }
+        self.pushed = pushed;
         self.is_moved |= counts.fresh > 0 && (counts.repeated > 0 || self.is_pending);
         self.is_pending = counts.fresh == 0 && counts.repeated > 0;
     }
@@ -77,21 +82,38 @@ impl Walk {
         self.moves.is_in_order = true;
     }
 
-    /// The pages that are to be asked for again, if the next one is outdated: with it all behind it, whose rows may be its.
+    /// The pages that are to be asked for again, if the next one is outdated, or the one that shows whether the walk has ended: all
+    /// behind the next one, whose rows may be its.
     pub fn outdated(&self) -> Vec<PageNum> {
         if self.is_stuck() { self.beyond.keys().copied().collect() } else { Vec::new() }
     }
 
-    /// Whether it waits until it is settled what becomes of outdated pages.
-    pub fn is_stuck(&self) -> bool {
-        let is_outdated = |counts: &Counts| self.moves.outdates(*counts) && !(self.end.is_some() && counts.fresh == 0);
-        !self.moves.takes_outdated && self.beyond.get(&self.next).is_some_and(is_outdated)
+    /// Whether its last page showed that there was nothing behind it when it came. A page of nothing but known rows does not.
+    pub(super) fn is_over(&self) -> bool {
+        let repeats = |stop| matches!(stop, StopReason::RepeatedPage | StopReason::EndRepeated);
+        self.end.as_ref().is_some_and(|end| !repeats(end.stop))
     }
 
-    /// Forgets the pages behind the first missing one: they are asked for again, one after the other. The ledger must know of it
-    /// before the next page is read.
-    pub fn forget_outdated(&mut self) {
-        for (page, _) in std::mem::take(&mut self.beyond) {
+    /// Whether a page that came tells what is behind the end.
+    pub(super) fn tells(&mut self, page: PageNum) -> bool {
+        let Some(counts) = self.beyond.get(&page) else { return false };
+        self.moves.may_pass(*counts, false)
+    }
+
+    /// Whether it waits until it is settled what becomes of outdated pages.
+    pub fn is_stuck(&self) -> bool {
+        let is_outdated = |counts: &Counts| self.moves.outdates(*counts) && !(self.is_over() && counts.fresh == 0);
+        let check = self.end.as_ref().and_then(|end| end.check).and_then(|check| self.beyond.get(&check));
+        let is_stuck = self.beyond.get(&self.next).is_some_and(is_outdated)
+            || check.is_some_and(|counts| self.moves.outdates(*counts));
+        is_stuck && !self.moves.takes_outdated
+    }
+
+    /// Forgets the pages behind the first missing one, and that some are waited for: all of them are asked for again, one after the
+    /// other. The ledger must know of it before the next page is read.
+    pub fn forget_outdated(&mut self, waiting: &[PageNum]) {
+        let forgotten = std::mem::take(&mut self.beyond).into_keys();
+        for page in forgotten.chain(waiting.iter().copied()) {
             self.depth.ask_again(page);
         }
         self.homes = None;
@@ -180,7 +202,7 @@ mod tests {
         walk.accept(&page(3, 1, 4), AttemptId(4), &RULES);
         assert_eq!((walk.outdated(), walk.end(), walk.next()), (vec![PageNum(4)], None, PageNum(4)));
         assert_eq!((walk.next_needed(&RULES), walk.scout(&RULES)), (None, None), "until that is settled");
-        walk.forget_outdated();
+        walk.forget_outdated(&[]);
         assert_eq!(walk.next_needed(&RULES), Some(PageNum(4)));
         walk.load([0, 1, 2, 3, 4, 5, 6, 7].map(|row| ([row; 16], PageNum(u32::from(row) / 3 + 1))));
         walk.load([9, 10].map(|row| ([row; 16], PageNum::NONE)));

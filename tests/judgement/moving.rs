@@ -1,11 +1,14 @@
 //! Lists that move while they are read: nothing is missing from one that is called complete, and what may be missing is read once
 //! more when somebody asks for it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
 use pagehaul::error::ExitCode;
 
 use crate::common::evidence;
 use crate::play::{Ended, Play};
-use crate::world::{Call, World, every_size, later, success};
+use crate::world::{Call, World, every_size, internal_error, later, success};
 
 /// A list that gains a row at its head with every so manyth answer of its own, and some that stand still.
 fn growing(rows: u64, one_in: usize) -> World {
@@ -58,6 +61,51 @@ async fn pages_that_are_read_again_stay_within_the_budget_however_often_the_run_
         assert!(matches!(ended.summary.exit, ExitCode::Complete | ExitCode::Partial), "{ended}");
         assert!(ended.summary.pages.outdated <= evidence(ended.summary.pages.journaled), "{ended}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_page_that_came_before_the_list_moved_does_not_show_that_a_repeated_page_is_its_end() {
+    for (pages, put_in) in [(14, 10), (14, 25), (15, 10), (15, 25), (16, 20), (24, 30)] {
+        let served = AtomicU64::new(0);
+        let world = World::of([vec![10 * pages], every_size(20, 30)].concat()).changing(move |call, list| {
+            if call.item == 0 {
+                let served = served.fetch_or(1 << call.page, Ordering::SeqCst) | 1 << call.page;
+                // All pages have come but the last one, and perhaps some behind it.
+                if served & ((1 << (pages + 1)) - 1) == (1 << pages) - 2 && list[0] == 0 {
+                    list.splice(0..0, (0..put_in).map(later));
+                }
+            }
+        });
+        let play = Play::of(world).at(None).with("lookahead_saves", "0s").about(format!("{pages} pages, {put_in} new"));
+        let ended = play.run().await; // the oracle looks for rows that are missing
+        assert!(ended.products[&0].moved, "{ended}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_waits_for_another_try_behind_outdated_ones_is_not_asked_for_twice_at_a_time() {
+    let world = World::of([vec![600; 60], vec![185]].concat())
+        .taking(|call| (call.item == 60 && call.page == 1).then_some(Duration::from_secs(20)))
+        .but(|call| (call.item == 60 && call.page == 16 && call.nth <= 3).then(internal_error))
+        .changing(|call, list| {
+            if call.item == 60 && call.page == 13 && list[0] == 0 {
+                list.insert(0, later(0));
+            }
+        });
+    let play = Play::of(world).at(None).with("lookahead_saves", "0s").with("max_in_flight", 16);
+    let ended = play.run().await.completes(&play);
+    assert!(ended.summary.pages.outdated > 0, "{ended}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_two_pages_of_rows_were_put_in_the_page_that_shows_the_rest_is_not_outdated_by_those_before_it() {
+    let world = World::of(vec![60; 20]).changing(|call, list| {
+        if call.page == 5 && list[0] == 0 {
+            list.splice(0..0, (0..20).map(later));
+        }
+    });
+    let play = Play::of(world);
+    play.run().await.completes(&play);
 }
 
 /// A run that leaves the first list as `shifted`: too many of its pages are outdated.

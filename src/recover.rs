@@ -154,7 +154,7 @@ impl Recovery {
         if under_way.left == 0 {
             // With pages in later segments the walk went on all the same, when it was opened again. And what a page would
             // have to confirm is for the run to decide.
-            let is_settled = |end: &&End| !under_way.goes_on && end.check.is_none();
+            let is_settled = |end: &&End| !under_way.goes_on && end.check.is_none() && !under_way.walk.is_stuck();
             match under_way.walk.end().filter(is_settled) {
                 Some(end) => {
                     let end = EndRow { error: end.said.clone(), ..EndRow::new(item, end.stop) };

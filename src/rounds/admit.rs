@@ -160,13 +160,8 @@ impl Rounds<'_> {
 
     /// Whether one more request stays within the asked limit, if everything under way is billed.
     pub(super) fn can_afford(&self) -> bool {
-        self.affords_credits(1)
-    }
-
-    /// The same for so many requests.
-    pub(super) fn affords_credits(&self, credits: u64) -> bool {
         let reserved = self.spent.saturating_add(u64::try_from(self.in_flight).unwrap_or(u64::MAX));
-        self.job.settings.max_credits.is_none_or(|most| reserved.saturating_add(credits) <= most)
+        self.job.settings.max_credits.is_none_or(|most| reserved < most)
     }
 
     /// Whether nothing is under way: no request, and no page that is still to be read.

@@ -27,6 +27,9 @@ impl Rounds<'_> {
     pub(super) fn end(&mut self, item: ItemIx) {
         self.fail_at_hole(item);
         self.read_again(item);
+        if !self.scheduler.outdated(item).is_empty() {
+            return self.scheduler.requeue(item); // the run is stopping, and the next one decides
+        }
         if let Some(page) = self.scheduler.unchecked(item) {
             let wish = self.wish(item);
             if wish == Wish::Ask && self.can_afford() {
@@ -92,17 +95,18 @@ impl Rounds<'_> {
     fn read_again(&mut self, item: ItemIx) {
         let (rules, pages) = (self.rules, self.scheduler.outdated(item));
         if pages.is_empty() || self.stop.is_some() {
-            return; // after a stop, the next run decides
+            return;
         }
         let Some(walk) = self.scheduler.walk_mut(item) else { return };
         // What shows whether it has ended is paid for as such.
         let check = walk.end().and_then(|end| end.check).filter(|check| pages.contains(check));
         let credits = u32::try_from(pages.len()).unwrap_or(u32::MAX) - u32::from(check.is_some());
-        if self.evidence.affords(credits) && self.affords_credits(credits.into()) {
+        // Where `max_credits` has fewer left, the run stops in the middle of them, and another one goes on.
+        if self.evidence.affords(credits) {
             self.evidence.spend(credits);
-            self.scheduler.forget_outdated(item);
+            walk.forget_outdated();
             self.group.outdated.extend(pages.into_iter().map(|page| (item, page)));
-        } else if let Some(walk) = self.scheduler.walk_mut(item) {
+        } else {
             walk.take_outdated(&rules);
         }
         self.scheduler.requeue(item);

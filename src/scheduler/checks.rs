@@ -42,19 +42,12 @@ impl Scheduler {
         self.walks.get(&item).filter(is_quiet)?.walk.end()?.check
     }
 
-    /// The pages of a walk that are outdated, if it waits for that to be settled and nothing of it is in flight.
+    /// The pages of a walk that are outdated, if it waits for that to be settled and nothing of it is in flight or waits to be
+    /// asked for once more: that would be asked for twice.
     pub fn outdated(&self, item: ItemIx) -> Vec<PageNum> {
-        let open = self.walks.get(&item).filter(|open| open.flying == 0 && !open.ends_by(open.walk.next()));
+        let is_quiet = |open: &&Open| open.flying == 0 && open.waiting == 0 && !open.ends_by(open.walk.next());
+        let open = self.walks.get(&item).filter(is_quiet);
         open.map(|open| open.walk.outdated()).unwrap_or_default()
-    }
-
-    /// Has the outdated pages of a walk asked for again, one after the other, and what of it waits behind them, too.
-    pub fn forget_outdated(&mut self, item: ItemIx) {
-        let Some(next) = self.walks.get(&item).map(|open| open.walk.next()) else { return };
-        let waiting = self.drop_waiting(item, next);
-        if let Some(open) = self.walks.get_mut(&item) {
-            open.walk.forget_outdated(&waiting);
-        }
     }
 
     /// Keeps a walk open until this page has shown whether it goes on.

@@ -333,7 +333,17 @@ impl Scheduler {
         let Some(open) = self.walks.get_mut(&item).filter(|open| !open.ends_by(at)) else { return };
         open.closing = Some(Closing { at, end });
         self.aside -= usize::from(std::mem::take(&mut open.is_aside));
-        self.drop_waiting(item, at);
+        if open.waiting > 0 {
+            let (waiting, dropped) = (&mut open.waiting, &mut self.dropped);
+            let mut stays = |wanted: &Wanted| {
+                let stays = wanted.item != item || wanted.page < at;
+                *waiting -= usize::from(!stays);
+                *dropped += u32::from(!stays && wanted.is_scout);
+                stays
+            };
+            self.again.retain(|_, wanted| stays(wanted));
+            self.parked.retain(|_, wanted| stays(wanted));
+        }
         self.queue(item);
     }
 

@@ -26,24 +26,6 @@ impl Scheduler {
         }
     }
 
-    /// Does without the pages of a walk that wait to be asked for again, from this one on. Gives which.
-    pub(super) fn drop_waiting(&mut self, item: ItemIx, from: PageNum) -> Vec<PageNum> {
-        let Some(open) = self.walks.get_mut(&item).filter(|open| open.waiting > 0) else { return Vec::new() };
-        let (mut pages, dropped) = (Vec::new(), &mut self.dropped);
-        let mut stays = |wanted: &Wanted| {
-            let stays = wanted.item != item || wanted.page < from;
-            if !stays {
-                pages.push(wanted.page);
-                *dropped += u32::from(wanted.is_scout);
-            }
-            stays
-        };
-        self.again.retain(|_, wanted| stays(wanted));
-        self.parked.retain(|_, wanted| stays(wanted));
-        open.waiting -= pages.len();
-        pages
-    }
-
     /// Whether a page that failed waits.
     pub fn has_parked(&self) -> bool {
         !self.parked.is_empty()

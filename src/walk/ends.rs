@@ -100,7 +100,12 @@ impl Walk {
     }
 
     pub(super) fn judged(&self, page: PageNum, counts: Counts, rules: &Rules) -> Option<End> {
-        let end = rules.end_at(page, counts, self.barren).filter(|end| !self.is_passed(end))?;
+        let mut end = rules.end_at(page, counts, self.barren).filter(|end| !self.is_passed(end))?;
+        if let (StopReason::RepeatedPage, Some(from), Some(check)) = (end.stop, self.repeats_from, end.check) {
+            // Unseen rows are as far behind the first page that repeats others, not behind the last one.
+            let check = check.0.saturating_sub(page.0.saturating_sub(from.0));
+            end.check = Some(PageNum(check).max(page.next())).filter(|check| *check <= rules.limit());
+        }
         let may_skip = matches!(end.stop, StopReason::RepeatedPage | StopReason::Rejected);
         let is_skipped = may_skip && self.skip.is_some_and(|skip| page <= skip);
         (!is_skipped).then_some(end)
@@ -130,8 +135,11 @@ impl Walk {
 
     /// Takes the check of its end as done, if that page came or was refused, too, and the walk is still at its end.
     pub(super) fn confirm(&mut self) {
-        let Some(check) = self.end.as_ref().and_then(|end| end.check) else { return };
-        if check < self.next || self.tells(check) || self.refused.contains_key(&check) {
+        let Some((check, stop)) = self.end.as_ref().and_then(|end| end.check.zip(Some(end.stop))) else { return };
+        let moves = &mut self.moves;
+        let tells = |counts: &Counts| stop != StopReason::RepeatedPage || moves.may_confirm(*counts);
+        let has_come = self.beyond.get(&check).is_some_and(tells);
+        if check < self.next || has_come || self.refused.contains_key(&check) {
             self.settle_end(true);
         }
     }

@@ -13,7 +13,7 @@
 use super::Walk;
 use crate::decode::DecodedPage;
 use crate::page::{AttemptId, Counts, PageNum, StopReason};
-use crate::rules::Rules;
+use crate::rules::{End, Rules};
 
 /// What pages up to the first missing one have shown about that.
 #[derive(Debug, Default)]
@@ -35,9 +35,19 @@ pub(super) struct Moves {
 }
 
 impl Moves {
-    /// Whether the walk may go on with this page, which is the next one. `is_over`: it seems to have ended before it.
-    pub(super) fn may_pass(&mut self, counts: Counts, is_over: bool) -> bool {
-        let is_outdated = self.outdates(counts) && !(is_over && counts.fresh == 0);
+    /// Whether the walk may go on with this page, which is the next one. `end`: why it seems to have ended before it.
+    pub(super) fn may_pass(&mut self, counts: Counts, end: Option<&End>) -> bool {
+        let is_outdated = self.outdates_next(counts, end);
+        self.takes(is_outdated)
+    }
+
+    /// Whether a page that came shows that a list has ended on a page which repeats others.
+    pub(super) fn may_confirm(&mut self, counts: Counts) -> bool {
+        let is_outdated = self.outdates(counts);
+        self.takes(is_outdated)
+    }
+
+    fn takes(&mut self, is_outdated: bool) -> bool {
         self.is_shifted |= is_outdated && self.takes_outdated;
         !is_outdated || self.takes_outdated
     }
@@ -60,9 +70,15 @@ impl Moves {
         self.is_in_order || self.is_moved && !self.takes_outdated
     }
 
+    /// Whether the next page must not be read as it is. Behind the end of a list it says nothing, but a page that repeats others
+    /// is the end only if one that came since shows that.
+    fn outdates_next(&self, counts: Counts, end: Option<&End>) -> bool {
+        let is_over = end.is_some_and(|end| end.stop != StopReason::RepeatedPage);
+        self.outdates(counts) && !(is_over && counts.fresh == 0)
+    }
+
     fn outdates(&self, counts: Counts) -> bool {
-        let repeats_all = counts.usable() > 0 && counts.fresh == 0;
-        !repeats_all && self.seen_by.is_some_and(|by| counts.asked <= by)
+        self.seen_by.is_some_and(|by| counts.asked <= by)
     }
 }
 
@@ -88,32 +104,19 @@ impl Walk {
         if self.is_stuck() { self.beyond.keys().copied().collect() } else { Vec::new() }
     }
 
-    /// Whether its last page showed that there was nothing behind it when it came. A page of nothing but known rows does not.
-    pub(super) fn is_over(&self) -> bool {
-        let repeats = |stop| matches!(stop, StopReason::RepeatedPage | StopReason::EndRepeated);
-        self.end.as_ref().is_some_and(|end| !repeats(end.stop))
-    }
-
-    /// Whether a page that came tells what is behind the end.
-    pub(super) fn tells(&mut self, page: PageNum) -> bool {
-        let Some(counts) = self.beyond.get(&page) else { return false };
-        self.moves.may_pass(*counts, false)
-    }
-
     /// Whether it waits until it is settled what becomes of outdated pages.
     pub fn is_stuck(&self) -> bool {
-        let is_outdated = |counts: &Counts| self.moves.outdates(*counts) && !(self.is_over() && counts.fresh == 0);
-        let check = self.end.as_ref().and_then(|end| end.check).and_then(|check| self.beyond.get(&check));
-        let is_stuck = self.beyond.get(&self.next).is_some_and(is_outdated)
-            || check.is_some_and(|counts| self.moves.outdates(*counts));
-        is_stuck && !self.moves.takes_outdated
+        let end = self.end.as_ref();
+        let is_next = self.beyond.get(&self.next).is_some_and(|counts| self.moves.outdates_next(*counts, end));
+        let check = end.filter(|end| end.stop == StopReason::RepeatedPage).and_then(|end| end.check);
+        let check = check.and_then(|check| self.beyond.get(&check));
+        !self.moves.takes_outdated && (is_next || check.is_some_and(|counts| self.moves.outdates(*counts)))
     }
 
-    /// Forgets the pages behind the first missing one, and that some are waited for: all of them are asked for again, one after the
-    /// other. The ledger must know of it before the next page is read.
-    pub fn forget_outdated(&mut self, waiting: &[PageNum]) {
-        let forgotten = std::mem::take(&mut self.beyond).into_keys();
-        for page in forgotten.chain(waiting.iter().copied()) {
+    /// Forgets the pages behind the first missing one: they are asked for again, one after the other. The ledger must know of it
+    /// before the next page is read.
+    pub fn forget_outdated(&mut self) {
+        for page in std::mem::take(&mut self.beyond).into_keys() {
             self.depth.ask_again(page);
         }
         self.homes = None;
@@ -202,7 +205,7 @@ mod tests {
         walk.accept(&page(3, 1, 4), AttemptId(4), &RULES);
         assert_eq!((walk.outdated(), walk.end(), walk.next()), (vec![PageNum(4)], None, PageNum(4)));
         assert_eq!((walk.next_needed(&RULES), walk.scout(&RULES)), (None, None), "until that is settled");
-        walk.forget_outdated(&[]);
+        walk.forget_outdated();
         assert_eq!(walk.next_needed(&RULES), Some(PageNum(4)));
         walk.load([0, 1, 2, 3, 4, 5, 6, 7].map(|row| ([row; 16], PageNum(u32::from(row) / 3 + 1))));
         walk.load([9, 10].map(|row| ([row; 16], PageNum::NONE)));

@@ -8,7 +8,7 @@ use pagehaul::error::ExitCode;
 
 use crate::common::evidence;
 use crate::play::{Ended, Play};
-use crate::world::{Call, World, every_size, internal_error, later, success};
+use crate::world::{Behind, Call, World, every_size, internal_error, later, success};
 
 /// A list that gains a row at its head with every so manyth answer of its own, and some that stand still.
 fn growing(rows: u64, one_in: usize) -> World {
@@ -105,6 +105,39 @@ async fn where_two_pages_of_rows_were_put_in_the_page_that_shows_the_rest_is_not
         }
     });
     let play = Play::of(world);
+    play.run().await.completes(&play);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_that_showed_another_one_before_the_list_moved_does_not_show_where_it_ends() {
+    for behind in [|| Behind::First, || Behind::Last, || Behind::Around] {
+        for (at, rows) in [(10, 2), (9, 2), (10, 1), (10, 7)] {
+            let world =
+                World::of([vec![110], every_size(20, 30)].concat()).behind(behind()).changing(move |call, list| {
+                    if call.item == 0 && call.page == at && list[0] == 0 {
+                        list.splice(0..0, (0..rows).map(later));
+                    }
+                });
+            let play = Play::of(world).at(None).with("lookahead_saves", "0s").about(format!("{rows} new at page {at}"));
+            let ended = play.run().await; // the oracle looks for rows that are missing
+            assert!(ended.products[&0].moved, "{ended}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn outdated_pages_for_which_too_few_credits_are_left_are_read_again_by_a_run_that_has_them() {
+    let world = World::of([160]).changing(|call, list| {
+        if call.page == 12 && list[0] == 0 {
+            list.insert(0, later(0));
+        }
+    });
+    let mut play = Play::of(world).at(None).with("lookahead_saves", "0s").with("lookahead", 100);
+    for most in 10..22 {
+        play.set("max_credits", most.to_string());
+        let ended = play.run().await;
+        assert!(matches!(ended.summary.exit, ExitCode::Limit | ExitCode::Complete), "{most}: {ended}");
+    }
     play.run().await.completes(&play);
 }
 

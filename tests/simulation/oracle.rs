@@ -53,6 +53,12 @@ impl Ledger {
         }
     }
 
+    /// Whether a page is in the ledger and is to be read again.
+    pub(crate) fn is_outdated(&self, request: &Request) -> bool {
+        let about = [request.item.0, i64::from(request.page.0)];
+        self.count("SELECT count(*) FROM pages WHERE item = ?1 AND page = ?2 AND outdated > 0", &about) > 0
+    }
+
     /// Pages, attempts in doubt or under way, and all attempts.
     pub(crate) fn credits(&self) -> (u64, u64, u64) {
         let count = |sql: &str| u64::try_from(self.count(sql, &[])).unwrap();

@@ -144,7 +144,8 @@ impl Evidence {
 
     /// Whether a success without a list behind a full page is first looked behind.
     pub fn wish_behind_null(&mut self) -> bool {
-        self.affords(1) && sampled(&mut self.without_list)
+        // One credit is kept: where many lists end like this, it is seen whether the API still has rows.
+        self.affords(2) && sampled(&mut self.without_list)
     }
 
     /// A list that repeated its first page was found to have ended.

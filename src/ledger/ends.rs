@@ -42,6 +42,8 @@ pub struct EmptyLists {
     pub empty: u64,
     /// The empty ones among the last ones, with no page with rows between.
     pub in_a_row: u64,
+    /// Pages that came empty when they were asked for once more, to see whether lists end as they seem to.
+    pub vanished: u64,
 }
 
 impl Ledger {
@@ -166,7 +168,23 @@ impl Ledger {
                    ORDER BY attempt DESC LIMIT ?2";
         let newest: Vec<bool> = self.rows(sql, [first.0, EMPTY_IN_A_ROW], |row| row.get(0))?;
         let in_a_row = newest.iter().take_while(|has_rows| !**has_rows).count();
-        Ok(EmptyLists { with_rows, empty, in_a_row: u64::try_from(in_a_row).unwrap_or(u64::MAX) })
+        let sql = "SELECT count(*) FROM pages AS old JOIN items ON ix = item WHERE outdated > 0 AND received > 0 AND NOT moved
+                     AND EXISTS (SELECT 1 FROM pages WHERE item = ix AND page = old.page AND received = 0 AND outdated = 0)";
+        let vanished = self.db.query_row(sql, [], |row| Ok(count(row.get(0)?))).doing("count empty lists")?;
+        Ok(EmptyLists { with_rows, empty, in_a_row: u64::try_from(in_a_row).unwrap_or(u64::MAX), vanished })
+    }
+
+    /// The list that was the last one to end on an empty page behind a page with rows, and that page.
+    pub fn last_emptied(&self) -> Result<Option<EndedItem>, LedgerError> {
+        let sql = "SELECT ix, id, last.page - 1 FROM pages AS last JOIN items ON ix = item
+                   WHERE received = 0 AND outdated = 0 AND state = 2 AND stop = 'empty_page' AND EXISTS (
+                     SELECT 1 FROM pages WHERE item = ix AND page = last.page - 1 AND received > 0 AND outdated = 0)
+                   ORDER BY attempt DESC LIMIT 1";
+        let found = self.db.query_row(sql, [], |row| {
+            let (id, last): (String, u32) = (row.get(1)?, row.get(2)?);
+            Ok(EndedItem { item: ItemIx(row.get(0)?), id: ItemId::new(&id), last: PageNum(last) })
+        });
+        found.optional().doing("find a list that has ended")
     }
 
     /// Lists that ended because their next page was refused, where that is the same page number for at least `least` of them
@@ -287,7 +305,10 @@ mod tests {
         use StopReason::{EmptyPage, ShortPage};
         let lists: [(&[usize], _); 4] = [(&[0], EmptyPage), (&[2], ShortPage), (&[0], EmptyPage), (&[0], EmptyPage)];
         let (_folder, ledger) = ledger(&lists);
-        assert_eq!(ledger.empty_lists(PageNum(1)).unwrap(), EmptyLists { with_rows: 1, empty: 3, in_a_row: 2 });
+        assert_eq!(
+            ledger.empty_lists(PageNum(1)).unwrap(),
+            EmptyLists { with_rows: 1, empty: 3, in_a_row: 2, vanished: 0 }
+        );
         assert_eq!(ledger.ended_item(ItemIx(i64::MAX)).unwrap().unwrap().item, ItemIx(4));
         assert_eq!(ledger.ended_item(ItemIx(1)).unwrap(), None);
     }

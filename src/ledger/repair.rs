@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use rusqlite::Connection;
 
 use super::{Doing, EmptyLists, Ledger, LedgerError};
-use crate::page::PageNum;
+use crate::page::{ItemIx, PageNum};
 
 /// What is read once more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,9 +22,9 @@ pub struct Repair {
 /// Pages of lists that may lack rows: all of them. They are read in order from now on, because their lists have moved.
 const MOVED: &str = "SELECT attempt, item FROM pages JOIN items ON ix = item
      WHERE state = 2 AND stop = 'shifted' AND outdated = 0";
-/// Empty pages on which lists ended after the last page with rows came, if any had some.
+/// Empty pages on which lists ended, or are about to, after the last page with rows came, if any had some.
 const EMPTY: &str = "SELECT attempt, item FROM pages JOIN items ON ix = item
-     WHERE state = 2 AND stop = 'empty_page' AND received = 0 AND outdated = 0
+     WHERE (stop IS NULL OR stop = 'empty_page') AND received = 0 AND outdated = 0
        AND attempt > (SELECT coalesce(max(attempt), 0) FROM pages WHERE received > 0 AND outdated = 0)";
 
 impl Ledger {
@@ -57,6 +57,18 @@ impl Ledger {
         transaction.commit().doing(action)?;
         self.after(action)?;
         Ok(repair)
+    }
+
+    /// Opens a list that has ended, to ask for one of its pages once more.
+    pub fn ask_again(&mut self, item: ItemIx, page: PageNum) -> Result<(), LedgerError> {
+        let action = "open a list to look at a page once more";
+        let sql = "SELECT attempt FROM pages WHERE item = ?1 AND page = ?2 AND outdated = 0";
+        let attempts = self.rows(sql, [item.0, page.0.into()], |row| row.get(0))?;
+        self.before(action)?;
+        let transaction = self.db.transaction().doing(action)?;
+        open_again(&transaction, &Again { attempts, items: BTreeSet::from([item.0]) }).doing(action)?;
+        transaction.commit().doing(action)?;
+        self.after(action)
     }
 
     fn to_read_again(&self, which: &str) -> Result<Again, LedgerError> {

@@ -1,5 +1,5 @@
 //! How lists end: which ends are checked, what a check shows, and what follows for the export when lists go on behind pages
-//! that were taken for their last ones, or have no rows at all.
+//! that were taken for their last ones.
 
 use super::{RefusedEnd, Rounds};
 use crate::dispatch::Arrival;
@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::judgement::ending::{self, Wish};
 use crate::judgement::ends_list;
-use crate::ledger::{EmptyLists, EndRow, EndedItem};
+use crate::ledger::{EndRow, EndedItem};
 use crate::page::{AttemptId, Charge, ItemIx, SegmentId, StopReason};
 use crate::rules::{End, Learned, Rules};
 use crate::scheduler::Wanted;
@@ -16,8 +16,6 @@ use crate::stop::Stop;
 use crate::verdict::Failure;
 use crate::walk::Walk;
 
-/// Lists without a row that end the run, where no list has one or most had.
-const EMPTY_LISTS: u64 = 50;
 /// Short ends that may be opened again whatever that costs, credits.
 const LEAST_PRICE: f64 = 3.0;
 
@@ -306,45 +304,6 @@ impl Rounds<'_> {
     fn most_evidence(&self, pages: u64) -> f64 {
         (as_f64(pages) * self.job.settings.max_evidence / 100.0).max(LEAST_PRICE)
     }
-
-    /// Counts lists that have rows and lists that have none, and stops the run if the API seems to answer with nothing.
-    pub(super) fn count_list(&mut self, is_first: bool, received: usize) {
-        match (is_first, received) {
-            (true, _) => self.lists.add(received > 0),
-            (false, 0) => {}
-            (false, _) => self.lists.in_a_row = 0,
-        }
-        self.judge_lists();
-    }
-
-    /// Stops the run if the API seems to answer with nothing.
-    pub(super) fn judge_lists(&mut self) {
-        if self.job.settings.allow_empty {
-            return;
-        }
-        if let Some((empty, all)) = seems_empty(self.lists).filter(|(empty, _)| *empty >= EMPTY_LISTS) {
-            self.stop.get_or_insert(Stop::EmptyLists { empty, all });
-        }
-    }
-
-    /// Says so if no list had a row, and there were too few of them to stop for.
-    pub(super) fn warn_of_empty_lists(&self) {
-        let lists = self.lists;
-        if self.stop.is_none() && lists.with_rows == 0 && lists.empty > 0 && !self.job.settings.allow_empty {
-            let said = format!(
-                "no list has a row ({} empty): is it the right endpoint, account or market, and is the list of products of this API? --repair asks once more",
-                lists.empty
-            );
-            self.job.monitor.event(&Event::Warning(&said));
-        }
-    }
-}
-
-/// Whether there is doubt about lists without a row: no list has one (true), or where most had, so many in a row have none.
-pub fn seems_empty(lists: EmptyLists) -> Option<(u64, bool)> {
-    let all = lists.with_rows == 0 && lists.empty > 0;
-    let suddenly = lists.in_a_row >= EMPTY_LISTS && lists.with_rows > lists.empty - lists.in_a_row;
-    (all || suddenly).then_some((if all { lists.empty } else { lists.in_a_row }, all))
 }
 
 fn as_f64(number: u64) -> f64 {

@@ -6,6 +6,7 @@
 
 mod admit;
 mod alone;
+mod empty;
 mod ends;
 mod faults;
 mod health;
@@ -44,7 +45,8 @@ use crate::site::Site;
 use crate::stop::{Counted, Stop};
 use crate::verdict::Failure;
 use crate::waste::Waste;
-pub use ends::seems_empty;
+use empty::SecondLook;
+pub use empty::seems_empty;
 use health::Health;
 
 /// Keys of rows that open walks may hold in memory: 32 MiB, more than one walk of a million rows.
@@ -116,6 +118,7 @@ pub struct Rounds<'a> {
     lists: EmptyLists,
     /// Whether an empty list of rows ever came: then a success without a list is not one.
     had_empty_list: bool,
+    second_look: SecondLook,
     /// What the next commit makes true beside the arrivals.
     group: Group,
     in_flight: usize,
@@ -195,6 +198,7 @@ impl<'a> Rounds<'a> {
             items: totals.items,
             lists,
             had_empty_list,
+            second_look: SecondLook::default(),
             group: Group::default(),
             in_flight: 0,
             last_attempt: last_attempt.0,
@@ -267,6 +271,7 @@ impl<'a> Rounds<'a> {
     ) -> Result<bool, Error> {
         self.rotate(channels).await?;
         self.learn_end().await?;
+        self.look_at_rows().await?;
         let mut arrivals = self.wait(channels, stopped).await;
         self.settle(&mut arrivals);
         if self.stop.is_none() {

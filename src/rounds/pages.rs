@@ -21,8 +21,9 @@ impl Rounds<'_> {
         if walk.keys().is_none() {
             walk.load(self.site.ledger().keys(item, SegmentId::BEHIND_ALL)?);
         }
-        let new = walk.accept(page, AttemptId(self.last_attempt), &self.rules);
         let is_first = page.request.page == self.rules.first;
+        let is_end = is_first || walk.follows_full(page.request.page, &self.rules);
+        let new = walk.accept(page, AttemptId(self.last_attempt), &self.rules);
         read::note(page, &new, is_first, &mut self.group, &*self.job.monitor);
         let is_fresh = new.contains(&true);
         if wanted.is_scout {
@@ -37,6 +38,7 @@ impl Rounds<'_> {
             self.doubt_null(item);
         }
         self.count_list(is_first, page.received);
+        self.count_empty((item, page.request.page), page.received, is_end);
         self.judge_rows(page);
         self.end(item);
         Ok(Some(new))

@@ -22,6 +22,8 @@ const FIRST: u32 = 3;
 const ONE_IN: u32 = 100;
 /// Credits that are kept until all lists have been read.
 const LEAST_KEPT: u32 = 2;
+/// Items of an export in which many lists may end in a row.
+const MANY: u64 = 50;
 /// Credits that evidence may always cost.
 const LEAST: f64 = 3.0;
 /// Credits that it may cost beyond that, for each page that was read.
@@ -144,8 +146,9 @@ impl Evidence {
 
     /// Whether a success without a list behind a full page is first looked behind.
     pub fn wish_behind_null(&mut self) -> bool {
-        // One credit is kept: where many lists end like this, it is seen whether the API still has rows.
-        self.affords(2) && sampled(&mut self.without_list)
+        // Where many lists may end like this, one credit is kept to see whether the API still has rows (`rounds::empty`).
+        let kept = u32::from(self.items >= MANY);
+        self.affords(1 + kept) && sampled(&mut self.without_list)
     }
 
     /// A list that repeated its first page was found to have ended.

@@ -59,8 +59,6 @@ pub struct Walk {
     homes: Option<HashMap<Key, PageNum>>,
     /// Pages without a usable row, counted back from the first missing one.
     barren: u8,
-    /// The first of the pages before the first missing one that hold nothing but rows of pages before them.
-    repeats_from: Option<PageNum>,
     end: Option<End>,
     /// Ends at pages up to this one are passed over.
     skip: Option<PageNum>,
@@ -111,7 +109,6 @@ impl Walk {
             depth: Depth::new(rules),
             homes: None,
             barren: 0,
-            repeats_from: None,
             end: None,
             skip,
             checks: BTreeSet::new(),
@@ -360,8 +357,6 @@ impl Walk {
             self.lacks = self.lacks.or(is_lacking.then_some(page));
             let is_behind = self.end.is_some() && !self.checks.contains(&page);
             self.behind = self.behind.saturating_add(is_behind.into());
-            let repeats_all = counts.usable() > 0 && counts.fresh == 0;
-            self.repeats_from = self.repeats_from.or(Some(page)).filter(|_| repeats_all);
             self.barren = if counts.is_barren() { self.barren.saturating_add(1) } else { 0 };
             if !self.is_foreign && (self.end.is_none() || counts.fresh > 0) {
                 self.end = self.judged(page, counts, rules);

@@ -22,8 +22,8 @@ const FIRST: u32 = 3;
 const ONE_IN: u32 = 100;
 /// Credits that are kept until all lists have been read.
 const LEAST_KEPT: u32 = 2;
-/// Items of an export in which many lists may end in a row.
-const MANY: u64 = 50;
+/// Lists without a row, or lists that end without one in a row, that are too many to be taken as they are.
+pub const MANY: u64 = 50;
 /// Credits that evidence may always cost.
 const LEAST: f64 = 3.0;
 /// Credits that it may cost beyond that, for each page that was read.

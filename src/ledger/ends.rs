@@ -42,7 +42,8 @@ pub struct EmptyLists {
     pub empty: u64,
     /// The empty ones among the last ones, with no page with rows between.
     pub in_a_row: u64,
-    /// Pages that came empty when they were asked for once more, to see whether lists end as they seem to.
+    /// Pages that came empty when they were asked for once more, to see whether lists end as they seem to, with no page with rows
+    /// since.
     pub vanished: u64,
 }
 
@@ -169,18 +170,21 @@ impl Ledger {
         let newest: Vec<bool> = self.rows(sql, [first.0, EMPTY_IN_A_ROW], |row| row.get(0))?;
         let in_a_row = newest.iter().take_while(|has_rows| !**has_rows).count();
         let sql = "SELECT count(*) FROM pages AS old JOIN items ON ix = item WHERE outdated > 0 AND received > 0 AND NOT moved
-                     AND EXISTS (SELECT 1 FROM pages WHERE item = ix AND page = old.page AND received = 0 AND outdated = 0)";
+                     AND EXISTS (SELECT 1 FROM pages WHERE item = ix AND page = old.page AND received = 0 AND outdated = 0
+                       AND attempt > (SELECT coalesce(max(attempt), 0) FROM pages WHERE received > 0 AND outdated = 0))";
         let vanished = self.db.query_row(sql, [], |row| Ok(count(row.get(0)?))).doing("count empty lists")?;
         Ok(EmptyLists { with_rows, empty, in_a_row: u64::try_from(in_a_row).unwrap_or(u64::MAX), vanished })
     }
 
-    /// The list that was the last one to end on an empty page behind a page with rows, and that page.
-    pub fn last_emptied(&self) -> Result<Option<EndedItem>, LedgerError> {
+    /// The list that was the last one to end on an empty page behind a page with rows, and that page; not one of these.
+    pub fn last_emptied(&self, but_for: &BTreeSet<ItemIx>) -> Result<Option<EndedItem>, LedgerError> {
         let sql = "SELECT ix, id, last.page - 1 FROM pages AS last JOIN items ON ix = item
-                   WHERE received = 0 AND outdated = 0 AND state = 2 AND stop = 'empty_page' AND EXISTS (
+                   WHERE received = 0 AND outdated = 0 AND state = 2 AND stop = 'empty_page'
+                     AND ix NOT IN (SELECT value FROM json_each(?1)) AND EXISTS (
                      SELECT 1 FROM pages WHERE item = ix AND page = last.page - 1 AND received > 0 AND outdated = 0)
                    ORDER BY attempt DESC LIMIT 1";
-        let found = self.db.query_row(sql, [], |row| {
+        let but_for: serde_json::Value = but_for.iter().map(|item| item.0).collect();
+        let found = self.db.query_row(sql, [but_for.to_string()], |row| {
             let (id, last): (String, u32) = (row.get(1)?, row.get(2)?);
             Ok(EndedItem { item: ItemIx(row.get(0)?), id: ItemId::new(&id), last: PageNum(last) })
         });

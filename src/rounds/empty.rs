@@ -1,20 +1,23 @@
 //! Lists without rows: an API that answers with nothing, from the beginning or all of a sudden.
 //!
 //! Lists that are empty from their first page on are counted. Lists that end on an empty page behind a full one are nothing odd,
-//! each for itself; where many do so in a row, one of the pages that had rows is asked for once more: if it is empty now, so may
-//! the others be that came meanwhile.
+//! each for itself; where many do so in a row, pages of two lists that had rows are asked for once more: if they are empty now, so
+//! may the others be that came meanwhile.
+
+use std::collections::BTreeSet;
 
 use super::Rounds;
 use crate::endpoint::EndRule;
 use crate::error::Error;
 use crate::event::Event;
+use crate::judgement::ending::MANY;
 use crate::ledger::EmptyLists;
 use crate::page::{ItemIx, PageNum, SegmentId};
 use crate::stop::Stop;
 use crate::walk::Walk;
 
-/// Lists without a row that end the run, where no list has one or most had.
-const EMPTY_LISTS: u64 = 50;
+/// Lists whose rows are gone that end the run: one may be that list's own affair.
+const GONE: usize = 2;
 
 /// A second look at a page that had rows.
 #[derive(Debug)]
@@ -25,11 +28,13 @@ pub(super) struct SecondLook {
     worth_it: u64,
     /// The page that is looked at.
     asked: Option<(ItemIx, PageNum)>,
+    /// Lists of which a page that had rows came empty, with no page with rows since.
+    vanished: BTreeSet<ItemIx>,
 }
 
 impl Default for SecondLook {
     fn default() -> Self {
-        Self { in_a_row: 0, worth_it: EMPTY_LISTS, asked: None }
+        Self { in_a_row: 0, worth_it: MANY, asked: None, vanished: BTreeSet::new() }
     }
 }
 
@@ -38,37 +43,45 @@ impl Rounds<'_> {
     pub(super) fn count_empty(&mut self, (item, page): (ItemIx, PageNum), received: usize, is_end: bool) {
         let look = &mut self.second_look;
         let is_asked = look.asked == Some((item, page));
-        if is_asked {
-            look.asked = None;
-        }
+        look.asked = look.asked.filter(|_| !is_asked);
         if received > 0 {
             look.in_a_row = 0;
+            look.vanished.clear();
         } else if is_asked {
-            self.lists.vanished += 1;
-            self.judge_lists();
+            look.vanished.insert(item);
         } else {
             look.in_a_row += u64::from(is_end);
         }
     }
 
-    /// Asks once more for the last page with rows of a list that ended on an empty one, if so many did in a row.
+    /// Asks once more for the last page with rows of a list that ended on an empty one, if so many did in a row. If it is empty
+    /// now, that may be this list's alone: another one is looked at, and the run stops if that has no rows either, or if there is
+    /// none.
     pub(super) async fn look_at_rows(&mut self) -> Result<(), Error> {
         let is_open = self.stop.is_none() && self.rules.end == EndRule::Auto && !self.job.settings.allow_empty;
         let look = &self.second_look;
-        let is_worth_it = look.asked.is_none() && look.in_a_row >= look.worth_it;
-        if !is_open || !is_worth_it || !self.evidence.affords(1) || !self.can_afford() {
+        let (empty, vanished) = (look.in_a_row, look.vanished.len());
+        if !is_open || look.asked.is_some() || vanished == 0 && empty < look.worth_it {
             return Ok(());
         }
         self.commit(Vec::new()).await?; // what has ended must be known
-        self.second_look.worth_it *= 2;
-        let Some(ended) = self.site.ledger().last_emptied()? else { return Ok(()) };
+        let may_look = vanished < GONE && self.evidence.affords(1) && self.can_afford();
+        let found = if may_look { self.site.ledger().last_emptied(&self.second_look.vanished)? } else { None };
+        let Some(ended) = found else {
+            if vanished > 0 {
+                self.stop = Some(Stop::EmptyLists { empty, all: false });
+            }
+            self.second_look.worth_it = empty.saturating_mul(2);
+            return Ok(());
+        };
         self.site.ledger().ask_again(ended.item, ended.last)?;
         let pages = self.site.ledger().pages(ended.item, SegmentId::BEHIND_ALL)?;
         let mut walk = Walk::new(ended.item, ended.id, &self.rules, pages, None);
         walk.unload(); // its rows are known, also if it begins anew
         self.scheduler.add(walk);
         self.evidence.spend(1);
-        self.second_look.asked = Some((ended.item, ended.last));
+        let look = &mut self.second_look;
+        (look.asked, look.worth_it) = (Some((ended.item, ended.last)), empty.saturating_mul(2));
         Ok(())
     }
 
@@ -87,7 +100,7 @@ impl Rounds<'_> {
         if self.job.settings.allow_empty {
             return;
         }
-        if let Some((empty, all)) = seems_empty(self.lists).filter(|(empty, _)| *empty >= EMPTY_LISTS) {
+        if let Some((empty, all)) = seems_empty(self.lists).filter(|(empty, _)| *empty >= MANY) {
             self.stop.get_or_insert(Stop::EmptyLists { empty, all });
         }
     }
@@ -109,9 +122,9 @@ impl Rounds<'_> {
 /// page came empty that had rows before.
 pub fn seems_empty(lists: EmptyLists) -> Option<(u64, bool)> {
     if lists.vanished > 0 {
-        return Some((lists.vanished.max(EMPTY_LISTS), false));
+        return Some((lists.vanished.max(MANY), false));
     }
     let all = lists.with_rows == 0 && lists.empty > 0;
-    let suddenly = lists.in_a_row >= EMPTY_LISTS && lists.with_rows > lists.empty - lists.in_a_row;
+    let suddenly = lists.in_a_row >= MANY && lists.with_rows > lists.empty - lists.in_a_row;
     (all || suddenly).then_some((if all { lists.empty } else { lists.in_a_row }, all))
 }

@@ -101,7 +101,7 @@ impl Walk {
 
     pub(super) fn judged(&self, page: PageNum, counts: Counts, rules: &Rules) -> Option<End> {
         let mut end = rules.end_at(page, counts, self.barren).filter(|end| !self.is_passed(end))?;
-        if let (StopReason::RepeatedPage, Some(from), Some(check)) = (end.stop, self.repeats_from, end.check) {
+        if let (StopReason::RepeatedPage, Some(from), Some(check)) = (end.stop, self.moves.repeats_from, end.check) {
             // Unseen rows are as far behind the first page that repeats others, not behind the last one.
             let check = check.0.saturating_sub(page.0.saturating_sub(from.0));
             end.check = Some(PageNum(check).max(page.next())).filter(|check| *check <= rules.limit());

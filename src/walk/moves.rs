@@ -7,8 +7,8 @@
 //! walk goes on behind it and says in the end that rows may be missing.
 //!
 //! Decided from attempt numbers alone (`Counts::asked`, `Counts::came`), so that the same pages give the same answer in the
-//! first run, after a crash and in a replay. Rows that are removed ahead of the reader leave no
-//! such trace, nor does a list that grows by more rows between two pages than were read of it before.
+//! first run, after a crash and in a replay. Rows that are removed ahead of the reader leave no such trace, nor does a list that
+//! grows by more rows between two pages than were read of it before.
 
 use super::Walk;
 use crate::decode::DecodedPage;
@@ -23,8 +23,8 @@ pub(super) struct Moves {
     seen_by: Option<AttemptId>,
     /// Whether rows came again on later pages.
     is_moved: bool,
-    /// Whether a whole page came again, which is a move if new rows lie behind it.
-    is_pending: bool,
+    /// The first of the last pages that hold nothing but rows of pages before them: a move if new rows come behind them.
+    pub(super) repeats_from: Option<PageNum>,
     /// How far the rows of the last page had been pushed: pages, and rows on the first of the pages that held them.
     pushed: Option<(u32, usize)>,
     /// Whether outdated pages are read all the same, and whether one was.
@@ -56,12 +56,13 @@ impl Moves {
     pub(super) fn pass(&mut self, page: PageNum, counts: Counts) {
         let pushed = counts.repeats.map(|first| (page.0.saturating_sub(first.0), counts.shared));
         // A page behind one that came again whole is pushed as far as that one, unless the list has moved once more.
-        if counts.repeated > 0 && !(self.is_pending && pushed == self.pushed) {
+        if counts.repeated > 0 && !(self.repeats_from.is_some() && pushed == self.pushed) {
             self.seen_by = self.seen_by.max(Some(counts.came));
         }
         self.pushed = pushed;
-        self.is_moved |= counts.fresh > 0 && (counts.repeated > 0 || self.is_pending);
-        self.is_pending = counts.fresh == 0 && counts.repeated > 0;
+        self.is_moved |= counts.fresh > 0 && (counts.repeated > 0 || self.repeats_from.is_some());
+        let repeats_all = counts.usable() > 0 && counts.fresh == 0;
+        self.repeats_from = self.repeats_from.or(Some(page)).filter(|_| repeats_all);
     }
 
     /// Whether pages are asked for one after the other: a list that moves is not looked ahead in, unless rows of it may be missing

@@ -1,7 +1,7 @@
 //! Lists that move while they are read: nothing is missing from one that is called complete, and what may be missing is read once
 //! more when somebody asks for it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use pagehaul::error::ExitCode;
@@ -18,6 +18,15 @@ fn growing(rows: u64, one_in: usize) -> World {
             list.insert(0, later(put_in as u64));
         }
     })
+}
+
+/// Puts rows in at the head of a list when one of its pages was answered, once.
+fn putting_in(rows: u64, page: u32, is_meant: impl Fn(usize) -> bool) -> impl Fn(&Call, &mut Vec<u64>) {
+    move |call, list| {
+        if is_meant(call.item) && call.page == page && list[0] == 0 {
+            list.splice(0..0, (0..rows).map(later));
+        }
+    }
 }
 
 /// Pages of the first list that were paid for twice.
@@ -87,11 +96,7 @@ async fn a_page_that_waits_for_another_try_behind_outdated_ones_is_not_asked_for
     let world = World::of([vec![600; 60], vec![185]].concat())
         .taking(|call| (call.item == 60 && call.page == 1).then_some(Duration::from_secs(20)))
         .but(|call| (call.item == 60 && call.page == 16 && call.nth <= 3).then(internal_error))
-        .changing(|call, list| {
-            if call.item == 60 && call.page == 13 && list[0] == 0 {
-                list.insert(0, later(0));
-            }
-        });
+        .changing(putting_in(1, 13, |item| item == 60));
     let play = Play::of(world).at(None).with("lookahead_saves", "0s").with("max_in_flight", 16);
     let ended = play.run().await.completes(&play);
     assert!(ended.summary.pages.outdated > 0, "{ended}");
@@ -99,11 +104,7 @@ async fn a_page_that_waits_for_another_try_behind_outdated_ones_is_not_asked_for
 
 #[tokio::test(start_paused = true)]
 async fn where_two_pages_of_rows_were_put_in_the_page_that_shows_the_rest_is_not_outdated_by_those_before_it() {
-    let world = World::of(vec![60; 20]).changing(|call, list| {
-        if call.page == 5 && list[0] == 0 {
-            list.splice(0..0, (0..20).map(later));
-        }
-    });
+    let world = World::of(vec![60; 20]).changing(putting_in(20, 5, |_| true));
     let play = Play::of(world);
     play.run().await.completes(&play);
 }
@@ -112,12 +113,8 @@ async fn where_two_pages_of_rows_were_put_in_the_page_that_shows_the_rest_is_not
 async fn a_page_that_showed_another_one_before_the_list_moved_does_not_show_where_it_ends() {
     for behind in [|| Behind::First, || Behind::Last, || Behind::Around] {
         for (at, rows) in [(10, 2), (9, 2), (10, 1), (10, 7)] {
-            let world =
-                World::of([vec![110], every_size(20, 30)].concat()).behind(behind()).changing(move |call, list| {
-                    if call.item == 0 && call.page == at && list[0] == 0 {
-                        list.splice(0..0, (0..rows).map(later));
-                    }
-                });
+            let world = World::of([vec![110], every_size(20, 30)].concat()).behind(behind());
+            let world = world.changing(putting_in(rows, at, |item| item == 0));
             let play = Play::of(world).at(None).with("lookahead_saves", "0s").about(format!("{rows} new at page {at}"));
             let ended = play.run().await; // the oracle looks for rows that are missing
             assert!(ended.products[&0].moved, "{ended}");
@@ -127,11 +124,7 @@ async fn a_page_that_showed_another_one_before_the_list_moved_does_not_show_wher
 
 #[tokio::test(start_paused = true)]
 async fn outdated_pages_for_which_too_few_credits_are_left_are_read_again_by_a_run_that_has_them() {
-    let world = World::of([160]).changing(|call, list| {
-        if call.page == 12 && list[0] == 0 {
-            list.insert(0, later(0));
-        }
-    });
+    let world = World::of([160]).changing(putting_in(1, 12, |_| true));
     let mut play = Play::of(world).at(None).with("lookahead_saves", "0s").with("lookahead", 100);
     for most in 10..22 {
         play.set("max_credits", most.to_string());
@@ -143,12 +136,9 @@ async fn outdated_pages_for_which_too_few_credits_are_left_are_read_again_by_a_r
 
 /// A run that leaves the first list as `shifted`: too many of its pages are outdated.
 async fn shifted() -> (Play, Ended) {
-    let put_in = |call: &Call, list: &mut Vec<u64>| {
-        if call.item == 0 && call.page == 60 && list[0] == 0 {
-            list.splice(0..0, (0..7).map(later));
-        }
-    };
-    let play = Play::of(World::of(vec![1_205, 31]).changing(put_in)).at(None).with("lookahead_saves", "0s");
+    let play = Play::of(World::of(vec![1_205, 31]).changing(putting_in(7, 60, |item| item == 0)))
+        .at(None)
+        .with("lookahead_saves", "0s");
     let ended = play.run().await.is(ExitCode::Partial).ended_as("shifted", [0]);
     (play, ended)
 }
@@ -275,4 +265,15 @@ async fn lists_that_end_behind_full_pages_all_at_once_cost_a_second_look_within_
         let ended = play.run().await.completes(&play).costs_at_most(play.most_credits());
         assert!(ended.summary.pages.outdated <= 3 && ended.summary.products.moved == 0, "{ended}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_list_whose_rows_are_gone_is_not_taken_for_an_api_without_rows() {
+    let is_first = AtomicBool::new(true);
+    let gone = move |call: &Call| (call.nth == 2 && is_first.swap(false, Ordering::SeqCst)).then(|| success("[]"));
+    let play = Play::of(World::of(vec![40; 200]).sending(gone)).at(None).with("lookahead", 0);
+    let ended = play.run().await.completes(&play).costs_at_most(play.most_credits());
+    assert!((2..=3).contains(&ended.summary.pages.outdated), "another list was looked at: {ended}");
+    let again = play.run().await.completes(&play);
+    assert_eq!(again.sent.len(), 0, "{again}");
 }

@@ -11,10 +11,10 @@ mod pages;
 use std::hint::black_box;
 
 use pagehaul::decode::Decoder;
-use pagehaul::disk::Disk;
 use pagehaul::endpoint::{BUILT_IN, Endpoint};
-use pagehaul::page::SegmentId;
-use pagehaul::segment::SegmentWriter;
+use pagehaul::model::page::SegmentId;
+use pagehaul::output::segment::SegmentWriter;
+use pagehaul::state::disk::Disk;
 
 /// Pages that are decoded together: about what arrives during one fsync at full speed.
 const GROUP: usize = 64;

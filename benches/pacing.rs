@@ -15,14 +15,14 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pagehaul::api::{HttpApi, HttpSettings};
-use pagehaul::clock;
-use pagehaul::dispatch::{Arrival, Dispatcher, Orders};
 use pagehaul::endpoint::{BUILT_IN, Codes, Endpoint};
-use pagehaul::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
-use pagehaul::quota::{Asked, Quota};
+use pagehaul::fetch::classify::{Failure, Verdict};
+use pagehaul::fetch::dispatcher::{Arrival, Dispatcher, Orders};
+use pagehaul::fetch::rate_limit::{Asked, Quota};
+use pagehaul::fetch::{HttpApi, HttpSettings};
+use pagehaul::model::clock;
+use pagehaul::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
 use pagehaul::simulator::{Qps, Settings, Simulator, Window, start};
-use pagehaul::verdict::{Failure, Verdict};
 use tokio::sync::{mpsc, watch};
 use world::{Answers, Way, World, qps};
 

@@ -10,13 +10,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use pagehaul::backlog::Backlog;
+use pagehaul::crawl::backlog::Backlog;
+use pagehaul::crawl::end_of_list::Rules;
+use pagehaul::crawl::frontier::Scheduler;
 use pagehaul::decode::{DecodedPage, Drift, Key};
 use pagehaul::endpoint::EndRule;
-use pagehaul::ledger::{Ledger, LedgerError};
-use pagehaul::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
-use pagehaul::rules::Rules;
-use pagehaul::scheduler::Scheduler;
+use pagehaul::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
+use pagehaul::state::ledger::{Ledger, LedgerError};
 
 /// Ids in the ledger.
 const IDS: u64 = 1_000_000;

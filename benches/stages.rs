@@ -12,15 +12,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use pagehaul::clock::Utc64;
+use pagehaul::decode::envelope;
 use pagehaul::decode::{Answer, Decoder};
-use pagehaul::disk::Disk;
 use pagehaul::endpoint::{BUILT_IN, Endpoint};
-use pagehaul::envelope;
-use pagehaul::journal::{Entry, Journal};
-use pagehaul::ledger::{Group, Ledger, LedgerError, PageRow, ReadRow};
-use pagehaul::page::{AttemptId, ItemId, ItemIx, PageNum, Request, SegmentId};
-use pagehaul::segment::SegmentWriter;
+use pagehaul::model::clock::Utc64;
+use pagehaul::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request, SegmentId};
+use pagehaul::output::segment::SegmentWriter;
+use pagehaul::state::disk::Disk;
+use pagehaul::state::journal::{Entry, Journal};
+use pagehaul::state::ledger::{Group, Ledger, LedgerError, PageRow, ReadRow};
 
 /// Pages in a group: about what arrives during one fsync at full speed.
 const GROUP: usize = 64;

@@ -1,27 +1,40 @@
 //! Exports a paged, rate-limited, paid-per-request HTTP list API into Parquet files by region.
 //!
+//! # The folders
+//!
+//! Each is a stage of a page's way or a role. A folder uses only folders below it in this table (`tests/house.rs` checks it),
+//! and its `mod.rs` says what it is for and which type to read first.
+//!
+//! | folder | what it does |
+//! |---|---|
+//! | [`cli`] | arguments, one file a command; progress, log lines, signals, process limits |
+//! | [`run`] | `export` and `replay`; the engine between them; group commit; recovery |
+//! | [`error`] | the one error that carries every other, and its exit code |
+//! | [`report`] | totals, summary, `products.parquet`, `status`, `verify` |
+//! | [`output`] | the export directory: segments, Parquet files, the store, manifests |
+//! | [`crawl`] | walks, ends of lists, look-ahead, which page next, what a failure proves, retries |
+//! | [`fetch`] | HTTP, transport errors, classification, the dispatcher, the rate limit |
+//! | [`input`] | the list of items, hints of sizes, the API key |
+//! | [`state`] | the journal, the ledger, the rate cache; every durable write |
+//! | [`decode`] | envelopes, rows, cells, lenient JSON |
+//! | [`simulator`] | the API, embedded |
+//! | [`settings`] | the table of settings and their layers |
+//! | [`endpoint`] | the described list call |
+//! | [`model`] | ids, pages, time, events, exit codes, text made safe |
+//!
 //! # A page's way
 //!
-//! [`cli`] reads the command line into [`settings`]; [`export`] opens the [`site`], finishes what earlier runs left
-//! ([`recover`]) and runs the [`rounds`]. In a round the [`scheduler`] names the most urgent page of all walks, its intent
-//! goes into the [`ledger`], [`dispatch`] waits for the [`quota`] and sends it through [`api`]; the answer's frame is read
-//! ([`envelope`]) and judged ([`verdict`]); [`record`] makes it durable in the [`journal`] and known in the ledger, and only
-//! then lets [`decode`] look at its rows; [`read`] takes them into their [`walk`]; [`publish`] hands them to the
-//! [`segment`], which splits them by [`partition`] into staged [`parquet`] files; [`commit`] publishes those in the
-//! [`store`] under a manifest. [`summary`] and [`products`] say what it came to.
-//!
-//! # Layers
-//!
-//! Files use names from lower layers only (`tests/house.rs` checks it):
-//!
-//! | layer | files |
-//! |---|---|
-//! | 5 face | `main` [`cli`] [`log`] [`progress`] [`rate_news`] [`signals`] |
-//! | 4 conduct | [`export`] [`job`] [`rounds`] [`stop`] [`recover`] [`rejudge`] [`rebuild`] [`publish`] [`site`] [`look`] [`verify`] [`status`] [`figures`] [`drift`] [`summary`] [`products`] [`token`] [`limits`] [`error`] |
-//! | 3 flow | [`plan`] [`sizes`] [`judgement`] [`scheduler`] [`backlog`] [`walk`] [`depth`] [`rules`] [`waste`] [`read`] [`cause`] [`dispatch`] [`record`] [`segment`] [`commit`] |
-//! | 2 ports | [`api`] [`disk`] [`held`] [`store`] [`ledger`] [`journal`] [`room`] [`learned`] [`simulator`] |
-//! | 1 leaves | [`endpoint`] [`form`] [`lenient`] [`number`] [`envelope`] [`decode`] [`partition`] [`parquet`] [`quota`] [`retry`] [`verdict`] [`settings`] [`worker`] |
-//! | 0 words | [`page`] [`clock`] [`event`] [`sanitize`] [`step`] |
+//! 1. [`cli`] reads the command line into [`settings`]; [`run::export`] opens the [`output::export_dir`], finishes what earlier
+//!    runs left ([`run::recovery`]) and starts the [`run::engine`].
+//! 2. The engine asks [`crawl::frontier`] for the most urgent page. Its intent is committed to the [`state::ledger`].
+//! 3. [`fetch::dispatcher`] waits for the [`fetch::rate_limit`], sends the request through [`fetch::HttpApi`], reads the
+//!    envelope ([`decode::envelope`]) and classifies the response ([`fetch::classify`]).
+//! 4. [`run::group_commit`] appends the response to the [`state::journal`] and commits it to the ledger. Only then it decodes
+//!    the rows ([`decode::Decoder`]).
+//! 5. [`run::apply_pages`] takes the rows into their [`crawl::walk`], which says which are new and whether the list has ended.
+//! 6. [`output::writer`] hands the rows to the [`output::segment`], which splits them by region into Parquet files.
+//!    [`output::publisher`] gives the files their names and writes the manifest.
+//! 7. [`report::summary`] and [`report::products`] say what the run came to.
 //!
 //! # Promises
 //!
@@ -31,7 +44,7 @@
 //!   evidence budget) or `--repair` asks for it, which says its price.
 //!   (`tests/crash.rs`: `l1_…`; `tests/simulation`: `every_seed_…` and `a_power_loss_…`)
 //! * **P2** An answer is judged by its frame alone before it is journaled; its rows are looked at only afterwards. Other
-//!   bodies are journaled as evidence; a 200 without an envelope is asked for once more at most in a run. (`envelope`, `verdict`)
+//!   bodies are journaled as evidence; a 200 without an envelope is asked for once more at most in a run. (`decode/envelope`, `fetch/classify`)
 //! * **P3** An intent is committed before each send, so that after a hard kill at most `max_in_flight` requests are in
 //!   doubt; they count as spent. (`tests/simulation`: `every_seed_…`, at each send)
 //! * **P4** Readers of the manifests see whole files and each key once. Key = (asked item, identity); the first sighting
@@ -44,79 +57,27 @@
 //!
 //! | what | bound | where |
 //! |---|---|---|
-//! | bodies in flight | `max_in_flight` × (64 KiB and a read buffer, 816 KiB at most) + 32 MiB; twice that with `compressed`, or while bodies in ISO-8859-1 are brought to UTF-8 | [`api::BODY_POOL`] |
-//! | a group being packed, and decoded | 2 × the bodies, and 3 decoded groups | [`record`], [`publish::QUEUE`] |
-//! | rows before a split by region | 5,000 rows or a quarter of `memory`, and one group | [`segment`] |
-//! | rows waiting for a row group | half of `memory` (16 MiB), twice `memory` with many regions, then the disk | [`segment`] |
-//! | the one row group being encoded | `memory`, where rows shrink to a quarter as usual; at most twice that, and 25 MiB for the encoder | [`parquet`] |
-//! | keys of open walks | 2^20 keys, about 32 MiB, or those of the walks under way if these have more | [`rounds`] |
-//! | open walks | 2 × `max_in_flight` and 4,096 walks without keys | [`scheduler`] |
-//! | names of a run's folders | 20,000 × 180 bytes, 4 MiB | [`partition::MOST_FOLDERS`] |
-//! | the ledger's cache | 2 MiB; 32 MiB while it is opened and a list is added, before anything else is there | [`ledger`] |
+//! | bodies in flight | `max_in_flight` × (64 KiB and a read buffer, 816 KiB at most) + 32 MiB; twice that with `compressed`, or while bodies in ISO-8859-1 are brought to UTF-8 | [`fetch::BODY_POOL`] |
+//! | a group being packed, and decoded | 2 × the bodies, and 3 decoded groups | [`run::group_commit`], [`output::writer::QUEUE`] |
+//! | rows before a split by region | 5,000 rows or a quarter of `memory`, and one group | [`output::segment`] |
+//! | rows waiting for a row group | half of `memory` (16 MiB), twice `memory` with many regions, then the disk | [`output::segment`] |
+//! | the one row group being encoded | `memory`, where rows shrink to a quarter as usual; at most twice that, and 25 MiB for the encoder | [`output::parquet_file`] |
+//! | keys of open walks | 2^20 keys, about 32 MiB, or those of the walks under way if these have more | [`run::engine`] |
+//! | open walks | 2 × `max_in_flight` and 4,096 walks without keys | [`crawl::frontier`] |
+//! | names of a run's folders | 20,000 × 180 bytes, 4 MiB | [`model::partition::MOST_FOLDERS`] |
+//! | the ledger's cache | 2 MiB; 32 MiB while it is opened and a list is added, before anything else is there | [`state::ledger`] |
 
-pub mod api;
-pub mod backlog;
-pub mod cause;
 pub mod cli;
-pub mod clock;
-pub mod commit;
+pub mod crawl;
 pub mod decode;
-pub mod depth;
-pub mod disk;
-pub mod dispatch;
-pub mod drift;
 pub mod endpoint;
-pub mod envelope;
 pub mod error;
-pub mod event;
-pub mod export;
-pub mod figures;
-pub mod form;
-pub mod held;
-pub mod job;
-pub mod journal;
-pub mod judgement;
-pub mod learned;
-pub mod ledger;
-pub mod lenient;
-pub mod limits;
-pub mod log;
-pub mod look;
-pub mod number;
-pub mod page;
-pub mod parquet;
-pub mod partition;
-pub mod plan;
-pub mod products;
-pub mod progress;
-pub mod publish;
-pub mod quota;
-pub mod rate_news;
-pub mod read;
-pub mod rebuild;
-pub mod record;
-pub mod recover;
-pub mod rejudge;
-pub mod retry;
-pub mod room;
-pub mod rounds;
-pub mod rules;
-pub mod sanitize;
-pub mod scheduler;
-pub mod segment;
+pub mod fetch;
+pub mod input;
+pub mod model;
+pub mod output;
+pub mod report;
+pub mod run;
 pub mod settings;
-pub mod signals;
 pub mod simulator;
-pub mod site;
-pub mod sizes;
-pub mod status;
-pub mod step;
-pub mod stop;
-pub mod store;
-pub mod summary;
-pub mod token;
-pub mod verdict;
-pub mod verify;
-pub mod walk;
-pub mod waste;
-pub mod worker;
+pub mod state;

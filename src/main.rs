@@ -3,10 +3,10 @@
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
+use pagehaul::cli::log;
 use pagehaul::cli::{self, Done};
 use pagehaul::error::{self, Error};
-use pagehaul::log;
-use pagehaul::sanitize::Sanitized;
+use pagehaul::model::sanitize::Sanitized;
 
 /// Groups of a megabyte come and go between three threads: jemalloc gives their memory back to itself, where glibc's
 /// allocator gives it to the kernel and takes it anew (`docs/core.md`).

@@ -18,8 +18,8 @@ use std::time::Duration;
 use common::scripted::{Reply, Scripted, Sent, run_job};
 use common::{Answer, job, rows, scratch};
 use pagehaul::error::ExitCode;
-use pagehaul::sizes::Sizes;
-use pagehaul::summary::Summary;
+use pagehaul::input::size_hints::Sizes;
+use pagehaul::report::summary::Summary;
 use serde_json::json;
 
 const LATENCY: Duration = Duration::from_millis(80);
@@ -372,7 +372,7 @@ async fn a_walk_whose_end_a_crash_kept_from_the_ledger_is_ended_by_the_next_run_
     for is_read_again in [true, false] {
         if !is_read_again {
             let ledger = rusqlite::Connection::open(folder.path().join("_pagehaul/ledger.sqlite")).unwrap();
-            let ledger = pagehaul::ledger::prepared(ledger).unwrap();
+            let ledger = pagehaul::state::ledger::prepared(ledger).unwrap();
             assert_eq!(ledger.execute("UPDATE items SET state = 1, stop = NULL WHERE state = 2", []).unwrap(), 1);
         }
         let again = tokio::time::timeout(Duration::from_secs(600), run_job(&job, &api, &list));

@@ -30,9 +30,9 @@ use common::{
     Api, Home, Run, assert_rows, cases, copy, expected, fewest_requests, files, ids, on_all_cores, rows, run, simulator,
 };
 use pagehaul::error::{Error, ExitCode};
-use pagehaul::sanitize::chain;
 #[cfg(debug_assertions)]
-use pagehaul::step::{Step, When};
+use pagehaul::model::failpoint::{Step, When};
+use pagehaul::model::sanitize::chain;
 
 /// One request under way at a time, so that it is known what follows what; and more than one segment.
 const ONE_BY_ONE: [&str; 4] = ["--max-in-flight", "1", "--segment-size", "1KiB"];
@@ -425,7 +425,7 @@ fn refused(
     let out = folder.path().join("out");
     let (count, struck) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
     let strikes = Arc::clone(&struck);
-    let watch = pagehaul::step::watch(folder.path(), move |step| {
+    let watch = pagehaul::model::failpoint::watch(folder.path(), move |step| {
         if !is_it(step) {
             return Ok(());
         }

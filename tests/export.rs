@@ -10,8 +10,8 @@ use common::{
     assert_no_page_billed_twice, assert_rows, billed, evidence, expected, fewest_requests, ids, job, scratch, simulator,
 };
 use pagehaul::error::ExitCode;
+use pagehaul::fetch::classify::Lost;
 use pagehaul::simulator::Simulator;
-use pagehaul::verdict::Lost;
 
 /// The embedded API; a run that asks for the so manyth time is told to stop.
 fn stopping_at(stop_at: usize, simulator: &Arc<Simulator>) -> Arc<Scripted> {
@@ -215,7 +215,7 @@ async fn answers_that_arrive_after_a_segment_was_decided_and_failed_are_publishe
     let list = ids(&simulator);
     let folder = scratch();
     let job = job(folder.path(), None, &[("segment_size", "20KiB"), ("max_in_flight", "8")]);
-    let broken = pagehaul::step::watch(folder.path(), |step| {
+    let broken = pagehaul::model::failpoint::watch(folder.path(), |step| {
         let names_a_file = step.action == "rename to" && step.path.extension().is_some_and(|kind| kind == "parquet");
         if names_a_file { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     });

@@ -27,9 +27,9 @@ use common::{
 };
 use pagehaul::endpoint::BUILT_IN;
 use pagehaul::error::ExitCode;
+use pagehaul::fetch::classify::Lost;
+use pagehaul::report::summary::Summary;
 use pagehaul::simulator::Simulator;
-use pagehaul::summary::Summary;
-use pagehaul::verdict::Lost;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::SplitMix64;
 use serde_json::{Value, json};
@@ -847,7 +847,7 @@ async fn a21_behind_the_last_page_number_nothing_is_asked_for_and_the_product_is
     let path = folder.path().join("endpoint.toml");
     let capped = BUILT_IN.replace("last = 100_000", "last = 7");
     assert_ne!(capped, BUILT_IN);
-    pagehaul::disk::Disk.replace(&path, capped.as_bytes(), pagehaul::disk::Access::Shared).unwrap();
+    pagehaul::state::disk::Disk.replace(&path, capped.as_bytes(), pagehaul::state::disk::Access::Shared).unwrap();
     let videos = |id: &str| match id {
         "p0" => 69, // the last page is short
         "p1" => 70, // nobody can know that it is the last

@@ -23,12 +23,12 @@ use std::process::Command;
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;
 use common::{Answer, Api, Home, Row, Run, endpoint, manifests, pagehaul, row_at, rows, run, run_with, simulator};
-use pagehaul::clock::Utc64;
+use pagehaul::decode::envelope::{self, NotEnvelope, Payload};
 use pagehaul::decode::{self, Decoded, Decoder, MOST_ROWS, NESTING};
 use pagehaul::endpoint::{BUILT_IN, ColumnKind, EXTRA, Role};
-use pagehaul::envelope::{self, NotEnvelope, Payload};
-use pagehaul::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
-use pagehaul::partition;
+use pagehaul::model::clock::Utc64;
+use pagehaul::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
+use pagehaul::model::partition;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 

@@ -22,9 +22,9 @@ use common::{
     Answer, Api, Home, assert_rows, cases, copy, expected, fewest_requests, ids, manifests, run, scratch, simulator,
 };
 use pagehaul::error::ExitCode;
-use pagehaul::ledger::Ledger;
-use pagehaul::sanitize::chain;
+use pagehaul::model::sanitize::chain;
 use pagehaul::simulator::Simulator;
+use pagehaul::state::ledger::Ledger;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::SplitMix64;
 

@@ -18,8 +18,8 @@ use common::{
     Api, DEADLINE, Home, KEY, Program, assert_no_page_billed_twice, assert_rows, expected, ids, pagehaul, run,
     simulator,
 };
-use pagehaul::clock;
-use pagehaul::quota::{Quota, burst};
+use pagehaul::fetch::rate_limit::{Quota, burst};
+use pagehaul::model::clock;
 use pagehaul::simulator::{self, Server, Simulator};
 
 /// A small world that is served.

@@ -26,19 +26,19 @@ use common::{
     job, rows, run, simulator,
 };
 use evil::{Authority, Evil, Wire, answer, answer_with, self_signed};
-use pagehaul::api::{
-    BODY_CAP, ClientError, Fetch, FetchError, HEAD_CAP, HEADERS, HttpApi, HttpSettings, Media, RawAnswer,
-};
-use pagehaul::clock;
-use pagehaul::dispatch::{Arrival, Dispatcher, Orders};
 use pagehaul::endpoint::Codes;
 use pagehaul::error::ExitCode;
-use pagehaul::export::export;
-use pagehaul::page::{AttemptId, Charge, ItemId, ItemIx, PageNum, Request};
-use pagehaul::quota::Quota;
+use pagehaul::fetch::classify::{Failure, StopCause, Verdict};
+use pagehaul::fetch::dispatcher::{Arrival, Dispatcher, Orders};
+use pagehaul::fetch::rate_limit::Quota;
+use pagehaul::fetch::{
+    BODY_CAP, ClientError, Fetch, FetchError, HEAD_CAP, HEADERS, HttpApi, HttpSettings, Media, RawAnswer,
+};
+use pagehaul::model::clock;
+use pagehaul::model::page::{AttemptId, Charge, ItemId, ItemIx, PageNum, Request};
+use pagehaul::report::summary::Summary;
+use pagehaul::run::export::export;
 use pagehaul::simulator::{ApiRequest, Simulator};
-use pagehaul::summary::Summary;
-use pagehaul::verdict::{Failure, StopCause, Verdict};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 

@@ -9,8 +9,8 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::{Answer, Api, Home, KEY, Run, pagehaul, run, run_with};
-use pagehaul::ledger::Ledger;
-use pagehaul::sanitize::{LIMIT, json, sanitize};
+use pagehaul::model::sanitize::{LIMIT, json, sanitize};
+use pagehaul::state::ledger::Ledger;
 
 /// Texts that do something to whoever shows them, beside what they say: "evil" and "FORGED" mark what must stay harmless.
 const PAYLOADS: [&str; 78] = [

@@ -40,54 +40,85 @@ fn sources() -> Vec<Source> {
     rust_files("src").into_iter().filter(|path| !path.ends_with("tests.rs")).map(source).collect()
 }
 
-/// The layer of each module, from the table of `src/lib.rs`: a line is `//! | 3 flow | [`plan`] [`walk`] … |`.
-fn layers() -> BTreeMap<String, u8> {
-    let map = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/lib.rs")).unwrap();
-    let mut layers = BTreeMap::new();
-    for row in map.lines().filter_map(|line| line.strip_prefix("//! | ")) {
-        let Some(layer) = row.chars().next().and_then(|digit| digit.to_digit(10)) else { continue };
-        let names = row.split('`').skip(1).step_by(2);
-        layers.extend(names.map(|name| (name.to_owned(), u8::try_from(layer).unwrap())));
-    }
-    layers
-}
+/// The folders of `src`, from the top to the bottom. A folder uses only those behind it here.
+const FOLDERS: [&str; 15] = [
+    "main",
+    "cli",
+    "run",
+    "error",
+    "report",
+    "output",
+    "crawl",
+    "fetch",
+    "input",
+    "state",
+    "decode",
+    "simulator",
+    "settings",
+    "endpoint",
+    "model",
+];
 
-/// The names that stand behind `prefix` in code: `crate::` or `super::`.
-fn used<'a>(source: &'a Source, prefix: &'a str) -> impl Iterator<Item = &'a str> {
+/// The paths that follow `prefix` in code: `model::page` and more of `crate::model::page::ItemId`.
+fn used<'a>(source: &'a Source, prefix: &'a str) -> impl Iterator<Item = Vec<&'a str>> {
     let code = source.text.lines().filter(|line| !line.trim_start().starts_with("//"));
-    let is_name = |c: char| c.is_alphanumeric() || c == '_';
-    code.flat_map(move |line| line.split(prefix).skip(1)).map(move |rest| rest.split(|c| !is_name(c)).next().unwrap())
+    let is_path = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    let behind = code.flat_map(move |line| line.split(prefix).skip(1));
+    behind.map(move |rest| {
+        let path = rest.split(|c| !is_path(c)).next().unwrap();
+        path.split("::").filter(|name| !name.is_empty()).collect()
+    })
 }
 
 #[test]
-fn dependencies_point_down_only() {
-    let layers = layers();
+fn folders_use_only_folders_below_them() {
+    let depth = |name: &str| FOLDERS.iter().position(|folder| *folder == name);
     let mut wrong = Vec::new();
     for source in sources().iter().filter(|source| source.module != "lib") {
-        let own = layers.get(&source.module);
-        let own = *own.unwrap_or_else(|| panic!("{} is not in the map of src/lib.rs", source.path.display()));
-        let up = used(source, "crate::").filter(|name| layers.get(*name).is_some_and(|layer| *layer > own));
+        let own = depth(&source.module);
+        let own = own.unwrap_or_else(|| panic!("{} is in no folder of the table", source.path.display()));
+        let names = used(source, "crate::").filter_map(|path| path.first().copied());
+        let up = names.filter(|name| depth(name).is_some_and(|other| other < own));
         wrong.extend(up.map(|name| format!("{} uses {name}", source.path.display())));
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// The path of a file's module: `["state", "ledger", "group"]`; that of `mod.rs` is its folder's.
+fn module_path(source: &Source) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let path = source.path.strip_prefix(root).unwrap().with_extension("");
+    let names = path.iter().map(|name| name.to_str().unwrap().to_owned());
+    names.filter(|name| name != "mod").collect()
+}
+
 #[test]
-fn no_files_depend_on_each_other_in_a_circle() {
-    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for source in sources().iter().filter(|source| source.module != "lib") {
-        let others = used(source, "crate::").filter(|name| *name != source.module).map(str::to_owned);
-        uses.entry(source.module.clone()).or_default().extend(others);
-        // Beside each other in one folder; what a folder's own file holds is for all in it.
-        let file = source.path.file_stem().unwrap().to_str().unwrap();
-        if file != source.module && file != "mod" {
-            let beside = used(source, "super::").map(|name| format!("{}/{name}", source.module));
-            uses.entry(format!("{}/{file}", source.module)).or_default().extend(beside);
+fn no_files_of_one_folder_depend_on_each_other_in_a_circle() {
+    let sources = sources();
+    let modules: BTreeSet<Vec<String>> = sources.iter().map(module_path).collect();
+    // Which of a folder's files and folders use which others of the same folder.
+    let mut uses: BTreeMap<Vec<String>, BTreeSet<Vec<String>>> = BTreeMap::new();
+    for source in &sources {
+        let own = module_path(source);
+        let parent = own.split_last().map(|(_, parent)| parent).unwrap_or_default();
+        let absolute = used(source, "crate::").map(|path| path.into_iter().map(str::to_owned).collect());
+        let beside = used(source, "super::").map(|path| {
+            let names = path.into_iter().map(str::to_owned);
+            parent.iter().cloned().chain(names).collect::<Vec<_>>()
+        });
+        for mut other in absolute.chain(beside).collect::<Vec<Vec<String>>>() {
+            while !other.is_empty() && !modules.contains(&other) {
+                other.pop();
+            }
+            let common = own.iter().zip(&other).take_while(|(a, b)| a == b).count();
+            if common < own.len() && common < other.len() {
+                uses.entry(own[..=common].to_vec()).or_default().insert(other[..=common].to_vec());
+            }
         }
     }
-    let files: BTreeSet<String> = uses.keys().cloned().collect();
+    let nodes: BTreeSet<Vec<String>> = uses.keys().cloned().collect();
     for used in uses.values_mut() {
-        used.retain(|name| files.contains(name));
+        used.retain(|name| nodes.contains(name));
     }
     // Whoever uses nothing that is left is no part of a circle.
     while let Some(free) = uses.iter().find(|(_, used)| used.is_empty()).map(|(file, _)| file.clone()) {
@@ -105,6 +136,17 @@ fn files_hold_one_idea_each_and_say_which() {
         let lines = source.text.lines().count();
         assert!(lines <= 400, "{}: {lines} lines before its tests", source.path.display());
         assert!(source.text.starts_with("//!"), "{} does not say what it is for", source.path.display());
+    }
+}
+
+#[test]
+fn every_folder_says_which_type_to_read_first() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for folder in FOLDERS.iter().filter(|folder| root.join(folder).is_dir()) {
+        let text = std::fs::read_to_string(root.join(folder).join("mod.rs")).unwrap();
+        let head: Vec<&str> = text.lines().take_while(|line| line.starts_with("//!")).collect();
+        assert!(head.len() <= 7, "{folder}/mod.rs: a head of {} lines", head.len());
+        assert!(head.iter().any(|line| line.contains("Read first:")), "{folder}/mod.rs names no type to read first");
     }
 }
 

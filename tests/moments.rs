@@ -23,9 +23,9 @@ use common::{
     rows, run, simulator,
 };
 use pagehaul::error::ExitCode;
-use pagehaul::job::Job;
+use pagehaul::report::summary::Summary;
+use pagehaul::run::context::Job;
 use pagehaul::simulator::Simulator;
-use pagehaul::summary::Summary;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
@@ -171,7 +171,7 @@ async fn a_segment_is_published_when_no_answer_is_under_way_also_one_that_was_la
     job.settings.segment_size = 2_000;
     let api = api(usize::MAX);
     let busy = Arc::new(AtomicUsize::new(0));
-    let _watch = pagehaul::step::watch(folder.path(), {
+    let _watch = pagehaul::model::failpoint::watch(folder.path(), {
         let (api, busy) = (Arc::clone(&api), Arc::clone(&busy));
         move |step| {
             if step.path.to_string_lossy().contains("/segments/") {

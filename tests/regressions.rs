@@ -8,9 +8,9 @@ use common::{
     Answer, Api, DEADLINE, Home, Program, assert_no_page_billed_twice, assert_rows, copy, expected, ids, pagehaul, run,
     simulator,
 };
-use pagehaul::ledger::{Ledger, LedgerError};
-use pagehaul::page::ItemId;
+use pagehaul::model::page::ItemId;
 use pagehaul::simulator::Simulator;
+use pagehaul::state::ledger::{Ledger, LedgerError};
 
 /// Waits that make a failing page fail soon.
 const HASTY: [&str; 8] =
@@ -137,7 +137,7 @@ fn a_mark_of_success_that_a_crash_kept_from_being_written_is_written_by_the_next
     let (home, api) = (Home::new(&ids), capped(&simulator, 10));
     run(home.export(&api.base_url(), &[])).ended(0);
     let paid = api.requests();
-    pagehaul::disk::Disk.remove(&home.path("out/_SUCCESS")).unwrap();
+    pagehaul::state::disk::Disk.remove(&home.path("out/_SUCCESS")).unwrap();
     run(home.export(&api.base_url(), &[])).ended(0);
     assert!(home.path("out/_SUCCESS").exists());
     assert_eq!(api.requests(), paid);

@@ -15,8 +15,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::{Answer, Api, DEADLINE, Gate, Home, Program, Run, ids, pagehaul, run, simulator, tree};
-use pagehaul::ledger::Ledger;
-use pagehaul::page::SegmentId;
+use pagehaul::model::page::SegmentId;
+use pagehaul::state::ledger::Ledger;
 use rusqlite::Connection;
 use serde_json::Value;
 

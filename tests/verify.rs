@@ -16,10 +16,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::{Answer, Api, DEADLINE, Home, Program, Run, copy, glob, ids, manifests, pagehaul, run, simulator, tree};
-use pagehaul::commit::Manifest;
-use pagehaul::disk::Disk;
+use pagehaul::output::publisher::Manifest;
+use pagehaul::output::store::Store;
 use pagehaul::simulator::Simulator;
-use pagehaul::store::Store;
+use pagehaul::state::disk::Disk;
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -75,7 +75,7 @@ fn assert_whole(out: &Path, more: &[&str]) -> Value {
 
 fn ledger(out: &Path) -> Connection {
     // Whoever edits it so knows how to make the checksums right again.
-    pagehaul::ledger::prepared(Connection::open(out.join("_pagehaul/ledger.sqlite")).unwrap()).unwrap()
+    pagehaul::state::ledger::prepared(Connection::open(out.join("_pagehaul/ledger.sqlite")).unwrap()).unwrap()
 }
 
 fn sql(out: &Path, statement: &str) {

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pagehaul::clock::Utc64;
 use pagehaul::decode::{Answer, Decoded, Decoder};
 use pagehaul::endpoint::Endpoint;
-use pagehaul::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
-use pagehaul::parquet::Layout;
-use pagehaul::segment::{Rows, Sealed, SegmentWriter, Shape};
+use pagehaul::model::clock::Utc64;
+use pagehaul::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
+use pagehaul::output::parquet_file::Layout;
+use pagehaul::output::segment::{Rows, Sealed, SegmentWriter, Shape};
 use pagehaul::simulator::{ApiRequest, Settings, Simulator};
 
 /// Pages of each product: what a walk asks for one after the other, beside many others.

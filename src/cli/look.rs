@@ -4,10 +4,10 @@ use std::io::IsTerminal;
 
 use super::{Done, block_on};
 use crate::error::Error;
-use crate::look::Place;
+use crate::report::inspect::Place;
+use crate::report::status;
+use crate::report::verify::{self, Share};
 use crate::settings::Layers;
-use crate::status;
-use crate::verify::{self, Share};
 
 /// Compares all that belongs to an export.
 pub(super) fn verify(layers: &Layers, sample: Option<&str>, json: bool) -> Result<Done, Error> {

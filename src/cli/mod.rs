@@ -1,10 +1,16 @@
-//! The command line: flags made from the table of settings, and what each command does.
+//! The command line: flags made from the table of settings, what each command does, and what a person sees meanwhile.
 //!
-//! A command's result is what it prints and the code it ends with; only `main` prints and ends.
+//! May use everything. A command's result is what it prints and the code it ends with; only `main` prints and ends.
+//! Read first: [`run`], then `work.rs`, which carries out an export.
 
+pub mod log;
 mod look;
+pub mod progress;
+pub mod rate_news;
+pub mod rlimits;
 mod serve;
 mod show;
+pub mod signals;
 mod work;
 
 use std::ffi::OsString;
@@ -14,11 +20,10 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::error::{Error, ExitCode};
-use crate::log;
-use crate::sanitize::{Sanitized, chain};
+use crate::model::sanitize::{Sanitized, chain};
+use crate::report::summary::Summary;
 use crate::settings::{self, Layers, Origin, SETTINGS, Setting};
 use crate::simulator;
-use crate::summary::Summary;
 
 /// The switch that asks for a result as JSON.
 const JSON: &str = "json";
@@ -302,7 +307,7 @@ fn layers(flags: &ArgMatches) -> Result<Layers, Error> {
 /// What stands on standard output when a run could not go on: the summary's first fields.
 pub fn error_json(error: &Error) -> String {
     let code = error.exit_code();
-    crate::sanitize::json(&serde_json::json!({
+    crate::model::sanitize::json(&serde_json::json!({
         "status": code.as_str(),
         "exit_code": code.number(),
         "cause": chain(error),

@@ -7,11 +7,11 @@ use clap::ArgMatches;
 use tokio::net::TcpListener;
 
 use super::{Done, block_on};
+use crate::cli::log::log_to;
+use crate::cli::progress::Lines;
+use crate::cli::signals::{listen_for_signals, signal};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
-use crate::log::log_to;
-use crate::progress::Lines;
-use crate::signals::{listen_for_signals, signal};
 use crate::simulator::{self, Simulator};
 
 /// Serves until a signal comes, and prints its account.
@@ -35,7 +35,7 @@ pub(super) fn simulate(flags: &ArgMatches) -> Result<Done, Error> {
         let refused = |source| Error::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let bound = listener.local_addr().map_err(refused)?;
-        log_to(Lines(None), crate::log::speaks_json());
+        log_to(Lines(None), crate::cli::log::speaks_json());
         let signals = listen_for_signals()?; // whoever reads the next line may send one
         tracing::info!("serving http://{bound}{}", endpoint.path);
         let stopped = async {
@@ -44,5 +44,5 @@ pub(super) fn simulate(flags: &ArgMatches) -> Result<Done, Error> {
         let served = simulator::serve(simulator, listener, stopped).await;
         served.map_err(|source| Error::System { action: "serve", source })
     })?;
-    Ok(Done::Text(format!("{}\n", crate::sanitize::json(&account.account()))))
+    Ok(Done::Text(format!("{}\n", crate::model::sanitize::json(&account.account()))))
 }

@@ -3,14 +3,14 @@
 use super::{DEFAULTS, Done};
 use crate::endpoint::{Column, ColumnKind, EXTRA, Endpoint, FETCHED_AT, PAGE_NUM, Role};
 use crate::error::Error;
-use crate::sanitize::Sanitized;
+use crate::model::sanitize::Sanitized;
 use crate::settings::{Layers, Origin, Settings};
 use crate::simulator;
 
 /// `config show`: all of them, and the first that cannot hold. One that is only missing is no error here.
 pub(super) fn settings(layers: &Layers) -> Done {
     let text = layers.shown().fold(String::new(), |text, (key, value, origin)| {
-        let value = crate::sanitize::sanitize(value);
+        let value = crate::model::sanitize::sanitize(value);
         text + &format!("{:<40} # {origin}\n", format!("{key} = {value:?}"))
     });
     match check(layers.clone()) {

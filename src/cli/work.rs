@@ -5,26 +5,26 @@ use std::sync::Arc;
 use secrecy::SecretString;
 
 use super::DEFAULTS;
-use crate::api::{HttpApi, HttpSettings, authority};
+use crate::cli::log::log;
+use crate::cli::progress::Face;
+use crate::cli::rlimits;
+use crate::cli::signals::{Signals, listen_for_signals, signal};
 use crate::error::Error;
-use crate::event::{Event, Monitor};
-use crate::export;
-use crate::job::Job;
-use crate::learned::{self, Learned};
-use crate::limits;
-use crate::log::log;
-use crate::page::ItemId;
-use crate::plan::{Ids, List};
-use crate::progress::Face;
-use crate::quota::Asked;
-use crate::rebuild::Which;
-use crate::sanitize::chain;
+use crate::fetch::rate_limit::Asked;
+use crate::fetch::{HttpApi, HttpSettings, authority};
+use crate::input::api_key;
+use crate::input::item_list::{Ids, List};
+use crate::input::size_hints::Sizes;
+use crate::model::event::{Event, Monitor};
+use crate::model::page::ItemId;
+use crate::model::sanitize::chain;
+use crate::report::summary::Summary;
+use crate::run::context::Job;
+use crate::run::export;
+use crate::run::rebuild::Which;
 use crate::settings::{CODES, DESCRIPTION, FROM_FILE, Layers, Origin, Qps, Settings, SettingsError};
-use crate::signals::{Signals, listen_for_signals, signal};
 use crate::simulator::{self, Server, Simulator};
-use crate::sizes::Sizes;
-use crate::summary::Summary;
-use crate::token;
+use crate::state::rate_cache::{self, Learned};
 
 /// What `--simulate` alone is: a run of some seconds that shows everything.
 const DEMONSTRATION: &str = "products=200,qps=250,latency=15ms,jitter=20ms,max_videos=900";
@@ -46,9 +46,9 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
     } else {
         key_of(&layers, settings.is_loopback(), signals.clone()).await?
     };
-    crate::sanitize::hide(&key);
+    crate::model::sanitize::hide(&key);
     let asked = settings.max_in_flight;
-    settings.max_in_flight = limits::requests(asked, if simulator.is_some() { 2 } else { 1 })?;
+    settings.max_in_flight = rlimits::requests(asked, if simulator.is_some() { 2 } else { 1 })?;
     let learned = if simulator.is_some() { None } else { learned(&settings, &key) };
     let qps = allowed(&settings, simulator.as_ref().map(|(_, spec)| spec), learned.as_ref())?;
     let sizes = sizes_of(&layers)?;
@@ -62,7 +62,7 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
         let said = format!("at most {most} requests will be under way: more files may not be open (ulimit -n)");
         monitor.event(&Event::Warning(&said));
     }
-    let job = Job { settings, qps, sizes, seed: crate::clock::wall().0.unsigned_abs(), monitor };
+    let job = Job { settings, qps, sizes, seed: crate::model::clock::wall().0.unsigned_abs(), monitor };
     let work = async {
         // A list on a pipe may stall before its first byte.
         let ids = tokio::select! {
@@ -120,7 +120,7 @@ fn learned(settings: &Settings, key: &SecretString) -> Option<Learned> {
         return None;
     }
     let variable = |name: &str| std::env::var(name).ok();
-    let folder = settings.limits_dir.clone().or_else(|| learned::default_folder(variable))?;
+    let folder = settings.limits_dir.clone().or_else(|| rate_cache::default_folder(variable))?;
     Learned::look_up(&folder, &authority(&settings.base_url), key)
 }
 
@@ -197,8 +197,8 @@ fn sort_values(settings: &Settings) -> Option<(String, String)> {
 async fn key_of(layers: &Layers, is_loopback: bool, signals: Signals) -> Result<SecretString, Error> {
     let layers = layers.clone();
     // One that is not Unicode is refused as such: what is put in its place is not ASCII.
-    let variable = std::env::var_os(token::VARIABLE).map(|key| key.to_string_lossy().into_owned());
-    let reading = tokio::task::spawn_blocking(move || token::read(&layers, variable, is_loopback));
+    let variable = std::env::var_os(api_key::VARIABLE).map(|key| key.to_string_lossy().into_owned());
+    let reading = tokio::task::spawn_blocking(move || api_key::read(&layers, variable, is_loopback));
     tokio::select! {
         key = reading => key?,
         code = signal(signals, 1) => Err(Error::Killed(code)),
@@ -208,7 +208,7 @@ async fn key_of(layers: &Layers, is_loopback: bool, signals: Signals) -> Result<
 /// Builds an existing output from its journal.
 pub(super) async fn replay(mut layers: Layers, all: bool) -> Result<Summary, Error> {
     let out = layers.given("out").map(std::path::PathBuf::from);
-    let identity = crate::site::identity(out.as_deref(), layers.given("state_dir"))?;
+    let identity = crate::output::export_dir::identity(out.as_deref(), layers.given("state_dir"))?;
     let chooses = !layers.is_built_in("columns") || !layers.is_built_in("drop_columns");
     if identity.get(DESCRIPTION).is_some_and(|described| described == FROM_FILE) && layers.is_built_in("endpoint") {
         return Err(Error::Mismatch(

@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::value::{Text, identity_of, is_inexact_number, key_text_of};
 use super::{Key, MOST_ROWS};
+use crate::decode::envelope;
 use crate::endpoint::Column;
-use crate::envelope;
 
 /// Words of eight bytes in which the end of a short string is looked for.
 const SHORT_WORDS: usize = 4;

@@ -1,9 +1,9 @@
 //! What becomes of every kind of cell and row.
 
 use super::{Answer, Decoded, Decoder};
-use crate::clock::Utc64;
 use crate::endpoint::{BUILT_IN, ColumnKind, EXTRA, Endpoint, FETCHED_AT, PAGE_NUM, Role};
-use crate::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
+use crate::model::clock::Utc64;
+use crate::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
 use crate::simulator::{ApiRequest, Settings, Simulator};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
@@ -198,7 +198,7 @@ fn half_a_surrogate_pair_costs_neither_the_row_nor_its_text() {
 #[test]
 fn a_partition_that_no_folder_can_carry_keeps_its_text_in_extra() {
     let long = "x".repeat(300);
-    for value in ["", long.as_str(), crate::partition::DEFAULT] {
+    for value in ["", long.as_str(), crate::model::partition::DEFAULT] {
         let decoded = decode(&format!(r#"{{"video_id":"7","region":"{value}"}}"#));
         assert_eq!(text(&decoded, EXTRA).unwrap(), format!(r#"{{"region":"{value}"}}"#));
     }

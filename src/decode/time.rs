@@ -67,7 +67,7 @@ fn offset(text: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::micros;
-    use crate::clock::Utc64;
+    use crate::model::clock::Utc64;
     use proptest::prelude::*;
 
     #[test]

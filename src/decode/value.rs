@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder};
 
+use crate::decode::lenient_json;
+use crate::decode::number;
 use crate::endpoint::{Column, ColumnKind};
-use crate::lenient;
-use crate::number;
 
 use super::time;
 
@@ -86,7 +86,7 @@ pub(super) fn text_of(raw: &str) -> Option<Text<'_>> {
         return Some(Text { text: Cow::Owned(text), exact: true });
     }
     // Half of a surrogate pair is common where a server cuts a text in the middle of an emoji.
-    lenient::unquoted(raw).map(|text| Text { text: Cow::Owned(text), exact: false })
+    lenient_json::unquoted(raw).map(|text| Text { text: Cow::Owned(text), exact: false })
 }
 
 /// A text that identifies something; none if it is empty. What is not Unicode stands as its JSON text: repaired, two of

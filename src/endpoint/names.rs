@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{Endpoint, Role};
-use crate::partition::LONGEST_NAME;
-use crate::sanitize::sanitize;
+use crate::model::partition::LONGEST_NAME;
+use crate::model::sanitize::sanitize;
 
 impl Endpoint {
     /// Why a name in this description cannot be used, if one cannot.

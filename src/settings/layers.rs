@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::table::SETTINGS;
 use crate::endpoint::at_line;
-use crate::sanitize::Sanitized;
+use crate::model::sanitize::Sanitized;
 
 /// The documented defaults, which are the real ones.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
@@ -155,7 +155,7 @@ impl Layers {
                 }
                 None => String::new(),
             };
-            let key = crate::sanitize::sanitize(&written(key));
+            let key = crate::model::sanitize::sanitize(&written(key));
             return Err(SettingsError::Unknown { key, origin: origin.clone(), hint });
         };
         self.values.insert(known.key, (value, origin.clone()));
@@ -186,7 +186,7 @@ impl Layers {
 
     pub(super) fn invalid(&self, key: &'static str, why: impl Into<String>) -> SettingsError {
         let origin = self.values.get(key).map_or(Origin::BuiltIn, |(_, origin)| origin.clone());
-        SettingsError::Invalid { key, given: crate::sanitize::sanitize(self.text(key)), origin, why: why.into() }
+        SettingsError::Invalid { key, given: crate::model::sanitize::sanitize(self.text(key)), origin, why: why.into() }
     }
 
     pub(super) fn number(&self, key: &'static str, from: u64, to: u64) -> Result<u64, SettingsError> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::settings::{Qps, Window};
-use crate::clock;
+use crate::model::clock;
 
 /// One token, in the unit in which the bucket is refilled: a billionth.
 const TOKEN: u64 = 1_000_000_000;

@@ -31,8 +31,8 @@ use std::time::Duration;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType};
 use pagehaul::endpoint::{BUILT_IN, ColumnKind, EXTRA, Endpoint, FETCHED_AT, PAGE_NUM};
-use pagehaul::event::VoidMonitor;
-use pagehaul::job::Job;
+use pagehaul::model::event::VoidMonitor;
+use pagehaul::run::context::Job;
 use pagehaul::settings::{Layers, Origin, Qps, Settings};
 use pagehaul::simulator::{ApiRequest, Simulator};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -381,7 +381,7 @@ pub(crate) fn job(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> Job {
         layers.set(key, (*value).to_owned(), &Origin::Flag).unwrap();
     }
     let settings = Settings::resolve(&layers).unwrap();
-    let qps = if settings.qps == Some(Qps::Auto) { pagehaul::quota::Asked::Auto(None) } else { qps.into() };
+    let qps = if settings.qps == Some(Qps::Auto) { pagehaul::fetch::rate_limit::Asked::Auto(None) } else { qps.into() };
     Job { settings, qps, sizes: Vec::new(), seed: 7, monitor: Arc::new(VoidMonitor) }
 }
 

@@ -7,15 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use pagehaul::api::{Fetch, FetchError, Media, RawAnswer};
-use pagehaul::clock;
 use pagehaul::error::{Error, ExitCode};
-use pagehaul::export::export;
-use pagehaul::job::Job;
-use pagehaul::page::{ItemId, Request};
+use pagehaul::fetch::classify::Lost;
+use pagehaul::fetch::{Fetch, FetchError, Media, RawAnswer};
+use pagehaul::model::clock;
+use pagehaul::model::page::{ItemId, Request};
+use pagehaul::report::summary::Summary;
+use pagehaul::run::context::Job;
+use pagehaul::run::export::export;
 use pagehaul::simulator::{ApiRequest, Simulator};
-use pagehaul::summary::Summary;
-use pagehaul::verdict::Lost;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 

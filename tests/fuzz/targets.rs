@@ -6,22 +6,22 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use arrow::array::AsArray;
-use pagehaul::api::retry_after;
-use pagehaul::clock::Utc64;
-use pagehaul::commit::{MANIFESTS, manifests};
+use pagehaul::decode::envelope::{self, Payload};
+use pagehaul::decode::lenient_json;
 use pagehaul::decode::{Answer, Decoder};
-use pagehaul::disk::Disk;
+use pagehaul::endpoint::id_form::Form;
 use pagehaul::endpoint::{BUILT_IN, EXTRA, Endpoint};
-use pagehaul::envelope::{self, Payload};
-use pagehaul::form::Form;
-use pagehaul::journal::{Entry, Journal, JournalReader, Next, file_name};
-use pagehaul::ledger::{EndRow, ExportRow, FailedRow, Group, Ledger, LedgerError, PageRow, ReadRow};
-use pagehaul::lenient;
-use pagehaul::page::{AttemptId, Charge, ItemId, ItemIx, PageNum, Request, SegmentId, StopReason};
-use pagehaul::plan::List;
-use pagehaul::sanitize::chain;
+use pagehaul::fetch::retry_after;
+use pagehaul::input::item_list::List;
+use pagehaul::model::clock::Utc64;
+use pagehaul::model::page::{AttemptId, Charge, ItemId, ItemIx, PageNum, Request, SegmentId, StopReason};
+use pagehaul::model::sanitize::chain;
+use pagehaul::output::publisher::{MANIFESTS, manifests};
+use pagehaul::output::store::Store;
 use pagehaul::settings::{Layers, Settings};
-use pagehaul::store::Store;
+use pagehaul::state::disk::Disk;
+use pagehaul::state::journal::{Entry, Journal, JournalReader, Next, file_name};
+use pagehaul::state::ledger::{EndRow, ExportRow, FailedRow, Group, Ledger, LedgerError, PageRow, ReadRow};
 use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use serde_json::value::RawValue;
 
@@ -64,7 +64,7 @@ pub(crate) fn answer(body: &[u8]) {
 /// How many entries the list of an answer has, and how many of them have an identity, by the standard parser. None where it
 /// cannot say.
 fn counted(body: &[u8]) -> Option<(usize, usize)> {
-    let text = lenient::mended(&lenient::text(body));
+    let text = lenient_json::mended(&lenient_json::text(body));
     if text.contains("\\u") || text.matches("\"data\"").count() != 1 {
         return None; // the key may be spelled in another way, or stand there twice
     }
@@ -117,7 +117,8 @@ pub(crate) fn list(bytes: &[u8]) {
     for (column, form) in
         [(None, None), (Some("product_id"), None), (None, Some(&digits)), (Some("product_id"), Some(&digits))]
     {
-        let opened = List::File(path.clone()).open(column, form, std::sync::Arc::new(pagehaul::event::VoidMonitor));
+        let opened =
+            List::File(path.clone()).open(column, form, std::sync::Arc::new(pagehaul::model::event::VoidMonitor));
         let ids = match opened {
             Ok(ids) => ids,
             Err(error) => return assert_plain(&error),

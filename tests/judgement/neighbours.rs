@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use pagehaul::error::ExitCode;
-use pagehaul::verdict::Lost;
+use pagehaul::fetch::classify::Lost;
 
 use crate::common::scripted::Reply;
 use crate::play::{Ended, Play};

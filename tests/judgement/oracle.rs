@@ -6,7 +6,7 @@ use std::path::Path;
 
 use arrow::array::AsArray;
 use pagehaul::error::ExitCode;
-use pagehaul::summary::Summary;
+use pagehaul::report::summary::Summary;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::common::rows;

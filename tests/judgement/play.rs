@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pagehaul::error::{Error, ExitCode};
-use pagehaul::event::{Event, Monitor};
-use pagehaul::summary::Summary;
+use pagehaul::model::event::{Event, Monitor};
+use pagehaul::report::summary::Summary;
 
 pub(crate) use crate::common::evidence;
 use crate::common::scripted::{Scripted, Sent, run_job};
@@ -130,7 +130,7 @@ impl Play {
 
     /// A run that gets a signal when it sends its so manyth request.
     pub(crate) async fn run_until(&self, stop_at: usize) -> Ended {
-        self.try_run(stop_at).await.unwrap_or_else(|error| panic!("{}", pagehaul::sanitize::chain(&error)))
+        self.try_run(stop_at).await.unwrap_or_else(|error| panic!("{}", pagehaul::model::sanitize::chain(&error)))
     }
 
     /// A run; where it stops before it pays for evidence and names the price, another one that may.
@@ -147,7 +147,7 @@ impl Play {
 
     /// A run that the oracle does not look at: the test says why.
     pub(crate) async fn run_unjudged(&self) -> Ended {
-        self.go(usize::MAX, false).await.unwrap_or_else(|error| panic!("{}", pagehaul::sanitize::chain(&error)))
+        self.go(usize::MAX, false).await.unwrap_or_else(|error| panic!("{}", pagehaul::model::sanitize::chain(&error)))
     }
 
     /// The same, where the run may be refused.

@@ -7,7 +7,7 @@ mod world;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use pagehaul::quota::Asked;
+use pagehaul::fetch::rate_limit::Asked;
 use pagehaul::simulator::{Qps, Window};
 use world::{Way, World, qps};
 

@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pagehaul::clock;
-use pagehaul::quota::{Asked, Quota};
+use pagehaul::fetch::rate_limit::{Asked, Quota};
+use pagehaul::model::clock;
 use pagehaul::simulator::{Limit, Qps, Window};
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::SplitMix64;

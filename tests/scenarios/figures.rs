@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use pagehaul::summary::Summary;
+use pagehaul::report::summary::Summary;
 use serde::Deserialize;
 
 use crate::world::{Seen, Server};

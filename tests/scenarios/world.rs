@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use pagehaul::api::{Fetch, FetchError, RawAnswer};
-use pagehaul::clock;
-use pagehaul::page::Request;
-use pagehaul::verdict::Lost;
+use pagehaul::fetch::classify::Lost;
+use pagehaul::fetch::{Fetch, FetchError, RawAnswer};
+use pagehaul::model::clock;
+use pagehaul::model::page::Request;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::SplitMix64;
 use tokio::time::Instant;

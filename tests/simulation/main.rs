@@ -30,13 +30,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pagehaul::clock;
 use pagehaul::error::{Error, ExitCode};
-use pagehaul::export::export;
-use pagehaul::job::Job;
-use pagehaul::page::ItemId;
-use pagehaul::step::{Step, Watch, When, watch};
-use pagehaul::summary::Summary;
+use pagehaul::model::clock;
+use pagehaul::model::failpoint::{Step, Watch, When, watch};
+use pagehaul::model::page::ItemId;
+use pagehaul::report::summary::Summary;
+use pagehaul::run::context::Job;
+use pagehaul::run::export::export;
 use tokio::sync::Notify;
 
 use oracle::Ledger;
@@ -152,7 +152,7 @@ async fn run(job: &Job, life: &Arc<Life>) -> Outcome {
             Ok(Ok(summary)) => Outcome::Ended(Box::new(summary)),
             // The step that killed the machine is what the run sees as a broken disk.
             Ok(Err(error)) if matches!(life.death, Some(Death::Step(_) | Death::Refusal(_) | Death::Unpublished(_))) && !matches!(error, Error::Panic(_)) => Outcome::Crashed,
-            Ok(Err(error)) => panic!("{}", pagehaul::sanitize::chain(&error)),
+            Ok(Err(error)) => panic!("{}", pagehaul::model::sanitize::chain(&error)),
             Err(elapsed) => {
                 let log = life.world.account.lock().unwrap().log.clone();
                 panic!("it does not end: {elapsed}; lately: {:#?}", &log[log.len().saturating_sub(20)..])

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use pagehaul::endpoint::ColumnKind;
-use pagehaul::page::Request;
+use pagehaul::model::page::Request;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -90,7 +90,7 @@ pub(crate) fn check_account(world: &World, ledger: &Ledger, sent: &[Instant]) {
     let Some(rate) = world.plan.qps else { return };
     // One, and what a late timer makes good; where 429s showed windows, also what the guards at both ends of one push together.
     let guards = if world.plan.limit.is_some() { 0.4 * rate } else { 0.0 };
-    let burst = f64::from(pagehaul::quota::burst(rate).get()) + guards;
+    let burst = f64::from(pagehaul::fetch::rate_limit::burst(rate).get()) + guards;
     for (from, first) in sent.iter().enumerate() {
         for (count, last) in (1_u32..).zip(&sent[from..]) {
             let most = burst + rate * (*last - *first).as_secs_f64();

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use pagehaul::step::{Step, When, watch};
+use pagehaul::model::failpoint::{Step, When, watch};
 
 use crate::plan::{Dice, End, OddPages, Plan};
 use crate::server::World;

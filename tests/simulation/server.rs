@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use pagehaul::api::{Fetch, FetchError, Media, RawAnswer};
-use pagehaul::clock;
-use pagehaul::page::Request;
+use pagehaul::fetch::classify::Lost;
+use pagehaul::fetch::{Fetch, FetchError, Media, RawAnswer};
+use pagehaul::model::clock;
+use pagehaul::model::page::Request;
 use pagehaul::simulator::Simulator;
-use pagehaul::verdict::Lost;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;

@@ -1,0 +1,266 @@
+//! What the walks of an export have in common: how pages are numbered, and what ends a walk.
+//!
+//! Pure, and decided from a page's number and its counts alone, so that the ledger's rows are enough to decide it again.
+//! Under `end = "auto"` an end may be a guess: it names the page that would tell (`check`), and `ending` decides
+//! whether that page is worth a credit. What such pages have shown about the API is part of the rules (`Learned`).
+
+use crate::endpoint::EndRule;
+use crate::model::page::{Counts, PageNum, StopReason};
+
+/// Pages in a row without a single usable row that end a walk.
+const BARREN_PAGES: u8 = 3;
+
+/// What the walks of an export have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Number of the first page.
+    pub first: PageNum,
+    /// Largest page number that the API accepts.
+    pub last: PageNum,
+    /// Rows asked for with each page.
+    pub page_size: u32,
+    /// Pages of each item that were asked for; none: all.
+    pub max_pages: Option<u32>,
+    /// What ends a walk.
+    pub end: EndRule,
+    /// What pages behind the ends of lists have shown about that, under [`EndRule::Auto`].
+    pub learned: Option<Learned>,
+}
+
+/// What evidence has shown: the short-page rule does not hold as it was assumed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learned {
+    /// The API gives at most this many rows a page, fewer than were asked for.
+    PageSize(u32),
+    /// Pages in the middle of a list may be short: only an empty page is an end.
+    EmptyPage,
+    /// The same, and to read on behind the short pages costs more than was allowed for.
+    Unpaid,
+}
+
+/// The end of a walk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct End {
+    /// Why it ended.
+    pub stop: StopReason,
+    /// What there is to say about it.
+    pub said: Option<String>,
+    /// Rows of the page that ended it.
+    pub received: usize,
+    /// A page that was not read and that would show whether the list goes on anyway; none: there is nothing to ask.
+    pub check: Option<PageNum>,
+    /// Whether the page that ended it repeats the first page.
+    pub is_wrap: bool,
+    /// Whether that page must be asked for, whatever it costs: it was asked for before, and the response was lost.
+    pub is_must: bool,
+}
+
+impl End {
+    /// Whether new rows behind it show that it is none.
+    pub fn may_be_passed(&self) -> bool {
+        match self.stop {
+            StopReason::ShortPage
+            | StopReason::EmptyPage
+            | StopReason::RepeatedPage
+            | StopReason::EndRepeated
+            | StopReason::EndRefused => true,
+            StopReason::Rejected
+            | StopReason::MaxPages
+            | StopReason::PageCap
+            | StopReason::Failed
+            | StopReason::Shifted => false,
+        }
+    }
+}
+
+impl Learned {
+    /// The word for it in the ledger.
+    pub fn word(self) -> String {
+        match self {
+            Self::PageSize(rows) => format!("size {rows}"),
+            Self::EmptyPage => "empty-page".to_owned(),
+            Self::Unpaid => "unpaid".to_owned(),
+        }
+    }
+
+    /// What [`word`](Self::word) wrote.
+    pub fn from_word(word: &str) -> Option<Self> {
+        match word.strip_prefix("size ") {
+            Some(rows) => rows.parse().ok().map(Self::PageSize),
+            None if word == "unpaid" => Some(Self::Unpaid),
+            None => (word == "empty-page").then_some(Self::EmptyPage),
+        }
+    }
+}
+
+impl Rules {
+    /// Rows of a page that others may follow; none: any number above zero.
+    pub fn full_size(&self) -> Option<usize> {
+        let rows = match (self.end, self.learned) {
+            (EndRule::EmptyPage, _) | (EndRule::Auto, Some(Learned::EmptyPage | Learned::Unpaid)) => return None,
+            (EndRule::Auto, Some(Learned::PageSize(rows))) => rows,
+            (EndRule::Auto, None) | (EndRule::ShortPage, _) => self.page_size,
+        };
+        Some(usize::try_from(rows).unwrap_or(usize::MAX))
+    }
+
+    /// Whether a page holds as much as one that others follow.
+    pub fn is_full(&self, counts: Counts) -> bool {
+        self.full_size().map_or(counts.received > 0, |rows| counts.received >= rows)
+    }
+
+    /// Whether a page has rows, and fewer than one that others follow.
+    pub fn is_short(&self, counts: Counts) -> bool {
+        counts.received > 0 && !self.is_full(counts)
+    }
+
+    /// The last page that may be asked for.
+    pub fn limit(&self) -> PageNum {
+        let wanted = self.max_pages.map(|most| self.first.0.saturating_add(most.saturating_sub(1)));
+        PageNum(wanted.map_or(self.last.0, |wanted| wanted.min(self.last.0)))
+    }
+
+    /// The last page of a list of so many rows.
+    pub fn last_of(&self, rows: u64) -> Option<PageNum> {
+        let pages = u32::try_from(rows.div_ceil(self.page_size.max(1).into())).unwrap_or(u32::MAX);
+        let last = PageNum(self.first.0.saturating_add(pages.checked_sub(1)?));
+        Some(last.min(self.limit()))
+    }
+
+    /// Whether a walk ends at this page, all before it having been read; `barren` pages in a row, this one included, had no
+    /// usable row.
+    pub fn end_at(&self, page: PageNum, counts: Counts, barren: u8) -> Option<End> {
+        let end =
+            |stop, said| End { stop, said, received: counts.received, check: None, is_wrap: false, is_must: false };
+        let behind = |check: PageNum| Some(check.min(self.limit())).filter(|check| *check > page);
+        if counts.received == 0 {
+            return Some(end(StopReason::EmptyPage, None));
+        }
+        if self.is_short(counts) {
+            if counts.is_barren() {
+                let said = format!("no usable row on the last page, page {page}");
+                return Some(end(StopReason::Rejected, Some(said)));
+            }
+            let check = if self.end == EndRule::Auto { behind(page.next()) } else { None };
+            return Some(End { check, ..end(StopReason::ShortPage, None) });
+        }
+        if self.max_pages.is_some_and(|most| page.0.saturating_sub(self.first.0) + 1 >= most) {
+            return Some(end(StopReason::MaxPages, None));
+        }
+        if page >= self.last {
+            let said = format!("the API numbers pages up to {}: rows beyond it cannot be reached", self.last);
+            return Some(end(StopReason::PageCap, Some(said)));
+        }
+        if counts.fresh == 0 && counts.usable() > 0 {
+            // Rows that were put in further ahead push others back: the first unseen one is as far on as this page's first row.
+            let home = counts.repeats.unwrap_or(page);
+            let shift = page.0.saturating_sub(home.0).max(1);
+            let said = format!("every row of page {page} had come before, on page {home} and behind it");
+            let check = behind(PageNum(page.0.saturating_add(shift)));
+            return Some(End { check, is_wrap: home == self.first, ..end(StopReason::RepeatedPage, Some(said)) });
+        }
+        if barren >= BARREN_PAGES {
+            let said = format!("no usable row on {BARREN_PAGES} pages in a row, the last one page {page}");
+            return Some(end(StopReason::Rejected, Some(said)));
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Learned, Rules};
+    use crate::endpoint::EndRule;
+    use crate::model::page::{Counts, PageNum, StopReason};
+
+    const RULES: Rules = Rules {
+        first: PageNum(1),
+        last: PageNum(100_000),
+        page_size: 3,
+        max_pages: None,
+        end: EndRule::ShortPage,
+        learned: None,
+    };
+    const AUTO: Rules = Rules { end: EndRule::Auto, ..RULES };
+
+    fn rows(received: usize) -> Counts {
+        Counts { received, fresh: received, ..Counts::default() }
+    }
+
+    fn stop(rules: &Rules, page: u32, received: usize) -> Option<StopReason> {
+        rules.end_at(PageNum(page), rows(received), 0).map(|end| end.stop)
+    }
+
+    #[test]
+    fn a21_the_last_page_that_the_api_numbers_is_asked_for_and_none_behind_it() {
+        assert_eq!(stop(&RULES, 99_999, 3), None);
+        assert_eq!(stop(&RULES, 100_000, 3), Some(StopReason::PageCap));
+        assert_eq!(stop(&RULES, 100_000, 2), Some(StopReason::ShortPage));
+        assert_eq!(stop(&RULES, 100_000, 0), Some(StopReason::EmptyPage));
+        let wanted = Rules { max_pages: Some(100_000), ..RULES };
+        assert_eq!(stop(&wanted, 100_000, 3), Some(StopReason::MaxPages));
+        assert_eq!((RULES.limit(), wanted.limit()), (PageNum(100_000), PageNum(100_000)));
+        assert_eq!(Rules { max_pages: Some(7), first: PageNum(0), ..RULES }.limit(), PageNum(6));
+    }
+
+    #[test]
+    fn what_counts_as_full_follows_from_the_rule_and_from_what_evidence_has_shown() {
+        let learned = |learned| Rules { learned: Some(learned), ..AUTO };
+        let table = [
+            (RULES, [Some(StopReason::EmptyPage), Some(StopReason::ShortPage), Some(StopReason::ShortPage), None]),
+            (AUTO, [Some(StopReason::EmptyPage), Some(StopReason::ShortPage), Some(StopReason::ShortPage), None]),
+            (learned(Learned::PageSize(2)), [Some(StopReason::EmptyPage), Some(StopReason::ShortPage), None, None]),
+            (learned(Learned::EmptyPage), [Some(StopReason::EmptyPage), None, None, None]),
+            (Rules { end: EndRule::EmptyPage, ..RULES }, [Some(StopReason::EmptyPage), None, None, None]),
+        ];
+        for (rules, ends) in table {
+            for (received, meant) in ends.into_iter().enumerate() {
+                assert_eq!(stop(&rules, 4, received), meant, "{received} rows under {rules:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_end_that_is_a_guess_names_the_page_that_would_tell_and_one_that_was_asked_for_does_not() {
+        let check = |rules: &Rules, counts| rules.end_at(PageNum(4), counts, 0).and_then(|end| end.check);
+        assert_eq!(check(&AUTO, rows(2)), Some(PageNum(5)));
+        assert_eq!(check(&RULES, rows(2)), None);
+        assert_eq!(check(&AUTO, rows(0)), None, "an empty list of rows is an end");
+        let capped = Rules { max_pages: Some(4), ..AUTO };
+        assert_eq!(check(&capped, rows(2)), None, "nothing behind the pages that were asked for");
+    }
+
+    #[test]
+    fn behind_a_repeated_page_unseen_rows_are_as_far_on_as_the_repeated_ones_have_moved() {
+        let check = |rules: &Rules, page, home| {
+            let counts = Counts { fresh: 0, repeats: Some(PageNum(home)), ..rows(3) };
+            rules.end_at(PageNum(page), counts, 0).and_then(|end| end.check)
+        };
+        assert_eq!(check(&RULES, 6, 5), Some(PageNum(7)), "a page's worth of rows was put in");
+        assert_eq!(check(&RULES, 6, 4), Some(PageNum(8)), "two pages' worth");
+        assert_eq!(check(&RULES, 9, 1), Some(PageNum(17)), "it wraps around");
+        assert_eq!(check(&Rules { max_pages: Some(10), ..RULES }, 9, 1), Some(PageNum(10)));
+    }
+
+    #[test]
+    fn under_the_strict_rule_a_short_page_without_a_usable_row_is_no_end_and_three_in_a_row_are() {
+        let strict = Rules { end: EndRule::EmptyPage, ..RULES };
+        let barren = Counts { received: 2, rejected: 2, ..Counts::default() };
+        let stop = |rules: &Rules, barren_pages| rules.end_at(PageNum(4), barren, barren_pages).map(|end| end.stop);
+        assert_eq!(stop(&RULES, 1), Some(StopReason::Rejected));
+        assert_eq!([1, 2, 3].map(|pages| stop(&strict, pages)), [None, None, Some(StopReason::Rejected)]);
+    }
+
+    #[test]
+    fn a_page_longer_than_asked_is_no_end() {
+        assert_eq!(stop(&RULES, 1, 50), None);
+    }
+
+    #[test]
+    fn what_was_learned_is_read_back_from_its_word() {
+        for learned in [Learned::PageSize(8), Learned::EmptyPage, Learned::Unpaid] {
+            assert_eq!(Learned::from_word(&learned.word()), Some(learned));
+        }
+        assert_eq!(Learned::from_word("short-page"), None);
+    }
+}

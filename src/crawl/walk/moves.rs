@@ -1,0 +1,293 @@
+//! Lists that move while they are read, and the pages that are outdated by that.
+//!
+//! A row that is put in at the head of a list pushes every other one back: rows come again on later pages, which costs nothing.
+//! But a page that was asked for before a page in front of it came may show the list as it was before: what has since moved
+//! from the one to the other is on neither. So a page is *outdated* if rows came again on a page in front of it that came
+//! after it was asked for. Such a page is not read into the walk: it is asked for again, or, where that costs too much, the
+//! walk goes on behind it and says in the end that rows may be missing.
+//!
+//! Decided from attempt numbers alone (`Counts::asked`, `Counts::came`), so that the same pages give the same answer in the
+//! first run, after a crash and in a replay. Rows that are removed ahead of the reader leave no such trace, nor does a list that
+//! grows by more rows between two pages than were read of it before.
+
+use super::Walk;
+use crate::crawl::end_of_list::{End, Rules};
+use crate::decode::DecodedPage;
+use crate::model::page::{AttemptId, Counts, PageNum, StopReason};
+
+/// What pages up to the first missing one have shown about that.
+#[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is one fact about the list, and no two exclude each other")]
+pub(super) struct Moves {
+    /// The newest request by when the last page came that holds rows of pages before it.
+    seen_by: Option<AttemptId>,
+    /// Whether rows came again on later pages.
+    is_moved: bool,
+    /// The first of the last pages that hold nothing but rows of pages before them: a move if new rows come behind them.
+    pub(super) repeats_from: Option<PageNum>,
+    /// How far the rows of the last page had been pushed: pages, and rows on the first of the pages that held them.
+    pushed: Option<(u32, usize)>,
+    /// Whether outdated pages are read all the same, and whether one was.
+    takes_outdated: bool,
+    is_shifted: bool,
+    /// Whether it was said that pages are to be asked for one after the other.
+    is_in_order: bool,
+}
+
+impl Moves {
+    /// Whether the walk may go on with this page, which is the next one. `end`: why it seems to have ended before it.
+    pub(super) fn may_pass(&mut self, counts: Counts, end: Option<&End>) -> bool {
+        let is_outdated = self.outdates_next(counts, end);
+        self.takes(is_outdated)
+    }
+
+    /// Whether a page that came shows that a list has ended on a page which repeats others.
+    pub(super) fn may_confirm(&mut self, counts: Counts) -> bool {
+        let is_outdated = self.outdates(counts);
+        self.takes(is_outdated)
+    }
+
+    fn takes(&mut self, is_outdated: bool) -> bool {
+        self.is_shifted |= is_outdated && self.takes_outdated;
+        !is_outdated || self.takes_outdated
+    }
+
+    /// Takes note of the next page.
+    pub(super) fn pass(&mut self, page: PageNum, counts: Counts) {
+        let pushed = counts.repeats.map(|first| (page.0.saturating_sub(first.0), counts.shared));
+        // A page behind one that came again whole is pushed as far as that one, unless the list has moved once more.
+        if counts.repeated > 0 && !(self.repeats_from.is_some() && pushed == self.pushed) {
+            self.seen_by = self.seen_by.max(Some(counts.came));
+        }
+        self.pushed = pushed;
+        self.is_moved |= counts.fresh > 0 && (counts.repeated > 0 || self.repeats_from.is_some());
+        let repeats_all = counts.usable() > 0 && counts.fresh == 0;
+        self.repeats_from = self.repeats_from.or(Some(page)).filter(|_| repeats_all);
+    }
+
+    /// Whether pages are asked for one after the other: a list that moves is not looked ahead in, unless rows of it may be missing
+    /// anyway.
+    fn is_in_order(&self) -> bool {
+        self.is_in_order || self.is_moved && !self.takes_outdated
+    }
+
+    /// Whether the next page must not be read as it is. Behind the end of a list it says nothing, but a page that repeats others
+    /// is the end only if one that came since shows that.
+    fn outdates_next(&self, counts: Counts, end: Option<&End>) -> bool {
+        let is_over = end.is_some_and(|end| end.stop != StopReason::RepeatedPage);
+        self.outdates(counts) && !(is_over && counts.fresh == 0)
+    }
+
+    fn outdates(&self, counts: Counts) -> bool {
+        self.seen_by.is_some_and(|by| counts.asked <= by)
+    }
+}
+
+impl Walk {
+    /// Whether rows came again on later pages: the list moved while it was read.
+    pub fn is_moved(&self) -> bool {
+        self.moves.is_moved
+    }
+
+    /// Whether rows may be missing: outdated pages were read.
+    pub fn is_shifted(&self) -> bool {
+        self.moves.is_shifted
+    }
+
+    /// From now on its pages are asked for one after the other.
+    pub fn read_in_order(&mut self) {
+        self.moves.is_in_order = true;
+    }
+
+    /// The pages that are to be asked for again, if the next one is outdated, or the one that shows whether the walk has ended: all
+    /// behind the next one, whose rows may be its.
+    pub fn outdated(&self) -> Vec<PageNum> {
+        if self.is_stuck() { self.beyond.keys().copied().collect() } else { Vec::new() }
+    }
+
+    /// Whether it waits until it is settled what becomes of outdated pages.
+    pub fn is_stuck(&self) -> bool {
+        let end = self.end.as_ref();
+        let is_next = self.beyond.get(&self.next).is_some_and(|counts| self.moves.outdates_next(*counts, end));
+        let check = end.filter(|end| end.stop == StopReason::RepeatedPage).and_then(|end| end.check);
+        let check = check.and_then(|check| self.beyond.get(&check));
+        !self.moves.takes_outdated && (is_next || check.is_some_and(|counts| self.moves.outdates(*counts)))
+    }
+
+    /// Forgets the pages behind the first missing one: they are asked for again, one after the other. The ledger must know of it
+    /// before the next page is read.
+    pub fn forget_outdated(&mut self) {
+        for page in std::mem::take(&mut self.beyond).into_keys() {
+            self.depth.ask_again(page);
+        }
+        self.homes = None;
+        self.moves.is_in_order = true;
+    }
+
+    /// Goes on with outdated pages as they are.
+    pub fn take_outdated(&mut self, rules: &Rules) {
+        self.moves.takes_outdated = true;
+        self.advance(rules);
+    }
+
+    /// Reads a page that is outdated: its rows are published, and tell nothing about the list.
+    pub fn accept_outdated(&mut self, page: &DecodedPage) -> Vec<bool> {
+        let homes = self.homes.get_or_insert_default();
+        let mut is_new = |key| {
+            let is_new = !homes.contains_key(&key);
+            if is_new {
+                homes.insert(key, PageNum::NONE);
+            }
+            is_new
+        };
+        page.keys.iter().map(|key| is_new(*key)).collect()
+    }
+
+    /// Whether a page may be asked for, as far as moves and refusals go.
+    pub(super) fn may_ask(&self, page: PageNum) -> bool {
+        let is_turn = !self.moves.is_in_order() || page == self.next;
+        is_turn && !self.is_stuck() && !self.refused.contains_key(&page)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use crate::crawl::end_of_list::Rules;
+    use crate::crawl::walk::Walk;
+    use crate::decode::{DecodedPage, Drift};
+    use crate::endpoint::EndRule;
+    use crate::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request, StopReason};
+
+    const RULES: Rules = Rules {
+        first: PageNum(1),
+        last: PageNum(99),
+        page_size: 3,
+        max_pages: None,
+        end: EndRule::Auto,
+        learned: None,
+    };
+
+    /// A list of fourteen rows that gains rows at its head: a page of it, by the rows that were put in until it was made.
+    fn page(number: u32, put_in: u8, attempt: i64) -> DecodedPage {
+        let rows: Vec<u8> = (0..put_in).rev().map(|row| 100 + row).chain(0..14).collect();
+        let from = usize::try_from(number - 1).unwrap() * 3;
+        let keys: Vec<_> = rows.iter().skip(from).take(3).map(|row| [*row; 16]).collect();
+        let request =
+            Request { attempt: AttemptId(attempt), item: ItemIx(1), id: ItemId::new("a"), page: PageNum(number) };
+        let (received, drift) = (keys.len(), Drift::default());
+        DecodedPage { request, keys, received, is_list: true, foreign: 0, rejects: Vec::new(), drift }
+    }
+
+    fn walk() -> Walk {
+        Walk::new(ItemIx(1), ItemId::new("a"), &RULES, [], None)
+    }
+
+    #[test]
+    fn a_list_that_is_read_in_order_loses_nothing_when_rows_are_put_in_at_its_head() {
+        let mut walk = walk();
+        for (number, put_in) in [(1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (6, 2)] {
+            walk.accept(&page(number, put_in, number.into()), AttemptId(number.into()), &RULES);
+            assert_eq!(walk.outdated(), []);
+        }
+        assert!(walk.is_moved() && !walk.is_shifted());
+        assert_eq!(walk.end().map(|end| end.stop), Some(StopReason::ShortPage));
+    }
+
+    #[test]
+    fn a_page_that_was_asked_for_before_the_list_was_seen_to_move_is_read_again() {
+        let mut walk = walk();
+        walk.accept(&page(1, 0, 1), AttemptId(1), &RULES);
+        walk.accept(&page(4, 0, 2), AttemptId(3), &RULES);
+        walk.accept(&page(2, 0, 3), AttemptId(4), &RULES);
+        assert_eq!((walk.outdated(), walk.is_moved()), (vec![], false));
+        // Row 8 was the last one of page 3 and has moved to page 4, which came before.
+        walk.accept(&page(3, 1, 4), AttemptId(4), &RULES);
+        assert_eq!((walk.outdated(), walk.end(), walk.next()), (vec![PageNum(4)], None, PageNum(4)));
+        assert_eq!((walk.next_needed(&RULES), walk.scout(&RULES)), (None, None), "until that is settled");
+        walk.forget_outdated();
+        assert_eq!(walk.next_needed(&RULES), Some(PageNum(4)));
+        walk.load([0, 1, 2, 3, 4, 5, 6, 7].map(|row| ([row; 16], PageNum(u32::from(row) / 3 + 1))));
+        walk.load([9, 10].map(|row| ([row; 16], PageNum::NONE)));
+        assert_eq!(walk.accept(&page(4, 1, 5), AttemptId(5), &RULES), [true, false, false]);
+        assert_eq!(walk.end().map(|end| end.stop), None, "three rows are a full page");
+        assert!(!walk.is_shifted());
+    }
+
+    #[test]
+    fn outdated_pages_that_are_taken_as_they_are_make_a_list_that_is_not_complete() {
+        let mut walk = walk();
+        for (number, put_in, attempt, came) in [(1, 0, 1, 1), (4, 0, 2, 3), (2, 0, 3, 4), (3, 1, 4, 4)] {
+            walk.accept(&page(number, put_in, attempt), AttemptId(came), &RULES);
+        }
+        assert!(!walk.is_shifted());
+        walk.take_outdated(&RULES);
+        assert!(walk.is_shifted());
+        let end = walk.outcome(crate::state::ledger::EndRow::new(ItemIx(1), StopReason::ShortPage));
+        assert_eq!((end.stop, end.is_moved), (StopReason::Shifted, true));
+    }
+
+    #[test]
+    fn rows_of_an_outdated_page_are_published_once_and_tell_nothing_of_the_list() {
+        let mut walk = walk();
+        walk.accept(&page(1, 0, 1), AttemptId(1), &RULES);
+        assert_eq!(walk.accept_outdated(&page(2, 0, 2)), [true; 3]);
+        assert_eq!(walk.next(), PageNum(2));
+        assert_eq!(walk.accept(&page(2, 1, 3), AttemptId(3), &RULES), [false; 3]);
+    }
+
+    /// Five pages, asked for two at a time in any order, while the list gains a row or none between any two of them: if one of
+    /// its rows is not received, its walk says so.
+    #[test]
+    fn no_row_is_missing_from_a_walk_that_does_not_say_so_whatever_was_asked_for_ahead() {
+        let mut count = (0, 0);
+        for order in orders() {
+            for moves in 0..2_u8.pow(4) {
+                let put_in: Vec<u8> = (0..5).map(|at| (1..=at).map(|bit| moves >> (bit - 1) & 1).sum()).collect();
+                let mut walk = walk();
+                let mut seen = BTreeMap::new();
+                // Each was asked for while the one before it in this order was in flight.
+                for (at, number) in order.iter().enumerate() {
+                    let (asked, came) = (i64::try_from(at).unwrap(), i64::try_from(at + 1).unwrap());
+                    let page = page(*number, put_in[at], asked);
+                    seen.extend(page.keys.iter().map(|key| (key[0], *number)));
+                    walk.accept(&page, AttemptId(came), &RULES);
+                }
+                walk.take_outdated(&RULES);
+                // The rest is read in order.
+                for (attempt, number) in (10_i64..).zip(walk.next().0..) {
+                    if walk.end().is_some() {
+                        break;
+                    }
+                    let page = page(number, put_in[4], attempt);
+                    seen.extend(page.keys.iter().map(|key| (key[0], number)));
+                    walk.accept(&page, AttemptId(attempt), &RULES);
+                }
+                let all = (0..14).all(|row| seen.contains_key(&row));
+                assert!(all || walk.is_shifted(), "{order:?} {put_in:?}: {seen:?}");
+                count.0 += u32::from(!all);
+                count.1 += u32::from(walk.is_shifted());
+            }
+        }
+        assert!(
+            count.0 > 100 && count.1 < 10 * count.0,
+            "{count:?}: rows are lost, and few lists are suspected in vain"
+        );
+    }
+
+    fn orders() -> Vec<Vec<u32>> {
+        let mut orders = vec![vec![]];
+        for number in 1..=5 {
+            orders = orders
+                .iter()
+                .flat_map(|order: &Vec<u32>| (0..=order.len()).map(move |at| (order.clone(), at)))
+                .map(|(mut order, at)| {
+                    order.insert(at, number);
+                    order
+                })
+                .collect();
+        }
+        orders.into_iter().filter(|order| order[0] == 1).collect() // nothing is asked for before the first page came
+    }
+}

@@ -1,0 +1,222 @@
+//! The frame of an answer: `{code, message, data, requestId}`, read without looking at a single row.
+//!
+//! This is all that is judged before an answer becomes durable, so it must accept every complete JSON document, whatever
+//! its rows hold: lone surrogates, invalid UTF-8, numbers of any size and nesting of any depth are somebody else's business
+//! (see `decode`), and so is what is no JSON by the letter but plain in its meaning (see `lenient`).
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::error::Category;
+use serde_json::value::RawValue;
+
+use crate::decode::lenient_json::{self, Lenient};
+use crate::decode::number;
+
+/// Key under which the rows stand.
+pub const DATA: &str = "data";
+/// How bodies begin that are packed with gzip (RFC 1952) and zstd (RFC 8878). Neither is text.
+const PACKED: [&[u8]; 2] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd"];
+
+/// The frame of an answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Envelope {
+    /// Outcome by the API's own word, when it is a number or a text that holds one.
+    pub code: Option<i64>,
+    /// What the API says, not sanitised.
+    pub message: String,
+    /// What stands under `data`.
+    pub data: Payload,
+}
+
+/// What stands under `data`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Payload {
+    /// No such key, null, `{}`, `""` or false: what some APIs say for no rows.
+    #[default]
+    None,
+    /// Something else that is not a list.
+    Other,
+    /// A list of rows, however long.
+    Rows,
+}
+
+impl Payload {
+    /// What a value is, by its JSON text.
+    fn of(value: &str) -> Self {
+        match value {
+            "null" | "false" | "\"\"" => Self::None,
+            list if list.starts_with('[') => Self::Rows,
+            object if object.strip_prefix('{').is_some_and(|rest| rest.trim_start() == "}") => Self::None,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A body is no envelope.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotEnvelope {
+    /// No body at all.
+    #[error("the body is empty")]
+    Empty,
+    /// JSON that breaks off: the answer did not arrive whole.
+    #[error("the body breaks off")]
+    Truncated,
+    /// Packed with gzip or zstd, which no request asks for. It is never unpacked: a small body could hold a huge one.
+    #[error("the body is compressed, which was not asked for")]
+    Compressed,
+    /// Something else than a JSON object with a `code`.
+    #[error("the body is not the documented envelope")]
+    Foreign,
+}
+
+/// Reads the frame of a body and checks that the document is complete.
+pub fn read(body: &[u8]) -> Result<Envelope, NotEnvelope> {
+    if PACKED.iter().any(|magic| body.starts_with(magic)) {
+        return Err(NotEnvelope::Compressed);
+    }
+    let text = lenient_json::text(body);
+    match text.trim_ascii_start().as_bytes().first() {
+        None => return Err(NotEnvelope::Empty),
+        Some(b'{') => {}
+        Some(_) => return Err(NotEnvelope::Foreign),
+    }
+    let envelope = match parse(&text) {
+        Err(NotEnvelope::Foreign) => parse(&lenient_json::mended(&text)),
+        known => known,
+    }?;
+    if envelope.code.is_none() { Err(NotEnvelope::Foreign) } else { Ok(envelope) }
+}
+
+fn parse(text: &str) -> Result<Envelope, NotEnvelope> {
+    serde_json::from_str(text).map_err(|error| match error.classify() {
+        Category::Eof => NotEnvelope::Truncated,
+        Category::Io | Category::Syntax | Category::Data => NotEnvelope::Foreign,
+    })
+}
+
+impl<'de> Deserialize<'de> for Envelope {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Frame;
+        impl<'de> Visitor<'de> for Frame {
+            type Value = Envelope;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an envelope")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Envelope, A::Error> {
+                let mut envelope = Envelope::default();
+                while let Some(key) = map.next_key::<Lenient>()? {
+                    match key.0.as_str() {
+                        "code" => envelope.code = number::whole(scalar(map.next_value()?).trim()),
+                        "message" => envelope.message = scalar(map.next_value()?),
+                        DATA => {
+                            let data: &RawValue = map.next_value()?;
+                            // Should it stand there twice, a list is never forgotten over something else.
+                            envelope.data = envelope.data.max(Payload::of(data.get()));
+                        }
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(envelope)
+            }
+        }
+        deserializer.deserialize_map(Frame)
+    }
+}
+
+/// The text of a string or a number; empty for anything else.
+fn scalar(raw: &RawValue) -> String {
+    let text = raw.get();
+    if text.starts_with('"') {
+        return lenient_json::unquoted(text).unwrap_or_default();
+    }
+    let number = text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
+    if number { text.to_owned() } else { String::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{NotEnvelope, Payload, read};
+
+    #[test]
+    fn a_success_is_read_without_touching_its_rows() {
+        let body = br#"{"code":0,"message":"success","data":[{"a":1e999},{"b":"\ud83d"}],"requestId":"x"}"#;
+        let envelope = read(body).unwrap();
+        assert_eq!((envelope.code, envelope.data), (Some(0), Payload::Rows));
+        assert_eq!(envelope.message, "success");
+    }
+
+    #[test]
+    fn invalid_utf8_and_lone_surrogates_anywhere_do_not_make_it_less_complete() {
+        let envelope = read(b"{\"code\":0,\"message\":\"\\ud83d\",\"data\":[{\"t\":\"\xff\xfe\"}]}").unwrap();
+        assert_eq!(envelope.data, Payload::Rows);
+        assert!(read(b"{\"code\":0,\"message\":\"\xff\",\"data\":[]}").is_ok());
+    }
+
+    #[test]
+    fn code_may_be_a_text_and_message_anything() {
+        let envelope = read(br#"{"code":"402","message":null,"data":null}"#).unwrap();
+        assert_eq!((envelope.code, envelope.message.as_str(), envelope.data), (Some(402), "", Payload::None));
+        for (code, number) in
+            [("0.0", Some(0)), ("\" 0\"", Some(0)), ("4.29e2", Some(429)), ("\"x\"", None), ("[]", None)]
+        {
+            let read = read(format!(r#"{{"code":{code},"data":[]}}"#).as_bytes());
+            assert_eq!(read.ok().and_then(|envelope| envelope.code), number, "{code}");
+        }
+    }
+
+    #[test]
+    fn data_that_is_not_a_list_may_be_a_word_for_no_rows_or_something_else() {
+        let table = [
+            (Payload::None, ["null", "{}", "{ }", "\"\"", "false"].as_slice()),
+            (Payload::Other, &["{\"a\":[]}", "\"rows\"", "7", "-7", "1.5", "true", "0"]),
+        ];
+        for (payload, texts) in table {
+            for data in texts {
+                let envelope = read(format!(r#"{{"code":0,"message":"","data":{data}}}"#).as_bytes()).unwrap();
+                assert_eq!(envelope.data, payload, "{data}");
+            }
+        }
+        assert_eq!(read(br#"{"code":0}"#).unwrap().data, Payload::None);
+    }
+
+    #[test]
+    fn what_is_no_json_by_the_letter_is_no_reason_to_lose_a_page_and_no_excuse_for_half_a_page() {
+        let body =
+            "{\"code\":0,\"message\":\"a\tb\0\",\"data\":[{\"a\":NaN,\"b\":-Infinity,\"c\":01,\"d\":\"\\x41\n\"}]}";
+        let envelope = read(body.as_bytes()).unwrap();
+        assert_eq!((envelope.data, envelope.message.as_str()), (Payload::Rows, "a\tb\0"));
+        for end in 1..body.len() {
+            assert_eq!(read(&body.as_bytes()[..end]), Err(NotEnvelope::Truncated), "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_stands_beside_another_or_beside_nothing_is_still_a_page() {
+        for data in [r#""data":null,"data":[]"#, r#""data":[],"data":null"#, r#""data":[],"data":[]"#] {
+            assert_eq!(read(format!("{{\"code\":0,{data}}}").as_bytes()).unwrap().data, Payload::Rows, "{data}");
+        }
+    }
+
+    #[test]
+    fn a_body_cut_at_any_byte_is_truncated_and_never_an_envelope() {
+        let body = br#"{"code":0,"message":"success","data":[{"a":1},{"b":"x"}],"requestId":"x"}"#;
+        for end in 1..body.len() {
+            assert_eq!(read(&body[..end]), Err(NotEnvelope::Truncated), "cut at {end}");
+        }
+        assert_eq!(read(b""), Err(NotEnvelope::Empty));
+    }
+
+    #[test]
+    fn other_documents_are_foreign() {
+        for body in ["<html></html>", "[]", "{}", "{\"code\":null}", "{\"data\":[]}", "{\"code\":0} trailing"] {
+            assert_eq!(read(body.as_bytes()), Err(NotEnvelope::Foreign), "{body}");
+        }
+        assert!(read(b"\xef\xbb\xbf{\"code\":0,\"data\":[]}").is_ok());
+    }
+}

@@ -1,0 +1,189 @@
+//! Why an answer is not a page, in words for a person: what it is, what it looks like, and what helps.
+
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use crate::decode::envelope::{DATA, Envelope, NotEnvelope, Payload};
+use crate::decode::lenient_json;
+use crate::fetch::RawAnswer;
+use crate::model::page::PageNum;
+use crate::model::sanitize::{DETAILS, Sanitized, beginning};
+
+/// Characters of a foreign body that are shown.
+const SHOWN: usize = 80;
+/// Characters of a body's type that are shown.
+const TYPE: usize = 40;
+
+/// Why an answer is not a page.
+pub fn of(answer: &RawAnswer, envelope: &Result<Envelope, NotEnvelope>, page: PageNum, success: &[i64]) -> String {
+    let (status, wait) = (answer.status, wait(answer));
+    match envelope {
+        Ok(Envelope { code: Some(code), data: Payload::None | Payload::Other, .. })
+            if (200..=299).contains(&status) && success.contains(code) =>
+        {
+            format!("HTTP {status}, code {code}: {}{DETAILS}{page}{wait}", data(&answer.body))
+        }
+        Ok(envelope) => {
+            let (code, message) = (envelope.code.unwrap_or_default(), Sanitized(&envelope.message));
+            let page = if wait.is_empty() { String::new() } else { format!("{DETAILS}{page}") };
+            format!("HTTP {status}, code {code}: {message}{page}{wait}")
+        }
+        Err(NotEnvelope::Compressed) => {
+            format!("HTTP {status}: {}{DETAILS}{page}{wait}{}", compressed(answer), media(answer))
+        }
+        Err(not @ NotEnvelope::Empty) => format!("HTTP {status}: {not}{DETAILS}{page}{wait}"),
+        Err(not @ (NotEnvelope::Truncated | NotEnvelope::Foreign)) => {
+            let (media, begins) = (media(answer), beginning(&answer.body, SHOWN));
+            match coding(answer).filter(|_| is_binary(&answer.body)) {
+                Some(coding) => {
+                    format!("HTTP {status}: {}{DETAILS}{page}{wait}{media}", with_coding(&coding))
+                }
+                None => format!("HTTP {status}: {not}{DETAILS}{page}{wait}{media}, begins: {begins}"),
+            }
+        }
+    }
+}
+
+/// A cause without what differs from answer to answer of one kind.
+pub fn kind(cause: &str) -> &str {
+    cause.split_once(DETAILS).map_or(cause, |(kind, _)| kind)
+}
+
+/// What the server asks for.
+fn wait(answer: &RawAnswer) -> String {
+    answer.retry_after.map(|wait| format!(", the server asks for a wait of {wait:.0?}")).unwrap_or_default()
+}
+
+/// What is under `data` instead of a list.
+fn data(body: &[u8]) -> String {
+    let text = lenient_json::text(body);
+    let fields = serde_json::from_str::<HashMap<Cow<'_, str>, &RawValue>>(&text).unwrap_or_default();
+    let kind = match fields.get(DATA).and_then(|data| data.get().as_bytes().first()) {
+        None => return "no list of rows".to_owned(),
+        Some(b'{') => "an object",
+        Some(b'"') => "a text",
+        Some(b'n') => "null",
+        Some(b't' | b'f') => "true or false",
+        Some(_) => "a number",
+    };
+    format!("data is {kind}, not a list of rows")
+}
+
+/// What a body is packed with that begins like a packed one.
+fn compressed(answer: &RawAnswer) -> String {
+    let is_gzip = answer.body.starts_with(b"\x1f\x8b");
+    let name = if is_gzip { "gzip" } else { "zstd" };
+    match coding(answer) {
+        Some(coding) => with_coding(&coding),
+        None => format!("the body is compressed with {name}, which was not asked for and is not said in its head"),
+    }
+}
+
+/// The coding that the head names, in lower case; none where it names none.
+fn coding(answer: &RawAnswer) -> Option<String> {
+    let coding = answer.media.coding.as_deref()?.trim().to_ascii_lowercase();
+    Some(coding).filter(|coding| !coding.is_empty() && coding != "identity")
+}
+
+/// Whether a body does not begin like text: a label alone says nothing of one that is not packed.
+fn is_binary(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body.get(..SHOWN.min(body.len())).unwrap_or_default());
+    text.trim_end_matches('\u{fffd}').contains(|c: char| c == '\u{fffd}' || c.is_control() && !c.is_whitespace())
+}
+
+fn with_coding(coding: &str) -> String {
+    let help = match coding {
+        "gzip" | "x-gzip" | "zstd" => "run again with --compressed",
+        _ => "only gzip and zstd can be read (--compressed)",
+    };
+    format!("the body is compressed with {}, which was not asked for: {help}", beginning(coding.as_bytes(), TYPE))
+}
+
+/// The type that the head names.
+fn media(answer: &RawAnswer) -> String {
+    let kind = answer.media.kind.as_deref().unwrap_or_default();
+    let kind = beginning(kind.split(';').next().unwrap_or_default().as_bytes(), TYPE);
+    if kind.is_empty() { ", no content type".to_owned() } else { format!(", {kind}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{kind, of};
+    use crate::decode::envelope;
+    use crate::fetch::{Media, RawAnswer};
+    use crate::model::page::PageNum;
+    use std::time::Duration;
+
+    fn said(status: u16, head: (&str, &str, u64), body: &[u8]) -> String {
+        let (kind, coding, wait) = head;
+        let named = |text: &str| Some(text.into()).filter(|_| !text.is_empty());
+        let media = Media { kind: named(kind), coding: named(coding) };
+        let retry_after = Some(Duration::from_secs(wait)).filter(|wait| !wait.is_zero());
+        let body = bytes::Bytes::copy_from_slice(body);
+        let answer = RawAnswer { status, retry_after, media, body, share: None };
+        of(&answer, &envelope::read(&answer.body), PageNum(3), &[0])
+    }
+
+    #[test]
+    fn a_foreign_body_is_shown_by_its_type_and_first_characters_with_page_and_wait() {
+        let html = b"<!DOCTYPE html>\n  <html>\x1b[2J<head>";
+        assert_eq!(
+            said(503, ("text/html; charset=utf-8", "", 30), html),
+            "HTTP 503: the body is not the documented envelope; page 3, the server asks for a wait of 30s, text/html, \
+             begins: <!DOCTYPE html> <html>\u{fffd}[2J<head>"
+        );
+        let long = said(200, ("", "", 0), "é".repeat(500).as_bytes());
+        assert!(long.ends_with(&format!("no content type, begins: {}…", "é".repeat(80))), "{long}");
+        let cut = said(200, ("application/json", "", 0), b"{\"code\":0,\"data\":[{\"a\":1");
+        assert_eq!(
+            cut,
+            "HTTP 200: the body breaks off; page 3, application/json, begins: {\"code\":0,\"data\":[{\"a\":1"
+        );
+        assert_eq!(said(502, ("", "", 0), b""), "HTTP 502: the body is empty; page 3");
+    }
+
+    #[test]
+    fn a_body_that_is_compressed_unasked_is_said_to_be_so_by_the_name_of_its_coding_and_what_helps() {
+        let help = "which was not asked for: run again with --compressed; page 3";
+        for (coding, magic) in [("gzip", &b"\x1f\x8b\x08"[..]), ("zstd", b"\x28\xb5\x2f\xfd")] {
+            let named = said(200, ("application/json", coding, 0), magic);
+            assert_eq!(named, format!("HTTP 200: the body is compressed with {coding}, {help}, application/json"));
+            let bare = said(200, ("", "", 0), magic);
+            assert!(
+                bare.contains(&format!("compressed with {coding}, which was not asked for and is not said")),
+                "{bare}"
+            );
+        }
+        for coding in ["deflate", "br", "x\u{1b}"] {
+            let named = said(200, ("", coding, 0), b"\x78\x9c\x00\x01");
+            let shown = coding.replace('\u{1b}', "\u{fffd}");
+            assert!(named.contains(&format!("compressed with {shown}, which was not asked for: only gzip")), "{named}");
+        }
+        assert!(said(200, ("", "gzip", 0), b"<html> by mistake").ends_with("begins: <html> by mistake"));
+    }
+
+    #[test]
+    fn what_stands_under_data_instead_of_a_list_is_named() {
+        for (data, is) in [
+            ("{\"list\":[]}", "an object"),
+            ("\"x\"", "a text"),
+            ("7", "a number"),
+            ("true", "true or false"),
+            ("null", "null"),
+        ] {
+            let said = said(200, ("", "", 0), format!("{{\"code\":0,\"data\":{data}}}").as_bytes());
+            assert_eq!(said, format!("HTTP 200, code 0: data is {is}, not a list of rows; page 3"));
+        }
+        assert_eq!(said(200, ("", "", 0), b"{\"code\":0}"), "HTTP 200, code 0: no list of rows; page 3");
+    }
+
+    #[test]
+    fn answers_of_one_kind_have_one_kind_whatever_their_page_wait_and_text() {
+        let one = said(503, ("text/html", "", 30), b"<html>trace abc");
+        let other = said(503, ("", "", 0), b"other words");
+        assert_eq!(kind(&one), kind(&other));
+        assert_ne!(kind(&one), kind(&said(503, ("", "", 0), b"")));
+        assert_eq!(kind(&said(429, ("", "", 9), b"{\"code\":429,\"message\":\"slow\"}")), "HTTP 429, code 429: slow");
+    }
+}

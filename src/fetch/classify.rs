@@ -1,0 +1,434 @@
+//! What one outcome of an attempt says: one pure function over HTTP status, envelope and transport error.
+//!
+//! It says what was claimed and what it cost, and nothing more: whether a failure is the item's or the API's, one answer
+//! cannot tell (see `judgement`). The API answers errors both by status and by `code` inside a 200, and the two can
+//! differ: the stricter one wins.
+
+use std::time::Duration;
+
+use crate::decode::envelope::{Envelope, NotEnvelope, Payload};
+use crate::endpoint::Codes;
+use crate::model::page::Charge;
+
+/// What came back from one attempt.
+#[derive(Debug)]
+pub enum Outcome<'a> {
+    /// Bytes under an HTTP status; the envelope if they are one.
+    Answer {
+        /// HTTP status.
+        status: u16,
+        /// The frame of the body.
+        envelope: &'a Result<Envelope, NotEnvelope>,
+        /// The server's wish, already parsed.
+        retry_after: Option<Duration>,
+    },
+    /// No whole answer.
+    Lost(Lost),
+}
+
+/// Why there is no whole answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// The request never left: the run stopped before its turn.
+    Unsent,
+    /// No connection was made: name, route, refused, or too slow.
+    Connect,
+    /// The server's identity could not be verified.
+    Tls,
+    /// The proxy did not accept its credentials.
+    Proxy,
+    /// The connection broke after the request was sent.
+    Transport,
+    /// No whole answer in time.
+    Timeout,
+    /// What came is no HTTP: a head too large or malformed, chunks that are none, two lengths.
+    Unreadable,
+    /// The body is larger than the cap.
+    TooLarge,
+    /// An answer that points elsewhere.
+    Redirect,
+}
+
+/// What an outcome claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is a page: keep it.
+    Page,
+    /// A success whose data is null, `{}`, `""` or false where a list should be: an empty page, or a failure in disguise.
+    NoList,
+    /// It never left: forget the attempt.
+    Unsent,
+    /// It is not a page.
+    Failed(Failure),
+}
+
+/// What a failure claims. Whether that is so for this item or for all, `judgement` decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No way to the API: no page can be the cause.
+    NoRoute,
+    /// Something that may pass: 5xx, 408, 425, a lost or late response, a code listed in `retry_codes`.
+    Unavailable,
+    /// 429, or a code listed in `throttle_codes`; the server's wish.
+    Throttled(Option<Duration>),
+    /// The key, its credits, or the server itself: 401, 402, 403, 407, a redirect, a code listed in `stop_codes`.
+    Refused(StopCause),
+    /// A code of the API's own that no list of codes names. With rows beside it, it may be a success code.
+    UnknownCode {
+        /// Whether `data` is a list.
+        with_rows: bool,
+    },
+    /// In the API's own form: there is no such item or page. 400, 404, 410, 422.
+    NoSuchPage,
+    /// In the API's own form, by a code listed in `end_of_list_codes`: the list has ended.
+    EndOfList,
+    /// Another refusal, or one that is not in the API's form and may be another server's.
+    Unusual,
+    /// A success whose data is null, `{}`, `""` or false behind a full page: the end of its list, or a failure in disguise.
+    MissingList,
+    /// It may have been billed and cannot be used: a success without an envelope, something that is not HTTP.
+    Unusable,
+}
+
+/// Why nothing will work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopCause {
+    /// The key is not accepted, its credits are used up, or the server is not who it should be.
+    Account,
+    /// The API is not the described one.
+    Contract,
+}
+
+/// What an outcome claims, and its price.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Classification {
+    /// What it claims.
+    pub verdict: Verdict,
+    /// What it cost.
+    pub charge: Charge,
+    /// Whether the API said it in a way that is not for the moment: what many are told like that, all are told.
+    pub is_told: bool,
+}
+
+impl Classification {
+    /// A failure at this price.
+    pub fn failed(failure: Failure, charge: Charge) -> Self {
+        Self { verdict: Verdict::Failed(failure), charge, is_told: false }
+    }
+
+    /// A page.
+    pub const PAGE: Self = Self { verdict: Verdict::Page, charge: Charge::Billed, is_told: false };
+}
+
+/// Classifies one outcome. `codes` are the envelope codes that the endpoint names.
+pub fn classify(outcome: &Outcome<'_>, codes: &Codes) -> Classification {
+    match outcome {
+        Outcome::Lost(lost) => classify_lost(*lost),
+        Outcome::Answer { status, envelope: Err(_), retry_after } => classify_bare(*status, *retry_after),
+        Outcome::Answer { status, envelope: Ok(envelope), retry_after } => {
+            classify_envelope(*status, envelope, *retry_after, codes)
+        }
+    }
+}
+
+fn classify_lost(lost: Lost) -> Classification {
+    let (failure, charge) = match lost {
+        Lost::Unsent => return Classification { verdict: Verdict::Unsent, charge: Charge::Free, is_told: false },
+        Lost::Connect => (Failure::NoRoute, Charge::Free),
+        Lost::Tls | Lost::Proxy => (Failure::Refused(StopCause::Account), Charge::Free),
+        Lost::Transport | Lost::Timeout => (Failure::Unavailable, Charge::InDoubt),
+        Lost::Unreadable | Lost::TooLarge => (Failure::Unusable, Charge::InDoubt),
+        Lost::Redirect => (Failure::Refused(StopCause::Contract), Charge::InDoubt),
+    };
+    let is_told = failure == Failure::Unusable && lost != Lost::TooLarge;
+    Classification { is_told, ..Classification::failed(failure, charge) }
+}
+
+/// A body that is no envelope: only the status speaks. All but a 429 may have been billed (promise P5).
+fn classify_bare(status: u16, retry_after: Option<Duration>) -> Classification {
+    let said = by_status(status, retry_after);
+    let failure = if said == Failure::NoSuchPage { Failure::Unusual } else { said };
+    let is_told = matches!(failure, Failure::Unusable | Failure::Unusual);
+    let charge = if status == 429 { Charge::Free } else { Charge::InDoubt };
+    Classification { is_told, ..Classification::failed(failure, charge) }
+}
+
+/// An envelope: success needs status 200, a success code and a list; a code that is no success is never billed.
+fn classify_envelope(status: u16, envelope: &Envelope, retry_after: Option<Duration>, codes: &Codes) -> Classification {
+    let code = envelope.code.unwrap_or_default();
+    if codes.success.contains(&code) {
+        return match (status, envelope.data) {
+            (200, Payload::Rows) => Classification::PAGE,
+            (200, Payload::None) => {
+                Classification { verdict: Verdict::NoList, charge: Charge::InDoubt, is_told: false }
+            }
+            (200..=299, _) => Classification::failed(Failure::Unusable, Charge::InDoubt),
+            _ => classify_bare(status, retry_after),
+        };
+    }
+    let failure =
+        listed(code, codes, retry_after).unwrap_or_else(|| by_status_and_code(status, code, envelope, retry_after));
+    let passes = [i64::from(status), code].iter().any(|number| matches!(number, 408 | 425 | 502..=504));
+    let is_told = !passes && !matches!(failure, Failure::Throttled(_));
+    // With rows it may be a success under a code that the description lacks.
+    let with_rows = failure == Failure::UnknownCode { with_rows: true };
+    let charge = if with_rows { Charge::InDoubt } else { Charge::Free };
+    Classification { is_told, ..Classification::failed(failure, charge) }
+}
+
+/// What the endpoint's description says of a code, if it names it.
+fn listed(code: i64, codes: &Codes, retry_after: Option<Duration>) -> Option<Failure> {
+    let table = [
+        (&codes.stop, Failure::Refused(StopCause::Account)),
+        (&codes.throttle, Failure::Throttled(retry_after)),
+        (&codes.end_of_list, Failure::EndOfList),
+        (&codes.retry, Failure::Unavailable),
+    ];
+    table.into_iter().find(|(codes, _)| codes.contains(&code)).map(|(_, failure)| failure)
+}
+
+/// A code is a number of HTTP where it says what went wrong; a redirect it cannot be. Others are the API's own.
+fn by_status_and_code(status: u16, code: i64, envelope: &Envelope, retry_after: Option<Duration>) -> Failure {
+    let by_code = u16::try_from(code).ok().filter(|code| (400..=599).contains(code));
+    let numbers = [Some(status), by_code];
+    let is_failure = numbers.iter().flatten().any(|number| *number >= 500) && !numbers.contains(&Some(429));
+    if is_failure && says_used_up(&envelope.message) {
+        return Failure::Refused(StopCause::Account);
+    }
+    let inner = by_code.map(|code| by_status(code, retry_after));
+    if status == 200 {
+        return inner.unwrap_or(Failure::UnknownCode { with_rows: envelope.data == Payload::Rows });
+    }
+    let outer = by_status(status, retry_after);
+    inner.filter(|inner| severity(*inner) >= severity(outer)).unwrap_or(outer)
+}
+
+/// Which of two failures that one answer claims is the stricter.
+fn severity(failure: Failure) -> u8 {
+    match failure {
+        Failure::NoRoute | Failure::Unavailable => 1,
+        Failure::Unusable | Failure::MissingList | Failure::UnknownCode { .. } => 2,
+        Failure::NoSuchPage | Failure::EndOfList | Failure::Unusual => 3,
+        Failure::Throttled(_) => 4,
+        Failure::Refused(_) => 5,
+    }
+}
+
+fn by_status(status: u16, retry_after: Option<Duration>) -> Failure {
+    match status {
+        401..=403 | 407 => Failure::Refused(StopCause::Account),
+        429 => Failure::Throttled(retry_after),
+        408 | 425 | 500..=599 => Failure::Unavailable,
+        300..=399 => Failure::Refused(StopCause::Contract),
+        400 | 404 | 410 | 422 => Failure::NoSuchPage,
+        400..=499 => Failure::Unusual,
+        _ => Failure::Unusable,
+    }
+}
+
+/// A sister service reports an empty quota as a 500 with such words.
+fn says_used_up(message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    ["usage limit", "quota is not enough", "quota exceeded", "insufficient credit", "not enough credit"]
+        .iter()
+        .any(|words| message.contains(words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Classification, Failure, Lost, Outcome, StopCause, Verdict, classify};
+    use crate::decode::envelope::{Envelope, NotEnvelope, Payload};
+    use crate::endpoint::Codes;
+    use crate::model::page::Charge;
+
+    const ACCOUNT: Failure = Failure::Refused(StopCause::Account);
+    const CONTRACT: Failure = Failure::Refused(StopCause::Contract);
+
+    fn codes() -> Codes {
+        Codes { success: vec![0], ..Codes::default() }
+    }
+
+    fn on(status: u16, code: i64, message: &str, data: Payload) -> Classification {
+        let envelope = Ok(Envelope { code: Some(code), message: message.to_owned(), data });
+        untold(classify(&Outcome::Answer { status, envelope: &envelope, retry_after: None }, &codes()))
+    }
+
+    fn bare(status: u16) -> Classification {
+        untold(classify(&Outcome::Answer { status, envelope: &Err(NotEnvelope::Foreign), retry_after: None }, &codes()))
+    }
+
+    /// Without what one test of its own looks at.
+    fn untold(classification: Classification) -> Classification {
+        Classification { is_told: false, ..classification }
+    }
+
+    #[test]
+    fn what_the_api_says_for_good_is_told_and_what_says_by_itself_that_it_passes_is_not() {
+        let envelope = |code| Ok(Envelope { code: Some(code), ..Envelope::default() });
+        let told = |status, envelope: &Result<Envelope, NotEnvelope>| {
+            classify(&Outcome::Answer { status, envelope, retry_after: None }, &codes()).is_told
+        };
+        for (status, code, is_told) in
+            [(500, 500, true), (200, 500, true), (503, 503, false), (200, 503, false), (504, 1, false), (200, 7, true)]
+        {
+            assert_eq!(told(status, &envelope(code)), is_told, "HTTP {status}, code {code}");
+        }
+        assert!(told(200, &Err(NotEnvelope::Foreign)) && !told(500, &Err(NotEnvelope::Foreign)));
+        assert!(!told(429, &envelope(429)));
+    }
+
+    fn free(failure: Failure) -> Classification {
+        Classification::failed(failure, Charge::Free)
+    }
+
+    fn in_doubt(failure: Failure) -> Classification {
+        Classification::failed(failure, Charge::InDoubt)
+    }
+
+    #[test]
+    fn only_status_200_with_a_success_code_and_a_list_is_a_page() {
+        assert_eq!(on(200, 0, "success", Payload::Rows), Classification::PAGE);
+        for (status, code, data) in
+            [(200, 0, Payload::None), (204, 0, Payload::Rows), (500, 0, Payload::Rows), (200, 7, Payload::Rows)]
+        {
+            assert_ne!(on(status, code, "", data).verdict, Verdict::Page, "{status} {code}");
+        }
+    }
+
+    /// What a refusal by this number claims, written down a second time: as an envelope, and as a bare status.
+    fn meant(number: u16) -> [Failure; 2] {
+        match number {
+            401 | 402 | 403 | 407 => [ACCOUNT; 2],
+            429 => [Failure::Throttled(None); 2],
+            408 | 425 | 500.. => [Failure::Unavailable; 2],
+            400 | 404 | 410 | 422 => [Failure::NoSuchPage, Failure::Unusual],
+            400..=499 => [Failure::Unusual; 2],
+            300..=399 => [CONTRACT; 2],
+            _ => [Failure::Unusable; 2],
+        }
+    }
+
+    #[test]
+    fn a4_every_refusal_claims_something_of_its_item_of_the_api_or_of_the_run() {
+        for status in [400, 404, 410, 422] {
+            let refused = on(status, i64::from(status), "", Payload::None);
+            assert_eq!(refused, free(Failure::NoSuchPage), "{status} in the API's words is that item's end, and free");
+            assert_eq!(bare(status), in_doubt(Failure::Unusual), "{status} without them may be another server's");
+        }
+        for status in [405, 413, 414, 418, 451] {
+            assert_eq!(on(status, i64::from(status), "", Payload::None), free(Failure::Unusual));
+        }
+        for status in [401, 402, 403] {
+            assert_eq!(bare(status), in_doubt(ACCOUNT));
+            assert_eq!(on(status, 0, "", Payload::None), in_doubt(ACCOUNT));
+        }
+    }
+
+    #[test]
+    fn a11_every_status_from_100_to_599_has_its_meaning_with_and_without_an_envelope() {
+        for status in 100..=599 {
+            let [enveloped, without] = meant(status);
+            // A code that is not an HTTP status inside a 200 is the API's own.
+            let enveloped = if status == 200 { Failure::UnknownCode { with_rows: false } } else { enveloped };
+            assert_eq!(on(status, i64::from(status), "", Payload::None), free(enveloped), "{status}");
+            let charge = if status == 429 { Charge::Free } else { Charge::InDoubt };
+            assert_eq!(bare(status), Classification::failed(without, charge), "bare {status}");
+        }
+    }
+
+    #[test]
+    fn a12_of_the_status_and_the_code_in_the_body_the_stricter_wins() {
+        // By strictness, the mildest first. Inside a 200 the code alone speaks.
+        let numbers = [200, 500, 502, 503, 400, 404, 429, 401, 402, 403];
+        let rank = |number: u16| match number {
+            500.. => 1,
+            429 => 3,
+            401..=403 => 4,
+            400 | 404 => 2,
+            _ => 0,
+        };
+        for status in numbers {
+            for code in numbers {
+                let judged = on(status, i64::from(code), "", Payload::None);
+                let stricter = if rank(code) >= rank(status) { code } else { status };
+                let unknown = Failure::UnknownCode { with_rows: false };
+                let meant = if code == 200 && status == 200 { unknown } else { meant(stricter)[0] };
+                assert_eq!(judged, free(meant), "HTTP {status}, code {code}");
+            }
+        }
+    }
+
+    #[test]
+    fn a13_a_success_without_a_list_may_have_been_billed_and_null_may_be_an_empty_page() {
+        let no_list = Classification { verdict: Verdict::NoList, charge: Charge::InDoubt, is_told: false };
+        assert_eq!(on(200, 0, "success", Payload::None), no_list);
+        assert_eq!(on(200, 0, "success", Payload::Other), in_doubt(Failure::Unusable));
+    }
+
+    #[test]
+    fn a_500_that_speaks_of_a_used_up_quota_claims_that_the_credits_are_spent() {
+        assert_eq!(on(500, 500, "Usage Limit Exceeded", Payload::None), free(ACCOUNT));
+        assert_eq!(on(200, 500, "apiKey quota is not enough", Payload::None), free(ACCOUNT));
+    }
+
+    #[test]
+    fn words_of_a_used_up_quota_say_nothing_of_the_key_in_a_429_or_under_a_code_of_the_api_s_own() {
+        for (status, code) in [(429, 429), (429, 500), (429, 10_005), (200, 429), (500, 429)] {
+            assert_eq!(on(status, code, "QPS quota exceeded", Payload::None), free(Failure::Throttled(None)));
+        }
+        for code in [10_005, 600, 499_001] {
+            let refused = on(200, code, "quota exceeded", Payload::None);
+            assert_eq!(refused, free(Failure::UnknownCode { with_rows: false }), "{code}");
+        }
+    }
+
+    #[test]
+    fn a_code_below_400_inside_a_200_is_a_code_of_the_api_s_own_and_no_redirect() {
+        for code in [1, 100, 200, 204, 300, 302, 399] {
+            let unknown = in_doubt(Failure::UnknownCode { with_rows: true });
+            assert_eq!(on(200, code, "see other", Payload::Rows), unknown, "{code}");
+        }
+        assert_eq!(on(302, 302, "moved", Payload::None), free(CONTRACT));
+    }
+
+    #[test]
+    fn a_code_that_the_endpoint_lists_claims_what_it_is_listed_for_whatever_the_status() {
+        let codes = Codes { retry: vec![7], throttle: vec![8], stop: vec![9], end_of_list: vec![10, 404], ..codes() };
+        let table = [
+            (7, Failure::Unavailable),
+            (8, Failure::Throttled(None)),
+            (9, ACCOUNT),
+            (10, Failure::EndOfList),
+            (404, Failure::EndOfList),
+            (11, Failure::UnknownCode { with_rows: false }),
+        ];
+        for (code, failure) in table {
+            let envelope = Ok(Envelope { code: Some(code), ..Envelope::default() });
+            let on =
+                |status| untold(classify(&Outcome::Answer { status, envelope: &envelope, retry_after: None }, &codes));
+            assert_eq!(on(200), free(failure), "{code}");
+            if code != 11 {
+                assert_eq!(on(400), free(failure), "{code} under HTTP 400");
+            }
+        }
+    }
+
+    #[test]
+    fn a_200_without_an_envelope_may_have_been_billed_whatever_it_holds() {
+        for not in [NotEnvelope::Foreign, NotEnvelope::Empty, NotEnvelope::Truncated] {
+            let outcome = Outcome::Answer { status: 200, envelope: &Err(not), retry_after: None };
+            assert_eq!(untold(classify(&outcome, &codes())), in_doubt(Failure::Unusable));
+        }
+    }
+
+    #[test]
+    fn what_never_left_is_free_and_what_may_have_arrived_is_in_doubt() {
+        let charge = |lost| classify(&Outcome::Lost(lost), &codes()).charge;
+        for lost in [Lost::Unsent, Lost::Connect, Lost::Tls, Lost::Proxy] {
+            assert_eq!(charge(lost), Charge::Free, "{lost:?}");
+        }
+        for lost in [Lost::Transport, Lost::Timeout, Lost::Unreadable, Lost::TooLarge, Lost::Redirect] {
+            assert_eq!(charge(lost), Charge::InDoubt, "{lost:?}");
+        }
+    }
+}

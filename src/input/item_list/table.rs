@@ -1,0 +1,198 @@
+//! A list as a column of a table, CSV or Parquet. No record of a CSV table is longer than 1 MiB.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+
+use super::id::{Place, checked, trimmed};
+use super::{Ids, PlanError};
+use crate::endpoint::id_form::Form;
+use crate::model::event::{Event, Monitor};
+use crate::model::page::ItemId;
+use crate::output::parquet_file::quietly;
+
+/// Longest record of a CSV table, bytes.
+const LONGEST_RECORD: u64 = 1 << 20;
+
+/// A row of a table: an id, or none.
+type Entry = Result<Option<ItemId>, PlanError>;
+
+/// The column of a table that holds the ids.
+pub(super) struct Column {
+    /// The table, as errors name it.
+    pub(super) list: String,
+    /// The column.
+    pub(super) name: String,
+    /// What its ids look like, where that is known.
+    pub(super) form: Option<Form>,
+    /// Who is told how many rows hold no id.
+    pub(super) monitor: Arc<dyn Monitor>,
+}
+
+impl Column {
+    /// The ids of a CSV table.
+    pub(super) fn of_csv(self, reader: impl Read + Send + 'static) -> Result<Ids, PlanError> {
+        let since = Arc::new(AtomicU64::new(0));
+        let reader = Limited { reader, since: Arc::clone(&since) };
+        let mut table = csv::ReaderBuilder::new().flexible(true).from_reader(reader);
+        let header = table.byte_headers().map_err(|error| self.unreadable(error.to_string()))?;
+        let names: Vec<String> = header.iter().map(|name| trimmed(&String::from_utf8_lossy(name)).to_owned()).collect();
+        let Some(at) = names.iter().position(|name| *name == self.name) else {
+            return Err(self.unreadable(no_column(&self.name, names.iter().map(String::as_str))));
+        };
+        let monitor = Arc::clone(&self.monitor);
+        let entries = table.into_byte_records().map(move |record| {
+            since.store(0, Ordering::Relaxed);
+            let record = record.map_err(|error| self.unreadable(error.to_string()))?;
+            // Lines that end as on an old Mac are not counted: there, a record is a line.
+            let line = record.position().map_or(0, |at| at.line().max(at.record() + 1));
+            self.entry(record.get(at).unwrap_or_default(), line)
+        });
+        Ok(of_rows(entries, monitor))
+    }
+
+    /// The ids of a Parquet file.
+    pub(super) fn of_parquet(self, path: &Path) -> Result<Ids, PlanError> {
+        let damaged = || "it is damaged: it makes the decoder fail".to_owned();
+        let opened = quietly(|| column_of(path, &self.name)).unwrap_or_else(|| Err(damaged()));
+        let mut rows = Some(opened.map_err(|why| self.unreadable(why))?);
+        let mut row = 0;
+        let batches = std::iter::from_fn(move || {
+            let values = quietly(|| rows.as_mut()?.next().map(values_of)).unwrap_or_else(|| Some(Err(damaged())))?;
+            if values.is_err() {
+                rows = None; // a reader that failed is not asked again
+            }
+            Some(values)
+        });
+        let monitor = Arc::clone(&self.monitor);
+        let entries = batches.flat_map(move |values| {
+            let values = match values {
+                Ok(values) => values,
+                Err(why) => return vec![Err(self.unreadable(why))],
+            };
+            let mut entries = Vec::with_capacity(values.len());
+            for value in values {
+                row += 1;
+                entries.push(self.entry(&value.unwrap_or_default(), row));
+            }
+            entries
+        });
+        Ok(of_rows(entries, monitor))
+    }
+
+    fn entry(&self, value: &[u8], line: u64) -> Entry {
+        let id = checked(value, Place::Cell(&self.name), self.form.as_ref());
+        id.map_err(|why| PlanError::BadId { list: self.list.clone(), line, why })
+    }
+
+    fn unreadable(&self, why: String) -> PlanError {
+        PlanError::Unreadable { list: self.list.clone(), why }
+    }
+}
+
+/// The ids of a table's rows. How many rows hold none, the monitor is told at the end.
+fn of_rows(mut rows: impl Iterator<Item = Entry> + Send + 'static, monitor: Arc<dyn Monitor>) -> Ids {
+    let mut empty = 0;
+    Box::new(std::iter::from_fn(move || {
+        loop {
+            match rows.next() {
+                Some(Ok(None)) => empty += 1,
+                Some(entry) => return entry.transpose(),
+                None if empty == 0 => return None,
+                None => {
+                    let said = format!("rows of the list without an id: {empty}");
+                    monitor.event(&Event::Warning(&said));
+                    empty = 0;
+                }
+            }
+        }
+    }))
+}
+
+/// A reader that fails when a record does not end: a quote that is never closed would take the whole file into memory.
+struct Limited<R> {
+    reader: R,
+    /// Bytes read since the last record.
+    since: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.since.load(Ordering::Relaxed) > LONGEST_RECORD {
+            return Err(io::Error::other("a record is longer than 1 MiB: is a quote not closed?"));
+        }
+        let read = self.reader.read(buffer)?;
+        self.since.fetch_add(u64::try_from(read).unwrap_or(u64::MAX), Ordering::Relaxed);
+        Ok(read)
+    }
+}
+
+/// A reader of one column of a Parquet file.
+fn column_of(path: &Path, column: &str) -> Result<ParquetRecordBatchReader, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let table = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| error.to_string())?;
+    let names: Vec<String> = table.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let Some(at) = names.iter().position(|name| name == column) else {
+        return Err(no_column(column, names.iter().map(String::as_str)));
+    };
+    let only = ProjectionMask::roots(table.parquet_schema(), [at]);
+    table.with_projection(only).build().map_err(|error| error.to_string())
+}
+
+/// The values of a batch's only column.
+fn values_of(batch: Result<RecordBatch, ArrowError>) -> Result<Vec<Option<Vec<u8>>>, String> {
+    column_values(batch.map_err(|error| error.to_string())?.column(0))
+}
+
+/// The values of a column of text, of bytes that may be text, or of whole numbers by their digits; also where a dictionary
+/// holds them. A float is refused: ids of 19 digits do not survive one.
+pub(crate) fn column_values(column: &dyn Array) -> Result<Vec<Option<Vec<u8>>>, String> {
+    if let Some(dictionary) = column.as_any_dictionary_opt() {
+        let plain = arrow::compute::take(dictionary.values(), dictionary.keys(), None);
+        return column_values(&plain.map_err(|error| error.to_string())?);
+    }
+    let kind = column.data_type();
+    let is_decimal = matches!(
+        kind,
+        DataType::Decimal32(_, 0) | DataType::Decimal64(_, 0) | DataType::Decimal128(_, 0) | DataType::Decimal256(_, 0)
+    );
+    if kind.is_string() || kind.is_integer() || is_decimal {
+        return text_values(column);
+    }
+    let owned = |value: Option<&[u8]>| value.map(<[u8]>::to_vec);
+    if let Some(bytes) = column.as_binary_opt::<i32>() {
+        return Ok(bytes.iter().map(owned).collect());
+    }
+    if let Some(bytes) = column.as_binary_opt::<i64>() {
+        return Ok(bytes.iter().map(owned).collect());
+    }
+    if let Some(bytes) = column.as_binary_view_opt() {
+        return Ok(bytes.iter().map(owned).collect());
+    }
+    if let Some(bytes) = column.as_fixed_size_binary_opt() {
+        // Shorter texts have zeros behind them.
+        let end = |value: &[u8]| value.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let text = |value: &[u8]| value.get(..end(value)).unwrap_or_default().to_vec();
+        return Ok(bytes.iter().map(|value| value.map(text)).collect());
+    }
+    Err(format!("the column holds {kind}, not text or whole numbers"))
+}
+
+fn text_values(column: &dyn Array) -> Result<Vec<Option<Vec<u8>>>, String> {
+    let texts = arrow::compute::cast(column, &DataType::Utf8).map_err(|error| error.to_string())?;
+    Ok(texts.as_string::<i32>().iter().map(|text| text.map(|text| text.as_bytes().to_vec())).collect())
+}
+
+pub(crate) fn no_column<'a>(column: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.take(20).collect();
+    let known = crate::model::sanitize::sanitize(&known.join(", "));
+    format!("it has no column {}; it has {known}", crate::model::sanitize::Sanitized(column))
+}

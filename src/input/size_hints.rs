@@ -1,0 +1,172 @@
+//! Sizes of lists that are known beforehand: from a column of the list of products, or from an earlier export.
+//!
+//! They are hints. A right one saves the search for the end of a deep list, a wrong one costs a request or two of those
+//! that may be wasted anyway; none changes which rows come.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use arrow::array::RecordBatch;
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use crate::input::item_list::{PlanError, column_values, trimmed};
+use crate::model::page::ItemId;
+use crate::output::parquet_file::quietly;
+use crate::state::ledger::Ledger;
+
+/// Sizes handed over at once.
+const PORTION: usize = 4_096;
+
+/// Where sizes are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sizes {
+    /// In a column of the table that holds the ids.
+    Column {
+        /// The table, CSV or Parquet.
+        table: PathBuf,
+        /// The column of ids.
+        ids: String,
+        /// The column of row counts.
+        rows: String,
+    },
+    /// In the ledger of another export.
+    Export(PathBuf),
+}
+
+/// Items and the rows that their lists are said to have.
+pub type Sized = Vec<(ItemId, u64)>;
+
+impl Sizes {
+    /// Hands over, in portions, what is known of lists of `least` rows or more. What is no number is no hint.
+    pub fn read(&self, least: u64, mut take: impl FnMut(Sized) -> Result<(), PlanError>) -> Result<(), PlanError> {
+        match self {
+            Self::Column { table, ids, rows } => {
+                let why = |why: String| PlanError::Unreadable { list: table.display().to_string(), why };
+                let mut sized = Vec::new();
+                let mut portion = |texts: Vec<(String, String)>| {
+                    sized.extend(texts.into_iter().filter_map(|(id, rows)| {
+                        let rows = rows.trim().parse().ok().filter(|rows| *rows >= least)?;
+                        Some((ItemId::new(trimmed(&id)), rows))
+                    }));
+                    if sized.len() < PORTION { Ok(()) } else { take(std::mem::take(&mut sized)) }
+                };
+                let is_parquet = File::open(table).is_ok_and(|mut table| {
+                    let mut head = [0; 4];
+                    table.read_exact(&mut head).is_ok() && head == *b"PAR1"
+                });
+                let read = if is_parquet { from_parquet } else { from_csv };
+                read(table, [ids, rows], &mut portion).map_err(|error| match error {
+                    Failure::Said(said) => why(said),
+                    Failure::Taken(error) => error,
+                })?;
+                take(sized)
+            }
+            Self::Export(folder) => {
+                let ledger = Ledger::open_read_only(&folder.join("_pagehaul").join("ledger.sqlite"))?;
+                take(ledger.sizes(least)?)
+            }
+        }
+    }
+}
+
+/// What went wrong: with the table, or where its rows went.
+enum Failure {
+    Said(String),
+    Taken(PlanError),
+}
+
+type Portion<'a> = &'a mut dyn FnMut(Vec<(String, String)>) -> Result<(), PlanError>;
+
+fn at(names: &[String], column: &str) -> Result<usize, Failure> {
+    let no_column = || Failure::Said(crate::input::item_list::no_column(column, names.iter().map(String::as_str)));
+    names.iter().position(|name| name == column).ok_or_else(no_column)
+}
+
+fn from_csv(table: &Path, columns: [&String; 2], take: Portion<'_>) -> Result<(), Failure> {
+    let said = |error: csv::Error| Failure::Said(error.to_string());
+    let mut table = csv::ReaderBuilder::new().flexible(true).from_path(table).map_err(said)?;
+    let header = table.byte_headers().map_err(said)?;
+    let header = header.iter().map(|name| name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name));
+    let names: Vec<String> = header.map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
+    let [ids, rows] = [at(&names, columns[0])?, at(&names, columns[1])?];
+    for record in table.byte_records() {
+        let record = record.map_err(said)?;
+        let text = |at| String::from_utf8_lossy(record.get(at).unwrap_or_default()).into_owned();
+        take(vec![(text(ids), text(rows))]).map_err(Failure::Taken)?;
+    }
+    Ok(())
+}
+
+fn from_parquet(table: &Path, columns: [&String; 2], take: Portion<'_>) -> Result<(), Failure> {
+    let damaged = || Failure::Said("it is damaged: it makes the decoder fail".to_owned());
+    let file = File::open(table).map_err(|error| Failure::Said(error.to_string()))?;
+    let open = || ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Failure::Said(error.to_string()));
+    let table = quietly(open).unwrap_or_else(|| Err(damaged()))?;
+    let names: Vec<String> = table.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let roots = [at(&names, columns[0])?, at(&names, columns[1])?];
+    let only = ProjectionMask::roots(table.parquet_schema(), roots);
+    let mut batches = table.with_projection(only).build().map_err(|error| Failure::Said(error.to_string()))?;
+    loop {
+        let batch = quietly(|| batches.next()).ok_or_else(damaged)?;
+        let Some(batch) = batch else { return Ok(()) };
+        let batch = batch.map_err(|error| Failure::Said(error.to_string()))?;
+        let [ids, rows] = [texts(&batch, columns[0])?, texts(&batch, columns[1])?];
+        take(ids.into_iter().zip(rows).collect()).map_err(Failure::Taken)?;
+    }
+}
+
+fn texts(batch: &RecordBatch, column: &str) -> Result<Vec<String>, Failure> {
+    let column = batch.column_by_name(column).ok_or_else(|| Failure::Said(format!("it has no column {column}")))?;
+    let values = column_values(column).map_err(Failure::Said)?;
+    let text = |value: Option<Vec<u8>>| String::from_utf8_lossy(&value.unwrap_or_default()).into_owned();
+    Ok(values.into_iter().map(text).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sizes;
+    use crate::input::item_list::PlanError;
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use std::io::Write;
+    use std::path::Path;
+    use std::sync::Arc;
+
+    fn read(table: &Path, rows: &str) -> Result<Vec<(String, u64)>, PlanError> {
+        let mut all = Vec::new();
+        let sizes = Sizes::Column { table: table.to_owned(), ids: "id".to_owned(), rows: rows.to_owned() };
+        sizes.read(80, |sized| {
+            all.extend(sized.into_iter().map(|(id, rows)| (id.as_str().to_owned(), rows)));
+            Ok(())
+        })?;
+        Ok(all)
+    }
+
+    #[test]
+    fn sizes_are_read_from_csv_and_parquet_and_what_is_small_or_no_number_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let csv = folder.path().join("list.csv");
+        let text = "\u{feff}id,rows\n1,80\n2,79\n3,x\n4\n5, 900 \n6,-7\n";
+        std::fs::File::create(&csv).unwrap().write_all(text.as_bytes()).unwrap();
+        let found = [("1".to_owned(), 80), ("5".to_owned(), 900)];
+        assert_eq!(read(&csv, "rows").unwrap(), found);
+
+        let parquet = folder.path().join("list.parquet");
+        let columns: [(&str, ArrayRef); 3] = [
+            ("rows", Arc::new(Int64Array::from(vec![Some(80), None, Some(900), Some(-7)]))),
+            ("other", Arc::new(Int64Array::from(vec![1, 2, 3, 4]))),
+            ("id", Arc::new(StringArray::from(vec!["1", "2", "5", "6"]))),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let mut writer =
+            parquet::arrow::ArrowWriter::try_new(std::fs::File::create(&parquet).unwrap(), batch.schema(), None)
+                .unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        assert_eq!(read(&parquet, "rows").unwrap(), found);
+        for table in [&csv, &parquet] {
+            assert!(read(table, "size").unwrap_err().to_string().contains("it has no column size"));
+        }
+    }
+}

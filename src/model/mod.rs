@@ -1,0 +1,12 @@
+//! The words that every folder shares: ids and page numbers, time, events, text made safe to show.
+//!
+//! Plain values and pure functions. Uses nothing of the crate, knows no file format, no HTTP and no settings.
+//! Read first: [`page::Request`], [`page::StopReason`], [`event::Event`].
+
+pub mod clock;
+pub mod event;
+pub mod exit_code;
+pub mod failpoint;
+pub mod page;
+pub mod partition;
+pub mod sanitize;

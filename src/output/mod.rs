@@ -1,0 +1,12 @@
+//! The directory of one export: rows staged as Parquet files by region, and published under manifests.
+//!
+//! May use `state`, `decode`, `settings`, `endpoint` and `model`. Data before manifest; a name is given once a file is durable.
+//! Read first: [`segment::SegmentWriter`], then [`publisher::Committer`].
+
+pub mod export_dir;
+pub mod parquet_file;
+pub mod publisher;
+pub mod segment;
+pub mod store;
+pub mod worker;
+pub mod writer;

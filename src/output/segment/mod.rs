@@ -1,0 +1,533 @@
+//! The segment being written: rows split by region into staged Parquet files, under one memory budget.
+//!
+//! Rows gather to large batches before they are split, since a split costs the same for ten rows as for thousands. A region's
+//! rows then wait as they are: in memory until all regions together pass half of the budget, then the largest region's in a
+//! file of its own, and when they are a full row group they are encoded at once. So only one encoder lives at a time (an open
+//! one costs 3 MB whatever it holds), and the size of row groups does not depend on how many regions share the memory.
+//! Where there are more regions than files may be open, or all of them are small, the rows go to one spill file and are
+//! gathered again when the segment is sealed: any number of regions, and still few files a region. Nothing here has a name
+//! that a reader would look at.
+
+mod staged;
+mod waiting;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::{Int32Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
+use arrow::compute::{concat_batches, interleave_record_batch};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
+use parquet::errors::ParquetError;
+
+use crate::decode::Reject;
+use crate::endpoint::{ColumnKind, FETCHED_AT, PAGE_NUM};
+use crate::model::page::SegmentId;
+use crate::model::partition;
+use crate::output::parquet_file::{GROUP_ROWS, Layout};
+use crate::output::store::REJECTS;
+use crate::state::disk::{Disk, DiskError};
+use staged::{FolderFiles, StagedParquet, Staging};
+use waiting::{Drained, Spill, Waiting};
+
+/// Rows that gather before they are split by region: some 500 full pages.
+const SPLIT_ROWS: usize = 5_000;
+/// Regions with files of their own: one that is staged, one of waiting rows.
+const OPEN_REGIONS: usize = 32;
+/// The share of the budget that may gather before it is split, however few rows it is.
+const PENDING_SHARE: usize = 4;
+/// The share of the budget that may wait in memory.
+const WAITING_SHARE: usize = 2;
+/// The smallest share of the budget that is worth a write: with less in the largest region there are many regions.
+const SMALLEST_SHARE: usize = 64;
+/// The budgets that may wait in memory where there are many regions: a block a region, however small, costs 4 KB of the disk.
+const CROWDED_BUDGETS: usize = 2;
+/// How much larger than the budget a row group's rows are before they are encoded: as large as the budget after it.
+const GROUP_BUDGETS: usize = 4;
+
+/// Rows could not be staged.
+#[derive(Debug, thiserror::Error)]
+pub enum SegmentError {
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A Parquet file could not be written.
+    #[error("write a staged file of {folder}")]
+    Parquet {
+        /// The partition folder that it is for.
+        folder: String,
+        /// What the writer said.
+        #[source]
+        source: ParquetError,
+    },
+    /// Rows could not be split or spilled.
+    #[error("split rows by region")]
+    Arrow(#[from] ArrowError),
+}
+
+/// What shapes the files of an export.
+#[derive(Clone, Debug)]
+pub struct Shape {
+    /// Folder for staged files, on the same file system as the output.
+    pub staging: PathBuf,
+    /// The export's id, first part of every file name.
+    pub export: String,
+    /// Schema of the rows.
+    pub schema: SchemaRef,
+    /// Name of the partition column.
+    pub partition: String,
+    /// How the files are laid out, and how much memory that may take.
+    pub layout: Layout,
+}
+
+/// Rows to be written: those of a decoded group that are new to their walks.
+#[derive(Debug)]
+pub struct Rows {
+    /// Rows by the file schema.
+    pub batch: RecordBatch,
+    /// Partition value of each row.
+    pub partitions: Vec<Option<Box<str>>>,
+    /// For each row, whether it is written.
+    pub keep: Vec<bool>,
+    /// Rows that could not be typed.
+    pub rejects: Vec<Reject>,
+}
+
+/// A staged file, whole and durable, and the name that it will get.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StagedFile {
+    /// Where it is.
+    pub staged: PathBuf,
+    /// The name it gets, relative to the output.
+    pub name: String,
+    /// Rows.
+    pub rows: u64,
+    /// Length.
+    pub bytes: u64,
+    /// SHA-256, hexadecimal.
+    pub sha256: String,
+}
+
+/// A segment whose files are whole and durable under their staged names.
+#[derive(Debug)]
+pub struct Sealed {
+    /// The segment.
+    pub segment: SegmentId,
+    /// How often its files were begun.
+    pub attempt: i64,
+    /// Files of rows, region by region.
+    pub files: Vec<StagedFile>,
+    /// The rejects, if there are any.
+    pub rejects: Option<StagedFile>,
+}
+
+/// The segment being written.
+#[derive(Debug)]
+pub struct SegmentWriter {
+    staging: Staging,
+    partition: String,
+    segment: SegmentId,
+    attempt: i64,
+    pending: Vec<Rows>,
+    pending_rows: usize,
+    pending_bytes: usize,
+    regions: BTreeMap<String, Region>,
+    held: usize,
+    open_regions: usize,
+    spill: Option<Spill>,
+    rejects: Option<StagedParquet>,
+}
+
+/// A region's rows: in its files, on the disk until they are a row group, and in memory.
+#[derive(Debug, Default)]
+struct Region {
+    files: FolderFiles,
+    /// Blocks of the spill file.
+    blocks: Vec<usize>,
+    waiting: Option<Waiting>,
+    rows: Vec<RecordBatch>,
+    bytes: usize,
+}
+
+impl Region {
+    /// Takes the rows out of memory, as one batch.
+    fn take_rows(&mut self, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+        self.bytes = 0;
+        let rows = std::mem::take(&mut self.rows);
+        if let [rows] = rows.as_slice() { Ok(rows.clone()) } else { concat_batches(schema, &rows) }
+    }
+}
+
+impl SegmentWriter {
+    /// Begins a segment's files.
+    pub fn begin(disk: Disk, shape: Shape, segment: SegmentId, attempt: i64) -> Self {
+        let stem = stem(&shape.export, segment, attempt);
+        Self {
+            staging: Staging::new(shape.staging, stem, shape.schema, shape.layout, disk),
+            partition: shape.partition,
+            segment,
+            attempt,
+            pending: Vec::new(),
+            pending_rows: 0,
+            pending_bytes: 0,
+            regions: BTreeMap::new(),
+            held: 0,
+            open_regions: 0,
+            spill: None,
+            rejects: None,
+        }
+    }
+
+    fn memory(&self) -> usize {
+        self.staging.layout.memory
+    }
+
+    /// Adds rows.
+    pub fn push(&mut self, mut rows: Rows) -> Result<(), SegmentError> {
+        let rejects = std::mem::take(&mut rows.rejects);
+        if !rejects.is_empty() {
+            self.reject(&rejects)?;
+        }
+        self.pending_rows += rows.batch.num_rows();
+        self.pending_bytes += rows.batch.get_array_memory_size();
+        self.pending.push(rows);
+        let enough = self.pending_rows >= SPLIT_ROWS || self.pending_bytes >= self.memory() / PENDING_SHARE;
+        if enough { self.split() } else { Ok(()) }
+    }
+
+    /// Ends the segment: every file whole and durable, none of them published.
+    pub fn seal(mut self) -> Result<Sealed, SegmentError> {
+        self.split()?;
+        let disk = self.staging.disk;
+        let regions = std::mem::take(&mut self.regions);
+        let mut files = Vec::with_capacity(regions.len());
+        let mut spilled = self.spill.take().map(Spill::end).transpose()?;
+        for (folder, mut region) in regions {
+            for block in std::mem::take(&mut region.blocks) {
+                if let Some(rows) = spilled.as_mut().map(|spilled| spilled.block(block)).transpose()?.flatten() {
+                    region.files.write(&folder, &rows, &mut self.staging)?;
+                }
+            }
+            if let Some(waiting) = region.waiting.take() {
+                drain(waiting, &folder, &mut region.files, &mut self.staging)?.remove(disk)?;
+            }
+            for rows in &region.rows {
+                region.files.write(&folder, rows, &mut self.staging)?;
+            }
+            files.append(&mut region.files.finish()?);
+        }
+        if let Some(spilled) = spilled {
+            spilled.remove(disk)?;
+        }
+        let rejects = self.rejects.take().map(StagedParquet::finish).transpose()?;
+        disk.sync_folder(&self.staging.folder)?;
+        Ok(Sealed { segment: self.segment, attempt: self.attempt, files, rejects })
+    }
+
+    /// Splits what has gathered into the regions.
+    fn split(&mut self) -> Result<(), SegmentError> {
+        let pending = std::mem::take(&mut self.pending);
+        (self.pending_rows, self.pending_bytes) = (0, 0);
+        let mut places: HashMap<Option<&str>, Vec<(usize, usize)>> = HashMap::new();
+        for (at, rows) in pending.iter().enumerate() {
+            for (row, (partition, keep)) in rows.partitions.iter().zip(&rows.keep).enumerate() {
+                if *keep {
+                    places.entry(partition.as_deref()).or_default().push((at, row));
+                }
+            }
+        }
+        // Values that share a folder share a file. A sorted order makes the files the same in every run.
+        let mut folders: BTreeMap<String, Vec<(usize, usize)>> = BTreeMap::new();
+        for (value, mut rows) in places {
+            folders.entry(partition::folder(&self.partition, value)).or_default().append(&mut rows);
+        }
+        let batches: Vec<&RecordBatch> = pending.iter().map(|rows| &rows.batch).collect();
+        for (folder, mut rows) in folders {
+            rows.sort_unstable();
+            let rows = interleave_record_batch(&batches, &rows)?;
+            let bytes = rows.get_array_memory_size();
+            let region = self.regions.entry(folder).or_default();
+            region.rows.push(rows);
+            region.bytes += bytes;
+            self.held += bytes;
+        }
+        drop(batches);
+        drop(pending);
+        self.keep_budget()
+    }
+
+    /// Puts rows aside, the largest region first, until what is held is within its share of the budget.
+    fn keep_budget(&mut self) -> Result<(), SegmentError> {
+        while self.held > self.memory() / WAITING_SHARE {
+            let largest = self.regions.iter().max_by_key(|(_, region)| region.bytes);
+            let Some((folder, region)) = largest.map(|(folder, region)| (folder.clone(), region)) else { break };
+            let may_open = region.waiting.is_some() || self.open_regions < OPEN_REGIONS;
+            if !may_open || region.bytes < self.memory() / SMALLEST_SHARE {
+                let is_full = self.held > CROWDED_BUDGETS * self.memory();
+                return if is_full { self.put_all_aside() } else { Ok(()) };
+            }
+            self.put_aside(&folder)?;
+        }
+        Ok(())
+    }
+
+    /// Puts a region's waiting rows into its own file; a full row group is encoded.
+    fn put_aside(&mut self, folder: &str) -> Result<(), SegmentError> {
+        let Some(region) = self.regions.get_mut(folder) else { return Ok(()) };
+        let mut waiting = if let Some(waiting) = region.waiting.take() {
+            waiting
+        } else {
+            self.open_regions += 1;
+            Waiting::begin(&mut self.staging)?
+        };
+        self.held = self.held.saturating_sub(region.bytes);
+        waiting.push(&region.take_rows(&self.staging.schema)?)?;
+        if waiting.rows >= GROUP_ROWS || waiting.bytes >= GROUP_BUDGETS * self.staging.layout.memory {
+            let drained = drain(waiting, folder, &mut region.files, &mut self.staging)?;
+            waiting = drained.again(&self.staging.schema)?;
+            region.files.end_group()?;
+        }
+        region.waiting = Some(waiting);
+        Ok(())
+    }
+
+    /// Puts all waiting rows aside: those of regions without a file of their own into the spill file.
+    fn put_all_aside(&mut self) -> Result<(), SegmentError> {
+        let with_rows = self.regions.iter().filter(|(_, region)| !region.rows.is_empty());
+        let (own, others): (Vec<_>, Vec<_>) =
+            with_rows.map(|(folder, region)| (folder.clone(), region.waiting.is_some())).partition(|(_, own)| *own);
+        for (folder, _) in own {
+            self.put_aside(&folder)?;
+        }
+        let mut spill = match self.spill.take() {
+            Some(spill) => spill,
+            None => Spill::begin(&mut self.staging)?,
+        };
+        for (folder, _) in others {
+            if let Some(region) = self.regions.get_mut(&folder) {
+                let rows = region.take_rows(&self.staging.schema)?;
+                region.blocks.push(spill.push(&rows)?);
+            }
+        }
+        self.spill = Some(spill);
+        self.held = 0;
+        Ok(())
+    }
+
+    fn reject(&mut self, rejects: &[Reject]) -> Result<(), SegmentError> {
+        let batch = reject_batch(rejects)?;
+        if self.rejects.is_none() {
+            let name = format!("{REJECTS}/{}.parquet", self.staging.stem);
+            self.rejects = Some(self.staging.begin(name, &batch.schema())?);
+        }
+        self.rejects.as_mut().map_or(Ok(()), |file| file.write(&batch))
+    }
+}
+
+/// Encodes rows that waited on the disk.
+fn drain(
+    waiting: Waiting,
+    folder: &str,
+    files: &mut FolderFiles,
+    staging: &mut Staging,
+) -> Result<Drained, SegmentError> {
+    waiting.drain(|rows| files.write(folder, rows, staging))
+}
+
+/// What the names of a segment's files begin with. The attempt makes them new each time the files are begun.
+pub fn stem(export: &str, segment: SegmentId, attempt: i64) -> String {
+    format!("{export}-s{:06}-{attempt}", segment.0)
+}
+
+/// The segment and the attempt whose [`stem`] a file's name begins with, if it is a file of this export.
+pub fn of_name(export: &str, name: &str) -> Option<(SegmentId, i64)> {
+    let (segment, rest) = name.strip_prefix(export)?.strip_prefix("-s")?.split_once('-')?;
+    let (segment, attempt) = (SegmentId(segment.parse().ok()?), rest.split(['-', '.']).next()?.parse().ok()?);
+    name.starts_with(&stem(export, segment, attempt)).then_some((segment, attempt))
+}
+
+fn reject_batch(rejects: &[Reject]) -> Result<RecordBatch, ArrowError> {
+    let (mut item, mut reason, mut raw) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
+    let (mut page, mut at) = (Int32Builder::new(), TimestampMicrosecondBuilder::new());
+    for reject in rejects {
+        item.append_value(reject.id.as_str());
+        page.append_value(i32::try_from(reject.page.0).unwrap_or(i32::MAX));
+        at.append_value(reject.at.0);
+        reason.append_value(&reject.reason);
+        raw.append_value(&reject.raw);
+    }
+    let field = |name: &str, kind: DataType| Field::new(name, kind, false);
+    let schema = Schema::new(vec![
+        field("item", DataType::Utf8),
+        field(PAGE_NUM, DataType::Int32),
+        field(FETCHED_AT, ColumnKind::Timestamp.data_type()),
+        field("reason", DataType::Utf8),
+        field("raw", DataType::Utf8),
+    ]);
+    RecordBatch::try_new(
+        Arc::new(schema),
+        vec![
+            Arc::new(item.finish()),
+            Arc::new(page.finish()),
+            Arc::new(at.finish().with_timezone("UTC")),
+            Arc::new(reason.finish()),
+            Arc::new(raw.finish()),
+        ],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Rows, SegmentWriter, Shape, of_name, stem};
+    use crate::decode::Reject;
+    use crate::model::clock::Utc64;
+    use crate::model::page::{ItemId, PageNum, SegmentId};
+    use crate::output::parquet_file::Layout;
+    use crate::state::disk::Disk;
+    use arrow::array::{AsArray, Int64Array, RecordBatch};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use parquet::file::metadata::{ParquetMetaDataReader, RowGroupMetaData};
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+
+    fn shape(folder: &std::path::Path, budget: usize) -> Shape {
+        let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
+        Shape {
+            staging: folder.to_owned(),
+            export: "x".to_owned(),
+            schema,
+            partition: "region".to_owned(),
+            layout: Layout { memory: budget, ..Layout::default() },
+        }
+    }
+
+    fn rows(shape: &Shape, numbers: std::ops::Range<i64>, regions: i64) -> Rows {
+        let partitions =
+            numbers.clone().map(|n| (n % regions != 0).then(|| format!("r{}", n % regions).into())).collect();
+        let keep = numbers.clone().map(|n| n % 7 != 0).collect();
+        let batch =
+            RecordBatch::try_new(Arc::clone(&shape.schema), vec![Arc::new(Int64Array::from_iter_values(numbers))]);
+        Rows { batch: batch.unwrap(), partitions, keep, rejects: Vec::new() }
+    }
+
+    /// What the sealed files hold, by name.
+    fn sealed(shape: &Shape, batches: &[(std::ops::Range<i64>, i64)]) -> BTreeMap<String, Vec<i64>> {
+        let mut writer = SegmentWriter::begin(Disk, shape.clone(), SegmentId(1), 2);
+        for (numbers, regions) in batches {
+            writer.push(rows(shape, numbers.clone(), *regions)).unwrap();
+        }
+        let files = writer.seal().unwrap().files;
+        let read = |path: &std::path::Path| -> Vec<i64> {
+            let file = std::fs::File::open(path).unwrap();
+            let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(file, 1 << 16).unwrap();
+            reader.flat_map(|rows| rows.unwrap().column(0).as_primitive::<Int64Type>().values().to_vec()).collect()
+        };
+        files.into_iter().map(|file| (file.name.clone(), read(&file.staged))).collect()
+    }
+
+    #[test]
+    fn each_row_goes_to_its_region_once_and_in_order_and_what_is_not_kept_goes_nowhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = sealed(&shape(folder.path(), 1 << 26), &[(0..4_000, 3), (4_000..9_000, 3), (9_000..9_010, 3)]);
+        assert_eq!(files.len(), 3);
+        let expected: Vec<i64> = (0..9_010).filter(|n| n % 3 == 1 && n % 7 != 0).collect();
+        assert_eq!(files["region=r1/x-s000001-2-0.parquet"], expected);
+        assert_eq!(files["region=__HIVE_DEFAULT_PARTITION__/x-s000001-2-0.parquet"][0], 3);
+    }
+
+    #[test]
+    fn thousands_of_regions_and_a_tiny_budget_still_give_one_whole_file_a_region() {
+        let folder = tempfile::tempdir().unwrap();
+        let batches: Vec<_> = (0..6).map(|at| (at * 5_000..(at + 1) * 5_000, 701)).collect();
+        let files = sealed(&shape(folder.path(), 1 << 14), &batches);
+        assert_eq!(files.len(), 701);
+        let mut all: Vec<i64> = files.into_values().flatten().collect();
+        all.sort_unstable();
+        assert_eq!(all, (0..30_000).filter(|n| n % 7 != 0).collect::<Vec<_>>());
+        assert!(
+            std::fs::read_dir(folder.path())
+                .unwrap()
+                .all(|entry| entry.unwrap().path().extension().unwrap() == "parquet")
+        );
+    }
+
+    /// Row groups of each sealed file, in rows, and its bytes.
+    fn groups(shape: &Shape, pushes: i64, regions: i64) -> BTreeMap<String, (Vec<i64>, u64)> {
+        let mut writer = SegmentWriter::begin(Disk, shape.clone(), SegmentId(1), 2);
+        for at in 0..pushes {
+            writer.push(rows(shape, at * 5_000..(at + 1) * 5_000, regions)).unwrap();
+        }
+        let groups = |path: &std::path::Path| {
+            let file = std::fs::File::open(path).unwrap();
+            let metadata = ParquetMetaDataReader::new().parse_and_finish(&file).unwrap();
+            metadata.row_groups().iter().map(RowGroupMetaData::num_rows).collect()
+        };
+        let files = writer.seal().unwrap().files;
+        files.iter().map(|file| (file.name.clone(), (groups(&file.staged), file.bytes))).collect()
+    }
+
+    #[test]
+    fn a_row_group_is_many_times_what_its_region_may_hold_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = 1 << 18;
+        let mut shape = shape(folder.path(), memory);
+        shape.layout.unique = vec!["n".to_owned()];
+        for (groups, _) in groups(&shape, 120, 3).into_values() {
+            let (last, full) = groups.split_last().unwrap();
+            let rows_in_memory = i64::try_from(memory / 8).unwrap();
+            assert!(!full.is_empty() && full.iter().all(|rows| *rows >= 2 * rows_in_memory), "{groups:?}");
+            assert!(*last > 0);
+        }
+    }
+
+    #[test]
+    fn no_file_is_larger_than_it_may_be_and_a_region_has_more_of_them_instead() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut shape = shape(folder.path(), 1 << 18);
+        shape.layout.file_size = 50_000;
+        let files = groups(&shape, 20, 2);
+        assert!(files.values().all(|(_, bytes)| *bytes <= 50_000), "{files:?}");
+        assert!(files.contains_key("region=r1/x-s000001-2-1.parquet"), "{files:?}");
+        let rows: i64 = files.values().flat_map(|(groups, _)| groups).sum();
+        assert_eq!(usize::try_from(rows).unwrap(), (0..100_000).filter(|n| n % 7 != 0).count());
+    }
+
+    #[test]
+    fn the_same_rows_make_the_same_bytes() {
+        let sums = |at: i64| {
+            let folder = tempfile::tempdir().unwrap();
+            let mut writer = SegmentWriter::begin(Disk, shape(folder.path(), 1 << 18), SegmentId(1), at);
+            for at in 0..30 {
+                writer.push(rows(&shape(folder.path(), 0), at * 5_000..(at + 1) * 5_000, 40)).unwrap();
+            }
+            writer.seal().unwrap().files.into_iter().map(|file| file.sha256).collect::<Vec<_>>()
+        };
+        assert_eq!(sums(1), sums(2));
+    }
+
+    #[test]
+    fn a_file_s_name_says_of_which_segment_and_attempt_it_is() {
+        let name = format!("{}-0.parquet", stem("a1b2", SegmentId(12), 34));
+        assert_eq!(of_name("a1b2", &name), Some((SegmentId(12), 34)));
+        assert_eq!(of_name("a1b2", "a1b2-s1234567-1.parquet"), Some((SegmentId(1_234_567), 1)));
+        for other in ["a1b2-s12-34-0.parquet", "b1b2-s000012-34-0.parquet", "a1b2-s000012-x", "a1b2", "part-0.parquet"]
+        {
+            assert_eq!(of_name("a1b2", other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn rejects_are_kept_beside_the_data_and_a_segment_without_rows_has_no_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let shape = shape(folder.path(), 1 << 20);
+        let reject =
+            Reject { id: ItemId::new("a"), page: PageNum(1), at: Utc64(1), reason: "why".into(), raw: "{}".to_owned() };
+        let mut writer = SegmentWriter::begin(Disk, shape.clone(), SegmentId(3), 1);
+        writer.push(Rows { rejects: vec![reject], ..rows(&shape, 0..0, 2) }).unwrap();
+        let sealed = writer.seal().unwrap();
+        assert!(sealed.files.is_empty());
+        let rejects = sealed.rejects.unwrap();
+        assert_eq!((rejects.name.as_str(), rejects.rows), ("_rejects/x-s000003-1.parquet", 1));
+    }
+}

@@ -1,0 +1,138 @@
+//! The files of one folder being staged: a new one before one grows too large.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::SchemaRef;
+
+use super::{SegmentError, StagedFile};
+use crate::output::parquet_file::{Layout, ParquetFile};
+use crate::output::store;
+use crate::state::disk::{Disk, NewFile};
+
+/// Where files of a segment's attempt are staged, and how they look.
+#[derive(Debug)]
+pub(super) struct Staging {
+    pub(super) disk: Disk,
+    pub(super) folder: PathBuf,
+    /// What the names of the files begin with.
+    pub(super) stem: String,
+    pub(super) schema: SchemaRef,
+    pub(super) layout: Layout,
+    begun: u32,
+}
+
+impl Staging {
+    pub(super) fn new(folder: PathBuf, stem: String, schema: SchemaRef, layout: Layout, disk: Disk) -> Self {
+        Self { disk, folder, stem, schema, layout, begun: 0 }
+    }
+
+    /// The next free name in the staging folder.
+    pub(super) fn next_path(&mut self, extension: &str) -> PathBuf {
+        let path = self.folder.join(format!("{}-{}.{extension}", self.stem, self.begun));
+        self.begun += 1;
+        path
+    }
+
+    /// Begins a file that will have this name.
+    pub(super) fn begin(&mut self, name: String, schema: &SchemaRef) -> Result<StagedParquet, SegmentError> {
+        let path = self.next_path("parquet");
+        let file = ParquetFile::create(self.disk.create(&path, store::access(&name))?, schema, &self.layout)
+            .map_err(|source| SegmentError::Parquet { folder: name.clone(), source })?;
+        Ok(StagedParquet { file, path, name })
+    }
+}
+
+/// A file being written.
+#[derive(Debug)]
+pub(super) struct StagedParquet {
+    file: ParquetFile<NewFile>,
+    path: PathBuf,
+    name: String,
+}
+
+impl StagedParquet {
+    pub(super) fn write(&mut self, rows: &RecordBatch) -> Result<(), SegmentError> {
+        self.file.write(rows).map_err(|source| SegmentError::Parquet { folder: self.name.clone(), source })
+    }
+
+    fn end_group(&mut self) -> Result<(), SegmentError> {
+        self.file.flush().map_err(|source| SegmentError::Parquet { folder: self.name.clone(), source })
+    }
+
+    pub(super) fn finish(self) -> Result<StagedFile, SegmentError> {
+        let Self { file, path, name } = self;
+        let finished = file.finish();
+        let (sink, rows) = finished.map_err(|source| SegmentError::Parquet { folder: name.clone(), source })?;
+        let written = sink.finish()?;
+        Ok(StagedFile { staged: path, name, rows, bytes: written.bytes, sha256: written.sha256 })
+    }
+}
+
+/// The files of one folder: those that are whole, and the one that takes rows.
+#[derive(Debug, Default)]
+pub(super) struct FolderFiles {
+    whole: Vec<StagedFile>,
+    open: Option<StagedParquet>,
+}
+
+impl FolderFiles {
+    /// Adds rows, to more files where one would be too large.
+    pub(super) fn write(
+        &mut self,
+        folder: &str,
+        rows: &RecordBatch,
+        staging: &mut Staging,
+    ) -> Result<(), SegmentError> {
+        let mut rest = vec![rows.clone()];
+        while let Some(rows) = rest.pop() {
+            let mut file = match self.open.take() {
+                Some(file) => file,
+                None => self.begin(folder, staging)?,
+            };
+            let fits = file.file.bytes() + size(&rows)? <= staging.layout.file_size;
+            if !fits && file.file.rows() > 0 {
+                self.whole.push(file.finish()?);
+                rest.push(rows);
+                continue;
+            }
+            if fits || rows.num_rows() < 2 {
+                file.write(&rows)?;
+            } else {
+                let half = rows.num_rows() / 2;
+                rest.push(rows.slice(half, rows.num_rows() - half));
+                rest.push(rows.slice(0, half));
+            }
+            self.open = Some(file);
+        }
+        Ok(())
+    }
+
+    /// Ends the open row group.
+    pub(super) fn end_group(&mut self) -> Result<(), SegmentError> {
+        self.open.as_mut().map_or(Ok(()), StagedParquet::end_group)
+    }
+
+    /// Ends the last file; gives all of them.
+    pub(super) fn finish(self) -> Result<Vec<StagedFile>, SegmentError> {
+        let Self { mut whole, open } = self;
+        whole.extend(open.map(StagedParquet::finish).transpose()?);
+        Ok(whole)
+    }
+
+    fn begin(&self, folder: &str, staging: &mut Staging) -> Result<StagedParquet, SegmentError> {
+        let name = format!("{folder}/{}-{}.parquet", staging.stem, self.whole.len());
+        let schema = Arc::clone(&staging.schema);
+        staging.begin(name, &schema)
+    }
+}
+
+/// Bytes of these rows as they are, which is more than they take when they are encoded.
+fn size(rows: &RecordBatch) -> Result<usize, SegmentError> {
+    let mut bytes = 0;
+    for column in rows.columns() {
+        bytes += column.to_data().get_slice_memory_size()?;
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,123 @@
+//! The writer: takes rows in order, stages them, and publishes a segment when it is told to.
+//!
+//! It works on blocking threads behind a bounded channel. A writer that is slower than the API fills the channel, and a
+//! full channel stops new requests: backpressure needs no other code.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::error::Error;
+use crate::model::event::{Event, Monitor};
+use crate::model::page::SegmentId;
+use crate::output::publisher::{Committer, Manifest};
+use crate::output::segment::{Rows, SegmentWriter, Shape};
+use crate::output::worker::Worker;
+use crate::state::disk::Disk;
+use crate::state::ledger::OpenSegment;
+
+/// Groups that may wait for the writer: each is up to `max_in_flight` decoded pages.
+pub const QUEUE: usize = 2;
+
+/// What the writer is told.
+#[derive(Debug)]
+pub enum ToWriter {
+    /// Begin the files of a segment.
+    Begin(OpenSegment),
+    /// Add rows to it.
+    Rows(Rows),
+    /// Seal it and publish it; answered when it is published.
+    Publish(oneshot::Sender<()>),
+}
+
+/// A writer at work, as those who give the orders know it.
+#[derive(Debug)]
+pub struct Writing {
+    /// The way to it.
+    pub orders: mpsc::Sender<ToWriter>,
+    /// Its task.
+    pub task: JoinHandle<Result<(), Error>>,
+}
+
+impl Writing {
+    /// Publishes the segment that was begun last, and waits until that is done.
+    pub async fn publish(&self) -> Result<(), Error> {
+        let (done, published) = oneshot::channel();
+        let sent = self.orders.send(ToWriter::Publish(done)).await.is_ok();
+        if sent && published.await.is_ok() { Ok(()) } else { Err(Error::WriterEnded) }
+    }
+
+    /// Lets the writer go and waits for its end. Its own failure comes before one that only followed from it.
+    pub async fn end<T>(self, result: Result<T, Error>) -> Result<T, Error> {
+        drop(self.orders);
+        self.task.await??;
+        result
+    }
+}
+
+/// Stages and publishes segments.
+#[derive(Debug)]
+pub struct Writer {
+    /// What shapes the files.
+    pub shape: Shape,
+    /// Who publishes them.
+    pub committer: Committer,
+    /// Who wants to know.
+    pub monitor: Arc<dyn Monitor>,
+}
+
+impl Writer {
+    /// Works until the channel is closed. A segment that was not told to be published stays in the journal.
+    ///
+    /// Each order is carried out on the writer's own thread, and waited for by a blocking task that ends with it: one that
+    /// stayed would keep tokio's paused clock, and so every test in virtual time, from moving.
+    pub async fn run(self, mut orders: mpsc::Receiver<ToWriter>) -> Result<(), Error> {
+        let worker = Worker::start("writer").map_err(no_thread)?;
+        let mut segment: Option<SegmentWriter> = None;
+        while let Some(order) = orders.recv().await {
+            match (order, segment.take()) {
+                (ToWriter::Begin(open), _) => {
+                    segment = Some(SegmentWriter::begin(Disk, self.shape.clone(), open.id, open.attempt));
+                }
+                (ToWriter::Rows(rows), Some(mut writer)) => {
+                    let pushed = on(&worker, move || Ok(writer.push(rows).map(|()| writer)?));
+                    segment = Some(pushed.await?);
+                }
+                (ToWriter::Publish(done), Some(writer)) => {
+                    let committer = self.committer.clone();
+                    let manifest = on(&worker, move || publish(writer, &committer)).await?;
+                    self.published(&manifest);
+                    done.send(()).ok(); // nobody waits any more when the run has failed elsewhere
+                }
+                (ToWriter::Rows(_) | ToWriter::Publish(_), None) => {} // no segment was begun: nothing to add to
+            }
+        }
+        Ok(())
+    }
+
+    fn published(&self, manifest: &Manifest) {
+        self.monitor.event(&Event::Published {
+            segment: SegmentId(manifest.segment),
+            files: u64::try_from(manifest.files.len()).unwrap_or_default(),
+            rows: manifest.rows(),
+            bytes: manifest.files.iter().map(|file| file.bytes).sum(),
+        });
+    }
+}
+
+async fn on<T: Send + 'static>(
+    worker: &Worker,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    let worker = worker.clone();
+    tokio::task::spawn_blocking(move || worker.run(work)).await?.map_err(no_thread)?
+}
+
+fn no_thread(source: std::io::Error) -> Error {
+    Error::System { action: "run the writer's thread", source }
+}
+
+fn publish(segment: SegmentWriter, committer: &Committer) -> Result<Manifest, Error> {
+    Ok(committer.publish(&segment.seal()?)?)
+}

@@ -1,0 +1,146 @@
+//! Where answers differ from the endpoint's description, over a whole export: what is counted, and what is worth a warning.
+//!
+//! Nothing is lost where they differ: values that do not fit and fields that are new are in `_extra`. But a column that turned
+//! into nulls looks like data, so somebody must hear of it.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+
+use serde::Serialize;
+
+use crate::endpoint::{Endpoint, Role};
+use crate::model::sanitize::Sanitized;
+use crate::report::totals::Grouped;
+use crate::state::ledger::{Ledger, LedgerError};
+
+/// One row in this many may differ before it is worth a warning.
+const TOLERATED: u64 = 100;
+/// Names that are listed for a person, of each kind.
+const LISTED: usize = 5;
+
+/// How the answers of an export differ from the endpoint's description.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Drift {
+    /// Values that did not fit their column, by column.
+    pub misfits: BTreeMap<String, u64>,
+    /// How often each field came that no column describes.
+    pub new_fields: BTreeMap<String, u64>,
+    /// Such fields beyond the names that are counted one by one.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub other_new_fields: u64,
+    /// Described columns whose field never came in any row.
+    pub never_came: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl Drift {
+    /// What the ledger counted, against the description of now.
+    pub fn of(ledger: &Ledger, endpoint: &Endpoint) -> Result<Self, LedgerError> {
+        let counted = ledger.drift()?;
+        let never = |name: &&String| !counted.seen.contains(*name);
+        let names = endpoint.columns.iter().map(|column| &column.name);
+        Ok(Self {
+            // Without a row nothing could come.
+            never_came: if ledger.totals()?.received > 0 { names.filter(never).cloned().collect() } else { Vec::new() },
+            misfits: counted.misfits.into_iter().collect(),
+            new_fields: counted.unknown.into_iter().collect(),
+            other_new_fields: counted.others,
+        })
+    }
+
+    /// What of it is worth a warning: more than 1 % of the rows, or anything in a column that rows are told apart or parted
+    /// by. None: nothing is.
+    pub fn serious(&self, rows: u64, endpoint: &Endpoint) -> Option<Self> {
+        let is_much = |cells: u64| cells.saturating_mul(TOLERATED) > rows;
+        let is_strict = |name: &str| {
+            endpoint
+                .columns
+                .iter()
+                .any(|column| column.name == name && matches!(column.role, Role::Identity | Role::Partition))
+        };
+        let mut serious = self.clone();
+        serious.misfits.retain(|name, cells| is_much(*cells) || is_strict(name));
+        serious.new_fields.retain(|_, cells| is_much(*cells));
+        serious.other_new_fields = Some(self.other_new_fields).filter(|cells| is_much(*cells)).unwrap_or_default();
+        Some(serious).filter(|serious| !serious.is_empty())
+    }
+
+    /// Whether the answers are as described.
+    pub fn is_empty(&self) -> bool {
+        self.misfits.is_empty()
+            && self.new_fields.is_empty()
+            && self.other_new_fields == 0
+            && self.never_came.is_empty()
+    }
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let by_count = |counts: &BTreeMap<String, u64>| {
+            let mut counts: Vec<(String, u64)> = counts.iter().map(|(name, cells)| (name.clone(), *cells)).collect();
+            counts.sort_by_key(|(_, cells)| std::cmp::Reverse(*cells));
+            counts.into_iter().map(|(name, cells)| format!("{} ({})", Sanitized(&name), Grouped(cells))).collect()
+        };
+        let never: Vec<String> = self.never_came.iter().map(|name| Sanitized(name).to_string()).collect();
+        let mut new: Vec<String> = by_count(&self.new_fields);
+        if self.other_new_fields > 0 {
+            new.push(format!("others ({})", Grouped(self.other_new_fields)));
+        }
+        let kinds =
+            [("values that did not fit: ", by_count(&self.misfits)), ("new fields: ", new), ("never came: ", never)];
+        let mut text = String::new();
+        for (what, names) in kinds.into_iter().filter(|(_, names)| !names.is_empty()) {
+            write!(
+                text,
+                "{}{what}{}",
+                if text.is_empty() { "" } else { "; " },
+                names.get(..LISTED.min(names.len())).unwrap_or_default().join(", ")
+            )?;
+            if names.len() > LISTED {
+                write!(text, " and {} more", names.len() - LISTED)?;
+            }
+        }
+        f.write_str(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Drift;
+    use crate::endpoint::{BUILT_IN, Endpoint};
+
+    fn counts(of: &[(&str, u64)]) -> std::collections::BTreeMap<String, u64> {
+        of.iter().map(|(name, cells)| ((*name).to_owned(), *cells)).collect()
+    }
+
+    #[test]
+    fn more_than_one_row_in_a_hundred_is_worth_a_warning_and_any_in_identity_and_partition() {
+        let endpoint = Endpoint::parse(BUILT_IN).unwrap();
+        let serious = |misfits: &[(&str, u64)], new: &[(&str, u64)], never: &[&str]| {
+            let never_came = never.iter().map(|name| (*name).to_owned()).collect();
+            let drift = Drift { misfits: counts(misfits), new_fields: counts(new), never_came, ..Drift::default() };
+            drift.serious(1_000, &endpoint).map(|drift| drift.to_string()).unwrap_or_default()
+        };
+        assert_eq!(serious(&[("duration", 10)], &[("new", 10)], &[]), "");
+        assert_eq!(serious(&[("duration", 11)], &[("new", 1)], &[]), "values that did not fit: duration (11)");
+        assert_eq!(
+            serious(&[("height", 1), ("region", 1), ("video_id", 1)], &[], &[]),
+            "values that did not fit: region (1), video_id (1)"
+        );
+        assert_eq!(serious(&[], &[("new", 1_000)], &["hash_tag"]), "new fields: new (1,000); never came: hash_tag");
+    }
+
+    #[test]
+    fn a_person_is_shown_the_most_frequent_names_and_how_many_more_there_are() {
+        let new: Vec<(String, u64)> = (0..9).map(|at| (format!("f\u{1b}{at}"), at)).collect();
+        let drift = Drift { new_fields: new.into_iter().collect(), other_new_fields: 7_000, ..Drift::default() };
+        assert_eq!(
+            drift.to_string(),
+            "new fields: f\u{fffd}8 (8), f\u{fffd}7 (7), f\u{fffd}6 (6), f\u{fffd}5 (5), f\u{fffd}4 (4) and 5 more"
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! An existing export, opened only to be looked at: no file is changed and none is made.
+
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::model::sanitize::sanitize;
+use crate::output::export_dir::{BADGE, LEDGER, LOCK};
+use crate::output::publisher::MANIFESTS;
+use crate::output::store::Store;
+use crate::settings::Layers;
+use crate::state::disk::Disk;
+use crate::state::ledger::{ExportRow, Ledger};
+use crate::state::lock;
+
+/// Where an export is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The folder of its output.
+    pub out: PathBuf,
+    /// The folder of its state.
+    pub state: PathBuf,
+}
+
+/// An export that is looked at.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its ledger.
+    pub ledger: Ledger,
+    /// Who it is.
+    pub export: ExportRow,
+    /// Its output.
+    pub store: Store,
+}
+
+impl Place {
+    /// The place that settings name.
+    pub fn of(layers: &Layers) -> Result<Self, Error> {
+        let out = layers.given("out").map(PathBuf::from);
+        let out = out.ok_or(Error::Usage("no folder of an export: name it with --out DIR"))?;
+        let state = layers.given("state_dir").map_or_else(|| out.join("_pagehaul"), PathBuf::from);
+        Ok(Self { out, state })
+    }
+
+    /// Its ledger's file.
+    pub fn ledger(&self) -> PathBuf {
+        self.state.join(LEDGER)
+    }
+
+    /// What a process that works on it says of itself; none if there is none, and then none can begin as long as the looks
+    /// are kept.
+    pub fn holder(&self) -> Result<Result<Vec<lock::Look>, String>, Error> {
+        let mut looks = Vec::new();
+        let inside = self.out.join("_pagehaul");
+        let is_inside = std::fs::canonicalize(&self.state).ok() == std::fs::canonicalize(&inside).ok();
+        for folder in [&self.state, &inside].into_iter().take(if is_inside { 1 } else { 2 }) {
+            match lock::look(&folder.join(LOCK))? {
+                Ok(look) => looks.push(look),
+                Err(holder) => return Ok(Err(sanitize(&holder))),
+            }
+        }
+        Ok(Ok(looks))
+    }
+
+    /// Opens what is there.
+    pub fn open(&self) -> Result<Opened, Error> {
+        let shown = |path: &Path| sanitize(&path.display().to_string());
+        let path = self.ledger();
+        if std::fs::metadata(&path).is_ok_and(|found| found.len() > 0) {
+            let ledger = Ledger::open_read_only(&path)?;
+            if let Some(export) = ledger.export()? {
+                if !self.out.is_dir() {
+                    return Err(Error::Spoilt(format!("the output folder {} is gone", shown(&self.out))));
+                }
+                let store = Store::open(&self.out, Disk)?;
+                return Ok(Opened { ledger, export, store });
+            }
+        }
+        if self.out.join(BADGE).exists() || self.out.join(MANIFESTS).is_dir() {
+            return Err(Error::Mismatch(format!(
+                "{} belongs to an export, but its ledger is not in {}: give the --state-dir that it was begun with",
+                shown(&self.out),
+                shown(&self.state)
+            )));
+        }
+        Err(Error::Usage("there is no export in that folder (its ledger is missing: is --state-dir right?)"))
+    }
+}

@@ -1,0 +1,235 @@
+//! `status`: how far an export is, while a process works on it or after. Nothing is changed, and nobody waits for it.
+
+use serde::Serialize;
+
+use crate::error::Error;
+use crate::model::sanitize::{Sanitized, sanitize};
+use crate::output::publisher::published;
+use crate::report::inspect::Place;
+use crate::report::totals::{Bytes, Count, Figures, Grouped, Published};
+use crate::state::ledger::{SegmentState, has_log};
+
+/// Reasons that are listed.
+const REASONS: usize = 8;
+/// Columns of a terminal.
+const COLUMNS: usize = 80;
+/// How often reading begins anew because a process began to write meanwhile.
+const TRIES: usize = 3;
+
+/// How far an export is.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// `running`: a process works on it. `complete`: every product is read to the end and published. `partial`: the same, but
+    /// some products failed or were cut short. `unfinished`: the next run goes on with it.
+    pub status: &'static str,
+    /// The exit code: 0, the export could be read.
+    pub exit_code: u8,
+    /// The export.
+    pub export: String,
+    /// Its folder.
+    pub out: String,
+    /// When it was begun, RFC 3339.
+    pub begun_at: String,
+    /// Since when it is complete; none if it is not.
+    pub complete_since: Option<String>,
+    /// What the process that works on it says of itself; none if there is none.
+    pub holder: Option<String>,
+    /// Requests that wait for their answer, while a process works on it. Without one they are in doubt.
+    pub under_way: u64,
+    /// Products whose walk has begun and not ended.
+    pub walking: u64,
+    /// The same figures as in a run's summary, in the same words.
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// Segments.
+    pub segments: Segments,
+    /// Why products did not end well, the most frequent reasons first.
+    pub reasons: Vec<Why>,
+    /// What to do next.
+    pub next: Option<&'static str>,
+}
+
+/// Segments.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Segments {
+    /// Their files are in the output.
+    pub published: usize,
+    /// Their files are about to be, or were when the process ended.
+    pub decided: usize,
+    /// Bytes in the journal of the one that takes pages.
+    pub open_bytes: u64,
+}
+
+/// Why some products did not end well.
+#[derive(Clone, Debug, Serialize)]
+pub struct Why {
+    /// Why their walks ended.
+    pub stop_reason: &'static str,
+    /// What was said.
+    pub error: Option<String>,
+    /// How many they are.
+    pub products: u64,
+    /// The first of them.
+    pub first: String,
+}
+
+/// Reads how far an export is.
+pub fn status(place: &Place) -> Result<Status, Error> {
+    let mut left = TRIES;
+    loop {
+        // A ledger that nobody works on is read without any lock. If somebody begins meanwhile, what was read may be a mixture.
+        let (path, before) = (place.ledger(), has_log(&place.ledger()));
+        let status = read(place);
+        left -= 1;
+        if before || !has_log(&path) || left == 0 {
+            return status;
+        }
+    }
+}
+
+fn read(place: &Place) -> Result<Status, Error> {
+    let holder = place.holder()?.err();
+    let opened = place.open()?;
+    let ledger = &opened.ledger;
+    ledger.hold_still()?;
+    let mut figures = Figures::of(ledger, &published(ledger)?, None)?;
+    let mut under_way = ledger.under_way()?;
+    if holder.is_some() {
+        figures.credits.in_doubt -= under_way;
+    } else {
+        under_way = 0;
+    }
+    let segments = ledger.segments()?;
+    let count = |state| segments.iter().filter(|segment| segment.state == state).count();
+    let reasons = ledger.reasons(REASONS)?.into_iter().map(|reason| Why {
+        stop_reason: reason.stop.as_str(),
+        error: reason.error,
+        products: reason.items,
+        first: reason.first,
+    });
+    let products = figures.products;
+    let status = match holder {
+        Some(_) => "running",
+        None if products.open > 0 || figures.pages.waiting > 0 || products.total == 0 => "unfinished",
+        None if products.complete == products.total && opened.export.completed_at.is_some() => "complete",
+        None if products.complete == products.total => "unfinished",
+        None => "partial",
+    };
+    Ok(Status {
+        status,
+        exit_code: 0,
+        export: opened.export.id,
+        out: place.out.display().to_string(),
+        begun_at: opened.export.created_at.to_string(),
+        complete_since: opened.export.completed_at.filter(|_| status == "complete").map(|at| at.to_string()),
+        holder,
+        under_way,
+        walking: ledger.walks()?,
+        segments: Segments {
+            published: count(SegmentState::Published),
+            decided: count(SegmentState::Decided),
+            open_bytes: ledger.open_segment()?.map_or(0, |open| open.journaled),
+        },
+        reasons: reasons.collect(),
+        next: next(status),
+        figures,
+    })
+}
+
+fn next(status: &str) -> Option<&'static str> {
+    match status {
+        "unfinished" => Some("the export's command again goes on; `replay` publishes what waits"),
+        "partial" => Some("the export's command again retries passing failures"),
+        _ => None,
+    }
+}
+
+impl Status {
+    /// The JSON object, on one line.
+    pub fn json(&self) -> String {
+        crate::model::sanitize::json(self)
+    }
+
+    /// The text. For a terminal the reasons, which are what a server said, are cut where they do not fit a line.
+    pub fn text(&self, for_terminal: bool) -> String {
+        let figures = &self.figures;
+        let (products, credits) = (&figures.products, &figures.credits);
+        let mut head = self.status.to_owned();
+        for (word, what) in [(", ", &self.holder), (" since ", &self.complete_since)] {
+            head += &what.as_ref().map(|what| format!("{word}{what}")).unwrap_or_default();
+        }
+        let mut lines = vec![
+            head,
+            format!("  output    {}", sanitize(&self.out)),
+            format!("  export    {}, begun {}", sanitize(&self.export), self.begun_at),
+            format!("  products  {products}"),
+        ];
+        if products.open > 0 {
+            let fresh = Grouped(products.open.saturating_sub(self.walking));
+            lines.push(format!("            of those {} begun, {fresh} not begun", Grouped(self.walking)));
+        }
+        let pages = figures.pages;
+        lines.push(format!(
+            "  pages     {} journaled, {} not published",
+            Grouped(pages.journaled),
+            Grouped(pages.waiting)
+        ));
+        lines.push(format!("  rows      {}", figures.rows));
+        let Figures { files, regions, bytes, .. } = *figures;
+        lines.push(format!("  files     {}", Published { files, regions, bytes }));
+        let Segments { published, decided, open_bytes } = self.segments;
+        let decided = if decided > 0 { format!(", {decided} being published") } else { String::new() };
+        lines.push(format!(
+            "  segments  {published} published{decided}, {} of journal in the open one",
+            Bytes(open_bytes)
+        ));
+        let open = [(credits.in_doubt, "in doubt"), (self.under_way, "under way")];
+        let open = open.into_iter().filter(|(count, _)| *count > 0);
+        let open: Vec<String> = open.map(|(count, word)| format!(", up to {} {word}", Grouped(count))).collect();
+        let (billed, free) = (Grouped(credits.billed), Count(credits.free, "attempt"));
+        lines.push(format!("  credits   {billed} billed, {free} free{}", open.concat()));
+        for why in &self.reasons {
+            let (first, said) = (Sanitized(&why.first), Sanitized(why.error.as_deref().unwrap_or_default()));
+            let line = format!("  {} × {} (first {first}): {said}", Grouped(why.products), why.stop_reason);
+            lines.push(if for_terminal { fitted(&line) } else { line });
+        }
+        lines.extend(self.next.map(|next| format!("  next      {next}")));
+        lines.into_iter().map(|line| line + "\n").collect()
+    }
+}
+
+/// A line that fits a terminal: cut where it does not. What is not ASCII may take two columns.
+fn fitted(line: &str) -> String {
+    let width = |c: char| if c.is_ascii() { 1 } else { 2 };
+    if line.chars().map(width).sum::<usize>() <= COLUMNS {
+        return line.to_owned();
+    }
+    let mut left = COLUMNS - 2;
+    let mut cut: String = line
+        .chars()
+        .take_while(|c| {
+            left = left.saturating_sub(width(*c));
+            left > 0
+        })
+        .collect();
+    cut.push('…');
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{COLUMNS, fitted};
+
+    #[test]
+    fn a_line_never_takes_more_columns_than_a_terminal_has() {
+        for line in ["x".repeat(80), "x".repeat(81), "字".repeat(60), "字".repeat(40), String::new()] {
+            let fitted = fitted(&line);
+            let columns: usize = fitted.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum();
+            assert!(columns <= COLUMNS, "{columns}");
+            assert_eq!(
+                fitted == line,
+                line.chars().map(|c| if c.is_ascii() { 1 } else { 2 }).sum::<usize>() <= COLUMNS
+            );
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! What a run came to: a text for a person, and the same as one JSON object for a program.
+//!
+//! Counts are of the whole export, over all its runs, and come from the ledger and the manifests, never from what a run
+//! remembers; only `run` is about this run.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::error::{Error, ExitCode};
+use crate::model::clock::Utc64;
+use crate::model::sanitize::{LONGEST_ERROR, Sanitized, beginning};
+use crate::output::export_dir::Site;
+use crate::output::store::Store;
+use crate::report::drift::Drift;
+use crate::report::totals::{
+    Count, CreditCounts, Failure, Figures, Grouped, Pages, Products, Published, Rate, RowCounts, as_u64,
+};
+use crate::run::context::Job;
+use crate::run::stop::{Counted, Stop};
+
+/// Its name in the output.
+pub const SUMMARY: &str = "_pagehaul/summary.json";
+
+/// What a run came to.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// The exit code's word.
+    pub status: &'static str,
+    /// The exit code.
+    pub exit_code: u8,
+    /// The same, as a value.
+    #[serde(skip)]
+    pub exit: ExitCode,
+    /// Why the run stopped early.
+    pub cause: Option<String>,
+    /// What to do next.
+    pub next: Option<&'static str>,
+    /// Published segments that a replay built again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rebuilt: Option<usize>,
+    /// Since when the export is complete; none if it is not.
+    pub complete_since: Option<String>,
+    /// Whether this run found it so, and had nothing to do.
+    #[serde(skip)]
+    pub found_complete: bool,
+    /// The export.
+    pub export: String,
+    /// Its folder.
+    pub out: String,
+    /// Items by what became of them.
+    pub products: Products,
+    /// Pages.
+    pub pages: Pages,
+    /// Rows. received = published + waiting + folded + rejected.
+    pub rows: RowCounts,
+    /// Where the answers differ from the endpoint's description.
+    pub drift: Drift,
+    /// What it cost.
+    pub credits: CreditCounts,
+    /// Folders of the partition.
+    pub regions: usize,
+    /// Published files.
+    pub files: usize,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// Columns in the files.
+    pub columns: usize,
+    /// This run.
+    pub run: Run,
+    /// The first items that did not end well.
+    pub failures: Vec<Failure>,
+}
+
+/// This run.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Run {
+    /// Requests sent.
+    pub requests: u64,
+    /// Pages among the answers.
+    pub pages: u64,
+    /// Attempts that were followed by another one.
+    pub retries: u64,
+    /// Answers 429.
+    pub throttled: u64,
+    /// Pages asked for ahead that lay behind the end of a list.
+    pub wasted: u64,
+    /// Credits spent on pages behind the ends of lists, to see whether they are ends.
+    pub evidence: u64,
+    /// From the first request to the last answer.
+    pub seconds: f64,
+    /// Requests a second.
+    pub rate: f64,
+    /// Requests a second that were asked for; none: no number was.
+    pub allowed: Option<f64>,
+    /// Requests a second that the server was found to allow, by its refusals; none if it refused nothing.
+    pub found: Option<f64>,
+}
+
+/// Sums an export up. Without a code the items decide: all complete or not.
+pub async fn of(job: &Job, site: &Site, exit: Option<ExitCode>, counted: Counted) -> Result<Summary, Error> {
+    let manifests = crate::output::publisher::manifests(&site.store).await?;
+    let figures = Figures::of(&site.ledger(), &manifests, job.settings.max_credits)?;
+    let Figures { products, pages, rows, credits, regions, files, bytes, failures } = figures;
+    let drift = Drift::of(&site.ledger(), &job.settings.endpoint)?;
+    let all = if products.complete == products.total { ExitCode::Complete } else { ExitCode::Partial };
+    let exit = exit.unwrap_or(all);
+    Ok(Summary {
+        status: exit.as_str(),
+        exit_code: exit.number(),
+        exit,
+        cause: None,
+        next: exit.next_step(),
+        rebuilt: None,
+        complete_since: None,
+        found_complete: false,
+        export: site.export.id.clone(),
+        out: job.settings.out.display().to_string(),
+        products,
+        pages,
+        rows,
+        drift,
+        credits,
+        regions,
+        files,
+        bytes,
+        columns: job.settings.columns.len() + 3,
+        run: run(counted, job.qps.number()),
+        failures,
+    })
+}
+
+fn run(counted: Counted, allowed: Option<f64>) -> Run {
+    let requests = u32::try_from(counted.requests).map_or(f64::INFINITY, f64::from);
+    let rate = if counted.seconds > 0.0 { requests / counted.seconds } else { 0.0 };
+    let round = |number: f64| (number * 1_000.0).round() / 1_000.0;
+    Run {
+        requests: counted.requests,
+        pages: counted.pages,
+        retries: counted.retries,
+        throttled: counted.throttled,
+        wasted: counted.wasted,
+        evidence: counted.evidence,
+        seconds: round(counted.seconds),
+        rate: round(rate),
+        allowed,
+        found: counted.found.map(round),
+    }
+}
+
+impl Summary {
+    /// Notes why the run stopped early: that decides the exit code.
+    pub fn set_stop(&mut self, stop: Option<&Stop>) {
+        if let Some(stop) = stop {
+            self.exit = stop.exit_code();
+            self.cause = Some(stop.to_string());
+            self.status = self.exit.as_str();
+            self.exit_code = self.exit.number();
+            self.next = self.exit.next_step();
+        }
+    }
+
+    /// Notes that the run found the export complete.
+    #[must_use]
+    pub fn found_complete(mut self, since: Utc64) -> Self {
+        self.complete_since = Some(since.to_string());
+        self.found_complete = true;
+        self.next = Some("nothing to do; for fresh data name a new folder with --out");
+        self
+    }
+
+    /// Notes that no request was sent: what is not finished, an export goes on with.
+    pub fn set_replayed(&mut self, rebuilt: usize) {
+        self.rebuilt = Some(rebuilt);
+        if self.products.open > 0 {
+            self.cause = Some("the export is not finished".to_owned());
+            self.next =
+                Some("`pagehaul export` with the settings that it was begun with goes on: a replay sends no request");
+        }
+    }
+
+    /// Notes that answers drifted so far that the run is to fail for it: its output is still valid.
+    pub fn set_drifted(&mut self, drift: &Drift) {
+        self.exit = ExitCode::Contract;
+        self.cause = Some(format!("the answers differ from the endpoint's description (--fail-on-drift): {drift}"));
+        self.status = self.exit.as_str();
+        self.exit_code = self.exit.number();
+        self.next = Some(
+            "the output is valid: values that fit no column are in _extra. Put the description right (--endpoint) and `pagehaul replay`, or run again without --fail-on-drift",
+        );
+    }
+
+    /// The JSON object, on one line.
+    pub fn json(&self) -> String {
+        crate::model::sanitize::json(self)
+    }
+
+    /// Writes the JSON object beside the output.
+    pub fn write(&self, store: &Store) -> Result<(), Error> {
+        Ok(store.put(SUMMARY, format!("{}\n", self.json()).as_bytes())?)
+    }
+}
+
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.requests == 0 {
+            return Ok(());
+        }
+        write!(f, "\n  this run  {} in {:.1} s", Count(self.requests, "request"), Rate(self.seconds))?;
+        // Over less than some seconds the first burst and the last answer are most of the time.
+        if self.seconds >= 2.0 {
+            write!(f, ", {:.1} a second", Rate(self.rate))?;
+            if let Some(allowed) = self.allowed {
+                write!(f, " of {:.*} allowed", usize::from(allowed.fract() > 0.0), Rate(allowed))?;
+            }
+            if let Some(found) = self.found {
+                write!(f, "; the server allows about {:.1}", Rate(found))?;
+            }
+        }
+        if self.retries > 0 {
+            write!(f, "\n  retries   {}", Grouped(self.retries))?;
+        }
+        if self.throttled > 0 {
+            write!(f, ", {} of them after a 429", Grouped(self.throttled))?;
+        }
+        if self.wasted > 0 {
+            write!(f, "\n  ahead     {} on pages behind the end of a list", Count(self.wasted, "credit"))?;
+        }
+        if self.evidence > 0 {
+            write!(f, "\n  evidence  {} to see whether lists had ended or moved", Count(self.evidence, "credit"))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (products, rows, credits, run) = (&self.products, &self.rows, &self.credits, &self.run);
+        write!(f, "{}", self.status)?;
+        if let Some(since) = self.complete_since.as_ref().filter(|_| self.found_complete) {
+            write!(f, " since {since}; no request was sent")?;
+        }
+        if let Some(cause) = &self.cause {
+            write!(f, ": {}", beginning(cause.as_bytes(), LONGEST_ERROR))?;
+        }
+        writeln!(f)?;
+        write!(f, "  products  {products}")?;
+        write!(f, "\n  rows      {rows}")?;
+        if !self.drift.is_empty() {
+            write!(f, "\n  drift     {}", self.drift)?;
+        }
+        let Self { files, regions, bytes, .. } = *self;
+        write!(f, "\n  files     {}", Published { files, regions, bytes })?;
+        if let Some(rebuilt) = self.rebuilt.filter(|rebuilt| *rebuilt > 0) {
+            write!(f, ", segments built again: {rebuilt}")?;
+        }
+        write!(f, "\n  credits   {} billed", Grouped(credits.billed))?;
+        if credits.in_doubt > 0 {
+            write!(f, ", up to {} more in doubt", Grouped(credits.in_doubt))?;
+        }
+        if credits.free > 0 {
+            write!(f, ", {} free", Count(credits.free, "attempt"))?;
+        }
+        if let Some(max) = credits.max {
+            write!(f, ", of {} allowed", Grouped(max))?;
+        }
+        write!(f, "{run}")?;
+        write!(f, "\n  output    {}", Sanitized(&self.out))?;
+        for failure in &self.failures {
+            let said = beginning(failure.error.as_deref().unwrap_or_default().as_bytes(), LONGEST_ERROR);
+            write!(f, "\n  {} {}: {said}", failure.stop_reason, Sanitized(&failure.product))?;
+        }
+        let unlisted = (products.failed + products.cut).saturating_sub(as_u64(self.failures.len()));
+        if unlisted > 0 {
+            write!(f, "\n  and {} more", Grouped(unlisted))?;
+        }
+        if let Some(next) = self.next {
+            write!(f, "\n  next      {next}")?;
+        }
+        Ok(())
+    }
+}

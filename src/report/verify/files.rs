@@ -1,0 +1,297 @@
+//! Manifests against the ledger's, and files against the manifests: length, content, rows, columns, folder; and whatever is
+//! there that no manifest names.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+
+use arrow::array::{Array, AsArray, RecordBatch, StringArray};
+use arrow::datatypes::DataType;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::Audit;
+use super::keys::Sum;
+use super::report::Cure;
+use crate::decode;
+use crate::error::Error;
+use crate::model::page::SegmentId;
+use crate::model::partition;
+use crate::output::parquet_file::quietly;
+use crate::output::publisher::{FileEntry, MANIFESTS, Manifest, manifest_name, segment_of};
+use crate::output::segment::of_name;
+use crate::output::store::REJECTS;
+use crate::state::ledger::{SegmentRow, SegmentState};
+
+/// What the files of the published segments hold.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    pub(super) segments: BTreeMap<SegmentId, Held>,
+    /// What is in the folders of rows and rejects.
+    listed: BTreeSet<String>,
+    /// What manifests name of it.
+    named: BTreeSet<String>,
+}
+
+/// What the files of a segment hold.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Held {
+    pub(super) rows: u64,
+    pub(super) rejected: u64,
+    /// Over the keys of its rows; none if not all of them were read.
+    pub(super) keys: Option<Sum>,
+}
+
+/// What a file holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Content {
+    rows: u64,
+    keys: Sum,
+}
+
+pub(super) async fn compare(audit: &mut Audit<'_>) -> Result<Files, Error> {
+    let mut manifests = Vec::new();
+    for row in audit.segments {
+        let Some(text) = row.manifest.as_deref().filter(|_| row.state != SegmentState::Open) else { continue };
+        match Manifest::parse(text.as_bytes()) {
+            Ok(manifest) => manifests.push((row, manifest)),
+            Err(error) => audit
+                .differs(Cure::State, format!("ledger: the manifest of segment {} is not readable: {error}", row.id)),
+        }
+        compare_manifest(audit, row, text).await?;
+    }
+    look_for_others(audit).await?;
+    let listed = audit.opened.store.data_files()?.into_iter().collect();
+    let mut files = Files { listed, ..Files::default() };
+    for (row, manifest) in &manifests {
+        if manifest.export != audit.opened.export.id || manifest.segment != row.id.0 || manifest.attempt > row.attempt {
+            audit.differs(
+                Cure::State,
+                format!("ledger: the manifest of segment {} is of another segment or export", row.id),
+            );
+        }
+        if row.state == SegmentState::Published {
+            let held = files.segment(audit, manifest)?;
+            files.segments.insert(row.id, held);
+        } else {
+            audit.read.decided += 1;
+            files.decided(audit, manifest)?;
+        }
+    }
+    for path in files.listed.difference(&files.named) {
+        let of = path.split_once('/').and_then(|(_, name)| of_name(&audit.opened.export.id, name));
+        let (cure, why) = match of {
+            Some(_) => (Cure::Replay, "of an attempt that was not published, or not any more"),
+            None => (Cure::Move, "not of this export"),
+        };
+        audit.differs(cure, format!("{path} is in no manifest: {why}"));
+    }
+    Ok(files)
+}
+
+/// A segment's manifest in the output is the ledger's, to the byte.
+async fn compare_manifest(audit: &mut Audit<'_>, row: &SegmentRow, text: &str) -> Result<(), Error> {
+    let name = manifest_name(row.id);
+    match (audit.opened.store.get(&name).await?, row.state) {
+        (Some(found), _) if found == text.as_bytes() => {}
+        (None, SegmentState::Decided) => {}
+        (Some(found), SegmentState::Decided)
+            if Manifest::parse(&found).is_ok_and(|found| found.attempt < row.attempt) => {}
+        (None, _) => audit.differs(Cure::Replay, format!("{name} is missing")),
+        (Some(_), _) => audit.differs(Cure::Replay, format!("{name} is not as it was written")),
+    }
+    Ok(())
+}
+
+/// Manifests of segments that have none.
+async fn look_for_others(audit: &mut Audit<'_>) -> Result<(), Error> {
+    for name in audit.opened.store.list(MANIFESTS).await? {
+        let decided = |row: &&SegmentRow| row.state != SegmentState::Open;
+        let known = segment_of(&name).map(|id| audit.segments.iter().filter(decided).any(|row| row.id == id));
+        match known {
+            Some(true) => {}
+            Some(false) => {
+                audit.differs(Cure::State, format!("{name} is of a segment that the ledger has not published"));
+            }
+            // A crash left it before it got its name.
+            None if name.strip_suffix(".new").is_some_and(|name| segment_of(name).is_some()) => {}
+            None => audit.differs(Cure::Move, format!("{name} is no manifest")),
+        }
+    }
+    Ok(())
+}
+
+impl Files {
+    /// Compares the files of a published segment.
+    fn segment(&mut self, audit: &mut Audit<'_>, manifest: &Manifest) -> Result<Held, Error> {
+        let mut held = Held { keys: Some(Sum::default()).filter(|_| !manifest.key.is_empty()), ..Held::default() };
+        for file in &manifest.files {
+            let content = self.file(audit, file, Some(manifest))?;
+            held.rows += content.map_or(file.rows, |content| content.rows);
+            held.keys = held.keys.zip(content).map(|(mut keys, content)| {
+                keys.join(content.keys);
+                keys
+            });
+        }
+        if let Some(file) = &manifest.rejects {
+            held.rejected += self.file(audit, file, None)?.map_or(file.rows, |content| content.rows);
+        }
+        Ok(held)
+    }
+
+    /// Compares one file; none if its content was not read.
+    fn file(
+        &mut self,
+        audit: &mut Audit<'_>,
+        file: &FileEntry,
+        manifest: Option<&Manifest>,
+    ) -> Result<Option<Content>, Error> {
+        audit.read.files += 1;
+        let path = &file.path;
+        if !self.named.insert(path.clone()) {
+            audit.differs(Cure::State, format!("{path} is named twice"));
+        }
+        let folder = path.split('/').next().unwrap_or_default();
+        if !manifest.map_or(folder == REJECTS, |manifest| partition::is_folder(&manifest.partition, folder)) {
+            audit.differs(Cure::Replay, format!("{path} is in a folder that no value has"));
+        }
+        let store = &audit.opened.store;
+        if store.length(path)? == Some(file.bytes) && !audit.share.takes(path) {
+            return Ok(None);
+        }
+        if let Some(fault) = file.fault(store)? {
+            audit.differs(Cure::Replay, format!("{path} {fault}"));
+            return Ok(None);
+        }
+        (audit.read.files_read, audit.read.bytes_read) =
+            (audit.read.files_read + 1, audit.read.bytes_read + file.bytes);
+        let source = store.open_file(path)?;
+        let failed = || Err("cannot be read: it makes the decoder fail".to_owned());
+        match quietly(|| content(source, manifest)).unwrap_or_else(failed) {
+            Ok(content) => {
+                if content.rows != file.rows {
+                    audit.differs(
+                        Cure::Replay,
+                        format!("{path} has {} rows, {} in its manifest", content.rows, file.rows),
+                    );
+                }
+                Ok(Some(content))
+            }
+            Err(why) => {
+                audit.differs(Cure::Replay, format!("{path} {why}"));
+                Ok(None)
+            }
+        }
+    }
+
+    /// The files of a decided segment have their names or are still staged, and are as they were written.
+    fn decided(&mut self, audit: &mut Audit<'_>, manifest: &Manifest) -> Result<(), Error> {
+        for file in manifest.all_files() {
+            self.named.insert(file.path.clone());
+            let staged = FileEntry { path: format!("_pagehaul/staging/{}", file.staged), ..file.clone() };
+            let store = &audit.opened.store;
+            if let (Some(fault), Some(_)) = (file.fault(store)?, staged.fault(store)?) {
+                audit.differs(
+                    Cure::Replay,
+                    format!("{} is decided and {fault}, and it is not staged either", file.path),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads all of a file, and fails where its columns are not the manifest's. Rejects have no manifest of columns.
+fn content(file: File, manifest: Option<&Manifest>) -> Result<Content, String> {
+    let unreadable = |error: &dyn std::fmt::Display| format!("cannot be read: {error}");
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| unreadable(&error))?;
+    let fields = reader.schema().fields().iter();
+    let columns: Vec<_> = fields.map(|field| (field.name().clone(), field.data_type().to_string())).collect();
+    if manifest.is_some_and(|manifest| manifest.columns != columns) {
+        return Err("has other columns than its manifest says".to_owned());
+    }
+    let mut content = Content::default();
+    for batch in reader.build().map_err(|error| unreadable(&error))? {
+        let batch = batch.map_err(|error| unreadable(&error))?;
+        content.rows += u64::try_from(batch.num_rows()).unwrap_or_default();
+        if let Some(key) = manifest.map(|manifest| manifest.key.as_slice()).filter(|key| !key.is_empty()) {
+            add_keys(&mut content.keys, &batch, key).ok_or("has a row without a key")?;
+        }
+    }
+    Ok(content)
+}
+
+/// Adds the rows of a batch to a sum; none where a part of a key is missing.
+fn add_keys(sum: &mut Sum, batch: &RecordBatch, key: &[String]) -> Option<()> {
+    let column = |name: &String| batch.column_by_name(name).filter(|column| *column.data_type() == DataType::Utf8);
+    let (item, identity) = key.split_first()?;
+    let item = column(item)?.as_string::<i32>();
+    let identity: Vec<_> = identity.iter().map(|name| column(name).map(AsArray::as_string::<i32>)).collect();
+    for row in 0..batch.num_rows() {
+        let key = decode::key_of(identity.iter().map(|column| text_at(*column, row)))?;
+        sum.add(&text_at(Some(item), row)?, &key);
+    }
+    Some(())
+}
+
+fn text_at(column: Option<&StringArray>, row: usize) -> Option<Cow<'_, str>> {
+    column.filter(|column| column.is_valid(row)).map(|column| Cow::Borrowed(column.value(row)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::content;
+    use crate::output::parquet_file::quietly;
+    use crate::output::parquet_file::{Layout, ParquetFile};
+    use crate::output::publisher::Manifest;
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use std::io::{Seek, SeekFrom, Write};
+    use std::sync::Arc;
+
+    fn manifest() -> Manifest {
+        let text = serde_json::json!({
+            "format": 1, "export": "x", "segment": 1, "attempt": 1, "decided_at": "", "endpoint": "e", "journal": "j",
+            "columns": [["item", "Utf8"], ["id", "Utf8"], ["n", "Int64"]], "key": ["item", "id"], "partition": "p",
+            "files": [], "rejects": null,
+        });
+        Manifest::parse(text.to_string().as_bytes()).unwrap()
+    }
+
+    fn file() -> Vec<u8> {
+        let texts = |prefix: &str| -> ArrayRef {
+            Arc::new(StringArray::from_iter_values((0..50).map(|n| format!("{prefix}{n}"))))
+        };
+        let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..50));
+        let rows = RecordBatch::try_from_iter([("item", texts("a")), ("id", texts("b")), ("n", numbers)]).unwrap();
+        let mut file = ParquetFile::create(Vec::new(), &rows.schema(), &Layout::default()).unwrap();
+        file.write(&rows).unwrap();
+        file.finish().unwrap().0
+    }
+
+    #[test]
+    fn l16_a_corrupt_file_whose_hash_agrees_is_an_answer_and_never_the_end_of_the_program() {
+        let (manifest, whole) = (manifest(), file());
+        let mut on_disk = tempfile::tempfile().unwrap();
+        let mut read = |bytes: &[u8]| {
+            on_disk.set_len(0).unwrap();
+            on_disk.seek(SeekFrom::Start(0)).unwrap();
+            on_disk.write_all(bytes).unwrap();
+            let file = on_disk.try_clone().unwrap();
+            quietly(|| content(file, Some(&manifest))).unwrap_or_else(|| Err("panicked".to_owned()))
+        };
+        let right = read(&whole).unwrap();
+        assert_eq!(right.rows, 50);
+        for length in 0..whole.len() {
+            assert!(read(&whole[..length]).is_err(), "cut to {length} bytes");
+        }
+        let (mut unreadable, mut other_keys) = (0, 0);
+        for at in 0..whole.len() {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 1 << (at % 8);
+            match read(&bytes) {
+                Err(_) => unreadable += 1,
+                Ok(content) => other_keys += u32::from(content.keys != right.keys),
+            }
+        }
+        assert!(unreadable > 100 && other_keys > 0, "{unreadable} unreadable, {other_keys} with other keys");
+    }
+}

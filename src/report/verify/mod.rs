@@ -1,0 +1,202 @@
+//! `verify`: files, manifests, journal and ledger compared with each other. Nothing is changed.
+//!
+//! The ledger knows what was decided to the byte, the manifests in the output say the same, the files are as listed, and
+//! the journal holds what the ledger counts. Each of them is read for itself; whatever two of them say differently is a
+//! difference. No row is held: memory is bounded by a batch of rows, a journal frame, and the keys of one item.
+
+mod files;
+mod journals;
+mod keys;
+mod report;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, ExitCode};
+use crate::model::sanitize::sanitize;
+use crate::output::export_dir::{BADGE, SUCCESS};
+use crate::report::inspect::{Opened, Place};
+use crate::state::ledger::{SegmentRow, SegmentState};
+
+use report::Cure;
+pub use report::{Counted, Found, Rows};
+
+/// Differences that are named one by one.
+const NAMED: usize = 40;
+
+/// How much content is read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Share(Option<f64>);
+
+impl Share {
+    /// All of it, or so many of 100 files and frames.
+    pub fn parse(percent: Option<&str>) -> Result<Self, Error> {
+        let Some(text) = percent else { return Ok(Self(None)) };
+        let number = text.parse().ok().filter(|number: &f64| *number > 0.0 && *number <= 100.0);
+        let wrong = Error::Usage("--sample must be a number above 0, up to 100: percent of the content to read");
+        number.map(|number| Self(Some(number).filter(|number| *number < 100.0))).ok_or(wrong)
+    }
+
+    /// Whether this file or frame is read: a matter of its name alone, so that it is the same ones each time.
+    fn takes(self, name: &str) -> bool {
+        let Some(percent) = self.0 else { return true };
+        let hash = Sha256::digest(name.as_bytes());
+        let lot = hash.first_chunk::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+        f64::from(lot) * 100.0 < percent * f64::from(u32::MAX)
+    }
+}
+
+/// What differs: all of it counted, the first of it named.
+#[derive(Debug, Default)]
+struct Differences {
+    named: Vec<String>,
+    count: u64,
+    cures: BTreeSet<Cure>,
+}
+
+impl Differences {
+    fn add(&mut self, cure: Cure, what: impl AsRef<str>) {
+        self.count += 1;
+        self.cures.insert(cure);
+        if self.named.len() < NAMED {
+            self.named.push(sanitize(what.as_ref()));
+        }
+    }
+}
+
+/// What a comparison works with, and what it has come to.
+struct Audit<'a> {
+    opened: &'a Opened,
+    segments: &'a [SegmentRow],
+    journal: PathBuf,
+    share: Share,
+    read: Counted,
+    differences: Differences,
+}
+
+impl Audit<'_> {
+    fn differs(&mut self, cure: Cure, what: impl AsRef<str>) {
+        self.differences.add(cure, what);
+    }
+}
+
+/// Compares all that belongs to an export.
+pub async fn verify(place: &Place, share: Share) -> Result<Found, Error> {
+    let _looks = place.holder()?.map_err(|holder| Error::Busy { holder })?;
+    let opened = place.open()?;
+    let segments = opened.ledger.segments()?;
+    let (read, differences) = (Counted::default(), Differences::default());
+    let journal = place.state.join("journal");
+    let mut audit = Audit { opened: &opened, segments: &segments, journal, share, read, differences };
+    for complaint in opened.ledger.integrity()? {
+        audit.differs(Cure::State, format!("ledger: {complaint}"));
+    }
+    for (count, what) in opened.ledger.contradictions()? {
+        audit.differs(Cure::State, format!("ledger: {count} {what}"));
+    }
+    let files = files::compare(&mut audit).await?;
+    journals::compare(&mut audit)?;
+    let sums = files.segments.iter().filter_map(|(segment, held)| Some((*segment, held.keys?)));
+    keys::compare(&mut audit, sums)?;
+    let rows = rows(&mut audit, &files)?;
+    compare_marks(&mut audit, &rows).await?;
+    let Audit { read, differences, .. } = audit;
+    let exit = if differences.count == 0 { ExitCode::Complete } else { ExitCode::Integrity };
+    Ok(Found {
+        status: if differences.count == 0 { "verified" } else { exit.as_str() },
+        exit_code: exit.number(),
+        exit,
+        export: opened.export.id.clone(),
+        out: place.out.display().to_string(),
+        differences: differences.count,
+        found: differences.named,
+        next: differences.cures.into_iter().map(Cure::next_step).collect(),
+        sample: share.0,
+        rows,
+        read,
+    })
+}
+
+/// The equation of conservation: every row that was received is somewhere, and in one place only.
+fn rows(audit: &mut Audit<'_>, files: &files::Files) -> Result<Rows, Error> {
+    let mut rows = Rows { received: audit.read.rows, waiting: audit.read.rows_unread, ..Rows::default() };
+    for segment in audit.segments {
+        let sums = audit.opened.ledger.sums(segment.id)?;
+        rows.folded += sums.received.saturating_sub(sums.kept + sums.rejected);
+        let Some(found) = files.segments.get(&segment.id) else {
+            rows.waiting += sums.kept;
+            rows.rejected += sums.rejected;
+            continue;
+        };
+        rows.published += found.rows;
+        rows.rejected += found.rejected;
+        for (what, files, ledger) in [("rows", found.rows, sums.kept), ("rejects", found.rejected, sums.rejected)] {
+            if files != ledger {
+                let id = segment.id;
+                audit.differs(
+                    Cure::Replay,
+                    format!("segment {id}: {files} {what} in its files, {ledger} in the ledger"),
+                );
+            }
+        }
+    }
+    rows.conserved = rows.received == rows.published + rows.rejected + rows.folded + rows.waiting;
+    if !rows.conserved {
+        audit.differs(Cure::Replay, format!("rows are not conserved: {rows}"));
+    }
+    Ok(rows)
+}
+
+/// The marks that readers trust: whose output it is, and whether it is complete.
+async fn compare_marks(audit: &mut Audit<'_>, rows: &Rows) -> Result<(), Error> {
+    let opened = audit.opened;
+    let badge = crate::output::export_dir::badge(&opened.store).await?;
+    let is_begun = audit.segments.iter().any(|segment| segment.state != SegmentState::Open); // the badge is written first
+    if badge.as_ref().map_or(is_begun, |badge| *badge != opened.export.id) {
+        let cure = if badge.is_none() { Cure::Replay } else { Cure::State };
+        audit.differs(cure, format!("{BADGE} does not name the export of the ledger, {}", opened.export.id));
+    }
+    if opened.store.get(SUCCESS).await?.is_some() {
+        let totals = opened.ledger.totals()?;
+        let unfinished = totals.items - totals.complete;
+        if unfinished > 0 || rows.waiting > 0 || opened.export.completed_at.is_none() {
+            let waiting = rows.waiting;
+            audit.differs(
+                Cure::Finish,
+                format!("{SUCCESS} is there, but {unfinished} products are not complete and {waiting} rows are not published"),
+            );
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cure, Differences, NAMED, Share};
+
+    #[test]
+    fn a_share_is_always_of_the_same_names_and_about_as_large_as_asked() {
+        let names: Vec<String> = (0..4_000).map(|number| format!("region=ID/{number}.parquet")).collect();
+        let taken = |percent: &str| {
+            let share = Share::parse(Some(percent)).unwrap();
+            names.iter().filter(|name| share.takes(name)).collect::<Vec<_>>()
+        };
+        let (tenth, half) = (taken("10"), taken("50"));
+        assert!((300..500).contains(&tenth.len()) && (1_800..2_200).contains(&half.len()));
+        assert!(tenth.iter().all(|name| half.contains(name)), "a larger share reads at least what a smaller one reads");
+        assert_eq!((taken("100").len(), tenth), (4_000, taken("10")));
+        for wrong in ["0", "-1", "101", "NaN", "all", ""] {
+            assert!(Share::parse(Some(wrong)).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn differences_are_named_up_to_a_number_and_counted_beyond_it_and_harmless_to_show() {
+        let mut differences = Differences::default();
+        (0..100).for_each(|number| differences.add(Cure::Move, format!("{number} \u{1b}[31m")));
+        assert_eq!((differences.count, differences.named.len()), (100, NAMED));
+        assert!(!differences.named[0].contains('\u{1b}'));
+    }
+}

@@ -1,0 +1,150 @@
+//! What `verify` found: a text for a person, and the same as one JSON object for a program.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::model::exit_code::ExitCode;
+use crate::model::sanitize::Sanitized;
+use crate::report::totals::{Bytes, Count, Grouped};
+
+/// What helps against a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Cure {
+    /// The ledger or a journal is not what the output was made from: nothing can be built without them.
+    State,
+    /// A file that is nobody's, or another export's.
+    Move,
+    /// The journal has what the output lacks.
+    Replay,
+    /// The output is marked as complete and is not.
+    Finish,
+}
+
+impl Cure {
+    /// What to do, one line.
+    pub(super) fn next_step(self) -> &'static str {
+        match self {
+            Self::State => {
+                "the ledger or the journal is not what the output was made from: put the state folder back from a copy, or begin anew with another --out"
+            }
+            Self::Move => "move what is not of this export out of the folder",
+            Self::Replay => "`pagehaul replay` builds again from the journal what differs, `--all` everything",
+            Self::Finish => "the same `pagehaul export` finishes it; until then remove _SUCCESS",
+        }
+    }
+}
+
+/// What was found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Found {
+    /// `verified`, or `integrity` where something differs.
+    pub status: &'static str,
+    /// The exit code.
+    pub exit_code: u8,
+    /// The same, as a value.
+    #[serde(skip)]
+    pub exit: ExitCode,
+    /// The export.
+    pub export: String,
+    /// Its folder.
+    pub out: String,
+    /// How many differences there are.
+    pub differences: u64,
+    /// The first of them, a line each.
+    pub found: Vec<String>,
+    /// What to do about them, a line for each kind.
+    pub next: Vec<&'static str>,
+    /// Percent of files and frames whose content was to be read; none: all.
+    pub sample: Option<f64>,
+    /// Where the rows are.
+    pub rows: Rows,
+    /// What was read.
+    pub read: Counted,
+}
+
+/// Rows by what became of them, each counted where it is: received in the journal, published and rejected in the files,
+/// folded and waiting in the ledger. What is not read, with a sample, is taken from the ledger and the manifests.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Rows {
+    /// In journaled pages.
+    pub received: u64,
+    /// In published files.
+    pub published: u64,
+    /// Could not be typed.
+    pub rejected: u64,
+    /// Seen before in the same walk.
+    pub folded: u64,
+    /// In the journal, for the next run to publish.
+    pub waiting: u64,
+    /// Whether received = published + rejected + folded + waiting.
+    pub conserved: bool,
+}
+
+/// What was read.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Counted {
+    /// Files that the manifests list, rejects among them.
+    pub files: u64,
+    /// Of them, files whose content was read.
+    pub files_read: u64,
+    /// Bytes of the files that were read.
+    pub bytes_read: u64,
+    /// Journal frames that the ledger names.
+    pub frames: u64,
+    /// Of them, frames that were read.
+    pub frames_read: u64,
+    /// Pages in the journal.
+    pub pages: u64,
+    /// Rows in these pages.
+    #[serde(skip)]
+    pub rows: u64,
+    /// Rows in pages that nobody has looked at yet.
+    #[serde(skip)]
+    pub rows_unread: u64,
+    /// Segments that are decided and not published: the next run does it.
+    pub decided: u64,
+}
+
+impl Found {
+    /// The JSON object, on one line.
+    pub fn json(&self) -> String {
+        crate::model::sanitize::json(self)
+    }
+}
+
+impl fmt::Display for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { received, published, rejected, folded, waiting, conserved } = *self;
+        let sign = if conserved { '=' } else { '≠' };
+        write!(f, "{} received {sign} {} published", Grouped(received), Grouped(published))?;
+        write!(f, " + {} rejected + {} folded", Grouped(rejected), Grouped(folded))?;
+        write!(f, " + {} waiting", Grouped(waiting))
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for line in &self.found {
+            writeln!(f, "difference: {line}")?;
+        }
+        let unnamed = self.differences.saturating_sub(u64::try_from(self.found.len()).unwrap_or_default());
+        if unnamed > 0 {
+            writeln!(f, "and {} more", Count(unnamed, "difference"))?;
+        }
+        writeln!(f, "{}: {}", self.status, Count(self.differences, "difference"))?;
+        writeln!(f, "  rows      {}", self.rows)?;
+        let read = &self.read;
+        write!(f, "  read      {} of {} files", Grouped(read.files_read), Grouped(read.files))?;
+        write!(f, " ({}), {} of {}", Bytes(read.bytes_read), Grouped(read.frames_read), Grouped(read.frames))?;
+        writeln!(f, " journal frames")?;
+        if read.decided > 0 {
+            writeln!(f, "  segments  {} decided and not published: the next run does it", read.decided)?;
+        }
+        writeln!(f, "  output    {}", Sanitized(&self.out))?;
+        for next in &self.next {
+            writeln!(f, "  next      {next}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,53 @@
+//! Decoded pages into walks, rows and ledger entries: the one way, live and after a crash.
+
+use crate::decode::{Decoded, DecodedPage};
+use crate::model::event::{Event, Monitor};
+use crate::output::segment::Rows;
+use crate::state::ledger::{Group, ReadRow};
+
+/// Reads the pages of a group in their order, and gives what of them is for the files. `page` says which rows of a page are
+/// new; none: nothing of it is for the files.
+pub fn group<E>(
+    decoded: Decoded,
+    mut page: impl FnMut(&DecodedPage) -> Result<Option<Vec<bool>>, E>,
+) -> Result<Rows, E> {
+    let mut keep = Vec::with_capacity(decoded.rows.num_rows());
+    let mut rejects = Vec::new();
+    for decoded in decoded.pages {
+        match page(&decoded)? {
+            Some(mut new) => {
+                keep.append(&mut new);
+                rejects.extend(decoded.rejects);
+            }
+            None => keep.resize(keep.len() + decoded.keys.len(), false),
+        }
+    }
+    Ok(Rows { batch: decoded.rows, partitions: decoded.partitions, keep, rejects })
+}
+
+/// Notes in the group that a decoded page was read into its walk, which said which rows to `keep`. `is_first`: it is the first
+/// of its list.
+pub fn note(page: &DecodedPage, keep: &[bool], is_first: bool, group: &mut Group, monitor: &dyn Monitor) {
+    let of = |wanted: bool| {
+        let keys = page.keys.iter().zip(keep).filter(move |(_, keep)| **keep == wanted);
+        keys.map(|(key, _)| *key).collect::<Vec<_>>()
+    };
+    let read = ReadRow {
+        attempt: page.request.attempt,
+        item: page.request.item,
+        received: page.received,
+        rejected: page.rejects.len(),
+        is_list: page.is_list,
+        keys: of(true),
+        again: of(false),
+    };
+    let count = |number: usize| u64::try_from(number).unwrap_or_default();
+    monitor.event(&Event::Read {
+        first: is_first,
+        kept: count(read.keys.len()),
+        folded: count(page.keys.len() - read.keys.len()),
+        rejected: count(read.rejected),
+    });
+    group.read.push(read);
+    group.drift.add(&page.drift);
+}

@@ -1,0 +1,59 @@
+//! What a run is asked to do: its settings, and the few numbers that follow from them.
+
+use std::sync::Arc;
+
+use crate::crawl::end_of_list::{Learned, Rules};
+use crate::fetch::rate_limit::{self, Asked};
+use crate::input::size_hints::Sizes;
+use crate::model::event::Monitor;
+use crate::model::page::PageNum;
+use crate::settings::Settings;
+
+/// How long a request's intent may wait for the quota, seconds: covers a slow fsync, and no more intents than that are
+/// in doubt after a crash.
+const AHEAD: f64 = 0.25;
+/// How many intents may wait for a quota that nobody knows beforehand: enough for two group commits at thousands a second.
+const AHEAD_OF_ANY: usize = 64;
+
+/// What is to be done.
+#[derive(Debug)]
+pub struct Job {
+    /// The settings, checked.
+    pub settings: Settings,
+    /// What is known of the key's limit.
+    pub qps: Asked,
+    /// Where sizes of lists are known from.
+    pub sizes: Vec<Sizes>,
+    /// Seed of the retries' jitter.
+    pub seed: u64,
+    /// Who wants to know.
+    pub monitor: Arc<dyn Monitor>,
+}
+
+impl Job {
+    /// What the walks have in common; `learned` is the ledger's word for what evidence has shown about ends.
+    pub fn rules(&self, learned: Option<&str>) -> Rules {
+        let settings = &self.settings;
+        Rules {
+            first: PageNum(settings.endpoint.page.first),
+            last: PageNum(settings.endpoint.page.last),
+            page_size: settings.page_size,
+            max_pages: settings.max_pages,
+            end: settings.end,
+            learned: learned.and_then(Learned::from_word),
+        }
+    }
+
+    /// How many intents may be committed before the quota lets them go.
+    pub fn ahead(&self) -> usize {
+        let most = self.settings.max_in_flight;
+        let rate = match self.qps {
+            Asked::Number(rate) => rate,
+            Asked::Auto(_) => return most.min(AHEAD_OF_ANY),
+            Asked::Unlimited => return most,
+        };
+        let wanted = (1..most).find(|count| u32::try_from(*count).is_ok_and(|count| f64::from(count) >= rate * AHEAD));
+        let burst = usize::try_from(rate_limit::burst(rate).get()).unwrap_or(most);
+        wanted.unwrap_or(most).max(burst).min(most)
+    }
+}

@@ -1,0 +1,177 @@
+//! Nothing is left but pages that failed: what a control request finds out, and how the run ends without one.
+
+use std::time::Duration;
+
+use super::{Deferred, Rounds};
+use crate::crawl::frontier::Wanted;
+use crate::crawl::judgement::{CONTROLS, PROOFS, Refusal, is_transient, proofs, tries};
+use crate::error::Error;
+use crate::fetch::classify::Failure;
+use crate::model::clock;
+use crate::model::page::ItemIx;
+use crate::run::stop::Stop;
+use crate::state::ledger::TriesRow;
+
+impl Rounds<'_> {
+    /// Whether every walk has ended.
+    pub(super) fn is_done(&self) -> bool {
+        self.scheduler.is_done() && self.backlog.is_empty()
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.in_flight == 0 && (self.stop.is_some() || self.is_done())
+    }
+
+    /// Everything that may still be asked for was. What is left was set aside: item by item, or by an API that answers
+    /// nobody in its own form.
+    pub(super) fn settle_deferred(&mut self) -> Result<(), Error> {
+        let is_unheard = !self.health.is_proven() && self.health.ever() && self.controls == 0;
+        if self.deferred.is_empty() && self.refused_ends.is_empty() || is_unheard && self.control()? {
+            return Ok(());
+        }
+        let unheard = self.health.is_down() || !self.health.ever();
+        self.conclude_ends(|_| true);
+        let may_be_api = |deferred: &&Deferred| unheard && deferred.failure != Failure::NoSuchPage;
+        if let Some(deferred) = self.deferred.iter().find(may_be_api) {
+            self.stop = Some(if matches!(deferred.failure, Failure::UnknownCode { .. }) {
+                self.refused_stop(Refusal::UnknownCode, &deferred.said)
+            } else {
+                self.health.refused(self.deferred.len(), &deferred.said)
+            });
+        } else {
+            let deferred = std::mem::take(&mut self.deferred);
+            self.conclude(deferred);
+        }
+        Ok(())
+    }
+
+    /// Nothing is left but pages that failed. When all of them have failed once more, a control request tells whether the API
+    /// works; where none can be sent, each page has its tries, and then the run ends.
+    pub(super) fn weigh_alone(&mut self) -> Result<(), Error> {
+        for (due, mut wanted) in self.scheduler.take_all_parked() {
+            self.prove(&mut wanted);
+            let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
+            let is_tried = self.has_had_all(&wanted);
+            let is_own = wanted.faults.proven >= proofs(failure, self.retry.policy().attempts, true);
+            if is_tried && (is_own || !self.scheduler.needs(&wanted)) {
+                self.give_up_as_proven(&wanted, failure);
+            } else {
+                self.scheduler.park(wanted, due);
+            }
+        }
+        let pending = |wanted: &Wanted| wanted.faults.pending.is_some();
+        if !self.scheduler.has_parked() || !self.scheduler.all_tried(pending) {
+            return Ok(());
+        }
+        if let Some(at) = self.health.probe_at() {
+            // Whether it is an outage or what is left, a page that nobody failed on tells best.
+            if at <= clock::now() {
+                self.control()?;
+            }
+            return Ok(());
+        }
+        // What may pass by itself is tried for as long as with others before it is worth more than a credit.
+        let has_failed = |wanted: &Wanted| wanted.tries.as_ref().is_some_and(|tries| tries.failed >= PROOFS);
+        let is_worth_it = self.controls == 0 && self.scheduler.all_tried(has_failed)
+            || self.scheduler.all_tried(|wanted| self.lacks_tries(wanted) < PROOFS);
+        if is_worth_it && self.control()? {
+            return Ok(());
+        }
+        // That all are refused with a 429 is what throttling looks like: that ends by patience.
+        let is_throttled = |wanted: &Wanted| matches!(wanted.faults.failure, Some(Failure::Throttled(_)));
+        if self.scheduler.all_tried(|wanted| self.has_had_all(wanted) && !is_throttled(wanted)) {
+            self.end_unproven();
+        }
+        Ok(())
+    }
+
+    pub(super) fn has_had_all(&self, wanted: &Wanted) -> bool {
+        self.lacks_tries(wanted) == 0
+    }
+
+    /// Tries that a page is still to have.
+    fn lacks_tries(&self, wanted: &Wanted) -> u32 {
+        let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
+        let most = tries(failure, self.retry.policy().attempts, wanted.faults.gave_up_before);
+        let failed = wanted.tries.as_ref().map_or(0, |tries| tries.failed);
+        most.saturating_sub(failed.max(wanted.faults.proven))
+    }
+
+    /// Every page that is left had all its tries, and nothing shows whose fault it is: what went like this in an earlier run
+    /// fails, the rest is for another run.
+    pub(super) fn end_unproven(&mut self) {
+        let mut stop = None;
+        for wanted in self.scheduler.take_parked() {
+            let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
+            let said = format!("page {} failed for too long, lastly: {}", wanted.page, wanted.faults.said);
+            let (ever, is_tried) = (self.health.ever(), self.has_had_all(&wanted));
+            let walk = self.scheduler.walk_mut(wanted.item);
+            let unproven = walk.as_ref().map_or(0, |walk| walk.unproven) + u32::from(is_tried);
+            if ever && unproven >= 2 {
+                self.give_up(&wanted, &said, is_transient(failure));
+                continue;
+            }
+            if let Some(walk) = walk {
+                walk.unproven = unproven;
+                let tries = walk.tries;
+                self.group.tries.push(TriesRow { item: wanted.item, tries, unproven });
+            }
+            stop = stop.or(Some(match (failure, &self.question) {
+                (_, Some(question)) => self.refused_stop(question.refusal, &wanted.faults.said),
+                (Failure::Refused(cause), None) => Stop::Cause(cause, wanted.faults.said.clone()),
+                _ => Stop::Temporary(wanted.faults.said.clone()),
+            }));
+            self.scheduler.resume(wanted);
+        }
+        self.stop = self.stop.take().or(stop);
+    }
+
+    /// Whether nothing is left to be asked for but pages that failed.
+    pub(super) fn is_alone(&self) -> bool {
+        self.backlog.is_empty() && self.scheduler.all_tried(|wanted| wanted.tries.is_some())
+    }
+
+    pub(super) fn may_control(&self) -> bool {
+        let is_mute = self.question.as_ref().is_some_and(|question| question.is_mute);
+        self.controls < CONTROLS && self.can_afford() && self.has_control && !is_mute
+    }
+
+    /// Asks for the page behind a complete list's end, to see whether the API serves. False: there is none, or no more may be
+    /// asked for in this run.
+    pub(super) fn control(&mut self) -> Result<bool, Error> {
+        let mut is_over = false;
+        while self.may_control() {
+            let found = self.site.ledger().ended_item(self.control_before)?;
+            let Some(ended) = found else {
+                // Once more from the last list on: behind its end there is another page.
+                self.has_control = self.control_before < ItemIx(i64::MAX) && !std::mem::replace(&mut is_over, true);
+                self.control_before = ItemIx(i64::MAX);
+                continue;
+            };
+            self.control_before = ended.item;
+            if ended.last >= self.rules.limit() {
+                continue;
+            }
+            self.controls += 1;
+            self.look_behind(ended)?;
+            return Ok(true);
+        }
+        Ok(false)
+    }
+
+    /// How long nothing may succeed.
+    pub(super) fn patience(&self) -> Duration {
+        let policy = self.retry.policy();
+        // An outage and throttling may pass, whatever is left.
+        let has_had_all = |wanted: &Wanted| {
+            self.has_had_all(wanted) && !matches!(wanted.faults.failure, Some(Failure::Throttled(_) | Failure::NoRoute))
+        };
+        let is_hopeless = !self.health.is_down() && self.is_alone() && self.scheduler.all_tried(has_had_all);
+        if self.health.is_proven() && !is_hopeless { policy.patience } else { policy.soon() }
+    }
+
+    /// Nothing succeeded for as long as was asked to wait.
+    pub(super) fn lose_patience(&mut self) {
+        self.stop = Some(Stop::Temporary(self.health.said().to_owned()));
+    }
+}

@@ -1,0 +1,130 @@
+//! Lists without rows: an API that answers with nothing, from the beginning or all of a sudden.
+//!
+//! Lists that are empty from their first page on are counted. Lists that end on an empty page behind a full one are nothing odd,
+//! each for itself; where many do so in a row, pages of two lists that had rows are asked for once more: if they are empty now, so
+//! may the others be that came meanwhile.
+
+use std::collections::BTreeSet;
+
+use super::Rounds;
+use crate::crawl::judgement::ending::MANY;
+use crate::crawl::walk::Walk;
+use crate::endpoint::EndRule;
+use crate::error::Error;
+use crate::model::event::Event;
+use crate::model::page::{ItemIx, PageNum, SegmentId};
+use crate::run::stop::Stop;
+use crate::state::ledger::EmptyLists;
+
+/// Lists whose rows are gone that end the run: one may be that list's own affair.
+const GONE: usize = 2;
+
+/// A second look at a page that had rows.
+#[derive(Debug)]
+pub(super) struct SecondLook {
+    /// Empty pages at which lists ended in a row, with no page with rows between.
+    in_a_row: u64,
+    /// How many of them are worth a look; doubled by each.
+    worth_it: u64,
+    /// The page that is looked at.
+    asked: Option<(ItemIx, PageNum)>,
+    /// Lists of which a page that had rows came empty, with no page with rows since.
+    vanished: BTreeSet<ItemIx>,
+}
+
+impl Default for SecondLook {
+    fn default() -> Self {
+        Self { in_a_row: 0, worth_it: MANY, asked: None, vanished: BTreeSet::new() }
+    }
+}
+
+impl Rounds<'_> {
+    /// Counts pages at which lists end without a row. `is_end`: an empty page would end its list.
+    pub(super) fn count_empty(&mut self, (item, page): (ItemIx, PageNum), received: usize, is_end: bool) {
+        let look = &mut self.second_look;
+        let is_asked = look.asked == Some((item, page));
+        look.asked = look.asked.filter(|_| !is_asked);
+        if received > 0 {
+            look.in_a_row = 0;
+            look.vanished.clear();
+        } else if is_asked {
+            look.vanished.insert(item);
+        } else {
+            look.in_a_row += u64::from(is_end);
+        }
+    }
+
+    /// Asks once more for the last page with rows of a list that ended on an empty one, if so many did in a row. If it is empty
+    /// now, that may be this list's alone: another one is looked at, and the run stops if that has no rows either, or if there is
+    /// none.
+    pub(super) async fn look_at_rows(&mut self) -> Result<(), Error> {
+        let is_open = self.stop.is_none() && self.rules.end == EndRule::Auto && !self.job.settings.allow_empty;
+        let look = &self.second_look;
+        let (empty, vanished) = (look.in_a_row, look.vanished.len());
+        if !is_open || look.asked.is_some() || vanished == 0 && empty < look.worth_it {
+            return Ok(());
+        }
+        self.commit(Vec::new()).await?; // what has ended must be known
+        let may_look = vanished < GONE && self.evidence.affords(1) && self.can_afford();
+        let found = if may_look { self.site.ledger().last_emptied(&self.second_look.vanished)? } else { None };
+        let Some(ended) = found else {
+            if vanished > 0 {
+                self.stop = Some(Stop::EmptyLists { empty, all: false });
+            }
+            self.second_look.worth_it = empty.saturating_mul(2);
+            return Ok(());
+        };
+        self.site.ledger().ask_again(ended.item, ended.last)?;
+        let pages = self.site.ledger().pages(ended.item, SegmentId::BEHIND_ALL)?;
+        let mut walk = Walk::new(ended.item, ended.id, &self.rules, pages, None);
+        walk.unload(); // its rows are known, also if it begins anew
+        self.scheduler.add(walk);
+        self.evidence.spend(1);
+        let look = &mut self.second_look;
+        (look.asked, look.worth_it) = (Some((ended.item, ended.last)), empty.saturating_mul(2));
+        Ok(())
+    }
+
+    /// Counts lists that have rows and lists that have none, and stops the run if the API seems to answer with nothing.
+    pub(super) fn count_list(&mut self, is_first: bool, received: usize) {
+        match (is_first, received) {
+            (true, _) => self.lists.add(received > 0),
+            (false, 0) => {}
+            (false, _) => self.lists.in_a_row = 0,
+        }
+        self.judge_lists();
+    }
+
+    /// Stops the run if the API seems to answer with nothing.
+    pub(super) fn judge_lists(&mut self) {
+        if self.job.settings.allow_empty {
+            return;
+        }
+        if let Some((empty, all)) = seems_empty(self.lists).filter(|(empty, _)| *empty >= MANY) {
+            self.stop.get_or_insert(Stop::EmptyLists { empty, all });
+        }
+    }
+
+    /// Says so if no list had a row, and there were too few of them to stop for.
+    pub(super) fn warn_of_empty_lists(&self) {
+        let lists = self.lists;
+        if self.stop.is_none() && lists.with_rows == 0 && lists.empty > 0 && !self.job.settings.allow_empty {
+            let said = format!(
+                "no list has a row ({} empty): is it the right endpoint, account or market, and is the list of products of this API? --repair asks once more",
+                lists.empty
+            );
+            self.job.monitor.event(&Event::Warning(&said));
+        }
+    }
+}
+
+/// Whether there is doubt about lists without a row: no list has one (true), or where most had, so many in a row have none, or a
+/// page came empty that had rows before.
+pub fn seems_empty(lists: EmptyLists) -> Option<(u64, bool)> {
+    if lists.vanished > 0 {
+        return Some((lists.vanished.max(MANY), false));
+    }
+    let all = lists.with_rows == 0 && lists.empty > 0;
+    let suddenly = lists.in_a_row >= MANY && lists.with_rows > lists.empty - lists.in_a_row;
+    (all || suddenly).then_some((if all { lists.empty } else { lists.in_a_row }, all))
+}

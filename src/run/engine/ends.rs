@@ -1,0 +1,322 @@
+//! How lists end: which ends are checked, what a check shows, and what follows for the export when lists go on behind pages
+//! that were taken for their last ones.
+
+use super::{RefusedEnd, Rounds};
+use crate::crawl::end_of_list::{End, Learned, Rules};
+use crate::crawl::frontier::Wanted;
+use crate::crawl::judgement::ending::{self, Wish};
+use crate::crawl::judgement::ends_list;
+use crate::crawl::walk::Walk;
+use crate::endpoint::EndRule;
+use crate::error::Error;
+use crate::fetch::classify::Failure;
+use crate::fetch::dispatcher::Arrival;
+use crate::model::event::Event;
+use crate::model::page::{AttemptId, Charge, ItemIx, SegmentId, StopReason};
+use crate::run::stop::Stop;
+use crate::state::ledger::{EndRow, EndedItem};
+
+/// Short ends that may be opened again whatever that costs, credits.
+const LEAST_PRICE: f64 = 3.0;
+
+impl Rounds<'_> {
+    /// Writes down the end of a walk, if it has come to one, nothing of it is under way, and no page behind it is worth asking
+    /// for.
+    pub(super) fn end(&mut self, item: ItemIx) {
+        self.fail_at_hole(item);
+        self.read_again(item);
+        if !self.scheduler.outdated(item).is_empty() {
+            return self.scheduler.requeue(item); // the run is stopping, and the next one decides
+        }
+        if let Some(page) = self.scheduler.unchecked(item) {
+            let wish = self.wish(item);
+            if wish == Wish::Ask && self.can_afford() {
+                self.evidence.spend(1);
+                return self.scheduler.check(item, page);
+            }
+            if let Some(walk) = self.scheduler.walk_mut(item) {
+                walk.settle_end(wish == Wish::Trust);
+            }
+        }
+        if self.waits_for_others(item) {
+            return;
+        }
+        let ended = self.scheduler.settle(item);
+        (0..self.scheduler.take_dropped()).for_each(|_| self.waste.settle(false));
+        self.counted.wasted = u64::from(self.waste.lost()) + u64::from(self.scheduler.ahead().in_vain);
+        let Some((walk, end)) = ended else { return };
+        if self.revisited.remove(&item) {
+            return; // it had ended before, and nothing new is known of it
+        }
+        let end = walk.outcome(end);
+        self.job.monitor.event(&Event::Ended { id: &walk.id, stop: end.stop, error: end.error.as_deref() });
+        self.group.ended.push(end);
+    }
+
+    /// That a page was refused ends its list only if others get pages meanwhile: else it may be the API that refuses everyone.
+    fn waits_for_others(&mut self, item: ItemIx) -> bool {
+        let at = AttemptId(self.last_attempt);
+        let is_end = |end: &End| end.stop == StopReason::EndRefused && end.check.is_none() && end.said.is_some();
+        if !self.scheduler.is_idle_at_end(item, is_end) || self.released.remove(&item) {
+            return false;
+        }
+        if self.scheduler.set_aside_ended(item) {
+            self.refused_ends.push(RefusedEnd { item, at });
+        }
+        true
+    }
+
+    /// Ends the walks before a refused page of which that is known by now.
+    pub(super) fn conclude_ends(&mut self, is_known: impl Fn(&RefusedEnd) -> bool) {
+        let (known, rest) = std::mem::take(&mut self.refused_ends).into_iter().partition(is_known);
+        self.refused_ends = rest;
+        for RefusedEnd { item, .. } in known {
+            self.scheduler.set_free(item);
+            self.released.insert(item);
+            self.end(item);
+        }
+    }
+
+    /// A page that was refused, with rows behind it, is asked for again, and where its walk ends as failed in the end.
+    fn fail_at_hole(&mut self, item: ItemIx) {
+        let rules = self.rules;
+        let Some(walk) = self.scheduler.walk_mut(item) else { return };
+        let Some((page, said)) = walk.hole().filter(|(page, _)| *page == walk.next()) else { return };
+        if walk.forgive(&rules) {
+            return self.scheduler.requeue(item);
+        }
+        self.scheduler.close(EndRow::failed(item, said), page);
+    }
+
+    /// Asks for the pages of a list again that are outdated because it has moved, one after the other, if the budget has that many
+    /// credits; otherwise its walk goes on, and says in the end that rows may be missing.
+    fn read_again(&mut self, item: ItemIx) {
+        let (rules, pages) = (self.rules, self.scheduler.outdated(item));
+        if pages.is_empty() || self.stop.is_some() {
+            return;
+        }
+        let Some(walk) = self.scheduler.walk_mut(item) else { return };
+        // What shows whether it has ended is paid for as such.
+        let check = walk.end().and_then(|end| end.check).filter(|check| pages.contains(check));
+        let credits = u32::try_from(pages.len()).unwrap_or(u32::MAX) - u32::from(check.is_some());
+        // Where `max_credits` has fewer left, the run stops in the middle of them, and another one goes on.
+        if self.evidence.affords(credits) {
+            self.evidence.spend(credits);
+            walk.forget_outdated();
+            self.group.outdated.extend(pages.into_iter().map(|page| (item, page)));
+        } else {
+            walk.take_outdated(&rules);
+        }
+        self.scheduler.requeue(item);
+    }
+
+    fn wish(&mut self, item: ItemIx) -> Wish {
+        let rules = self.rules;
+        let Some(walk) = self.scheduler.walk_mut(item) else { return Wish::Trust };
+        let (depth, goes_on) = (ending::depth(walk.next(), &rules), walk.goes_on_behind_short());
+        walk.end().map_or(Wish::Trust, |end| self.evidence.wish(end, depth, goes_on))
+    }
+
+    /// The API refused a page that may lie behind the end of its list.
+    pub(super) fn refuse_page(&mut self, wanted: &Wanted, failure: Failure) {
+        let rules = self.rules;
+        self.waste_nothing(wanted);
+        self.throttled.forget(wanted.item, wanted.page);
+        let Some(walk) = self.scheduler.walk_mut(wanted.item) else { return };
+        // Of what the description names nothing is to be said.
+        let said = if failure == Failure::EndOfList { String::new() } else { wanted.faults.said.clone() };
+        if failure == Failure::MissingList {
+            walk.refuse_as_null(wanted.page, said, &rules);
+        } else {
+            walk.refuse(wanted.page, said, &rules);
+        }
+    }
+
+    fn waste_nothing(&mut self, wanted: &Wanted) {
+        if wanted.is_scout {
+            self.waste.settle(false); // it had come to be needed, and a refusal is free
+        }
+    }
+
+    /// The page that would show whether a walk goes on did not come.
+    pub(super) fn check_failed(&mut self, mut wanted: Wanted, failure: Failure, arrival: &Arrival) {
+        let (item, rules) = (wanted.item, self.rules);
+        if ends_list(failure) || failure == Failure::MissingList {
+            if arrival.judged.charge == Charge::Free {
+                self.evidence.give_back();
+            }
+            self.scheduler.checked(item, true);
+            if let Some(walk) = self.scheduler.walk_mut(item) {
+                walk.refuse(wanted.page, arrival.cause.clone(), &rules);
+            }
+            return;
+        }
+        if matches!(failure, Failure::Refused(_)) && self.question.is_some() {
+            self.ask_others_alike(item, failure, arrival);
+        }
+        let is_needed = self.scheduler.walk_mut(item).and_then(|walk| walk.end().map(|end| end.stop))
+            == Some(StopReason::RepeatedPage);
+        // That a response was lost proves nothing: it is asked for once more.
+        let passes = matches!(failure, Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_));
+        let is_first = passes && !std::mem::replace(&mut wanted.asked_again, true);
+        if (is_needed || is_first) && !matches!(failure, Failure::Unusable) && self.question.is_none() {
+            return self.ask_again(wanted, failure, arrival);
+        }
+        self.drop_check(item, !is_needed);
+    }
+
+    /// Does without the check of a walk's end.
+    pub(super) fn drop_check(&mut self, item: ItemIx, is_trusted: bool) {
+        self.scheduler.checked(item, true);
+        if let Some(walk) = self.scheduler.walk_mut(item) {
+            walk.settle_end(is_trusted);
+        }
+    }
+
+    /// Does without the checks that wait, because no credit is left for them.
+    pub(super) fn drop_checks(&mut self) {
+        for item in self.scheduler.take_checks() {
+            self.drop_check(item, false);
+            self.end(item);
+        }
+    }
+
+    /// What a page shows about how lists end.
+    pub(super) fn learn_from(&mut self, wanted: &Wanted, rows: (usize, bool)) {
+        let (item, (received, is_fresh)) = (wanted.item, rows);
+        if wanted.is_check {
+            self.scheduler.checked(item, false);
+            if is_fresh {
+                self.evidence.give_back(); // it is a page of the list
+                if self.revisited.remove(&item) {
+                    self.group.opened.push(item);
+                }
+            }
+        }
+        self.evidence.page();
+        let Some(walk) = self.scheduler.walk_mut(item) else { return };
+        if walk.goes_on_behind_short() {
+            self.evidence.contradict(item);
+        }
+        let is_wrap = walk.end().is_some_and(|end| end.is_wrap && end.stop == StopReason::EndRepeated);
+        if wanted.is_check && is_wrap {
+            self.evidence.wrapped();
+        }
+        if let Some(Learned::PageSize(rows)) = self.rules.learned {
+            self.is_size_wrong |= usize::try_from(rows).is_ok_and(|rows| received > rows);
+        }
+    }
+
+    /// Changes the rule of how lists end, if pages behind short ones have disproved it: with the rule, the walks whose ends it
+    /// puts in doubt are opened again. Where it costs more than was allowed for to read them on, the run stops first.
+    pub(super) async fn learn_end(&mut self) -> Result<(), Error> {
+        let is_open = self.rules.full_size().is_some() && self.rules.end == EndRule::Auto;
+        if self.stop.is_some() || !is_open || !(self.is_size_wrong || self.evidence.is_disproved(self.items)) {
+            return Ok(());
+        }
+        self.commit(Vec::new()).await?; // what was read must be known before it is judged again
+        let learned = ending::learned(&self.rules, self.site.ledger().largest_page()?);
+        let (ends, pages) = self.short_ends()?;
+        let in_vain = (as_f64(ends) * self.evidence.share_in_vain()).ceil();
+        let is_paid = learned != Learned::EmptyPage || in_vain <= self.most_evidence(pages);
+        let learned = if is_paid { learned } else { Learned::Unpaid };
+        let only = match learned {
+            Learned::PageSize(rows) => Some(rows),
+            Learned::EmptyPage | Learned::Unpaid => None,
+        };
+        let opened = self.site.ledger().learn_end(&learned.word(), only)?;
+        self.rules = Rules { learned: Some(learned), ..self.rules };
+        self.evidence.restart();
+        self.seen_ends.clear();
+        self.is_size_wrong = false;
+        if is_paid {
+            self.backlog.reopen();
+            self.job.monitor.event(&Event::Warning(&said(learned, opened, self.rules.page_size)));
+        } else {
+            self.stop = Some(Stop::Evidence { ends, pages });
+        }
+        for item in self.scheduler.set_rules(self.rules) {
+            if self.revisited.remove(&item) {
+                self.group.opened.push(item); // it may go on now, or have another end
+            }
+            self.end(item);
+        }
+        Ok(())
+    }
+
+    /// An earlier run found that lists go on behind short pages, and stopped because of what reading on costs: is it allowed
+    /// for by now?
+    pub(super) fn price_unpaid(&mut self) -> Result<(), Error> {
+        if self.rules.learned != Some(Learned::Unpaid) || self.rules.end != EndRule::Auto {
+            return Ok(());
+        }
+        let (ends, pages) = {
+            let ledger = self.site.ledger();
+            (ledger.walks_on_short_pages(self.rules.page_size)?, ledger.totals()?.pages)
+        };
+        if as_f64(ends) > self.most_evidence(pages) {
+            self.stop.get_or_insert(Stop::Evidence { ends, pages });
+            return Ok(());
+        }
+        let learned = Learned::EmptyPage;
+        self.site.ledger().learn_end(&learned.word(), None)?;
+        self.rules.learned = Some(learned);
+        Ok(())
+    }
+
+    /// Asks for the page behind the end of a list that has ended.
+    pub(super) fn look_behind(&mut self, ended: EndedItem) -> Result<(), Error> {
+        let pages = self.site.ledger().pages(ended.item, SegmentId::BEHIND_ALL)?;
+        let mut walk = Walk::new(ended.item, ended.id, &self.rules, pages, None);
+        if walk.end().is_none() {
+            // It ended on a success without a list, which is not in the journal.
+            walk.refuse_as_null(walk.next(), String::new(), &self.rules);
+            walk.settle_end(true);
+        }
+        self.scheduler.add(walk);
+        self.scheduler.check(ended.item, ended.last.next());
+        self.revisited.insert(ended.item);
+        self.evidence.spend(1);
+        Ok(())
+    }
+
+    /// Every list has ended: what evidence may cost yet goes behind those that are the likeliest to go on.
+    pub(super) fn look_once_more(&mut self) -> Result<(), Error> {
+        let is_open = self.rules.end == EndRule::Auto && self.rules.full_size().is_some();
+        if self.stop.is_some() || !is_open || !self.evidence.affords(1) || !self.can_afford() {
+            return Ok(());
+        }
+        // Any of them first: where rows are left out, most of them go on. If that one did not, the deepest: it has the most to lose.
+        let is_deepest = self.evidence.spent() > self.spent_on_look;
+        let found = self.site.ledger().likeliest_to_go_on(is_deepest && !self.seen_ends.is_empty(), &self.seen_ends)?;
+        let Some(ended) = found.filter(|ended| ended.last < self.rules.limit()) else { return Ok(()) };
+        self.spent_on_look = self.evidence.spent();
+        self.seen_ends.insert(ended.item);
+        self.look_behind(ended)
+    }
+
+    fn short_ends(&self) -> Result<(u64, u64), Error> {
+        let ledger = self.site.ledger();
+        Ok((ledger.short_ends(None)?, ledger.totals()?.pages))
+    }
+
+    /// Credits that reading on behind short pages may cost.
+    fn most_evidence(&self, pages: u64) -> f64 {
+        (as_f64(pages) * self.job.settings.max_evidence / 100.0).max(LEAST_PRICE)
+    }
+}
+
+fn as_f64(number: u64) -> f64 {
+    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+fn said(learned: Learned, opened: usize, asked: u32) -> String {
+    match learned {
+        Learned::PageSize(rows) => format!(
+            "the API gives at most {rows} rows a page where {asked} were asked for: a page of {rows} is a full one from now on, and {opened} lists that ended on one are read on"
+        ),
+        Learned::EmptyPage | Learned::Unpaid => format!(
+            "lists go on behind pages with fewer rows than asked for: only an empty page is an end from now on, and {opened} lists that ended on a short page are read on"
+        ),
+    }
+}

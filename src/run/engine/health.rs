@@ -1,0 +1,229 @@
+//! What the failures of all pages say together: whether it is the API, and whether it is for good.
+//!
+//! One page's failure says little. Five items that fail in a row, with no success between, are an outage: nothing is sent
+//! but one probe at a time, at growing intervals, until one succeeds. Twenty items in a row that get the same answer, or
+//! any answer but a page before any page came, from all over the list, will not be the last ones: the run ends. A page
+//! that failed before while others came says nothing here, except that there is no way to the API at all. Until something
+//! has succeeded in a run, it asks for one page at a time: a wrong key costs one request.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::crawl::frontier::Wanted;
+use crate::crawl::retry::{Retry, Tries};
+use crate::fetch::cause;
+use crate::fetch::classify::Failure;
+use crate::fetch::dispatcher::Arrival;
+use crate::model::clock;
+use crate::model::page::ItemIx;
+use crate::run::stop::Stop;
+
+/// Items that fail in a row are an outage from this number on.
+const OUTAGE: usize = 5;
+/// Items in a row with the same answer end the run at this number.
+const SAME: usize = 20;
+
+/// How the API has been doing.
+#[derive(Debug)]
+pub(super) struct Health {
+    /// Whether a page ever came, in this run or an earlier one.
+    ever: bool,
+    /// Whether the API was seen to work in this run.
+    is_proven: bool,
+    trouble: Option<Trouble>,
+}
+
+/// What happened since the last success.
+#[derive(Debug)]
+struct Trouble {
+    since: Instant,
+    /// What was said last.
+    said: String,
+    /// When the server last asked for a wait, and until when.
+    wish: Option<(Instant, Instant)>,
+    /// Items that failed.
+    items: BTreeSet<ItemIx>,
+    /// Requests that found no way to the API, and 429s that made everyone wait.
+    unreached: usize,
+    /// The last answer, without what differs from item to item, and who got it.
+    answer: String,
+    same: BTreeSet<ItemIx>,
+    outage: Option<Outage>,
+}
+
+#[derive(Debug)]
+struct Outage {
+    tries: Tries,
+    /// When the next probe may leave.
+    probe_at: Instant,
+}
+
+impl Health {
+    /// The health of an API that did, or did not, give a page to an earlier run.
+    pub(super) fn new(ever: bool) -> Self {
+        Self { ever, is_proven: false, trouble: None }
+    }
+
+    /// Whether a page ever came, in this run or an earlier one.
+    pub(super) fn ever(&self) -> bool {
+        self.ever
+    }
+
+    /// Whether it was seen to work in this run.
+    pub(super) fn is_proven(&self) -> bool {
+        self.is_proven
+    }
+
+    /// Whether there is an outage.
+    pub(super) fn is_down(&self) -> bool {
+        self.probe_at().is_some()
+    }
+
+    /// When the next probe may leave, if there is an outage.
+    pub(super) fn probe_at(&self) -> Option<Instant> {
+        self.trouble.as_ref().and_then(|trouble| trouble.outage.as_ref()).map(|outage| outage.probe_at)
+    }
+
+    /// When nothing has succeeded for as long as this, if anything failed since; what was asked for in that time by the end of
+    /// a wait that the server wished for has `timeout` more to come.
+    pub(super) fn lasts_until(&self, patience: Duration, timeout: Duration) -> Option<Instant> {
+        let trouble = self.trouble.as_ref()?;
+        let end = trouble.since + patience;
+        let kept_waiting = trouble.wish.filter(|(at, _)| *at <= end);
+        Some(kept_waiting.map_or(end, |(_, until)| end.max(until + timeout)))
+    }
+
+    /// What was said last, if anything failed since the last success.
+    pub(super) fn said(&self) -> &str {
+        self.trouble.as_ref().map_or("", |trouble| trouble.said.as_str())
+    }
+
+    /// Whether a page failed by itself: others were served since, in this run or an earlier one.
+    pub(super) fn is_own(wanted: &Wanted) -> bool {
+        wanted.faults.proven > 0 || wanted.faults.gave_up_before
+    }
+
+    /// A page came.
+    pub(super) fn page(&mut self) {
+        self.ever = true;
+        self.works();
+    }
+
+    /// The API works: it gave a page, or refused an item in its own words after it had given pages before.
+    pub(super) fn works(&mut self) {
+        self.is_proven = true;
+        self.trouble = None;
+    }
+
+    /// Takes note of a failure. `own`: it is the page's own; `held`: it made everyone wait. Gives a reason to stop, if that
+    /// is one.
+    pub(super) fn failed(
+        &mut self,
+        failure: Failure,
+        arrival: &Arrival,
+        (own, held): (bool, bool),
+        retry: &mut Retry,
+    ) -> Option<Stop> {
+        let now = clock::now();
+        let trouble = self.trouble.get_or_insert_with(|| Trouble::new(now));
+        trouble.said.clone_from(&arrival.cause);
+        let wish = arrival.wish();
+        if !wish.is_zero() {
+            trouble.wish = Some((now, trouble.wish.map_or(now, |(_, until)| until).max(now + wish)));
+        }
+        if trouble.outage.as_ref().is_some_and(|outage| arrival.sent < outage.probe_at) {
+            return None; // it left before the outage was known
+        }
+        let item = arrival.request.item;
+        let is_for_item = matches!(failure, Failure::NoSuchPage | Failure::EndOfList);
+        // Unusual is what somebody says who is there.
+        let is_there = failure == Failure::Unusual && self.ever;
+        if failure == Failure::NoRoute {
+            trouble.unreached += 1;
+        } else if matches!(failure, Failure::Throttled(_)) {
+            trouble.unreached += usize::from(held);
+        } else if !is_there && !own && !is_for_item {
+            trouble.items.insert(item);
+        }
+        let is_code = matches!(failure, Failure::UnknownCode { .. });
+        let is_heard = arrival.judged.is_told && !is_for_item && !is_code;
+        let is_gateway = |status: u16| (502..=504).contains(&status); // it says itself that this passes
+        let is_page_less = arrival.answer.as_ref().is_some_and(|answer| !is_gateway(answer.status));
+        let is_no_page = is_heard || is_page_less && !matches!(failure, Failure::Throttled(_));
+        let is_answer = !own && if self.ever { is_heard } else { is_no_page };
+        // Before any page came every answer but a page says the same: something is wrong with the question.
+        let answer = if self.ever { without_numbers(cause::kind(&arrival.cause)) } else { String::new() };
+        let is_new = is_answer && trouble.told(answer, item);
+        // And then the next item is asked soon, until all were.
+        trouble.probed(is_new && !self.ever, wish, retry, now);
+        let items = trouble.same.len();
+        (is_new && items >= SAME).then(|| self.refused(items, &arrival.cause))
+    }
+
+    /// The end of a run to which this was said over and over, of so many items.
+    pub(super) fn refused(&self, items: usize, said: &str) -> Stop {
+        if self.ever { Stop::Same(said.to_owned()) } else { Stop::NoPage(items, said.to_owned()) }
+    }
+}
+
+impl Trouble {
+    fn new(since: Instant) -> Self {
+        Self {
+            since,
+            said: String::new(),
+            wish: None,
+            items: BTreeSet::new(),
+            unreached: 0,
+            answer: String::new(),
+            same: BTreeSet::new(),
+            outage: None,
+        }
+    }
+
+    /// Takes note of who got an answer. True: it did not yet.
+    fn told(&mut self, answer: String, item: ItemIx) -> bool {
+        if answer != self.answer {
+            (self.answer, self.same) = (answer, BTreeSet::new());
+        }
+        self.same.insert(item)
+    }
+
+    /// Begins an outage, or puts off its next probe: this was one.
+    fn probed(&mut self, soon: bool, wish: Duration, retry: &mut Retry, now: Instant) {
+        let down = self.items.len() >= OUTAGE || self.unreached >= OUTAGE;
+        let outage = match &mut self.outage {
+            Some(outage) => outage,
+            None if down => self.outage.insert(Outage { tries: retry.begin(), probe_at: now }),
+            None => return,
+        };
+        if soon {
+            outage.tries = retry.begin();
+        }
+        outage.probe_at = now + retry.wait(&mut outage.tries).max(wish);
+    }
+}
+
+/// An answer in which every word of the message that holds a digit is replaced: ids and numbers differ from item to item.
+pub(super) fn without_numbers(answer: &str) -> String {
+    let (head, message) = answer.split_once(": ").unwrap_or(("", answer));
+    let words = message.split(|c: char| !c.is_alphanumeric());
+    let words = words.map(|word| if word.contains(|c: char| c.is_ascii_digit()) { "#" } else { word });
+    format!("{head}: {}", words.collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_numbers;
+
+    #[test]
+    fn answers_differ_by_status_code_and_words_but_not_by_ids_and_numbers() {
+        let one = without_numbers("HTTP 500, code 500: no shard 17 for product 1729a-b7 (trace 00ff)");
+        assert_eq!(one, without_numbers("HTTP 500, code 500: no shard 4 for product 88-b9 (trace 9)"));
+        for other in ["HTTP 500, code 501: no shard 17 for product 1729a-b7 (trace 00ff)", "HTTP 500, code 500: broken"]
+        {
+            assert_ne!(one, without_numbers(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What a page that came means: its rows go into its walk, and from time to time the segment is published.
+
+use tokio::sync::oneshot;
+
+use super::{BARREN_PAGES, Channels, Rounds};
+use crate::decode::DecodedPage;
+use crate::error::Error;
+use crate::fetch::classify::StopCause;
+use crate::model::page::{AttemptId, ItemIx, SegmentId};
+use crate::model::sanitize::Sanitized;
+use crate::output::writer::ToWriter;
+use crate::run::apply_pages;
+use crate::run::stop::Stop;
+
+impl Rounds<'_> {
+    /// Reads a page into its walk and says which rows are new; none if its walk is over.
+    pub(super) fn read_page(&mut self, page: &DecodedPage) -> Result<Option<Vec<bool>>, Error> {
+        let item = page.request.item;
+        let Some(wanted) = self.scheduler.land(item, page.request.page) else { return Ok(None) };
+        let Some(walk) = self.scheduler.walk_mut(item) else { return Ok(None) };
+        if walk.keys().is_none() {
+            walk.load(self.site.ledger().keys(item, SegmentId::BEHIND_ALL)?);
+        }
+        let is_first = page.request.page == self.rules.first;
+        let is_end = is_first || walk.follows_full(page.request.page, &self.rules);
+        let new = walk.accept(page, AttemptId(self.last_attempt), &self.rules);
+        apply_pages::note(page, &new, is_first, &mut self.group, &*self.job.monitor);
+        let is_fresh = new.contains(&true);
+        if wanted.is_scout {
+            self.waste.settle(false); // what it was worth its walk knows
+        }
+        if is_fresh || !wanted.is_scout {
+            self.waste.earn();
+        }
+        self.learn_from(&wanted, (page.received, is_fresh));
+        if page.received == 0 && page.is_list {
+            self.had_empty_list = true;
+            self.doubt_null(item);
+        }
+        self.count_list(is_first, page.received);
+        self.count_empty((item, page.request.page), page.received, is_end);
+        self.judge_rows(page);
+        self.end(item);
+        Ok(Some(new))
+    }
+
+    /// An empty list came for an item whose list seemed to end on a success without one: that page is asked for again.
+    fn doubt_null(&mut self, item: ItemIx) {
+        let rules = self.rules;
+        if self.scheduler.walk_mut(item).is_some_and(|walk| walk.doubt_null(&rules)) {
+            if self.revisited.remove(&item) {
+                self.group.opened.push(item);
+            }
+            self.scheduler.requeue(item);
+        }
+    }
+
+    /// Stops the run when page after page had rows and none of them was ever usable.
+    fn judge_rows(&mut self, page: &DecodedPage) {
+        self.usable |= !page.keys.is_empty();
+        self.barren += u32::from(page.received > 0 && page.foreign == 0 && !self.usable);
+        if self.barren >= BARREN_PAGES && !self.usable {
+            let said = page.rejects.first().map_or("no usable row", |reject| &*reject.reason);
+            let said = format!("no row of {} pages could be used, lastly: {}", self.barren, Sanitized(said));
+            self.stop.get_or_insert(Stop::Cause(StopCause::Contract, said));
+        }
+    }
+
+    /// Publishes the segment when its journal is large enough and nothing is in flight any more, and begins the next one.
+    /// Bodies that came meanwhile would keep their shares of the room for bodies, and others would wait for theirs.
+    pub(super) async fn rotate(&mut self, channels: &mut Channels) -> Result<(), Error> {
+        if !self.is_segment_full() || self.in_flight > 0 || self.stop.is_some() {
+            return Ok(());
+        }
+        self.commit(Vec::new()).await?; // what was read must be known before its rows are published
+        let (done, published) = oneshot::channel();
+        if channels.writer.send(ToWriter::Publish(done)).await.is_err() || published.await.is_err() {
+            self.stop.get_or_insert(Stop::Temporary("the writer ended".to_owned()));
+            return Ok(());
+        }
+        let segment = self.site.ledger().begin_segment()?;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.rotate(segment.id)?;
+        }
+        drop(channels.writer.send(ToWriter::Begin(segment)).await);
+        Ok(())
+    }
+
+    /// Whether the segment's journal is so large that no more pages are asked for before it is published.
+    pub(super) fn is_segment_full(&self) -> bool {
+        let most = self.job.settings.segment_size.max(1);
+        self.recorder.as_ref().is_some_and(|recorder| recorder.journaled() >= most)
+    }
+}

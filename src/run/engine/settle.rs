@@ -1,0 +1,251 @@
+//! What the outcome of an attempt means for its walk: the way from an arrival to `judgement`, and what follows from it.
+//!
+//! This file hands out: pages wait for the commit, failures go to `faults`, checks of ends and ends to `ends`.
+
+use super::health::Health;
+use super::health::without_numbers;
+use super::{Deferred, Rounds};
+use crate::crawl::frontier::Wanted;
+use crate::crawl::judgement::{Course, Facts, Question, Refusal, course, serves};
+use crate::fetch::cause;
+use crate::fetch::classify::{Classification, Failure, StopCause, Verdict};
+use crate::fetch::dispatcher::Arrival;
+use crate::model::event::Event;
+use crate::model::page::{AttemptId, Charge, ItemIx, PageNum};
+use crate::run::stop::Stop;
+use crate::state::ledger::{EndRow, TriesRow};
+
+impl Rounds<'_> {
+    /// Decides what each outcome means for its walk. Pages wait for the commit.
+    pub(super) fn settle(&mut self, arrivals: &mut [Arrival]) {
+        for arrival in arrivals {
+            self.in_flight = self.in_flight.saturating_sub(1);
+            self.read_missing_list(arrival);
+            let Classification { verdict, charge, .. } = arrival.judged;
+            if verdict != Verdict::Unsent {
+                self.counted.requests += 1;
+                let throttled = matches!(verdict, Verdict::Failed(Failure::Throttled(_)));
+                self.job.monitor.event(&Event::Attempted { charge, throttled });
+            }
+            self.spent += u64::from(charge != Charge::Free);
+            let (item, page) = (arrival.request.item, arrival.request.page);
+            if let Some(question) = &mut self.question {
+                question.asked = question.asked.filter(|asked| *asked != (item, page));
+            }
+            match verdict {
+                Verdict::Page => self.page_came(arrival),
+                Verdict::Unsent => {
+                    if let Some(wanted) = self.scheduler.land(item, page) {
+                        self.scheduler.resume(wanted);
+                    }
+                    self.end(item);
+                }
+                Verdict::NoList => self.failed(Failure::Unusable, arrival),
+                Verdict::Failed(failure) => self.failed(failure, arrival),
+            }
+        }
+    }
+
+    /// A success without a list of rows is an empty page, as long as this export never received an empty list and no page
+    /// behind it has rows. For some of the lists whose last page was full, the page behind it is asked for first, whatever the
+    /// rule of the end: without that, a page that comes as null once would cut its list, and the run would call it complete.
+    /// Otherwise it is a failure that may have been billed (promise P2).
+    fn read_missing_list(&mut self, arrival: &mut Arrival) {
+        if arrival.judged.verdict != Verdict::NoList {
+            return;
+        }
+        let (item, page, rules) = (arrival.request.item, arrival.request.page, self.rules);
+        let walk = self.scheduler.walk_mut(item);
+        let has_rows_behind = walk.as_ref().is_none_or(|walk| walk.has_rows_behind(page));
+        let follows_full = walk.as_ref().is_some_and(|walk| walk.follows_full(page, &rules));
+        let failed = |failure| Classification::failed(failure, Charge::InDoubt);
+        // A list that is looked behind keeps its end: it ended on such a response that is not in the journal.
+        let is_again = walk.is_some_and(|walk| walk.is_in_doubt(page)) || self.revisited.contains(&item);
+        arrival.judged = if self.had_empty_list || has_rows_behind {
+            failed(Failure::Unusable)
+        } else if follows_full && (is_again || self.evidence.wish_behind_null()) {
+            failed(Failure::MissingList)
+        } else {
+            arrival.cause.clear();
+            Classification::PAGE
+        };
+    }
+
+    /// A page came: it waits for the commit. What it shows about others is known at once.
+    fn page_came(&mut self, arrival: &Arrival) {
+        self.counted.pages += 1;
+        self.retry.earn();
+        let (item, page) = (arrival.request.item, arrival.request.page);
+        self.throttled.forget(item, page);
+        // A control request shows that the API works, not that what failed before was the API's fault.
+        if self.health.is_down() && !self.scheduler.is_check(item, page) {
+            self.recover(arrival.request.attempt);
+        }
+        self.health.page();
+        self.served(arrival);
+        if let Some(walk) = self.scheduler.walk_mut(item).filter(|walk| walk.tries + walk.unproven > 0) {
+            (walk.tries, walk.unproven) = (0, 0);
+            self.group.tries.push(TriesRow { item, tries: 0, unproven: 0 });
+        }
+    }
+
+    /// The API served a request: that proves something about failures of others that arrived before it left.
+    pub(super) fn served(&mut self, arrival: &Arrival) {
+        let (item, attempt) = (arrival.request.item, arrival.request.attempt);
+        self.served.note(item, attempt);
+        self.throttled.passed(item, attempt);
+        if self.revisited.contains(&item) {
+            self.throttled.prove_all(); // a control request: no others are left that could pass
+        }
+        // A refusal of one item's page says nothing where every item's is refused, or whether there are credits.
+        let is_page = arrival.judged.verdict == Verdict::Page;
+        if is_page {
+            self.paid.note(item, attempt);
+        }
+        let is_answer = |question: &Question| {
+            question.is_answered_by(item, attempt)
+                && (is_page || !matches!(question.refusal, Refusal::SamePage | Refusal::Cause(StopCause::Account)))
+        };
+        if self.question.as_ref().is_some_and(is_answer)
+            && let Some(question) = self.question.take()
+        {
+            self.answered = Some((question.refusal, without_numbers(cause::kind(&question.said))));
+        }
+        self.refused_since.clear();
+        self.long_wait = self.long_wait.filter(|wait| wait.item == item || arrival.sent < wait.until);
+        let is_proven = |deferred: &Deferred| {
+            deferred.at < attempt
+                && deferred.wanted.item != item
+                && (is_page || deferred.failure != Failure::NoSuchPage)
+        };
+        let (proven, rest) = std::mem::take(&mut self.deferred).into_iter().partition(is_proven);
+        self.deferred = rest;
+        self.conclude(proven);
+        if is_page {
+            self.conclude_ends(|end| end.at < attempt && end.item != item);
+        }
+    }
+
+    /// Gives up what was set aside until others were served.
+    pub(super) fn conclude(&mut self, deferred: Vec<Deferred>) {
+        for Deferred { wanted, said, .. } in deferred {
+            self.give_up(&wanted, &said, false);
+        }
+    }
+
+    /// Ends an outage: what failed in it was not its pages' fault. That a request came through that had left before shows only that
+    /// there was none: whose fault the failures were is open.
+    fn recover(&mut self, by: AttemptId) {
+        self.job.monitor.event(&Event::Recovered);
+        if self.recall.is_some_and(|last| by <= last) {
+            return;
+        }
+        let served = &self.served;
+        let is_proven =
+            |wanted: &Wanted| wanted.faults.pending.is_some_and(|failed| served.others_since(failed, wanted.item));
+        self.scheduler.pardon(|wanted| !Health::is_own(wanted) && !is_proven(wanted));
+    }
+
+    fn failed(&mut self, failure: Failure, arrival: &Arrival) {
+        let (item, page) = (arrival.request.item, arrival.request.page);
+        let Some(mut wanted) = self.scheduler.land(item, page) else { return };
+        if self.stop.is_some() {
+            self.scheduler.resume(wanted); // what a stopping run does not wait for is nobody's failure
+            return self.end(item);
+        }
+        if self.health.ever() && (serves(arrival.judged.verdict) || self.is_other_answer(item, failure)) {
+            self.health.works();
+            self.served(arrival);
+        } else if !matches!(failure, Failure::Throttled(_)) {
+            self.throttled.passed(item, arrival.request.attempt);
+        }
+        if let Some(question) = self.question.as_mut().filter(|_| wanted.is_check && serves(arrival.judged.verdict)) {
+            question.is_mute = true;
+        }
+        self.prove(&mut wanted);
+        wanted.faults.failure = Some(failure);
+        wanted.faults.said.clone_from(&arrival.cause);
+        wanted.faults.pending = Some(AttemptId(self.last_attempt));
+        self.wait_too_long(item, arrival);
+        if wanted.is_check {
+            self.check_failed(wanted, failure, arrival);
+        } else if !self.scheduler.needs(&wanted) && !is_waited_out(failure, arrival.judged.charge) {
+            // What is said of a page that may not even exist is not a reason to stop for those that do.
+            let is_refused = matches!(failure, Failure::NoSuchPage | Failure::EndOfList | Failure::Refused(_));
+            self.lose(&wanted, is_refused, arrival.judged.charge);
+        } else {
+            self.follow(wanted, failure, arrival);
+        }
+        self.end(item);
+    }
+
+    /// Whether a control request came to another answer than what it was sent for: a success without a list, where nothing of
+    /// that kind is in question.
+    fn is_other_answer(&self, item: ItemIx, failure: Failure) -> bool {
+        failure == Failure::MissingList
+            && self.revisited.contains(&item)
+            && self.deferred.is_empty()
+            && self.question.is_none()
+    }
+
+    fn follow(&mut self, wanted: Wanted, failure: Failure, arrival: &Arrival) {
+        let may_end = self.scheduler.may_end_before(&wanted);
+        if let (Failure::Refused(cause), None, false) = (failure, &arrival.answer, self.health.is_proven()) {
+            // No identity, no way through the proxy, or elsewhere: no other item fares better.
+            self.stop.get_or_insert(Stop::Cause(cause, arrival.cause.clone()));
+            return self.scheduler.resume(wanted);
+        }
+        let facts = Facts {
+            is_own: wanted.faults.proven > 0,
+            asked_again: wanted.asked_again,
+            may_end,
+            failed_before: wanted.tries.is_some(),
+        };
+        match course(failure, facts) {
+            Course::AskAgain => self.ask_again(wanted, failure, arrival),
+            Course::AskOthers(refusal) => self.ask_others(wanted, refusal, arrival),
+            Course::SetAside => self.set_aside(wanted, failure, arrival),
+            Course::EndList => self.refuse_page(&wanted, failure),
+        }
+    }
+
+    /// Does without a page ahead that its walk may not even have.
+    pub(super) fn lose(&mut self, wanted: &Wanted, is_refused: bool, charge: Charge) {
+        let in_doubt = charge != Charge::Free;
+        if wanted.is_scout {
+            self.waste.settle(in_doubt);
+        }
+        let passes =
+            matches!(wanted.faults.failure, Some(Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_)));
+        self.scheduler.lose(wanted, is_refused, in_doubt, passes);
+    }
+
+    /// Ends the walk of a page that will not come, behind the pages before it; if it is not needed, the walk goes on without.
+    pub(super) fn give_up(&mut self, wanted: &Wanted, said: &str, transient: bool) {
+        self.throttled.forget(wanted.item, wanted.page);
+        if wanted.is_check {
+            self.drop_check(wanted.item, false);
+            return self.end(wanted.item);
+        }
+        if !self.scheduler.needs(wanted) {
+            self.lose(wanted, false, Charge::Free);
+            return self.end(wanted.item);
+        }
+        if wanted.is_scout {
+            self.waste.settle(false); // it had come to be needed
+        }
+        self.fail_walk(wanted.item, wanted.page, said.to_owned(), transient);
+    }
+
+    /// Ends a walk before a page as failed.
+    pub(super) fn fail_walk(&mut self, item: ItemIx, page: PageNum, said: String, transient: bool) {
+        let end = EndRow { transient, ..EndRow::failed(item, said) };
+        self.scheduler.close(end, page);
+        self.end(item);
+    }
+}
+
+/// Whether a failure of a page that is not needed is worth waiting for: it may pass by itself, and it was free.
+fn is_waited_out(failure: Failure, charge: Charge) -> bool {
+    matches!(failure, Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_)) && charge == Charge::Free
+}

@@ -1,0 +1,42 @@
+//! How a run stops: what has not left is recalled, and what is in flight is waited for, because it is paid for.
+//!
+//! A signal wants a quick end and waits for `grace`; every other reason waits for whole answers, up to `request_timeout`.
+
+use tokio::sync::watch;
+
+use super::Rounds;
+use crate::error::ExitCode;
+use crate::fetch::dispatcher::Orders;
+use crate::model::event::Event;
+use crate::run::stop::Stop;
+
+impl Rounds<'_> {
+    /// A signal came. It stops the run, or shortens the wait of one that stops already; the first reason stays the reason.
+    pub(super) fn signalled(&mut self, code: ExitCode) {
+        self.has_signal = true;
+        if let Some(stop) = &self.stop {
+            let cause = format!("{stop}; {}", Stop::Signal(code));
+            self.job.monitor.event(&Event::Stopping { cause: &cause, in_flight: self.in_flight });
+        }
+        self.stop.get_or_insert(Stop::Signal(code));
+    }
+
+    /// Tells the dispatcher what to do, if it does not know.
+    pub(super) fn order(&mut self, orders: &watch::Sender<Orders>) {
+        self.recall = self.recall.filter(|_| self.in_flight > 0 && (self.health.is_down() || self.question.is_some()));
+        let wanted = match (&self.stop, self.recall) {
+            (Some(_), _) if self.has_signal => Orders::Halt,
+            (Some(_), _) => Orders::Finish,
+            (None, Some(last)) => Orders::Recall(last),
+            (None, None) => Orders::Send,
+        };
+        let current = *orders.borrow();
+        if current == wanted {
+            return;
+        }
+        if let Some(stop) = self.stop.as_ref().filter(|_| current != Orders::Finish) {
+            self.job.monitor.event(&Event::Stopping { cause: &stop.to_string(), in_flight: self.in_flight });
+        }
+        orders.send_replace(wanted);
+    }
+}

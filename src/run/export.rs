@@ -1,0 +1,363 @@
+//! The run: opens the folder, recovers, walks, publishes, and says how it ended.
+//!
+//! This file owns the tasks and channels; [`Rounds`] is the loop between them. From here a page can be followed to its
+//! file: `rounds` (which page, under which intent) → `dispatch` (quota, fetch, judge) → `record` (journal, ledger, decode)
+//! → `read` (walk) → `publish` (split, stage, commit).
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+
+use crate::crawl::lookahead::DEEP;
+use crate::crawl::retry::Retry;
+use crate::decode::Decoder;
+use crate::endpoint::EndRule;
+use crate::error::{Error, ExitCode};
+use crate::fetch::Fetch;
+use crate::fetch::dispatcher::{Dispatcher, Orders};
+use crate::fetch::rate_limit::Quota;
+use crate::input::item_list::{Ids, PlanError};
+use crate::model::clock::{self, Utc64};
+use crate::model::event::Event;
+use crate::model::page::PageNum;
+use crate::model::sanitize::Sanitized;
+use crate::output::export_dir::{SUCCESS, Site};
+use crate::output::publisher::{self, Committer, Manifest};
+use crate::output::store::Store;
+use crate::output::writer::{QUEUE, Writer, Writing};
+use crate::report::products;
+use crate::report::summary::{self, Summary};
+use crate::report::totals::Grouped;
+use crate::run::context::Job;
+use crate::run::engine::{Rounds, seems_empty};
+use crate::run::group_commit::Recorder;
+use crate::run::rebuild::{Plan, Which};
+use crate::run::recovery::Recovery;
+use crate::run::rejudge::rejudge;
+use crate::run::stop::{Counted, Stop};
+use crate::settings::{CODES, Settings};
+use crate::state::free_space;
+use crate::state::ledger::{Added, Ledger, OpenSegment, Repair};
+
+/// A run's tasks before its rounds begin.
+struct Begun {
+    site: Arc<Site>,
+    decoder: Decoder,
+    writing: Writing,
+    segment: OpenSegment,
+    /// Published segments that were built again.
+    rebuilt: usize,
+}
+
+/// Walks every item of the list and publishes its rows; resumes where an earlier run of the same folder stopped.
+pub async fn export<F: Fetch>(
+    job: &Job,
+    ids: Ids,
+    api: Arc<F>,
+    stopped: impl Future<Output = ExitCode>,
+) -> Result<Summary, Error> {
+    let site = Arc::new(Site::open(&job.settings).await?);
+    warn(job);
+    let mut stopped = std::pin::pin!(stopped);
+    let planning = {
+        let (site, settings) = (Arc::clone(&site), job.settings.clone());
+        let (sizes, deep) = (job.sizes.clone(), u64::from(job.settings.page_size) * u64::from(DEEP));
+        tokio::task::spawn_blocking(move || {
+            let planned = plan(&site, ids, &settings)?;
+            for sizes in sizes {
+                sizes.read(deep, |sizes| Ok(site.ledger().hint(&sizes)?))?;
+            }
+            Ok::<_, Error>(planned)
+        })
+    };
+    // A list on a pipe may stall: then a signal ends the run while nothing was sent yet.
+    let planned = tokio::select! {
+        planned = planning => planned??,
+        code = &mut stopped => return Err(Error::Killed(code)),
+    };
+    let totals = { site.ledger().totals() }?;
+    let Planned { added: Added { listed, new, repeated }, reopened, repair } = planned;
+    let others = totals.items.saturating_sub(listed - repeated);
+    job.monitor.event(&Event::Planned { listed, new, repeated, reopened, others });
+    if job.settings.repair {
+        let Repair { moved, empty, pages } = repair;
+        job.monitor.event(&Event::Repair { moved, empty, pages });
+    }
+    let is_complete = totals.complete == totals.items && totals.pages_waiting == 0;
+    if let Some(since) = site.export.completed_at.filter(|_| is_complete) {
+        let imprint = site.imprint(&job.settings, &decoder(job));
+        if Plan::make(&site, &imprint, Which::OtherColumns).await?.is_empty() {
+            return still_complete(job, &site, since).await;
+        }
+    }
+    // The mark goes first: what it promises may not be true from here on.
+    unmark(&site.store, &site.ledger())?;
+    if let Some(said) = site.floor.shortage()? {
+        return Err(Error::NoRoom(said));
+    }
+    // Until the first request there is nothing to wait for: a signal ends it between two steps, as a crash would.
+    let begun = tokio::select! {
+        begun = begin(job, site, Which::OtherColumns) => begun?,
+        code = &mut stopped => return Err(Error::Killed(code)),
+    };
+    let site = Arc::clone(&begun.site);
+    let (stop, counted) = walk(job, begun, api, stopped).await?;
+    finish(job, &site, stop, counted, None).await
+}
+
+/// Lists that are refused at one same page before that is taken for the API's last page.
+const CAPPED_LISTS: u32 = 3;
+
+/// Says what may go wrong with the place where the state lies.
+fn warn(job: &Job) {
+    let state = &job.settings.state_dir;
+    if let Some(kind) = free_space::network_file_system(state) {
+        let said = format!(
+            "{} lies on a network file system ({kind}), where locks and the ledger may not hold: name a local folder with --state-dir",
+            state.display()
+        );
+        job.monitor.event(&Event::Warning(&said));
+    }
+}
+
+/// Builds the output from the journal, without a request: what waits, what is of other columns, and what is not as it was
+/// written; everything with [`Which::All`].
+pub async fn replay(job: &Job, which: Which) -> Result<Summary, Error> {
+    let site = Arc::new(Site::open_to_replay(&job.settings).await?);
+    let begun = begin(job, site, which).await?;
+    let Begun { site, writing, rebuilt, .. } = begun;
+    let published = if has_waiting(&site)? { writing.publish().await } else { Ok(()) };
+    writing.end(published).await?;
+    finish(job, &site, None, Counted::default(), Some(rebuilt)).await
+}
+
+/// An export that was complete before this run: its reports and its mark are written, should a crash have prevented it or
+/// somebody have removed them.
+async fn still_complete(job: &Job, site: &Arc<Site>, since: Utc64) -> Result<Summary, Error> {
+    refuse_spoilt(site, &site.committer(&job.settings, &decoder(job))).await?;
+    for report in [products::PRODUCTS, summary::SUMMARY, SUCCESS] {
+        if site.store.length(report)?.is_none() {
+            finish(job, site, None, Counted::default(), None).await?;
+            break;
+        }
+    }
+    let summary = summary::of(job, site, Some(ExitCode::Complete), Counted::default()).await?;
+    if job.settings.fail_on_drift && summary.drift.serious(summary.rows.received, &job.settings.endpoint).is_some() {
+        return finish(job, site, None, Counted::default(), None).await;
+    }
+    Ok(summary.found_complete(since))
+}
+
+fn decoder(job: &Job) -> Decoder {
+    let settings = &job.settings;
+    Decoder::new(&settings.endpoint, |column| settings.columns.contains(&column.name))
+}
+
+/// What is to be done that was not before.
+struct Planned {
+    added: Added,
+    /// Failed walks that are opened again.
+    reopened: usize,
+    repair: Repair,
+}
+
+/// Adds the list's ids to the ledger and opens walks again that deserve it. Blocks for as long as the list does.
+fn plan(site: &Site, ids: Ids, settings: &Settings) -> Result<Planned, Error> {
+    let mut ledger = site.ledger();
+    let ids = ids.map(|id| id.map_err(Error::from));
+    let added = ledger.add_items_after(ids, || Ok(site.store.remove(SUCCESS)?))?;
+    if added.listed == 0 {
+        return Err(PlanError::Empty.into());
+    }
+    let mut reopened = ledger.reopen_failed(settings.retry_failed)?;
+    let (was, identity) = (&site.export.identity, settings.identity());
+    if was.get("end") != identity.get("end") {
+        unmark(&site.store, &ledger)?;
+        reopened += if settings.end == EndRule::EmptyPage { ledger.reopen_short()? } else { 0 };
+    }
+    if *was != identity {
+        ledger.set_identity(&identity)?;
+    }
+    let mut repair = Repair::default();
+    if settings.repair {
+        let (first, doubt) = (PageNum(settings.endpoint.page.first), |lists| seems_empty(lists).is_some());
+        repair = ledger.repair(first, doubt, || Ok::<_, Error>(site.store.remove(SUCCESS)?))?;
+    }
+    Ok(Planned { added, reopened, repair })
+}
+
+/// Takes the mark of success away, and when it was made.
+fn unmark(store: &Store, ledger: &Ledger) -> Result<(), Error> {
+    store.remove(SUCCESS)?;
+    Ok(ledger.set_completed(None)?)
+}
+
+/// Finishes what earlier runs left: decided segments are published, published ones that are not as they should be are built
+/// again, the open one's journal is read again. Whatever cannot be done is found before anything is changed.
+async fn begin(job: &Job, site: Arc<Site>, which: Which) -> Result<Begun, Error> {
+    let settings = &job.settings;
+    let decoder = decoder(job);
+    let committer = site.committer(settings, &decoder);
+    committer.recover().await?;
+    site.sweep()?;
+    let recovery = Arc::new(Recovery {
+        site: Arc::clone(&site),
+        decoder: decoder.clone(),
+        rules: job.rules(site.ledger().end_rule()?.as_deref()),
+        codes: Arc::new(settings.endpoint.codes()),
+        monitor: Arc::clone(&job.monitor),
+    });
+    let plan = Plan::make(&site, &site.imprint(settings, &decoder), which).await?;
+    plan.check(&site, &recovery).await?;
+    let mut segment = site.ledger().begin_segment()?;
+    let adopting = Arc::clone(&recovery);
+    segment.journaled = tokio::task::spawn_blocking(move || adopting.adopt(segment)).await??;
+    site.ledger().doubt_open_attempts()?;
+    let identity = settings.identity();
+    if site.export.identity.get(CODES).is_some_and(|codes| identity.get(CODES) != Some(codes)) {
+        let (site, codes) = (Arc::clone(&site), settings.endpoint.codes());
+        segment.journaled = tokio::task::spawn_blocking(move || rejudge(&site, segment, &codes)).await??;
+    }
+    if !plan.is_empty() || site.export.identity != identity || has_waiting(&site)? {
+        site.store.remove(SUCCESS)?;
+    }
+    // First the identity: from here on only who knows the new columns may go on, with what is still of the old ones.
+    site.ledger().set_identity(&identity)?;
+
+    let (orders, ordered) = mpsc::channel(QUEUE);
+    let shape = site.shape(settings, &decoder);
+    let work = Writer { shape, committer, monitor: Arc::clone(&job.monitor) };
+    #[expect(clippy::disallowed_methods, reason = "this file owns the tasks")]
+    let writing = Writing { orders, task: tokio::spawn(work.run(ordered)) };
+    let read = async {
+        plan.carry_out(&site, &recovery, &writing, &*job.monitor).await?;
+        recovery.fill(segment, &writing).await
+    };
+    if let Err(error) = read.await {
+        return writing.end(Err(error)).await;
+    }
+    let standing = site.ledger().standing()?;
+    job.monitor.event(&Event::Opened(standing));
+    Ok(Begun { site, decoder, writing, segment, rebuilt: plan.rebuilt() })
+}
+
+/// Runs the rounds until there is nothing left to do or a reason to stop.
+async fn walk<F: Fetch>(
+    job: &Job,
+    begun: Begun,
+    api: Arc<F>,
+    stopped: impl Future<Output = ExitCode>,
+) -> Result<(Option<Stop>, Counted), Error> {
+    let settings = &job.settings;
+    let Begun { site, decoder, writing, segment, .. } = begun;
+    let recorder =
+        Recorder::open(Arc::clone(&site.ledger), decoder, site.journal.clone(), segment.id, segment.journaled)?;
+    let quota = Arc::new(Quota::new(job.qps));
+    let (orders, ordered) = watch::channel(Orders::Send);
+    let (to_dispatch, requests) = mpsc::channel(job.ahead());
+    let (arrive, arrivals) = mpsc::channel(settings.max_in_flight);
+    let dispatcher = Dispatcher {
+        api,
+        quota: Arc::clone(&quota),
+        timeout: settings.request_timeout,
+        grace: settings.grace,
+        codes: Arc::new(settings.endpoint.codes()),
+        orders: ordered,
+    };
+    #[expect(clippy::disallowed_methods, reason = "this file owns the tasks")]
+    let dispatching = tokio::spawn(dispatcher.run(requests, arrive));
+
+    let retry = Retry::new(settings.retry, job.seed, settings.max_in_flight);
+    let rounds = Rounds::new(job, Arc::clone(&site), recorder, retry, Arc::clone(&quota))?;
+    let channels = crate::run::engine::Channels { to_dispatch, arrivals, writer: writing.orders.clone(), orders };
+    let (ended, mut counted) = rounds.run(channels, stopped).await;
+    counted.found = quota.found();
+    if let Err(panic) = dispatching.await.flatten() {
+        return writing.end(Err(panic.into())).await; // a failure of the writer's own comes first
+    }
+    let publish = has_waiting(&site)? && matches!(&ended, Ok(stop) if stop.as_ref().is_none_or(Stop::publishes));
+    let published = if publish { writing.publish().await } else { Ok(()) };
+    writing.end(published).await?;
+    Ok((ended?, counted))
+}
+
+/// Whether the open segment holds a page.
+fn has_waiting(site: &Site) -> Result<bool, Error> {
+    Ok(site.ledger().has_waiting()?)
+}
+
+/// Refuses to call an output complete that is not as it was published, or that does not hold every row that was received; its
+/// mark goes.
+async fn refuse_spoilt(site: &Site, committer: &Committer) -> Result<(), Error> {
+    let spoilt = |why: String| {
+        site.store.remove(SUCCESS)?;
+        Err(Error::Spoilt(format!("the output is not as it was published: {why}")))
+    };
+    if let Some(path) = committer.lacking().await? {
+        return spoilt(format!("{} is missing or not as it was written", Sanitized(&path)));
+    }
+    let ledger = site.ledger();
+    let totals = ledger.totals()?;
+    let in_files = |manifest: &Manifest| manifest.all_files().map(|file| file.rows).sum::<u64>();
+    let published: u64 = publisher::published(&ledger)?.iter().map(in_files).sum();
+    // What was received is kept, rejected or folded; the first two are in files.
+    if published != totals.kept + totals.rejected {
+        return spoilt(format!("{published} rows are in its files, {} should be", totals.kept + totals.rejected));
+    }
+    Ok(())
+}
+
+/// Warns where the answers differ much from the description; with `fail_on_drift` that is how the run ends.
+fn judge_drift(job: &Job, site: &Site, summary: &mut Summary) -> Result<(), Error> {
+    let Some(drift) = summary.drift.serious(summary.rows.received, &job.settings.endpoint) else { return Ok(()) };
+    if job.settings.fail_on_drift && matches!(summary.exit, ExitCode::Complete | ExitCode::Partial) {
+        summary.set_drifted(&drift);
+        return unmark(&site.store, &site.ledger());
+    }
+    let rows = Grouped(summary.rows.received);
+    let said = format!("the answers differ from the endpoint's description (of {rows} rows): {drift}");
+    job.monitor.event(&Event::Warning(&said));
+    Ok(())
+}
+
+/// Writes the reports; on success, the marker last. A replay says how many segments it built again.
+async fn finish(
+    job: &Job,
+    site: &Arc<Site>,
+    stop: Option<Stop>,
+    counted: Counted,
+    replayed: Option<usize>,
+) -> Result<Summary, Error> {
+    site.sweep()?;
+    let committer = site.committer(&job.settings, &decoder(job));
+    committer.remove_superseded()?;
+    {
+        let ledger = site.ledger();
+        let first = PageNum(job.settings.endpoint.page.first);
+        let cut =
+            ledger.cap_refused(CAPPED_LISTS)? + ledger.cut_unnumbered(first)? + ledger.fail_without_list(first)?;
+        if cut > 0 {
+            unmark(&site.store, &ledger)?;
+        }
+    }
+    let mut summary = summary::of(job, site, None, counted).await?;
+    summary.set_stop(stop.as_ref());
+    if let Some(rebuilt) = replayed {
+        summary.set_replayed(rebuilt);
+    }
+    judge_drift(job, site, &mut summary)?;
+    products::write_products(site)?;
+    if summary.exit == ExitCode::Complete {
+        refuse_spoilt(site, &committer).await?;
+        let ledger = site.ledger();
+        let since = ledger.export()?.and_then(|export| export.completed_at).unwrap_or_else(clock::wall);
+        ledger.set_completed(Some(since))?;
+        summary.complete_since = Some(since.to_string());
+    }
+    summary.write(&site.store)?;
+    if summary.exit == ExitCode::Complete {
+        site.store.put(SUCCESS, b"")?;
+    }
+    Ok(summary)
+}

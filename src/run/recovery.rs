@@ -1,0 +1,191 @@
+//! A segment's journal, read again: the open one's after a crash or a signal, a published one's when its files are rebuilt.
+//!
+//! Frames that the ledger names must be whole, anything else is damage; whole frames behind them, in the open segment, were
+//! written just before the process ended and are adopted; a torn end is cut off. Every page goes through the same decoder
+//! and the same walk as when it was fresh, so the rows are the same.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::crawl::end_of_list::{End, Rules};
+use crate::crawl::walk::Walk;
+use crate::decode::{Answer, DecodedPage, Decoder};
+use crate::endpoint::Codes;
+use crate::error::Error;
+use crate::model::clock;
+use crate::model::event::{Event, Monitor, VoidMonitor};
+use crate::model::page::{ItemIx, Request};
+use crate::output::export_dir::Site;
+use crate::output::writer::{ToWriter, Writing};
+use crate::run::apply_pages;
+use crate::run::group_commit::{RecordError, adopt};
+use crate::state::journal::{self, JournalReader, Next};
+use crate::state::ledger::{EndRow, Group, OpenSegment};
+
+/// Pages that are read before the ledger is told of them.
+const PAGES_A_COMMIT: usize = 4_096;
+
+/// Reads a segment's journal again.
+#[derive(Debug)]
+pub struct Recovery {
+    /// The export.
+    pub site: Arc<Site>,
+    /// Its decoder.
+    pub decoder: Decoder,
+    /// Its walks' rules.
+    pub rules: Rules,
+    /// What the codes of envelopes mean.
+    pub codes: Arc<Codes>,
+    /// Who wants to know.
+    pub monitor: Arc<dyn Monitor>,
+}
+
+impl Recovery {
+    /// Brings the ledger up to what the journal holds. Gives the bytes of whole frames.
+    pub fn adopt(&self, segment: OpenSegment) -> Result<u64, Error> {
+        let Some(mut journal) = self.check(segment)? else { return Ok(0) };
+        loop {
+            match journal.next_frame()? {
+                Next::Frame(frame, entries) => {
+                    adopt(segment.id, frame, &entries, &self.codes, &mut self.site.ledger())?;
+                }
+                Next::Torn(_) | Next::End => return Ok(journal.offset()),
+            }
+        }
+    }
+
+    /// Makes sure that every frame that the ledger names is whole. Gives the reader behind them; none where there is no file
+    /// and none is needed. Changes nothing.
+    pub fn check(&self, segment: OpenSegment) -> Result<Option<JournalReader>, Error> {
+        let Some(mut journal) = JournalReader::open(&self.site.journal, segment.id)? else {
+            return if segment.journaled == 0 { Ok(None) } else { Err(self.missing(segment)) };
+        };
+        while journal.offset() < segment.journaled {
+            match journal.next_frame()? {
+                Next::Frame(..) => {}
+                Next::Torn(why) => return Err(journal.damaged(why).into()),
+                Next::End => return Err(journal.damaged("the file ends too early").into()),
+            }
+        }
+        Ok(Some(journal))
+    }
+
+    /// Begins a segment's files and fills them with what its journal holds.
+    pub async fn fill(self: &Arc<Self>, segment: OpenSegment, writing: &Writing) -> Result<(), Error> {
+        let (recovery, writer) = (Arc::clone(self), writing.orders.clone());
+        let filling = move || match writer.blocking_send(ToWriter::Begin(segment)) {
+            Ok(()) => recovery.reread(segment, &writer),
+            Err(_) => Ok(()), // the writer failed, and says why where it is waited for
+        };
+        tokio::task::spawn_blocking(filling).await?
+    }
+
+    /// Decodes every page of a segment's journal again and hands the rows to the writer. Blocks.
+    fn reread(&self, segment: OpenSegment, writer: &mpsc::Sender<ToWriter>) -> Result<(), Error> {
+        let Some(mut journal) = JournalReader::open(&self.site.journal, segment.id)? else { return Ok(()) };
+        let mut walks = HashMap::new();
+        let mut group = Group::default();
+        while journal.offset() < segment.journaled {
+            let Next::Frame(_, entries) = journal.next_frame()? else {
+                return Err(journal.damaged("a frame is not readable any more").into());
+            };
+            let answers = self.answers(entries)?;
+            let decoded = self.decoder.decode(&answers).map_err(RecordError::Decode)?;
+            self.monitor.event(&Event::Reread(decoded.pages.len()));
+            let rows = apply_pages::group(decoded, |page| self.read(page, segment, &mut walks, &mut group).map(Some))?;
+            // Nothing is lost if this is lost: the same pages are read again. So many of them share an fsync. What was
+            // counted stays for the last commit, which knows of every page.
+            if group.read.len() >= PAGES_A_COMMIT {
+                let drift = std::mem::take(&mut group.drift);
+                self.site.ledger().commit(&std::mem::take(&mut group), clock::wall())?;
+                group.drift = drift;
+            }
+            if writer.blocking_send(ToWriter::Rows(rows)).is_err() {
+                return Ok(()); // the writer failed, and says why where it is waited for
+            }
+        }
+        group.read_again = Some(segment.id);
+        Ok(self.site.ledger().commit(&group, clock::wall())?)
+    }
+
+    fn missing(&self, segment: OpenSegment) -> Error {
+        let file = self.site.journal.join(journal::file_name(segment.id));
+        Error::Damaged(format!("journal {} is missing: {} bytes of paid answers", file.display(), segment.journaled))
+    }
+
+    fn answers(&self, entries: Vec<journal::Entry>) -> Result<Vec<Answer>, Error> {
+        let ledger = self.site.ledger();
+        let mut answers = Vec::with_capacity(entries.len());
+        for entry in entries.into_iter().filter(|entry| entry.is_page) {
+            let unknown = || {
+                Error::Mismatch(format!(
+                    "the ledger does not know product {}",
+                    crate::model::sanitize::Sanitized(entry.id.as_str())
+                ))
+            };
+            let item = ledger.item(&entry.id)?.ok_or_else(unknown)?;
+            let request = Request { attempt: entry.attempt, item, id: entry.id, page: entry.page };
+            answers.push(Answer { request, at: entry.at, body: entry.body });
+        }
+        Ok(answers)
+    }
+
+    /// Reads a page into its walk. A walk is forgotten behind its last page, so that only those under way are held.
+    fn read(
+        &self,
+        page: &DecodedPage,
+        segment: OpenSegment,
+        walks: &mut HashMap<ItemIx, UnderWay>,
+        group: &mut Group,
+    ) -> Result<Vec<bool>, Error> {
+        let item = page.request.item;
+        let under_way = match walks.entry(item) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(free) => free.insert(self.begin(&page.request, segment)?),
+        };
+        let (came, is_outdated) = self.site.ledger().came(page.request.attempt)?;
+        let walk = &mut under_way.walk;
+        let new = if is_outdated { walk.accept_outdated(page) } else { walk.accept(page, came, &self.rules) };
+        apply_pages::note(page, &new, page.request.page == self.rules.first, group, &VoidMonitor);
+        under_way.left = under_way.left.saturating_sub(1);
+        if under_way.left == 0 {
+            // With pages in later segments the walk went on all the same, when it was opened again. And what a page would
+            // have to confirm is for the run to decide.
+            let is_settled = |end: &&End| !under_way.goes_on && end.check.is_none() && !under_way.walk.is_stuck();
+            match under_way.walk.end().filter(is_settled) {
+                Some(end) => {
+                    let end = EndRow { error: end.said.clone(), ..EndRow::new(item, end.stop) };
+                    group.ended.push(under_way.walk.outcome(end));
+                }
+                // A page behind its end came just before the process ended, and the list goes on.
+                None if under_way.walk.end().is_none() && !under_way.goes_on => group.opened.push(item),
+                None => {}
+            }
+            walks.remove(&item);
+        }
+        Ok(new)
+    }
+
+    /// An item's walk as it was before a segment.
+    fn begin(&self, request: &Request, segment: OpenSegment) -> Result<UnderWay, Error> {
+        let (item, ledger) = (request.item, self.site.ledger());
+        let (left, goes_on) = ledger.pages_from(item, segment.id)?;
+        let pages = ledger.pages(item, segment.id)?;
+        let mut walk = Walk::new(item, request.id.clone(), &self.rules, pages, ledger.skip(item)?);
+        walk.load(ledger.keys(item, segment.id)?);
+        Ok(UnderWay { walk, left, goes_on })
+    }
+}
+
+/// A walk whose pages are being read again.
+#[derive(Debug)]
+struct UnderWay {
+    walk: Walk,
+    /// Pages of it that are still to come in this segment.
+    left: usize,
+    /// Whether later segments have more of them.
+    goes_on: bool,
+}

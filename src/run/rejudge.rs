@@ -1,0 +1,86 @@
+//! Bodies in the journal that were no pages when they came and are pages by the endpoint's description of now: they were paid
+//! for, so they are judged again instead of asked for again.
+//!
+//! Where the description lists other codes than in the last run, each such body is appended to the open segment's journal as
+//! a page, under the attempt that it answered, and named in the ledger in one transaction. A crash in between leaves a whole
+//! frame behind the named ones, which recovery adopts as always.
+
+use std::collections::BTreeSet;
+
+use crate::decode::envelope;
+use crate::endpoint::Codes;
+use crate::error::Error;
+use crate::fetch::classify::{Outcome, Verdict, classify};
+use crate::model::clock;
+use crate::model::page::{ItemIx, PageNum};
+use crate::output::export_dir::Site;
+use crate::state::disk::Disk;
+use crate::state::journal::{Entry, Journal, JournalReader, Next};
+use crate::state::ledger::{Group, Ledger, LedgerError, OpenSegment, PageRow};
+
+/// Appends what has become a page to the open segment's journal. Gives the bytes of whole frames in it. Blocks.
+pub fn rejudge(site: &Site, open: OpenSegment, codes: &Codes) -> Result<u64, Error> {
+    let mut journal = None;
+    let segments = site.ledger().segments()?;
+    for segment in segments {
+        let named = if segment.id == open.id { open.journaled } else { site.ledger().journaled(segment.id)? };
+        let Some(mut reader) = JournalReader::open(&site.journal, segment.id)? else { continue };
+        while reader.offset() < named {
+            let Next::Frame(_, entries) = reader.next_frame()? else {
+                return Err(reader.damaged("a frame is not readable any more").into());
+            };
+            let pages = pages_among(entries, codes, &site.ledger())?;
+            if pages.is_empty() {
+                continue;
+            }
+            let journal = match &mut journal {
+                Some(journal) => journal,
+                None => journal.insert(Journal::open(Disk, &site.journal, open.id, open.journaled)?),
+            };
+            append(journal, open, pages, &mut site.ledger())?;
+        }
+    }
+    Ok(journal.map_or(open.journaled, |journal| journal.bytes()))
+}
+
+/// The entries that were no pages and are by now, of items that lack them.
+fn pages_among(
+    entries: Vec<Entry>,
+    codes: &Codes,
+    ledger: &Ledger,
+) -> Result<Vec<(Entry, ItemIx, PageNum)>, LedgerError> {
+    let (mut pages, mut known) = (Vec::new(), BTreeSet::new());
+    for mut entry in entries.into_iter().filter(|entry| !entry.is_page) {
+        let envelope = envelope::read(&entry.body);
+        let outcome = Outcome::Answer { status: entry.status, envelope: &envelope, retry_after: None };
+        if classify(&outcome, codes).verdict != Verdict::Page || !ledger.is_failed(entry.attempt)? {
+            continue;
+        }
+        let (Some(item), page) = (ledger.item(&entry.id)?, entry.page) else { continue };
+        if known.insert((item, page)) && !ledger.has_page(item, page)? {
+            entry.is_page = true;
+            pages.push((entry, item, page));
+        }
+    }
+    Ok(pages)
+}
+
+fn append(
+    journal: &mut Journal,
+    open: OpenSegment,
+    pages: Vec<(Entry, ItemIx, PageNum)>,
+    ledger: &mut Ledger,
+) -> Result<(), Error> {
+    let row = |(entry, item, page): &(Entry, ItemIx, PageNum)| PageRow {
+        attempt: entry.attempt,
+        item: *item,
+        page: *page,
+        at: entry.at,
+    };
+    let rows = pages.iter().map(row).collect();
+    let entries: Vec<Entry> = pages.into_iter().map(|(entry, ..)| entry).collect();
+    let frame = journal.append(&entries)?;
+    let frame = Some((open.id, frame.offset, frame.length));
+    let newest = ledger.last_attempt()?;
+    Ok(ledger.commit(&Group { frame, pages: rows, newest, ..Group::default() }, clock::wall())?)
+}

@@ -1,0 +1,451 @@
+//! The list API, embedded: the documented call over real HTTP, at any size, deterministic from a seed.
+//!
+//! `pagehaul simulate` serves it, `export --simulate` runs against it on a fresh machine without a key, and the tests
+//! compare with it: what a row must be is a pure function of the seed, the item and the row's position. No column is
+//! named here; all come from the endpoint's table.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand_core::{Rng, SeedableRng};
+use rand_xoshiro::SplitMix64;
+use tokio::time::Instant;
+
+use super::account::Books;
+use super::answer::{Asked, Refusal};
+use super::fake::Template;
+use super::list::{List, below, mix};
+use super::{Account, ApiAnswer, ApiRequest, Billed, Limit, PatternError, Settings, answer, list, row};
+use crate::endpoint::Endpoint;
+use crate::model::clock;
+
+/// Room for a row and for the frame of an answer, bytes. Only a first guess: a body grows where it must.
+const ROW_ROOM: usize = 1300;
+const FRAME_ROOM: usize = 128;
+
+/// The simulator could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SimulatorError {
+    /// A column's `fake` pattern is of no use.
+    #[error("read the fake pattern of column {column}")]
+    Pattern {
+        /// The column.
+        column: String,
+        /// What is wrong with its pattern.
+        #[source]
+        source: PatternError,
+    },
+}
+
+/// The simulated API, without a socket.
+#[derive(Debug)]
+pub struct Simulator {
+    endpoint: Endpoint,
+    settings: Settings,
+    template: Template,
+    opening: Vec<u8>,
+    limit: Option<Limit>,
+    credits: Option<AtomicU64>,
+    books: Books,
+    /// When the link will have carried all bodies that are on it.
+    link_free: Mutex<Option<Instant>>,
+}
+
+impl Simulator {
+    /// Makes the API that an endpoint describes.
+    pub fn new(endpoint: &Endpoint, settings: Settings) -> Result<Self, SimulatorError> {
+        let template =
+            Template::compile(endpoint).map_err(|(column, source)| SimulatorError::Pattern { column, source })?;
+        let code = endpoint.success_codes.first().copied().unwrap_or_default();
+        Ok(Self {
+            endpoint: endpoint.clone(),
+            template,
+            opening: format!("{{\"code\":{code},\"message\":\"success\",\"data\":[").into_bytes(),
+            limit: settings.qps.map(Limit::new),
+            credits: settings.credits.map(AtomicU64::new),
+            books: Books::new(settings.record),
+            link_free: Mutex::default(),
+            settings,
+        })
+    }
+
+    /// What it was made from.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Number of rows of a product. Every id has a list, if only an empty one.
+    pub fn videos(&self, product: &str) -> u64 {
+        list::rows(self.settings.seed, product, self.settings.max_videos)
+    }
+
+    /// One row as JSON text, the same as in an answer: the one at a position (from 0) in an order, given as the value
+    /// of the sort field parameter and whether the greatest comes first. `None`: no such row or order.
+    pub fn row(&self, product: &str, sort: Option<(&str, bool)>, position: u64) -> Option<String> {
+        let order = match sort {
+            None => None,
+            Some((field, descending)) => Some((self.template.field(field)?, descending)),
+        };
+        let list = self.list(product);
+        let mut row = Vec::new();
+        self.push_rows(&list, order, position..position.checked_add(1)?, &mut row);
+        if row.is_empty() { None } else { String::from_utf8(row).ok() }
+    }
+
+    /// How long the next request is under way before it is answered.
+    pub fn way(&self) -> Duration {
+        if self.settings.way_jitter.is_zero() {
+            return self.settings.way;
+        }
+        let number = self.books.departure();
+        let mut rng = SplitMix64::seed_from_u64(mix(!self.settings.seed).wrapping_add(mix(number)));
+        self.settings.way.saturating_add(drawn(self.settings.way_jitter, rng.next_u64()))
+    }
+
+    /// Answers a request: everything but the wait.
+    pub fn answer(&self, request: &ApiRequest<'_>) -> ApiAnswer {
+        let number = self.books.request();
+        let mut rng = SplitMix64::seed_from_u64(mix(self.settings.seed).wrapping_add(mix(number)));
+        let delay = self.settings.latency.saturating_add(drawn(self.settings.jitter, rng.next_u64()));
+        match self.page(request, &mut rng) {
+            Ok(body) => ApiAnswer { status: 200, body, delay },
+            Err(refusal) => {
+                self.books.refused(&refusal);
+                ApiAnswer { status: refusal.status(), body: refusal.body(), delay }
+            }
+        }
+    }
+
+    /// How long a body of so many bytes waits for the link and is on it. All answers share the link.
+    pub fn carriage(&self, bytes: usize) -> Duration {
+        let Some(link) = self.settings.link else { return Duration::ZERO };
+        let nanos = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(1_000_000_000) / u64::from(link.get());
+        let now = clock::now();
+        let mut free = self.link_free.lock().unwrap_or_else(PoisonError::into_inner);
+        let ends = free.filter(|at| *at > now).unwrap_or(now) + Duration::from_nanos(nanos);
+        *free = Some(ends);
+        ends - now
+    }
+
+    /// Its own account of what it saw.
+    pub fn account(&self) -> Account {
+        self.books.account()
+    }
+
+    /// How many times each page of each product was billed; empty unless the settings say `record`.
+    pub fn billed(&self) -> Billed {
+        self.books.billed()
+    }
+
+    /// The checks in the order of a gateway: a request is known, allowed and understood before it can fail or cost.
+    fn page(&self, request: &ApiRequest<'_>, rng: &mut SplitMix64) -> Result<Bytes, Refusal> {
+        if request.path != self.endpoint.path {
+            return Err(Refusal::NotFound);
+        }
+        if !answer::authorized(request.authorization, self.settings.key.as_deref()) {
+            return Err(Refusal::Unauthorized);
+        }
+        if self.limit.as_ref().is_some_and(|limit| !limit.admits()) {
+            return Err(Refusal::Throttled);
+        }
+        let asked = Asked::read(&self.endpoint, request.query)?;
+        if list::share(rng.next_u64()) <= self.settings.errors {
+            return Err(Refusal::Injected);
+        }
+        if self.credits.as_ref().is_some_and(|credits| !spend(credits)) {
+            return Err(Refusal::Unpaid);
+        }
+        self.books.page(&asked.item, asked.page);
+        Ok(self.body(&asked, rng))
+    }
+
+    fn body(&self, asked: &Asked<'_>, rng: &mut SplitMix64) -> Bytes {
+        let list = self.list(&asked.item);
+        let rows = asked.start.min(list.rows())..asked.start.saturating_add(u64::from(asked.size)).min(list.rows());
+        let room = usize::try_from(rows.end - rows.start).unwrap_or_default() * ROW_ROOM;
+        let mut body = Vec::with_capacity(room + FRAME_ROOM);
+        body.extend_from_slice(&self.opening);
+        let sort = asked.sort.as_ref();
+        let order = sort.and_then(|sort| self.template.field(&sort.field).map(|field| (field, sort.descending)));
+        self.push_rows(&list, order, rows, &mut body);
+        body.extend_from_slice(b"],\"requestId\":\"");
+        row::push_uuid(&mut body, rng);
+        body.extend_from_slice(b"\"}");
+        Bytes::from(body)
+    }
+
+    fn list(&self, product: &str) -> List {
+        List::new(self.settings.seed, product, self.settings.max_videos, self.template.fields())
+    }
+
+    /// Appends the rows at these positions of an order, with commas between them.
+    fn push_rows(&self, list: &List, order: Option<(usize, bool)>, positions: std::ops::Range<u64>, out: &mut Vec<u8>) {
+        let sorted = order.map(|(field, descending)| (list.sorted(field), descending));
+        let rows = list.rows();
+        for (index, position) in positions.take_while(|position| *position < rows).enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            let row = match sorted {
+                None => position,
+                Some((sorted, true)) => sorted.carry(position, rows),
+                Some((sorted, false)) => sorted.carry(rows - 1 - position, rows),
+            };
+            self.template.push(list, row, out);
+        }
+    }
+}
+
+/// Takes one credit, if there is one.
+fn spend(credits: &AtomicU64) -> bool {
+    credits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+}
+
+/// A duration from nothing up to a limit.
+fn drawn(limit: Duration, bits: u64) -> Duration {
+    let nanos = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+    Duration::from_nanos(below(bits, nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Account, ApiRequest, Settings, Simulator, SimulatorError};
+    use crate::decode::envelope::{self, Payload};
+    use crate::endpoint::{BUILT_IN, Endpoint};
+    use serde_json::Value;
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::error::Error;
+    use std::time::Duration;
+
+    fn simulator(settings: &str) -> Simulator {
+        Simulator::new(&Endpoint::parse(BUILT_IN).unwrap(), settings.parse().unwrap()).unwrap()
+    }
+
+    fn ask(simulator: &Simulator, query: &str) -> (u16, Value) {
+        let path = simulator.endpoint.path.as_str();
+        let answer = simulator.answer(&ApiRequest { path, query, authorization: Some("Bearer k") });
+        (answer.status, serde_json::from_slice(&answer.body).unwrap())
+    }
+
+    fn page(simulator: &Simulator, product: &str, page: u64, sort: &str) -> Vec<Value> {
+        let (status, mut body) = ask(simulator, &format!("product_id={product}&page_num={page}&page_size=10{sort}"));
+        assert_eq!(status, 200);
+        serde_json::from_value(body["data"].take()).unwrap()
+    }
+
+    fn walk(simulator: &Simulator, product: &str, sort: &str) -> Vec<Value> {
+        let pages = simulator.videos(product).div_ceil(10);
+        (1..=pages).flat_map(|number| page(simulator, product, number, sort)).collect()
+    }
+
+    /// A product with more rows than fit on a few pages, and not too many.
+    fn product(simulator: &Simulator) -> String {
+        simulator.settings().ids().find(|id| (42..90).contains(&simulator.videos(id))).unwrap()
+    }
+
+    fn text(row: &Value, name: &str) -> String {
+        row[name].as_str().unwrap().to_owned()
+    }
+
+    /// A column's value as a number, whichever way it is sent.
+    fn number(row: &Value, name: &str) -> u64 {
+        row[name].as_u64().unwrap_or_else(|| text(row, name).parse().unwrap())
+    }
+
+    fn keys(rows: &[Value]) -> BTreeSet<String> {
+        rows.iter().map(|row| text(row, "video_id")).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_share_the_link_and_follow_each_other_on_it() {
+        let simulator = simulator("link=1000");
+        assert_eq!([500, 250].map(|bytes| simulator.carriage(bytes)), [500, 750].map(Duration::from_millis));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(simulator.carriage(10), Duration::from_millis(10));
+    }
+
+    #[test]
+    fn the_same_seed_gives_the_same_rows_and_another_seed_gives_others() {
+        let (one, again, other) = (simulator(""), simulator(""), simulator("seed=2"));
+        let product = product(&one);
+        assert_eq!(walk(&one, &product, ""), walk(&again, &product, ""));
+        assert_ne!(one.row(&product, None, 0), other.row(&product, None, 0));
+        assert!(one.settings().ids().any(|id| one.videos(&id) != other.videos(&id)));
+    }
+
+    #[test]
+    fn the_pages_together_are_every_row_once_and_a_page_past_the_end_is_empty() {
+        let simulator = simulator("");
+        let product = product(&simulator);
+        let rows = walk(&simulator, &product, "");
+        let count = simulator.videos(&product);
+        let expected: Vec<Value> = (0..count)
+            .map(|position| serde_json::from_str(&simulator.row(&product, None, position).unwrap()).unwrap())
+            .collect();
+        assert_eq!(rows, expected);
+        assert_eq!(u64::try_from(keys(&rows).len()).unwrap(), count);
+        assert!(rows.iter().all(|row| text(row, "product_id") == product));
+        assert_eq!(simulator.row(&product, None, count), None);
+        assert_eq!(page(&simulator, &product, count.div_ceil(10) + 1, "").len(), 0);
+        assert_eq!(page(&simulator, &product, 100_000, "").len(), 0);
+    }
+
+    #[test]
+    fn every_sort_field_and_direction_gives_the_same_rows_exactly_sorted() {
+        let simulator = simulator("");
+        let product = product(&simulator);
+        let all = keys(&walk(&simulator, &product, ""));
+        let fields = simulator.endpoint.sort.clone().unwrap().fields;
+        assert_eq!(fields.len(), 6);
+        for (column, value) in fields {
+            let up = walk(&simulator, &product, &format!("&product_video_sort_field={value}&sort_type=0"));
+            let down = walk(&simulator, &product, &format!("&product_video_sort_field={value}&sort_type=1"));
+            assert!(up.is_sorted_by_key(|row| number(row, &column)), "{column}");
+            assert!(down.iter().rev().eq(up.iter()), "{column}");
+            assert_eq!(keys(&up), all);
+            assert!(number(&up[0], &column) < number(&down[0], &column), "{column}");
+            let alone = simulator.row(&product, Some((value.as_str(), true)), 17).unwrap();
+            assert_eq!(serde_json::from_str::<Value>(&alone).unwrap(), down[17]);
+        }
+        assert_eq!(simulator.row(&product, Some(("7", true)), 0), None);
+    }
+
+    #[test]
+    fn an_id_begins_with_the_second_in_which_its_video_was_made() {
+        let simulator = simulator("");
+        for row in walk(&simulator, &product(&simulator), "") {
+            assert_eq!(number(&row, "video_id") >> 32, number(&row, "create_time"));
+            assert_eq!(text(&row, "video_id").len(), 19);
+        }
+    }
+
+    #[test]
+    fn every_row_has_every_column_the_way_the_contract_sends_it() {
+        let simulator = simulator("");
+        let row = serde_json::from_str::<Value>(&simulator.row(&product(&simulator), None, 0).unwrap()).unwrap();
+        for column in &simulator.endpoint.columns {
+            assert_eq!(row[&column.name].is_string(), column.json == crate::endpoint::JsonType::String);
+            assert!(!row[&column.name].is_null(), "{}", column.name);
+        }
+        assert_eq!(row.as_object().unwrap().len(), simulator.endpoint.columns.len());
+    }
+
+    #[test]
+    fn products_have_a_heavy_tail_and_regions_are_skewed() {
+        let simulator = simulator("products=2000");
+        let sizes: Vec<u64> = simulator.settings().ids().map(|id| simulator.videos(&id)).collect();
+        let rows: u64 = sizes.iter().sum();
+        assert!((100_000..170_000).contains(&rows), "{rows}");
+        let zero = sizes.iter().filter(|size| **size == 0).count();
+        assert!((20..300).contains(&zero), "{zero}");
+        assert_eq!(sizes.iter().max(), Some(&2000));
+        let mut regions: BTreeMap<String, u64> = BTreeMap::new();
+        for id in simulator.settings().ids().take(150) {
+            for row in walk(&simulator, &id, "") {
+                *regions.entry(text(&row, "region")).or_default() += 1;
+            }
+        }
+        let known = &simulator.endpoint.fake.partitions;
+        assert!(known.iter().all(|region| regions.contains_key(region)) && regions.len() == known.len());
+        assert!(regions[&known[0]] > 10 * regions[&known[20]], "{regions:?}");
+    }
+
+    #[test]
+    fn a_small_cap_holds_for_every_product() {
+        let simulator = simulator("max_videos=25");
+        assert_eq!(simulator.settings().ids().map(|id| simulator.videos(&id)).max(), Some(25));
+    }
+
+    #[test]
+    fn answers_are_envelopes_and_differ_in_their_request_id_alone() {
+        let simulator = simulator("");
+        let query = format!("product_id={}&page_num=1&page_size=10", product(&simulator));
+        let request = ApiRequest { path: &simulator.endpoint.path, query: &query, authorization: Some("Bearer k") };
+        let envelope = envelope::read(&simulator.answer(&request).body).unwrap();
+        assert_eq!((envelope.code, envelope.message.as_str(), envelope.data), (Some(0), "success", Payload::Rows));
+        let ((_, first), (_, second)) = (ask(&simulator, &query), ask(&simulator, &query));
+        assert_eq!(first["data"], second["data"]);
+        assert_ne!(first["requestId"], second["requestId"]);
+        assert_eq!(first["requestId"].as_str().unwrap().len(), 36);
+    }
+
+    #[test]
+    fn refusals_come_as_documented_and_are_counted() {
+        let simulator = simulator("key=right,credits=1,record=true");
+        let path = simulator.endpoint.path.as_str();
+        let told = |path: &str, query: &str, key: &str| {
+            let answer = simulator.answer(&ApiRequest { path, query, authorization: Some(key) });
+            let envelope = envelope::read(&answer.body).unwrap();
+            assert!(envelope.data == Payload::None || answer.status == 200);
+            (answer.status, envelope.code.unwrap(), envelope.message)
+        };
+        let good = "product_id=5&page_num=2&page_size=10";
+        assert_eq!(told("/v1", good, "Bearer right").0, 404);
+        assert_eq!(told(path, good, "Bearer wrong"), (401, 401, "apiKey is null".to_owned()));
+        assert_eq!(told(path, "", "Bearer right"), (400, 400, "Missing required parameter: product_id".to_owned()));
+        assert_eq!(told(path, good, "Bearer right"), (200, 0, "success".to_owned()));
+        assert_eq!(told(path, good, "Bearer right"), (402, 402, "apiKey quota is not enough".to_owned()));
+        assert_eq!(simulator.billed(), BTreeMap::from([(("5".to_owned(), 2), 1)]));
+        let once = Account {
+            requests: 5,
+            pages: 1,
+            unauthorized: 1,
+            invalid: 1,
+            unpaid: 1,
+            not_found: 1,
+            ..Account::default()
+        };
+        assert_eq!(simulator.account(), once);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_above_the_limit_are_throttled_whichever_way_it_counts() {
+        for window in ["bucket", "window"] {
+            let simulator = simulator(&format!("qps=3,limit={window}"));
+            let query = "product_id=5&page_num=1&page_size=10";
+            let statuses: Vec<u16> = (0..5).map(|_| ask(&simulator, query).0).collect();
+            assert_eq!(statuses, [200, 200, 200, 429, 429]);
+            assert_eq!(ask(&simulator, query).1["message"], "qps limit exceeded");
+            tokio::time::advance(Duration::from_secs(1)).await;
+            assert_eq!(ask(&simulator, query).0, 200);
+            assert_eq!((simulator.account().throttled, simulator.account().pages), (3, 4));
+        }
+    }
+
+    #[test]
+    fn injected_errors_have_their_share_and_a_retry_can_succeed() {
+        let simulator = simulator("errors=0.2");
+        let query = "product_id=5&page_num=1&page_size=10";
+        let statuses: Vec<u16> = (0..1000).map(|_| ask(&simulator, query).0).collect();
+        let errors = statuses.iter().filter(|status| **status == 500).count();
+        assert!((150..250).contains(&errors), "{errors}");
+        assert_eq!(simulator.account().errors, u64::try_from(errors).unwrap());
+        assert_eq!(simulator.account().pages, 1000 - simulator.account().errors);
+        assert!(statuses.windows(2).any(|pair| pair == [500, 200]));
+        let always = super::tests::simulator("errors=1");
+        assert_eq!(
+            ask(&always, query).1,
+            serde_json::json!({"code": 500, "data": null, "message": "Internal server error"})
+        );
+    }
+
+    #[test]
+    fn the_delay_lies_between_the_latency_and_the_latency_with_its_jitter() {
+        let simulator = simulator("latency=80ms,jitter=20ms");
+        let delays: BTreeSet<Duration> = (0..100)
+            .map(|_| simulator.answer(&ApiRequest { path: "/", query: "", authorization: None }).delay)
+            .collect();
+        assert!(delays.len() > 50);
+        assert!(delays.iter().all(|delay| (80..100).contains(&delay.as_millis())));
+    }
+
+    #[test]
+    fn a_pattern_that_cannot_be_used_is_reported_with_its_column() {
+        let endpoint = Endpoint::parse(&BUILT_IN.replace("{words:13}", "{wrods:13}")).unwrap();
+        let error = Simulator::new(&endpoint, Settings::default()).unwrap_err();
+        assert!(matches!(&error, SimulatorError::Pattern { column, .. } if column == "video_desc"));
+        assert_eq!(error.source().unwrap().to_string(), "{wrods:13} is no placeholder");
+    }
+}

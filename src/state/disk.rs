@@ -1,0 +1,464 @@
+//! Every durable write of the program, and nothing else.
+//!
+//! The rules of a crash-safe file live here once: whole and fsynced before it gets its name, the folder fsynced after,
+//! private where it is state, refused where a symbolic link stands in the way. SQLite writes its own files; all other
+//! code comes here. An fsync that fails is never repeated: the kernel may already have dropped the bytes.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::model::failpoint::step;
+
+/// Something could not be made durable.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} {}", path.display())]
+pub struct DiskError {
+    /// What was being done, as a verb.
+    pub action: &'static str,
+    /// To which file or folder.
+    pub path: PathBuf,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// Adds what was being done to which path.
+pub(crate) trait Doing<T> {
+    fn doing(self, action: &'static str, path: &Path) -> Result<T, DiskError>;
+}
+
+impl<T> Doing<T> for io::Result<T> {
+    fn doing(self, action: &'static str, path: &Path) -> Result<T, DiskError> {
+        self.map_err(|source| DiskError { action, path: path.to_owned(), source })
+    }
+}
+
+/// Does one durable operation, between two counted steps.
+fn durably<T>(action: &'static str, path: &Path, work: impl FnOnce() -> io::Result<T>) -> Result<T, DiskError> {
+    between_steps(action, path, work).doing(action, path)
+}
+
+fn between_steps<T>(action: &'static str, path: &Path, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    step!(Before, action, path)?;
+    let done = work()?;
+    step!(After, action, path)?;
+    Ok(done)
+}
+
+/// Who may read what is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Its owner alone, whatever the umask: state, raw answers, rejects.
+    Private,
+    /// Whoever the umask lets: output is there for others to read.
+    Shared,
+}
+
+#[cfg(unix)]
+impl Access {
+    fn of_file(self) -> u32 {
+        match self {
+            Self::Private => 0o600,
+            Self::Shared => 0o666,
+        }
+    }
+
+    fn of_folder(self) -> u32 {
+        match self {
+            Self::Private => 0o700,
+            Self::Shared => 0o777,
+        }
+    }
+}
+
+/// The disk, as the only way to it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Disk;
+
+impl Disk {
+    /// Makes a folder and its parents, and fsyncs the parents of those it made. One that is there keeps its mode.
+    pub fn make_folder(self, path: &Path, access: Access) -> Result<(), DiskError> {
+        if let Ok(known) = fs::symlink_metadata(path) {
+            let folder = known.is_dir() || fs::metadata(path).is_ok_and(|target| target.is_dir());
+            return if folder { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()).doing("make folder", path) };
+        }
+        let parent = parent(path);
+        if !parent.exists() {
+            self.make_folder(parent, access)?;
+        }
+        let mut builder = fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, access.of_folder());
+        match between_steps("make folder", path, || builder.create(path)) {
+            Ok(()) => self.sync_folder(parent),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error).doing("make folder", path),
+        }
+    }
+
+    /// Makes a folder below one that exists, and those between. None of them may be a symbolic link: what is written below
+    /// an output stays there.
+    pub fn make_folder_below(self, root: &Path, below: &Path, access: Access) -> Result<PathBuf, DiskError> {
+        let mut path = root.to_owned();
+        for part in below {
+            path.push(part);
+            self.make_folder(&path, access)?;
+            refuse_symlink(&path).doing("write into", &path)?;
+        }
+        Ok(path)
+    }
+
+    /// Makes the names in a folder durable.
+    pub fn sync_folder(self, path: &Path) -> Result<(), DiskError> {
+        durably("sync folder", path, || File::open(path)?.sync_all())
+    }
+
+    /// Starts a new file that counts and hashes what is written to it. The name must be free.
+    pub fn create(self, path: &Path, access: Access) -> Result<NewFile, DiskError> {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        restrict(&mut options, access);
+        let file = durably("create", path, || open(&options, path))?;
+        let file = Stepping { file, path: path.to_owned() };
+        Ok(NewFile { file: BufWriter::with_capacity(1 << 16, file), bytes: 0, hash: Sha256::new() })
+    }
+
+    /// Starts a file for what this process alone reads again, before it ends: never synced, not hashed. The name must be free.
+    pub fn scratch(self, path: &Path) -> Result<ScratchFile, DiskError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create_new(true);
+        restrict(&mut options, Access::Private);
+        let file = durably("create", path, || open(&options, path))?;
+        Ok(ScratchFile(Stepping { file, path: path.to_owned() }))
+    }
+
+    /// Makes a private file, empty, unless there is one: for what SQLite then opens with the modes it finds.
+    pub fn make_private_file(self, path: &Path) -> Result<(), DiskError> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        restrict(&mut options, Access::Private);
+        durably("open", path, || open(&options, path)).map(drop)
+    }
+
+    /// Opens a private file to append to, cut off behind its first `len` bytes; fsyncs its folder when the file is new, or
+    /// empty because the process that made it was killed before it did.
+    pub fn append(self, path: &Path, len: u64) -> Result<AppendFile, DiskError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        restrict(&mut options, Access::Private);
+        let mut file = durably("open", path, || open(&options, path))?;
+        let found = file.seek(SeekFrom::End(0)).doing("measure", path)?;
+        if found > len {
+            durably("cut", path, || file.set_len(len))?;
+            durably("sync", path, || file.sync_all())?;
+            file.seek(SeekFrom::Start(len)).doing("seek in", path)?;
+        }
+        if found == 0 {
+            self.sync_folder(parent(path))?;
+        }
+        Ok(AppendFile { file, path: path.to_owned(), len: found.min(len) })
+    }
+
+    /// Gives a whole, synced file its final name. Neither folder is synced: see [`sync_folder`](Self::sync_folder).
+    #[expect(clippy::disallowed_methods, reason = "this file is the seam that the rule points to")]
+    pub fn rename(self, from: &Path, to: &Path) -> Result<(), DiskError> {
+        durably("rename to", to, || fs::rename(from, to))
+    }
+
+    /// Writes a small file whole or not at all, in place of an older one.
+    pub fn replace(self, path: &Path, content: &[u8], access: Access) -> Result<(), DiskError> {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        let temporary = path.with_file_name(name);
+        self.remove(&temporary)?;
+        let mut file = self.create(&temporary, access)?;
+        file.write_all(content).doing("write", &temporary)?;
+        file.finish()?;
+        self.rename(&temporary, path)?;
+        self.sync_folder(parent(path))
+    }
+
+    /// Removes a file; one that is not there is fine. The folder is not synced: a file that comes back is removed again.
+    #[expect(clippy::disallowed_methods, reason = "this file is the seam that the rule points to")]
+    pub fn remove(self, path: &Path) -> Result<(), DiskError> {
+        match between_steps("remove", path, || fs::remove_file(path)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).doing("remove", path),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Shows that a folder takes files: creates, syncs, renames and removes one.
+    pub fn probe(self, folder: &Path) -> Result<(), DiskError> {
+        let path = folder.join(".pagehaul-probe");
+        self.replace(&path, b"probe", Access::Private)?;
+        self.remove(&path)
+    }
+
+    /// Takes the lock of a state folder for as long as the process lives. `None`: another process holds it, and this is
+    /// what it wrote about itself.
+    pub fn lock(self, path: &Path, about_me: &str) -> Result<Result<Lock, String>, DiskError> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        restrict(&mut options, Access::Private);
+        let mut file = open(&options, path).doing("open", path)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = Vec::new();
+                file.take(200).read_to_end(&mut holder).doing("read", path)?;
+                return Ok(Err(String::from_utf8_lossy(&holder).into_owned()));
+            }
+            Err(TryLockError::Error(error)) => return Err(error).doing("lock", path),
+        }
+        file.set_len(0).and_then(|()| file.write_all(about_me.as_bytes())).doing("write", path)?;
+        Ok(Ok(Lock(file)))
+    }
+}
+
+/// A held lock; released when dropped, or when the process ends in whatever way.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
+
+/// A new file that becomes durable by [`finish`](Self::finish), or stays a leftover.
+pub struct NewFile {
+    file: BufWriter<Stepping>,
+    bytes: u64,
+    hash: Sha256,
+}
+
+/// A file whose writes are counted steps.
+#[derive(Debug)]
+struct Stepping {
+    file: File,
+    path: PathBuf,
+}
+
+impl Write for Stepping {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        between_steps("write", &self.path, || self.file.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file that is written from its beginning, read again, and used anew.
+#[derive(Debug)]
+pub struct ScratchFile(Stepping);
+
+impl ScratchFile {
+    /// Goes to the beginning, to read what was written.
+    pub fn rewind(&mut self) -> Result<(), DiskError> {
+        self.0.file.rewind().doing("read", &self.0.path)
+    }
+
+    /// Forgets what was written, and gives its room on the disk back.
+    pub fn clear(&mut self) -> Result<(), DiskError> {
+        self.rewind()?;
+        durably("cut", &self.0.path, || self.0.file.set_len(0))
+    }
+}
+
+impl Read for ScratchFile {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.0.file.read(bytes)
+    }
+}
+
+impl Write for ScratchFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What became durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Length.
+    pub bytes: u64,
+    /// SHA-256 of the content, hexadecimal.
+    pub sha256: String,
+}
+
+impl NewFile {
+    /// Writes out what is buffered and fsyncs the file. Its folder is the caller's business.
+    pub fn finish(mut self) -> Result<Written, DiskError> {
+        let flushed = self.file.flush();
+        let Stepping { file, path } = self.file.get_ref();
+        flushed.doing("write", path)?;
+        durably("sync", path, || file.sync_all())?;
+        Ok(Written { bytes: self.bytes, sha256: crate::endpoint::hex(&self.hash.finalize()) })
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hash.update(bytes.get(..written).unwrap_or_default());
+        self.bytes += u64::try_from(written).unwrap_or_default();
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl fmt::Debug for NewFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewFile")
+            .field("path", &self.file.get_ref().path)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A file that only grows, and says when it is durable.
+#[derive(Debug)]
+pub struct AppendFile {
+    file: File,
+    path: PathBuf,
+    len: u64,
+}
+
+impl AppendFile {
+    /// Bytes in the file.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether nothing was ever appended.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Appends bytes and waits until they are durable.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<(), DiskError> {
+        durably("append to", &self.path, || self.file.write_all(bytes))?;
+        durably("sync", &self.path, || self.file.sync_data())?;
+        self.len += u64::try_from(bytes.len()).unwrap_or_default();
+        Ok(())
+    }
+}
+
+/// Who may read a file, and that it is not opened through a symbolic link.
+fn restrict(options: &mut OpenOptions, access: Access) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(access.of_file()).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+    }
+    #[cfg(not(unix))]
+    let _unused = (options, access);
+}
+
+/// Opens a file of ours, never through a symbolic link.
+fn open(options: &OpenOptions, path: &Path) -> io::Result<File> {
+    options.open(path).map_err(|error| refuse_symlink(path).err().unwrap_or(error))
+}
+
+fn refuse_symlink(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.is_symlink() {
+        return Err(io::Error::other("it is a symbolic link, and nothing is ever written through one"));
+    }
+    Ok(())
+}
+
+fn parent(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        Some(_) | None => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Access, Disk};
+    use std::io::Write;
+
+    #[test]
+    fn a_new_file_knows_its_length_and_hash_and_never_replaces_another() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        let mut file = Disk.create(&path, Access::Shared).unwrap();
+        file.write_all(b"abc").unwrap();
+        let written = file.finish().unwrap();
+        assert_eq!(written.bytes, 3);
+        assert!(written.sha256.starts_with("ba7816bf"));
+        assert!(Disk.create(&path, Access::Shared).is_err());
+    }
+
+    #[test]
+    fn appending_goes_on_behind_the_length_that_is_known_to_be_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        Disk.append(&path, 0).unwrap().append(b"good torn").unwrap();
+        let mut file = Disk.append(&path, 5).unwrap();
+        file.append(b"better").unwrap();
+        assert_eq!((file.len(), std::fs::read(&path).unwrap().as_slice()), (11, &b"good better"[..]));
+    }
+
+    #[cfg(debug_assertions)]
+    #[test]
+    fn the_name_of_an_empty_file_is_made_durable_because_its_maker_may_have_been_killed_before() {
+        use std::sync::{Arc, Mutex};
+        let folder = tempfile::tempdir().unwrap();
+        let (root, path) = (folder.path(), folder.path().join("journal"));
+        let synced = Arc::new(Mutex::new(Vec::new()));
+        let _watch = crate::model::failpoint::watch(root, {
+            let synced = Arc::clone(&synced);
+            move |step| {
+                let is_sync = step.action == "sync folder" && step.when == crate::model::failpoint::When::After;
+                synced.lock().unwrap().extend(is_sync.then(|| step.path.to_owned()));
+                Ok(())
+            }
+        });
+        std::fs::File::create(&path).unwrap();
+        Disk.append(&path, 0).unwrap().append(b"x").unwrap();
+        assert_eq!(*synced.lock().unwrap(), [root]);
+        Disk.append(&path, 1).unwrap();
+        assert_eq!(*synced.lock().unwrap(), [root], "what holds something was durable before");
+    }
+
+    #[test]
+    fn the_second_holder_of_a_lock_is_told_who_the_first_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let held = Disk.lock(&path, "process 7").unwrap().unwrap();
+        assert_eq!(Disk.lock(&path, "process 8").unwrap().unwrap_err(), "process 7");
+        drop(held);
+        assert!(Disk.lock(&path, "process 8").unwrap().is_ok());
+    }
+
+    #[test]
+    fn a_folder_that_takes_no_files_is_found_out_by_a_probe() {
+        let folder = tempfile::tempdir().unwrap();
+        Disk.probe(folder.path()).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(Disk.probe(&folder.path().join("missing")).is_err());
+        let file = folder.path().join("file");
+        std::fs::File::create(&file).unwrap();
+        assert!(Disk.make_folder(&file, Access::Shared).is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn state_is_private_to_its_owner() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("x/state");
+        Disk.make_folder(&state, Access::Private).unwrap();
+        Disk.append(&state.join("j"), 0).unwrap();
+        let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&state), mode(&state.join("j"))), (0o700, 0o600));
+    }
+}

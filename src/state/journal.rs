@@ -1,0 +1,403 @@
+//! The journal: every answer that may have been paid for, durable before anything is read from it.
+//!
+//! One append-only file a segment. A group of answers is a zstd skippable frame (RFC 8878, section 3.1.2) with our
+//! checksum, then one zstd frame; so `zstdcat` shows a journal as lines of JSON: a head for each answer, then its body.
+//! A frame describes itself, and the files alone are enough to build the whole output again.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::model::clock::Utc64;
+use crate::model::page::{AttemptId, ItemId, PageNum, SegmentId};
+use crate::state::disk::{AppendFile, Disk, DiskError, Doing};
+
+/// Magic number of a zstd skippable frame: ours is the seventh of the sixteen.
+const SKIPPABLE: u32 = 0x184D_2A56;
+/// Bytes of our frame's head behind the magic number and its length: version, CRC-32, packed and plain length.
+const HEAD: u32 = 16;
+/// Bytes before the zstd frame: magic number, length, head.
+const HEAD_BYTES: usize = 24;
+const HEAD_POSITION: u64 = 24;
+const VERSION: u32 = 1;
+/// Compression level: 1 packs pages four to one at half the cost of level 3.
+const LEVEL: i32 = 1;
+/// Longest plain frame that a reader believes in, bytes. Groups are bounded by the body budget, far below.
+const LONGEST: u32 = 1 << 30;
+
+/// The journal could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// The disk failed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// A frame that the ledger names is not there as it was written.
+    #[error("journal {} is damaged at byte {at}: {why}", path.display())]
+    Damaged {
+        /// The journal file.
+        path: PathBuf,
+        /// Where.
+        at: u64,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// A group could not be packed.
+    #[error("pack a group of answers")]
+    Pack(#[source] io::Error),
+}
+
+/// One answer of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The attempt that it answers.
+    pub attempt: AttemptId,
+    /// The item that was asked for.
+    pub id: ItemId,
+    /// The page that was asked for.
+    pub page: PageNum,
+    /// When the answer was whole.
+    pub at: Utc64,
+    /// HTTP status.
+    pub status: u16,
+    /// Whether it is the page, by the envelope; otherwise it is evidence of a failure.
+    pub is_page: bool,
+    /// The body as it came.
+    pub body: Bytes,
+}
+
+/// The line before a body.
+#[derive(Debug, Serialize, Deserialize)]
+struct HeadLine<'a> {
+    attempt: i64,
+    item: std::borrow::Cow<'a, str>,
+    page: u32,
+    at: i64,
+    status: u16,
+    is_page: bool,
+    length: usize,
+}
+
+/// Where a frame stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameRef {
+    /// First byte.
+    pub offset: u64,
+    /// Bytes, heads included.
+    pub length: u64,
+}
+
+impl FrameRef {
+    /// The byte behind the frame.
+    pub fn end(self) -> u64 {
+        self.offset + self.length
+    }
+}
+
+/// The file of a segment.
+pub fn file_name(segment: SegmentId) -> String {
+    format!("{:06}.zst", segment.0)
+}
+
+/// The journal file that is being written.
+pub struct Journal {
+    file: AppendFile,
+    /// Kept from group to group: a new one each time would cost a megabyte of fresh memory.
+    compressor: zstd::bulk::Compressor<'static>,
+    plain: Vec<u8>,
+    frame: Vec<u8>,
+}
+
+impl Journal {
+    /// Opens a segment's file behind its first `len` bytes, the ones that are known to be whole frames.
+    pub fn open(disk: Disk, folder: &Path, segment: SegmentId, len: u64) -> Result<Self, JournalError> {
+        let file = disk.append(&folder.join(file_name(segment)), len)?;
+        let compressor = zstd::bulk::Compressor::new(LEVEL).map_err(JournalError::Pack)?;
+        Ok(Self { file, compressor, plain: Vec::new(), frame: Vec::new() })
+    }
+
+    /// Begins the file of a new segment. One that is there already belongs to a ledger that is older than it: nobody may
+    /// write over it.
+    pub fn begin(disk: Disk, folder: &Path, segment: SegmentId) -> Result<Self, JournalError> {
+        let path = folder.join(file_name(segment));
+        if path.exists() {
+            let why = "a journal of a segment that the ledger does not know";
+            return Err(JournalError::Damaged { path, at: 0, why });
+        }
+        Self::open(disk, folder, segment, 0)
+    }
+
+    /// Bytes in the file.
+    pub fn bytes(&self) -> u64 {
+        self.file.len()
+    }
+
+    /// Appends a group and waits until it is durable.
+    pub fn append(&mut self, entries: &[Entry]) -> Result<FrameRef, JournalError> {
+        self.pack(entries).map_err(JournalError::Pack)?;
+        let offset = self.file.len();
+        self.file.append(&self.frame)?;
+        Ok(FrameRef { offset, length: self.file.len() - offset })
+    }
+
+    fn pack(&mut self, entries: &[Entry]) -> io::Result<()> {
+        self.plain.clear();
+        for entry in entries {
+            let head = HeadLine {
+                attempt: entry.attempt.0,
+                item: entry.id.as_str().into(),
+                page: entry.page.0,
+                at: entry.at.0,
+                status: entry.status,
+                is_page: entry.is_page,
+                length: entry.body.len(),
+            };
+            serde_json::to_writer(&mut self.plain, &head)?;
+            self.plain.push(b'\n');
+            self.plain.extend_from_slice(&entry.body);
+            self.plain.push(b'\n');
+        }
+        // The compressor fills a buffer of its own size; the head goes before it afterwards.
+        let mut packed = std::mem::take(&mut self.frame);
+        packed.clear();
+        packed.reserve(zstd::zstd_safe::compress_bound(self.plain.len()) + HEAD_BYTES);
+        packed.resize(HEAD_BYTES, 0);
+        let mut behind = io::Cursor::new(packed);
+        behind.set_position(HEAD_POSITION);
+        self.compressor.compress_to_buffer(&self.plain, &mut behind)?;
+        self.frame = behind.into_inner();
+        let long = |_| io::Error::from(io::ErrorKind::FileTooLarge);
+        let packed = self.frame.get(HEAD_BYTES..).unwrap_or_default();
+        let (packed_len, plain_len) =
+            (u32::try_from(packed.len()).map_err(long)?, u32::try_from(self.plain.len()).map_err(long)?);
+        let words = [SKIPPABLE, HEAD, VERSION, checksum(packed_len, plain_len, packed), packed_len, plain_len];
+        for (slot, word) in self.frame.chunks_exact_mut(4).zip(words) {
+            slot.copy_from_slice(&word.to_le_bytes());
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Journal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Journal").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+/// CRC-32 over the lengths and the packed bytes.
+fn checksum(packed_len: u32, plain_len: u32, packed: &[u8]) -> u32 {
+    let mut hash = crc32fast::Hasher::new();
+    hash.update(&packed_len.to_le_bytes());
+    hash.update(&plain_len.to_le_bytes());
+    hash.update(packed);
+    hash.finalize()
+}
+
+/// Reads the frames of a journal file in order, up to the first that is not whole.
+#[derive(Debug)]
+pub struct JournalReader {
+    file: BufReader<File>,
+    path: PathBuf,
+    offset: u64,
+}
+
+/// What stands at the reader's place.
+#[derive(Debug)]
+pub enum Next {
+    /// A whole frame.
+    Frame(FrameRef, Vec<Entry>),
+    /// The end of the file, exactly behind a frame.
+    End,
+    /// Something that is no whole frame: a torn end, or damage.
+    Torn(&'static str),
+}
+
+impl JournalReader {
+    /// Opens a segment's file; none if there is no such file.
+    pub fn open(folder: &Path, segment: SegmentId) -> Result<Option<Self>, JournalError> {
+        let path = folder.join(file_name(segment));
+        match File::open(&path) {
+            Ok(file) => Ok(Some(Self { file: BufReader::with_capacity(1 << 18, file), path, offset: 0 })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).doing("open", &path)?,
+        }
+    }
+
+    /// Bytes read so far, all of them whole frames.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// An error that names this file and place.
+    pub fn damaged(&self, why: &'static str) -> JournalError {
+        JournalError::Damaged { path: self.path.clone(), at: self.offset, why }
+    }
+
+    /// Steps over a frame that begins here, unread. False: the file ends before it.
+    pub fn skip(&mut self, frame: FrameRef) -> Result<bool, JournalError> {
+        let end = self.file.seek(SeekFrom::End(0)).doing("measure", &self.path)?;
+        self.file.seek(SeekFrom::Start(frame.end())).doing("seek in", &self.path)?;
+        self.offset = frame.end();
+        Ok(frame.end() <= end)
+    }
+
+    /// Reads the next frame. After anything but a frame the reader stays where it is and must not be used again.
+    pub fn next_frame(&mut self) -> Result<Next, JournalError> {
+        let mut words = [0_u32; 6];
+        for (at, word) in words.iter_mut().enumerate() {
+            let mut bytes = [0; 4];
+            match self.fill(&mut bytes)? {
+                4 => *word = u32::from_le_bytes(bytes),
+                0 if at == 0 => return Ok(Next::End),
+                _ => return Ok(Next::Torn("its head breaks off")),
+            }
+        }
+        let [magic, head, version, crc, packed_len, plain_len] = words;
+        if magic != SKIPPABLE || head != HEAD || version != VERSION || plain_len > LONGEST || packed_len > LONGEST {
+            return Ok(Next::Torn("no frame begins here"));
+        }
+        let mut packed = vec![0; usize::try_from(packed_len).unwrap_or_default()];
+        if self.fill(&mut packed)? < packed.len() {
+            return Ok(Next::Torn("a frame breaks off"));
+        }
+        if checksum(packed_len, plain_len, &packed) != crc {
+            return Ok(Next::Torn("a checksum does not match"));
+        }
+        let plain = zstd::bulk::decompress(&packed, usize::try_from(plain_len).unwrap_or_default());
+        let Some(entries) = plain.ok().and_then(|plain| unpack(&Bytes::from(plain))) else {
+            return Ok(Next::Torn("a frame does not hold answers"));
+        };
+        let frame = FrameRef { offset: self.offset, length: HEAD_POSITION + u64::from(packed_len) };
+        self.offset = frame.end();
+        Ok(Next::Frame(frame, entries))
+    }
+
+    /// Reads until the buffer is full or the file ends; gives the bytes read.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, JournalError> {
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.file.read(rest) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error).doing("read", &self.path)?,
+            }
+        }
+        Ok(filled)
+    }
+}
+
+fn unpack(plain: &Bytes) -> Option<Vec<Entry>> {
+    let mut entries = Vec::new();
+    let mut at = 0;
+    while at < plain.len() {
+        let line = plain.get(at..)?.split(|byte| *byte == b'\n').next()?;
+        let head: HeadLine<'_> = serde_json::from_slice(line).ok()?;
+        let start = at + line.len() + 1;
+        let end = start.checked_add(head.length)?;
+        if plain.get(end) != Some(&b'\n') {
+            return None;
+        }
+        entries.push(Entry {
+            attempt: AttemptId(head.attempt),
+            id: ItemId::new(&head.item),
+            page: PageNum(head.page),
+            at: Utc64(head.at),
+            status: head.status,
+            is_page: head.is_page,
+            body: plain.slice(start..end),
+        });
+        at = end + 1;
+    }
+    Some(entries)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Entry, Journal, JournalReader, Next};
+    use crate::model::clock::Utc64;
+    use crate::model::page::{AttemptId, ItemId, PageNum, SegmentId};
+    use crate::state::disk::Disk;
+    use bytes::Bytes;
+
+    fn entry(attempt: i64, body: &'static [u8]) -> Entry {
+        let (attempt, id) = (AttemptId(attempt), ItemId::new("17\"\n29"));
+        Entry {
+            attempt,
+            id,
+            page: PageNum(3),
+            at: Utc64(5),
+            status: 200,
+            is_page: true,
+            body: Bytes::from_static(body),
+        }
+    }
+
+    fn frames(folder: &std::path::Path) -> (Vec<Vec<Entry>>, u64, Option<&'static str>) {
+        let mut reader = JournalReader::open(folder, SegmentId(1)).unwrap().unwrap();
+        let mut frames = Vec::new();
+        loop {
+            match reader.next_frame().unwrap() {
+                Next::Frame(_, entries) => frames.push(entries),
+                Next::End => return (frames, reader.offset(), None),
+                Next::Torn(why) => return (frames, reader.offset(), Some(why)),
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_appended_is_read_back_byte_for_byte() {
+        let folder = tempfile::tempdir().unwrap();
+        let groups = [vec![entry(1, b"{\"a\":\n1}"), entry(2, b"")], vec![entry(3, b"\xff\n\n")]];
+        let mut journal = Journal::open(Disk, folder.path(), SegmentId(1), 0).unwrap();
+        for group in &groups {
+            journal.append(group).unwrap();
+        }
+        let (read, end, torn) = frames(folder.path());
+        assert_eq!((read.as_slice(), end, torn), (&groups[..], journal.bytes(), None));
+    }
+
+    #[test]
+    fn a_file_cut_at_any_byte_gives_its_whole_frames_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(Disk, folder.path(), SegmentId(1), 0).unwrap();
+        let first = journal.append(&[entry(1, b"first")]).unwrap();
+        let second = journal.append(&[entry(2, b"second")]).unwrap();
+        for cut in (0..second.end()).rev() {
+            let path = folder.path().join(super::file_name(SegmentId(1)));
+            std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(cut).unwrap();
+            let (read, end, torn) = frames(folder.path());
+            let whole = usize::from(cut >= first.end());
+            assert_eq!((read.len(), end), (whole, if whole == 1 { first.end() } else { 0 }), "cut at {cut}");
+            assert_eq!(torn.is_none(), cut == 0 || cut == first.end(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_flipped_bit_is_never_read_as_an_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(super::file_name(SegmentId(1)));
+        Journal::open(Disk, folder.path(), SegmentId(1), 0).unwrap().append(&[entry(1, b"first")]).unwrap();
+        let good = std::fs::read(&path).unwrap();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x10;
+            std::fs::OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
+            std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), &bad).unwrap();
+            let (read, _, torn) = frames(folder.path());
+            assert!(read.is_empty() && torn.is_some(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn any_zstd_tool_can_read_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(Disk, folder.path(), SegmentId(1), 0).unwrap();
+        journal.append(&[entry(1, b"{\"code\":0}")]).unwrap();
+        let file = std::fs::File::open(folder.path().join(super::file_name(SegmentId(1)))).unwrap();
+        let text = String::from_utf8(zstd::stream::decode_all(file).unwrap()).unwrap();
+        assert!(text.ends_with("\n{\"code\":0}\n") && text.starts_with("{\"attempt\":1,"), "{text}");
+    }
+}

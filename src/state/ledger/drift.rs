@@ -1,0 +1,178 @@
+//! Counts of where rows differ from the description, a segment each, so that a rebuilt segment's are replaced.
+
+use std::collections::BTreeSet;
+
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use super::{Ledger, LedgerError};
+use crate::decode::{Drift, MOST_NAMES};
+use crate::model::page::SegmentId;
+use crate::model::sanitize::sanitize;
+
+/// A field without a name, as it is shown: no name at all stands for those beyond the bound.
+const UNNAMED: &str = "\"\"";
+
+/// Columns that the ledger knows to have come, of one segment: what need not be written again.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    segment: i64,
+    columns: BTreeSet<String>,
+}
+
+impl Seen {
+    /// Notes what is durable by now.
+    pub(super) fn add(&mut self, now: Option<Self>) {
+        let Some(mut now) = now else { return };
+        if now.segment == self.segment {
+            self.columns.append(&mut now.columns);
+        } else {
+            *self = now;
+        }
+    }
+}
+
+/// How a whole export drifts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DriftRows {
+    /// Columns that some values did not fit, and how many.
+    pub misfits: Vec<(String, u64)>,
+    /// Fields that no column describes, sanitised, and how often each came, the most frequent first.
+    pub unknown: Vec<(String, u64)>,
+    /// Such fields beyond the names that are kept.
+    pub others: u64,
+    /// Columns whose field came.
+    pub seen: BTreeSet<String>,
+}
+
+/// Adds counts to those of the open segment, or replaces those of a segment whose pages were all read again. Gives the
+/// columns that came for the first time.
+pub(super) fn write(
+    transaction: &Transaction<'_>,
+    drift: &Drift,
+    again: Option<SegmentId>,
+    seen: &Seen,
+) -> rusqlite::Result<Option<Seen>> {
+    if let Some(segment) = again {
+        transaction.execute("DELETE FROM drift WHERE segment = ?1", [segment.0])?;
+    } else if drift.seen().next().is_none() && drift.misfits().next().is_none() && drift.unknown().next().is_none() {
+        return Ok(None);
+    }
+    let open = "SELECT id FROM segments WHERE state = 'open'";
+    let segment = match again {
+        Some(segment) => Some(segment.0),
+        None => transaction.prepare_cached(open)?.query_row([], |row| row.get(0)).optional()?,
+    };
+    let Some(segment) = segment else { return Ok(None) };
+    let sql = "INSERT INTO drift (segment, kind, name, cells) VALUES (?1, ?2, ?3, ?4)
+               ON CONFLICT DO UPDATE SET cells = CASE kind WHEN 'seen' THEN 1 ELSE cells + excluded.cells END";
+    let mut add = transaction.prepare_cached(sql)?;
+    let mut count = |kind: &str, name: &str, cells: u64| {
+        add.execute(params![segment, kind, name, i64::try_from(cells).unwrap_or(i64::MAX)])
+    };
+    let is_known = |name: &str| again.is_none() && seen.segment == segment && seen.columns.contains(name);
+    let new: BTreeSet<String> = drift.seen().filter(|name| !is_known(name)).map(str::to_owned).collect();
+    for name in &new {
+        count("seen", name, 1)?;
+    }
+    for (name, cells) in drift.misfits() {
+        count("misfit", name, cells)?;
+    }
+    for (name, cells) in drift.unknown() {
+        count("unknown", &kept_name(transaction, segment, name)?, cells)?;
+    }
+    Ok(Some(Seen { segment, columns: new }))
+}
+
+/// The name under which an unknown field is counted: its own, unless a segment has as many as are kept.
+fn kept_name(transaction: &Transaction<'_>, segment: i64, name: Option<&str>) -> rusqlite::Result<String> {
+    let name = name.map_or_else(String::new, |name| if name.is_empty() { UNNAMED.to_owned() } else { sanitize(name) });
+    let sql = "SELECT EXISTS (SELECT 1 FROM drift WHERE segment = ?1 AND kind = 'unknown' AND name = ?2)
+                 OR (SELECT count(*) FROM drift WHERE segment = ?1 AND kind = 'unknown' AND name <> '') < ?3";
+    let most = i64::try_from(MOST_NAMES).unwrap_or(i64::MAX);
+    let mut query = transaction.prepare_cached(sql)?;
+    let is_kept: bool = query.query_row(params![segment, name, most], |row| row.get(0))?;
+    Ok(if is_kept { name } else { String::new() })
+}
+
+impl Ledger {
+    /// How the export drifts, over all its segments.
+    pub fn drift(&self) -> Result<DriftRows, LedgerError> {
+        let sql = "SELECT kind, name, sum(cells) FROM drift GROUP BY kind, name ORDER BY kind, sum(cells) DESC, name";
+        let rows = self.rows(sql, [], |row| {
+            let cells = u64::try_from(row.get::<_, i64>(2)?).unwrap_or_default();
+            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, cells))
+        })?;
+        let mut drift = DriftRows::default();
+        for (kind, name, cells) in rows {
+            match (kind.as_str(), name.as_str()) {
+                ("seen", _) => drift.seen.extend([name]),
+                ("misfit", _) => drift.misfits.push((name, cells)),
+                (_, "") => drift.others += cells,
+                _ if drift.unknown.len() < MOST_NAMES => drift.unknown.push((name, cells)),
+                _ => drift.others += cells,
+            }
+        }
+        Ok(drift)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::decode::{Answer, Decoder, Drift, MOST_NAMES};
+    use crate::endpoint::{BUILT_IN, Endpoint};
+    use crate::model::clock::Utc64;
+    use crate::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request, SegmentId};
+    use crate::state::ledger::{Group, Ledger};
+
+    /// What a page of one row counts that has these fields beside its identity.
+    fn counted(fields: &[String]) -> Drift {
+        let fields = fields.iter().fold(String::new(), |text, name| text + &format!(",\"{name}\":1"));
+        let body = format!(r#"{{"code":0,"data":[{{"video_id":"1","product_id":"17"{fields}}}]}}"#);
+        let request = Request { attempt: AttemptId(1), item: ItemIx(1), id: ItemId::new("17"), page: PageNum(1) };
+        let answer = Answer { request, at: Utc64(1), body: body.into() };
+        let decoder = Decoder::new(&Endpoint::parse(BUILT_IN).unwrap(), |_| true);
+        decoder.decode(&[answer]).unwrap().pages.remove(0).drift
+    }
+
+    fn commit(ledger: &mut Ledger, drift: Drift, read_again: Option<SegmentId>) {
+        ledger.commit(&Group { drift, read_again, ..Group::default() }, Utc64(1)).unwrap();
+    }
+
+    #[test]
+    fn counts_add_up_over_groups_and_segments_and_a_segment_that_is_read_again_is_counted_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+        let one = ledger.begin_segment().unwrap().id;
+        let new = || counted(&["new".to_owned(), String::new()]);
+        commit(&mut ledger, new(), None);
+        commit(&mut ledger, new(), None);
+        ledger.decide(one, "{}").unwrap();
+        ledger.begin_segment().unwrap();
+        commit(&mut ledger, new(), None);
+        let drift = ledger.drift().unwrap();
+        assert_eq!(drift.unknown, [("\"\"".to_owned(), 3), ("new".to_owned(), 3)]);
+        assert_eq!(drift.seen.iter().collect::<Vec<_>>(), ["product_id", "video_id"]);
+        commit(&mut ledger, counted(&["region".to_owned()]), Some(one));
+        let drift = ledger.drift().unwrap();
+        assert_eq!(drift.unknown, [("\"\"".to_owned(), 1), ("new".to_owned(), 1)]);
+        assert_eq!(drift.seen.len(), 3);
+        assert_eq!(ledger.contradictions().unwrap(), []);
+    }
+
+    #[test]
+    fn names_of_unknown_fields_stay_bounded_however_many_groups_bring_new_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+        ledger.begin_segment().unwrap();
+        for group in 0..5 {
+            let names: Vec<String> = (0..40).map(|at| format!("field_{group}_{at}")).collect();
+            commit(&mut ledger, counted(&names), None);
+        }
+        let drift = ledger.drift().unwrap();
+        assert_eq!((drift.unknown.len(), drift.others), (MOST_NAMES, 5 * 40 - u64::try_from(MOST_NAMES).unwrap()));
+        let again: Vec<String> = (0..40).map(|at| format!("field_0_{at}")).collect();
+        commit(&mut ledger, counted(&again), None);
+        let drift = ledger.drift().unwrap();
+        assert_eq!(drift.unknown.iter().filter(|(_, cells)| *cells == 2).count(), 40, "known names go on");
+    }
+}

@@ -1,15 +1,15 @@
 //! The one error that carries every other, and the exit code of each.
 
 use std::io::ErrorKind;
-use std::path::PathBuf;
+
+use arrow::error::ArrowError;
 
 use crate::endpoint::EndpointError;
 use crate::fetch::ClientError;
-use crate::input::item_list::PlanError;
-use crate::output::publisher::CommitError;
-use crate::output::segment::SegmentError;
+use crate::input::error::InputError;
+use crate::output::error::OutputError;
 use crate::output::store::StoreError;
-use crate::run::group_commit::RecordError;
+use crate::report::error::ReportError;
 use crate::settings::SettingsError;
 use crate::simulator::SimulatorError;
 use crate::state::disk::DiskError;
@@ -18,27 +18,21 @@ use crate::state::ledger::LedgerError;
 
 pub use crate::model::exit_code::ExitCode;
 
+/// The next step where published files were changed or deleted.
+const REBUILD: &str =
+    "`pagehaul verify` names every difference, `pagehaul replay` builds the files again from the journal";
+/// The next step where the state of an export is damaged.
+const RESTORE: &str = "nothing was changed: put the state folder back from a copy, or begin anew with another --out";
+
 /// A run could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A setting will not do.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The list of products will not do.
-    #[error(transparent)]
-    Plan(#[from] PlanError),
     /// The key, or a flag of its own, will not do. Its text is the whole message.
     #[error("{0}")]
     Usage(&'static str),
-    /// The key's file cannot be read.
-    #[error("read the key from {}", path.display())]
-    KeyFile {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
     /// Not an error: help, or the version.
     #[error("{0}")]
     Answer(String),
@@ -51,9 +45,6 @@ pub enum Error {
     /// A simulator's description will not do.
     #[error(transparent)]
     Spec(#[from] crate::simulator::SettingsError),
-    /// The output or state folder does not take files. Found before the first request.
-    #[error("the folder cannot be written to")]
-    Unwritable(#[source] DiskError),
     /// A disk is nearly full. Found before the first request of this run.
     #[error("{0}")]
     NoRoom(String),
@@ -72,24 +63,21 @@ pub enum Error {
     /// The embedded API could not be made.
     #[error(transparent)]
     Simulator(#[from] SimulatorError),
-    /// Another process works on this export.
-    #[error("another process holds this export: {holder}")]
-    Busy {
-        /// What it says of itself.
-        holder: String,
-    },
-    /// Folder and settings do not belong together.
-    #[error("{0}")]
-    Mismatch(String),
-    /// What an export needs to go on is not as it was left.
-    #[error("{0}")]
-    Damaged(String),
-    /// The output is not as it was left; the journal may bring it back.
-    #[error("{0}")]
-    Spoilt(String),
     /// The HTTP client could not be made.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// The list or the API key.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The export's directory or a file in it.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// A report.
+    #[error(transparent)]
+    Report(#[from] ReportError),
+    /// The decoder failed, which is a bug: the rows are safe in the journal.
+    #[error("decode recorded responses")]
+    Decode(#[source] ArrowError),
     /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -102,30 +90,9 @@ pub enum Error {
     /// The output store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Answers could not be recorded.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// Rows could not be staged.
-    #[error(transparent)]
-    Segment(#[from] SegmentError),
-    /// A segment could not be published.
-    #[error(transparent)]
-    Commit(#[from] CommitError),
-    /// A report file could not be written.
-    #[error("write {name}")]
-    Report {
-        /// The file.
-        name: &'static str,
-        /// Why.
-        #[source]
-        source: parquet::errors::ParquetError,
-    },
     /// The program panicked.
     #[error("the program failed")]
     Bug,
-    /// The writer ended before its time; why, it says where it is waited for.
-    #[error("the writer of files ended")]
-    WriterEnded,
     /// A task panicked.
     #[error("a task of the program failed")]
     Panic(#[from] tokio::task::JoinError),
@@ -143,15 +110,16 @@ pub enum Error {
 impl Error {
     /// What to do about it, one line; none where there is nothing to do.
     pub fn next_step(&self) -> Option<&'static str> {
-        if matches!(self, Self::Spoilt(_) | Self::Commit(CommitError::Manifest { .. })) {
-            return Some(
-                "`pagehaul verify` names every difference, `pagehaul replay` builds the files again from the journal",
-            );
+        if let Self::Output(error) | Self::Report(ReportError::Output(error)) = self {
+            if matches!(error, OutputError::Modified(_) | OutputError::Manifest { .. }) {
+                return Some(REBUILD);
+            }
+            if let OutputError::Damaged(_) = error {
+                return Some(RESTORE);
+            }
         }
-        if matches!(self, Self::Damaged(_) | Self::Journal(JournalError::Damaged { .. })) {
-            return Some(
-                "nothing was changed: put the state folder back from a copy, or begin anew with another --out",
-            );
+        if let Self::Journal(JournalError::Damaged { .. }) = self {
+            return Some(RESTORE);
         }
         if let Self::Killed(_) = self {
             return Some("run the same command again: it goes on where this one stopped");
@@ -170,48 +138,82 @@ impl Error {
         match self {
             Self::Settings(_)
             | Self::Usage(_)
-            | Self::KeyFile { .. }
             | Self::CommandLine(_)
             | Self::Endpoint(_)
             | Self::Spec(_)
             | Self::Simulator(_)
             | Self::System { .. }
             | Self::Listen { .. }
-            | Self::Client(_)
-            | Self::Plan(PlanError::Unreadable { .. } | PlanError::BadId { .. } | PlanError::Empty) => ExitCode::Usage,
-            Self::Unwritable(error) => {
-                let own_fault = matches!(
-                    error.source.kind(),
-                    ErrorKind::NotFound
-                        | ErrorKind::PermissionDenied
-                        | ErrorKind::NotADirectory
-                        | ErrorKind::InvalidFilename
-                        | ErrorKind::InvalidInput
-                        | ErrorKind::Other
-                );
-                if own_fault { ExitCode::Usage } else { ExitCode::Storage }
-            }
+            | Self::Client(_) => ExitCode::Usage,
+            Self::Input(error) => of_input(error),
+            Self::Output(error) => of_output(error),
+            Self::Report(error) => of_report(error),
             Self::Answer(_) => ExitCode::Complete,
             Self::Killed(code) => *code,
-            Self::Plan(PlanError::Ledger(error)) | Self::Ledger(error) | Self::Record(RecordError::Ledger(error)) => {
-                of_ledger(error)
-            }
-            Self::Busy { .. } => ExitCode::Busy,
-            Self::Mismatch(_) | Self::Damaged(_) | Self::Spoilt(_) => ExitCode::Integrity,
-            Self::Bug | Self::Panic(_) | Self::WriterEnded | Self::Record(RecordError::Decode(_)) => ExitCode::Internal,
-            Self::NoRoom(_) | Self::Disk(_) | Self::Store(_) | Self::Segment(_) | Self::Report { .. } => {
-                ExitCode::Storage
-            }
-            Self::Journal(error) | Self::Record(RecordError::Journal(error)) => match error {
-                JournalError::Damaged { .. } => ExitCode::Integrity,
-                JournalError::Disk(_) | JournalError::Pack(_) => ExitCode::Storage,
-            },
-            Self::Commit(error) => match error {
-                CommitError::Ledger(error) => of_ledger(error),
-                CommitError::Store(_) => ExitCode::Storage,
-                CommitError::Manifest { .. } | CommitError::Taken { .. } => ExitCode::Integrity,
-            },
+            Self::Ledger(error) => of_ledger(error),
+            Self::Journal(error) => of_journal(error),
+            Self::Bug | Self::Panic(_) | Self::Decode(_) => ExitCode::Internal,
+            Self::NoRoom(_) | Self::Disk(_) | Self::Store(_) => ExitCode::Storage,
         }
+    }
+}
+
+fn of_input(error: &InputError) -> ExitCode {
+    match error {
+        InputError::Unreadable { .. }
+        | InputError::BadId { .. }
+        | InputError::Empty
+        | InputError::Key(_)
+        | InputError::KeyFile { .. }
+        | InputError::KeyInput(_) => ExitCode::Usage,
+        InputError::Ledger(error) => of_ledger(error),
+    }
+}
+
+fn of_output(error: &OutputError) -> ExitCode {
+    match error {
+        OutputError::NoExport(_) | OutputError::Thread(_) => ExitCode::Usage,
+        OutputError::Unwritable(error) => {
+            let is_users_choice = matches!(
+                error.source.kind(),
+                ErrorKind::NotFound
+                    | ErrorKind::PermissionDenied
+                    | ErrorKind::NotADirectory
+                    | ErrorKind::InvalidFilename
+                    | ErrorKind::InvalidInput
+                    | ErrorKind::Other
+            );
+            if is_users_choice { ExitCode::Usage } else { ExitCode::Storage }
+        }
+        OutputError::Busy { .. } => ExitCode::Busy,
+        OutputError::Mismatch(_)
+        | OutputError::Damaged(_)
+        | OutputError::Modified(_)
+        | OutputError::Taken { .. }
+        | OutputError::Manifest { .. } => ExitCode::Integrity,
+        OutputError::Disk(_) | OutputError::Store(_) | OutputError::Arrow(_) | OutputError::Parquet { .. } => {
+            ExitCode::Storage
+        }
+        OutputError::Ledger(error) => of_ledger(error),
+        OutputError::WriterEnded | OutputError::Panic(_) => ExitCode::Internal,
+    }
+}
+
+fn of_report(error: &ReportError) -> ExitCode {
+    match error {
+        ReportError::Sample => ExitCode::Usage,
+        ReportError::Output(error) => of_output(error),
+        ReportError::Ledger(error) => of_ledger(error),
+        ReportError::Journal(error) => of_journal(error),
+        ReportError::Store(_) | ReportError::Disk(_) | ReportError::Write { .. } => ExitCode::Storage,
+        ReportError::Panic(_) => ExitCode::Internal,
+    }
+}
+
+fn of_journal(error: &JournalError) -> ExitCode {
+    match error {
+        JournalError::Damaged { .. } => ExitCode::Integrity,
+        JournalError::Disk(_) | JournalError::Pack(_) => ExitCode::Storage,
     }
 }
 

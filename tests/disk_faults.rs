@@ -33,6 +33,7 @@ use pagehaul::error::{Error, ExitCode};
 #[cfg(debug_assertions)]
 use pagehaul::model::failpoint::{Step, When};
 use pagehaul::model::sanitize::chain;
+use pagehaul::output::error::OutputError;
 
 /// One request under way at a time, so that it is known what follows what; and more than one segment.
 const ONE_BY_ONE: [&str; 4] = ["--max-in-flight", "1", "--segment-size", "1KiB"];
@@ -407,7 +408,7 @@ fn process(out: &Path) -> (Result<ExitCode, Error>, usize) {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         let ended = runtime.enable_all().start_paused(true).build().unwrap().block_on(kept::go_on(out, |_| {}));
         // A child that another test is just starting holds every lock of this process until it has become the program.
-        if !matches!(ended.0, Err(Error::Busy { .. })) {
+        if !matches!(ended.0, Err(Error::Output(OutputError::Busy { .. }))) {
             return ended;
         }
     }

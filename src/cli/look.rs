@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use super::{Done, block_on};
 use crate::error::Error;
-use crate::report::inspect::Place;
+use crate::output::read_only::Place;
 use crate::report::status;
 use crate::report::verify::{self, Share};
 use crate::settings::Layers;

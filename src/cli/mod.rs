@@ -271,14 +271,17 @@ pub fn run(matches: &ArgMatches) -> Result<Done, Error> {
     }
 }
 
-fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+fn block_on<T, E>(work: impl Future<Output = Result<T, E>>) -> Result<T, Error>
+where
+    Error: From<E>,
+{
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().max_blocking_threads(BLOCKING_THREADS).build();
     let runtime = runtime.map_err(|source| Error::System { action: "start the runtime", source })?;
     let result = runtime.block_on(work);
     // After a second signal blocking work may still be under way: the journal is what makes leaving it safe.
     runtime.shutdown_background();
-    result
+    Ok(result?)
 }
 
 /// Flags over environment over file over built-in.

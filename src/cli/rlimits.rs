@@ -40,15 +40,3 @@ fn open_files(wanted: u64) -> Option<u64> {
 fn open_files(_wanted: u64) -> Option<u64> {
     None
 }
-
-/// Keeps this process's memory, and the key in it, out of core dumps and away from debuggers of the same user.
-pub fn keep_memory_private() {
-    #[cfg(unix)]
-    {
-        use rustix::process::{Resource, Rlimit, setrlimit};
-        // Where it is refused nothing was allowed in the first place.
-        setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).ok();
-    }
-    #[cfg(target_os = "linux")]
-    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).ok();
-}

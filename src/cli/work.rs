@@ -18,6 +18,7 @@ use crate::input::size_hints::Sizes;
 use crate::model::event::{Event, Monitor};
 use crate::model::page::ItemId;
 use crate::model::sanitize::chain;
+use crate::output::error::OutputError;
 use crate::report::summary::Summary;
 use crate::run::context::Job;
 use crate::run::export;
@@ -200,7 +201,7 @@ async fn key_of(layers: &Layers, is_loopback: bool, signals: Signals) -> Result<
     let variable = std::env::var_os(api_key::VARIABLE).map(|key| key.to_string_lossy().into_owned());
     let reading = tokio::task::spawn_blocking(move || api_key::read(&layers, variable, is_loopback));
     tokio::select! {
-        key = reading => key?,
+        key = reading => Ok(key??),
         code = signal(signals, 1) => Err(Error::Killed(code)),
     }
 }
@@ -211,10 +212,10 @@ pub(super) async fn replay(mut layers: Layers, all: bool) -> Result<Summary, Err
     let identity = crate::output::export_dir::identity(out.as_deref(), layers.given("state_dir"))?;
     let chooses = !layers.is_built_in("columns") || !layers.is_built_in("drop_columns");
     if identity.get(DESCRIPTION).is_some_and(|described| described == FROM_FILE) && layers.is_built_in("endpoint") {
-        return Err(Error::Mismatch(
+        return Err(OutputError::Mismatch(
             "the export has the columns of a file: name it with --endpoint FILE, or take the built-in ones with --endpoint none"
                 .to_owned(),
-        ));
+        ).into());
     }
     for (key, value) in &identity {
         match key.as_str() {

@@ -15,39 +15,17 @@ use rand_xoshiro::SplitMix64;
 use tokio::time::Instant;
 
 use crate::model::clock::{self, TokioClock};
+use crate::settings::RetryPolicy;
 
 /// Pages that earn one retry.
 const PAGES_A_RETRY: u32 = 5;
 /// Most retries that may be saved up.
 const MOST_RETRIES: u32 = 100;
-/// Waiting is in vain after so long if nothing has succeeded in this run, or only pages are left that had all their
-/// attempts.
-const SOON: Duration = Duration::from_secs(5 * 60);
-
-/// How patient a run is with failures that may pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Wait before the second attempt at a page; doubled for each one after.
-    pub first: Duration,
-    /// Longest wait between two attempts.
-    pub longest: Duration,
-    /// Attempts at one page, while others succeed.
-    pub attempts: u32,
-    /// How long nothing at all may succeed before the run ends as temporarily failed.
-    pub patience: Duration,
-}
-
-impl Policy {
-    /// How long nothing at all may succeed where there is little hope.
-    pub fn soon(&self) -> Duration {
-        self.patience.min(SOON)
-    }
-}
 
 /// Hands out waits and retries.
 #[derive(Debug)]
 pub struct Retry {
-    policy: Policy,
+    policy: RetryPolicy,
     random: SplitMix64,
     /// What is left of the budget, counted in the pages that earn it.
     budget: u32,
@@ -66,7 +44,7 @@ pub struct Tries {
 impl Retry {
     /// A policy, with the seed of its jitter and the retries to begin with: 100 at most, which is also the most that may
     /// be saved up.
-    pub fn new(policy: Policy, seed: u64, reserve: usize) -> Self {
+    pub fn new(policy: RetryPolicy, seed: u64, reserve: usize) -> Self {
         let reserve = u32::try_from(reserve).unwrap_or(u32::MAX).min(MOST_RETRIES);
         Self { policy, random: SplitMix64::seed_from_u64(seed), budget: reserve * PAGES_A_RETRY }
     }
@@ -87,7 +65,7 @@ impl Retry {
     }
 
     /// The policy.
-    pub fn policy(&self) -> &Policy {
+    pub fn policy(&self) -> &RetryPolicy {
         &self.policy
     }
 
@@ -126,10 +104,10 @@ impl Retry {
 
 #[cfg(test)]
 mod tests {
-    use super::{Policy, Retry};
+    use super::{Retry, RetryPolicy};
     use std::time::Duration;
 
-    const POLICY: Policy = Policy {
+    const POLICY: RetryPolicy = RetryPolicy {
         first: Duration::from_millis(500),
         longest: Duration::from_secs(30),
         attempts: 3,
@@ -173,7 +151,7 @@ mod tests {
 
     #[test]
     fn where_there_is_little_hope_patience_ends_after_five_minutes() {
-        assert_eq!(Policy { patience: Duration::from_secs(7_200), ..POLICY }.soon(), Duration::from_secs(300));
-        assert_eq!(Policy { patience: Duration::from_secs(2), ..POLICY }.soon(), Duration::from_secs(2));
+        assert_eq!(RetryPolicy { patience: Duration::from_secs(7_200), ..POLICY }.soon(), Duration::from_secs(300));
+        assert_eq!(RetryPolicy { patience: Duration::from_secs(2), ..POLICY }.soon(), Duration::from_secs(2));
     }
 }

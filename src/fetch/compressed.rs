@@ -10,8 +10,8 @@ use flate2::read::MultiGzDecoder;
 use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 use zstd::stream::read::Decoder;
 
-use super::FetchError;
-use super::http::{BODY_CAP, FREE_BYTES};
+use super::caps::{BODY_CAP, FREE_BYTES};
+use super::transport_error::FetchError;
 use crate::fetch::classify::Lost;
 
 /// The codings that are asked for.
@@ -72,8 +72,8 @@ fn broken(error: std::io::Error) -> FetchError {
 #[cfg(test)]
 mod tests {
     use super::Unpacking;
+    use crate::fetch::caps::{BODY_CAP, FREE_BYTES};
     use crate::fetch::classify::Lost;
-    use crate::fetch::http::{BODY_CAP, FREE_BYTES};
     use bytes::Bytes;
     use reqwest::header::{CONTENT_ENCODING, HeaderMap};
     use std::io::Write;

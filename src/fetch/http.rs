@@ -1,4 +1,4 @@
-//! The API as a port: one request out, one whole answer or a reason why there is none.
+//! The API over HTTP: one request out, one whole answer or a reason why there is none.
 //!
 //! No retry, no redirect, no reading of the body beyond its cap happens here.
 //!
@@ -25,20 +25,21 @@
 //! | bytes of all bodies | [`BODY_POOL`], and 64 KiB for each under way |
 //! | time | the caller's, over everything: connecting, any number of interim answers, the body |
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION,
-    RETRY_AFTER, TRANSFER_ENCODING,
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER,
+    TRANSFER_ENCODING,
 };
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
+use super::caps::{BODY_CAP, BODY_POOL, FREE_BYTES, HEAD_CAP, HEADERS};
 use super::compressed::Unpacking;
+use super::port::{Fetch, Media, RawAnswer};
 use super::transport_error::FetchError;
 use super::{charset, compressed};
 use crate::endpoint::Endpoint;
@@ -46,55 +47,8 @@ use crate::fetch::classify::Lost;
 use crate::model::clock;
 use crate::model::page::Request;
 
-/// Most fields in an answer's head.
-pub const HEADERS: usize = 100;
-/// Largest head of an answer, bytes of names and values. hyper gives up on one that it cannot read whole in 408 KiB.
-pub const HEAD_CAP: usize = 64 * 1024;
-/// Bytes that every body may hold without asking: six times a regular page.
-pub(super) const FREE_BYTES: usize = 64 * 1024;
-/// Largest body, bytes.
-pub const BODY_CAP: usize = 8 * 1024 * 1024;
-/// Bytes that all bodies together may hold beyond the free ones: four of the largest at a time.
-pub const BODY_POOL: usize = 4 * BODY_CAP;
 /// Idle connections are dropped before common servers drop them: a request must not race their closing.
 const IDLE: Duration = Duration::from_secs(20);
-
-/// Sends requests. The real one is [`HttpApi`]; tests bring their own.
-pub trait Fetch: Send + Sync + 'static {
-    /// Sends one request, once, and reads the whole answer. The caller sets the time limit.
-    fn fetch(&self, request: &Request) -> impl Future<Output = Result<RawAnswer, FetchError>> + Send;
-}
-
-/// An answer as it came.
-#[derive(Debug)]
-pub struct RawAnswer {
-    /// HTTP status.
-    pub status: u16,
-    /// The server's wish for a pause.
-    pub retry_after: Option<Duration>,
-    /// What its head says of the body.
-    pub media: Media,
-    /// The body.
-    pub body: Bytes,
-    /// Its share of the byte budget, given back when this is dropped.
-    pub share: Option<OwnedSemaphorePermit>,
-}
-
-/// What an answer's head says of its body, as it came.
-#[derive(Debug, Default)]
-pub struct Media {
-    /// `Content-Type`.
-    pub kind: Option<Box<str>>,
-    /// `Content-Encoding`.
-    pub coding: Option<Box<str>>,
-}
-
-impl Media {
-    fn of(headers: &HeaderMap) -> Self {
-        let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into());
-        Self { kind: text(CONTENT_TYPE), coding: text(CONTENT_ENCODING) }
-    }
-}
 
 /// How to reach the API.
 #[derive(Debug)]
@@ -250,7 +204,7 @@ impl Fetch for HttpApi {
         let response = asked.send().await.map_err(|error| FetchError::of(error, &self.host))?;
         check_head(&response)?;
         let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
-        let media = Media::of(response.headers());
+        let media = Media::from_headers(response.headers());
         let (body, share) = self.read(response).await?;
         Ok(RawAnswer { status, retry_after, media, body, share })
     }

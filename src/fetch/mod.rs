@@ -4,17 +4,18 @@
 //! the ledger or files: what a response proves about an item is for `crawl` to say.
 //! Read first: [`Fetch`], then [`dispatcher::Dispatcher`] and [`classify::classify`].
 
+mod caps;
 pub mod cause;
 mod charset;
 pub mod classify;
 mod compressed;
 pub mod dispatcher;
 mod http;
+mod port;
 pub mod rate_limit;
 mod transport_error;
 
-pub use http::{
-    BODY_CAP, BODY_POOL, ClientError, Fetch, HEAD_CAP, HEADERS, HttpApi, HttpSettings, Media, RawAnswer, authority,
-    retry_after,
-};
+pub use caps::{BODY_CAP, BODY_POOL, HEAD_CAP, HEADERS};
+pub use http::{ClientError, HttpApi, HttpSettings, authority, retry_after};
+pub use port::{Fetch, Media, RawAnswer};
 pub use transport_error::FetchError;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::error::Error;
+use super::error::InputError;
 use crate::model::sanitize::SHORTEST_HIDDEN;
 use crate::settings::Layers;
 
@@ -21,43 +21,55 @@ const QUOTES: [char; 10] =
 
 /// Reads the key from the one place that the settings name: standard input, a file, or the environment. Beyond this machine
 /// (`is_loopback` is false) it must be long enough to be hidden wherever it may turn up.
-pub fn read(layers: &Layers, variable: Option<String>, is_loopback: bool) -> Result<SecretString, Error> {
-    crate::cli::rlimits::keep_memory_private();
+pub fn read(layers: &Layers, variable: Option<String>, is_loopback: bool) -> Result<SecretString, InputError> {
+    keep_memory_private();
     let key = from_its_place(layers, variable)?;
     if !is_loopback && key.expose_secret().len() < SHORTEST_HIDDEN {
-        return Err(Error::Usage("the key has fewer than 12 characters: is it a placeholder?"));
+        return Err(InputError::Key("the key has fewer than 12 characters: is it a placeholder?"));
     }
     Ok(key)
 }
 
-fn from_its_place(layers: &Layers, variable: Option<String>) -> Result<SecretString, Error> {
+/// Keeps this process's memory, and the key in it, out of core dumps and away from debuggers of the same user.
+fn keep_memory_private() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, Rlimit, setrlimit};
+        // Where it is refused nothing was allowed in the first place.
+        setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }).ok();
+    }
+    #[cfg(target_os = "linux")]
+    rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable).ok();
+}
+
+fn from_its_place(layers: &Layers, variable: Option<String>) -> Result<SecretString, InputError> {
     if layers.given("token_stdin") == Some("true") {
         if layers.given("token_file").is_some() {
-            return Err(Error::Usage("--token-file and --token-stdin: the key comes from one place"));
+            return Err(InputError::Key("--token-file and --token-stdin: the key comes from one place"));
         }
         let read = limited(std::io::stdin().lock());
-        return checked(&read.map_err(|source| Error::System { action: "read the key from standard input", source })?);
+        return checked(&read.map_err(InputError::KeyInput)?);
     }
     if let Some(path) = layers.given("token_file") {
         return checked(&from_file(Path::new(path))?);
     }
     match variable {
         Some(key) => checked(key.as_bytes()),
-        None => Err(Error::Usage(
+        None => Err(InputError::Key(
             "no key: set KEYAPI_TOKEN, or give --token-file or --token-stdin (to try without one: --simulate)",
         )),
     }
 }
 
-fn from_file(path: &Path) -> Result<Vec<u8>, Error> {
-    let unread = |source| Error::KeyFile { path: path.to_owned(), source };
+fn from_file(path: &Path) -> Result<Vec<u8>, InputError> {
+    let unread = |source| InputError::KeyFile { path: path.to_owned(), source };
     let file = std::fs::File::open(path).map_err(unread)?;
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         let about = file.metadata().map_err(unread)?;
         if about.permissions().mode() & 0o077 != 0 && about.is_file() {
-            return Err(Error::Usage("the key's file can be read by others: chmod 600 it"));
+            return Err(InputError::Key("the key's file can be read by others: chmod 600 it"));
         }
     }
     limited(file).map_err(unread)
@@ -73,13 +85,13 @@ fn limited(source: impl Read) -> std::io::Result<Vec<u8>> {
 
 /// Checks a key. White space after it comes from editors, `echo` or copying and is trimmed; quotes or a byte order mark around it
 /// are refused by name.
-fn checked(bytes: &[u8]) -> Result<SecretString, Error> {
+fn checked(bytes: &[u8]) -> Result<SecretString, InputError> {
     if matches!(bytes, [0xff, 0xfe, ..] | [0xfe, 0xff, ..]) {
-        return Err(Error::Usage("the key is UTF-16, with a byte order mark: save it as UTF-8 without one"));
+        return Err(InputError::Key("the key is UTF-16, with a byte order mark: save it as UTF-8 without one"));
     }
-    let key = std::str::from_utf8(bytes).map_err(|_| Error::Usage("the key is not ASCII"))?.trim_end();
+    let key = std::str::from_utf8(bytes).map_err(|_| InputError::Key("the key is not ASCII"))?.trim_end();
     match fault(key, bytes.len()) {
-        Some(fault) => Err(Error::Usage(fault)),
+        Some(fault) => Err(InputError::Key(fault)),
         None => Ok(SecretString::from(key)),
     }
 }

@@ -4,5 +4,7 @@
 //! Read first: [`item_list::List`].
 
 pub mod api_key;
+pub mod error;
+pub mod foreign_parquet;
 pub mod item_list;
 pub mod size_hints;

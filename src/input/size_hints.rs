@@ -11,9 +11,10 @@ use arrow::array::RecordBatch;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use crate::input::item_list::{PlanError, column_values, trimmed};
+use crate::input::error::InputError;
+use crate::input::foreign_parquet::quietly;
+use crate::input::item_list::{column_values, trimmed};
 use crate::model::page::ItemId;
-use crate::output::parquet_file::quietly;
 use crate::state::ledger::Ledger;
 
 /// Sizes handed over at once.
@@ -40,10 +41,10 @@ pub type Sized = Vec<(ItemId, u64)>;
 
 impl Sizes {
     /// Hands over, in portions, what is known of lists of `least` rows or more. What is no number is no hint.
-    pub fn read(&self, least: u64, mut take: impl FnMut(Sized) -> Result<(), PlanError>) -> Result<(), PlanError> {
+    pub fn read(&self, least: u64, mut take: impl FnMut(Sized) -> Result<(), InputError>) -> Result<(), InputError> {
         match self {
             Self::Column { table, ids, rows } => {
-                let why = |why: String| PlanError::Unreadable { list: table.display().to_string(), why };
+                let why = |why: String| InputError::Unreadable { list: table.display().to_string(), why };
                 let mut sized = Vec::new();
                 let mut portion = |texts: Vec<(String, String)>| {
                     sized.extend(texts.into_iter().filter_map(|(id, rows)| {
@@ -74,10 +75,10 @@ impl Sizes {
 /// What went wrong: with the table, or where its rows went.
 enum Failure {
     Said(String),
-    Taken(PlanError),
+    Taken(InputError),
 }
 
-type Portion<'a> = &'a mut dyn FnMut(Vec<(String, String)>) -> Result<(), PlanError>;
+type Portion<'a> = &'a mut dyn FnMut(Vec<(String, String)>) -> Result<(), InputError>;
 
 fn at(names: &[String], column: &str) -> Result<usize, Failure> {
     let no_column = || Failure::Said(crate::input::item_list::no_column(column, names.iter().map(String::as_str)));
@@ -127,13 +128,13 @@ fn texts(batch: &RecordBatch, column: &str) -> Result<Vec<String>, Failure> {
 #[cfg(test)]
 mod tests {
     use super::Sizes;
-    use crate::input::item_list::PlanError;
+    use crate::input::error::InputError;
     use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
     use std::io::Write;
     use std::path::Path;
     use std::sync::Arc;
 
-    fn read(table: &Path, rows: &str) -> Result<Vec<(String, u64)>, PlanError> {
+    fn read(table: &Path, rows: &str) -> Result<Vec<(String, u64)>, InputError> {
         let mut all = Vec::new();
         let sizes = Sizes::Column { table: table.to_owned(), ids: "id".to_owned(), rows: rows.to_owned() };
         sizes.read(80, |sized| {

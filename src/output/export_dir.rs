@@ -12,10 +12,11 @@ use sha2::{Digest, Sha256};
 
 use crate::decode::Decoder;
 use crate::endpoint::hex;
-use crate::error::Error;
 use crate::model::clock::{self, Utc64};
 use crate::model::page::SegmentId;
 use crate::model::sanitize::Sanitized;
+use crate::output::error::OutputError;
+use crate::output::parquet_file::Layout;
 use crate::output::publisher::{self, Committer, Imprint, MANIFESTS};
 use crate::output::segment::{Shape, of_name};
 use crate::output::store::{REJECTS, Store};
@@ -59,53 +60,49 @@ struct Badge {
 
 impl Site {
     /// Opens the folder of an export, or begins one. The settings must be those that it was begun with.
-    pub async fn open(settings: &Settings) -> Result<Self, Error> {
+    pub async fn open(settings: &Settings) -> Result<Self, OutputError> {
         Self::open_as(settings, differences).await
     }
 
     /// Opens the folder of an export that may be read into other columns now. Whatever moves cursors must be as it was.
-    pub async fn open_to_replay(settings: &Settings) -> Result<Self, Error> {
+    pub async fn open_to_replay(settings: &Settings) -> Result<Self, OutputError> {
         Self::open_as(settings, differences_of_calls).await
     }
 
-    async fn open_as(settings: &Settings, differences: Differences) -> Result<Self, Error> {
+    async fn open_as(settings: &Settings, differences: Differences) -> Result<Self, OutputError> {
         let disk = Disk;
         let (out, state) = (&settings.out, &settings.state_dir);
-        let (staging, journal) = folders(settings).map_err(Error::Unwritable)?;
+        let (staging, journal) = folders(settings).map_err(OutputError::Unwritable)?;
         // The state may lie elsewhere: then its folder and the output's are each held.
         let mut locks = vec![lock(disk, state).await?];
         if std::fs::canonicalize(state).ok() != std::fs::canonicalize(out.join("_pagehaul")).ok() {
             locks.push(lock(disk, &out.join("_pagehaul")).await?);
         }
-        [out, &staging, state].into_iter().try_for_each(|folder| disk.probe(folder)).map_err(Error::Unwritable)?;
+        [out, &staging, state]
+            .into_iter()
+            .try_for_each(|folder| disk.probe(folder))
+            .map_err(OutputError::Unwritable)?;
 
         let store = Store::open(out, disk)?;
         let manifests: Vec<String> =
             store.list(MANIFESTS).await?.into_iter().filter(|name| publisher::segment_of(name).is_some()).collect();
         let badge = badge(&store).await?;
         let is_begun = badge.is_some() || !manifests.is_empty() || !numbers(&names(&journal)?).is_empty();
-        let lost = || {
-            Error::Mismatch(format!(
-                "{} belongs to an export, but its ledger is not in {}: give the --state-dir that it was begun with, or take another --out",
-                out.display(),
-                state.display()
-            ))
-        };
         let path = state.join(LEDGER);
         let is_empty = std::fs::metadata(&path).map_or(true, |about| about.len() == 0);
         if is_empty {
             // Nothing is made in the place of what is lost.
             if is_begun {
-                return Err(lost());
+                return Err(ledger_elsewhere(settings));
             }
             refuse_taken(out)?;
         }
-        disk.make_private_file(&path).map_err(Error::Unwritable)?;
+        disk.make_private_file(&path).map_err(OutputError::Unwritable)?;
         let ledger = Ledger::open(&path)?;
         let export = match ledger.export()? {
             Some(export) => {
                 if owner(&store, badge.as_ref()).await?.is_some_and(|owner| owner != export.id) {
-                    return Err(Error::Mismatch(format!(
+                    return Err(OutputError::Mismatch(format!(
                         "the state in {} belongs to another output folder than {}",
                         state.display(),
                         out.display()
@@ -121,7 +118,7 @@ impl Site {
                 }
                 export
             }
-            None if is_begun => return Err(lost()),
+            None if is_begun => return Err(ledger_elsewhere(settings)),
             None => begin(&ledger, &store, settings)?,
         };
         ledger.accept()?;
@@ -142,7 +139,7 @@ impl Site {
             export: self.export.id.clone(),
             schema: Arc::clone(decoder.schema()),
             partition: settings.endpoint.partition().name.clone(),
-            layout: settings.layout(),
+            layout: Layout::from_settings(settings),
         }
     }
 
@@ -166,7 +163,7 @@ impl Site {
 
     /// Removes staged files that no decision names: nothing will ever give them a name, and the journal has their rows. Files
     /// of anybody else are left alone.
-    pub fn sweep(&self) -> Result<(), Error> {
+    pub fn sweep(&self) -> Result<(), OutputError> {
         if !self.ledger().decided()?.is_empty() {
             return Ok(()); // recovery needs them
         }
@@ -176,11 +173,12 @@ impl Site {
 }
 
 /// The settings that an existing export was begun with, for a command that takes them over.
-pub fn identity(out: Option<&Path>, state_dir: Option<&str>) -> Result<BTreeMap<String, String>, Error> {
-    let Some(out) = out else { return Err(Error::Usage("no folder of an export: name it with --out DIR")) };
+pub fn identity(out: Option<&Path>, state_dir: Option<&str>) -> Result<BTreeMap<String, String>, OutputError> {
+    let Some(out) = out else { return Err(OutputError::NoExport("no folder of an export: name it with --out DIR")) };
     let state = state_dir.map_or_else(|| out.join("_pagehaul"), PathBuf::from);
     let path = state.join(LEDGER);
-    let nothing = Error::Usage("there is no export in that folder (its ledger is missing: is --state-dir right?)");
+    let nothing =
+        OutputError::NoExport("there is no export in that folder (its ledger is missing: is --state-dir right?)");
     if !path.exists() {
         return Err(nothing);
     }
@@ -204,10 +202,10 @@ fn folders(settings: &Settings) -> Result<(PathBuf, PathBuf), DiskError> {
 
 /// Refuses to begin an export in a folder that holds one's output already, or anything that a reader would take for it: a
 /// glob would see every row twice, and every page would be paid for again.
-fn refuse_taken(out: &Path) -> Result<(), Error> {
+fn refuse_taken(out: &Path) -> Result<(), OutputError> {
     let is_output = |name: &String| name.contains('=') || [SUCCESS, REJECTS].contains(&name.as_str());
     names(out)?.into_iter().find(is_output).map_or(Ok(()), |name| {
-        Err(Error::Mismatch(format!(
+        Err(OutputError::Mismatch(format!(
             "{} holds {} already, but no state of an export: give the --state-dir that it was begun with, or take another --out",
             out.display(),
             Sanitized(&name)
@@ -216,7 +214,7 @@ fn refuse_taken(out: &Path) -> Result<(), Error> {
 }
 
 /// Names in a folder that are text: ours all are.
-fn names(folder: &Path) -> Result<Vec<String>, Error> {
+fn names(folder: &Path) -> Result<Vec<String>, OutputError> {
     let listed = std::fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let entries = listed.map_err(|source| DiskError { action: "list", path: folder.to_owned(), source })?;
     Ok(entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
@@ -229,7 +227,7 @@ fn numbers(names: &[String]) -> Vec<SegmentId> {
 }
 
 /// Refuses a ledger that is older than what lies around it: one that was copied back, or that lost its last transactions.
-fn same_age(ledger: &Ledger, manifests: &[String], journal: &[String]) -> Result<(), Error> {
+fn same_age(ledger: &Ledger, manifests: &[String], journal: &[String]) -> Result<(), OutputError> {
     for segment in numbers(manifests) {
         if !ledger.is_decided(segment)? {
             return Err(ledger
@@ -245,39 +243,47 @@ fn same_age(ledger: &Ledger, manifests: &[String], journal: &[String]) -> Result
 }
 
 /// Takes a lock. One who only looks holds it for a blink: so a second look decides.
-async fn lock(disk: Disk, state: &Path) -> Result<Lock, Error> {
+fn ledger_elsewhere(settings: &Settings) -> OutputError {
+    OutputError::Mismatch(format!(
+        "{} belongs to an export, but its ledger is not in {}: give the --state-dir that it was begun with, or take another --out",
+        settings.out.display(),
+        settings.state_dir.display()
+    ))
+}
+
+async fn lock(disk: Disk, state: &Path) -> Result<Lock, OutputError> {
     let about_me = format!("process {}, since {}", std::process::id(), clock::wall());
     let path = state.join(LOCK);
-    let mut taken = disk.lock(&path, &about_me).map_err(Error::Unwritable)?;
+    let mut taken = disk.lock(&path, &about_me).map_err(OutputError::Unwritable)?;
     if taken.is_err() {
         tokio::time::sleep(SECOND_LOOK).await;
-        taken = disk.lock(&path, &about_me).map_err(Error::Unwritable)?;
+        taken = disk.lock(&path, &about_me).map_err(OutputError::Unwritable)?;
     }
     taken.map_err(|holder| {
         let holder = if holder.is_empty() { "one that has just begun" } else { &holder };
-        Error::Busy { holder: crate::model::sanitize::sanitize(holder) }
+        OutputError::Busy { holder: crate::model::sanitize::sanitize(holder) }
     })
 }
 
 /// The export that an output belongs to; none if nothing says so.
-pub async fn badge(store: &Store) -> Result<Option<String>, Error> {
+pub async fn badge(store: &Store) -> Result<Option<String>, OutputError> {
     let badge = store.get(BADGE).await?.and_then(|badge| serde_json::from_slice::<Badge>(&badge).ok());
     Ok(badge.map(|badge| badge.export))
 }
 
 /// The export that published what is there, by its badge or else by its first manifest.
-async fn owner(store: &Store, badge: Option<&String>) -> Result<Option<String>, Error> {
+async fn owner(store: &Store, badge: Option<&String>) -> Result<Option<String>, OutputError> {
     match badge {
         Some(badge) => Ok(Some(badge.clone())),
         None => Ok(publisher::manifests(store).await?.first().map(|manifest| manifest.export.clone())),
     }
 }
 
-fn write_badge(store: &Store, export: &str) -> Result<(), Error> {
+fn write_badge(store: &Store, export: &str) -> Result<(), OutputError> {
     Ok(store.put(BADGE, serde_json::json!({ "export": export }).to_string().as_bytes())?)
 }
 
-fn begin(ledger: &Ledger, store: &Store, settings: &Settings) -> Result<ExportRow, Error> {
+fn begin(ledger: &Ledger, store: &Store, settings: &Settings) -> Result<ExportRow, OutputError> {
     let created_at = clock::wall();
     let mut hash = Sha256::new();
     hash.update(format!("{created_at:?} {} {:?}", std::process::id(), std::fs::canonicalize(&settings.out)));
@@ -292,12 +298,12 @@ fn begin(ledger: &Ledger, store: &Store, settings: &Settings) -> Result<ExportRo
 type Differences = fn(&Identity, &Identity) -> Vec<String>;
 type Identity = BTreeMap<String, String>;
 
-fn same_identity(export: &ExportRow, differences: &[String]) -> Result<(), Error> {
+fn same_identity(export: &ExportRow, differences: &[String]) -> Result<(), OutputError> {
     if differences.is_empty() {
         return Ok(());
     }
     let begun: Utc64 = export.created_at;
-    Err(Error::Mismatch(format!("the export begun at {begun} has other settings: {}", differences.join("; "))))
+    Err(OutputError::Mismatch(format!("the export begun at {begun} has other settings: {}", differences.join("; "))))
 }
 
 /// Settings that would move cursors or change rows. The rule of a list's end may be made stricter: walks that it ended too

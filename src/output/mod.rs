@@ -3,9 +3,11 @@
 //! May use `state`, `decode`, `settings`, `endpoint` and `model`. Data before manifest; a name is given once a file is durable.
 //! Read first: [`segment::SegmentWriter`], then [`publisher::Committer`].
 
+pub mod error;
 pub mod export_dir;
 pub mod parquet_file;
 pub mod publisher;
+pub mod read_only;
 pub mod segment;
 pub mod store;
 pub mod worker;

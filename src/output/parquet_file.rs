@@ -1,14 +1,10 @@
-//! One Parquet file being written: row groups on demand, zstd, an encoding a column. And the way to read one that others may
-//! have made.
+//! One Parquet file being written: row groups on demand, zstd, an encoding a column.
 //!
 //! zstd level 1: higher levels gain under 4 % on such rows and cost 1.5 times the CPU and more. What each encoding brings
 //! stands in `docs/performance.md`. The writer knows nothing of regions or segments; closing it gives the file back with the
 //! number of its rows.
 
-use std::cell::Cell;
 use std::io::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Once;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, SchemaRef};
@@ -17,6 +13,9 @@ use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
+
+use crate::endpoint::Column;
+use crate::settings::Settings;
 
 /// Rows of a full row group: what warehouses read in one go. Larger ones gain under 1 % in size.
 pub const GROUP_ROWS: usize = 128 * 1024;
@@ -54,6 +53,19 @@ impl Default for Layout {
 }
 
 impl Layout {
+    /// The layout that the settings ask for.
+    pub fn from_settings(settings: &Settings) -> Self {
+        let names = |columns: &mut dyn Iterator<Item = &Column>| columns.map(|column| column.name.clone()).collect();
+        let mut identity = settings.endpoint.row_key().filter(|_| settings.bloom_filters);
+        Self {
+            unique: names(&mut settings.endpoint.unique_columns()),
+            opaque: names(&mut settings.endpoint.opaque_columns()),
+            bloom: names(&mut identity),
+            file_size: settings.file_size,
+            memory: settings.memory,
+        }
+    }
+
     /// The properties of a file of this schema.
     ///
     /// Delta encodings, of the format's version 2 and so known to readers for years, instead of plain values: lengths and
@@ -143,32 +155,9 @@ impl<W: Write + Send> ParquetFile<W> {
     }
 }
 
-thread_local! {
-    /// Whether a panic of this thread is an answer, and says nothing.
-    static IS_QUIET: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Reads from a file that is not known to be whole. None: the decoder panicked over it, as it does over some damaged files.
-/// Nothing is printed then.
-pub fn quietly<T>(read: impl FnOnce() -> T) -> Option<T> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let loud = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |panic| {
-            if !IS_QUIET.get() {
-                loud(panic);
-            }
-        }));
-    });
-    IS_QUIET.set(true);
-    let result = catch_unwind(AssertUnwindSafe(read));
-    IS_QUIET.set(false);
-    result.ok()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{Layout, ParquetFile, quietly};
+    use super::{Layout, ParquetFile};
     use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
     use parquet::basic::Encoding;
     use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
@@ -207,11 +196,5 @@ mod tests {
         let bounds: Vec<bool> = (0..4).map(|column| chunk(column).statistics().is_some()).collect();
         assert_eq!((bloom, bounds), (vec![true, false, false, false], vec![true, false, true, true]));
         assert!(metadata.page_index().is_some());
-    }
-
-    #[test]
-    fn a_decoder_that_panics_gives_nothing_and_the_next_one_is_asked_all_the_same() {
-        assert_eq!(quietly::<()>(|| panic!("of a test")), None);
-        assert_eq!(quietly(|| 7), Some(7));
     }
 }

@@ -17,40 +17,15 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::model::clock;
 use crate::model::page::SegmentId;
+use crate::output::error::OutputError;
 use crate::output::segment::{Sealed, StagedFile, of_name};
 use crate::output::store::{Put, Store, StoreError};
-use crate::state::ledger::{Ledger, LedgerError, SegmentState};
+use crate::state::ledger::{Ledger, SegmentState};
 
 /// Folder of the manifests in an output.
 pub const MANIFESTS: &str = "_pagehaul/segments";
 /// The format of a manifest.
 const FORMAT: u32 = 1;
-
-/// A segment could not be published.
-#[derive(Debug, thiserror::Error)]
-pub enum CommitError {
-    /// The ledger failed.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// There is a manifest of this segment that this export did not write.
-    #[error("segment {segment} has a manifest already, of another hand")]
-    Taken {
-        /// The segment.
-        segment: SegmentId,
-    },
-    /// A manifest could not be read or made.
-    #[error("the manifest of segment {segment} is not readable")]
-    Manifest {
-        /// The segment.
-        segment: SegmentId,
-        /// Why.
-        #[source]
-        source: serde_json::Error,
-    },
-}
 
 /// What a segment published. Its presence is what makes the files part of the output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,7 +151,7 @@ impl Committer {
     }
 
     /// Publishes a sealed segment.
-    pub fn publish(&self, sealed: &Sealed) -> Result<Manifest, CommitError> {
+    pub fn publish(&self, sealed: &Sealed) -> Result<Manifest, OutputError> {
         let segment = sealed.segment;
         let entry = |file: &StagedFile| FileEntry {
             path: file.name.clone(),
@@ -200,7 +175,7 @@ impl Committer {
             rejects: sealed.rejects.as_ref().map(entry),
         };
         let text =
-            serde_json::to_string_pretty(&manifest).map_err(|source| CommitError::Manifest { segment, source })?;
+            serde_json::to_string_pretty(&manifest).map_err(|source| OutputError::Manifest { segment, source })?;
         self.ledger().decide(segment, &text)?;
         self.carry_out(segment, &manifest, &text)?;
         Ok(manifest)
@@ -208,7 +183,7 @@ impl Committer {
 
     /// Finishes what an earlier run decided. A segment whose files cannot get their names any more stays decided: it must be
     /// built again.
-    pub async fn recover(&self) -> Result<(), CommitError> {
+    pub async fn recover(&self) -> Result<(), OutputError> {
         let decided = self.ledger().decided()?;
         for (segment, text) in decided {
             let name = manifest_name(segment);
@@ -219,7 +194,7 @@ impl Committer {
             }
             let manifest = parsed(segment, text.as_bytes())?;
             match self.carry_out(segment, &manifest, &text) {
-                Err(CommitError::Store(error)) if error.is_final() => {}
+                Err(OutputError::Store(error)) if error.is_final() => {}
                 carried_out => carried_out?,
             }
         }
@@ -227,7 +202,7 @@ impl Committer {
     }
 
     /// Everything after the decision; the same again after a crash.
-    fn carry_out(&self, segment: SegmentId, manifest: &Manifest, text: &str) -> Result<(), CommitError> {
+    fn carry_out(&self, segment: SegmentId, manifest: &Manifest, text: &str) -> Result<(), OutputError> {
         let moves: Vec<(PathBuf, String)> =
             manifest.all_files().map(|file| (self.staging.join(&file.staged), file.path.clone())).collect();
         self.store.publish(&moves)?;
@@ -238,14 +213,14 @@ impl Committer {
         };
         let put = self.store.put_over(&manifest_name(segment), text.as_bytes(), is_earlier)?;
         if put == Put::Refused {
-            return Err(CommitError::Taken { segment });
+            return Err(OutputError::Taken { segment });
         }
         self.ledger().published(segment)?;
         if put == Put::Replaced { self.remove_superseded() } else { Ok(()) }
     }
 
     /// Removes the files of earlier attempts at segments that are published now. Files of anybody else are left alone.
-    pub fn remove_superseded(&self) -> Result<(), CommitError> {
+    pub fn remove_superseded(&self) -> Result<(), OutputError> {
         let published = self.published()?;
         let is_superseded = |name: &String| {
             let of = name.split_once('/').and_then(|(_, file)| of_name(&self.imprint.export, file));
@@ -260,7 +235,7 @@ impl Committer {
 
     /// The first published manifest that is not there as it was decided, or file that is not there with its length, if there
     /// is one: what a mark of success would deny.
-    pub async fn lacking(&self) -> Result<Option<String>, CommitError> {
+    pub async fn lacking(&self) -> Result<Option<String>, OutputError> {
         let segments = self.ledger().segments()?;
         for row in segments.into_iter().filter(|row| row.state == SegmentState::Published) {
             let (segment, name, text) = (row.id, manifest_name(row.id), row.manifest.unwrap_or_default());
@@ -277,7 +252,7 @@ impl Committer {
         Ok(None)
     }
 
-    fn published(&self) -> Result<Vec<Manifest>, CommitError> {
+    fn published(&self) -> Result<Vec<Manifest>, OutputError> {
         published(&self.ledger())
     }
 
@@ -287,17 +262,17 @@ impl Committer {
 }
 
 /// The manifests of all published segments in order, as the ledger decided them.
-pub fn published(ledger: &Ledger) -> Result<Vec<Manifest>, CommitError> {
+pub fn published(ledger: &Ledger) -> Result<Vec<Manifest>, OutputError> {
     let published = ledger.segments()?.into_iter().filter(|segment| segment.state == SegmentState::Published);
     published.map(|row| parsed(row.id, row.manifest.unwrap_or_default().as_bytes())).collect()
 }
 
-fn parsed(segment: SegmentId, text: &[u8]) -> Result<Manifest, CommitError> {
-    Manifest::parse(text).map_err(|source| CommitError::Manifest { segment, source })
+fn parsed(segment: SegmentId, text: &[u8]) -> Result<Manifest, OutputError> {
+    Manifest::parse(text).map_err(|source| OutputError::Manifest { segment, source })
 }
 
 /// All manifests of an output, in order.
-pub async fn manifests(store: &Store) -> Result<Vec<Manifest>, CommitError> {
+pub async fn manifests(store: &Store) -> Result<Vec<Manifest>, OutputError> {
     let mut manifests = Vec::new();
     for name in store.list(MANIFESTS).await? {
         let Some(segment) = segment_of(&name) else { continue };

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::error::Error;
 use crate::model::event::{Event, Monitor};
 use crate::model::page::SegmentId;
+use crate::output::error::OutputError;
 use crate::output::publisher::{Committer, Manifest};
 use crate::output::segment::{Rows, SegmentWriter, Shape};
 use crate::output::worker::Worker;
@@ -37,21 +37,21 @@ pub struct Writing {
     /// The way to it.
     pub orders: mpsc::Sender<ToWriter>,
     /// Its task.
-    pub task: JoinHandle<Result<(), Error>>,
+    pub task: JoinHandle<Result<(), OutputError>>,
 }
 
 impl Writing {
     /// Publishes the segment that was begun last, and waits until that is done.
-    pub async fn publish(&self) -> Result<(), Error> {
+    pub async fn publish(&self) -> Result<(), OutputError> {
         let (done, published) = oneshot::channel();
         let sent = self.orders.send(ToWriter::Publish(done)).await.is_ok();
-        if sent && published.await.is_ok() { Ok(()) } else { Err(Error::WriterEnded) }
+        if sent && published.await.is_ok() { Ok(()) } else { Err(OutputError::WriterEnded) }
     }
 
     /// Lets the writer go and waits for its end. Its own failure comes before one that only followed from it.
-    pub async fn end<T>(self, result: Result<T, Error>) -> Result<T, Error> {
+    pub async fn end<T, E: From<OutputError>>(self, result: Result<T, E>) -> Result<T, E> {
         drop(self.orders);
-        self.task.await??;
+        self.task.await.map_err(OutputError::from)??;
         result
     }
 }
@@ -72,7 +72,7 @@ impl Writer {
     ///
     /// Each order is carried out on the writer's own thread, and waited for by a blocking task that ends with it: one that
     /// stayed would keep tokio's paused clock, and so every test in virtual time, from moving.
-    pub async fn run(self, mut orders: mpsc::Receiver<ToWriter>) -> Result<(), Error> {
+    pub async fn run(self, mut orders: mpsc::Receiver<ToWriter>) -> Result<(), OutputError> {
         let worker = Worker::start("writer").map_err(no_thread)?;
         let mut segment: Option<SegmentWriter> = None;
         while let Some(order) = orders.recv().await {
@@ -81,7 +81,7 @@ impl Writer {
                     segment = Some(SegmentWriter::begin(Disk, self.shape.clone(), open.id, open.attempt));
                 }
                 (ToWriter::Rows(rows), Some(mut writer)) => {
-                    let pushed = on(&worker, move || Ok(writer.push(rows).map(|()| writer)?));
+                    let pushed = on(&worker, move || writer.push(rows).map(|()| writer));
                     segment = Some(pushed.await?);
                 }
                 (ToWriter::Publish(done), Some(writer)) => {
@@ -108,16 +108,16 @@ impl Writer {
 
 async fn on<T: Send + 'static>(
     worker: &Worker,
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
+    work: impl FnOnce() -> Result<T, OutputError> + Send + 'static,
+) -> Result<T, OutputError> {
     let worker = worker.clone();
     tokio::task::spawn_blocking(move || worker.run(work)).await?.map_err(no_thread)?
 }
 
-fn no_thread(source: std::io::Error) -> Error {
-    Error::System { action: "run the writer's thread", source }
+fn no_thread(source: std::io::Error) -> OutputError {
+    OutputError::Thread(source)
 }
 
-fn publish(segment: SegmentWriter, committer: &Committer) -> Result<Manifest, Error> {
-    Ok(committer.publish(&segment.seal()?)?)
+fn publish(segment: SegmentWriter, committer: &Committer) -> Result<Manifest, OutputError> {
+    committer.publish(&segment.seal()?)
 }

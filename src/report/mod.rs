@@ -4,8 +4,9 @@
 //! Read first: [`totals::Figures`], then [`summary::Summary`].
 
 pub mod drift;
-pub mod inspect;
+pub mod error;
 pub mod products;
+pub mod run_stats;
 pub mod status;
 pub mod summary;
 pub mod totals;

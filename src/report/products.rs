@@ -7,10 +7,10 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use parquet::errors::ParquetError;
 
 use crate::endpoint::ColumnKind;
-use crate::error::Error;
 use crate::model::page::StopReason;
 use crate::output::export_dir::Site;
 use crate::output::parquet_file::{Layout, ParquetFile};
+use crate::report::error::ReportError;
 use crate::state::ledger::ItemRow;
 
 /// Its name in the output.
@@ -19,8 +19,8 @@ pub const PRODUCTS: &str = "_pagehaul/products.parquet";
 const BATCH: usize = 8_192;
 
 /// Writes the report in place of an older one.
-pub fn write_products(site: &Site) -> Result<(), Error> {
-    let failed = |source| Error::Report { name: PRODUCTS, source };
+pub fn write_products(site: &Site) -> Result<(), ReportError> {
+    let failed = |source| ReportError::Write { name: PRODUCTS, source };
     let mut file = ParquetFile::create(Vec::new(), &schema(), &Layout::default()).map_err(failed)?;
     let mut columns = Columns::default();
     site.ledger().each_item(|item| {

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use crate::error::Error;
 use crate::model::sanitize::{Sanitized, sanitize};
 use crate::output::publisher::published;
-use crate::report::inspect::Place;
+use crate::output::read_only::Place;
+use crate::report::error::ReportError;
 use crate::report::totals::{Bytes, Count, Figures, Grouped, Published};
 use crate::state::ledger::{SegmentState, has_log};
 
@@ -74,7 +74,7 @@ pub struct Why {
 }
 
 /// Reads how far an export is.
-pub fn status(place: &Place) -> Result<Status, Error> {
+pub fn status(place: &Place) -> Result<Status, ReportError> {
     let mut left = TRIES;
     loop {
         // A ledger that nobody works on is read without any lock. If somebody begins meanwhile, what was read may be a mixture.
@@ -87,7 +87,7 @@ pub fn status(place: &Place) -> Result<Status, Error> {
     }
 }
 
-fn read(place: &Place) -> Result<Status, Error> {
+fn read(place: &Place) -> Result<Status, ReportError> {
     let holder = place.holder()?.err();
     let opened = place.open()?;
     let ledger = &opened.ledger;

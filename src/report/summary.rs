@@ -7,17 +7,18 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::error::{Error, ExitCode};
 use crate::model::clock::Utc64;
+use crate::model::exit_code::ExitCode;
 use crate::model::sanitize::{LONGEST_ERROR, Sanitized, beginning};
 use crate::output::export_dir::Site;
 use crate::output::store::Store;
 use crate::report::drift::Drift;
+use crate::report::error::ReportError;
+use crate::report::run_stats::RunStats;
 use crate::report::totals::{
     Count, CreditCounts, Failure, Figures, Grouped, Pages, Products, Published, Rate, RowCounts, as_u64,
 };
-use crate::run::context::Job;
-use crate::run::stop::{Counted, Stop};
+use crate::settings::Settings;
 
 /// Its name in the output.
 pub const SUMMARY: &str = "_pagehaul/summary.json";
@@ -97,12 +98,18 @@ pub struct Run {
     pub found: Option<f64>,
 }
 
-/// Sums an export up. Without a code the items decide: all complete or not.
-pub async fn of(job: &Job, site: &Site, exit: Option<ExitCode>, counted: Counted) -> Result<Summary, Error> {
+/// Sums an export up. Without a code the items decide: all complete or not. `allowed` is the asked rate, requests a second.
+pub async fn of(
+    settings: &Settings,
+    allowed: Option<f64>,
+    site: &Site,
+    exit: Option<ExitCode>,
+    stats: RunStats,
+) -> Result<Summary, ReportError> {
     let manifests = crate::output::publisher::manifests(&site.store).await?;
-    let figures = Figures::of(&site.ledger(), &manifests, job.settings.max_credits)?;
+    let figures = Figures::of(&site.ledger(), &manifests, settings.max_credits)?;
     let Figures { products, pages, rows, credits, regions, files, bytes, failures } = figures;
-    let drift = Drift::of(&site.ledger(), &job.settings.endpoint)?;
+    let drift = Drift::of(&site.ledger(), &settings.endpoint)?;
     let all = if products.complete == products.total { ExitCode::Complete } else { ExitCode::Partial };
     let exit = exit.unwrap_or(all);
     Ok(Summary {
@@ -115,7 +122,7 @@ pub async fn of(job: &Job, site: &Site, exit: Option<ExitCode>, counted: Counted
         complete_since: None,
         found_complete: false,
         export: site.export.id.clone(),
-        out: job.settings.out.display().to_string(),
+        out: settings.out.display().to_string(),
         products,
         pages,
         rows,
@@ -124,40 +131,38 @@ pub async fn of(job: &Job, site: &Site, exit: Option<ExitCode>, counted: Counted
         regions,
         files,
         bytes,
-        columns: job.settings.columns.len() + 3,
-        run: run(counted, job.qps.number()),
+        columns: settings.columns.len() + 3,
+        run: run(stats, allowed),
         failures,
     })
 }
 
-fn run(counted: Counted, allowed: Option<f64>) -> Run {
-    let requests = u32::try_from(counted.requests).map_or(f64::INFINITY, f64::from);
-    let rate = if counted.seconds > 0.0 { requests / counted.seconds } else { 0.0 };
+fn run(stats: RunStats, allowed: Option<f64>) -> Run {
+    let requests = u32::try_from(stats.requests).map_or(f64::INFINITY, f64::from);
+    let rate = if stats.seconds > 0.0 { requests / stats.seconds } else { 0.0 };
     let round = |number: f64| (number * 1_000.0).round() / 1_000.0;
     Run {
-        requests: counted.requests,
-        pages: counted.pages,
-        retries: counted.retries,
-        throttled: counted.throttled,
-        wasted: counted.wasted,
-        evidence: counted.evidence,
-        seconds: round(counted.seconds),
+        requests: stats.requests,
+        pages: stats.pages,
+        retries: stats.retries,
+        throttled: stats.throttled,
+        wasted: stats.wasted,
+        evidence: stats.evidence,
+        seconds: round(stats.seconds),
         rate: round(rate),
         allowed,
-        found: counted.found.map(round),
+        found: stats.found.map(round),
     }
 }
 
 impl Summary {
     /// Notes why the run stopped early: that decides the exit code.
-    pub fn set_stop(&mut self, stop: Option<&Stop>) {
-        if let Some(stop) = stop {
-            self.exit = stop.exit_code();
-            self.cause = Some(stop.to_string());
-            self.status = self.exit.as_str();
-            self.exit_code = self.exit.number();
-            self.next = self.exit.next_step();
-        }
+    pub fn set_stop(&mut self, exit: ExitCode, cause: String) {
+        self.exit = exit;
+        self.cause = Some(cause);
+        self.status = self.exit.as_str();
+        self.exit_code = self.exit.number();
+        self.next = self.exit.next_step();
     }
 
     /// Notes that the run found the export complete.
@@ -196,7 +201,7 @@ impl Summary {
     }
 
     /// Writes the JSON object beside the output.
-    pub fn write(&self, store: &Store) -> Result<(), Error> {
+    pub fn write(&self, store: &Store) -> Result<(), ReportError> {
         Ok(store.put(SUMMARY, format!("{}\n", self.json()).as_bytes())?)
     }
 }

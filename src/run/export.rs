@@ -17,16 +17,19 @@ use crate::error::{Error, ExitCode};
 use crate::fetch::Fetch;
 use crate::fetch::dispatcher::{Dispatcher, Orders};
 use crate::fetch::rate_limit::Quota;
-use crate::input::item_list::{Ids, PlanError};
+use crate::input::error::InputError;
+use crate::input::item_list::Ids;
 use crate::model::clock::{self, Utc64};
 use crate::model::event::Event;
 use crate::model::page::PageNum;
 use crate::model::sanitize::Sanitized;
+use crate::output::error::OutputError;
 use crate::output::export_dir::{SUCCESS, Site};
 use crate::output::publisher::{self, Committer, Manifest};
 use crate::output::store::Store;
 use crate::output::writer::{QUEUE, Writer, Writing};
 use crate::report::products;
+use crate::report::run_stats::RunStats;
 use crate::report::summary::{self, Summary};
 use crate::report::totals::Grouped;
 use crate::run::context::Job;
@@ -35,7 +38,7 @@ use crate::run::group_commit::Recorder;
 use crate::run::rebuild::{Plan, Which};
 use crate::run::recovery::Recovery;
 use crate::run::rejudge::rejudge;
-use crate::run::stop::{Counted, Stop};
+use crate::run::stop::Stop;
 use crate::settings::{CODES, Settings};
 use crate::state::free_space;
 use crate::state::ledger::{Added, Ledger, OpenSegment, Repair};
@@ -129,7 +132,7 @@ pub async fn replay(job: &Job, which: Which) -> Result<Summary, Error> {
     let Begun { site, writing, rebuilt, .. } = begun;
     let published = if has_waiting(&site)? { writing.publish().await } else { Ok(()) };
     writing.end(published).await?;
-    finish(job, &site, None, Counted::default(), Some(rebuilt)).await
+    finish(job, &site, None, RunStats::default(), Some(rebuilt)).await
 }
 
 /// An export that was complete before this run: its reports and its mark are written, should a crash have prevented it or
@@ -138,13 +141,14 @@ async fn still_complete(job: &Job, site: &Arc<Site>, since: Utc64) -> Result<Sum
     refuse_spoilt(site, &site.committer(&job.settings, &decoder(job))).await?;
     for report in [products::PRODUCTS, summary::SUMMARY, SUCCESS] {
         if site.store.length(report)?.is_none() {
-            finish(job, site, None, Counted::default(), None).await?;
+            finish(job, site, None, RunStats::default(), None).await?;
             break;
         }
     }
-    let summary = summary::of(job, site, Some(ExitCode::Complete), Counted::default()).await?;
+    let summary =
+        summary::of(&job.settings, job.qps.number(), site, Some(ExitCode::Complete), RunStats::default()).await?;
     if job.settings.fail_on_drift && summary.drift.serious(summary.rows.received, &job.settings.endpoint).is_some() {
-        return finish(job, site, None, Counted::default(), None).await;
+        return finish(job, site, None, RunStats::default(), None).await;
     }
     Ok(summary.found_complete(since))
 }
@@ -168,7 +172,7 @@ fn plan(site: &Site, ids: Ids, settings: &Settings) -> Result<Planned, Error> {
     let ids = ids.map(|id| id.map_err(Error::from));
     let added = ledger.add_items_after(ids, || Ok(site.store.remove(SUCCESS)?))?;
     if added.listed == 0 {
-        return Err(PlanError::Empty.into());
+        return Err(InputError::Empty.into());
     }
     let mut reopened = ledger.reopen_failed(settings.retry_failed)?;
     let (was, identity) = (&site.export.identity, settings.identity());
@@ -248,7 +252,7 @@ async fn walk<F: Fetch>(
     begun: Begun,
     api: Arc<F>,
     stopped: impl Future<Output = ExitCode>,
-) -> Result<(Option<Stop>, Counted), Error> {
+) -> Result<(Option<Stop>, RunStats), Error> {
     let settings = &job.settings;
     let Begun { site, decoder, writing, segment, .. } = begun;
     let recorder =
@@ -292,7 +296,7 @@ fn has_waiting(site: &Site) -> Result<bool, Error> {
 async fn refuse_spoilt(site: &Site, committer: &Committer) -> Result<(), Error> {
     let spoilt = |why: String| {
         site.store.remove(SUCCESS)?;
-        Err(Error::Spoilt(format!("the output is not as it was published: {why}")))
+        Err(OutputError::Modified(format!("the output is not as it was published: {why}")).into())
     };
     if let Some(path) = committer.lacking().await? {
         return spoilt(format!("{} is missing or not as it was written", Sanitized(&path)));
@@ -326,7 +330,7 @@ async fn finish(
     job: &Job,
     site: &Arc<Site>,
     stop: Option<Stop>,
-    counted: Counted,
+    counted: RunStats,
     replayed: Option<usize>,
 ) -> Result<Summary, Error> {
     site.sweep()?;
@@ -341,8 +345,10 @@ async fn finish(
             unmark(&site.store, &ledger)?;
         }
     }
-    let mut summary = summary::of(job, site, None, counted).await?;
-    summary.set_stop(stop.as_ref());
+    let mut summary = summary::of(&job.settings, job.qps.number(), site, None, counted).await?;
+    if let Some(stop) = &stop {
+        summary.set_stop(stop.exit_code(), stop.to_string());
+    }
     if let Some(rebuilt) = replayed {
         summary.set_replayed(rebuilt);
     }

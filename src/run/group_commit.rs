@@ -7,31 +7,16 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::error::ArrowError;
-
 use crate::decode::{Answer, Decoded, Decoder};
 use crate::endpoint::Codes;
+use crate::error::Error;
 use crate::fetch::classify::Verdict;
 use crate::fetch::dispatcher::Arrival;
 use crate::model::clock::{self, Utc64};
 use crate::model::page::{Charge, SegmentId};
 use crate::state::disk::Disk;
-use crate::state::journal::{Entry, Journal, JournalError};
+use crate::state::journal::{Entry, Journal};
 use crate::state::ledger::{FailedRow, Group, Ledger, LedgerError, PageRow};
-
-/// A group could not be recorded.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// The journal failed.
-    #[error("record answers")]
-    Journal(#[from] JournalError),
-    /// The ledger failed.
-    #[error("record answers")]
-    Ledger(#[from] LedgerError),
-    /// The decoder failed, which is a bug: the rows are safe in the journal.
-    #[error("decode recorded answers")]
-    Decode(#[source] ArrowError),
-}
 
 /// Writes groups of one segment.
 #[derive(Debug)]
@@ -52,7 +37,7 @@ impl Recorder {
         folder: PathBuf,
         segment: SegmentId,
         journaled: u64,
-    ) -> Result<Self, RecordError> {
+    ) -> Result<Self, Error> {
         let journal = Journal::open(Disk, &folder, segment, journaled)?;
         Ok(Self { ledger, decoder, disk: Disk, folder, segment, journal })
     }
@@ -63,7 +48,7 @@ impl Recorder {
     }
 
     /// Goes on with the next segment's journal, a new file; with the same one if it is still the open segment.
-    pub fn rotate(&mut self, segment: SegmentId) -> Result<(), RecordError> {
+    pub fn rotate(&mut self, segment: SegmentId) -> Result<(), Error> {
         if segment == self.segment {
             return Ok(());
         }
@@ -73,7 +58,7 @@ impl Recorder {
     }
 
     /// Makes a group durable: the arrivals, and what `group` already holds. Gives the pages among the arrivals, decoded.
-    pub fn commit(&mut self, arrivals: &[Arrival], mut group: Group) -> Result<Option<Decoded>, RecordError> {
+    pub fn commit(&mut self, arrivals: &[Arrival], mut group: Group) -> Result<Option<Decoded>, Error> {
         let entries: Vec<Entry> = arrivals.iter().filter_map(entry).collect();
         if !entries.is_empty() {
             let frame = self.journal.append(&entries)?;
@@ -100,7 +85,7 @@ impl Recorder {
         if answers.is_empty() {
             return Ok(None);
         }
-        self.decoder.decode(&answers).map(Some).map_err(RecordError::Decode)
+        self.decoder.decode(&answers).map(Some).map_err(Error::Decode)
     }
 }
 

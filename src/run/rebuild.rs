@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::model::event::{Event, Monitor};
 use crate::model::page::SegmentId;
 use crate::model::sanitize::chain;
+use crate::output::error::OutputError;
 use crate::output::export_dir::Site;
 use crate::output::publisher::{Imprint, MANIFESTS, Manifest, manifest_name, segment_of};
 use crate::output::writer::Writing;
@@ -66,7 +67,9 @@ impl Plan {
     async fn add(&mut self, site: &Arc<Site>, imprint: &Imprint, which: Which, row: SegmentRow) -> Result<(), Error> {
         let text = row.manifest.unwrap_or_default();
         let Ok(manifest) = Manifest::parse(text.as_bytes()) else {
-            return Err(Error::Damaged(format!("the ledger's manifest of segment {} is not readable", row.id)));
+            return Err(
+                OutputError::Damaged(format!("the ledger's manifest of segment {} is not readable", row.id)).into()
+            );
         };
         let why = why(site, imprint, &manifest, which).await?;
         if which != Which::OtherColumns {
@@ -101,7 +104,10 @@ impl Plan {
             let recovery = Arc::clone(recovery);
             let checked = spawn_blocking(move || recovery.check(segment).map(drop)).await?;
             checked.map_err(|error| {
-                Error::Damaged(format!("segment {id} must be built again ({why}) and cannot be: {}", chain(&error)))
+                OutputError::Damaged(format!(
+                    "segment {id} must be built again ({why}) and cannot be: {}",
+                    chain(&error)
+                ))
             })?;
         }
         Ok(())
@@ -152,7 +158,8 @@ async fn why(site: &Arc<Site>, imprint: &Imprint, manifest: &Manifest, which: Wh
 }
 
 fn newer(name: &str) -> Error {
-    Error::Mismatch(format!(
+    OutputError::Mismatch(format!(
         "{name} is of another export, or newer than its ledger: the state folder is not of this output"
     ))
+    .into()
 }

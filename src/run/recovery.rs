@@ -18,10 +18,11 @@ use crate::error::Error;
 use crate::model::clock;
 use crate::model::event::{Event, Monitor, VoidMonitor};
 use crate::model::page::{ItemIx, Request};
+use crate::output::error::OutputError;
 use crate::output::export_dir::Site;
 use crate::output::writer::{ToWriter, Writing};
 use crate::run::apply_pages;
-use crate::run::group_commit::{RecordError, adopt};
+use crate::run::group_commit::adopt;
 use crate::state::journal::{self, JournalReader, Next};
 use crate::state::ledger::{EndRow, Group, OpenSegment};
 
@@ -93,7 +94,7 @@ impl Recovery {
                 return Err(journal.damaged("a frame is not readable any more").into());
             };
             let answers = self.answers(entries)?;
-            let decoded = self.decoder.decode(&answers).map_err(RecordError::Decode)?;
+            let decoded = self.decoder.decode(&answers).map_err(Error::Decode)?;
             self.monitor.event(&Event::Reread(decoded.pages.len()));
             let rows = apply_pages::group(decoded, |page| self.read(page, segment, &mut walks, &mut group).map(Some))?;
             // Nothing is lost if this is lost: the same pages are read again. So many of them share an fsync. What was
@@ -113,7 +114,12 @@ impl Recovery {
 
     fn missing(&self, segment: OpenSegment) -> Error {
         let file = self.site.journal.join(journal::file_name(segment.id));
-        Error::Damaged(format!("journal {} is missing: {} bytes of paid answers", file.display(), segment.journaled))
+        OutputError::Damaged(format!(
+            "journal {} is missing: {} bytes of paid answers",
+            file.display(),
+            segment.journaled
+        ))
+        .into()
     }
 
     fn answers(&self, entries: Vec<journal::Entry>) -> Result<Vec<Answer>, Error> {
@@ -121,7 +127,7 @@ impl Recovery {
         let mut answers = Vec::with_capacity(entries.len());
         for entry in entries.into_iter().filter(|entry| entry.is_page) {
             let unknown = || {
-                Error::Mismatch(format!(
+                OutputError::Mismatch(format!(
                     "the ledger does not know product {}",
                     crate::model::sanitize::Sanitized(entry.id.as_str())
                 ))

@@ -5,8 +5,10 @@
 
 mod layers;
 mod resolve;
+mod retry_policy;
 mod table;
 
 pub use layers::{DEFAULTS, Layers, Origin, PREFIX, SettingsError, nearest};
 pub use resolve::{CODES, DESCRIPTION, FROM_FILE, Progress, Qps, Settings, endpoint};
+pub use retry_policy::RetryPolicy;
 pub use table::{SETTINGS, Setting};

@@ -10,10 +10,9 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::crawl::retry::Policy;
 use crate::endpoint::{BUILT_IN, Column, EndRule, Endpoint, Role};
-use crate::output::parquet_file::Layout;
 
+use super::RetryPolicy;
 use super::layers::{Layers, NONE, SettingsError, nearest};
 
 /// What an identity says of where the endpoint's description came from. Ledgers that were begun before it did lack it.
@@ -105,7 +104,7 @@ pub struct Settings {
     /// Whether answers that differ from the description end the run with 10.
     pub fail_on_drift: bool,
     /// How patient to be.
-    pub retry: Policy,
+    pub retry: RetryPolicy,
     /// Longest time to make a connection.
     pub connect_timeout: Duration,
     /// Whether answers may come packed.
@@ -167,7 +166,7 @@ impl Settings {
             retry_failed: layers.switch("retry_failed")?,
             repair: layers.switch("repair")?,
             fail_on_drift: layers.switch("fail_on_drift")?,
-            retry: Policy {
+            retry: RetryPolicy {
                 first: layers.time("retry_first")?,
                 longest: layers.time("retry_longest")?,
                 attempts: as_u32(layers.number("retry_attempts", 1, 100)?),
@@ -199,19 +198,6 @@ impl Settings {
             out,
             state_dir,
         })
-    }
-
-    /// How the files are laid out.
-    pub fn layout(&self) -> Layout {
-        let names = |columns: &mut dyn Iterator<Item = &Column>| columns.map(|column| column.name.clone()).collect();
-        let mut identity = self.endpoint.row_key().filter(|_| self.bloom_filters);
-        Layout {
-            unique: names(&mut self.endpoint.unique_columns()),
-            opaque: names(&mut self.endpoint.opaque_columns()),
-            bloom: names(&mut identity),
-            file_size: self.file_size,
-            memory: self.memory,
-        }
     }
 
     /// Whether the API is on this machine: plain HTTP is allowed, and its port says nothing about who it is.

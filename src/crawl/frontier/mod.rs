@@ -400,16 +400,17 @@ impl Scheduler {
 mod tests {
     use super::{PARKED, Scheduler, Wanted, Worth};
     use crate::crawl::end_of_list::Rules;
-    use crate::crawl::retry::{Policy, Retry};
+    use crate::crawl::retry::Retry;
     use crate::crawl::walk::Walk;
     use crate::decode::DecodedPage;
     use crate::endpoint::EndRule;
     use crate::model::clock;
     use crate::model::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, Request, StopReason};
+    use crate::settings::RetryPolicy;
     use crate::state::ledger::EndRow;
     use std::time::Duration;
 
-    const POLICY: Policy = Policy {
+    const POLICY: RetryPolicy = RetryPolicy {
         first: Duration::from_secs(1),
         longest: Duration::from_secs(9),
         attempts: 3,

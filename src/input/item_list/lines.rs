@@ -4,9 +4,10 @@
 
 use std::io::{self, BufRead, Read};
 
+use super::Ids;
 use super::id::{Place, checked};
-use super::{Ids, PlanError};
 use crate::endpoint::id_form::Form;
+use crate::input::error::InputError;
 
 /// Longest line, bytes: a line of a binary file can be as long as the file.
 const LONGEST: usize = 1 << 16;
@@ -20,12 +21,12 @@ pub(super) fn from_text(reader: impl BufRead + Send + 'static, list: String, for
     Box::new(std::iter::from_fn(move || {
         loop {
             line += 1;
-            let bad = |why: String| PlanError::BadId { list: list.clone(), line, why };
+            let bad = |why: String| InputError::BadId { list: list.clone(), line, why };
             match lines.next(&mut bytes) {
                 Ok(Line::None) => return None,
                 Ok(Line::TooLong) => return Some(Err(bad("the line is longer than 64 KiB".to_owned()))),
                 Ok(Line::Whole) => {}
-                Err(error) => return Some(Err(PlanError::Unreadable { list: list.clone(), why: error.to_string() })),
+                Err(error) => return Some(Err(InputError::Unreadable { list: list.clone(), why: error.to_string() })),
             }
             let comment = bytes.iter().enumerate().position(|(at, byte)| {
                 *byte == b'#' && at.checked_sub(1).is_none_or(|before| matches!(bytes.get(before), Some(b' ' | b'\t')))

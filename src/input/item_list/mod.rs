@@ -14,9 +14,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::endpoint::id_form::Form;
+use crate::input::error::InputError;
 use crate::model::event::Monitor;
 use crate::model::page::ItemId;
-use crate::state::ledger::LedgerError;
 use lines::WithoutEndMark;
 
 pub(crate) use id::trimmed;
@@ -25,37 +25,8 @@ pub(crate) use table::{column_values, no_column};
 /// Bytes that are read at once.
 const BUFFER: usize = 1 << 16;
 
-/// A list that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum PlanError {
-    /// It cannot be opened or read.
-    #[error("read the list of products {list}: {why}")]
-    Unreadable {
-        /// The list.
-        list: String,
-        /// Why, and what to do.
-        why: String,
-    },
-    /// An entry is no id.
-    #[error("{list}, line {line}: {why}")]
-    BadId {
-        /// The list.
-        list: String,
-        /// Line, or row for a table, from 1.
-        line: u64,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// It holds no id.
-    #[error("the list of products holds no id")]
-    Empty,
-    /// The ledger failed while ids were added.
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-}
-
 /// Ids in order.
-pub type Ids = Box<dyn Iterator<Item = Result<ItemId, PlanError>> + Send>;
+pub type Ids = Box<dyn Iterator<Item = Result<ItemId, InputError>> + Send>;
 
 /// Where a list is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,9 +52,14 @@ impl List {
 
     /// Opens the list. With a column it is a table: Parquet by its first bytes, CSV otherwise; how many of its rows hold no id,
     /// the monitor is told at its end. An id that has another form than this is refused.
-    pub fn open(&self, column: Option<&str>, form: Option<&Form>, monitor: Arc<dyn Monitor>) -> Result<Ids, PlanError> {
+    pub fn open(
+        &self,
+        column: Option<&str>,
+        form: Option<&Form>,
+        monitor: Arc<dyn Monitor>,
+    ) -> Result<Ids, InputError> {
         let list = self.name();
-        let unreadable = |why: String| PlanError::Unreadable { list: list.clone(), why };
+        let unreadable = |why: String| InputError::Unreadable { list: list.clone(), why };
         let mut reader: Box<dyn Read + Send> = match self {
             Self::Stdin => Box::new(io::stdin()),
             Self::File(path) if path.is_dir() => return Err(unreadable("it is a folder, not a file".to_owned())),

@@ -12,18 +12,19 @@ use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
+use super::Ids;
 use super::id::{Place, checked, trimmed};
-use super::{Ids, PlanError};
 use crate::endpoint::id_form::Form;
+use crate::input::error::InputError;
+use crate::input::foreign_parquet::quietly;
 use crate::model::event::{Event, Monitor};
 use crate::model::page::ItemId;
-use crate::output::parquet_file::quietly;
 
 /// Longest record of a CSV table, bytes.
 const LONGEST_RECORD: u64 = 1 << 20;
 
 /// A row of a table: an id, or none.
-type Entry = Result<Option<ItemId>, PlanError>;
+type Entry = Result<Option<ItemId>, InputError>;
 
 /// The column of a table that holds the ids.
 pub(super) struct Column {
@@ -39,7 +40,7 @@ pub(super) struct Column {
 
 impl Column {
     /// The ids of a CSV table.
-    pub(super) fn of_csv(self, reader: impl Read + Send + 'static) -> Result<Ids, PlanError> {
+    pub(super) fn of_csv(self, reader: impl Read + Send + 'static) -> Result<Ids, InputError> {
         let since = Arc::new(AtomicU64::new(0));
         let reader = Limited { reader, since: Arc::clone(&since) };
         let mut table = csv::ReaderBuilder::new().flexible(true).from_reader(reader);
@@ -60,7 +61,7 @@ impl Column {
     }
 
     /// The ids of a Parquet file.
-    pub(super) fn of_parquet(self, path: &Path) -> Result<Ids, PlanError> {
+    pub(super) fn of_parquet(self, path: &Path) -> Result<Ids, InputError> {
         let damaged = || "it is damaged: it makes the decoder fail".to_owned();
         let opened = quietly(|| column_of(path, &self.name)).unwrap_or_else(|| Err(damaged()));
         let mut rows = Some(opened.map_err(|why| self.unreadable(why))?);
@@ -90,11 +91,11 @@ impl Column {
 
     fn entry(&self, value: &[u8], line: u64) -> Entry {
         let id = checked(value, Place::Cell(&self.name), self.form.as_ref());
-        id.map_err(|why| PlanError::BadId { list: self.list.clone(), line, why })
+        id.map_err(|why| InputError::BadId { list: self.list.clone(), line, why })
     }
 
-    fn unreadable(&self, why: String) -> PlanError {
-        PlanError::Unreadable { list: self.list.clone(), why }
+    fn unreadable(&self, why: String) -> InputError {
+        InputError::Unreadable { list: self.list.clone(), why }
     }
 }
 

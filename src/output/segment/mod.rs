@@ -19,15 +19,15 @@ use arrow::array::{Int32Builder, RecordBatch, StringBuilder, TimestampMicrosecon
 use arrow::compute::{concat_batches, interleave_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use parquet::errors::ParquetError;
 
 use crate::decode::Reject;
 use crate::endpoint::{ColumnKind, FETCHED_AT, PAGE_NUM};
 use crate::model::page::SegmentId;
 use crate::model::partition;
+use crate::output::error::OutputError;
 use crate::output::parquet_file::{GROUP_ROWS, Layout};
 use crate::output::store::REJECTS;
-use crate::state::disk::{Disk, DiskError};
+use crate::state::disk::Disk;
 use staged::{FolderFiles, StagedParquet, Staging};
 use waiting::{Drained, Spill, Waiting};
 
@@ -45,26 +45,6 @@ const SMALLEST_SHARE: usize = 64;
 const CROWDED_BUDGETS: usize = 2;
 /// How much larger than the budget a row group's rows are before they are encoded: as large as the budget after it.
 const GROUP_BUDGETS: usize = 4;
-
-/// Rows could not be staged.
-#[derive(Debug, thiserror::Error)]
-pub enum SegmentError {
-    /// The disk failed.
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    /// A Parquet file could not be written.
-    #[error("write a staged file of {folder}")]
-    Parquet {
-        /// The partition folder that it is for.
-        folder: String,
-        /// What the writer said.
-        #[source]
-        source: ParquetError,
-    },
-    /// Rows could not be split or spilled.
-    #[error("split rows by region")]
-    Arrow(#[from] ArrowError),
-}
 
 /// What shapes the files of an export.
 #[derive(Clone, Debug)]
@@ -184,7 +164,7 @@ impl SegmentWriter {
     }
 
     /// Adds rows.
-    pub fn push(&mut self, mut rows: Rows) -> Result<(), SegmentError> {
+    pub fn push(&mut self, mut rows: Rows) -> Result<(), OutputError> {
         let rejects = std::mem::take(&mut rows.rejects);
         if !rejects.is_empty() {
             self.reject(&rejects)?;
@@ -197,7 +177,7 @@ impl SegmentWriter {
     }
 
     /// Ends the segment: every file whole and durable, none of them published.
-    pub fn seal(mut self) -> Result<Sealed, SegmentError> {
+    pub fn seal(mut self) -> Result<Sealed, OutputError> {
         self.split()?;
         let disk = self.staging.disk;
         let regions = std::mem::take(&mut self.regions);
@@ -226,7 +206,7 @@ impl SegmentWriter {
     }
 
     /// Splits what has gathered into the regions.
-    fn split(&mut self) -> Result<(), SegmentError> {
+    fn split(&mut self) -> Result<(), OutputError> {
         let pending = std::mem::take(&mut self.pending);
         (self.pending_rows, self.pending_bytes) = (0, 0);
         let mut places: HashMap<Option<&str>, Vec<(usize, usize)>> = HashMap::new();
@@ -258,7 +238,7 @@ impl SegmentWriter {
     }
 
     /// Puts rows aside, the largest region first, until what is held is within its share of the budget.
-    fn keep_budget(&mut self) -> Result<(), SegmentError> {
+    fn keep_budget(&mut self) -> Result<(), OutputError> {
         while self.held > self.memory() / WAITING_SHARE {
             let largest = self.regions.iter().max_by_key(|(_, region)| region.bytes);
             let Some((folder, region)) = largest.map(|(folder, region)| (folder.clone(), region)) else { break };
@@ -273,7 +253,7 @@ impl SegmentWriter {
     }
 
     /// Puts a region's waiting rows into its own file; a full row group is encoded.
-    fn put_aside(&mut self, folder: &str) -> Result<(), SegmentError> {
+    fn put_aside(&mut self, folder: &str) -> Result<(), OutputError> {
         let Some(region) = self.regions.get_mut(folder) else { return Ok(()) };
         let mut waiting = if let Some(waiting) = region.waiting.take() {
             waiting
@@ -293,7 +273,7 @@ impl SegmentWriter {
     }
 
     /// Puts all waiting rows aside: those of regions without a file of their own into the spill file.
-    fn put_all_aside(&mut self) -> Result<(), SegmentError> {
+    fn put_all_aside(&mut self) -> Result<(), OutputError> {
         let with_rows = self.regions.iter().filter(|(_, region)| !region.rows.is_empty());
         let (own, others): (Vec<_>, Vec<_>) =
             with_rows.map(|(folder, region)| (folder.clone(), region.waiting.is_some())).partition(|(_, own)| *own);
@@ -315,7 +295,7 @@ impl SegmentWriter {
         Ok(())
     }
 
-    fn reject(&mut self, rejects: &[Reject]) -> Result<(), SegmentError> {
+    fn reject(&mut self, rejects: &[Reject]) -> Result<(), OutputError> {
         let batch = reject_batch(rejects)?;
         if self.rejects.is_none() {
             let name = format!("{REJECTS}/{}.parquet", self.staging.stem);
@@ -331,7 +311,7 @@ fn drain(
     folder: &str,
     files: &mut FolderFiles,
     staging: &mut Staging,
-) -> Result<Drained, SegmentError> {
+) -> Result<Drained, OutputError> {
     waiting.drain(|rows| files.write(folder, rows, staging))
 }
 

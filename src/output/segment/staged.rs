@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
-use super::{SegmentError, StagedFile};
+use super::StagedFile;
+use crate::output::error::OutputError;
 use crate::output::parquet_file::{Layout, ParquetFile};
 use crate::output::store;
 use crate::state::disk::{Disk, NewFile};
@@ -36,10 +37,10 @@ impl Staging {
     }
 
     /// Begins a file that will have this name.
-    pub(super) fn begin(&mut self, name: String, schema: &SchemaRef) -> Result<StagedParquet, SegmentError> {
+    pub(super) fn begin(&mut self, name: String, schema: &SchemaRef) -> Result<StagedParquet, OutputError> {
         let path = self.next_path("parquet");
         let file = ParquetFile::create(self.disk.create(&path, store::access(&name))?, schema, &self.layout)
-            .map_err(|source| SegmentError::Parquet { folder: name.clone(), source })?;
+            .map_err(|source| OutputError::Parquet { folder: name.clone(), source })?;
         Ok(StagedParquet { file, path, name })
     }
 }
@@ -53,18 +54,18 @@ pub(super) struct StagedParquet {
 }
 
 impl StagedParquet {
-    pub(super) fn write(&mut self, rows: &RecordBatch) -> Result<(), SegmentError> {
-        self.file.write(rows).map_err(|source| SegmentError::Parquet { folder: self.name.clone(), source })
+    pub(super) fn write(&mut self, rows: &RecordBatch) -> Result<(), OutputError> {
+        self.file.write(rows).map_err(|source| OutputError::Parquet { folder: self.name.clone(), source })
     }
 
-    fn end_group(&mut self) -> Result<(), SegmentError> {
-        self.file.flush().map_err(|source| SegmentError::Parquet { folder: self.name.clone(), source })
+    fn end_group(&mut self) -> Result<(), OutputError> {
+        self.file.flush().map_err(|source| OutputError::Parquet { folder: self.name.clone(), source })
     }
 
-    pub(super) fn finish(self) -> Result<StagedFile, SegmentError> {
+    pub(super) fn finish(self) -> Result<StagedFile, OutputError> {
         let Self { file, path, name } = self;
         let finished = file.finish();
-        let (sink, rows) = finished.map_err(|source| SegmentError::Parquet { folder: name.clone(), source })?;
+        let (sink, rows) = finished.map_err(|source| OutputError::Parquet { folder: name.clone(), source })?;
         let written = sink.finish()?;
         Ok(StagedFile { staged: path, name, rows, bytes: written.bytes, sha256: written.sha256 })
     }
@@ -79,12 +80,7 @@ pub(super) struct FolderFiles {
 
 impl FolderFiles {
     /// Adds rows, to more files where one would be too large.
-    pub(super) fn write(
-        &mut self,
-        folder: &str,
-        rows: &RecordBatch,
-        staging: &mut Staging,
-    ) -> Result<(), SegmentError> {
+    pub(super) fn write(&mut self, folder: &str, rows: &RecordBatch, staging: &mut Staging) -> Result<(), OutputError> {
         let mut rest = vec![rows.clone()];
         while let Some(rows) = rest.pop() {
             let mut file = match self.open.take() {
@@ -110,18 +106,18 @@ impl FolderFiles {
     }
 
     /// Ends the open row group.
-    pub(super) fn end_group(&mut self) -> Result<(), SegmentError> {
+    pub(super) fn end_group(&mut self) -> Result<(), OutputError> {
         self.open.as_mut().map_or(Ok(()), StagedParquet::end_group)
     }
 
     /// Ends the last file; gives all of them.
-    pub(super) fn finish(self) -> Result<Vec<StagedFile>, SegmentError> {
+    pub(super) fn finish(self) -> Result<Vec<StagedFile>, OutputError> {
         let Self { mut whole, open } = self;
         whole.extend(open.map(StagedParquet::finish).transpose()?);
         Ok(whole)
     }
 
-    fn begin(&self, folder: &str, staging: &mut Staging) -> Result<StagedParquet, SegmentError> {
+    fn begin(&self, folder: &str, staging: &mut Staging) -> Result<StagedParquet, OutputError> {
         let name = format!("{folder}/{}-{}.parquet", staging.stem, self.whole.len());
         let schema = Arc::clone(&staging.schema);
         staging.begin(name, &schema)
@@ -129,7 +125,7 @@ impl FolderFiles {
 }
 
 /// Bytes of these rows as they are, which is more than they take when they are encoded.
-fn size(rows: &RecordBatch) -> Result<usize, SegmentError> {
+fn size(rows: &RecordBatch) -> Result<usize, OutputError> {
     let mut bytes = 0;
     for column in rows.columns() {
         bytes += column.to_data().get_slice_memory_size()?;

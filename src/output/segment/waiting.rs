@@ -10,8 +10,8 @@ use arrow::datatypes::SchemaRef;
 use arrow::ipc::reader::{FileReader, StreamReader};
 use arrow::ipc::writer::{FileWriter, StreamWriter};
 
-use super::SegmentError;
 use super::staged::Staging;
+use crate::output::error::OutputError;
 use crate::state::disk::{Disk, Doing, ScratchFile};
 
 /// What goes to the disk, or comes from it, in one call.
@@ -26,19 +26,19 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    pub(super) fn begin(staging: &mut Staging) -> Result<Self, SegmentError> {
+    pub(super) fn begin(staging: &mut Staging) -> Result<Self, OutputError> {
         let path = staging.next_path("waiting");
         let file = staging.disk.scratch(&path)?;
         Self::over(file, path, &staging.schema)
     }
 
-    fn over(file: ScratchFile, path: PathBuf, schema: &SchemaRef) -> Result<Self, SegmentError> {
+    fn over(file: ScratchFile, path: PathBuf, schema: &SchemaRef) -> Result<Self, OutputError> {
         let writer = StreamWriter::try_new(BufWriter::with_capacity(BUFFER, file), schema)?;
         Ok(Self { writer, path, rows: 0, bytes: 0 })
     }
 
     /// Adds rows.
-    pub(super) fn push(&mut self, rows: &RecordBatch) -> Result<(), SegmentError> {
+    pub(super) fn push(&mut self, rows: &RecordBatch) -> Result<(), OutputError> {
         self.writer.write(rows)?;
         self.rows += rows.num_rows();
         self.bytes += rows.get_array_memory_size();
@@ -48,8 +48,8 @@ impl Waiting {
     /// Hands out all rows in their order; gives the file back, to begin again or to be removed.
     pub(super) fn drain(
         self,
-        mut take: impl FnMut(&RecordBatch) -> Result<(), SegmentError>,
-    ) -> Result<Drained, SegmentError> {
+        mut take: impl FnMut(&RecordBatch) -> Result<(), OutputError>,
+    ) -> Result<Drained, OutputError> {
         let Self { mut writer, path, .. } = self;
         writer.finish()?;
         let buffered = writer.into_inner()?;
@@ -70,13 +70,13 @@ pub(super) struct Drained {
 
 impl Drained {
     /// Begins again, with an empty file.
-    pub(super) fn again(mut self, schema: &SchemaRef) -> Result<Waiting, SegmentError> {
+    pub(super) fn again(mut self, schema: &SchemaRef) -> Result<Waiting, OutputError> {
         self.file.clear()?;
         Waiting::over(self.file, self.path, schema)
     }
 
     /// Removes the file.
-    pub(super) fn remove(self, disk: Disk) -> Result<(), SegmentError> {
+    pub(super) fn remove(self, disk: Disk) -> Result<(), OutputError> {
         Ok(disk.remove(&self.path)?)
     }
 }
@@ -95,21 +95,21 @@ pub(super) struct Spill {
 }
 
 impl Spill {
-    pub(super) fn begin(staging: &mut Staging) -> Result<Self, SegmentError> {
+    pub(super) fn begin(staging: &mut Staging) -> Result<Self, OutputError> {
         let path = staging.next_path("waiting");
         let file = BufWriter::with_capacity(BUFFER, staging.disk.scratch(&path)?);
         Ok(Self { writer: FileWriter::try_new(file, &staging.schema)?, path, blocks: 0 })
     }
 
     /// Adds a block; gives its number.
-    pub(super) fn push(&mut self, rows: &RecordBatch) -> Result<usize, SegmentError> {
+    pub(super) fn push(&mut self, rows: &RecordBatch) -> Result<usize, OutputError> {
         self.writer.write(rows)?;
         self.blocks += 1;
         Ok(self.blocks - 1)
     }
 
     /// Ends the file, so that its blocks can be read.
-    pub(super) fn end(mut self) -> Result<Spilled, SegmentError> {
+    pub(super) fn end(mut self) -> Result<Spilled, OutputError> {
         self.writer.finish()?;
         let buffered = self.writer.into_inner()?;
         buffered.into_inner().map_err(std::io::IntoInnerError::into_error).doing("write", &self.path)?;
@@ -131,13 +131,13 @@ pub(super) struct Spilled {
 }
 
 impl Spilled {
-    pub(super) fn block(&mut self, number: usize) -> Result<Option<RecordBatch>, SegmentError> {
+    pub(super) fn block(&mut self, number: usize) -> Result<Option<RecordBatch>, OutputError> {
         self.reader.set_index(number)?;
         Ok(self.reader.next().transpose()?)
     }
 
     /// Removes the file.
-    pub(super) fn remove(self, disk: Disk) -> Result<(), SegmentError> {
+    pub(super) fn remove(self, disk: Disk) -> Result<(), OutputError> {
         let Self { reader, path } = self;
         drop(reader);
         Ok(disk.remove(&path)?)

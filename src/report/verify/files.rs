@@ -13,13 +13,13 @@ use super::Audit;
 use super::keys::Sum;
 use super::report::Cure;
 use crate::decode;
-use crate::error::Error;
+use crate::input::foreign_parquet::quietly;
 use crate::model::page::SegmentId;
 use crate::model::partition;
-use crate::output::parquet_file::quietly;
 use crate::output::publisher::{FileEntry, MANIFESTS, Manifest, manifest_name, segment_of};
 use crate::output::segment::of_name;
 use crate::output::store::REJECTS;
+use crate::report::error::ReportError;
 use crate::state::ledger::{SegmentRow, SegmentState};
 
 /// What the files of the published segments hold.
@@ -48,7 +48,7 @@ struct Content {
     keys: Sum,
 }
 
-pub(super) async fn compare(audit: &mut Audit<'_>) -> Result<Files, Error> {
+pub(super) async fn compare(audit: &mut Audit<'_>) -> Result<Files, ReportError> {
     let mut manifests = Vec::new();
     for row in audit.segments {
         let Some(text) = row.manifest.as_deref().filter(|_| row.state != SegmentState::Open) else { continue };
@@ -89,7 +89,7 @@ pub(super) async fn compare(audit: &mut Audit<'_>) -> Result<Files, Error> {
 }
 
 /// A segment's manifest in the output is the ledger's, to the byte.
-async fn compare_manifest(audit: &mut Audit<'_>, row: &SegmentRow, text: &str) -> Result<(), Error> {
+async fn compare_manifest(audit: &mut Audit<'_>, row: &SegmentRow, text: &str) -> Result<(), ReportError> {
     let name = manifest_name(row.id);
     match (audit.opened.store.get(&name).await?, row.state) {
         (Some(found), _) if found == text.as_bytes() => {}
@@ -103,7 +103,7 @@ async fn compare_manifest(audit: &mut Audit<'_>, row: &SegmentRow, text: &str) -
 }
 
 /// Manifests of segments that have none.
-async fn look_for_others(audit: &mut Audit<'_>) -> Result<(), Error> {
+async fn look_for_others(audit: &mut Audit<'_>) -> Result<(), ReportError> {
     for name in audit.opened.store.list(MANIFESTS).await? {
         let decided = |row: &&SegmentRow| row.state != SegmentState::Open;
         let known = segment_of(&name).map(|id| audit.segments.iter().filter(decided).any(|row| row.id == id));
@@ -122,7 +122,7 @@ async fn look_for_others(audit: &mut Audit<'_>) -> Result<(), Error> {
 
 impl Files {
     /// Compares the files of a published segment.
-    fn segment(&mut self, audit: &mut Audit<'_>, manifest: &Manifest) -> Result<Held, Error> {
+    fn segment(&mut self, audit: &mut Audit<'_>, manifest: &Manifest) -> Result<Held, ReportError> {
         let mut held = Held { keys: Some(Sum::default()).filter(|_| !manifest.key.is_empty()), ..Held::default() };
         for file in &manifest.files {
             let content = self.file(audit, file, Some(manifest))?;
@@ -144,7 +144,7 @@ impl Files {
         audit: &mut Audit<'_>,
         file: &FileEntry,
         manifest: Option<&Manifest>,
-    ) -> Result<Option<Content>, Error> {
+    ) -> Result<Option<Content>, ReportError> {
         audit.read.files += 1;
         let path = &file.path;
         if !self.named.insert(path.clone()) {
@@ -184,7 +184,7 @@ impl Files {
     }
 
     /// The files of a decided segment have their names or are still staged, and are as they were written.
-    fn decided(&mut self, audit: &mut Audit<'_>, manifest: &Manifest) -> Result<(), Error> {
+    fn decided(&mut self, audit: &mut Audit<'_>, manifest: &Manifest) -> Result<(), ReportError> {
         for file in manifest.all_files() {
             self.named.insert(file.path.clone());
             let staged = FileEntry { path: format!("_pagehaul/staging/{}", file.staged), ..file.clone() };
@@ -240,7 +240,7 @@ fn text_at(column: Option<&StringArray>, row: usize) -> Option<Cow<'_, str>> {
 #[cfg(test)]
 mod tests {
     use super::content;
-    use crate::output::parquet_file::quietly;
+    use crate::input::foreign_parquet::quietly;
     use crate::output::parquet_file::{Layout, ParquetFile};
     use crate::output::publisher::Manifest;
     use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use super::Audit;
 use super::report::Cure;
 use crate::decode;
-use crate::error::Error;
 use crate::model::page::SegmentId;
+use crate::report::error::ReportError;
 use crate::state::journal::{Entry, FrameRef, JournalReader, Next, file_name};
 use crate::state::ledger::SegmentState;
 
-pub(super) fn compare(audit: &mut Audit<'_>) -> Result<(), Error> {
+pub(super) fn compare(audit: &mut Audit<'_>) -> Result<(), ReportError> {
     let known: BTreeSet<String> = audit.segments.iter().map(|segment| file_name(segment.id)).collect();
     for entry in std::fs::read_dir(&audit.journal).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -45,7 +45,7 @@ impl Compared<'_, '_> {
         self.audit.differs(Cure::State, format!("journal {}: {what}", file_name(self.segment)));
     }
 
-    fn journal(&mut self, is_open: bool, pages: u64) -> Result<(), Error> {
+    fn journal(&mut self, is_open: bool, pages: u64) -> Result<(), ReportError> {
         let frames = self.audit.opened.ledger.frames(self.segment)?;
         self.audit.read.frames += u64::try_from(frames.len()).unwrap_or_default();
         let Some(mut journal) = JournalReader::open(&self.audit.journal, self.segment)? else {
@@ -75,7 +75,7 @@ impl Compared<'_, '_> {
     }
 
     /// Reads the next frame, which must be this one. False: nothing behind it can be read.
-    fn frame(&mut self, journal: &mut JournalReader, frame: FrameRef) -> Result<bool, Error> {
+    fn frame(&mut self, journal: &mut JournalReader, frame: FrameRef) -> Result<bool, ReportError> {
         match journal.next_frame()? {
             Next::Frame(found, entries) if found == frame => {
                 self.audit.read.frames_read += 1;
@@ -99,7 +99,7 @@ impl Compared<'_, '_> {
         }
     }
 
-    fn entry(&mut self, entry: &Entry) -> Result<(), Error> {
+    fn entry(&mut self, entry: &Entry) -> Result<(), ReportError> {
         let attempt = entry.attempt.0;
         if !entry.is_page {
             if !self.audit.opened.ledger.has_failed(entry.attempt)? {
@@ -131,7 +131,7 @@ impl Compared<'_, '_> {
     }
 
     /// What stands behind the last frame that the ledger names: in the open segment, what a crash left.
-    fn tail(&mut self, journal: &mut JournalReader, is_open: bool) -> Result<(), Error> {
+    fn tail(&mut self, journal: &mut JournalReader, is_open: bool) -> Result<(), ReportError> {
         loop {
             match journal.next_frame()? {
                 Next::End => return Ok(()),

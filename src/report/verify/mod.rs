@@ -14,10 +14,12 @@ use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, ExitCode};
+use crate::model::exit_code::ExitCode;
 use crate::model::sanitize::sanitize;
+use crate::output::error::OutputError;
 use crate::output::export_dir::{BADGE, SUCCESS};
-use crate::report::inspect::{Opened, Place};
+use crate::output::read_only::{Opened, Place};
+use crate::report::error::ReportError;
 use crate::state::ledger::{SegmentRow, SegmentState};
 
 use report::Cure;
@@ -32,10 +34,10 @@ pub struct Share(Option<f64>);
 
 impl Share {
     /// All of it, or so many of 100 files and frames.
-    pub fn parse(percent: Option<&str>) -> Result<Self, Error> {
+    pub fn parse(percent: Option<&str>) -> Result<Self, ReportError> {
         let Some(text) = percent else { return Ok(Self(None)) };
         let number = text.parse().ok().filter(|number: &f64| *number > 0.0 && *number <= 100.0);
-        let wrong = Error::Usage("--sample must be a number above 0, up to 100: percent of the content to read");
+        let wrong = ReportError::Sample;
         number.map(|number| Self(Some(number).filter(|number| *number < 100.0))).ok_or(wrong)
     }
 
@@ -83,8 +85,8 @@ impl Audit<'_> {
 }
 
 /// Compares all that belongs to an export.
-pub async fn verify(place: &Place, share: Share) -> Result<Found, Error> {
-    let _looks = place.holder()?.map_err(|holder| Error::Busy { holder })?;
+pub async fn verify(place: &Place, share: Share) -> Result<Found, ReportError> {
+    let _looks = place.holder()?.map_err(|holder| OutputError::Busy { holder })?;
     let opened = place.open()?;
     let segments = opened.ledger.segments()?;
     let (read, differences) = (Counted::default(), Differences::default());
@@ -120,7 +122,7 @@ pub async fn verify(place: &Place, share: Share) -> Result<Found, Error> {
 }
 
 /// The equation of conservation: every row that was received is somewhere, and in one place only.
-fn rows(audit: &mut Audit<'_>, files: &files::Files) -> Result<Rows, Error> {
+fn rows(audit: &mut Audit<'_>, files: &files::Files) -> Result<Rows, ReportError> {
     let mut rows = Rows { received: audit.read.rows, waiting: audit.read.rows_unread, ..Rows::default() };
     for segment in audit.segments {
         let sums = audit.opened.ledger.sums(segment.id)?;
@@ -150,7 +152,7 @@ fn rows(audit: &mut Audit<'_>, files: &files::Files) -> Result<Rows, Error> {
 }
 
 /// The marks that readers trust: whose output it is, and whether it is complete.
-async fn compare_marks(audit: &mut Audit<'_>, rows: &Rows) -> Result<(), Error> {
+async fn compare_marks(audit: &mut Audit<'_>, rows: &Rows) -> Result<(), ReportError> {
     let opened = audit.opened;
     let badge = crate::output::export_dir::badge(&opened.store).await?;
     let is_begun = audit.segments.iter().any(|segment| segment.state != SegmentState::Open); // the badge is written first

@@ -40,10 +40,11 @@ use crate::model::event::Event;
 use crate::model::page::{AttemptId, ItemIx, Request};
 use crate::output::export_dir::Site;
 use crate::output::writer::ToWriter;
+use crate::report::run_stats::RunStats;
 use crate::run::apply_pages;
 use crate::run::context::Job;
 use crate::run::group_commit::Recorder;
-use crate::run::stop::{Counted, Stop};
+use crate::run::stop::Stop;
 use crate::state::ledger::{EmptyLists, Group};
 use empty::SecondLook;
 pub use empty::seems_empty;
@@ -165,7 +166,7 @@ pub struct Rounds<'a> {
     stop: Option<Stop>,
     /// Whether a signal came.
     has_signal: bool,
-    counted: Counted,
+    counted: RunStats,
 }
 
 impl<'a> Rounds<'a> {
@@ -229,7 +230,7 @@ impl<'a> Rounds<'a> {
             barren: 0,
             stop: None,
             has_signal: false,
-            counted: Counted::default(),
+            counted: RunStats::default(),
         })
     }
 
@@ -238,7 +239,7 @@ impl<'a> Rounds<'a> {
         mut self,
         mut channels: Channels,
         stopped: impl Future<Output = ExitCode>,
-    ) -> (Result<Option<Stop>, Error>, Counted) {
+    ) -> (Result<Option<Stop>, Error>, RunStats) {
         let mut stopped = std::pin::pin!(stopped);
         self.judge_lists();
         if let Err(error) = self.price_unpaid() {
@@ -378,7 +379,7 @@ impl<'a> Rounds<'a> {
         self.recorder = Some(recorder);
         self.has_control |= has_ended;
         self.scheduler.unload_keys(KEYS);
-        Ok(decoded?)
+        decoded
     }
 
     /// Reads decoded pages into their walks and hands the rows to the writer.

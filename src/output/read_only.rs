@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::Error;
 use crate::model::sanitize::sanitize;
+use crate::output::error::OutputError;
 use crate::output::export_dir::{BADGE, LEDGER, LOCK};
 use crate::output::publisher::MANIFESTS;
 use crate::output::store::Store;
@@ -34,9 +34,9 @@ pub struct Opened {
 
 impl Place {
     /// The place that settings name.
-    pub fn of(layers: &Layers) -> Result<Self, Error> {
+    pub fn of(layers: &Layers) -> Result<Self, OutputError> {
         let out = layers.given("out").map(PathBuf::from);
-        let out = out.ok_or(Error::Usage("no folder of an export: name it with --out DIR"))?;
+        let out = out.ok_or(OutputError::NoExport("no folder of an export: name it with --out DIR"))?;
         let state = layers.given("state_dir").map_or_else(|| out.join("_pagehaul"), PathBuf::from);
         Ok(Self { out, state })
     }
@@ -48,7 +48,7 @@ impl Place {
 
     /// What a process that works on it says of itself; none if there is none, and then none can begin as long as the looks
     /// are kept.
-    pub fn holder(&self) -> Result<Result<Vec<lock::Look>, String>, Error> {
+    pub fn holder(&self) -> Result<Result<Vec<lock::Look>, String>, OutputError> {
         let mut looks = Vec::new();
         let inside = self.out.join("_pagehaul");
         let is_inside = std::fs::canonicalize(&self.state).ok() == std::fs::canonicalize(&inside).ok();
@@ -62,26 +62,26 @@ impl Place {
     }
 
     /// Opens what is there.
-    pub fn open(&self) -> Result<Opened, Error> {
+    pub fn open(&self) -> Result<Opened, OutputError> {
         let shown = |path: &Path| sanitize(&path.display().to_string());
         let path = self.ledger();
         if std::fs::metadata(&path).is_ok_and(|found| found.len() > 0) {
             let ledger = Ledger::open_read_only(&path)?;
             if let Some(export) = ledger.export()? {
                 if !self.out.is_dir() {
-                    return Err(Error::Spoilt(format!("the output folder {} is gone", shown(&self.out))));
+                    return Err(OutputError::Modified(format!("the output folder {} is gone", shown(&self.out))));
                 }
                 let store = Store::open(&self.out, Disk)?;
                 return Ok(Opened { ledger, export, store });
             }
         }
         if self.out.join(BADGE).exists() || self.out.join(MANIFESTS).is_dir() {
-            return Err(Error::Mismatch(format!(
+            return Err(OutputError::Mismatch(format!(
                 "{} belongs to an export, but its ledger is not in {}: give the --state-dir that it was begun with",
                 shown(&self.out),
                 shown(&self.state)
             )));
         }
-        Err(Error::Usage("there is no export in that folder (its ledger is missing: is --state-dir right?)"))
+        Err(OutputError::NoExport("there is no export in that folder (its ledger is missing: is --state-dir right?)"))
     }
 }

@@ -1,0 +1,49 @@
+//! What can be wrong with what a run is given: its list and its API key.
+
+use std::path::PathBuf;
+
+use crate::state::ledger::LedgerError;
+
+/// The list or the API key cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum InputError {
+    /// The list cannot be opened or read.
+    #[error("read the list of products {list}: {why}")]
+    Unreadable {
+        /// The list.
+        list: String,
+        /// Why, and what to do.
+        why: String,
+    },
+    /// An entry of the list is not an id.
+    #[error("{list}, line {line}: {why}")]
+    BadId {
+        /// The list.
+        list: String,
+        /// Line, or row for a table, from 1.
+        line: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The list holds no id.
+    #[error("the list of products holds no id")]
+    Empty,
+    /// The ledger failed while ids were added.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The API key cannot be used. The text is the whole message, and never shows the key.
+    #[error("{0}")]
+    Key(&'static str),
+    /// The API key's file cannot be read.
+    #[error("read the key from {}", path.display())]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The API key cannot be read from standard input.
+    #[error("read the key from standard input")]
+    KeyInput(#[source] std::io::Error),
+}

@@ -5,12 +5,12 @@
 
 pub mod log;
 mod look;
-pub mod progress;
-pub mod rate_news;
-pub mod rlimits;
+pub(crate) mod progress;
+pub(crate) mod rate_news;
+pub(crate) mod rlimits;
 mod serve;
 mod show;
-pub mod signals;
+pub(crate) mod signals;
 mod work;
 
 use std::ffi::OsString;

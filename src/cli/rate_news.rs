@@ -12,7 +12,7 @@ const LONG: Duration = Duration::from_secs(30);
 
 /// What was said of the rate.
 #[derive(Debug)]
-pub struct RateNews {
+pub(crate) struct RateNews {
     /// Requests a second that were asked for; none: no number was.
     asked: Option<f64>,
     /// The rate that was said last; none before the first 429.
@@ -21,12 +21,12 @@ pub struct RateNews {
 
 impl RateNews {
     /// Nothing said yet.
-    pub fn new(asked: Option<f64>) -> Self {
+    pub(crate) fn new(asked: Option<f64>) -> Self {
         Self { asked, said: Mutex::default() }
     }
 
     /// The line about a 429 that made every request wait, if it is worth one.
-    pub fn held(&self, wait: Duration, rate: f64) -> Option<String> {
+    pub(crate) fn held(&self, wait: Duration, rate: f64) -> Option<String> {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let is_first = said.is_none();
         if !is_first && wait < LONG {
@@ -42,7 +42,7 @@ impl RateNews {
     }
 
     /// The line about a rate that climbed, if it is worth one.
-    pub fn moved(&self, rate: f64) -> Option<String> {
+    pub(crate) fn moved(&self, rate: f64) -> Option<String> {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         self.changed(&mut said, rate)
     }

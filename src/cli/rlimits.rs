@@ -9,7 +9,7 @@ const OWN_FILES: u64 = 64 + 40;
 /// raised as far as this process may raise it.
 ///
 /// `files` are open for each of them. Fails if there are not enough for one.
-pub fn requests(asked: usize, files: u64) -> Result<usize, Error> {
+pub(crate) fn requests(asked: usize, files: u64) -> Result<usize, Error> {
     let wanted = OWN_FILES.saturating_add(files.saturating_mul(u64::try_from(asked).unwrap_or(u64::MAX)));
     let Some(allowed) = open_files(wanted).filter(|allowed| *allowed < wanted) else { return Ok(asked) };
     match allowed.saturating_sub(OWN_FILES) / files.max(1) {

@@ -8,10 +8,10 @@ use tokio::sync::watch;
 use crate::error::{Error, ExitCode};
 
 /// Counts signals and says what the last one means. The first stops a run cleanly, the second at once.
-pub type Signals = watch::Receiver<(u32, ExitCode)>;
+pub(crate) type Signals = watch::Receiver<(u32, ExitCode)>;
 
 /// Listens for SIGINT and SIGTERM; SIGHUP counts as SIGTERM, unless the process began with it ignored (`nohup`).
-pub fn listen_for_signals() -> Result<Signals, Error> {
+pub(crate) fn listen_for_signals() -> Result<Signals, Error> {
     let (sender, signals) = watch::channel((0, ExitCode::Complete));
     let mut next = next_signal()?;
     let listening = async move {
@@ -25,7 +25,7 @@ pub fn listen_for_signals() -> Result<Signals, Error> {
 }
 
 /// Resolves when the `count`th signal came.
-pub async fn signal(mut signals: Signals, count: u32) -> ExitCode {
+pub(crate) async fn signal(mut signals: Signals, count: u32) -> ExitCode {
     let came = signals.wait_for(|(came, _)| *came >= count).await.map(|came| came.1);
     match came {
         Ok(code) => code,

@@ -16,13 +16,13 @@ use crate::crawl::end_of_list::Rules;
 use crate::model::page::{Counts, PageNum};
 
 /// Pages that a walk must have before it looks ahead.
-pub const DEEP: u32 = 8;
+pub(crate) const DEEP: u32 = 8;
 /// Pages behind the first missing one that may be asked for before it came: what is held of a walk stays small.
 const WINDOW: u32 = 4_096;
 
 /// What is known of a list's depth.
 #[derive(Clone, Debug)]
-pub struct Depth {
+pub(crate) struct Depth {
     /// The first page that is not known to exist. It is asked for in any case: it follows a full page, or is the end.
     edge: PageNum,
     /// The farthest page ahead that exists, if the page before it holds new rows.
@@ -43,7 +43,7 @@ pub struct Depth {
 
 /// What is known of one page of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
+pub(crate) enum Known {
     /// Nothing.
     Missing,
     /// It is there, and was as full and as new as one in the middle of a list.
@@ -67,7 +67,7 @@ pub enum Stage {
 
 impl Depth {
     /// Nothing is known but that there is a first page.
-    pub fn new(rules: &Rules) -> Self {
+    pub(crate) fn new(rules: &Rules) -> Self {
         Self {
             edge: rules.first,
             found: None,
@@ -81,18 +81,18 @@ impl Depth {
     }
 
     /// Takes a hint at the last page. It saves time if it is right, and is not trusted.
-    pub fn hint(&mut self, last: Option<PageNum>) {
+    pub(crate) fn hint(&mut self, last: Option<PageNum>) {
         self.hint = last;
     }
 
     /// Whether a page will be asked for sooner or later, whatever the others turn out to be.
-    pub fn needs(&self, page: PageNum) -> bool {
+    pub(crate) fn needs(&self, page: PageNum) -> bool {
         page <= self.edge
     }
 
     /// How many pages there may be of which nothing is known: as many as there are for certain, or half of those before the
     /// first that is known not to exist, or as many as was said.
-    pub fn unknown(&self, rules: &Rules) -> u32 {
+    pub(crate) fn unknown(&self, rules: &Rules) -> u32 {
         let exists = self.exists().0;
         let pages = exists.saturating_add(1).saturating_sub(rules.first.0);
         let most = rules.limit().0.saturating_sub(exists);
@@ -104,7 +104,7 @@ impl Depth {
     }
 
     /// How many pages are expected to be asked for yet: those that are known to exist, and the unknown ones.
-    pub fn expected(&self, next: PageNum, rules: &Rules) -> f64 {
+    pub(crate) fn expected(&self, next: PageNum, rules: &Rules) -> f64 {
         let known = self.edge.0.saturating_sub(self.asked.max(next).0);
         f64::from(known) + f64::from(self.unknown(rules).max(1))
     }
@@ -115,26 +115,41 @@ impl Depth {
     }
 
     /// The first page that is needed and was not asked for.
-    pub fn next_needed(&self, next: PageNum, rules: &Rules, known: impl Fn(PageNum) -> Known) -> Option<PageNum> {
+    pub(crate) fn next_needed(
+        &self,
+        next: PageNum,
+        rules: &Rules,
+        known: impl Fn(PageNum) -> Known,
+    ) -> Option<PageNum> {
         let last = self.edge.min(rules.limit()).0.min(next.0.saturating_add(WINDOW));
         let mut pages = (self.asked.max(next).0..=last).map(PageNum);
         pages.find(|page| known(*page) == Known::Missing && !self.ahead.contains(page))
     }
 
     /// The first page that is not known to exist, if it can be asked for and was not. Pages before it may be missing.
-    pub fn next_unknown(&self, next: PageNum, rules: &Rules, known: impl Fn(PageNum) -> Known) -> Option<PageNum> {
+    pub(crate) fn next_unknown(
+        &self,
+        next: PageNum,
+        rules: &Rules,
+        known: impl Fn(PageNum) -> Known,
+    ) -> Option<PageNum> {
         let last = rules.limit().0.min(next.0.saturating_add(WINDOW));
         let is_free = self.edge >= self.asked && known(self.edge) == Known::Missing && !self.ahead.contains(&self.edge);
         (is_free && self.edge.0 <= last).then_some(self.edge)
     }
 
     /// Takes note that the first needed page is asked for.
-    pub fn ask(&mut self, page: PageNum) {
+    pub(crate) fn ask(&mut self, page: PageNum) {
         self.asked = page.next();
     }
 
     /// The page ahead that says most about where the end is.
-    pub fn scout(&self, next: PageNum, rules: &Rules, known: impl Fn(PageNum) -> Known) -> Option<(Stage, PageNum)> {
+    pub(crate) fn scout(
+        &self,
+        next: PageNum,
+        rules: &Rules,
+        known: impl Fn(PageNum) -> Known,
+    ) -> Option<(Stage, PageNum)> {
         let is_free = |page: PageNum| page > self.edge && known(page) == Known::Missing && !self.ahead.contains(&page);
         if self.is_flat {
             return None;
@@ -163,13 +178,13 @@ impl Depth {
     }
 
     /// Takes note that a page is asked for before those in front of it.
-    pub fn send(&mut self, page: PageNum) {
+    pub(crate) fn send(&mut self, page: PageNum) {
         self.is_begun |= page > self.edge;
         self.ahead.insert(page);
     }
 
     /// Takes note that a scout came to nothing: the API would not have it, or it was lost.
-    pub fn lost(&mut self, scout: PageNum, is_refused: bool) {
+    pub(crate) fn lost(&mut self, scout: PageNum, is_refused: bool) {
         self.ahead.remove(&scout);
         if is_refused {
             self.lower(scout);
@@ -179,7 +194,7 @@ impl Depth {
     }
 
     /// Learns from a page that came. `known` tells of every page, this one included.
-    pub fn learn(&mut self, page: PageNum, counts: Counts, rules: &Rules, known: impl Fn(PageNum) -> Known) {
+    pub(crate) fn learn(&mut self, page: PageNum, counts: Counts, rules: &Rules, known: impl Fn(PageNum) -> Known) {
         self.ahead.remove(&page);
         let before = PageNum(page.0.saturating_sub(1));
         if page < self.edge {
@@ -205,28 +220,28 @@ impl Depth {
     }
 
     /// Takes note that a page that was asked for is to be asked for again.
-    pub fn ask_again(&mut self, page: PageNum) {
+    pub(crate) fn ask_again(&mut self, page: PageNum) {
         self.asked = self.asked.min(page);
         self.ahead.remove(&page);
     }
 
     /// Forgets where the end was seen: the rules have changed.
-    pub fn forget_ceiling(&mut self) {
+    pub(crate) fn forget_ceiling(&mut self) {
         self.ceiling = None;
     }
 
     /// The first page that is not known to exist.
-    pub fn edge(&self) -> PageNum {
+    pub(crate) fn edge(&self) -> PageNum {
         self.edge
     }
 
     /// Whether pages ahead turned out to be other pages over again.
-    pub fn is_flat(&self) -> bool {
+    pub(crate) fn is_flat(&self) -> bool {
         self.is_flat
     }
 
     /// Takes note that the walk goes on at a page, so that it is needed.
-    pub fn pass(&mut self, next: PageNum) {
+    pub(crate) fn pass(&mut self, next: PageNum) {
         self.edge = self.edge.max(next);
     }
 

@@ -6,7 +6,7 @@
 
 /// The account of one run.
 #[derive(Clone, Copy, Debug)]
-pub struct Waste {
+pub(crate) struct Waste {
     /// Credits that may be wasted for each page.
     share: f64,
     pages: u32,
@@ -18,36 +18,36 @@ pub struct Waste {
 
 impl Waste {
     /// An account that allows so many wasted credits for a hundred pages.
-    pub fn new(percent: f64) -> Self {
+    pub(crate) fn new(percent: f64) -> Self {
         Self { share: percent / 100.0, pages: 0, lost: 0, risked: 0 }
     }
 
     /// Whether one more credit may be risked, if this many pages that came were in vain or still may be. `confirms`: the page
     /// says whether one of those is.
-    pub fn affords_one(&self, came: u32, confirms: bool) -> bool {
+    pub(crate) fn affords_one(&self, came: u32, confirms: bool) -> bool {
         let least = if confirms { 2.0 } else { 1.0 };
         let most = if self.share > 0.0 { (self.share * f64::from(self.pages)).max(least) } else { 0.0 };
         f64::from(self.lost) + f64::from(self.risked) + f64::from(came) + 1.0 <= most
     }
 
     /// Takes note of a page that was of use.
-    pub fn earn(&mut self) {
+    pub(crate) fn earn(&mut self) {
         self.pages = self.pages.saturating_add(1);
     }
 
     /// Takes note of a request that may be in vain.
-    pub fn risk(&mut self) {
+    pub(crate) fn risk(&mut self) {
         self.risked = self.risked.saturating_add(1);
     }
 
     /// Takes note that such a request has ended. `is_lost`: without a page, and it may have been billed.
-    pub fn settle(&mut self, is_lost: bool) {
+    pub(crate) fn settle(&mut self, is_lost: bool) {
         self.risked = self.risked.saturating_sub(1);
         self.lost = self.lost.saturating_add(u32::from(is_lost));
     }
 
     /// Credits that may have been billed for pages that never came.
-    pub fn lost(&self) -> u32 {
+    pub(crate) fn lost(&self) -> u32 {
         self.lost
     }
 }

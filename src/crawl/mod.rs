@@ -7,8 +7,8 @@
 pub mod backlog;
 pub mod end_of_list;
 pub mod frontier;
-pub mod judgement;
-pub mod lookahead;
-pub mod lookahead_budget;
-pub mod retry;
-pub mod walk;
+pub(crate) mod judgement;
+pub(crate) mod lookahead;
+pub(crate) mod lookahead_budget;
+pub(crate) mod retry;
+pub(crate) mod walk;

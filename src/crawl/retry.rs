@@ -24,7 +24,7 @@ const MOST_RETRIES: u32 = 100;
 
 /// Hands out waits and retries.
 #[derive(Debug)]
-pub struct Retry {
+pub(crate) struct Retry {
     policy: RetryPolicy,
     random: SplitMix64,
     /// What is left of the budget, counted in the pages that earn it.
@@ -44,33 +44,33 @@ pub struct Tries {
 impl Retry {
     /// A policy, with the seed of its jitter and the retries to begin with: 100 at most, which is also the most that may
     /// be saved up.
-    pub fn new(policy: RetryPolicy, seed: u64, reserve: usize) -> Self {
+    pub(crate) fn new(policy: RetryPolicy, seed: u64, reserve: usize) -> Self {
         let reserve = u32::try_from(reserve).unwrap_or(u32::MAX).min(MOST_RETRIES);
         Self { policy, random: SplitMix64::seed_from_u64(seed), budget: reserve * PAGES_A_RETRY }
     }
 
     /// A page came: a share of a retry is earned.
-    pub fn earn(&mut self) {
+    pub(crate) fn earn(&mut self) {
         self.budget = self.budget.saturating_add(1).min(MOST_RETRIES * PAGES_A_RETRY);
     }
 
     /// Whether the budget has a retry.
-    pub fn has_one(&self) -> bool {
+    pub(crate) fn has_one(&self) -> bool {
         self.budget >= PAGES_A_RETRY
     }
 
     /// Takes a retry, if there is one.
-    pub fn spend(&mut self) {
+    pub(crate) fn spend(&mut self) {
         self.budget = self.budget.checked_sub(PAGES_A_RETRY).unwrap_or(self.budget);
     }
 
     /// The policy.
-    pub fn policy(&self) -> &RetryPolicy {
+    pub(crate) fn policy(&self) -> &RetryPolicy {
         &self.policy
     }
 
     /// The state of a page that failed for the first time.
-    pub fn begin(&self) -> Tries {
+    pub(crate) fn begin(&self) -> Tries {
         let intervals = ExponentialBackoff {
             current_interval: self.policy.first,
             initial_interval: self.policy.first,
@@ -84,7 +84,7 @@ impl Retry {
     }
 
     /// The wait before the next attempt: the interval, a quarter shorter to a quarter longer.
-    pub fn wait(&mut self, tries: &mut Tries) -> Duration {
+    pub(crate) fn wait(&mut self, tries: &mut Tries) -> Duration {
         let interval = tries.intervals.next_backoff().unwrap_or(self.policy.longest).min(self.policy.longest);
         let share = f64::from(u32::try_from(self.random.next_u64() >> 32).unwrap_or_default()) / f64::from(u32::MAX);
         interval.mul_f64(0.75 + share / 2.0)
@@ -92,13 +92,8 @@ impl Retry {
 
     /// The wait before the one more attempt at what may have been billed: long enough for others to show whether it was
     /// this page or the API.
-    pub fn later(&self) -> Duration {
+    pub(crate) fn later(&self) -> Duration {
         self.policy.first.saturating_mul(8).min(self.policy.longest)
-    }
-
-    /// Whether a page has had all its attempts.
-    pub fn is_exhausted(&self, tries: &Tries) -> bool {
-        tries.failed >= self.policy.attempts
     }
 }
 

@@ -10,7 +10,7 @@ mod drift;
 pub mod envelope;
 mod extra;
 pub mod lenient_json;
-pub mod number;
+pub(crate) mod number;
 mod time;
 mod value;
 

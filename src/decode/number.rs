@@ -77,7 +77,7 @@ fn regular(text: &str) -> Option<i64> {
 }
 
 /// A whole number of 64 bits.
-pub fn whole(text: &str) -> Option<i64> {
+pub(crate) fn whole(text: &str) -> Option<i64> {
     if let Some(number) = regular(text) {
         return Some(number);
     }
@@ -98,7 +98,7 @@ pub fn whole(text: &str) -> Option<i64> {
 }
 
 /// A finite number.
-pub fn double(text: &str) -> Option<f64> {
+pub(crate) fn double(text: &str) -> Option<f64> {
     // A zero keeps its sign.
     if let Some(small) = regular(text).and_then(|number| i32::try_from(number).ok()).filter(|number| *number != 0) {
         return Some(f64::from(small));

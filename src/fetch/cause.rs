@@ -16,7 +16,12 @@ const SHOWN: usize = 80;
 const TYPE: usize = 40;
 
 /// Why an answer is not a page.
-pub fn of(answer: &RawAnswer, envelope: &Result<Envelope, NotEnvelope>, page: PageNum, success: &[i64]) -> String {
+pub(crate) fn of(
+    answer: &RawAnswer,
+    envelope: &Result<Envelope, NotEnvelope>,
+    page: PageNum,
+    success: &[i64],
+) -> String {
     let (status, wait) = (answer.status, wait(answer));
     match envelope {
         Ok(Envelope { code: Some(code), data: Payload::None | Payload::Other, .. })
@@ -46,7 +51,7 @@ pub fn of(answer: &RawAnswer, envelope: &Result<Envelope, NotEnvelope>, page: Pa
 }
 
 /// A cause without what differs from answer to answer of one kind.
-pub fn kind(cause: &str) -> &str {
+pub(crate) fn kind(cause: &str) -> &str {
     cause.split_once(DETAILS).map_or(cause, |(kind, _)| kind)
 }
 

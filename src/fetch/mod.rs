@@ -5,7 +5,7 @@
 //! Read first: [`Fetch`], then [`dispatcher::Dispatcher`] and [`classify::classify`].
 
 mod caps;
-pub mod cause;
+pub(crate) mod cause;
 mod charset;
 pub mod classify;
 mod compressed;

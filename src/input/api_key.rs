@@ -10,7 +10,7 @@ use crate::model::sanitize::SHORTEST_HIDDEN;
 use crate::settings::Layers;
 
 /// The variable that the provider's own tools read.
-pub const VARIABLE: &str = "KEYAPI_TOKEN";
+pub(crate) const VARIABLE: &str = "KEYAPI_TOKEN";
 /// Longest key, bytes.
 const LONGEST: usize = 4_096;
 /// Most bytes that are read: the longest key, and as much white space behind it.
@@ -21,7 +21,7 @@ const QUOTES: [char; 10] =
 
 /// Reads the key from the one place that the settings name: standard input, a file, or the environment. Beyond this machine
 /// (`is_loopback` is false) it must be long enough to be hidden wherever it may turn up.
-pub fn read(layers: &Layers, variable: Option<String>, is_loopback: bool) -> Result<SecretString, InputError> {
+pub(crate) fn read(layers: &Layers, variable: Option<String>, is_loopback: bool) -> Result<SecretString, InputError> {
     keep_memory_private();
     let key = from_its_place(layers, variable)?;
     if !is_loopback && key.expose_secret().len() < SHORTEST_HIDDEN {

@@ -11,7 +11,7 @@ thread_local! {
 
 /// Reads from a file that is not known to be whole. None: the decoder panicked over it, as it does over some damaged files.
 /// Nothing is printed then.
-pub fn quietly<T>(read: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn quietly<T>(read: impl FnOnce() -> T) -> Option<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let loud = std::panic::take_hook();

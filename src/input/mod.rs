@@ -3,8 +3,8 @@
 //! May use `state`, `settings`, `endpoint` and `model`. Everything is checked here, before a credit is spent.
 //! Read first: [`item_list::List`].
 
-pub mod api_key;
-pub mod error;
-pub mod foreign_parquet;
+pub(crate) mod api_key;
+pub(crate) mod error;
+pub(crate) mod foreign_parquet;
 pub mod item_list;
 pub mod size_hints;

@@ -5,7 +5,7 @@
 
 pub mod clock;
 pub mod event;
-pub mod exit_code;
+pub(crate) mod exit_code;
 pub mod failpoint;
 pub mod page;
 pub mod partition;

@@ -26,15 +26,15 @@ use crate::state::free_space::Floor;
 use crate::state::ledger::{ExportRow, Ledger};
 
 /// Says which export an output belongs to.
-pub const BADGE: &str = "_pagehaul/export.json";
+pub(crate) const BADGE: &str = "_pagehaul/export.json";
 /// Name of the lock in a state folder.
-pub const LOCK: &str = "lock";
+pub(crate) const LOCK: &str = "lock";
 /// Name of the ledger in a state folder.
-pub const LEDGER: &str = "ledger.sqlite";
+pub(crate) const LEDGER: &str = "ledger.sqlite";
 /// How long after the first try a held lock is tried once more.
 const SECOND_LOOK: Duration = Duration::from_millis(100);
 /// Says that the output is complete: written last, removed before anything changes.
-pub const SUCCESS: &str = "_SUCCESS";
+pub(crate) const SUCCESS: &str = "_SUCCESS";
 
 /// An export's folder, held by this process.
 #[derive(Debug)]
@@ -173,7 +173,7 @@ impl Site {
 }
 
 /// The settings that an existing export was begun with, for a command that takes them over.
-pub fn identity(out: Option<&Path>, state_dir: Option<&str>) -> Result<BTreeMap<String, String>, OutputError> {
+pub(crate) fn identity(out: Option<&Path>, state_dir: Option<&str>) -> Result<BTreeMap<String, String>, OutputError> {
     let Some(out) = out else { return Err(OutputError::NoExport("no folder of an export: name it with --out DIR")) };
     let state = state_dir.map_or_else(|| out.join("_pagehaul"), PathBuf::from);
     let path = state.join(LEDGER);
@@ -266,7 +266,7 @@ async fn lock(disk: Disk, state: &Path) -> Result<Lock, OutputError> {
 }
 
 /// The export that an output belongs to; none if nothing says so.
-pub async fn badge(store: &Store) -> Result<Option<String>, OutputError> {
+pub(crate) async fn badge(store: &Store) -> Result<Option<String>, OutputError> {
     let badge = store.get(BADGE).await?.and_then(|badge| serde_json::from_slice::<Badge>(&badge).ok());
     Ok(badge.map(|badge| badge.export))
 }

@@ -4,11 +4,11 @@
 //! Read first: [`segment::SegmentWriter`], then [`publisher::Committer`].
 
 pub mod error;
-pub mod export_dir;
+pub(crate) mod export_dir;
 pub mod parquet_file;
 pub mod publisher;
-pub mod read_only;
+pub(crate) mod read_only;
 pub mod segment;
 pub mod store;
-pub mod worker;
-pub mod writer;
+pub(crate) mod worker;
+pub(crate) mod writer;

@@ -14,7 +14,7 @@ use crate::state::lock;
 
 /// Where an export is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// The folder of its output.
     pub out: PathBuf,
     /// The folder of its state.
@@ -23,7 +23,7 @@ pub struct Place {
 
 /// An export that is looked at.
 #[derive(Debug)]
-pub struct Opened {
+pub(crate) struct Opened {
     /// Its ledger.
     pub ledger: Ledger,
     /// Who it is.
@@ -34,7 +34,7 @@ pub struct Opened {
 
 impl Place {
     /// The place that settings name.
-    pub fn of(layers: &Layers) -> Result<Self, OutputError> {
+    pub(crate) fn of(layers: &Layers) -> Result<Self, OutputError> {
         let out = layers.given("out").map(PathBuf::from);
         let out = out.ok_or(OutputError::NoExport("no folder of an export: name it with --out DIR"))?;
         let state = layers.given("state_dir").map_or_else(|| out.join("_pagehaul"), PathBuf::from);
@@ -42,13 +42,13 @@ impl Place {
     }
 
     /// Its ledger's file.
-    pub fn ledger(&self) -> PathBuf {
+    pub(crate) fn ledger(&self) -> PathBuf {
         self.state.join(LEDGER)
     }
 
     /// What a process that works on it says of itself; none if there is none, and then none can begin as long as the looks
     /// are kept.
-    pub fn holder(&self) -> Result<Result<Vec<lock::Look>, String>, OutputError> {
+    pub(crate) fn holder(&self) -> Result<Result<Vec<lock::Look>, String>, OutputError> {
         let mut looks = Vec::new();
         let inside = self.out.join("_pagehaul");
         let is_inside = std::fs::canonicalize(&self.state).ok() == std::fs::canonicalize(&inside).ok();
@@ -62,7 +62,7 @@ impl Place {
     }
 
     /// Opens what is there.
-    pub fn open(&self) -> Result<Opened, OutputError> {
+    pub(crate) fn open(&self) -> Result<Opened, OutputError> {
         let shown = |path: &Path| sanitize(&path.display().to_string());
         let path = self.ledger();
         if std::fs::metadata(&path).is_ok_and(|found| found.len() > 0) {

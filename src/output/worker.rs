@@ -9,11 +9,11 @@ use std::{io, thread};
 
 /// The way to the thread. It ends when this is dropped.
 #[derive(Clone, Debug)]
-pub struct Worker(SyncSender<Box<dyn FnOnce() + Send>>);
+pub(crate) struct Worker(SyncSender<Box<dyn FnOnce() + Send>>);
 
 impl Worker {
     /// Starts the thread.
-    pub fn start(name: &str) -> io::Result<Self> {
+    pub(crate) fn start(name: &str) -> io::Result<Self> {
         let (orders, ordered) = sync_channel::<Box<dyn FnOnce() + Send>>(1);
         let work = move || ordered.into_iter().for_each(|order| order());
         thread::Builder::new().name(name.to_owned()).spawn(work)?;
@@ -21,7 +21,7 @@ impl Worker {
     }
 
     /// Has a piece of work done there, and waits for it. A panic of it is a panic here.
-    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    pub(crate) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         let (reply, done) = sync_channel(1);
         let order = move || {
             reply.send(catch_unwind(AssertUnwindSafe(work))).ok(); // the one who asked waits below

@@ -18,11 +18,11 @@ use crate::state::disk::Disk;
 use crate::state::ledger::OpenSegment;
 
 /// Groups that may wait for the writer: each is up to `max_in_flight` decoded pages.
-pub const QUEUE: usize = 2;
+pub(crate) const QUEUE: usize = 2;
 
 /// What the writer is told.
 #[derive(Debug)]
-pub enum ToWriter {
+pub(crate) enum ToWriter {
     /// Begin the files of a segment.
     Begin(OpenSegment),
     /// Add rows to it.
@@ -33,7 +33,7 @@ pub enum ToWriter {
 
 /// A writer at work, as those who give the orders know it.
 #[derive(Debug)]
-pub struct Writing {
+pub(crate) struct Writing {
     /// The way to it.
     pub orders: mpsc::Sender<ToWriter>,
     /// Its task.
@@ -42,14 +42,14 @@ pub struct Writing {
 
 impl Writing {
     /// Publishes the segment that was begun last, and waits until that is done.
-    pub async fn publish(&self) -> Result<(), OutputError> {
+    pub(crate) async fn publish(&self) -> Result<(), OutputError> {
         let (done, published) = oneshot::channel();
         let sent = self.orders.send(ToWriter::Publish(done)).await.is_ok();
         if sent && published.await.is_ok() { Ok(()) } else { Err(OutputError::WriterEnded) }
     }
 
     /// Lets the writer go and waits for its end. Its own failure comes before one that only followed from it.
-    pub async fn end<T, E: From<OutputError>>(self, result: Result<T, E>) -> Result<T, E> {
+    pub(crate) async fn end<T, E: From<OutputError>>(self, result: Result<T, E>) -> Result<T, E> {
         drop(self.orders);
         self.task.await.map_err(OutputError::from)??;
         result
@@ -58,7 +58,7 @@ impl Writing {
 
 /// Stages and publishes segments.
 #[derive(Debug)]
-pub struct Writer {
+pub(crate) struct Writer {
     /// What shapes the files.
     pub shape: Shape,
     /// Who publishes them.
@@ -72,7 +72,7 @@ impl Writer {
     ///
     /// Each order is carried out on the writer's own thread, and waited for by a blocking task that ends with it: one that
     /// stayed would keep tokio's paused clock, and so every test in virtual time, from moving.
-    pub async fn run(self, mut orders: mpsc::Receiver<ToWriter>) -> Result<(), OutputError> {
+    pub(crate) async fn run(self, mut orders: mpsc::Receiver<ToWriter>) -> Result<(), OutputError> {
         let worker = Worker::start("writer").map_err(no_thread)?;
         let mut segment: Option<SegmentWriter> = None;
         while let Some(order) = orders.recv().await {

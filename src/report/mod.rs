@@ -3,11 +3,11 @@
 //! May use `output`, `crawl`, `input`, `state` and what is below them. Changes nothing but its own report files.
 //! Read first: [`totals::Figures`], then [`summary::Summary`].
 
-pub mod drift;
-pub mod error;
-pub mod products;
-pub mod run_stats;
-pub mod status;
+pub(crate) mod drift;
+pub(crate) mod error;
+pub(crate) mod products;
+pub(crate) mod run_stats;
+pub(crate) mod status;
 pub mod summary;
-pub mod totals;
-pub mod verify;
+pub(crate) mod totals;
+pub(crate) mod verify;

@@ -14,12 +14,12 @@ use crate::report::error::ReportError;
 use crate::state::ledger::ItemRow;
 
 /// Its name in the output.
-pub const PRODUCTS: &str = "_pagehaul/products.parquet";
+pub(crate) const PRODUCTS: &str = "_pagehaul/products.parquet";
 /// Rows that are gathered before they are written.
 const BATCH: usize = 8_192;
 
 /// Writes the report in place of an older one.
-pub fn write_products(site: &Site) -> Result<(), ReportError> {
+pub(crate) fn write_products(site: &Site) -> Result<(), ReportError> {
     let failed = |source| ReportError::Write { name: PRODUCTS, source };
     let mut file = ParquetFile::create(Vec::new(), &schema(), &Layout::default()).map_err(failed)?;
     let mut columns = Columns::default();

@@ -18,7 +18,7 @@ const TRIES: usize = 3;
 
 /// How far an export is.
 #[derive(Clone, Debug, Serialize)]
-pub struct Status {
+pub(crate) struct ExportStatus {
     /// `running`: a process works on it. `complete`: every product is read to the end and published. `partial`: the same, but
     /// some products failed or were cut short. `unfinished`: the next run goes on with it.
     pub status: &'static str,
@@ -51,7 +51,7 @@ pub struct Status {
 
 /// Segments.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Segments {
+pub(crate) struct Segments {
     /// Their files are in the output.
     pub published: usize,
     /// Their files are about to be, or were when the process ended.
@@ -62,7 +62,7 @@ pub struct Segments {
 
 /// Why some products did not end well.
 #[derive(Clone, Debug, Serialize)]
-pub struct Why {
+pub(crate) struct Why {
     /// Why their walks ended.
     pub stop_reason: &'static str,
     /// What was said.
@@ -74,7 +74,7 @@ pub struct Why {
 }
 
 /// Reads how far an export is.
-pub fn status(place: &Place) -> Result<Status, ReportError> {
+pub(crate) fn status(place: &Place) -> Result<ExportStatus, ReportError> {
     let mut left = TRIES;
     loop {
         // A ledger that nobody works on is read without any lock. If somebody begins meanwhile, what was read may be a mixture.
@@ -87,7 +87,7 @@ pub fn status(place: &Place) -> Result<Status, ReportError> {
     }
 }
 
-fn read(place: &Place) -> Result<Status, ReportError> {
+fn read(place: &Place) -> Result<ExportStatus, ReportError> {
     let holder = place.holder()?.err();
     let opened = place.open()?;
     let ledger = &opened.ledger;
@@ -115,7 +115,7 @@ fn read(place: &Place) -> Result<Status, ReportError> {
         None if products.complete == products.total => "unfinished",
         None => "partial",
     };
-    Ok(Status {
+    Ok(ExportStatus {
         status,
         exit_code: 0,
         export: opened.export.id,
@@ -144,14 +144,14 @@ fn next(status: &str) -> Option<&'static str> {
     }
 }
 
-impl Status {
+impl ExportStatus {
     /// The JSON object, on one line.
-    pub fn json(&self) -> String {
+    pub(crate) fn json(&self) -> String {
         crate::model::sanitize::json(self)
     }
 
     /// The text. For a terminal the reasons, which are what a server said, are cut where they do not fit a line.
-    pub fn text(&self, for_terminal: bool) -> String {
+    pub(crate) fn text(&self, for_terminal: bool) -> String {
         let figures = &self.figures;
         let (products, credits) = (&figures.products, &figures.credits);
         let mut head = self.status.to_owned();

@@ -14,7 +14,7 @@ const LISTED: usize = 20;
 
 /// The figures of an export.
 #[derive(Clone, Debug, Serialize)]
-pub struct Figures {
+pub(crate) struct Figures {
     /// Items by what became of them.
     pub products: Products,
     /// Pages.
@@ -102,7 +102,7 @@ pub struct Failure {
 
 impl Figures {
     /// The figures as they stand.
-    pub fn of(ledger: &Ledger, manifests: &[Manifest], max_credits: Option<u64>) -> Result<Self, LedgerError> {
+    pub(crate) fn of(ledger: &Ledger, manifests: &[Manifest], max_credits: Option<u64>) -> Result<Self, LedgerError> {
         let (totals, credits, failures) = (ledger.totals()?, ledger.credits()?, ledger.failures(LISTED)?);
         let files: Vec<_> = manifests.iter().flat_map(|manifest| &manifest.files).collect();
         let regions: std::collections::BTreeSet<_> =
@@ -158,7 +158,7 @@ impl fmt::Display for RowCounts {
 
 /// What is published, in words.
 #[derive(Debug)]
-pub struct Published {
+pub(crate) struct Published {
     /// Files.
     pub files: usize,
     /// Folders of the partition that hold one.
@@ -183,7 +183,7 @@ fn also(f: &mut fmt::Formatter<'_>, counts: &[(u64, &str)]) -> fmt::Result {
 }
 
 /// A number with its thousands apart.
-pub struct Grouped(pub u64);
+pub(crate) struct Grouped(pub u64);
 
 impl fmt::Display for Grouped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -193,7 +193,7 @@ impl fmt::Display for Grouped {
 
 /// A rate with its thousands apart and as many decimals as the format asks for, or none.
 #[derive(Debug)]
-pub struct Rate(pub f64);
+pub(crate) struct Rate(pub f64);
 
 impl fmt::Display for Rate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -216,7 +216,7 @@ fn grouped(f: &mut fmt::Formatter<'_>, digits: &str) -> fmt::Result {
 
 /// A number of things: `1 file`, `2 files`.
 #[derive(Debug)]
-pub struct Count<'a>(pub u64, pub &'a str);
+pub(crate) struct Count<'a>(pub u64, pub &'a str);
 
 impl fmt::Display for Count<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -225,7 +225,7 @@ impl fmt::Display for Count<'_> {
 }
 
 /// A length as a number of things.
-pub fn as_u64(number: usize) -> u64 {
+pub(crate) fn as_u64(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
 }
 
@@ -237,7 +237,7 @@ impl fmt::Debug for Grouped {
 
 /// A size in the unit that suits it.
 #[derive(Debug)]
-pub struct Bytes(pub u64);
+pub(crate) struct Bytes(pub u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -253,7 +253,7 @@ impl fmt::Display for Bytes {
 }
 
 /// What `--repair` reads once more, and what that costs.
-pub fn repair_price(moved: u64, empty: u64, pages: u64) -> String {
+pub(crate) fn repair_price(moved: u64, empty: u64, pages: u64) -> String {
     if moved + empty == 0 {
         return "--repair: no list ended as shifted, and no empty one is in doubt: nothing is read once more"
             .to_owned();

@@ -7,7 +7,7 @@ use crate::state::ledger::{Group, ReadRow};
 
 /// Reads the pages of a group in their order, and gives what of them is for the files. `page` says which rows of a page are
 /// new; none: nothing of it is for the files.
-pub fn group<E>(
+pub(crate) fn group<E>(
     decoded: Decoded,
     mut page: impl FnMut(&DecodedPage) -> Result<Option<Vec<bool>>, E>,
 ) -> Result<Rows, E> {
@@ -27,7 +27,7 @@ pub fn group<E>(
 
 /// Notes in the group that a decoded page was read into its walk, which said which rows to `keep`. `is_first`: it is the first
 /// of its list.
-pub fn note(page: &DecodedPage, keep: &[bool], is_first: bool, group: &mut Group, monitor: &dyn Monitor) {
+pub(crate) fn note(page: &DecodedPage, keep: &[bool], is_first: bool, group: &mut Group, monitor: &dyn Monitor) {
     let of = |wanted: bool| {
         let keys = page.keys.iter().zip(keep).filter(move |(_, keep)| **keep == wanted);
         keys.map(|(key, _)| *key).collect::<Vec<_>>()

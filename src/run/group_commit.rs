@@ -20,7 +20,7 @@ use crate::state::ledger::{FailedRow, Group, Ledger, LedgerError, PageRow};
 
 /// Writes groups of one segment.
 #[derive(Debug)]
-pub struct Recorder {
+pub(crate) struct Recorder {
     ledger: Arc<Mutex<Ledger>>,
     decoder: Decoder,
     disk: Disk,
@@ -31,7 +31,7 @@ pub struct Recorder {
 
 impl Recorder {
     /// A recorder that goes on behind the first `journaled` bytes of a segment's journal.
-    pub fn open(
+    pub(crate) fn open(
         ledger: Arc<Mutex<Ledger>>,
         decoder: Decoder,
         folder: PathBuf,
@@ -43,12 +43,12 @@ impl Recorder {
     }
 
     /// Bytes in the segment's journal.
-    pub fn journaled(&self) -> u64 {
+    pub(crate) fn journaled(&self) -> u64 {
         self.journal.bytes()
     }
 
     /// Goes on with the next segment's journal, a new file; with the same one if it is still the open segment.
-    pub fn rotate(&mut self, segment: SegmentId) -> Result<(), Error> {
+    pub(crate) fn rotate(&mut self, segment: SegmentId) -> Result<(), Error> {
         if segment == self.segment {
             return Ok(());
         }
@@ -58,7 +58,7 @@ impl Recorder {
     }
 
     /// Makes a group durable: the arrivals, and what `group` already holds. Gives the pages among the arrivals, decoded.
-    pub fn commit(&mut self, arrivals: &[Arrival], mut group: Group) -> Result<Option<Decoded>, Error> {
+    pub(crate) fn commit(&mut self, arrivals: &[Arrival], mut group: Group) -> Result<Option<Decoded>, Error> {
         let entries: Vec<Entry> = arrivals.iter().filter_map(entry).collect();
         if !entries.is_empty() {
             let frame = self.journal.append(&entries)?;
@@ -104,7 +104,7 @@ fn entry(arrival: &Arrival) -> Option<Entry> {
 }
 
 /// The ledger's part of a frame that only the journal knows: its process ended before the transaction.
-pub fn adopt(
+pub(crate) fn adopt(
     segment: SegmentId,
     frame: crate::state::journal::FrameRef,
     entries: &[Entry],

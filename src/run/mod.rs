@@ -3,12 +3,12 @@
 //! May use everything but `cli`. The only place that starts tasks and owns channels.
 //! Read first: [`export`], then [`engine::Rounds`].
 
-pub mod apply_pages;
+pub(crate) mod apply_pages;
 pub mod context;
-pub mod engine;
+pub(crate) mod engine;
 pub mod export;
-pub mod group_commit;
-pub mod rebuild;
-pub mod recovery;
-pub mod rejudge;
-pub mod stop;
+pub(crate) mod group_commit;
+pub(crate) mod rebuild;
+pub(crate) mod recovery;
+pub(crate) mod rejudge;
+pub(crate) mod stop;

@@ -34,7 +34,7 @@ pub enum Which {
 
 /// What is to be done to segments.
 #[derive(Debug, Default)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Manifests that are not as the ledger has them: put back as they were.
     restore: Vec<(SegmentId, String)>,
     /// Segments to be built again, and why.
@@ -44,7 +44,7 @@ pub struct Plan {
 impl Plan {
     /// Finds out what is to be done, after recovery. Changes nothing, and fails where the output is not what the ledger knows
     /// of.
-    pub async fn make(site: &Arc<Site>, imprint: &Imprint, which: Which) -> Result<Self, Error> {
+    pub(crate) async fn make(site: &Arc<Site>, imprint: &Imprint, which: Which) -> Result<Self, Error> {
         let segments = site.ledger().segments()?;
         let is_known = |id| segments.iter().any(|row| row.id == id && row.state != SegmentState::Open);
         let names = site.store.list(MANIFESTS).await?;
@@ -88,17 +88,17 @@ impl Plan {
     }
 
     /// Whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.restore.is_empty() && self.rebuild.is_empty()
     }
 
     /// How many segments are built again.
-    pub fn rebuilt(&self) -> usize {
+    pub(crate) fn rebuilt(&self) -> usize {
         self.rebuild.len()
     }
 
     /// Makes sure that the journals are there and whole, all of them, before anything is changed.
-    pub async fn check(&self, site: &Site, recovery: &Arc<Recovery>) -> Result<(), Error> {
+    pub(crate) async fn check(&self, site: &Site, recovery: &Arc<Recovery>) -> Result<(), Error> {
         for (id, why) in &self.rebuild {
             let segment = OpenSegment { id: *id, attempt: 0, journaled: site.ledger().journaled(*id)? };
             let recovery = Arc::clone(recovery);
@@ -114,7 +114,7 @@ impl Plan {
     }
 
     /// Does it, one segment after the other.
-    pub async fn carry_out(
+    pub(crate) async fn carry_out(
         &self,
         site: &Site,
         recovery: &Arc<Recovery>,

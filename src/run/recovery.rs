@@ -31,7 +31,7 @@ const PAGES_A_COMMIT: usize = 4_096;
 
 /// Reads a segment's journal again.
 #[derive(Debug)]
-pub struct Recovery {
+pub(crate) struct Recovery {
     /// The export.
     pub site: Arc<Site>,
     /// Its decoder.
@@ -46,7 +46,7 @@ pub struct Recovery {
 
 impl Recovery {
     /// Brings the ledger up to what the journal holds. Gives the bytes of whole frames.
-    pub fn adopt(&self, segment: OpenSegment) -> Result<u64, Error> {
+    pub(crate) fn adopt(&self, segment: OpenSegment) -> Result<u64, Error> {
         let Some(mut journal) = self.check(segment)? else { return Ok(0) };
         loop {
             match journal.next_frame()? {
@@ -60,7 +60,7 @@ impl Recovery {
 
     /// Makes sure that every frame that the ledger names is whole. Gives the reader behind them; none where there is no file
     /// and none is needed. Changes nothing.
-    pub fn check(&self, segment: OpenSegment) -> Result<Option<JournalReader>, Error> {
+    pub(crate) fn check(&self, segment: OpenSegment) -> Result<Option<JournalReader>, Error> {
         let Some(mut journal) = JournalReader::open(&self.site.journal, segment.id)? else {
             return if segment.journaled == 0 { Ok(None) } else { Err(self.missing(segment)) };
         };
@@ -75,7 +75,7 @@ impl Recovery {
     }
 
     /// Begins a segment's files and fills them with what its journal holds.
-    pub async fn fill(self: &Arc<Self>, segment: OpenSegment, writing: &Writing) -> Result<(), Error> {
+    pub(crate) async fn fill(self: &Arc<Self>, segment: OpenSegment, writing: &Writing) -> Result<(), Error> {
         let (recovery, writer) = (Arc::clone(self), writing.orders.clone());
         let filling = move || match writer.blocking_send(ToWriter::Begin(segment)) {
             Ok(()) => recovery.reread(segment, &writer),

@@ -19,7 +19,7 @@ use crate::state::journal::{Entry, Journal, JournalReader, Next};
 use crate::state::ledger::{Group, Ledger, LedgerError, OpenSegment, PageRow};
 
 /// Appends what has become a page to the open segment's journal. Gives the bytes of whole frames in it. Blocks.
-pub fn rejudge(site: &Site, open: OpenSegment, codes: &Codes) -> Result<u64, Error> {
+pub(crate) fn rejudge(site: &Site, open: OpenSegment, codes: &Codes) -> Result<u64, Error> {
     let mut journal = None;
     let segments = site.ledger().segments()?;
     for segment in segments {

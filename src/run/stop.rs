@@ -5,7 +5,7 @@ use crate::fetch::classify::StopCause;
 
 /// Why a run stops before it is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub(crate) enum Stop {
     /// A signal.
     Signal(ExitCode),
     /// Nothing will work any more; what was said.
@@ -38,7 +38,7 @@ pub enum Stop {
 
 impl Stop {
     /// The code that the process ends with.
-    pub fn exit_code(&self) -> ExitCode {
+    pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Signal(code) => *code,
             Self::Cause(StopCause::Account, _) => ExitCode::Account,
@@ -50,7 +50,7 @@ impl Stop {
     }
 
     /// Whether what was read so far is published: not after a signal, which wants a quick end, and not without room for it.
-    pub fn publishes(&self) -> bool {
+    pub(crate) fn publishes(&self) -> bool {
         !matches!(self, Self::Signal(_) | Self::Room(_))
     }
 }

@@ -60,7 +60,7 @@ fn room(_folder: &Path) -> Result<Option<Room>, DiskError> {
 /// The network file system that a folder lies on, if it is a known one: locks and shared memory do not hold there as the
 /// ledger needs them.
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-pub fn network_file_system(folder: &Path) -> Option<&'static str> {
+pub(crate) fn network_file_system(folder: &Path) -> Option<&'static str> {
     name_of(rustix::fs::statfs(folder).ok()?.f_type)
 }
 

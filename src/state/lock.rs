@@ -8,11 +8,11 @@ use crate::state::disk::{DiskError, Doing};
 
 /// Keeps any process from beginning to work on an export, for as long as it lives. Many may look at the same time.
 #[derive(Debug)]
-pub struct Look(#[expect(dead_code, reason = "the open file is the lock")] Option<File>);
+pub(crate) struct Look(#[expect(dead_code, reason = "the open file is the lock")] Option<File>);
 
 /// Takes the lock of a state folder to look only. The inner error: a process works on the export, and this is what it
 /// wrote about itself.
-pub fn look(lock: &Path) -> Result<Result<Look, String>, DiskError> {
+pub(crate) fn look(lock: &Path) -> Result<Result<Look, String>, DiskError> {
     let file = match File::open(lock) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(Look(None))), // nobody ever worked here

@@ -4,8 +4,8 @@
 //! Read first: [`journal::Journal`], then [`ledger::Ledger`].
 
 pub mod disk;
-pub mod free_space;
+pub(crate) mod free_space;
 pub mod journal;
 pub mod ledger;
-pub mod lock;
-pub mod rate_cache;
+pub(crate) mod lock;
+pub(crate) mod rate_cache;

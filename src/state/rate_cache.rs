@@ -45,7 +45,7 @@ struct Limit {
 
 /// The place where the limit of one key is remembered.
 #[derive(Debug)]
-pub struct Learned {
+pub(crate) struct Learned {
     folder: PathBuf,
     salt: String,
     name: String,
@@ -53,7 +53,7 @@ pub struct Learned {
 }
 
 /// The folder for it, unless another one is named: the one that XDG gives to state.
-pub fn default_folder(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+pub(crate) fn default_folder(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
     let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
     state.map(|state| state.join("pagehaul"))
@@ -61,7 +61,7 @@ pub fn default_folder(variable: impl Fn(&str) -> Option<String>) -> Option<PathB
 
 impl Learned {
     /// Looks up what is known of a key at a host. None if this machine has no random numbers for a salt.
-    pub fn look_up(folder: &Path, host: &str, key: &SecretString) -> Option<Self> {
+    pub(crate) fn look_up(folder: &Path, host: &str, key: &SecretString) -> Option<Self> {
         let book = read(folder).unwrap_or_default();
         let salt = if is_salt(&book.salt) { book.salt.clone() } else { new_salt()? };
         let secret = hmac::Key::new(hmac::HMAC_SHA256, salt.as_bytes());
@@ -72,12 +72,12 @@ impl Learned {
     }
 
     /// What is known, requests a second.
-    pub fn known(&self) -> Option<f64> {
+    pub(crate) fn known(&self) -> Option<f64> {
         self.known
     }
 
     /// Remembers what was found. Others may have written meanwhile: what they wrote stays.
-    pub fn remember(&self, qps: f64) -> Result<(), DiskError> {
+    pub(crate) fn remember(&self, qps: f64) -> Result<(), DiskError> {
         let mut book = read(&self.folder).filter(|book| book.salt == self.salt).unwrap_or_default();
         book.salt.clone_from(&self.salt);
         book.limits

@@ -4,6 +4,7 @@
 use super::open::Open;
 use super::{Faults, Scheduler, Wanted};
 use crate::crawl::end_of_list::{End, Rules};
+use crate::crawl::walk::Walk;
 use crate::model::page::{ItemIx, PageNum};
 
 impl Scheduler {
@@ -107,7 +108,7 @@ impl Scheduler {
     /// Whether a refusal of a page may be the end of its list.
     pub fn may_end_before(&self, wanted: &Wanted) -> bool {
         let open = self.walks.get(&wanted.item);
-        open.is_some_and(|open| open.walk.may_end_before(wanted.page, &self.rules))
+        open.is_some() && Walk::may_end_before(wanted.page, &self.rules)
     }
 
     /// Judges every open walk by other rules. Gives the walks that had ended by the old ones.

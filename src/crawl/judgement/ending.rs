@@ -23,7 +23,7 @@ const ONE_IN: u32 = 100;
 /// Credits that are kept until all lists have been read.
 const LEAST_KEPT: u32 = 2;
 /// Lists without a row, or lists that end without one in a row, that are too many to be taken as they are.
-pub const MANY: u64 = 50;
+pub(crate) const MANY: u64 = 50;
 /// Credits that evidence may always cost.
 const LEAST: f64 = 3.0;
 /// Credits that it may cost beyond that, for each page that was read.
@@ -31,7 +31,7 @@ const SHARE: f64 = 0.003;
 
 /// What to do about the end of a walk that a page would confirm.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
+pub(crate) enum Wish {
     /// Ask for that page.
     Ask,
     /// Take the end as it is.
@@ -40,7 +40,7 @@ pub enum Wish {
 
 /// What has been asked about ends, and what it has shown.
 #[derive(Debug)]
-pub struct Evidence {
+pub(crate) struct Evidence {
     /// Pages of the export.
     pages: u32,
     /// Credits spent on evidence, those in flight included.
@@ -67,7 +67,7 @@ pub struct Evidence {
 
 impl Evidence {
     /// What earlier runs of the export know.
-    pub fn new(items: u64, pages: u64, asked: u64, contradicted: u64) -> Self {
+    pub(crate) fn new(items: u64, pages: u64, asked: u64, contradicted: u64) -> Self {
         let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         Self {
             pages: small(pages),
@@ -86,34 +86,34 @@ impl Evidence {
     }
 
     /// A page came.
-    pub fn page(&mut self) {
+    pub(crate) fn page(&mut self) {
         self.pages = self.pages.saturating_add(1);
     }
 
     /// Whether the budget has so many credits.
-    pub fn affords(&self, credits: u32) -> bool {
+    pub(crate) fn affords(&self, credits: u32) -> bool {
         // Pages that were evidence themselves earn none.
         let read = self.pages.saturating_sub(self.asked);
         f64::from(self.asked) + f64::from(credits) <= (SHARE * f64::from(read)).max(LEAST)
     }
 
     /// So many pages are asked for as evidence.
-    pub fn spend(&mut self, credits: u32) {
+    pub(crate) fn spend(&mut self, credits: u32) {
         self.asked = self.asked.saturating_add(credits);
     }
 
     /// A page that was asked for as evidence turned out to be a page of its list, or was free.
-    pub fn give_back(&mut self) {
+    pub(crate) fn give_back(&mut self) {
         self.asked = self.asked.saturating_sub(1);
     }
 
     /// Credits spent on evidence in this run.
-    pub fn spent(&self) -> u64 {
+    pub(crate) fn spent(&self) -> u64 {
         self.spent + u64::from(self.asked.saturating_sub(self.asked_before))
     }
 
     /// What to do about an end whose list has this many pages. `goes_on`: the same list went on behind a short page before.
-    pub fn wish(&mut self, end: &End, depth: u32, goes_on: bool) -> Wish {
+    pub(crate) fn wish(&mut self, end: &End, depth: u32, goes_on: bool) -> Wish {
         let affords = self.affords(LEAST_KEPT + 1) || self.items <= u64::from(FIRST) && self.affords(1);
         let is_wished = match end.stop {
             _ if end.is_must => true,
@@ -145,19 +145,19 @@ impl Evidence {
     }
 
     /// Whether a success without a list behind a full page is first looked behind.
-    pub fn wish_behind_null(&mut self) -> bool {
+    pub(crate) fn wish_behind_null(&mut self) -> bool {
         // Where many lists may end like this, one credit is kept to see whether the API still has rows (`rounds::empty`).
         let kept = u32::from(self.items >= MANY);
         self.affords(1 + kept) && sampled(&mut self.without_list)
     }
 
     /// A list that repeated its first page was found to have ended.
-    pub fn wrapped(&mut self) {
+    pub(crate) fn wrapped(&mut self) {
         self.wrapped = self.wrapped.saturating_add(1);
     }
 
     /// A list went on behind a short page.
-    pub fn contradict(&mut self, item: ItemIx) {
+    pub(crate) fn contradict(&mut self, item: ItemIx) {
         self.contradicted.insert(item);
     }
 
@@ -166,19 +166,19 @@ impl Evidence {
     }
 
     /// Whether the short-page rule is disproved for an export of this many items.
-    pub fn is_disproved(&self, items: u64) -> bool {
+    pub(crate) fn is_disproved(&self, items: u64) -> bool {
         self.lists() >= items.clamp(1, 2)
     }
 
     /// Of the pages asked for behind short ones, the share that had no row: what opening short ends again would be in vain.
-    pub fn share_in_vain(&self) -> f64 {
+    pub(crate) fn share_in_vain(&self) -> f64 {
         let lists = u32::try_from(self.lists()).unwrap_or(u32::MAX);
         f64::from(self.asked) / f64::from(self.asked.saturating_add(lists).max(1))
     }
 
     /// Begins anew after the rules have changed: what was shown was shown about the old ones, and the new ones have a budget of
     /// their own.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.spent = self.spent();
         (self.asked, self.asked_before) = (self.asked.min(1), self.asked.min(1));
         self.earlier = 0;
@@ -195,13 +195,13 @@ fn sampled(count: &mut u32) -> bool {
 }
 
 /// What follows from rows behind short pages, where the largest page had this many rows.
-pub fn learned(rules: &Rules, largest: u32) -> Learned {
+pub(crate) fn learned(rules: &Rules, largest: u32) -> Learned {
     let is_capped = rules.learned.is_none() && (1..rules.page_size).contains(&largest);
     if is_capped { Learned::PageSize(largest) } else { Learned::EmptyPage }
 }
 
 /// The depth of a walk whose first missing page is this one.
-pub fn depth(next: PageNum, rules: &Rules) -> u32 {
+pub(crate) fn depth(next: PageNum, rules: &Rules) -> u32 {
     next.0.saturating_sub(rules.first.0)
 }
 

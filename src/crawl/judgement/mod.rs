@@ -23,8 +23,8 @@
 //! credits only a page shows: an API may look for the page first. A *control request* asks for the page behind a complete
 //! list's end, which was never journaled; at most three a run. A success without a list is an answer to it, too.
 
-pub mod ending;
-pub mod throttle;
+pub(crate) mod ending;
+pub(crate) mod throttle;
 
 use std::collections::BTreeSet;
 
@@ -33,17 +33,17 @@ use crate::model::page::{AttemptId, ItemIx, PageNum};
 
 /// Failures of a page that must each be followed by service to others before it is given up, unless it is one that may
 /// pass by itself.
-pub const PROOFS: u32 = 3;
+pub(crate) const PROOFS: u32 = 3;
 /// Requests for pages of others that must be refused alike before a refusal is the API's.
-pub const PROBES: u32 = 2;
+pub(crate) const PROBES: u32 = 2;
 /// Control requests of a run.
-pub const CONTROLS: u32 = 3;
+pub(crate) const CONTROLS: u32 = 3;
 /// Items in a row that are refused in the API's own form, with no page between, before others are asked.
-pub const REFUSED_IN_A_ROW: usize = 20;
+pub(crate) const REFUSED_IN_A_ROW: usize = 20;
 
 /// Who was served last: as much as is needed to tell whether anyone but a given item was served after a given moment.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Served {
+pub(crate) struct Served {
     /// The last request among those that were served.
     latest: Option<(AttemptId, ItemIx)>,
     /// The last one among those for other items than that one.
@@ -52,7 +52,7 @@ pub struct Served {
 
 impl Served {
     /// A request for an item was served.
-    pub fn note(&mut self, item: ItemIx, attempt: AttemptId) {
+    pub(crate) fn note(&mut self, item: ItemIx, attempt: AttemptId) {
         match self.latest {
             Some((_, known)) if known == item => self.latest = self.latest.max(Some((attempt, item))),
             Some((last, _)) if last > attempt => self.other = self.other.max(Some((attempt, item))),
@@ -61,20 +61,20 @@ impl Served {
     }
 
     /// Whether a request for another item was served that came after `last`, the last one when a failure arrived.
-    pub fn others_since(&self, last: AttemptId, item: ItemIx) -> bool {
+    pub(crate) fn others_since(&self, last: AttemptId, item: ItemIx) -> bool {
         let is_later = |served: Option<(AttemptId, ItemIx)>| served.is_some_and(|(at, by)| at > last && by != item);
         is_later(self.latest) || is_later(self.other)
     }
 }
 
 /// Whether an outcome shows that the API serves.
-pub fn serves(verdict: Verdict) -> bool {
+pub(crate) fn serves(verdict: Verdict) -> bool {
     matches!(verdict, Verdict::Page | Verdict::Failed(Failure::NoSuchPage | Failure::EndOfList))
 }
 
 /// What may be done about a failure of one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Course {
+pub(crate) enum Course {
     /// Ask again after a wait, as long as it lacks proofs.
     AskAgain,
     /// Ask again after a wait; until then, and until others have shown whose fault it is, ask for nothing but their pages.
@@ -87,7 +87,7 @@ pub enum Course {
 
 /// Why a run stops if others are refused alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The key, its credits, or the server is another one.
     Cause(StopCause),
     /// A code that may mean success.
@@ -102,7 +102,7 @@ pub enum Refusal {
     clippy::struct_excessive_bools,
     reason = "each is one fact of its own; the test goes through all combinations"
 )]
-pub struct Facts {
+pub(crate) struct Facts {
     /// Whether failures of this page were proven to be its own.
     pub is_own: bool,
     /// Whether it was asked for once more after a success that could not be used.
@@ -114,7 +114,7 @@ pub struct Facts {
 }
 
 /// What to do about a failure of a page.
-pub fn course(failure: Failure, facts: Facts) -> Course {
+pub(crate) fn course(failure: Failure, facts: Facts) -> Course {
     match failure {
         Failure::EndOfList => Course::EndList,
         Failure::NoSuchPage if facts.may_end => Course::EndList,
@@ -138,13 +138,13 @@ pub fn course(failure: Failure, facts: Facts) -> Course {
 }
 
 /// Whether a failure that is proven to be a page's own may be the end of its list, if the pages before it came.
-pub fn ends_list(failure: Failure) -> bool {
+pub(crate) fn ends_list(failure: Failure) -> bool {
     matches!(failure, Failure::NoSuchPage | Failure::EndOfList | Failure::Unusual | Failure::UnknownCode { .. })
 }
 
 /// How many failures of a page must be proven to be its own before it is given up. `alone`: nothing else is left to be
 /// asked for, so that proofs cost credits.
-pub fn proofs(failure: Failure, attempts: u32, alone: bool) -> u32 {
+pub(crate) fn proofs(failure: Failure, attempts: u32, alone: bool) -> u32 {
     match failure {
         // Whether these are final does not depend on how often they were proven.
         Failure::NoRoute | Failure::Unusable | Failure::MissingList | Failure::UnknownCode { with_rows: true } => {
@@ -161,7 +161,7 @@ pub fn proofs(failure: Failure, attempts: u32, alone: bool) -> u32 {
 
 /// How often a page must have failed before it is given up, whatever is proven. `gave_up_before`: an earlier run gave its
 /// item up.
-pub fn tries(failure: Failure, attempts: u32, gave_up_before: bool) -> u32 {
+pub(crate) fn tries(failure: Failure, attempts: u32, gave_up_before: bool) -> u32 {
     if failure == Failure::Unavailable && !gave_up_before {
         attempts
     } else if matches!(failure, Failure::Throttled(_)) && !gave_up_before {
@@ -172,7 +172,7 @@ pub fn tries(failure: Failure, attempts: u32, gave_up_before: bool) -> u32 {
 }
 
 /// Whether the same command is to try an item again that failed like this.
-pub fn is_transient(failure: Failure) -> bool {
+pub(crate) fn is_transient(failure: Failure) -> bool {
     match failure {
         Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_) | Failure::UnknownCode { .. } => true,
         Failure::Refused(_)
@@ -186,7 +186,7 @@ pub fn is_transient(failure: Failure) -> bool {
 
 /// A refusal that may be meant for all: until pages of others have shown whether it is, nothing else is sent.
 #[derive(Debug)]
-pub struct Question {
+pub(crate) struct Question {
     /// What it means if it is for all.
     pub refusal: Refusal,
     /// The last request when it arrived.
@@ -205,22 +205,22 @@ pub struct Question {
 
 impl Question {
     /// The question that a refusal of an item raises.
-    pub fn new(refusal: Refusal, item: ItemIx, since: AttemptId, said: String) -> Self {
+    pub(crate) fn new(refusal: Refusal, item: ItemIx, since: AttemptId, said: String) -> Self {
         Self { refusal, since, said, refused: BTreeSet::from([item]), alike: 0, asked: None, is_mute: false }
     }
 
     /// How many others were refused alike.
-    pub fn alike(&self) -> u32 {
+    pub(crate) fn alike(&self) -> u32 {
         self.alike
     }
 
     /// The items that were refused.
-    pub fn refused(&self) -> &BTreeSet<ItemIx> {
+    pub(crate) fn refused(&self) -> &BTreeSet<ItemIx> {
         &self.refused
     }
 
     /// Another refusal. True: it is for all.
-    pub fn add(&mut self, item: ItemIx, attempt: AttemptId, said: &str) -> bool {
+    pub(crate) fn add(&mut self, item: ItemIx, attempt: AttemptId, said: &str) -> bool {
         let is_new = self.refused.insert(item);
         self.alike += u32::from(is_new && attempt > self.since);
         said.clone_into(&mut self.said);
@@ -228,7 +228,7 @@ impl Question {
     }
 
     /// Whether a served request answers it: others are not refused.
-    pub fn is_answered_by(&self, item: ItemIx, attempt: AttemptId) -> bool {
+    pub(crate) fn is_answered_by(&self, item: ItemIx, attempt: AttemptId) -> bool {
         attempt > self.since && !self.refused.contains(&item)
     }
 }

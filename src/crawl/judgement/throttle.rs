@@ -13,7 +13,7 @@ const PASSED: u32 = 20;
 
 /// The pages that were refused with a 429 last time.
 #[derive(Debug, Default)]
-pub struct Throttled {
+pub(crate) struct Throttled {
     pages: BTreeMap<(ItemIx, PageNum), Page>,
 }
 
@@ -36,7 +36,7 @@ impl Page {
 impl Throttled {
     /// A page was refused with a 429, and `last` was the last request by then. Gives how many refusals before this one are proven to be its own. Refusals of other
     /// pages after theirs prove that it is the server.
-    pub fn refused(&mut self, item: ItemIx, page: PageNum, attempt: AttemptId, last: AttemptId) -> u32 {
+    pub(crate) fn refused(&mut self, item: ItemIx, page: PageNum, attempt: AttemptId, last: AttemptId) -> u32 {
         for (other, known) in &mut self.pages {
             // A page that is known to be refused by itself says nothing about others.
             if *other != (item, page) && attempt > known.since && known.proofs() < PROOFS - 1 {
@@ -50,7 +50,7 @@ impl Throttled {
     }
 
     /// A response that is not a 429, to another item than those that wait.
-    pub fn passed(&mut self, item: ItemIx, attempt: AttemptId) {
+    pub(crate) fn passed(&mut self, item: ItemIx, attempt: AttemptId) {
         for ((refused, _), known) in &mut self.pages {
             if *refused != item && attempt > known.since {
                 known.passed = known.passed.saturating_add(1);
@@ -59,29 +59,29 @@ impl Throttled {
     }
 
     /// Counts every last refusal as proven because a control request was served.
-    pub fn prove_all(&mut self) {
+    pub(crate) fn prove_all(&mut self) {
         for known in self.pages.values_mut() {
             known.passed = PASSED;
         }
     }
 
     /// How many refusals running are proven to be the page's own.
-    pub fn proofs(&self, item: ItemIx, page: PageNum) -> u32 {
+    pub(crate) fn proofs(&self, item: ItemIx, page: PageNum) -> u32 {
         self.pages.get(&(item, page)).map_or(0, Page::proofs)
     }
 
     /// Whether a page was refused, and some of the others that must pass before it is asked for again did and some did not.
-    pub fn waits(&self, item: ItemIx, page: PageNum) -> bool {
+    pub(crate) fn waits(&self, item: ItemIx, page: PageNum) -> bool {
         self.pages.get(&(item, page)).is_some_and(|known| (1..PASSED).contains(&known.passed))
     }
 
     /// Whether a 429 to this page makes nobody wait.
-    pub fn is_excused(&self, item: ItemIx, page: PageNum) -> bool {
+    pub(crate) fn is_excused(&self, item: ItemIx, page: PageNum) -> bool {
         self.proofs(item, page) >= PROOFS - 1
     }
 
     /// The page came, or is given up.
-    pub fn forget(&mut self, item: ItemIx, page: PageNum) {
+    pub(crate) fn forget(&mut self, item: ItemIx, page: PageNum) {
         self.pages.remove(&(item, page));
     }
 }

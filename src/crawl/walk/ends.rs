@@ -48,7 +48,7 @@ impl Walk {
     }
 
     /// Whether a refusal of this page may be the end of the list: it is not the first one.
-    pub fn may_end_before(&self, page: PageNum, rules: &Rules) -> bool {
+    pub fn may_end_before(page: PageNum, rules: &Rules) -> bool {
         page > rules.first
     }
 

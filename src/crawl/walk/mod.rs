@@ -522,7 +522,7 @@ mod tests {
     fn a_list_whose_next_page_is_refused_has_ended_if_the_one_behind_is_refused_too_and_has_a_hole_if_not() {
         let refuse = |walk: &mut Walk, page| walk.refuse(PageNum(page), "HTTP 404".to_owned(), &AUTO);
         let mut walk = with([1, 2]);
-        assert!(walk.may_end_before(PageNum(3), &AUTO) && !walk.may_end_before(PageNum(1), &AUTO));
+        assert!(Walk::may_end_before(PageNum(3), &AUTO) && !Walk::may_end_before(PageNum(1), &AUTO));
         refuse(&mut walk, 3);
         assert_eq!(walk.end().map(|end| (end.stop, end.check)), Some((StopReason::EndRefused, Some(PageNum(4)))));
         refuse(&mut walk, 4);

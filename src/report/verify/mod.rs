@@ -23,18 +23,18 @@ use crate::report::error::ReportError;
 use crate::state::ledger::{SegmentRow, SegmentState};
 
 use report::Cure;
-pub use report::{Counted, Found, Rows};
+pub(crate) use report::{Counted, Rows, VerifyReport};
 
 /// Differences that are named one by one.
 const NAMED: usize = 40;
 
 /// How much content is read.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Share(Option<f64>);
+pub(crate) struct Share(Option<f64>);
 
 impl Share {
     /// All of it, or so many of 100 files and frames.
-    pub fn parse(percent: Option<&str>) -> Result<Self, ReportError> {
+    pub(crate) fn parse(percent: Option<&str>) -> Result<Self, ReportError> {
         let Some(text) = percent else { return Ok(Self(None)) };
         let number = text.parse().ok().filter(|number: &f64| *number > 0.0 && *number <= 100.0);
         let wrong = ReportError::Sample;
@@ -85,7 +85,7 @@ impl Audit<'_> {
 }
 
 /// Compares all that belongs to an export.
-pub async fn verify(place: &Place, share: Share) -> Result<Found, ReportError> {
+pub(crate) async fn verify(place: &Place, share: Share) -> Result<VerifyReport, ReportError> {
     let _looks = place.holder()?.map_err(|holder| OutputError::Busy { holder })?;
     let opened = place.open()?;
     let segments = opened.ledger.segments()?;
@@ -106,7 +106,7 @@ pub async fn verify(place: &Place, share: Share) -> Result<Found, ReportError> {
     compare_marks(&mut audit, &rows).await?;
     let Audit { read, differences, .. } = audit;
     let exit = if differences.count == 0 { ExitCode::Complete } else { ExitCode::Integrity };
-    Ok(Found {
+    Ok(VerifyReport {
         status: if differences.count == 0 { "verified" } else { exit.as_str() },
         exit_code: exit.number(),
         exit,

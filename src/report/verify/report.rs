@@ -37,7 +37,7 @@ impl Cure {
 
 /// What was found.
 #[derive(Clone, Debug, Serialize)]
-pub struct Found {
+pub(crate) struct VerifyReport {
     /// `verified`, or `integrity` where something differs.
     pub status: &'static str,
     /// The exit code.
@@ -66,7 +66,7 @@ pub struct Found {
 /// Rows by what became of them, each counted where it is: received in the journal, published and rejected in the files,
 /// folded and waiting in the ledger. What is not read, with a sample, is taken from the ledger and the manifests.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Rows {
+pub(crate) struct Rows {
     /// In journaled pages.
     pub received: u64,
     /// In published files.
@@ -83,7 +83,7 @@ pub struct Rows {
 
 /// What was read.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Counted {
+pub(crate) struct Counted {
     /// Files that the manifests list, rejects among them.
     pub files: u64,
     /// Of them, files whose content was read.
@@ -106,9 +106,9 @@ pub struct Counted {
     pub decided: u64,
 }
 
-impl Found {
+impl VerifyReport {
     /// The JSON object, on one line.
-    pub fn json(&self) -> String {
+    pub(crate) fn json(&self) -> String {
         crate::model::sanitize::json(self)
     }
 }
@@ -123,7 +123,7 @@ impl fmt::Display for Rows {
     }
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for VerifyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for line in &self.found {
             writeln!(f, "difference: {line}")?;

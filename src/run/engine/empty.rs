@@ -120,7 +120,7 @@ impl Rounds<'_> {
 
 /// Whether there is doubt about lists without a row: no list has one (true), or where most had, so many in a row have none, or a
 /// page came empty that had rows before.
-pub fn seems_empty(lists: EmptyLists) -> Option<(u64, bool)> {
+pub(crate) fn seems_empty(lists: EmptyLists) -> Option<(u64, bool)> {
     if lists.vanished > 0 {
         return Some((lists.vanished.max(MANY), false));
     }

@@ -47,7 +47,7 @@ use crate::run::group_commit::Recorder;
 use crate::run::stop::Stop;
 use crate::state::ledger::{EmptyLists, Group};
 use empty::SecondLook;
-pub use empty::seems_empty;
+pub(crate) use empty::seems_empty;
 use health::Health;
 
 /// Keys of rows that open walks may hold in memory: 32 MiB, more than one walk of a million rows.
@@ -58,7 +58,7 @@ const EMPTY_SAMPLES: u64 = 50;
 const BARREN_PAGES: u32 = 20;
 /// The ends of the channels to the tasks around.
 #[derive(Debug)]
-pub struct Channels {
+pub(crate) struct Channels {
     /// To the dispatcher; its bound is how far intents run ahead of the quota.
     pub to_dispatch: mpsc::Sender<Request>,
     /// From it.
@@ -98,7 +98,7 @@ struct LongWait {
 /// The state of a run.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one fact about the run, and no two exclude each other")]
-pub struct Rounds<'a> {
+pub(crate) struct Rounds<'a> {
     job: &'a Job,
     site: Arc<Site>,
     rules: Rules,
@@ -171,7 +171,7 @@ pub struct Rounds<'a> {
 
 impl<'a> Rounds<'a> {
     /// The state at the beginning of a run, from the ledger.
-    pub fn new(
+    pub(crate) fn new(
         job: &'a Job,
         site: Arc<Site>,
         recorder: Recorder,
@@ -235,7 +235,7 @@ impl<'a> Rounds<'a> {
     }
 
     /// Goes round until there is nothing to do or a reason to stop, and every request under way has arrived.
-    pub async fn run(
+    pub(crate) async fn run(
         mut self,
         mut channels: Channels,
         stopped: impl Future<Output = ExitCode>,

@@ -17,12 +17,13 @@ use std::time::Duration;
 
 use pagehaul::endpoint::{BUILT_IN, Codes, Endpoint};
 use pagehaul::fetch::classify::{Failure, Verdict};
-use pagehaul::fetch::dispatcher::{Arrival, Dispatcher, Orders};
-use pagehaul::fetch::rate_limit::{Asked, Quota};
+use pagehaul::fetch::dispatcher::{DispatchMode, Dispatcher, FetchOutcome};
+use pagehaul::fetch::rate_limit::RateLimiter;
 use pagehaul::fetch::{HttpApi, HttpSettings};
 use pagehaul::model::clock;
 use pagehaul::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
-use pagehaul::simulator::{Qps, Settings, Simulator, Window, start};
+use pagehaul::settings::RateLimit;
+use pagehaul::simulator::{LimitSpec, Simulator, SimulatorSettings, Window, start};
 use tokio::sync::{mpsc, watch};
 use world::{Answers, Way, World, qps};
 
@@ -35,16 +36,21 @@ const MEASURED: Duration = Duration::from_secs(10);
 const IN_FLIGHT: usize = 2_048;
 
 /// The quota alone, in virtual time.
-fn virtually(asked: Asked, limit: Qps, way: Way, time: Duration) -> Answers {
+fn virtually(asked: RateLimit, limit: LimitSpec, way: Way, time: Duration) -> Answers {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async { World::new(asked, limit, way).work(time).await })
 }
 
 /// The dispatcher and the client against the embedded API.
-fn on_the_wire(limit: Qps, way: Way) -> Answers {
+fn on_the_wire(limit: LimitSpec, way: Way) -> Answers {
     let endpoint = Endpoint::parse(BUILT_IN).unwrap();
-    let settings =
-        Settings { qps: Some(limit), way: way.least, way_jitter: way.jitter, max_videos: 1, ..Settings::default() };
+    let settings = SimulatorSettings {
+        qps: Some(limit),
+        way: way.least,
+        way_jitter: way.jitter,
+        max_videos: 1,
+        ..SimulatorSettings::default()
+    };
     let server = start(Arc::new(Simulator::new(&endpoint, settings).unwrap())).unwrap();
     let http = HttpSettings {
         base_url: server.base_url().parse().unwrap(),
@@ -57,23 +63,23 @@ fn on_the_wire(limit: Qps, way: Way) -> Answers {
         is_loopback: true,
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let asked = Asked::Number(f64::from(limit.per_second.get()));
+    let asked = RateLimit::PerSecond(f64::from(limit.per_second.get()));
     let warm = if limit.window == Window::Fixed && way == Way::FAR { LEARNED } else { WARM };
     runtime.block_on(measure(HttpApi::new(&endpoint, http).unwrap(), asked, warm))
 }
 
-async fn measure(api: HttpApi, asked: Asked, warm: Duration) -> Answers {
-    let (_ordering, orders) = watch::channel(Orders::Send);
+async fn measure(api: HttpApi, asked: RateLimit, warm: Duration) -> Answers {
+    let (_ordering, orders) = watch::channel(DispatchMode::Send);
     let dispatcher = Dispatcher {
         api: Arc::new(api),
-        quota: Arc::new(Quota::new(asked)),
+        quota: Arc::new(RateLimiter::new(asked)),
         timeout: Duration::from_secs(30),
         grace: Duration::from_secs(1),
         codes: Arc::new(Codes { success: vec![0], ..Codes::default() }),
         orders,
     };
     let (to_dispatch, queue) = mpsc::channel(64);
-    let (arrive, mut arrivals) = mpsc::channel::<Arrival>(IN_FLIGHT);
+    let (arrive, mut arrivals) = mpsc::channel::<FetchOutcome>(IN_FLIGHT);
     let begin = clock::now() + warm;
     let end = begin + MEASURED;
     let asking = async {
@@ -110,7 +116,7 @@ fn main() {
     let (numbers, auto) =
         ([5, 10, 50, 500, 5_000].map(|rate| (rate, "")), [5, 10, 50, 500].map(|rate| (rate, "auto ")));
     for (rate, kind) in numbers.into_iter().chain(auto) {
-        let one = Qps { burst: NonZeroU32::new(1), ..qps(rate, Window::Bucket) };
+        let one = LimitSpec { burst: NonZeroU32::new(1), ..qps(rate, Window::Bucket) };
         let limits = [
             ("bucket", qps(rate, Window::Bucket)),
             ("window", qps(rate, Window::Fixed)),
@@ -123,7 +129,7 @@ fn main() {
                 if !words.iter().all(|word| label.split([' ', '|']).any(|part| part == word)) {
                     continue;
                 }
-                let asked = if kind.is_empty() { Asked::Number(f64::from(rate)) } else { Asked::Auto(None) };
+                let asked = if kind.is_empty() { RateLimit::PerSecond(f64::from(rate)) } else { RateLimit::Auto(None) };
                 let is_virtual = rate <= 50 || !kind.is_empty();
                 if is_quick && !is_virtual && label != "500 | bucket | 0" {
                     continue;

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use pagehaul::crawl::backlog::Backlog;
-use pagehaul::crawl::end_of_list::Rules;
+use pagehaul::crawl::end_of_list::PagingRules;
 use pagehaul::crawl::frontier::Scheduler;
-use pagehaul::decode::{DecodedPage, Drift, Key};
+use pagehaul::decode::{DecodedPage, Key, PageDrift};
 use pagehaul::endpoint::EndRule;
 use pagehaul::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
 use pagehaul::state::ledger::{Ledger, LedgerError};
@@ -30,7 +30,7 @@ const KEYS: usize = 1 << 20;
 /// Walks of lists that all have so many pages, the last one short.
 struct Walks<'a> {
     ledger: &'a Ledger,
-    rules: Rules,
+    rules: PagingRules,
     pages: u32,
     scheduler: Scheduler,
     backlog: Backlog,
@@ -43,7 +43,8 @@ impl<'a> Walks<'a> {
     /// So many walks, each with a page under way.
     fn new(ledger: &'a Ledger, open: usize, pages: u32) -> Self {
         let (first, last) = (PageNum(1), PageNum(100_000));
-        let rules = Rules { first, last, page_size: ROWS, max_pages: None, end: EndRule::ShortPage, learned: None };
+        let rules =
+            PagingRules { first, last, page_size: ROWS, max_pages: None, end: EndRule::ShortPage, learned: None };
         let scheduler = Scheduler::new(rules, open);
         let (backlog, under_way) = (Backlog::default(), VecDeque::new());
         let mut walks = Self { ledger, rules, pages, scheduler, backlog, under_way, keys: 0 };
@@ -74,7 +75,7 @@ impl<'a> Walks<'a> {
             is_list: true,
             foreign: 0,
             rejects: Vec::new(),
-            drift: Drift::default(),
+            drift: PageDrift::default(),
         };
         self.scheduler.land(item, page).expect("it was under way");
         self.scheduler.walk_mut(item).expect("it is open").accept(&decoded, AttemptId(1), &self.rules);

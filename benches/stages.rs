@@ -13,13 +13,13 @@ use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use pagehaul::decode::envelope;
-use pagehaul::decode::{Answer, Decoder};
+use pagehaul::decode::{Decoder, Response};
 use pagehaul::endpoint::{BUILT_IN, Endpoint};
 use pagehaul::model::clock::Utc64;
 use pagehaul::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request, SegmentId};
 use pagehaul::output::segment::SegmentWriter;
 use pagehaul::state::disk::Disk;
-use pagehaul::state::journal::{Entry, Journal};
+use pagehaul::state::journal::{Journal, JournalEntry};
 use pagehaul::state::ledger::{Group, Ledger, LedgerError, PageRow, ReadRow};
 
 /// Pages in a group: about what arrives during one fsync at full speed.
@@ -66,9 +66,9 @@ fn stages(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn journal(folder: &Path, answers: &[Answer]) -> (Journal, Vec<Entry>) {
+fn journal(folder: &Path, answers: &[Response]) -> (Journal, Vec<JournalEntry>) {
     let journal = Journal::open(Disk, folder, SegmentId(1), 0).expect("a journal");
-    let entry = |answer: &Answer| Entry {
+    let entry = |answer: &Response| JournalEntry {
         attempt: answer.request.attempt,
         id: answer.request.id.clone(),
         page: answer.request.page,

@@ -44,13 +44,13 @@ pub enum Error {
     Endpoint(#[from] EndpointError),
     /// A simulator's description will not do.
     #[error(transparent)]
-    Spec(#[from] crate::simulator::SettingsError),
+    Spec(#[from] crate::simulator::SimulatorSettingsError),
     /// A disk is nearly full. Found before the first request of this run.
     #[error("{0}")]
     NoRoom(String),
     /// A signal came where there is nothing to wait for, or a second one: left at once, uncleanly but safely.
     #[error("stopped at once by a signal")]
-    Killed(ExitCode),
+    Interrupted(ExitCode),
     /// The embedded API cannot listen.
     #[error("listen on {address}")]
     Listen {
@@ -121,7 +121,7 @@ impl Error {
         if let Self::Journal(JournalError::Damaged { .. }) = self {
             return Some(RESTORE);
         }
-        if let Self::Killed(_) = self {
+        if let Self::Interrupted(_) = self {
             return Some("run the same command again: it goes on where this one stopped");
         }
         if let Self::Listen { .. } = self {
@@ -149,7 +149,7 @@ impl Error {
             Self::Output(error) => of_output(error),
             Self::Report(error) => of_report(error),
             Self::Answer(_) => ExitCode::Complete,
-            Self::Killed(code) => *code,
+            Self::Interrupted(code) => *code,
             Self::Ledger(error) => of_ledger(error),
             Self::Journal(error) => of_journal(error),
             Self::Bug | Self::Panic(_) | Self::Decode(_) => ExitCode::Internal,

@@ -4,7 +4,7 @@ use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use pagehaul::cli::log;
-use pagehaul::cli::{self, Done};
+use pagehaul::cli::{self, CommandOutput};
 use pagehaul::error::{self, Error};
 use pagehaul::model::sanitize::Sanitized;
 
@@ -22,8 +22,8 @@ fn main() -> ExitCode {
     let run = || cli::parse(std::env::args_os()).and_then(|matches| cli::run(&matches));
     // A panic here unwinds past everything that is open, as one in a task does: both are bugs that end with 1.
     match std::panic::catch_unwind(run).unwrap_or(Err(Error::Bug)) {
-        Ok(Done::Text(text)) | Err(Error::Answer(text)) => print(&text, error::ExitCode::Complete),
-        Ok(Done::Ended { said, printed, exit }) => {
+        Ok(CommandOutput::Text(text)) | Err(Error::Answer(text)) => print(&text, error::ExitCode::Complete),
+        Ok(CommandOutput::Ended { said, printed, exit }) => {
             complain(&said);
             print(&printed, exit)
         }

@@ -1125,7 +1125,7 @@ fn schema_and_help_and_version_print_and_end_with_0() {
 #[test]
 fn simulate_prints_as_many_ids_as_asked_for_always_the_same() {
     let ids = run(pagehaul(["simulate", "--products", "3"]));
-    let expected: Vec<String> = simulator::Settings { products: 3, ..Default::default() }.ids().collect();
+    let expected: Vec<String> = simulator::SimulatorSettings { products: 3, ..Default::default() }.ids().collect();
     assert_eq!((ids.code, ids.stderr.as_str()), (Some(0), ""));
     assert_eq!(ids.stdout.lines().collect::<Vec<_>>(), expected);
     assert_refused_without_json(&run(pagehaul(["simulate", "--products", "three"])), "--products");

@@ -135,7 +135,7 @@ fn published(out: &Path) -> BTreeMap<i64, BTreeMap<String, String>> {
 }
 
 /// Plays every number from 1 until one passes clean, on all cores; gives what the cases that struck left behind.
-fn count_up<T: Send>(strike: impl Fn(usize) -> Option<T> + Sync) -> BTreeMap<usize, T> {
+fn count_up<T: Send>(trigger: impl Fn(usize) -> Option<T> + Sync) -> BTreeMap<usize, T> {
     let (next, end) = (AtomicUsize::new(1), AtomicUsize::new(usize::MAX));
     let struck = Mutex::new(BTreeMap::new());
     on_all_cores(|| {
@@ -144,7 +144,7 @@ fn count_up<T: Send>(strike: impl Fn(usize) -> Option<T> + Sync) -> BTreeMap<usi
             if number >= end.load(Ordering::SeqCst) {
                 return;
             }
-            match strike(number) {
+            match trigger(number) {
                 Some(left) => drop(struck.lock().unwrap().insert(number, left)),
                 None => drop(end.fetch_min(number, Ordering::SeqCst)),
             }

@@ -31,7 +31,7 @@ use common::{
 };
 use pagehaul::error::{Error, ExitCode};
 #[cfg(debug_assertions)]
-use pagehaul::model::failpoint::{Step, When};
+use pagehaul::model::failpoint::{Failpoint, When};
 use pagehaul::model::sanitize::chain;
 use pagehaul::output::error::OutputError;
 
@@ -420,7 +420,7 @@ fn refused(
     kind: std::io::ErrorKind,
     number: usize,
     stays: bool,
-    is_it: fn(&Step<'_>) -> bool,
+    is_it: fn(&Failpoint<'_>) -> bool,
 ) -> (bool, Result<ExitCode, Error>) {
     let folder = common::scratch();
     let out = folder.path().join("out");
@@ -478,7 +478,7 @@ fn l5_a_disk_that_refuses_any_step_once_or_for_good_ends_with_8_and_costs_no_row
 #[test]
 fn l7_a_write_that_is_interrupted_is_repeated_and_nobody_notices() {
     // What has happened is no more interrupted.
-    let is_write = |step: &Step<'_>| step.when == When::Before && step.action == "write";
+    let is_write = |step: &Failpoint<'_>| step.when == When::Before && step.action == "write";
     let mut number = 1;
     while let (true, ended) = refused(std::io::ErrorKind::Interrupted, number, false, is_write) {
         assert_eq!(ended.unwrap(), ExitCode::Partial, "write {number}");

@@ -10,7 +10,7 @@ use common::{
     assert_no_page_billed_twice, assert_rows, billed, evidence, expected, fewest_requests, ids, job, scratch, simulator,
 };
 use pagehaul::error::ExitCode;
-use pagehaul::fetch::classify::Lost;
+use pagehaul::fetch::classify::TransportError;
 use pagehaul::simulator::Simulator;
 
 /// The embedded API; a run that asks for the so manyth time is told to stop.
@@ -77,7 +77,7 @@ async fn errors_and_lost_answers_cost_no_row_and_only_lost_answers_cost_a_credit
         let simulator = Arc::clone(&simulator);
         move |sent| {
             let reply = Reply::of(&simulator, sent, 10); // lost on its way back it is billed all the same
-            if sent.number.is_multiple_of(17) { Reply::lost(Lost::Transport) } else { reply }
+            if sent.number.is_multiple_of(17) { Reply::lost(TransportError::Transport) } else { reply }
         }
     });
     let summary = run_job(&job(folder.path(), Some(200.0), &[("lookahead", "0")]), &api, &list).await.unwrap();

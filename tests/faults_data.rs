@@ -42,7 +42,7 @@ fn decode(body: &[u8]) -> Decoded {
     let envelope = envelope::read(body).unwrap();
     assert_eq!((envelope.code, envelope.data), (Some(0), Payload::Rows));
     let (attempt, item, page) = (AttemptId(1), ItemIx(1), PageNum(1));
-    let answer = decode::Answer {
+    let answer = decode::Response {
         request: Request { attempt, item, id: ItemId::new(ID), page },
         at: Utc64(9),
         body: body.to_vec().into(),
@@ -619,7 +619,7 @@ fn d10_folders_beyond_the_most_share_the_default_one_and_their_text_is_kept() {
     let answer = |regions: std::ops::Range<usize>| {
         let rows: Vec<String> = regions.map(|at| format!(r#"{{"video_id":"{at}","region":"r{at}"}}"#)).collect();
         let (attempt, item, page) = (AttemptId(1), ItemIx(1), PageNum(1));
-        decode::Answer {
+        decode::Response {
             request: Request { attempt, item, id: ItemId::new(ID), page },
             at: Utc64(9),
             body: body_of(&rows.join(",")).into(),

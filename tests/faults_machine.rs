@@ -18,7 +18,7 @@ use common::{
     Api, DEADLINE, Home, KEY, Program, assert_no_page_billed_twice, assert_rows, expected, ids, pagehaul, run,
     simulator,
 };
-use pagehaul::fetch::rate_limit::{Quota, burst};
+use pagehaul::fetch::rate_limit::{RateLimiter, burst};
 use pagehaul::model::clock;
 use pagehaul::simulator::{self, Server, Simulator};
 
@@ -137,7 +137,7 @@ fn l19_a_wall_clock_that_is_wrong_or_jumps_between_runs_changes_stamps_only() {
 #[tokio::test(start_paused = true)]
 async fn l20_after_a_suspend_of_eight_hours_no_burst_follows() {
     for rate in [2.0, 50.0, 500.0] {
-        let quota = Quota::new(Some(rate));
+        let quota = RateLimiter::new(Some(rate));
         for _ in 0..20 {
             quota.ready().await;
         }

@@ -22,17 +22,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{
-    Answer, Asked, DEADLINE, Gate, Home, KEY, assert_rows, endpoint, expected, fewest_requests, files_that_hold, ids,
-    job, rows, run, simulator,
+    Answer, DEADLINE, Gate, Home, KEY, ReceivedRequest, assert_rows, endpoint, expected, fewest_requests,
+    files_that_hold, ids, job, rows, run, simulator,
 };
 use evil::{Authority, Evil, Wire, answer, answer_with, self_signed};
 use pagehaul::endpoint::Codes;
 use pagehaul::error::ExitCode;
 use pagehaul::fetch::classify::{Failure, StopCause, Verdict};
-use pagehaul::fetch::dispatcher::{Arrival, Dispatcher, Orders};
-use pagehaul::fetch::rate_limit::Quota;
+use pagehaul::fetch::dispatcher::{DispatchMode, Dispatcher, FetchOutcome};
+use pagehaul::fetch::rate_limit::RateLimiter;
 use pagehaul::fetch::{
-    BODY_CAP, ClientError, Fetch, FetchError, HEAD_CAP, HEADERS, HttpApi, HttpSettings, Media, RawAnswer,
+    BODY_CAP, ClientError, Fetch, FetchError, HEAD_CAP, HEADERS, HttpApi, HttpSettings, Media, RawResponse,
 };
 use pagehaul::model::clock;
 use pagehaul::model::page::{AttemptId, Charge, ItemId, ItemIx, PageNum, Request};
@@ -87,10 +87,10 @@ async fn send<F: Fetch, T>(
     api: &Arc<F>,
     requests: Vec<Request>,
     timeout: Duration,
-    take: impl Fn(Arrival) -> T,
+    take: impl Fn(FetchOutcome) -> T,
 ) -> Vec<T> {
-    let (_ordering, orders) = watch::channel(Orders::Send);
-    let quota = Arc::new(Quota::new(None));
+    let (_ordering, orders) = watch::channel(DispatchMode::Send);
+    let quota = Arc::new(RateLimiter::new(None));
     let codes = Arc::new(Codes { success: vec![0], ..Codes::default() });
     let dispatcher = Dispatcher { api: Arc::clone(api), quota, timeout, grace: timeout, codes, orders };
     let (to_dispatch, queue) = mpsc::channel(requests.len());
@@ -110,16 +110,16 @@ async fn send<F: Fetch, T>(
     taken
 }
 
-async fn ask_within<F: Fetch>(api: &Arc<F>, timeout: Duration) -> Arrival {
+async fn ask_within<F: Fetch>(api: &Arc<F>, timeout: Duration) -> FetchOutcome {
     send(api, vec![request("17", 1)], timeout, |arrival| arrival).await.remove(0)
 }
 
-async fn ask<F: Fetch>(api: &Arc<F>) -> Arrival {
+async fn ask<F: Fetch>(api: &Arc<F>) -> FetchOutcome {
     ask_within(api, DEADLINE).await
 }
 
 /// Fails unless an attempt ended like this, saying these words on one line, and the key is not among them.
-fn assert_arrival(case: &str, arrival: &Arrival, verdict: &Verdict, charge: Charge, words: &str) {
+fn assert_arrival(case: &str, arrival: &FetchOutcome, verdict: &Verdict, charge: Charge, words: &str) {
     assert_eq!((&arrival.judged.verdict, arrival.judged.charge), (verdict, charge), "{case}: {arrival:?}");
     assert!(arrival.cause.contains(words), "{case}: {:?} lacks {words:?}", arrival.cause);
     assert!(!arrival.cause.contains("CANARY") && !arrival.cause.chars().any(char::is_control), "{case}: {arrival:?}");
@@ -161,7 +161,7 @@ fn assert_nothing_lost(done: &(TempDir, Summary), simulator: &Simulator, ids: &[
 /// answer, which is paid for, writes what it likes of it and says whether the connection goes on.
 fn spoiling(
     simulator: &Arc<Simulator>,
-    spoil: impl Fn(&mut Wire, &Asked, &[u8]) -> bool + Send + Sync + 'static,
+    spoil: impl Fn(&mut Wire, &ReceivedRequest, &[u8]) -> bool + Send + Sync + 'static,
 ) -> Evil {
     let (simulator, known) = (Arc::clone(simulator), Mutex::new(BTreeSet::new()));
     Evil::start(move |wire| {
@@ -295,12 +295,12 @@ struct Slow<F> {
 }
 
 impl<F: Fn(usize) -> Duration + Send + Sync + 'static> Fetch for Slow<F> {
-    async fn fetch(&self, request: &Request) -> Result<RawAnswer, FetchError> {
+    async fn fetch(&self, request: &Request) -> Result<RawResponse, FetchError> {
         let query = format!("page_size=10&product_id={}&page_num={}", request.id, request.page);
         let path = &endpoint().path;
         let answer = self.simulator.answer(&ApiRequest { path, query: &query, authorization: Some("Bearer x") });
         tokio::time::sleep((self.takes)(self.sent.fetch_add(1, Ordering::SeqCst))).await;
-        Ok(RawAnswer {
+        Ok(RawResponse {
             status: answer.status,
             retry_after: None,
             media: Media::default(),
@@ -314,7 +314,7 @@ impl<F: Fn(usize) -> Duration + Send + Sync + 'static> Fetch for Slow<F> {
 async fn n4_an_answer_that_drips_for_ever_ends_after_exactly_the_limit_however_it_drips() {
     struct Drip;
     impl Fetch for Drip {
-        async fn fetch(&self, _: &Request) -> Result<RawAnswer, FetchError> {
+        async fn fetch(&self, _: &Request) -> Result<RawResponse, FetchError> {
             loop {
                 tokio::time::sleep(Duration::from_secs(10)).await; // a byte came
             }

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use arrow::array::AsArray;
-use common::{Answer, Asked, Home, Key, Row, assert_rows, expected, fewest_requests, ids, run, simulator};
+use common::{Answer, Home, Key, ReceivedRequest, Row, assert_rows, expected, fewest_requests, ids, run, simulator};
 use evil::{Evil, Wire, answer};
 use pagehaul::simulator::Simulator;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -60,7 +60,7 @@ fn converse(wire: &mut Wire, simulator: &Simulator, fates: &BTreeMap<String, Fat
     }
 }
 
-fn regular(simulator: &Simulator, asked: &Asked) -> Vec<u8> {
+fn regular(simulator: &Simulator, asked: &ReceivedRequest) -> Vec<u8> {
     said(&Answer::of(simulator, asked))
 }
 

@@ -24,7 +24,7 @@ use common::{
 };
 use pagehaul::error::ExitCode;
 use pagehaul::report::summary::Summary;
-use pagehaul::run::context::Job;
+use pagehaul::run::context::RunContext;
 use pagehaul::simulator::Simulator;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
@@ -237,7 +237,7 @@ impl Stopping {
         Self { folder: tempfile::tempdir().unwrap(), list: ids(&simulator), simulator }
     }
 
-    fn job(&self) -> Job {
+    fn job(&self) -> RunContext {
         let settings = [("max_in_flight", "40"), ("grace", "10s"), ("request_timeout", "30s")];
         job(self.folder.path(), Some(50.0), &settings)
     }

@@ -4,20 +4,20 @@ use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use pagehaul::decode::{Answer, Decoded, Decoder};
+use pagehaul::decode::{Decoded, Decoder, Response};
 use pagehaul::endpoint::Endpoint;
 use pagehaul::model::clock::Utc64;
 use pagehaul::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
 use pagehaul::output::parquet_file::Layout;
-use pagehaul::output::segment::{Rows, Sealed, SegmentWriter, Shape};
-use pagehaul::simulator::{ApiRequest, Settings, Simulator};
+use pagehaul::output::segment::{Rows, Sealed, SegmentConfig, SegmentWriter};
+use pagehaul::simulator::{ApiRequest, Simulator, SimulatorSettings};
 
 /// Pages of each product: what a walk asks for one after the other, beside many others.
 const DEPTH: u64 = 50;
 
 /// So many full pages, all different, in the order in which 64 walks would bring them.
-pub(crate) fn answers(endpoint: &Endpoint, count: usize) -> Vec<Answer> {
-    let settings = Settings { products: 40_000, max_videos: 2_000, ..Settings::default() };
+pub(crate) fn answers(endpoint: &Endpoint, count: usize) -> Vec<Response> {
+    let settings = SimulatorSettings { products: 40_000, max_videos: 2_000, ..SimulatorSettings::default() };
     let simulator = Simulator::new(endpoint, settings.clone()).expect("the built-in endpoint can be simulated");
     let deep: Vec<String> =
         settings.ids().filter(|id| simulator.videos(id) >= 10 * DEPTH).take(count.div_ceil(50).max(64)).collect();
@@ -27,7 +27,7 @@ pub(crate) fn answers(endpoint: &Endpoint, count: usize) -> Vec<Answer> {
     }
     let numbered = (1..).zip(asked.into_iter().take(count));
     numbered
-        .map(|(number, (id, page))| Answer {
+        .map(|(number, (id, page))| Response {
             request: Request {
                 attempt: AttemptId(number),
                 item: ItemIx(number),
@@ -46,15 +46,15 @@ fn body(endpoint: &Endpoint, simulator: &Simulator, id: &str, page: u64) -> Byte
 }
 
 /// A segment as an export would write it, with the built-in settings.
-pub(crate) fn shape(folder: &Path, endpoint: &Endpoint, decoder: &Decoder) -> Shape {
-    Shape {
+pub(crate) fn shape(folder: &Path, endpoint: &Endpoint, decoder: &Decoder) -> SegmentConfig {
+    SegmentConfig {
         staging: folder.to_owned(),
         export: "bench".to_owned(),
         schema: Arc::clone(decoder.schema()),
         partition: endpoint.partition().name.clone(),
         layout: Layout {
             unique: endpoint.unique_columns().map(|column| column.name.clone()).collect(),
-            opaque: endpoint.opaque_columns().map(|column| column.name.clone()).collect(),
+            no_statistics: endpoint.opaque_columns().map(|column| column.name.clone()).collect(),
             ..Layout::default()
         },
     }

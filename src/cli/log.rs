@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::cli::progress::{Face, Lines};
+use crate::cli::progress::{LogLines, ProgressReporter};
 use crate::settings::Settings;
 
 /// Whether every line on standard error is to be JSON.
@@ -31,12 +31,12 @@ pub fn json_line(level: &str, message: &str, next: Option<&str>) -> String {
 }
 
 /// Lines for a run with a face.
-pub fn log(settings: &Settings, face: &Arc<Face>) {
-    log_to(Lines(Some(Arc::clone(face))), settings.json_logs);
+pub fn log(settings: &Settings, face: &Arc<ProgressReporter>) {
+    log_to(LogLines(Some(Arc::clone(face))), settings.json_logs);
 }
 
 /// Lines on standard error; `RUST_LOG` may name another level than info.
-pub fn log_to(lines: Lines, json: bool) {
+pub fn log_to(lines: LogLines, json: bool) {
     let asked = std::env::var("RUST_LOG").ok().filter(|level| !level.is_empty());
     let level = asked.as_deref().map_or(Ok(tracing::Level::INFO), str::parse);
     let (level, is_known) = level.map_or((tracing::Level::INFO, false), |level| (level, true));

@@ -59,7 +59,7 @@ const PLACE: &[&str] = &["out", "state_dir"];
 
 /// What a command came to.
 #[derive(Debug)]
-pub enum Done {
+pub enum CommandOutput {
     /// Text for standard output.
     Text(String),
     /// Work that was carried out, well or not.
@@ -73,7 +73,7 @@ pub enum Done {
     },
 }
 
-impl Done {
+impl CommandOutput {
     /// Work that was carried out. Where standard error is JSON, the object on standard output says it all; on a terminal the
     /// text for a person does, unless the object was asked for.
     fn ended(said: String, json: &str, exit: ExitCode, is_asked_for: bool) -> Self {
@@ -246,28 +246,27 @@ fn with_settings(command: Command, settings: &[&'static Setting]) -> Command {
 }
 
 /// Carries out a command that was parsed.
-pub fn run(matches: &ArgMatches) -> Result<Done, Error> {
+pub fn run(matches: &ArgMatches) -> Result<CommandOutput, Error> {
     match matches.subcommand() {
-        Some(("export", flags)) => {
-            block_on(work::export(layers(flags)?)).map(|summary| Done::summed_up(&summary, flags.get_flag(JSON)))
-        }
+        Some(("export", flags)) => block_on(work::export(layers(flags)?))
+            .map(|summary| CommandOutput::summed_up(&summary, flags.get_flag(JSON))),
         Some(("replay", flags)) => block_on(work::replay(layers(flags)?, flags.get_flag("all")))
-            .map(|summary| Done::summed_up(&summary, flags.get_flag(JSON))),
+            .map(|summary| CommandOutput::summed_up(&summary, flags.get_flag(JSON))),
         Some(("verify", flags)) => {
             let sample = flags.get_one::<String>("sample").map(String::as_str);
             look::verify(&layers(flags)?, sample, flags.get_flag(JSON))
         }
-        Some(("status", flags)) => look::status(&layers(flags)?, flags.get_flag(JSON)).map(Done::Text),
+        Some(("status", flags)) => look::status(&layers(flags)?, flags.get_flag(JSON)).map(CommandOutput::Text),
         Some(("simulate", flags)) => serve::simulate(flags),
         Some(("schema", flags)) => {
             let endpoint = settings::endpoint(&layers(flags)?)?;
-            Ok(Done::Text(if flags.get_flag("sql") { show::sql(&endpoint) } else { show::schema(&endpoint) }))
+            Ok(CommandOutput::Text(if flags.get_flag("sql") { show::sql(&endpoint) } else { show::schema(&endpoint) }))
         }
         Some(("config", config)) => match config.subcommand() {
             Some((_, flags)) => Ok(show::settings(&layers(flags)?)),
-            None => Ok(Done::Text(String::new())),
+            None => Ok(CommandOutput::Text(String::new())),
         },
-        Some(_) | None => Ok(Done::Text(String::new())),
+        Some(_) | None => Ok(CommandOutput::Text(String::new())),
     }
 }
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::cli::rate_news::RateNews;
 use crate::model::clock;
-use crate::model::event::{Event, Monitor, Standing};
+use crate::model::event::{Event, EventSink, ProgressSnapshot};
 use crate::model::page::{Charge, ItemId, StopReason};
 use crate::model::sanitize::Sanitized;
 use crate::report::totals::{Bytes, Count, Grouped, Rate, as_u64, repair_price};
@@ -30,7 +30,7 @@ const NAMED: u64 = 20;
 
 /// The monitor of a run with a face.
 #[derive(Debug)]
-pub struct Face {
+pub struct ProgressReporter {
     bar: Option<ProgressBar>,
     heartbeat: Option<Duration>,
     counters: Counters,
@@ -67,7 +67,7 @@ fn get(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-impl Face {
+impl ProgressReporter {
     /// The face that the settings ask for, of an export.
     pub fn new(settings: &Settings, allowed: Option<f64>) -> Arc<Self> {
         Self::of(settings, allowed, true)
@@ -103,7 +103,7 @@ impl Face {
     pub async fn show(&self) -> Infallible {
         let every = if self.bar.is_some() { Some(TICK) } else { self.heartbeat };
         let Some(every) = every else { return std::future::pending().await };
-        let mut pace = Pace::new(get(&self.counters.requests));
+        let mut pace = Throughput::new(get(&self.counters.requests));
         loop {
             tokio::time::sleep(every).await;
             let rate = pace.look(get(&self.counters.requests));
@@ -206,9 +206,9 @@ fn set_style(bar: &ProgressBar, template: &str) {
 }
 
 /// Rates from what the counter of requests was some seconds ago.
-struct Pace(VecDeque<(Instant, u64)>);
+struct Throughput(VecDeque<(Instant, u64)>);
 
-impl Pace {
+impl Throughput {
     fn new(requests: u64) -> Self {
         Self([(clock::now(), requests)].into())
     }
@@ -249,9 +249,9 @@ impl std::fmt::Display for Also {
     }
 }
 
-impl Face {
-    fn opened(&self, standing: Standing) {
-        let (counters, Standing { items, ended, begun, pages, rows, credits }) = (&self.counters, standing);
+impl ProgressReporter {
+    fn opened(&self, standing: ProgressSnapshot) {
+        let (counters, ProgressSnapshot { items, ended, begun, pages, rows, credits }) = (&self.counters, standing);
         let before = [
             (&counters.items, items),
             (&counters.ended, ended),
@@ -300,11 +300,11 @@ impl Face {
     }
 }
 
-impl Monitor for Face {
+impl EventSink for ProgressReporter {
     fn event(&self, event: &Event<'_>) {
         let counters = &self.counters;
         match event {
-            Event::Planned { listed, new, repeated, reopened, others } => {
+            Event::Registered { listed, new, repeated, reopened, others } => {
                 let (listed, new) = (Count(*listed, "id"), Grouped(*new));
                 let again = Also(" (", *repeated, " of them again)");
                 let others = Also(", and ", *others, " of earlier lists, which stay in the export");
@@ -367,9 +367,9 @@ impl Monitor for Face {
 
 /// Standard error, with the bar out of the way while something is written. A line that cannot be written is dropped.
 #[derive(Clone, Debug)]
-pub struct Lines(pub Option<Arc<Face>>);
+pub struct LogLines(pub Option<Arc<ProgressReporter>>);
 
-impl Write for Lines {
+impl Write for LogLines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let write = || io::stderr().write_all(bytes);
         let written = match self.0.as_ref().and_then(|face| face.bar.as_ref()) {
@@ -388,22 +388,22 @@ impl Write for Lines {
 
 #[cfg(test)]
 mod tests {
-    use super::Face;
-    use crate::model::event::{Event, Monitor, Standing};
+    use super::ProgressReporter;
+    use crate::model::event::{Event, EventSink, ProgressSnapshot};
     use crate::model::page::{ItemId, StopReason};
     use crate::settings::{Layers, Origin, Settings};
     use std::sync::Arc;
     use std::time::Duration;
 
-    fn face() -> Arc<Face> {
+    fn face() -> Arc<ProgressReporter> {
         let mut layers = Layers::built_in().unwrap();
         for (key, value) in [("out", "x"), ("progress", "plain")] {
             layers.set(key, value.to_owned(), &Origin::Flag).unwrap();
         }
-        Face::new(&Settings::resolve(&layers).unwrap(), None)
+        ProgressReporter::new(&Settings::resolve(&layers).unwrap(), None)
     }
 
-    fn ended(face: &Face, count: u64) {
+    fn ended(face: &ProgressReporter, count: u64) {
         for _ in 0..count {
             face.event(&Event::Ended { id: &ItemId::new("1"), stop: StopReason::ShortPage, error: None });
         }
@@ -414,7 +414,12 @@ mod tests {
         let face = face();
         tokio::time::advance(Duration::from_secs(90)).await; // the ledger is being read
         assert_eq!(face.eta(), None);
-        face.event(&Event::Opened(Standing { items: 1_000, ended: 900, begun: 900, ..Standing::default() }));
+        face.event(&Event::Opened(ProgressSnapshot {
+            items: 1_000,
+            ended: 900,
+            begun: 900,
+            ..ProgressSnapshot::default()
+        }));
         assert_eq!(face.eta(), None, "nothing has ended in this run");
         tokio::time::advance(Duration::from_secs(10)).await;
         ended(&face, 10);
@@ -424,7 +429,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_time_that_is_left_is_unknown_when_every_list_has_begun() {
         let face = face();
-        face.event(&Event::Opened(Standing { items: 40, ..Standing::default() }));
+        face.event(&Event::Opened(ProgressSnapshot { items: 40, ..ProgressSnapshot::default() }));
         for _ in 0..40 {
             face.event(&Event::Read { first: true, kept: 1, folded: 0, rejected: 0 });
         }

@@ -6,21 +6,21 @@ use std::sync::Arc;
 use clap::ArgMatches;
 use tokio::net::TcpListener;
 
-use super::{Done, block_on};
+use super::{CommandOutput, block_on};
 use crate::cli::log::log_to;
-use crate::cli::progress::Lines;
+use crate::cli::progress::LogLines;
 use crate::cli::signals::{listen_for_signals, signal};
 use crate::endpoint::Endpoint;
 use crate::error::Error;
 use crate::simulator::{self, Simulator};
 
 /// Serves until a signal comes, and prints its account.
-pub(super) fn simulate(flags: &ArgMatches) -> Result<Done, Error> {
+pub(super) fn simulate(flags: &ArgMatches) -> Result<CommandOutput, Error> {
     let text = flags.get_one::<String>("spec").map_or("", String::as_str);
-    let mut spec: simulator::Settings = text.parse().map_err(Error::Spec)?;
+    let mut spec: simulator::SimulatorSettings = text.parse().map_err(Error::Spec)?;
     if let Some(count) = flags.get_one::<String>("products") {
         spec.products = count.parse().map_err(|_| Error::Usage("--products must be a whole number"))?;
-        return Ok(Done::Text(spec.ids().fold(String::new(), |text, id| text + &id + "\n")));
+        return Ok(CommandOutput::Text(spec.ids().fold(String::new(), |text, id| text + &id + "\n")));
     }
     let listen = flags.get_one::<String>("listen").map_or("", String::as_str);
     let address: SocketAddr =
@@ -35,7 +35,7 @@ pub(super) fn simulate(flags: &ArgMatches) -> Result<Done, Error> {
         let refused = |source| Error::Listen { address, source };
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let bound = listener.local_addr().map_err(refused)?;
-        log_to(Lines(None), crate::cli::log::speaks_json());
+        log_to(LogLines(None), crate::cli::log::speaks_json());
         let signals = listen_for_signals()?; // whoever reads the next line may send one
         tracing::info!("serving http://{bound}{}", endpoint.path);
         let stopped = async {
@@ -44,5 +44,5 @@ pub(super) fn simulate(flags: &ArgMatches) -> Result<Done, Error> {
         let served = simulator::serve(simulator, listener, stopped).await;
         served.map_err(|source| Error::System { action: "serve", source })
     })?;
-    Ok(Done::Text(format!("{}\n", crate::model::sanitize::json(&account.account()))))
+    Ok(CommandOutput::Text(format!("{}\n", crate::model::sanitize::json(&account.account()))))
 }

@@ -1,6 +1,6 @@
 //! What is printed without an export: columns and settings.
 
-use super::{DEFAULTS, Done};
+use super::{CommandOutput, DEFAULTS};
 use crate::endpoint::{Column, ColumnKind, EXTRA, Endpoint, FETCHED_AT, PAGE_NUM, Role};
 use crate::error::Error;
 use crate::model::sanitize::Sanitized;
@@ -8,14 +8,14 @@ use crate::settings::{Layers, Origin, Settings};
 use crate::simulator;
 
 /// `config show`: all of them, and the first that cannot hold. One that is only missing is no error here.
-pub(super) fn settings(layers: &Layers) -> Done {
+pub(super) fn settings(layers: &Layers) -> CommandOutput {
     let text = layers.shown().fold(String::new(), |text, (key, value, origin)| {
         let value = crate::model::sanitize::sanitize(value);
         text + &format!("{:<40} # {origin}\n", format!("{key} = {value:?}"))
     });
     match check(layers.clone()) {
-        Ok(()) => Done::Text(text),
-        Err(error) => Done::Ended { said: super::complaint(&error), printed: text, exit: error.exit_code() },
+        Ok(()) => CommandOutput::Text(text),
+        Err(error) => CommandOutput::Ended { said: super::complaint(&error), printed: text, exit: error.exit_code() },
     }
 }
 
@@ -24,7 +24,8 @@ fn check(mut layers: Layers) -> Result<(), Error> {
         layers.set("out", "anywhere".to_owned(), &Origin::BuiltIn)?;
     }
     let settings = Settings::resolve(&layers)?;
-    let spec = settings.simulate.filter(|spec| spec != DEFAULTS).map(|spec| spec.parse::<simulator::Settings>());
+    let spec =
+        settings.simulate.filter(|spec| spec != DEFAULTS).map(|spec| spec.parse::<simulator::SimulatorSettings>());
     spec.transpose().map(drop).map_err(Error::Spec)
 }
 

@@ -6,26 +6,25 @@ use secrecy::SecretString;
 
 use super::DEFAULTS;
 use crate::cli::log::log;
-use crate::cli::progress::Face;
+use crate::cli::progress::ProgressReporter;
 use crate::cli::rlimits;
 use crate::cli::signals::{Signals, listen_for_signals, signal};
 use crate::error::Error;
-use crate::fetch::rate_limit::Asked;
 use crate::fetch::{HttpApi, HttpSettings, authority};
 use crate::input::api_key;
-use crate::input::item_list::{Ids, List};
+use crate::input::item_list::{Ids, ItemList};
 use crate::input::size_hints::Sizes;
-use crate::model::event::{Event, Monitor};
+use crate::model::event::{Event, EventSink};
 use crate::model::page::ItemId;
 use crate::model::sanitize::chain;
 use crate::output::error::OutputError;
 use crate::report::summary::Summary;
-use crate::run::context::Job;
+use crate::run::context::RunContext;
 use crate::run::export;
-use crate::run::rebuild::Which;
-use crate::settings::{CODES, DESCRIPTION, FROM_FILE, Layers, Origin, Qps, Settings, SettingsError};
+use crate::run::rebuild::RebuildScope;
+use crate::settings::{CODES, DESCRIPTION, FROM_FILE, Layers, Origin, RateLimit, Settings, SettingsError};
 use crate::simulator::{self, Server, Simulator};
-use crate::state::rate_cache::{self, Learned};
+use crate::state::rate_cache::{self, RateCache};
 
 /// What `--simulate` alone is: a run of some seconds that shows everything.
 const DEMONSTRATION: &str = "products=200,qps=250,latency=15ms,jitter=20ms,max_videos=900";
@@ -54,7 +53,7 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
     let qps = allowed(&settings, simulator.as_ref().map(|(_, spec)| spec), learned.as_ref())?;
     let sizes = sizes_of(&layers)?;
     let api = Arc::new(HttpApi::new(&settings.endpoint, http_settings(&settings, key))?);
-    let face = Face::new(&settings, qps.number());
+    let face = ProgressReporter::new(&settings, qps.per_second());
     log(&settings, &face);
     let monitor = monitor_of(&face);
     tell_known(qps);
@@ -63,18 +62,18 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
         let said = format!("at most {most} requests will be under way: more files may not be open (ulimit -n)");
         monitor.event(&Event::Warning(&said));
     }
-    let job = Job { settings, qps, sizes, seed: crate::model::clock::wall().0.unsigned_abs(), monitor };
+    let job = RunContext { settings, qps, sizes, seed: crate::model::clock::wall().0.unsigned_abs(), monitor };
     let work = async {
         // A list on a pipe may stall before its first byte.
         let ids = tokio::select! {
             ids = ids_of(&layers, simulator.as_ref().map(|(_, spec)| spec), &job) => ids?,
-            code = signal(signals.clone(), 1) => return Err(Error::Killed(code)),
+            code = signal(signals.clone(), 1) => return Err(Error::Interrupted(code)),
         };
         export::export(&job, ids, api, signal(signals.clone(), 1)).await
     };
     let result = tokio::select! {
         biased;
-        code = signal(signals.clone(), 2) => Err(Error::Killed(code)),
+        code = signal(signals.clone(), 2) => Err(Error::Interrupted(code)),
         never = face.show() => match never {},
         result = work => result,
     };
@@ -101,14 +100,14 @@ fn http_settings(settings: &Settings, key: SecretString) -> HttpSettings {
 }
 
 /// Says where auto begins, if an earlier run found a limit.
-fn tell_known(qps: Asked) {
-    if let Asked::Auto(Some(known)) = qps {
+fn tell_known(qps: RateLimit) {
+    if let RateLimit::Auto(Some(known)) = qps {
         tracing::info!("auto begins near {known} requests a second, found by an earlier run with this key");
     }
 }
 
 /// Keeps what was found for the next run.
-fn remember(learned: Option<Learned>, result: &Result<Summary, Error>) {
+fn remember(learned: Option<RateCache>, result: &Result<Summary, Error>) {
     let found = result.as_ref().ok().and_then(|summary| summary.run.found);
     if let Some(Err(error)) = learned.zip(found).map(|(learned, found)| learned.remember(found)) {
         tracing::warn!("the limit that was found cannot be remembered: {}", chain(&error));
@@ -116,18 +115,22 @@ fn remember(learned: Option<Learned>, result: &Result<Summary, Error>) {
 }
 
 /// Where the limit of this key is remembered, if it is to be found out.
-fn learned(settings: &Settings, key: &SecretString) -> Option<Learned> {
-    if settings.qps != Some(Qps::Auto) {
+fn learned(settings: &Settings, key: &SecretString) -> Option<RateCache> {
+    if settings.qps != Some(RateLimit::Auto(None)) {
         return None;
     }
     let variable = |name: &str| std::env::var(name).ok();
     let folder = settings.limits_dir.clone().or_else(|| rate_cache::default_folder(variable))?;
-    Learned::look_up(&folder, &authority(&settings.base_url), key)
+    RateCache::look_up(&folder, &authority(&settings.base_url), key)
 }
 
 /// The list that the settings name, or the embedded API's own.
-async fn ids_of(layers: &Layers, simulated: Option<&simulator::Settings>, job: &Job) -> Result<Ids, Error> {
-    match (layers.given("products").map(List::named), simulated) {
+async fn ids_of(
+    layers: &Layers,
+    simulated: Option<&simulator::SimulatorSettings>,
+    job: &RunContext,
+) -> Result<Ids, Error> {
+    match (layers.given("products").map(ItemList::named), simulated) {
         (None, Some(spec)) => Ok(Box::new(spec.ids().map(|id| Ok(ItemId::new(&id))))),
         (None, None) => Ok(Box::new(std::iter::empty())),
         (Some(list), _) => {
@@ -143,8 +146,8 @@ fn sizes_of(layers: &Layers) -> Result<Vec<Sizes>, Error> {
     let mut sizes: Vec<Sizes> =
         layers.given("sizes_from").map(|folder| Sizes::Export(folder.into())).into_iter().collect();
     if let Some(rows) = layers.given("size_column").map(str::to_owned) {
-        let list = layers.given("products").map(List::named);
-        let (Some(List::File(table)), Some(ids)) = (list, layers.given("product_column").map(str::to_owned)) else {
+        let list = layers.given("products").map(ItemList::named);
+        let (Some(ItemList::File(table)), Some(ids)) = (list, layers.given("product_column").map(str::to_owned)) else {
             return Err(Error::Usage("--size-column needs a list in a file, CSV or Parquet, and --product-column"));
         };
         sizes.push(Sizes::Column { table, ids, rows });
@@ -153,10 +156,10 @@ fn sizes_of(layers: &Layers) -> Result<Vec<Sizes>, Error> {
 }
 
 /// Starts the embedded API, if it is the one to export from, and points the settings to it.
-fn simulator_of(settings: &mut Settings) -> Result<Option<(Server, simulator::Settings)>, Error> {
+fn simulator_of(settings: &mut Settings) -> Result<Option<(Server, simulator::SimulatorSettings)>, Error> {
     let Some(text) = &settings.simulate else { return Ok(None) };
     let text = if text == DEFAULTS { DEMONSTRATION } else { text };
-    let spec: simulator::Settings = text.parse().map_err(Error::Spec)?;
+    let spec: simulator::SimulatorSettings = text.parse().map_err(Error::Spec)?;
     let simulator = Simulator::new(&settings.endpoint, spec.clone())?;
     let server = simulator::start(Arc::new(simulator))
         .map_err(|source| Error::System { action: "start the simulator", source })?;
@@ -169,15 +172,15 @@ fn simulator_of(settings: &mut Settings) -> Result<Option<(Server, simulator::Se
 /// Requests a second; a real host's limit must be given.
 fn allowed(
     settings: &Settings,
-    simulated: Option<&simulator::Settings>,
-    learned: Option<&Learned>,
-) -> Result<Asked, Error> {
+    simulated: Option<&simulator::SimulatorSettings>,
+    learned: Option<&RateCache>,
+) -> Result<RateLimit, Error> {
     match (settings.qps, simulated) {
-        (Some(Qps::PerSecond(rate)), _) => Ok(Asked::Number(rate)),
-        (Some(Qps::Auto), _) => Ok(Asked::Auto(learned.and_then(Learned::known))),
-        (Some(Qps::Unlimited), _) => Ok(Asked::Unlimited),
+        (Some(RateLimit::PerSecond(rate)), _) => Ok(RateLimit::PerSecond(rate)),
+        (Some(RateLimit::Auto(_)), _) => Ok(RateLimit::Auto(learned.and_then(RateCache::known))),
+        (Some(RateLimit::Unlimited), _) => Ok(RateLimit::Unlimited),
         (None, Some(spec)) => Ok(spec.qps.map(|qps| f64::from(qps.per_second.get())).into()),
-        (None, None) if settings.is_loopback() => Ok(Asked::Unlimited),
+        (None, None) if settings.is_loopback() => Ok(RateLimit::Unlimited),
         (None, None) => Err(SettingsError::Missing {
             what: "no --qps",
             next: "give the requests a second that your key allows, your plan's page in the provider's dashboard states it; or auto",
@@ -202,7 +205,7 @@ async fn key_of(layers: &Layers, is_loopback: bool, signals: Signals) -> Result<
     let reading = tokio::task::spawn_blocking(move || api_key::read(&layers, variable, is_loopback));
     tokio::select! {
         key = reading => Ok(key??),
-        code = signal(signals, 1) => Err(Error::Killed(code)),
+        code = signal(signals, 1) => Err(Error::Interrupted(code)),
     }
 }
 
@@ -227,15 +230,15 @@ pub(super) async fn replay(mut layers: Layers, all: bool) -> Result<Summary, Err
     }
     let mut settings = Settings::resolve(&layers)?;
     settings.simulated_as = identity.get("base_url").cloned(); // no request is sent: any API will do
-    let face = Face::of_replay(&settings);
+    let face = ProgressReporter::of_replay(&settings);
     log(&settings, &face);
     let monitor = monitor_of(&face);
-    let which = if all { Which::All } else { Which::Spoilt };
-    let job = Job { settings, qps: Asked::Unlimited, sizes: Vec::new(), seed: 0, monitor };
+    let which = if all { RebuildScope::All } else { RebuildScope::Modified };
+    let job = RunContext { settings, qps: RateLimit::Unlimited, sizes: Vec::new(), seed: 0, monitor };
     let result = tokio::select! {
         biased;
         // Nothing is under way that it would pay to wait for, and each step leaves what the next run goes on with.
-        code = signal(listen_for_signals()?, 1) => Err(Error::Killed(code)),
+        code = signal(listen_for_signals()?, 1) => Err(Error::Interrupted(code)),
         never = face.show() => match never {},
         result = export::replay(&job, which) => result,
     };
@@ -251,6 +254,6 @@ fn known(columns: &str, layers: &Layers) -> Result<String, Error> {
     Ok(if known.is_empty() { "none".to_owned() } else { known.join(",") })
 }
 
-fn monitor_of(face: &Arc<Face>) -> Arc<dyn Monitor> {
-    Arc::<Face>::clone(face)
+fn monitor_of(face: &Arc<ProgressReporter>) -> Arc<dyn EventSink> {
+    Arc::<ProgressReporter>::clone(face)
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::crawl::end_of_list::Rules;
+use crate::crawl::end_of_list::PagingRules;
 use crate::crawl::frontier::Scheduler;
 use crate::crawl::walk::Walk;
 use crate::model::page::{ItemIx, SegmentId};
@@ -47,7 +47,7 @@ impl Backlog {
         &mut self,
         scheduler: &mut Scheduler,
         ledger: &Ledger,
-        rules: &Rules,
+        rules: &PagingRules,
         (is_heard, ended): (bool, &[ItemIx]),
     ) -> Result<Vec<ItemIx>, LedgerError> {
         let mut over = Vec::new();

@@ -2,7 +2,7 @@
 //!
 //! Pure, and decided from a page's number and its counts alone, so that the ledger's rows are enough to decide it again.
 //! Under `end = "auto"` an end may be a guess: it names the page that would tell (`check`), and `ending` decides
-//! whether that page is worth a credit. What such pages have shown about the API is part of the rules (`Learned`).
+//! whether that page is worth a credit. What such pages have shown about the API is part of the rules (`ObservedEnd`).
 
 use crate::endpoint::EndRule;
 use crate::model::page::{Counts, PageNum, StopReason};
@@ -12,7 +12,7 @@ const BARREN_PAGES: u8 = 3;
 
 /// What the walks of an export have in common.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub struct PagingRules {
     /// Number of the first page.
     pub first: PageNum,
     /// Largest page number that the API accepts.
@@ -24,12 +24,12 @@ pub struct Rules {
     /// What ends a walk.
     pub end: EndRule,
     /// What pages behind the ends of lists have shown about that, under [`EndRule::Auto`].
-    pub learned: Option<Learned>,
+    pub learned: Option<ObservedEnd>,
 }
 
 /// What evidence has shown: the short-page rule does not hold as it was assumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Learned {
+pub enum ObservedEnd {
     /// The API gives at most this many rows a page, fewer than were asked for.
     PageSize(u32),
     /// Pages in the middle of a list may be short: only an empty page is an end.
@@ -73,7 +73,7 @@ impl End {
     }
 }
 
-impl Learned {
+impl ObservedEnd {
     /// The word for it in the ledger.
     pub fn word(self) -> String {
         match self {
@@ -93,12 +93,14 @@ impl Learned {
     }
 }
 
-impl Rules {
+impl PagingRules {
     /// Rows of a page that others may follow; none: any number above zero.
     pub fn full_size(&self) -> Option<usize> {
         let rows = match (self.end, self.learned) {
-            (EndRule::EmptyPage, _) | (EndRule::Auto, Some(Learned::EmptyPage | Learned::Unpaid)) => return None,
-            (EndRule::Auto, Some(Learned::PageSize(rows))) => rows,
+            (EndRule::EmptyPage, _) | (EndRule::Auto, Some(ObservedEnd::EmptyPage | ObservedEnd::Unpaid)) => {
+                return None;
+            }
+            (EndRule::Auto, Some(ObservedEnd::PageSize(rows))) => rows,
             (EndRule::Auto, None) | (EndRule::ShortPage, _) => self.page_size,
         };
         Some(usize::try_from(rows).unwrap_or(usize::MAX))
@@ -169,11 +171,11 @@ impl Rules {
 
 #[cfg(test)]
 mod tests {
-    use super::{Learned, Rules};
+    use super::{ObservedEnd, PagingRules};
     use crate::endpoint::EndRule;
     use crate::model::page::{Counts, PageNum, StopReason};
 
-    const RULES: Rules = Rules {
+    const RULES: PagingRules = PagingRules {
         first: PageNum(1),
         last: PageNum(100_000),
         page_size: 3,
@@ -181,13 +183,13 @@ mod tests {
         end: EndRule::ShortPage,
         learned: None,
     };
-    const AUTO: Rules = Rules { end: EndRule::Auto, ..RULES };
+    const AUTO: PagingRules = PagingRules { end: EndRule::Auto, ..RULES };
 
     fn rows(received: usize) -> Counts {
         Counts { received, fresh: received, ..Counts::default() }
     }
 
-    fn stop(rules: &Rules, page: u32, received: usize) -> Option<StopReason> {
+    fn stop(rules: &PagingRules, page: u32, received: usize) -> Option<StopReason> {
         rules.end_at(PageNum(page), rows(received), 0).map(|end| end.stop)
     }
 
@@ -197,21 +199,21 @@ mod tests {
         assert_eq!(stop(&RULES, 100_000, 3), Some(StopReason::PageCap));
         assert_eq!(stop(&RULES, 100_000, 2), Some(StopReason::ShortPage));
         assert_eq!(stop(&RULES, 100_000, 0), Some(StopReason::EmptyPage));
-        let wanted = Rules { max_pages: Some(100_000), ..RULES };
+        let wanted = PagingRules { max_pages: Some(100_000), ..RULES };
         assert_eq!(stop(&wanted, 100_000, 3), Some(StopReason::MaxPages));
         assert_eq!((RULES.limit(), wanted.limit()), (PageNum(100_000), PageNum(100_000)));
-        assert_eq!(Rules { max_pages: Some(7), first: PageNum(0), ..RULES }.limit(), PageNum(6));
+        assert_eq!(PagingRules { max_pages: Some(7), first: PageNum(0), ..RULES }.limit(), PageNum(6));
     }
 
     #[test]
     fn what_counts_as_full_follows_from_the_rule_and_from_what_evidence_has_shown() {
-        let learned = |learned| Rules { learned: Some(learned), ..AUTO };
+        let learned = |learned| PagingRules { learned: Some(learned), ..AUTO };
         let table = [
             (RULES, [Some(StopReason::EmptyPage), Some(StopReason::ShortPage), Some(StopReason::ShortPage), None]),
             (AUTO, [Some(StopReason::EmptyPage), Some(StopReason::ShortPage), Some(StopReason::ShortPage), None]),
-            (learned(Learned::PageSize(2)), [Some(StopReason::EmptyPage), Some(StopReason::ShortPage), None, None]),
-            (learned(Learned::EmptyPage), [Some(StopReason::EmptyPage), None, None, None]),
-            (Rules { end: EndRule::EmptyPage, ..RULES }, [Some(StopReason::EmptyPage), None, None, None]),
+            (learned(ObservedEnd::PageSize(2)), [Some(StopReason::EmptyPage), Some(StopReason::ShortPage), None, None]),
+            (learned(ObservedEnd::EmptyPage), [Some(StopReason::EmptyPage), None, None, None]),
+            (PagingRules { end: EndRule::EmptyPage, ..RULES }, [Some(StopReason::EmptyPage), None, None, None]),
         ];
         for (rules, ends) in table {
             for (received, meant) in ends.into_iter().enumerate() {
@@ -222,31 +224,32 @@ mod tests {
 
     #[test]
     fn an_end_that_is_a_guess_names_the_page_that_would_tell_and_one_that_was_asked_for_does_not() {
-        let check = |rules: &Rules, counts| rules.end_at(PageNum(4), counts, 0).and_then(|end| end.check);
+        let check = |rules: &PagingRules, counts| rules.end_at(PageNum(4), counts, 0).and_then(|end| end.check);
         assert_eq!(check(&AUTO, rows(2)), Some(PageNum(5)));
         assert_eq!(check(&RULES, rows(2)), None);
         assert_eq!(check(&AUTO, rows(0)), None, "an empty list of rows is an end");
-        let capped = Rules { max_pages: Some(4), ..AUTO };
+        let capped = PagingRules { max_pages: Some(4), ..AUTO };
         assert_eq!(check(&capped, rows(2)), None, "nothing behind the pages that were asked for");
     }
 
     #[test]
     fn behind_a_repeated_page_unseen_rows_are_as_far_on_as_the_repeated_ones_have_moved() {
-        let check = |rules: &Rules, page, home| {
+        let check = |rules: &PagingRules, page, home| {
             let counts = Counts { fresh: 0, repeats: Some(PageNum(home)), ..rows(3) };
             rules.end_at(PageNum(page), counts, 0).and_then(|end| end.check)
         };
         assert_eq!(check(&RULES, 6, 5), Some(PageNum(7)), "a page's worth of rows was put in");
         assert_eq!(check(&RULES, 6, 4), Some(PageNum(8)), "two pages' worth");
         assert_eq!(check(&RULES, 9, 1), Some(PageNum(17)), "it wraps around");
-        assert_eq!(check(&Rules { max_pages: Some(10), ..RULES }, 9, 1), Some(PageNum(10)));
+        assert_eq!(check(&PagingRules { max_pages: Some(10), ..RULES }, 9, 1), Some(PageNum(10)));
     }
 
     #[test]
     fn under_the_strict_rule_a_short_page_without_a_usable_row_is_no_end_and_three_in_a_row_are() {
-        let strict = Rules { end: EndRule::EmptyPage, ..RULES };
+        let strict = PagingRules { end: EndRule::EmptyPage, ..RULES };
         let barren = Counts { received: 2, rejected: 2, ..Counts::default() };
-        let stop = |rules: &Rules, barren_pages| rules.end_at(PageNum(4), barren, barren_pages).map(|end| end.stop);
+        let stop =
+            |rules: &PagingRules, barren_pages| rules.end_at(PageNum(4), barren, barren_pages).map(|end| end.stop);
         assert_eq!(stop(&RULES, 1), Some(StopReason::Rejected));
         assert_eq!([1, 2, 3].map(|pages| stop(&strict, pages)), [None, None, Some(StopReason::Rejected)]);
     }
@@ -258,9 +261,9 @@ mod tests {
 
     #[test]
     fn what_was_learned_is_read_back_from_its_word() {
-        for learned in [Learned::PageSize(8), Learned::EmptyPage, Learned::Unpaid] {
-            assert_eq!(Learned::from_word(&learned.word()), Some(learned));
+        for learned in [ObservedEnd::PageSize(8), ObservedEnd::EmptyPage, ObservedEnd::Unpaid] {
+            assert_eq!(ObservedEnd::from_word(&learned.word()), Some(learned));
         }
-        assert_eq!(Learned::from_word("short-page"), None);
+        assert_eq!(ObservedEnd::from_word("short-page"), None);
     }
 }

@@ -12,7 +12,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::crawl::end_of_list::Rules;
+use crate::crawl::end_of_list::PagingRules;
 use crate::model::page::{Counts, PageNum};
 
 /// Pages that a walk must have before it looks ahead.
@@ -22,7 +22,7 @@ const WINDOW: u32 = 4_096;
 
 /// What is known of a list's depth.
 #[derive(Clone, Debug)]
-pub(crate) struct Depth {
+pub(crate) struct Lookahead {
     /// The first page that is not known to exist. It is asked for in any case: it follows a full page, or is the end.
     edge: PageNum,
     /// The farthest page ahead that exists, if the page before it holds new rows.
@@ -65,9 +65,9 @@ pub enum Stage {
     Begin,
 }
 
-impl Depth {
+impl Lookahead {
     /// Nothing is known but that there is a first page.
-    pub(crate) fn new(rules: &Rules) -> Self {
+    pub(crate) fn new(rules: &PagingRules) -> Self {
         Self {
             edge: rules.first,
             found: None,
@@ -92,7 +92,7 @@ impl Depth {
 
     /// How many pages there may be of which nothing is known: as many as there are for certain, or half of those before the
     /// first that is known not to exist, or as many as was said.
-    pub(crate) fn unknown(&self, rules: &Rules) -> u32 {
+    pub(crate) fn unknown(&self, rules: &PagingRules) -> u32 {
         let exists = self.exists().0;
         let pages = exists.saturating_add(1).saturating_sub(rules.first.0);
         let most = rules.limit().0.saturating_sub(exists);
@@ -104,7 +104,7 @@ impl Depth {
     }
 
     /// How many pages are expected to be asked for yet: those that are known to exist, and the unknown ones.
-    pub(crate) fn expected(&self, next: PageNum, rules: &Rules) -> f64 {
+    pub(crate) fn expected(&self, next: PageNum, rules: &PagingRules) -> f64 {
         let known = self.edge.0.saturating_sub(self.asked.max(next).0);
         f64::from(known) + f64::from(self.unknown(rules).max(1))
     }
@@ -118,7 +118,7 @@ impl Depth {
     pub(crate) fn next_needed(
         &self,
         next: PageNum,
-        rules: &Rules,
+        rules: &PagingRules,
         known: impl Fn(PageNum) -> Known,
     ) -> Option<PageNum> {
         let last = self.edge.min(rules.limit()).0.min(next.0.saturating_add(WINDOW));
@@ -130,7 +130,7 @@ impl Depth {
     pub(crate) fn next_unknown(
         &self,
         next: PageNum,
-        rules: &Rules,
+        rules: &PagingRules,
         known: impl Fn(PageNum) -> Known,
     ) -> Option<PageNum> {
         let last = rules.limit().0.min(next.0.saturating_add(WINDOW));
@@ -147,7 +147,7 @@ impl Depth {
     pub(crate) fn scout(
         &self,
         next: PageNum,
-        rules: &Rules,
+        rules: &PagingRules,
         known: impl Fn(PageNum) -> Known,
     ) -> Option<(Stage, PageNum)> {
         let is_free = |page: PageNum| page > self.edge && known(page) == Known::Missing && !self.ahead.contains(&page);
@@ -194,7 +194,13 @@ impl Depth {
     }
 
     /// Learns from a page that came. `known` tells of every page, this one included.
-    pub(crate) fn learn(&mut self, page: PageNum, counts: Counts, rules: &Rules, known: impl Fn(PageNum) -> Known) {
+    pub(crate) fn learn(
+        &mut self,
+        page: PageNum,
+        counts: Counts,
+        rules: &PagingRules,
+        known: impl Fn(PageNum) -> Known,
+    ) {
         self.ahead.remove(&page);
         let before = PageNum(page.0.saturating_sub(1));
         if page < self.edge {

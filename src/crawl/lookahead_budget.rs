@@ -6,7 +6,7 @@
 
 /// The account of one run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Waste {
+pub(crate) struct LookaheadBudget {
     /// Credits that may be wasted for each page.
     share: f64,
     pages: u32,
@@ -16,7 +16,7 @@ pub(crate) struct Waste {
     risked: u32,
 }
 
-impl Waste {
+impl LookaheadBudget {
     /// An account that allows so many wasted credits for a hundred pages.
     pub(crate) fn new(percent: f64) -> Self {
         Self { share: percent / 100.0, pages: 0, lost: 0, risked: 0 }
@@ -54,11 +54,11 @@ impl Waste {
 
 #[cfg(test)]
 mod tests {
-    use super::Waste;
+    use super::LookaheadBudget;
 
     #[test]
     fn only_what_was_earned_may_be_risked_and_what_was_of_use_may_be_risked_again() {
-        let mut waste = Waste::new(1.0);
+        let mut waste = LookaheadBudget::new(1.0);
         assert!(waste.affords_one(0, false), "the first one is free");
         waste.risk();
         assert!(!waste.affords_one(0, false));
@@ -74,13 +74,13 @@ mod tests {
 
     #[test]
     fn what_came_may_be_confirmed_by_a_second_credit() {
-        let waste = Waste::new(1.0);
+        let waste = LookaheadBudget::new(1.0);
         assert!(!waste.affords_one(1, false) && waste.affords_one(1, true) && !waste.affords_one(2, true));
     }
 
     #[test]
     fn nothing_is_risked_where_nothing_may_be_wasted() {
-        let mut waste = Waste::new(0.0);
+        let mut waste = LookaheadBudget::new(0.0);
         (0..1_000_000).for_each(|_| waste.earn());
         assert!(!waste.affords_one(0, false) && !waste.affords_one(0, true));
     }

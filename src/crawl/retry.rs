@@ -33,7 +33,7 @@ pub(crate) struct Retry {
 
 /// The failures of one page so far.
 #[derive(Debug)]
-pub struct Tries {
+pub struct RetryState {
     intervals: ExponentialBackoff<TokioClock>,
     /// Failed attempts.
     pub failed: u32,
@@ -70,7 +70,7 @@ impl Retry {
     }
 
     /// The state of a page that failed for the first time.
-    pub(crate) fn begin(&self) -> Tries {
+    pub(crate) fn begin(&self) -> RetryState {
         let intervals = ExponentialBackoff {
             current_interval: self.policy.first,
             initial_interval: self.policy.first,
@@ -80,11 +80,11 @@ impl Retry {
             max_elapsed_time: None,
             ..ExponentialBackoff::default()
         };
-        Tries { intervals, failed: 0, since: clock::now() }
+        RetryState { intervals, failed: 0, since: clock::now() }
     }
 
     /// The wait before the next attempt: the interval, a quarter shorter to a quarter longer.
-    pub(crate) fn wait(&mut self, tries: &mut Tries) -> Duration {
+    pub(crate) fn wait(&mut self, tries: &mut RetryState) -> Duration {
         let interval = tries.intervals.next_backoff().unwrap_or(self.policy.longest).min(self.policy.longest);
         let share = f64::from(u32::try_from(self.random.next_u64() >> 32).unwrap_or_default()) / f64::from(u32::MAX);
         interval.mul_f64(0.75 + share / 2.0)

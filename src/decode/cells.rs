@@ -73,12 +73,12 @@ pub(super) fn spelled(column: &Column) -> Option<Box<str>> {
 /// In which order rows list their columns: for each column the one that came behind it last. Rows of one API list their
 /// fields in one order, and leave some of them out.
 #[derive(Debug, Default)]
-pub(super) struct Order {
+pub(super) struct IdentityOrder {
     /// The first one, then by column the next.
     next: Vec<usize>,
 }
 
-impl Order {
+impl IdentityOrder {
     /// The column that is likely to come behind this one; the first one behind none.
     fn behind(&self, column: Option<usize>) -> Option<usize> {
         self.next.get(column.map_or(0, |column| column + 1)).copied()
@@ -99,7 +99,7 @@ pub(super) struct Reader<'c> {
     pub(super) names: &'c [Option<Box<str>>],
     /// Which of them the output must not hold.
     pub(super) dropped: &'c [bool],
-    pub(super) order: &'c mut Order,
+    pub(super) order: &'c mut IdentityOrder,
 }
 
 impl Reader<'_> {

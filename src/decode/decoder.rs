@@ -17,15 +17,15 @@ use arrow::array::{ArrayRef, Int32Builder, RecordBatch, StringBuilder, Timestamp
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
-use super::cells::{Cells, Entry, Order, Reader, spelled};
-use super::drift::Drift;
+use super::cells::{Cells, Entry, IdentityOrder, Reader, spelled};
+use super::drift::PageDrift;
 use super::extra;
 use super::value::{Builder, key_text_of, text_of};
 use crate::decode::lenient_json;
 use crate::endpoint::{Column, Endpoint, Role};
 use crate::model::clock::Utc64;
 use crate::model::page::{ItemId, PageNum, Request};
-use crate::model::partition::Folders;
+use crate::model::partition::PartitionDirs;
 use crate::model::sanitize::sanitize;
 
 /// Most rows of a page that are looked at one by one. Those beyond it are kept together, as one reject.
@@ -36,7 +36,7 @@ pub type Key = [u8; 16];
 
 /// A durable answer that is a page.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Response {
     /// What was asked for.
     pub request: Request,
     /// When the answer was whole.
@@ -72,7 +72,7 @@ pub struct DecodedPage {
     /// Rows that could not be typed.
     pub rejects: Vec<Reject>,
     /// Where its rows differ from the description.
-    pub drift: Drift,
+    pub drift: PageDrift,
 }
 
 /// A row that could not be typed, kept as it came.
@@ -105,7 +105,7 @@ pub struct Decoder {
     partition: usize,
     schema: SchemaRef,
     /// Shared by all clones: a run's folders are bounded together.
-    folders: Arc<Mutex<Folders>>,
+    folders: Arc<Mutex<PartitionDirs>>,
 }
 
 impl Decoder {
@@ -138,7 +138,7 @@ impl Decoder {
     }
 
     /// Decodes a group of answers. The only error is a schema that does not fit the columns, which is a bug.
-    pub fn decode(&self, answers: &[Answer]) -> Result<Decoded, ArrowError> {
+    pub fn decode(&self, answers: &[Response]) -> Result<Decoded, ArrowError> {
         let mut batch = Batch::new(self, answers.len());
         let pages = answers.iter().map(|answer| batch.page(self, answer)).collect();
         batch.finish(self, pages)
@@ -148,20 +148,20 @@ impl Decoder {
 /// Entries of an answer's list, whatever will become of them: what [`DecodedPage::received`] says of it.
 pub fn received(body: &[u8]) -> usize {
     let mut count = 0;
-    let read = Reader { columns: &[], names: &[], dropped: &[], order: &mut Order::default() }
+    let read = Reader { columns: &[], names: &[], dropped: &[], order: &mut IdentityOrder::default() }
         .page(&lenient_json::text(body), |_, _| count += 1);
     count + usize::from(read.is_none()) // a page that cannot be read to its end has a reject for the rest
 }
 
 /// The rows of a group while they are being gathered.
 struct Batch<'a> {
-    folders: MutexGuard<'a, Folders>,
+    folders: MutexGuard<'a, PartitionDirs>,
     builders: Vec<Option<Builder>>,
     fetched_at: TimestampMicrosecondBuilder,
     page_num: Int32Builder,
     extra: StringBuilder,
     partitions: Vec<Option<Box<str>>>,
-    order: Order,
+    order: IdentityOrder,
 }
 
 impl<'a> Batch<'a> {
@@ -175,11 +175,11 @@ impl<'a> Batch<'a> {
             page_num: Int32Builder::with_capacity(rows),
             extra: StringBuilder::new(),
             partitions: Vec::with_capacity(rows),
-            order: Order::default(),
+            order: IdentityOrder::default(),
         }
     }
 
-    fn page(&mut self, decoder: &Decoder, answer: &Answer) -> DecodedPage {
+    fn page(&mut self, decoder: &Decoder, answer: &Response) -> DecodedPage {
         let mut page = DecodedPage {
             request: answer.request.clone(),
             keys: Vec::new(),
@@ -187,7 +187,7 @@ impl<'a> Batch<'a> {
             is_list: true,
             foreign: 0,
             rejects: Vec::new(),
-            drift: Drift::of(&decoder.columns),
+            drift: PageDrift::of(&decoder.columns),
         };
         let text = lenient_json::text(&answer.body);
         let mut order = std::mem::take(&mut self.order);
@@ -221,9 +221,9 @@ impl<'a> Batch<'a> {
     fn row<'c>(
         &mut self,
         decoder: &'c Decoder,
-        answer: &Answer,
+        answer: &Response,
         cells: &mut Cells<'c>,
-        drift: &mut Drift,
+        drift: &mut PageDrift,
     ) -> Result<Key, Unusable> {
         if cells.has_inexact_identity(decoder.item, &decoder.keys) {
             return Err(Unusable::Inexact);
@@ -285,7 +285,7 @@ impl<'a> Batch<'a> {
 }
 
 /// Adds a row's partition value. False: no folder can carry it, so its text must be kept elsewhere.
-fn push_partition(partitions: &mut Vec<Option<Box<str>>>, folders: &mut Folders, raw: Option<&str>) -> bool {
+fn push_partition(partitions: &mut Vec<Option<Box<str>>>, folders: &mut PartitionDirs, raw: Option<&str>) -> bool {
     let raw = raw.filter(|raw| *raw != "null");
     let value = raw.and_then(text_of).filter(|value| value.exact && folders.admit(&value.text));
     let fits = value.is_some() || raw.is_none();
@@ -317,7 +317,7 @@ impl Unusable {
 }
 
 impl DecodedPage {
-    fn reject(&mut self, answer: &Answer, why: Unusable, raw: &str) {
+    fn reject(&mut self, answer: &Response, why: Unusable, raw: &str) {
         self.foreign += usize::from(matches!(why, Unusable::Foreign(_)));
         let Request { id, page, .. } = answer.request.clone();
         self.rejects.push(Reject { id, page, at: answer.at, reason: why.reason(), raw: raw.to_owned() });

@@ -12,7 +12,7 @@ const LONGEST_NAME: usize = 100;
 
 /// Counts of one page, or of several pages of one [`Decoder`](super::Decoder).
 #[derive(Clone, Debug, Default)]
-pub struct Drift {
+pub struct PageDrift {
     /// The described columns; none as long as nothing was counted.
     described: Option<Arc<[Column]>>,
     /// Counts of each.
@@ -32,7 +32,7 @@ pub(super) struct Cell {
     pub(super) misfits: u64,
 }
 
-impl Drift {
+impl PageDrift {
     /// Nothing counted yet, for these columns.
     pub(super) fn of(columns: &Arc<[Column]>) -> Self {
         let cells = vec![Cell::default(); columns.len()];
@@ -113,11 +113,11 @@ impl Drift {
 
 #[cfg(test)]
 mod tests {
-    use super::{Drift, MOST_NAMES};
+    use super::{MOST_NAMES, PageDrift};
     use crate::endpoint::{BUILT_IN, Endpoint};
 
-    fn drift() -> Drift {
-        Drift::of(&Endpoint::parse(BUILT_IN).unwrap().columns.into())
+    fn drift() -> PageDrift {
+        PageDrift::of(&Endpoint::parse(BUILT_IN).unwrap().columns.into())
     }
 
     #[test]
@@ -141,7 +141,7 @@ mod tests {
         one.misfit(0);
         one.extra("new");
         one.extra("video_id");
-        let mut all = Drift::default();
+        let mut all = PageDrift::default();
         all.add(&one);
         all.add(&one);
         let first = Endpoint::parse(BUILT_IN).unwrap().columns[0].name.clone();

@@ -101,8 +101,8 @@ pub struct Lenient(pub String);
 
 impl<'de> Deserialize<'de> for Lenient {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl Visitor<'_> for Text {
+        struct JsonText;
+        impl Visitor<'_> for JsonText {
             type Value = Lenient;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -113,7 +113,7 @@ impl<'de> Deserialize<'de> for Lenient {
                 Ok(Lenient(without_halves(bytes)))
             }
         }
-        deserializer.deserialize_bytes(Text)
+        deserializer.deserialize_bytes(JsonText)
     }
 }
 

@@ -15,8 +15,8 @@ mod time;
 mod value;
 
 pub use cells::key_of;
-pub use decoder::{Answer, Decoded, DecodedPage, Decoder, Key, MOST_ROWS, Reject, received};
-pub use drift::{Drift, MOST_NAMES};
+pub use decoder::{Decoded, DecodedPage, Decoder, Key, MOST_ROWS, Reject, Response, received};
+pub use drift::{MOST_NAMES, PageDrift};
 pub use extra::NESTING;
 
 #[cfg(test)]

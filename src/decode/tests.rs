@@ -1,10 +1,10 @@
 //! What becomes of every kind of cell and row.
 
-use super::{Answer, Decoded, Decoder};
+use super::{Decoded, Decoder, Response};
 use crate::endpoint::{BUILT_IN, ColumnKind, EXTRA, Endpoint, FETCHED_AT, PAGE_NUM, Role};
 use crate::model::clock::Utc64;
 use crate::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
-use crate::simulator::{ApiRequest, Settings, Simulator};
+use crate::simulator::{ApiRequest, Simulator, SimulatorSettings};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float64Type, Int32Type, Int64Type, TimestampMicrosecondType};
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ fn endpoint() -> Endpoint {
 fn decode_body(body: &[u8]) -> Decoded {
     let endpoint = endpoint();
     let (attempt, item, page) = (AttemptId(1), ItemIx(1), PageNum(3));
-    let answer = Answer {
+    let answer = Response {
         request: Request { attempt, item, id: ItemId::new(ID), page },
         at: Utc64(9),
         body: body.to_vec().into(),
@@ -247,7 +247,7 @@ fn dropped_columns_are_not_written_and_not_in_extra_either() {
     );
     let (attempt, item, page) = (AttemptId(1), ItemIx(1), PageNum(3));
     let decoded = only
-        .decode(&[Answer { request: Request { attempt, item, id: ItemId::new(ID), page }, at: Utc64(9), body }])
+        .decode(&[Response { request: Request { attempt, item, id: ItemId::new(ID), page }, at: Utc64(9), body }])
         .unwrap();
     let names: Vec<_> = decoded.rows.schema().fields().iter().map(|field| field.name().clone()).collect();
     assert_eq!(names, ["video_id", "product_id", "duration", FETCHED_AT, PAGE_NUM, EXTRA]);
@@ -279,13 +279,13 @@ fn an_id_that_is_not_unicode_has_another_key_than_an_id_that_is_its_json_text() 
 #[test]
 fn pages_of_a_group_are_decoded_as_if_each_were_alone() {
     let endpoint = endpoint();
-    let simulator = Simulator::new(&endpoint, Settings::default()).unwrap();
+    let simulator = Simulator::new(&endpoint, SimulatorSettings::default()).unwrap();
     let query = format!("product_id={ID}&page_num=1&page_size=7");
     let body =
         simulator.answer(&ApiRequest { path: &endpoint.path, query: &query, authorization: Some("Bearer x") }).body;
     let answer = |attempt| {
         let request = Request { attempt: AttemptId(attempt), item: ItemIx(1), id: ItemId::new(ID), page: PageNum(1) };
-        Answer { request, at: Utc64(9), body: body.clone() }
+        Response { request, at: Utc64(9), body: body.clone() }
     };
     let decoder = Decoder::new(&endpoint, |_| true);
     let (one, two) = (decoder.decode(&[answer(1)]).unwrap(), decoder.decode(&[answer(1), answer(2)]).unwrap());
@@ -307,7 +307,7 @@ proptest! {
     #[test]
     fn a_mutated_page_keeps_one_row_or_reject_for_each_entry(at in 0_usize..4_000, byte in any::<u8>()) {
         let endpoint = endpoint();
-        let simulator = Simulator::new(&endpoint, Settings::default()).unwrap();
+        let simulator = Simulator::new(&endpoint, SimulatorSettings::default()).unwrap();
         let query = format!("product_id={ID}&page_num=1&page_size=3");
         let answer = simulator.answer(&ApiRequest { path: &endpoint.path, query: &query, authorization: Some("Bearer x") });
         let mut body = answer.body.to_vec();

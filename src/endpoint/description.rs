@@ -11,7 +11,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::codes::EndRule;
-use super::id_form::Form;
+use super::id_form::IdPattern;
 
 /// The endpoint that pagehaul was made for.
 pub const BUILT_IN: &str = include_str!("../../config/endpoints/product-videos.toml");
@@ -87,7 +87,7 @@ pub struct ItemParam {
     /// Column in which every row repeats it.
     pub column: String,
     /// What an id looks like: a list is checked against it while it is read. None: any text may be one.
-    pub form: Option<Form>,
+    pub form: Option<IdPattern>,
 }
 
 /// The page parameters and their limits.

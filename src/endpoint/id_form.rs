@@ -11,12 +11,12 @@ use serde::Deserialize;
 /// The form of an id.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Form {
+pub struct IdPattern {
     text: String,
     whole: Regex,
 }
 
-impl Form {
+impl IdPattern {
     /// Compiles an expression. Classes are ASCII only: `\d` is a digit from 0 to 9. The error is one line.
     pub fn new(text: &str) -> Result<Self, String> {
         // Alone first: only then are its parentheses its own.
@@ -30,13 +30,13 @@ impl Form {
     }
 }
 
-impl fmt::Display for Form {
+impl fmt::Display for IdPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
     }
 }
 
-impl TryFrom<String> for Form {
+impl TryFrom<String> for IdPattern {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -54,21 +54,21 @@ fn compile(text: &str) -> Result<Regex, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::Form;
+    use super::IdPattern;
 
     #[test]
     fn a_whole_id_must_match() {
-        let digits = Form::new("[0-9]{1,32}").unwrap();
+        let digits = IdPattern::new("[0-9]{1,32}").unwrap();
         for id in ["0", "1729382310407603945", &"7".repeat(32)] {
             assert!(digits.fits(id), "{id}");
         }
         for id in ["", "17 ", " 17", "17\n", "17x", "x17", "1.7e18", "١٧", &"7".repeat(33)] {
             assert!(!digits.fits(id), "{id:?}");
         }
-        let either = Form::new("a|ab").unwrap();
+        let either = IdPattern::new("a|ab").unwrap();
         assert!(either.fits("a") && either.fits("ab") && !either.fits("abb"));
-        assert!(Form::new(r"\d+").unwrap().fits("17") && !Form::new(r"\d+").unwrap().fits("١٧"));
-        assert!(Form::new("é+").unwrap().fits("éé") && Form::new("(?i)[a-f]+").unwrap().fits("Ab"));
+        assert!(IdPattern::new(r"\d+").unwrap().fits("17") && !IdPattern::new(r"\d+").unwrap().fits("١٧"));
+        assert!(IdPattern::new("é+").unwrap().fits("éé") && IdPattern::new("(?i)[a-f]+").unwrap().fits("Ab"));
         assert_eq!(either.to_string(), "a|ab");
     }
 
@@ -82,7 +82,7 @@ mod tests {
             (r"(a)\1", "backreferences are not supported"),
             ("[0-9]{1,999}{1,999}", "size limit"),
         ] {
-            let error = Form::new(text).unwrap_err();
+            let error = IdPattern::new(text).unwrap_err();
             assert!(error.starts_with("form is not a regular expression: ") && error.contains(reason), "{error}");
             assert!(!error.contains('\n'), "{error}");
         }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use crate::decode::envelope::{DATA, Envelope, NotEnvelope, Payload};
 use crate::decode::lenient_json;
-use crate::fetch::RawAnswer;
+use crate::fetch::RawResponse;
 use crate::model::page::PageNum;
 use crate::model::sanitize::{DETAILS, Sanitized, beginning};
 
@@ -17,7 +17,7 @@ const TYPE: usize = 40;
 
 /// Why an answer is not a page.
 pub(crate) fn of(
-    answer: &RawAnswer,
+    answer: &RawResponse,
     envelope: &Result<Envelope, NotEnvelope>,
     page: PageNum,
     success: &[i64],
@@ -56,7 +56,7 @@ pub(crate) fn kind(cause: &str) -> &str {
 }
 
 /// What the server asks for.
-fn wait(answer: &RawAnswer) -> String {
+fn wait(answer: &RawResponse) -> String {
     answer.retry_after.map(|wait| format!(", the server asks for a wait of {wait:.0?}")).unwrap_or_default()
 }
 
@@ -76,7 +76,7 @@ fn data(body: &[u8]) -> String {
 }
 
 /// What a body is packed with that begins like a packed one.
-fn compressed(answer: &RawAnswer) -> String {
+fn compressed(answer: &RawResponse) -> String {
     let is_gzip = answer.body.starts_with(b"\x1f\x8b");
     let name = if is_gzip { "gzip" } else { "zstd" };
     match coding(answer) {
@@ -86,7 +86,7 @@ fn compressed(answer: &RawAnswer) -> String {
 }
 
 /// The coding that the head names, in lower case; none where it names none.
-fn coding(answer: &RawAnswer) -> Option<String> {
+fn coding(answer: &RawResponse) -> Option<String> {
     let coding = answer.media.coding.as_deref()?.trim().to_ascii_lowercase();
     Some(coding).filter(|coding| !coding.is_empty() && coding != "identity")
 }
@@ -106,7 +106,7 @@ fn with_coding(coding: &str) -> String {
 }
 
 /// The type that the head names.
-fn media(answer: &RawAnswer) -> String {
+fn media(answer: &RawResponse) -> String {
     let kind = answer.media.kind.as_deref().unwrap_or_default();
     let kind = beginning(kind.split(';').next().unwrap_or_default().as_bytes(), TYPE);
     if kind.is_empty() { ", no content type".to_owned() } else { format!(", {kind}") }
@@ -116,7 +116,7 @@ fn media(answer: &RawAnswer) -> String {
 mod tests {
     use super::{kind, of};
     use crate::decode::envelope;
-    use crate::fetch::{Media, RawAnswer};
+    use crate::fetch::{Media, RawResponse};
     use crate::model::page::PageNum;
     use std::time::Duration;
 
@@ -126,7 +126,7 @@ mod tests {
         let media = Media { kind: named(kind), coding: named(coding) };
         let retry_after = Some(Duration::from_secs(wait)).filter(|wait| !wait.is_zero());
         let body = bytes::Bytes::copy_from_slice(body);
-        let answer = RawAnswer { status, retry_after, media, body, share: None };
+        let answer = RawResponse { status, retry_after, media, body, share: None };
         of(&answer, &envelope::read(&answer.body), PageNum(3), &[0])
     }
 

@@ -14,7 +14,7 @@ use crate::model::page::Charge;
 #[derive(Debug)]
 pub enum Outcome<'a> {
     /// Bytes under an HTTP status; the envelope if they are one.
-    Answer {
+    Response {
         /// HTTP status.
         status: u16,
         /// The frame of the body.
@@ -23,12 +23,12 @@ pub enum Outcome<'a> {
         retry_after: Option<Duration>,
     },
     /// No whole answer.
-    Lost(Lost),
+    TransportError(TransportError),
 }
 
 /// Why there is no whole answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lost {
+pub enum TransportError {
     /// The request never left: the run stopped before its turn.
     Unsent,
     /// No connection was made: name, route, refused, or too slow.
@@ -123,24 +123,26 @@ impl Classification {
 /// Classifies one outcome. `codes` are the envelope codes that the endpoint names.
 pub fn classify(outcome: &Outcome<'_>, codes: &Codes) -> Classification {
     match outcome {
-        Outcome::Lost(lost) => classify_lost(*lost),
-        Outcome::Answer { status, envelope: Err(_), retry_after } => classify_bare(*status, *retry_after),
-        Outcome::Answer { status, envelope: Ok(envelope), retry_after } => {
+        Outcome::TransportError(lost) => classify_lost(*lost),
+        Outcome::Response { status, envelope: Err(_), retry_after } => classify_bare(*status, *retry_after),
+        Outcome::Response { status, envelope: Ok(envelope), retry_after } => {
             classify_envelope(*status, envelope, *retry_after, codes)
         }
     }
 }
 
-fn classify_lost(lost: Lost) -> Classification {
+fn classify_lost(lost: TransportError) -> Classification {
     let (failure, charge) = match lost {
-        Lost::Unsent => return Classification { verdict: Verdict::Unsent, charge: Charge::Free, is_told: false },
-        Lost::Connect => (Failure::NoRoute, Charge::Free),
-        Lost::Tls | Lost::Proxy => (Failure::Refused(StopCause::Account), Charge::Free),
-        Lost::Transport | Lost::Timeout => (Failure::Unavailable, Charge::InDoubt),
-        Lost::Unreadable | Lost::TooLarge => (Failure::Unusable, Charge::InDoubt),
-        Lost::Redirect => (Failure::Refused(StopCause::Contract), Charge::InDoubt),
+        TransportError::Unsent => {
+            return Classification { verdict: Verdict::Unsent, charge: Charge::Free, is_told: false };
+        }
+        TransportError::Connect => (Failure::NoRoute, Charge::Free),
+        TransportError::Tls | TransportError::Proxy => (Failure::Refused(StopCause::Account), Charge::Free),
+        TransportError::Transport | TransportError::Timeout => (Failure::Unavailable, Charge::InDoubt),
+        TransportError::Unreadable | TransportError::TooLarge => (Failure::Unusable, Charge::InDoubt),
+        TransportError::Redirect => (Failure::Refused(StopCause::Contract), Charge::InDoubt),
     };
-    let is_told = failure == Failure::Unusable && lost != Lost::TooLarge;
+    let is_told = failure == Failure::Unusable && lost != TransportError::TooLarge;
     Classification { is_told, ..Classification::failed(failure, charge) }
 }
 
@@ -236,7 +238,7 @@ fn says_used_up(message: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Classification, Failure, Lost, Outcome, StopCause, Verdict, classify};
+    use super::{Classification, Failure, Outcome, StopCause, TransportError, Verdict, classify};
     use crate::decode::envelope::{Envelope, NotEnvelope, Payload};
     use crate::endpoint::Codes;
     use crate::model::page::Charge;
@@ -250,11 +252,14 @@ mod tests {
 
     fn on(status: u16, code: i64, message: &str, data: Payload) -> Classification {
         let envelope = Ok(Envelope { code: Some(code), message: message.to_owned(), data });
-        untold(classify(&Outcome::Answer { status, envelope: &envelope, retry_after: None }, &codes()))
+        untold(classify(&Outcome::Response { status, envelope: &envelope, retry_after: None }, &codes()))
     }
 
     fn bare(status: u16) -> Classification {
-        untold(classify(&Outcome::Answer { status, envelope: &Err(NotEnvelope::Foreign), retry_after: None }, &codes()))
+        untold(classify(
+            &Outcome::Response { status, envelope: &Err(NotEnvelope::Foreign), retry_after: None },
+            &codes(),
+        ))
     }
 
     /// Without what one test of its own looks at.
@@ -266,7 +271,7 @@ mod tests {
     fn what_the_api_says_for_good_is_told_and_what_says_by_itself_that_it_passes_is_not() {
         let envelope = |code| Ok(Envelope { code: Some(code), ..Envelope::default() });
         let told = |status, envelope: &Result<Envelope, NotEnvelope>| {
-            classify(&Outcome::Answer { status, envelope, retry_after: None }, &codes()).is_told
+            classify(&Outcome::Response { status, envelope, retry_after: None }, &codes()).is_told
         };
         for (status, code, is_told) in
             [(500, 500, true), (200, 500, true), (503, 503, false), (200, 503, false), (504, 1, false), (200, 7, true)]
@@ -404,8 +409,9 @@ mod tests {
         ];
         for (code, failure) in table {
             let envelope = Ok(Envelope { code: Some(code), ..Envelope::default() });
-            let on =
-                |status| untold(classify(&Outcome::Answer { status, envelope: &envelope, retry_after: None }, &codes));
+            let on = |status| {
+                untold(classify(&Outcome::Response { status, envelope: &envelope, retry_after: None }, &codes))
+            };
             assert_eq!(on(200), free(failure), "{code}");
             if code != 11 {
                 assert_eq!(on(400), free(failure), "{code} under HTTP 400");
@@ -416,18 +422,24 @@ mod tests {
     #[test]
     fn a_200_without_an_envelope_may_have_been_billed_whatever_it_holds() {
         for not in [NotEnvelope::Foreign, NotEnvelope::Empty, NotEnvelope::Truncated] {
-            let outcome = Outcome::Answer { status: 200, envelope: &Err(not), retry_after: None };
+            let outcome = Outcome::Response { status: 200, envelope: &Err(not), retry_after: None };
             assert_eq!(untold(classify(&outcome, &codes())), in_doubt(Failure::Unusable));
         }
     }
 
     #[test]
     fn what_never_left_is_free_and_what_may_have_arrived_is_in_doubt() {
-        let charge = |lost| classify(&Outcome::Lost(lost), &codes()).charge;
-        for lost in [Lost::Unsent, Lost::Connect, Lost::Tls, Lost::Proxy] {
+        let charge = |lost| classify(&Outcome::TransportError(lost), &codes()).charge;
+        for lost in [TransportError::Unsent, TransportError::Connect, TransportError::Tls, TransportError::Proxy] {
             assert_eq!(charge(lost), Charge::Free, "{lost:?}");
         }
-        for lost in [Lost::Transport, Lost::Timeout, Lost::Unreadable, Lost::TooLarge, Lost::Redirect] {
+        for lost in [
+            TransportError::Transport,
+            TransportError::Timeout,
+            TransportError::Unreadable,
+            TransportError::TooLarge,
+            TransportError::Redirect,
+        ] {
             assert_eq!(charge(lost), Charge::InDoubt, "{lost:?}");
         }
     }

@@ -12,7 +12,7 @@ use zstd::stream::read::Decoder;
 
 use super::caps::{BODY_CAP, FREE_BYTES};
 use super::transport_error::FetchError;
-use crate::fetch::classify::Lost;
+use crate::fetch::classify::TransportError;
 
 /// The codings that are asked for.
 pub(super) const CODINGS: &str = "zstd, gzip";
@@ -50,11 +50,11 @@ impl Unpacking {
         let most = u64::try_from(FREE_BYTES).unwrap_or_default();
         let read = self.reader.by_ref().take(most).read_to_end(&mut self.plain).map_err(broken)?;
         if self.plain.len() > BODY_CAP {
-            return Err(FetchError::bare(Lost::TooLarge));
+            return Err(FetchError::bare(TransportError::TooLarge));
         }
         if self.plain.len() > FREE_BYTES && self.plain.len() / RATIO > self.packed {
             let said = format!("it is more than {RATIO} times as large as its packed bytes");
-            return Err(FetchError::because(Lost::TooLarge, said));
+            return Err(FetchError::because(TransportError::TooLarge, said));
         }
         Ok(read < FREE_BYTES)
     }
@@ -66,14 +66,14 @@ impl Unpacking {
 }
 
 fn broken(error: std::io::Error) -> FetchError {
-    FetchError::because(Lost::Unreadable, error)
+    FetchError::because(TransportError::Unreadable, error)
 }
 
 #[cfg(test)]
 mod tests {
     use super::Unpacking;
     use crate::fetch::caps::{BODY_CAP, FREE_BYTES};
-    use crate::fetch::classify::Lost;
+    use crate::fetch::classify::TransportError;
     use bytes::Bytes;
     use reqwest::header::{CONTENT_ENCODING, HeaderMap};
     use std::io::Write;
@@ -89,7 +89,7 @@ mod tests {
     }
 
     /// The unpacked body and in how many steps; none where it stays as it is.
-    fn unpacked(label: &str, body: &[u8]) -> Result<Option<(Vec<u8>, usize)>, Lost> {
+    fn unpacked(label: &str, body: &[u8]) -> Result<Option<(Vec<u8>, usize)>, TransportError> {
         let headers = HeaderMap::from_iter([(CONTENT_ENCODING, label.parse().unwrap())]);
         let begun = Unpacking::begin(&headers, &Bytes::copy_from_slice(body)).map_err(|error| error.lost)?;
         let Some(mut unpacking) = begun else { return Ok(None) };
@@ -141,11 +141,11 @@ mod tests {
     fn a_bomb_is_given_up_while_it_is_still_small() {
         let bomb = vec![b' '; 4 * BODY_CAP];
         for (label, packed) in [("gzip", gzip(&bomb)), ("zstd", zstd(&bomb))] {
-            assert_eq!(unpacked(label, &packed), Err(Lost::TooLarge), "{label}");
+            assert_eq!(unpacked(label, &packed), Err(TransportError::TooLarge), "{label}");
         }
         let large = noise(BODY_CAP + 1);
         for (label, packed) in [("gzip", gzip(&large)), ("zstd", zstd(&large))] {
-            assert_eq!(unpacked(label, &packed), Err(Lost::TooLarge), "{label}");
+            assert_eq!(unpacked(label, &packed), Err(TransportError::TooLarge), "{label}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Requests whose intent is durable, sent at the quota's pace, each exactly once.
 //!
 //! One dispatcher takes them in order, waits for the quota and starts a task for each. An attempt ends in exactly one
-//! [`Arrival`], whatever happens: an answer judged by its frame, a loss, or "not sent" because it was recalled.
+//! [`FetchOutcome`], whatever happens: an answer judged by its frame, a loss, or "not sent" because it was recalled.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use tokio::time::Instant;
 use crate::decode::envelope;
 use crate::endpoint::Codes;
 use crate::fetch::cause;
-use crate::fetch::classify::{Classification, Failure, Lost, Outcome, Verdict, classify};
-use crate::fetch::rate_limit::{Held, LONGEST_WAIT, Quota};
-use crate::fetch::{Fetch, FetchError, RawAnswer};
+use crate::fetch::classify::{Classification, Failure, Outcome, TransportError, Verdict, classify};
+use crate::fetch::rate_limit::{LONGEST_WAIT, RateLimiter, Throttle};
+use crate::fetch::{Fetch, FetchError, RawResponse};
 use crate::model::clock::{self, Utc64};
 use crate::model::page::{AttemptId, Request};
 use crate::model::sanitize::chain;
 
 /// What became of a request.
 #[derive(Debug)]
-pub struct Arrival {
+pub struct FetchOutcome {
     /// The request.
     pub request: Request,
     /// When it left.
@@ -34,12 +34,12 @@ pub struct Arrival {
     /// Why it failed, sanitised; empty for a page.
     pub cause: String,
     /// What came back, if anything whole did.
-    pub answer: Option<RawAnswer>,
+    pub answer: Option<RawResponse>,
     /// The wait that it brought upon everyone: a 429, and the first of its burst.
-    pub held: Option<Held>,
+    pub held: Option<Throttle>,
 }
 
-impl Arrival {
+impl FetchOutcome {
     /// How long the server wants to be left alone: by everyone after a 429, with this page after any other answer.
     pub fn wish(&self) -> Duration {
         let wish = self.answer.as_ref().and_then(|answer| answer.retry_after);
@@ -49,7 +49,7 @@ impl Arrival {
 
 /// What to do with requests that wait for the quota.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Orders {
+pub enum DispatchMode {
     /// Send them.
     Send,
     /// Give those back unsent that are numbered up to this one: what they were asked for before is in question.
@@ -60,7 +60,7 @@ pub enum Orders {
     Halt,
 }
 
-impl Orders {
+impl DispatchMode {
     fn recall(self, attempt: AttemptId) -> bool {
         match self {
             Self::Send => false,
@@ -76,7 +76,7 @@ pub struct Dispatcher<F> {
     /// The API.
     pub api: Arc<F>,
     /// The gate.
-    pub quota: Arc<Quota>,
+    pub quota: Arc<RateLimiter>,
     /// Longest time for a whole answer.
     pub timeout: Duration,
     /// How long answers are waited for once a signal stops the run.
@@ -84,7 +84,7 @@ pub struct Dispatcher<F> {
     /// What the codes of envelopes mean.
     pub codes: Arc<Codes>,
     /// What to do.
-    pub orders: watch::Receiver<Orders>,
+    pub orders: watch::Receiver<DispatchMode>,
 }
 
 impl<F: Fetch> Dispatcher<F> {
@@ -93,7 +93,7 @@ impl<F: Fetch> Dispatcher<F> {
     pub async fn run(
         self,
         mut requests: mpsc::Receiver<Request>,
-        arrivals: mpsc::Sender<Arrival>,
+        arrivals: mpsc::Sender<FetchOutcome>,
     ) -> Result<(), tokio::task::JoinError> {
         let mut orders = self.orders.clone();
         let mut attempts = JoinSet::new();
@@ -120,12 +120,12 @@ impl<F: Fetch> Dispatcher<F> {
         Ok(())
     }
 
-    async fn attempt(&self, request: Request) -> Arrival {
+    async fn attempt(&self, request: Request) -> FetchOutcome {
         let sent = clock::now();
         let answer = tokio::select! {
             biased;
             answer = self.api.fetch(&request) => answer,
-            () = self.patience() => Err(FetchError::bare(Lost::Timeout)),
+            () = self.patience() => Err(FetchError::bare(TransportError::Timeout)),
         };
         self.judged(request, sent, answer)
     }
@@ -134,7 +134,7 @@ impl<F: Fetch> Dispatcher<F> {
     async fn patience(&self) {
         let mut orders = self.orders.clone();
         let stopping = async {
-            if orders.wait_for(|orders| *orders == Orders::Halt).await.is_err() {
+            if orders.wait_for(|orders| *orders == DispatchMode::Halt).await.is_err() {
                 std::future::pending::<()>().await;
             }
             tokio::time::sleep(self.grace).await;
@@ -145,35 +145,35 @@ impl<F: Fetch> Dispatcher<F> {
         }
     }
 
-    fn unsent(&self, request: Request) -> Arrival {
-        self.judged(request, clock::now(), Err(FetchError::bare(Lost::Unsent)))
+    fn unsent(&self, request: Request) -> FetchOutcome {
+        self.judged(request, clock::now(), Err(FetchError::bare(TransportError::Unsent)))
     }
 
-    fn judged(&self, request: Request, sent: Instant, answer: Result<RawAnswer, FetchError>) -> Arrival {
+    fn judged(&self, request: Request, sent: Instant, answer: Result<RawResponse, FetchError>) -> FetchOutcome {
         let at = clock::wall();
         match answer {
             Ok(answer) => {
                 let envelope = envelope::read(&answer.body);
                 let (status, retry_after) = (answer.status, answer.retry_after);
-                let judged = classify(&Outcome::Answer { status, envelope: &envelope, retry_after }, &self.codes);
+                let judged = classify(&Outcome::Response { status, envelope: &envelope, retry_after }, &self.codes);
                 let is_page = judged.verdict == Verdict::Page;
                 let success = &self.codes.success;
                 let cause = if is_page { String::new() } else { cause::of(&answer, &envelope, request.page, success) };
                 let body = crate::model::sanitize::redact(answer.body);
                 let held = self.learn(&request, sent, judged.verdict);
-                Arrival { request, sent, at, judged, cause, answer: Some(RawAnswer { body, ..answer }), held }
+                FetchOutcome { request, sent, at, judged, cause, answer: Some(RawResponse { body, ..answer }), held }
             }
             Err(error) => {
-                let judged = classify(&Outcome::Lost(error.lost), &self.codes);
+                let judged = classify(&Outcome::TransportError(error.lost), &self.codes);
                 self.quota.take_excused(request.attempt);
                 let cause = chain(&error);
-                Arrival { request, sent, at, judged, cause, answer: None, held: None }
+                FetchOutcome { request, sent, at, judged, cause, answer: None, held: None }
             }
         }
     }
 
     /// Reports an answer to the quota, before its group is written: a 429 holds those who wait behind it at once.
-    fn learn(&self, request: &Request, sent: Instant, verdict: Verdict) -> Option<Held> {
+    fn learn(&self, request: &Request, sent: Instant, verdict: Verdict) -> Option<Throttle> {
         let is_excused = self.quota.take_excused(request.attempt);
         if let Verdict::Failed(Failure::Throttled(retry_after)) = verdict {
             return if is_excused { None } else { self.quota.throttled(sent, retry_after) };

@@ -39,11 +39,11 @@ use url::Url;
 
 use super::caps::{BODY_CAP, BODY_POOL, FREE_BYTES, HEAD_CAP, HEADERS};
 use super::compressed::Unpacking;
-use super::port::{Fetch, Media, RawAnswer};
+use super::port::{Fetch, Media, RawResponse};
 use super::transport_error::FetchError;
 use super::{charset, compressed};
 use crate::endpoint::Endpoint;
-use crate::fetch::classify::Lost;
+use crate::fetch::classify::TransportError;
 use crate::model::clock;
 use crate::model::page::Request;
 
@@ -145,7 +145,7 @@ impl HttpApi {
         while let Some(chunk) = response.chunk().await.map_err(|error| FetchError::of(error, &self.host))? {
             let size = only.len() + body.len() + chunk.len();
             if size > BODY_CAP {
-                return Err(FetchError::bare(Lost::TooLarge));
+                return Err(FetchError::bare(TransportError::TooLarge));
             }
             if share.is_none() && size > FREE_BYTES {
                 share = Some(self.share(most).await?);
@@ -176,7 +176,7 @@ impl HttpApi {
         if is_labelled && charset::is_meant(&body) {
             let length = charset::length(&body);
             if length > BODY_CAP {
-                return Err(FetchError::bare(Lost::TooLarge));
+                return Err(FetchError::bare(TransportError::TooLarge));
             }
             if share.is_none() && length > FREE_BYTES {
                 share = Some(self.share(BODY_CAP).await?);
@@ -190,12 +190,12 @@ impl HttpApi {
     async fn share(&self, most: usize) -> Result<OwnedSemaphorePermit, FetchError> {
         let most = u32::try_from(most.div_ceil(1024)).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.pool).acquire_many_owned(most).await;
-        permit.map_err(|_| FetchError::bare(Lost::Transport))
+        permit.map_err(|_| FetchError::bare(TransportError::Transport))
     }
 }
 
 impl Fetch for HttpApi {
-    async fn fetch(&self, request: &Request) -> Result<RawAnswer, FetchError> {
+    async fn fetch(&self, request: &Request) -> Result<RawResponse, FetchError> {
         let mut url = self.base.clone();
         url.query_pairs_mut()
             .append_pair(&self.item_param, request.id.as_str())
@@ -206,7 +206,7 @@ impl Fetch for HttpApi {
         let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
         let media = Media::from_headers(response.headers());
         let (body, share) = self.read(response).await?;
-        Ok(RawAnswer { status, retry_after, media, body, share })
+        Ok(RawResponse { status, retry_after, media, body, share })
     }
 }
 
@@ -253,13 +253,16 @@ fn check_head(response: &reqwest::Response) -> Result<(), FetchError> {
     let headers = response.headers();
     if let Some(location) = headers.get(LOCATION).filter(|_| response.status().is_redirection()) {
         let target = String::from_utf8_lossy(location.as_bytes());
-        return Err(FetchError::because(Lost::Redirect, format!("HTTP {} to {target}", response.status().as_u16())));
+        return Err(FetchError::because(
+            TransportError::Redirect,
+            format!("HTTP {} to {target}", response.status().as_u16()),
+        ));
     }
     if headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>() > HEAD_CAP {
-        return Err(FetchError::because(Lost::Unreadable, "its head is larger than 64 KiB"));
+        return Err(FetchError::because(TransportError::Unreadable, "its head is larger than 64 KiB"));
     }
     if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
-        return Err(FetchError::because(Lost::Unreadable, "it has both a length and chunks"));
+        return Err(FetchError::because(TransportError::Unreadable, "it has both a length and chunks"));
     }
     Ok(())
 }
@@ -412,7 +415,7 @@ mod tests {
             let wish = parsed(&value, date.as_deref());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
             let held = runtime.block_on(async {
-                crate::fetch::rate_limit::Quota::new(Some(10.0)).throttled(crate::model::clock::now(), wish).unwrap()
+                crate::fetch::rate_limit::RateLimiter::new(Some(10.0)).throttled(crate::model::clock::now(), wish).unwrap()
             });
             assert!(held.wait <= Duration::from_secs(300), "{value:?} {date:?}: {held:?}");
         }

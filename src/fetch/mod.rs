@@ -17,5 +17,5 @@ mod transport_error;
 
 pub use caps::{BODY_CAP, BODY_POOL, HEAD_CAP, HEADERS};
 pub use http::{ClientError, HttpApi, HttpSettings, authority, retry_after};
-pub use port::{Fetch, Media, RawAnswer};
+pub use port::{Fetch, Media, RawResponse};
 pub use transport_error::FetchError;

@@ -13,12 +13,12 @@ use crate::model::page::Request;
 /// Sends requests. The real one is [`HttpApi`]; tests bring their own.
 pub trait Fetch: Send + Sync + 'static {
     /// Sends one request, once, and reads the whole answer. The caller sets the time limit.
-    fn fetch(&self, request: &Request) -> impl Future<Output = Result<RawAnswer, FetchError>> + Send;
+    fn fetch(&self, request: &Request) -> impl Future<Output = Result<RawResponse, FetchError>> + Send;
 }
 
 /// An answer as it came.
 #[derive(Debug)]
-pub struct RawAnswer {
+pub struct RawResponse {
     /// HTTP status.
     pub status: u16,
     /// The server's wish for a pause.

@@ -8,7 +8,7 @@ use std::io;
 
 use rustls::CertificateError;
 
-use crate::fetch::classify::Lost;
+use crate::fetch::classify::TransportError;
 use crate::model::clock::{Utc64, wall};
 
 /// What a proxy's refusal is called by the connector, whose type for it is not public.
@@ -19,19 +19,19 @@ const TUNNEL: &str = "tunnel error";
 /// There is no whole answer. The text holds neither the address nor the key.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", match lost {
-    Lost::Unsent => "not sent",
-    Lost::Connect => "no connection to the API",
-    Lost::Tls => "the API's identity could not be verified",
-    Lost::Proxy => "the proxy that the environment names refused the credentials in its address",
-    Lost::Transport => "the connection broke",
-    Lost::Timeout => "no whole answer in time",
-    Lost::Unreadable => "the answer is no HTTP that can be read",
-    Lost::TooLarge => "the answer is larger than 8 MiB",
-    Lost::Redirect => "the answer is a redirect, which is never followed",
+    TransportError::Unsent => "not sent",
+    TransportError::Connect => "no connection to the API",
+    TransportError::Tls => "the API's identity could not be verified",
+    TransportError::Proxy => "the proxy that the environment names refused the credentials in its address",
+    TransportError::Transport => "the connection broke",
+    TransportError::Timeout => "no whole answer in time",
+    TransportError::Unreadable => "the answer is no HTTP that can be read",
+    TransportError::TooLarge => "the answer is larger than 8 MiB",
+    TransportError::Redirect => "the answer is a redirect, which is never followed",
 })]
 pub struct FetchError {
     /// What kind of loss it is.
-    pub lost: Lost,
+    pub lost: TransportError,
     /// What the transport said.
     #[source]
     pub source: Option<Box<dyn StdError + Send + Sync>>,
@@ -39,12 +39,12 @@ pub struct FetchError {
 
 impl FetchError {
     /// A loss without more to say.
-    pub fn bare(lost: Lost) -> Self {
+    pub fn bare(lost: TransportError) -> Self {
         Self { lost, source: None }
     }
 
     /// A loss, with the reason for it.
-    pub(super) fn because(lost: Lost, reason: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+    pub(super) fn because(lost: TransportError, reason: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self { lost, source: Some(reason.into()) }
     }
 
@@ -54,17 +54,20 @@ impl FetchError {
         let lost = sort(&error);
         let host = host.to_owned();
         match lost {
-            Lost::Connect | Lost::Proxy => {
+            TransportError::Connect | TransportError::Proxy => {
                 let tunnel = causes(&error).any(|cause| cause.to_string().starts_with(TUNNEL));
                 Self::because(lost, Unreached { host, by: if tunnel { " through the proxy" } else { "" }, error })
             }
-            Lost::Tls => match tls(&error) {
+            TransportError::Tls => match tls(&error) {
                 Some(cause) => Self::because(lost, Unverified { host, cause: said(cause) }),
                 None => Self::because(lost, error),
             },
-            Lost::Unsent | Lost::Transport | Lost::Timeout | Lost::Unreadable | Lost::TooLarge | Lost::Redirect => {
-                Self::because(lost, error)
-            }
+            TransportError::Unsent
+            | TransportError::Transport
+            | TransportError::Timeout
+            | TransportError::Unreadable
+            | TransportError::TooLarge
+            | TransportError::Redirect => Self::because(lost, error),
         }
     }
 }
@@ -87,20 +90,20 @@ struct Unverified {
     cause: String,
 }
 
-fn sort(error: &reqwest::Error) -> Lost {
+fn sort(error: &reqwest::Error) -> TransportError {
     if error.is_connect() {
         return match tls(error) {
-            Some(cause) if is_about_identity(cause) => Lost::Tls,
-            _ if causes(error).any(|cause| cause.to_string() == PROXY_REFUSED) => Lost::Proxy,
-            _ => Lost::Connect,
+            Some(cause) if is_about_identity(cause) => TransportError::Tls,
+            _ if causes(error).any(|cause| cause.to_string() == PROXY_REFUSED) => TransportError::Proxy,
+            _ => TransportError::Connect,
         };
     }
     if error.is_timeout() {
-        Lost::Timeout
+        TransportError::Timeout
     } else if tls(error).is_none() && causes(error).any(is_unreadable) {
-        Lost::Unreadable
+        TransportError::Unreadable
     } else {
-        Lost::Transport
+        TransportError::Transport
     }
 }
 

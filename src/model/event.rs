@@ -1,6 +1,6 @@
 //! What the data plane tells the outside world while it works.
 //!
-//! Flow and conduct report [`Event`]s to a [`Monitor`]; only the face decides what a person sees of them.
+//! Flow and conduct report [`Event`]s to a [`EventSink`]; only the face decides what a person sees of them.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::model::page::{Charge, ItemId, PageNum, SegmentId, StopReason};
 #[derive(Debug)]
 pub enum Event<'a> {
     /// The list was read.
-    Planned {
+    Registered {
         /// Ids in it.
         listed: u64,
         /// Items that the export did not know.
@@ -33,7 +33,7 @@ pub enum Event<'a> {
         pages: u64,
     },
     /// The ledger was read: what is there before the first request of this run.
-    Opened(Standing),
+    Opened(ProgressSnapshot),
     /// An attempt ended.
     Attempted {
         /// What it cost.
@@ -125,7 +125,7 @@ pub enum Event<'a> {
 
 /// Counts at one moment, over all runs of an export.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct ProgressSnapshot {
     /// Items of the export.
     pub items: u64,
     /// Items whose walk has ended, in whatever way.
@@ -141,15 +141,15 @@ pub struct Standing {
 }
 
 /// Whoever wants to know.
-pub trait Monitor: Debug + Send + Sync {
+pub trait EventSink: Debug + Send + Sync {
     /// Takes note of an event. Called on the hot path: it must not block.
     fn event(&self, event: &Event<'_>);
 }
 
 /// A monitor that nobody looks at.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct VoidMonitor;
+pub struct NullSink;
 
-impl Monitor for VoidMonitor {
+impl EventSink for NullSink {
     fn event(&self, _event: &Event<'_>) {}
 }

@@ -5,11 +5,11 @@
 //! clean and new steps are covered by themselves. A test in the same process watches the folders of its own run, and may
 //! refuse an operation as a broken disk would.
 
-/// Counts a step: `step!(Before, "sync", path)`. Gives an `io::Result<()>`: the error is one that a test asked for.
-macro_rules! step {
+/// Counts a step: `failpoint!(Before, "sync", path)`. Gives an `io::Result<()>`: the error is one that a test asked for.
+macro_rules! failpoint {
     ($when:ident, $action:expr, $path:expr) => {{
         #[cfg(debug_assertions)]
-        let reached = $crate::model::failpoint::reach(&$crate::model::failpoint::Step {
+        let reached = $crate::model::failpoint::reach(&$crate::model::failpoint::Failpoint {
             when: $crate::model::failpoint::When::$when,
             action: $action,
             path: $path,
@@ -22,10 +22,10 @@ macro_rules! step {
         reached
     }};
 }
-pub(crate) use step;
+pub(crate) use failpoint;
 
 #[cfg(debug_assertions)]
-pub use counted::{Step, Watch, When, fixed_wall, reach, watch};
+pub use counted::{Failpoint, FailpointObserver, When, fixed_wall, reach, watch};
 
 #[cfg(debug_assertions)]
 mod counted {
@@ -45,7 +45,7 @@ mod counted {
 
     /// A moment around a durable operation.
     #[derive(Clone, Copy, Debug)]
-    pub struct Step<'a> {
+    pub struct Failpoint<'a> {
         /// On which side of it.
         pub when: When,
         /// The operation, as a verb.
@@ -54,7 +54,7 @@ mod counted {
         pub path: &'a Path,
     }
 
-    type Look = Arc<dyn Fn(&Step<'_>) -> io::Result<()> + Send + Sync>;
+    type Look = Arc<dyn Fn(&Failpoint<'_>) -> io::Result<()> + Send + Sync>;
 
     static COUNT: AtomicU64 = AtomicU64::new(0);
     static WATCHED: AtomicUsize = AtomicUsize::new(0);
@@ -75,17 +75,20 @@ mod counted {
 
     /// Watches the steps of everything below a folder until it is dropped.
     #[derive(Debug)]
-    pub struct Watch(usize);
+    pub struct FailpointObserver(usize);
 
     /// Calls `look` at every step below `root`; of several watches there the first. Its error becomes the operation's.
-    pub fn watch(root: &Path, look: impl Fn(&Step<'_>) -> io::Result<()> + Send + Sync + 'static) -> Watch {
+    pub fn watch(
+        root: &Path,
+        look: impl Fn(&Failpoint<'_>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> FailpointObserver {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         WATCHES.lock().unwrap_or_else(PoisonError::into_inner).push((number, root.to_owned(), Arc::new(look)));
         WATCHED.fetch_add(1, Ordering::Release);
-        Watch(number)
+        FailpointObserver(number)
     }
 
-    impl Drop for Watch {
+    impl Drop for FailpointObserver {
         fn drop(&mut self) {
             WATCHES.lock().unwrap_or_else(PoisonError::into_inner).retain(|(number, ..)| *number != self.0);
             WATCHED.fetch_sub(1, Ordering::Release);
@@ -93,11 +96,11 @@ mod counted {
     }
 
     /// Counts a step and does what was asked for there.
-    pub fn reach(step: &Step<'_>) -> io::Result<()> {
+    pub fn reach(step: &Failpoint<'_>) -> io::Result<()> {
         if let Some((number, action)) = &*PLAN
             && COUNT.fetch_add(1, Ordering::Relaxed) + 1 == *number
         {
-            strike(action);
+            trigger(action);
         }
         if WATCHED.load(Ordering::Acquire) == 0 {
             return Ok(());
@@ -112,7 +115,7 @@ mod counted {
     /// Ends this process as asked. SIGTERM is left to the program to answer.
     #[cfg(unix)]
     #[expect(clippy::panic, reason = "the harness asked for it")]
-    fn strike(action: &str) {
+    fn trigger(action: &str) {
         use rustix::process::{Signal, getpid, kill_process};
         match action {
             "kill" => kill_process(getpid(), Signal::KILL).unwrap_or_default(),
@@ -122,14 +125,14 @@ mod counted {
     }
 
     #[cfg(not(unix))]
-    fn strike(_: &str) {
+    fn trigger(_: &str) {
         std::process::abort();
     }
 }
 
 #[cfg(all(test, debug_assertions))]
 mod tests {
-    use super::{Step, When, watch};
+    use super::{Failpoint, When, watch};
     use std::path::Path;
     use std::sync::{Arc, Mutex};
 
@@ -137,15 +140,15 @@ mod tests {
     fn a_watch_sees_the_steps_below_its_folder_and_may_refuse_them() {
         let log = Arc::new(Mutex::new(Vec::new()));
         let (root, sees) = (Path::new("/nowhere/a"), Arc::clone(&log));
-        let watch = watch(root, move |step: &Step<'_>| {
+        let watch = watch(root, move |step: &Failpoint<'_>| {
             sees.lock().unwrap().push((step.when, step.action));
             if step.action == "sync" { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
         });
-        assert!(step!(Before, "write", &root.join("x")).is_ok());
-        assert!(step!(After, "sync", &root.join("x")).is_err());
-        assert!(step!(After, "sync", Path::new("/nowhere/b")).is_ok());
+        assert!(failpoint!(Before, "write", &root.join("x")).is_ok());
+        assert!(failpoint!(After, "sync", &root.join("x")).is_err());
+        assert!(failpoint!(After, "sync", Path::new("/nowhere/b")).is_ok());
         drop(watch);
-        assert!(step!(After, "sync", &root.join("x")).is_ok());
+        assert!(failpoint!(After, "sync", &root.join("x")).is_ok());
         assert_eq!(*log.lock().unwrap(), [(When::Before, "write"), (When::After, "sync")]);
     }
 }

@@ -63,11 +63,11 @@ pub fn is_folder(column: &str, name: &str) -> bool {
 
 /// The folders of a run: so many that a server cannot fill a disk with folders of one row each.
 #[derive(Debug, Default)]
-pub struct Folders {
+pub struct PartitionDirs {
     known: HashSet<Box<str>>,
 }
 
-impl Folders {
+impl PartitionDirs {
     /// Whether a value gets a folder of its own. No: it belongs to the default partition.
     pub fn admit(&mut self, value: &str) -> bool {
         if self.known.contains(value) {
@@ -83,7 +83,7 @@ impl Folders {
 
 #[cfg(test)]
 mod tests {
-    use super::{DEFAULT, Folders, LONGEST, MOST_FOLDERS, encode, folder, is_folder};
+    use super::{DEFAULT, LONGEST, MOST_FOLDERS, PartitionDirs, encode, folder, is_folder};
     use percent_encoding::percent_decode_str;
     use proptest::prelude::*;
     use std::path::{Component, Path};
@@ -123,10 +123,10 @@ mod tests {
 
     #[test]
     fn folders_are_counted_by_value_and_those_beyond_the_most_are_refused_for_good() {
-        let mut folders = Folders::default();
+        let mut folders = PartitionDirs::default();
         assert!((0..MOST_FOLDERS).all(|n| folders.admit(&n.to_string())));
         assert!(!folders.admit("one more") && !folders.admit("one more") && folders.admit("17"));
-        assert!(!Folders::default().admit(""));
+        assert!(!PartitionDirs::default().admit(""));
     }
 
     #[test]

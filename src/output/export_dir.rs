@@ -17,12 +17,12 @@ use crate::model::page::SegmentId;
 use crate::model::sanitize::Sanitized;
 use crate::output::error::OutputError;
 use crate::output::parquet_file::Layout;
-use crate::output::publisher::{self, Committer, Imprint, MANIFESTS};
-use crate::output::segment::{Shape, of_name};
+use crate::output::publisher::{self, MANIFESTS, ManifestSchema, Publisher};
+use crate::output::segment::{SegmentConfig, of_name};
 use crate::output::store::{REJECTS, Store};
 use crate::settings::{CODES, DESCRIPTION, Settings};
 use crate::state::disk::{Access, Disk, DiskError, Lock};
-use crate::state::free_space::Floor;
+use crate::state::free_space::MinFreeSpace;
 use crate::state::ledger::{ExportRow, Ledger};
 
 /// Says which export an output belongs to.
@@ -38,7 +38,7 @@ pub(crate) const SUCCESS: &str = "_SUCCESS";
 
 /// An export's folder, held by this process.
 #[derive(Debug)]
-pub struct Site {
+pub struct ExportDir {
     /// Who the export is.
     pub export: ExportRow,
     /// Its ledger.
@@ -48,7 +48,7 @@ pub struct Site {
     /// Folder of the journal files.
     pub journal: PathBuf,
     /// The room that its disks keep free.
-    pub floor: Floor,
+    pub floor: MinFreeSpace,
     staging: PathBuf,
     _locks: Vec<Lock>,
 }
@@ -58,7 +58,7 @@ struct Badge {
     export: String,
 }
 
-impl Site {
+impl ExportDir {
     /// Opens the folder of an export, or begins one. The settings must be those that it was begun with.
     pub async fn open(settings: &Settings) -> Result<Self, OutputError> {
         Self::open_as(settings, differences).await
@@ -122,7 +122,7 @@ impl Site {
             None => begin(&ledger, &store, settings)?,
         };
         ledger.accept()?;
-        let floor = Floor::new(vec![out.clone(), state.clone()], settings.min_free);
+        let floor = MinFreeSpace::new(vec![out.clone(), state.clone()], settings.min_free);
         let ledger = Arc::new(Mutex::new(ledger));
         Ok(Self { export, ledger, store, journal, floor, staging, _locks: locks })
     }
@@ -133,8 +133,8 @@ impl Site {
     }
 
     /// What shapes the files.
-    pub fn shape(&self, settings: &Settings, decoder: &Decoder) -> Shape {
-        Shape {
+    pub fn shape(&self, settings: &Settings, decoder: &Decoder) -> SegmentConfig {
+        SegmentConfig {
             staging: self.staging.clone(),
             export: self.export.id.clone(),
             schema: Arc::clone(decoder.schema()),
@@ -144,15 +144,15 @@ impl Site {
     }
 
     /// Who publishes.
-    pub fn committer(&self, settings: &Settings, decoder: &Decoder) -> Committer {
+    pub fn committer(&self, settings: &Settings, decoder: &Decoder) -> Publisher {
         let imprint = self.imprint(settings, decoder);
-        Committer::new(Arc::clone(&self.ledger), self.store.clone(), self.staging.clone(), imprint)
+        Publisher::new(Arc::clone(&self.ledger), self.store.clone(), self.staging.clone(), imprint)
     }
 
     /// What the manifests of now have in common.
-    pub fn imprint(&self, settings: &Settings, decoder: &Decoder) -> Imprint {
+    pub fn imprint(&self, settings: &Settings, decoder: &Decoder) -> ManifestSchema {
         let fields = decoder.schema().fields().iter();
-        Imprint {
+        ManifestSchema {
             export: self.export.id.clone(),
             endpoint: format!("{} {}", settings.endpoint.name, settings.endpoint.fingerprint()),
             columns: fields.map(|field| (field.name().clone(), field.data_type().to_string())).collect(),

@@ -1,7 +1,7 @@
 //! The directory of one export: rows staged as Parquet files by region, and published under manifests.
 //!
 //! May use `state`, `decode`, `settings`, `endpoint` and `model`. Data before manifest; a name is given once a file is durable.
-//! Read first: [`segment::SegmentWriter`], then [`publisher::Committer`].
+//! Read first: [`segment::SegmentWriter`], then [`publisher::Publisher`].
 
 pub mod error;
 pub(crate) mod export_dir;

@@ -35,7 +35,7 @@ pub struct Layout {
     /// encoding.
     pub unique: Vec<String>,
     /// Columns of text that nobody looks for by a range. They have no statistics: bounds of such text prune nothing.
-    pub opaque: Vec<String>,
+    pub no_statistics: Vec<String>,
     /// Columns with a bloom filter.
     pub bloom: Vec<String>,
     /// Most bytes of one file. Only a single row that is larger makes a larger one.
@@ -48,7 +48,7 @@ impl Default for Layout {
     /// Of files whose columns are all alike, and small.
     fn default() -> Self {
         let none = Vec::new;
-        Self { unique: none(), opaque: none(), bloom: none(), file_size: usize::MAX, memory: 16 << 20 }
+        Self { unique: none(), no_statistics: none(), bloom: none(), file_size: usize::MAX, memory: 16 << 20 }
     }
 }
 
@@ -59,7 +59,7 @@ impl Layout {
         let mut identity = settings.endpoint.row_key().filter(|_| settings.bloom_filters);
         Self {
             unique: names(&mut settings.endpoint.unique_columns()),
-            opaque: names(&mut settings.endpoint.opaque_columns()),
+            no_statistics: names(&mut settings.endpoint.opaque_columns()),
             bloom: names(&mut identity),
             file_size: settings.file_size,
             memory: settings.memory,
@@ -83,7 +83,7 @@ impl Layout {
             if self.unique.contains(name) {
                 properties = encoded_singly(properties, column.clone(), field.data_type());
             }
-            if self.opaque.contains(name) {
+            if self.no_statistics.contains(name) {
                 properties = properties.set_column_statistics_enabled(column.clone(), EnabledStatistics::None);
             }
             if self.bloom.contains(name) {
@@ -176,7 +176,7 @@ mod tests {
         let (rows, name) = (rows.unwrap(), |name: &str| name.to_owned());
         let layout = Layout {
             unique: vec![name("key"), name("text"), name("number")],
-            opaque: vec![name("text")],
+            no_statistics: vec![name("text")],
             bloom: vec![name("key")],
             ..Layout::default()
         };

@@ -114,7 +114,7 @@ impl FileEntry {
 
 /// What all manifests of an export have in common.
 #[derive(Clone, Debug)]
-pub struct Imprint {
+pub struct ManifestSchema {
     /// The export's id.
     pub export: String,
     /// The endpoint and the fingerprint of its columns.
@@ -127,7 +127,7 @@ pub struct Imprint {
     pub partition: String,
 }
 
-impl Imprint {
+impl ManifestSchema {
     /// Whether a manifest's files are as they would be made now.
     pub fn fits(&self, manifest: &Manifest) -> bool {
         let (endpoint, columns) = (&manifest.endpoint, &manifest.columns);
@@ -137,16 +137,16 @@ impl Imprint {
 
 /// Publishes sealed segments.
 #[derive(Clone, Debug)]
-pub struct Committer {
+pub struct Publisher {
     ledger: Arc<Mutex<Ledger>>,
     store: Store,
     staging: PathBuf,
-    imprint: Imprint,
+    imprint: ManifestSchema,
 }
 
-impl Committer {
+impl Publisher {
     /// A committer that moves files from `staging` to the store.
-    pub fn new(ledger: Arc<Mutex<Ledger>>, store: Store, staging: PathBuf, imprint: Imprint) -> Self {
+    pub fn new(ledger: Arc<Mutex<Ledger>>, store: Store, staging: PathBuf, imprint: ManifestSchema) -> Self {
         Self { ledger, store, staging, imprint }
     }
 
@@ -294,7 +294,7 @@ pub fn manifest_name(segment: SegmentId) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Committer, Imprint, manifest_name};
+    use super::{ManifestSchema, Publisher, manifest_name};
     use crate::model::page::SegmentId;
     use crate::output::segment::{Sealed, StagedFile};
     use crate::output::store::Store;
@@ -304,20 +304,20 @@ mod tests {
     use std::path::Path;
     use std::sync::{Arc, Mutex};
 
-    fn committer(root: &Path) -> (Committer, Arc<Mutex<Ledger>>) {
+    fn committer(root: &Path) -> (Publisher, Arc<Mutex<Ledger>>) {
         let staging = root.join("_pagehaul/staging");
         Disk.make_folder(&staging, Access::Private).unwrap();
         let ledger = Ledger::open(&root.join("ledger.sqlite")).unwrap();
         ledger.begin_segment().unwrap();
         let ledger = Arc::new(Mutex::new(ledger));
-        let imprint = Imprint {
+        let imprint = ManifestSchema {
             export: "x".to_owned(),
             endpoint: "e".to_owned(),
             columns: Vec::new(),
             key: Vec::new(),
             partition: "region".to_owned(),
         };
-        (Committer::new(Arc::clone(&ledger), Store::open(root, Disk).unwrap(), staging, imprint), ledger)
+        (Publisher::new(Arc::clone(&ledger), Store::open(root, Disk).unwrap(), staging, imprint), ledger)
     }
 
     fn sealed(root: &Path) -> Sealed {

@@ -14,7 +14,7 @@ use crate::state::lock;
 
 /// Where an export is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct ExportPath {
     /// The folder of its output.
     pub out: PathBuf,
     /// The folder of its state.
@@ -23,7 +23,7 @@ pub(crate) struct Place {
 
 /// An export that is looked at.
 #[derive(Debug)]
-pub(crate) struct Opened {
+pub(crate) struct ReadOnlyExport {
     /// Its ledger.
     pub ledger: Ledger,
     /// Who it is.
@@ -32,7 +32,7 @@ pub(crate) struct Opened {
     pub store: Store,
 }
 
-impl Place {
+impl ExportPath {
     /// The place that settings name.
     pub(crate) fn of(layers: &Layers) -> Result<Self, OutputError> {
         let out = layers.given("out").map(PathBuf::from);
@@ -48,7 +48,7 @@ impl Place {
 
     /// What a process that works on it says of itself; none if there is none, and then none can begin as long as the looks
     /// are kept.
-    pub(crate) fn holder(&self) -> Result<Result<Vec<lock::Look>, String>, OutputError> {
+    pub(crate) fn holder(&self) -> Result<Result<Vec<lock::SharedLock>, String>, OutputError> {
         let mut looks = Vec::new();
         let inside = self.out.join("_pagehaul");
         let is_inside = std::fs::canonicalize(&self.state).ok() == std::fs::canonicalize(&inside).ok();
@@ -62,7 +62,7 @@ impl Place {
     }
 
     /// Opens what is there.
-    pub(crate) fn open(&self) -> Result<Opened, OutputError> {
+    pub(crate) fn open(&self) -> Result<ReadOnlyExport, OutputError> {
         let shown = |path: &Path| sanitize(&path.display().to_string());
         let path = self.ledger();
         if std::fs::metadata(&path).is_ok_and(|found| found.len() > 0) {
@@ -72,7 +72,7 @@ impl Place {
                     return Err(OutputError::Modified(format!("the output folder {} is gone", shown(&self.out))));
                 }
                 let store = Store::open(&self.out, Disk)?;
-                return Ok(Opened { ledger, export, store });
+                return Ok(ReadOnlyExport { ledger, export, store });
             }
         }
         if self.out.join(BADGE).exists() || self.out.join(MANIFESTS).is_dir() {

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::model::event::{Event, Monitor};
+use crate::model::event::{Event, EventSink};
 use crate::model::page::SegmentId;
 use crate::output::error::OutputError;
-use crate::output::publisher::{Committer, Manifest};
-use crate::output::segment::{Rows, SegmentWriter, Shape};
+use crate::output::publisher::{Manifest, Publisher};
+use crate::output::segment::{Rows, SegmentConfig, SegmentWriter};
 use crate::output::worker::Worker;
 use crate::state::disk::Disk;
 use crate::state::ledger::OpenSegment;
@@ -22,7 +22,7 @@ pub(crate) const QUEUE: usize = 2;
 
 /// What the writer is told.
 #[derive(Debug)]
-pub(crate) enum ToWriter {
+pub(crate) enum WriterCommand {
     /// Begin the files of a segment.
     Begin(OpenSegment),
     /// Add rows to it.
@@ -33,18 +33,18 @@ pub(crate) enum ToWriter {
 
 /// A writer at work, as those who give the orders know it.
 #[derive(Debug)]
-pub(crate) struct Writing {
+pub(crate) struct WriterHandle {
     /// The way to it.
-    pub orders: mpsc::Sender<ToWriter>,
+    pub orders: mpsc::Sender<WriterCommand>,
     /// Its task.
     pub task: JoinHandle<Result<(), OutputError>>,
 }
 
-impl Writing {
+impl WriterHandle {
     /// Publishes the segment that was begun last, and waits until that is done.
     pub(crate) async fn publish(&self) -> Result<(), OutputError> {
         let (done, published) = oneshot::channel();
-        let sent = self.orders.send(ToWriter::Publish(done)).await.is_ok();
+        let sent = self.orders.send(WriterCommand::Publish(done)).await.is_ok();
         if sent && published.await.is_ok() { Ok(()) } else { Err(OutputError::WriterEnded) }
     }
 
@@ -58,39 +58,39 @@ impl Writing {
 
 /// Stages and publishes segments.
 #[derive(Debug)]
-pub(crate) struct Writer {
+pub(crate) struct SegmentWriterTask {
     /// What shapes the files.
-    pub shape: Shape,
+    pub shape: SegmentConfig,
     /// Who publishes them.
-    pub committer: Committer,
+    pub committer: Publisher,
     /// Who wants to know.
-    pub monitor: Arc<dyn Monitor>,
+    pub monitor: Arc<dyn EventSink>,
 }
 
-impl Writer {
+impl SegmentWriterTask {
     /// Works until the channel is closed. A segment that was not told to be published stays in the journal.
     ///
     /// Each order is carried out on the writer's own thread, and waited for by a blocking task that ends with it: one that
     /// stayed would keep tokio's paused clock, and so every test in virtual time, from moving.
-    pub(crate) async fn run(self, mut orders: mpsc::Receiver<ToWriter>) -> Result<(), OutputError> {
+    pub(crate) async fn run(self, mut orders: mpsc::Receiver<WriterCommand>) -> Result<(), OutputError> {
         let worker = Worker::start("writer").map_err(no_thread)?;
         let mut segment: Option<SegmentWriter> = None;
         while let Some(order) = orders.recv().await {
             match (order, segment.take()) {
-                (ToWriter::Begin(open), _) => {
+                (WriterCommand::Begin(open), _) => {
                     segment = Some(SegmentWriter::begin(Disk, self.shape.clone(), open.id, open.attempt));
                 }
-                (ToWriter::Rows(rows), Some(mut writer)) => {
+                (WriterCommand::Rows(rows), Some(mut writer)) => {
                     let pushed = on(&worker, move || writer.push(rows).map(|()| writer));
                     segment = Some(pushed.await?);
                 }
-                (ToWriter::Publish(done), Some(writer)) => {
+                (WriterCommand::Publish(done), Some(writer)) => {
                     let committer = self.committer.clone();
                     let manifest = on(&worker, move || publish(writer, &committer)).await?;
                     self.published(&manifest);
                     done.send(()).ok(); // nobody waits any more when the run has failed elsewhere
                 }
-                (ToWriter::Rows(_) | ToWriter::Publish(_), None) => {} // no segment was begun: nothing to add to
+                (WriterCommand::Rows(_) | WriterCommand::Publish(_), None) => {} // no segment was begun: nothing to add to
             }
         }
         Ok(())
@@ -118,6 +118,6 @@ fn no_thread(source: std::io::Error) -> OutputError {
     OutputError::Thread(source)
 }
 
-fn publish(segment: SegmentWriter, committer: &Committer) -> Result<Manifest, OutputError> {
+fn publish(segment: SegmentWriter, committer: &Publisher) -> Result<Manifest, OutputError> {
     committer.publish(&segment.seal()?)
 }

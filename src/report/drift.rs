@@ -20,7 +20,7 @@ const LISTED: usize = 5;
 
 /// How the answers of an export differ from the endpoint's description.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Drift {
+pub struct ExportDrift {
     /// Values that did not fit their column, by column.
     pub misfits: BTreeMap<String, u64>,
     /// How often each field came that no column describes.
@@ -37,7 +37,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-impl Drift {
+impl ExportDrift {
     /// What the ledger counted, against the description of now.
     pub fn of(ledger: &Ledger, endpoint: &Endpoint) -> Result<Self, LedgerError> {
         let counted = ledger.drift()?;
@@ -78,7 +78,7 @@ impl Drift {
     }
 }
 
-impl fmt::Display for Drift {
+impl fmt::Display for ExportDrift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let by_count = |counts: &BTreeMap<String, u64>| {
             let mut counts: Vec<(String, u64)> = counts.iter().map(|(name, cells)| (name.clone(), *cells)).collect();
@@ -110,7 +110,7 @@ impl fmt::Display for Drift {
 
 #[cfg(test)]
 mod tests {
-    use super::Drift;
+    use super::ExportDrift;
     use crate::endpoint::{BUILT_IN, Endpoint};
 
     fn counts(of: &[(&str, u64)]) -> std::collections::BTreeMap<String, u64> {
@@ -122,7 +122,8 @@ mod tests {
         let endpoint = Endpoint::parse(BUILT_IN).unwrap();
         let serious = |misfits: &[(&str, u64)], new: &[(&str, u64)], never: &[&str]| {
             let never_came = never.iter().map(|name| (*name).to_owned()).collect();
-            let drift = Drift { misfits: counts(misfits), new_fields: counts(new), never_came, ..Drift::default() };
+            let drift =
+                ExportDrift { misfits: counts(misfits), new_fields: counts(new), never_came, ..ExportDrift::default() };
             drift.serious(1_000, &endpoint).map(|drift| drift.to_string()).unwrap_or_default()
         };
         assert_eq!(serious(&[("duration", 10)], &[("new", 10)], &[]), "");
@@ -137,7 +138,8 @@ mod tests {
     #[test]
     fn a_person_is_shown_the_most_frequent_names_and_how_many_more_there_are() {
         let new: Vec<(String, u64)> = (0..9).map(|at| (format!("f\u{1b}{at}"), at)).collect();
-        let drift = Drift { new_fields: new.into_iter().collect(), other_new_fields: 7_000, ..Drift::default() };
+        let drift =
+            ExportDrift { new_fields: new.into_iter().collect(), other_new_fields: 7_000, ..ExportDrift::default() };
         assert_eq!(
             drift.to_string(),
             "new fields: f\u{fffd}8 (8), f\u{fffd}7 (7), f\u{fffd}6 (6), f\u{fffd}5 (5), f\u{fffd}4 (4) and 5 more"

@@ -1,7 +1,7 @@
 //! What an export came to, from the ledger, the manifests and the files: the summary, `products.parquet`, `status`, `verify`.
 //!
 //! May use `output`, `crawl`, `input`, `state` and what is below them. Changes nothing but its own report files.
-//! Read first: [`totals::Figures`], then [`summary::Summary`].
+//! Read first: [`totals::ExportTotals`], then [`summary::Summary`].
 
 pub(crate) mod drift;
 pub(crate) mod error;

@@ -8,7 +8,7 @@ use parquet::errors::ParquetError;
 
 use crate::endpoint::ColumnKind;
 use crate::model::page::StopReason;
-use crate::output::export_dir::Site;
+use crate::output::export_dir::ExportDir;
 use crate::output::parquet_file::{Layout, ParquetFile};
 use crate::report::error::ReportError;
 use crate::state::ledger::ItemRow;
@@ -19,7 +19,7 @@ pub(crate) const PRODUCTS: &str = "_pagehaul/products.parquet";
 const BATCH: usize = 8_192;
 
 /// Writes the report in place of an older one.
-pub(crate) fn write_products(site: &Site) -> Result<(), ReportError> {
+pub(crate) fn write_products(site: &ExportDir) -> Result<(), ReportError> {
     let failed = |source| ReportError::Write { name: PRODUCTS, source };
     let mut file = ParquetFile::create(Vec::new(), &schema(), &Layout::default()).map_err(failed)?;
     let mut columns = Columns::default();

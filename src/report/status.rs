@@ -4,9 +4,9 @@ use serde::Serialize;
 
 use crate::model::sanitize::{Sanitized, sanitize};
 use crate::output::publisher::published;
-use crate::output::read_only::Place;
+use crate::output::read_only::ExportPath;
 use crate::report::error::ReportError;
-use crate::report::totals::{Bytes, Count, Figures, Grouped, Published};
+use crate::report::totals::{Bytes, Count, ExportTotals, Grouped, Published};
 use crate::state::ledger::{SegmentState, has_log};
 
 /// Reasons that are listed.
@@ -40,7 +40,7 @@ pub(crate) struct ExportStatus {
     pub walking: u64,
     /// The same figures as in a run's summary, in the same words.
     #[serde(flatten)]
-    pub figures: Figures,
+    pub figures: ExportTotals,
     /// Segments.
     pub segments: Segments,
     /// Why products did not end well, the most frequent reasons first.
@@ -74,7 +74,7 @@ pub(crate) struct Why {
 }
 
 /// Reads how far an export is.
-pub(crate) fn status(place: &Place) -> Result<ExportStatus, ReportError> {
+pub(crate) fn status(place: &ExportPath) -> Result<ExportStatus, ReportError> {
     let mut left = TRIES;
     loop {
         // A ledger that nobody works on is read without any lock. If somebody begins meanwhile, what was read may be a mixture.
@@ -87,12 +87,12 @@ pub(crate) fn status(place: &Place) -> Result<ExportStatus, ReportError> {
     }
 }
 
-fn read(place: &Place) -> Result<ExportStatus, ReportError> {
+fn read(place: &ExportPath) -> Result<ExportStatus, ReportError> {
     let holder = place.holder()?.err();
     let opened = place.open()?;
     let ledger = &opened.ledger;
     ledger.hold_still()?;
-    let mut figures = Figures::of(ledger, &published(ledger)?, None)?;
+    let mut figures = ExportTotals::of(ledger, &published(ledger)?, None)?;
     let mut under_way = ledger.under_way()?;
     if holder.is_some() {
         figures.credits.in_doubt -= under_way;
@@ -175,7 +175,7 @@ impl ExportStatus {
             Grouped(pages.waiting)
         ));
         lines.push(format!("  rows      {}", figures.rows));
-        let Figures { files, regions, bytes, .. } = *figures;
+        let ExportTotals { files, regions, bytes, .. } = *figures;
         lines.push(format!("  files     {}", Published { files, regions, bytes }));
         let Segments { published, decided, open_bytes } = self.segments;
         let decided = if decided > 0 { format!(", {decided} being published") } else { String::new() };

@@ -10,13 +10,13 @@ use serde::Serialize;
 use crate::model::clock::Utc64;
 use crate::model::exit_code::ExitCode;
 use crate::model::sanitize::{LONGEST_ERROR, Sanitized, beginning};
-use crate::output::export_dir::Site;
+use crate::output::export_dir::ExportDir;
 use crate::output::store::Store;
-use crate::report::drift::Drift;
+use crate::report::drift::ExportDrift;
 use crate::report::error::ReportError;
 use crate::report::run_stats::RunStats;
 use crate::report::totals::{
-    Count, CreditCounts, Failure, Figures, Grouped, Pages, Products, Published, Rate, RowCounts, as_u64,
+    Count, CreditCounts, ExportTotals, Grouped, ListedFailure, Pages, Products, Published, Rate, RowCounts, as_u64,
 };
 use crate::settings::Settings;
 
@@ -56,7 +56,7 @@ pub struct Summary {
     /// Rows. received = published + waiting + folded + rejected.
     pub rows: RowCounts,
     /// Where the answers differ from the endpoint's description.
-    pub drift: Drift,
+    pub drift: ExportDrift,
     /// What it cost.
     pub credits: CreditCounts,
     /// Folders of the partition.
@@ -70,7 +70,7 @@ pub struct Summary {
     /// This run.
     pub run: Run,
     /// The first items that did not end well.
-    pub failures: Vec<Failure>,
+    pub failures: Vec<ListedFailure>,
 }
 
 /// This run.
@@ -102,14 +102,14 @@ pub struct Run {
 pub async fn of(
     settings: &Settings,
     allowed: Option<f64>,
-    site: &Site,
+    site: &ExportDir,
     exit: Option<ExitCode>,
     stats: RunStats,
 ) -> Result<Summary, ReportError> {
     let manifests = crate::output::publisher::manifests(&site.store).await?;
-    let figures = Figures::of(&site.ledger(), &manifests, settings.max_credits)?;
-    let Figures { products, pages, rows, credits, regions, files, bytes, failures } = figures;
-    let drift = Drift::of(&site.ledger(), &settings.endpoint)?;
+    let figures = ExportTotals::of(&site.ledger(), &manifests, settings.max_credits)?;
+    let ExportTotals { products, pages, rows, credits, regions, files, bytes, failures } = figures;
+    let drift = ExportDrift::of(&site.ledger(), &settings.endpoint)?;
     let all = if products.complete == products.total { ExitCode::Complete } else { ExitCode::Partial };
     let exit = exit.unwrap_or(all);
     Ok(Summary {
@@ -185,7 +185,7 @@ impl Summary {
     }
 
     /// Notes that answers drifted so far that the run is to fail for it: its output is still valid.
-    pub fn set_drifted(&mut self, drift: &Drift) {
+    pub fn set_drifted(&mut self, drift: &ExportDrift) {
         self.exit = ExitCode::Contract;
         self.cause = Some(format!("the answers differ from the endpoint's description (--fail-on-drift): {drift}"));
         self.status = self.exit.as_str();

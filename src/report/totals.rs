@@ -14,7 +14,7 @@ const LISTED: usize = 20;
 
 /// The figures of an export.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Figures {
+pub(crate) struct ExportTotals {
     /// Items by what became of them.
     pub products: Products,
     /// Pages.
@@ -30,7 +30,7 @@ pub(crate) struct Figures {
     /// Bytes in them.
     pub bytes: u64,
     /// The first items that did not end well.
-    pub failures: Vec<Failure>,
+    pub failures: Vec<ListedFailure>,
 }
 
 /// Items by what became of them.
@@ -91,7 +91,7 @@ pub struct CreditCounts {
 
 /// An item that did not end well.
 #[derive(Clone, Debug, Serialize)]
-pub struct Failure {
+pub struct ListedFailure {
     /// The item.
     pub product: String,
     /// Why its walk ended.
@@ -100,7 +100,7 @@ pub struct Failure {
     pub error: Option<String>,
 }
 
-impl Figures {
+impl ExportTotals {
     /// The figures as they stand.
     pub(crate) fn of(ledger: &Ledger, manifests: &[Manifest], max_credits: Option<u64>) -> Result<Self, LedgerError> {
         let (totals, credits, failures) = (ledger.totals()?, ledger.credits()?, ledger.failures(LISTED)?);
@@ -108,7 +108,7 @@ impl Figures {
         let regions: std::collections::BTreeSet<_> =
             files.iter().filter_map(|file| file.path.split('/').next()).collect();
         let Totals { items: total, complete, failed, cut, moved, .. } = totals;
-        let failure = |(product, stop, error): (String, StopReason, Option<String>)| Failure {
+        let failure = |(product, stop, error): (String, StopReason, Option<String>)| ListedFailure {
             product,
             stop_reason: stop.as_str(),
             error,

@@ -1,7 +1,7 @@
 //! Decoded pages into walks, rows and ledger entries: the one way, live and after a crash.
 
 use crate::decode::{Decoded, DecodedPage};
-use crate::model::event::{Event, Monitor};
+use crate::model::event::{Event, EventSink};
 use crate::output::segment::Rows;
 use crate::state::ledger::{Group, ReadRow};
 
@@ -27,7 +27,7 @@ pub(crate) fn group<E>(
 
 /// Notes in the group that a decoded page was read into its walk, which said which rows to `keep`. `is_first`: it is the first
 /// of its list.
-pub(crate) fn note(page: &DecodedPage, keep: &[bool], is_first: bool, group: &mut Group, monitor: &dyn Monitor) {
+pub(crate) fn note(page: &DecodedPage, keep: &[bool], is_first: bool, group: &mut Group, monitor: &dyn EventSink) {
     let of = |wanted: bool| {
         let keys = page.keys.iter().zip(keep).filter(move |(_, keep)| **keep == wanted);
         keys.map(|(key, _)| *key).collect::<Vec<_>>()

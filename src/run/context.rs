@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::crawl::end_of_list::{Learned, Rules};
-use crate::fetch::rate_limit::{self, Asked};
+use crate::crawl::end_of_list::{ObservedEnd, PagingRules};
+use crate::fetch::rate_limit;
 use crate::input::size_hints::Sizes;
-use crate::model::event::Monitor;
+use crate::model::event::EventSink;
 use crate::model::page::PageNum;
+use crate::settings::RateLimit;
 use crate::settings::Settings;
 
 /// How long a request's intent may wait for the quota, seconds: covers a slow fsync, and no more intents than that are
@@ -17,30 +18,30 @@ const AHEAD_OF_ANY: usize = 64;
 
 /// What is to be done.
 #[derive(Debug)]
-pub struct Job {
+pub struct RunContext {
     /// The settings, checked.
     pub settings: Settings,
     /// What is known of the key's limit.
-    pub qps: Asked,
+    pub qps: RateLimit,
     /// Where sizes of lists are known from.
     pub sizes: Vec<Sizes>,
     /// Seed of the retries' jitter.
     pub seed: u64,
     /// Who wants to know.
-    pub monitor: Arc<dyn Monitor>,
+    pub monitor: Arc<dyn EventSink>,
 }
 
-impl Job {
+impl RunContext {
     /// What the walks have in common; `learned` is the ledger's word for what evidence has shown about ends.
-    pub fn rules(&self, learned: Option<&str>) -> Rules {
+    pub fn rules(&self, learned: Option<&str>) -> PagingRules {
         let settings = &self.settings;
-        Rules {
+        PagingRules {
             first: PageNum(settings.endpoint.page.first),
             last: PageNum(settings.endpoint.page.last),
             page_size: settings.page_size,
             max_pages: settings.max_pages,
             end: settings.end,
-            learned: learned.and_then(Learned::from_word),
+            learned: learned.and_then(ObservedEnd::from_word),
         }
     }
 
@@ -48,9 +49,9 @@ impl Job {
     pub fn ahead(&self) -> usize {
         let most = self.settings.max_in_flight;
         let rate = match self.qps {
-            Asked::Number(rate) => rate,
-            Asked::Auto(_) => return most.min(AHEAD_OF_ANY),
-            Asked::Unlimited => return most,
+            RateLimit::PerSecond(rate) => rate,
+            RateLimit::Auto(_) => return most.min(AHEAD_OF_ANY),
+            RateLimit::Unlimited => return most,
         };
         let wanted = (1..most).find(|count| u32::try_from(*count).is_ok_and(|count| f64::from(count) >= rate * AHEAD));
         let burst = usize::try_from(rate_limit::burst(rate).get()).unwrap_or(most);

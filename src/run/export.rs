@@ -1,6 +1,6 @@
 //! The run: opens the folder, recovers, walks, publishes, and says how it ended.
 //!
-//! This file owns the tasks and channels; [`Rounds`] is the loop between them. From here a page can be followed to its
+//! This file owns the tasks and channels; [`Engine`] is the loop between them. From here a page can be followed to its
 //! file: `rounds` (which page, under which intent) → `dispatch` (quota, fetch, judge) → `record` (journal, ledger, decode)
 //! → `read` (walk) → `publish` (split, stage, commit).
 
@@ -15,8 +15,8 @@ use crate::decode::Decoder;
 use crate::endpoint::EndRule;
 use crate::error::{Error, ExitCode};
 use crate::fetch::Fetch;
-use crate::fetch::dispatcher::{Dispatcher, Orders};
-use crate::fetch::rate_limit::Quota;
+use crate::fetch::dispatcher::{DispatchMode, Dispatcher};
+use crate::fetch::rate_limit::RateLimiter;
 use crate::input::error::InputError;
 use crate::input::item_list::Ids;
 use crate::model::clock::{self, Utc64};
@@ -24,18 +24,18 @@ use crate::model::event::Event;
 use crate::model::page::PageNum;
 use crate::model::sanitize::Sanitized;
 use crate::output::error::OutputError;
-use crate::output::export_dir::{SUCCESS, Site};
-use crate::output::publisher::{self, Committer, Manifest};
+use crate::output::export_dir::{ExportDir, SUCCESS};
+use crate::output::publisher::{self, Manifest, Publisher};
 use crate::output::store::Store;
-use crate::output::writer::{QUEUE, Writer, Writing};
+use crate::output::writer::{QUEUE, SegmentWriterTask, WriterHandle};
 use crate::report::products;
 use crate::report::run_stats::RunStats;
 use crate::report::summary::{self, Summary};
 use crate::report::totals::Grouped;
-use crate::run::context::Job;
-use crate::run::engine::{Rounds, seems_empty};
-use crate::run::group_commit::Recorder;
-use crate::run::rebuild::{Plan, Which};
+use crate::run::context::RunContext;
+use crate::run::engine::{Engine, seems_empty};
+use crate::run::group_commit::GroupCommitter;
+use crate::run::rebuild::{RebuildPlan, RebuildScope};
 use crate::run::recovery::Recovery;
 use crate::run::rejudge::rejudge;
 use crate::run::stop::Stop;
@@ -44,10 +44,10 @@ use crate::state::free_space;
 use crate::state::ledger::{Added, Ledger, OpenSegment, Repair};
 
 /// A run's tasks before its rounds begin.
-struct Begun {
-    site: Arc<Site>,
+struct OpenedRun {
+    site: Arc<ExportDir>,
     decoder: Decoder,
-    writing: Writing,
+    writing: WriterHandle,
     segment: OpenSegment,
     /// Published segments that were built again.
     rebuilt: usize,
@@ -55,12 +55,12 @@ struct Begun {
 
 /// Walks every item of the list and publishes its rows; resumes where an earlier run of the same folder stopped.
 pub async fn export<F: Fetch>(
-    job: &Job,
+    job: &RunContext,
     ids: Ids,
     api: Arc<F>,
     stopped: impl Future<Output = ExitCode>,
 ) -> Result<Summary, Error> {
-    let site = Arc::new(Site::open(&job.settings).await?);
+    let site = Arc::new(ExportDir::open(&job.settings).await?);
     warn(job);
     let mut stopped = std::pin::pin!(stopped);
     let planning = {
@@ -77,12 +77,12 @@ pub async fn export<F: Fetch>(
     // A list on a pipe may stall: then a signal ends the run while nothing was sent yet.
     let planned = tokio::select! {
         planned = planning => planned??,
-        code = &mut stopped => return Err(Error::Killed(code)),
+        code = &mut stopped => return Err(Error::Interrupted(code)),
     };
     let totals = { site.ledger().totals() }?;
-    let Planned { added: Added { listed, new, repeated }, reopened, repair } = planned;
+    let Registered { added: Added { listed, new, repeated }, reopened, repair } = planned;
     let others = totals.items.saturating_sub(listed - repeated);
-    job.monitor.event(&Event::Planned { listed, new, repeated, reopened, others });
+    job.monitor.event(&Event::Registered { listed, new, repeated, reopened, others });
     if job.settings.repair {
         let Repair { moved, empty, pages } = repair;
         job.monitor.event(&Event::Repair { moved, empty, pages });
@@ -90,7 +90,7 @@ pub async fn export<F: Fetch>(
     let is_complete = totals.complete == totals.items && totals.pages_waiting == 0;
     if let Some(since) = site.export.completed_at.filter(|_| is_complete) {
         let imprint = site.imprint(&job.settings, &decoder(job));
-        if Plan::make(&site, &imprint, Which::OtherColumns).await?.is_empty() {
+        if RebuildPlan::make(&site, &imprint, RebuildScope::OtherColumns).await?.is_empty() {
             return still_complete(job, &site, since).await;
         }
     }
@@ -101,8 +101,8 @@ pub async fn export<F: Fetch>(
     }
     // Until the first request there is nothing to wait for: a signal ends it between two steps, as a crash would.
     let begun = tokio::select! {
-        begun = begin(job, site, Which::OtherColumns) => begun?,
-        code = &mut stopped => return Err(Error::Killed(code)),
+        begun = begin(job, site, RebuildScope::OtherColumns) => begun?,
+        code = &mut stopped => return Err(Error::Interrupted(code)),
     };
     let site = Arc::clone(&begun.site);
     let (stop, counted) = walk(job, begun, api, stopped).await?;
@@ -113,7 +113,7 @@ pub async fn export<F: Fetch>(
 const CAPPED_LISTS: u32 = 3;
 
 /// Says what may go wrong with the place where the state lies.
-fn warn(job: &Job) {
+fn warn(job: &RunContext) {
     let state = &job.settings.state_dir;
     if let Some(kind) = free_space::network_file_system(state) {
         let said = format!(
@@ -125,11 +125,11 @@ fn warn(job: &Job) {
 }
 
 /// Builds the output from the journal, without a request: what waits, what is of other columns, and what is not as it was
-/// written; everything with [`Which::All`].
-pub async fn replay(job: &Job, which: Which) -> Result<Summary, Error> {
-    let site = Arc::new(Site::open_to_replay(&job.settings).await?);
+/// written; everything with [`RebuildScope::All`].
+pub async fn replay(job: &RunContext, which: RebuildScope) -> Result<Summary, Error> {
+    let site = Arc::new(ExportDir::open_to_replay(&job.settings).await?);
     let begun = begin(job, site, which).await?;
-    let Begun { site, writing, rebuilt, .. } = begun;
+    let OpenedRun { site, writing, rebuilt, .. } = begun;
     let published = if has_waiting(&site)? { writing.publish().await } else { Ok(()) };
     writing.end(published).await?;
     finish(job, &site, None, RunStats::default(), Some(rebuilt)).await
@@ -137,7 +137,7 @@ pub async fn replay(job: &Job, which: Which) -> Result<Summary, Error> {
 
 /// An export that was complete before this run: its reports and its mark are written, should a crash have prevented it or
 /// somebody have removed them.
-async fn still_complete(job: &Job, site: &Arc<Site>, since: Utc64) -> Result<Summary, Error> {
+async fn still_complete(job: &RunContext, site: &Arc<ExportDir>, since: Utc64) -> Result<Summary, Error> {
     refuse_spoilt(site, &site.committer(&job.settings, &decoder(job))).await?;
     for report in [products::PRODUCTS, summary::SUMMARY, SUCCESS] {
         if site.store.length(report)?.is_none() {
@@ -146,20 +146,20 @@ async fn still_complete(job: &Job, site: &Arc<Site>, since: Utc64) -> Result<Sum
         }
     }
     let summary =
-        summary::of(&job.settings, job.qps.number(), site, Some(ExitCode::Complete), RunStats::default()).await?;
+        summary::of(&job.settings, job.qps.per_second(), site, Some(ExitCode::Complete), RunStats::default()).await?;
     if job.settings.fail_on_drift && summary.drift.serious(summary.rows.received, &job.settings.endpoint).is_some() {
         return finish(job, site, None, RunStats::default(), None).await;
     }
     Ok(summary.found_complete(since))
 }
 
-fn decoder(job: &Job) -> Decoder {
+fn decoder(job: &RunContext) -> Decoder {
     let settings = &job.settings;
     Decoder::new(&settings.endpoint, |column| settings.columns.contains(&column.name))
 }
 
 /// What is to be done that was not before.
-struct Planned {
+struct Registered {
     added: Added,
     /// Failed walks that are opened again.
     reopened: usize,
@@ -167,7 +167,7 @@ struct Planned {
 }
 
 /// Adds the list's ids to the ledger and opens walks again that deserve it. Blocks for as long as the list does.
-fn plan(site: &Site, ids: Ids, settings: &Settings) -> Result<Planned, Error> {
+fn plan(site: &ExportDir, ids: Ids, settings: &Settings) -> Result<Registered, Error> {
     let mut ledger = site.ledger();
     let ids = ids.map(|id| id.map_err(Error::from));
     let added = ledger.add_items_after(ids, || Ok(site.store.remove(SUCCESS)?))?;
@@ -188,7 +188,7 @@ fn plan(site: &Site, ids: Ids, settings: &Settings) -> Result<Planned, Error> {
         let (first, doubt) = (PageNum(settings.endpoint.page.first), |lists| seems_empty(lists).is_some());
         repair = ledger.repair(first, doubt, || Ok::<_, Error>(site.store.remove(SUCCESS)?))?;
     }
-    Ok(Planned { added, reopened, repair })
+    Ok(Registered { added, reopened, repair })
 }
 
 /// Takes the mark of success away, and when it was made.
@@ -199,7 +199,7 @@ fn unmark(store: &Store, ledger: &Ledger) -> Result<(), Error> {
 
 /// Finishes what earlier runs left: decided segments are published, published ones that are not as they should be are built
 /// again, the open one's journal is read again. Whatever cannot be done is found before anything is changed.
-async fn begin(job: &Job, site: Arc<Site>, which: Which) -> Result<Begun, Error> {
+async fn begin(job: &RunContext, site: Arc<ExportDir>, which: RebuildScope) -> Result<OpenedRun, Error> {
     let settings = &job.settings;
     let decoder = decoder(job);
     let committer = site.committer(settings, &decoder);
@@ -212,7 +212,7 @@ async fn begin(job: &Job, site: Arc<Site>, which: Which) -> Result<Begun, Error>
         codes: Arc::new(settings.endpoint.codes()),
         monitor: Arc::clone(&job.monitor),
     });
-    let plan = Plan::make(&site, &site.imprint(settings, &decoder), which).await?;
+    let plan = RebuildPlan::make(&site, &site.imprint(settings, &decoder), which).await?;
     plan.check(&site, &recovery).await?;
     let mut segment = site.ledger().begin_segment()?;
     let adopting = Arc::clone(&recovery);
@@ -231,9 +231,9 @@ async fn begin(job: &Job, site: Arc<Site>, which: Which) -> Result<Begun, Error>
 
     let (orders, ordered) = mpsc::channel(QUEUE);
     let shape = site.shape(settings, &decoder);
-    let work = Writer { shape, committer, monitor: Arc::clone(&job.monitor) };
+    let work = SegmentWriterTask { shape, committer, monitor: Arc::clone(&job.monitor) };
     #[expect(clippy::disallowed_methods, reason = "this file owns the tasks")]
-    let writing = Writing { orders, task: tokio::spawn(work.run(ordered)) };
+    let writing = WriterHandle { orders, task: tokio::spawn(work.run(ordered)) };
     let read = async {
         plan.carry_out(&site, &recovery, &writing, &*job.monitor).await?;
         recovery.fill(segment, &writing).await
@@ -243,22 +243,22 @@ async fn begin(job: &Job, site: Arc<Site>, which: Which) -> Result<Begun, Error>
     }
     let standing = site.ledger().standing()?;
     job.monitor.event(&Event::Opened(standing));
-    Ok(Begun { site, decoder, writing, segment, rebuilt: plan.rebuilt() })
+    Ok(OpenedRun { site, decoder, writing, segment, rebuilt: plan.rebuilt() })
 }
 
 /// Runs the rounds until there is nothing left to do or a reason to stop.
 async fn walk<F: Fetch>(
-    job: &Job,
-    begun: Begun,
+    job: &RunContext,
+    begun: OpenedRun,
     api: Arc<F>,
     stopped: impl Future<Output = ExitCode>,
 ) -> Result<(Option<Stop>, RunStats), Error> {
     let settings = &job.settings;
-    let Begun { site, decoder, writing, segment, .. } = begun;
+    let OpenedRun { site, decoder, writing, segment, .. } = begun;
     let recorder =
-        Recorder::open(Arc::clone(&site.ledger), decoder, site.journal.clone(), segment.id, segment.journaled)?;
-    let quota = Arc::new(Quota::new(job.qps));
-    let (orders, ordered) = watch::channel(Orders::Send);
+        GroupCommitter::open(Arc::clone(&site.ledger), decoder, site.journal.clone(), segment.id, segment.journaled)?;
+    let quota = Arc::new(RateLimiter::new(job.qps));
+    let (orders, ordered) = watch::channel(DispatchMode::Send);
     let (to_dispatch, requests) = mpsc::channel(job.ahead());
     let (arrive, arrivals) = mpsc::channel(settings.max_in_flight);
     let dispatcher = Dispatcher {
@@ -273,7 +273,7 @@ async fn walk<F: Fetch>(
     let dispatching = tokio::spawn(dispatcher.run(requests, arrive));
 
     let retry = Retry::new(settings.retry, job.seed, settings.max_in_flight);
-    let rounds = Rounds::new(job, Arc::clone(&site), recorder, retry, Arc::clone(&quota))?;
+    let rounds = Engine::new(job, Arc::clone(&site), recorder, retry, Arc::clone(&quota))?;
     let channels = crate::run::engine::Channels { to_dispatch, arrivals, writer: writing.orders.clone(), orders };
     let (ended, mut counted) = rounds.run(channels, stopped).await;
     counted.found = quota.found();
@@ -287,13 +287,13 @@ async fn walk<F: Fetch>(
 }
 
 /// Whether the open segment holds a page.
-fn has_waiting(site: &Site) -> Result<bool, Error> {
+fn has_waiting(site: &ExportDir) -> Result<bool, Error> {
     Ok(site.ledger().has_waiting()?)
 }
 
 /// Refuses to call an output complete that is not as it was published, or that does not hold every row that was received; its
 /// mark goes.
-async fn refuse_spoilt(site: &Site, committer: &Committer) -> Result<(), Error> {
+async fn refuse_spoilt(site: &ExportDir, committer: &Publisher) -> Result<(), Error> {
     let spoilt = |why: String| {
         site.store.remove(SUCCESS)?;
         Err(OutputError::Modified(format!("the output is not as it was published: {why}")).into())
@@ -313,7 +313,7 @@ async fn refuse_spoilt(site: &Site, committer: &Committer) -> Result<(), Error> 
 }
 
 /// Warns where the answers differ much from the description; with `fail_on_drift` that is how the run ends.
-fn judge_drift(job: &Job, site: &Site, summary: &mut Summary) -> Result<(), Error> {
+fn judge_drift(job: &RunContext, site: &ExportDir, summary: &mut Summary) -> Result<(), Error> {
     let Some(drift) = summary.drift.serious(summary.rows.received, &job.settings.endpoint) else { return Ok(()) };
     if job.settings.fail_on_drift && matches!(summary.exit, ExitCode::Complete | ExitCode::Partial) {
         summary.set_drifted(&drift);
@@ -327,8 +327,8 @@ fn judge_drift(job: &Job, site: &Site, summary: &mut Summary) -> Result<(), Erro
 
 /// Writes the reports; on success, the marker last. A replay says how many segments it built again.
 async fn finish(
-    job: &Job,
-    site: &Arc<Site>,
+    job: &RunContext,
+    site: &Arc<ExportDir>,
     stop: Option<Stop>,
     counted: RunStats,
     replayed: Option<usize>,
@@ -345,7 +345,7 @@ async fn finish(
             unmark(&site.store, &ledger)?;
         }
     }
-    let mut summary = summary::of(&job.settings, job.qps.number(), site, None, counted).await?;
+    let mut summary = summary::of(&job.settings, job.qps.per_second(), site, None, counted).await?;
     if let Some(stop) = &stop {
         summary.set_stop(stop.exit_code(), stop.to_string());
     }

@@ -7,20 +7,20 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::decode::{Answer, Decoded, Decoder};
+use crate::decode::{Decoded, Decoder, Response};
 use crate::endpoint::Codes;
 use crate::error::Error;
 use crate::fetch::classify::Verdict;
-use crate::fetch::dispatcher::Arrival;
+use crate::fetch::dispatcher::FetchOutcome;
 use crate::model::clock::{self, Utc64};
 use crate::model::page::{Charge, SegmentId};
 use crate::state::disk::Disk;
-use crate::state::journal::{Entry, Journal};
+use crate::state::journal::{Journal, JournalEntry};
 use crate::state::ledger::{FailedRow, Group, Ledger, LedgerError, PageRow};
 
 /// Writes groups of one segment.
 #[derive(Debug)]
-pub(crate) struct Recorder {
+pub(crate) struct GroupCommitter {
     ledger: Arc<Mutex<Ledger>>,
     decoder: Decoder,
     disk: Disk,
@@ -29,7 +29,7 @@ pub(crate) struct Recorder {
     journal: Journal,
 }
 
-impl Recorder {
+impl GroupCommitter {
     /// A recorder that goes on behind the first `journaled` bytes of a segment's journal.
     pub(crate) fn open(
         ledger: Arc<Mutex<Ledger>>,
@@ -58,8 +58,8 @@ impl Recorder {
     }
 
     /// Makes a group durable: the arrivals, and what `group` already holds. Gives the pages among the arrivals, decoded.
-    pub(crate) fn commit(&mut self, arrivals: &[Arrival], mut group: Group) -> Result<Option<Decoded>, Error> {
-        let entries: Vec<Entry> = arrivals.iter().filter_map(entry).collect();
+    pub(crate) fn commit(&mut self, arrivals: &[FetchOutcome], mut group: Group) -> Result<Option<Decoded>, Error> {
+        let entries: Vec<JournalEntry> = arrivals.iter().filter_map(entry).collect();
         if !entries.is_empty() {
             let frame = self.journal.append(&entries)?;
             group.frame = Some((self.segment, frame.offset, frame.length));
@@ -71,7 +71,7 @@ impl Recorder {
                 (Verdict::Page, Some(answer)) => {
                     let (item, page, at) = (request.item, request.page, arrival.at);
                     group.pages.push(PageRow { attempt: request.attempt, item, page, at });
-                    answers.push(Answer { request: request.clone(), at, body: answer.body.clone() });
+                    answers.push(Response { request: request.clone(), at, body: answer.body.clone() });
                 }
                 (Verdict::Unsent, _) => group.unsent.push(request.attempt),
                 (_, _) => group.failed.push(FailedRow {
@@ -90,9 +90,9 @@ impl Recorder {
 }
 
 /// What the journal keeps of an arrival: every body, a page or not.
-fn entry(arrival: &Arrival) -> Option<Entry> {
+fn entry(arrival: &FetchOutcome) -> Option<JournalEntry> {
     let answer = arrival.answer.as_ref()?;
-    Some(Entry {
+    Some(JournalEntry {
         attempt: arrival.request.attempt,
         id: arrival.request.id.clone(),
         page: arrival.request.page,
@@ -107,7 +107,7 @@ fn entry(arrival: &Arrival) -> Option<Entry> {
 pub(crate) fn adopt(
     segment: SegmentId,
     frame: crate::state::journal::FrameRef,
-    entries: &[Entry],
+    entries: &[JournalEntry],
     codes: &Codes,
     ledger: &mut Ledger,
 ) -> Result<(), LedgerError> {
@@ -136,7 +136,7 @@ pub(crate) fn adopt(
 }
 
 /// A refusal by envelope was free; anything else may have been billed.
-fn adopted_charge(entry: &Entry, codes: &Codes) -> Charge {
+fn adopted_charge(entry: &JournalEntry, codes: &Codes) -> Charge {
     let envelope = crate::decode::envelope::read(&entry.body);
     let refused = envelope.is_ok_and(|envelope| envelope.code.is_some_and(|code| !codes.success.contains(&code)));
     if refused || entry.status == 429 { Charge::Free } else { Charge::InDoubt }

@@ -1,7 +1,7 @@
 //! A run from its start to its end: `export` and `replay`, the engine between them, recovery after a crash.
 //!
 //! May use everything but `cli`. The only place that starts tasks and owns channels.
-//! Read first: [`export`], then [`engine::Rounds`].
+//! Read first: [`export`], then [`engine::Engine`].
 
 pub(crate) mod apply_pages;
 pub mod context;

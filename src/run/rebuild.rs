@@ -11,40 +11,44 @@ use std::sync::Arc;
 use tokio::task::spawn_blocking;
 
 use crate::error::Error;
-use crate::model::event::{Event, Monitor};
+use crate::model::event::{Event, EventSink};
 use crate::model::page::SegmentId;
 use crate::model::sanitize::chain;
 use crate::output::error::OutputError;
-use crate::output::export_dir::Site;
-use crate::output::publisher::{Imprint, MANIFESTS, Manifest, manifest_name, segment_of};
-use crate::output::writer::Writing;
+use crate::output::export_dir::ExportDir;
+use crate::output::publisher::{MANIFESTS, Manifest, ManifestSchema, manifest_name, segment_of};
+use crate::output::writer::WriterHandle;
 use crate::run::recovery::Recovery;
 use crate::state::ledger::{OpenSegment, SegmentRow, SegmentState};
 
 /// Which published segments are built again. A decided one that recovery could not publish always is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
+pub enum RebuildScope {
     /// Those of other columns than the present ones: what a replay that was interrupted left.
     OtherColumns,
     /// Also those whose files are not as they were written. All files are read to find out.
-    Spoilt,
+    Modified,
     /// All.
     All,
 }
 
 /// What is to be done to segments.
 #[derive(Debug, Default)]
-pub(crate) struct Plan {
+pub(crate) struct RebuildPlan {
     /// Manifests that are not as the ledger has them: put back as they were.
     restore: Vec<(SegmentId, String)>,
     /// Segments to be built again, and why.
     rebuild: Vec<(SegmentId, String)>,
 }
 
-impl Plan {
+impl RebuildPlan {
     /// Finds out what is to be done, after recovery. Changes nothing, and fails where the output is not what the ledger knows
     /// of.
-    pub(crate) async fn make(site: &Arc<Site>, imprint: &Imprint, which: Which) -> Result<Self, Error> {
+    pub(crate) async fn make(
+        site: &Arc<ExportDir>,
+        imprint: &ManifestSchema,
+        which: RebuildScope,
+    ) -> Result<Self, Error> {
         let segments = site.ledger().segments()?;
         let is_known = |id| segments.iter().any(|row| row.id == id && row.state != SegmentState::Open);
         let names = site.store.list(MANIFESTS).await?;
@@ -64,7 +68,13 @@ impl Plan {
         Ok(plan)
     }
 
-    async fn add(&mut self, site: &Arc<Site>, imprint: &Imprint, which: Which, row: SegmentRow) -> Result<(), Error> {
+    async fn add(
+        &mut self,
+        site: &Arc<ExportDir>,
+        imprint: &ManifestSchema,
+        which: RebuildScope,
+        row: SegmentRow,
+    ) -> Result<(), Error> {
         let text = row.manifest.unwrap_or_default();
         let Ok(manifest) = Manifest::parse(text.as_bytes()) else {
             return Err(
@@ -72,7 +82,7 @@ impl Plan {
             );
         };
         let why = why(site, imprint, &manifest, which).await?;
-        if which != Which::OtherColumns {
+        if which != RebuildScope::OtherColumns {
             let name = manifest_name(row.id);
             let found = site.store.get(&name).await?.unwrap_or_default();
             let is_newer = |found: Manifest| found.export != manifest.export || found.attempt > manifest.attempt;
@@ -98,7 +108,7 @@ impl Plan {
     }
 
     /// Makes sure that the journals are there and whole, all of them, before anything is changed.
-    pub(crate) async fn check(&self, site: &Site, recovery: &Arc<Recovery>) -> Result<(), Error> {
+    pub(crate) async fn check(&self, site: &ExportDir, recovery: &Arc<Recovery>) -> Result<(), Error> {
         for (id, why) in &self.rebuild {
             let segment = OpenSegment { id: *id, attempt: 0, journaled: site.ledger().journaled(*id)? };
             let recovery = Arc::clone(recovery);
@@ -116,10 +126,10 @@ impl Plan {
     /// Does it, one segment after the other.
     pub(crate) async fn carry_out(
         &self,
-        site: &Site,
+        site: &ExportDir,
         recovery: &Arc<Recovery>,
-        writing: &Writing,
-        monitor: &dyn Monitor,
+        writing: &WriterHandle,
+        monitor: &dyn EventSink,
     ) -> Result<(), Error> {
         for (segment, text) in &self.restore {
             site.store.put(&manifest_name(*segment), text.as_bytes())?;
@@ -136,14 +146,19 @@ impl Plan {
 }
 
 /// Why a published segment is to be built again; none if it is not.
-async fn why(site: &Arc<Site>, imprint: &Imprint, manifest: &Manifest, which: Which) -> Result<Option<String>, Error> {
+async fn why(
+    site: &Arc<ExportDir>,
+    imprint: &ManifestSchema,
+    manifest: &Manifest,
+    which: RebuildScope,
+) -> Result<Option<String>, Error> {
     if !imprint.fits(manifest) {
         return Ok(Some("its columns are others".to_owned()));
     }
     match which {
-        Which::OtherColumns => return Ok(None),
-        Which::All => return Ok(Some("all are asked for".to_owned())),
-        Which::Spoilt => {}
+        RebuildScope::OtherColumns => return Ok(None),
+        RebuildScope::All => return Ok(Some("all are asked for".to_owned())),
+        RebuildScope::Modified => {}
     }
     let (site, manifest) = (Arc::clone(site), manifest.clone());
     let found = spawn_blocking(move || {

@@ -10,20 +10,20 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::crawl::end_of_list::{End, Rules};
+use crate::crawl::end_of_list::{End, PagingRules};
 use crate::crawl::walk::Walk;
-use crate::decode::{Answer, DecodedPage, Decoder};
+use crate::decode::{DecodedPage, Decoder, Response};
 use crate::endpoint::Codes;
 use crate::error::Error;
 use crate::model::clock;
-use crate::model::event::{Event, Monitor, VoidMonitor};
+use crate::model::event::{Event, EventSink, NullSink};
 use crate::model::page::{ItemIx, Request};
 use crate::output::error::OutputError;
-use crate::output::export_dir::Site;
-use crate::output::writer::{ToWriter, Writing};
+use crate::output::export_dir::ExportDir;
+use crate::output::writer::{WriterCommand, WriterHandle};
 use crate::run::apply_pages;
 use crate::run::group_commit::adopt;
-use crate::state::journal::{self, JournalReader, Next};
+use crate::state::journal::{self, JournalReader, NextFrame};
 use crate::state::ledger::{EndRow, Group, OpenSegment};
 
 /// Pages that are read before the ledger is told of them.
@@ -33,15 +33,15 @@ const PAGES_A_COMMIT: usize = 4_096;
 #[derive(Debug)]
 pub(crate) struct Recovery {
     /// The export.
-    pub site: Arc<Site>,
+    pub site: Arc<ExportDir>,
     /// Its decoder.
     pub decoder: Decoder,
     /// Its walks' rules.
-    pub rules: Rules,
+    pub rules: PagingRules,
     /// What the codes of envelopes mean.
     pub codes: Arc<Codes>,
     /// Who wants to know.
-    pub monitor: Arc<dyn Monitor>,
+    pub monitor: Arc<dyn EventSink>,
 }
 
 impl Recovery {
@@ -50,10 +50,10 @@ impl Recovery {
         let Some(mut journal) = self.check(segment)? else { return Ok(0) };
         loop {
             match journal.next_frame()? {
-                Next::Frame(frame, entries) => {
+                NextFrame::Frame(frame, entries) => {
                     adopt(segment.id, frame, &entries, &self.codes, &mut self.site.ledger())?;
                 }
-                Next::Torn(_) | Next::End => return Ok(journal.offset()),
+                NextFrame::Torn(_) | NextFrame::End => return Ok(journal.offset()),
             }
         }
     }
@@ -66,18 +66,18 @@ impl Recovery {
         };
         while journal.offset() < segment.journaled {
             match journal.next_frame()? {
-                Next::Frame(..) => {}
-                Next::Torn(why) => return Err(journal.damaged(why).into()),
-                Next::End => return Err(journal.damaged("the file ends too early").into()),
+                NextFrame::Frame(..) => {}
+                NextFrame::Torn(why) => return Err(journal.damaged(why).into()),
+                NextFrame::End => return Err(journal.damaged("the file ends too early").into()),
             }
         }
         Ok(Some(journal))
     }
 
     /// Begins a segment's files and fills them with what its journal holds.
-    pub(crate) async fn fill(self: &Arc<Self>, segment: OpenSegment, writing: &Writing) -> Result<(), Error> {
+    pub(crate) async fn fill(self: &Arc<Self>, segment: OpenSegment, writing: &WriterHandle) -> Result<(), Error> {
         let (recovery, writer) = (Arc::clone(self), writing.orders.clone());
-        let filling = move || match writer.blocking_send(ToWriter::Begin(segment)) {
+        let filling = move || match writer.blocking_send(WriterCommand::Begin(segment)) {
             Ok(()) => recovery.reread(segment, &writer),
             Err(_) => Ok(()), // the writer failed, and says why where it is waited for
         };
@@ -85,12 +85,12 @@ impl Recovery {
     }
 
     /// Decodes every page of a segment's journal again and hands the rows to the writer. Blocks.
-    fn reread(&self, segment: OpenSegment, writer: &mpsc::Sender<ToWriter>) -> Result<(), Error> {
+    fn reread(&self, segment: OpenSegment, writer: &mpsc::Sender<WriterCommand>) -> Result<(), Error> {
         let Some(mut journal) = JournalReader::open(&self.site.journal, segment.id)? else { return Ok(()) };
         let mut walks = HashMap::new();
         let mut group = Group::default();
         while journal.offset() < segment.journaled {
-            let Next::Frame(_, entries) = journal.next_frame()? else {
+            let NextFrame::Frame(_, entries) = journal.next_frame()? else {
                 return Err(journal.damaged("a frame is not readable any more").into());
             };
             let answers = self.answers(entries)?;
@@ -104,7 +104,7 @@ impl Recovery {
                 self.site.ledger().commit(&std::mem::take(&mut group), clock::wall())?;
                 group.drift = drift;
             }
-            if writer.blocking_send(ToWriter::Rows(rows)).is_err() {
+            if writer.blocking_send(WriterCommand::Rows(rows)).is_err() {
                 return Ok(()); // the writer failed, and says why where it is waited for
             }
         }
@@ -122,7 +122,7 @@ impl Recovery {
         .into()
     }
 
-    fn answers(&self, entries: Vec<journal::Entry>) -> Result<Vec<Answer>, Error> {
+    fn answers(&self, entries: Vec<journal::JournalEntry>) -> Result<Vec<Response>, Error> {
         let ledger = self.site.ledger();
         let mut answers = Vec::with_capacity(entries.len());
         for entry in entries.into_iter().filter(|entry| entry.is_page) {
@@ -134,7 +134,7 @@ impl Recovery {
             };
             let item = ledger.item(&entry.id)?.ok_or_else(unknown)?;
             let request = Request { attempt: entry.attempt, item, id: entry.id, page: entry.page };
-            answers.push(Answer { request, at: entry.at, body: entry.body });
+            answers.push(Response { request, at: entry.at, body: entry.body });
         }
         Ok(answers)
     }
@@ -144,7 +144,7 @@ impl Recovery {
         &self,
         page: &DecodedPage,
         segment: OpenSegment,
-        walks: &mut HashMap<ItemIx, UnderWay>,
+        walks: &mut HashMap<ItemIx, InFlight>,
         group: &mut Group,
     ) -> Result<Vec<bool>, Error> {
         let item = page.request.item;
@@ -155,7 +155,7 @@ impl Recovery {
         let (came, is_outdated) = self.site.ledger().came(page.request.attempt)?;
         let walk = &mut under_way.walk;
         let new = if is_outdated { walk.accept_outdated(page) } else { walk.accept(page, came, &self.rules) };
-        apply_pages::note(page, &new, page.request.page == self.rules.first, group, &VoidMonitor);
+        apply_pages::note(page, &new, page.request.page == self.rules.first, group, &NullSink);
         under_way.left = under_way.left.saturating_sub(1);
         if under_way.left == 0 {
             // With pages in later segments the walk went on all the same, when it was opened again. And what a page would
@@ -176,19 +176,19 @@ impl Recovery {
     }
 
     /// An item's walk as it was before a segment.
-    fn begin(&self, request: &Request, segment: OpenSegment) -> Result<UnderWay, Error> {
+    fn begin(&self, request: &Request, segment: OpenSegment) -> Result<InFlight, Error> {
         let (item, ledger) = (request.item, self.site.ledger());
         let (left, goes_on) = ledger.pages_from(item, segment.id)?;
         let pages = ledger.pages(item, segment.id)?;
         let mut walk = Walk::new(item, request.id.clone(), &self.rules, pages, ledger.skip(item)?);
         walk.load(ledger.keys(item, segment.id)?);
-        Ok(UnderWay { walk, left, goes_on })
+        Ok(InFlight { walk, left, goes_on })
     }
 }
 
 /// A walk whose pages are being read again.
 #[derive(Debug)]
-struct UnderWay {
+struct InFlight {
     walk: Walk,
     /// Pages of it that are still to come in this segment.
     left: usize,

@@ -13,20 +13,20 @@ use crate::error::Error;
 use crate::fetch::classify::{Outcome, Verdict, classify};
 use crate::model::clock;
 use crate::model::page::{ItemIx, PageNum};
-use crate::output::export_dir::Site;
+use crate::output::export_dir::ExportDir;
 use crate::state::disk::Disk;
-use crate::state::journal::{Entry, Journal, JournalReader, Next};
+use crate::state::journal::{Journal, JournalEntry, JournalReader, NextFrame};
 use crate::state::ledger::{Group, Ledger, LedgerError, OpenSegment, PageRow};
 
 /// Appends what has become a page to the open segment's journal. Gives the bytes of whole frames in it. Blocks.
-pub(crate) fn rejudge(site: &Site, open: OpenSegment, codes: &Codes) -> Result<u64, Error> {
+pub(crate) fn rejudge(site: &ExportDir, open: OpenSegment, codes: &Codes) -> Result<u64, Error> {
     let mut journal = None;
     let segments = site.ledger().segments()?;
     for segment in segments {
         let named = if segment.id == open.id { open.journaled } else { site.ledger().journaled(segment.id)? };
         let Some(mut reader) = JournalReader::open(&site.journal, segment.id)? else { continue };
         while reader.offset() < named {
-            let Next::Frame(_, entries) = reader.next_frame()? else {
+            let NextFrame::Frame(_, entries) = reader.next_frame()? else {
                 return Err(reader.damaged("a frame is not readable any more").into());
             };
             let pages = pages_among(entries, codes, &site.ledger())?;
@@ -45,14 +45,14 @@ pub(crate) fn rejudge(site: &Site, open: OpenSegment, codes: &Codes) -> Result<u
 
 /// The entries that were no pages and are by now, of items that lack them.
 fn pages_among(
-    entries: Vec<Entry>,
+    entries: Vec<JournalEntry>,
     codes: &Codes,
     ledger: &Ledger,
-) -> Result<Vec<(Entry, ItemIx, PageNum)>, LedgerError> {
+) -> Result<Vec<(JournalEntry, ItemIx, PageNum)>, LedgerError> {
     let (mut pages, mut known) = (Vec::new(), BTreeSet::new());
     for mut entry in entries.into_iter().filter(|entry| !entry.is_page) {
         let envelope = envelope::read(&entry.body);
-        let outcome = Outcome::Answer { status: entry.status, envelope: &envelope, retry_after: None };
+        let outcome = Outcome::Response { status: entry.status, envelope: &envelope, retry_after: None };
         if classify(&outcome, codes).verdict != Verdict::Page || !ledger.is_failed(entry.attempt)? {
             continue;
         }
@@ -68,17 +68,17 @@ fn pages_among(
 fn append(
     journal: &mut Journal,
     open: OpenSegment,
-    pages: Vec<(Entry, ItemIx, PageNum)>,
+    pages: Vec<(JournalEntry, ItemIx, PageNum)>,
     ledger: &mut Ledger,
 ) -> Result<(), Error> {
-    let row = |(entry, item, page): &(Entry, ItemIx, PageNum)| PageRow {
+    let row = |(entry, item, page): &(JournalEntry, ItemIx, PageNum)| PageRow {
         attempt: entry.attempt,
         item: *item,
         page: *page,
         at: entry.at,
     };
     let rows = pages.iter().map(row).collect();
-    let entries: Vec<Entry> = pages.into_iter().map(|(entry, ..)| entry).collect();
+    let entries: Vec<JournalEntry> = pages.into_iter().map(|(entry, ..)| entry).collect();
     let frame = journal.append(&entries)?;
     let frame = Some((open.id, frame.offset, frame.length));
     let newest = ledger.last_attempt()?;

@@ -4,11 +4,13 @@
 //! Read first: [`Settings`]; to add a setting: [`SETTINGS`] in `table.rs`.
 
 mod layers;
+mod rate_limit;
 mod resolve;
 mod retry_policy;
 mod table;
 
 pub use layers::{DEFAULTS, Layers, Origin, PREFIX, SettingsError, nearest};
-pub use resolve::{CODES, DESCRIPTION, FROM_FILE, Progress, Qps, Settings, endpoint};
+pub use rate_limit::RateLimit;
+pub use resolve::{CODES, DESCRIPTION, FROM_FILE, Progress, Settings, endpoint};
 pub use retry_policy::RetryPolicy;
 pub use table::{SETTINGS, Setting};

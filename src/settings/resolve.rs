@@ -12,8 +12,8 @@ use url::Url;
 
 use crate::endpoint::{BUILT_IN, Column, EndRule, Endpoint, Role};
 
-use super::RetryPolicy;
 use super::layers::{Layers, NONE, SettingsError, nearest};
+use super::{RateLimit, RetryPolicy};
 
 /// What an identity says of where the endpoint's description came from. Ledgers that were begun before it did lack it.
 pub const DESCRIPTION: &str = "description";
@@ -28,17 +28,6 @@ pub const FROM_FILE: &str = "file";
 const ALL: &str = "all";
 /// The smallest file that is worth its footer.
 const SMALLEST_FILE: u64 = 1 << 20;
-
-/// How fast a key may be used.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Qps {
-    /// So many requests a second.
-    PerSecond(f64),
-    /// As fast as the server allows, which is found out.
-    Auto,
-    /// As fast as it goes; for servers of one's own.
-    Unlimited,
-}
 
 /// What is shown while it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +61,7 @@ pub struct Settings {
     /// What tells the embedded API from another one: its address changes with every run.
     pub simulated_as: Option<String>,
     /// The key's limit; none where the caller must bring one.
-    pub qps: Option<Qps>,
+    pub qps: Option<RateLimit>,
     /// Where found limits are remembered; none: the user's own folder for state.
     pub limits_dir: Option<PathBuf>,
     /// Most requests under way.
@@ -290,15 +279,15 @@ fn base_url(layers: &Layers, endpoint: &Endpoint) -> Result<Url, SettingsError> 
     }
 }
 
-fn qps(layers: &Layers) -> Result<Option<Qps>, SettingsError> {
+fn qps(layers: &Layers) -> Result<Option<RateLimit>, SettingsError> {
     match layers.given("qps") {
         None => Ok(None),
-        Some("auto") => Ok(Some(Qps::Auto)),
-        Some("unlimited") => Ok(Some(Qps::Unlimited)),
+        Some("auto") => Ok(Some(RateLimit::Auto(None))),
+        Some("unlimited") => Ok(Some(RateLimit::Unlimited)),
         Some(text) => {
             let rate = text.parse().ok().filter(|rate: &f64| (0.01..=1e6).contains(rate));
             let wrong = || layers.invalid("qps", "must be a number of requests a second above 0, auto or unlimited");
-            rate.map(|rate| Some(Qps::PerSecond(rate))).ok_or_else(wrong)
+            rate.map(|rate| Some(RateLimit::PerSecond(rate))).ok_or_else(wrong)
         }
     }
 }
@@ -374,7 +363,7 @@ fn columns(layers: &Layers, endpoint: &Endpoint) -> Result<Vec<String>, Settings
 
 #[cfg(test)]
 mod tests {
-    use super::{EndRule, Layers, Qps, Settings};
+    use super::{EndRule, Layers, RateLimit, Settings};
     use crate::settings::layers::parse_duration;
     use crate::settings::{DEFAULTS, Origin, SETTINGS};
     use std::time::Duration;
@@ -451,7 +440,7 @@ mod tests {
         assert_eq!((origin("out"), origin("qps"), origin("end")), (Origin::Flag, Origin::Environment, Origin::BuiltIn));
         assert_eq!(origin("page_size"), Origin::File(path));
         let settings = Settings::resolve(&layers).unwrap();
-        assert_eq!((settings.page_size, settings.qps), (2, Some(Qps::PerSecond(4.0))));
+        assert_eq!((settings.page_size, settings.qps), (2, Some(RateLimit::PerSecond(4.0))));
         assert_eq!(settings.out, std::path::Path::new("flag"));
     }
 

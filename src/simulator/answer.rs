@@ -22,7 +22,7 @@ pub struct ApiRequest<'a> {
 
 /// An answer, and how long it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ApiAnswer {
+pub struct ApiResponse {
     /// HTTP status.
     pub status: u16,
     /// The envelope.
@@ -81,7 +81,7 @@ pub(super) fn authorized(header: Option<&str>, only: Option<&str>) -> bool {
 
 /// The page that a query asks for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Asked<'a> {
+pub(super) struct ParsedRequest<'a> {
     pub(super) item: Cow<'a, str>,
     pub(super) page: u32,
     /// Position of the page's first row.
@@ -97,7 +97,7 @@ pub(super) struct Sort<'a> {
     pub(super) descending: bool,
 }
 
-impl<'a> Asked<'a> {
+impl<'a> ParsedRequest<'a> {
     /// Reads a query. Parameters that the endpoint does not know are ignored; of one that comes twice, the first holds.
     pub(super) fn read(endpoint: &Endpoint, query: &'a str) -> Result<Self, Refusal> {
         let item = required(query, &endpoint.item.param)?;
@@ -144,11 +144,11 @@ fn number(query: &str, name: &str, least: u32, most: u32) -> Result<u32, Refusal
 
 #[cfg(test)]
 mod tests {
-    use super::{Asked, Refusal, authorized};
+    use super::{ParsedRequest, Refusal, authorized};
     use crate::endpoint::{BUILT_IN, Endpoint};
 
-    fn read(query: &str) -> Result<Asked<'_>, Refusal> {
-        Asked::read(&Endpoint::parse(BUILT_IN).unwrap(), query)
+    fn read(query: &str) -> Result<ParsedRequest<'_>, Refusal> {
+        ParsedRequest::read(&Endpoint::parse(BUILT_IN).unwrap(), query)
     }
 
     #[test]

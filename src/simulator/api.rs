@@ -14,10 +14,10 @@ use rand_xoshiro::SplitMix64;
 use tokio::time::Instant;
 
 use super::account::Books;
-use super::answer::{Asked, Refusal};
+use super::answer::{ParsedRequest, Refusal};
 use super::fake::Template;
 use super::list::{List, below, mix};
-use super::{Account, ApiAnswer, ApiRequest, Billed, Limit, PatternError, Settings, answer, list, row};
+use super::{Account, ApiRequest, ApiResponse, Billed, Limit, PatternError, SimulatorSettings, answer, list, row};
 use crate::endpoint::Endpoint;
 use crate::model::clock;
 
@@ -43,7 +43,7 @@ pub enum SimulatorError {
 #[derive(Debug)]
 pub struct Simulator {
     endpoint: Endpoint,
-    settings: Settings,
+    settings: SimulatorSettings,
     template: Template,
     opening: Vec<u8>,
     limit: Option<Limit>,
@@ -55,7 +55,7 @@ pub struct Simulator {
 
 impl Simulator {
     /// Makes the API that an endpoint describes.
-    pub fn new(endpoint: &Endpoint, settings: Settings) -> Result<Self, SimulatorError> {
+    pub fn new(endpoint: &Endpoint, settings: SimulatorSettings) -> Result<Self, SimulatorError> {
         let template =
             Template::compile(endpoint).map_err(|(column, source)| SimulatorError::Pattern { column, source })?;
         let code = endpoint.success_codes.first().copied().unwrap_or_default();
@@ -72,7 +72,7 @@ impl Simulator {
     }
 
     /// What it was made from.
-    pub fn settings(&self) -> &Settings {
+    pub fn settings(&self) -> &SimulatorSettings {
         &self.settings
     }
 
@@ -105,15 +105,15 @@ impl Simulator {
     }
 
     /// Answers a request: everything but the wait.
-    pub fn answer(&self, request: &ApiRequest<'_>) -> ApiAnswer {
+    pub fn answer(&self, request: &ApiRequest<'_>) -> ApiResponse {
         let number = self.books.request();
         let mut rng = SplitMix64::seed_from_u64(mix(self.settings.seed).wrapping_add(mix(number)));
         let delay = self.settings.latency.saturating_add(drawn(self.settings.jitter, rng.next_u64()));
         match self.page(request, &mut rng) {
-            Ok(body) => ApiAnswer { status: 200, body, delay },
+            Ok(body) => ApiResponse { status: 200, body, delay },
             Err(refusal) => {
                 self.books.refused(&refusal);
-                ApiAnswer { status: refusal.status(), body: refusal.body(), delay }
+                ApiResponse { status: refusal.status(), body: refusal.body(), delay }
             }
         }
     }
@@ -150,7 +150,7 @@ impl Simulator {
         if self.limit.as_ref().is_some_and(|limit| !limit.admits()) {
             return Err(Refusal::Throttled);
         }
-        let asked = Asked::read(&self.endpoint, request.query)?;
+        let asked = ParsedRequest::read(&self.endpoint, request.query)?;
         if list::share(rng.next_u64()) <= self.settings.errors {
             return Err(Refusal::Injected);
         }
@@ -161,7 +161,7 @@ impl Simulator {
         Ok(self.body(&asked, rng))
     }
 
-    fn body(&self, asked: &Asked<'_>, rng: &mut SplitMix64) -> Bytes {
+    fn body(&self, asked: &ParsedRequest<'_>, rng: &mut SplitMix64) -> Bytes {
         let list = self.list(&asked.item);
         let rows = asked.start.min(list.rows())..asked.start.saturating_add(u64::from(asked.size)).min(list.rows());
         let room = usize::try_from(rows.end - rows.start).unwrap_or_default() * ROW_ROOM;
@@ -211,7 +211,7 @@ fn drawn(limit: Duration, bits: u64) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::{Account, ApiRequest, Settings, Simulator, SimulatorError};
+    use super::{Account, ApiRequest, Simulator, SimulatorError, SimulatorSettings};
     use crate::decode::envelope::{self, Payload};
     use crate::endpoint::{BUILT_IN, Endpoint};
     use serde_json::Value;
@@ -444,7 +444,7 @@ mod tests {
     #[test]
     fn a_pattern_that_cannot_be_used_is_reported_with_its_column() {
         let endpoint = Endpoint::parse(&BUILT_IN.replace("{words:13}", "{wrods:13}")).unwrap();
-        let error = Simulator::new(&endpoint, Settings::default()).unwrap_err();
+        let error = Simulator::new(&endpoint, SimulatorSettings::default()).unwrap_err();
         assert!(matches!(&error, SimulatorError::Pattern { column, .. } if column == "video_desc"));
         assert_eq!(error.source().unwrap().to_string(), "{wrods:13} is no placeholder");
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::settings::{Qps, Window};
+use super::settings::{LimitSpec, Window};
 use crate::model::clock;
 
 /// One token, in the unit in which the bucket is refilled: a billionth.
@@ -23,7 +23,7 @@ pub struct Limit(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    qps: Qps,
+    qps: LimitSpec,
     counter: Counter,
 }
 
@@ -41,7 +41,7 @@ enum Counter {
 
 impl Limit {
     /// A limit that nobody has used.
-    pub fn new(qps: Qps) -> Self {
+    pub fn new(qps: LimitSpec) -> Self {
         Self(Mutex::new(State { qps, counter: Counter::Fresh }))
     }
 
@@ -92,7 +92,7 @@ impl Limit {
     }
 }
 
-impl Qps {
+impl LimitSpec {
     fn fresh(&self, now: Instant) -> Counter {
         match self.window {
             Window::Bucket => Counter::Bucket(now, self.full()),
@@ -111,12 +111,12 @@ impl Qps {
 #[cfg(test)]
 mod tests {
     use super::Limit;
-    use crate::simulator::settings::{Qps, Window};
+    use crate::simulator::settings::{LimitSpec, Window};
     use std::num::NonZeroU32;
     use std::time::Duration;
 
-    fn qps(window: Window) -> Qps {
-        Qps { per_second: NonZeroU32::new(10).unwrap(), window, burst: None, phase: Duration::ZERO }
+    fn qps(window: Window) -> LimitSpec {
+        LimitSpec { per_second: NonZeroU32::new(10).unwrap(), window, burst: None, phase: Duration::ZERO }
     }
 
     fn limit(window: Window) -> Limit {
@@ -158,7 +158,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_window_may_have_begun_before_the_first_request() {
-        let limit = Limit::new(Qps { phase: Duration::from_millis(300), ..qps(Window::Fixed) });
+        let limit = Limit::new(LimitSpec { phase: Duration::from_millis(300), ..qps(Window::Fixed) });
         assert_eq!(admitted(&limit, 30), 10);
         tokio::time::advance(Duration::from_millis(699)).await;
         assert_eq!(admitted(&limit, 30), 0);
@@ -180,7 +180,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_bucket_of_one_token_lets_nothing_pass_before_its_time_and_a_limit_may_change() {
-        let one = Limit::new(Qps { burst: NonZeroU32::new(1), ..qps(Window::Bucket) });
+        let one = Limit::new(LimitSpec { burst: NonZeroU32::new(1), ..qps(Window::Bucket) });
         assert_eq!(admitted(&one, 5), 1);
         tokio::time::advance(Duration::from_millis(99)).await;
         assert_eq!(admitted(&one, 5), 0);

@@ -15,9 +15,9 @@ mod settings;
 mod words;
 
 pub use account::{Account, Billed};
-pub use answer::{ApiAnswer, ApiRequest};
+pub use answer::{ApiRequest, ApiResponse};
 pub use api::{Simulator, SimulatorError};
 pub use fake::PatternError;
 pub use limit::Limit;
 pub use server::{Server, serve, start};
-pub use settings::{HELP, Qps, Settings, SettingsError, Window};
+pub use settings::{HELP, LimitSpec, SimulatorSettings, SimulatorSettingsError, Window};

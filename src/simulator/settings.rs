@@ -45,7 +45,7 @@ const FIRST_ID: u64 = 1_729_380_000_000_000_000;
 
 /// A setting of the simulator could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SettingsError {
+pub enum SimulatorSettingsError {
     /// No such key.
     #[error("simulator setting {key:?} is unknown{hint}; the settings are {KEYS}")]
     Unknown {
@@ -91,7 +91,7 @@ impl Window {
 
 /// The limit in queries per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Qps {
+pub struct LimitSpec {
     /// Requests that may pass in a second.
     pub per_second: NonZeroU32,
     /// How they are counted.
@@ -104,13 +104,13 @@ pub struct Qps {
 
 /// What the simulated API is like.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
+pub struct SimulatorSettings {
     /// Everything that looks random is drawn from it.
     pub seed: u64,
     /// How many ids [`ids`](Self::ids) gives. Any other id has a list, too.
     pub products: u64,
     /// The limit; `None`: there is none.
-    pub qps: Option<Qps>,
+    pub qps: Option<LimitSpec>,
     /// How long a request takes at least before it is counted and answered.
     pub way: Duration,
     /// How much longer it may take.
@@ -135,7 +135,7 @@ pub struct Settings {
     pub record: bool,
 }
 
-impl Default for Settings {
+impl Default for SimulatorSettings {
     fn default() -> Self {
         Self {
             seed: 1,
@@ -156,7 +156,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl SimulatorSettings {
     /// The ids of the simulated products, all different.
     pub fn ids(&self) -> impl Iterator<Item = String> + use<> {
         let seed = self.seed;
@@ -201,7 +201,7 @@ fn scattered(index: u64, seed: u64) -> u64 {
     FIRST_ID + id
 }
 
-impl fmt::Display for Settings {
+impl fmt::Display for SimulatorSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
         for ((key, value), (_, default)) in self.pairs().into_iter().zip(Self::default().pairs()) {
@@ -214,10 +214,10 @@ impl fmt::Display for Settings {
     }
 }
 
-impl FromStr for Settings {
-    type Err = SettingsError;
+impl FromStr for SimulatorSettings {
+    type Err = SimulatorSettingsError;
 
-    fn from_str(text: &str) -> Result<Self, SettingsError> {
+    fn from_str(text: &str) -> Result<Self, SimulatorSettingsError> {
         let mut settings = Self::default();
         let mut rate = None;
         let (mut window, mut burst, mut phase) = (None, None, None);
@@ -245,13 +245,16 @@ impl FromStr for Settings {
                 "record" => settings.record = value.number("true or false")?,
                 _ => {
                     let hint = nearest(key, KEYS.split(", ")).map(|near| format!(", did you mean {near}?"));
-                    return Err(SettingsError::Unknown { key: key.to_owned(), hint: hint.unwrap_or_default() });
+                    return Err(SimulatorSettingsError::Unknown {
+                        key: key.to_owned(),
+                        hint: hint.unwrap_or_default(),
+                    });
                 }
             }
         }
         let counted = window.unwrap_or_default();
         settings.qps =
-            rate.map(|per_second| Qps { per_second, window: counted, burst, phase: phase.unwrap_or_default() });
+            rate.map(|per_second| LimitSpec { per_second, window: counted, burst, phase: phase.unwrap_or_default() });
         let idle = [
             ("limit", window.is_some() && rate.is_none(), "of use without the setting qps"),
             ("burst", burst.is_some() && (rate.is_none() || counted != Window::Bucket), "of use without a bucket"),
@@ -272,41 +275,41 @@ struct Value<'a> {
 }
 
 impl Value<'_> {
-    fn refused(self, wanted: &'static str) -> SettingsError {
-        SettingsError::Value { key: self.key.to_owned(), given: self.given.to_owned(), wanted }
+    fn refused(self, wanted: &'static str) -> SimulatorSettingsError {
+        SimulatorSettingsError::Value { key: self.key.to_owned(), given: self.given.to_owned(), wanted }
     }
 
-    fn number<T: FromStr>(self, wanted: &'static str) -> Result<T, SettingsError> {
+    fn number<T: FromStr>(self, wanted: &'static str) -> Result<T, SimulatorSettingsError> {
         self.given.parse().map_err(|_| self.refused(wanted))
     }
 
-    fn at_most(self, most: u64, wanted: &'static str) -> Result<u64, SettingsError> {
+    fn at_most(self, most: u64, wanted: &'static str) -> Result<u64, SimulatorSettingsError> {
         self.number(wanted).and_then(|value| if value <= most { Ok(value) } else { Err(self.refused(wanted)) })
     }
 
-    fn share(self) -> Result<f64, SettingsError> {
+    fn share(self) -> Result<f64, SimulatorSettingsError> {
         let wanted = "a number from 0 to 1";
         let share: f64 = self.number(wanted)?;
         if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(self.refused(wanted)) }
     }
 
-    fn window(self) -> Result<Window, SettingsError> {
+    fn window(self) -> Result<Window, SimulatorSettingsError> {
         [Window::Bucket, Window::Fixed, Window::Sliding]
             .into_iter()
             .find(|window| window.as_str() == self.given)
             .ok_or_else(|| self.refused("bucket, window or sliding"))
     }
 
-    fn phase(self) -> Result<Duration, SettingsError> {
+    fn phase(self) -> Result<Duration, SimulatorSettingsError> {
         let phase = self.duration()?;
         if phase < Duration::from_secs(1) { Ok(phase) } else { Err(self.refused("less than a second")) }
     }
 
-    fn text(self) -> Result<String, SettingsError> {
+    fn text(self) -> Result<String, SimulatorSettingsError> {
         if self.given.is_empty() { Err(self.refused("a key")) } else { Ok(self.given.to_owned()) }
     }
 
-    fn duration(self) -> Result<Duration, SettingsError> {
+    fn duration(self) -> Result<Duration, SimulatorSettingsError> {
         let number = |unit: &str| self.given.strip_suffix(unit).and_then(|number| number.trim().parse().ok());
         let duration = match self.given {
             "0" => Some(Duration::ZERO),
@@ -335,7 +338,7 @@ fn duration_text(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Qps, Settings, Window};
+    use super::{LimitSpec, SimulatorSettings, Window};
     use std::collections::BTreeSet;
     use std::num::NonZeroU32;
     use std::time::Duration;
@@ -343,7 +346,7 @@ mod tests {
     #[test]
     fn the_help_has_a_line_for_every_setting_with_its_default_and_fits_a_terminal() {
         let lines = super::HELP.replace("\n                    ", " ");
-        for (key, value) in Settings::default().pairs() {
+        for (key, value) in SimulatorSettings::default().pairs() {
             let line = lines.split("\n  ").find(|line| line.starts_with(&format!("{key}=")));
             let line = line.unwrap_or_else(|| panic!("{key} has no line"));
             assert!(value.is_empty() || line.contains(&format!("[default: {value}]")), "{line}");
@@ -353,16 +356,16 @@ mod tests {
 
     #[test]
     fn an_empty_text_is_the_default_and_the_default_shows_as_an_empty_text() {
-        assert_eq!("".parse(), Ok(Settings::default()));
-        assert_eq!(Settings::default().to_string(), "");
+        assert_eq!("".parse(), Ok(SimulatorSettings::default()));
+        assert_eq!(SimulatorSettings::default().to_string(), "");
     }
 
     #[test]
     fn settings_are_read_back_from_what_they_show() {
-        let settings = Settings {
+        let settings = SimulatorSettings {
             seed: 7,
             products: 1_000_000,
-            qps: Some(Qps {
+            qps: Some(LimitSpec {
                 per_second: NonZeroU32::new(20).unwrap(),
                 window: Window::Fixed,
                 burst: None,
@@ -389,7 +392,7 @@ mod tests {
 
     #[test]
     fn two_spellings_of_the_same_settings_show_alike() {
-        let spelled: Settings = " latency = 2000ms , qps=5, limit=bucket, seed=1 ,jitter=0ms".parse().unwrap();
+        let spelled: SimulatorSettings = " latency = 2000ms , qps=5, limit=bucket, seed=1 ,jitter=0ms".parse().unwrap();
         assert_eq!(spelled.to_string(), "qps=5,latency=2s");
     }
 
@@ -413,18 +416,18 @@ mod tests {
             ("record=yes", "record: \"yes\" is not true or false"),
         ];
         for (text, why) in cases {
-            let error = text.parse::<Settings>().unwrap_err().to_string();
+            let error = text.parse::<SimulatorSettings>().unwrap_err().to_string();
             assert!(error.contains(why) && error.contains("seed, products, qps"), "{error}");
         }
     }
 
     #[test]
     fn ids_are_distinct_numbers_of_19_digits_that_follow_from_the_seed() {
-        let settings: Settings = "products=50000".parse().unwrap();
+        let settings: SimulatorSettings = "products=50000".parse().unwrap();
         let ids: Vec<String> = settings.ids().collect();
         assert!(ids.iter().all(|id| id.len() == 19 && id.parse::<u64>().is_ok()));
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 50_000);
         assert!(settings.ids().eq(ids.iter().cloned()));
-        assert!(Settings { seed: 2, ..settings }.ids().next() != ids.first().cloned());
+        assert!(SimulatorSettings { seed: 2, ..settings }.ids().next() != ids.first().cloned());
     }
 }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::model::failpoint::step;
+use crate::model::failpoint::failpoint;
 
 /// Something could not be made durable.
 #[derive(Debug, thiserror::Error)]
@@ -43,9 +43,9 @@ fn durably<T>(action: &'static str, path: &Path, work: impl FnOnce() -> io::Resu
 }
 
 fn between_steps<T>(action: &'static str, path: &Path, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    step!(Before, action, path)?;
+    failpoint!(Before, action, path)?;
     let done = work()?;
-    step!(After, action, path)?;
+    failpoint!(After, action, path)?;
     Ok(done)
 }
 

@@ -14,12 +14,12 @@ const SHARE: u64 = 20;
 
 /// The room that an export leaves free.
 #[derive(Clone, Debug)]
-pub struct Floor {
+pub struct MinFreeSpace {
     folders: Vec<PathBuf>,
     asked: Option<u64>,
 }
 
-impl Floor {
+impl MinFreeSpace {
     /// A floor of `asked` bytes, or the built-in one, on the disks of these folders.
     pub fn new(folders: Vec<PathBuf>, asked: Option<u64>) -> Self {
         Self { folders, asked }
@@ -40,20 +40,20 @@ impl Floor {
 }
 
 /// Bytes of a disk.
-struct Room {
+struct FreeSpace {
     free: u64,
     total: u64,
 }
 
 #[cfg(unix)]
-fn room(folder: &Path) -> Result<Option<Room>, DiskError> {
+fn room(folder: &Path) -> Result<Option<FreeSpace>, DiskError> {
     let found = rustix::fs::statvfs(folder).map_err(std::io::Error::from).doing("measure the disk of", folder)?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
-    Ok(Some(Room { free: bytes(found.f_bavail), total: bytes(found.f_blocks) }))
+    Ok(Some(FreeSpace { free: bytes(found.f_bavail), total: bytes(found.f_blocks) }))
 }
 
 #[cfg(not(unix))]
-fn room(_folder: &Path) -> Result<Option<Room>, DiskError> {
+fn room(_folder: &Path) -> Result<Option<FreeSpace>, DiskError> {
     Ok(None)
 }
 
@@ -86,16 +86,16 @@ fn name_of(magic: rustix::fs::FsWord) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::Floor;
+    use super::MinFreeSpace;
 
     #[test]
     fn a_floor_is_what_was_asked_for_or_a_small_share_of_the_disk() {
         let folder = tempfile::tempdir().unwrap();
-        let floor = |asked| Floor::new(vec![folder.path().to_owned()], asked).shortage();
+        let floor = |asked| MinFreeSpace::new(vec![folder.path().to_owned()], asked).shortage();
         assert_eq!(floor(Some(0)).unwrap(), None);
         let said = floor(Some(u64::MAX)).unwrap().unwrap();
         assert!(said.contains("min_free") && said.contains(folder.path().to_str().unwrap()), "{said}");
-        assert!(Floor::new(vec![folder.path().join("missing")], None).shortage().is_err());
+        assert!(MinFreeSpace::new(vec![folder.path().join("missing")], None).shortage().is_err());
     }
 
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]

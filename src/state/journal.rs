@@ -51,7 +51,7 @@ pub enum JournalError {
 
 /// One answer of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct JournalEntry {
     /// The attempt that it answers.
     pub attempt: AttemptId,
     /// The item that was asked for.
@@ -135,14 +135,14 @@ impl Journal {
     }
 
     /// Appends a group and waits until it is durable.
-    pub fn append(&mut self, entries: &[Entry]) -> Result<FrameRef, JournalError> {
+    pub fn append(&mut self, entries: &[JournalEntry]) -> Result<FrameRef, JournalError> {
         self.pack(entries).map_err(JournalError::Pack)?;
         let offset = self.file.len();
         self.file.append(&self.frame)?;
         Ok(FrameRef { offset, length: self.file.len() - offset })
     }
 
-    fn pack(&mut self, entries: &[Entry]) -> io::Result<()> {
+    fn pack(&mut self, entries: &[JournalEntry]) -> io::Result<()> {
         self.plain.clear();
         for entry in entries {
             let head = HeadLine {
@@ -205,9 +205,9 @@ pub struct JournalReader {
 
 /// What stands at the reader's place.
 #[derive(Debug)]
-pub enum Next {
+pub enum NextFrame {
     /// A whole frame.
-    Frame(FrameRef, Vec<Entry>),
+    Frame(FrameRef, Vec<JournalEntry>),
     /// The end of the file, exactly behind a frame.
     End,
     /// Something that is no whole frame: a torn end, or damage.
@@ -244,34 +244,34 @@ impl JournalReader {
     }
 
     /// Reads the next frame. After anything but a frame the reader stays where it is and must not be used again.
-    pub fn next_frame(&mut self) -> Result<Next, JournalError> {
+    pub fn next_frame(&mut self) -> Result<NextFrame, JournalError> {
         let mut words = [0_u32; 6];
         for (at, word) in words.iter_mut().enumerate() {
             let mut bytes = [0; 4];
             match self.fill(&mut bytes)? {
                 4 => *word = u32::from_le_bytes(bytes),
-                0 if at == 0 => return Ok(Next::End),
-                _ => return Ok(Next::Torn("its head breaks off")),
+                0 if at == 0 => return Ok(NextFrame::End),
+                _ => return Ok(NextFrame::Torn("its head breaks off")),
             }
         }
         let [magic, head, version, crc, packed_len, plain_len] = words;
         if magic != SKIPPABLE || head != HEAD || version != VERSION || plain_len > LONGEST || packed_len > LONGEST {
-            return Ok(Next::Torn("no frame begins here"));
+            return Ok(NextFrame::Torn("no frame begins here"));
         }
         let mut packed = vec![0; usize::try_from(packed_len).unwrap_or_default()];
         if self.fill(&mut packed)? < packed.len() {
-            return Ok(Next::Torn("a frame breaks off"));
+            return Ok(NextFrame::Torn("a frame breaks off"));
         }
         if checksum(packed_len, plain_len, &packed) != crc {
-            return Ok(Next::Torn("a checksum does not match"));
+            return Ok(NextFrame::Torn("a checksum does not match"));
         }
         let plain = zstd::bulk::decompress(&packed, usize::try_from(plain_len).unwrap_or_default());
         let Some(entries) = plain.ok().and_then(|plain| unpack(&Bytes::from(plain))) else {
-            return Ok(Next::Torn("a frame does not hold answers"));
+            return Ok(NextFrame::Torn("a frame does not hold answers"));
         };
         let frame = FrameRef { offset: self.offset, length: HEAD_POSITION + u64::from(packed_len) };
         self.offset = frame.end();
-        Ok(Next::Frame(frame, entries))
+        Ok(NextFrame::Frame(frame, entries))
     }
 
     /// Reads until the buffer is full or the file ends; gives the bytes read.
@@ -289,7 +289,7 @@ impl JournalReader {
     }
 }
 
-fn unpack(plain: &Bytes) -> Option<Vec<Entry>> {
+fn unpack(plain: &Bytes) -> Option<Vec<JournalEntry>> {
     let mut entries = Vec::new();
     let mut at = 0;
     while at < plain.len() {
@@ -300,7 +300,7 @@ fn unpack(plain: &Bytes) -> Option<Vec<Entry>> {
         if plain.get(end) != Some(&b'\n') {
             return None;
         }
-        entries.push(Entry {
+        entries.push(JournalEntry {
             attempt: AttemptId(head.attempt),
             id: ItemId::new(&head.item),
             page: PageNum(head.page),
@@ -316,15 +316,15 @@ fn unpack(plain: &Bytes) -> Option<Vec<Entry>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Entry, Journal, JournalReader, Next};
+    use super::{Journal, JournalEntry, JournalReader, NextFrame};
     use crate::model::clock::Utc64;
     use crate::model::page::{AttemptId, ItemId, PageNum, SegmentId};
     use crate::state::disk::Disk;
     use bytes::Bytes;
 
-    fn entry(attempt: i64, body: &'static [u8]) -> Entry {
+    fn entry(attempt: i64, body: &'static [u8]) -> JournalEntry {
         let (attempt, id) = (AttemptId(attempt), ItemId::new("17\"\n29"));
-        Entry {
+        JournalEntry {
             attempt,
             id,
             page: PageNum(3),
@@ -335,14 +335,14 @@ mod tests {
         }
     }
 
-    fn frames(folder: &std::path::Path) -> (Vec<Vec<Entry>>, u64, Option<&'static str>) {
+    fn frames(folder: &std::path::Path) -> (Vec<Vec<JournalEntry>>, u64, Option<&'static str>) {
         let mut reader = JournalReader::open(folder, SegmentId(1)).unwrap().unwrap();
         let mut frames = Vec::new();
         loop {
             match reader.next_frame().unwrap() {
-                Next::Frame(_, entries) => frames.push(entries),
-                Next::End => return (frames, reader.offset(), None),
-                Next::Torn(why) => return (frames, reader.offset(), Some(why)),
+                NextFrame::Frame(_, entries) => frames.push(entries),
+                NextFrame::End => return (frames, reader.offset(), None),
+                NextFrame::Torn(why) => return (frames, reader.offset(), Some(why)),
             }
         }
     }

@@ -8,18 +8,18 @@ use crate::state::disk::{DiskError, Doing};
 
 /// Keeps any process from beginning to work on an export, for as long as it lives. Many may look at the same time.
 #[derive(Debug)]
-pub(crate) struct Look(#[expect(dead_code, reason = "the open file is the lock")] Option<File>);
+pub(crate) struct SharedLock(#[expect(dead_code, reason = "the open file is the lock")] Option<File>);
 
 /// Takes the lock of a state folder to look only. The inner error: a process works on the export, and this is what it
 /// wrote about itself.
-pub(crate) fn look(lock: &Path) -> Result<Result<Look, String>, DiskError> {
+pub(crate) fn look(lock: &Path) -> Result<Result<SharedLock, String>, DiskError> {
     let file = match File::open(lock) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(Look(None))), // nobody ever worked here
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Ok(SharedLock(None))), // nobody ever worked here
         Err(error) => return Err(error).doing("open", lock),
     };
     match file.try_lock_shared() {
-        Ok(()) => Ok(Ok(Look(Some(file)))),
+        Ok(()) => Ok(Ok(SharedLock(Some(file)))),
         Err(TryLockError::WouldBlock) => {
             let mut holder = String::new();
             file.take(200).read_to_string(&mut holder).doing("read", lock)?;

@@ -28,15 +28,15 @@ const SALT: usize = 32;
 const BELIEVED: std::ops::RangeInclusive<f64> = 0.1..=1e6;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Book {
+struct CacheFile {
     /// Hexadecimal.
     salt: String,
     /// By the HMAC of host and key, hexadecimal.
-    limits: BTreeMap<String, Limit>,
+    limits: BTreeMap<String, CachedRate>,
 }
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-struct Limit {
+struct CachedRate {
     /// Requests a second.
     qps: f64,
     /// When it was found, seconds since 1970.
@@ -45,7 +45,7 @@ struct Limit {
 
 /// The place where the limit of one key is remembered.
 #[derive(Debug)]
-pub(crate) struct Learned {
+pub(crate) struct RateCache {
     folder: PathBuf,
     salt: String,
     name: String,
@@ -59,7 +59,7 @@ pub(crate) fn default_folder(variable: impl Fn(&str) -> Option<String>) -> Optio
     state.map(|state| state.join("pagehaul"))
 }
 
-impl Learned {
+impl RateCache {
     /// Looks up what is known of a key at a host. None if this machine has no random numbers for a salt.
     pub(crate) fn look_up(folder: &Path, host: &str, key: &SecretString) -> Option<Self> {
         let book = read(folder).unwrap_or_default();
@@ -80,8 +80,10 @@ impl Learned {
     pub(crate) fn remember(&self, qps: f64) -> Result<(), DiskError> {
         let mut book = read(&self.folder).filter(|book| book.salt == self.salt).unwrap_or_default();
         book.salt.clone_from(&self.salt);
-        book.limits
-            .insert(self.name.clone(), Limit { qps: (qps * 1_000.0).round() / 1_000.0, at: clock::wall().seconds() });
+        book.limits.insert(
+            self.name.clone(),
+            CachedRate { qps: (qps * 1_000.0).round() / 1_000.0, at: clock::wall().seconds() },
+        );
         while book.limits.len() > MOST {
             let oldest = book.limits.iter().min_by_key(|(_, limit)| limit.at).map(|(name, _)| name.clone());
             oldest.and_then(|oldest| book.limits.remove(&oldest));
@@ -93,7 +95,7 @@ impl Learned {
 }
 
 /// The book, if there is one that can be read. Anything but a regular file is none: reading a pipe would never end.
-fn read(folder: &Path) -> Option<Book> {
+fn read(folder: &Path) -> Option<CacheFile> {
     let path = folder.join(FILE);
     let about = std::fs::symlink_metadata(&path).ok()?;
     if !about.is_file() || about.len() > LONGEST {
@@ -116,14 +118,14 @@ fn new_salt() -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{FILE, Learned, default_folder};
+    use super::{FILE, RateCache, default_folder};
     use secrecy::SecretString;
     use std::path::Path;
 
     const HOST: &str = "api.example.com";
 
-    fn look_up(folder: &Path, host: &str, key: &str) -> Learned {
-        Learned::look_up(folder, host, &SecretString::from(key)).unwrap()
+    fn look_up(folder: &Path, host: &str, key: &str) -> RateCache {
+        RateCache::look_up(folder, host, &SecretString::from(key)).unwrap()
     }
 
     fn write(folder: &Path, text: &[u8]) {

@@ -31,9 +31,9 @@ use std::time::Duration;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType};
 use pagehaul::endpoint::{BUILT_IN, ColumnKind, EXTRA, Endpoint, FETCHED_AT, PAGE_NUM};
-use pagehaul::model::event::VoidMonitor;
-use pagehaul::run::context::Job;
-use pagehaul::settings::{Layers, Origin, Qps, Settings};
+use pagehaul::model::event::NullSink;
+use pagehaul::run::context::RunContext;
+use pagehaul::settings::{Layers, Origin, RateLimit, Settings};
 use pagehaul::simulator::{ApiRequest, Simulator};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Map, Value};
@@ -373,7 +373,7 @@ pub(crate) fn evidence(pages: u64) -> u64 {
 }
 
 /// A run in virtual time, with settings as flags; nothing listens at its address.
-pub(crate) fn job(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> Job {
+pub(crate) fn job(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> RunContext {
     let mut layers = Layers::built_in().unwrap();
     let out = out.to_str().unwrap();
     let own = [("out", out), ("base_url", "http://127.0.0.1:1"), ("end", rule_of_end())];
@@ -381,15 +381,15 @@ pub(crate) fn job(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> Job {
         layers.set(key, (*value).to_owned(), &Origin::Flag).unwrap();
     }
     let settings = Settings::resolve(&layers).unwrap();
-    let qps = if settings.qps == Some(Qps::Auto) { pagehaul::fetch::rate_limit::Asked::Auto(None) } else { qps.into() };
-    Job { settings, qps, sizes: Vec::new(), seed: 7, monitor: Arc::new(VoidMonitor) }
+    let qps = if settings.qps == Some(RateLimit::Auto(None)) { RateLimit::Auto(None) } else { qps.into() };
+    RunContext { settings, qps, sizes: Vec::new(), seed: 7, monitor: Arc::new(NullSink) }
 }
 
 /// A run in virtual time, its rate among the settings.
-pub(crate) fn job_of(out: &Path, settings: &[(&str, String)]) -> Job {
+pub(crate) fn job_of(out: &Path, settings: &[(&str, String)]) -> RunContext {
     let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
     let mut job = job(out, None, &settings);
-    if let Some(Qps::PerSecond(rate)) = job.settings.qps {
+    if let Some(RateLimit::PerSecond(rate)) = job.settings.qps {
         job.qps = Some(rate).into();
     }
     job
@@ -435,7 +435,7 @@ pub(crate) fn assert_no_page_billed_twice(simulators: &[&Simulator]) {
 
 /// A request, as a scripted API sees it.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ReceivedRequest {
     /// How many came up to and with this one.
     pub(crate) number: usize,
     /// Path of the address.
@@ -476,8 +476,8 @@ impl Answer {
     }
 
     /// What an embedded API says.
-    pub(crate) fn of(simulator: &Simulator, asked: &Asked) -> Self {
-        let Asked { path, query, authorization, .. } = asked;
+    pub(crate) fn of(simulator: &Simulator, asked: &ReceivedRequest) -> Self {
+        let ReceivedRequest { path, query, authorization, .. } = asked;
         let answer = simulator.answer(&ApiRequest { path, query, authorization: Some(authorization) });
         Self::new(answer.status, answer.body.to_vec())
     }
@@ -490,7 +490,7 @@ pub(crate) struct Api {
 }
 
 struct ApiState {
-    answer: Box<dyn Fn(&Asked) -> Answer + Send + Sync>,
+    answer: Box<dyn Fn(&ReceivedRequest) -> Answer + Send + Sync>,
     asked: Mutex<Vec<(String, u32)>>,
     ended: AtomicBool,
 }
@@ -508,7 +508,7 @@ impl Api {
     }
 
     /// Starts an API that answers like this. The function may wait; only its own connection waits with it.
-    pub(crate) fn start(answer: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(answer: impl Fn(&ReceivedRequest) -> Answer + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let address = listener.local_addr().unwrap();
         let state =
@@ -581,7 +581,7 @@ fn converse(state: &ApiState, stream: TcpStream) {
 }
 
 /// The next request of a connection; none when the client has left.
-pub(crate) fn read_request(reader: &mut impl BufRead) -> Option<Asked> {
+pub(crate) fn read_request(reader: &mut impl BufRead) -> Option<ReceivedRequest> {
     let mut next = || {
         let mut line = String::new();
         let read = reader.read_line(&mut line).unwrap_or_default();
@@ -606,7 +606,7 @@ pub(crate) fn read_request(reader: &mut impl BufRead) -> Option<Asked> {
         found.map(|(_, value)| value.into_owned()).unwrap_or_default()
     };
     let (product, page) = (parameter("product_id"), parameter("page_num").parse().unwrap_or_default());
-    Some(Asked { number: 0, path: path.to_owned(), query: query.to_owned(), authorization, product, page })
+    Some(ReceivedRequest { number: 0, path: path.to_owned(), query: query.to_owned(), authorization, product, page })
 }
 
 /// Stands in the way of all requests but the first ones, and tells when it holds one.

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use pagehaul::error::{Error, ExitCode};
-use pagehaul::fetch::classify::Lost;
-use pagehaul::fetch::{Fetch, FetchError, Media, RawAnswer};
+use pagehaul::fetch::classify::TransportError;
+use pagehaul::fetch::{Fetch, FetchError, Media, RawResponse};
 use pagehaul::model::clock;
 use pagehaul::model::page::{ItemId, Request};
 use pagehaul::report::summary::Summary;
-use pagehaul::run::context::Job;
+use pagehaul::run::context::RunContext;
 use pagehaul::run::export::export;
 use pagehaul::simulator::{ApiRequest, Simulator};
 use tokio::sync::Notify;
@@ -38,12 +38,12 @@ pub(crate) struct Sent {
 #[derive(Debug)]
 pub(crate) struct Reply {
     after: Duration,
-    answer: Result<RawAnswer, Lost>,
+    answer: Result<RawResponse, TransportError>,
 }
 
 impl From<Answer> for Reply {
     fn from(answer: Answer) -> Self {
-        let answer = RawAnswer {
+        let answer = RawResponse {
             status: answer.status,
             retry_after: None,
             media: Media::default(),
@@ -66,13 +66,13 @@ impl Reply {
     }
 
     /// No whole answer.
-    pub(crate) fn lost(lost: Lost) -> Self {
+    pub(crate) fn lost(lost: TransportError) -> Self {
         Self { after: Duration::ZERO, answer: Err(lost) }
     }
 
     /// No answer, ever.
     pub(crate) fn never() -> Self {
-        Self { after: Duration::from_secs(1 << 30), answer: Err(Lost::Transport) }
+        Self { after: Duration::from_secs(1 << 30), answer: Err(TransportError::Transport) }
     }
 
     /// What an embedded API says, after the time that it takes.
@@ -84,7 +84,7 @@ impl Reply {
     }
 
     /// What a client gets, when it gets it.
-    pub(crate) async fn result(self) -> Result<RawAnswer, FetchError> {
+    pub(crate) async fn result(self) -> Result<RawResponse, FetchError> {
         tokio::time::sleep(self.after).await;
         self.answer.map_err(FetchError::bare)
     }
@@ -173,7 +173,7 @@ impl Scripted {
 }
 
 impl Fetch for Scripted {
-    async fn fetch(&self, request: &Request) -> Result<RawAnswer, FetchError> {
+    async fn fetch(&self, request: &Request) -> Result<RawResponse, FetchError> {
         let sent = {
             let mut all = self.sent();
             let (number, id) = (all.len() + 1, request.id.as_str().to_owned());
@@ -192,7 +192,7 @@ impl Fetch for Scripted {
 }
 
 /// Runs an export of these products until its API tells it to stop.
-pub(crate) async fn run_job(job: &Job, api: &Arc<Scripted>, list: &[String]) -> Result<Summary, Error> {
+pub(crate) async fn run_job(job: &RunContext, api: &Arc<Scripted>, list: &[String]) -> Result<Summary, Error> {
     let told = Arc::clone(api);
     let stopped = async move {
         told.stops().await;
@@ -203,7 +203,7 @@ pub(crate) async fn run_job(job: &Job, api: &Arc<Scripted>, list: &[String]) -> 
 
 /// Runs an export of these products until it is told to stop.
 pub(crate) async fn run_until(
-    job: &Job,
+    job: &RunContext,
     api: &Arc<impl Fetch>,
     list: &[String],
     stopped: impl Future<Output = ExitCode>,

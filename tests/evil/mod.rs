@@ -13,7 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use crate::common::{Asked, read_request};
+use crate::common::{ReceivedRequest, read_request};
 
 /// The server. A script runs on a thread for each connection; dropping the server ends it.
 pub(crate) struct Evil {
@@ -124,7 +124,7 @@ impl Wire {
     }
 
     /// The next request; none when the client has left.
-    pub(crate) fn asked(&mut self) -> Option<Asked> {
+    pub(crate) fn asked(&mut self) -> Option<ReceivedRequest> {
         read_request(&mut self.head()?.as_bytes())
     }
 

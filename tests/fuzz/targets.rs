@@ -8,11 +8,11 @@ use std::sync::LazyLock;
 use arrow::array::AsArray;
 use pagehaul::decode::envelope::{self, Payload};
 use pagehaul::decode::lenient_json;
-use pagehaul::decode::{Answer, Decoder};
-use pagehaul::endpoint::id_form::Form;
+use pagehaul::decode::{Decoder, Response};
+use pagehaul::endpoint::id_form::IdPattern;
 use pagehaul::endpoint::{BUILT_IN, EXTRA, Endpoint};
 use pagehaul::fetch::retry_after;
-use pagehaul::input::item_list::List;
+use pagehaul::input::item_list::ItemList;
 use pagehaul::model::clock::Utc64;
 use pagehaul::model::page::{AttemptId, Charge, ItemId, ItemIx, PageNum, Request, SegmentId, StopReason};
 use pagehaul::model::sanitize::chain;
@@ -20,7 +20,7 @@ use pagehaul::output::publisher::{MANIFESTS, manifests};
 use pagehaul::output::store::Store;
 use pagehaul::settings::{Layers, Settings};
 use pagehaul::state::disk::Disk;
-use pagehaul::state::journal::{Entry, Journal, JournalReader, Next, file_name};
+use pagehaul::state::journal::{Journal, JournalEntry, JournalReader, NextFrame, file_name};
 use pagehaul::state::ledger::{EndRow, ExportRow, FailedRow, Group, Ledger, LedgerError, PageRow, ReadRow};
 use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use serde_json::value::RawValue;
@@ -43,7 +43,7 @@ fn assert_plain(error: &dyn std::error::Error) {
 pub(crate) fn answer(body: &[u8]) {
     static DECODER: LazyLock<Decoder> = LazyLock::new(|| Decoder::new(&Endpoint::parse(BUILT_IN).unwrap(), |_| true));
     let (attempt, item, page) = (AttemptId(1), ItemIx(1), PageNum(1));
-    let answer = Answer {
+    let answer = Response {
         request: Request { attempt, item, id: ItemId::new(ID), page },
         at: Utc64(9),
         body: body.to_vec().into(),
@@ -113,12 +113,12 @@ pub(crate) fn list(bytes: &[u8]) {
     let folder = scratch();
     let path = folder.path().join("list");
     std::fs::write(&path, bytes).unwrap();
-    let digits = Form::new("[0-9]{1,32}").unwrap();
+    let digits = IdPattern::new("[0-9]{1,32}").unwrap();
     for (column, form) in
         [(None, None), (Some("product_id"), None), (None, Some(&digits)), (Some("product_id"), Some(&digits))]
     {
         let opened =
-            List::File(path.clone()).open(column, form, std::sync::Arc::new(pagehaul::model::event::VoidMonitor));
+            ItemList::File(path.clone()).open(column, form, std::sync::Arc::new(pagehaul::model::event::NullSink));
         let ids = match opened {
             Ok(ids) => ids,
             Err(error) => return assert_plain(&error),
@@ -215,8 +215,8 @@ fn work(ledger: &mut Ledger) {
 }
 
 /// The groups of answers that the journal of [`journal_file`] holds.
-fn groups() -> [Vec<Entry>; 3] {
-    let entry = |attempt: i64, body: &str| Entry {
+fn groups() -> [Vec<JournalEntry>; 3] {
+    let entry = |attempt: i64, body: &str| JournalEntry {
         attempt: AttemptId(attempt),
         id: ItemId::new(ID),
         page: PageNum(1),
@@ -243,7 +243,7 @@ pub(crate) fn journal(bytes: &[u8]) {
     let folder = scratch();
     std::fs::write(folder.path().join(file_name(SEGMENT)), bytes).unwrap();
     let mut reader = JournalReader::open(folder.path(), SEGMENT).unwrap().unwrap();
-    while let Next::Frame(frame, entries) = reader.next_frame().unwrap() {
+    while let NextFrame::Frame(frame, entries) = reader.next_frame().unwrap() {
         assert!(groups().contains(&entries), "an answer out of nowhere: {entries:?}");
         assert!(frame.end() <= u64::try_from(bytes.len()).unwrap());
     }

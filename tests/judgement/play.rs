@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pagehaul::error::{Error, ExitCode};
-use pagehaul::model::event::{Event, Monitor};
+use pagehaul::model::event::{Event, EventSink};
 use pagehaul::report::summary::Summary;
 
 pub(crate) use crate::common::evidence;
@@ -25,7 +25,7 @@ struct Notes {
     warnings: Mutex<Vec<String>>,
 }
 
-impl Monitor for Notes {
+impl EventSink for Notes {
     fn event(&self, event: &Event<'_>) {
         if let Event::Repair { moved, empty, pages } = event {
             self.warnings.lock().unwrap().push(format!("repair {moved} {empty} {pages}"));
@@ -160,7 +160,7 @@ impl Play {
         let settings: Vec<(&str, &str)> = std::iter::once(("end", "auto")).chain(own).collect();
         let mut job = job(&self.out(), self.qps, &settings);
         let notes = Arc::new(Notes::default());
-        job.monitor = Arc::clone(&notes) as Arc<dyn Monitor>;
+        job.monitor = Arc::clone(&notes) as Arc<dyn EventSink>;
         let world = Arc::clone(&self.world);
         let api = Scripted::stopping_at(stop_at, move |sent| world.answer(sent));
         let list = self.world.ids();

@@ -4,9 +4,10 @@ use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use pagehaul::fetch::rate_limit::{Asked, Quota};
+use pagehaul::fetch::rate_limit::RateLimiter;
 use pagehaul::model::clock;
-use pagehaul::simulator::{Limit, Qps, Window};
+use pagehaul::settings::RateLimit;
+use pagehaul::simulator::{Limit, LimitSpec, Window};
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::SplitMix64;
 use tokio::task::JoinSet;
@@ -42,7 +43,7 @@ impl Answers {
 
 /// A server and its client.
 pub(crate) struct World {
-    pub(crate) quota: Arc<Quota>,
+    pub(crate) quota: Arc<RateLimiter>,
     pub(crate) limit: Arc<Limit>,
     way: Way,
     wish: Option<Duration>,
@@ -54,14 +55,14 @@ pub(crate) struct World {
 }
 
 /// A limit of so many a second.
-pub(crate) fn qps(per_second: u32, window: Window) -> Qps {
-    Qps { per_second: NonZeroU32::new(per_second).unwrap(), window, burst: None, phase: Duration::ZERO }
+pub(crate) fn qps(per_second: u32, window: Window) -> LimitSpec {
+    LimitSpec { per_second: NonZeroU32::new(per_second).unwrap(), window, burst: None, phase: Duration::ZERO }
 }
 
 impl World {
-    pub(crate) fn new(asked: Asked, limit: Qps, way: Way) -> Self {
+    pub(crate) fn new(asked: RateLimit, limit: LimitSpec, way: Way) -> Self {
         Self {
-            quota: Arc::new(Quota::new(asked)),
+            quota: Arc::new(RateLimiter::new(asked)),
             limit: Arc::new(Limit::new(limit)),
             way,
             wish: None,

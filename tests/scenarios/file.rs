@@ -133,7 +133,7 @@ pub(crate) struct Fault {
     #[serde(default, deserialize_with = "some_time")]
     pub(crate) lasts: Option<Duration>,
     /// What.
-    pub(crate) does: Trouble,
+    pub(crate) does: FailureStreak,
     /// The share of requests that are hit; none: all.
     pub(crate) share: Option<f64>,
     /// The products that are hit, as places in the list from 0, the last one not; none: all.
@@ -150,7 +150,7 @@ pub(crate) struct Fault {
 /// What goes wrong with a request.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Trouble {
+pub(crate) enum FailureStreak {
     /// No connection.
     RefusesConnections,
     /// The connection breaks before an answer.

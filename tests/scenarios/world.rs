@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use pagehaul::fetch::classify::Lost;
-use pagehaul::fetch::{Fetch, FetchError, RawAnswer};
+use pagehaul::fetch::classify::TransportError;
+use pagehaul::fetch::{Fetch, FetchError, RawResponse};
 use pagehaul::model::clock;
 use pagehaul::model::page::Request;
 use rand_core::{Rng, SeedableRng};
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::common::Answer;
 use crate::common::scripted::Reply;
-use crate::file::{By, Fault, Limit, Trouble, World};
+use crate::file::{By, FailureStreak, Fault, Limit, World};
 
 /// Every product's id is this and its place in the list.
 const FIRST_ID: u64 = 1_729_000_000;
@@ -138,7 +138,7 @@ impl Server {
         if let Some(tail) = self.world.tail.as_ref().filter(|tail| draw(dice) < tail.share) {
             latency += tail.adds;
         }
-        let slower = fault.filter(|fault| fault.does == Trouble::IsSlow).and_then(|fault| fault.factor);
+        let slower = fault.filter(|fault| fault.does == FailureStreak::IsSlow).and_then(|fault| fault.factor);
         latency * slower.unwrap_or(1) / 2
     }
 
@@ -156,24 +156,24 @@ impl Server {
         state.seen[number].passed = true;
         state.count.under_way += 1;
         match fault.map(|fault| fault.does) {
-            Some(Trouble::Resets) => return Reply::lost(Lost::Transport),
-            Some(Trouble::Answers500) => return Reply::refusal(500, "Internal server error"),
-            Some(Trouble::AnswersHtml) => {
+            Some(FailureStreak::Resets) => return Reply::lost(TransportError::Transport),
+            Some(FailureStreak::Answers500) => return Reply::refusal(500, "Internal server error"),
+            Some(FailureStreak::AnswersHtml) => {
                 return Answer::new(502, "<html><h1>502 Bad Gateway</h1></html>").into();
             }
-            Some(Trouble::Answers429) => {
+            Some(FailureStreak::Answers429) => {
                 state.seen[number].throttled = true;
                 return throttled(fault.and_then(|fault| fault.retry_after));
             }
-            Some(Trouble::RefusesTheKey) => return Reply::refusal(401, "invalid api key"),
-            Some(Trouble::IsSlow | Trouble::IsSilent | Trouble::RefusesConnections) | None => {}
+            Some(FailureStreak::RefusesTheKey) => return Reply::refusal(401, "invalid api key"),
+            Some(FailureStreak::IsSlow | FailureStreak::IsSilent | FailureStreak::RefusesConnections) | None => {}
         }
         if self.world.credits.is_some_and(|credits| state.spent >= credits) {
             return Reply::refusal(402, "apiKey quota is not enough");
         }
         state.spent += 1;
         *state.billed.entry((product, page)).or_default() += 1;
-        if fault.is_some_and(|fault| fault.does == Trouble::IsSilent) {
+        if fault.is_some_and(|fault| fault.does == FailureStreak::IsSilent) {
             return Reply::never();
         }
         state.seen[number].is_page = true;
@@ -265,7 +265,7 @@ impl Drop for UnderWay<'_> {
 }
 
 impl Fetch for Server {
-    async fn fetch(&self, request: &Request) -> Result<RawAnswer, FetchError> {
+    async fn fetch(&self, request: &Request) -> Result<RawResponse, FetchError> {
         let product = u32::try_from(request.id.as_str().parse::<u64>().unwrap() - FIRST_ID).unwrap();
         let (number, now) = self.leaves();
         let _under_way = UnderWay { server: self, number };
@@ -273,8 +273,8 @@ impl Fetch for Server {
         let mut dice = SplitMix64::seed_from_u64(SplitMix64::seed_from_u64(seed).next_u64());
         let fault = self.fault(product, now, &mut dice);
         let half = self.half(fault, &mut dice);
-        if fault.is_some_and(|fault| fault.does == Trouble::RefusesConnections) {
-            return Reply::lost(Lost::Connect).after(Duration::from_millis(1)).result().await;
+        if fault.is_some_and(|fault| fault.does == FailureStreak::RefusesConnections) {
+            return Reply::lost(TransportError::Connect).after(Duration::from_millis(1)).result().await;
         }
         tokio::time::sleep(half).await;
         let answer = self.answer(number, product, request.page.0, fault).result().await;

@@ -32,10 +32,10 @@ use std::time::Duration;
 
 use pagehaul::error::{Error, ExitCode};
 use pagehaul::model::clock;
-use pagehaul::model::failpoint::{Step, Watch, When, watch};
+use pagehaul::model::failpoint::{Failpoint, FailpointObserver, When, watch};
 use pagehaul::model::page::ItemId;
 use pagehaul::report::summary::Summary;
-use pagehaul::run::context::Job;
+use pagehaul::run::context::RunContext;
 use pagehaul::run::export::export;
 use tokio::sync::Notify;
 
@@ -137,7 +137,7 @@ fn live(world: &Arc<World>, out: &Path, death: Option<Death>, calm: bool) -> Out
     ended
 }
 
-async fn run(job: &Job, life: &Arc<Life>) -> Outcome {
+async fn run(job: &RunContext, life: &Arc<Life>) -> Outcome {
     let ids: Vec<_> = life.world.ids().iter().map(|id| Ok(ItemId::new(id))).collect();
     let told = Arc::clone(life);
     let stopped = async move {
@@ -151,7 +151,7 @@ async fn run(job: &Job, life: &Arc<Life>) -> Outcome {
         ended = tokio::time::timeout(LIFE_SPAN, running) => match ended {
             Ok(Ok(summary)) => Outcome::Ended(Box::new(summary)),
             // The step that killed the machine is what the run sees as a broken disk.
-            Ok(Err(error)) if matches!(life.death, Some(Death::Step(_) | Death::Refusal(_) | Death::Unpublished(_))) && !matches!(error, Error::Panic(_)) => Outcome::Crashed,
+            Ok(Err(error)) if matches!(life.death, Some(Death::Failpoint(_) | Death::Refusal(_) | Death::Unpublished(_))) && !matches!(error, Error::Panic(_)) => Outcome::Crashed,
             Ok(Err(error)) => panic!("{}", pagehaul::model::sanitize::chain(&error)),
             Err(elapsed) => {
                 let log = life.world.account.lock().unwrap().log.clone();
@@ -163,10 +163,10 @@ async fn run(job: &Job, life: &Arc<Life>) -> Outcome {
 
 /// Counts the steps of the state and of what is published, and lets the machine die at one of them: from then on no
 /// operation reaches the disk.
-fn watch_steps(out: &Path, life: &Arc<Life>, dead: &Arc<AtomicBool>) -> Watch {
+fn watch_steps(out: &Path, life: &Arc<Life>, dead: &Arc<AtomicBool>) -> FailpointObserver {
     let (life, dead) = (Arc::clone(life), Arc::clone(dead));
     let (count, named) = (AtomicU64::new(0), AtomicU64::new(0));
-    watch(out, move |step: &Step<'_>| {
+    watch(out, move |step: &Failpoint<'_>| {
         if dead.load(Ordering::SeqCst) {
             return Err(io::Error::other("the machine is off"));
         }
@@ -175,7 +175,7 @@ fn watch_steps(out: &Path, life: &Arc<Life>, dead: &Arc<AtomicBool>) -> Watch {
             return Ok(());
         }
         let count = count.fetch_add(1, Ordering::SeqCst) + 1;
-        if matches!(life.death, Some(Death::Step(at)) if at == count) {
+        if matches!(life.death, Some(Death::Failpoint(at)) if at == count) {
             dead.store(true, Ordering::SeqCst);
             life.die.notify_one();
             return Err(io::Error::other("the machine goes off"));
@@ -193,7 +193,7 @@ fn watch_steps(out: &Path, life: &Arc<Life>, dead: &Arc<AtomicBool>) -> Watch {
     })
 }
 
-fn job(world: &World, out: &Path) -> Job {
+fn job(world: &World, out: &Path) -> RunContext {
     let plan = &world.plan;
     let (size, most, ahead) = (plan.page_size.to_string(), plan.max_in_flight.to_string(), plan.lookahead.to_string());
     let mut settings = vec![("page_size", &*size), ("max_in_flight", &*most), ("lookahead", &*ahead)];

@@ -103,7 +103,7 @@ pub(crate) enum End {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Death {
     /// At the so manyth step around a durable operation.
-    Step(u64),
+    Failpoint(u64),
     /// Not the machine, only the operation at that step fails: the run sees an error and ends.
     Refusal(u64),
     /// The so manyth published file cannot be given its name: the run ends while answers are under way.
@@ -249,7 +249,7 @@ impl Plan {
                 6 | 7 => Death::Refusal(1 + dice.below(160)),
                 0 => Death::Signal(1 + dice.below(12)),
                 1 => Death::Request(1 + dice.below(12)),
-                _ => Death::Step(1 + dice.below(160)),
+                _ => Death::Failpoint(1 + dice.below(160)),
             })
             .collect();
         let mut some = |cases: u64, below: u64| dice.one_in(cases).then(|| dice.below(below));

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use pagehaul::model::failpoint::{Step, When, watch};
+use pagehaul::model::failpoint::{Failpoint, When, watch};
 
 use crate::plan::{Dice, End, OddPages, Plan};
 use crate::server::World;
@@ -67,7 +67,7 @@ struct Follower {
 }
 
 impl Follower {
-    fn follow(&mut self, step: &Step<'_>, world: &World) {
+    fn follow(&mut self, step: &Failpoint<'_>, world: &World) {
         let path = step.path;
         if step.when == When::Before {
             if step.action == "rename to" {
@@ -193,7 +193,7 @@ fn moments() -> (tempfile::TempDir, Vec<Moment>) {
     let out = folder.path().join("out");
     let (world, follower) = (Arc::new(World::new(plan())), Arc::new(Mutex::new(Follower::default())));
     let (seen, follows) = (Arc::clone(&world), Arc::clone(&follower));
-    let watch = watch(folder.path(), move |step: &Step<'_>| {
+    let watch = watch(folder.path(), move |step: &Failpoint<'_>| {
         follows.lock().unwrap().follow(step, &seen);
         Ok::<(), io::Error>(())
     });

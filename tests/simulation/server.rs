@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use pagehaul::fetch::classify::Lost;
-use pagehaul::fetch::{Fetch, FetchError, Media, RawAnswer};
+use pagehaul::fetch::classify::TransportError;
+use pagehaul::fetch::{Fetch, FetchError, Media, RawResponse};
 use pagehaul::model::clock;
 use pagehaul::model::page::Request;
 use pagehaul::simulator::Simulator;
@@ -239,18 +239,18 @@ impl Life {
         self.world.plan.outage.is_some_and(|(from, long)| (from..from + long).contains(&self.now().as_secs()))
     }
 
-    async fn answer(&self, request: &Request) -> Result<RawAnswer, FetchError> {
+    async fn answer(&self, request: &Request) -> Result<RawResponse, FetchError> {
         let (fault, jitter) = self.fault();
         let latency = self.world.plan.latency + Duration::from_millis(jitter);
         let lost = |lost| Err(FetchError::bare(lost));
         if fault == Some(Fault::NoConnection) || self.is_out() {
             tokio::time::sleep(latency).await;
-            return lost(Lost::Connect);
+            return lost(TransportError::Connect);
         }
         self.world.account.lock().unwrap().requests += 1;
         if fault == Some(Fault::LostBefore) {
             tokio::time::sleep(latency).await;
-            return lost(Lost::Transport);
+            return lost(TransportError::Transport);
         }
         let refusal = self.refusal(request, fault);
         let charged = refusal.is_none() && self.world.charge(request);
@@ -266,9 +266,9 @@ impl Life {
         };
         tokio::time::sleep(wait).await;
         if charged && fault == Some(Fault::LostAfter) {
-            return lost(Lost::Transport);
+            return lost(TransportError::Transport);
         }
-        Ok(RawAnswer { status, retry_after: None, media: Media::default(), body: Bytes::from(body), share: None })
+        Ok(RawResponse { status, retry_after: None, media: Media::default(), body: Bytes::from(body), share: None })
     }
 
     /// What the server says instead of a page.
@@ -319,7 +319,7 @@ fn envelope(code: u16, message: &str) -> String {
 }
 
 impl Fetch for Life {
-    async fn fetch(&self, request: &Request) -> Result<RawAnswer, FetchError> {
+    async fn fetch(&self, request: &Request) -> Result<RawResponse, FetchError> {
         let wrong = self.ledger.check_request(request);
         self.world.account.lock().unwrap().wrong.extend(wrong);
         // What other threads write at this moment comes first, whichever of them is faster: no time passes before it is done.

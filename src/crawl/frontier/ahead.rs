@@ -1,13 +1,13 @@
 //! Pages ahead: which one is worth a credit now, and what became of those that came.
 
 use super::worth::Prospect;
-use super::{Scheduler, Wanted, Worth, worth};
+use super::{PageTask, Scheduler, Worth, worth};
 use crate::crawl::lookahead::Stage;
 use crate::crawl::walk::Ahead;
 
 impl Scheduler {
     /// The page ahead that is most worth a credit.
-    pub fn next_scout(&mut self, worth: &Worth) -> Option<&Wanted> {
+    pub fn next_scout(&mut self, worth: &Worth) -> Option<&PageTask> {
         let Prospect { item, .. } = self.prospect(worth)?;
         let (_, page) = self.walks.get(&item)?.walk.scout(&self.rules)?;
         self.ask(item, page)

@@ -2,15 +2,15 @@
 //! the rules do; and pages that are done without.
 
 use super::open::Open;
-use super::{Faults, Scheduler, Wanted};
-use crate::crawl::end_of_list::{End, Rules};
+use super::{Faults, PageTask, Scheduler};
+use crate::crawl::end_of_list::{End, PagingRules};
 use crate::crawl::walk::Walk;
 use crate::model::page::{ItemIx, PageNum};
 
 impl Scheduler {
     /// Gives up a page that is not needed. `in_doubt`: it may have been billed all the same; `passes`: another request may fare
     /// better.
-    pub fn lose(&mut self, wanted: &Wanted, is_refused: bool, in_doubt: bool, passes: bool) {
+    pub fn lose(&mut self, wanted: &PageTask, is_refused: bool, in_doubt: bool, passes: bool) {
         if let Some(open) = self.walks.get_mut(&wanted.item) {
             open.walk.lost(wanted.page, is_refused, in_doubt, passes && wanted.tries.is_none());
         }
@@ -26,12 +26,12 @@ impl Scheduler {
     }
 
     /// The page that shows whether a walk goes on behind its end, of the walk that ended first.
-    pub fn next_check(&mut self) -> Option<&Wanted> {
+    pub fn next_check(&mut self) -> Option<&PageTask> {
         let (item, page) = self.checks.pop_front()?;
         let walk = &mut self.walks.get_mut(&item)?.walk;
         walk.ask_check(page);
         let (id, asked_again, faults) = (walk.id.clone(), walk.is_in_doubt(page), Faults::default());
-        let wanted = Wanted { item, id, page, tries: None, faults, asked_again, is_scout: false, is_check: true };
+        let wanted = PageTask { item, id, page, tries: None, faults, asked_again, is_scout: false, is_check: true };
         self.queue(item); // a page that is in flight is not asked for
         Some(self.fly(wanted))
     }
@@ -106,13 +106,13 @@ impl Scheduler {
     }
 
     /// Whether a refusal of a page may be the end of its list.
-    pub fn may_end_before(&self, wanted: &Wanted) -> bool {
+    pub fn may_end_before(&self, wanted: &PageTask) -> bool {
         let open = self.walks.get(&wanted.item);
         open.is_some() && Walk::may_end_before(wanted.page, &self.rules)
     }
 
     /// Judges every open walk by other rules. Gives the walks that had ended by the old ones.
-    pub fn set_rules(&mut self, rules: Rules) -> Vec<ItemIx> {
+    pub fn set_rules(&mut self, rules: PagingRules) -> Vec<ItemIx> {
         self.rules = rules;
         let items: Vec<ItemIx> = self.walks.keys().copied().collect();
         let mut had_ended = Vec::new();

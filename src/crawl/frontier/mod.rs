@@ -18,20 +18,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use tokio::time::Instant;
 
-use crate::crawl::end_of_list::Rules;
-use crate::crawl::retry::Tries;
+use crate::crawl::end_of_list::PagingRules;
+use crate::crawl::retry::RetryState;
 use crate::crawl::walk::{Ahead, Walk};
 use crate::fetch::classify::Failure;
 use crate::model::page::{AttemptId, ItemId, ItemIx, PageNum};
 use crate::state::ledger::EndRow;
 use open::{Closing, Open};
-use order::{Depth, Order, Place};
+use order::{Rank, WalkDepth, WalkOrder};
 use worth::Prospect;
 pub use worth::Worth;
 
 /// A page that is asked for, and how that went so far.
 #[derive(Debug)]
-pub struct Wanted {
+pub struct PageTask {
     /// Its item's place in the ledger.
     pub item: ItemIx,
     /// Its item's id.
@@ -39,7 +39,7 @@ pub struct Wanted {
     /// Its number.
     pub page: PageNum,
     /// Its failures; none: none that count.
-    pub tries: Option<Tries>,
+    pub tries: Option<RetryState>,
     /// What is known of whose failures they are.
     pub faults: Faults,
     /// Whether it was already asked for once more after an answer that may have been billed.
@@ -68,13 +68,13 @@ pub struct Faults {
 /// The walks that are open, by what they wait for.
 #[derive(Debug)]
 pub struct Scheduler {
-    rules: Rules,
+    rules: PagingRules,
     /// Walks without a page, in the order of the list.
     fresh: VecDeque<Walk>,
     /// All other open walks.
     walks: HashMap<ItemIx, Open>,
     /// Walks with a page that is needed and was not asked for.
-    ready: Order,
+    ready: WalkOrder,
     /// Walks with a page ahead that would tell where their lists end.
     scouts: BTreeSet<Prospect>,
     /// How many pages are expected to be asked for yet, of all open walks.
@@ -82,13 +82,13 @@ pub struct Scheduler {
     /// What became of pages ahead in this run: in vain, of all walks; in doubt, of open ones.
     ahead: Ahead,
     /// Pages to be asked for at once, though they were before: the deepest first.
-    again: BTreeMap<Depth, Wanted>,
+    again: BTreeMap<WalkDepth, PageTask>,
     /// Pages that failed, by the time of their next attempt.
-    parked: BTreeMap<(Instant, ItemIx, PageNum), Wanted>,
+    parked: BTreeMap<(Instant, ItemIx, PageNum), PageTask>,
     /// Walks that have ended, with the page that would show whether they go on.
     checks: VecDeque<(ItemIx, PageNum)>,
     /// Pages under way, or arrived and not read.
-    flying: HashMap<(ItemIx, PageNum), Wanted>,
+    flying: HashMap<(ItemIx, PageNum), PageTask>,
     /// Walks that wait for what becomes of others.
     aside: usize,
     /// Scouts that are not asked for any more, because their walks end.
@@ -105,12 +105,12 @@ const PARKED: usize = 4_096;
 
 impl Scheduler {
     /// A scheduler for at most `bound` requests in flight.
-    pub fn new(rules: Rules, bound: usize) -> Self {
+    pub fn new(rules: PagingRules, bound: usize) -> Self {
         Self {
             rules,
             fresh: VecDeque::new(),
             walks: HashMap::new(),
-            ready: Order::default(),
+            ready: WalkOrder::default(),
             scouts: BTreeSet::new(),
             expected: 0.0,
             ahead: Ahead::default(),
@@ -172,7 +172,7 @@ impl Scheduler {
         }
         let depth = (Reverse(open.walk.next()), item);
         if open.next_needed(&self.rules).is_some() {
-            let place = Place { depth, is_open_ended: open.next_unknown(&self.rules).is_some() };
+            let place = Rank { depth, is_open_ended: open.next_unknown(&self.rules).is_some() };
             open.ready = Some(place);
             self.ready.insert(place);
         }
@@ -189,7 +189,7 @@ impl Scheduler {
     }
 
     /// The most urgent page that did not fail and is needed in any case; it is under way until it is [landed](Self::land).
-    pub fn next_page(&mut self) -> Option<&Wanted> {
+    pub fn next_page(&mut self) -> Option<&PageTask> {
         if let Some((_, wanted)) = self.again.pop_first() {
             self.wait_less(wanted.item);
             return Some(self.fly(wanted));
@@ -212,7 +212,7 @@ impl Scheduler {
         first.or(deepest)
     }
 
-    fn ask(&mut self, item: ItemIx, page: PageNum) -> Option<&Wanted> {
+    fn ask(&mut self, item: ItemIx, page: PageNum) -> Option<&PageTask> {
         let walk = &mut self.walks.get_mut(&item)?.walk;
         // What earlier runs know is about the first page that is missing.
         let is_next = page == walk.next();
@@ -221,14 +221,14 @@ impl Scheduler {
             Faults { proven, gave_up_before: is_next && (walk.failed_before || walk.tries > 0), ..Faults::default() };
         let (is_scout, asked_again) = (walk.ask(page, &self.rules), walk.is_in_doubt(page));
         let id = walk.id.clone();
-        let wanted = Wanted { item, id, page, tries: None, faults, asked_again, is_scout, is_check: false };
+        let wanted = PageTask { item, id, page, tries: None, faults, asked_again, is_scout, is_check: false };
         self.queue(item);
         Some(self.fly(wanted))
     }
 
     /// A page of an item that is not among these, to see what others are answered: of a walk that has pages, if there is one;
     /// a new one otherwise, if that will do.
-    pub fn next_of_others(&mut self, but_for: &BTreeSet<ItemIx>, fresh_too: bool) -> Option<&Wanted> {
+    pub fn next_of_others(&mut self, but_for: &BTreeSet<ItemIx>, fresh_too: bool) -> Option<&PageTask> {
         let known = self.ready.items().find(|item| !but_for.contains(item));
         let item = match known {
             Some(item) => item,
@@ -248,14 +248,14 @@ impl Scheduler {
     }
 
     /// The page that failed and has been due for longest.
-    pub fn next_retry(&mut self, now: Instant) -> Option<&Wanted> {
+    pub fn next_retry(&mut self, now: Instant) -> Option<&PageTask> {
         let wanted = self.parked.first_entry().filter(|entry| entry.key().0 <= now)?.remove();
         self.wait_less(wanted.item);
         Some(self.fly(wanted))
     }
 
     /// Any page at all, to see whether the API works: one that did not fail, or the one whose turn to wait is over first.
-    pub fn next_probe(&mut self) -> Option<&Wanted> {
+    pub fn next_probe(&mut self) -> Option<&PageTask> {
         if self.has_next() {
             return self.next_page();
         }
@@ -264,7 +264,7 @@ impl Scheduler {
         Some(self.fly(wanted))
     }
 
-    fn fly(&mut self, wanted: Wanted) -> &Wanted {
+    fn fly(&mut self, wanted: PageTask) -> &PageTask {
         if let Some(open) = self.walks.get_mut(&wanted.item) {
             open.flying += 1;
         }
@@ -279,7 +279,7 @@ impl Scheduler {
 
     /// Takes back a page that came to an end. It is to be read ([`walk_mut`](Self::walk_mut), [`settle`](Self::settle)), or
     /// to be asked for again.
-    pub fn land(&mut self, item: ItemIx, page: PageNum) -> Option<Wanted> {
+    pub fn land(&mut self, item: ItemIx, page: PageNum) -> Option<PageTask> {
         let wanted = self.flying.remove(&(item, page))?;
         if let Some(open) = self.walks.get_mut(&item) {
             open.flying = open.flying.saturating_sub(1);
@@ -293,21 +293,21 @@ impl Scheduler {
     }
 
     /// Asks for a page again at once.
-    pub fn resume(&mut self, wanted: Wanted) {
+    pub fn resume(&mut self, wanted: PageTask) {
         if self.wait_more(&wanted) {
             self.again.insert((Reverse(wanted.page), wanted.item), wanted);
         }
     }
 
     /// Asks for a page again when its time has come.
-    pub fn park(&mut self, wanted: Wanted, until: Instant) {
+    pub fn park(&mut self, wanted: PageTask, until: Instant) {
         if self.wait_more(&wanted) {
             self.parked.insert((until, wanted.item, wanted.page), wanted);
         }
     }
 
     /// Whether a page may be asked for again: not if its walk is about to end before it.
-    fn wait_more(&mut self, wanted: &Wanted) -> bool {
+    fn wait_more(&mut self, wanted: &PageTask) -> bool {
         let open = self.walks.get_mut(&wanted.item).filter(|open| !open.ends_by(wanted.page));
         let Some(open) = open else {
             self.dropped += u32::from(wanted.is_scout);
@@ -318,7 +318,7 @@ impl Scheduler {
     }
 
     /// Whether a page is needed, whatever else comes. If not, its walk can do without it.
-    pub fn needs(&self, wanted: &Wanted) -> bool {
+    pub fn needs(&self, wanted: &PageTask) -> bool {
         let is_needed = |open: &Open| {
             let has_ended = open.walk.end().is_some() && wanted.page >= open.walk.next();
             open.walk.needs(wanted.page) && !has_ended
@@ -335,7 +335,7 @@ impl Scheduler {
         self.aside -= usize::from(std::mem::take(&mut open.is_aside));
         if open.waiting > 0 {
             let (waiting, dropped) = (&mut open.waiting, &mut self.dropped);
-            let mut stays = |wanted: &Wanted| {
+            let mut stays = |wanted: &PageTask| {
                 let stays = wanted.item != item || wanted.page < at;
                 *waiting -= usize::from(!stays);
                 *dropped += u32::from(!stays && wanted.is_scout);
@@ -398,8 +398,8 @@ impl Scheduler {
 
 #[cfg(test)]
 mod tests {
-    use super::{PARKED, Scheduler, Wanted, Worth};
-    use crate::crawl::end_of_list::Rules;
+    use super::{PARKED, PageTask, Scheduler, Worth};
+    use crate::crawl::end_of_list::PagingRules;
     use crate::crawl::retry::Retry;
     use crate::crawl::walk::Walk;
     use crate::decode::DecodedPage;
@@ -417,7 +417,7 @@ mod tests {
         patience: Duration::from_secs(99),
     };
 
-    const RULES: Rules = Rules {
+    const RULES: PagingRules = PagingRules {
         first: PageNum(1),
         last: PageNum(99),
         page_size: 3,
@@ -445,7 +445,7 @@ mod tests {
 
     /// Takes the next page and says that it failed until a time.
     fn fail(scheduler: &mut Scheduler, until: tokio::time::Instant) -> i64 {
-        let Wanted { item, page, .. } = *scheduler.next_page().unwrap();
+        let PageTask { item, page, .. } = *scheduler.next_page().unwrap();
         let wanted = scheduler.land(item, page).unwrap();
         scheduler.park(wanted, until);
         item.0
@@ -454,7 +454,7 @@ mod tests {
     fn read(page: u32, keys: Vec<[u8; 16]>) -> DecodedPage {
         let (item, id, received) = (ItemIx(1), ItemId::new("a"), keys.len());
         let request = Request { attempt: AttemptId(1), item, id, page: PageNum(page) };
-        let drift = crate::decode::Drift::default();
+        let drift = crate::decode::PageDrift::default();
         DecodedPage { request, keys, received, is_list: true, foreign: 0, rejects: Vec::new(), drift }
     }
 
@@ -573,7 +573,7 @@ mod tests {
         scheduler.add(walk(3, 0));
         let mut probed = Vec::new();
         for at in 3..8 {
-            let Wanted { item, page, .. } = *scheduler.next_probe().unwrap();
+            let PageTask { item, page, .. } = *scheduler.next_probe().unwrap();
             probed.push(item.0);
             let failed = scheduler.land(item, page).unwrap();
             scheduler.park(failed, seconds(at));

@@ -1,8 +1,8 @@
 //! A walk that has begun: what of it is under way, what waits, and how it ends.
 
-use super::order::Place;
+use super::order::Rank;
 use super::worth::Prospect;
-use crate::crawl::end_of_list::Rules;
+use crate::crawl::end_of_list::PagingRules;
 use crate::crawl::walk::{Ahead, Walk};
 use crate::model::page::PageNum;
 use crate::state::ledger::EndRow;
@@ -16,7 +16,7 @@ pub(super) struct Open {
     /// Pages that wait to be asked for once more.
     pub(super) waiting: usize,
     /// Where it stands in `ready` and in `scouts`.
-    pub(super) ready: Option<Place>,
+    pub(super) ready: Option<Rank>,
     pub(super) scout: Option<Prospect>,
     /// How many pages of it are expected to be asked for yet.
     pub(super) expected: f64,
@@ -60,12 +60,12 @@ impl Open {
     }
 
     /// The next page of it that is needed and was not asked for.
-    pub(super) fn next_needed(&self, rules: &Rules) -> Option<PageNum> {
+    pub(super) fn next_needed(&self, rules: &PagingRules) -> Option<PageNum> {
         self.walk.next_needed(rules).filter(|page| !self.ends_by(*page))
     }
 
     /// The first page of it that is not known to exist, if that was not asked for.
-    pub(super) fn next_unknown(&self, rules: &Rules) -> Option<PageNum> {
+    pub(super) fn next_unknown(&self, rules: &PagingRules) -> Option<PageNum> {
         self.walk.next_unknown(rules).filter(|page| !self.ends_by(*page))
     }
 

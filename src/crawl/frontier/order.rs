@@ -12,27 +12,27 @@ use std::collections::BTreeSet;
 use crate::model::page::{ItemIx, PageNum};
 
 /// A walk by its first missing page, the deepest first.
-pub(super) type Depth = (Reverse<PageNum>, ItemIx);
+pub(super) type WalkDepth = (Reverse<PageNum>, ItemIx);
 
 /// Where a walk is in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) depth: Depth,
+pub(super) struct Rank {
+    pub(super) depth: WalkDepth,
     /// Whether the next page of it that is not known to exist can be asked for.
     pub(super) is_open_ended: bool,
 }
 
 /// Walks with a page that is needed and was not asked for.
 #[derive(Debug, Default)]
-pub(super) struct Order {
-    deepest: BTreeSet<Depth>,
+pub(super) struct WalkOrder {
+    deepest: BTreeSet<WalkDepth>,
     /// Those that are open-ended, the earliest round first, and the deepest first within a round.
-    rounds: BTreeSet<(u32, Depth)>,
+    rounds: BTreeSet<(u32, WalkDepth)>,
 }
 
-impl Order {
+impl WalkOrder {
     /// Adds a walk.
-    pub(super) fn insert(&mut self, place: Place) {
+    pub(super) fn insert(&mut self, place: Rank) {
         self.deepest.insert(place.depth);
         if place.is_open_ended {
             self.rounds.insert((round(place.depth), place.depth));
@@ -40,7 +40,7 @@ impl Order {
     }
 
     /// Removes a walk.
-    pub(super) fn remove(&mut self, place: Place) {
+    pub(super) fn remove(&mut self, place: Rank) {
         self.deepest.remove(&place.depth);
         if place.is_open_ended {
             self.rounds.remove(&(round(place.depth), place.depth));
@@ -69,13 +69,13 @@ impl Order {
 }
 
 /// The round that a walk is in: each goes to twice the depth of the one before. Pages are numbered from 0 or 1.
-fn round((Reverse(next), _): Depth) -> u32 {
+fn round((Reverse(next), _): WalkDepth) -> u32 {
     u32::BITS - next.0.leading_zeros()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Order, Place};
+    use super::{Rank, WalkOrder};
     use crate::model::page::{ItemIx, PageNum};
     use proptest::prelude::{any, proptest};
     use std::cmp::Reverse;
@@ -83,8 +83,8 @@ mod tests {
 
     /// Walks lists of this many pages by the rounds, a page at a time. Gives how deep each was after each page.
     fn walk(lists: &[u32]) -> Vec<(usize, u32)> {
-        let mut order = Order::default();
-        let place = |at: usize, next: u32| Place {
+        let mut order = WalkOrder::default();
+        let place = |at: usize, next: u32| Rank {
             depth: (Reverse(PageNum(next)), ItemIx(i64::try_from(at).unwrap())),
             is_open_ended: true,
         };
@@ -113,8 +113,8 @@ mod tests {
 
     #[test]
     fn what_is_known_to_exist_is_in_no_round() {
-        let mut order = Order::default();
-        let place = |item, is_open_ended| Place { depth: (Reverse(PageNum(3)), ItemIx(item)), is_open_ended };
+        let mut order = WalkOrder::default();
+        let place = |item, is_open_ended| Rank { depth: (Reverse(PageNum(3)), ItemIx(item)), is_open_ended };
         order.insert(place(1, false));
         order.insert(place(2, true));
         assert_eq!((order.deepest(), order.first_in_rounds(), order.len()), (Some(ItemIx(1)), Some(ItemIx(2)), 2));
@@ -137,10 +137,10 @@ mod tests {
 
         #[test]
         fn the_rounds_hold_a_walk_as_long_as_it_is_open_ended(walks in proptest::collection::vec((1_u32..300, any::<bool>()), 0..40)) {
-            let mut order = Order::default();
-            let places: Vec<Place> = (0_i64..)
+            let mut order = WalkOrder::default();
+            let places: Vec<Rank> = (0_i64..)
                 .zip(&walks)
-                .map(|(item, (next, is_open_ended))| Place {
+                .map(|(item, (next, is_open_ended))| Rank {
                     depth: (Reverse(PageNum(*next)), ItemIx(item)),
                     is_open_ended: *is_open_ended,
                 })

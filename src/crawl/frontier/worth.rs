@@ -2,7 +2,7 @@
 //!
 //! A list that is read page by page takes the latency of an answer for each page that is still to come. How many these are
 //! is not known; lists are mostly as unequal as a Pareto tail, where whoever has reached a depth is expected to have as much
-//! again to come ([`Depth::unknown`]). Meanwhile the rest of the run's work is done at the permitted rate. What is saved is
+//! again to come ([`WalkDepth::unknown`]). Meanwhile the rest of the run's work is done at the permitted rate. What is saved is
 //! what the list takes longer than that, which it may, or may not: with a tail whose exponent is 2 and a mean of `time` to
 //! come, by `time² / (time + rest)` on average.
 //!
@@ -10,7 +10,7 @@
 //! chapter 20. The same estimate for whatever has been seen to last for a while: J. R. Gott, "Implications of the Copernican
 //! principle for our future prospects", Nature 363 (1993).
 //!
-//! [`Depth::unknown`]: crate::crawl::lookahead::Depth::unknown
+//! [`WalkDepth::unknown`]: crate::crawl::lookahead::Depth::unknown
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;

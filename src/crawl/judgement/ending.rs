@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::crawl::end_of_list::{End, Learned, Rules};
+use crate::crawl::end_of_list::{End, ObservedEnd, PagingRules};
 use crate::model::page::{ItemIx, PageNum, StopReason};
 
 /// Lists of a kind that are checked before samples are taken.
@@ -195,20 +195,20 @@ fn sampled(count: &mut u32) -> bool {
 }
 
 /// What follows from rows behind short pages, where the largest page had this many rows.
-pub(crate) fn learned(rules: &Rules, largest: u32) -> Learned {
+pub(crate) fn learned(rules: &PagingRules, largest: u32) -> ObservedEnd {
     let is_capped = rules.learned.is_none() && (1..rules.page_size).contains(&largest);
-    if is_capped { Learned::PageSize(largest) } else { Learned::EmptyPage }
+    if is_capped { ObservedEnd::PageSize(largest) } else { ObservedEnd::EmptyPage }
 }
 
 /// The depth of a walk whose first missing page is this one.
-pub(crate) fn depth(next: PageNum, rules: &Rules) -> u32 {
+pub(crate) fn depth(next: PageNum, rules: &PagingRules) -> u32 {
     next.0.saturating_sub(rules.first.0)
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Evidence, Wish, learned};
-    use crate::crawl::end_of_list::{End, Learned, Rules};
+    use crate::crawl::end_of_list::{End, ObservedEnd, PagingRules};
     use crate::endpoint::EndRule;
     use crate::model::page::{ItemIx, PageNum, StopReason};
 
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn pages_that_never_had_more_than_so_many_rows_have_that_size_and_others_leave_only_the_empty_page() {
-        let rules = Rules {
+        let rules = PagingRules {
             first: PageNum(1),
             last: PageNum(99),
             page_size: 10,
@@ -298,9 +298,9 @@ mod tests {
             end: EndRule::Auto,
             learned: None,
         };
-        assert_eq!(learned(&rules, 8), Learned::PageSize(8));
-        assert_eq!([0, 10, 11].map(|largest| learned(&rules, largest)), [Learned::EmptyPage; 3]);
-        let again = Rules { learned: Some(Learned::PageSize(8)), ..rules };
-        assert_eq!(learned(&again, 8), Learned::EmptyPage);
+        assert_eq!(learned(&rules, 8), ObservedEnd::PageSize(8));
+        assert_eq!([0, 10, 11].map(|largest| learned(&rules, largest)), [ObservedEnd::EmptyPage; 3]);
+        let again = PagingRules { learned: Some(ObservedEnd::PageSize(8)), ..rules };
+        assert_eq!(learned(&again, 8), ObservedEnd::EmptyPage);
     }
 }

@@ -74,11 +74,11 @@ pub(crate) fn serves(verdict: Verdict) -> bool {
 
 /// What may be done about a failure of one page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Course {
+pub(crate) enum FailureAction {
     /// Ask again after a wait, as long as it lacks proofs.
     AskAgain,
     /// Ask again after a wait; until then, and until others have shown whose fault it is, ask for nothing but their pages.
-    AskOthers(Refusal),
+    AskOthers(RefusalScope),
     /// Ask for it no more: it fails as soon as anyone else is served.
     SetAside,
     /// Its list ends before it, unless what is behind it says otherwise.
@@ -87,7 +87,7 @@ pub(crate) enum Course {
 
 /// Why a run stops if others are refused alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum RefusalScope {
     /// The key, its credits, or the server is another one.
     Cause(StopCause),
     /// A code that may mean success.
@@ -114,18 +114,18 @@ pub(crate) struct Facts {
 }
 
 /// What to do about a failure of a page.
-pub(crate) fn course(failure: Failure, facts: Facts) -> Course {
+pub(crate) fn course(failure: Failure, facts: Facts) -> FailureAction {
     match failure {
-        Failure::EndOfList => Course::EndList,
-        Failure::NoSuchPage if facts.may_end => Course::EndList,
-        Failure::MissingList if facts.may_end && !facts.asked_again => Course::EndList,
-        Failure::Unusual if facts.may_end && facts.failed_before => Course::EndList,
-        Failure::NoSuchPage => Course::SetAside,
+        Failure::EndOfList => FailureAction::EndList,
+        Failure::NoSuchPage if facts.may_end => FailureAction::EndList,
+        Failure::MissingList if facts.may_end && !facts.asked_again => FailureAction::EndList,
+        Failure::Unusual if facts.may_end && facts.failed_before => FailureAction::EndList,
+        Failure::NoSuchPage => FailureAction::SetAside,
         Failure::UnknownCode { with_rows: true } | Failure::Unusable | Failure::MissingList if facts.asked_again => {
-            Course::SetAside
+            FailureAction::SetAside
         }
-        Failure::UnknownCode { with_rows: true } => Course::AskOthers(Refusal::UnknownCode),
-        Failure::Refused(cause) if !facts.is_own => Course::AskOthers(Refusal::Cause(cause)),
+        Failure::UnknownCode { with_rows: true } => FailureAction::AskOthers(RefusalScope::UnknownCode),
+        Failure::Refused(cause) if !facts.is_own => FailureAction::AskOthers(RefusalScope::Cause(cause)),
         Failure::NoRoute
         | Failure::Unavailable
         | Failure::Throttled(_)
@@ -133,7 +133,7 @@ pub(crate) fn course(failure: Failure, facts: Facts) -> Course {
         | Failure::UnknownCode { with_rows: false }
         | Failure::Refused(_)
         | Failure::Unusable
-        | Failure::MissingList => Course::AskAgain,
+        | Failure::MissingList => FailureAction::AskAgain,
     }
 }
 
@@ -188,7 +188,7 @@ pub(crate) fn is_transient(failure: Failure) -> bool {
 #[derive(Debug)]
 pub(crate) struct Question {
     /// What it means if it is for all.
-    pub refusal: Refusal,
+    pub refusal: RefusalScope,
     /// The last request when it arrived.
     pub since: AttemptId,
     /// What was said last.
@@ -205,7 +205,7 @@ pub(crate) struct Question {
 
 impl Question {
     /// The question that a refusal of an item raises.
-    pub(crate) fn new(refusal: Refusal, item: ItemIx, since: AttemptId, said: String) -> Self {
+    pub(crate) fn new(refusal: RefusalScope, item: ItemIx, since: AttemptId, said: String) -> Self {
         Self { refusal, since, said, refused: BTreeSet::from([item]), alike: 0, asked: None, is_mute: false }
     }
 
@@ -235,7 +235,7 @@ impl Question {
 
 #[cfg(test)]
 mod tests {
-    use super::{Course, Facts, Question, Refusal, Served, course, is_transient, proofs};
+    use super::{Facts, FailureAction, Question, RefusalScope, Served, course, is_transient, proofs};
     use crate::fetch::classify::{Failure, StopCause};
     use crate::model::page::{AttemptId, ItemIx};
 
@@ -246,23 +246,28 @@ mod tests {
     #[test]
     fn the_truth_table_of_failures_holds_for_every_combination_of_facts() {
         let table = [
-            (Failure::NoRoute, Course::AskAgain, [u32::MAX; 2], true),
-            (Failure::Unavailable, Course::AskAgain, [8, 3], true),
-            (Failure::Throttled(None), Course::AskAgain, [6, 3], true),
-            (ACCOUNT, Course::AskOthers(Refusal::Cause(StopCause::Account)), [3; 2], false),
+            (Failure::NoRoute, FailureAction::AskAgain, [u32::MAX; 2], true),
+            (Failure::Unavailable, FailureAction::AskAgain, [8, 3], true),
+            (Failure::Throttled(None), FailureAction::AskAgain, [6, 3], true),
+            (ACCOUNT, FailureAction::AskOthers(RefusalScope::Cause(StopCause::Account)), [3; 2], false),
             (
                 Failure::Refused(StopCause::Contract),
-                Course::AskOthers(Refusal::Cause(StopCause::Contract)),
+                FailureAction::AskOthers(RefusalScope::Cause(StopCause::Contract)),
                 [3; 2],
                 false,
             ),
-            (Failure::UnknownCode { with_rows: false }, Course::AskAgain, [3; 2], true),
-            (Failure::UnknownCode { with_rows: true }, Course::AskOthers(Refusal::UnknownCode), [u32::MAX; 2], true),
-            (Failure::NoSuchPage, Course::SetAside, [1; 2], false),
-            (Failure::EndOfList, Course::EndList, [1; 2], false),
-            (Failure::Unusual, Course::AskAgain, [3; 2], false),
-            (Failure::Unusable, Course::AskAgain, [u32::MAX; 2], false),
-            (Failure::MissingList, Course::AskAgain, [u32::MAX; 2], false),
+            (Failure::UnknownCode { with_rows: false }, FailureAction::AskAgain, [3; 2], true),
+            (
+                Failure::UnknownCode { with_rows: true },
+                FailureAction::AskOthers(RefusalScope::UnknownCode),
+                [u32::MAX; 2],
+                true,
+            ),
+            (Failure::NoSuchPage, FailureAction::SetAside, [1; 2], false),
+            (Failure::EndOfList, FailureAction::EndList, [1; 2], false),
+            (Failure::Unusual, FailureAction::AskAgain, [3; 2], false),
+            (Failure::Unusable, FailureAction::AskAgain, [u32::MAX; 2], false),
+            (Failure::MissingList, FailureAction::AskAgain, [u32::MAX; 2], false),
         ];
         for (failure, usual, needed, transient) in table {
             for bits in 0..16_u8 {
@@ -271,13 +276,13 @@ mod tests {
                 let is = |kinds: &[Failure]| kinds.contains(&failure);
                 let with_rows = Failure::UnknownCode { with_rows: true };
                 let expected = if asked_again && is(&[with_rows, Failure::Unusable, Failure::MissingList]) {
-                    Course::SetAside
+                    FailureAction::SetAside
                 } else if may_end && (is(&[Failure::NoSuchPage, Failure::MissingList]))
                     || may_end && failed_before && is(&[Failure::Unusual])
                 {
-                    Course::EndList
+                    FailureAction::EndList
                 } else if is_own && matches!(failure, Failure::Refused(_)) {
-                    Course::AskAgain
+                    FailureAction::AskAgain
                 } else {
                     usual
                 };
@@ -310,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_for_all_when_two_others_were_asked_after_it_and_refused_alike() {
-        let mut question = Question::new(Refusal::SamePage, ItemIx(1), AttemptId(5), String::new());
+        let mut question = Question::new(RefusalScope::SamePage, ItemIx(1), AttemptId(5), String::new());
         let add = |question: &mut Question, item, attempt| question.add(ItemIx(item), AttemptId(attempt), "");
         assert!(!add(&mut question, 2, 4), "it left before");
         assert!(!add(&mut question, 1, 6), "the same item");

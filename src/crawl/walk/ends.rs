@@ -1,7 +1,7 @@
 //! Where a walk ends: judged by the rules, page by page, and taken back when rows lie behind.
 
 use super::{MOST_FORGIVEN, Walk};
-use crate::crawl::end_of_list::{End, Rules};
+use crate::crawl::end_of_list::{End, PagingRules};
 use crate::model::page::{Counts, PageNum, StopReason};
 use crate::state::ledger::EndRow;
 
@@ -36,7 +36,7 @@ impl Walk {
 
     /// Takes back that its first missing page was refused, because rows lie behind it: it is worth another request, twice at
     /// most. `in_doubt`: the refusal may have been billed. False: it was taken back often enough.
-    pub fn forgive(&mut self, rules: &Rules) -> bool {
+    pub fn forgive(&mut self, rules: &PagingRules) -> bool {
         if self.forgiven >= MOST_FORGIVEN || self.refused.remove(&self.next).is_none() {
             return false;
         }
@@ -48,30 +48,30 @@ impl Walk {
     }
 
     /// Whether a refusal of this page may be the end of the list: it is not the first one.
-    pub fn may_end_before(page: PageNum, rules: &Rules) -> bool {
+    pub fn may_end_before(page: PageNum, rules: &PagingRules) -> bool {
         page > rules.first
     }
 
     /// Whether a page is the first missing one, behind a page as full as one that others follow.
-    pub fn follows_full(&self, page: PageNum, rules: &Rules) -> bool {
+    pub fn follows_full(&self, page: PageNum, rules: &PagingRules) -> bool {
         page == self.next && self.last.is_some_and(|(_, counts)| rules.is_full(counts))
     }
 
     /// Takes note that the API refused a page that [may be behind the end](Self::may_end_before).
-    pub fn refuse(&mut self, page: PageNum, said: String, rules: &Rules) {
+    pub fn refuse(&mut self, page: PageNum, said: String, rules: &PagingRules) {
         self.refused.insert(page, said);
         self.advance(rules);
     }
 
     /// Takes note that such a page came as a success without a list of rows.
-    pub fn refuse_as_null(&mut self, page: PageNum, said: String, rules: &Rules) {
+    pub fn refuse_as_null(&mut self, page: PageNum, said: String, rules: &PagingRules) {
         self.nulls.insert(page);
         self.refuse(page, said, rules);
     }
 
     /// Takes back that a success without a list was the end: an empty list came behind it. False: it was not, or was taken back
     /// often enough.
-    pub fn doubt_null(&mut self, rules: &Rules) -> bool {
+    pub fn doubt_null(&mut self, rules: &PagingRules) -> bool {
         if !self.nulls.remove(&self.next) {
             return false;
         }
@@ -90,7 +90,7 @@ impl Walk {
     }
 
     /// Judges its end again, after the rules have changed.
-    pub fn rejudge(&mut self, rules: &Rules) {
+    pub fn rejudge(&mut self, rules: &PagingRules) {
         self.depth.forget_ceiling();
         self.goes_on_behind_short = false;
         if let Some((page, counts)) = self.last.filter(|_| !self.is_foreign) {
@@ -99,7 +99,7 @@ impl Walk {
         self.advance(rules);
     }
 
-    pub(super) fn judged(&self, page: PageNum, counts: Counts, rules: &Rules) -> Option<End> {
+    pub(super) fn judged(&self, page: PageNum, counts: Counts, rules: &PagingRules) -> Option<End> {
         let mut end = rules.end_at(page, counts, self.barren).filter(|end| !self.is_passed(end))?;
         if let (StopReason::RepeatedPage, Some(from), Some(check)) = (end.stop, self.moves.repeats_from, end.check) {
             // Unseen rows are as far behind the first page that repeats others, not behind the last one.
@@ -112,7 +112,7 @@ impl Walk {
     }
 
     /// The end of a list whose next page was refused.
-    pub(super) fn refused_at_next(&self, rules: &Rules) -> Option<End> {
+    pub(super) fn refused_at_next(&self, rules: &PagingRules) -> Option<End> {
         let said = self.refused.get(&self.next)?;
         // Nothing is said of an end that the endpoint's description names.
         let said = Some(format!("page {} was refused: {said}", self.next)).filter(|_| !said.is_empty());

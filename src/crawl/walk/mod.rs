@@ -11,8 +11,8 @@ mod moves;
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::crawl::end_of_list::{End, Rules};
-use crate::crawl::lookahead::{Depth, Known, Stage};
+use crate::crawl::end_of_list::{End, PagingRules};
+use crate::crawl::lookahead::{Known, Lookahead, Stage};
 use crate::decode::{DecodedPage, Key};
 use crate::model::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, StopReason};
 use crate::model::sanitize::Sanitized;
@@ -54,7 +54,7 @@ pub struct Walk {
     refused: BTreeMap<PageNum, String>,
     /// Those of them that came as a success without a list.
     nulls: BTreeSet<PageNum>,
-    depth: Depth,
+    depth: Lookahead,
     /// The rows so far, by the first page that holds each; none: they must be loaded before the next page is read.
     homes: Option<HashMap<Key, PageNum>>,
     /// Pages without a usable row, counted back from the first missing one.
@@ -91,7 +91,7 @@ impl Walk {
     pub fn new(
         item: ItemIx,
         id: ItemId,
-        rules: &Rules,
+        rules: &PagingRules,
         pages: impl IntoIterator<Item = (PageNum, Counts)>,
         skip: Option<PageNum>,
     ) -> Self {
@@ -106,7 +106,7 @@ impl Walk {
             beyond: BTreeMap::new(),
             refused: BTreeMap::new(),
             nulls: BTreeSet::new(),
-            depth: Depth::new(rules),
+            depth: Lookahead::new(rules),
             homes: None,
             barren: 0,
             end: None,
@@ -147,7 +147,7 @@ impl Walk {
     }
 
     /// Whether nothing of it was read yet.
-    pub fn is_new(&self, rules: &Rules) -> bool {
+    pub fn is_new(&self, rules: &PagingRules) -> bool {
         self.next == rules.first && self.beyond.is_empty()
     }
 
@@ -190,25 +190,25 @@ impl Walk {
     }
 
     /// A page to ask for that is needed in any case.
-    pub fn next_needed(&self, rules: &Rules) -> Option<PageNum> {
+    pub fn next_needed(&self, rules: &PagingRules) -> Option<PageNum> {
         let known = |page| self.known(page, rules);
         self.depth.next_needed(self.next, rules, known).filter(|page| self.may_ask(*page))
     }
 
     /// The first page that is not known to exist, if it can be asked for and was not: it is needed in any case.
-    pub fn next_unknown(&self, rules: &Rules) -> Option<PageNum> {
+    pub fn next_unknown(&self, rules: &PagingRules) -> Option<PageNum> {
         let known = |page| self.known(page, rules);
         self.depth.next_unknown(self.next, rules, known).filter(|page| self.may_ask(*page))
     }
 
     /// A page ahead to ask for, that may turn out to lie behind the end.
-    pub fn scout(&self, rules: &Rules) -> Option<(Stage, PageNum)> {
+    pub fn scout(&self, rules: &PagingRules) -> Option<(Stage, PageNum)> {
         let scout = self.depth.scout(self.next, rules, |page| self.known(page, rules));
         scout.filter(|(_, page)| self.may_ask(*page))
     }
 
     /// Takes note that a page is asked for. Gives whether it is one that may turn out to lie behind the end.
-    pub fn ask(&mut self, page: PageNum, rules: &Rules) -> bool {
+    pub fn ask(&mut self, page: PageNum, rules: &PagingRules) -> bool {
         let is_scout = !self.depth.needs(page);
         if is_scout || self.next_needed(rules) != Some(page) {
             self.depth.send(page);
@@ -235,12 +235,12 @@ impl Walk {
     }
 
     /// How many pages of it there may be of which nothing is known.
-    pub fn unknown(&self, rules: &Rules) -> u32 {
+    pub fn unknown(&self, rules: &PagingRules) -> u32 {
         self.depth.unknown(rules)
     }
 
     /// How many pages of it are expected to be asked for yet.
-    pub fn expected(&self, rules: &Rules) -> f64 {
+    pub fn expected(&self, rules: &PagingRules) -> f64 {
         self.depth.expected(self.next, rules)
     }
 
@@ -282,7 +282,7 @@ impl Walk {
 
     /// Reads a page whose rows are decoded: says for each of them whether it is published. `came`: the newest request by when
     /// it came. The keys must be loaded.
-    pub fn accept(&mut self, page: &DecodedPage, came: AttemptId, rules: &Rules) -> Vec<bool> {
+    pub fn accept(&mut self, page: &DecodedPage, came: AttemptId, rules: &PagingRules) -> Vec<bool> {
         let number = page.request.page;
         let homes = self.homes.get_or_insert_default();
         let mut keep = Vec::with_capacity(page.keys.len());
@@ -325,18 +325,18 @@ impl Walk {
         keep
     }
 
-    fn add(&mut self, page: PageNum, counts: Counts, rules: &Rules) {
+    fn add(&mut self, page: PageNum, counts: Counts, rules: &PagingRules) {
         self.beyond.insert(page, counts);
         self.depth.learn(page, counts, rules, |page| known(&self.beyond, self.next, page, rules));
         self.advance(rules);
     }
 
-    fn known(&self, page: PageNum, rules: &Rules) -> Known {
+    fn known(&self, page: PageNum, rules: &PagingRules) -> Known {
         known(&self.beyond, self.next, page, rules)
     }
 
     /// Goes on to the first page that is missing, and judges each page on the way.
-    fn advance(&mut self, rules: &Rules) {
+    fn advance(&mut self, rules: &PagingRules) {
         if self.end.as_ref().is_some_and(|end| self.is_passed(end)) {
             (self.end, self.behind) = (None, 0);
         }
@@ -373,7 +373,7 @@ impl Walk {
     }
 }
 
-fn known(beyond: &BTreeMap<PageNum, Counts>, next: PageNum, page: PageNum, rules: &Rules) -> Known {
+fn known(beyond: &BTreeMap<PageNum, Counts>, next: PageNum, page: PageNum, rules: &PagingRules) -> Known {
     match beyond.get(&page) {
         None if page < next => Known::Solid,
         None => Known::Missing,
@@ -386,12 +386,12 @@ fn known(beyond: &BTreeMap<PageNum, Counts>, next: PageNum, page: PageNum, rules
 #[cfg(test)]
 mod tests {
     use super::Walk;
-    use crate::crawl::end_of_list::Rules;
+    use crate::crawl::end_of_list::PagingRules;
     use crate::decode::DecodedPage;
     use crate::endpoint::EndRule;
     use crate::model::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, Request, StopReason};
 
-    const RULES: Rules = Rules {
+    const RULES: PagingRules = PagingRules {
         first: PageNum(1),
         last: PageNum(7),
         page_size: 3,
@@ -399,13 +399,13 @@ mod tests {
         end: EndRule::ShortPage,
         learned: None,
     };
-    const AUTO: Rules = Rules { end: EndRule::Auto, last: PageNum(99), ..RULES };
+    const AUTO: PagingRules = PagingRules { end: EndRule::Auto, last: PageNum(99), ..RULES };
 
     fn page(number: u32, keys: impl IntoIterator<Item = u8>) -> DecodedPage {
         let keys: Vec<_> = keys.into_iter().map(|key| [key; 16]).collect();
         let (item, id, received) = (ItemIx(1), ItemId::new("a"), keys.len());
         let request = Request { attempt: AttemptId(number.into()), item, id, page: PageNum(number) };
-        let drift = crate::decode::Drift::default();
+        let drift = crate::decode::PageDrift::default();
         DecodedPage { request, keys, received, is_list: true, foreign: 0, rejects: Vec::new(), drift }
     }
 
@@ -418,11 +418,11 @@ mod tests {
     }
 
     /// Reads a page that came before another one was asked for.
-    fn read(walk: &mut Walk, page: &DecodedPage, rules: &Rules) -> Vec<bool> {
+    fn read(walk: &mut Walk, page: &DecodedPage, rules: &PagingRules) -> Vec<bool> {
         walk.accept(page, page.request.attempt, rules)
     }
 
-    fn stop_of(walk: &mut Walk, page: &DecodedPage, rules: &Rules) -> Option<StopReason> {
+    fn stop_of(walk: &mut Walk, page: &DecodedPage, rules: &PagingRules) -> Option<StopReason> {
         read(walk, page, rules);
         walk.end().map(|end| end.stop)
     }
@@ -437,7 +437,7 @@ mod tests {
 
     #[test]
     fn the_asked_number_of_pages_is_an_end_and_the_api_s_own_limit_is_a_cut() {
-        let two = Rules { max_pages: Some(2), ..RULES };
+        let two = PagingRules { max_pages: Some(2), ..RULES };
         let mut walk = with([]);
         assert_eq!(stop_of(&mut walk, &page(1, 0..3), &two), None);
         assert_eq!(stop_of(&mut walk, &page(2, 3..6), &two), Some(StopReason::MaxPages));

@@ -11,7 +11,7 @@
 //! grows by more rows between two pages than were read of it before.
 
 use super::Walk;
-use crate::crawl::end_of_list::{End, Rules};
+use crate::crawl::end_of_list::{End, PagingRules};
 use crate::decode::DecodedPage;
 use crate::model::page::{AttemptId, Counts, PageNum, StopReason};
 
@@ -125,7 +125,7 @@ impl Walk {
     }
 
     /// Goes on with outdated pages as they are.
-    pub fn take_outdated(&mut self, rules: &Rules) {
+    pub fn take_outdated(&mut self, rules: &PagingRules) {
         self.moves.takes_outdated = true;
         self.advance(rules);
     }
@@ -154,13 +154,13 @@ impl Walk {
 mod tests {
     use std::collections::BTreeMap;
 
-    use crate::crawl::end_of_list::Rules;
+    use crate::crawl::end_of_list::PagingRules;
     use crate::crawl::walk::Walk;
-    use crate::decode::{DecodedPage, Drift};
+    use crate::decode::{DecodedPage, PageDrift};
     use crate::endpoint::EndRule;
     use crate::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request, StopReason};
 
-    const RULES: Rules = Rules {
+    const RULES: PagingRules = PagingRules {
         first: PageNum(1),
         last: PageNum(99),
         page_size: 3,
@@ -176,7 +176,7 @@ mod tests {
         let keys: Vec<_> = rows.iter().skip(from).take(3).map(|row| [*row; 16]).collect();
         let request =
             Request { attempt: AttemptId(attempt), item: ItemIx(1), id: ItemId::new("a"), page: PageNum(number) };
-        let (received, drift) = (keys.len(), Drift::default());
+        let (received, drift) = (keys.len(), PageDrift::default());
         DecodedPage { request, keys, received, is_list: true, foreign: 0, rejects: Vec::new(), drift }
     }
 

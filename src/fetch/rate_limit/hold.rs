@@ -15,7 +15,7 @@ use super::LONGEST_WAIT;
 const FIRST: Duration = Duration::from_millis(250);
 /// What holds everyone at present.
 #[derive(Debug)]
-pub(super) struct Hold {
+pub(super) struct Cooldown {
     /// When the last one began: requests that left before have nothing to add.
     began: Option<Instant>,
     /// Nothing leaves before.
@@ -24,7 +24,7 @@ pub(super) struct Hold {
     strikes: u32,
 }
 
-impl Hold {
+impl Cooldown {
     pub(super) fn new(now: Instant) -> Self {
         Self { began: None, until: now, strikes: 0 }
     }

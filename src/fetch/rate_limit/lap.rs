@@ -9,13 +9,13 @@ const SECOND: u64 = 1_000_000_000;
 
 /// A window's end, and how far requests keep away from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Lap {
+pub(super) struct WindowGuard {
     /// Nanoseconds into a second.
     end: u64,
     guard: u64,
 }
 
-impl Lap {
+impl WindowGuard {
     /// Windows that end so far into each second, as a share of it, with this guard on both sides.
     pub(super) fn new(end: f64, guard: Duration) -> Self {
         let end = Duration::from_secs_f64(end.rem_euclid(1.0)).subsec_nanos();
@@ -44,12 +44,12 @@ impl Lap {
 
 #[cfg(test)]
 mod tests {
-    use super::{Lap, SECOND};
+    use super::{SECOND, WindowGuard};
     use std::time::Duration;
 
     #[test]
     fn a_lap_stands_still_around_a_window_s_end_and_makes_up_for_it_in_between() {
-        let lap = Lap::new(0.3, Duration::from_millis(50));
+        let lap = WindowGuard::new(0.3, Duration::from_millis(50));
         let of = |millis: u64| lap.of(millis * 1_000_000) / 1_000_000;
         assert_eq!(
             [5_300, 5_350, 5_800, 6_250, 6_299, 6_300, 6_349].map(of),
@@ -62,7 +62,7 @@ mod tests {
         fn every_lap_time_has_a_moment_outside_of_all_guards(
             end in 0.0_f64..1.0, guard in 0_u64..250, time in 2 * SECOND..1_000_000 * SECOND,
         ) {
-            let lap = Lap::new(end, Duration::from_millis(guard));
+            let lap = WindowGuard::new(end, Duration::from_millis(guard));
             let moment = lap.moment(time);
             assert!(lap.of(moment) >= time && lap.of(moment) - time <= 2, "{time} {moment}");
             assert!(lap.of(moment - 3) <= time);

@@ -18,11 +18,12 @@ use tokio::time::Instant;
 
 use crate::model::clock;
 use crate::model::page::AttemptId;
-use hold::Hold;
-use lap::Lap;
-use pace::Pace;
-use rate::Rate;
-use window::Windows;
+use crate::settings::RateLimit;
+use hold::Cooldown;
+use lap::WindowGuard;
+use pace::Pacer;
+use rate::RateController;
+use window::WindowDetector;
 
 /// Longest wait that a server may ask for.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
@@ -34,47 +35,20 @@ const MOST_GUARD: Duration = Duration::from_millis(100);
 /// How far back a quota without a number remembers how fast it was used.
 const REMEMBERED: Duration = Duration::from_secs(2);
 
-/// What is known of a key's limit before the first request.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Asked {
-    /// So many requests a second; never more.
-    Number(f64),
-    /// Nothing, or what an earlier run found: it is found out.
-    Auto(Option<f64>),
-    /// There is none, until the server refuses something.
-    Unlimited,
-}
-
-impl Asked {
-    /// The number, if there is one.
-    pub fn number(self) -> Option<f64> {
-        match self {
-            Self::Number(rate) => Some(rate),
-            Self::Auto(_) | Self::Unlimited => None,
-        }
-    }
-}
-
-impl From<Option<f64>> for Asked {
-    fn from(number: Option<f64>) -> Self {
-        number.map_or(Self::Unlimited, Self::Number)
-    }
-}
-
 /// The gate. One dispenser waits at it; see `dispatch`.
 #[derive(Debug)]
-pub struct Quota {
-    state: Mutex<State>,
+pub struct RateLimiter {
+    state: Mutex<LimiterState>,
     /// Attempts whose 429 makes nobody wait: of pages that are refused by themselves.
     excused: Mutex<BTreeSet<AttemptId>>,
 }
 
 #[derive(Debug)]
-struct State {
+struct LimiterState {
     /// None: nothing limits.
-    paced: Option<(Rate, Pace)>,
-    hold: Hold,
-    windows: Windows,
+    paced: Option<(RateController, Pacer)>,
+    hold: Cooldown,
+    windows: WindowDetector,
     /// The time that an answer takes, smoothed, and how far it is from that.
     round: Duration,
     swing: Duration,
@@ -85,30 +59,30 @@ struct State {
 
 /// A 429 that made everyone wait.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Held {
+pub struct Throttle {
     /// For how long from now.
     pub wait: Duration,
     /// The rate allowed afterwards, requests a second.
     pub rate: f64,
 }
 
-impl Quota {
+impl RateLimiter {
     /// A gate for what is known of the limit.
-    pub fn new(asked: impl Into<Asked>) -> Self {
+    pub fn new(asked: impl Into<RateLimit>) -> Self {
         let now = clock::now();
         let rate = match asked.into() {
-            Asked::Number(number) => Some(Rate::asked(number, now)),
-            Asked::Auto(known) => Some(Rate::auto(known, now)),
-            Asked::Unlimited => None,
+            RateLimit::PerSecond(number) => Some(RateController::asked(number, now)),
+            RateLimit::Auto(known) => Some(RateController::auto(known, now)),
+            RateLimit::Unlimited => None,
         };
         let paced = rate.map(|rate| {
-            let pace = Pace::new(rate.current(), now);
+            let pace = Pacer::new(rate.current(), now);
             (rate, pace)
         });
-        let state = State {
+        let state = LimiterState {
             paced,
-            hold: Hold::new(now),
-            windows: Windows::default(),
+            hold: Cooldown::new(now),
+            windows: WindowDetector::default(),
             round: Duration::ZERO,
             swing: Duration::ZERO,
             permits: 0,
@@ -162,7 +136,7 @@ impl Quota {
     fn take(&self) -> Option<Instant> {
         let now = clock::now();
         let mut state = self.state();
-        let State { paced, hold, round, permits, counted, .. } = &mut *state;
+        let LimiterState { paced, hold, round, permits, counted, .. } = &mut *state;
         let due = match paced {
             None => Some(hold.until).filter(|until| *until > now),
             Some((rate, pace)) => {
@@ -189,7 +163,7 @@ impl Quota {
         let now = clock::now();
         let mut state = self.state();
         state.measure(now.saturating_duration_since(sent));
-        let State { paced, hold, .. } = &mut *state;
+        let LimiterState { paced, hold, .. } = &mut *state;
         hold.passed(sent);
         if let Some((rate, pace)) = paced
             && rate.passed(now, sent)
@@ -199,15 +173,15 @@ impl Quota {
     }
 
     /// Takes note of a 429 to a request that left at `sent`. None: it belongs to a burst that everyone waits for already.
-    pub fn throttled(&self, sent: Instant, retry_after: Option<Duration>) -> Option<Held> {
+    pub fn throttled(&self, sent: Instant, retry_after: Option<Duration>) -> Option<Throttle> {
         let now = clock::now();
         let mut state = self.state();
         let reached = state.reached(now);
         let guard = (state.swing * GUARD).clamp(LEAST_GUARD, MOST_GUARD);
-        let State { paced, hold, windows, .. } = &mut *state;
+        let LimiterState { paced, hold, windows, .. } = &mut *state;
         let (rate, pace) = paced.get_or_insert_with(|| {
-            let rate = Rate::reached(reached, now);
-            let pace = Pace::new(rate.current(), now);
+            let rate = RateController::reached(reached, now);
+            let pace = Pacer::new(rate.current(), now);
             (rate, pace)
         });
         let wait = hold.refused(now, sent, Duration::from_secs_f64(1.0 / rate.current()), retry_after);
@@ -218,21 +192,21 @@ impl Quota {
             let was_sure = windows.end().is_some();
             windows.refused(pace.since(sent));
             let end = windows.end();
-            pace.set_lap(end.map(|end| Lap::new(end, guard)));
+            pace.set_lap(end.map(|end| WindowGuard::new(end, guard)));
             if end.is_some() && !was_sure {
                 rate.pardon(now);
                 pace.set_rate(rate.current());
             }
         }
-        wait.map(|wait| Held { wait, rate: rate.current() })
+        wait.map(|wait| Throttle { wait, rate: rate.current() })
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LimiterState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl LimiterState {
     /// Smooths the time that an answer took, and its deviation, as RFC 6298 does.
     fn measure(&mut self, took: Duration) {
         if self.round.is_zero() {
@@ -260,13 +234,13 @@ pub fn burst(rate: f64) -> NonZeroU32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{Quota, burst};
+    use super::{RateLimiter, burst};
     use crate::model::clock;
     use std::time::Duration;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    async fn permits(quota: &Quota, count: u32) -> Vec<Duration> {
+    async fn permits(quota: &RateLimiter, count: u32) -> Vec<Duration> {
         let start = clock::now();
         let mut times = Vec::new();
         for _ in 0..count {
@@ -279,7 +253,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_window_holds_more_than_the_rate_and_a_late_timer_s_share_and_none_of_the_rate_is_lost() {
         for rate in [2_u32, 10, 50, 500, 5_000] {
-            let quota = Quota::new(Some(f64::from(rate)));
+            let quota = RateLimiter::new(Some(f64::from(rate)));
             let times = permits(&quota, rate * 10).await;
             let within = |from: Duration| times.iter().filter(|time| (from..from + SECOND).contains(*time)).count();
             let most = times.iter().step_by(7).map(|from| within(*from)).max().unwrap();
@@ -293,7 +267,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_timer_that_is_late_loses_no_permit() {
         for rate in [5_u32, 50, 500] {
-            let quota = Quota::new(Some(f64::from(rate)));
+            let quota = RateLimiter::new(Some(f64::from(rate)));
             let (start, mut given) = (clock::now(), 0_u32);
             while clock::now() - start < SECOND * 10 {
                 let late = Duration::from_millis(u64::from(given * 7 % 19));
@@ -311,7 +285,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nothing_makes_up_for_a_start_an_idle_stretch_a_hold_or_a_suspend() {
         for rate in [5_u32, 50, 500, 5_000] {
-            let quota = Quota::new(Some(f64::from(rate)));
+            let quota = RateLimiter::new(Some(f64::from(rate)));
             let at_once = || (0..100_u32).take_while(|_| quota.take().is_none()).count();
             assert_eq!(at_once(), 1, "at the start");
             for idle in [Duration::from_millis(250), Duration::from_secs(10), Duration::from_secs(8 * 3_600)] {
@@ -326,7 +300,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_429_holds_everyone_for_as_long_as_the_server_asks() {
-        let quota = Quota::new(Some(100.0));
+        let quota = RateLimiter::new(Some(100.0));
         quota.ready().await;
         let held = quota.throttled(clock::now(), Some(Duration::from_secs(7))).unwrap();
         assert_eq!((held.wait, held.rate), (Duration::from_secs(7), 98.0));
@@ -336,7 +310,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_later_429_never_shortens_the_wait_that_an_earlier_one_asked_for() {
-        let quota = Quota::new(Some(100.0));
+        let quota = RateLimiter::new(Some(100.0));
         quota.throttled(clock::now(), Some(Duration::from_secs(60))).unwrap();
         tokio::time::advance(SECOND).await;
         // It left after the first one had arrived: one of a few that were about to.
@@ -348,7 +322,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_of_429s_cuts_once_and_the_rate_climbs_back() {
-        let quota = Quota::new(Some(100.0));
+        let quota = RateLimiter::new(Some(100.0));
         let sent = clock::now();
         tokio::time::advance(Duration::from_millis(80)).await;
         assert!(quota.throttled(sent, None).is_some());
@@ -365,7 +339,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn waits_double_while_429s_follow_each_other_and_are_clamped() {
-        let quota = Quota::new(Some(10.0));
+        let quota = RateLimiter::new(Some(10.0));
         let mut waits = Vec::new();
         for _ in 0..14 {
             tokio::time::advance(Duration::from_millis(1)).await;
@@ -379,7 +353,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn without_a_number_the_first_429_sets_a_rate_from_what_was_reached() {
-        let quota = Quota::new(None);
+        let quota = RateLimiter::new(None);
         assert_eq!(quota.rate(), None);
         for _ in 0..100 {
             quota.ready().await;

@@ -16,7 +16,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
 
-use super::lap::Lap;
+use super::lap::WindowGuard;
 
 /// The most by which a permit may be late and the next ones still keep their times: a timer's wheel turns every millisecond,
 /// and a busy core makes the process wait a few more.
@@ -44,15 +44,15 @@ impl Clock for Shown {
 
 /// A schedule of permits.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct Pacer {
     origin: Instant,
-    lap: Option<Lap>,
+    lap: Option<WindowGuard>,
     period: Duration,
     shown: Shown,
     limiter: RateLimiter<NotKeyed, InMemoryState, Shown, NoOpMiddleware<Nanos>>,
 }
 
-impl Pace {
+impl Pacer {
     /// So many permits a second, the first one now.
     pub(super) fn new(rate: f64, now: Instant) -> Self {
         let period = period(rate);
@@ -80,7 +80,7 @@ impl Pace {
     }
 
     /// Changes to lap time, or back from it. The next permit is due when it was.
-    pub(super) fn set_lap(&mut self, lap: Option<Lap>) {
+    pub(super) fn set_lap(&mut self, lap: Option<WindowGuard>) {
         let due = self.due().as_u64();
         let moment = self.lap.map_or(due, |lap| lap.moment(due));
         let due = Nanos::from(lap.map_or(moment, |lap| lap.of(moment)));

@@ -53,7 +53,7 @@ struct Price {
 }
 
 #[derive(Debug, PartialEq)]
-enum Stage {
+enum RateStage {
     /// Nothing was ever refused: doubling.
     Seek,
     /// Refusals are counted until there are none.
@@ -64,7 +64,7 @@ enum Stage {
 
 /// Answers to requests that left since the rate was last cut.
 #[derive(Debug, Default)]
-struct Count {
+struct RequestCount {
     began: Option<Instant>,
     first: Option<Instant>,
     passed: u32,
@@ -73,15 +73,15 @@ struct Count {
 
 /// The rate that is allowed at present.
 #[derive(Debug)]
-pub(super) struct Rate {
+pub(super) struct RateController {
     /// It is never higher.
     most: f64,
     price: Price,
     current: f64,
     /// The rate that was refused last, or is believed to be the limit.
     peak: f64,
-    stage: Stage,
-    count: Count,
+    stage: RateStage,
+    count: RequestCount,
     /// Refusals since the last climb ended, and the longest wait that they brought.
     refusals: u32,
     held: Duration,
@@ -94,18 +94,18 @@ pub(super) struct Rate {
     permits: u32,
 }
 
-impl Rate {
+impl RateController {
     /// A rate that was asked for, and is never exceeded.
     pub(super) fn asked(rate: f64, now: Instant) -> Self {
-        Self::new(rate, (rate, PRICE_ASKED), Stage::Climb { since: now, plateau: SHORTEST }, now)
+        Self::new(rate, (rate, PRICE_ASKED), RateStage::Climb { since: now, plateau: SHORTEST }, now)
     }
 
     /// A limit that nobody knows, or that was so much in an earlier run.
     pub(super) fn auto(known: Option<f64>, now: Instant) -> Self {
         match known {
-            None => Self::new(FIRST, (f64::INFINITY, PRICE_AUTO), Stage::Seek, now),
+            None => Self::new(FIRST, (f64::INFINITY, PRICE_AUTO), RateStage::Seek, now),
             Some(peak) => {
-                let climb = Stage::Climb { since: now, plateau: SHORTEST };
+                let climb = RateStage::Climb { since: now, plateau: SHORTEST };
                 Self {
                     current: peak * (1.0 - BACK),
                     is_found: true,
@@ -117,17 +117,17 @@ impl Rate {
 
     /// For what was as fast as it could until it was refused: half of that is where a limit is sought.
     pub(super) fn reached(rate: f64, now: Instant) -> Self {
-        Self::new((rate / 2.0).max(FLOOR), (f64::INFINITY, PRICE_AUTO), Stage::Seek, now)
+        Self::new((rate / 2.0).max(FLOOR), (f64::INFINITY, PRICE_AUTO), RateStage::Seek, now)
     }
 
-    fn new(rate: f64, (most, price): (f64, Price), stage: Stage, now: Instant) -> Self {
+    fn new(rate: f64, (most, price): (f64, Price), stage: RateStage, now: Instant) -> Self {
         Self {
             most,
             price,
             current: rate,
             peak: rate,
             stage,
-            count: Count::default(),
+            count: RequestCount::default(),
             refusals: 0,
             held: Duration::ZERO,
             back: BACK,
@@ -141,8 +141,8 @@ impl Rate {
     pub(super) fn pardon(&mut self, now: Instant) {
         if self.most.is_finite() {
             (self.current, self.peak) = (self.most, self.most);
-            self.stage = Stage::Climb { since: now, plateau: SHORTEST };
-            self.count = Count::new(now);
+            self.stage = RateStage::Climb { since: now, plateau: SHORTEST };
+            self.count = RequestCount::new(now);
         }
     }
 
@@ -165,15 +165,15 @@ impl Rate {
     pub(super) fn step(&mut self, now: Instant, round: Duration) -> bool {
         let passed = now.saturating_duration_since(self.stepped);
         let some = Duration::from_secs_f64(STEP_PERMITS / self.current);
-        let enough = if self.stage == Stage::Seek { SPAN.max(round * 2) } else { STEP.max(some) };
+        let enough = if self.stage == RateStage::Seek { SPAN.max(round * 2) } else { STEP.max(some) };
         if passed < enough {
             return false;
         }
         let used = f64::from(self.permits + 1) >= self.current * passed.as_secs_f64() * USED;
         let before = self.current;
         match &mut self.stage {
-            Stage::Seek if used => self.current = (self.current * 2.0).min(self.most),
-            Stage::Climb { since, plateau } => {
+            RateStage::Seek if used => self.current = (self.current * 2.0).min(self.most),
+            RateStage::Climb { since, plateau } => {
                 let at = now.saturating_duration_since(*since);
                 if at > *plateau && !used {
                     *since += passed; // a rate that nobody uses says nothing about the next one
@@ -181,7 +181,7 @@ impl Rate {
                     self.current = self.current.max(self.peak * climb(at, *plateau)).min(self.most);
                 }
             }
-            Stage::Seek | Stage::Settle => {}
+            RateStage::Seek | RateStage::Settle => {}
         }
         (self.stepped, self.permits) = (now, 0);
         (self.current - before).abs() > f64::EPSILON
@@ -189,7 +189,7 @@ impl Rate {
 
     /// An answer that was no 429 to a request that left at `sent`. True: the rate changed.
     pub(super) fn passed(&mut self, now: Instant, sent: Instant) -> bool {
-        if !self.count.holds(sent) || self.stage != Stage::Settle {
+        if !self.count.holds(sent) || self.stage != RateStage::Settle {
             return false;
         }
         self.count.passed = self.count.passed.saturating_add(1);
@@ -205,9 +205,9 @@ impl Rate {
             return false;
         }
         let good = match self.stage {
-            Stage::Seek => self.current / 2.0,
-            Stage::Climb { .. } => self.peak,
-            Stage::Settle => {
+            RateStage::Seek => self.current / 2.0,
+            RateStage::Climb { .. } => self.peak,
+            RateStage::Settle => {
                 self.count.refused = self.count.refused.saturating_add(1);
                 return self.judge(now);
             }
@@ -219,13 +219,13 @@ impl Rate {
         (self.refusals, self.held) = (1, held);
         self.cut(back * (1.0 - self.back), now);
         self.peak = self.current / (1.0 - BACK);
-        self.stage = Stage::Settle;
+        self.stage = RateStage::Settle;
         true
     }
 
     /// Looks at the count, once it says something.
     fn judge(&mut self, now: Instant) -> bool {
-        let Count { passed, refused, .. } = self.count;
+        let RequestCount { passed, refused, .. } = self.count;
         if !self.count.is_telling(now) {
             return false;
         }
@@ -234,8 +234,8 @@ impl Rate {
             self.is_found = true;
             self.peak = self.peak.min(self.current / (1.0 - BACK));
             let plateau = if first && self.most.is_infinite() { SHORTEST } else { self.plateau() };
-            self.stage = Stage::Climb { since: now, plateau };
-            self.count = Count::new(now);
+            self.stage = RateStage::Climb { since: now, plateau };
+            self.count = RequestCount::new(now);
             (self.stepped, self.permits) = (now, 0);
             return false;
         }
@@ -246,7 +246,7 @@ impl Rate {
 
     fn cut(&mut self, to: f64, now: Instant) {
         self.current = to.max(FLOOR.min(self.most));
-        self.count = Count::new(now);
+        self.count = RequestCount::new(now);
         (self.stepped, self.permits) = (now, 0);
     }
 
@@ -267,7 +267,7 @@ fn climb(at: Duration, plateau: Duration) -> f64 {
     1.0 + BACK * (at.saturating_sub(plateau).as_secs_f64() / BEYOND.as_secs_f64()).powi(3)
 }
 
-impl Count {
+impl RequestCount {
     fn new(now: Instant) -> Self {
         Self { began: Some(now), ..Self::default() }
     }

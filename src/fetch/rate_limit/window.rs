@@ -19,7 +19,7 @@ const UNSURE: f64 = 0.6;
 
 /// The clock face.
 #[derive(Debug, Default)]
-pub(super) struct Windows {
+pub(super) struct WindowDetector {
     /// Sum of the directions, and how many they are.
     x: f64,
     y: f64,
@@ -27,7 +27,7 @@ pub(super) struct Windows {
     is_sure: bool,
 }
 
-impl Windows {
+impl WindowDetector {
     /// Takes note of a 429, the first of its burst, to a request that left at this time.
     pub(super) fn refused(&mut self, left: Duration) {
         let (sin, cos) = (f64::from(left.subsec_nanos()) / 1e9 * TAU).sin_cos();
@@ -44,11 +44,11 @@ impl Windows {
 
 #[cfg(test)]
 mod tests {
-    use super::Windows;
+    use super::WindowDetector;
     use std::time::Duration;
 
-    fn told(millis: impl IntoIterator<Item = u64>) -> Windows {
-        let mut windows = Windows::default();
+    fn told(millis: impl IntoIterator<Item = u64>) -> WindowDetector {
+        let mut windows = WindowDetector::default();
         millis.into_iter().for_each(|millis| windows.refused(Duration::from_millis(millis)));
         windows
     }

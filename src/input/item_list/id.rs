@@ -3,7 +3,7 @@
 //! Whatever is asked for is paid for, so an entry that cannot be an id is refused. What usually makes such entries is known
 //! (spreadsheets, for the most part), and the refusal names the likely cause and the remedy.
 
-use crate::endpoint::id_form::Form;
+use crate::endpoint::id_form::IdPattern;
 use crate::model::page::ItemId;
 use crate::model::sanitize::{KEY_PREFIX, Sanitized};
 
@@ -12,7 +12,7 @@ const LONGEST: usize = 256;
 
 /// Where an entry stands.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Place<'a> {
+pub(super) enum Position<'a> {
     /// In a line of its own; whether it is the first one of its list.
     Line { is_first: bool },
     /// In this column of a table.
@@ -20,7 +20,7 @@ pub(super) enum Place<'a> {
 }
 
 /// Reads an entry as an id; `None` if it is empty.
-pub(super) fn checked(entry: &[u8], place: Place<'_>, form: Option<&Form>) -> Result<Option<ItemId>, String> {
+pub(super) fn checked(entry: &[u8], place: Position<'_>, form: Option<&IdPattern>) -> Result<Option<ItemId>, String> {
     let id = trimmed(std::str::from_utf8(entry).map_err(|_| "the id is not UTF-8".to_owned())?);
     if let Some(control) = id.chars().find(|c| c.is_control()) {
         let cause = if control == '\t' { ": is it a row of a table?" } else { "" };
@@ -37,7 +37,7 @@ pub(super) fn checked(entry: &[u8], place: Place<'_>, form: Option<&Form>) -> Re
         return Ok(None);
     }
     let Some(form) = form else {
-        let is_row = matches!(place, Place::Line { .. }) && id.contains(',');
+        let is_row = matches!(place, Position::Line { .. }) && id.contains(',');
         return if is_row { Err(ROW.to_owned()) } else { Ok(Some(ItemId::new(id))) };
     };
     if form.fits(id) {
@@ -110,35 +110,35 @@ const CAUSES: [(&str, &str); 14] = [
     ),
 ];
 
-fn likely_cause(text: &str, place: Place<'_>) -> Option<&'static str> {
-    let known = CAUSES.iter().find(|(what, _)| Form::new(what).is_ok_and(|what| what.fits(text)));
+fn likely_cause(text: &str, place: Position<'_>) -> Option<&'static str> {
+    let known = CAUSES.iter().find(|(what, _)| IdPattern::new(what).is_ok_and(|what| what.fits(text)));
     if let Some((_, cause)) = known {
         return Some(cause);
     }
     let is_name = text.starts_with(|c: char| c.is_alphabetic() || c == '_') && !text.contains([',', '/']);
     match place {
-        Place::Cell(column) if text == column => Some("it is the header of the column, once more"),
-        Place::Line { is_first: true } if is_name => {
+        Position::Cell(column) if text == column => Some("it is the header of the column, once more"),
+        Position::Line { is_first: true } if is_name => {
             Some("it is a header, it seems; remove it, or read the list as a table with --product-column")
         }
-        Place::Line { .. } if text.contains(',') => Some(ROW),
+        Position::Line { .. } if text.contains(',') => Some(ROW),
         _ if text.contains(is_invisible) => Some("it holds characters that cannot be seen; type it anew"),
         _ if text.chars().any(|c| !c.is_ascii() && c.is_numeric()) => Some("its digits are not those of ASCII, 0 to 9"),
         _ if text.contains(char::is_whitespace) => Some("it holds several values; a list has one id a line"),
-        Place::Line { .. } | Place::Cell(_) => None,
+        Position::Line { .. } | Position::Cell(_) => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{CAUSES, Place, checked};
-    use crate::endpoint::id_form::Form;
+    use super::{CAUSES, Position, checked};
+    use crate::endpoint::id_form::IdPattern;
 
-    const LINE: Place<'_> = Place::Line { is_first: false };
-    const CELL: Place<'_> = Place::Cell("id");
+    const LINE: Position<'_> = Position::Line { is_first: false };
+    const CELL: Position<'_> = Position::Cell("id");
 
-    fn digits(entry: &str, place: Place<'_>) -> Result<Option<String>, String> {
-        let form = Form::new("[0-9]{1,32}").unwrap();
+    fn digits(entry: &str, place: Position<'_>) -> Result<Option<String>, String> {
+        let form = IdPattern::new("[0-9]{1,32}").unwrap();
         checked(entry.as_bytes(), place, Some(&form)).map(|id| id.map(|id| id.as_str().to_owned()))
     }
 
@@ -187,7 +187,7 @@ mod tests {
             ("１７２９", "those of ASCII"),
         ];
         for (entry, cause) in table {
-            for place in [LINE, Place::Line { is_first: true }, CELL] {
+            for place in [LINE, Position::Line { is_first: true }, CELL] {
                 let error = digits(entry, place).unwrap_err();
                 let shown: String = entry.chars().take(1).filter(char::is_ascii).collect();
                 assert!(error.starts_with('`') && error.contains(&shown), "{entry}: {error}");
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn what_an_entry_may_be_also_hangs_on_where_it_stands() {
-        let first = Place::Line { is_first: true };
+        let first = Position::Line { is_first: true };
         let table = [
             ("product_id", first, "it is a header"),
             ("Product ID", first, "it is a header"),
@@ -231,7 +231,7 @@ mod tests {
         // Where nothing says what an id looks like, they may be a part of it.
         let family = "\u{1f468}\u{200d}\u{1f467}";
         assert_eq!(checked(family.as_bytes(), LINE, None).unwrap().unwrap().as_str(), family);
-        let any = Form::new("(?s).+").unwrap();
+        let any = IdPattern::new("(?s).+").unwrap();
         assert_eq!(checked(family.as_bytes(), LINE, Some(&any)).unwrap().unwrap().as_str(), family);
     }
 
@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn every_cause_is_an_expression() {
         for (what, _) in CAUSES {
-            Form::new(what).unwrap();
+            IdPattern::new(what).unwrap();
         }
     }
 
@@ -259,7 +259,7 @@ mod tests {
         }
         assert!(checked(b"17,18", LINE, None).unwrap_err().contains("--product-column"));
         assert_eq!(checked(b"17,18", CELL, None).unwrap().unwrap().as_str(), "17,18");
-        let pairs = Form::new("[0-9]+,[0-9]+").unwrap();
+        let pairs = IdPattern::new("[0-9]+,[0-9]+").unwrap();
         assert_eq!(checked(b"17,18", LINE, Some(&pairs)).unwrap().unwrap().as_str(), "17,18");
     }
 }

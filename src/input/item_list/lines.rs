@@ -5,8 +5,8 @@
 use std::io::{self, BufRead, Read};
 
 use super::Ids;
-use super::id::{Place, checked};
-use crate::endpoint::id_form::Form;
+use super::id::{Position, checked};
+use crate::endpoint::id_form::IdPattern;
 use crate::input::error::InputError;
 
 /// Longest line, bytes: a line of a binary file can be as long as the file.
@@ -15,7 +15,7 @@ const LONGEST: usize = 1 << 16;
 const END_MARK: u8 = 0x1a;
 
 /// One id a line. A comment begins a line or stands behind white space: `17#2` is no comment.
-pub(super) fn from_text(reader: impl BufRead + Send + 'static, list: String, form: Option<Form>) -> Ids {
+pub(super) fn from_text(reader: impl BufRead + Send + 'static, list: String, form: Option<IdPattern>) -> Ids {
     let mut lines = Lines { reader, after_return: false };
     let (mut line, mut bytes, mut is_first) = (0, Vec::new(), true);
     Box::new(std::iter::from_fn(move || {
@@ -32,7 +32,7 @@ pub(super) fn from_text(reader: impl BufRead + Send + 'static, list: String, for
                 *byte == b'#' && at.checked_sub(1).is_none_or(|before| matches!(bytes.get(before), Some(b' ' | b'\t')))
             });
             bytes.truncate(comment.unwrap_or(bytes.len()));
-            match checked(&bytes, Place::Line { is_first }, form.as_ref()) {
+            match checked(&bytes, Position::Line { is_first }, form.as_ref()) {
                 Ok(None) => {}
                 Ok(Some(id)) => {
                     is_first = false;
@@ -136,13 +136,13 @@ impl<R: BufRead> Read for WithoutEndMark<R> {
 #[cfg(test)]
 mod tests {
     use super::{WithoutEndMark, from_text};
-    use crate::endpoint::id_form::Form;
+    use crate::endpoint::id_form::IdPattern;
     use proptest::prelude::*;
     use std::io::{BufReader, Cursor, Read};
 
     fn ids(content: &[u8], capacity: usize, form: Option<&str>) -> Result<Vec<String>, String> {
         let reader = BufReader::with_capacity(capacity, Cursor::new(content.to_vec()));
-        from_text(reader, "list".to_owned(), form.map(|form| Form::new(form).unwrap()))
+        from_text(reader, "list".to_owned(), form.map(|form| IdPattern::new(form).unwrap()))
             .map(|id| id.map(|id| id.to_string()).map_err(|error| error.to_string()))
             .collect()
     }

@@ -13,9 +13,9 @@ use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::endpoint::id_form::Form;
+use crate::endpoint::id_form::IdPattern;
 use crate::input::error::InputError;
-use crate::model::event::Monitor;
+use crate::model::event::EventSink;
 use crate::model::page::ItemId;
 use lines::WithoutEndMark;
 
@@ -30,14 +30,14 @@ pub type Ids = Box<dyn Iterator<Item = Result<ItemId, InputError>> + Send>;
 
 /// Where a list is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum List {
+pub enum ItemList {
     /// Standard input.
     Stdin,
     /// A file.
     File(PathBuf),
 }
 
-impl List {
+impl ItemList {
     /// The list that a setting names.
     pub fn named(text: &str) -> Self {
         if text == "-" { Self::Stdin } else { Self::File(PathBuf::from(text)) }
@@ -55,8 +55,8 @@ impl List {
     pub fn open(
         &self,
         column: Option<&str>,
-        form: Option<&Form>,
-        monitor: Arc<dyn Monitor>,
+        form: Option<&IdPattern>,
+        monitor: Arc<dyn EventSink>,
     ) -> Result<Ids, InputError> {
         let list = self.name();
         let unreadable = |why: String| InputError::Unreadable { list: list.clone(), why };
@@ -77,8 +77,12 @@ impl List {
         let head = head.strip_prefix(b"\xef\xbb\xbf").map(<[u8]>::to_vec).unwrap_or(head);
         let reader = WithoutEndMark::new(BufReader::with_capacity(BUFFER, io::Cursor::new(head).chain(reader)));
         let form = form.cloned();
-        let column =
-            column.map(|name| table::Column { list: list.clone(), name: name.to_owned(), form: form.clone(), monitor });
+        let column = column.map(|name| table::TableColumn {
+            list: list.clone(),
+            name: name.to_owned(),
+            form: form.clone(),
+            monitor,
+        });
         match (column, self) {
             (None, _) if is_parquet => {
                 Err(unreadable("it is Parquet; name the column with --product-column".to_owned()))
@@ -102,9 +106,9 @@ fn is_csv(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{List, column_values};
-    use crate::endpoint::id_form::Form;
-    use crate::model::event::{Event, Monitor, VoidMonitor};
+    use super::{ItemList, column_values};
+    use crate::endpoint::id_form::IdPattern;
+    use crate::model::event::{Event, EventSink, NullSink};
     use arrow::array::{
         ArrayRef, BinaryArray, BinaryViewArray, BooleanArray, Decimal128Array, Decimal256Array, DictionaryArray,
         FixedSizeBinaryArray, Float64Array, Int64Array, LargeBinaryArray, LargeStringArray, RecordBatch, StringArray,
@@ -120,9 +124,9 @@ mod tests {
     fn formed(content: &[u8], column: Option<&str>, form: Option<&str>) -> Result<Vec<String>, String> {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(content).unwrap();
-        let form = form.map(|form| Form::new(form).unwrap());
-        let ids = List::File(file.path().to_owned())
-            .open(column, form.as_ref(), Arc::new(VoidMonitor))
+        let form = form.map(|form| IdPattern::new(form).unwrap());
+        let ids = ItemList::File(file.path().to_owned())
+            .open(column, form.as_ref(), Arc::new(NullSink))
             .map_err(|error| error.to_string())?;
         ids.map(|id| id.map(|id| id.to_string()).map_err(|error| error.to_string())).collect()
     }
@@ -136,22 +140,22 @@ mod tests {
             }
         }
         assert!(
-            List::File(std::env::temp_dir())
-                .open(None, None, Arc::new(VoidMonitor))
+            ItemList::File(std::env::temp_dir())
+                .open(None, None, Arc::new(NullSink))
                 .err()
                 .unwrap()
                 .to_string()
                 .contains("it is a folder")
         );
         assert!(file(b"PAR1....", None).unwrap_err().contains("--product-column"));
-        assert!(List::named("/nonexistent").open(None, None, Arc::new(VoidMonitor)).is_err());
+        assert!(ItemList::named("/nonexistent").open(None, None, Arc::new(NullSink)).is_err());
     }
 
     #[test]
     fn rows_of_a_table_without_an_id_are_counted_for_the_monitor() {
         #[derive(Debug, Default)]
         struct Heard(std::sync::Mutex<Vec<String>>);
-        impl Monitor for Heard {
+        impl EventSink for Heard {
             fn event(&self, event: &Event<'_>) {
                 if let Event::Warning(said) = event {
                     self.0.lock().unwrap().push((*said).to_owned());
@@ -164,7 +168,8 @@ mod tests {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(table.as_bytes()).unwrap();
             let heard = Arc::new(Heard::default());
-            let ids = List::File(file.path().to_owned()).open(Some("id"), None, Arc::<Heard>::clone(&heard)).unwrap();
+            let ids =
+                ItemList::File(file.path().to_owned()).open(Some("id"), None, Arc::<Heard>::clone(&heard)).unwrap();
             assert_eq!(ids.flatten().count(), 2);
             assert_eq!(*heard.0.lock().unwrap(), wanted.into_iter().collect::<Vec<_>>());
         }

@@ -13,11 +13,11 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::Ids;
-use super::id::{Place, checked, trimmed};
-use crate::endpoint::id_form::Form;
+use super::id::{Position, checked, trimmed};
+use crate::endpoint::id_form::IdPattern;
 use crate::input::error::InputError;
 use crate::input::foreign_parquet::quietly;
-use crate::model::event::{Event, Monitor};
+use crate::model::event::{Event, EventSink};
 use crate::model::page::ItemId;
 
 /// Longest record of a CSV table, bytes.
@@ -27,18 +27,18 @@ const LONGEST_RECORD: u64 = 1 << 20;
 type Entry = Result<Option<ItemId>, InputError>;
 
 /// The column of a table that holds the ids.
-pub(super) struct Column {
+pub(super) struct TableColumn {
     /// The table, as errors name it.
     pub(super) list: String,
     /// The column.
     pub(super) name: String,
     /// What its ids look like, where that is known.
-    pub(super) form: Option<Form>,
+    pub(super) form: Option<IdPattern>,
     /// Who is told how many rows hold no id.
-    pub(super) monitor: Arc<dyn Monitor>,
+    pub(super) monitor: Arc<dyn EventSink>,
 }
 
-impl Column {
+impl TableColumn {
     /// The ids of a CSV table.
     pub(super) fn of_csv(self, reader: impl Read + Send + 'static) -> Result<Ids, InputError> {
         let since = Arc::new(AtomicU64::new(0));
@@ -90,7 +90,7 @@ impl Column {
     }
 
     fn entry(&self, value: &[u8], line: u64) -> Entry {
-        let id = checked(value, Place::Cell(&self.name), self.form.as_ref());
+        let id = checked(value, Position::Cell(&self.name), self.form.as_ref());
         id.map_err(|why| InputError::BadId { list: self.list.clone(), line, why })
     }
 
@@ -100,7 +100,7 @@ impl Column {
 }
 
 /// The ids of a table's rows. How many rows hold none, the monitor is told at the end.
-fn of_rows(mut rows: impl Iterator<Item = Entry> + Send + 'static, monitor: Arc<dyn Monitor>) -> Ids {
+fn of_rows(mut rows: impl Iterator<Item = Entry> + Send + 'static, monitor: Arc<dyn EventSink>) -> Ids {
     let mut empty = 0;
     Box::new(std::iter::from_fn(move || {
         loop {

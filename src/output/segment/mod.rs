@@ -28,7 +28,7 @@ use crate::output::error::OutputError;
 use crate::output::parquet_file::{GROUP_ROWS, Layout};
 use crate::output::store::REJECTS;
 use crate::state::disk::Disk;
-use staged::{FolderFiles, StagedParquet, Staging};
+use staged::{DirectoryFiles, StagedParquet, Staging};
 use waiting::{Drained, Spill, Waiting};
 
 /// Rows that gather before they are split by region: some 500 full pages.
@@ -48,7 +48,7 @@ const GROUP_BUDGETS: usize = 4;
 
 /// What shapes the files of an export.
 #[derive(Clone, Debug)]
-pub struct Shape {
+pub struct SegmentConfig {
     /// Folder for staged files, on the same file system as the output.
     pub staging: PathBuf,
     /// The export's id, first part of every file name.
@@ -122,7 +122,7 @@ pub struct SegmentWriter {
 /// A region's rows: in its files, on the disk until they are a row group, and in memory.
 #[derive(Debug, Default)]
 struct Region {
-    files: FolderFiles,
+    files: DirectoryFiles,
     /// Blocks of the spill file.
     blocks: Vec<usize>,
     waiting: Option<Waiting>,
@@ -141,7 +141,7 @@ impl Region {
 
 impl SegmentWriter {
     /// Begins a segment's files.
-    pub fn begin(disk: Disk, shape: Shape, segment: SegmentId, attempt: i64) -> Self {
+    pub fn begin(disk: Disk, shape: SegmentConfig, segment: SegmentId, attempt: i64) -> Self {
         let stem = stem(&shape.export, segment, attempt);
         Self {
             staging: Staging::new(shape.staging, stem, shape.schema, shape.layout, disk),
@@ -309,7 +309,7 @@ impl SegmentWriter {
 fn drain(
     waiting: Waiting,
     folder: &str,
-    files: &mut FolderFiles,
+    files: &mut DirectoryFiles,
     staging: &mut Staging,
 ) -> Result<Drained, OutputError> {
     waiting.drain(|rows| files.write(folder, rows, staging))
@@ -359,7 +359,7 @@ fn reject_batch(rejects: &[Reject]) -> Result<RecordBatch, ArrowError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Rows, SegmentWriter, Shape, of_name, stem};
+    use super::{Rows, SegmentConfig, SegmentWriter, of_name, stem};
     use crate::decode::Reject;
     use crate::model::clock::Utc64;
     use crate::model::page::{ItemId, PageNum, SegmentId};
@@ -371,9 +371,9 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    fn shape(folder: &std::path::Path, budget: usize) -> Shape {
+    fn shape(folder: &std::path::Path, budget: usize) -> SegmentConfig {
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
-        Shape {
+        SegmentConfig {
             staging: folder.to_owned(),
             export: "x".to_owned(),
             schema,
@@ -382,7 +382,7 @@ mod tests {
         }
     }
 
-    fn rows(shape: &Shape, numbers: std::ops::Range<i64>, regions: i64) -> Rows {
+    fn rows(shape: &SegmentConfig, numbers: std::ops::Range<i64>, regions: i64) -> Rows {
         let partitions =
             numbers.clone().map(|n| (n % regions != 0).then(|| format!("r{}", n % regions).into())).collect();
         let keep = numbers.clone().map(|n| n % 7 != 0).collect();
@@ -392,7 +392,7 @@ mod tests {
     }
 
     /// What the sealed files hold, by name.
-    fn sealed(shape: &Shape, batches: &[(std::ops::Range<i64>, i64)]) -> BTreeMap<String, Vec<i64>> {
+    fn sealed(shape: &SegmentConfig, batches: &[(std::ops::Range<i64>, i64)]) -> BTreeMap<String, Vec<i64>> {
         let mut writer = SegmentWriter::begin(Disk, shape.clone(), SegmentId(1), 2);
         for (numbers, regions) in batches {
             writer.push(rows(shape, numbers.clone(), *regions)).unwrap();
@@ -433,7 +433,7 @@ mod tests {
     }
 
     /// Row groups of each sealed file, in rows, and its bytes.
-    fn groups(shape: &Shape, pushes: i64, regions: i64) -> BTreeMap<String, (Vec<i64>, u64)> {
+    fn groups(shape: &SegmentConfig, pushes: i64, regions: i64) -> BTreeMap<String, (Vec<i64>, u64)> {
         let mut writer = SegmentWriter::begin(Disk, shape.clone(), SegmentId(1), 2);
         for at in 0..pushes {
             writer.push(rows(shape, at * 5_000..(at + 1) * 5_000, regions)).unwrap();

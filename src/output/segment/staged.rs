@@ -73,12 +73,12 @@ impl StagedParquet {
 
 /// The files of one folder: those that are whole, and the one that takes rows.
 #[derive(Debug, Default)]
-pub(super) struct FolderFiles {
+pub(super) struct DirectoryFiles {
     whole: Vec<StagedFile>,
     open: Option<StagedParquet>,
 }
 
-impl FolderFiles {
+impl DirectoryFiles {
     /// Adds rows, to more files where one would be too large.
     pub(super) fn write(&mut self, folder: &str, rows: &RecordBatch, staging: &mut Staging) -> Result<(), OutputError> {
         let mut rest = vec![rows.clone()];

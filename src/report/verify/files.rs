@@ -10,8 +10,8 @@ use arrow::datatypes::DataType;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::Audit;
-use super::keys::Sum;
-use super::report::Cure;
+use super::keys::KeySum;
+use super::report::Remedy;
 use crate::decode;
 use crate::input::foreign_parquet::quietly;
 use crate::model::page::SegmentId;
@@ -38,14 +38,14 @@ pub(super) struct Held {
     pub(super) rows: u64,
     pub(super) rejected: u64,
     /// Over the keys of its rows; none if not all of them were read.
-    pub(super) keys: Option<Sum>,
+    pub(super) keys: Option<KeySum>,
 }
 
 /// What a file holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Content {
     rows: u64,
-    keys: Sum,
+    keys: KeySum,
 }
 
 pub(super) async fn compare(audit: &mut Audit<'_>) -> Result<Files, ReportError> {
@@ -55,7 +55,7 @@ pub(super) async fn compare(audit: &mut Audit<'_>) -> Result<Files, ReportError>
         match Manifest::parse(text.as_bytes()) {
             Ok(manifest) => manifests.push((row, manifest)),
             Err(error) => audit
-                .differs(Cure::State, format!("ledger: the manifest of segment {} is not readable: {error}", row.id)),
+                .differs(Remedy::State, format!("ledger: the manifest of segment {} is not readable: {error}", row.id)),
         }
         compare_manifest(audit, row, text).await?;
     }
@@ -65,7 +65,7 @@ pub(super) async fn compare(audit: &mut Audit<'_>) -> Result<Files, ReportError>
     for (row, manifest) in &manifests {
         if manifest.export != audit.opened.export.id || manifest.segment != row.id.0 || manifest.attempt > row.attempt {
             audit.differs(
-                Cure::State,
+                Remedy::State,
                 format!("ledger: the manifest of segment {} is of another segment or export", row.id),
             );
         }
@@ -80,8 +80,8 @@ pub(super) async fn compare(audit: &mut Audit<'_>) -> Result<Files, ReportError>
     for path in files.listed.difference(&files.named) {
         let of = path.split_once('/').and_then(|(_, name)| of_name(&audit.opened.export.id, name));
         let (cure, why) = match of {
-            Some(_) => (Cure::Replay, "of an attempt that was not published, or not any more"),
-            None => (Cure::Move, "not of this export"),
+            Some(_) => (Remedy::Replay, "of an attempt that was not published, or not any more"),
+            None => (Remedy::Move, "not of this export"),
         };
         audit.differs(cure, format!("{path} is in no manifest: {why}"));
     }
@@ -96,8 +96,8 @@ async fn compare_manifest(audit: &mut Audit<'_>, row: &SegmentRow, text: &str) -
         (None, SegmentState::Decided) => {}
         (Some(found), SegmentState::Decided)
             if Manifest::parse(&found).is_ok_and(|found| found.attempt < row.attempt) => {}
-        (None, _) => audit.differs(Cure::Replay, format!("{name} is missing")),
-        (Some(_), _) => audit.differs(Cure::Replay, format!("{name} is not as it was written")),
+        (None, _) => audit.differs(Remedy::Replay, format!("{name} is missing")),
+        (Some(_), _) => audit.differs(Remedy::Replay, format!("{name} is not as it was written")),
     }
     Ok(())
 }
@@ -110,11 +110,11 @@ async fn look_for_others(audit: &mut Audit<'_>) -> Result<(), ReportError> {
         match known {
             Some(true) => {}
             Some(false) => {
-                audit.differs(Cure::State, format!("{name} is of a segment that the ledger has not published"));
+                audit.differs(Remedy::State, format!("{name} is of a segment that the ledger has not published"));
             }
             // A crash left it before it got its name.
             None if name.strip_suffix(".new").is_some_and(|name| segment_of(name).is_some()) => {}
-            None => audit.differs(Cure::Move, format!("{name} is no manifest")),
+            None => audit.differs(Remedy::Move, format!("{name} is no manifest")),
         }
     }
     Ok(())
@@ -123,7 +123,7 @@ async fn look_for_others(audit: &mut Audit<'_>) -> Result<(), ReportError> {
 impl Files {
     /// Compares the files of a published segment.
     fn segment(&mut self, audit: &mut Audit<'_>, manifest: &Manifest) -> Result<Held, ReportError> {
-        let mut held = Held { keys: Some(Sum::default()).filter(|_| !manifest.key.is_empty()), ..Held::default() };
+        let mut held = Held { keys: Some(KeySum::default()).filter(|_| !manifest.key.is_empty()), ..Held::default() };
         for file in &manifest.files {
             let content = self.file(audit, file, Some(manifest))?;
             held.rows += content.map_or(file.rows, |content| content.rows);
@@ -148,18 +148,18 @@ impl Files {
         audit.read.files += 1;
         let path = &file.path;
         if !self.named.insert(path.clone()) {
-            audit.differs(Cure::State, format!("{path} is named twice"));
+            audit.differs(Remedy::State, format!("{path} is named twice"));
         }
         let folder = path.split('/').next().unwrap_or_default();
         if !manifest.map_or(folder == REJECTS, |manifest| partition::is_folder(&manifest.partition, folder)) {
-            audit.differs(Cure::Replay, format!("{path} is in a folder that no value has"));
+            audit.differs(Remedy::Replay, format!("{path} is in a folder that no value has"));
         }
         let store = &audit.opened.store;
         if store.length(path)? == Some(file.bytes) && !audit.share.takes(path) {
             return Ok(None);
         }
         if let Some(fault) = file.fault(store)? {
-            audit.differs(Cure::Replay, format!("{path} {fault}"));
+            audit.differs(Remedy::Replay, format!("{path} {fault}"));
             return Ok(None);
         }
         (audit.read.files_read, audit.read.bytes_read) =
@@ -170,14 +170,14 @@ impl Files {
             Ok(content) => {
                 if content.rows != file.rows {
                     audit.differs(
-                        Cure::Replay,
+                        Remedy::Replay,
                         format!("{path} has {} rows, {} in its manifest", content.rows, file.rows),
                     );
                 }
                 Ok(Some(content))
             }
             Err(why) => {
-                audit.differs(Cure::Replay, format!("{path} {why}"));
+                audit.differs(Remedy::Replay, format!("{path} {why}"));
                 Ok(None)
             }
         }
@@ -191,7 +191,7 @@ impl Files {
             let store = &audit.opened.store;
             if let (Some(fault), Some(_)) = (file.fault(store)?, staged.fault(store)?) {
                 audit.differs(
-                    Cure::Replay,
+                    Remedy::Replay,
                     format!("{} is decided and {fault}, and it is not staged either", file.path),
                 );
             }
@@ -221,7 +221,7 @@ fn content(file: File, manifest: Option<&Manifest>) -> Result<Content, String> {
 }
 
 /// Adds the rows of a batch to a sum; none where a part of a key is missing.
-fn add_keys(sum: &mut Sum, batch: &RecordBatch, key: &[String]) -> Option<()> {
+fn add_keys(sum: &mut KeySum, batch: &RecordBatch, key: &[String]) -> Option<()> {
     let column = |name: &String| batch.column_by_name(name).filter(|column| *column.data_type() == DataType::Utf8);
     let (item, identity) = key.split_first()?;
     let item = column(item)?.as_string::<i32>();

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::Audit;
-use super::report::Cure;
+use super::report::Remedy;
 use crate::decode;
 use crate::model::page::SegmentId;
 use crate::report::error::ReportError;
-use crate::state::journal::{Entry, FrameRef, JournalReader, Next, file_name};
+use crate::state::journal::{FrameRef, JournalEntry, JournalReader, NextFrame, file_name};
 use crate::state::ledger::SegmentState;
 
 pub(super) fn compare(audit: &mut Audit<'_>) -> Result<(), ReportError> {
@@ -15,7 +15,7 @@ pub(super) fn compare(audit: &mut Audit<'_>) -> Result<(), ReportError> {
     for entry in std::fs::read_dir(&audit.journal).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         if !known.contains(&name) {
-            audit.differs(Cure::State, format!("journal {name} is of a segment that the ledger does not know"));
+            audit.differs(Remedy::State, format!("journal {name} is of a segment that the ledger does not know"));
         }
     }
     for segment in audit.segments {
@@ -42,7 +42,7 @@ struct Compared<'a, 'b> {
 
 impl Compared<'_, '_> {
     fn differs(&mut self, what: &str) {
-        self.audit.differs(Cure::State, format!("journal {}: {what}", file_name(self.segment)));
+        self.audit.differs(Remedy::State, format!("journal {}: {what}", file_name(self.segment)));
     }
 
     fn journal(&mut self, is_open: bool, pages: u64) -> Result<(), ReportError> {
@@ -77,29 +77,29 @@ impl Compared<'_, '_> {
     /// Reads the next frame, which must be this one. False: nothing behind it can be read.
     fn frame(&mut self, journal: &mut JournalReader, frame: FrameRef) -> Result<bool, ReportError> {
         match journal.next_frame()? {
-            Next::Frame(found, entries) if found == frame => {
+            NextFrame::Frame(found, entries) if found == frame => {
                 self.audit.read.frames_read += 1;
                 for entry in &entries {
                     self.entry(entry)?;
                 }
                 Ok(true)
             }
-            Next::Frame(..) => {
+            NextFrame::Frame(..) => {
                 self.differs(&format!("the frame at byte {} has another length than the ledger says", frame.offset));
                 Ok(false)
             }
-            Next::Torn(why) => {
+            NextFrame::Torn(why) => {
                 self.differs(&format!("damaged at byte {}: {why}", frame.offset));
                 Ok(false)
             }
-            Next::End => {
+            NextFrame::End => {
                 self.differs("it is shorter than the ledger says");
                 Ok(false)
             }
         }
     }
 
-    fn entry(&mut self, entry: &Entry) -> Result<(), ReportError> {
+    fn entry(&mut self, entry: &JournalEntry) -> Result<(), ReportError> {
         let attempt = entry.attempt.0;
         if !entry.is_page {
             if !self.audit.opened.ledger.has_failed(entry.attempt)? {
@@ -134,8 +134,8 @@ impl Compared<'_, '_> {
     fn tail(&mut self, journal: &mut JournalReader, is_open: bool) -> Result<(), ReportError> {
         loop {
             match journal.next_frame()? {
-                Next::End => return Ok(()),
-                Next::Frame(_, entries) if is_open => {
+                NextFrame::End => return Ok(()),
+                NextFrame::Frame(_, entries) if is_open => {
                     for entry in entries.iter().filter(|entry| entry.is_page) {
                         let received = u64::try_from(decode::received(&entry.body)).unwrap_or_default();
                         self.audit.read.pages += 1;
@@ -143,8 +143,8 @@ impl Compared<'_, '_> {
                         self.audit.read.rows_unread += received;
                     }
                 }
-                Next::Torn(_) if is_open => return Ok(()),
-                Next::Frame(..) | Next::Torn(_) => {
+                NextFrame::Torn(_) if is_open => return Ok(()),
+                NextFrame::Frame(..) | NextFrame::Torn(_) => {
                     self.differs("it goes on behind the last frame that the ledger names");
                     return Ok(());
                 }

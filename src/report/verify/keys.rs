@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use sha2::{Digest, Sha256};
 
 use super::Audit;
-use super::report::Cure;
+use super::report::Remedy;
 use crate::decode::Key;
 use crate::model::page::SegmentId;
 use crate::model::sanitize::Sanitized;
@@ -17,9 +17,9 @@ use crate::state::ledger::LedgerError;
 
 /// A sum over rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Sum(u128);
+pub(super) struct KeySum(u128);
 
-impl Sum {
+impl KeySum {
     pub(super) fn add(&mut self, item: &str, key: &Key) {
         let mut hash = Sha256::new();
         hash.update(key);
@@ -34,8 +34,11 @@ impl Sum {
 }
 
 /// `found`: the sums of the segments whose files could all be read.
-pub(super) fn compare(audit: &mut Audit<'_>, found: impl Iterator<Item = (SegmentId, Sum)>) -> Result<(), LedgerError> {
-    let mut sums: BTreeMap<SegmentId, Sum> = BTreeMap::new();
+pub(super) fn compare(
+    audit: &mut Audit<'_>,
+    found: impl Iterator<Item = (SegmentId, KeySum)>,
+) -> Result<(), LedgerError> {
+    let mut sums: BTreeMap<SegmentId, KeySum> = BTreeMap::new();
     let differences = &mut audit.differences;
     audit.opened.ledger.each_key(|item, pages| {
         let mut seen: HashSet<&Key> = HashSet::new();
@@ -49,13 +52,13 @@ pub(super) fn compare(audit: &mut Audit<'_>, found: impl Iterator<Item = (Segmen
         }
         if doubled > 0 {
             differences
-                .add(Cure::State, format!("ledger: {doubled} rows of product {} are there twice", Sanitized(item)));
+                .add(Remedy::State, format!("ledger: {doubled} rows of product {} are there twice", Sanitized(item)));
         }
     })?;
     for (segment, found) in found {
         if found != sums.get(&segment).copied().unwrap_or_default() {
             differences.add(
-                Cure::Replay,
+                Remedy::Replay,
                 format!("segment {segment}: the rows in its files are not the ones that the ledger has"),
             );
         }
@@ -65,12 +68,12 @@ pub(super) fn compare(audit: &mut Audit<'_>, found: impl Iterator<Item = (Segmen
 
 #[cfg(test)]
 mod tests {
-    use super::Sum;
+    use super::KeySum;
 
     #[test]
     fn a_sum_depends_on_every_row_and_not_on_their_order() {
         let sum = |rows: &[(&str, u8)]| {
-            let mut sum = Sum::default();
+            let mut sum = KeySum::default();
             for (item, key) in rows {
                 sum.add(item, &[*key; 16]);
             }

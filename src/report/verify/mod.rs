@@ -18,21 +18,21 @@ use crate::model::exit_code::ExitCode;
 use crate::model::sanitize::sanitize;
 use crate::output::error::OutputError;
 use crate::output::export_dir::{BADGE, SUCCESS};
-use crate::output::read_only::{Opened, Place};
+use crate::output::read_only::{ExportPath, ReadOnlyExport};
 use crate::report::error::ReportError;
 use crate::state::ledger::{SegmentRow, SegmentState};
 
-use report::Cure;
-pub(crate) use report::{Counted, Rows, VerifyReport};
+use report::Remedy;
+pub(crate) use report::{RowSums, VerifiedCounts, VerifyReport};
 
 /// Differences that are named one by one.
 const NAMED: usize = 40;
 
 /// How much content is read.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Share(Option<f64>);
+pub(crate) struct SampleRate(Option<f64>);
 
-impl Share {
+impl SampleRate {
     /// All of it, or so many of 100 files and frames.
     pub(crate) fn parse(percent: Option<&str>) -> Result<Self, ReportError> {
         let Some(text) = percent else { return Ok(Self(None)) };
@@ -52,14 +52,14 @@ impl Share {
 
 /// What differs: all of it counted, the first of it named.
 #[derive(Debug, Default)]
-struct Differences {
+struct Mismatches {
     named: Vec<String>,
     count: u64,
-    cures: BTreeSet<Cure>,
+    cures: BTreeSet<Remedy>,
 }
 
-impl Differences {
-    fn add(&mut self, cure: Cure, what: impl AsRef<str>) {
+impl Mismatches {
+    fn add(&mut self, cure: Remedy, what: impl AsRef<str>) {
         self.count += 1;
         self.cures.insert(cure);
         if self.named.len() < NAMED {
@@ -70,33 +70,33 @@ impl Differences {
 
 /// What a comparison works with, and what it has come to.
 struct Audit<'a> {
-    opened: &'a Opened,
+    opened: &'a ReadOnlyExport,
     segments: &'a [SegmentRow],
     journal: PathBuf,
-    share: Share,
-    read: Counted,
-    differences: Differences,
+    share: SampleRate,
+    read: VerifiedCounts,
+    differences: Mismatches,
 }
 
 impl Audit<'_> {
-    fn differs(&mut self, cure: Cure, what: impl AsRef<str>) {
+    fn differs(&mut self, cure: Remedy, what: impl AsRef<str>) {
         self.differences.add(cure, what);
     }
 }
 
 /// Compares all that belongs to an export.
-pub(crate) async fn verify(place: &Place, share: Share) -> Result<VerifyReport, ReportError> {
+pub(crate) async fn verify(place: &ExportPath, share: SampleRate) -> Result<VerifyReport, ReportError> {
     let _looks = place.holder()?.map_err(|holder| OutputError::Busy { holder })?;
     let opened = place.open()?;
     let segments = opened.ledger.segments()?;
-    let (read, differences) = (Counted::default(), Differences::default());
+    let (read, differences) = (VerifiedCounts::default(), Mismatches::default());
     let journal = place.state.join("journal");
     let mut audit = Audit { opened: &opened, segments: &segments, journal, share, read, differences };
     for complaint in opened.ledger.integrity()? {
-        audit.differs(Cure::State, format!("ledger: {complaint}"));
+        audit.differs(Remedy::State, format!("ledger: {complaint}"));
     }
     for (count, what) in opened.ledger.contradictions()? {
-        audit.differs(Cure::State, format!("ledger: {count} {what}"));
+        audit.differs(Remedy::State, format!("ledger: {count} {what}"));
     }
     let files = files::compare(&mut audit).await?;
     journals::compare(&mut audit)?;
@@ -114,7 +114,7 @@ pub(crate) async fn verify(place: &Place, share: Share) -> Result<VerifyReport, 
         out: place.out.display().to_string(),
         differences: differences.count,
         found: differences.named,
-        next: differences.cures.into_iter().map(Cure::next_step).collect(),
+        next: differences.cures.into_iter().map(Remedy::next_step).collect(),
         sample: share.0,
         rows,
         read,
@@ -122,8 +122,8 @@ pub(crate) async fn verify(place: &Place, share: Share) -> Result<VerifyReport, 
 }
 
 /// The equation of conservation: every row that was received is somewhere, and in one place only.
-fn rows(audit: &mut Audit<'_>, files: &files::Files) -> Result<Rows, ReportError> {
-    let mut rows = Rows { received: audit.read.rows, waiting: audit.read.rows_unread, ..Rows::default() };
+fn rows(audit: &mut Audit<'_>, files: &files::Files) -> Result<RowSums, ReportError> {
+    let mut rows = RowSums { received: audit.read.rows, waiting: audit.read.rows_unread, ..RowSums::default() };
     for segment in audit.segments {
         let sums = audit.opened.ledger.sums(segment.id)?;
         rows.folded += sums.received.saturating_sub(sums.kept + sums.rejected);
@@ -138,7 +138,7 @@ fn rows(audit: &mut Audit<'_>, files: &files::Files) -> Result<Rows, ReportError
             if files != ledger {
                 let id = segment.id;
                 audit.differs(
-                    Cure::Replay,
+                    Remedy::Replay,
                     format!("segment {id}: {files} {what} in its files, {ledger} in the ledger"),
                 );
             }
@@ -146,18 +146,18 @@ fn rows(audit: &mut Audit<'_>, files: &files::Files) -> Result<Rows, ReportError
     }
     rows.conserved = rows.received == rows.published + rows.rejected + rows.folded + rows.waiting;
     if !rows.conserved {
-        audit.differs(Cure::Replay, format!("rows are not conserved: {rows}"));
+        audit.differs(Remedy::Replay, format!("rows are not conserved: {rows}"));
     }
     Ok(rows)
 }
 
 /// The marks that readers trust: whose output it is, and whether it is complete.
-async fn compare_marks(audit: &mut Audit<'_>, rows: &Rows) -> Result<(), ReportError> {
+async fn compare_marks(audit: &mut Audit<'_>, rows: &RowSums) -> Result<(), ReportError> {
     let opened = audit.opened;
     let badge = crate::output::export_dir::badge(&opened.store).await?;
     let is_begun = audit.segments.iter().any(|segment| segment.state != SegmentState::Open); // the badge is written first
     if badge.as_ref().map_or(is_begun, |badge| *badge != opened.export.id) {
-        let cure = if badge.is_none() { Cure::Replay } else { Cure::State };
+        let cure = if badge.is_none() { Remedy::Replay } else { Remedy::State };
         audit.differs(cure, format!("{BADGE} does not name the export of the ledger, {}", opened.export.id));
     }
     if opened.store.get(SUCCESS).await?.is_some() {
@@ -166,7 +166,7 @@ async fn compare_marks(audit: &mut Audit<'_>, rows: &Rows) -> Result<(), ReportE
         if unfinished > 0 || rows.waiting > 0 || opened.export.completed_at.is_none() {
             let waiting = rows.waiting;
             audit.differs(
-                Cure::Finish,
+                Remedy::Finish,
                 format!("{SUCCESS} is there, but {unfinished} products are not complete and {waiting} rows are not published"),
             );
         }
@@ -176,13 +176,13 @@ async fn compare_marks(audit: &mut Audit<'_>, rows: &Rows) -> Result<(), ReportE
 
 #[cfg(test)]
 mod tests {
-    use super::{Cure, Differences, NAMED, Share};
+    use super::{Mismatches, NAMED, Remedy, SampleRate};
 
     #[test]
     fn a_share_is_always_of_the_same_names_and_about_as_large_as_asked() {
         let names: Vec<String> = (0..4_000).map(|number| format!("region=ID/{number}.parquet")).collect();
         let taken = |percent: &str| {
-            let share = Share::parse(Some(percent)).unwrap();
+            let share = SampleRate::parse(Some(percent)).unwrap();
             names.iter().filter(|name| share.takes(name)).collect::<Vec<_>>()
         };
         let (tenth, half) = (taken("10"), taken("50"));
@@ -190,14 +190,14 @@ mod tests {
         assert!(tenth.iter().all(|name| half.contains(name)), "a larger share reads at least what a smaller one reads");
         assert_eq!((taken("100").len(), tenth), (4_000, taken("10")));
         for wrong in ["0", "-1", "101", "NaN", "all", ""] {
-            assert!(Share::parse(Some(wrong)).is_err(), "{wrong}");
+            assert!(SampleRate::parse(Some(wrong)).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn differences_are_named_up_to_a_number_and_counted_beyond_it_and_harmless_to_show() {
-        let mut differences = Differences::default();
-        (0..100).for_each(|number| differences.add(Cure::Move, format!("{number} \u{1b}[31m")));
+        let mut differences = Mismatches::default();
+        (0..100).for_each(|number| differences.add(Remedy::Move, format!("{number} \u{1b}[31m")));
         assert_eq!((differences.count, differences.named.len()), (100, NAMED));
         assert!(!differences.named[0].contains('\u{1b}'));
     }

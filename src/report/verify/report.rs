@@ -10,7 +10,7 @@ use crate::report::totals::{Bytes, Count, Grouped};
 
 /// What helps against a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Cure {
+pub(super) enum Remedy {
     /// The ledger or a journal is not what the output was made from: nothing can be built without them.
     State,
     /// A file that is nobody's, or another export's.
@@ -21,7 +21,7 @@ pub(super) enum Cure {
     Finish,
 }
 
-impl Cure {
+impl Remedy {
     /// What to do, one line.
     pub(super) fn next_step(self) -> &'static str {
         match self {
@@ -58,15 +58,15 @@ pub(crate) struct VerifyReport {
     /// Percent of files and frames whose content was to be read; none: all.
     pub sample: Option<f64>,
     /// Where the rows are.
-    pub rows: Rows,
+    pub rows: RowSums,
     /// What was read.
-    pub read: Counted,
+    pub read: VerifiedCounts,
 }
 
 /// Rows by what became of them, each counted where it is: received in the journal, published and rejected in the files,
 /// folded and waiting in the ledger. What is not read, with a sample, is taken from the ledger and the manifests.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(crate) struct Rows {
+pub(crate) struct RowSums {
     /// In journaled pages.
     pub received: u64,
     /// In published files.
@@ -83,7 +83,7 @@ pub(crate) struct Rows {
 
 /// What was read.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(crate) struct Counted {
+pub(crate) struct VerifiedCounts {
     /// Files that the manifests list, rejects among them.
     pub files: u64,
     /// Of them, files whose content was read.
@@ -113,7 +113,7 @@ impl VerifyReport {
     }
 }
 
-impl fmt::Display for Rows {
+impl fmt::Display for RowSums {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { received, published, rejected, folded, waiting, conserved } = *self;
         let sign = if conserved { '=' } else { '≠' };

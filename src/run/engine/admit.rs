@@ -2,9 +2,9 @@
 
 use tokio::time::Instant;
 
-use super::Rounds;
+use super::Engine;
 use crate::crawl::frontier::Worth;
-use crate::crawl::judgement::{Question, Refusal};
+use crate::crawl::judgement::{Question, RefusalScope};
 use crate::crawl::lookahead::Stage;
 use crate::crawl::walk::Ahead;
 use crate::error::Error;
@@ -28,7 +28,7 @@ enum Turn {
     Others,
 }
 
-impl Rounds<'_> {
+impl Engine<'_> {
     /// Whose turn it is, if a page may be asked for now. Once a page has come, pages that failed go first while the budget has
     /// retries for them, and otherwise wait for the moment when there is nothing else to do: then one passes, so that a run
     /// always ends.
@@ -67,7 +67,7 @@ impl Rounds<'_> {
         if question.asked.is_some() {
             return None;
         }
-        if self.scheduler.has_others(question.refused(), question.refusal != Refusal::SamePage) {
+        if self.scheduler.has_others(question.refused(), question.refusal != RefusalScope::SamePage) {
             return Some(Turn::Others);
         }
         let is_due = self.scheduler.due().is_some_and(|due| due <= now);
@@ -116,7 +116,7 @@ impl Rounds<'_> {
                 Some(Turn::Check) => self.scheduler.next_check(),
                 Some(Turn::Others) => {
                     let Some(question) = &self.question else { return };
-                    self.scheduler.next_of_others(question.refused(), question.refusal != Refusal::SamePage)
+                    self.scheduler.next_of_others(question.refused(), question.refusal != RefusalScope::SamePage)
                 }
                 Some(Turn::Probe) => self.scheduler.next_probe(),
                 Some(Turn::Scout) => {

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use super::{Deferred, Rounds};
-use crate::crawl::frontier::Wanted;
-use crate::crawl::judgement::{CONTROLS, PROOFS, Refusal, is_transient, proofs, tries};
+use super::{Deferred, Engine};
+use crate::crawl::frontier::PageTask;
+use crate::crawl::judgement::{CONTROLS, PROOFS, RefusalScope, is_transient, proofs, tries};
 use crate::error::Error;
 use crate::fetch::classify::Failure;
 use crate::model::clock;
 use crate::model::page::ItemIx;
 use crate::run::stop::Stop;
-use crate::state::ledger::TriesRow;
+use crate::state::ledger::RetryRow;
 
-impl Rounds<'_> {
+impl Engine<'_> {
     /// Whether every walk has ended.
     pub(super) fn is_done(&self) -> bool {
         self.scheduler.is_done() && self.backlog.is_empty()
@@ -34,7 +34,7 @@ impl Rounds<'_> {
         let may_be_api = |deferred: &&Deferred| unheard && deferred.failure != Failure::NoSuchPage;
         if let Some(deferred) = self.deferred.iter().find(may_be_api) {
             self.stop = Some(if matches!(deferred.failure, Failure::UnknownCode { .. }) {
-                self.refused_stop(Refusal::UnknownCode, &deferred.said)
+                self.refused_stop(RefusalScope::UnknownCode, &deferred.said)
             } else {
                 self.health.refused(self.deferred.len(), &deferred.said)
             });
@@ -59,7 +59,7 @@ impl Rounds<'_> {
                 self.scheduler.park(wanted, due);
             }
         }
-        let pending = |wanted: &Wanted| wanted.faults.pending.is_some();
+        let pending = |wanted: &PageTask| wanted.faults.pending.is_some();
         if !self.scheduler.has_parked() || !self.scheduler.all_tried(pending) {
             return Ok(());
         }
@@ -71,26 +71,26 @@ impl Rounds<'_> {
             return Ok(());
         }
         // What may pass by itself is tried for as long as with others before it is worth more than a credit.
-        let has_failed = |wanted: &Wanted| wanted.tries.as_ref().is_some_and(|tries| tries.failed >= PROOFS);
+        let has_failed = |wanted: &PageTask| wanted.tries.as_ref().is_some_and(|tries| tries.failed >= PROOFS);
         let is_worth_it = self.controls == 0 && self.scheduler.all_tried(has_failed)
             || self.scheduler.all_tried(|wanted| self.lacks_tries(wanted) < PROOFS);
         if is_worth_it && self.control()? {
             return Ok(());
         }
         // That all are refused with a 429 is what throttling looks like: that ends by patience.
-        let is_throttled = |wanted: &Wanted| matches!(wanted.faults.failure, Some(Failure::Throttled(_)));
+        let is_throttled = |wanted: &PageTask| matches!(wanted.faults.failure, Some(Failure::Throttled(_)));
         if self.scheduler.all_tried(|wanted| self.has_had_all(wanted) && !is_throttled(wanted)) {
             self.end_unproven();
         }
         Ok(())
     }
 
-    pub(super) fn has_had_all(&self, wanted: &Wanted) -> bool {
+    pub(super) fn has_had_all(&self, wanted: &PageTask) -> bool {
         self.lacks_tries(wanted) == 0
     }
 
     /// Tries that a page is still to have.
-    fn lacks_tries(&self, wanted: &Wanted) -> u32 {
+    fn lacks_tries(&self, wanted: &PageTask) -> u32 {
         let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
         let most = tries(failure, self.retry.policy().attempts, wanted.faults.gave_up_before);
         let failed = wanted.tries.as_ref().map_or(0, |tries| tries.failed);
@@ -114,7 +114,7 @@ impl Rounds<'_> {
             if let Some(walk) = walk {
                 walk.unproven = unproven;
                 let tries = walk.tries;
-                self.group.tries.push(TriesRow { item: wanted.item, tries, unproven });
+                self.group.tries.push(RetryRow { item: wanted.item, tries, unproven });
             }
             stop = stop.or(Some(match (failure, &self.question) {
                 (_, Some(question)) => self.refused_stop(question.refusal, &wanted.faults.said),
@@ -163,7 +163,7 @@ impl Rounds<'_> {
     pub(super) fn patience(&self) -> Duration {
         let policy = self.retry.policy();
         // An outage and throttling may pass, whatever is left.
-        let has_had_all = |wanted: &Wanted| {
+        let has_had_all = |wanted: &PageTask| {
             self.has_had_all(wanted) && !matches!(wanted.faults.failure, Some(Failure::Throttled(_) | Failure::NoRoute))
         };
         let is_hopeless = !self.health.is_down() && self.is_alone() && self.scheduler.all_tried(has_had_all);

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::Rounds;
+use super::Engine;
 use crate::crawl::judgement::ending::MANY;
 use crate::crawl::walk::Walk;
 use crate::endpoint::EndRule;
@@ -38,7 +38,7 @@ impl Default for SecondLook {
     }
 }
 
-impl Rounds<'_> {
+impl Engine<'_> {
     /// Counts pages at which lists end without a row. `is_end`: an empty page would end its list.
     pub(super) fn count_empty(&mut self, (item, page): (ItemIx, PageNum), received: usize, is_end: bool) {
         let look = &mut self.second_look;

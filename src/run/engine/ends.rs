@@ -1,16 +1,16 @@
 //! How lists end: which ends are checked, what a check shows, and what follows for the export when lists go on behind pages
 //! that were taken for their last ones.
 
-use super::{RefusedEnd, Rounds};
-use crate::crawl::end_of_list::{End, Learned, Rules};
-use crate::crawl::frontier::Wanted;
+use super::{Engine, RefusedEnd};
+use crate::crawl::end_of_list::{End, ObservedEnd, PagingRules};
+use crate::crawl::frontier::PageTask;
 use crate::crawl::judgement::ending::{self, Wish};
 use crate::crawl::judgement::ends_list;
 use crate::crawl::walk::Walk;
 use crate::endpoint::EndRule;
 use crate::error::Error;
 use crate::fetch::classify::Failure;
-use crate::fetch::dispatcher::Arrival;
+use crate::fetch::dispatcher::FetchOutcome;
 use crate::model::event::Event;
 use crate::model::page::{AttemptId, Charge, ItemIx, SegmentId, StopReason};
 use crate::run::stop::Stop;
@@ -19,7 +19,7 @@ use crate::state::ledger::{EndRow, EndedItem};
 /// Short ends that may be opened again whatever that costs, credits.
 const LEAST_PRICE: f64 = 3.0;
 
-impl Rounds<'_> {
+impl Engine<'_> {
     /// Writes down the end of a walk, if it has come to one, nothing of it is under way, and no page behind it is worth asking
     /// for.
     pub(super) fn end(&mut self, item: ItemIx) {
@@ -118,7 +118,7 @@ impl Rounds<'_> {
     }
 
     /// The API refused a page that may lie behind the end of its list.
-    pub(super) fn refuse_page(&mut self, wanted: &Wanted, failure: Failure) {
+    pub(super) fn refuse_page(&mut self, wanted: &PageTask, failure: Failure) {
         let rules = self.rules;
         self.waste_nothing(wanted);
         self.throttled.forget(wanted.item, wanted.page);
@@ -132,14 +132,14 @@ impl Rounds<'_> {
         }
     }
 
-    fn waste_nothing(&mut self, wanted: &Wanted) {
+    fn waste_nothing(&mut self, wanted: &PageTask) {
         if wanted.is_scout {
             self.waste.settle(false); // it had come to be needed, and a refusal is free
         }
     }
 
     /// The page that would show whether a walk goes on did not come.
-    pub(super) fn check_failed(&mut self, mut wanted: Wanted, failure: Failure, arrival: &Arrival) {
+    pub(super) fn check_failed(&mut self, mut wanted: PageTask, failure: Failure, arrival: &FetchOutcome) {
         let (item, rules) = (wanted.item, self.rules);
         if ends_list(failure) || failure == Failure::MissingList {
             if arrival.judged.charge == Charge::Free {
@@ -182,7 +182,7 @@ impl Rounds<'_> {
     }
 
     /// What a page shows about how lists end.
-    pub(super) fn learn_from(&mut self, wanted: &Wanted, rows: (usize, bool)) {
+    pub(super) fn learn_from(&mut self, wanted: &PageTask, rows: (usize, bool)) {
         let (item, (received, is_fresh)) = (wanted.item, rows);
         if wanted.is_check {
             self.scheduler.checked(item, false);
@@ -202,7 +202,7 @@ impl Rounds<'_> {
         if wanted.is_check && is_wrap {
             self.evidence.wrapped();
         }
-        if let Some(Learned::PageSize(rows)) = self.rules.learned {
+        if let Some(ObservedEnd::PageSize(rows)) = self.rules.learned {
             self.is_size_wrong |= usize::try_from(rows).is_ok_and(|rows| received > rows);
         }
     }
@@ -218,14 +218,14 @@ impl Rounds<'_> {
         let learned = ending::learned(&self.rules, self.site.ledger().largest_page()?);
         let (ends, pages) = self.short_ends()?;
         let in_vain = (as_f64(ends) * self.evidence.share_in_vain()).ceil();
-        let is_paid = learned != Learned::EmptyPage || in_vain <= self.most_evidence(pages);
-        let learned = if is_paid { learned } else { Learned::Unpaid };
+        let is_paid = learned != ObservedEnd::EmptyPage || in_vain <= self.most_evidence(pages);
+        let learned = if is_paid { learned } else { ObservedEnd::Unpaid };
         let only = match learned {
-            Learned::PageSize(rows) => Some(rows),
-            Learned::EmptyPage | Learned::Unpaid => None,
+            ObservedEnd::PageSize(rows) => Some(rows),
+            ObservedEnd::EmptyPage | ObservedEnd::Unpaid => None,
         };
         let opened = self.site.ledger().learn_end(&learned.word(), only)?;
-        self.rules = Rules { learned: Some(learned), ..self.rules };
+        self.rules = PagingRules { learned: Some(learned), ..self.rules };
         self.evidence.restart();
         self.seen_ends.clear();
         self.is_size_wrong = false;
@@ -247,7 +247,7 @@ impl Rounds<'_> {
     /// An earlier run found that lists go on behind short pages, and stopped because of what reading on costs: is it allowed
     /// for by now?
     pub(super) fn price_unpaid(&mut self) -> Result<(), Error> {
-        if self.rules.learned != Some(Learned::Unpaid) || self.rules.end != EndRule::Auto {
+        if self.rules.learned != Some(ObservedEnd::Unpaid) || self.rules.end != EndRule::Auto {
             return Ok(());
         }
         let (ends, pages) = {
@@ -258,7 +258,7 @@ impl Rounds<'_> {
             self.stop.get_or_insert(Stop::Evidence { ends, pages });
             return Ok(());
         }
-        let learned = Learned::EmptyPage;
+        let learned = ObservedEnd::EmptyPage;
         self.site.ledger().learn_end(&learned.word(), None)?;
         self.rules.learned = Some(learned);
         Ok(())
@@ -310,12 +310,12 @@ fn as_f64(number: u64) -> f64 {
     f64::from(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
-fn said(learned: Learned, opened: usize, asked: u32) -> String {
+fn said(learned: ObservedEnd, opened: usize, asked: u32) -> String {
     match learned {
-        Learned::PageSize(rows) => format!(
+        ObservedEnd::PageSize(rows) => format!(
             "the API gives at most {rows} rows a page where {asked} were asked for: a page of {rows} is a full one from now on, and {opened} lists that ended on one are read on"
         ),
-        Learned::EmptyPage | Learned::Unpaid => format!(
+        ObservedEnd::EmptyPage | ObservedEnd::Unpaid => format!(
             "lists go on behind pages with fewer rows than asked for: only an empty page is an end from now on, and {opened} lists that ended on a short page are read on"
         ),
     }

@@ -3,26 +3,26 @@
 
 use std::time::Duration;
 
-use super::health::{Health, without_numbers};
-use super::{Deferred, LongWait, Rounds};
-use crate::crawl::frontier::Wanted;
-use crate::crawl::judgement::{PROOFS, Question, REFUSED_IN_A_ROW, Refusal, ends_list, is_transient, proofs};
+use super::health::{OutageDetector, without_numbers};
+use super::{Deferred, Engine, LongWait};
+use crate::crawl::frontier::PageTask;
+use crate::crawl::judgement::{PROOFS, Question, REFUSED_IN_A_ROW, RefusalScope, ends_list, is_transient, proofs};
 use crate::error::Error;
 use crate::fetch::cause;
 use crate::fetch::classify::{Failure, StopCause};
-use crate::fetch::dispatcher::Arrival;
+use crate::fetch::dispatcher::FetchOutcome;
 use crate::model::clock;
 use crate::model::event::Event;
 use crate::model::page::{AttemptId, ItemIx};
 use crate::run::stop::Stop;
-use crate::state::ledger::TriesRow;
+use crate::state::ledger::RetryRow;
 
 /// Items in a row that are told what was answered before, until it is asked once more whether that is for all.
 const REFUSED_SINCE: usize = 3;
 
-impl Rounds<'_> {
+impl Engine<'_> {
     /// Counts a page's last failure as its own, if a request for another item was served that left after it.
-    pub(super) fn prove(&mut self, wanted: &mut Wanted) {
+    pub(super) fn prove(&mut self, wanted: &mut PageTask) {
         let Some(failed) = wanted.faults.pending else { return };
         let is_account = wanted.faults.failure == Some(Failure::Refused(StopCause::Account));
         let served = if is_account { &self.paid } else { &self.served };
@@ -42,17 +42,17 @@ impl Rounds<'_> {
         if let Some(walk) = self.scheduler.walk_mut(wanted.item).filter(|walk| walk.next() == wanted.page) {
             walk.tries = wanted.faults.proven;
             let (item, tries, unproven) = (wanted.item, walk.tries, walk.unproven);
-            self.group.tries.push(TriesRow { item, tries, unproven });
+            self.group.tries.push(RetryRow { item, tries, unproven });
         }
     }
 
     /// Asks for a page again after a wait.
-    pub(super) fn ask_again(&mut self, mut wanted: Wanted, failure: Failure, arrival: &Arrival) {
+    pub(super) fn ask_again(&mut self, mut wanted: PageTask, failure: Failure, arrival: &FetchOutcome) {
         let was_down = self.health.is_down();
         let held = self.hold(&mut wanted, failure, arrival);
         // Where nothing else is left to be asked for, a control request tells more than a fifth failure.
         let may_end = ends_list(failure) && self.scheduler.may_end_before(&wanted);
-        let own = Health::is_own(&wanted) || may_end || self.is_alone() && self.may_control();
+        let own = OutageDetector::is_own(&wanted) || may_end || self.is_alone() && self.may_control();
         let stop = self.health.failed(failure, arrival, (own, held), &mut self.retry);
         self.stop = self.stop.take().or(stop);
         if self.health.is_down() && !was_down {
@@ -70,7 +70,7 @@ impl Rounds<'_> {
     }
 
     /// Parks a page for its next attempt.
-    fn park(&mut self, mut wanted: Wanted, failure: Failure, arrival: &Arrival) {
+    fn park(&mut self, mut wanted: PageTask, failure: Failure, arrival: &FetchOutcome) {
         let now = clock::now();
         // An account that is in question is not what an outage's probes are to find out: they would not wait for each other.
         let until = if let Some(probe_at) = self.health.probe_at().filter(|_| self.question.is_none()) {
@@ -94,13 +94,13 @@ impl Rounds<'_> {
         self.scheduler.park(wanted, until);
     }
 
-    fn notify_retry(&self, wanted: &Wanted, arrival: &Arrival, after: Duration) {
+    fn notify_retry(&self, wanted: &PageTask, arrival: &FetchOutcome, after: Duration) {
         let (page, cause) = (wanted.page, arrival.cause.as_str());
         self.job.monitor.event(&Event::Retrying { id: &wanted.id, page, after, cause });
     }
 
     /// Takes note of a 429. True: it made everyone wait, and was not one of a burst that was answered to before.
-    fn hold(&mut self, wanted: &mut Wanted, failure: Failure, arrival: &Arrival) -> bool {
+    fn hold(&mut self, wanted: &mut PageTask, failure: Failure, arrival: &FetchOutcome) -> bool {
         if !matches!(failure, Failure::Throttled(_)) {
             return false;
         }
@@ -118,7 +118,7 @@ impl Rounds<'_> {
 
     /// The server asks for a longer wait than anyone has the patience for. Once it was waited as long as is ever waited, a second
     /// item that is told the same says that this is meant for all; until then, and for that item, nobody waits again.
-    pub(super) fn wait_too_long(&mut self, item: ItemIx, arrival: &Arrival) {
+    pub(super) fn wait_too_long(&mut self, item: ItemIx, arrival: &FetchOutcome) {
         let wish = arrival.answer.as_ref().and_then(|answer| answer.retry_after).unwrap_or_default();
         if wish <= self.retry.policy().patience {
             return;
@@ -135,7 +135,7 @@ impl Rounds<'_> {
     }
 
     /// Sends nothing but pages of others until it is known whether a refusal is for all.
-    pub(super) fn ask_others(&mut self, wanted: Wanted, refusal: Refusal, arrival: &Arrival) {
+    pub(super) fn ask_others(&mut self, wanted: PageTask, refusal: RefusalScope, arrival: &FetchOutcome) {
         let (item, said) = (wanted.item, &arrival.cause);
         if self.question.is_none() && self.was_answered(refusal, item, said) {
             let failure = wanted.faults.failure.unwrap_or(Failure::Unusual);
@@ -157,11 +157,11 @@ impl Rounds<'_> {
         }
         let failure = wanted.faults.failure.unwrap_or(Failure::Unusual);
         let asked_again = wanted.asked_again | is_perhaps_billed(failure);
-        self.park(Wanted { asked_again, ..wanted }, failure, arrival);
+        self.park(PageTask { asked_again, ..wanted }, failure, arrival);
     }
 
     /// Whether the same was said before and turned out not to be for all, and not too many were told so since.
-    fn was_answered(&mut self, refusal: Refusal, item: ItemIx, said: &str) -> bool {
+    fn was_answered(&mut self, refusal: RefusalScope, item: ItemIx, said: &str) -> bool {
         let kind = without_numbers(cause::kind(said));
         let is_known = self.answered.as_ref().is_some_and(|(known, words)| *known == refusal && *words == kind);
         if is_known {
@@ -171,21 +171,22 @@ impl Rounds<'_> {
     }
 
     /// A control request was refused like what it was sent for.
-    pub(super) fn ask_others_alike(&mut self, item: ItemIx, failure: Failure, arrival: &Arrival) {
+    pub(super) fn ask_others_alike(&mut self, item: ItemIx, failure: Failure, arrival: &FetchOutcome) {
         let Some(question) = &mut self.question else { return };
         let refusal = question.refusal;
-        let is_alike = matches!((failure, refusal), (Failure::Refused(cause), Refusal::Cause(asked)) if cause == asked);
+        let is_alike =
+            matches!((failure, refusal), (Failure::Refused(cause), RefusalScope::Cause(asked)) if cause == asked);
         if is_alike && question.add(item, arrival.request.attempt, &arrival.cause) {
             self.stop.get_or_insert(self.refused_stop(refusal, &arrival.cause));
         }
     }
 
     /// The end of a run in which others are refused alike.
-    pub(super) fn refused_stop(&self, refusal: Refusal, said: &str) -> Stop {
+    pub(super) fn refused_stop(&self, refusal: RefusalScope, said: &str) -> Stop {
         match refusal {
-            Refusal::Cause(cause) => Stop::Cause(cause, said.to_owned()),
-            Refusal::SamePage => Stop::Same(said.to_owned()),
-            Refusal::UnknownCode => {
+            RefusalScope::Cause(cause) => Stop::Cause(cause, said.to_owned()),
+            RefusalScope::SamePage => Stop::Same(said.to_owned()),
+            RefusalScope::UnknownCode => {
                 let known = &self.job.settings.endpoint.success_codes;
                 let said = format!(
                     "{said}: rows came with a code that the endpoint's description does not list as a success; if it is one, add it to success_codes (now {known:?}) and run again: responses in the journal are not paid for twice"
@@ -196,9 +197,9 @@ impl Rounds<'_> {
     }
 
     /// Asks for an item no more: it fails as soon as others are served. Where many in a row are refused, others are asked.
-    pub(super) fn set_aside(&mut self, wanted: Wanted, failure: Failure, arrival: &Arrival) {
+    pub(super) fn set_aside(&mut self, wanted: PageTask, failure: Failure, arrival: &FetchOutcome) {
         if !self.health.ever() || is_perhaps_billed(failure) {
-            let own = Health::is_own(&wanted);
+            let own = OutageDetector::is_own(&wanted);
             let stop = self.health.failed(failure, arrival, (own, false), &mut self.retry);
             self.stop = self.stop.take().or(stop);
         }
@@ -210,14 +211,14 @@ impl Rounds<'_> {
             return; // its walk ends before that page, whatever becomes of others
         }
         self.deferred.push(Deferred { wanted, said: arrival.cause.clone(), at, failure });
-        if let Some(question) = self.question.as_mut().filter(|question| question.refusal == Refusal::SamePage)
+        if let Some(question) = self.question.as_mut().filter(|question| question.refusal == RefusalScope::SamePage)
             && question.add(item, arrival.request.attempt, &arrival.cause)
         {
-            self.stop.get_or_insert(self.refused_stop(Refusal::SamePage, &arrival.cause));
+            self.stop.get_or_insert(self.refused_stop(RefusalScope::SamePage, &arrival.cause));
         }
         let in_a_row = self.deferred.iter().filter(|deferred| deferred.failure == Failure::NoSuchPage).count();
         if self.health.ever() && in_a_row >= REFUSED_IN_A_ROW && self.question.is_none() {
-            let mut question = Question::new(Refusal::SamePage, item, at, arrival.cause.clone());
+            let mut question = Question::new(RefusalScope::SamePage, item, at, arrival.cause.clone());
             for deferred in &self.deferred {
                 question.add(deferred.wanted.item, at, &arrival.cause); // they left before
             }
@@ -234,7 +235,7 @@ impl Rounds<'_> {
         }
         self.give_up_proven();
         let is_stuck = self.question.as_ref().is_some_and(|question| {
-            let others = self.scheduler.has_others(question.refused(), question.refusal != Refusal::SamePage);
+            let others = self.scheduler.has_others(question.refused(), question.refusal != RefusalScope::SamePage);
             question.asked.is_none() && !others && !self.scheduler.has_check()
         });
         // Two others that are refused alike end the run: the second one is a control request, if there can be one.
@@ -262,7 +263,7 @@ impl Rounds<'_> {
     }
 
     fn is_same_page(&self) -> bool {
-        self.question.as_ref().is_some_and(|question| question.refusal == Refusal::SamePage)
+        self.question.as_ref().is_some_and(|question| question.refusal == RefusalScope::SamePage)
     }
 
     fn give_up_proven(&mut self) {
@@ -286,7 +287,7 @@ impl Rounds<'_> {
     }
 
     /// A page's failures are its own: its item fails, or its list ends before it.
-    pub(super) fn give_up_as_proven(&mut self, wanted: &Wanted, failure: Failure) {
+    pub(super) fn give_up_as_proven(&mut self, wanted: &PageTask, failure: Failure) {
         if ends_list(failure) && !wanted.is_check && self.scheduler.may_end_before(wanted) {
             self.refuse_page(wanted, failure);
             return self.end(wanted.item);

@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::crawl::frontier::Wanted;
-use crate::crawl::retry::{Retry, Tries};
+use crate::crawl::frontier::PageTask;
+use crate::crawl::retry::{Retry, RetryState};
 use crate::fetch::cause;
 use crate::fetch::classify::Failure;
-use crate::fetch::dispatcher::Arrival;
+use crate::fetch::dispatcher::FetchOutcome;
 use crate::model::clock;
 use crate::model::page::ItemIx;
 use crate::run::stop::Stop;
@@ -27,17 +27,17 @@ const SAME: usize = 20;
 
 /// How the API has been doing.
 #[derive(Debug)]
-pub(super) struct Health {
+pub(super) struct OutageDetector {
     /// Whether a page ever came, in this run or an earlier one.
     ever: bool,
     /// Whether the API was seen to work in this run.
     is_proven: bool,
-    trouble: Option<Trouble>,
+    trouble: Option<FailureStreak>,
 }
 
 /// What happened since the last success.
 #[derive(Debug)]
-struct Trouble {
+struct FailureStreak {
     since: Instant,
     /// What was said last.
     said: String,
@@ -55,12 +55,12 @@ struct Trouble {
 
 #[derive(Debug)]
 struct Outage {
-    tries: Tries,
+    tries: RetryState,
     /// When the next probe may leave.
     probe_at: Instant,
 }
 
-impl Health {
+impl OutageDetector {
     /// The health of an API that did, or did not, give a page to an earlier run.
     pub(super) fn new(ever: bool) -> Self {
         Self { ever, is_proven: false, trouble: None }
@@ -101,7 +101,7 @@ impl Health {
     }
 
     /// Whether a page failed by itself: others were served since, in this run or an earlier one.
-    pub(super) fn is_own(wanted: &Wanted) -> bool {
+    pub(super) fn is_own(wanted: &PageTask) -> bool {
         wanted.faults.proven > 0 || wanted.faults.gave_up_before
     }
 
@@ -122,12 +122,12 @@ impl Health {
     pub(super) fn failed(
         &mut self,
         failure: Failure,
-        arrival: &Arrival,
+        arrival: &FetchOutcome,
         (own, held): (bool, bool),
         retry: &mut Retry,
     ) -> Option<Stop> {
         let now = clock::now();
-        let trouble = self.trouble.get_or_insert_with(|| Trouble::new(now));
+        let trouble = self.trouble.get_or_insert_with(|| FailureStreak::new(now));
         trouble.said.clone_from(&arrival.cause);
         let wish = arrival.wish();
         if !wish.is_zero() {
@@ -168,7 +168,7 @@ impl Health {
     }
 }
 
-impl Trouble {
+impl FailureStreak {
     fn new(since: Instant) -> Self {
         Self {
             since,

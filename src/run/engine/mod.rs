@@ -23,32 +23,32 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::crawl::backlog::Backlog;
-use crate::crawl::end_of_list::Rules;
-use crate::crawl::frontier::{Scheduler, Wanted};
+use crate::crawl::end_of_list::PagingRules;
+use crate::crawl::frontier::{PageTask, Scheduler};
 use crate::crawl::judgement::ending::Evidence;
 use crate::crawl::judgement::throttle::Throttled;
-use crate::crawl::judgement::{Question, Refusal, Served};
-use crate::crawl::lookahead_budget::Waste;
+use crate::crawl::judgement::{Question, RefusalScope, Served};
+use crate::crawl::lookahead_budget::LookaheadBudget;
 use crate::crawl::retry::Retry;
 use crate::decode::Decoded;
 use crate::error::{Error, ExitCode};
 use crate::fetch::classify::Failure;
-use crate::fetch::dispatcher::{Arrival, Orders};
-use crate::fetch::rate_limit::Quota;
+use crate::fetch::dispatcher::{DispatchMode, FetchOutcome};
+use crate::fetch::rate_limit::RateLimiter;
 use crate::model::clock;
 use crate::model::event::Event;
 use crate::model::page::{AttemptId, ItemIx, Request};
-use crate::output::export_dir::Site;
-use crate::output::writer::ToWriter;
+use crate::output::export_dir::ExportDir;
+use crate::output::writer::WriterCommand;
 use crate::report::run_stats::RunStats;
 use crate::run::apply_pages;
-use crate::run::context::Job;
-use crate::run::group_commit::Recorder;
+use crate::run::context::RunContext;
+use crate::run::group_commit::GroupCommitter;
 use crate::run::stop::Stop;
 use crate::state::ledger::{EmptyLists, Group};
 use empty::SecondLook;
 pub(crate) use empty::seems_empty;
-use health::Health;
+use health::OutageDetector;
 
 /// Keys of rows that open walks may hold in memory: 32 MiB, more than one walk of a million rows.
 const KEYS: usize = 1 << 20;
@@ -62,17 +62,17 @@ pub(crate) struct Channels {
     /// To the dispatcher; its bound is how far intents run ahead of the quota.
     pub to_dispatch: mpsc::Sender<Request>,
     /// From it.
-    pub arrivals: mpsc::Receiver<Arrival>,
+    pub arrivals: mpsc::Receiver<FetchOutcome>,
     /// To the writer.
-    pub writer: mpsc::Sender<ToWriter>,
+    pub writer: mpsc::Sender<WriterCommand>,
     /// Tells the dispatcher what to do.
-    pub orders: watch::Sender<Orders>,
+    pub orders: watch::Sender<DispatchMode>,
 }
 
 /// A page that is not asked for again, and whose item fails as soon as others are served.
 #[derive(Debug)]
 struct Deferred {
-    wanted: Wanted,
+    wanted: PageTask,
     said: String,
     /// The last request by then.
     at: AttemptId,
@@ -98,17 +98,17 @@ struct LongWait {
 /// The state of a run.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one fact about the run, and no two exclude each other")]
-pub(crate) struct Rounds<'a> {
-    job: &'a Job,
-    site: Arc<Site>,
-    rules: Rules,
+pub(crate) struct Engine<'a> {
+    job: &'a RunContext,
+    site: Arc<ExportDir>,
+    rules: PagingRules,
     /// Away while it commits a group.
-    recorder: Option<Recorder>,
+    recorder: Option<GroupCommitter>,
     retry: Retry,
-    quota: Arc<Quota>,
+    quota: Arc<RateLimiter>,
     scheduler: Scheduler,
     /// What looking ahead has cost, and may.
-    waste: Waste,
+    waste: LookaheadBudget,
     /// What is known of how lists end.
     evidence: Evidence,
     /// Whether a page was larger than the largest that the rules know of.
@@ -129,7 +129,7 @@ pub(crate) struct Rounds<'a> {
     backlog: Backlog,
     shown_rate: Option<f64>,
     began: Option<Instant>,
-    health: Health,
+    health: OutageDetector,
     /// The last attempt before an outage or a question began, while requests from before it are still under way.
     recall: Option<AttemptId>,
     /// Who was served last.
@@ -141,7 +141,7 @@ pub(crate) struct Rounds<'a> {
     /// A refusal that may be meant for all.
     question: Option<Question>,
     /// The last one that turned out not to be, in its words without numbers; and who was told the same since others were served.
-    answered: Option<(Refusal, String)>,
+    answered: Option<(RefusalScope, String)>,
     refused_since: BTreeSet<ItemIx>,
     long_wait: Option<LongWait>,
     /// Items that were told to wait for longer than anyone will: their refusals hold nobody.
@@ -169,14 +169,14 @@ pub(crate) struct Rounds<'a> {
     counted: RunStats,
 }
 
-impl<'a> Rounds<'a> {
+impl<'a> Engine<'a> {
     /// The state at the beginning of a run, from the ledger.
     pub(crate) fn new(
-        job: &'a Job,
-        site: Arc<Site>,
-        recorder: Recorder,
+        job: &'a RunContext,
+        site: Arc<ExportDir>,
+        recorder: GroupCommitter,
         retry: Retry,
-        quota: Arc<Quota>,
+        quota: Arc<RateLimiter>,
     ) -> Result<Self, Error> {
         let ledger = site.ledger();
         let rules = job.rules(ledger.end_rule()?.as_deref());
@@ -193,7 +193,7 @@ impl<'a> Rounds<'a> {
             retry,
             quota,
             scheduler: Scheduler::new(rules, job.settings.max_in_flight),
-            waste: Waste::new(job.settings.lookahead),
+            waste: LookaheadBudget::new(job.settings.lookahead),
             evidence: Evidence::new(totals.items, totals.pages, short.in_vain + again, short.lists),
             is_size_wrong: false,
             items: totals.items,
@@ -205,9 +205,9 @@ impl<'a> Rounds<'a> {
             last_attempt: last_attempt.0,
             spent: credits.billed + credits.in_doubt,
             backlog: Backlog::default(),
-            shown_rate: job.qps.number(),
+            shown_rate: job.qps.per_second(),
             began: None,
-            health: Health::new(credits.billed > 0),
+            health: OutageDetector::new(credits.billed > 0),
             recall: None,
             served: Served::default(),
             paid: Served::default(),
@@ -243,7 +243,7 @@ impl<'a> Rounds<'a> {
         let mut stopped = std::pin::pin!(stopped);
         self.judge_lists();
         if let Err(error) = self.price_unpaid() {
-            channels.orders.send_replace(Orders::Halt);
+            channels.orders.send_replace(DispatchMode::Halt);
             return (Err(error), self.counted);
         }
         let ended = loop {
@@ -254,7 +254,7 @@ impl<'a> Rounds<'a> {
                     break Ok(self.stop.take());
                 }
                 Err(error) => {
-                    channels.orders.send_replace(Orders::Halt);
+                    channels.orders.send_replace(DispatchMode::Halt);
                     break Err(error);
                 }
             }
@@ -323,7 +323,7 @@ impl<'a> Rounds<'a> {
         &mut self,
         channels: &mut Channels,
         stopped: Pin<&mut impl Future<Output = ExitCode>>,
-    ) -> Vec<Arrival> {
+    ) -> Vec<FetchOutcome> {
         let mut arrivals = Vec::new();
         let most = self.job.settings.max_in_flight;
         let now = clock::now();
@@ -367,7 +367,7 @@ impl<'a> Rounds<'a> {
     }
 
     /// Commits the arrivals and the group, away from this thread, and gives the pages decoded.
-    async fn commit(&mut self, arrivals: Vec<Arrival>) -> Result<Option<Decoded>, Error> {
+    async fn commit(&mut self, arrivals: Vec<FetchOutcome>) -> Result<Option<Decoded>, Error> {
         let group = Group { newest: AttemptId(self.last_attempt), ..std::mem::take(&mut self.group) };
         let Some(mut recorder) = self.recorder.take() else { return Ok(None) };
         let has_ended = group.ended.iter().any(|end| end.stop.is_complete());
@@ -386,7 +386,7 @@ impl<'a> Rounds<'a> {
     async fn read(&mut self, decoded: Decoded, channels: &mut Channels) -> Result<(), Error> {
         let rows = apply_pages::group(decoded, |page| self.read_page(page))?;
         // A writer that is gone ends the run; why is said where it is waited for.
-        if channels.writer.send(ToWriter::Rows(rows)).await.is_err() {
+        if channels.writer.send(WriterCommand::Rows(rows)).await.is_err() {
             self.stop.get_or_insert(Stop::Temporary("the writer ended".to_owned()));
         }
         Ok(())

@@ -2,17 +2,17 @@
 
 use tokio::sync::oneshot;
 
-use super::{BARREN_PAGES, Channels, Rounds};
+use super::{BARREN_PAGES, Channels, Engine};
 use crate::decode::DecodedPage;
 use crate::error::Error;
 use crate::fetch::classify::StopCause;
 use crate::model::page::{AttemptId, ItemIx, SegmentId};
 use crate::model::sanitize::Sanitized;
-use crate::output::writer::ToWriter;
+use crate::output::writer::WriterCommand;
 use crate::run::apply_pages;
 use crate::run::stop::Stop;
 
-impl Rounds<'_> {
+impl Engine<'_> {
     /// Reads a page into its walk and says which rows are new; none if its walk is over.
     pub(super) fn read_page(&mut self, page: &DecodedPage) -> Result<Option<Vec<bool>>, Error> {
         let item = page.request.item;
@@ -74,7 +74,7 @@ impl Rounds<'_> {
         }
         self.commit(Vec::new()).await?; // what was read must be known before its rows are published
         let (done, published) = oneshot::channel();
-        if channels.writer.send(ToWriter::Publish(done)).await.is_err() || published.await.is_err() {
+        if channels.writer.send(WriterCommand::Publish(done)).await.is_err() || published.await.is_err() {
             self.stop.get_or_insert(Stop::Temporary("the writer ended".to_owned()));
             return Ok(());
         }
@@ -82,7 +82,7 @@ impl Rounds<'_> {
         if let Some(recorder) = &mut self.recorder {
             recorder.rotate(segment.id)?;
         }
-        drop(channels.writer.send(ToWriter::Begin(segment)).await);
+        drop(channels.writer.send(WriterCommand::Begin(segment)).await);
         Ok(())
     }
 

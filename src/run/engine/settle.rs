@@ -2,22 +2,22 @@
 //!
 //! This file hands out: pages wait for the commit, failures go to `faults`, checks of ends and ends to `ends`.
 
-use super::health::Health;
+use super::health::OutageDetector;
 use super::health::without_numbers;
-use super::{Deferred, Rounds};
-use crate::crawl::frontier::Wanted;
-use crate::crawl::judgement::{Course, Facts, Question, Refusal, course, serves};
+use super::{Deferred, Engine};
+use crate::crawl::frontier::PageTask;
+use crate::crawl::judgement::{Facts, FailureAction, Question, RefusalScope, course, serves};
 use crate::fetch::cause;
 use crate::fetch::classify::{Classification, Failure, StopCause, Verdict};
-use crate::fetch::dispatcher::Arrival;
+use crate::fetch::dispatcher::FetchOutcome;
 use crate::model::event::Event;
 use crate::model::page::{AttemptId, Charge, ItemIx, PageNum};
 use crate::run::stop::Stop;
-use crate::state::ledger::{EndRow, TriesRow};
+use crate::state::ledger::{EndRow, RetryRow};
 
-impl Rounds<'_> {
+impl Engine<'_> {
     /// Decides what each outcome means for its walk. Pages wait for the commit.
-    pub(super) fn settle(&mut self, arrivals: &mut [Arrival]) {
+    pub(super) fn settle(&mut self, arrivals: &mut [FetchOutcome]) {
         for arrival in arrivals {
             self.in_flight = self.in_flight.saturating_sub(1);
             self.read_missing_list(arrival);
@@ -50,7 +50,7 @@ impl Rounds<'_> {
     /// behind it has rows. For some of the lists whose last page was full, the page behind it is asked for first, whatever the
     /// rule of the end: without that, a page that comes as null once would cut its list, and the run would call it complete.
     /// Otherwise it is a failure that may have been billed (promise P2).
-    fn read_missing_list(&mut self, arrival: &mut Arrival) {
+    fn read_missing_list(&mut self, arrival: &mut FetchOutcome) {
         if arrival.judged.verdict != Verdict::NoList {
             return;
         }
@@ -72,7 +72,7 @@ impl Rounds<'_> {
     }
 
     /// A page came: it waits for the commit. What it shows about others is known at once.
-    fn page_came(&mut self, arrival: &Arrival) {
+    fn page_came(&mut self, arrival: &FetchOutcome) {
         self.counted.pages += 1;
         self.retry.earn();
         let (item, page) = (arrival.request.item, arrival.request.page);
@@ -85,12 +85,12 @@ impl Rounds<'_> {
         self.served(arrival);
         if let Some(walk) = self.scheduler.walk_mut(item).filter(|walk| walk.tries + walk.unproven > 0) {
             (walk.tries, walk.unproven) = (0, 0);
-            self.group.tries.push(TriesRow { item, tries: 0, unproven: 0 });
+            self.group.tries.push(RetryRow { item, tries: 0, unproven: 0 });
         }
     }
 
     /// The API served a request: that proves something about failures of others that arrived before it left.
-    pub(super) fn served(&mut self, arrival: &Arrival) {
+    pub(super) fn served(&mut self, arrival: &FetchOutcome) {
         let (item, attempt) = (arrival.request.item, arrival.request.attempt);
         self.served.note(item, attempt);
         self.throttled.passed(item, attempt);
@@ -104,7 +104,8 @@ impl Rounds<'_> {
         }
         let is_answer = |question: &Question| {
             question.is_answered_by(item, attempt)
-                && (is_page || !matches!(question.refusal, Refusal::SamePage | Refusal::Cause(StopCause::Account)))
+                && (is_page
+                    || !matches!(question.refusal, RefusalScope::SamePage | RefusalScope::Cause(StopCause::Account)))
         };
         if self.question.as_ref().is_some_and(is_answer)
             && let Some(question) = self.question.take()
@@ -142,11 +143,11 @@ impl Rounds<'_> {
         }
         let served = &self.served;
         let is_proven =
-            |wanted: &Wanted| wanted.faults.pending.is_some_and(|failed| served.others_since(failed, wanted.item));
-        self.scheduler.pardon(|wanted| !Health::is_own(wanted) && !is_proven(wanted));
+            |wanted: &PageTask| wanted.faults.pending.is_some_and(|failed| served.others_since(failed, wanted.item));
+        self.scheduler.pardon(|wanted| !OutageDetector::is_own(wanted) && !is_proven(wanted));
     }
 
-    fn failed(&mut self, failure: Failure, arrival: &Arrival) {
+    fn failed(&mut self, failure: Failure, arrival: &FetchOutcome) {
         let (item, page) = (arrival.request.item, arrival.request.page);
         let Some(mut wanted) = self.scheduler.land(item, page) else { return };
         if self.stop.is_some() {
@@ -188,7 +189,7 @@ impl Rounds<'_> {
             && self.question.is_none()
     }
 
-    fn follow(&mut self, wanted: Wanted, failure: Failure, arrival: &Arrival) {
+    fn follow(&mut self, wanted: PageTask, failure: Failure, arrival: &FetchOutcome) {
         let may_end = self.scheduler.may_end_before(&wanted);
         if let (Failure::Refused(cause), None, false) = (failure, &arrival.answer, self.health.is_proven()) {
             // No identity, no way through the proxy, or elsewhere: no other item fares better.
@@ -202,15 +203,15 @@ impl Rounds<'_> {
             failed_before: wanted.tries.is_some(),
         };
         match course(failure, facts) {
-            Course::AskAgain => self.ask_again(wanted, failure, arrival),
-            Course::AskOthers(refusal) => self.ask_others(wanted, refusal, arrival),
-            Course::SetAside => self.set_aside(wanted, failure, arrival),
-            Course::EndList => self.refuse_page(&wanted, failure),
+            FailureAction::AskAgain => self.ask_again(wanted, failure, arrival),
+            FailureAction::AskOthers(refusal) => self.ask_others(wanted, refusal, arrival),
+            FailureAction::SetAside => self.set_aside(wanted, failure, arrival),
+            FailureAction::EndList => self.refuse_page(&wanted, failure),
         }
     }
 
     /// Does without a page ahead that its walk may not even have.
-    pub(super) fn lose(&mut self, wanted: &Wanted, is_refused: bool, charge: Charge) {
+    pub(super) fn lose(&mut self, wanted: &PageTask, is_refused: bool, charge: Charge) {
         let in_doubt = charge != Charge::Free;
         if wanted.is_scout {
             self.waste.settle(in_doubt);
@@ -221,7 +222,7 @@ impl Rounds<'_> {
     }
 
     /// Ends the walk of a page that will not come, behind the pages before it; if it is not needed, the walk goes on without.
-    pub(super) fn give_up(&mut self, wanted: &Wanted, said: &str, transient: bool) {
+    pub(super) fn give_up(&mut self, wanted: &PageTask, said: &str, transient: bool) {
         self.throttled.forget(wanted.item, wanted.page);
         if wanted.is_check {
             self.drop_check(wanted.item, false);

@@ -4,13 +4,13 @@
 
 use tokio::sync::watch;
 
-use super::Rounds;
+use super::Engine;
 use crate::error::ExitCode;
-use crate::fetch::dispatcher::Orders;
+use crate::fetch::dispatcher::DispatchMode;
 use crate::model::event::Event;
 use crate::run::stop::Stop;
 
-impl Rounds<'_> {
+impl Engine<'_> {
     /// A signal came. It stops the run, or shortens the wait of one that stops already; the first reason stays the reason.
     pub(super) fn signalled(&mut self, code: ExitCode) {
         self.has_signal = true;
@@ -22,19 +22,19 @@ impl Rounds<'_> {
     }
 
     /// Tells the dispatcher what to do, if it does not know.
-    pub(super) fn order(&mut self, orders: &watch::Sender<Orders>) {
+    pub(super) fn order(&mut self, orders: &watch::Sender<DispatchMode>) {
         self.recall = self.recall.filter(|_| self.in_flight > 0 && (self.health.is_down() || self.question.is_some()));
         let wanted = match (&self.stop, self.recall) {
-            (Some(_), _) if self.has_signal => Orders::Halt,
-            (Some(_), _) => Orders::Finish,
-            (None, Some(last)) => Orders::Recall(last),
-            (None, None) => Orders::Send,
+            (Some(_), _) if self.has_signal => DispatchMode::Halt,
+            (Some(_), _) => DispatchMode::Finish,
+            (None, Some(last)) => DispatchMode::Recall(last),
+            (None, None) => DispatchMode::Send,
         };
         let current = *orders.borrow();
         if current == wanted {
             return;
         }
-        if let Some(stop) = self.stop.as_ref().filter(|_| current != Orders::Finish) {
+        if let Some(stop) = self.stop.as_ref().filter(|_| current != DispatchMode::Finish) {
             self.job.monitor.event(&Event::Stopping { cause: &stop.to_string(), in_flight: self.in_flight });
         }
         orders.send_replace(wanted);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::{Ledger, LedgerError};
-use crate::decode::{Drift, MOST_NAMES};
+use crate::decode::{MOST_NAMES, PageDrift};
 use crate::model::page::SegmentId;
 use crate::model::sanitize::sanitize;
 
@@ -48,7 +48,7 @@ pub struct DriftRows {
 /// columns that came for the first time.
 pub(super) fn write(
     transaction: &Transaction<'_>,
-    drift: &Drift,
+    drift: &PageDrift,
     again: Option<SegmentId>,
     seen: &Seen,
 ) -> rusqlite::Result<Option<Seen>> {
@@ -118,23 +118,23 @@ impl Ledger {
 
 #[cfg(test)]
 mod tests {
-    use crate::decode::{Answer, Decoder, Drift, MOST_NAMES};
+    use crate::decode::{Decoder, MOST_NAMES, PageDrift, Response};
     use crate::endpoint::{BUILT_IN, Endpoint};
     use crate::model::clock::Utc64;
     use crate::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request, SegmentId};
     use crate::state::ledger::{Group, Ledger};
 
     /// What a page of one row counts that has these fields beside its identity.
-    fn counted(fields: &[String]) -> Drift {
+    fn counted(fields: &[String]) -> PageDrift {
         let fields = fields.iter().fold(String::new(), |text, name| text + &format!(",\"{name}\":1"));
         let body = format!(r#"{{"code":0,"data":[{{"video_id":"1","product_id":"17"{fields}}}]}}"#);
         let request = Request { attempt: AttemptId(1), item: ItemIx(1), id: ItemId::new("17"), page: PageNum(1) };
-        let answer = Answer { request, at: Utc64(1), body: body.into() };
+        let answer = Response { request, at: Utc64(1), body: body.into() };
         let decoder = Decoder::new(&Endpoint::parse(BUILT_IN).unwrap(), |_| true);
         decoder.decode(&[answer]).unwrap().pages.remove(0).drift
     }
 
-    fn commit(ledger: &mut Ledger, drift: Drift, read_again: Option<SegmentId>) {
+    fn commit(ledger: &mut Ledger, drift: PageDrift, read_again: Option<SegmentId>) {
         ledger.commit(&Group { drift, read_again, ..Group::default() }, Utc64(1)).unwrap();
     }
 

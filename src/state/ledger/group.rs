@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::drift::{self, Seen};
-use crate::decode::Drift;
+use crate::decode::PageDrift;
 use crate::model::clock::Utc64;
 use crate::model::page::{AttemptId, Charge, ItemIx, PageNum, Request, SegmentId, StopReason};
 
@@ -21,7 +21,7 @@ pub struct Group {
     /// Pages that were read.
     pub read: Vec<ReadRow>,
     /// Where rows of those pages differ from the description.
-    pub drift: Drift,
+    pub drift: PageDrift,
     /// The segment whose pages were all read again: its counts of drift are replaced, not added to.
     pub read_again: Option<SegmentId>,
     /// Walks that ended.
@@ -29,7 +29,7 @@ pub struct Group {
     /// Walks that had ended and go on.
     pub opened: Vec<ItemIx>,
     /// Failures of an item's first missing page that were proven to be its own, and runs that ended without a proof.
-    pub tries: Vec<TriesRow>,
+    pub tries: Vec<RetryRow>,
     /// Requests about to be sent.
     pub intents: Vec<Request>,
     /// The newest request, these included.
@@ -98,7 +98,7 @@ pub struct ReadRow {
 
 /// How often an item's first missing page has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TriesRow {
+pub struct RetryRow {
     /// The item.
     pub item: ItemIx,
     /// Failures that were proven to be its own.

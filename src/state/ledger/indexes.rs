@@ -52,7 +52,7 @@ pub(super) fn damaged(db: &Connection) -> rusqlite::Result<Option<&'static str>>
 impl Index {
     fn fits(&self, db: &Connection) -> rusqlite::Result<bool> {
         let Self { name, table, columns, of, is_unique } = self;
-        let (mut inside, mut outside, mut last) = (Sum::default(), Sum::default(), Vec::new());
+        let (mut inside, mut outside, mut last) = (IndexSum::default(), IndexSum::default(), Vec::new());
         let sql = format!("SELECT {columns} FROM {table} INDEXED BY {name} WHERE {of} ORDER BY {columns}");
         let is_in_order = each(db, &sql, |entry, cut| {
             inside.add(entry);
@@ -74,12 +74,12 @@ impl Index {
 
 /// How many entries there are, and the sum of their checksums, in whatever order.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Sum {
+struct IndexSum {
     count: u64,
     sum: u64,
 }
 
-impl Sum {
+impl IndexSum {
     fn add(&mut self, entry: &[u8]) {
         self.count += 1;
         self.sum = self.sum.wrapping_add(u64::from(crc32fast::hash(entry)));

@@ -29,7 +29,7 @@ pub use add::Added;
 pub use audit::{Audited, SegmentSums, has_log};
 pub use drift::DriftRows;
 pub use ends::{EmptyLists, EndedItem, ShortEvidence};
-pub use group::{EndRow, FailedRow, Group, PageRow, ReadRow, TriesRow};
+pub use group::{EndRow, FailedRow, Group, PageRow, ReadRow, RetryRow};
 pub use open::prepared;
 pub use rebuild::{SegmentRow, SegmentState};
 pub use repair::Repair;

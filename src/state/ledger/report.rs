@@ -4,7 +4,7 @@ use rusqlite::Row;
 
 use super::{Doing, Ledger, LedgerError};
 use crate::model::clock::Utc64;
-use crate::model::event::Standing;
+use crate::model::event::ProgressSnapshot;
 use crate::model::page::StopReason;
 
 /// What attempts cost, over all runs.
@@ -72,10 +72,10 @@ pub struct Totals {
 
 impl Ledger {
     /// What is there before the first request of a run.
-    pub fn standing(&self) -> Result<Standing, LedgerError> {
+    pub fn standing(&self) -> Result<ProgressSnapshot, LedgerError> {
         let (totals, credits) = (self.totals()?, self.credits()?);
         let ended = totals.complete + totals.failed + totals.cut;
-        Ok(Standing {
+        Ok(ProgressSnapshot {
             items: totals.items,
             ended,
             begun: ended + self.walks()?,

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Doing, Ledger, LedgerError};
-use crate::model::failpoint::step;
+use crate::model::failpoint::failpoint;
 
 impl Ledger {
     /// Carries out one statement as a transaction of its own; gives the rows that it changed.
@@ -20,13 +20,13 @@ impl Ledger {
     }
 
     pub(super) fn before(&self, action: &'static str) -> Result<(), LedgerError> {
-        step!(Before, action, Path::new(self.db.path().unwrap_or_default()))
+        failpoint!(Before, action, Path::new(self.db.path().unwrap_or_default()))
             .map_err(|error| io_error(&error))
             .doing(action)
     }
 
     pub(super) fn after(&self, action: &'static str) -> Result<(), LedgerError> {
-        step!(After, action, Path::new(self.db.path().unwrap_or_default()))
+        failpoint!(After, action, Path::new(self.db.path().unwrap_or_default()))
             .map_err(|error| io_error(&error))
             .doing(action)
     }

@@ -74,7 +74,7 @@ async fn measure(api: HttpApi, asked: RateLimit, warm: Duration) -> Answers {
         api: Arc::new(api),
         quota: Arc::new(RateLimiter::new(asked)),
         timeout: Duration::from_secs(30),
-        grace: Duration::from_secs(1),
+        drain_timeout: Duration::from_secs(1),
         codes: Arc::new(Codes { success: vec![0], ..Codes::default() }),
         orders,
     };

@@ -34,7 +34,7 @@ struct Walks<'a> {
     pages: u32,
     scheduler: Scheduler,
     backlog: Backlog,
-    under_way: VecDeque<(ItemIx, ItemId, PageNum)>,
+    in_flight: VecDeque<(ItemIx, ItemId, PageNum)>,
     /// Makes every key another one.
     keys: u64,
 }
@@ -46,9 +46,9 @@ impl<'a> Walks<'a> {
         let rules =
             PagingRules { first, last, page_size: ROWS, max_pages: None, end: EndRule::ShortPage, learned: None };
         let scheduler = Scheduler::new(rules, open);
-        let (backlog, under_way) = (Backlog::default(), VecDeque::new());
-        let mut walks = Self { ledger, rules, pages, scheduler, backlog, under_way, keys: 0 };
-        while walks.under_way.len() < open {
+        let (backlog, in_flight) = (Backlog::default(), VecDeque::new());
+        let mut walks = Self { ledger, rules, pages, scheduler, backlog, in_flight, keys: 0 };
+        while walks.in_flight.len() < open {
             walks.pick(open);
         }
         walks
@@ -56,7 +56,7 @@ impl<'a> Walks<'a> {
 
     fn round(&mut self) {
         for _ in 0..ROUND {
-            let (item, id, page) = self.under_way.pop_front().expect("a page is under way");
+            let (item, id, page) = self.in_flight.pop_front().expect("a page is under way");
             self.land(item, id, page);
         }
         self.pick(ROUND);
@@ -98,7 +98,7 @@ impl<'a> Walks<'a> {
         }
         for _ in 0..pages {
             let Some(wanted) = self.scheduler.next_page() else { return };
-            self.under_way.push_back((wanted.item, wanted.id.clone(), wanted.page));
+            self.in_flight.push_back((wanted.item, wanted.id.clone(), wanted.page));
         }
     }
 }

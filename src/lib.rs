@@ -59,9 +59,9 @@
 //! |---|---|---|
 //! | bodies in flight | `max_in_flight` × (64 KiB and a read buffer, 816 KiB at most) + 32 MiB; twice that with `compressed`, or while bodies in ISO-8859-1 are brought to UTF-8 | [`fetch::BODY_POOL`] |
 //! | a group being packed, and decoded | 2 × the bodies, and 3 decoded groups | [`run::group_commit`], [`output::writer::QUEUE`] |
-//! | rows before a split by region | 5,000 rows or a quarter of `memory`, and one group | [`output::segment`] |
-//! | rows waiting for a row group | half of `memory` (16 MiB), twice `memory` with many regions, then the disk | [`output::segment`] |
-//! | the one row group being encoded | `memory`, where rows shrink to a quarter as usual; at most twice that, and 25 MiB for the encoder | [`output::parquet_file`] |
+//! | rows before a split by region | 5,000 rows or a quarter of `row_group_memory`, and one group | [`output::segment`] |
+//! | rows waiting for a row group | half of `row_group_memory` (16 MiB), twice `row_group_memory` with many regions, then the disk | [`output::segment`] |
+//! | the one row group being encoded | `row_group_memory`, where rows shrink to a quarter as usual; at most twice that, and 25 MiB for the encoder | [`output::parquet_file`] |
 //! | keys of open walks | 2^20 keys, about 32 MiB, or those of the walks under way if these have more | [`run::engine`] |
 //! | open walks | 2 × `max_in_flight` and 4,096 walks without keys | [`crawl::frontier`] |
 //! | names of a run's folders | 20,000 × 180 bytes, 4 MiB | [`model::partition::MOST_FOLDERS`] |

@@ -16,15 +16,15 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
-        let said = format!("bug: {}", Sanitized(&panic.to_string()));
-        complain(&if log::speaks_json() { log::json_line("ERROR", &said, None) } else { said + "\n" });
+        let message = format!("bug: {}", Sanitized(&panic.to_string()));
+        complain(&if log::speaks_json() { log::json_line("ERROR", &message, None) } else { message + "\n" });
     }));
     let run = || cli::parse(std::env::args_os()).and_then(|matches| cli::run(&matches));
     // A panic here unwinds past everything that is open, as one in a task does: both are bugs that end with 1.
     match std::panic::catch_unwind(run).unwrap_or(Err(Error::Bug)) {
         Ok(CommandOutput::Text(text)) | Err(Error::Answer(text)) => print(&text, error::ExitCode::Complete),
-        Ok(CommandOutput::Ended { said, printed, exit }) => {
-            complain(&said);
+        Ok(CommandOutput::Ended { message, printed, exit }) => {
+            complain(&message);
             print(&printed, exit)
         }
         Err(error) => {

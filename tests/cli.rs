@@ -31,7 +31,7 @@ use common::{
 use pagehaul::simulator;
 
 /// Flags that make failing quick.
-const IMPATIENT: [&str; 6] = ["--retry-first", "10ms", "--retry-longest", "40ms", "--patience", "1s"];
+const IMPATIENT: [&str; 6] = ["--retry-base-delay", "10ms", "--retry-max-delay", "40ms", "--max-outage", "1s"];
 
 /// Fails unless a run was refused as bad input: code 2, the reason with these words on one line, what to do next on
 /// another, the same as JSON for a program, and the key nowhere.
@@ -40,14 +40,14 @@ fn assert_refused(case: &str, run: &Run, words: &[&str]) {
     assert!(!run.stderr.contains("panicked"), "{about}");
     assert_eq!(run.code, Some(2), "{about}");
     let lines: Vec<&str> = run.stderr.lines().collect();
-    let said = lines.first().and_then(|line| line.strip_prefix("error: ")).unwrap_or_default();
-    assert!(!said.is_empty() && lines.len() == 2 && lines[1].starts_with("  next: "), "{about}");
+    let message = lines.first().and_then(|line| line.strip_prefix("error: ")).unwrap_or_default();
+    assert!(!message.is_empty() && lines.len() == 2 && lines[1].starts_with("  next: "), "{about}");
     for word in words {
-        assert!(said.contains(word), "the reason lacks {word:?}: {about}");
+        assert!(message.contains(word), "the reason lacks {word:?}: {about}");
     }
     let json = run.json();
     assert_eq!((&json["exit_code"], &json["status"]), (&2.into(), &"usage".into()), "{about}");
-    assert_eq!(json["cause"], said, "{about}");
+    assert_eq!(json["cause"], message, "{about}");
     assert!(!format!("{}{}", run.stdout, run.stderr).contains("CANARY"), "{about}");
 }
 
@@ -596,7 +596,7 @@ fn answers_that_are_no_envelopes_end_with_10_and_cost_twenty_requests_however_lo
     let api = Api::start(|_| Answer::new(200, "<html><body>Our service is being improved.</body></html>"));
     let ids: Vec<String> = (100..125).map(|id| id.to_string()).collect();
     let home = Home::new(&ids);
-    let summary = run(home.export(&api.base_url(), &["--retry-first", "10ms"])).ended(10);
+    let summary = run(home.export(&api.base_url(), &["--retry-base-delay", "10ms"])).ended(10);
     let asked = api.asked();
     assert!(api.requests() <= 21 && asked.values().all(|times| *times <= 2), "{asked:?}");
     assert_eq!((&summary["credits"]["in_doubt"], &summary["credits"]["billed"]), (&api.requests().into(), &0.into()));
@@ -960,8 +960,8 @@ fn a_signal_while_earlier_work_is_taken_up_ends_an_export_and_a_replay_at_once_a
     half_way.interrupt(program, "TERM", 143);
     let out = half_way.home.argument("out");
     let journal = files(&half_way.home.out().join("_pagehaul/journal")).remove(0);
-    let aside = half_way.home.path("aside");
-    std::fs::rename(&journal, &aside).unwrap();
+    let suspended = half_way.home.path("aside");
+    std::fs::rename(&journal, &suspended).unwrap();
     let commands = [
         (half_way.export(), "INT", 130),
         (pagehaul(["replay", "--out", &out]), "INT", 130),
@@ -977,7 +977,7 @@ fn a_signal_while_earlier_work_is_taken_up_ends_an_export_and_a_replay_at_once_a
         assert!(json["next"].as_str().unwrap().starts_with("run the same command again"), "{json}");
         std::fs::remove_file(&journal).unwrap();
     }
-    std::fs::rename(&aside, &journal).unwrap();
+    std::fs::rename(&suspended, &journal).unwrap();
     half_way.resume();
     assert_no_page_billed_twice(&[&half_way.simulator]);
 }

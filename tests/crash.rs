@@ -102,8 +102,8 @@ impl Case {
 
     /// The same command again must end well, with every row once.
     fn resume(&self, about: &str) {
-        let (code, said) = self.run(None);
-        assert_eq!(code, Some(0), "{about}: {said}");
+        let (code, message) = self.run(None);
+        assert_eq!(code, Some(0), "{about}: {message}");
         let page_size = if self.options.contains(&"--page-size") { 1 } else { 10 };
         assert_rows(&self.out(), &expected(&self.simulator, &ids(&self.simulator), page_size));
     }
@@ -166,9 +166,9 @@ fn l1_a_kill_at_any_step_and_at_any_step_of_the_recovery_costs_one_page_at_most_
 
     let crashed = count_up(|step| {
         let case = Case::new();
-        let (code, said) = case.run(Some((step, "kill")));
+        let (code, message) = case.run(Some((step, "kill")));
         if code.is_some() {
-            assert_eq!(code, Some(0), "{said}");
+            assert_eq!(code, Some(0), "{message}");
             return None;
         }
         let left = common::scratch();
@@ -198,9 +198,9 @@ fn crash_in_recovery(crashed: &BTreeMap<usize, Left>) {
         let (left, paid) = &crashed[&first];
         let case = Case::copy_of(left.path());
         let about = format!("killed at step {first} and again at step {second}");
-        let (code, said) = case.run(Some((second, "kill")));
+        let (code, message) = case.run(Some((second, "kill")));
         if code.is_some() {
-            assert_eq!(code, Some(0), "{about}: {said}");
+            assert_eq!(code, Some(0), "{about}: {message}");
             return None;
         }
         case.resume(&about);
@@ -228,8 +228,8 @@ fn crash_in_recovery(crashed: &BTreeMap<usize, Left>) {
 fn l2_a_sigterm_at_any_step_pays_for_nothing_twice_and_loses_no_row() {
     let struck = count_up(|step| {
         let case = Case::new();
-        let (code, said) = case.run(Some((step, "term")));
-        assert!(matches!(code, None | Some(0 | 143)), "step {step}: {said}");
+        let (code, message) = case.run(Some((step, "term")));
+        assert!(matches!(code, None | Some(0 | 143)), "step {step}: {message}");
         let about = format!("SIGTERM at step {step}");
         case.resume(&about);
         assert_no_page_billed_twice(&[&case.simulator]);
@@ -242,12 +242,12 @@ fn l2_a_sigterm_at_any_step_pays_for_nothing_twice_and_loses_no_row() {
 fn l27_a_panic_at_any_step_ends_with_1_and_the_same_command_resumes() {
     let struck = count_up(|step| {
         let case = Case::new();
-        let (code, said) = case.run(Some((step, "panic")));
+        let (code, message) = case.run(Some((step, "panic")));
         if code == Some(0) {
             return None;
         }
-        assert_eq!(code, Some(1), "step {step}: {said}");
-        assert!(said.contains("bug") && !said.contains("RUST_BACKTRACE"), "step {step}: {said}");
+        assert_eq!(code, Some(1), "step {step}: {message}");
+        assert!(message.contains("bug") && !message.contains("RUST_BACKTRACE"), "step {step}: {message}");
         case.resume(&format!("a panic at step {step}"));
         assert!(case.paid_twice(&BTreeMap::new()) <= 1, "step {step}");
         Some(())
@@ -260,11 +260,11 @@ fn a_kill_at_any_step_of_a_run_that_looks_ahead_costs_no_more_pages_than_were_un
     let struck = count_up(|number| {
         let case = Case::ahead();
         let about = format!("killed at step {}", 1 + STRIDE * (number - 1));
-        let (code, said) = case.run(Some((1 + STRIDE * (number - 1), "kill")));
+        let (code, message) = case.run(Some((1 + STRIDE * (number - 1), "kill")));
         if code == Some(0) {
             return None;
         }
-        assert_eq!(code, None, "{about}: {said}");
+        assert_eq!(code, None, "{about}: {message}");
         case.resume(&about);
         let twice = case.paid_twice(&Billed::new());
         assert!(twice <= 4, "{about}: {twice} pages were paid for twice");

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::scripted::{Reply, Scripted, Sent, run_job};
-use common::{Answer, job, rows, scratch};
+use common::{Answer, context, rows, scratch};
 use pagehaul::error::ExitCode;
 use pagehaul::input::size_hints::Sizes;
 use pagehaul::report::summary::Summary;
@@ -57,7 +57,7 @@ async fn walk(
 ) -> (tempfile::TempDir, Summary) {
     let folder = scratch();
     let more = [&[("page_size", "1")], more].concat();
-    let summary = run_job(&job(folder.path(), qps, &more), api, list).await.unwrap();
+    let summary = run_job(&context(folder.path(), qps, &more), api, list).await.unwrap();
     (folder, summary)
 }
 
@@ -148,9 +148,9 @@ async fn on_a_list_that_stands_still_the_rows_are_the_same_however_far_it_is_loo
 /// Runs an export with what a source says of sizes.
 async fn with_sizes(list: &[String], sizes: Sizes, lookahead: &str) -> (tempfile::TempDir, Summary) {
     let folder = scratch();
-    let mut job = job(folder.path(), Some(50.0), &[("page_size", "1"), ("lookahead", lookahead)]);
-    job.sizes.push(sizes);
-    let summary = run_job(&job, &honest(), list).await.unwrap();
+    let mut context = context(folder.path(), Some(50.0), &[("page_size", "1"), ("lookahead", lookahead)]);
+    context.sizes.push(sizes);
+    let summary = run_job(&context, &honest(), list).await.unwrap();
     (folder, summary)
 }
 
@@ -162,16 +162,16 @@ async fn sizes_from_an_earlier_export_spare_the_search_and_those_that_are_wrong_
     assert_eq!(rows(folder.path()).len(), 1_303);
     assert!(told.run.wasted <= first.run.wasted && told.run.seconds <= first.run.seconds, "{first}\n{told}");
 
-    for said in ["1", "8", "9", "450", "899", "901", "5000", "99999999999999999999", "many", "-1", ""] {
+    for message in ["1", "8", "9", "450", "899", "901", "5000", "99999999999999999999", "many", "-1", ""] {
         let table = earlier.path().join("sizes.csv");
-        let lines: Vec<String> = list.iter().map(|id| format!("{id},{said}")).collect();
+        let lines: Vec<String> = list.iter().map(|id| format!("{id},{message}")).collect();
         let mut file = std::fs::File::create(&table).unwrap();
         writeln!(file, "id,rows\n{}", lines.join("\n")).unwrap();
         let column = Sizes::Column { table, ids: "id".to_owned(), rows: "rows".to_owned() };
         let (folder, summary) = with_sizes(&list, column, "1").await;
-        assert_eq!(summary.exit, ExitCode::Complete, "{said}: {summary}");
-        assert_eq!(rows(folder.path()).len(), 1_303, "{said}: {summary}");
-        assert!(summary.run.wasted <= 13 + 3, "{said}: {summary}");
+        assert_eq!(summary.exit, ExitCode::Complete, "{message}: {summary}");
+        assert_eq!(rows(folder.path()).len(), 1_303, "{message}: {summary}");
+        assert!(summary.run.wasted <= 13 + 3, "{message}: {summary}");
     }
 }
 
@@ -217,7 +217,7 @@ async fn a_list_that_grows_by_a_page_while_it_is_walked_is_walked_to_its_end() {
     .await;
     // Pages that were read before repeat rows in the middle, which is no end.
     assert!(api.sent().iter().any(|sent| sent.page == 501), "{summary}");
-    assert!(summary.rows.folded > 0 && rows(folder.path()).len() >= 490, "{summary}");
+    assert!(summary.rows.duplicates > 0 && rows(folder.path()).len() >= 490, "{summary}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -256,9 +256,9 @@ async fn a_page_behind_the_end_that_is_refused_early_costs_none_of_the_pages_bef
             let (folder, list) = (scratch(), lists([20]));
             let settings =
                 [("page_size", "1"), ("lookahead", "100"), ("lookahead_saves", "0s"), ("max_in_flight", slots)];
-            let job = job(folder.path(), None, &settings);
-            run_job(&job, &Scripted::stopping_at(stop_at, answer), &list).await.unwrap();
-            let summary = run_job(&job, &Scripted::new(answer), &list).await.unwrap();
+            let context = context(folder.path(), None, &settings);
+            run_job(&context, &Scripted::stopping_at(stop_at, answer), &list).await.unwrap();
+            let summary = run_job(&context, &Scripted::new(answer), &list).await.unwrap();
             let found = (summary.exit, rows(folder.path()).len());
             assert_eq!(found, (ExitCode::Complete, 20), "{late} late, stopped at {stop_at}: {summary}");
         }
@@ -307,9 +307,9 @@ async fn a_page_that_is_short_among_full_ones_is_no_end_while_new_rows_are_known
             let folder = scratch();
             let settings =
                 [("page_size", "2"), ("lookahead", "100"), ("lookahead_saves", "0s"), ("max_in_flight", "32")];
-            let job = job(folder.path(), None, &settings);
-            run_job(&job, &Scripted::stopping_at(stop_at, answer), &lists([40])).await.unwrap();
-            let summary = run_job(&job, &Scripted::new(answer), &lists([40])).await.unwrap();
+            let context = context(folder.path(), None, &settings);
+            run_job(&context, &Scripted::stopping_at(stop_at, answer), &lists([40])).await.unwrap();
+            let summary = run_job(&context, &Scripted::new(answer), &lists([40])).await.unwrap();
             let found = rows(folder.path()).len();
             // A run that is stopped before any page behind it came knows of none.
             assert!(
@@ -327,7 +327,7 @@ async fn a_page_ahead_that_fails_for_ever_ends_no_walk_that_can_do_without_it() 
         page if page <= 12 => full(sent, page),
         _ => Reply::page(&[]).after(LATENCY),
     });
-    let more = [("lookahead", "100"), ("lookahead_saves", "0s"), ("retry_attempts", "2"), ("patience", "30s")];
+    let more = [("lookahead", "100"), ("lookahead_saves", "0s"), ("retry_attempts", "2"), ("max_outage", "30s")];
     let (folder, summary) = walk(&api, &lists([12]), None, &more).await;
     assert_eq!((summary.exit, rows(folder.path()).len()), (ExitCode::Complete, 12), "{summary}");
 }
@@ -342,7 +342,7 @@ async fn a_run_that_is_stopped_while_it_looks_ahead_goes_on_where_it_was_and_ask
             if sent.page <= depth(&sent.id) { full(sent, sent.page) } else { Reply::page(&[]).after(LATENCY) }
         });
         let settings = [("page_size", "1"), ("lookahead", "100"), ("lookahead_saves", "0s"), ("max_in_flight", "32")];
-        let summary = run_job(&job(folder.path(), None, &settings), &api, &list).await.unwrap();
+        let summary = run_job(&context(folder.path(), None, &settings), &api, &list).await.unwrap();
         let wanted = if stop_at == usize::MAX { ExitCode::Complete } else { ExitCode::Interrupted };
         assert_eq!(summary.exit, wanted, "{summary}");
         for (page, times) in api.asked() {
@@ -364,8 +364,8 @@ async fn a_walk_whose_end_a_crash_kept_from_the_ledger_is_ended_by_the_next_run_
         page if page <= 12 => full(sent, page),
         _ => Reply::page(&[]).after(LATENCY),
     });
-    let (job, api) = (job(folder.path(), None, &settings), honest());
-    let crashed = tokio::time::timeout(Duration::from_secs(20), run_job(&job, &hanging, &list)).await;
+    let (context, api) = (context(folder.path(), None, &settings), honest());
+    let crashed = tokio::time::timeout(Duration::from_secs(20), run_job(&context, &hanging, &list)).await;
     assert!(crashed.is_err() && hanging.requests() == 14, "{} requests", hanging.requests());
     // The first run after it reads the walk again. By the second one its pages are published, and not read again; versions
     // that published a segment while answers were under way left it open then.
@@ -375,7 +375,7 @@ async fn a_walk_whose_end_a_crash_kept_from_the_ledger_is_ended_by_the_next_run_
             let ledger = pagehaul::state::ledger::prepared(ledger).unwrap();
             assert_eq!(ledger.execute("UPDATE items SET state = 1, stop = NULL WHERE state = 2", []).unwrap(), 1);
         }
-        let again = tokio::time::timeout(Duration::from_secs(600), run_job(&job, &api, &list));
+        let again = tokio::time::timeout(Duration::from_secs(600), run_job(&context, &api, &list));
         let summary = again.await.unwrap().unwrap();
         let came = (summary.exit, summary.run.requests, rows(folder.path()).len());
         assert_eq!(came, (ExitCode::Complete, 0, 12), "read again: {is_read_again}: {summary}");

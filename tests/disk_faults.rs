@@ -100,29 +100,32 @@ fn spread(numbers: &BTreeSet<usize>, most: usize) -> Vec<usize> {
 
 /// Fails unless a run that met a fault ended as it may, and the same command then ends well.
 fn judge(about: &str, home: &Home, api: &Api, faulty: &Run) {
-    let said = format!("{about}: {faulty}");
-    assert!(!faulty.stderr.contains("bug: ") && !faulty.stderr.contains("panicked"), "{said}");
+    let message = format!("{about}: {faulty}");
+    assert!(!faulty.stderr.contains("bug: ") && !faulty.stderr.contains("panicked"), "{message}");
     match faulty.code {
         None if about.contains("signal=KILL") => {}
-        Some(3) => assert_eq!(kept::found(&home.out()), kept::expected(), "{said}"),
+        Some(3) => assert_eq!(kept::found(&home.out()), kept::expected(), "{message}"),
         // SQLite takes a page that cannot be read for a damaged one.
         Some(code @ (2 | 8 | 9)) => {
             let mut lines = faulty.stderr.lines().skip_while(|line| !line.starts_with("error: "));
-            assert!(lines.next().is_some_and(|line| line.len() > 20), "{said}");
-            assert!(lines.next().is_some_and(|line| line.starts_with("  next: ")) && lines.next().is_none(), "{said}");
-            assert!(code != 2 || api.requests() == 0, "2 says that no request was sent: {said}");
-            assert!(code != 9 || about.contains("pread64"), "{said}");
+            assert!(lines.next().is_some_and(|line| line.len() > 20), "{message}");
+            assert!(
+                lines.next().is_some_and(|line| line.starts_with("  next: ")) && lines.next().is_none(),
+                "{message}"
+            );
+            assert!(code != 2 || api.requests() == 0, "2 says that no request was sent: {message}");
+            assert!(code != 9 || about.contains("pread64"), "{message}");
         }
-        _ => panic!("{said}"),
+        _ => panic!("{message}"),
     }
     let resumed = run(kept::command(home, api, &ONE_BY_ONE));
-    assert_eq!(resumed.code, Some(3), "{said}\nand then {resumed}");
-    assert_eq!(kept::found(&home.out()), kept::expected(), "{said}\nand then {resumed}");
+    assert_eq!(resumed.code, Some(3), "{message}\nand then {resumed}");
+    assert_eq!(kept::found(&home.out()), kept::expected(), "{message}\nand then {resumed}");
     let asked = api.asked();
     let twice: u32 = asked.iter().filter(|((product, _), _)| product != "104").map(|(_, times)| times - 1).sum();
-    assert!(twice <= 1, "{twice} pages were paid for twice: {asked:?}: {said}");
+    assert!(twice <= 1, "{twice} pages were paid for twice: {asked:?}: {message}");
     let head = std::fs::read(home.path("out/_pagehaul/ledger.sqlite")).unwrap();
-    assert_eq!(head[18..20], [2, 2], "the ledger has no write-ahead log: {said}");
+    assert_eq!(head[18..20], [2, 2], "the ledger has no write-ahead log: {message}");
 }
 
 /// Plays every fault of a table, each at `each` places of a run.
@@ -373,16 +376,16 @@ fn l5_a_disk_that_fills_up_stops_the_run_and_with_more_room_the_same_command_end
     // A floor of some hundred KiB is more than what eight requests under way need, one of a KiB is none.
     let floors = [(700, "1KiB", Some(false)), (1_024, "1KiB", Some(false)), (1_024, "200KiB", Some(true))];
     let more = [(2_048, "1KiB", Some(false)), (2_048, "none", None), (2_048, "500KiB", Some(true))];
-    for (size, min_free, foreseen) in floors.into_iter().chain(more) {
+    for (size, min_free_space, foreseen) in floors.into_iter().chain(more) {
         let home = Home::in_memory(&ids);
         let Some(disk) = SmallDisk::mount(&home.out(), size) else { return };
-        let more = ["--min-free", min_free, "--max-in-flight", "8", "--lookahead", "0"];
+        let more = ["--min-free-space", min_free_space, "--max-in-flight", "8", "--lookahead", "0"];
         let export = || home.export(&server.base_url(), &more);
-        let about = format!("{size} KiB, min_free {min_free}");
+        let about = format!("{size} KiB, min_free_space {min_free_space}");
         let full = run(export());
         let json = full.ended(8);
         let error = json["cause"].as_str().unwrap();
-        let foresaw = error.contains("min_free");
+        let foresaw = error.contains("min_free_space");
         assert!(foresaw || error.contains("No space left") || error.contains("disk is full"), "{about}: {full}");
         assert!(foreseen.is_none_or(|foreseen| foreseen == foresaw), "{about}: {full}");
         assert!(rows(&home.out()).is_empty() && !home.out().join("_SUCCESS").exists(), "{about}");

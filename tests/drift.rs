@@ -54,9 +54,9 @@ fn what_differs_is_counted_over_all_runs_and_one_warning_names_it() {
     assert_eq!(drift["new_fields"], json!({ "share\u{fffd}_cnt": 200 }), "{ended}");
     assert_eq!((&drift["never_came"], &summary_file(&home)["drift"]), (&json!([]), drift), "{ended}");
     let warnings: Vec<_> = ended.stderr.lines().filter(|line| line.contains("WARN")).collect();
-    let said = "values that did not fit: video_desc (16); new fields: share\u{fffd}_cnt (200)";
-    assert!(warnings.len() == 1 && warnings[0].contains(said), "{ended}");
-    assert!(ended.stderr.contains(&format!("\n  drift     {said}\n")), "{ended}");
+    let message = "values that did not fit: video_desc (16); new fields: share\u{fffd}_cnt (200)";
+    assert!(warnings.len() == 1 && warnings[0].contains(message), "{ended}");
+    assert!(ended.stderr.contains(&format!("\n  drift     {message}\n")), "{ended}");
     assert!(home.path("out/_SUCCESS").exists());
 }
 

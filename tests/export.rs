@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use common::scripted::{Reply, Scripted, run_job, run_until};
 use common::{
-    assert_no_page_billed_twice, assert_rows, billed, evidence, expected, fewest_requests, ids, job, scratch, simulator,
+    assert_no_page_billed_twice, assert_rows, billed, context, evidence, expected, fewest_requests, ids, scratch,
+    simulator,
 };
 use pagehaul::error::ExitCode;
 use pagehaul::fetch::classify::TransportError;
@@ -30,7 +31,7 @@ async fn without_looking_ahead_every_row_is_exported_once_with_the_fewest_possib
             move |sent| Reply::of(&simulator, sent, page_size)
         });
         let settings = [("page_size", &*page_size.to_string()), ("lookahead", "0"), ("end", "short-page")];
-        let summary = run_job(&job(folder.path(), None, &settings), &api, &list).await.unwrap();
+        let summary = run_job(&context(folder.path(), None, &settings), &api, &list).await.unwrap();
         let fewest: u64 = list.iter().map(|id| simulator.videos(id) / u64::from(page_size) + 1).sum();
         assert_eq!((summary.exit, u64::try_from(api.requests()).unwrap()), (ExitCode::Complete, fewest));
         assert_rows(folder.path(), &expected(&simulator, &list, u64::from(page_size)));
@@ -44,15 +45,15 @@ async fn at_50_a_second_and_80_ms_of_latency_the_limit_is_used_and_never_exceede
     let list = ids(&simulator);
     let folder = scratch();
     let api = Scripted::direct(&simulator);
-    let summary = run_job(&job(folder.path(), Some(50.0), &[]), &api, &list).await.unwrap();
+    let summary = run_job(&context(folder.path(), Some(50.0), &[]), &api, &list).await.unwrap();
     assert_eq!((summary.exit, summary.run.throttled), (ExitCode::Complete, 0));
     let sent = api.sent();
     // The end of a list of lists is a few walks by themselves: the first nine tenths show the pace.
     let most = sent.len() * 9 / 10;
     let rate = f64::from(u32::try_from(most).unwrap()) / (sent[most].at - sent[0].at).as_secs_f64();
     assert!((48.5..=50.5).contains(&rate), "{rate} a second over {most} requests");
-    let flying = api.most_in_flight();
-    assert!(flying <= 8, "{flying} in flight where 4 or 5 are enough");
+    let in_flight = api.most_in_flight();
+    assert!(in_flight <= 8, "{in_flight} in flight where 4 or 5 are enough");
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,7 +62,7 @@ async fn l22_slow_answers_do_not_slow_the_pace_and_wait_for_nobody() {
     let list = ids(&simulator);
     let folder = scratch();
     let api = Scripted::direct(&simulator);
-    run_job(&job(folder.path(), Some(50.0), &[]), &api, &list).await.unwrap();
+    run_job(&context(folder.path(), Some(50.0), &[]), &api, &list).await.unwrap();
     let sent = api.sent();
     let (from, to) = (sent.len() / 4, sent.len() / 2);
     let rate = f64::from(u32::try_from(to - from).unwrap()) / (sent[to].at - sent[from].at).as_secs_f64();
@@ -80,7 +81,7 @@ async fn errors_and_lost_answers_cost_no_row_and_only_lost_answers_cost_a_credit
             if sent.number.is_multiple_of(17) { Reply::lost(TransportError::Transport) } else { reply }
         }
     });
-    let summary = run_job(&job(folder.path(), Some(200.0), &[("lookahead", "0")]), &api, &list).await.unwrap();
+    let summary = run_job(&context(folder.path(), Some(200.0), &[("lookahead", "0")]), &api, &list).await.unwrap();
     assert_eq!(summary.exit, ExitCode::Complete);
     assert_rows(folder.path(), &expected(&simulator, &list, 10));
     let account = simulator.account();
@@ -98,7 +99,7 @@ async fn a_limit_below_the_asked_rate_is_found_by_its_429s() {
         let list = ids(&simulator);
         let folder = scratch();
         let api = Scripted::direct(&simulator);
-        let summary = run_job(&job(folder.path(), Some(60.0), &[]), &api, &list).await.unwrap();
+        let summary = run_job(&context(folder.path(), Some(60.0), &[]), &api, &list).await.unwrap();
         assert_eq!(summary.exit, ExitCode::Complete);
         assert_rows(folder.path(), &expected(&simulator, &list, 10));
         assert_no_page_billed_twice(&[&simulator]);
@@ -115,14 +116,15 @@ async fn max_credits_are_never_passed_and_each_raise_goes_on_where_the_last_run_
     let all = fewest_requests(&simulator, &list);
     for most in (7..all).step_by(13) {
         let api = Scripted::direct(&simulator);
-        let job = job(folder.path(), Some(100.0), &[("max_credits", &most.to_string())]);
-        let summary = run_job(&job, &api, &list).await.unwrap();
+        let context = context(folder.path(), Some(100.0), &[("max_credits", &most.to_string())]);
+        let summary = run_job(&context, &api, &list).await.unwrap();
         assert_eq!((summary.exit, simulator.account().pages), (ExitCode::Limit, most));
         assert_eq!(summary.rows.waiting, 0, "what was paid for is published");
     }
     let api = Scripted::direct(&simulator);
     let most = all + evidence(all);
-    let summary = run_job(&job(folder.path(), None, &[("max_credits", &most.to_string())]), &api, &list).await.unwrap();
+    let summary =
+        run_job(&context(folder.path(), None, &[("max_credits", &most.to_string())]), &api, &list).await.unwrap();
     assert_eq!(summary.exit, ExitCode::Complete);
     assert!((all..=most).contains(&simulator.account().pages));
     assert_rows(folder.path(), &expected(&simulator, &list, 10));
@@ -138,11 +140,11 @@ async fn a_signal_at_any_request_costs_nothing_and_the_next_run_ends_with_the_sa
         let simulator = simulator_of();
         let folder = scratch();
         let api = stopping_at(stop_at, &simulator);
-        let job = job(folder.path(), Some(80.0), &[]);
-        let stopped = run_job(&job, &api, &list).await.unwrap();
+        let context = context(folder.path(), Some(80.0), &[]);
+        let stopped = run_job(&context, &api, &list).await.unwrap();
         assert!(matches!(stopped.exit, ExitCode::Interrupted | ExitCode::Complete));
         assert_eq!(stopped.credits.in_doubt, 0);
-        let summary = run_job(&job, &Scripted::direct(&simulator), &list).await.unwrap();
+        let summary = run_job(&context, &Scripted::direct(&simulator), &list).await.unwrap();
         assert_eq!(summary.exit, ExitCode::Complete);
         let all = u64::try_from(all).unwrap();
         assert!((all..=all + evidence(all)).contains(&simulator.account().pages));
@@ -160,12 +162,12 @@ fn a_run_dropped_at_any_request_costs_at_most_what_was_under_way_and_no_row() {
     for stop_at in 1..all {
         let simulator = simulator_of();
         let folder = scratch();
-        let job = job(folder.path(), Some(80.0), &[("max_in_flight", "3")]);
+        let context = context(folder.path(), Some(80.0), &[("max_in_flight", "3")]);
         let api = stopping_at(stop_at, &simulator);
         let crashed = runtime();
         crashed.block_on(async {
             // Nothing tells the run to stop: it is dropped where it stands, with every answer under way.
-            let running = run_until(&job, &api, &list, std::future::pending());
+            let running = run_until(&context, &api, &list, std::future::pending());
             tokio::select! {
                 biased;
                 () = api.stops() => {}
@@ -174,7 +176,7 @@ fn a_run_dropped_at_any_request_costs_at_most_what_was_under_way_and_no_row() {
         });
         drop(crashed);
         let api = Scripted::direct(&simulator);
-        let summary = runtime().block_on(run_job(&job, &api, &list)).unwrap();
+        let summary = runtime().block_on(run_job(&context, &api, &list)).unwrap();
         assert_eq!(summary.exit, ExitCode::Complete, "dropped at {stop_at}");
         assert_rows(folder.path(), &expected(&simulator, &list, 10));
         let twice: u32 = billed(&[&simulator]).values().map(|times| times - 1).sum();
@@ -188,8 +190,8 @@ async fn a_journal_that_grows_past_a_segment_is_published_in_several_and_every_r
     let list = ids(&simulator);
     let folder = scratch();
     let api = Scripted::direct(&simulator);
-    let job = job(folder.path(), None, &[("segment_size", "256KiB"), ("max_in_flight", "16")]);
-    let summary = run_job(&job, &api, &list).await.unwrap();
+    let context = context(folder.path(), None, &[("segment_size", "256KiB"), ("max_in_flight", "16")]);
+    let summary = run_job(&context, &api, &list).await.unwrap();
     assert_eq!(summary.exit, ExitCode::Complete);
     assert!(common::manifests(folder.path()).len() > 1, "one segment shows nothing");
     assert_rows(folder.path(), &expected(&simulator, &list, 10));
@@ -201,10 +203,10 @@ async fn max_pages_is_what_was_asked_for_and_counts_as_complete() {
     let list = ids(&simulator);
     let folder = scratch();
     let api = Scripted::direct(&simulator);
-    let summary = run_job(&job(folder.path(), None, &[("max_pages", "2")]), &api, &list).await.unwrap();
+    let summary = run_job(&context(folder.path(), None, &[("max_pages", "2")]), &api, &list).await.unwrap();
     assert_eq!(summary.exit, ExitCode::Complete);
     assert_eq!(summary.rows.published, list.iter().map(|id| simulator.videos(id).min(20)).sum::<u64>());
-    let again = run_job(&job(folder.path(), None, &[("max_pages", "2")]), &api, &list).await.unwrap();
+    let again = run_job(&context(folder.path(), None, &[("max_pages", "2")]), &api, &list).await.unwrap();
     assert!(again.complete_since.is_some() && again.run.requests == 0);
 }
 
@@ -214,15 +216,15 @@ async fn answers_that_arrive_after_a_segment_was_decided_and_failed_are_publishe
     let simulator = simulator("products=20,max_videos=60,latency=40ms");
     let list = ids(&simulator);
     let folder = scratch();
-    let job = job(folder.path(), None, &[("segment_size", "20KiB"), ("max_in_flight", "8")]);
+    let context = context(folder.path(), None, &[("segment_size", "20KiB"), ("max_in_flight", "8")]);
     let broken = pagehaul::model::failpoint::watch(folder.path(), |step| {
         let names_a_file = step.action == "rename to" && step.path.extension().is_some_and(|kind| kind == "parquet");
         if names_a_file { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     });
-    let failed = run_job(&job, &Scripted::direct(&simulator), &list).await.unwrap_err();
+    let failed = run_job(&context, &Scripted::direct(&simulator), &list).await.unwrap_err();
     assert_eq!(failed.exit_code(), ExitCode::Storage);
     drop(broken);
-    let summary = run_job(&job, &Scripted::direct(&simulator), &list).await.unwrap();
+    let summary = run_job(&context, &Scripted::direct(&simulator), &list).await.unwrap();
     assert_eq!(summary.exit, ExitCode::Complete);
     assert_rows(folder.path(), &expected(&simulator, &list, 10));
     assert_no_page_billed_twice(&[&simulator]);

@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use common::scripted::{Reply, Scripted, Sent, run_job};
 use common::{
-    Answer, Api, Home, Row, assert_no_page_billed_twice, assert_rows, expected, fewest_requests, ids, job, rows, run,
-    scratch, simulator,
+    Answer, Api, Home, Row, assert_no_page_billed_twice, assert_rows, context, expected, fewest_requests, ids, rows,
+    run, scratch, simulator,
 };
 use pagehaul::endpoint::BUILT_IN;
 use pagehaul::error::ExitCode;
@@ -42,7 +42,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 
 /// A run of 50 requests a second, with settings as flags.
 async fn export(out: &Path, api: &Arc<Scripted>, list: &[String], more: &[(&str, &str)]) -> Summary {
-    run_job(&job(out, Some(50.0), more), api, list).await.unwrap()
+    run_job(&context(out, Some(50.0), more), api, list).await.unwrap()
 }
 
 /// The embedded API, but for the requests of which a function says something else.
@@ -84,7 +84,7 @@ fn failure<'a>(summary: &'a Summary, product: &str) -> (&'a str, &'a str) {
 fn assert_ended(summary: &Summary, exit: ExitCode) {
     assert_eq!(summary.exit, exit, "{summary}");
     let rows = &summary.rows;
-    assert_eq!(rows.received, rows.published + rows.waiting + rows.folded + rows.rejected, "{summary}");
+    assert_eq!(rows.received, rows.published + rows.waiting + rows.duplicates + rows.rejected, "{summary}");
     assert_eq!(rows.waiting, 0, "what was paid for is published: {summary}");
 }
 
@@ -101,7 +101,7 @@ fn a1_a_key_that_is_refused_at_the_start_costs_three_requests_and_no_product() {
 
 /// From the so manyth request on, everything is refused like this: for every number, all that was paid for is kept and
 /// published, at most what was in flight and two requests more are in vain, and a run that is accepted again ends with the same rows.
-async fn assert_kept_whenever_it_begins(status: u16, said: &'static str) {
+async fn assert_kept_whenever_it_begins(status: u16, message: &'static str) {
     const IN_FLIGHT: usize = 4;
     let lists = || simulator("products=12,max_videos=70");
     let list = ids(&lists());
@@ -109,10 +109,10 @@ async fn assert_kept_whenever_it_begins(status: u16, said: &'static str) {
     for from in 1..=30 {
         let simulator = lists();
         let folder = scratch();
-        let api = but(&simulator, move |sent| (sent.number >= from).then(|| Reply::refusal(status, said)));
+        let api = but(&simulator, move |sent| (sent.number >= from).then(|| Reply::refusal(status, message)));
         let summary = export(folder.path(), &api, &list, &[("max_in_flight", "4")]).await;
         assert_ended(&summary, ExitCode::Account);
-        assert!(summary.cause.as_ref().unwrap().contains(said), "{summary}");
+        assert!(summary.cause.as_ref().unwrap().contains(message), "{summary}");
         assert!(api.requests() < from + IN_FLIGHT + 2, "{} requests, refused from {from} on", api.requests());
         assert_eq!((summary.credits.billed, summary.products.failed), (from as u64 - 1, 0), "{summary}");
         assert_eq!(summary.credits.in_doubt, 0, "{summary}");
@@ -216,7 +216,7 @@ async fn a4_a_refusal_of_one_product_is_its_end_and_an_unusual_or_bare_one_is_as
         }
     });
     let folder = scratch();
-    let summary = export(folder.path(), &api, &list, &[("max_in_flight", "1"), ("retry_first", "10s")]).await;
+    let summary = export(folder.path(), &api, &list, &[("max_in_flight", "1"), ("retry_base_delay", "10s")]).await;
     assert_ended(&summary, ExitCode::Partial);
     let asked = api.asked();
     for (number, id) in list.iter().enumerate() {
@@ -224,8 +224,8 @@ async fn a4_a_refusal_of_one_product_is_its_end_and_an_unusual_or_bare_one_is_as
         let is_plain = !bare && failed && matches!(refused[number / 2], 404 | 410);
         assert_eq!(asked[&(id.clone(), 1)], if failed && !is_plain { 3 } else { 1 }, "{id}");
         if failed {
-            let (stop, said) = failure(&summary, id);
-            assert!(stop == "failed" && said.contains(&format!("HTTP {}", refused[number / 2])), "{id}: {said}");
+            let (stop, message) = failure(&summary, id);
+            assert!(stop == "failed" && message.contains(&format!("HTTP {}", refused[number / 2])), "{id}: {message}");
         }
     }
     assert_eq!((summary.products.complete, summary.products.failed), (6, 14));
@@ -278,8 +278,8 @@ async fn a4_a_rerun_of_a_list_of_dead_products_asks_for_others_first_until_one_i
     for requests in [20, 40] {
         let summary = export(folder.path(), &api, &list, &[]).await;
         assert_ended(&summary, ExitCode::Contract);
-        let said = summary.cause.as_deref().unwrap();
-        assert!(said.contains("asked for: 20,") && said.contains("known to exist"), "{said}");
+        let message = summary.cause.as_deref().unwrap();
+        assert!(message.contains("asked for: 20,") && message.contains("known to exist"), "{message}");
         assert_eq!((api.requests(), api.asked().len()), (requests, requests), "each time others");
     }
     let summary = export(folder.path(), &api, &list, &[]).await;
@@ -401,8 +401,8 @@ async fn a6_no_storm_makes_many_more_requests_than_pages_or_costs_a_row() {
             }
         });
         let most = IN_FLIGHT.to_string();
-        let job = job(folder.path(), (qps > 0.0).then_some(qps), &[("max_in_flight", &most)]);
-        let summary = run_job(&job, &api, &list).await.unwrap();
+        let context = context(folder.path(), (qps > 0.0).then_some(qps), &[("max_in_flight", &most)]);
+        let summary = run_job(&context, &api, &list).await.unwrap();
         assert_ended(&summary, ExitCode::Complete);
         assert_rows(folder.path(), &expected(&simulator, &list, 10));
         let (pages, requests) = (summary.pages.journaled, api.requests() as u64);
@@ -439,7 +439,7 @@ async fn a6_pages_that_keep_failing_do_not_keep_others_waiting() {
 
 #[tokio::test(start_paused = true)]
 async fn a7_a_429_for_ever_ends_as_a_temporary_failure_and_keeps_everything() {
-    for (after, patience) in [(0, Duration::from_secs(300)), (25, 2 * HOUR)] {
+    for (after, max_outage) in [(0, Duration::from_secs(300)), (25, 2 * HOUR)] {
         let simulator = simulator("products=30,max_videos=40");
         let list = ids(&simulator);
         let folder = scratch();
@@ -449,7 +449,7 @@ async fn a7_a_429_for_ever_ends_as_a_temporary_failure_and_keeps_everything() {
         assert_eq!((summary.credits.billed, summary.products.failed), (after as u64, 0), "{summary}");
         assert_eq!(summary.credits.in_doubt, 0);
         let took = Duration::from_secs_f64(summary.run.seconds);
-        assert!((patience..patience + Duration::from_secs(60)).contains(&took), "{took:?}");
+        assert!((max_outage..max_outage + Duration::from_secs(60)).contains(&took), "{took:?}");
         let in_vain = api.requests() - after;
         assert!(in_vain <= 200, "{in_vain} requests in {took:?}");
         assert_ended(&export(folder.path(), &Scripted::direct(&simulator), &list, &[]).await, ExitCode::Complete);
@@ -488,9 +488,9 @@ async fn a10_a_page_that_fails_for_ever_is_named_costs_its_attempts_and_stops_no
     let api = but(&simulator, move |sent| (sent.id == bad && sent.page == 3).then(internal_error));
     let summary = export(folder.path(), &api, &list, &[("max_in_flight", "4")]).await;
     assert_ended(&summary, ExitCode::Partial);
-    let (stop, said) = failure(&summary, &poison);
+    let (stop, message) = failure(&summary, &poison);
     assert_eq!((stop, api.asked()[&(poison.clone(), 3)]), ("failed", 8));
-    assert!(said.starts_with("page 3 failed 8 times, lastly: HTTP 500"), "{said}");
+    assert!(message.starts_with("page 3 failed 8 times, lastly: HTTP 500"), "{message}");
     assert_eq!((summary.products.complete, summary.rows.published), (119, rows(folder.path()).len() as u64));
     let healed = Scripted::direct(&simulator);
     assert_ended(&export(folder.path(), &healed, &list, &[]).await, ExitCode::Complete);
@@ -606,14 +606,14 @@ async fn a13_what_is_left_is_found_to_fail_by_itself_also_where_lists_end_withou
     ];
     for (case, behind, control, exit, published, asked) in table {
         let (folder, ended) = (scratch(), AtomicBool::new(false));
-        let said = move |sent: &Sent| match (&*sent.id, sent.page) {
+        let message = move |sent: &Sent| match (&*sent.id, sent.page) {
             ("p1", _) => internal_error(),
             ("p0", 3) if ended.swap(true, Ordering::Relaxed) => control(sent),
             ("p0", 3) => without_list(),
             ("p0", 4..) => behind(sent),
             _ => page_of(sent, 20, 10),
         };
-        let api = Scripted::new(move |sent| said(sent).after(LATENCY));
+        let api = Scripted::new(move |sent| message(sent).after(LATENCY));
         let summary = export(folder.path(), &api, &named(2), &[]).await;
         assert_ended(&summary, exit);
         assert_eq!((summary.products.complete, summary.rows.published), (1, published), "{case}: {summary}");
@@ -704,7 +704,7 @@ async fn a16_an_api_that_ignores_page_num_costs_two_requests_more_and_says_so() 
     let folder = scratch();
     let summary = export(folder.path(), &api, &named(3), &[]).await;
     assert_ended(&summary, ExitCode::Partial);
-    assert_eq!((api.requests(), summary.products.cut, summary.rows.published, summary.rows.folded), (9, 3, 30, 60));
+    assert_eq!((api.requests(), summary.products.cut, summary.rows.published, summary.rows.duplicates), (9, 3, 30, 60));
     assert_eq!(failure(&summary, "p1").0, "repeated_page");
     assert!(failure(&summary, "p1").1.contains("ignore the number of the page"), "{summary}");
     assert!(!folder.path().join("_SUCCESS").exists());
@@ -735,7 +735,7 @@ async fn a18_pages_longer_than_asked_are_kept_and_shorter_ones_are_found_out_to_
     let folder = scratch();
     let summary = export(folder.path(), &shorter, &named(30), &[("max_in_flight", "1"), ("end", "auto")]).await;
     assert_ended(&summary, ExitCode::Complete);
-    assert_eq!((summary.rows.published, summary.rows.folded), (210, 0), "{summary}");
+    assert_eq!((summary.rows.published, summary.rows.duplicates), (210, 0), "{summary}");
 }
 
 /// A list that changes whenever it is asked for.
@@ -811,16 +811,16 @@ async fn of_shifting(seed: u64, inserts: u64, deletes: u64) -> (Shifting, Summar
 
 #[tokio::test(start_paused = true)]
 async fn a19_rows_that_are_put_in_front_meanwhile_cost_no_other_row_and_come_out_once() {
-    let mut folded = 0;
+    let mut duplicates = 0;
     for seed in 0..100 {
         let (model, summary, published) = of_shifting(seed, 2, 0).await;
         assert_ended(&summary, ExitCode::Complete);
         assert!(published.is_subset(&model.ever), "seed {seed}");
         let first: BTreeSet<_> = Shifting::new(seed, &named(3)).ever;
         assert!(first.is_subset(&published), "seed {seed}: a row that was there from the beginning is missing");
-        folded += summary.rows.folded;
+        duplicates += summary.rows.duplicates;
     }
-    assert!(folded > 100, "{folded} rows came twice");
+    assert!(duplicates > 100, "{duplicates} rows came twice");
 }
 
 #[tokio::test(start_paused = true)]
@@ -878,7 +878,7 @@ async fn a22_a_video_on_two_pages_is_one_row_and_one_of_two_products_is_two() {
     let keys: BTreeSet<_> = rows(folder.path()).into_keys().collect();
     let of = |id: &str| ["same", "x", "y"].map(|video| (id.to_owned(), video.to_owned()));
     assert_eq!(keys, [of("p0"), of("p1")].concat().into_iter().collect());
-    assert_eq!((summary.rows.received, summary.rows.folded), (8, 2));
+    assert_eq!((summary.rows.received, summary.rows.duplicates), (8, 2));
 }
 
 /// The one row of a video that is seen twice, the second time with this region and this count.
@@ -897,13 +897,13 @@ async fn seen_twice(region: &'static str, views: u64) -> (Summary, Row) {
 #[tokio::test(start_paused = true)]
 async fn a23_of_two_sightings_with_other_numbers_the_first_wins_and_the_second_is_counted() {
     let (summary, row) = seen_twice("ID", 999).await;
-    assert_eq!((&row["total_views_cnt"], &row["_page_num"], summary.rows.folded), (&100.into(), &1.into(), 1));
+    assert_eq!((&row["total_views_cnt"], &row["_page_num"], summary.rows.duplicates), (&100.into(), &1.into(), 1));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a24_a_row_whose_region_changes_meanwhile_stays_where_it_was_seen_first() {
     let (summary, row) = seen_twice("TH", 100).await;
-    assert_eq!((&row["region"], summary.rows.published, summary.rows.folded), (&"ID".into(), 3, 1));
+    assert_eq!((&row["region"], summary.rows.published, summary.rows.duplicates), (&"ID".into(), 3, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -935,7 +935,7 @@ async fn a26_answers_that_share_a_request_id_are_different_answers() {
     let folder = scratch();
     let summary = export(folder.path(), &api, &named(50), &[]).await;
     assert_ended(&summary, ExitCode::Complete);
-    assert_eq!((summary.rows.published, summary.rows.folded, api.requests()), (101, 0, 50));
+    assert_eq!((summary.rows.published, summary.rows.duplicates, api.requests()), (101, 0, 50));
 }
 
 #[tokio::test(start_paused = true)]
@@ -996,8 +996,8 @@ async fn n21_an_hour_without_the_api_costs_some_seventy_requests_and_the_run_goe
             let folder = scratch();
             let api = outage(from, until, kind);
             let products = if qps > 50.0 { 200 } else { 40 };
-            let job = job(folder.path(), Some(qps), &[("max_in_flight", "32")]);
-            let summary = run_job(&job, &api, &named(products)).await.unwrap();
+            let context = context(folder.path(), Some(qps), &[("max_in_flight", "32")]);
+            let summary = run_job(&context, &api, &named(products)).await.unwrap();
             assert_ended(&summary, ExitCode::Complete);
             assert_eq!(rows(folder.path()).len(), products * 90, "{name}");
             let in_vain = within(&api, from, until);
@@ -1080,8 +1080,8 @@ async fn n21_one_page_that_fails_is_not_the_only_probe() {
 async fn the_same_500_to_every_product_from_the_start_is_a_wrong_question_and_costs_twenty_requests() {
     let folder = scratch();
     let api = Scripted::new(|sent| {
-        let said = format!("no shard for product {}, trace 7f{:x}-{}", sent.id, sent.number, sent.number);
-        Reply::refusal(500, &said).after(LATENCY)
+        let message = format!("no shard for product {}, trace 7f{:x}-{}", sent.id, sent.number, sent.number);
+        Reply::refusal(500, &message).after(LATENCY)
     });
     let summary = export(folder.path(), &api, &named(500), &[]).await;
     assert_ended(&summary, ExitCode::Contract);
@@ -1114,8 +1114,8 @@ async fn the_same_500_to_every_product_from_some_page_on_ends_the_run_within_som
             };
             reply.after(LATENCY)
         });
-        let job = job(folder.path(), Some(qps), &[("max_in_flight", most)]);
-        let summary = run_job(&job, &api, &named(500)).await.unwrap();
+        let context = context(folder.path(), Some(qps), &[("max_in_flight", most)]);
+        let summary = run_job(&context, &api, &named(500)).await.unwrap();
         assert_ended(&summary, ExitCode::Temporary);
         let in_vain = api.requests() + 1 - from;
         // Twenty products, and what was under way when the first of them had failed: 25 at 500 a second.

@@ -122,15 +122,15 @@ async fn l13_a_damaged_bit_in_a_ledger_is_found_or_changes_nothing() {
     assert!(!manifests(&killed.path().join("out")).is_empty());
     assert!(killed.path().join("out/_pagehaul/ledger.sqlite-wal").exists());
     // The same with the log folded in: every page of the database is where it stays.
-    let folded = scratch();
-    copy(killed.path(), folded.path());
-    let ledger = Ledger::open(&folded.path().join("out/_pagehaul/ledger.sqlite")).unwrap();
+    let duplicates = scratch();
+    copy(killed.path(), duplicates.path());
+    let ledger = Ledger::open(&duplicates.path().join("out/_pagehaul/ledger.sqlite")).unwrap();
     assert!(ledger.open_segment().unwrap().unwrap().journaled > 0);
     drop(ledger);
     let mut random = SplitMix64::seed_from_u64(13);
     let mut found = BTreeMap::<&str, usize>::new();
     for (folder, file, head, usual) in [
-        (&folded, "ledger.sqlite", 100, 350),
+        (&duplicates, "ledger.sqlite", 100, 350),
         (&killed, "ledger.sqlite-wal", 32, 100),
         (&killed, "ledger.sqlite", 100, 50),
     ] {
@@ -159,9 +159,9 @@ type Damage = Box<dyn Fn(&Path)>;
 #[expect(clippy::too_many_lines, reason = "one table of cases")]
 async fn l13_a_ledger_that_lost_a_part_or_is_something_else_is_found_or_changes_nothing() {
     let killed = killed().await;
-    let folded = scratch();
-    copy(killed.path(), folded.path());
-    drop(Ledger::open(&folded.path().join("out/_pagehaul/ledger.sqlite")).unwrap());
+    let duplicates = scratch();
+    copy(killed.path(), duplicates.path());
+    drop(Ledger::open(&duplicates.path().join("out/_pagehaul/ledger.sqlite")).unwrap());
     let length = |folder: &Path, file: &str| {
         usize::try_from(std::fs::metadata(folder.join("out/_pagehaul").join(file)).unwrap().len()).unwrap()
     };
@@ -185,9 +185,9 @@ async fn l13_a_ledger_that_lost_a_part_or_is_something_else_is_found_or_changes_
     let gone: Damage = Box::new(|state| FILES.iter().for_each(|file| std::fs::remove_file(state.join(file)).unwrap()));
     // What must be found, and what may be found or change nothing.
     let must: Vec<(&str, &Path, Damage)> = vec![
-        ("no SQLite", folded.path(), write(ledger, b"[package]\nname = 1\n".repeat(900))),
-        ("zeros", folded.path(), write(ledger, vec![0; 8_192])),
-        ("an empty file", folded.path(), write(ledger, Vec::new())),
+        ("no SQLite", duplicates.path(), write(ledger, b"[package]\nname = 1\n".repeat(900))),
+        ("zeros", duplicates.path(), write(ledger, vec![0; 8_192])),
+        ("an empty file", duplicates.path(), write(ledger, Vec::new())),
         ("an empty file and a log", killed.path(), write(ledger, Vec::new())),
         ("of five pages ago", killed.path(), older),
         ("gone", killed.path(), gone),
@@ -206,12 +206,12 @@ async fn l13_a_ledger_that_lost_a_part_or_is_something_else_is_found_or_changes_
             Box::new(move |state| std::fs::remove_file(state.join(memory)).unwrap()),
         ),
     ];
-    for page in 0..length(folded.path(), ledger) / 4_096 {
+    for page in 0..length(duplicates.path(), ledger) / 4_096 {
         let zero = move |bytes: &mut Vec<u8>| bytes[page * 4_096..(page + 1) * 4_096].fill(0);
-        may.push((format!("page {page} is zero"), folded.path(), change(ledger, Box::new(zero))));
+        may.push((format!("page {page} is zero"), duplicates.path(), change(ledger, Box::new(zero))));
         may.push((
             format!("cut at page {page}"),
-            folded.path(),
+            duplicates.path(),
             change(ledger, Box::new(move |bytes| bytes.truncate(page * 4_096 + page % 2))),
         ));
     }
@@ -283,11 +283,15 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
         ("end", vec!["--end", "empty-page"], None), // stricter only: walks go on
         ("products", vec!["--products", &longer], None),
         ("product_column", vec!["--products", &table_of_ids, "--product-column", "product_id"], None),
-        ("size_column", vec!["--products", &sized, "--product-column", "product_id", "--size-column", "rows"], None),
-        ("sizes_from", vec!["--sizes-from", &earlier], None),
+        (
+            "size_hint_column",
+            vec!["--products", &sized, "--product-column", "product_id", "--size-hint-column", "rows"],
+            None,
+        ),
+        ("size_hints_from", vec!["--size-hints-from", &earlier], None),
         ("qps", vec!["--qps", "500"], None),
         ("compressed", vec!["--compressed"], None),
-        ("limits_dir", vec!["--limits-dir", &state], None),
+        ("rate_cache_dir", vec!["--rate-cache-dir", &state], None),
         ("max_in_flight", vec!["--max-in-flight", "3"], None),
         ("lookahead", vec!["--lookahead", "0"], None),
         ("lookahead_saves", vec!["--lookahead-saves", "1h"], None),
@@ -297,18 +301,18 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
         ("retry_failed", vec!["--retry-failed"], None),
         ("repair", vec!["--repair"], None),
         ("retry_attempts", vec!["--retry-attempts", "3"], None),
-        ("retry_first", vec!["--retry-first", "5ms"], None),
-        ("retry_longest", vec!["--retry-longest", "7s"], None),
-        ("patience", vec!["--patience", "7m"], None),
+        ("retry_base_delay", vec!["--retry-base-delay", "5ms"], None),
+        ("retry_max_delay", vec!["--retry-max-delay", "7s"], None),
+        ("max_outage", vec!["--max-outage", "7m"], None),
         ("connect_timeout", vec!["--connect-timeout", "7s"], None),
         ("request_timeout", vec!["--request-timeout", "50s"], None),
-        ("grace", vec!["--grace", "7s"], None),
+        ("drain_timeout", vec!["--drain-timeout", "7s"], None),
         ("fail_on_drift", vec!["--fail-on-drift"], None),
         ("segment_size", vec!["--segment-size", "64KiB"], None),
         ("file_size", vec!["--file-size", "1MiB"], None),
         ("bloom_filters", vec!["--bloom-filters"], None),
-        ("memory", vec!["--memory", "8MiB"], None),
-        ("min_free", vec!["--min-free", "1KiB"], None),
+        ("row_group_memory", vec!["--row-group-memory", "8MiB"], None),
+        ("min_free_space", vec!["--min-free-space", "1KiB"], None),
         ("progress", vec!["--progress", "plain"], None),
         ("heartbeat", vec!["--heartbeat", "7s"], None),
         ("log_format", vec!["--log-format", "json"], None),
@@ -336,8 +340,8 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
             common::KEY.as_bytes(),
         );
         if let Some(says) = refused {
-            let why = ended.ended(9)["cause"].as_str().unwrap().to_owned();
-            assert!(why.contains(says), "{key}: {ended}");
+            let reason = ended.ended(9)["cause"].as_str().unwrap().to_owned();
+            assert!(reason.contains(says), "{key}: {ended}");
             assert_eq!(api.requests(), before, "{key}: {ended}");
             continue;
         }

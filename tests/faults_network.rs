@@ -22,8 +22,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::{
-    Answer, DEADLINE, Gate, Home, KEY, ReceivedRequest, assert_rows, endpoint, expected, fewest_requests,
-    files_that_hold, ids, job, rows, run, simulator,
+    Answer, DEADLINE, Gate, Home, KEY, ReceivedRequest, assert_rows, context, endpoint, expected, fewest_requests,
+    files_that_hold, ids, rows, run, simulator,
 };
 use evil::{Authority, Evil, Wire, answer, answer_with, self_signed};
 use pagehaul::endpoint::Codes;
@@ -92,7 +92,7 @@ async fn send<F: Fetch, T>(
     let (_ordering, orders) = watch::channel(DispatchMode::Send);
     let quota = Arc::new(RateLimiter::new(None));
     let codes = Arc::new(Codes { success: vec![0], ..Codes::default() });
-    let dispatcher = Dispatcher { api: Arc::clone(api), quota, timeout, grace: timeout, codes, orders };
+    let dispatcher = Dispatcher { api: Arc::clone(api), quota, timeout, drain_timeout: timeout, codes, orders };
     let (to_dispatch, queue) = mpsc::channel(requests.len());
     let (arrive, mut arrivals) = mpsc::channel(requests.len());
     for request in requests {
@@ -126,10 +126,10 @@ fn assert_arrival(case: &str, arrival: &FetchOutcome, verdict: &Verdict, charge:
 }
 
 /// Writes this answer to the first request of each connection and closes it. The attempt must end like that.
-async fn assert_answer(case: &str, said: Vec<u8>, verdict: &Verdict, words: &str) {
+async fn assert_answer(case: &str, message: Vec<u8>, verdict: &Verdict, words: &str) {
     let server = Evil::start(move |wire| {
         wire.asked();
-        wire.say(&said);
+        wire.say(&message);
     });
     let charge = if *verdict == Verdict::Page { Charge::Billed } else { Charge::InDoubt };
     assert_arrival(case, &ask(&api(&server)).await, verdict, charge, words);
@@ -141,10 +141,10 @@ async fn assert_answer(case: &str, said: Vec<u8>, verdict: &Verdict, words: &str
 /// A run that begins anew in a folder of its own.
 async fn run_with<F: Fetch>(api: Arc<F>, ids: &[String], more: &[(&str, &str)]) -> (TempDir, Summary) {
     let folder = tempfile::tempdir().unwrap();
-    let quick = [("retry_first", "1ms"), ("retry_longest", "2ms"), ("max_in_flight", "8")];
-    let job = job(folder.path(), None, &[&quick, more].concat());
+    let quick = [("retry_base_delay", "1ms"), ("retry_max_delay", "2ms"), ("max_in_flight", "8")];
+    let context = context(folder.path(), None, &[&quick, more].concat());
     let list: Vec<_> = ids.iter().map(|id| Ok(ItemId::new(id))).collect();
-    let summary = export(&job, Box::new(list.into_iter()), api, std::future::pending()).await.unwrap();
+    let summary = export(&context, Box::new(list.into_iter()), api, std::future::pending()).await.unwrap();
     (folder, summary)
 }
 
@@ -207,8 +207,8 @@ async fn assert_given_up_after_two<T>(
     assert_eq!(asked_for_bad.load(Ordering::SeqCst), 2, "{case}");
     assert_eq!((summary.products.failed, summary.credits.in_doubt), (1, 2), "{case}: {summary}");
     let failure = &summary.failures[0];
-    let said = failure.error.as_deref().unwrap_or_default();
-    assert!(failure.product == bad && said.contains(words), "{case}: {failure:?}");
+    let message = failure.error.as_deref().unwrap_or_default();
+    assert!(failure.product == bad && message.contains(words), "{case}: {failure:?}");
     assert_rows(folder.path(), &expected(&simulator, &[good], 10));
 }
 
@@ -221,7 +221,7 @@ async fn n1_a_name_that_does_not_resolve_costs_nothing_is_named_and_ends_the_run
     let api = api_of(&format!("http://{host}"), DEADLINE);
     let named = format!("no connection to the API: {host}:80");
     assert_arrival("N1", &ask(&api).await, &NO_ROUTE, Charge::Free, &named);
-    let (_folder, summary) = run_with(api, &["17".to_owned()], &[("patience", "50ms")]).await;
+    let (_folder, summary) = run_with(api, &["17".to_owned()], &[("max_outage", "50ms")]).await;
     assert_eq!(summary.exit, ExitCode::Temporary, "{summary}");
     assert_eq!((summary.credits.billed, summary.credits.in_doubt, summary.products.open), (0, 0, 1), "{summary}");
     assert!(summary.cause.unwrap().contains(&named));
@@ -236,7 +236,7 @@ async fn n2_a_refused_connection_costs_nothing_and_ends_the_run_as_temporary() {
     let api = api_of(&format!("http://127.0.0.1:{port}"), DEADLINE);
     let named = format!("no connection to the API: 127.0.0.1:{port}");
     assert_arrival("refused", &ask(&api).await, &NO_ROUTE, Charge::Free, &named);
-    let (_folder, summary) = run_with(api, &["17".to_owned()], &[("patience", "50ms")]).await;
+    let (_folder, summary) = run_with(api, &["17".to_owned()], &[("max_outage", "50ms")]).await;
     assert_eq!((summary.exit, summary.credits.in_doubt), (ExitCode::Temporary, 0), "{summary}");
 }
 
@@ -368,11 +368,11 @@ async fn n6_an_answer_that_is_packed_unasked_is_no_page_and_is_never_unpacked() 
         ("deflate", b"\x78\x9c\x00\xf8\x05".repeat(9), "compressed with deflate, which was not asked for: only gzip"),
         ("x-unheard-of", b"\x00\x01\x02".to_vec(), "compressed with x-unheard-of"),
     ] {
-        let said = answer_with(200, &format!("Content-Encoding: {coding}\r\n"), &body);
+        let message = answer_with(200, &format!("Content-Encoding: {coding}\r\n"), &body);
         let server = Evil::start(move |wire| {
             let head = wire.head().unwrap_or_default().to_ascii_lowercase();
             assert!(head.contains("\r\naccept-encoding: identity\r\n"), "{head}");
-            wire.say(&said);
+            wire.say(&message);
         });
         let arrival = ask(&api(&server)).await;
         assert_arrival(coding, &arrival, &UNUSABLE, Charge::InDoubt, words);
@@ -400,11 +400,11 @@ async fn n6_an_answer_that_is_packed_as_asked_is_unpacked_up_to_the_cap_and_kept
         ("gzip", b"\x1f\x8b\x08\x00".to_vec(), UNUSABLE, "the answer is no HTTP that can be read"),
         ("gzip", PAGE.as_bytes().to_vec(), Verdict::Page, ""),
     ] {
-        let said = answer_with(200, &format!("Content-Encoding: {coding}\r\n"), &body);
+        let message = answer_with(200, &format!("Content-Encoding: {coding}\r\n"), &body);
         let server = Evil::start(move |wire| {
             let head = wire.head().unwrap_or_default().to_ascii_lowercase();
             assert!(head.contains("\r\naccept-encoding: zstd, gzip\r\n"), "{head}");
-            wire.say(&said);
+            wire.say(&message);
         });
         let arrival = ask(&api_with(&server.base_url(), DEADLINE, true)).await;
         let charge = if verdict == Verdict::Page { Charge::Billed } else { Charge::InDoubt };
@@ -499,8 +499,8 @@ async fn n9_a_length_that_is_wrong_or_said_twice_never_makes_a_page() {
             "both a length and chunks",
         ),
     ];
-    for (case, said, verdict, words) in table {
-        assert_answer(case, said, &verdict, words).await;
+    for (case, message, verdict, words) in table {
+        assert_answer(case, message, &verdict, words).await;
     }
     assert_given_up_after_two("one less", "the body breaks off", move |wire| {
         wire.say(format!("HTTP/1.1 200 x\r\nContent-Length: {}\r\n\r\n{PAGE}", length - 1));
@@ -511,8 +511,8 @@ async fn n9_a_length_that_is_wrong_or_said_twice_never_makes_a_page() {
 #[tokio::test]
 async fn n9_what_stands_behind_a_short_length_never_answers_the_next_request() {
     let forged = PAGE.replace("\"7\"", "\"666\"");
-    let said = [&answer(200, PAGE)[..], &answer(200, &forged)].concat();
-    let server = Evil::start(move |wire| while wire.asked().is_some() && wire.say(&said) {});
+    let message = [&answer(200, PAGE)[..], &answer(200, &forged)].concat();
+    let server = Evil::start(move |wire| while wire.asked().is_some() && wire.say(&message) {});
     let api = api(&server);
     for _ in 0..50 {
         let arrival = ask(&api).await;
@@ -553,8 +553,8 @@ async fn n10_a_body_cut_at_any_byte_is_never_a_short_page() {
     let server = spoiling(&simulator, move |wire, _, right| {
         let number = sent.fetch_add(1, Ordering::SeqCst);
         let body = String::from_utf8_lossy(right).split_once("\r\n\r\n").unwrap().1.to_owned();
-        let said = framed(WAYS[number % 3], &body);
-        wire.say(&said[..number * 997 % said.len()]);
+        let message = framed(WAYS[number % 3], &body);
+        wire.say(&message[..number * 997 % message.len()]);
         false
     });
     let done = run_with(api_of(&server.base_url(), DEADLINE), &ids, &[]).await;
@@ -591,14 +591,14 @@ async fn n12_http_2_is_never_spoken_its_frames_are_no_answer_and_a_server_that_d
     let go_away: &[u8] = b"\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0b";
     let reset: &[u8] = b"\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x07";
     let unreadable = "the answer is no HTTP that can be read";
-    for (case, said) in [
+    for (case, message) in [
         ("settings", settings.to_vec()),
         ("goaway", [settings, go_away].concat()),
         ("refused stream", [settings, reset].concat()),
         ("preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec()),
         ("version", b"HTTP/2.0 200 OK\r\n\r\n".to_vec()),
     ] {
-        assert_answer(case, said, &UNUSABLE, unreadable).await;
+        assert_answer(case, message, &UNUSABLE, unreadable).await;
     }
     assert_given_up_after_two("goaway", unreadable, move |wire| wire.say([settings, go_away].concat())).await;
 
@@ -649,8 +649,11 @@ fn n13_a_server_that_cannot_prove_who_it_is_ends_the_run_at_once_and_is_sent_not
         ("a chain with a gap", between.identity("127.0.0.1", NOW), "UnknownIssuer"),
     ] {
         let server = Evil::start_tls(&identity, pages);
-        let said = export_under_tls(&server, &root, 7);
-        assert!(said.contains("identity could not be verified: 127.0.0.1:") && said.contains(words), "{case}: {said}");
+        let message = export_under_tls(&server, &root, 7);
+        assert!(
+            message.contains("identity could not be verified: 127.0.0.1:") && message.contains(words),
+            "{case}: {message}"
+        );
         assert_eq!(server.requests(), 0, "{case}");
         assert!((1..=3).contains(&server.connections()), "{case}: no retries, {} connections", server.connections());
     }
@@ -663,24 +666,24 @@ fn n13_a_server_of_tls_1_1_ends_the_run_at_once_and_one_that_breaks_the_handshak
     hello.extend([7; 32]);
     hello.extend(b"\x00\x00\x2f\x00");
     let alert = b"\x15\x03\x03\x00\x02\x02\x50".to_vec(); // an alert: internal error
-    for (case, said, code) in [("TLS 1.1", hello, 7), ("alert", alert, 5), ("plain HTTP", answer(200, PAGE), 5)] {
+    for (case, message, code) in [("TLS 1.1", hello, 7), ("alert", alert, 5), ("plain HTTP", answer(200, PAGE), 5)] {
         let server = Evil::start(move |wire| {
-            wire.say(&said);
+            wire.say(&message);
             wire.hold();
         });
         let home = Home::new(&["17".to_owned()]);
         let roots = home.file("roots.pem", root.pem().as_bytes());
-        let impatient = ["--retry-first", "1ms", "--retry-longest", "2ms", "--patience", "50ms"];
+        let impatient = ["--retry-base-delay", "1ms", "--retry-max-delay", "2ms", "--max-outage", "50ms"];
         let mut command = home.export(&server.base_url().replace("http:", "https:"), &impatient);
         command.env("SSL_CERT_FILE", roots).env_remove("SSL_CERT_DIR");
         let summary = run(command).ended(code);
-        let said = summary["cause"].as_str().unwrap();
+        let message = summary["cause"].as_str().unwrap();
         let words = if code == 7 {
             "identity could not be verified: 127.0.0.1:"
         } else {
             "no connection to the API: 127.0.0.1:"
         };
-        assert!(said.contains(words), "{case}: {said}");
+        assert!(message.contains(words), "{case}: {message}");
         assert_eq!(server.connections() == 1, code == 7, "{case}");
         assert_eq!((server.requests(), &summary["credits"]["in_doubt"]), (0, &0.into()), "{case}: {summary}");
     }
@@ -694,8 +697,8 @@ fn n14_a_certificate_that_is_not_valid_now_is_named_with_its_time_and_this_machi
         ((4000, 4096), "its certificate is valid from 4000-01-01T00:00:00.000Z; this machine's clock says 20"),
     ] {
         let server = Evil::start_tls(&root.identity("127.0.0.1", years), pages);
-        let said = export_under_tls(&server, &root, 7);
-        assert!(said.contains(words), "{said}");
+        let message = export_under_tls(&server, &root, 7);
+        assert!(message.contains(words), "{message}");
         assert_eq!(server.requests(), 0);
     }
 }
@@ -736,8 +739,8 @@ const PORTAL: &str = "<html>\x1b]0;owned\x07<a href='http://login.invalid/'>Log 
 #[tokio::test]
 async fn n15_a_portal_s_page_is_no_page_and_its_beginning_is_shown_without_what_acts_on_a_terminal() {
     for fields in ["Content-Type: text/html\r\n", "Content-Type: application/json\r\n"] {
-        let said = answer_with(200, fields, PORTAL);
-        assert_answer(fields, said, &UNUSABLE, "HTTP 200: the body is not the documented envelope").await;
+        let message = answer_with(200, fields, PORTAL);
+        assert_answer(fields, message, &UNUSABLE, "HTTP 200: the body is not the documented envelope").await;
     }
     assert_given_up_after_two("N15", "not the documented envelope", |wire| wire.say(answer(200, PORTAL))).await;
 }
@@ -746,7 +749,7 @@ async fn n15_a_portal_s_page_is_no_page_and_its_beginning_is_shown_without_what_
 fn n15_a_portal_before_the_first_page_ends_the_run_soon_and_nothing_of_it_acts_on_the_screen() {
     let server = Evil::start(|wire| while wire.asked().is_some() && wire.say(answer(200, PORTAL)) {});
     let home = Home::new(&(100..400).map(|id| id.to_string()).collect::<Vec<_>>());
-    let done = run(home.export(&server.base_url(), &["--max-in-flight", "4", "--retry-first", "1ms"]));
+    let done = run(home.export(&server.base_url(), &["--max-in-flight", "4", "--retry-base-delay", "1ms"]));
     done.ended(10);
     assert!(server.requests() < 60, "{} requests", server.requests());
     let shown = format!("{}{}", done.stdout, done.stderr);
@@ -785,8 +788,8 @@ async fn n16_a_redirect_is_shown_and_never_followed() {
     let evil = elsewhere.base_url();
     for status in [301, 302, 303, 307, 308] {
         for target in [&evil, "http://127.0.0.1:1/", "/v1/loop", "//other.invalid/x", "", "\u{9b}31m\u{202e}", KEY] {
-            let said = answer_with(status, &format!("Location: {target}\r\n"), "");
-            let server = Evil::start(move |wire| while wire.asked().is_some() && wire.say(&said) {});
+            let message = answer_with(status, &format!("Location: {target}\r\n"), "");
+            let server = Evil::start(move |wire| while wire.asked().is_some() && wire.say(&message) {});
             let arrival = ask(&api(&server)).await;
             let words = format!("the answer is a redirect, which is never followed: HTTP {status} to ");
             let (case, verdict) = (format!("{status} to {target:?}"), ELSEWHERE);
@@ -794,8 +797,8 @@ async fn n16_a_redirect_is_shown_and_never_followed() {
             assert_eq!((server.requests(), server.connections()), (1, 1), "{case}");
         }
     }
-    let said = answer_with(302, &format!("Location: {evil}/v1\r\n"), "");
-    let server = Evil::start(move |wire| while wire.asked().is_some() && wire.say(&said) {});
+    let message = answer_with(302, &format!("Location: {evil}/v1\r\n"), "");
+    let server = Evil::start(move |wire| while wire.asked().is_some() && wire.say(&message) {});
     let home = Home::new(&(100..130).map(|id| id.to_string()).collect::<Vec<_>>());
     let summary = run(home.export(&server.base_url(), &["--max-in-flight", "2"])).ended(10);
     assert!(summary["cause"].as_str().unwrap().contains(&evil), "{summary}");
@@ -806,7 +809,7 @@ async fn n16_a_redirect_is_shown_and_never_followed() {
 /// An export from a host that is not this machine, through a proxy of the environment.
 fn export_by_proxy(host: &str, proxy: &Evil, more: &[(&str, &str)]) -> (Home, common::Run) {
     let home = Home::new(&(100..110).map(|id| id.to_string()).collect::<Vec<_>>());
-    let flags = ["--qps", "1000", "--max-in-flight", "2", "--patience", "100ms", "--retry-first", "5ms"];
+    let flags = ["--qps", "1000", "--max-in-flight", "2", "--max-outage", "100ms", "--retry-base-delay", "5ms"];
     let mut command = home.export(&format!("https://{host}"), &flags);
     command.env("HTTPS_PROXY", format!("http://someone:s3cret@127.0.0.1:{}", proxy.port()));
     command.envs(more.iter().copied()).env_remove("SSL_CERT_DIR");
@@ -887,7 +890,7 @@ fn n17_hosts_that_need_no_proxy_and_this_machine_are_reached_without_one() {
 async fn n19_an_answer_that_is_none_is_no_page_whatever_its_status() {
     let (once, stop) = (UNUSABLE, ELSEWHERE);
     let unreadable = "the answer is no HTTP that can be read";
-    for (case, said, verdict, words) in [
+    for (case, message, verdict, words) in [
         ("204", b"HTTP/1.1 204 x\r\n\r\n".to_vec(), &once, "HTTP 204"),
         ("206", answer_with(206, "Content-Range: bytes 0-9/20\r\n", PAGE), &once, "HTTP 206"),
         ("101", b"HTTP/1.1 101 x\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n".to_vec(), &once, "HTTP 101"),
@@ -901,7 +904,7 @@ async fn n19_an_answer_that_is_none_is_no_page_whatever_its_status() {
         ("status of two digits", b"HTTP/1.1 20 OK\r\n\r\n".to_vec(), &once, unreadable),
         ("NUL in a field", b"HTTP/1.1 200 OK\r\nX: \0\r\n\r\n".to_vec(), &once, unreadable),
     ] {
-        assert_answer(case, said, verdict, words).await;
+        assert_answer(case, message, verdict, words).await;
     }
     assert_answer("nothing at all", Vec::new(), &UNAVAILABLE, "the connection broke").await;
     assert_given_up_after_two("204", "HTTP 204", |wire| wire.say("HTTP/1.1 204 x\r\n\r\n")).await;
@@ -912,7 +915,8 @@ async fn n19_an_answer_that_is_none_is_no_page_whatever_its_status() {
 fn n19_a_server_that_never_gives_an_answer_ends_the_run_as_another_api() {
     let server = Evil::start(|wire| drop((wire.asked(), wire.say("NOISE\r\n\r\n"))));
     let home = Home::new(&(100..400).map(|id| id.to_string()).collect::<Vec<_>>());
-    let summary = run(home.export(&server.base_url(), &["--max-in-flight", "4", "--retry-first", "1ms"])).ended(10);
+    let summary =
+        run(home.export(&server.base_url(), &["--max-in-flight", "4", "--retry-base-delay", "1ms"])).ended(10);
     assert!(server.requests() < 60, "{} requests", server.requests());
     assert_eq!(summary["credits"]["in_doubt"], server.requests(), "each may be billed: {summary}");
 }
@@ -972,12 +976,12 @@ async fn large_bodies_wait_for_each_other_but_never_in_a_circle_and_never_hold_u
         move |wire| {
             while let Some(asked) = wire.asked() {
                 let body = if asked.page == 1 { PAGE.to_owned() } else { format!("{PAGE}{}", " ".repeat(200_000)) };
-                let said = framed("chunks", &body); // nothing says how long it will be
-                let first = if asked.page == 2 { 100_000 } else { said.len() };
-                wire.say(&said[..first]);
-                if first < said.len() {
+                let message = framed("chunks", &body); // nothing says how long it will be
+                let first = if asked.page == 2 { 100_000 } else { message.len() };
+                wire.say(&message[..first]);
+                if first < message.len() {
                     gate.pass();
-                    wire.say(&said[first..]);
+                    wire.say(&message[first..]);
                 }
             }
         }
@@ -1021,7 +1025,7 @@ async fn a_body_whose_length_is_known_takes_no_more_of_the_pool_than_that() {
     let body = |bytes: usize| format!("{PAGE}{}", " ".repeat(bytes - PAGE.len()));
     let server = Evil::start(move |wire| {
         while let Some(asked) = wire.asked() {
-            let said = match asked.page {
+            let message = match asked.page {
                 1 => answer(200, body((1 << 20) - 100)),
                 2 => answer_with(200, "Content-Encoding: zstd\r\n", body(100_000)),
                 3 => answer_with(200, "Content-Type: application/json; charset=ISO-8859-1\r\n", body(100_000)),
@@ -1029,7 +1033,7 @@ async fn a_body_whose_length_is_known_takes_no_more_of_the_pool_than_that() {
                 5 => answer(200, body(BODY_CAP)),
                 _ => answer(200, body(64 * 1024)),
             };
-            wire.say(&said);
+            wire.say(&message);
         }
     });
     let kib_of = async |page: u32, compressed: bool| {
@@ -1077,10 +1081,10 @@ async fn a_body_that_says_that_it_is_iso_8859_1_is_read_as_such_unless_it_is_utf
         (LATIN, "Café, and a label that lies".as_bytes(), "Café, and a label that lies"),
         (LATIN, b"plain", "plain"),
     ] {
-        let said = answer_with(200, fields, page(sent));
+        let message = answer_with(200, fields, page(sent));
         let server = Evil::start(move |wire| {
             wire.asked();
-            wire.say(&said);
+            wire.say(&message);
         });
         let arrival = ask(&api(&server)).await;
         assert_arrival(read, &arrival, &Verdict::Page, Charge::Billed, "");
@@ -1092,10 +1096,10 @@ async fn a_body_that_says_that_it_is_iso_8859_1_is_read_as_such_unless_it_is_utf
         (LATIN, b"<p>caf\xe9</p>".to_vec(), UNUSABLE),
         (LATIN, b"\x1f\x8b\x08\x00\xe9".to_vec(), UNUSABLE),
     ] {
-        let said = answer_with(200, fields, &body);
+        let message = answer_with(200, fields, &body);
         let server = Evil::start(move |wire| {
             wire.asked();
-            wire.say(&said);
+            wire.say(&message);
         });
         let arrival = ask(&api(&server)).await;
         assert_eq!((&arrival.judged.verdict, &arrival.answer.unwrap().body[..]), (&verdict, &body[..]));

@@ -18,7 +18,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::SplitMix64;
 
-const QUICK: [&str; 6] = ["--retry-first", "2ms", "--retry-longest", "20ms", "--qps", "unlimited"];
+const QUICK: [&str; 6] = ["--retry-base-delay", "2ms", "--retry-max-delay", "20ms", "--qps", "unlimited"];
 
 /// What a server does with a product: 3 of 100 are refused, 2 are dead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,9 +41,9 @@ fn fate(place: usize) -> Fate {
 fn converse(wire: &mut Wire, simulator: &Simulator, fates: &BTreeMap<String, Fate>, dice: &Mutex<SplitMix64>) {
     while let Some(asked) = wire.asked() {
         let rolled = dice.lock().unwrap().next_u64() % 100;
-        let said = match (fates.get(&asked.product), rolled) {
-            (Some(Fate::Bad), _) => said(&Answer::refusal(400, "Invalid parameter: product_id")),
-            (Some(Fate::Dead), _) | (_, 0..5) => said(&Answer::refusal(500, "Internal server error")),
+        let message = match (fates.get(&asked.product), rolled) {
+            (Some(Fate::Bad), _) => message(&Answer::refusal(400, "Invalid parameter: product_id")),
+            (Some(Fate::Dead), _) | (_, 0..5) => message(&Answer::refusal(500, "Internal server error")),
             (_, 5) => return wire.will_reset(),
             (_, 6) => {
                 let whole = regular(simulator, &asked);
@@ -54,17 +54,17 @@ fn converse(wire: &mut Wire, simulator: &Simulator, fates: &BTreeMap<String, Fat
             (_, 8) => answer(502, "<html><h1>502 Bad Gateway</h1></html>"),
             _ => regular(simulator, &asked),
         };
-        if !wire.say(said) {
+        if !wire.say(message) {
             return;
         }
     }
 }
 
 fn regular(simulator: &Simulator, asked: &ReceivedRequest) -> Vec<u8> {
-    said(&Answer::of(simulator, asked))
+    message(&Answer::of(simulator, asked))
 }
 
-fn said(of: &Answer) -> Vec<u8> {
+fn message(of: &Answer) -> Vec<u8> {
     answer(of.status, &of.body)
 }
 

@@ -206,13 +206,13 @@ fn a_server_and_a_list_full_of_payloads_leave_no_trace_of_them_on_screen_in_logs
         for command in
             [vec!["status", "--out", &out], vec!["status", "--json", "--out", &out], vec!["verify", "--out", &out]]
         {
-            let said = run(pagehaul(command));
-            assert_eq!(said.code, Some(0), "{said}");
-            assert_run_harmless("a look at the export", &said);
+            let message = run(pagehaul(command));
+            assert_eq!(message.code, Some(0), "{message}");
+            assert_run_harmless("a look at the export", &message);
         }
         let ledger = Ledger::open(&home.path("out/_pagehaul/ledger.sqlite")).unwrap();
-        for (_, _, said) in ledger.failures(1_000).unwrap() {
-            assert_harmless("the ledger", &said.unwrap());
+        for (_, _, message) in ledger.failures(1_000).unwrap() {
+            assert_harmless("the ledger", &message.unwrap());
         }
     }
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use common::scripted::{Reply, Scripted, Sent, run_job, run_until};
 use common::{
-    Answer, Api, DEADLINE, Home, Run, assert_rows, evidence, expected, files, files_that_hold, ids, job, manifests,
+    Answer, Api, DEADLINE, Home, Run, assert_rows, context, evidence, expected, files, files_that_hold, ids, manifests,
     rows, run, simulator,
 };
 use pagehaul::error::ExitCode;
@@ -122,10 +122,10 @@ async fn assert_one_failing_product_is_partial(delay: Duration) {
     let list = ids(&simulator);
     let failing = list[4].clone();
     let folder = tempfile::tempdir().unwrap();
-    let job = job(
+    let context = context(
         folder.path(),
         Some(100.0),
-        &[("retry_first", "1s"), ("retry_longest", "5s"), ("retry_attempts", "4"), ("patience", "2m")],
+        &[("retry_base_delay", "1s"), ("retry_max_delay", "5s"), ("retry_attempts", "4"), ("max_outage", "2m")],
     );
     let api = || {
         let (simulator, failing) = (Arc::clone(&simulator), failing.clone());
@@ -134,12 +134,12 @@ async fn assert_one_failing_product_is_partial(delay: Duration) {
             if fails { failure().after(delay) } else { page(&simulator, sent).after(Duration::from_millis(50)) }
         })
     };
-    let first = run_job(&job, &api(), &list).await.unwrap();
+    let first = run_job(&context, &api(), &list).await.unwrap();
     assert!(matches!(first.exit, ExitCode::Partial | ExitCode::Temporary), "{first}");
     assert_eq!(first.products.complete, 8);
     for _ in 0..2 {
         let api = api();
-        let later = run_job(&job, &api, &list).await.unwrap();
+        let later = run_job(&context, &api, &list).await.unwrap();
         let others = api.sent().iter().filter(|sent| sent.id != failing).count();
         assert!(others <= 3, "a passing failure is tried again; pages behind ends show that the API serves: {others}");
         assert_eq!((later.exit, later.products.complete, later.products.failed), (ExitCode::Partial, 8, 1), "{later}");
@@ -161,14 +161,14 @@ async fn a_segment_is_published_when_no_answer_is_under_way_also_one_that_was_la
     let simulator = simulator("products=60,max_videos=45");
     let list = ids(&simulator);
     let folder = tempfile::tempdir().unwrap();
-    let mut job = job(folder.path(), Some(200.0), &[("max_in_flight", "16")]);
+    let mut context = context(folder.path(), Some(200.0), &[("max_in_flight", "16")]);
     let api = |stop_at| {
         let simulator = Arc::clone(&simulator);
         Scripted::stopping_at(stop_at, move |sent| page(&simulator, sent).after(Duration::from_millis(300)))
     };
-    let first = run_job(&job, &api(60), &list).await.unwrap();
+    let first = run_job(&context, &api(60), &list).await.unwrap();
     assert_eq!((first.exit, manifests(folder.path()).len()), (ExitCode::Interrupted, 0), "{first}");
-    job.settings.segment_size = 2_000;
+    context.settings.segment_size = 2_000;
     let api = api(usize::MAX);
     let busy = Arc::new(AtomicUsize::new(0));
     let _watch = pagehaul::model::failpoint::watch(folder.path(), {
@@ -180,7 +180,7 @@ async fn a_segment_is_published_when_no_answer_is_under_way_also_one_that_was_la
             Ok(())
         }
     });
-    let summary = run_job(&job, &api, &list).await.unwrap();
+    let summary = run_job(&context, &api, &list).await.unwrap();
     assert_eq!((summary.exit, busy.load(Ordering::SeqCst)), (ExitCode::Complete, 0), "{summary}");
     assert!(manifests(folder.path()).len() > 3 && api.most_in_flight() > 4, "{summary}");
     assert_rows(folder.path(), &expected(&simulator, &list, 10));
@@ -192,7 +192,7 @@ async fn a_page_that_is_due_while_the_quota_holds_everyone_does_not_spin() {
     let simulator = simulator("products=60,max_videos=25");
     let list = ids(&simulator);
     let folder = tempfile::tempdir().unwrap();
-    let job = job(folder.path(), Some(30.0), &[]);
+    let context = context(folder.path(), Some(30.0), &[]);
     let api = Scripted::new({
         let simulator = Arc::clone(&simulator);
         move |sent| {
@@ -210,7 +210,7 @@ async fn a_page_that_is_due_while_the_quota_holds_everyone_does_not_spin() {
         let spins = rounds.fetch_add(1, Ordering::SeqCst) > MANY;
         if spins { Poll::Ready(ExitCode::Interrupted) } else { Poll::Pending }
     });
-    let summary = run_until(&job, &api, &list, stopped).await.unwrap();
+    let summary = run_until(&context, &api, &list, stopped).await.unwrap();
     let (rounds, sent) = (rounds.load(Ordering::SeqCst), api.requests());
     assert_eq!((summary.exit, summary.run.throttled), (ExitCode::Complete, 1), "{rounds} rounds, {sent} requests");
     assert!(rounds <= 10 * sent, "{rounds} rounds for {sent} requests");
@@ -237,9 +237,9 @@ impl Stopping {
         Self { folder: tempfile::tempdir().unwrap(), list: ids(&simulator), simulator }
     }
 
-    fn job(&self) -> RunContext {
-        let settings = [("max_in_flight", "40"), ("grace", "10s"), ("request_timeout", "30s")];
-        job(self.folder.path(), Some(50.0), &settings)
+    fn context(&self) -> RunContext {
+        let settings = [("max_in_flight", "40"), ("drain_timeout", "10s"), ("request_timeout", "30s")];
+        context(self.folder.path(), Some(50.0), &settings)
     }
 
     /// The run, with ten answers that take this long, and a signal so long after the first request that is not served; and how
@@ -260,7 +260,7 @@ impl Stopping {
             }
             ExitCode::Interrupted
         };
-        let summary = run_until(&self.job(), &api, &self.list, stopped).await.unwrap();
+        let summary = run_until(&self.context(), &api, &self.list, stopped).await.unwrap();
         let broke = api.sent()[BREAKS_AT - 1].at;
         (summary, broke.elapsed(), api.requests())
     }
@@ -276,8 +276,8 @@ async fn answers_that_are_slower_than_grace_are_waited_for_and_kept_when_a_run_s
         assert_eq!((summary.credits.billed, summary.pages.journaled), (pages, pages), "{summary}");
         assert!(took < Duration::from_secs(25), "no longer than the last of them: {took:?}");
         if exit == ExitCode::Account {
-            let mended = Scripted::direct(&stopping.simulator);
-            let summary = run_job(&stopping.job(), &mended, &stopping.list).await.unwrap();
+            let repaired = Scripted::direct(&stopping.simulator);
+            let summary = run_job(&stopping.context(), &repaired, &stopping.list).await.unwrap();
             assert_eq!(summary.exit, ExitCode::Complete, "{summary}");
             assert!((600..=600 + evidence(600)).contains(&summary.credits.billed), "{summary}");
             assert_rows(stopping.folder.path(), &expected(&stopping.simulator, &stopping.list, 10));

@@ -45,9 +45,9 @@ fn an_entry_that_is_no_id_is_refused_with_its_line_its_text_and_the_likely_cause
             ("table.csv", "line 3", home.bare_export(&url, &["--products", &table, "--product-column", "id"])),
         ] {
             let summary = run(command).ended(2);
-            let said = summary["cause"].as_str().unwrap();
+            let message = summary["cause"].as_str().unwrap();
             for word in [list, line, &format!("`{entry}`"), cause] {
-                assert!(said.contains(word), "{entry}: the reason lacks {word:?}: {said}");
+                assert!(message.contains(word), "{entry}: the reason lacks {word:?}: {message}");
             }
         }
     }
@@ -60,8 +60,11 @@ fn a_header_in_a_plain_list_is_refused_as_one_and_nothing_is_sent() {
     for header in ["product_id", "Product ID", "\u{feff}id"] {
         let home = Home::new(&[header.to_owned(), "17".to_owned()]);
         let summary = run(home.export(&api.base_url(), &[])).ended(2);
-        let said = summary["cause"].as_str().unwrap();
-        assert!(said.contains("line 1: ") && said.contains("a header") && said.contains("--product-column"), "{said}");
+        let message = summary["cause"].as_str().unwrap();
+        assert!(
+            message.contains("line 1: ") && message.contains("a header") && message.contains("--product-column"),
+            "{message}"
+        );
     }
     assert_eq!(api.requests(), 0);
 }
@@ -89,9 +92,9 @@ fn a_form_that_is_no_expression_is_refused_with_its_line() {
     let broken = home.file("broken.toml", BUILT_IN.replace(line, "form = \"[0-9\"").as_bytes());
     let api = api();
     let refused = run(home.export(&api.base_url(), &["--endpoint", &broken])).ended(2);
-    let said = refused["cause"].as_str().unwrap();
+    let message = refused["cause"].as_str().unwrap();
     let at = BUILT_IN.lines().position(|other| other == line).unwrap() + 1;
-    assert!(said.contains(&format!("line {at}: form is not a regular expression: unclosed")), "{said}");
+    assert!(message.contains(&format!("line {at}: form is not a regular expression: unclosed")), "{message}");
     assert_eq!(api.requests(), 0);
 }
 
@@ -153,7 +156,7 @@ fn a_byte_order_mark_or_quotes_around_a_key_are_named_and_nothing_is_sent() {
 fn column_names_that_readers_take_for_one_and_partitions_that_they_cannot_name_are_refused_with_the_description() {
     let api = api();
     let home = Home::new(&["17".to_owned()]);
-    for (from, to, why) in [
+    for (from, to, reason) in [
         ("name = \"user_id\"", "name = \"Video_ID\"", "columns video_id and Video_ID differ only by case"),
         ("name = \"region\"", "name = \"region-code\"", "the partition column region-code"),
         ("name = \"region\"", "name = \"2nd\"", "the partition column 2nd"),
@@ -161,7 +164,7 @@ fn column_names_that_readers_take_for_one_and_partitions_that_they_cannot_name_a
     ] {
         let described = home.file("other.toml", BUILT_IN.replace(from, to).as_bytes());
         let refused = run(home.export(&api.base_url(), &["--endpoint", &described])).ended(2);
-        assert!(refused["cause"].as_str().unwrap().contains(why), "{refused}");
+        assert!(refused["cause"].as_str().unwrap().contains(reason), "{refused}");
     }
     assert_eq!(api.requests(), 0);
 }

@@ -14,7 +14,7 @@ use pagehaul::state::ledger::{Ledger, LedgerError};
 
 /// Waits that make a failing page fail soon.
 const HASTY: [&str; 8] =
-    ["--retry-first", "5ms", "--retry-longest", "10ms", "--retry-attempts", "3", "--patience", "300ms"];
+    ["--retry-base-delay", "5ms", "--retry-max-delay", "10ms", "--retry-attempts", "3", "--max-outage", "300ms"];
 
 fn numbered(count: u32) -> Vec<String> {
     (100..100 + count).map(|id| id.to_string()).collect()
@@ -152,13 +152,13 @@ fn a_mark_of_success_goes_before_the_list_has_an_id_more_whatever_becomes_of_tha
     for step in 1.. {
         let home = Home::new(&all);
         copy(&whole.out(), &home.out());
-        let mut export = home.export(&api.base_url(), &["--min-free", "999999GiB"]);
+        let mut export = home.export(&api.base_url(), &["--min-free-space", "999999GiB"]);
         export.env("TEST_STEP", format!("{step}:kill"));
         let ended = run(export);
         // A mark that is not true is a difference.
         run(pagehaul(["verify", "--out", &home.argument("out")])).ended(0);
         if ended.code.is_some() {
-            assert!(ended.ended(8)["cause"].as_str().unwrap().contains("min_free"), "{ended}");
+            assert!(ended.ended(8)["cause"].as_str().unwrap().contains("min_free_space"), "{ended}");
             assert!(!home.path("out/_SUCCESS").exists());
             break;
         }
@@ -203,7 +203,7 @@ fn one_product_that_always_fails_does_not_end_every_run_as_a_temporary_failure()
 fn a_wrong_path_stops_the_run_before_it_has_tried_the_whole_list() {
     let api = Api::start(|_| Answer::new(404, "page not found"));
     let home = Home::new(&numbered(300));
-    run(home.export(&api.base_url(), &["--max-in-flight", "4", "--retry-first", "5ms"])).ended(10);
+    run(home.export(&api.base_url(), &["--max-in-flight", "4", "--retry-base-delay", "5ms"])).ended(10);
     assert!(api.requests() <= 21, "{} requests", api.requests());
 }
 
@@ -211,7 +211,7 @@ fn a_wrong_path_stops_the_run_before_it_has_tried_the_whole_list() {
 fn a_200_that_breaks_off_is_asked_for_at_most_twice() {
     let api = Api::start(|_| Answer::new(200, r#"{"code":0,"message":"success","data":["#));
     let home = Home::new(&numbered(2));
-    let summary = run(home.export(&api.base_url(), &["--retry-first", "5ms"])).ended(10);
+    let summary = run(home.export(&api.base_url(), &["--retry-base-delay", "5ms"])).ended(10);
     assert!(api.asked().values().all(|times| *times == 2), "{:?}", api.asked());
     assert_eq!(summary["products"]["open"], 2, "of an API that gave no page at all no product is blamed: {summary}");
 }
@@ -232,8 +232,8 @@ fn a_success_without_a_list_is_said_to_have_none() {
             }
         });
         let summary = run(Home::new(&ids).export(&api.base_url(), &HASTY)).ended(3);
-        let said = format!("HTTP 200, code 0: data is {is}, not a list of rows; page 1");
-        assert_eq!(summary["failures"][0]["error"], said, "{summary}");
+        let message = format!("HTTP 200, code 0: data is {is}, not a list of rows; page 1");
+        assert_eq!(summary["failures"][0]["error"], message, "{summary}");
     }
 }
 

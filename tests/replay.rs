@@ -328,8 +328,8 @@ fn an_export_does_not_call_an_output_complete_that_lacks_a_file_or_a_manifest_an
             }
             let refused = run(case.export(&[]));
             let json = refused.ended(9);
-            let said = json["cause"].as_str().unwrap();
-            assert!(word.split('|').any(|word| said.contains(word)), "{refused}");
+            let message = json["cause"].as_str().unwrap();
+            assert!(word.split('|').any(|word| message.contains(word)), "{refused}");
             assert!(json["next"].as_str().unwrap().contains("pagehaul replay"), "{refused}");
             assert!(!case.home.out().join("_SUCCESS").exists(), "{word}: the mark is not true any more");
             run(case.replay(&[])).ended(0);
@@ -470,8 +470,8 @@ fn a_journal_that_is_missing_or_damaged_is_named_and_the_old_output_is_left_as_i
         for flags in [&["--all"][..], &["--drop-columns", "play_addr"]] {
             let refused = run(case.replay(flags));
             let json = refused.ended(9);
-            let said = json["cause"].as_str().unwrap();
-            assert!(said.starts_with("segment 2 must be built again (") && said.contains(word), "{refused}");
+            let message = json["cause"].as_str().unwrap();
+            assert!(message.starts_with("segment 2 must be built again (") && message.contains(word), "{refused}");
             assert!(json["next"].as_str().unwrap().contains("nothing was changed"), "{refused}");
             assert!(untouched(&case.home.out()) == before, "{word}: something was changed");
         }
@@ -492,8 +492,8 @@ fn another_call_is_no_other_column_table_and_is_refused_with_what_differs() {
     ];
     for (name, changes) in table {
         let refused = run(case.replay(&["--endpoint", &endpoint(&case.home, name, changes)]));
-        let said = refused.ended(9)["cause"].as_str().unwrap().to_owned();
-        assert!(said.contains("other settings: call was product-videos "), "{refused}");
+        let message = refused.ended(9)["cause"].as_str().unwrap().to_owned();
+        assert!(message.contains("other settings: call was product-videos "), "{refused}");
         assert!(untouched(&case.home.out()) == before, "{name}");
     }
     let unknown = run(case.replay(&["--drop-columns", "play_adr"]));

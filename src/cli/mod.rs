@@ -48,7 +48,7 @@ const REPLAYED: &[&str] = &[
     "drop_columns",
     "file_size",
     "bloom_filters",
-    "memory",
+    "row_group_memory",
     "fail_on_drift",
     "progress",
     "heartbeat",
@@ -65,7 +65,7 @@ pub enum CommandOutput {
     /// Work that was carried out, well or not.
     Ended {
         /// What a person is told, on standard error.
-        said: String,
+        message: String,
         /// What standard output is told: one JSON object on one line, or nothing on a terminal.
         printed: String,
         /// The code.
@@ -76,10 +76,10 @@ pub enum CommandOutput {
 impl CommandOutput {
     /// Work that was carried out. Where standard error is JSON, the object on standard output says it all; on a terminal the
     /// text for a person does, unless the object was asked for.
-    fn ended(said: String, json: &str, exit: ExitCode, is_asked_for: bool) -> Self {
-        let said = if log::speaks_json() { String::new() } else { said };
+    fn ended(message: String, json: &str, exit: ExitCode, is_asked_for: bool) -> Self {
+        let message = if log::speaks_json() { String::new() } else { message };
         let printed = if prints_result(is_asked_for) { format!("{json}\n") } else { String::new() };
-        Self::Ended { said, printed, exit }
+        Self::Ended { message, printed, exit }
     }
 
     fn summed_up(summary: &Summary, is_asked_for: bool) -> Self {
@@ -181,8 +181,8 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<ArgMatches
         if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
             return Error::Answer(text);
         }
-        let said = text.split("\n\nUsage:").next().unwrap_or_default().trim_start_matches("error: ");
-        let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        let message = text.split("\n\nUsage:").next().unwrap_or_default().trim_start_matches("error: ");
+        let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         Error::CommandLine(lines.join("; ") + &of_simulate(&arguments))
     })
 }

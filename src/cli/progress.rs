@@ -282,7 +282,7 @@ impl ProgressReporter {
         }
     }
 
-    fn ended_badly(&self, id: &ItemId, stop: StopReason, said: &str) {
+    fn ended_badly(&self, id: &ItemId, stop: StopReason, message: &str) {
         // One that fails does so at its first page, as a rule.
         add(&self.counters.begun, u64::from(stop == StopReason::Failed));
         let before = self.counters.failed.fetch_add(1, Ordering::Relaxed);
@@ -291,11 +291,11 @@ impl ProgressReporter {
             std::cmp::Ordering::Equal => {
                 tracing::warn!("further products did not end well: _pagehaul/products.parquet will name them all");
             }
-            std::cmp::Ordering::Less if stop == StopReason::Failed => tracing::warn!("product {id} failed: {said}"),
+            std::cmp::Ordering::Less if stop == StopReason::Failed => tracing::warn!("product {id} failed: {message}"),
             std::cmp::Ordering::Less if stop == StopReason::Rejected => {
-                tracing::warn!("product {id} was rejected: {said}");
+                tracing::warn!("product {id} was rejected: {message}");
             }
-            std::cmp::Ordering::Less => tracing::warn!("product {id} was cut short ({stop}): {said}"),
+            std::cmp::Ordering::Less => tracing::warn!("product {id} was cut short ({stop}): {message}"),
         }
     }
 }
@@ -342,15 +342,15 @@ impl EventSink for ProgressReporter {
                 *self.allowed.lock().unwrap_or_else(PoisonError::into_inner) = Some(*rate);
                 Self::say(self.rate_news.moved(*rate));
             }
-            Event::Warning(said) => tracing::warn!("{said}"),
+            Event::Warning(message) => tracing::warn!("{message}"),
             Event::Outage { cause } => {
                 tracing::warn!("nothing succeeds any more, from now on one request at a time: {cause}");
             }
             Event::Recovered => tracing::info!("the API works again"),
-            Event::Rebuilding { segment, nth, of, why } => {
+            Event::Rebuilding { segment, nth, of, reason } => {
                 counters.rebuilt.store(as_u64(*nth), Ordering::Relaxed);
                 counters.to_rebuild.store(as_u64(*of), Ordering::Relaxed);
-                tracing::info!("segment {segment} is built again: {}", Sanitized(why));
+                tracing::info!("segment {segment} is built again: {}", Sanitized(reason));
             }
             Event::Published { segment, files, rows, bytes } => {
                 let (files, rows) = (Count(*files, "file"), Count(*rows, "row"));
@@ -431,7 +431,7 @@ mod tests {
         let face = face();
         face.event(&Event::Opened(ProgressSnapshot { items: 40, ..ProgressSnapshot::default() }));
         for _ in 0..40 {
-            face.event(&Event::Read { first: true, kept: 1, folded: 0, rejected: 0 });
+            face.event(&Event::Read { first: true, kept: 1, duplicates: 0, rejected: 0 });
         }
         tokio::time::advance(Duration::from_secs(10)).await;
         ended(&face, 39);
@@ -446,7 +446,7 @@ mod tests {
         assert_eq!(face.before(), "looking at what is there");
         face.event(&Event::Reread(1));
         assert_eq!(face.before(), "1 page of the journal read");
-        face.event(&Event::Rebuilding { segment: crate::model::page::SegmentId(7), nth: 1, of: 3, why: "all" });
+        face.event(&Event::Rebuilding { segment: crate::model::page::SegmentId(7), nth: 1, of: 3, reason: "all" });
         face.event(&Event::Reread(1_199));
         assert_eq!(face.before(), "segment 1 of 3, 1,200 pages read");
     }

@@ -16,23 +16,23 @@ pub(crate) struct RateNews {
     /// Requests a second that were asked for; none: no number was.
     asked: Option<f64>,
     /// The rate that was said last; none before the first 429.
-    said: Mutex<Option<f64>>,
+    message: Mutex<Option<f64>>,
 }
 
 impl RateNews {
     /// Nothing said yet.
     pub(crate) fn new(asked: Option<f64>) -> Self {
-        Self { asked, said: Mutex::default() }
+        Self { asked, message: Mutex::default() }
     }
 
     /// The line about a 429 that made every request wait, if it is worth one.
     pub(crate) fn held(&self, wait: Duration, rate: f64) -> Option<String> {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_first = said.is_none();
+        let mut message = self.message.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_first = message.is_none();
         if !is_first && wait < LONG {
-            return self.changed(&mut said, rate);
+            return self.changed(&mut message, rate);
         }
-        *said = Some(rate);
+        *message = Some(rate);
         let more = if is_first {
             "; after this only large changes of the rate are shown, the summary counts them all"
         } else {
@@ -43,20 +43,20 @@ impl RateNews {
 
     /// The line about a rate that climbed, if it is worth one.
     pub(crate) fn moved(&self, rate: f64) -> Option<String> {
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        self.changed(&mut said, rate)
+        let mut message = self.message.lock().unwrap_or_else(PoisonError::into_inner);
+        self.changed(&mut message, rate)
     }
 
-    fn changed(&self, said: &mut Option<f64>, rate: f64) -> Option<String> {
-        let before = (*said)?;
+    fn changed(&self, message: &mut Option<f64>, rate: f64) -> Option<String> {
+        let before = (*message)?;
         let is_back = self.asked.is_some_and(|asked| rate >= asked && before < asked);
         if !is_back && rate < before * MATTERS && before < rate * MATTERS {
             return None;
         }
-        *said = Some(rate);
-        let why = if rate < before { "429s: " } else { "" };
+        *message = Some(rate);
+        let reason = if rate < before { "429s: " } else { "" };
         let back = if is_back { ", as asked for" } else { "" };
-        Some(format!("{why}{:.1} requests a second from now on{back}", Rate(rate)))
+        Some(format!("{reason}{:.1} requests a second from now on{back}", Rate(rate)))
     }
 }
 

@@ -15,10 +15,10 @@ pub(crate) fn requests(asked: usize, files: u64) -> Result<usize, Error> {
     match allowed.saturating_sub(OWN_FILES) / files.max(1) {
         0 => {
             let least = OWN_FILES + files;
-            let why = format!(
+            let reason = format!(
                 "at most {allowed} may be open at once, at least {least} are needed: raise the limit (ulimit -n)"
             );
-            Err(Error::System { action: "open files", source: std::io::Error::other(why) })
+            Err(Error::System { action: "open files", source: std::io::Error::other(reason) })
         }
         most => Ok(usize::try_from(most).unwrap_or(asked)),
     }

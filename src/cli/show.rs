@@ -15,7 +15,9 @@ pub(super) fn settings(layers: &Layers) -> CommandOutput {
     });
     match check(layers.clone()) {
         Ok(()) => CommandOutput::Text(text),
-        Err(error) => CommandOutput::Ended { said: super::complaint(&error), printed: text, exit: error.exit_code() },
+        Err(error) => {
+            CommandOutput::Ended { message: super::complaint(&error), printed: text, exit: error.exit_code() }
+        }
     }
 }
 

@@ -55,21 +55,21 @@ pub(super) async fn export(layers: Layers) -> Result<Summary, Error> {
     let api = Arc::new(HttpApi::new(&settings.endpoint, http_settings(&settings, key))?);
     let face = ProgressReporter::new(&settings, qps.per_second());
     log(&settings, &face);
-    let monitor = monitor_of(&face);
+    let events = monitor_of(&face);
     tell_known(qps);
     if settings.max_in_flight < asked {
         let most = settings.max_in_flight;
-        let said = format!("at most {most} requests will be under way: more files may not be open (ulimit -n)");
-        monitor.event(&Event::Warning(&said));
+        let message = format!("at most {most} requests will be under way: more files may not be open (ulimit -n)");
+        events.event(&Event::Warning(&message));
     }
-    let job = RunContext { settings, qps, sizes, seed: crate::model::clock::wall().0.unsigned_abs(), monitor };
+    let context = RunContext { settings, qps, sizes, seed: crate::model::clock::wall().0.unsigned_abs(), events };
     let work = async {
         // A list on a pipe may stall before its first byte.
         let ids = tokio::select! {
-            ids = ids_of(&layers, simulator.as_ref().map(|(_, spec)| spec), &job) => ids?,
+            ids = ids_of(&layers, simulator.as_ref().map(|(_, spec)| spec), &context) => ids?,
             code = signal(signals.clone(), 1) => return Err(Error::Interrupted(code)),
         };
-        export::export(&job, ids, api, signal(signals.clone(), 1)).await
+        export::export(&context, ids, api, signal(signals.clone(), 1)).await
     };
     let result = tokio::select! {
         biased;
@@ -120,7 +120,7 @@ fn learned(settings: &Settings, key: &SecretString) -> Option<RateCache> {
         return None;
     }
     let variable = |name: &str| std::env::var(name).ok();
-    let folder = settings.limits_dir.clone().or_else(|| rate_cache::default_folder(variable))?;
+    let folder = settings.rate_cache_dir.clone().or_else(|| rate_cache::default_folder(variable))?;
     RateCache::look_up(&folder, &authority(&settings.base_url), key)
 }
 
@@ -128,15 +128,15 @@ fn learned(settings: &Settings, key: &SecretString) -> Option<RateCache> {
 async fn ids_of(
     layers: &Layers,
     simulated: Option<&simulator::SimulatorSettings>,
-    job: &RunContext,
+    context: &RunContext,
 ) -> Result<Ids, Error> {
     match (layers.given("products").map(ItemList::named), simulated) {
         (None, Some(spec)) => Ok(Box::new(spec.ids().map(|id| Ok(ItemId::new(&id))))),
         (None, None) => Ok(Box::new(std::iter::empty())),
         (Some(list), _) => {
             let column = layers.given("product_column").map(str::to_owned);
-            let (form, monitor) = (job.settings.endpoint.item.form.clone(), Arc::clone(&job.monitor));
-            Ok(tokio::task::spawn_blocking(move || list.open(column.as_deref(), form.as_ref(), monitor)).await??)
+            let (form, events) = (context.settings.endpoint.item.form.clone(), Arc::clone(&context.events));
+            Ok(tokio::task::spawn_blocking(move || list.open(column.as_deref(), form.as_ref(), events)).await??)
         }
     }
 }
@@ -144,11 +144,13 @@ async fn ids_of(
 /// Where the settings say that sizes of lists are known from.
 fn sizes_of(layers: &Layers) -> Result<Vec<Sizes>, Error> {
     let mut sizes: Vec<Sizes> =
-        layers.given("sizes_from").map(|folder| Sizes::Export(folder.into())).into_iter().collect();
-    if let Some(rows) = layers.given("size_column").map(str::to_owned) {
+        layers.given("size_hints_from").map(|folder| Sizes::Export(folder.into())).into_iter().collect();
+    if let Some(rows) = layers.given("size_hint_column").map(str::to_owned) {
         let list = layers.given("products").map(ItemList::named);
         let (Some(ItemList::File(table)), Some(ids)) = (list, layers.given("product_column").map(str::to_owned)) else {
-            return Err(Error::Usage("--size-column needs a list in a file, CSV or Parquet, and --product-column"));
+            return Err(Error::Usage(
+                "--size-hint-column needs a list in a file, CSV or Parquet, and --product-column",
+            ));
         };
         sizes.push(Sizes::Column { table, ids, rows });
     }
@@ -232,15 +234,15 @@ pub(super) async fn replay(mut layers: Layers, all: bool) -> Result<Summary, Err
     settings.simulated_as = identity.get("base_url").cloned(); // no request is sent: any API will do
     let face = ProgressReporter::of_replay(&settings);
     log(&settings, &face);
-    let monitor = monitor_of(&face);
+    let events = monitor_of(&face);
     let which = if all { RebuildScope::All } else { RebuildScope::Modified };
-    let job = RunContext { settings, qps: RateLimit::Unlimited, sizes: Vec::new(), seed: 0, monitor };
+    let context = RunContext { settings, qps: RateLimit::Unlimited, sizes: Vec::new(), seed: 0, events };
     let result = tokio::select! {
         biased;
         // Nothing is under way that it would pay to wait for, and each step leaves what the next run goes on with.
         code = signal(listen_for_signals()?, 1) => Err(Error::Interrupted(code)),
         never = face.show() => match never {},
-        result = export::replay(&job, which) => result,
+        result = export::replay(&context, which) => result,
     };
     face.end();
     result

@@ -44,7 +44,7 @@ pub struct End {
     /// Why it ended.
     pub stop: StopReason,
     /// What there is to say about it.
-    pub said: Option<String>,
+    pub message: Option<String>,
     /// Rows of the page that ended it.
     pub received: usize,
     /// A page that was not read and that would show whether the list goes on anyway; none: there is nothing to ask.
@@ -132,16 +132,22 @@ impl PagingRules {
     /// Whether a walk ends at this page, all before it having been read; `barren` pages in a row, this one included, had no
     /// usable row.
     pub fn end_at(&self, page: PageNum, counts: Counts, barren: u8) -> Option<End> {
-        let end =
-            |stop, said| End { stop, said, received: counts.received, check: None, is_wrap: false, is_must: false };
+        let end = |stop, message| End {
+            stop,
+            message,
+            received: counts.received,
+            check: None,
+            is_wrap: false,
+            is_must: false,
+        };
         let behind = |check: PageNum| Some(check.min(self.limit())).filter(|check| *check > page);
         if counts.received == 0 {
             return Some(end(StopReason::EmptyPage, None));
         }
         if self.is_short(counts) {
             if counts.is_barren() {
-                let said = format!("no usable row on the last page, page {page}");
-                return Some(end(StopReason::Rejected, Some(said)));
+                let message = format!("no usable row on the last page, page {page}");
+                return Some(end(StopReason::Rejected, Some(message)));
             }
             let check = if self.end == EndRule::Auto { behind(page.next()) } else { None };
             return Some(End { check, ..end(StopReason::ShortPage, None) });
@@ -150,20 +156,20 @@ impl PagingRules {
             return Some(end(StopReason::MaxPages, None));
         }
         if page >= self.last {
-            let said = format!("the API numbers pages up to {}: rows beyond it cannot be reached", self.last);
-            return Some(end(StopReason::PageCap, Some(said)));
+            let message = format!("the API numbers pages up to {}: rows beyond it cannot be reached", self.last);
+            return Some(end(StopReason::PageCap, Some(message)));
         }
         if counts.fresh == 0 && counts.usable() > 0 {
             // Rows that were put in further ahead push others back: the first unseen one is as far on as this page's first row.
             let home = counts.repeats.unwrap_or(page);
             let shift = page.0.saturating_sub(home.0).max(1);
-            let said = format!("every row of page {page} had come before, on page {home} and behind it");
+            let message = format!("every row of page {page} had come before, on page {home} and behind it");
             let check = behind(PageNum(page.0.saturating_add(shift)));
-            return Some(End { check, is_wrap: home == self.first, ..end(StopReason::RepeatedPage, Some(said)) });
+            return Some(End { check, is_wrap: home == self.first, ..end(StopReason::RepeatedPage, Some(message)) });
         }
         if barren >= BARREN_PAGES {
-            let said = format!("no usable row on {BARREN_PAGES} pages in a row, the last one page {page}");
-            return Some(end(StopReason::Rejected, Some(said)));
+            let message = format!("no usable row on {BARREN_PAGES} pages in a row, the last one page {page}");
+            return Some(end(StopReason::Rejected, Some(message)));
         }
         None
     }

@@ -144,7 +144,7 @@ impl Lookahead {
     }
 
     /// The page ahead that says most about where the end is.
-    pub(crate) fn scout(
+    pub(crate) fn probe(
         &self,
         next: PageNum,
         rules: &PagingRules,
@@ -158,12 +158,12 @@ impl Lookahead {
         if let Some(neighbour) = neighbour.filter(|page| is_free(*page)) {
             return Some((Stage::Confirm, neighbour));
         }
-        let under_way = self.ahead.iter().filter(|page| **page > self.edge && Some(**page) != neighbour).count();
+        let in_flight = self.ahead.iter().filter(|page| **page > self.edge && Some(**page) != neighbour).count();
         let exists = self.exists();
         let pages = exists.0.saturating_add(1).saturating_sub(rules.first.0);
         let read = next.0.saturating_sub(rules.first.0);
         // Where the hint was right, the page behind it says so: it is needed in any case.
-        if under_way > 0 || pages == 0 || read < DEEP && self.hint.is_none() || self.hint == Some(exists) {
+        if in_flight > 0 || pages == 0 || read < DEEP && self.hint.is_none() || self.hint == Some(exists) {
             return None;
         }
         let farther = exists.0.saturating_add((pages / 2).max(1));
@@ -184,10 +184,10 @@ impl Lookahead {
     }
 
     /// Takes note that a scout came to nothing: the API would not have it, or it was lost.
-    pub(crate) fn lost(&mut self, scout: PageNum, is_refused: bool) {
-        self.ahead.remove(&scout);
+    pub(crate) fn lost(&mut self, probe: PageNum, is_refused: bool) {
+        self.ahead.remove(&probe);
         if is_refused {
-            self.lower(scout);
+            self.lower(probe);
         } else {
             self.distrust();
         }

@@ -106,7 +106,7 @@ mod tests {
         first: Duration::from_millis(500),
         longest: Duration::from_secs(30),
         attempts: 3,
-        patience: Duration::from_secs(300),
+        max_outage: Duration::from_secs(300),
     };
 
     #[test]
@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn where_there_is_little_hope_patience_ends_after_five_minutes() {
-        assert_eq!(RetryPolicy { patience: Duration::from_secs(7_200), ..POLICY }.soon(), Duration::from_secs(300));
-        assert_eq!(RetryPolicy { patience: Duration::from_secs(2), ..POLICY }.soon(), Duration::from_secs(2));
+        assert_eq!(RetryPolicy { max_outage: Duration::from_secs(7_200), ..POLICY }.soon(), Duration::from_secs(300));
+        assert_eq!(RetryPolicy { max_outage: Duration::from_secs(2), ..POLICY }.soon(), Duration::from_secs(2));
     }
 }

@@ -204,7 +204,7 @@ impl<'a> Batch<'a> {
             };
             match key {
                 Ok(key) => page.keys.push(key),
-                Err(why) => page.reject(answer, why, raw),
+                Err(reason) => page.reject(answer, reason, raw),
             }
         });
         self.order = order;
@@ -317,9 +317,9 @@ impl Unusable {
 }
 
 impl DecodedPage {
-    fn reject(&mut self, answer: &Response, why: Unusable, raw: &str) {
-        self.foreign += usize::from(matches!(why, Unusable::Foreign(_)));
+    fn reject(&mut self, answer: &Response, reason: Unusable, raw: &str) {
+        self.foreign += usize::from(matches!(reason, Unusable::Foreign(_)));
         let Request { id, page, .. } = answer.request.clone();
-        self.rejects.push(Reject { id, page, at: answer.at, reason: why.reason(), raw: raw.to_owned() });
+        self.rejects.push(Reject { id, page, at: answer.at, reason: reason.reason(), raw: raw.to_owned() });
     }
 }

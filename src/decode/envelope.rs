@@ -83,7 +83,7 @@ pub fn read(body: &[u8]) -> Result<Envelope, NotEnvelope> {
         Some(_) => return Err(NotEnvelope::Foreign),
     }
     let envelope = match parse(&text) {
-        Err(NotEnvelope::Foreign) => parse(&lenient_json::mended(&text)),
+        Err(NotEnvelope::Foreign) => parse(&lenient_json::repaired(&text)),
         known => known,
     }?;
     if envelope.code.is_none() { Err(NotEnvelope::Foreign) } else { Ok(envelope) }

@@ -33,8 +33,8 @@ fn escaped(body: &[u8]) -> String {
 
 /// The same document by the letter: control characters in strings and backslashes that escape nothing are escaped, and
 /// words that are no JSON, such as `NaN`, become strings. Where values begin and end stays the same.
-pub fn mended(text: &str) -> String {
-    let mut mended = String::with_capacity(text.len() + 64);
+pub fn repaired(text: &str) -> String {
+    let mut repaired = String::with_capacity(text.len() + 64);
     let mut rest = text;
     let mut in_string = false;
     while let Some(c) = rest.chars().next() {
@@ -46,13 +46,13 @@ pub fn mended(text: &str) -> String {
             '\\' if in_string => {
                 let length = escape_length(rest);
                 if length == 1 {
-                    mended.push('\\');
+                    repaired.push('\\');
                 }
                 length
             }
             c if in_string && c < ' ' => {
-                mended.push_str("\\u00");
-                mended.push_str(&crate::endpoint::hex(&[c.try_into().unwrap_or_default()]));
+                repaired.push_str("\\u00");
+                repaired.push_str(&crate::endpoint::hex(&[c.try_into().unwrap_or_default()]));
                 rest = rest.get(1..).unwrap_or_default();
                 continue;
             }
@@ -60,7 +60,7 @@ pub fn mended(text: &str) -> String {
                 let (word, behind) = rest.split_at(rest.find(|c| !is_of_word(c)).unwrap_or(rest.len()));
                 let is_value = behind.is_empty() || behind.starts_with([',', '}', ']', ' ', '\t', '\r', '\n']);
                 if is_value && serde_json::from_str::<IgnoredAny>(word).is_err() {
-                    mended.extend(["\"", word, "\""]);
+                    repaired.extend(["\"", word, "\""]);
                     rest = behind;
                     continue;
                 }
@@ -69,10 +69,10 @@ pub fn mended(text: &str) -> String {
             c => c.len_utf8(),
         };
         let (same, behind) = rest.split_at_checked(length).unwrap_or((rest, ""));
-        mended.push_str(same);
+        repaired.push_str(same);
         rest = behind;
     }
-    mended
+    repaired
 }
 
 /// Bytes of the escape that a text begins with; 1, the backslash alone, where it escapes nothing.
@@ -91,7 +91,7 @@ fn is_of_word(c: char) -> bool {
 
 /// What a JSON string with its quotes says, each half of a surrogate pair replaced by one U+FFFD.
 pub fn unquoted(raw: &str) -> Option<String> {
-    let text = serde_json::from_str(raw).or_else(|_| serde_json::from_str(&mended(raw)));
+    let text = serde_json::from_str(raw).or_else(|_| serde_json::from_str(&repaired(raw)));
     text.ok().map(|Lenient(text)| text)
 }
 
@@ -135,7 +135,7 @@ fn without_halves(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Lenient, mended, text};
+    use super::{Lenient, repaired, text};
     use proptest::prelude::*;
 
     fn string(raw: &str) -> String {
@@ -170,16 +170,16 @@ mod tests {
             ("\"open \\", "\"open \\\\"),
         ];
         for (text, wanted) in table {
-            assert_eq!(mended(text), wanted, "{text}");
+            assert_eq!(repaired(text), wanted, "{text}");
         }
     }
 
     proptest! {
         #[test]
         fn no_text_makes_mending_panic_and_what_is_json_stays_as_it_is(text in any::<String>(), value in any::<Vec<String>>()) {
-            mended(&text);
+            repaired(&text);
             let json = serde_json::to_string(&value).unwrap();
-            prop_assert_eq!(mended(&json), json);
+            prop_assert_eq!(repaired(&json), json);
         }
 
         #[test]

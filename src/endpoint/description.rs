@@ -30,12 +30,12 @@ pub enum EndpointError {
     #[error("read the endpoint description: {0}")]
     Parse(String),
     /// A description that contradicts itself.
-    #[error("endpoint {name}: {why}")]
+    #[error("endpoint {name}: {reason}")]
     Invalid {
         /// The endpoint's name.
         name: String,
         /// What is wrong with it.
-        why: String,
+        reason: String,
     },
 }
 
@@ -253,13 +253,13 @@ impl Endpoint {
         let endpoint: Self = toml::from_str(text).map_err(|error| EndpointError::Parse(at_line(text, &error)))?;
         match endpoint.contradiction() {
             None => Ok(endpoint),
-            Some(why) => Err(EndpointError::Invalid { name: endpoint.name, why }),
+            Some(reason) => Err(EndpointError::Invalid { name: endpoint.name, reason }),
         }
     }
 
     fn contradiction(&self) -> Option<String> {
-        if let Some(why) = self.unusable_name() {
-            return Some(why);
+        if let Some(reason) = self.unusable_name() {
+            return Some(reason);
         }
         if self.columns.iter().filter(|column| column.role == Role::Partition).count() != 1 {
             return Some("exactly one column must have the role partition".to_owned());
@@ -430,9 +430,9 @@ mod tests {
             ("type = \"timestamp\"\nunit = \"s\"", "type = \"timestamp\"", "create_time: a timestamp needs"),
             ("name = \"user_id\"", "nullable = false\nname = \"user_id\"", "column user_id: only identity columns"),
         ];
-        for (from, to, why) in cases {
+        for (from, to, reason) in cases {
             let error = Endpoint::parse(&BUILT_IN.replace(from, to)).unwrap_err().to_string();
-            assert!(error.contains(why), "{error}");
+            assert!(error.contains(reason), "{error}");
         }
     }
 

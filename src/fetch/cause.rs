@@ -120,7 +120,7 @@ mod tests {
     use crate::model::page::PageNum;
     use std::time::Duration;
 
-    fn said(status: u16, head: (&str, &str, u64), body: &[u8]) -> String {
+    fn message(status: u16, head: (&str, &str, u64), body: &[u8]) -> String {
         let (kind, coding, wait) = head;
         let named = |text: &str| Some(text.into()).filter(|_| !text.is_empty());
         let media = Media { kind: named(kind), coding: named(coding) };
@@ -134,38 +134,38 @@ mod tests {
     fn a_foreign_body_is_shown_by_its_type_and_first_characters_with_page_and_wait() {
         let html = b"<!DOCTYPE html>\n  <html>\x1b[2J<head>";
         assert_eq!(
-            said(503, ("text/html; charset=utf-8", "", 30), html),
+            message(503, ("text/html; charset=utf-8", "", 30), html),
             "HTTP 503: the body is not the documented envelope; page 3, the server asks for a wait of 30s, text/html, \
              begins: <!DOCTYPE html> <html>\u{fffd}[2J<head>"
         );
-        let long = said(200, ("", "", 0), "é".repeat(500).as_bytes());
+        let long = message(200, ("", "", 0), "é".repeat(500).as_bytes());
         assert!(long.ends_with(&format!("no content type, begins: {}…", "é".repeat(80))), "{long}");
-        let cut = said(200, ("application/json", "", 0), b"{\"code\":0,\"data\":[{\"a\":1");
+        let cut = message(200, ("application/json", "", 0), b"{\"code\":0,\"data\":[{\"a\":1");
         assert_eq!(
             cut,
             "HTTP 200: the body breaks off; page 3, application/json, begins: {\"code\":0,\"data\":[{\"a\":1"
         );
-        assert_eq!(said(502, ("", "", 0), b""), "HTTP 502: the body is empty; page 3");
+        assert_eq!(message(502, ("", "", 0), b""), "HTTP 502: the body is empty; page 3");
     }
 
     #[test]
     fn a_body_that_is_compressed_unasked_is_said_to_be_so_by_the_name_of_its_coding_and_what_helps() {
         let help = "which was not asked for: run again with --compressed; page 3";
         for (coding, magic) in [("gzip", &b"\x1f\x8b\x08"[..]), ("zstd", b"\x28\xb5\x2f\xfd")] {
-            let named = said(200, ("application/json", coding, 0), magic);
+            let named = message(200, ("application/json", coding, 0), magic);
             assert_eq!(named, format!("HTTP 200: the body is compressed with {coding}, {help}, application/json"));
-            let bare = said(200, ("", "", 0), magic);
+            let bare = message(200, ("", "", 0), magic);
             assert!(
                 bare.contains(&format!("compressed with {coding}, which was not asked for and is not said")),
                 "{bare}"
             );
         }
         for coding in ["deflate", "br", "x\u{1b}"] {
-            let named = said(200, ("", coding, 0), b"\x78\x9c\x00\x01");
+            let named = message(200, ("", coding, 0), b"\x78\x9c\x00\x01");
             let shown = coding.replace('\u{1b}', "\u{fffd}");
             assert!(named.contains(&format!("compressed with {shown}, which was not asked for: only gzip")), "{named}");
         }
-        assert!(said(200, ("", "gzip", 0), b"<html> by mistake").ends_with("begins: <html> by mistake"));
+        assert!(message(200, ("", "gzip", 0), b"<html> by mistake").ends_with("begins: <html> by mistake"));
     }
 
     #[test]
@@ -177,18 +177,21 @@ mod tests {
             ("true", "true or false"),
             ("null", "null"),
         ] {
-            let said = said(200, ("", "", 0), format!("{{\"code\":0,\"data\":{data}}}").as_bytes());
-            assert_eq!(said, format!("HTTP 200, code 0: data is {is}, not a list of rows; page 3"));
+            let message = message(200, ("", "", 0), format!("{{\"code\":0,\"data\":{data}}}").as_bytes());
+            assert_eq!(message, format!("HTTP 200, code 0: data is {is}, not a list of rows; page 3"));
         }
-        assert_eq!(said(200, ("", "", 0), b"{\"code\":0}"), "HTTP 200, code 0: no list of rows; page 3");
+        assert_eq!(message(200, ("", "", 0), b"{\"code\":0}"), "HTTP 200, code 0: no list of rows; page 3");
     }
 
     #[test]
     fn answers_of_one_kind_have_one_kind_whatever_their_page_wait_and_text() {
-        let one = said(503, ("text/html", "", 30), b"<html>trace abc");
-        let other = said(503, ("", "", 0), b"other words");
+        let one = message(503, ("text/html", "", 30), b"<html>trace abc");
+        let other = message(503, ("", "", 0), b"other words");
         assert_eq!(kind(&one), kind(&other));
-        assert_ne!(kind(&one), kind(&said(503, ("", "", 0), b"")));
-        assert_eq!(kind(&said(429, ("", "", 9), b"{\"code\":429,\"message\":\"slow\"}")), "HTTP 429, code 429: slow");
+        assert_ne!(kind(&one), kind(&message(503, ("", "", 0), b"")));
+        assert_eq!(
+            kind(&message(429, ("", "", 9), b"{\"code\":429,\"message\":\"slow\"}")),
+            "HTTP 429, code 429: slow"
+        );
     }
 }

@@ -148,8 +148,8 @@ fn classify_lost(lost: TransportError) -> Classification {
 
 /// A body that is no envelope: only the status speaks. All but a 429 may have been billed (promise P5).
 fn classify_bare(status: u16, retry_after: Option<Duration>) -> Classification {
-    let said = by_status(status, retry_after);
-    let failure = if said == Failure::NoSuchPage { Failure::Unusual } else { said };
+    let message = by_status(status, retry_after);
+    let failure = if message == Failure::NoSuchPage { Failure::Unusual } else { message };
     let is_told = matches!(failure, Failure::Unusable | Failure::Unusual);
     let charge = if status == 429 { Charge::Free } else { Charge::InDoubt };
     Classification { is_told, ..Classification::failed(failure, charge) }

@@ -53,8 +53,8 @@ impl Unpacking {
             return Err(FetchError::bare(TransportError::TooLarge));
         }
         if self.plain.len() > FREE_BYTES && self.plain.len() / RATIO > self.packed {
-            let said = format!("it is more than {RATIO} times as large as its packed bytes");
-            return Err(FetchError::because(TransportError::TooLarge, said));
+            let message = format!("it is more than {RATIO} times as large as its packed bytes");
+            return Err(FetchError::because(TransportError::TooLarge, message));
         }
         Ok(read < FREE_BYTES)
     }

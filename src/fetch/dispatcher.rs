@@ -56,12 +56,12 @@ pub enum DispatchMode {
     Recall(AttemptId),
     /// Give all back unsent, and wait for whole answers to what is in flight: the run is stopping.
     Finish,
-    /// The same, but wait only `grace`: the run was told to stop.
+    /// The same, but wait only `drain_timeout`: the run was told to stop.
     Halt,
 }
 
 impl DispatchMode {
-    fn recall(self, attempt: AttemptId) -> bool {
+    fn draining(self, attempt: AttemptId) -> bool {
         match self {
             Self::Send => false,
             Self::Recall(last) => attempt <= last,
@@ -80,7 +80,7 @@ pub struct Dispatcher<F> {
     /// Longest time for a whole answer.
     pub timeout: Duration,
     /// How long answers are waited for once a signal stops the run.
-    pub grace: Duration,
+    pub drain_timeout: Duration,
     /// What the codes of envelopes mean.
     pub codes: Arc<Codes>,
     /// What to do.
@@ -101,7 +101,7 @@ impl<F: Fetch> Dispatcher<F> {
         while let Some(request) = requests.recv().await {
             let permitted = tokio::select! {
                 biased;
-                _ = orders.wait_for(|orders| orders.recall(request.attempt)) => false,
+                _ = orders.wait_for(|orders| orders.draining(request.attempt)) => false,
                 () = shared.quota.ready() => true,
             };
             let (shared, arrivals) = (Arc::clone(&shared), arrivals.clone());
@@ -125,19 +125,19 @@ impl<F: Fetch> Dispatcher<F> {
         let answer = tokio::select! {
             biased;
             answer = self.api.fetch(&request) => answer,
-            () = self.patience() => Err(FetchError::bare(TransportError::Timeout)),
+            () = self.max_outage() => Err(FetchError::bare(TransportError::Timeout)),
         };
         self.judged(request, sent, answer)
     }
 
     /// Ends when a whole answer is not waited for any longer.
-    async fn patience(&self) {
+    async fn max_outage(&self) {
         let mut orders = self.orders.clone();
         let stopping = async {
             if orders.wait_for(|orders| *orders == DispatchMode::Halt).await.is_err() {
                 std::future::pending::<()>().await;
             }
-            tokio::time::sleep(self.grace).await;
+            tokio::time::sleep(self.drain_timeout).await;
         };
         tokio::select! {
             () = tokio::time::sleep(self.timeout) => {}

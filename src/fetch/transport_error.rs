@@ -59,7 +59,7 @@ impl FetchError {
                 Self::because(lost, Unreached { host, by: if tunnel { " through the proxy" } else { "" }, error })
             }
             TransportError::Tls => match tls(&error) {
-                Some(cause) => Self::because(lost, Unverified { host, cause: said(cause) }),
+                Some(cause) => Self::because(lost, Unverified { host, cause: message(cause) }),
                 None => Self::because(lost, error),
             },
             TransportError::Unsent
@@ -141,7 +141,7 @@ fn tls<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Error> {
 }
 
 /// The same in plain words where the time is the trouble: then this machine's clock may be what is wrong.
-fn said(cause: &rustls::Error) -> String {
+fn message(cause: &rustls::Error) -> String {
     let at = |time: rustls::pki_types::UnixTime| {
         Utc64(i64::try_from(time.as_secs()).unwrap_or(i64::MAX).saturating_mul(1_000_000))
     };

@@ -8,22 +8,22 @@ use crate::state::ledger::LedgerError;
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     /// The list cannot be opened or read.
-    #[error("read the list of products {list}: {why}")]
+    #[error("read the list of products {list}: {reason}")]
     Unreadable {
         /// The list.
         list: String,
         /// Why, and what to do.
-        why: String,
+        reason: String,
     },
     /// An entry of the list is not an id.
-    #[error("{list}, line {line}: {why}")]
+    #[error("{list}, line {line}: {reason}")]
     BadId {
         /// The list.
         list: String,
         /// Line, or row for a table, from 1.
         line: u64,
         /// What is wrong with it.
-        why: String,
+        reason: String,
     },
     /// The list holds no id.
     #[error("the list of products holds no id")]

@@ -44,7 +44,7 @@ impl Sizes {
     pub fn read(&self, least: u64, mut take: impl FnMut(Sized) -> Result<(), InputError>) -> Result<(), InputError> {
         match self {
             Self::Column { table, ids, rows } => {
-                let why = |why: String| InputError::Unreadable { list: table.display().to_string(), why };
+                let reason = |reason: String| InputError::Unreadable { list: table.display().to_string(), reason };
                 let mut sized = Vec::new();
                 let mut portion = |texts: Vec<(String, String)>| {
                     sized.extend(texts.into_iter().filter_map(|(id, rows)| {
@@ -59,7 +59,7 @@ impl Sizes {
                 });
                 let read = if is_parquet { from_parquet } else { from_csv };
                 read(table, [ids, rows], &mut portion).map_err(|error| match error {
-                    Failure::Said(said) => why(said),
+                    Failure::Said(message) => reason(message),
                     Failure::Taken(error) => error,
                 })?;
                 take(sized)
@@ -86,14 +86,14 @@ fn at(names: &[String], column: &str) -> Result<usize, Failure> {
 }
 
 fn from_csv(table: &Path, columns: [&String; 2], take: Portion<'_>) -> Result<(), Failure> {
-    let said = |error: csv::Error| Failure::Said(error.to_string());
-    let mut table = csv::ReaderBuilder::new().flexible(true).from_path(table).map_err(said)?;
-    let header = table.byte_headers().map_err(said)?;
+    let message = |error: csv::Error| Failure::Said(error.to_string());
+    let mut table = csv::ReaderBuilder::new().flexible(true).from_path(table).map_err(message)?;
+    let header = table.byte_headers().map_err(message)?;
     let header = header.iter().map(|name| name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name));
     let names: Vec<String> = header.map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
     let [ids, rows] = [at(&names, columns[0])?, at(&names, columns[1])?];
     for record in table.byte_records() {
-        let record = record.map_err(said)?;
+        let record = record.map_err(message)?;
         let text = |at| String::from_utf8_lossy(record.get(at).unwrap_or_default()).into_owned();
         take(vec![(text(ids), text(rows))]).map_err(Failure::Taken)?;
     }

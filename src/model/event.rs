@@ -48,7 +48,7 @@ pub enum Event<'a> {
         /// Rows that will be published.
         kept: u64,
         /// Rows seen before in the same walk.
-        folded: u64,
+        duplicates: u64,
         /// Rows that could not be typed.
         rejected: u64,
     },
@@ -99,7 +99,7 @@ pub enum Event<'a> {
         /// How many are built again.
         of: usize,
         /// What is not as it should be.
-        why: &'a str,
+        reason: &'a str,
     },
     /// Pages were read from the journal again.
     Reread(usize),

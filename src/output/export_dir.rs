@@ -122,7 +122,7 @@ impl ExportDir {
             None => begin(&ledger, &store, settings)?,
         };
         ledger.accept()?;
-        let floor = MinFreeSpace::new(vec![out.clone(), state.clone()], settings.min_free);
+        let floor = MinFreeSpace::new(vec![out.clone(), state.clone()], settings.min_free_space);
         let ledger = Arc::new(Mutex::new(ledger));
         Ok(Self { export, ledger, store, journal, floor, staging, _locks: locks })
     }

@@ -41,14 +41,14 @@ pub struct Layout {
     /// Most bytes of one file. Only a single row that is larger makes a larger one.
     pub file_size: usize,
     /// Bytes that a row group has while it is being encoded; half of that is for rows that wait for theirs.
-    pub memory: usize,
+    pub row_group_memory: usize,
 }
 
 impl Default for Layout {
     /// Of files whose columns are all alike, and small.
     fn default() -> Self {
         let none = Vec::new;
-        Self { unique: none(), no_statistics: none(), bloom: none(), file_size: usize::MAX, memory: 16 << 20 }
+        Self { unique: none(), no_statistics: none(), bloom: none(), file_size: usize::MAX, row_group_memory: 16 << 20 }
     }
 }
 
@@ -62,7 +62,7 @@ impl Layout {
             no_statistics: names(&mut settings.endpoint.opaque_columns()),
             bloom: names(&mut identity),
             file_size: settings.file_size,
-            memory: settings.memory,
+            row_group_memory: settings.row_group_memory,
         }
     }
 
@@ -75,7 +75,7 @@ impl Layout {
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
             .set_max_row_group_row_count(Some(GROUP_ROWS + GROUP_ROWS / 4)) // the last batch of a group goes beyond it
-            .set_max_row_group_bytes(Some(2 * self.memory.max(1)))
+            .set_max_row_group_bytes(Some(2 * self.row_group_memory.max(1)))
             .set_statistics_enabled(EnabledStatistics::Page)
             .set_created_by(concat!("pagehaul ", env!("CARGO_PKG_VERSION")).to_owned());
         for field in schema.fields() {

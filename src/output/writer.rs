@@ -64,7 +64,7 @@ pub(crate) struct SegmentWriterTask {
     /// Who publishes them.
     pub committer: Publisher,
     /// Who wants to know.
-    pub monitor: Arc<dyn EventSink>,
+    pub events: Arc<dyn EventSink>,
 }
 
 impl SegmentWriterTask {
@@ -97,7 +97,7 @@ impl SegmentWriterTask {
     }
 
     fn published(&self, manifest: &Manifest) {
-        self.monitor.event(&Event::Published {
+        self.events.event(&Event::Published {
             segment: SegmentId(manifest.segment),
             files: u64::try_from(manifest.files.len()).unwrap_or_default(),
             rows: manifest.rows(),

@@ -19,17 +19,17 @@ pub(crate) const PRODUCTS: &str = "_pagehaul/products.parquet";
 const BATCH: usize = 8_192;
 
 /// Writes the report in place of an older one.
-pub(crate) fn write_products(site: &ExportDir) -> Result<(), ReportError> {
+pub(crate) fn write_products(export_dir: &ExportDir) -> Result<(), ReportError> {
     let failed = |source| ReportError::Write { name: PRODUCTS, source };
     let mut file = ParquetFile::create(Vec::new(), &schema(), &Layout::default()).map_err(failed)?;
     let mut columns = Columns::default();
-    site.ledger().each_item(|item| {
+    export_dir.ledger().each_item(|item| {
         columns.push(&item);
         if columns.rows >= BATCH { write(&mut file, &mut columns).map_err(failed) } else { Ok(()) }
     })?;
     write(&mut file, &mut columns).map_err(failed)?;
     let (content, _) = file.finish().map_err(failed)?;
-    Ok(site.store.put(PRODUCTS, &content)?)
+    Ok(export_dir.store.put(PRODUCTS, &content)?)
 }
 
 fn write(file: &mut ParquetFile<Vec<u8>>, columns: &mut Columns) -> Result<(), ParquetError> {

@@ -35,7 +35,7 @@ pub(crate) struct ExportStatus {
     /// What the process that works on it says of itself; none if there is none.
     pub holder: Option<String>,
     /// Requests that wait for their answer, while a process works on it. Without one they are in doubt.
-    pub under_way: u64,
+    pub in_flight: u64,
     /// Products whose walk has begun and not ended.
     pub walking: u64,
     /// The same figures as in a run's summary, in the same words.
@@ -93,11 +93,11 @@ fn read(place: &ExportPath) -> Result<ExportStatus, ReportError> {
     let ledger = &opened.ledger;
     ledger.hold_still()?;
     let mut figures = ExportTotals::of(ledger, &published(ledger)?, None)?;
-    let mut under_way = ledger.under_way()?;
+    let mut in_flight = ledger.in_flight()?;
     if holder.is_some() {
-        figures.credits.in_doubt -= under_way;
+        figures.credits.in_doubt -= in_flight;
     } else {
-        under_way = 0;
+        in_flight = 0;
     }
     let segments = ledger.segments()?;
     let count = |state| segments.iter().filter(|segment| segment.state == state).count();
@@ -123,7 +123,7 @@ fn read(place: &ExportPath) -> Result<ExportStatus, ReportError> {
         begun_at: opened.export.created_at.to_string(),
         complete_since: opened.export.completed_at.filter(|_| status == "complete").map(|at| at.to_string()),
         holder,
-        under_way,
+        in_flight,
         walking: ledger.walks()?,
         segments: Segments {
             published: count(SegmentState::Published),
@@ -183,14 +183,14 @@ impl ExportStatus {
             "  segments  {published} published{decided}, {} of journal in the open one",
             Bytes(open_bytes)
         ));
-        let open = [(credits.in_doubt, "in doubt"), (self.under_way, "under way")];
+        let open = [(credits.in_doubt, "in doubt"), (self.in_flight, "under way")];
         let open = open.into_iter().filter(|(count, _)| *count > 0);
         let open: Vec<String> = open.map(|(count, word)| format!(", up to {} {word}", Grouped(count))).collect();
         let (billed, free) = (Grouped(credits.billed), Count(credits.free, "attempt"));
         lines.push(format!("  credits   {billed} billed, {free} free{}", open.concat()));
-        for why in &self.reasons {
-            let (first, said) = (Sanitized(&why.first), Sanitized(why.error.as_deref().unwrap_or_default()));
-            let line = format!("  {} × {} (first {first}): {said}", Grouped(why.products), why.stop_reason);
+        for reason in &self.reasons {
+            let (first, message) = (Sanitized(&reason.first), Sanitized(reason.error.as_deref().unwrap_or_default()));
+            let line = format!("  {} × {} (first {first}): {message}", Grouped(reason.products), reason.stop_reason);
             lines.push(if for_terminal { fitted(&line) } else { line });
         }
         lines.extend(self.next.map(|next| format!("  next      {next}")));

@@ -102,14 +102,14 @@ pub struct Run {
 pub async fn of(
     settings: &Settings,
     allowed: Option<f64>,
-    site: &ExportDir,
+    export_dir: &ExportDir,
     exit: Option<ExitCode>,
     stats: RunStats,
 ) -> Result<Summary, ReportError> {
-    let manifests = crate::output::publisher::manifests(&site.store).await?;
-    let figures = ExportTotals::of(&site.ledger(), &manifests, settings.max_credits)?;
+    let manifests = crate::output::publisher::manifests(&export_dir.store).await?;
+    let figures = ExportTotals::of(&export_dir.ledger(), &manifests, settings.max_credits)?;
     let ExportTotals { products, pages, rows, credits, regions, files, bytes, failures } = figures;
-    let drift = ExportDrift::of(&site.ledger(), &settings.endpoint)?;
+    let drift = ExportDrift::of(&export_dir.ledger(), &settings.endpoint)?;
     let all = if products.complete == products.total { ExitCode::Complete } else { ExitCode::Partial };
     let exit = exit.unwrap_or(all);
     Ok(Summary {
@@ -121,7 +121,7 @@ pub async fn of(
         rebuilt: None,
         complete_since: None,
         found_complete: false,
-        export: site.export.id.clone(),
+        export: export_dir.export.id.clone(),
         out: settings.out.display().to_string(),
         products,
         pages,
@@ -272,8 +272,8 @@ impl fmt::Display for Summary {
         write!(f, "{run}")?;
         write!(f, "\n  output    {}", Sanitized(&self.out))?;
         for failure in &self.failures {
-            let said = beginning(failure.error.as_deref().unwrap_or_default().as_bytes(), LONGEST_ERROR);
-            write!(f, "\n  {} {}: {said}", failure.stop_reason, Sanitized(&failure.product))?;
+            let message = beginning(failure.error.as_deref().unwrap_or_default().as_bytes(), LONGEST_ERROR);
+            write!(f, "\n  {} {}: {message}", failure.stop_reason, Sanitized(&failure.product))?;
         }
         let unlisted = (products.failed + products.cut).saturating_sub(as_u64(self.failures.len()));
         if unlisted > 0 {

@@ -71,7 +71,7 @@ pub struct RowCounts {
     /// To be published, still in the journal.
     pub waiting: u64,
     /// Seen before in the same walk.
-    pub folded: u64,
+    pub duplicates: u64,
     /// Could not be typed; kept in `_rejects`.
     pub rejected: u64,
 }
@@ -121,7 +121,7 @@ impl ExportTotals {
                 received: totals.received,
                 published: files.iter().map(|file| file.rows).sum(),
                 waiting: totals.rows_waiting,
-                folded: totals.received.saturating_sub(totals.kept + totals.rejected),
+                duplicates: totals.received.saturating_sub(totals.kept + totals.rejected),
                 rejected: totals.rejected,
             },
             credits: CreditCounts { billed, free, in_doubt, max: max_credits },
@@ -151,8 +151,9 @@ impl fmt::Display for Products {
 impl fmt::Display for RowCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} published", Grouped(self.published))?;
-        let (waiting, folded) = ((self.waiting, "waiting in the journal"), (self.folded, "folded (seen before)"));
-        also(f, &[waiting, folded, (self.rejected, "rejected")])
+        let (waiting, duplicates) =
+            ((self.waiting, "waiting in the journal"), (self.duplicates, "folded (seen before)"));
+        also(f, &[waiting, duplicates, (self.rejected, "rejected")])
     }
 }
 

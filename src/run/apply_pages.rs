@@ -27,7 +27,7 @@ pub(crate) fn group<E>(
 
 /// Notes in the group that a decoded page was read into its walk, which said which rows to `keep`. `is_first`: it is the first
 /// of its list.
-pub(crate) fn note(page: &DecodedPage, keep: &[bool], is_first: bool, group: &mut Group, monitor: &dyn EventSink) {
+pub(crate) fn note(page: &DecodedPage, keep: &[bool], is_first: bool, group: &mut Group, events: &dyn EventSink) {
     let of = |wanted: bool| {
         let keys = page.keys.iter().zip(keep).filter(move |(_, keep)| **keep == wanted);
         keys.map(|(key, _)| *key).collect::<Vec<_>>()
@@ -42,10 +42,10 @@ pub(crate) fn note(page: &DecodedPage, keep: &[bool], is_first: bool, group: &mu
         again: of(false),
     };
     let count = |number: usize| u64::try_from(number).unwrap_or_default();
-    monitor.event(&Event::Read {
+    events.event(&Event::Read {
         first: is_first,
         kept: count(read.keys.len()),
-        folded: count(page.keys.len() - read.keys.len()),
+        duplicates: count(page.keys.len() - read.keys.len()),
         rejected: count(read.rejected),
     });
     group.read.push(read);

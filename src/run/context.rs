@@ -28,7 +28,7 @@ pub struct RunContext {
     /// Seed of the retries' jitter.
     pub seed: u64,
     /// Who wants to know.
-    pub monitor: Arc<dyn EventSink>,
+    pub events: Arc<dyn EventSink>,
 }
 
 impl RunContext {

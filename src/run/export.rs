@@ -45,7 +45,7 @@ use crate::state::ledger::{Added, Ledger, OpenSegment, Repair};
 
 /// A run's tasks before its rounds begin.
 struct OpenedRun {
-    site: Arc<ExportDir>,
+    export_dir: Arc<ExportDir>,
     decoder: Decoder,
     writing: WriterHandle,
     segment: OpenSegment,
@@ -55,21 +55,21 @@ struct OpenedRun {
 
 /// Walks every item of the list and publishes its rows; resumes where an earlier run of the same folder stopped.
 pub async fn export<F: Fetch>(
-    job: &RunContext,
+    context: &RunContext,
     ids: Ids,
     api: Arc<F>,
     stopped: impl Future<Output = ExitCode>,
 ) -> Result<Summary, Error> {
-    let site = Arc::new(ExportDir::open(&job.settings).await?);
-    warn(job);
+    let export_dir = Arc::new(ExportDir::open(&context.settings).await?);
+    warn(context);
     let mut stopped = std::pin::pin!(stopped);
     let planning = {
-        let (site, settings) = (Arc::clone(&site), job.settings.clone());
-        let (sizes, deep) = (job.sizes.clone(), u64::from(job.settings.page_size) * u64::from(DEEP));
+        let (export_dir, settings) = (Arc::clone(&export_dir), context.settings.clone());
+        let (sizes, deep) = (context.sizes.clone(), u64::from(context.settings.page_size) * u64::from(DEEP));
         tokio::task::spawn_blocking(move || {
-            let planned = plan(&site, ids, &settings)?;
+            let planned = plan(&export_dir, ids, &settings)?;
             for sizes in sizes {
-                sizes.read(deep, |sizes| Ok(site.ledger().hint(&sizes)?))?;
+                sizes.read(deep, |sizes| Ok(export_dir.ledger().hint(&sizes)?))?;
             }
             Ok::<_, Error>(planned)
         })
@@ -79,82 +79,90 @@ pub async fn export<F: Fetch>(
         planned = planning => planned??,
         code = &mut stopped => return Err(Error::Interrupted(code)),
     };
-    let totals = { site.ledger().totals() }?;
+    let totals = { export_dir.ledger().totals() }?;
     let Registered { added: Added { listed, new, repeated }, reopened, repair } = planned;
     let others = totals.items.saturating_sub(listed - repeated);
-    job.monitor.event(&Event::Registered { listed, new, repeated, reopened, others });
-    if job.settings.repair {
+    context.events.event(&Event::Registered { listed, new, repeated, reopened, others });
+    if context.settings.repair {
         let Repair { moved, empty, pages } = repair;
-        job.monitor.event(&Event::Repair { moved, empty, pages });
+        context.events.event(&Event::Repair { moved, empty, pages });
     }
     let is_complete = totals.complete == totals.items && totals.pages_waiting == 0;
-    if let Some(since) = site.export.completed_at.filter(|_| is_complete) {
-        let imprint = site.imprint(&job.settings, &decoder(job));
-        if RebuildPlan::make(&site, &imprint, RebuildScope::OtherColumns).await?.is_empty() {
-            return still_complete(job, &site, since).await;
+    if let Some(since) = export_dir.export.completed_at.filter(|_| is_complete) {
+        let imprint = export_dir.imprint(&context.settings, &decoder(context));
+        if RebuildPlan::make(&export_dir, &imprint, RebuildScope::OtherColumns).await?.is_empty() {
+            return still_complete(context, &export_dir, since).await;
         }
     }
     // The mark goes first: what it promises may not be true from here on.
-    unmark(&site.store, &site.ledger())?;
-    if let Some(said) = site.floor.shortage()? {
-        return Err(Error::NoRoom(said));
+    unmark(&export_dir.store, &export_dir.ledger())?;
+    if let Some(message) = export_dir.floor.shortage()? {
+        return Err(Error::NoRoom(message));
     }
     // Until the first request there is nothing to wait for: a signal ends it between two steps, as a crash would.
     let begun = tokio::select! {
-        begun = begin(job, site, RebuildScope::OtherColumns) => begun?,
+        begun = begin(context, export_dir, RebuildScope::OtherColumns) => begun?,
         code = &mut stopped => return Err(Error::Interrupted(code)),
     };
-    let site = Arc::clone(&begun.site);
-    let (stop, counted) = walk(job, begun, api, stopped).await?;
-    finish(job, &site, stop, counted, None).await
+    let export_dir = Arc::clone(&begun.export_dir);
+    let (stop, counted) = walk(context, begun, api, stopped).await?;
+    finish(context, &export_dir, stop, counted, None).await
 }
 
 /// Lists that are refused at one same page before that is taken for the API's last page.
 const CAPPED_LISTS: u32 = 3;
 
 /// Says what may go wrong with the place where the state lies.
-fn warn(job: &RunContext) {
-    let state = &job.settings.state_dir;
+fn warn(context: &RunContext) {
+    let state = &context.settings.state_dir;
     if let Some(kind) = free_space::network_file_system(state) {
-        let said = format!(
+        let message = format!(
             "{} lies on a network file system ({kind}), where locks and the ledger may not hold: name a local folder with --state-dir",
             state.display()
         );
-        job.monitor.event(&Event::Warning(&said));
+        context.events.event(&Event::Warning(&message));
     }
 }
 
 /// Builds the output from the journal, without a request: what waits, what is of other columns, and what is not as it was
 /// written; everything with [`RebuildScope::All`].
-pub async fn replay(job: &RunContext, which: RebuildScope) -> Result<Summary, Error> {
-    let site = Arc::new(ExportDir::open_to_replay(&job.settings).await?);
-    let begun = begin(job, site, which).await?;
-    let OpenedRun { site, writing, rebuilt, .. } = begun;
-    let published = if has_waiting(&site)? { writing.publish().await } else { Ok(()) };
+pub async fn replay(context: &RunContext, which: RebuildScope) -> Result<Summary, Error> {
+    let export_dir = Arc::new(ExportDir::open_to_replay(&context.settings).await?);
+    let begun = begin(context, export_dir, which).await?;
+    let OpenedRun { export_dir, writing, rebuilt, .. } = begun;
+    let published = if has_waiting(&export_dir)? { writing.publish().await } else { Ok(()) };
     writing.end(published).await?;
-    finish(job, &site, None, RunStats::default(), Some(rebuilt)).await
+    finish(context, &export_dir, None, RunStats::default(), Some(rebuilt)).await
 }
 
 /// An export that was complete before this run: its reports and its mark are written, should a crash have prevented it or
 /// somebody have removed them.
-async fn still_complete(job: &RunContext, site: &Arc<ExportDir>, since: Utc64) -> Result<Summary, Error> {
-    refuse_spoilt(site, &site.committer(&job.settings, &decoder(job))).await?;
+async fn still_complete(context: &RunContext, export_dir: &Arc<ExportDir>, since: Utc64) -> Result<Summary, Error> {
+    refuse_spoilt(export_dir, &export_dir.committer(&context.settings, &decoder(context))).await?;
     for report in [products::PRODUCTS, summary::SUMMARY, SUCCESS] {
-        if site.store.length(report)?.is_none() {
-            finish(job, site, None, RunStats::default(), None).await?;
+        if export_dir.store.length(report)?.is_none() {
+            finish(context, export_dir, None, RunStats::default(), None).await?;
             break;
         }
     }
-    let summary =
-        summary::of(&job.settings, job.qps.per_second(), site, Some(ExitCode::Complete), RunStats::default()).await?;
-    if job.settings.fail_on_drift && summary.drift.serious(summary.rows.received, &job.settings.endpoint).is_some() {
-        return finish(job, site, None, RunStats::default(), None).await;
+    let summary = summary::of(
+        &context.settings,
+        context.qps.per_second(),
+        export_dir,
+        Some(ExitCode::Complete),
+        RunStats::default(),
+    )
+    .await?;
+    if context.settings.fail_on_drift
+        && summary.drift.serious(summary.rows.received, &context.settings.endpoint).is_some()
+    {
+        return finish(context, export_dir, None, RunStats::default(), None).await;
     }
     Ok(summary.found_complete(since))
 }
 
-fn decoder(job: &RunContext) -> Decoder {
-    let settings = &job.settings;
+fn decoder(context: &RunContext) -> Decoder {
+    let settings = &context.settings;
     Decoder::new(&settings.endpoint, |column| settings.columns.contains(&column.name))
 }
 
@@ -167,17 +175,17 @@ struct Registered {
 }
 
 /// Adds the list's ids to the ledger and opens walks again that deserve it. Blocks for as long as the list does.
-fn plan(site: &ExportDir, ids: Ids, settings: &Settings) -> Result<Registered, Error> {
-    let mut ledger = site.ledger();
+fn plan(export_dir: &ExportDir, ids: Ids, settings: &Settings) -> Result<Registered, Error> {
+    let mut ledger = export_dir.ledger();
     let ids = ids.map(|id| id.map_err(Error::from));
-    let added = ledger.add_items_after(ids, || Ok(site.store.remove(SUCCESS)?))?;
+    let added = ledger.add_items_after(ids, || Ok(export_dir.store.remove(SUCCESS)?))?;
     if added.listed == 0 {
         return Err(InputError::Empty.into());
     }
     let mut reopened = ledger.reopen_failed(settings.retry_failed)?;
-    let (was, identity) = (&site.export.identity, settings.identity());
+    let (was, identity) = (&export_dir.export.identity, settings.identity());
     if was.get("end") != identity.get("end") {
-        unmark(&site.store, &ledger)?;
+        unmark(&export_dir.store, &ledger)?;
         reopened += if settings.end == EndRule::EmptyPage { ledger.reopen_short()? } else { 0 };
     }
     if *was != identity {
@@ -186,7 +194,7 @@ fn plan(site: &ExportDir, ids: Ids, settings: &Settings) -> Result<Registered, E
     let mut repair = Repair::default();
     if settings.repair {
         let (first, doubt) = (PageNum(settings.endpoint.page.first), |lists| seems_empty(lists).is_some());
-        repair = ledger.repair(first, doubt, || Ok::<_, Error>(site.store.remove(SUCCESS)?))?;
+        repair = ledger.repair(first, doubt, || Ok::<_, Error>(export_dir.store.remove(SUCCESS)?))?;
     }
     Ok(Registered { added, reopened, repair })
 }
@@ -199,109 +207,114 @@ fn unmark(store: &Store, ledger: &Ledger) -> Result<(), Error> {
 
 /// Finishes what earlier runs left: decided segments are published, published ones that are not as they should be are built
 /// again, the open one's journal is read again. Whatever cannot be done is found before anything is changed.
-async fn begin(job: &RunContext, site: Arc<ExportDir>, which: RebuildScope) -> Result<OpenedRun, Error> {
-    let settings = &job.settings;
-    let decoder = decoder(job);
-    let committer = site.committer(settings, &decoder);
+async fn begin(context: &RunContext, export_dir: Arc<ExportDir>, which: RebuildScope) -> Result<OpenedRun, Error> {
+    let settings = &context.settings;
+    let decoder = decoder(context);
+    let committer = export_dir.committer(settings, &decoder);
     committer.recover().await?;
-    site.sweep()?;
+    export_dir.sweep()?;
     let recovery = Arc::new(Recovery {
-        site: Arc::clone(&site),
+        export_dir: Arc::clone(&export_dir),
         decoder: decoder.clone(),
-        rules: job.rules(site.ledger().end_rule()?.as_deref()),
+        rules: context.rules(export_dir.ledger().end_rule()?.as_deref()),
         codes: Arc::new(settings.endpoint.codes()),
-        monitor: Arc::clone(&job.monitor),
+        events: Arc::clone(&context.events),
     });
-    let plan = RebuildPlan::make(&site, &site.imprint(settings, &decoder), which).await?;
-    plan.check(&site, &recovery).await?;
-    let mut segment = site.ledger().begin_segment()?;
+    let plan = RebuildPlan::make(&export_dir, &export_dir.imprint(settings, &decoder), which).await?;
+    plan.check(&export_dir, &recovery).await?;
+    let mut segment = export_dir.ledger().begin_segment()?;
     let adopting = Arc::clone(&recovery);
     segment.journaled = tokio::task::spawn_blocking(move || adopting.adopt(segment)).await??;
-    site.ledger().doubt_open_attempts()?;
+    export_dir.ledger().doubt_open_attempts()?;
     let identity = settings.identity();
-    if site.export.identity.get(CODES).is_some_and(|codes| identity.get(CODES) != Some(codes)) {
-        let (site, codes) = (Arc::clone(&site), settings.endpoint.codes());
-        segment.journaled = tokio::task::spawn_blocking(move || rejudge(&site, segment, &codes)).await??;
+    if export_dir.export.identity.get(CODES).is_some_and(|codes| identity.get(CODES) != Some(codes)) {
+        let (export_dir, codes) = (Arc::clone(&export_dir), settings.endpoint.codes());
+        segment.journaled = tokio::task::spawn_blocking(move || rejudge(&export_dir, segment, &codes)).await??;
     }
-    if !plan.is_empty() || site.export.identity != identity || has_waiting(&site)? {
-        site.store.remove(SUCCESS)?;
+    if !plan.is_empty() || export_dir.export.identity != identity || has_waiting(&export_dir)? {
+        export_dir.store.remove(SUCCESS)?;
     }
     // First the identity: from here on only who knows the new columns may go on, with what is still of the old ones.
-    site.ledger().set_identity(&identity)?;
+    export_dir.ledger().set_identity(&identity)?;
 
     let (orders, ordered) = mpsc::channel(QUEUE);
-    let shape = site.shape(settings, &decoder);
-    let work = SegmentWriterTask { shape, committer, monitor: Arc::clone(&job.monitor) };
+    let shape = export_dir.shape(settings, &decoder);
+    let work = SegmentWriterTask { shape, committer, events: Arc::clone(&context.events) };
     #[expect(clippy::disallowed_methods, reason = "this file owns the tasks")]
     let writing = WriterHandle { orders, task: tokio::spawn(work.run(ordered)) };
     let read = async {
-        plan.carry_out(&site, &recovery, &writing, &*job.monitor).await?;
+        plan.carry_out(&export_dir, &recovery, &writing, &*context.events).await?;
         recovery.fill(segment, &writing).await
     };
     if let Err(error) = read.await {
         return writing.end(Err(error)).await;
     }
-    let standing = site.ledger().standing()?;
-    job.monitor.event(&Event::Opened(standing));
-    Ok(OpenedRun { site, decoder, writing, segment, rebuilt: plan.rebuilt() })
+    let standing = export_dir.ledger().standing()?;
+    context.events.event(&Event::Opened(standing));
+    Ok(OpenedRun { export_dir, decoder, writing, segment, rebuilt: plan.rebuilt() })
 }
 
 /// Runs the rounds until there is nothing left to do or a reason to stop.
 async fn walk<F: Fetch>(
-    job: &RunContext,
+    context: &RunContext,
     begun: OpenedRun,
     api: Arc<F>,
     stopped: impl Future<Output = ExitCode>,
 ) -> Result<(Option<Stop>, RunStats), Error> {
-    let settings = &job.settings;
-    let OpenedRun { site, decoder, writing, segment, .. } = begun;
-    let recorder =
-        GroupCommitter::open(Arc::clone(&site.ledger), decoder, site.journal.clone(), segment.id, segment.journaled)?;
-    let quota = Arc::new(RateLimiter::new(job.qps));
+    let settings = &context.settings;
+    let OpenedRun { export_dir, decoder, writing, segment, .. } = begun;
+    let recorder = GroupCommitter::open(
+        Arc::clone(&export_dir.ledger),
+        decoder,
+        export_dir.journal.clone(),
+        segment.id,
+        segment.journaled,
+    )?;
+    let quota = Arc::new(RateLimiter::new(context.qps));
     let (orders, ordered) = watch::channel(DispatchMode::Send);
-    let (to_dispatch, requests) = mpsc::channel(job.ahead());
+    let (to_dispatch, requests) = mpsc::channel(context.ahead());
     let (arrive, arrivals) = mpsc::channel(settings.max_in_flight);
     let dispatcher = Dispatcher {
         api,
         quota: Arc::clone(&quota),
         timeout: settings.request_timeout,
-        grace: settings.grace,
+        drain_timeout: settings.drain_timeout,
         codes: Arc::new(settings.endpoint.codes()),
         orders: ordered,
     };
     #[expect(clippy::disallowed_methods, reason = "this file owns the tasks")]
     let dispatching = tokio::spawn(dispatcher.run(requests, arrive));
 
-    let retry = Retry::new(settings.retry, job.seed, settings.max_in_flight);
-    let rounds = Engine::new(job, Arc::clone(&site), recorder, retry, Arc::clone(&quota))?;
+    let retry = Retry::new(settings.retry, context.seed, settings.max_in_flight);
+    let rounds = Engine::new(context, Arc::clone(&export_dir), recorder, retry, Arc::clone(&quota))?;
     let channels = crate::run::engine::Channels { to_dispatch, arrivals, writer: writing.orders.clone(), orders };
     let (ended, mut counted) = rounds.run(channels, stopped).await;
     counted.found = quota.found();
     if let Err(panic) = dispatching.await.flatten() {
         return writing.end(Err(panic.into())).await; // a failure of the writer's own comes first
     }
-    let publish = has_waiting(&site)? && matches!(&ended, Ok(stop) if stop.as_ref().is_none_or(Stop::publishes));
+    let publish = has_waiting(&export_dir)? && matches!(&ended, Ok(stop) if stop.as_ref().is_none_or(Stop::publishes));
     let published = if publish { writing.publish().await } else { Ok(()) };
     writing.end(published).await?;
     Ok((ended?, counted))
 }
 
 /// Whether the open segment holds a page.
-fn has_waiting(site: &ExportDir) -> Result<bool, Error> {
-    Ok(site.ledger().has_waiting()?)
+fn has_waiting(export_dir: &ExportDir) -> Result<bool, Error> {
+    Ok(export_dir.ledger().has_waiting()?)
 }
 
 /// Refuses to call an output complete that is not as it was published, or that does not hold every row that was received; its
 /// mark goes.
-async fn refuse_spoilt(site: &ExportDir, committer: &Publisher) -> Result<(), Error> {
-    let spoilt = |why: String| {
-        site.store.remove(SUCCESS)?;
-        Err(OutputError::Modified(format!("the output is not as it was published: {why}")).into())
+async fn refuse_spoilt(export_dir: &ExportDir, committer: &Publisher) -> Result<(), Error> {
+    let spoilt = |reason: String| {
+        export_dir.store.remove(SUCCESS)?;
+        Err(OutputError::Modified(format!("the output is not as it was published: {reason}")).into())
     };
     if let Some(path) = committer.lacking().await? {
         return spoilt(format!("{} is missing or not as it was written", Sanitized(&path)));
     }
-    let ledger = site.ledger();
+    let ledger = export_dir.ledger();
     let totals = ledger.totals()?;
     let in_files = |manifest: &Manifest| manifest.all_files().map(|file| file.rows).sum::<u64>();
     let published: u64 = publisher::published(&ledger)?.iter().map(in_files).sum();
@@ -313,57 +326,57 @@ async fn refuse_spoilt(site: &ExportDir, committer: &Publisher) -> Result<(), Er
 }
 
 /// Warns where the answers differ much from the description; with `fail_on_drift` that is how the run ends.
-fn judge_drift(job: &RunContext, site: &ExportDir, summary: &mut Summary) -> Result<(), Error> {
-    let Some(drift) = summary.drift.serious(summary.rows.received, &job.settings.endpoint) else { return Ok(()) };
-    if job.settings.fail_on_drift && matches!(summary.exit, ExitCode::Complete | ExitCode::Partial) {
+fn judge_drift(context: &RunContext, export_dir: &ExportDir, summary: &mut Summary) -> Result<(), Error> {
+    let Some(drift) = summary.drift.serious(summary.rows.received, &context.settings.endpoint) else { return Ok(()) };
+    if context.settings.fail_on_drift && matches!(summary.exit, ExitCode::Complete | ExitCode::Partial) {
         summary.set_drifted(&drift);
-        return unmark(&site.store, &site.ledger());
+        return unmark(&export_dir.store, &export_dir.ledger());
     }
     let rows = Grouped(summary.rows.received);
-    let said = format!("the answers differ from the endpoint's description (of {rows} rows): {drift}");
-    job.monitor.event(&Event::Warning(&said));
+    let message = format!("the answers differ from the endpoint's description (of {rows} rows): {drift}");
+    context.events.event(&Event::Warning(&message));
     Ok(())
 }
 
 /// Writes the reports; on success, the marker last. A replay says how many segments it built again.
 async fn finish(
-    job: &RunContext,
-    site: &Arc<ExportDir>,
+    context: &RunContext,
+    export_dir: &Arc<ExportDir>,
     stop: Option<Stop>,
     counted: RunStats,
     replayed: Option<usize>,
 ) -> Result<Summary, Error> {
-    site.sweep()?;
-    let committer = site.committer(&job.settings, &decoder(job));
+    export_dir.sweep()?;
+    let committer = export_dir.committer(&context.settings, &decoder(context));
     committer.remove_superseded()?;
     {
-        let ledger = site.ledger();
-        let first = PageNum(job.settings.endpoint.page.first);
+        let ledger = export_dir.ledger();
+        let first = PageNum(context.settings.endpoint.page.first);
         let cut =
             ledger.cap_refused(CAPPED_LISTS)? + ledger.cut_unnumbered(first)? + ledger.fail_without_list(first)?;
         if cut > 0 {
-            unmark(&site.store, &ledger)?;
+            unmark(&export_dir.store, &ledger)?;
         }
     }
-    let mut summary = summary::of(&job.settings, job.qps.per_second(), site, None, counted).await?;
+    let mut summary = summary::of(&context.settings, context.qps.per_second(), export_dir, None, counted).await?;
     if let Some(stop) = &stop {
         summary.set_stop(stop.exit_code(), stop.to_string());
     }
     if let Some(rebuilt) = replayed {
         summary.set_replayed(rebuilt);
     }
-    judge_drift(job, site, &mut summary)?;
-    products::write_products(site)?;
+    judge_drift(context, export_dir, &mut summary)?;
+    products::write_products(export_dir)?;
     if summary.exit == ExitCode::Complete {
-        refuse_spoilt(site, &committer).await?;
-        let ledger = site.ledger();
+        refuse_spoilt(export_dir, &committer).await?;
+        let ledger = export_dir.ledger();
         let since = ledger.export()?.and_then(|export| export.completed_at).unwrap_or_else(clock::wall);
         ledger.set_completed(Some(since))?;
         summary.complete_since = Some(since.to_string());
     }
-    summary.write(&site.store)?;
+    summary.write(&export_dir.store)?;
     if summary.exit == ExitCode::Complete {
-        site.store.put(SUCCESS, b"")?;
+        export_dir.store.put(SUCCESS, b"")?;
     }
     Ok(summary)
 }

@@ -116,10 +116,10 @@ pub(crate) fn adopt(
     for entry in entries {
         // No request leaves before its intent is durable here: a ledger that knows nothing of one has lost what it knew. A
         // page may be a response that was judged again.
-        let is_known = ledger.is_under_way(entry.attempt)? || entry.is_page && ledger.is_failed(entry.attempt)?;
+        let is_known = ledger.is_in_flight(entry.attempt)? || entry.is_page && ledger.is_failed(entry.attempt)?;
         if !is_known {
-            let why = format!("is older than the journal, which holds the answer to attempt {}", entry.attempt.0);
-            return Err(ledger.unusable(why));
+            let reason = format!("is older than the journal, which holds the answer to attempt {}", entry.attempt.0);
+            return Err(ledger.unusable(reason));
         }
         if entry.is_page {
             let item = ledger.item(&entry.id)?.ok_or_else(|| {

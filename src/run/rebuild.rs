@@ -45,13 +45,13 @@ impl RebuildPlan {
     /// Finds out what is to be done, after recovery. Changes nothing, and fails where the output is not what the ledger knows
     /// of.
     pub(crate) async fn make(
-        site: &Arc<ExportDir>,
+        export_dir: &Arc<ExportDir>,
         imprint: &ManifestSchema,
         which: RebuildScope,
     ) -> Result<Self, Error> {
-        let segments = site.ledger().segments()?;
+        let segments = export_dir.ledger().segments()?;
         let is_known = |id| segments.iter().any(|row| row.id == id && row.state != SegmentState::Open);
-        let names = site.store.list(MANIFESTS).await?;
+        let names = export_dir.store.list(MANIFESTS).await?;
         if let Some(name) = names.iter().find(|name| segment_of(name).is_some_and(|id| !is_known(id))) {
             return Err(newer(name));
         }
@@ -62,7 +62,7 @@ impl RebuildPlan {
                 SegmentState::Decided => {
                     plan.rebuild.push((row.id, "its files cannot get their names any more".to_owned()));
                 }
-                SegmentState::Published => plan.add(site, imprint, which, row).await?,
+                SegmentState::Published => plan.add(export_dir, imprint, which, row).await?,
             }
         }
         Ok(plan)
@@ -70,7 +70,7 @@ impl RebuildPlan {
 
     async fn add(
         &mut self,
-        site: &Arc<ExportDir>,
+        export_dir: &Arc<ExportDir>,
         imprint: &ManifestSchema,
         which: RebuildScope,
         row: SegmentRow,
@@ -81,10 +81,10 @@ impl RebuildPlan {
                 OutputError::Damaged(format!("the ledger's manifest of segment {} is not readable", row.id)).into()
             );
         };
-        let why = why(site, imprint, &manifest, which).await?;
+        let reason = reason(export_dir, imprint, &manifest, which).await?;
         if which != RebuildScope::OtherColumns {
             let name = manifest_name(row.id);
-            let found = site.store.get(&name).await?.unwrap_or_default();
+            let found = export_dir.store.get(&name).await?.unwrap_or_default();
             let is_newer = |found: Manifest| found.export != manifest.export || found.attempt > manifest.attempt;
             if Manifest::parse(&found).is_ok_and(is_newer) {
                 return Err(newer(&name));
@@ -93,7 +93,7 @@ impl RebuildPlan {
                 self.restore.push((row.id, text));
             }
         }
-        self.rebuild.extend(why.map(|why| (row.id, why)));
+        self.rebuild.extend(reason.map(|reason| (row.id, reason)));
         Ok(())
     }
 
@@ -108,14 +108,14 @@ impl RebuildPlan {
     }
 
     /// Makes sure that the journals are there and whole, all of them, before anything is changed.
-    pub(crate) async fn check(&self, site: &ExportDir, recovery: &Arc<Recovery>) -> Result<(), Error> {
-        for (id, why) in &self.rebuild {
-            let segment = OpenSegment { id: *id, attempt: 0, journaled: site.ledger().journaled(*id)? };
+    pub(crate) async fn check(&self, export_dir: &ExportDir, recovery: &Arc<Recovery>) -> Result<(), Error> {
+        for (id, reason) in &self.rebuild {
+            let segment = OpenSegment { id: *id, attempt: 0, journaled: export_dir.ledger().journaled(*id)? };
             let recovery = Arc::clone(recovery);
             let checked = spawn_blocking(move || recovery.check(segment).map(drop)).await?;
             checked.map_err(|error| {
                 OutputError::Damaged(format!(
-                    "segment {id} must be built again ({why}) and cannot be: {}",
+                    "segment {id} must be built again ({reason}) and cannot be: {}",
                     chain(&error)
                 ))
             })?;
@@ -126,28 +126,28 @@ impl RebuildPlan {
     /// Does it, one segment after the other.
     pub(crate) async fn carry_out(
         &self,
-        site: &ExportDir,
+        export_dir: &ExportDir,
         recovery: &Arc<Recovery>,
         writing: &WriterHandle,
-        monitor: &dyn EventSink,
+        events: &dyn EventSink,
     ) -> Result<(), Error> {
         for (segment, text) in &self.restore {
-            site.store.put(&manifest_name(*segment), text.as_bytes())?;
+            export_dir.store.put(&manifest_name(*segment), text.as_bytes())?;
         }
-        for (at, (segment, why)) in self.rebuild.iter().enumerate() {
-            monitor.event(&Event::Rebuilding { segment: *segment, nth: at + 1, of: self.rebuild.len(), why });
-            let segment = site.ledger().begin_again(*segment)?;
+        for (at, (segment, reason)) in self.rebuild.iter().enumerate() {
+            events.event(&Event::Rebuilding { segment: *segment, nth: at + 1, of: self.rebuild.len(), reason });
+            let segment = export_dir.ledger().begin_again(*segment)?;
             recovery.fill(segment, writing).await?;
             writing.publish().await?;
         }
-        site.ledger().revive_rejected()?;
+        export_dir.ledger().revive_rejected()?;
         Ok(())
     }
 }
 
 /// Why a published segment is to be built again; none if it is not.
-async fn why(
-    site: &Arc<ExportDir>,
+async fn reason(
+    export_dir: &Arc<ExportDir>,
     imprint: &ManifestSchema,
     manifest: &Manifest,
     which: RebuildScope,
@@ -160,10 +160,10 @@ async fn why(
         RebuildScope::All => return Ok(Some("all are asked for".to_owned())),
         RebuildScope::Modified => {}
     }
-    let (site, manifest) = (Arc::clone(site), manifest.clone());
+    let (export_dir, manifest) = (Arc::clone(export_dir), manifest.clone());
     let found = spawn_blocking(move || {
         for file in manifest.all_files() {
-            if let Some(fault) = file.fault(&site.store)? {
+            if let Some(fault) = file.fault(&export_dir.store)? {
                 return Ok(Some(format!("{} {fault}", file.path)));
             }
         }

@@ -33,7 +33,7 @@ const PAGES_A_COMMIT: usize = 4_096;
 #[derive(Debug)]
 pub(crate) struct Recovery {
     /// The export.
-    pub site: Arc<ExportDir>,
+    pub export_dir: Arc<ExportDir>,
     /// Its decoder.
     pub decoder: Decoder,
     /// Its walks' rules.
@@ -41,7 +41,7 @@ pub(crate) struct Recovery {
     /// What the codes of envelopes mean.
     pub codes: Arc<Codes>,
     /// Who wants to know.
-    pub monitor: Arc<dyn EventSink>,
+    pub events: Arc<dyn EventSink>,
 }
 
 impl Recovery {
@@ -51,7 +51,7 @@ impl Recovery {
         loop {
             match journal.next_frame()? {
                 NextFrame::Frame(frame, entries) => {
-                    adopt(segment.id, frame, &entries, &self.codes, &mut self.site.ledger())?;
+                    adopt(segment.id, frame, &entries, &self.codes, &mut self.export_dir.ledger())?;
                 }
                 NextFrame::Torn(_) | NextFrame::End => return Ok(journal.offset()),
             }
@@ -61,13 +61,13 @@ impl Recovery {
     /// Makes sure that every frame that the ledger names is whole. Gives the reader behind them; none where there is no file
     /// and none is needed. Changes nothing.
     pub(crate) fn check(&self, segment: OpenSegment) -> Result<Option<JournalReader>, Error> {
-        let Some(mut journal) = JournalReader::open(&self.site.journal, segment.id)? else {
+        let Some(mut journal) = JournalReader::open(&self.export_dir.journal, segment.id)? else {
             return if segment.journaled == 0 { Ok(None) } else { Err(self.missing(segment)) };
         };
         while journal.offset() < segment.journaled {
             match journal.next_frame()? {
                 NextFrame::Frame(..) => {}
-                NextFrame::Torn(why) => return Err(journal.damaged(why).into()),
+                NextFrame::Torn(reason) => return Err(journal.damaged(reason).into()),
                 NextFrame::End => return Err(journal.damaged("the file ends too early").into()),
             }
         }
@@ -86,7 +86,7 @@ impl Recovery {
 
     /// Decodes every page of a segment's journal again and hands the rows to the writer. Blocks.
     fn reread(&self, segment: OpenSegment, writer: &mpsc::Sender<WriterCommand>) -> Result<(), Error> {
-        let Some(mut journal) = JournalReader::open(&self.site.journal, segment.id)? else { return Ok(()) };
+        let Some(mut journal) = JournalReader::open(&self.export_dir.journal, segment.id)? else { return Ok(()) };
         let mut walks = HashMap::new();
         let mut group = Group::default();
         while journal.offset() < segment.journaled {
@@ -95,13 +95,13 @@ impl Recovery {
             };
             let answers = self.answers(entries)?;
             let decoded = self.decoder.decode(&answers).map_err(Error::Decode)?;
-            self.monitor.event(&Event::Reread(decoded.pages.len()));
+            self.events.event(&Event::Reread(decoded.pages.len()));
             let rows = apply_pages::group(decoded, |page| self.read(page, segment, &mut walks, &mut group).map(Some))?;
             // Nothing is lost if this is lost: the same pages are read again. So many of them share an fsync. What was
             // counted stays for the last commit, which knows of every page.
             if group.read.len() >= PAGES_A_COMMIT {
                 let drift = std::mem::take(&mut group.drift);
-                self.site.ledger().commit(&std::mem::take(&mut group), clock::wall())?;
+                self.export_dir.ledger().commit(&std::mem::take(&mut group), clock::wall())?;
                 group.drift = drift;
             }
             if writer.blocking_send(WriterCommand::Rows(rows)).is_err() {
@@ -109,11 +109,11 @@ impl Recovery {
             }
         }
         group.read_again = Some(segment.id);
-        Ok(self.site.ledger().commit(&group, clock::wall())?)
+        Ok(self.export_dir.ledger().commit(&group, clock::wall())?)
     }
 
     fn missing(&self, segment: OpenSegment) -> Error {
-        let file = self.site.journal.join(journal::file_name(segment.id));
+        let file = self.export_dir.journal.join(journal::file_name(segment.id));
         OutputError::Damaged(format!(
             "journal {} is missing: {} bytes of paid answers",
             file.display(),
@@ -123,7 +123,7 @@ impl Recovery {
     }
 
     fn answers(&self, entries: Vec<journal::JournalEntry>) -> Result<Vec<Response>, Error> {
-        let ledger = self.site.ledger();
+        let ledger = self.export_dir.ledger();
         let mut answers = Vec::with_capacity(entries.len());
         for entry in entries.into_iter().filter(|entry| entry.is_page) {
             let unknown = || {
@@ -148,26 +148,26 @@ impl Recovery {
         group: &mut Group,
     ) -> Result<Vec<bool>, Error> {
         let item = page.request.item;
-        let under_way = match walks.entry(item) {
+        let in_flight = match walks.entry(item) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(free) => free.insert(self.begin(&page.request, segment)?),
         };
-        let (came, is_outdated) = self.site.ledger().came(page.request.attempt)?;
-        let walk = &mut under_way.walk;
+        let (came, is_outdated) = self.export_dir.ledger().came(page.request.attempt)?;
+        let walk = &mut in_flight.walk;
         let new = if is_outdated { walk.accept_outdated(page) } else { walk.accept(page, came, &self.rules) };
         apply_pages::note(page, &new, page.request.page == self.rules.first, group, &NullSink);
-        under_way.left = under_way.left.saturating_sub(1);
-        if under_way.left == 0 {
+        in_flight.left = in_flight.left.saturating_sub(1);
+        if in_flight.left == 0 {
             // With pages in later segments the walk went on all the same, when it was opened again. And what a page would
             // have to confirm is for the run to decide.
-            let is_settled = |end: &&End| !under_way.goes_on && end.check.is_none() && !under_way.walk.is_stuck();
-            match under_way.walk.end().filter(is_settled) {
+            let is_settled = |end: &&End| !in_flight.goes_on && end.check.is_none() && !in_flight.walk.is_stuck();
+            match in_flight.walk.end().filter(is_settled) {
                 Some(end) => {
-                    let end = EndRow { error: end.said.clone(), ..EndRow::new(item, end.stop) };
-                    group.ended.push(under_way.walk.outcome(end));
+                    let end = EndRow { error: end.message.clone(), ..EndRow::new(item, end.stop) };
+                    group.ended.push(in_flight.walk.outcome(end));
                 }
                 // A page behind its end came just before the process ended, and the list goes on.
-                None if under_way.walk.end().is_none() && !under_way.goes_on => group.opened.push(item),
+                None if in_flight.walk.end().is_none() && !in_flight.goes_on => group.opened.push(item),
                 None => {}
             }
             walks.remove(&item);
@@ -177,7 +177,7 @@ impl Recovery {
 
     /// An item's walk as it was before a segment.
     fn begin(&self, request: &Request, segment: OpenSegment) -> Result<InFlight, Error> {
-        let (item, ledger) = (request.item, self.site.ledger());
+        let (item, ledger) = (request.item, self.export_dir.ledger());
         let (left, goes_on) = ledger.pages_from(item, segment.id)?;
         let pages = ledger.pages(item, segment.id)?;
         let mut walk = Walk::new(item, request.id.clone(), &self.rules, pages, ledger.skip(item)?);

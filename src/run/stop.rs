@@ -59,14 +59,14 @@ impl std::fmt::Display for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Signal(_) => f.write_str("stopped by a signal"),
-            Self::Cause(_, said) | Self::Room(said) => f.write_str(said),
-            Self::Temporary(said) => write!(f, "nothing succeeded for too long, lastly: {said}"),
-            Self::Same(said) => {
-                write!(f, "one product after the other got the same answer and no page: {said}")
+            Self::Cause(_, message) | Self::Room(message) => f.write_str(message),
+            Self::Temporary(message) => write!(f, "nothing succeeded for too long, lastly: {message}"),
+            Self::Same(message) => {
+                write!(f, "one product after the other got the same answer and no page: {message}")
             }
-            Self::NoPage(items, said) => write!(
+            Self::NoPage(items, message) => write!(
                 f,
-                "no product got a page, lastly: {said}; asked for: {items}, from all over the list (if the endpoint is right, put one that is known to exist into the list)"
+                "no product got a page, lastly: {message}; asked for: {items}, from all over the list (if the endpoint is right, put one that is known to exist into the list)"
             ),
             Self::Credits => f.write_str("max_credits is reached"),
             Self::Evidence { ends, pages } => write!(

@@ -57,7 +57,7 @@ pub enum SettingsError {
         hint: String,
     },
     /// A value that does not fit.
-    #[error("{key} = {given} ({origin}): {why}")]
+    #[error("{key} = {given} ({origin}): {reason}")]
     Invalid {
         /// The key.
         key: &'static str,
@@ -66,7 +66,7 @@ pub enum SettingsError {
         /// Where it stands.
         origin: Origin,
         /// Why it does not fit.
-        why: String,
+        reason: String,
     },
     /// A value that must be given.
     #[error("{what}; {next}")]
@@ -77,12 +77,12 @@ pub enum SettingsError {
         next: &'static str,
     },
     /// A config file that cannot be read.
-    #[error("read the config file {}: {why}", path.display())]
+    #[error("read the config file {}: {reason}", path.display())]
     Config {
         /// The file.
         path: PathBuf,
         /// Why.
-        why: String,
+        reason: String,
     },
 }
 
@@ -103,14 +103,14 @@ impl Layers {
     /// Puts a config file over what is there.
     pub fn add_file(&mut self, path: &Path) -> Result<(), SettingsError> {
         let text = std::fs::read_to_string(path)
-            .map_err(|error| SettingsError::Config { path: path.to_owned(), why: error.to_string() })?;
+            .map_err(|error| SettingsError::Config { path: path.to_owned(), reason: error.to_string() })?;
         self.add_toml(&text, &Origin::File(path.to_owned()))
     }
 
     fn add_toml(&mut self, text: &str, origin: &Origin) -> Result<(), SettingsError> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| SettingsError::Config {
             path: PathBuf::from(origin.to_string()),
-            why: at_line(text, &error),
+            reason: at_line(text, &error),
         })?;
         for (key, value) in table {
             let text = match value {
@@ -120,8 +120,8 @@ impl Layers {
                 toml::Value::Boolean(switch) => switch.to_string(),
                 toml::Value::Array(list) => list.iter().filter_map(toml::Value::as_str).collect::<Vec<_>>().join(","),
                 toml::Value::Datetime(_) | toml::Value::Table(_) => {
-                    let why = format!("{key} must be a text, a number, true, false or a list of texts");
-                    return Err(SettingsError::Config { path: PathBuf::from(origin.to_string()), why });
+                    let reason = format!("{key} must be a text, a number, true, false or a list of texts");
+                    return Err(SettingsError::Config { path: PathBuf::from(origin.to_string()), reason });
                 }
             };
             self.set(&key, text, origin)?;
@@ -184,9 +184,14 @@ impl Layers {
         self.values.get(key).is_none_or(|(_, origin)| *origin == Origin::BuiltIn)
     }
 
-    pub(super) fn invalid(&self, key: &'static str, why: impl Into<String>) -> SettingsError {
+    pub(super) fn invalid(&self, key: &'static str, reason: impl Into<String>) -> SettingsError {
         let origin = self.values.get(key).map_or(Origin::BuiltIn, |(_, origin)| origin.clone());
-        SettingsError::Invalid { key, given: crate::model::sanitize::sanitize(self.text(key)), origin, why: why.into() }
+        SettingsError::Invalid {
+            key,
+            given: crate::model::sanitize::sanitize(self.text(key)),
+            origin,
+            reason: reason.into(),
+        }
     }
 
     pub(super) fn number(&self, key: &'static str, from: u64, to: u64) -> Result<u64, SettingsError> {

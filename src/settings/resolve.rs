@@ -63,7 +63,7 @@ pub struct Settings {
     /// The key's limit; none where the caller must bring one.
     pub qps: Option<RateLimit>,
     /// Where found limits are remembered; none: the user's own folder for state.
-    pub limits_dir: Option<PathBuf>,
+    pub rate_cache_dir: Option<PathBuf>,
     /// Most requests under way.
     pub max_in_flight: usize,
     /// Credits that may be wasted on looking ahead, of a hundred.
@@ -101,7 +101,7 @@ pub struct Settings {
     /// Longest time for a whole answer.
     pub request_timeout: Duration,
     /// How long a stopping run waits.
-    pub grace: Duration,
+    pub drain_timeout: Duration,
     /// Journal bytes of a segment.
     pub segment_size: u64,
     /// Most bytes of one file.
@@ -109,9 +109,9 @@ pub struct Settings {
     /// Whether the files hold bloom filters of the identity columns.
     pub bloom_filters: bool,
     /// Bytes of the row group that is being encoded; half of it for rows that wait.
-    pub memory: usize,
+    pub row_group_memory: usize,
     /// Bytes that stay free on the disks; none: the built-in rule.
-    pub min_free: Option<u64>,
+    pub min_free_space: Option<u64>,
     /// What is shown.
     pub progress: Progress,
     /// Time between two lines.
@@ -140,7 +140,7 @@ impl Settings {
             simulate: layers.given("simulate").map(str::to_owned),
             simulated_as: None,
             qps: qps(layers)?,
-            limits_dir: layers.given("limits_dir").map(PathBuf::from),
+            rate_cache_dir: layers.given("rate_cache_dir").map(PathBuf::from),
             max_in_flight: as_usize(layers.number("max_in_flight", 1, 4096)?),
             lookahead: layers.percent("lookahead")?,
             lookahead_saves: layers.time_or_none("lookahead_saves")?,
@@ -156,20 +156,20 @@ impl Settings {
             repair: layers.switch("repair")?,
             fail_on_drift: layers.switch("fail_on_drift")?,
             retry: RetryPolicy {
-                first: layers.time("retry_first")?,
-                longest: layers.time("retry_longest")?,
+                first: layers.time("retry_base_delay")?,
+                longest: layers.time("retry_max_delay")?,
                 attempts: as_u32(layers.number("retry_attempts", 1, 100)?),
-                patience: layers.time("patience")?,
+                max_outage: layers.time("max_outage")?,
             },
             connect_timeout: layers.time("connect_timeout")?,
             compressed: layers.switch("compressed")?,
             request_timeout: layers.time("request_timeout")?,
-            grace: layers.time("grace")?,
+            drain_timeout: layers.time("drain_timeout")?,
             segment_size: layers.size("segment_size")?,
             file_size: file_size(layers)?,
             bloom_filters: layers.switch("bloom_filters")?,
-            memory: as_usize(layers.size_up_to("memory", 1 << 30)?),
-            min_free: layers.given("min_free").map(|_| layers.size("min_free")).transpose()?,
+            row_group_memory: as_usize(layers.size_up_to("row_group_memory", 1 << 30)?),
+            min_free_space: layers.given("min_free_space").map(|_| layers.size("min_free_space")).transpose()?,
             progress: one_of(
                 layers,
                 "progress",
@@ -262,7 +262,7 @@ fn is_loopback(url: &Url) -> bool {
 fn base_url(layers: &Layers, endpoint: &Endpoint) -> Result<Url, SettingsError> {
     let text = layers.given("base_url").unwrap_or(&endpoint.base_url);
     let url = Url::parse(text).map_err(|error| layers.invalid("base_url", format!("is no URL: {error}")))?;
-    let why = match url.scheme() {
+    let reason = match url.scheme() {
         "https" if url.host().is_some() => None,
         "http" if is_loopback(&url) => None,
         "http" => Some("plain http is for loopback addresses only: the key would travel in clear; use https"),
@@ -273,9 +273,9 @@ fn base_url(layers: &Layers, endpoint: &Endpoint) -> Result<Url, SettingsError> 
     if layers.given("simulate").is_some() && layers.given("base_url").is_some() {
         return Err(layers.invalid("base_url", "cannot be given together with simulate, which is an API of its own"));
     }
-    match why.or(extra.then_some("must be a scheme and a host, without user, query or fragment")) {
+    match reason.or(extra.then_some("must be a scheme and a host, without user, query or fragment")) {
         None => Ok(url),
-        Some(why) => Err(layers.invalid("base_url", why)),
+        Some(reason) => Err(layers.invalid("base_url", reason)),
     }
 }
 
@@ -416,7 +416,7 @@ mod tests {
         assert_eq!((settings.page_size, settings.max_in_flight, settings.qps), (10, 256, None));
         assert_eq!((settings.max_pages, settings.max_credits, settings.sort), (None, None, None));
         assert_eq!(settings.request_timeout, Duration::from_secs(30));
-        assert_eq!((settings.segment_size, settings.memory), (2 << 30, 16 << 20));
+        assert_eq!((settings.segment_size, settings.row_group_memory), (2 << 30, 16 << 20));
         assert_eq!((settings.file_size, settings.bloom_filters), (512 << 20, false));
         assert_eq!(settings.columns.len(), 20);
         assert_eq!(settings.base_url.as_str(), "https://api.keyapi.ai/");
@@ -473,8 +473,8 @@ mod tests {
             ("base_url", "http://example.com", "plain http"),
             ("base_url", "ftp://example.com", "https://"),
             ("base_url", "https://user:pw@example.com", "without user"),
-            ("grace", "10", "500ms, 30s, 5m or 1h"),
-            ("memory", "48", "48MiB"),
+            ("drain_timeout", "10", "500ms, 30s, 5m or 1h"),
+            ("row_group_memory", "48", "48MiB"),
             ("file_size", "64KiB", "1MiB or more"),
             ("progress", "loud", "auto, bar, plain, none"),
             ("retry_failed", "perhaps", "true or false"),
@@ -482,9 +482,9 @@ mod tests {
             ("out", "s3://bucket/videos", "only a folder"),
             ("state_dir", "file:///tmp/state", "only a folder"),
         ];
-        for (key, value, why) in table {
+        for (key, value, reason) in table {
             let error = refused(&[(key, value)]);
-            assert!(error.contains(why) && error.starts_with(key), "{error}");
+            assert!(error.contains(reason) && error.starts_with(key), "{error}");
         }
     }
 

@@ -16,12 +16,12 @@ pub struct RetryPolicy {
     /// Attempts at one page, while others succeed.
     pub attempts: u32,
     /// How long nothing at all may succeed before the run ends as temporarily failed.
-    pub patience: Duration,
+    pub max_outage: Duration,
 }
 
 impl RetryPolicy {
     /// How long nothing at all may succeed where there is little hope.
     pub fn soon(&self) -> Duration {
-        self.patience.min(SOON)
+        self.max_outage.min(SOON)
     }
 }

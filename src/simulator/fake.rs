@@ -62,7 +62,7 @@ impl Template {
         let sorted: BTreeSet<&String> = endpoint.sort.iter().flat_map(|sort| sort.fields.values()).collect();
         let mut template = Self { parts: Vec::new(), fields: sorted.into_iter().cloned().collect() };
         for (index, column) in endpoint.columns.iter().enumerate() {
-            let parts = template.column(endpoint, column).map_err(|why| (column.name.clone(), why))?;
+            let parts = template.column(endpoint, column).map_err(|reason| (column.name.clone(), reason))?;
             let quote = if column.json == JsonType::String { "\"" } else { "" };
             let before = if index == 0 { "{" } else { "," };
             template.literal(format!("{before}\"{}\":{quote}", text(&column.name)).as_bytes());
@@ -253,8 +253,8 @@ mod tests {
             ("create_time", "{time:6}0", PatternError::NotSorted { field: "6".to_owned() }),
             ("total_views_cnt", "{int:0:9}", PatternError::NotSorted { field: "1".to_owned() }),
         ];
-        for (column, fake, why) in cases {
-            assert_eq!(compiled(column, fake).err(), Some((column.to_owned(), why)), "{fake}");
+        for (column, fake, reason) in cases {
+            assert_eq!(compiled(column, fake).err(), Some((column.to_owned(), reason)), "{fake}");
         }
     }
 

@@ -415,9 +415,9 @@ mod tests {
             ("key=", "key: \"\" is not a key"),
             ("record=yes", "record: \"yes\" is not true or false"),
         ];
-        for (text, why) in cases {
+        for (text, reason) in cases {
             let error = text.parse::<SimulatorSettings>().unwrap_err().to_string();
-            assert!(error.contains(why) && error.contains("seed, products, qps"), "{error}");
+            assert!(error.contains(reason) && error.contains("seed, products, qps"), "{error}");
         }
     }
 

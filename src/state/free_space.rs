@@ -32,7 +32,9 @@ impl MinFreeSpace {
             let floor = self.asked.unwrap_or_else(|| FLOOR.min(room.total / SHARE));
             if room.free < floor {
                 let (free, floor, folder) = (room.free >> 10, floor >> 10, folder.display());
-                return Ok(Some(format!("the disk of {folder} has {free} KiB free, less than min_free: {floor} KiB")));
+                return Ok(Some(format!(
+                    "the disk of {folder} has {free} KiB free, less than min_free_space: {floor} KiB"
+                )));
             }
         }
         Ok(None)
@@ -93,8 +95,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let floor = |asked| MinFreeSpace::new(vec![folder.path().to_owned()], asked).shortage();
         assert_eq!(floor(Some(0)).unwrap(), None);
-        let said = floor(Some(u64::MAX)).unwrap().unwrap();
-        assert!(said.contains("min_free") && said.contains(folder.path().to_str().unwrap()), "{said}");
+        let message = floor(Some(u64::MAX)).unwrap().unwrap();
+        assert!(message.contains("min_free_space") && message.contains(folder.path().to_str().unwrap()), "{message}");
         assert!(MinFreeSpace::new(vec![folder.path().join("missing")], None).shortage().is_err());
     }
 

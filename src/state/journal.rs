@@ -35,14 +35,14 @@ pub enum JournalError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// A frame that the ledger names is not there as it was written.
-    #[error("journal {} is damaged at byte {at}: {why}", path.display())]
+    #[error("journal {} is damaged at byte {at}: {reason}", path.display())]
     Damaged {
         /// The journal file.
         path: PathBuf,
         /// Where.
         at: u64,
         /// What is wrong.
-        why: &'static str,
+        reason: &'static str,
     },
     /// A group could not be packed.
     #[error("pack a group of answers")]
@@ -123,8 +123,8 @@ impl Journal {
     pub fn begin(disk: Disk, folder: &Path, segment: SegmentId) -> Result<Self, JournalError> {
         let path = folder.join(file_name(segment));
         if path.exists() {
-            let why = "a journal of a segment that the ledger does not know";
-            return Err(JournalError::Damaged { path, at: 0, why });
+            let reason = "a journal of a segment that the ledger does not know";
+            return Err(JournalError::Damaged { path, at: 0, reason });
         }
         Self::open(disk, folder, segment, 0)
     }
@@ -231,8 +231,8 @@ impl JournalReader {
     }
 
     /// An error that names this file and place.
-    pub fn damaged(&self, why: &'static str) -> JournalError {
-        JournalError::Damaged { path: self.path.clone(), at: self.offset, why }
+    pub fn damaged(&self, reason: &'static str) -> JournalError {
+        JournalError::Damaged { path: self.path.clone(), at: self.offset, reason }
     }
 
     /// Steps over a frame that begins here, unread. False: the file ends before it.
@@ -342,7 +342,7 @@ mod tests {
             match reader.next_frame().unwrap() {
                 NextFrame::Frame(_, entries) => frames.push(entries),
                 NextFrame::End => return (frames, reader.offset(), None),
-                NextFrame::Torn(why) => return (frames, reader.offset(), Some(why)),
+                NextFrame::Torn(reason) => return (frames, reader.offset(), Some(reason)),
             }
         }
     }

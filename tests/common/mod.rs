@@ -87,7 +87,7 @@ pub(crate) struct Program {
     child: Child,
     stdout: Receiver<String>,
     stderr: Receiver<String>,
-    said: String,
+    message: String,
 }
 
 impl Program {
@@ -115,7 +115,7 @@ impl Program {
                 to_stderr.send(String::from_utf8_lossy(&line.unwrap()).into_owned()).ok();
             }
         });
-        Self { child, stdout, stderr, said: String::new() }
+        Self { child, stdout, stderr, message: String::new() }
     }
 
     /// Waits until a line on standard error holds this text.
@@ -123,12 +123,12 @@ impl Program {
         loop {
             match self.stderr.recv_timeout(DEADLINE) {
                 Ok(line) => {
-                    self.said = format!("{}{line}\n", self.said);
+                    self.message = format!("{}{line}\n", self.message);
                     if line.contains(text) {
                         return;
                     }
                 }
-                Err(why) => panic!("the program never said {text:?} ({why}); it said:\n{}", self.said),
+                Err(reason) => panic!("the program never said {text:?} ({reason}); it said:\n{}", self.message),
             }
         }
     }
@@ -154,14 +154,14 @@ impl Program {
     pub(crate) fn end(mut self) -> Run {
         loop {
             match self.stderr.recv_timeout(DEADLINE) {
-                Ok(line) => self.said = format!("{}{line}\n", self.said),
+                Ok(line) => self.message = format!("{}{line}\n", self.message),
                 Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => panic!("the program hangs; it said:\n{}", self.said),
+                Err(RecvTimeoutError::Timeout) => panic!("the program hangs; it said:\n{}", self.message),
             }
         }
         let stdout = self.stdout.recv_timeout(DEADLINE).expect("standard output comes to an end");
-        assert!(!tells_key(stdout.as_bytes()) && !tells_key(self.said.as_bytes()), "the key was shown");
-        Run { code: self.child.wait().unwrap().code(), stdout, stderr: std::mem::take(&mut self.said) }
+        assert!(!tells_key(stdout.as_bytes()) && !tells_key(self.message.as_bytes()), "the key was shown");
+        Run { code: self.child.wait().unwrap().code(), stdout, stderr: std::mem::take(&mut self.message) }
     }
 }
 
@@ -373,7 +373,7 @@ pub(crate) fn evidence(pages: u64) -> u64 {
 }
 
 /// A run in virtual time, with settings as flags; nothing listens at its address.
-pub(crate) fn job(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> RunContext {
+pub(crate) fn context(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> RunContext {
     let mut layers = Layers::built_in().unwrap();
     let out = out.to_str().unwrap();
     let own = [("out", out), ("base_url", "http://127.0.0.1:1"), ("end", rule_of_end())];
@@ -382,17 +382,17 @@ pub(crate) fn job(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> RunCon
     }
     let settings = Settings::resolve(&layers).unwrap();
     let qps = if settings.qps == Some(RateLimit::Auto(None)) { RateLimit::Auto(None) } else { qps.into() };
-    RunContext { settings, qps, sizes: Vec::new(), seed: 7, monitor: Arc::new(NullSink) }
+    RunContext { settings, qps, sizes: Vec::new(), seed: 7, events: Arc::new(NullSink) }
 }
 
 /// A run in virtual time, its rate among the settings.
 pub(crate) fn job_of(out: &Path, settings: &[(&str, String)]) -> RunContext {
     let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
-    let mut job = job(out, None, &settings);
-    if let Some(RateLimit::PerSecond(rate)) = job.settings.qps {
-        job.qps = Some(rate).into();
+    let mut context = context(out, None, &settings);
+    if let Some(RateLimit::PerSecond(rate)) = context.settings.qps {
+        context.qps = Some(rate).into();
     }
-    job
+    context
 }
 
 // --- APIs ----------------------------------------------------------------------------------------------------------

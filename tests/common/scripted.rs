@@ -192,22 +192,22 @@ impl Fetch for Scripted {
 }
 
 /// Runs an export of these products until its API tells it to stop.
-pub(crate) async fn run_job(job: &RunContext, api: &Arc<Scripted>, list: &[String]) -> Result<Summary, Error> {
+pub(crate) async fn run_job(context: &RunContext, api: &Arc<Scripted>, list: &[String]) -> Result<Summary, Error> {
     let told = Arc::clone(api);
     let stopped = async move {
         told.stops().await;
         ExitCode::Interrupted
     };
-    run_until(job, api, list, stopped).await
+    run_until(context, api, list, stopped).await
 }
 
 /// Runs an export of these products until it is told to stop.
 pub(crate) async fn run_until(
-    job: &RunContext,
+    context: &RunContext,
     api: &Arc<impl Fetch>,
     list: &[String],
     stopped: impl Future<Output = ExitCode>,
 ) -> Result<Summary, Error> {
     let list: Vec<_> = list.iter().map(|id| Ok(ItemId::new(id))).collect();
-    export(job, Box::new(list.into_iter()), Arc::clone(api), stopped).await
+    export(context, Box::new(list.into_iter()), Arc::clone(api), stopped).await
 }

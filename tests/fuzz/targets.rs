@@ -64,7 +64,7 @@ pub(crate) fn answer(body: &[u8]) {
 /// How many entries the list of an answer has, and how many of them have an identity, by the standard parser. None where it
 /// cannot say.
 fn counted(body: &[u8]) -> Option<(usize, usize)> {
-    let text = lenient_json::mended(&lenient_json::text(body));
+    let text = lenient_json::repaired(&lenient_json::text(body));
     if text.contains("\\u") || text.matches("\"data\"").count() != 1 {
         return None; // the key may be spelled in another way, or stand there twice
     }

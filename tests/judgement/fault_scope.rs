@@ -6,7 +6,7 @@ use pagehaul::endpoint::BUILT_IN;
 use pagehaul::error::ExitCode;
 
 use crate::common::scripted::{Reply, Scripted, run_until};
-use crate::common::{job, scratch};
+use crate::common::{context, scratch};
 use crate::play::{Ended, Play};
 use crate::world::{
     Call, World, every_size, hash, html, id, inside, internal_error, place, refusal, success, throttled,
@@ -222,7 +222,7 @@ async fn slow_answers_that_are_in_flight_when_a_run_stops_by_itself_are_waited_f
             .but(|call| (call.number >= 60).then(ACCOUNT[0].1))
             .taking(move |call| (50..60).contains(&call.number).then_some(slow))
     };
-    let play = Play::of(world()).with("grace", "10s");
+    let play = Play::of(world()).with("drain_timeout", "10s");
     let ended = play.run().await.is(ExitCode::Account);
     assert_eq!((ended.summary.credits.billed, ended.summary.credits.in_doubt), (59, 0), "{ended}");
     // Where none of them ever comes, the run ends anyway.
@@ -231,7 +231,7 @@ async fn slow_answers_that_are_in_flight_when_a_run_stops_by_itself_are_waited_f
         60.. => Some(ACCOUNT[0].1()),
         _ => None,
     });
-    let play = Play::of(never).with("grace", "10s").with("request_timeout", "40s");
+    let play = Play::of(never).with("drain_timeout", "10s").with("request_timeout", "40s");
     play.run().await.is(ExitCode::Account).took_at_most(Duration::from_secs(45));
 }
 
@@ -243,14 +243,14 @@ async fn a_signal_ends_the_wait_for_slow_answers_of_a_run_that_stops_by_itself()
         _ => None,
     });
     let (folder, list) = (scratch(), world.ids());
-    let settings = [("grace", "1s"), ("request_timeout", "1h")];
-    let job = job(&folder.path().join("out"), Some(50.0), &settings);
+    let settings = [("drain_timeout", "1s"), ("request_timeout", "1h")];
+    let context = context(&folder.path().join("out"), Some(50.0), &settings);
     let api = Scripted::new(move |sent| world.answer(sent));
     let signal = async {
         tokio::time::sleep(Duration::from_secs(20)).await;
         ExitCode::Interrupted
     };
-    let summary = run_until(&job, &api, &list, signal).await.unwrap();
+    let summary = run_until(&context, &api, &list, signal).await.unwrap();
     let sent = api.sent();
     let sent_for = sent.last().unwrap().at - sent[0].at;
     assert!(sent_for < Duration::from_secs(5), "it had stopped by itself: {summary}");
@@ -262,7 +262,7 @@ async fn a_signal_ends_the_wait_for_slow_answers_of_a_run_that_stops_by_itself()
 async fn slow_answers_that_are_in_flight_when_a_signal_comes_are_waited_for_as_long_as_grace_says() {
     let world = World::of(every_size(100, 30))
         .taking(|call| (50..60).contains(&call.number).then_some(Duration::from_secs(25)));
-    let play = Play::of(world).with("grace", "10s");
+    let play = Play::of(world).with("drain_timeout", "10s");
     let ended = play.run_until(60).await.is(ExitCode::Interrupted).took_at_most(Duration::from_secs(13));
     assert_eq!(ended.summary.credits.in_doubt, 10, "{ended}");
 }
@@ -331,7 +331,7 @@ async fn a_single_list_of_which_no_page_ever_came_is_never_blamed() {
 #[tokio::test(start_paused = true)]
 async fn before_any_page_came_no_product_is_asked_for_twice_while_others_were_never_asked_for() {
     for reply in [|| html(404), || html(503), || success("7")] {
-        let play = Play::of(World::of(every_size(300, 30)).but(move |_| Some(reply()))).with("retry_first", "5ms");
+        let play = Play::of(World::of(every_size(300, 30)).but(move |_| Some(reply()))).with("retry_base_delay", "5ms");
         let ended = play.run().await;
         assert!(matches!(ended.summary.exit, ExitCode::Temporary | ExitCode::Contract), "{ended}");
         let mut first: Vec<usize> = ended.sent.iter().take(20).map(|sent| place(&sent.id)).collect();
@@ -558,10 +558,10 @@ async fn a_success_without_a_list_is_paid_for_twice_at_most_and_fails_its_produc
 
 #[tokio::test(start_paused = true)]
 async fn a_wait_longer_than_the_patience_that_everyone_is_asked_for_ends_the_run_and_says_how_long() {
-    for (status, patience) in [(429, "2h"), (429, "10m"), (503, "2h")] {
+    for (status, max_outage) in [(429, "2h"), (429, "10m"), (503, "2h")] {
         let reply = move || refusal(status, "come back later").with_retry_after(Duration::from_secs(86_400));
         let world = World::of(every_size(200, 30)).but(move |call| (call.number > 100).then(reply));
-        let play = Play::of(world).with("patience", patience);
+        let play = Play::of(world).with("max_outage", max_outage);
         let ended = play.run().await.is(ExitCode::Temporary).says(&["86400", "86,400", "24h", "24 h", "day", "1d"]);
         assert_eq!((ended.summary.products.failed, ended.summary.credits.billed), (0, 100), "{ended}");
         // Five items in a row make an outage of what is not a 429.

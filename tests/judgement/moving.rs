@@ -155,7 +155,7 @@ async fn a_repair_reads_a_list_that_moved_once_more_in_order_and_says_the_price_
     assert_eq!(ended.asked(1), 0, "others are left alone");
     assert_eq!(ended.summary.pages.outdated, pages);
     let rows = &ended.summary.rows;
-    assert_eq!((rows.published, rows.folded), (1_205 + 7 + 31, rows.received - rows.published), "each row once");
+    assert_eq!((rows.published, rows.duplicates), (1_205 + 7 + 31, rows.received - rows.published), "each row once");
     // The next one finds nothing to repair.
     let again = play.run().await.completes(&play);
     assert_eq!((again.sent.len(), &again.warnings), (0, &vec!["repair 0 0 0".to_owned()]));
@@ -231,7 +231,10 @@ async fn lists_that_turned_empty_in_mid_run_are_read_on_by_a_repair_where_they_s
     play.set("repair", "true");
     let ended = play.run().await.completes(&play);
     let rows = &ended.summary.rows;
-    assert!(rows.folded <= 10, "no page with rows was paid for twice but the one that was looked at again: {ended}");
+    assert!(
+        rows.duplicates <= 10,
+        "no page with rows was paid for twice but the one that was looked at again: {ended}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -100,7 +100,7 @@ pub(crate) fn check(world: &World, out: &Path, summary: &Summary, max_pages: Opt
 /// The run's account fits the API's, and no page was paid for twice.
 fn check_account(world: &World, summary: &Summary) {
     let counts = &summary.rows;
-    assert_eq!(counts.received, counts.published + counts.waiting + counts.folded + counts.rejected, "{summary}");
+    assert_eq!(counts.received, counts.published + counts.waiting + counts.duplicates + counts.rejected, "{summary}");
     let (credits, served) = (&summary.credits, world.served());
     let charged: u64 = served.values().map(|times| u64::from(*times)).sum();
     assert!(credits.billed <= charged && charged <= credits.billed + credits.in_doubt, "{charged} served: {summary}");

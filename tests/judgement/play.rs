@@ -12,7 +12,7 @@ use pagehaul::report::summary::Summary;
 
 pub(crate) use crate::common::evidence;
 use crate::common::scripted::{Scripted, Sent, run_job};
-use crate::common::{job, scratch};
+use crate::common::{context, scratch};
 use crate::oracle::{self, Product};
 use crate::world::{World, id, place};
 
@@ -158,16 +158,16 @@ impl Play {
     async fn go(&self, stop_at: usize, is_judged: bool) -> Result<Ended, Error> {
         let own = self.settings.iter().map(|(key, value)| (*key, value.as_str()));
         let settings: Vec<(&str, &str)> = std::iter::once(("end", "auto")).chain(own).collect();
-        let mut job = job(&self.out(), self.qps, &settings);
+        let mut context = context(&self.out(), self.qps, &settings);
         let notes = Arc::new(Notes::default());
-        job.monitor = Arc::clone(&notes) as Arc<dyn EventSink>;
+        context.events = Arc::clone(&notes) as Arc<dyn EventSink>;
         let world = Arc::clone(&self.world);
         let api = Scripted::stopping_at(stop_at, move |sent| world.answer(sent));
         let list = self.world.ids();
-        let running = tokio::time::timeout(LONGEST, run_job(&job, &api, &list));
+        let running = tokio::time::timeout(LONGEST, run_job(&context, &api, &list));
         let summary = running.await.unwrap_or_else(|elapsed| panic!("it does not end: {elapsed}"))?;
         if is_judged {
-            oracle::check(&self.world, &self.out(), &summary, job.settings.max_pages);
+            oracle::check(&self.world, &self.out(), &summary, context.settings.max_pages);
         }
         let warnings = std::mem::take(&mut *notes.warnings.lock().unwrap());
         Ok(Ended {

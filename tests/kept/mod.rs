@@ -10,7 +10,7 @@ use pagehaul::error::{Error, ExitCode};
 use serde_json::json;
 
 use crate::common::scripted::{Scripted, run_job};
-use crate::common::{Answer, Api, DEADLINE, Gate, Home, Key, Program, job, rows, run};
+use crate::common::{Answer, Api, DEADLINE, Gate, Home, Key, Program, context, rows, run};
 
 /// Products and their rows: pages that are short, full and empty, and a product that is refused.
 pub(crate) const LISTS: [(&str, u32); 4] = [("101", 25), ("102", 14), ("103", 30), ("104", 0)];
@@ -114,6 +114,6 @@ pub(crate) async fn go_on(
         counter.fetch_add(usize::from(answer.status == 200), Ordering::SeqCst);
         answer.into()
     });
-    let ended = run_job(&job(out, None, &more), &api, &LISTS.map(|(id, _)| id.to_owned())).await;
+    let ended = run_job(&context(out, None, &more), &api, &LISTS.map(|(id, _)| id.to_owned())).await;
     (ended.map(|summary| summary.exit), billed.load(Ordering::SeqCst))
 }

@@ -49,7 +49,7 @@ pub(crate) struct World {
     wish: Option<Duration>,
     dice: Mutex<SplitMix64>,
     answers: Arc<Mutex<Answers>>,
-    flying: JoinSet<()>,
+    in_flight: JoinSet<()>,
     /// When each permit was given.
     pub(crate) sent: Vec<Instant>,
 }
@@ -68,7 +68,7 @@ impl World {
             wish: None,
             dice: Mutex::new(SplitMix64::seed_from_u64(7)),
             answers: Arc::default(),
-            flying: JoinSet::new(),
+            in_flight: JoinSet::new(),
             sent: Vec::new(),
         }
     }
@@ -84,7 +84,7 @@ impl World {
         *self.answers.lock().unwrap() = Answers::default();
         while tokio::time::timeout_at(end, self.quota.ready()).await.is_ok() {
             self.send();
-            while self.flying.try_join_next().is_some() {}
+            while self.in_flight.try_join_next().is_some() {}
         }
         *self.answers.lock().unwrap()
     }
@@ -97,7 +97,7 @@ impl World {
         let way = self.way.least + self.way.jitter.mul_f64(share);
         let (quota, limit) = (Arc::clone(&self.quota), Arc::clone(&self.limit));
         let (answers, wish) = (Arc::clone(&self.answers), self.wish);
-        self.flying.spawn(async move {
+        self.in_flight.spawn(async move {
             if !way.is_zero() {
                 tokio::time::sleep(way).await;
             }

@@ -96,11 +96,11 @@ impl Ended<'_> {
             }
             Figure::Throttled => count(&|seen| seen.throttled) / count(&|_| true),
             Figure::UnderWay => {
-                let under_way = self.seen.iter().map(|seen| {
+                let in_flight = self.seen.iter().map(|seen| {
                     let end = seen.ended.unwrap_or(Duration::MAX).min(until);
                     end.saturating_sub(seen.left.max(from)).as_secs_f64()
                 });
-                under_way.sum::<f64>() / seconds
+                in_flight.sum::<f64>() / seconds
             }
             Figure::MostUnderWay => self.most_under_way(from, until),
         }
@@ -114,11 +114,11 @@ impl Ended<'_> {
             steps.extend(seen.ended.map(|ended| (ended, -1)));
         }
         steps.sort_unstable(); // who ends makes room for who leaves at the same moment
-        let under_way = steps.iter().scan(0, |count, (_, step)| {
+        let in_flight = steps.iter().scan(0, |count, (_, step)| {
             *count += step;
             Some(*count)
         });
-        f64::from(under_way.max().unwrap_or_default())
+        f64::from(in_flight.max().unwrap_or_default())
     }
 
     /// Pages a second over the run, as bars of a height each, the highest for the best part.

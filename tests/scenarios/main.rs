@@ -81,12 +81,12 @@ fn play(name: &str) -> Played {
     let Scenario { says, world, run, expect, window } = Scenario::read(name);
     let folder = common::scratch();
     let settings: Vec<(&str, String)> = run.iter().map(|(key, value)| (key.as_str(), file::text(value))).collect();
-    let job = common::job_of(folder.path(), &settings);
-    let server = Arc::new(Server::new(world, job.settings.page_size));
+    let context = common::job_of(folder.path(), &settings);
+    let server = Arc::new(Server::new(world, context.settings.page_size));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let summary = runtime.block_on(async {
         let (api, ids) = (Arc::clone(&server), server.ids());
-        let running = common::scripted::run_until(&job, &api, &ids, pending());
+        let running = common::scripted::run_until(&context, &api, &ids, pending());
         let ended = tokio::time::timeout(LIFE_SPAN, running).await.unwrap_or_else(|_| panic!("{name} does not end"));
         ended.unwrap_or_else(|error| panic!("{name}: {error}"))
     });

@@ -66,7 +66,7 @@ struct Count {
     /// When requests passed, within the last second.
     passed: VecDeque<Duration>,
     /// Requests that passed and have not ended.
-    under_way: u32,
+    in_flight: u32,
 }
 
 impl Server {
@@ -154,7 +154,7 @@ impl Server {
             return throttled(limit.retry_after);
         }
         state.seen[number].passed = true;
-        state.count.under_way += 1;
+        state.count.in_flight += 1;
         match fault.map(|fault| fault.does) {
             Some(FailureStreak::Resets) => return Reply::lost(TransportError::Transport),
             Some(FailureStreak::Answers500) => return Reply::refusal(500, "Internal server error"),
@@ -237,7 +237,7 @@ impl Count {
                 here < usize::try_from(limit.lets).unwrap()
             }
             By::SlidingWindow => self.passed.len() < usize::try_from(limit.lets).unwrap(),
-            By::UnderWay => self.under_way < limit.lets,
+            By::UnderWay => self.in_flight < limit.lets,
         };
         if passes {
             self.tokens -= 1.0;
@@ -260,7 +260,7 @@ impl Drop for UnderWay<'_> {
         let seen = &mut state.seen[self.number];
         seen.ended = Some(now);
         let passed = seen.passed;
-        state.count.under_way -= u32::from(passed);
+        state.count.in_flight -= u32::from(passed);
     }
 }
 

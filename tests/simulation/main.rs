@@ -127,8 +127,8 @@ fn live(world: &Arc<World>, out: &Path, death: Option<Death>, calm: bool) -> Out
     });
     let dead = Arc::new(AtomicBool::new(false));
     let watch = watch_steps(out, &life, &dead);
-    let job = job(world, out);
-    let ended = runtime.block_on(run(&job, &life));
+    let context = context(world, out);
+    let ended = runtime.block_on(run(&context, &life));
     dead.store(true, Ordering::SeqCst);
     *world.lived.lock().unwrap() += runtime.block_on(async { clock::now() - life.began });
     drop(runtime);
@@ -137,14 +137,14 @@ fn live(world: &Arc<World>, out: &Path, death: Option<Death>, calm: bool) -> Out
     ended
 }
 
-async fn run(job: &RunContext, life: &Arc<Life>) -> Outcome {
+async fn run(context: &RunContext, life: &Arc<Life>) -> Outcome {
     let ids: Vec<_> = life.world.ids().iter().map(|id| Ok(ItemId::new(id))).collect();
     let told = Arc::clone(life);
     let stopped = async move {
         told.signal.notified().await;
         ExitCode::Interrupted
     };
-    let running = export(job, Box::new(ids.into_iter()), Arc::clone(life), stopped);
+    let running = export(context, Box::new(ids.into_iter()), Arc::clone(life), stopped);
     tokio::select! {
         biased;
         () = life.die.notified() => Outcome::Crashed,
@@ -193,7 +193,7 @@ fn watch_steps(out: &Path, life: &Arc<Life>, dead: &Arc<AtomicBool>) -> Failpoin
     })
 }
 
-fn job(world: &World, out: &Path) -> RunContext {
+fn context(world: &World, out: &Path) -> RunContext {
     let plan = &world.plan;
     let (size, most, ahead) = (plan.page_size.to_string(), plan.max_in_flight.to_string(), plan.lookahead.to_string());
     let mut settings = vec![("page_size", &*size), ("max_in_flight", &*most), ("lookahead", &*ahead)];
@@ -207,16 +207,16 @@ fn job(world: &World, out: &Path) -> RunContext {
     if plan.auto {
         settings.push(("qps", "auto"));
     }
-    let mut job = common::job(out, plan.qps, &settings);
-    job.seed = plan.seed;
-    job.settings.segment_size = plan.segment_size;
+    let mut context = common::context(out, plan.qps, &settings);
+    context.seed = plan.seed;
+    context.settings.segment_size = plan.segment_size;
     if plan.seed.is_multiple_of(4) {
         // So little that rows wait on the disk, and that a region has several row groups and files.
-        (job.settings.memory, job.settings.file_size) = (16 << 10, 64 << 10);
+        (context.settings.row_group_memory, context.settings.file_size) = (16 << 10, 64 << 10);
     }
-    job.settings.max_pages = plan.max_pages;
-    job.settings.max_credits = plan.max_credits.filter(|_| !world.limit_was_raised());
-    job
+    context.settings.max_pages = plan.max_pages;
+    context.settings.max_credits = plan.max_credits.filter(|_| !world.limit_was_raised());
+    context
 }
 
 /// The seeds to play: those that were asked for, or these.

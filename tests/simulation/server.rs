@@ -327,11 +327,11 @@ impl Fetch for Life {
         self.leave(request);
         let answer = self.answer(request).await;
         let at = (clock::now() - self.began).as_millis();
-        let said = match &answer {
+        let message = match &answer {
             Ok(answer) => format!("{} with {} bytes", answer.status, answer.body.len()),
             Err(error) => format!("{:?}", error.lost),
         };
-        self.world.account.lock().unwrap().log.push(format!("{at} ms: {} gets {said}", request.attempt.0));
+        self.world.account.lock().unwrap().log.push(format!("{at} ms: {} gets {message}", request.attempt.0));
         answer
     }
 }

@@ -20,7 +20,7 @@ impl Scheduler {
     /// Holds a walk at a page until it is known what becomes of others. False: it ends there, whatever becomes of them.
     pub fn set_aside(&mut self, item: ItemIx, page: PageNum) -> bool {
         let Some(open) = self.walks.get_mut(&item).filter(|open| !open.ends_by(page)) else { return false };
-        self.aside += usize::from(!std::mem::replace(&mut open.is_aside, true));
+        self.suspended += usize::from(!std::mem::replace(&mut open.is_aside, true));
         self.queue(item);
         true
     }
@@ -31,7 +31,7 @@ impl Scheduler {
         let walk = &mut self.walks.get_mut(&item)?.walk;
         walk.ask_check(page);
         let (id, asked_again, faults) = (walk.id.clone(), walk.is_in_doubt(page), Faults::default());
-        let wanted = PageTask { item, id, page, tries: None, faults, asked_again, is_scout: false, is_check: true };
+        let wanted = PageTask { item, id, page, tries: None, faults, asked_again, is_probe: false, is_check: true };
         self.queue(item); // a page that is in flight is not asked for
         Some(self.fly(wanted))
     }
@@ -39,14 +39,14 @@ impl Scheduler {
     /// The page whose check would show whether a walk has ended, if it seems to have, nothing of it is in flight, and that was
     /// not asked yet.
     pub fn unchecked(&self, item: ItemIx) -> Option<PageNum> {
-        let is_quiet = |open: &&Open| open.flying == 0 && open.check.is_none() && open.waiting == 0;
+        let is_quiet = |open: &&Open| open.in_flight == 0 && open.check.is_none() && open.waiting == 0;
         self.walks.get(&item).filter(is_quiet)?.walk.end()?.check
     }
 
     /// The pages of a walk that are outdated, if it waits for that to be settled and nothing of it is in flight or waits to be
     /// asked for once more: that would be asked for twice.
     pub fn outdated(&self, item: ItemIx) -> Vec<PageNum> {
-        let is_quiet = |open: &&Open| open.flying == 0 && open.waiting == 0 && !open.ends_by(open.walk.next());
+        let is_quiet = |open: &&Open| open.in_flight == 0 && open.waiting == 0 && !open.ends_by(open.walk.next());
         let open = self.walks.get(&item).filter(is_quiet);
         open.map(|open| open.walk.outdated()).unwrap_or_default()
     }
@@ -70,7 +70,7 @@ impl Scheduler {
     /// Whether a walk is at such an end, and nothing of it is in flight.
     pub fn is_idle_at_end(&self, item: ItemIx, is_such: impl Fn(&End) -> bool) -> bool {
         let open =
-            self.walks.get(&item).filter(|open| open.flying == 0 && open.check.is_none() && open.closing.is_none());
+            self.walks.get(&item).filter(|open| open.in_flight == 0 && open.check.is_none() && open.closing.is_none());
         open.and_then(|open| open.walk.end()).is_some_and(is_such)
     }
 
@@ -78,14 +78,14 @@ impl Scheduler {
     pub fn set_aside_ended(&mut self, item: ItemIx) -> bool {
         let Some(open) = self.walks.get_mut(&item).filter(|open| !open.is_aside) else { return false };
         open.is_aside = true;
-        self.aside += 1;
+        self.suspended += 1;
         true
     }
 
     /// Lets a walk end that was set aside.
     pub fn set_free(&mut self, item: ItemIx) {
         if let Some(open) = self.walks.get_mut(&item) {
-            self.aside -= usize::from(std::mem::take(&mut open.is_aside));
+            self.suspended -= usize::from(std::mem::take(&mut open.is_aside));
         }
         self.queue(item);
     }
@@ -102,7 +102,7 @@ impl Scheduler {
 
     /// Whether a page that is in flight was asked for as a check.
     pub fn is_check(&self, item: ItemIx, page: PageNum) -> bool {
-        self.flying.get(&(item, page)).is_some_and(|wanted| wanted.is_check)
+        self.in_flight.get(&(item, page)).is_some_and(|wanted| wanted.is_check)
     }
 
     /// Whether a refusal of a page may be the end of its list.

@@ -15,7 +15,7 @@ impl Scheduler {
         if keys <= most {
             return;
         }
-        let mut idle: Vec<&mut Open> = self.walks.values_mut().filter(|open| open.flying == 0).collect();
+        let mut idle: Vec<&mut Open> = self.walks.values_mut().filter(|open| open.in_flight == 0).collect();
         idle.sort_unstable_by_key(|open| (open.walk.next(), open.walk.item));
         for open in idle {
             if keys <= most {

@@ -45,7 +45,7 @@ pub struct PageTask {
     /// Whether it was already asked for once more after an answer that may have been billed.
     pub asked_again: bool,
     /// Whether it may turn out to lie behind the end of its list.
-    pub is_scout: bool,
+    pub is_probe: bool,
     /// Whether it is asked for to see whether its list has ended.
     pub is_check: bool,
 }
@@ -62,7 +62,7 @@ pub struct Faults {
     /// What the last one claimed.
     pub failure: Option<Failure>,
     /// What was said then, sanitised.
-    pub said: String,
+    pub message: String,
 }
 
 /// The walks that are open, by what they wait for.
@@ -76,7 +76,7 @@ pub struct Scheduler {
     /// Walks with a page that is needed and was not asked for.
     ready: WalkOrder,
     /// Walks with a page ahead that would tell where their lists end.
-    scouts: BTreeSet<Prospect>,
+    probes: BTreeSet<Prospect>,
     /// How many pages are expected to be asked for yet, of all open walks.
     expected: f64,
     /// What became of pages ahead in this run: in vain, of all walks; in doubt, of open ones.
@@ -84,13 +84,13 @@ pub struct Scheduler {
     /// Pages to be asked for at once, though they were before: the deepest first.
     again: BTreeMap<WalkDepth, PageTask>,
     /// Pages that failed, by the time of their next attempt.
-    parked: BTreeMap<(Instant, ItemIx, PageNum), PageTask>,
+    delayed: BTreeMap<(Instant, ItemIx, PageNum), PageTask>,
     /// Walks that have ended, with the page that would show whether they go on.
     checks: VecDeque<(ItemIx, PageNum)>,
     /// Pages under way, or arrived and not read.
-    flying: HashMap<(ItemIx, PageNum), PageTask>,
+    in_flight: HashMap<(ItemIx, PageNum), PageTask>,
     /// Walks that wait for what becomes of others.
-    aside: usize,
+    suspended: usize,
     /// Scouts that are not asked for any more, because their walks end.
     dropped: u32,
     /// The most fresh and ready walks to hold.
@@ -111,14 +111,14 @@ impl Scheduler {
             fresh: VecDeque::new(),
             walks: HashMap::new(),
             ready: WalkOrder::default(),
-            scouts: BTreeSet::new(),
+            probes: BTreeSet::new(),
             expected: 0.0,
             ahead: Ahead::default(),
             again: BTreeMap::new(),
-            parked: BTreeMap::new(),
+            delayed: BTreeMap::new(),
             checks: VecDeque::new(),
-            flying: HashMap::new(),
-            aside: 0,
+            in_flight: HashMap::new(),
+            suspended: 0,
             dropped: 0,
             bound: bound.max(1),
             has_all: false,
@@ -162,8 +162,8 @@ impl Scheduler {
         if let Some(place) = open.ready.take() {
             self.ready.remove(place);
         }
-        if let Some(key) = open.scout.take() {
-            self.scouts.remove(&key);
+        if let Some(key) = open.probe.take() {
+            self.probes.remove(&key);
         }
         self.ahead = open.note_ahead(self.ahead);
         self.expected -= std::mem::take(&mut open.expected);
@@ -181,10 +181,10 @@ impl Scheduler {
         }
         open.expected = open.walk.expected(&self.rules);
         self.expected += open.expected;
-        if let Some((stage, _)) = open.walk.scout(&self.rules) {
+        if let Some((stage, _)) = open.walk.probe(&self.rules) {
             let prospect = Prospect { stage, unknown: Reverse(open.walk.unknown(&self.rules)), item };
-            open.scout = Some(prospect);
-            self.scouts.insert(prospect);
+            open.probe = Some(prospect);
+            self.probes.insert(prospect);
         }
     }
 
@@ -219,9 +219,9 @@ impl Scheduler {
         let proven = if is_next { walk.tries } else { 0 };
         let faults =
             Faults { proven, gave_up_before: is_next && (walk.failed_before || walk.tries > 0), ..Faults::default() };
-        let (is_scout, asked_again) = (walk.ask(page, &self.rules), walk.is_in_doubt(page));
+        let (is_probe, asked_again) = (walk.ask(page, &self.rules), walk.is_in_doubt(page));
         let id = walk.id.clone();
-        let wanted = PageTask { item, id, page, tries: None, faults, asked_again, is_scout, is_check: false };
+        let wanted = PageTask { item, id, page, tries: None, faults, asked_again, is_probe, is_check: false };
         self.queue(item);
         Some(self.fly(wanted))
     }
@@ -249,7 +249,7 @@ impl Scheduler {
 
     /// The page that failed and has been due for longest.
     pub fn next_retry(&mut self, now: Instant) -> Option<&PageTask> {
-        let wanted = self.parked.first_entry().filter(|entry| entry.key().0 <= now)?.remove();
+        let wanted = self.delayed.first_entry().filter(|entry| entry.key().0 <= now)?.remove();
         self.wait_less(wanted.item);
         Some(self.fly(wanted))
     }
@@ -259,16 +259,16 @@ impl Scheduler {
         if self.has_next() {
             return self.next_page();
         }
-        let (_, wanted) = self.parked.pop_first()?;
+        let (_, wanted) = self.delayed.pop_first()?;
         self.wait_less(wanted.item);
         Some(self.fly(wanted))
     }
 
     fn fly(&mut self, wanted: PageTask) -> &PageTask {
         if let Some(open) = self.walks.get_mut(&wanted.item) {
-            open.flying += 1;
+            open.in_flight += 1;
         }
-        self.flying.entry((wanted.item, wanted.page)).insert_entry(wanted).into_mut()
+        self.in_flight.entry((wanted.item, wanted.page)).insert_entry(wanted).into_mut()
     }
 
     fn wait_less(&mut self, item: ItemIx) {
@@ -280,9 +280,9 @@ impl Scheduler {
     /// Takes back a page that came to an end. It is to be read ([`walk_mut`](Self::walk_mut), [`settle`](Self::settle)), or
     /// to be asked for again.
     pub fn land(&mut self, item: ItemIx, page: PageNum) -> Option<PageTask> {
-        let wanted = self.flying.remove(&(item, page))?;
+        let wanted = self.in_flight.remove(&(item, page))?;
         if let Some(open) = self.walks.get_mut(&item) {
-            open.flying = open.flying.saturating_sub(1);
+            open.in_flight = open.in_flight.saturating_sub(1);
         }
         Some(wanted)
     }
@@ -302,7 +302,7 @@ impl Scheduler {
     /// Asks for a page again when its time has come.
     pub fn park(&mut self, wanted: PageTask, until: Instant) {
         if self.wait_more(&wanted) {
-            self.parked.insert((until, wanted.item, wanted.page), wanted);
+            self.delayed.insert((until, wanted.item, wanted.page), wanted);
         }
     }
 
@@ -310,7 +310,7 @@ impl Scheduler {
     fn wait_more(&mut self, wanted: &PageTask) -> bool {
         let open = self.walks.get_mut(&wanted.item).filter(|open| !open.ends_by(wanted.page));
         let Some(open) = open else {
-            self.dropped += u32::from(wanted.is_scout);
+            self.dropped += u32::from(wanted.is_probe);
             return false;
         };
         open.waiting += 1;
@@ -332,17 +332,17 @@ impl Scheduler {
         let item = end.item;
         let Some(open) = self.walks.get_mut(&item).filter(|open| !open.ends_by(at)) else { return };
         open.closing = Some(Closing { at, end });
-        self.aside -= usize::from(std::mem::take(&mut open.is_aside));
+        self.suspended -= usize::from(std::mem::take(&mut open.is_aside));
         if open.waiting > 0 {
             let (waiting, dropped) = (&mut open.waiting, &mut self.dropped);
             let mut stays = |wanted: &PageTask| {
                 let stays = wanted.item != item || wanted.page < at;
                 *waiting -= usize::from(!stays);
-                *dropped += u32::from(!stays && wanted.is_scout);
+                *dropped += u32::from(!stays && wanted.is_probe);
                 stays
             };
             self.again.retain(|_, wanted| stays(wanted));
-            self.parked.retain(|_, wanted| stays(wanted));
+            self.delayed.retain(|_, wanted| stays(wanted));
         }
         self.queue(item);
     }
@@ -352,16 +352,16 @@ impl Scheduler {
         let open = self.walks.get(&item)?;
         match open.walk.end().cloned() {
             // What is under way may show that the list goes on.
-            Some(end) if open.flying == 0 && open.check.is_none() && (open.waiting == 0 || !end.may_be_passed()) => {
-                let end = EndRow { error: end.said, ..EndRow::new(item, end.stop) };
+            Some(end) if open.in_flight == 0 && open.check.is_none() && (open.waiting == 0 || !end.may_be_passed()) => {
+                let end = EndRow { error: end.message, ..EndRow::new(item, end.stop) };
                 self.close(end, self.rules.first);
             }
             _ => self.queue(item),
         }
-        let is_over = |open: &&Open| open.flying == 0 && open.check.is_none() && open.ends_by(open.walk.next());
+        let is_over = |open: &&Open| open.in_flight == 0 && open.check.is_none() && open.ends_by(open.walk.next());
         self.walks.get(&item).filter(is_over)?;
         let open = self.walks.remove(&item)?;
-        self.aside -= usize::from(open.is_aside);
+        self.suspended -= usize::from(open.is_aside);
         self.ahead.in_doubt = self.ahead.in_doubt.saturating_sub(open.ahead.in_doubt);
         open.closing.map(|closing| (open.walk, closing.end))
     }
@@ -377,22 +377,22 @@ impl Scheduler {
     }
 
     fn is_stormy(&self) -> bool {
-        self.parked.len() >= PARKED
+        self.delayed.len() >= PARKED
     }
 
     /// When the next waiting page is due.
     pub fn due(&self) -> Option<Instant> {
-        self.parked.first_key_value().map(|((due, ..), _)| *due)
+        self.delayed.first_key_value().map(|((due, ..), _)| *due)
     }
 
     /// Whether a page is under way.
     pub fn is_flying(&self) -> bool {
-        !self.flying.is_empty()
+        !self.in_flight.is_empty()
     }
 
     /// Whether no walk is open but those that were set aside.
     pub fn is_done(&self) -> bool {
-        self.fresh.is_empty() && self.walks.len() == self.aside && self.flying.is_empty()
+        self.fresh.is_empty() && self.walks.len() == self.suspended && self.in_flight.is_empty()
     }
 }
 
@@ -414,7 +414,7 @@ mod tests {
         first: Duration::from_secs(1),
         longest: Duration::from_secs(9),
         attempts: 3,
-        patience: Duration::from_secs(99),
+        max_outage: Duration::from_secs(99),
     };
 
     const RULES: PagingRules = PagingRules {
@@ -509,17 +509,17 @@ mod tests {
         };
         let needed = scheduler.next_page().unwrap().page.0;
         let mut pages = Vec::new();
-        let mut scout = |scheduler: &mut Scheduler| {
+        let mut probe = |scheduler: &mut Scheduler| {
             let page = scheduler.next_scout(&WORTH).unwrap().page.0;
             pages.push(page);
             page
         };
-        let page = scout(&mut scheduler);
+        let page = probe(&mut scheduler);
         assert_eq!(came(&mut scheduler, page, 3), (1, 0));
-        let page = scout(&mut scheduler);
+        let page = probe(&mut scheduler);
         assert_eq!(came(&mut scheduler, page, 3), (0, 0));
         assert_eq!(scheduler.next_page().map(|wanted| wanted.page), Some(PageNum(14)));
-        let page = scout(&mut scheduler);
+        let page = probe(&mut scheduler);
         assert_eq!(came(&mut scheduler, page, 0), (0, 1));
         assert_eq!((needed, pages), (10, vec![13, 12, 19]));
     }
@@ -538,22 +538,22 @@ mod tests {
     #[test]
     fn in_a_storm_of_failures_no_new_walk_is_begun_but_thousands_that_fail_hold_up_nothing() {
         let later = clock::now() + Duration::from_secs(3_600);
-        let parked = i64::try_from(PARKED).unwrap();
-        let mut scheduler = scheduler((1..parked).map(|item| (item, 1)));
-        for _ in 1..parked {
+        let delayed = i64::try_from(PARKED).unwrap();
+        let mut scheduler = scheduler((1..delayed).map(|item| (item, 1)));
+        for _ in 1..delayed {
             fail(&mut scheduler, later);
         }
-        scheduler.add(walk(parked + 1, 0));
-        assert_eq!(fail(&mut scheduler, later), parked + 1);
-        scheduler.add(walk(parked + 2, 0));
+        scheduler.add(walk(delayed + 1, 0));
+        assert_eq!(fail(&mut scheduler, later), delayed + 1);
+        scheduler.add(walk(delayed + 2, 0));
         assert!(order(&mut scheduler).is_empty() && !scheduler.has_next());
     }
 
     #[test]
     fn in_a_storm_of_failures_no_walk_is_brought_that_has_begun_either() {
-        let parked = i64::try_from(PARKED).unwrap();
-        let mut scheduler = scheduler((1..=parked).map(|item| (item, 1)));
-        for _ in 1..parked {
+        let delayed = i64::try_from(PARKED).unwrap();
+        let mut scheduler = scheduler((1..=delayed).map(|item| (item, 1)));
+        for _ in 1..delayed {
             fail(&mut scheduler, clock::now() + Duration::from_secs(3_600));
         }
         assert_eq!((scheduler.room(), scheduler.is_half_empty()), (7, true));
@@ -601,10 +601,10 @@ mod tests {
         let mut scheduler = scheduler([(1, 9)]);
         scheduler.has_all(true);
         let later = clock::now() + Duration::from_secs(3_600);
-        assert!(scheduler.scout(&WORTH).is_none(), "page 10 tells where the end is at no risk");
+        assert!(scheduler.probe(&WORTH).is_none(), "page 10 tells where the end is at no risk");
         fail(&mut scheduler, later);
-        let scout = scheduler.next_scout(&WORTH).unwrap();
-        assert!(scout.is_scout && scout.page == PageNum(13), "{scout:?}");
+        let probe = scheduler.next_scout(&WORTH).unwrap();
+        assert!(probe.is_probe && probe.page == PageNum(13), "{probe:?}");
         scheduler.close(end(1), PageNum(10));
         assert!(scheduler.due().is_none() && scheduler.settle(ItemIx(1)).is_none() && !scheduler.is_done());
         scheduler.land(ItemIx(1), PageNum(13)).unwrap();
@@ -620,8 +620,8 @@ mod tests {
         let asked: Vec<u32> = (0..2).map(|_| scheduler.next_page().unwrap().page.0).collect();
         assert_eq!(asked, [4, 5]);
         let later = clock::now() + Duration::from_secs(3_600);
-        let parked = scheduler.land(ItemIx(1), PageNum(4)).unwrap();
-        scheduler.park(parked, later);
+        let delayed = scheduler.land(ItemIx(1), PageNum(4)).unwrap();
+        scheduler.park(delayed, later);
         scheduler.close(end(1), PageNum(9));
         assert_eq!(order(&mut scheduler), [1], "page 6, and no page behind the end");
         assert_eq!(scheduler.next_retry(later).map(|wanted| wanted.page), Some(PageNum(4)));

@@ -12,12 +12,12 @@ use crate::state::ledger::EndRow;
 pub(super) struct Open {
     pub(super) walk: Walk,
     /// Pages under way.
-    pub(super) flying: usize,
+    pub(super) in_flight: usize,
     /// Pages that wait to be asked for once more.
     pub(super) waiting: usize,
-    /// Where it stands in `ready` and in `scouts`.
+    /// Where it stands in `ready` and in `probes`.
     pub(super) ready: Option<Rank>,
-    pub(super) scout: Option<Prospect>,
+    pub(super) probe: Option<Prospect>,
     /// How many pages of it are expected to be asked for yet.
     pub(super) expected: f64,
     /// What became of its pages ahead.
@@ -42,10 +42,10 @@ impl Open {
         let ahead = walk.ahead(); // of an earlier run
         Self {
             walk,
-            flying: 0,
+            in_flight: 0,
             waiting: 0,
             ready: None,
-            scout: None,
+            probe: None,
             expected: 0.0,
             ahead,
             is_aside: false,

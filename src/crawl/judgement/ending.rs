@@ -213,7 +213,7 @@ mod tests {
     use crate::model::page::{ItemIx, PageNum, StopReason};
 
     fn end(stop: StopReason, received: usize) -> End {
-        End { stop, said: None, received, check: Some(PageNum(9)), is_wrap: false, is_must: false }
+        End { stop, message: None, received, check: Some(PageNum(9)), is_wrap: false, is_must: false }
     }
 
     fn short(evidence: &mut Evidence, rows: usize, depth: u32) -> bool {

@@ -192,7 +192,7 @@ pub(crate) struct Question {
     /// The last request when it arrived.
     pub since: AttemptId,
     /// What was said last.
-    pub said: String,
+    pub message: String,
     /// The items that were refused.
     refused: BTreeSet<ItemIx>,
     /// Requests that left after it arrived, for other items, and were refused alike.
@@ -205,8 +205,8 @@ pub(crate) struct Question {
 
 impl Question {
     /// The question that a refusal of an item raises.
-    pub(crate) fn new(refusal: RefusalScope, item: ItemIx, since: AttemptId, said: String) -> Self {
-        Self { refusal, since, said, refused: BTreeSet::from([item]), alike: 0, asked: None, is_mute: false }
+    pub(crate) fn new(refusal: RefusalScope, item: ItemIx, since: AttemptId, message: String) -> Self {
+        Self { refusal, since, message, refused: BTreeSet::from([item]), alike: 0, asked: None, is_mute: false }
     }
 
     /// How many others were refused alike.
@@ -220,10 +220,10 @@ impl Question {
     }
 
     /// Another refusal. True: it is for all.
-    pub(crate) fn add(&mut self, item: ItemIx, attempt: AttemptId, said: &str) -> bool {
+    pub(crate) fn add(&mut self, item: ItemIx, attempt: AttemptId, message: &str) -> bool {
         let is_new = self.refused.insert(item);
         self.alike += u32::from(is_new && attempt > self.since);
-        said.clone_into(&mut self.said);
+        message.clone_into(&mut self.message);
         self.alike >= PROBES
     }
 

@@ -14,8 +14,8 @@ impl Walk {
         if let Some(page) = self.gap {
             return Some((page, format!("page {page} came without a list of rows, and pages behind it have rows")));
         }
-        let said = self.refused.get(&self.next).filter(|_| self.end.is_none())?;
-        Some((self.next, format!("page {} was refused, and pages behind it have rows: {said}", self.next)))
+        let message = self.refused.get(&self.next).filter(|_| self.end.is_none())?;
+        Some((self.next, format!("page {} was refused, and pages behind it have rows: {message}", self.next)))
     }
 
     /// What its end comes to: a list that lacks a page has failed, and one that may lack rows is not complete.
@@ -24,12 +24,12 @@ impl Walk {
         if !end.stop.is_complete() {
             return end;
         }
-        if let Some((_, said)) = self.hole() {
-            return EndRow { stop: StopReason::Failed, error: Some(said), ..end };
+        if let Some((_, message)) = self.hole() {
+            return EndRow { stop: StopReason::Failed, error: Some(message), ..end };
         }
         if self.is_shifted() {
-            let said = "the list moved while pages of it were asked for ahead: rows may be missing; --repair reads it once more, in order";
-            return EndRow { stop: StopReason::Shifted, error: Some(said.to_owned()), ..end };
+            let message = "the list moved while pages of it were asked for ahead: rows may be missing; --repair reads it once more, in order";
+            return EndRow { stop: StopReason::Shifted, error: Some(message.to_owned()), ..end };
         }
         end
     }
@@ -58,15 +58,15 @@ impl Walk {
     }
 
     /// Takes note that the API refused a page that [may be behind the end](Self::may_end_before).
-    pub fn refuse(&mut self, page: PageNum, said: String, rules: &PagingRules) {
-        self.refused.insert(page, said);
+    pub fn refuse(&mut self, page: PageNum, message: String, rules: &PagingRules) {
+        self.refused.insert(page, message);
         self.advance(rules);
     }
 
     /// Takes note that such a page came as a success without a list of rows.
-    pub fn refuse_as_null(&mut self, page: PageNum, said: String, rules: &PagingRules) {
+    pub fn refuse_as_null(&mut self, page: PageNum, message: String, rules: &PagingRules) {
         self.nulls.insert(page);
-        self.refuse(page, said, rules);
+        self.refuse(page, message, rules);
     }
 
     /// Takes back that a success without a list was the end: an empty list came behind it. False: it was not, or was taken back
@@ -113,16 +113,16 @@ impl Walk {
 
     /// The end of a list whose next page was refused.
     pub(super) fn refused_at_next(&self, rules: &PagingRules) -> Option<End> {
-        let said = self.refused.get(&self.next)?;
+        let message = self.refused.get(&self.next)?;
         // Nothing is said of an end that the endpoint's description names.
-        let said = Some(format!("page {} was refused: {said}", self.next)).filter(|_| !said.is_empty());
-        let check = Some(self.next.next()).filter(|check| *check <= rules.limit() && said.is_some());
+        let message = Some(format!("page {} was refused: {message}", self.next)).filter(|_| !message.is_empty());
+        let check = Some(self.next.next()).filter(|check| *check <= rules.limit() && message.is_some());
         let received = self.last.map_or(0, |(_, counts)| counts.received);
         if self.nulls.contains(&self.next) {
             let stop = StopReason::EmptyPage;
-            return Some(End { stop, said: None, received: 0, check, is_wrap: false, is_must: true });
+            return Some(End { stop, message: None, received: 0, check, is_wrap: false, is_must: true });
         }
-        Some(End { stop: StopReason::EndRefused, said, received, check, is_wrap: false, is_must: false })
+        Some(End { stop: StopReason::EndRefused, message, received, check, is_wrap: false, is_must: false })
     }
 
     /// That a response was lost proves nothing: if the page lies behind the end, it is asked for once more before that is one.

@@ -202,20 +202,20 @@ impl Walk {
     }
 
     /// A page ahead to ask for, that may turn out to lie behind the end.
-    pub fn scout(&self, rules: &PagingRules) -> Option<(Stage, PageNum)> {
-        let scout = self.depth.scout(self.next, rules, |page| self.known(page, rules));
-        scout.filter(|(_, page)| self.may_ask(*page))
+    pub fn probe(&self, rules: &PagingRules) -> Option<(Stage, PageNum)> {
+        let probe = self.depth.probe(self.next, rules, |page| self.known(page, rules));
+        probe.filter(|(_, page)| self.may_ask(*page))
     }
 
     /// Takes note that a page is asked for. Gives whether it is one that may turn out to lie behind the end.
     pub fn ask(&mut self, page: PageNum, rules: &PagingRules) -> bool {
-        let is_scout = !self.depth.needs(page);
-        if is_scout || self.next_needed(rules) != Some(page) {
+        let is_probe = !self.depth.needs(page);
+        if is_probe || self.next_needed(rules) != Some(page) {
             self.depth.send(page);
         } else {
             self.depth.ask(page);
         }
-        is_scout
+        is_probe
     }
 
     /// Takes note that a page is asked for to see whether it has ended.
@@ -318,9 +318,10 @@ impl Walk {
         if page.foreign > 0 && page.keys.is_empty() {
             self.is_foreign = true;
             let reason = page.rejects.first().map_or("the rows belong to another item", |reject| &*reject.reason);
-            let said = format!("page {number} is an answer for another product: {}", Sanitized(reason));
-            let (stop, said) = (StopReason::Rejected, Some(said));
-            self.end = Some(End { stop, said, received: page.received, check: None, is_wrap: false, is_must: false });
+            let message = format!("page {number} is an answer for another product: {}", Sanitized(reason));
+            let (stop, message) = (StopReason::Rejected, Some(message));
+            self.end =
+                Some(End { stop, message, received: page.received, check: None, is_wrap: false, is_must: false });
         }
         keep
     }
@@ -593,6 +594,6 @@ mod tests {
         read(&mut walk, &DecodedPage { received: 3, foreign: 3, ..page(1, []) }, &RULES);
         let end = walk.end().unwrap();
         assert_eq!(end.stop, StopReason::Rejected);
-        assert!(end.said.as_ref().unwrap().contains("answer for another product"));
+        assert!(end.message.as_ref().unwrap().contains("answer for another product"));
     }
 }

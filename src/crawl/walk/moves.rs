@@ -205,7 +205,7 @@ mod tests {
         // Row 8 was the last one of page 3 and has moved to page 4, which came before.
         walk.accept(&page(3, 1, 4), AttemptId(4), &RULES);
         assert_eq!((walk.outdated(), walk.end(), walk.next()), (vec![PageNum(4)], None, PageNum(4)));
-        assert_eq!((walk.next_needed(&RULES), walk.scout(&RULES)), (None, None), "until that is settled");
+        assert_eq!((walk.next_needed(&RULES), walk.probe(&RULES)), (None, None), "until that is settled");
         walk.forget_outdated();
         assert_eq!(walk.next_needed(&RULES), Some(PageNum(4)));
         walk.load([0, 1, 2, 3, 4, 5, 6, 7].map(|row| ([row; 16], PageNum(u32::from(row) / 3 + 1))));

@@ -30,7 +30,7 @@ pub(super) fn checked(entry: &[u8], place: Position<'_>, form: Option<&IdPattern
         return Err("the id looks like a key: a list must not hold one".to_owned());
     }
     if id.len() > LONGEST {
-        let cause = said(form.and_then(|_| likely_cause(id, place)));
+        let cause = message(form.and_then(|_| likely_cause(id, place)));
         return Err(format!("the id is longer than {LONGEST} bytes{cause}"));
     }
     if id.is_empty() {
@@ -47,11 +47,11 @@ pub(super) fn checked(entry: &[u8], place: Position<'_>, form: Option<&IdPattern
     if form.fits(&visible) {
         return Ok(Some(ItemId::new(&visible)));
     }
-    let cause = said(likely_cause(&visible, place));
+    let cause = message(likely_cause(&visible, place));
     Err(format!("`{}` does not have the form of an id, {}{cause}", Sanitized(&visible), Sanitized(&form.to_string())))
 }
 
-fn said(cause: Option<&str>) -> String {
+fn message(cause: Option<&str>) -> String {
     cause.map(|cause| format!(": {cause}")).unwrap_or_default()
 }
 

@@ -21,12 +21,14 @@ pub(super) fn from_text(reader: impl BufRead + Send + 'static, list: String, for
     Box::new(std::iter::from_fn(move || {
         loop {
             line += 1;
-            let bad = |why: String| InputError::BadId { list: list.clone(), line, why };
+            let bad = |reason: String| InputError::BadId { list: list.clone(), line, reason };
             match lines.next(&mut bytes) {
                 Ok(Line::None) => return None,
                 Ok(Line::TooLong) => return Some(Err(bad("the line is longer than 64 KiB".to_owned()))),
                 Ok(Line::Whole) => {}
-                Err(error) => return Some(Err(InputError::Unreadable { list: list.clone(), why: error.to_string() })),
+                Err(error) => {
+                    return Some(Err(InputError::Unreadable { list: list.clone(), reason: error.to_string() }));
+                }
             }
             let comment = bytes.iter().enumerate().position(|(at, byte)| {
                 *byte == b'#' && at.checked_sub(1).is_none_or(|before| matches!(bytes.get(before), Some(b' ' | b'\t')))
@@ -38,7 +40,7 @@ pub(super) fn from_text(reader: impl BufRead + Send + 'static, list: String, for
                     is_first = false;
                     return Some(Ok(id));
                 }
-                Err(why) => return Some(Err(bad(why))),
+                Err(reason) => return Some(Err(bad(reason))),
             }
         }
     }))

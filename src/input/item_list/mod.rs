@@ -56,10 +56,10 @@ impl ItemList {
         &self,
         column: Option<&str>,
         form: Option<&IdPattern>,
-        monitor: Arc<dyn EventSink>,
+        events: Arc<dyn EventSink>,
     ) -> Result<Ids, InputError> {
         let list = self.name();
-        let unreadable = |why: String| InputError::Unreadable { list: list.clone(), why };
+        let unreadable = |reason: String| InputError::Unreadable { list: list.clone(), reason };
         let mut reader: Box<dyn Read + Send> = match self {
             Self::Stdin => Box::new(io::stdin()),
             Self::File(path) if path.is_dir() => return Err(unreadable("it is a folder, not a file".to_owned())),
@@ -81,7 +81,7 @@ impl ItemList {
             list: list.clone(),
             name: name.to_owned(),
             form: form.clone(),
-            monitor,
+            events,
         });
         match (column, self) {
             (None, _) if is_parquet => {
@@ -157,8 +157,8 @@ mod tests {
         struct Heard(std::sync::Mutex<Vec<String>>);
         impl EventSink for Heard {
             fn event(&self, event: &Event<'_>) {
-                if let Event::Warning(said) = event {
-                    self.0.lock().unwrap().push((*said).to_owned());
+                if let Event::Warning(message) = event {
+                    self.0.lock().unwrap().push((*message).to_owned());
                 }
             }
         }

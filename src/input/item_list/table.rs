@@ -35,7 +35,7 @@ pub(super) struct TableColumn {
     /// What its ids look like, where that is known.
     pub(super) form: Option<IdPattern>,
     /// Who is told how many rows hold no id.
-    pub(super) monitor: Arc<dyn EventSink>,
+    pub(super) events: Arc<dyn EventSink>,
 }
 
 impl TableColumn {
@@ -49,7 +49,7 @@ impl TableColumn {
         let Some(at) = names.iter().position(|name| *name == self.name) else {
             return Err(self.unreadable(no_column(&self.name, names.iter().map(String::as_str))));
         };
-        let monitor = Arc::clone(&self.monitor);
+        let events = Arc::clone(&self.events);
         let entries = table.into_byte_records().map(move |record| {
             since.store(0, Ordering::Relaxed);
             let record = record.map_err(|error| self.unreadable(error.to_string()))?;
@@ -57,14 +57,14 @@ impl TableColumn {
             let line = record.position().map_or(0, |at| at.line().max(at.record() + 1));
             self.entry(record.get(at).unwrap_or_default(), line)
         });
-        Ok(of_rows(entries, monitor))
+        Ok(of_rows(entries, events))
     }
 
     /// The ids of a Parquet file.
     pub(super) fn of_parquet(self, path: &Path) -> Result<Ids, InputError> {
         let damaged = || "it is damaged: it makes the decoder fail".to_owned();
         let opened = quietly(|| column_of(path, &self.name)).unwrap_or_else(|| Err(damaged()));
-        let mut rows = Some(opened.map_err(|why| self.unreadable(why))?);
+        let mut rows = Some(opened.map_err(|reason| self.unreadable(reason))?);
         let mut row = 0;
         let batches = std::iter::from_fn(move || {
             let values = quietly(|| rows.as_mut()?.next().map(values_of)).unwrap_or_else(|| Some(Err(damaged())))?;
@@ -73,11 +73,11 @@ impl TableColumn {
             }
             Some(values)
         });
-        let monitor = Arc::clone(&self.monitor);
+        let events = Arc::clone(&self.events);
         let entries = batches.flat_map(move |values| {
             let values = match values {
                 Ok(values) => values,
-                Err(why) => return vec![Err(self.unreadable(why))],
+                Err(reason) => return vec![Err(self.unreadable(reason))],
             };
             let mut entries = Vec::with_capacity(values.len());
             for value in values {
@@ -86,21 +86,21 @@ impl TableColumn {
             }
             entries
         });
-        Ok(of_rows(entries, monitor))
+        Ok(of_rows(entries, events))
     }
 
     fn entry(&self, value: &[u8], line: u64) -> Entry {
         let id = checked(value, Position::Cell(&self.name), self.form.as_ref());
-        id.map_err(|why| InputError::BadId { list: self.list.clone(), line, why })
+        id.map_err(|reason| InputError::BadId { list: self.list.clone(), line, reason })
     }
 
-    fn unreadable(&self, why: String) -> InputError {
-        InputError::Unreadable { list: self.list.clone(), why }
+    fn unreadable(&self, reason: String) -> InputError {
+        InputError::Unreadable { list: self.list.clone(), reason }
     }
 }
 
 /// The ids of a table's rows. How many rows hold none, the monitor is told at the end.
-fn of_rows(mut rows: impl Iterator<Item = Entry> + Send + 'static, monitor: Arc<dyn EventSink>) -> Ids {
+fn of_rows(mut rows: impl Iterator<Item = Entry> + Send + 'static, events: Arc<dyn EventSink>) -> Ids {
     let mut empty = 0;
     Box::new(std::iter::from_fn(move || {
         loop {
@@ -109,8 +109,8 @@ fn of_rows(mut rows: impl Iterator<Item = Entry> + Send + 'static, monitor: Arc<
                 Some(entry) => return entry.transpose(),
                 None if empty == 0 => return None,
                 None => {
-                    let said = format!("rows of the list without an id: {empty}");
-                    monitor.event(&Event::Warning(&said));
+                    let message = format!("rows of the list without an id: {empty}");
+                    events.event(&Event::Warning(&message));
                     empty = 0;
                 }
             }

@@ -160,7 +160,7 @@ impl SegmentWriter {
     }
 
     fn memory(&self) -> usize {
-        self.staging.layout.memory
+        self.staging.layout.row_group_memory
     }
 
     /// Adds rows.
@@ -263,7 +263,7 @@ impl SegmentWriter {
         };
         self.held = self.held.saturating_sub(region.bytes);
         waiting.push(&region.take_rows(&self.staging.schema)?)?;
-        if waiting.rows >= GROUP_ROWS || waiting.bytes >= GROUP_BUDGETS * self.staging.layout.memory {
+        if waiting.rows >= GROUP_ROWS || waiting.bytes >= GROUP_BUDGETS * self.staging.layout.row_group_memory {
             let drained = drain(waiting, folder, &mut region.files, &mut self.staging)?;
             waiting = drained.again(&self.staging.schema)?;
             region.files.end_group()?;
@@ -378,7 +378,7 @@ mod tests {
             export: "x".to_owned(),
             schema,
             partition: "region".to_owned(),
-            layout: Layout { memory: budget, ..Layout::default() },
+            layout: Layout { row_group_memory: budget, ..Layout::default() },
         }
     }
 

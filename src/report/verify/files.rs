@@ -79,11 +79,11 @@ pub(super) async fn compare(audit: &mut Audit<'_>) -> Result<Files, ReportError>
     }
     for path in files.listed.difference(&files.named) {
         let of = path.split_once('/').and_then(|(_, name)| of_name(&audit.opened.export.id, name));
-        let (cure, why) = match of {
+        let (cure, reason) = match of {
             Some(_) => (Remedy::Replay, "of an attempt that was not published, or not any more"),
             None => (Remedy::Move, "not of this export"),
         };
-        audit.differs(cure, format!("{path} is in no manifest: {why}"));
+        audit.differs(cure, format!("{path} is in no manifest: {reason}"));
     }
     Ok(files)
 }
@@ -176,8 +176,8 @@ impl Files {
                 }
                 Ok(Some(content))
             }
-            Err(why) => {
-                audit.differs(Remedy::Replay, format!("{path} {why}"));
+            Err(reason) => {
+                audit.differs(Remedy::Replay, format!("{path} {reason}"));
                 Ok(None)
             }
         }

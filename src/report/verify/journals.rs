@@ -88,8 +88,8 @@ impl Compared<'_, '_> {
                 self.differs(&format!("the frame at byte {} has another length than the ledger says", frame.offset));
                 Ok(false)
             }
-            NextFrame::Torn(why) => {
-                self.differs(&format!("damaged at byte {}: {why}", frame.offset));
+            NextFrame::Torn(reason) => {
+                self.differs(&format!("damaged at byte {}: {reason}", frame.offset));
                 Ok(false)
             }
             NextFrame::End => {

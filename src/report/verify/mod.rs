@@ -126,7 +126,7 @@ fn rows(audit: &mut Audit<'_>, files: &files::Files) -> Result<RowSums, ReportEr
     let mut rows = RowSums { received: audit.read.rows, waiting: audit.read.rows_unread, ..RowSums::default() };
     for segment in audit.segments {
         let sums = audit.opened.ledger.sums(segment.id)?;
-        rows.folded += sums.received.saturating_sub(sums.kept + sums.rejected);
+        rows.duplicates += sums.received.saturating_sub(sums.kept + sums.rejected);
         let Some(found) = files.segments.get(&segment.id) else {
             rows.waiting += sums.kept;
             rows.rejected += sums.rejected;
@@ -144,7 +144,7 @@ fn rows(audit: &mut Audit<'_>, files: &files::Files) -> Result<RowSums, ReportEr
             }
         }
     }
-    rows.conserved = rows.received == rows.published + rows.rejected + rows.folded + rows.waiting;
+    rows.conserved = rows.received == rows.published + rows.rejected + rows.duplicates + rows.waiting;
     if !rows.conserved {
         audit.differs(Remedy::Replay, format!("rows are not conserved: {rows}"));
     }

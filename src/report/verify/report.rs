@@ -74,7 +74,7 @@ pub(crate) struct RowSums {
     /// Could not be typed.
     pub rejected: u64,
     /// Seen before in the same walk.
-    pub folded: u64,
+    pub duplicates: u64,
     /// In the journal, for the next run to publish.
     pub waiting: u64,
     /// Whether received = published + rejected + folded + waiting.
@@ -115,10 +115,10 @@ impl VerifyReport {
 
 impl fmt::Display for RowSums {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { received, published, rejected, folded, waiting, conserved } = *self;
+        let Self { received, published, rejected, duplicates, waiting, conserved } = *self;
         let sign = if conserved { '=' } else { '≠' };
         write!(f, "{} received {sign} {} published", Grouped(received), Grouped(published))?;
-        write!(f, " + {} rejected + {} folded", Grouped(rejected), Grouped(folded))?;
+        write!(f, " + {} rejected + {} folded", Grouped(rejected), Grouped(duplicates))?;
         write!(f, " + {} waiting", Grouped(waiting))
     }
 }

@@ -49,7 +49,7 @@ impl Engine<'_> {
         if check.is_some() {
             return check;
         }
-        let has_scout = self.scheduler.scout(&self.worth()).is_some_and(|stage| self.affords(stage));
+        let has_scout = self.scheduler.probe(&self.worth()).is_some_and(|stage| self.affords(stage));
         match (next, due) {
             // Before any page came, no item is asked for twice before all others were asked for.
             (true, _) if !self.health.ever() => Some(Turn::Next),
@@ -91,7 +91,7 @@ impl Engine<'_> {
     /// Stops the run while its disks still have room for the answers under way.
     pub(super) fn keep_room(&mut self) -> Result<(), Error> {
         if self.stop.is_none() {
-            self.stop = self.site.floor.shortage()?.map(Stop::Room);
+            self.stop = self.export_dir.floor.shortage()?.map(Stop::Room);
         }
         Ok(())
     }
@@ -146,10 +146,10 @@ impl Engine<'_> {
     /// What time costs at present.
     fn worth(&self) -> Worth {
         let latency = self.quota.latency();
-        let slots = u32::try_from(self.job.settings.max_in_flight).map_or(f64::INFINITY, f64::from);
+        let slots = u32::try_from(self.context.settings.max_in_flight).map_or(f64::INFINITY, f64::from);
         let most = slots / latency.as_secs_f64();
         let rate = self.quota.rate().map_or(most, |rate| rate.min(most));
-        Worth { latency, rate, saves: self.job.settings.lookahead_saves }
+        Worth { latency, rate, saves: self.context.settings.lookahead_saves }
     }
 
     /// Whether a page ahead may be asked for at the risk that it is wasted.
@@ -161,7 +161,7 @@ impl Engine<'_> {
     /// Whether one more request stays within the asked limit, if everything under way is billed.
     pub(super) fn can_afford(&self) -> bool {
         let reserved = self.spent.saturating_add(u64::try_from(self.in_flight).unwrap_or(u64::MAX));
-        self.job.settings.max_credits.is_none_or(|most| reserved < most)
+        self.context.settings.max_credits.is_none_or(|most| reserved < most)
     }
 
     /// Whether nothing is under way: no request, and no page that is still to be read.
@@ -170,7 +170,7 @@ impl Engine<'_> {
     }
 
     fn has_slot(&self) -> bool {
-        let most = if self.health.is_proven() { self.job.settings.max_in_flight } else { 1 };
+        let most = if self.health.is_proven() { self.context.settings.max_in_flight } else { 1 };
         self.in_flight < most && !self.is_segment_full()
     }
 }

@@ -34,9 +34,9 @@ impl Engine<'_> {
         let may_be_api = |deferred: &&Deferred| unheard && deferred.failure != Failure::NoSuchPage;
         if let Some(deferred) = self.deferred.iter().find(may_be_api) {
             self.stop = Some(if matches!(deferred.failure, Failure::UnknownCode { .. }) {
-                self.refused_stop(RefusalScope::UnknownCode, &deferred.said)
+                self.refused_stop(RefusalScope::UnknownCode, &deferred.message)
             } else {
-                self.health.refused(self.deferred.len(), &deferred.said)
+                self.health.refused(self.deferred.len(), &deferred.message)
             });
         } else {
             let deferred = std::mem::take(&mut self.deferred);
@@ -103,12 +103,12 @@ impl Engine<'_> {
         let mut stop = None;
         for wanted in self.scheduler.take_parked() {
             let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
-            let said = format!("page {} failed for too long, lastly: {}", wanted.page, wanted.faults.said);
+            let message = format!("page {} failed for too long, lastly: {}", wanted.page, wanted.faults.message);
             let (ever, is_tried) = (self.health.ever(), self.has_had_all(&wanted));
             let walk = self.scheduler.walk_mut(wanted.item);
             let unproven = walk.as_ref().map_or(0, |walk| walk.unproven) + u32::from(is_tried);
             if ever && unproven >= 2 {
-                self.give_up(&wanted, &said, is_transient(failure));
+                self.give_up(&wanted, &message, is_transient(failure));
                 continue;
             }
             if let Some(walk) = walk {
@@ -117,9 +117,9 @@ impl Engine<'_> {
                 self.group.tries.push(RetryRow { item: wanted.item, tries, unproven });
             }
             stop = stop.or(Some(match (failure, &self.question) {
-                (_, Some(question)) => self.refused_stop(question.refusal, &wanted.faults.said),
-                (Failure::Refused(cause), None) => Stop::Cause(cause, wanted.faults.said.clone()),
-                _ => Stop::Temporary(wanted.faults.said.clone()),
+                (_, Some(question)) => self.refused_stop(question.refusal, &wanted.faults.message),
+                (Failure::Refused(cause), None) => Stop::Cause(cause, wanted.faults.message.clone()),
+                _ => Stop::Temporary(wanted.faults.message.clone()),
             }));
             self.scheduler.resume(wanted);
         }
@@ -141,7 +141,7 @@ impl Engine<'_> {
     pub(super) fn control(&mut self) -> Result<bool, Error> {
         let mut is_over = false;
         while self.may_control() {
-            let found = self.site.ledger().ended_item(self.control_before)?;
+            let found = self.export_dir.ledger().ended_item(self.control_before)?;
             let Some(ended) = found else {
                 // Once more from the last list on: behind its end there is another page.
                 self.has_control = self.control_before < ItemIx(i64::MAX) && !std::mem::replace(&mut is_over, true);
@@ -160,18 +160,18 @@ impl Engine<'_> {
     }
 
     /// How long nothing may succeed.
-    pub(super) fn patience(&self) -> Duration {
+    pub(super) fn max_outage(&self) -> Duration {
         let policy = self.retry.policy();
         // An outage and throttling may pass, whatever is left.
         let has_had_all = |wanted: &PageTask| {
             self.has_had_all(wanted) && !matches!(wanted.faults.failure, Some(Failure::Throttled(_) | Failure::NoRoute))
         };
         let is_hopeless = !self.health.is_down() && self.is_alone() && self.scheduler.all_tried(has_had_all);
-        if self.health.is_proven() && !is_hopeless { policy.patience } else { policy.soon() }
+        if self.health.is_proven() && !is_hopeless { policy.max_outage } else { policy.soon() }
     }
 
     /// Nothing succeeded for as long as was asked to wait.
     pub(super) fn lose_patience(&mut self) {
-        self.stop = Some(Stop::Temporary(self.health.said().to_owned()));
+        self.stop = Some(Stop::Temporary(self.health.message().to_owned()));
     }
 }

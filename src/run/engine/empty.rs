@@ -58,7 +58,7 @@ impl Engine<'_> {
     /// now, that may be this list's alone: another one is looked at, and the run stops if that has no rows either, or if there is
     /// none.
     pub(super) async fn look_at_rows(&mut self) -> Result<(), Error> {
-        let is_open = self.stop.is_none() && self.rules.end == EndRule::Auto && !self.job.settings.allow_empty;
+        let is_open = self.stop.is_none() && self.rules.end == EndRule::Auto && !self.context.settings.allow_empty;
         let look = &self.second_look;
         let (empty, vanished) = (look.in_a_row, look.vanished.len());
         if !is_open || look.asked.is_some() || vanished == 0 && empty < look.worth_it {
@@ -66,7 +66,7 @@ impl Engine<'_> {
         }
         self.commit(Vec::new()).await?; // what has ended must be known
         let may_look = vanished < GONE && self.evidence.affords(1) && self.can_afford();
-        let found = if may_look { self.site.ledger().last_emptied(&self.second_look.vanished)? } else { None };
+        let found = if may_look { self.export_dir.ledger().last_emptied(&self.second_look.vanished)? } else { None };
         let Some(ended) = found else {
             if vanished > 0 {
                 self.stop = Some(Stop::EmptyLists { empty, all: false });
@@ -74,8 +74,8 @@ impl Engine<'_> {
             self.second_look.worth_it = empty.saturating_mul(2);
             return Ok(());
         };
-        self.site.ledger().ask_again(ended.item, ended.last)?;
-        let pages = self.site.ledger().pages(ended.item, SegmentId::BEHIND_ALL)?;
+        self.export_dir.ledger().ask_again(ended.item, ended.last)?;
+        let pages = self.export_dir.ledger().pages(ended.item, SegmentId::BEHIND_ALL)?;
         let mut walk = Walk::new(ended.item, ended.id, &self.rules, pages, None);
         walk.unload(); // its rows are known, also if it begins anew
         self.scheduler.add(walk);
@@ -97,7 +97,7 @@ impl Engine<'_> {
 
     /// Stops the run if the API seems to answer with nothing.
     pub(super) fn judge_lists(&mut self) {
-        if self.job.settings.allow_empty {
+        if self.context.settings.allow_empty {
             return;
         }
         if let Some((empty, all)) = seems_empty(self.lists).filter(|(empty, _)| *empty >= MANY) {
@@ -108,12 +108,12 @@ impl Engine<'_> {
     /// Says so if no list had a row, and there were too few of them to stop for.
     pub(super) fn warn_of_empty_lists(&self) {
         let lists = self.lists;
-        if self.stop.is_none() && lists.with_rows == 0 && lists.empty > 0 && !self.job.settings.allow_empty {
-            let said = format!(
+        if self.stop.is_none() && lists.with_rows == 0 && lists.empty > 0 && !self.context.settings.allow_empty {
+            let message = format!(
                 "no list has a row ({} empty): is it the right endpoint, account or market, and is the list of products of this API? --repair asks once more",
                 lists.empty
             );
-            self.job.monitor.event(&Event::Warning(&said));
+            self.context.events.event(&Event::Warning(&message));
         }
     }
 }

@@ -49,14 +49,14 @@ impl Engine<'_> {
             return; // it had ended before, and nothing new is known of it
         }
         let end = walk.outcome(end);
-        self.job.monitor.event(&Event::Ended { id: &walk.id, stop: end.stop, error: end.error.as_deref() });
+        self.context.events.event(&Event::Ended { id: &walk.id, stop: end.stop, error: end.error.as_deref() });
         self.group.ended.push(end);
     }
 
     /// That a page was refused ends its list only if others get pages meanwhile: else it may be the API that refuses everyone.
     fn waits_for_others(&mut self, item: ItemIx) -> bool {
         let at = AttemptId(self.last_attempt);
-        let is_end = |end: &End| end.stop == StopReason::EndRefused && end.check.is_none() && end.said.is_some();
+        let is_end = |end: &End| end.stop == StopReason::EndRefused && end.check.is_none() && end.message.is_some();
         if !self.scheduler.is_idle_at_end(item, is_end) || self.released.remove(&item) {
             return false;
         }
@@ -81,11 +81,11 @@ impl Engine<'_> {
     fn fail_at_hole(&mut self, item: ItemIx) {
         let rules = self.rules;
         let Some(walk) = self.scheduler.walk_mut(item) else { return };
-        let Some((page, said)) = walk.hole().filter(|(page, _)| *page == walk.next()) else { return };
+        let Some((page, message)) = walk.hole().filter(|(page, _)| *page == walk.next()) else { return };
         if walk.forgive(&rules) {
             return self.scheduler.requeue(item);
         }
-        self.scheduler.close(EndRow::failed(item, said), page);
+        self.scheduler.close(EndRow::failed(item, message), page);
     }
 
     /// Asks for the pages of a list again that are outdated because it has moved, one after the other, if the budget has that many
@@ -124,16 +124,16 @@ impl Engine<'_> {
         self.throttled.forget(wanted.item, wanted.page);
         let Some(walk) = self.scheduler.walk_mut(wanted.item) else { return };
         // Of what the description names nothing is to be said.
-        let said = if failure == Failure::EndOfList { String::new() } else { wanted.faults.said.clone() };
+        let message = if failure == Failure::EndOfList { String::new() } else { wanted.faults.message.clone() };
         if failure == Failure::MissingList {
-            walk.refuse_as_null(wanted.page, said, &rules);
+            walk.refuse_as_null(wanted.page, message, &rules);
         } else {
-            walk.refuse(wanted.page, said, &rules);
+            walk.refuse(wanted.page, message, &rules);
         }
     }
 
     fn waste_nothing(&mut self, wanted: &PageTask) {
-        if wanted.is_scout {
+        if wanted.is_probe {
             self.waste.settle(false); // it had come to be needed, and a refusal is free
         }
     }
@@ -215,7 +215,7 @@ impl Engine<'_> {
             return Ok(());
         }
         self.commit(Vec::new()).await?; // what was read must be known before it is judged again
-        let learned = ending::learned(&self.rules, self.site.ledger().largest_page()?);
+        let learned = ending::learned(&self.rules, self.export_dir.ledger().largest_page()?);
         let (ends, pages) = self.short_ends()?;
         let in_vain = (as_f64(ends) * self.evidence.share_in_vain()).ceil();
         let is_paid = learned != ObservedEnd::EmptyPage || in_vain <= self.most_evidence(pages);
@@ -224,14 +224,14 @@ impl Engine<'_> {
             ObservedEnd::PageSize(rows) => Some(rows),
             ObservedEnd::EmptyPage | ObservedEnd::Unpaid => None,
         };
-        let opened = self.site.ledger().learn_end(&learned.word(), only)?;
+        let opened = self.export_dir.ledger().learn_end(&learned.word(), only)?;
         self.rules = PagingRules { learned: Some(learned), ..self.rules };
         self.evidence.restart();
         self.seen_ends.clear();
         self.is_size_wrong = false;
         if is_paid {
             self.backlog.reopen();
-            self.job.monitor.event(&Event::Warning(&said(learned, opened, self.rules.page_size)));
+            self.context.events.event(&Event::Warning(&message(learned, opened, self.rules.page_size)));
         } else {
             self.stop = Some(Stop::Evidence { ends, pages });
         }
@@ -251,7 +251,7 @@ impl Engine<'_> {
             return Ok(());
         }
         let (ends, pages) = {
-            let ledger = self.site.ledger();
+            let ledger = self.export_dir.ledger();
             (ledger.walks_on_short_pages(self.rules.page_size)?, ledger.totals()?.pages)
         };
         if as_f64(ends) > self.most_evidence(pages) {
@@ -259,14 +259,14 @@ impl Engine<'_> {
             return Ok(());
         }
         let learned = ObservedEnd::EmptyPage;
-        self.site.ledger().learn_end(&learned.word(), None)?;
+        self.export_dir.ledger().learn_end(&learned.word(), None)?;
         self.rules.learned = Some(learned);
         Ok(())
     }
 
     /// Asks for the page behind the end of a list that has ended.
     pub(super) fn look_behind(&mut self, ended: EndedItem) -> Result<(), Error> {
-        let pages = self.site.ledger().pages(ended.item, SegmentId::BEHIND_ALL)?;
+        let pages = self.export_dir.ledger().pages(ended.item, SegmentId::BEHIND_ALL)?;
         let mut walk = Walk::new(ended.item, ended.id, &self.rules, pages, None);
         if walk.end().is_none() {
             // It ended on a success without a list, which is not in the journal.
@@ -288,7 +288,8 @@ impl Engine<'_> {
         }
         // Any of them first: where rows are left out, most of them go on. If that one did not, the deepest: it has the most to lose.
         let is_deepest = self.evidence.spent() > self.spent_on_look;
-        let found = self.site.ledger().likeliest_to_go_on(is_deepest && !self.seen_ends.is_empty(), &self.seen_ends)?;
+        let found =
+            self.export_dir.ledger().likeliest_to_go_on(is_deepest && !self.seen_ends.is_empty(), &self.seen_ends)?;
         let Some(ended) = found.filter(|ended| ended.last < self.rules.limit()) else { return Ok(()) };
         self.spent_on_look = self.evidence.spent();
         self.seen_ends.insert(ended.item);
@@ -296,13 +297,13 @@ impl Engine<'_> {
     }
 
     fn short_ends(&self) -> Result<(u64, u64), Error> {
-        let ledger = self.site.ledger();
+        let ledger = self.export_dir.ledger();
         Ok((ledger.short_ends(None)?, ledger.totals()?.pages))
     }
 
     /// Credits that reading on behind short pages may cost.
     fn most_evidence(&self, pages: u64) -> f64 {
-        (as_f64(pages) * self.job.settings.max_evidence / 100.0).max(LEAST_PRICE)
+        (as_f64(pages) * self.context.settings.max_evidence / 100.0).max(LEAST_PRICE)
     }
 }
 
@@ -310,7 +311,7 @@ fn as_f64(number: u64) -> f64 {
     f64::from(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
-fn said(learned: ObservedEnd, opened: usize, asked: u32) -> String {
+fn message(learned: ObservedEnd, opened: usize, asked: u32) -> String {
     match learned {
         ObservedEnd::PageSize(rows) => format!(
             "the API gives at most {rows} rows a page where {asked} were asked for: a page of {rows} is a full one from now on, and {opened} lists that ended on one are read on"

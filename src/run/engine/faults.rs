@@ -56,8 +56,8 @@ impl Engine<'_> {
         let stop = self.health.failed(failure, arrival, (own, held), &mut self.retry);
         self.stop = self.stop.take().or(stop);
         if self.health.is_down() && !was_down {
-            self.recall = Some(AttemptId(self.last_attempt));
-            self.job.monitor.event(&Event::Outage { cause: &arrival.cause });
+            self.draining = Some(AttemptId(self.last_attempt));
+            self.context.events.event(&Event::Outage { cause: &arrival.cause });
         }
         let is_first = matches!(failure, Failure::Throttled(_)) && wanted.tries.is_none();
         if is_first && !self.scheduler.has_next() && self.backlog.is_empty() && !self.health.is_down() {
@@ -96,7 +96,7 @@ impl Engine<'_> {
 
     fn notify_retry(&self, wanted: &PageTask, arrival: &FetchOutcome, after: Duration) {
         let (page, cause) = (wanted.page, arrival.cause.as_str());
-        self.job.monitor.event(&Event::Retrying { id: &wanted.id, page, after, cause });
+        self.context.events.event(&Event::Retrying { id: &wanted.id, page, after, cause });
     }
 
     /// Takes note of a 429. True: it made everyone wait, and was not one of a burst that was answered to before.
@@ -111,7 +111,7 @@ impl Engine<'_> {
             self.quota.pardon();
         }
         if let Some(held) = arrival.held {
-            self.job.monitor.event(&Event::Held { wait: held.wait, rate: held.rate });
+            self.context.events.event(&Event::Held { wait: held.wait, rate: held.rate });
         }
         arrival.held.is_some()
     }
@@ -120,14 +120,14 @@ impl Engine<'_> {
     /// item that is told the same says that this is meant for all; until then, and for that item, nobody waits again.
     pub(super) fn wait_too_long(&mut self, item: ItemIx, arrival: &FetchOutcome) {
         let wish = arrival.answer.as_ref().and_then(|answer| answer.retry_after).unwrap_or_default();
-        if wish <= self.retry.policy().patience {
+        if wish <= self.retry.policy().max_outage {
             return;
         }
         self.long_waits.insert(item);
         match self.long_wait {
             Some(wait) if wait.item != item && arrival.sent >= wait.until => {
-                let said = format!("{}; the server asks for a wait of {} s", arrival.cause, wish.as_secs());
-                self.stop.get_or_insert(Stop::Temporary(said));
+                let message = format!("{}; the server asks for a wait of {} s", arrival.cause, wish.as_secs());
+                self.stop.get_or_insert(Stop::Temporary(message));
             }
             Some(_) => {}
             None => self.long_wait = Some(LongWait { item, until: clock::now() + arrival.wish() }),
@@ -136,24 +136,24 @@ impl Engine<'_> {
 
     /// Sends nothing but pages of others until it is known whether a refusal is for all.
     pub(super) fn ask_others(&mut self, wanted: PageTask, refusal: RefusalScope, arrival: &FetchOutcome) {
-        let (item, said) = (wanted.item, &arrival.cause);
-        if self.question.is_none() && self.was_answered(refusal, item, said) {
+        let (item, message) = (wanted.item, &arrival.cause);
+        if self.question.is_none() && self.was_answered(refusal, item, message) {
             let failure = wanted.faults.failure.unwrap_or(Failure::Unusual);
             return self.park(wanted, failure, arrival);
         }
         let is_for_all = match &mut self.question {
-            Some(question) if question.refusal == refusal => question.add(item, arrival.request.attempt, said),
+            Some(question) if question.refusal == refusal => question.add(item, arrival.request.attempt, message),
             Some(_) => false,
             None => {
-                self.question = Some(Question::new(refusal, item, AttemptId(self.last_attempt), said.clone()));
-                self.recall = Some(AttemptId(self.last_attempt));
+                self.question = Some(Question::new(refusal, item, AttemptId(self.last_attempt), message.clone()));
+                self.draining = Some(AttemptId(self.last_attempt));
                 false
             }
         };
         // Where nobody else can be asked, a page has its tries.
         let failed = wanted.tries.as_ref().map_or(0, |tries| tries.failed);
         if is_for_all || failed >= self.retry.policy().attempts {
-            self.stop.get_or_insert(self.refused_stop(refusal, said));
+            self.stop.get_or_insert(self.refused_stop(refusal, message));
         }
         let failure = wanted.faults.failure.unwrap_or(Failure::Unusual);
         let asked_again = wanted.asked_again | is_perhaps_billed(failure);
@@ -161,8 +161,8 @@ impl Engine<'_> {
     }
 
     /// Whether the same was said before and turned out not to be for all, and not too many were told so since.
-    fn was_answered(&mut self, refusal: RefusalScope, item: ItemIx, said: &str) -> bool {
-        let kind = without_numbers(cause::kind(said));
+    fn was_answered(&mut self, refusal: RefusalScope, item: ItemIx, message: &str) -> bool {
+        let kind = without_numbers(cause::kind(message));
         let is_known = self.answered.as_ref().is_some_and(|(known, words)| *known == refusal && *words == kind);
         if is_known {
             self.refused_since.insert(item);
@@ -182,16 +182,16 @@ impl Engine<'_> {
     }
 
     /// The end of a run in which others are refused alike.
-    pub(super) fn refused_stop(&self, refusal: RefusalScope, said: &str) -> Stop {
+    pub(super) fn refused_stop(&self, refusal: RefusalScope, message: &str) -> Stop {
         match refusal {
-            RefusalScope::Cause(cause) => Stop::Cause(cause, said.to_owned()),
-            RefusalScope::SamePage => Stop::Same(said.to_owned()),
+            RefusalScope::Cause(cause) => Stop::Cause(cause, message.to_owned()),
+            RefusalScope::SamePage => Stop::Same(message.to_owned()),
             RefusalScope::UnknownCode => {
-                let known = &self.job.settings.endpoint.success_codes;
-                let said = format!(
-                    "{said}: rows came with a code that the endpoint's description does not list as a success; if it is one, add it to success_codes (now {known:?}) and run again: responses in the journal are not paid for twice"
+                let known = &self.context.settings.endpoint.success_codes;
+                let message = format!(
+                    "{message}: rows came with a code that the endpoint's description does not list as a success; if it is one, add it to success_codes (now {known:?}) and run again: responses in the journal are not paid for twice"
                 );
-                Stop::Cause(StopCause::Contract, said)
+                Stop::Cause(StopCause::Contract, message)
             }
         }
     }
@@ -210,7 +210,7 @@ impl Engine<'_> {
         if !self.scheduler.set_aside(item, wanted.page) {
             return; // its walk ends before that page, whatever becomes of others
         }
-        self.deferred.push(Deferred { wanted, said: arrival.cause.clone(), at, failure });
+        self.deferred.push(Deferred { wanted, message: arrival.cause.clone(), at, failure });
         if let Some(question) = self.question.as_mut().filter(|question| question.refusal == RefusalScope::SamePage)
             && question.add(item, arrival.request.attempt, &arrival.cause)
         {
@@ -223,7 +223,7 @@ impl Engine<'_> {
                 question.add(deferred.wanted.item, at, &arrival.cause); // they left before
             }
             self.question = Some(question);
-            self.recall = Some(AttemptId(self.last_attempt));
+            self.draining = Some(AttemptId(self.last_attempt));
         }
     }
 
@@ -294,8 +294,8 @@ impl Engine<'_> {
         }
         let proven = wanted.faults.proven;
         let failed = wanted.tries.as_ref().map_or(proven, |tries| tries.failed.max(proven));
-        let said = format!("page {} failed {failed} times, lastly: {}", wanted.page, wanted.faults.said);
-        self.give_up(wanted, &said, is_transient(failure));
+        let message = format!("page {} failed {failed} times, lastly: {}", wanted.page, wanted.faults.message);
+        self.give_up(wanted, &message, is_transient(failure));
     }
 
     fn has_other_work(&self) -> bool {

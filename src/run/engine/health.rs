@@ -40,7 +40,7 @@ pub(super) struct OutageDetector {
 struct FailureStreak {
     since: Instant,
     /// What was said last.
-    said: String,
+    message: String,
     /// When the server last asked for a wait, and until when.
     wish: Option<(Instant, Instant)>,
     /// Items that failed.
@@ -88,16 +88,16 @@ impl OutageDetector {
 
     /// When nothing has succeeded for as long as this, if anything failed since; what was asked for in that time by the end of
     /// a wait that the server wished for has `timeout` more to come.
-    pub(super) fn lasts_until(&self, patience: Duration, timeout: Duration) -> Option<Instant> {
+    pub(super) fn lasts_until(&self, max_outage: Duration, timeout: Duration) -> Option<Instant> {
         let trouble = self.trouble.as_ref()?;
-        let end = trouble.since + patience;
+        let end = trouble.since + max_outage;
         let kept_waiting = trouble.wish.filter(|(at, _)| *at <= end);
         Some(kept_waiting.map_or(end, |(_, until)| end.max(until + timeout)))
     }
 
     /// What was said last, if anything failed since the last success.
-    pub(super) fn said(&self) -> &str {
-        self.trouble.as_ref().map_or("", |trouble| trouble.said.as_str())
+    pub(super) fn message(&self) -> &str {
+        self.trouble.as_ref().map_or("", |trouble| trouble.message.as_str())
     }
 
     /// Whether a page failed by itself: others were served since, in this run or an earlier one.
@@ -128,7 +128,7 @@ impl OutageDetector {
     ) -> Option<Stop> {
         let now = clock::now();
         let trouble = self.trouble.get_or_insert_with(|| FailureStreak::new(now));
-        trouble.said.clone_from(&arrival.cause);
+        trouble.message.clone_from(&arrival.cause);
         let wish = arrival.wish();
         if !wish.is_zero() {
             trouble.wish = Some((now, trouble.wish.map_or(now, |(_, until)| until).max(now + wish)));
@@ -163,8 +163,8 @@ impl OutageDetector {
     }
 
     /// The end of a run to which this was said over and over, of so many items.
-    pub(super) fn refused(&self, items: usize, said: &str) -> Stop {
-        if self.ever { Stop::Same(said.to_owned()) } else { Stop::NoPage(items, said.to_owned()) }
+    pub(super) fn refused(&self, items: usize, message: &str) -> Stop {
+        if self.ever { Stop::Same(message.to_owned()) } else { Stop::NoPage(items, message.to_owned()) }
     }
 }
 
@@ -172,7 +172,7 @@ impl FailureStreak {
     fn new(since: Instant) -> Self {
         Self {
             since,
-            said: String::new(),
+            message: String::new(),
             wish: None,
             items: BTreeSet::new(),
             unreached: 0,

@@ -73,7 +73,7 @@ pub(crate) struct Channels {
 #[derive(Debug)]
 struct Deferred {
     wanted: PageTask,
-    said: String,
+    message: String,
     /// The last request by then.
     at: AttemptId,
     failure: Failure,
@@ -99,8 +99,8 @@ struct LongWait {
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one fact about the run, and no two exclude each other")]
 pub(crate) struct Engine<'a> {
-    job: &'a RunContext,
-    site: Arc<ExportDir>,
+    context: &'a RunContext,
+    export_dir: Arc<ExportDir>,
     rules: PagingRules,
     /// Away while it commits a group.
     recorder: Option<GroupCommitter>,
@@ -131,7 +131,7 @@ pub(crate) struct Engine<'a> {
     began: Option<Instant>,
     health: OutageDetector,
     /// The last attempt before an outage or a question began, while requests from before it are still under way.
-    recall: Option<AttemptId>,
+    draining: Option<AttemptId>,
     /// Who was served last.
     served: Served,
     /// Whose pages came last: that an API refuses a page in its own form says nothing about an account.
@@ -172,28 +172,28 @@ pub(crate) struct Engine<'a> {
 impl<'a> Engine<'a> {
     /// The state at the beginning of a run, from the ledger.
     pub(crate) fn new(
-        job: &'a RunContext,
-        site: Arc<ExportDir>,
+        context: &'a RunContext,
+        export_dir: Arc<ExportDir>,
         recorder: GroupCommitter,
         retry: Retry,
         quota: Arc<RateLimiter>,
     ) -> Result<Self, Error> {
-        let ledger = site.ledger();
-        let rules = job.rules(ledger.end_rule()?.as_deref());
+        let ledger = export_dir.ledger();
+        let rules = context.rules(ledger.end_rule()?.as_deref());
         let full = rules.full_size().and_then(|rows| u32::try_from(rows).ok()).unwrap_or_default();
         let (credits, totals, last_attempt) = (ledger.credits()?, ledger.totals()?, ledger.last_attempt()?);
         let (short, lists) = (ledger.short_evidence(full)?, ledger.empty_lists(rules.first)?);
         let (had_empty_list, again) = (ledger.has_empty_list()?, ledger.read_again(rules.first)?);
         drop(ledger);
         Ok(Self {
-            job,
-            site,
+            context,
+            export_dir,
             rules,
             recorder: Some(recorder),
             retry,
             quota,
-            scheduler: Scheduler::new(rules, job.settings.max_in_flight),
-            waste: LookaheadBudget::new(job.settings.lookahead),
+            scheduler: Scheduler::new(rules, context.settings.max_in_flight),
+            waste: LookaheadBudget::new(context.settings.lookahead),
             evidence: Evidence::new(totals.items, totals.pages, short.in_vain + again, short.lists),
             is_size_wrong: false,
             items: totals.items,
@@ -205,10 +205,10 @@ impl<'a> Engine<'a> {
             last_attempt: last_attempt.0,
             spent: credits.billed + credits.in_doubt,
             backlog: Backlog::default(),
-            shown_rate: job.qps.per_second(),
+            shown_rate: context.qps.per_second(),
             began: None,
             health: OutageDetector::new(credits.billed > 0),
-            recall: None,
+            draining: None,
             served: Served::default(),
             paid: Served::default(),
             throttled: Throttled::default(),
@@ -279,7 +279,7 @@ impl<'a> Engine<'a> {
             let is_heard = self.is_heard();
             let ended: Vec<ItemIx> = self.group.ended.iter().map(|end| end.item).collect();
             let over =
-                self.backlog.refill(&mut self.scheduler, &self.site.ledger(), &self.rules, (is_heard, &ended))?;
+                self.backlog.refill(&mut self.scheduler, &self.export_dir.ledger(), &self.rules, (is_heard, &ended))?;
             for item in over {
                 self.end(item);
             }
@@ -301,7 +301,7 @@ impl<'a> Engine<'a> {
         }
         if let Some(rate) = self.quota.rate().filter(|rate| Some(*rate) != self.shown_rate) {
             self.shown_rate = Some(rate);
-            self.job.monitor.event(&Event::Rate(rate));
+            self.context.events.event(&Event::Rate(rate));
         }
         let intents = self.group.intents.clone();
         let decoded = self.commit(arrivals).await?;
@@ -325,14 +325,14 @@ impl<'a> Engine<'a> {
         stopped: Pin<&mut impl Future<Output = ExitCode>>,
     ) -> Vec<FetchOutcome> {
         let mut arrivals = Vec::new();
-        let most = self.job.settings.max_in_flight;
+        let most = self.context.settings.max_in_flight;
         let now = clock::now();
         let wants = self.has_turn(now);
         let at_rest =
             self.at_rest() && (self.stop.is_some() || self.scheduler.is_done() || wants && !self.can_afford());
         let busy = at_rest || !self.group.is_empty();
         let wants = wants && self.can_afford();
-        let patience_ends = self.health.lasts_until(self.patience(), self.job.settings.request_timeout);
+        let patience_ends = self.health.lasts_until(self.max_outage(), self.context.settings.request_timeout);
         let next = self.next_turn(now).into_iter().chain(patience_ends).min().filter(|_| self.stop.is_none());
         if self.in_flight == 0 && !busy && !wants && next.is_none() && self.stop.is_none() {
             self.lose_patience(); // nothing would ever wake this run
@@ -362,7 +362,8 @@ impl<'a> Engine<'a> {
     /// not accepted or every list is empty, they are taken from all over it, one at a time.
     fn is_heard(&self) -> bool {
         let is_refused = self.question.is_some() && !self.health.is_proven();
-        let has_rows = self.lists.with_rows > 0 || self.lists.empty >= EMPTY_SAMPLES || self.job.settings.allow_empty;
+        let has_rows =
+            self.lists.with_rows > 0 || self.lists.empty >= EMPTY_SAMPLES || self.context.settings.allow_empty;
         self.health.ever() && !is_refused && has_rows
     }
 

@@ -19,17 +19,17 @@ impl Engine<'_> {
         let Some(wanted) = self.scheduler.land(item, page.request.page) else { return Ok(None) };
         let Some(walk) = self.scheduler.walk_mut(item) else { return Ok(None) };
         if walk.keys().is_none() {
-            walk.load(self.site.ledger().keys(item, SegmentId::BEHIND_ALL)?);
+            walk.load(self.export_dir.ledger().keys(item, SegmentId::BEHIND_ALL)?);
         }
         let is_first = page.request.page == self.rules.first;
         let is_end = is_first || walk.follows_full(page.request.page, &self.rules);
         let new = walk.accept(page, AttemptId(self.last_attempt), &self.rules);
-        apply_pages::note(page, &new, is_first, &mut self.group, &*self.job.monitor);
+        apply_pages::note(page, &new, is_first, &mut self.group, &*self.context.events);
         let is_fresh = new.contains(&true);
-        if wanted.is_scout {
+        if wanted.is_probe {
             self.waste.settle(false); // what it was worth its walk knows
         }
-        if is_fresh || !wanted.is_scout {
+        if is_fresh || !wanted.is_probe {
             self.waste.earn();
         }
         self.learn_from(&wanted, (page.received, is_fresh));
@@ -60,9 +60,9 @@ impl Engine<'_> {
         self.usable |= !page.keys.is_empty();
         self.barren += u32::from(page.received > 0 && page.foreign == 0 && !self.usable);
         if self.barren >= BARREN_PAGES && !self.usable {
-            let said = page.rejects.first().map_or("no usable row", |reject| &*reject.reason);
-            let said = format!("no row of {} pages could be used, lastly: {}", self.barren, Sanitized(said));
-            self.stop.get_or_insert(Stop::Cause(StopCause::Contract, said));
+            let message = page.rejects.first().map_or("no usable row", |reject| &*reject.reason);
+            let message = format!("no row of {} pages could be used, lastly: {}", self.barren, Sanitized(message));
+            self.stop.get_or_insert(Stop::Cause(StopCause::Contract, message));
         }
     }
 
@@ -78,7 +78,7 @@ impl Engine<'_> {
             self.stop.get_or_insert(Stop::Temporary("the writer ended".to_owned()));
             return Ok(());
         }
-        let segment = self.site.ledger().begin_segment()?;
+        let segment = self.export_dir.ledger().begin_segment()?;
         if let Some(recorder) = &mut self.recorder {
             recorder.rotate(segment.id)?;
         }
@@ -88,7 +88,7 @@ impl Engine<'_> {
 
     /// Whether the segment's journal is so large that no more pages are asked for before it is published.
     pub(super) fn is_segment_full(&self) -> bool {
-        let most = self.job.settings.segment_size.max(1);
+        let most = self.context.settings.segment_size.max(1);
         self.recorder.as_ref().is_some_and(|recorder| recorder.journaled() >= most)
     }
 }

@@ -25,7 +25,7 @@ impl Engine<'_> {
             if verdict != Verdict::Unsent {
                 self.counted.requests += 1;
                 let throttled = matches!(verdict, Verdict::Failed(Failure::Throttled(_)));
-                self.job.monitor.event(&Event::Attempted { charge, throttled });
+                self.context.events.event(&Event::Attempted { charge, throttled });
             }
             self.spent += u64::from(charge != Charge::Free);
             let (item, page) = (arrival.request.item, arrival.request.page);
@@ -110,7 +110,7 @@ impl Engine<'_> {
         if self.question.as_ref().is_some_and(is_answer)
             && let Some(question) = self.question.take()
         {
-            self.answered = Some((question.refusal, without_numbers(cause::kind(&question.said))));
+            self.answered = Some((question.refusal, without_numbers(cause::kind(&question.message))));
         }
         self.refused_since.clear();
         self.long_wait = self.long_wait.filter(|wait| wait.item == item || arrival.sent < wait.until);
@@ -129,16 +129,16 @@ impl Engine<'_> {
 
     /// Gives up what was set aside until others were served.
     pub(super) fn conclude(&mut self, deferred: Vec<Deferred>) {
-        for Deferred { wanted, said, .. } in deferred {
-            self.give_up(&wanted, &said, false);
+        for Deferred { wanted, message, .. } in deferred {
+            self.give_up(&wanted, &message, false);
         }
     }
 
     /// Ends an outage: what failed in it was not its pages' fault. That a request came through that had left before shows only that
     /// there was none: whose fault the failures were is open.
     fn recover(&mut self, by: AttemptId) {
-        self.job.monitor.event(&Event::Recovered);
-        if self.recall.is_some_and(|last| by <= last) {
+        self.context.events.event(&Event::Recovered);
+        if self.draining.is_some_and(|last| by <= last) {
             return;
         }
         let served = &self.served;
@@ -165,7 +165,7 @@ impl Engine<'_> {
         }
         self.prove(&mut wanted);
         wanted.faults.failure = Some(failure);
-        wanted.faults.said.clone_from(&arrival.cause);
+        wanted.faults.message.clone_from(&arrival.cause);
         wanted.faults.pending = Some(AttemptId(self.last_attempt));
         self.wait_too_long(item, arrival);
         if wanted.is_check {
@@ -213,7 +213,7 @@ impl Engine<'_> {
     /// Does without a page ahead that its walk may not even have.
     pub(super) fn lose(&mut self, wanted: &PageTask, is_refused: bool, charge: Charge) {
         let in_doubt = charge != Charge::Free;
-        if wanted.is_scout {
+        if wanted.is_probe {
             self.waste.settle(in_doubt);
         }
         let passes =
@@ -222,7 +222,7 @@ impl Engine<'_> {
     }
 
     /// Ends the walk of a page that will not come, behind the pages before it; if it is not needed, the walk goes on without.
-    pub(super) fn give_up(&mut self, wanted: &PageTask, said: &str, transient: bool) {
+    pub(super) fn give_up(&mut self, wanted: &PageTask, message: &str, transient: bool) {
         self.throttled.forget(wanted.item, wanted.page);
         if wanted.is_check {
             self.drop_check(wanted.item, false);
@@ -232,15 +232,15 @@ impl Engine<'_> {
             self.lose(wanted, false, Charge::Free);
             return self.end(wanted.item);
         }
-        if wanted.is_scout {
+        if wanted.is_probe {
             self.waste.settle(false); // it had come to be needed
         }
-        self.fail_walk(wanted.item, wanted.page, said.to_owned(), transient);
+        self.fail_walk(wanted.item, wanted.page, message.to_owned(), transient);
     }
 
     /// Ends a walk before a page as failed.
-    pub(super) fn fail_walk(&mut self, item: ItemIx, page: PageNum, said: String, transient: bool) {
-        let end = EndRow { transient, ..EndRow::failed(item, said) };
+    pub(super) fn fail_walk(&mut self, item: ItemIx, page: PageNum, message: String, transient: bool) {
+        let end = EndRow { transient, ..EndRow::failed(item, message) };
         self.scheduler.close(end, page);
         self.end(item);
     }

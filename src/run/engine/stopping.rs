@@ -1,6 +1,6 @@
 //! How a run stops: what has not left is recalled, and what is in flight is waited for, because it is paid for.
 //!
-//! A signal wants a quick end and waits for `grace`; every other reason waits for whole answers, up to `request_timeout`.
+//! A signal wants a quick end and waits for `drain_timeout`; every other reason waits for whole answers, up to `request_timeout`.
 
 use tokio::sync::watch;
 
@@ -16,15 +16,16 @@ impl Engine<'_> {
         self.has_signal = true;
         if let Some(stop) = &self.stop {
             let cause = format!("{stop}; {}", Stop::Signal(code));
-            self.job.monitor.event(&Event::Stopping { cause: &cause, in_flight: self.in_flight });
+            self.context.events.event(&Event::Stopping { cause: &cause, in_flight: self.in_flight });
         }
         self.stop.get_or_insert(Stop::Signal(code));
     }
 
     /// Tells the dispatcher what to do, if it does not know.
     pub(super) fn order(&mut self, orders: &watch::Sender<DispatchMode>) {
-        self.recall = self.recall.filter(|_| self.in_flight > 0 && (self.health.is_down() || self.question.is_some()));
-        let wanted = match (&self.stop, self.recall) {
+        self.draining =
+            self.draining.filter(|_| self.in_flight > 0 && (self.health.is_down() || self.question.is_some()));
+        let wanted = match (&self.stop, self.draining) {
             (Some(_), _) if self.has_signal => DispatchMode::Halt,
             (Some(_), _) => DispatchMode::Finish,
             (None, Some(last)) => DispatchMode::Recall(last),
@@ -35,7 +36,7 @@ impl Engine<'_> {
             return;
         }
         if let Some(stop) = self.stop.as_ref().filter(|_| current != DispatchMode::Finish) {
-            self.job.monitor.event(&Event::Stopping { cause: &stop.to_string(), in_flight: self.in_flight });
+            self.context.events.event(&Event::Stopping { cause: &stop.to_string(), in_flight: self.in_flight });
         }
         orders.send_replace(wanted);
     }

@@ -74,7 +74,7 @@ impl Ledger {
     /// its index is read and not repaired. Only where the log is there and its index is not, as in a copy of some of the
     /// files, SQLite makes the index anew.
     pub fn open_read_only(path: &Path) -> Result<Self, LedgerError> {
-        let unusable = |why: String| LedgerError::Unusable { path: path.display().to_string(), why };
+        let unusable = |reason: String| LedgerError::Unusable { path: path.display().to_string(), reason };
         let (log, index) = (length(&beside(path, "-wal")), length(&beside(path, "-shm")));
         let how = match (log, index) {
             (None, _) | (Some(0), None) => "&immutable=1",

@@ -129,8 +129,8 @@ impl EndRow {
     }
 
     /// An item that fails for good.
-    pub fn failed(item: ItemIx, said: String) -> Self {
-        Self { error: Some(said), ..Self::new(item, StopReason::Failed) }
+    pub fn failed(item: ItemIx, message: String) -> Self {
+        Self { error: Some(message), ..Self::new(item, StopReason::Failed) }
     }
 }
 

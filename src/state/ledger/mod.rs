@@ -50,20 +50,20 @@ pub enum LedgerError {
         source: rusqlite::Error,
     },
     /// The file is not what this program can work with.
-    #[error("the ledger {path} {why}")]
+    #[error("the ledger {path} {reason}")]
     Unusable {
         /// The file.
         path: String,
         /// Why it will not do.
-        why: String,
+        reason: String,
     },
     /// The file system does not keep what is committed.
-    #[error("the ledger {path} cannot be made durable: it {why}")]
+    #[error("the ledger {path} cannot be made durable: it {reason}")]
     Undurable {
         /// The file.
         path: String,
         /// What was declined.
-        why: String,
+        reason: String,
     },
 }
 
@@ -134,8 +134,8 @@ impl Ledger {
     }
 
     /// The error that this ledger will not do.
-    pub fn unusable(&self, why: String) -> LedgerError {
-        LedgerError::Unusable { path: self.db.path().unwrap_or_default().to_owned(), why }
+    pub fn unusable(&self, reason: String) -> LedgerError {
+        LedgerError::Unusable { path: self.db.path().unwrap_or_default().to_owned(), reason }
     }
 
     /// Writes down who this export is.
@@ -235,7 +235,7 @@ impl Ledger {
     }
 
     /// Whether an attempt's intent is here and its outcome is not.
-    pub fn is_under_way(&self, attempt: AttemptId) -> Result<bool, LedgerError> {
+    pub fn is_in_flight(&self, attempt: AttemptId) -> Result<bool, LedgerError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM attempts WHERE id = ?1 AND charge IS NULL)";
         self.db.query_row(sql, [attempt.0], |row| row.get(0)).doing("find an attempt")
     }

@@ -98,9 +98,9 @@ impl Ledger {
             return Ok(Some("its tables are not those of its format".to_owned()));
         }
         // Indexes are compared with their tables below, which takes a tenth of the time of SQLite's full check.
-        let said: String = self.db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if said != "ok" {
-            return Ok(Some(said));
+        let message: String = self.db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if message != "ok" {
+            return Ok(Some(message));
         }
         for name in NAMES {
             let columns = "SELECT group_concat(name, ', ') FROM pragma_table_info(?1)"; // without those that are made
@@ -134,8 +134,8 @@ impl Ledger {
             });
             let found: String = found.doing(action)?;
             if found != value {
-                let why = format!("does not take {name}={value}, it stays {found}");
-                return Err(LedgerError::Undurable { path: path.display().to_string(), why });
+                let reason = format!("does not take {name}={value}, it stays {found}");
+                return Err(LedgerError::Undurable { path: path.display().to_string(), reason });
             }
         }
         self.db.set_prepared_statement_cache_capacity(64);
@@ -167,8 +167,8 @@ pub(super) fn other_format(found: i64) -> String {
     )
 }
 
-fn unusable(path: &Path, why: String) -> LedgerError {
-    LedgerError::Unusable { path: path.display().to_string(), why }
+fn unusable(path: &Path, reason: String) -> LedgerError {
+    LedgerError::Unusable { path: path.display().to_string(), reason }
 }
 
 /// An error of SQLite before anything of the file is known to be as it should be.
@@ -186,10 +186,10 @@ fn not_writable(path: &Path) -> LedgerError {
     if head.get(18).is_some_and(|version| *version > 2) {
         return LedgerError::Unusable {
             path,
-            why: "is damaged: its head says that it is not to be written".to_owned(),
+            reason: "is damaged: its head says that it is not to be written".to_owned(),
         };
     }
-    LedgerError::Undurable { path, why: "cannot be opened to be written".to_owned() }
+    LedgerError::Undurable { path, reason: "cannot be opened to be written".to_owned() }
 }
 
 /// What a file says of itself.

@@ -21,7 +21,7 @@ pub struct Reason {
 
 impl Ledger {
     /// Attempts without an outcome: under way while a process works on the export, in doubt when it is gone.
-    pub fn under_way(&self) -> Result<u64, LedgerError> {
+    pub fn in_flight(&self) -> Result<u64, LedgerError> {
         let sql = "SELECT count(*) FROM attempts WHERE charge IS NULL";
         let count: i64 = self.db.query_row(sql, [], |row| row.get(0)).doing("count attempts under way")?;
         Ok(u64::try_from(count).unwrap_or_default())
@@ -62,16 +62,17 @@ mod tests {
     fn items_that_got_one_kind_of_answer_have_one_reason_whatever_its_details() {
         let folder = tempfile::tempdir().unwrap();
         let mut ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
-        let said = ["other", "HTTP 502: no envelope; page 1, begins: a", "HTTP 502: no envelope; page 7, begins: b"];
+        let message = ["other", "HTTP 502: no envelope; page 1, begins: a", "HTTP 502: no envelope; page 7, begins: b"];
         let ids = ["a", "b", "c"].map(|id| Ok::<_, LedgerError>(ItemId::new(id)));
         ledger.add_items(ids.into_iter()).unwrap();
-        let ended = (1..).zip(said).map(|(ix, said)| {
-            let error = Some(said.to_owned());
+        let ended = (1..).zip(message).map(|(ix, message)| {
+            let error = Some(message.to_owned());
             EndRow { error, transient: true, ..EndRow::new(ItemIx(ix), StopReason::Failed) }
         });
         ledger.commit(&Group { ended: ended.collect(), ..Group::default() }, Utc64(1)).unwrap();
         let reasons = ledger.reasons(9).unwrap();
-        let found: Vec<_> = reasons.iter().map(|why| (why.error.as_deref().unwrap(), why.items, &*why.first)).collect();
-        assert_eq!(found, [(said[1], 2, "b"), (said[0], 1, "a")]);
+        let found: Vec<_> =
+            reasons.iter().map(|reason| (reason.error.as_deref().unwrap(), reason.items, &*reason.first)).collect();
+        assert_eq!(found, [(message[1], 2, "b"), (message[0], 1, "a")]);
     }
 }

@@ -47,8 +47,8 @@ fn encode(times: u64) {
     let decoder = Decoder::new(&endpoint, |_| true);
     let answers = pages::answers(&endpoint, PAGES);
     let groups: Vec<_> = answers.chunks(GROUP).map(|group| decoder.decode(group).expect("rows")).collect();
-    let folder = tempfile::tempdir().expect("a folder");
-    let shape = pages::shape(folder.path(), &endpoint, &decoder);
+    let directory = tempfile::tempdir().expect("a directory");
+    let shape = pages::shape(directory.path(), &endpoint, &decoder);
     for attempt in (1..).take(usize::try_from(times).unwrap_or(usize::MAX)) {
         let segment = SegmentWriter::begin(Disk, shape.clone(), SegmentId(1), attempt);
         black_box(pages::write(segment, &groups));

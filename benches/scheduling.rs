@@ -104,8 +104,8 @@ impl<'a> Walks<'a> {
 }
 
 fn rounds(criterion: &mut Criterion) {
-    let folder = tempfile::tempdir().expect("a folder");
-    let mut ledger = Ledger::open(&folder.path().join("ledger.sqlite")).expect("an empty ledger");
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut ledger = Ledger::open(&directory.path().join("ledger.sqlite")).expect("an empty ledger");
     let ids =
         (0..IDS).map(|number| Ok::<_, LedgerError>(ItemId::new(&(1_729_380_000_000_000_000 + number).to_string())));
     ledger.add_items(ids).expect("ids are added");

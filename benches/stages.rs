@@ -32,7 +32,7 @@ fn stages(criterion: &mut Criterion) {
     let all = pages::answers(&endpoint, GROUP * GROUPS);
     let answers = all.chunks(GROUP).next().unwrap_or_default();
     let decoder = Decoder::new(&endpoint, |_| true);
-    let folder = tempfile::tempdir().expect("a folder");
+    let directory = tempfile::tempdir().expect("a directory");
 
     let mut group = criterion.benchmark_group("64 pages");
     group.measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1)).sample_size(30);
@@ -40,9 +40,9 @@ fn stages(criterion: &mut Criterion) {
         bencher.iter(|| answers.iter().filter(|answer| envelope::read(black_box(&answer.body)).is_ok()).count());
     });
     group.bench_function("decode", |bencher| bencher.iter(|| decoder.decode(black_box(answers)).expect("rows")));
-    let (mut journal, entries) = journal(folder.path(), answers);
+    let (mut journal, entries) = journal(directory.path(), answers);
     group.bench_function("journal", |bencher| bencher.iter(|| journal.append(black_box(&entries)).expect("durable")));
-    let (mut ledger, mut next) = (ledger(folder.path()), 0);
+    let (mut ledger, mut next) = (ledger(directory.path()), 0);
     group.bench_function("ledger", |bencher| {
         bencher.iter(|| {
             next += 64;
@@ -55,7 +55,7 @@ fn stages(criterion: &mut Criterion) {
     group.measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1)).sample_size(10);
     let mut attempt = 0;
     group.bench_function("encode", |bencher| {
-        let shape = pages::shape(folder.path(), &endpoint, &decoder);
+        let shape = pages::shape(directory.path(), &endpoint, &decoder);
         let groups: Vec<_> = all.chunks(GROUP).map(|group| decoder.decode(group).expect("rows")).collect();
         let begin = || {
             attempt += 1;
@@ -66,8 +66,8 @@ fn stages(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn journal(folder: &Path, answers: &[Response]) -> (Journal, Vec<JournalEntry>) {
-    let journal = Journal::open(Disk, folder, SegmentId(1), 0).expect("a journal");
+fn journal(directory: &Path, answers: &[Response]) -> (Journal, Vec<JournalEntry>) {
+    let journal = Journal::open(Disk, directory, SegmentId(1), 0).expect("a journal");
     let entry = |answer: &Response| JournalEntry {
         attempt: answer.request.attempt,
         id: answer.request.id.clone(),
@@ -80,8 +80,8 @@ fn journal(folder: &Path, answers: &[Response]) -> (Journal, Vec<JournalEntry>) 
     (journal, answers.iter().map(entry).collect())
 }
 
-fn ledger(folder: &Path) -> Ledger {
-    let mut ledger = Ledger::open(&folder.join("ledger.sqlite")).expect("a ledger");
+fn ledger(directory: &Path) -> Ledger {
+    let mut ledger = Ledger::open(&directory.join("ledger.sqlite")).expect("a ledger");
     let ids = (0..100_000).map(|id: u32| Ok::<_, LedgerError>(ItemId::new(&id.to_string())));
     ledger.add_items(ids).expect("items");
     ledger.begin_segment().expect("a segment");

@@ -22,7 +22,7 @@ pub use crate::model::exit_code::ExitCode;
 const REBUILD: &str =
     "`pagehaul verify` names every difference, `pagehaul replay` builds the files again from the journal";
 /// The next step where the state of an export is damaged.
-const RESTORE: &str = "nothing was changed: put the state folder back from a copy, or begin anew with another --out";
+const RESTORE: &str = "nothing was changed: put the state directory back from a copy, or begin anew with another --out";
 
 /// A run could not go on.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,4 @@
-//! The built program as its users meet it: a command line, an exit code, a JSON object, a folder of Parquet.
+//! The built program as its users meet it: a command line, an exit code, a JSON object, a directory of Parquet.
 //!
 //! Every test runs the binary over real sockets in real time. None depends on how long anything takes: where the moment
 //! matters, the API of the test holds its answers until the test has seen what it waits for.
@@ -100,7 +100,7 @@ fn a_list_that_cannot_be_used_is_refused_and_no_request_is_sent() {
         run(command)
     };
     let utf16: Vec<u8> = "\u{feff}17\n18\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    std::fs::create_dir(home.path("folder")).unwrap();
+    std::fs::create_dir(home.path("directory")).unwrap();
     home.file("empty", b"");
     home.file("comments", b"# one\n\n  # two\n");
     home.file("utf16", &utf16);
@@ -110,7 +110,7 @@ fn a_list_that_cannot_be_used_is_refused_and_no_request_is_sent() {
     home.file("table", b"name,product_id\na,17\n");
     assert_refused("no list", &run(home.bare_export(&server.base_url(), &[])), &["list", "--products"]);
     assert_refused("missing", &listed("missing", &[]), &["missing", "No such file"]);
-    assert_refused("folder", &listed("folder", &[]), &["folder"]);
+    assert_refused("directory", &listed("directory", &[]), &["directory"]);
     assert_refused("empty", &listed("empty", &[]), &["no id"]);
     assert_refused("comments alone", &listed("comments", &[]), &["no id"]);
     assert_refused("UTF-16", &listed("utf16", &[]), &["UTF-16", "UTF-8"]);
@@ -172,9 +172,9 @@ fn settings_that_do_not_fit_are_refused_and_no_request_is_sent() {
     let bad_spec = run(pagehaul(["export", "--out", &out, "--simulate=sede=1"]));
     assert_refused("bad simulator", &bad_spec, &["sede", "unknown, did you mean seed?", "seed, products"]);
     let no_out = run(pagehaul(["export", "--simulate"]));
-    assert_refused("no folder", &no_out, &["--out"]);
+    assert_refused("no directory", &no_out, &["--out"]);
     assert_eq!(simulator.account().requests, 0);
-    assert!(!home.out().exists(), "bad settings leave no folder behind");
+    assert!(!home.out().exists(), "bad settings leave no directory behind");
 }
 
 #[test]
@@ -625,7 +625,7 @@ fn pages_capped_below_the_size_that_was_asked_for_are_found_out_and_read_on_with
 }
 
 #[test]
-fn l10_a_second_process_on_the_same_folder_ends_with_4_and_the_first_goes_on() {
+fn l10_a_second_process_on_the_same_directory_ends_with_4_and_the_first_goes_on() {
     let simulator = simulator("products=3,max_videos=25");
     let ids = ids(&simulator);
     let (api, gate, held) = Api::gated(&simulator, 0);
@@ -644,7 +644,7 @@ fn l10_a_second_process_on_the_same_folder_ends_with_4_and_the_first_goes_on() {
     assert_no_page_billed_twice(&[&simulator]);
 }
 
-/// An API whose answers stop at a gate after the first ones, an export of it that has run into the gate, and its folder.
+/// An API whose answers stop at a gate after the first ones, an export of it that has run into the gate, and its directory.
 struct HalfWay {
     simulator: Arc<simulator::Simulator>,
     ids: Vec<String>,
@@ -744,11 +744,11 @@ fn replay_publishes_what_a_signal_left_in_the_journal_without_a_request() {
 }
 
 #[test]
-fn replay_of_a_folder_without_an_export_is_refused_and_leaves_it_alone() {
+fn replay_of_a_directory_without_an_export_is_refused_and_leaves_it_alone() {
     let home = Home::new(&[]);
     std::fs::create_dir(home.out()).unwrap();
     assert_refused("no export", &run(pagehaul(["replay", "--out", &home.argument("out")])), &["no export"]);
-    assert_refused("no folder", &run(pagehaul(["replay"])), &["--out"]);
+    assert_refused("no directory", &run(pagehaul(["replay"])), &["--out"]);
     assert_eq!(files(&home.out()).len(), 0);
 }
 
@@ -857,14 +857,14 @@ fn a_run_that_waits_for_its_key_on_standard_input_is_ended_by_a_sigint_that_its_
     assert_eq!(output.status.code(), Some(130), "{output:?}");
 }
 
-/// Modes of the files and folders of an output, by their path in it.
+/// Modes of the files and directories of an output, by their path in it.
 fn modes(out: &std::path::Path) -> BTreeMap<String, u32> {
-    let (mut folders, mut modes) = (vec![out.to_owned()], BTreeMap::new());
-    while let Some(path) = folders.pop() {
+    let (mut directories, mut modes) = (vec![out.to_owned()], BTreeMap::new());
+    while let Some(path) = directories.pop() {
         let mode = std::fs::metadata(&path).unwrap().permissions().mode() & 0o777;
         modes.insert(path.strip_prefix(out).unwrap().to_str().unwrap().to_owned(), mode);
         if path.is_dir() {
-            folders.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            directories.extend(std::fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
         }
     }
     modes
@@ -874,20 +874,20 @@ fn modes(out: &std::path::Path) -> BTreeMap<String, u32> {
 fn output_follows_the_umask_and_state_and_rejects_are_their_owner_s_alone() {
     let row = |id: &str, rest: &str| format!(r#"{{"video_id":{id},"product_id":"17"{rest}}}"#);
     let api = Api::start(move |_| Answer::page(&[row("\"1\"", r#","region":"ID""#), row("null", "")]));
-    for (umask, file, folder) in [("022", 0o644, 0o755), ("077", 0o600, 0o700), ("027", 0o640, 0o750)] {
+    for (umask, file, directory) in [("022", 0o644, 0o755), ("077", 0o600, 0o700), ("027", 0o640, 0o750)] {
         let home = Home::new(&["17".to_owned()]);
         run(behind(&format!("umask {umask}"), &home.export(&api.base_url(), &[]))).ended(0);
         let modes = modes(&home.out());
         for (path, mode) in &modes {
-            let is_folder = home.out().join(path).is_dir();
+            let is_directory = home.out().join(path).is_dir();
             let is_private =
                 ["_pagehaul/journal", "_pagehaul/staging", "_pagehaul/ledger", "_pagehaul/lock", "_rejects"]
                     .iter()
                     .any(|private| path.starts_with(private));
-            let wanted = match (is_private, is_folder) {
+            let wanted = match (is_private, is_directory) {
                 (true, true) => 0o700,
                 (true, false) => 0o600,
-                (false, true) => folder,
+                (false, true) => directory,
                 (false, false) => file,
             };
             assert_eq!(*mode, wanted, "umask {umask}: {path} is {mode:o}");
@@ -1181,8 +1181,8 @@ fn a_reader_that_leaves_early_is_no_error() {
 /// Fails if the key is in what a run said or left behind, apart from what `but` says of a path.
 fn assert_no_key(run: &Run, home: &Home, but: impl Fn(&str) -> bool) {
     assert!(!run.stdout.contains("CANARY") && !run.stderr.contains("CANARY"), "{run}");
-    for folder in [home.out(), home.path("state")] {
-        let mut found = files_that_hold(&folder, "CANARY");
+    for directory in [home.out(), home.path("state")] {
+        let mut found = files_that_hold(&directory, "CANARY");
         found.retain(|path| !but(path.to_str().unwrap()));
         assert!(found.is_empty(), "the key is in {found:?}");
     }
@@ -1256,17 +1256,17 @@ fn a_limit_that_auto_found_is_known_to_the_next_run_and_the_key_is_not_in_its_fi
     let simulator = simulator("products=170,max_videos=60,qps=60,limit=window");
     let server = simulator::start(Arc::clone(&simulator)).unwrap();
     let limits = tempfile::tempdir().unwrap();
-    let folder = limits.path().join("state");
+    let directory = limits.path().join("state");
     let export = |more: &[&str]| {
         let home = Home::new(&ids(&simulator));
         let mut command = home.export(&server.base_url(), &["--qps", "auto", "--max-pages", "2"]);
-        command.args(more).env("XDG_STATE_HOME", &folder);
+        command.args(more).env("XDG_STATE_HOME", &directory);
         run(command)
     };
     let first = export(&[]);
     first.ended(0);
     assert!(first.json()["run"]["found"].is_number(), "{first}");
-    let path = folder.join("pagehaul/limits.json");
+    let path = directory.join("pagehaul/limits.json");
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(!text.contains(KEY) && !text.contains("127.0.0.1"), "{text}");
     let second = export(&[]);

@@ -53,9 +53,9 @@ const STRIDE: usize = 17;
 /// Pairs of crashes that are played when nobody asks for all.
 const PAIRS: usize = 2_000;
 
-/// One case: a folder, the API that it is exported from, and how often the program was told to end itself.
+/// One case: a directory, the API that it is exported from, and how often the program was told to end itself.
 struct Case {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     server: Server,
     simulator: Arc<Simulator>,
     options: &'static [&'static str],
@@ -65,7 +65,7 @@ impl Case {
     fn new() -> Self {
         let simulator = simulator(WORLD);
         let server = simulator::start(Arc::clone(&simulator)).unwrap();
-        Self { folder: common::scratch(), server, simulator, options: &OPTIONS }
+        Self { directory: common::scratch(), server, simulator, options: &OPTIONS }
     }
 
     fn ahead() -> Self {
@@ -82,12 +82,12 @@ impl Case {
     }
 
     fn out(&self) -> PathBuf {
-        self.folder.path().join("out")
+        self.directory.path().join("out")
     }
 
     /// Runs the program to its end, or to the step at which it ends itself: how it ended, and what it said.
     fn run(&self, step: Option<(usize, &str)>) -> (Option<i32>, String) {
-        let list = self.folder.path().join("list.txt");
+        let list = self.directory.path().join("list.txt");
         std::fs::write(&list, ids(&self.simulator).join("\n")).unwrap();
         let (url, out) = (self.server.base_url(), self.out());
         let mut command: Command = common::pagehaul(["export", "--base-url", &url]);
@@ -189,7 +189,7 @@ fn l1_a_kill_at_any_step_and_at_any_step_of_the_recovery_costs_one_page_at_most_
 
 /// How often each page was billed.
 type Billed = BTreeMap<(String, u32), u32>;
-/// What a crash left: the folder, and what was billed until then.
+/// What a crash left: the directory, and what was billed until then.
 type Left = (tempfile::TempDir, Billed);
 
 /// Kills the recovery too: a sample of all pairs, or all of them.

@@ -55,10 +55,10 @@ async fn walk(
     qps: Option<f64>,
     more: &[(&str, &str)],
 ) -> (tempfile::TempDir, Summary) {
-    let folder = scratch();
+    let directory = scratch();
     let more = [&[("page_size", "1")], more].concat();
-    let summary = run_job(&context(folder.path(), qps, &more), api, list).await.unwrap();
-    (folder, summary)
+    let summary = run_job(&context(directory.path(), qps, &more), api, list).await.unwrap();
+    (directory, summary)
 }
 
 /// How many pages of its deepest list an export asked for one after the other before it looked ahead.
@@ -106,7 +106,7 @@ async fn an_export_takes_no_longer_than_its_rate_its_slots_or_its_deepest_list_d
         if depths.contains(&LAST) {
             more.push(("endpoint", endpoint));
         }
-        let (_folder, summary) = walk(&api, &list, Some(qps), &more).await;
+        let (_directory, summary) = walk(&api, &list, Some(qps), &more).await;
         let deepest = list.iter().max_by_key(|id| depth(id)).unwrap();
         let requests = u64::try_from(api.requests()).unwrap();
         let capped = u64::try_from(depths.iter().filter(|depth| **depth == LAST).count()).unwrap();
@@ -132,12 +132,12 @@ async fn on_a_list_that_stands_still_the_rows_are_the_same_however_far_it_is_loo
     for percent in ["0", "1", "5", "100"] {
         for end in ["short-page", "empty-page"] {
             let api = honest();
-            let (folder, summary) =
+            let (directory, summary) =
                 walk(&api, &list, None, &[("lookahead", percent), ("lookahead_saves", "0s"), ("end", end)]).await;
             assert_eq!(summary.exit, ExitCode::Complete);
             assert!(api.asked().values().all(|times| *times == 1), "nothing is asked for twice");
             let pages: BTreeMap<_, _> =
-                rows(folder.path()).into_iter().map(|(key, row)| (key, row["_page_num"].clone())).collect();
+                rows(directory.path()).into_iter().map(|(key, row)| (key, row["_page_num"].clone())).collect();
             assert_eq!(&pages, found.entry(end).or_insert_with(|| pages.clone()), "{percent} %");
             assert_eq!(summary.run.wasted == 0, percent == "0" || api.requests() == 13 + 603, "{percent} %: {summary}");
         }
@@ -147,19 +147,19 @@ async fn on_a_list_that_stands_still_the_rows_are_the_same_however_far_it_is_loo
 
 /// Runs an export with what a source says of sizes.
 async fn with_sizes(list: &[String], sizes: Sizes, lookahead: &str) -> (tempfile::TempDir, Summary) {
-    let folder = scratch();
-    let mut context = context(folder.path(), Some(50.0), &[("page_size", "1"), ("lookahead", lookahead)]);
+    let directory = scratch();
+    let mut context = context(directory.path(), Some(50.0), &[("page_size", "1"), ("lookahead", lookahead)]);
     context.sizes.push(sizes);
     let summary = run_job(&context, &honest(), list).await.unwrap();
-    (folder, summary)
+    (directory, summary)
 }
 
 #[tokio::test(start_paused = true)]
 async fn sizes_from_an_earlier_export_spare_the_search_and_those_that_are_wrong_cost_no_row() {
     let list = lists([900, 400, 3]);
     let (earlier, first) = walk(&honest(), &list, Some(50.0), &[]).await;
-    let (folder, told) = with_sizes(&list, Sizes::Export(earlier.path().to_owned()), "1").await;
-    assert_eq!(rows(folder.path()).len(), 1_303);
+    let (directory, told) = with_sizes(&list, Sizes::Export(earlier.path().to_owned()), "1").await;
+    assert_eq!(rows(directory.path()).len(), 1_303);
     assert!(told.run.wasted <= first.run.wasted && told.run.seconds <= first.run.seconds, "{first}\n{told}");
 
     for message in ["1", "8", "9", "450", "899", "901", "5000", "99999999999999999999", "many", "-1", ""] {
@@ -168,9 +168,9 @@ async fn sizes_from_an_earlier_export_spare_the_search_and_those_that_are_wrong_
         let mut file = std::fs::File::create(&table).unwrap();
         writeln!(file, "id,rows\n{}", lines.join("\n")).unwrap();
         let column = Sizes::Column { table, ids: "id".to_owned(), rows: "rows".to_owned() };
-        let (folder, summary) = with_sizes(&list, column, "1").await;
+        let (directory, summary) = with_sizes(&list, column, "1").await;
         assert_eq!(summary.exit, ExitCode::Complete, "{message}: {summary}");
-        assert_eq!(rows(folder.path()).len(), 1_303, "{message}: {summary}");
+        assert_eq!(rows(directory.path()).len(), 1_303, "{message}: {summary}");
         assert!(summary.run.wasted <= 13 + 3, "{message}: {summary}");
     }
 }
@@ -185,12 +185,12 @@ async fn an_api_that_answers_any_page_number_costs_a_handful_of_credits_and_no_r
     for (name, shown) in kinds {
         for last in [1, 2, 8, 9, 30, 64, 100, 999] {
             let api = Scripted::new(move |sent| full(sent, shown(sent.page, last)));
-            let (folder, summary) =
+            let (directory, summary) =
                 walk(&api, &lists([last]), None, &[("lookahead", "100"), ("lookahead_saves", "0s")]).await;
             let about = format!("{name}, {last} pages: {summary}");
             // Where every page is the first one, the API may as well ignore the number of the page.
             assert_eq!(summary.exit, if last == 1 { ExitCode::Partial } else { ExitCode::Complete }, "{about}");
-            assert_eq!(rows(folder.path()).len(), last as usize, "{about}");
+            assert_eq!(rows(directory.path()).len(), last as usize, "{about}");
             assert!(api.requests() <= last as usize + 2 + 16, "{about}");
         }
     }
@@ -208,7 +208,7 @@ async fn a_list_that_grows_by_a_page_while_it_is_walked_is_walked_to_its_end() {
             Reply::page(&[]).after(LATENCY)
         }
     });
-    let (folder, summary) = walk(
+    let (directory, summary) = walk(
         &api,
         &lists([500]),
         Some(50.0),
@@ -217,13 +217,13 @@ async fn a_list_that_grows_by_a_page_while_it_is_walked_is_walked_to_its_end() {
     .await;
     // Pages that were read before repeat rows in the middle, which is no end.
     assert!(api.sent().iter().any(|sent| sent.page == 501), "{summary}");
-    assert!(summary.rows.duplicates > 0 && rows(folder.path()).len() >= 490, "{summary}");
+    assert!(summary.rows.duplicates > 0 && rows(directory.path()).len() >= 490, "{summary}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_api_that_ignores_the_page_number_is_asked_three_times() {
     let api = Scripted::new(|sent| full(sent, 1));
-    let (_folder, summary) = walk(&api, &lists([1]), None, &[("lookahead", "100"), ("lookahead_saves", "0s")]).await;
+    let (_directory, summary) = walk(&api, &lists([1]), None, &[("lookahead", "100"), ("lookahead_saves", "0s")]).await;
     assert_eq!((api.requests(), summary.failures[0].stop_reason), (3, "repeated_page"));
 }
 
@@ -235,11 +235,11 @@ async fn where_the_api_refuses_pages_from_some_number_on_the_walk_ends_there_and
                 if sent.page <= last { full(sent, sent.page) } else { Reply::refusal(400, "page_num is too large") };
             reply.after(LATENCY)
         });
-        let (folder, summary) =
+        let (directory, summary) =
             walk(&api, &lists([999]), None, &[("lookahead", "100"), ("lookahead_saves", "0s")]).await;
         // Of a single list nobody can know whether it ends there or whether the API goes no further.
         assert_eq!((summary.exit, summary.products.complete), (ExitCode::Complete, 1), "{summary}");
-        assert_eq!(rows(folder.path()).len(), last as usize, "{summary}");
+        assert_eq!(rows(directory.path()).len(), last as usize, "{summary}");
         assert_eq!(summary.credits.billed, u64::from(last), "a refusal is free: {summary}");
     }
 }
@@ -253,13 +253,13 @@ async fn a_page_behind_the_end_that_is_refused_early_costs_none_of_the_pages_bef
                 let reply = if sent.page <= 20 { full(sent, sent.page) } else { Reply::refusal(400, "no such page") };
                 reply.after(if sent.page == late { LATENCY * 9 } else { LATENCY })
             };
-            let (folder, list) = (scratch(), lists([20]));
+            let (directory, list) = (scratch(), lists([20]));
             let settings =
                 [("page_size", "1"), ("lookahead", "100"), ("lookahead_saves", "0s"), ("max_in_flight", slots)];
-            let context = context(folder.path(), None, &settings);
+            let context = context(directory.path(), None, &settings);
             run_job(&context, &Scripted::stopping_at(stop_at, answer), &list).await.unwrap();
             let summary = run_job(&context, &Scripted::new(answer), &list).await.unwrap();
-            let found = (summary.exit, rows(folder.path()).len());
+            let found = (summary.exit, rows(directory.path()).len());
             assert_eq!(found, (ExitCode::Complete, 20), "{late} late, stopped at {stop_at}: {summary}");
         }
     }
@@ -273,9 +273,9 @@ async fn what_is_said_of_a_page_behind_the_end_stops_no_run_and_is_asked_once() 
             13 => Reply::page(&[]).after(LATENCY),
             _ => Reply::refusal(status, message).after(LATENCY),
         });
-        let (folder, summary) =
+        let (directory, summary) =
             walk(&api, &lists([12]), None, &[("lookahead", "100"), ("lookahead_saves", "0s")]).await;
-        assert_eq!((summary.exit, rows(folder.path()).len()), (ExitCode::Complete, 12), "{status}: {summary}");
+        assert_eq!((summary.exit, rows(directory.path()).len()), (ExitCode::Complete, 12), "{status}: {summary}");
     }
     // A success that is no page may have been billed: as a scout it is not asked for again.
     let api = Scripted::new(|sent| match sent.page {
@@ -283,7 +283,8 @@ async fn what_is_said_of_a_page_behind_the_end_stops_no_run_and_is_asked_once() 
         13 => Reply::page(&[]).after(LATENCY),
         _ => Reply::from(Answer::new(200, "<html></html>")).after(LATENCY),
     });
-    let (_folder, summary) = walk(&api, &lists([12]), None, &[("lookahead", "100"), ("lookahead_saves", "0s")]).await;
+    let (_directory, summary) =
+        walk(&api, &lists([12]), None, &[("lookahead", "100"), ("lookahead_saves", "0s")]).await;
     assert_eq!(summary.exit, ExitCode::Complete, "{summary}");
     assert!(api.asked().values().all(|times| *times == 1) && summary.run.wasted >= 1, "{summary}");
 }
@@ -304,13 +305,13 @@ async fn a_page_that_is_short_among_full_ones_is_no_end_while_new_rows_are_known
                 let rows = if sent.page == 10 { &rows[..1] } else { &rows[..] };
                 Reply::page(rows).after(if sent.page == late { LATENCY * 9 } else { LATENCY })
             };
-            let folder = scratch();
+            let directory = scratch();
             let settings =
                 [("page_size", "2"), ("lookahead", "100"), ("lookahead_saves", "0s"), ("max_in_flight", "32")];
-            let context = context(folder.path(), None, &settings);
+            let context = context(directory.path(), None, &settings);
             run_job(&context, &Scripted::stopping_at(stop_at, answer), &lists([40])).await.unwrap();
             let summary = run_job(&context, &Scripted::new(answer), &lists([40])).await.unwrap();
-            let found = rows(folder.path()).len();
+            let found = rows(directory.path()).len();
             // A run that is stopped before any page behind it came knows of none.
             assert!(
                 found == 79 || found == 19 && stop_at < 20,
@@ -328,35 +329,35 @@ async fn a_page_ahead_that_fails_for_ever_ends_no_walk_that_can_do_without_it() 
         _ => Reply::page(&[]).after(LATENCY),
     });
     let more = [("lookahead", "100"), ("lookahead_saves", "0s"), ("retry_attempts", "2"), ("max_outage", "30s")];
-    let (folder, summary) = walk(&api, &lists([12]), None, &more).await;
-    assert_eq!((summary.exit, rows(folder.path()).len()), (ExitCode::Complete, 12), "{summary}");
+    let (directory, summary) = walk(&api, &lists([12]), None, &more).await;
+    assert_eq!((summary.exit, rows(directory.path()).len()), (ExitCode::Complete, 12), "{summary}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_run_that_is_stopped_while_it_looks_ahead_goes_on_where_it_was_and_asks_for_no_page_twice() {
     let list = lists([700, 3, 50]);
-    let folder = scratch();
+    let directory = scratch();
     let mut asked: BTreeMap<(String, u32), u32> = BTreeMap::new();
     for stop_at in [5, 20, 40, 60, 200, usize::MAX] {
         let api = Scripted::stopping_at(stop_at, |sent| {
             if sent.page <= depth(&sent.id) { full(sent, sent.page) } else { Reply::page(&[]).after(LATENCY) }
         });
         let settings = [("page_size", "1"), ("lookahead", "100"), ("lookahead_saves", "0s"), ("max_in_flight", "32")];
-        let summary = run_job(&context(folder.path(), None, &settings), &api, &list).await.unwrap();
+        let summary = run_job(&context(directory.path(), None, &settings), &api, &list).await.unwrap();
         let wanted = if stop_at == usize::MAX { ExitCode::Complete } else { ExitCode::Interrupted };
         assert_eq!(summary.exit, wanted, "{summary}");
         for (page, times) in api.asked() {
             *asked.entry(page).or_default() += times;
         }
     }
-    assert_eq!(rows(folder.path()).len(), 753);
+    assert_eq!(rows(directory.path()).len(), 753);
     let twice: Vec<_> = asked.iter().filter(|(_, times)| **times > 1).collect();
     assert!(twice.is_empty(), "{twice:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_walk_whose_end_a_crash_kept_from_the_ledger_is_ended_by_the_next_run_and_holds_nobody_up() {
-    let (folder, list) = (scratch(), lists([12]));
+    let (directory, list) = (scratch(), lists([12]));
     let settings = [("page_size", "1"), ("lookahead", "100"), ("lookahead_saves", "0s")];
     // The scout at page 18 never comes back.
     let hanging = Scripted::new(|sent| match sent.page {
@@ -364,20 +365,20 @@ async fn a_walk_whose_end_a_crash_kept_from_the_ledger_is_ended_by_the_next_run_
         page if page <= 12 => full(sent, page),
         _ => Reply::page(&[]).after(LATENCY),
     });
-    let (context, api) = (context(folder.path(), None, &settings), honest());
+    let (context, api) = (context(directory.path(), None, &settings), honest());
     let crashed = tokio::time::timeout(Duration::from_secs(20), run_job(&context, &hanging, &list)).await;
     assert!(crashed.is_err() && hanging.requests() == 14, "{} requests", hanging.requests());
     // The first run after it reads the walk again. By the second one its pages are published, and not read again; versions
     // that published a segment while answers were under way left it open then.
     for is_read_again in [true, false] {
         if !is_read_again {
-            let ledger = rusqlite::Connection::open(folder.path().join("_pagehaul/ledger.sqlite")).unwrap();
+            let ledger = rusqlite::Connection::open(directory.path().join("_pagehaul/ledger.sqlite")).unwrap();
             let ledger = pagehaul::state::ledger::prepared(ledger).unwrap();
             assert_eq!(ledger.execute("UPDATE items SET state = 1, stop = NULL WHERE state = 2", []).unwrap(), 1);
         }
         let again = tokio::time::timeout(Duration::from_secs(600), run_job(&context, &api, &list));
         let summary = again.await.unwrap().unwrap();
-        let came = (summary.exit, summary.run.requests, rows(folder.path()).len());
+        let came = (summary.exit, summary.run.requests, rows(directory.path()).len());
         assert_eq!(came, (ExitCode::Complete, 0, 12), "read again: {is_read_again}: {summary}");
     }
 }

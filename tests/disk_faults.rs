@@ -53,8 +53,8 @@ fn can_trace() -> bool {
 
 /// A command under strace, and the path of what it logs: the calls that `select` names, with the paths of their files; only
 /// those to certain files, if any are given.
-fn traced(command: &Command, folder: &Path, select: &[&str], only: &[PathBuf]) -> (Command, PathBuf) {
-    let log = folder.join("strace.log");
+fn traced(command: &Command, directory: &Path, select: &[&str], only: &[PathBuf]) -> (Command, PathBuf) {
+    let log = directory.join("strace.log");
     let mut traced = Command::new("strace");
     traced.args(["-D", "-f", "-qq", "-y", "-o"]).arg(&log).args(select.iter().flat_map(|select| ["-e", select]));
     traced.args(only.iter().flat_map(|path| [OsStr::new("-P"), path.as_os_str()]));
@@ -78,14 +78,14 @@ fn calls(log: &Path) -> Vec<(String, String)> {
         .collect()
 }
 
-/// For each call the numbers, counted in each thread by itself as strace counts them, at which it touches a folder.
-fn numbers(log: &Path, folder: &Path) -> BTreeMap<String, BTreeSet<usize>> {
+/// For each call the numbers, counted in each thread by itself as strace counts them, at which it touches a directory.
+fn numbers(log: &Path, directory: &Path) -> BTreeMap<String, BTreeSet<usize>> {
     let (mut counts, mut found) = (BTreeMap::<(String, String), usize>::new(), BTreeMap::<_, BTreeSet<_>>::new());
     for (thread, text) in calls(log) {
         let name = text.split('(').next().unwrap().to_owned();
         let count = counts.entry((thread, name.clone())).or_default();
         *count += 1;
-        if text.contains(folder.to_str().unwrap()) {
+        if text.contains(directory.to_str().unwrap()) {
             found.entry(name).or_default().insert(*count);
         }
     }
@@ -132,8 +132,8 @@ fn judge(about: &str, home: &Home, api: &Api, faulty: &Run) {
 fn play(faults: &[(&str, &[&str])], begun: Option<&Path>, each: usize) {
     let home = || {
         let home = kept::home();
-        if let Some(folder) = begun {
-            copy(folder, &home.out());
+        if let Some(directory) = begun {
+            copy(directory, &home.out());
         }
         home
     };
@@ -324,8 +324,9 @@ fn l5_an_answer_is_in_the_journal_and_then_in_the_ledger_before_the_next_request
             let whole = whole.unwrap_or_else(|| panic!("{to} was not durable before it was named"));
             let first = named.iter().map(|(span, _, _)| span.began).min().unwrap();
             assert!(between(&spans, whole.ended, first, ledger).is_some(), "{to} was named before it was decided");
-            let folder = Path::new(to).parent().unwrap().to_str().unwrap();
-            let synced = between(&spans, span.ended, manifest.began, |text| of(text, "fsync(", &format!("<{folder}>")));
+            let directory = Path::new(to).parent().unwrap().to_str().unwrap();
+            let synced =
+                between(&spans, span.ended, manifest.began, |text| of(text, "fsync(", &format!("<{directory}>")));
             assert!(synced.is_some(), "the manifest names {to}, whose name was not durable");
             files += 1;
         }
@@ -344,15 +345,15 @@ struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     /// A disk of so many KiB, if the machine lets a test mount one.
-    fn mount(folder: &Path, size: u32) -> Option<Self> {
-        std::fs::create_dir_all(folder).unwrap();
+    fn mount(directory: &Path, size: u32) -> Option<Self> {
+        std::fs::create_dir_all(directory).unwrap();
         let option = format!("size={size}k,mode=700");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &option, "tmpfs"]).arg(folder).output();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &option, "tmpfs"]).arg(directory).output();
         let done = mounted.is_ok_and(|mounted| mounted.status.success());
         if !done {
             eprintln!("skipped: nothing may be mounted here");
         }
-        done.then(|| Self(folder.to_owned()))
+        done.then(|| Self(directory.to_owned()))
     }
 
     fn grow(&self, size: u32) {
@@ -425,11 +426,11 @@ fn refused(
     stays: bool,
     is_it: fn(&Failpoint<'_>) -> bool,
 ) -> (bool, Result<ExitCode, Error>) {
-    let folder = common::scratch();
-    let out = folder.path().join("out");
+    let directory = common::scratch();
+    let out = directory.path().join("out");
     let (count, struck) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
     let strikes = Arc::clone(&struck);
-    let watch = pagehaul::model::failpoint::watch(folder.path(), move |step| {
+    let watch = pagehaul::model::failpoint::watch(directory.path(), move |step| {
         if !is_it(step) {
             return Ok(());
         }
@@ -447,8 +448,8 @@ fn refused(
         assert_eq!(kept::found(&out), kept::expected(), "{about}");
     }
     // Elsewhere: a process that another test starts meanwhile inherits the lock for a blink.
-    let (folder, left) = (common::scratch(), out);
-    let out = folder.path().join("out");
+    let (directory, left) = (common::scratch(), out);
+    let out = directory.path().join("out");
     copy(&left, &out);
     let (again, billed) = process(&out);
     assert_eq!(again.unwrap(), ExitCode::Partial, "{about}");
@@ -508,7 +509,7 @@ fn l7_a_call_that_is_interrupted_is_repeated_and_nobody_notices() {
             );
             let ended = run(command);
             let hit: Vec<_> = calls(&log).into_iter().filter(|(_, text)| text.ends_with("(INJECTED)")).collect();
-            // The loader's, before the program began; and listing a folder, which no local disk interrupts: it ends with 8.
+            // The loader's, before the program began; and listing a directory, which no local disk interrupts: it ends with 8.
             if hit.iter().any(|(_, text)| text.contains(".so") || text.contains("O_DIRECTORY")) {
                 continue;
             }

@@ -25,16 +25,16 @@ async fn without_looking_ahead_every_row_is_exported_once_with_the_fewest_possib
     for page_size in [1_u32, 3, 10] {
         let simulator = simulator("products=12,max_videos=60,record=true");
         let list = ids(&simulator);
-        let folder = scratch();
+        let directory = scratch();
         let api = Scripted::new({
             let simulator = Arc::clone(&simulator);
             move |sent| Reply::of(&simulator, sent, page_size)
         });
         let settings = [("page_size", &*page_size.to_string()), ("lookahead", "0"), ("end", "short-page")];
-        let summary = run_job(&context(folder.path(), None, &settings), &api, &list).await.unwrap();
+        let summary = run_job(&context(directory.path(), None, &settings), &api, &list).await.unwrap();
         let fewest: u64 = list.iter().map(|id| simulator.videos(id) / u64::from(page_size) + 1).sum();
         assert_eq!((summary.exit, u64::try_from(api.requests()).unwrap()), (ExitCode::Complete, fewest));
-        assert_rows(folder.path(), &expected(&simulator, &list, u64::from(page_size)));
+        assert_rows(directory.path(), &expected(&simulator, &list, u64::from(page_size)));
         assert_no_page_billed_twice(&[&simulator]);
     }
 }
@@ -43,9 +43,9 @@ async fn without_looking_ahead_every_row_is_exported_once_with_the_fewest_possib
 async fn at_50_a_second_and_80_ms_of_latency_the_limit_is_used_and_never_exceeded() {
     let simulator = simulator("products=400,max_videos=200,qps=50,latency=80ms,record=true");
     let list = ids(&simulator);
-    let folder = scratch();
+    let directory = scratch();
     let api = Scripted::direct(&simulator);
-    let summary = run_job(&context(folder.path(), Some(50.0), &[]), &api, &list).await.unwrap();
+    let summary = run_job(&context(directory.path(), Some(50.0), &[]), &api, &list).await.unwrap();
     assert_eq!((summary.exit, summary.run.throttled), (ExitCode::Complete, 0));
     let sent = api.sent();
     // The end of a list of lists is a few walks by themselves: the first nine tenths show the pace.
@@ -60,9 +60,9 @@ async fn at_50_a_second_and_80_ms_of_latency_the_limit_is_used_and_never_exceede
 async fn l22_slow_answers_do_not_slow_the_pace_and_wait_for_nobody() {
     let simulator = simulator("products=400,max_videos=60,qps=50,latency=2s,record=true");
     let list = ids(&simulator);
-    let folder = scratch();
+    let directory = scratch();
     let api = Scripted::direct(&simulator);
-    run_job(&context(folder.path(), Some(50.0), &[]), &api, &list).await.unwrap();
+    run_job(&context(directory.path(), Some(50.0), &[]), &api, &list).await.unwrap();
     let sent = api.sent();
     let (from, to) = (sent.len() / 4, sent.len() / 2);
     let rate = f64::from(u32::try_from(to - from).unwrap()) / (sent[to].at - sent[from].at).as_secs_f64();
@@ -73,7 +73,7 @@ async fn l22_slow_answers_do_not_slow_the_pace_and_wait_for_nobody() {
 async fn errors_and_lost_answers_cost_no_row_and_only_lost_answers_cost_a_credit() {
     let simulator = simulator("products=60,max_videos=100,errors=0.2,latency=50ms,record=true");
     let list = ids(&simulator);
-    let folder = scratch();
+    let directory = scratch();
     let api = Scripted::new({
         let simulator = Arc::clone(&simulator);
         move |sent| {
@@ -81,9 +81,9 @@ async fn errors_and_lost_answers_cost_no_row_and_only_lost_answers_cost_a_credit
             if sent.number.is_multiple_of(17) { Reply::lost(TransportError::Transport) } else { reply }
         }
     });
-    let summary = run_job(&context(folder.path(), Some(200.0), &[("lookahead", "0")]), &api, &list).await.unwrap();
+    let summary = run_job(&context(directory.path(), Some(200.0), &[("lookahead", "0")]), &api, &list).await.unwrap();
     assert_eq!(summary.exit, ExitCode::Complete);
-    assert_rows(folder.path(), &expected(&simulator, &list, 10));
+    assert_rows(directory.path(), &expected(&simulator, &list, 10));
     let account = simulator.account();
     let fewest = fewest_requests(&simulator, &list);
     assert!((fewest..=fewest + evidence(fewest)).contains(&summary.credits.billed), "{summary}");
@@ -97,11 +97,11 @@ async fn a_limit_below_the_asked_rate_is_found_by_its_429s() {
     for kind in ["bucket", "window"] {
         let simulator = simulator(&format!("products=150,max_videos=100,qps=20,limit={kind},latency=60ms,record=true"));
         let list = ids(&simulator);
-        let folder = scratch();
+        let directory = scratch();
         let api = Scripted::direct(&simulator);
-        let summary = run_job(&context(folder.path(), Some(60.0), &[]), &api, &list).await.unwrap();
+        let summary = run_job(&context(directory.path(), Some(60.0), &[]), &api, &list).await.unwrap();
         assert_eq!(summary.exit, ExitCode::Complete);
-        assert_rows(folder.path(), &expected(&simulator, &list, 10));
+        assert_rows(directory.path(), &expected(&simulator, &list, 10));
         assert_no_page_billed_twice(&[&simulator]);
         let account = simulator.account();
         assert!(account.throttled * 3 < account.pages, "{kind}: {account:?}");
@@ -112,11 +112,11 @@ async fn a_limit_below_the_asked_rate_is_found_by_its_429s() {
 async fn max_credits_are_never_passed_and_each_raise_goes_on_where_the_last_run_stopped() {
     let simulator = simulator("products=20,max_videos=60,latency=30ms,record=true");
     let list = ids(&simulator);
-    let folder = scratch();
+    let directory = scratch();
     let all = fewest_requests(&simulator, &list);
     for most in (7..all).step_by(13) {
         let api = Scripted::direct(&simulator);
-        let context = context(folder.path(), Some(100.0), &[("max_credits", &most.to_string())]);
+        let context = context(directory.path(), Some(100.0), &[("max_credits", &most.to_string())]);
         let summary = run_job(&context, &api, &list).await.unwrap();
         assert_eq!((summary.exit, simulator.account().pages), (ExitCode::Limit, most));
         assert_eq!(summary.rows.waiting, 0, "what was paid for is published");
@@ -124,10 +124,10 @@ async fn max_credits_are_never_passed_and_each_raise_goes_on_where_the_last_run_
     let api = Scripted::direct(&simulator);
     let most = all + evidence(all);
     let summary =
-        run_job(&context(folder.path(), None, &[("max_credits", &most.to_string())]), &api, &list).await.unwrap();
+        run_job(&context(directory.path(), None, &[("max_credits", &most.to_string())]), &api, &list).await.unwrap();
     assert_eq!(summary.exit, ExitCode::Complete);
     assert!((all..=most).contains(&simulator.account().pages));
-    assert_rows(folder.path(), &expected(&simulator, &list, 10));
+    assert_rows(directory.path(), &expected(&simulator, &list, 10));
 }
 
 #[tokio::test(start_paused = true)]
@@ -138,9 +138,9 @@ async fn a_signal_at_any_request_costs_nothing_and_the_next_run_ends_with_the_sa
     assert!(all > 10);
     for stop_at in 1..all {
         let simulator = simulator_of();
-        let folder = scratch();
+        let directory = scratch();
         let api = stopping_at(stop_at, &simulator);
-        let context = context(folder.path(), Some(80.0), &[]);
+        let context = context(directory.path(), Some(80.0), &[]);
         let stopped = run_job(&context, &api, &list).await.unwrap();
         assert!(matches!(stopped.exit, ExitCode::Interrupted | ExitCode::Complete));
         assert_eq!(stopped.credits.in_doubt, 0);
@@ -149,7 +149,7 @@ async fn a_signal_at_any_request_costs_nothing_and_the_next_run_ends_with_the_sa
         let all = u64::try_from(all).unwrap();
         assert!((all..=all + evidence(all)).contains(&simulator.account().pages));
         assert_no_page_billed_twice(&[&simulator]);
-        assert_rows(folder.path(), &expected(&simulator, &list, 10));
+        assert_rows(directory.path(), &expected(&simulator, &list, 10));
     }
 }
 
@@ -161,8 +161,8 @@ fn a_run_dropped_at_any_request_costs_at_most_what_was_under_way_and_no_row() {
     let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     for stop_at in 1..all {
         let simulator = simulator_of();
-        let folder = scratch();
-        let context = context(folder.path(), Some(80.0), &[("max_in_flight", "3")]);
+        let directory = scratch();
+        let context = context(directory.path(), Some(80.0), &[("max_in_flight", "3")]);
         let api = stopping_at(stop_at, &simulator);
         let crashed = runtime();
         crashed.block_on(async {
@@ -178,7 +178,7 @@ fn a_run_dropped_at_any_request_costs_at_most_what_was_under_way_and_no_row() {
         let api = Scripted::direct(&simulator);
         let summary = runtime().block_on(run_job(&context, &api, &list)).unwrap();
         assert_eq!(summary.exit, ExitCode::Complete, "dropped at {stop_at}");
-        assert_rows(folder.path(), &expected(&simulator, &list, 10));
+        assert_rows(directory.path(), &expected(&simulator, &list, 10));
         let twice: u32 = billed(&[&simulator]).values().map(|times| times - 1).sum();
         assert!(u64::from(twice) <= summary.credits.in_doubt && summary.credits.in_doubt <= 3, "dropped at {stop_at}");
     }
@@ -188,25 +188,25 @@ fn a_run_dropped_at_any_request_costs_at_most_what_was_under_way_and_no_row() {
 async fn a_journal_that_grows_past_a_segment_is_published_in_several_and_every_row_is_there_once() {
     let simulator = simulator("products=120,max_videos=400,record=true");
     let list = ids(&simulator);
-    let folder = scratch();
+    let directory = scratch();
     let api = Scripted::direct(&simulator);
-    let context = context(folder.path(), None, &[("segment_size", "256KiB"), ("max_in_flight", "16")]);
+    let context = context(directory.path(), None, &[("segment_size", "256KiB"), ("max_in_flight", "16")]);
     let summary = run_job(&context, &api, &list).await.unwrap();
     assert_eq!(summary.exit, ExitCode::Complete);
-    assert!(common::manifests(folder.path()).len() > 1, "one segment shows nothing");
-    assert_rows(folder.path(), &expected(&simulator, &list, 10));
+    assert!(common::manifests(directory.path()).len() > 1, "one segment shows nothing");
+    assert_rows(directory.path(), &expected(&simulator, &list, 10));
 }
 
 #[tokio::test(start_paused = true)]
 async fn max_pages_is_what_was_asked_for_and_counts_as_complete() {
     let simulator = simulator("products=30,max_videos=100,record=true");
     let list = ids(&simulator);
-    let folder = scratch();
+    let directory = scratch();
     let api = Scripted::direct(&simulator);
-    let summary = run_job(&context(folder.path(), None, &[("max_pages", "2")]), &api, &list).await.unwrap();
+    let summary = run_job(&context(directory.path(), None, &[("max_pages", "2")]), &api, &list).await.unwrap();
     assert_eq!(summary.exit, ExitCode::Complete);
     assert_eq!(summary.rows.published, list.iter().map(|id| simulator.videos(id).min(20)).sum::<u64>());
-    let again = run_job(&context(folder.path(), None, &[("max_pages", "2")]), &api, &list).await.unwrap();
+    let again = run_job(&context(directory.path(), None, &[("max_pages", "2")]), &api, &list).await.unwrap();
     assert!(again.complete_since.is_some() && again.run.requests == 0);
 }
 
@@ -215,9 +215,9 @@ async fn max_pages_is_what_was_asked_for_and_counts_as_complete() {
 async fn answers_that_arrive_after_a_segment_was_decided_and_failed_are_published_by_the_next_run() {
     let simulator = simulator("products=20,max_videos=60,latency=40ms");
     let list = ids(&simulator);
-    let folder = scratch();
-    let context = context(folder.path(), None, &[("segment_size", "20KiB"), ("max_in_flight", "8")]);
-    let broken = pagehaul::model::failpoint::watch(folder.path(), |step| {
+    let directory = scratch();
+    let context = context(directory.path(), None, &[("segment_size", "20KiB"), ("max_in_flight", "8")]);
+    let broken = pagehaul::model::failpoint::watch(directory.path(), |step| {
         let names_a_file = step.action == "rename to" && step.path.extension().is_some_and(|kind| kind == "parquet");
         if names_a_file { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(()) }
     });
@@ -226,6 +226,6 @@ async fn answers_that_arrive_after_a_segment_was_decided_and_failed_are_publishe
     drop(broken);
     let summary = run_job(&context, &Scripted::direct(&simulator), &list).await.unwrap();
     assert_eq!(summary.exit, ExitCode::Complete);
-    assert_rows(folder.path(), &expected(&simulator, &list, 10));
+    assert_rows(directory.path(), &expected(&simulator, &list, 10));
     assert_no_page_billed_twice(&[&simulator]);
 }

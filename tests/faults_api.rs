@@ -108,17 +108,17 @@ async fn assert_kept_whenever_it_begins(status: u16, message: &'static str) {
     assert!(fewest_requests(&lists(), &list) >= 30);
     for from in 1..=30 {
         let simulator = lists();
-        let folder = scratch();
+        let directory = scratch();
         let api = but(&simulator, move |sent| (sent.number >= from).then(|| Reply::refusal(status, message)));
-        let summary = export(folder.path(), &api, &list, &[("max_in_flight", "4")]).await;
+        let summary = export(directory.path(), &api, &list, &[("max_in_flight", "4")]).await;
         assert_ended(&summary, ExitCode::Account);
         assert!(summary.cause.as_ref().unwrap().contains(message), "{summary}");
         assert!(api.requests() < from + IN_FLIGHT + 2, "{} requests, refused from {from} on", api.requests());
         assert_eq!((summary.credits.billed, summary.products.failed), (from as u64 - 1, 0), "{summary}");
         assert_eq!(summary.credits.in_doubt, 0, "{summary}");
-        let again = export(folder.path(), &Scripted::direct(&simulator), &list, &[]).await;
+        let again = export(directory.path(), &Scripted::direct(&simulator), &list, &[]).await;
         assert_ended(&again, ExitCode::Complete);
-        assert_rows(folder.path(), &expected(&simulator, &list, 10));
+        assert_rows(directory.path(), &expected(&simulator, &list, 10));
         assert_no_page_billed_twice(&[&simulator]);
     }
 }
@@ -147,7 +147,7 @@ async fn a3_a_500_that_speaks_of_a_usage_limit_at_any_request_means_the_same() {
 async fn a3_what_is_under_way_when_the_credits_end_is_still_committed() {
     let simulator = simulator("products=40,max_videos=9");
     let list = ids(&simulator);
-    let folder = scratch();
+    let directory = scratch();
     // The refusal comes first, when eight pages are still under way.
     let api = Scripted::new({
         let simulator = Arc::clone(&simulator);
@@ -157,7 +157,7 @@ async fn a3_what_is_under_way_when_the_credits_end_is_still_committed() {
             _ => Reply::of(&simulator, sent, 10).after(Duration::from_secs(5)),
         }
     });
-    let summary = export(folder.path(), &api, &list, &[]).await;
+    let summary = export(directory.path(), &api, &list, &[]).await;
     assert_ended(&summary, ExitCode::Account);
     assert_eq!((api.requests(), summary.credits.billed, summary.credits.in_doubt), (12, 9, 0), "{summary}");
 }
@@ -167,7 +167,7 @@ async fn a3_what_is_under_way_when_the_credits_end_is_still_committed() {
 /// An API may look for the page before it looks for credits: what it says of a page behind an end tells nothing about them.
 #[tokio::test(start_paused = true)]
 async fn a3_credits_that_end_before_the_last_product_are_not_its_fault_where_pages_behind_ends_are_refused() {
-    let folder = scratch();
+    let directory = scratch();
     let is_topped_up = Arc::new(AtomicBool::new(false));
     let has_credits = Arc::clone(&is_topped_up);
     let api = Scripted::new(move |sent| match (&*sent.id, sent.page) {
@@ -176,7 +176,7 @@ async fn a3_credits_that_end_before_the_last_product_are_not_its_fault_where_pag
         _ => page_of(sent, 15, 10),
     });
     let list = [("max_in_flight", "1")];
-    let summary = export(folder.path(), &api, &named(2), &list).await;
+    let summary = export(directory.path(), &api, &named(2), &list).await;
     assert_ended(&summary, ExitCode::Account);
     assert_eq!(summary.products.failed, 0, "{summary}");
     let in_vain = api.sent().iter().filter(|sent| sent.page > 1 && (sent.id == "p1" || sent.page > 2)).count();
@@ -185,20 +185,20 @@ async fn a3_credits_that_end_before_the_last_product_are_not_its_fault_where_pag
         "the page itself has three tries, and one page behind an end shows that others tell nothing"
     );
     is_topped_up.store(true, Ordering::Relaxed);
-    assert_ended(&export(folder.path(), &api, &named(2), &list).await, ExitCode::Complete);
+    assert_ended(&export(directory.path(), &api, &named(2), &list).await, ExitCode::Complete);
 }
 
 /// In an outage pages take turns at probing; once the account is in question, they wait for their own turns again.
 #[tokio::test(start_paused = true)]
 async fn a3_an_outage_that_ends_with_a_refused_account_is_not_hammered() {
-    let folder = scratch();
+    let directory = scratch();
     let tried = AtomicUsize::new(0);
     let api = Scripted::new(move |sent| match sent.page {
         3 if tried.fetch_add(1, Ordering::Relaxed) < 8 => Reply::lost(TransportError::Connect),
         3 => Reply::refusal(402, "apiKey quota is not enough").after(LATENCY),
         _ => page_of(sent, 25, 10),
     });
-    let summary = export(folder.path(), &api, &named(1), &[]).await;
+    let summary = export(directory.path(), &api, &named(1), &[]).await;
     assert_ended(&summary, ExitCode::Account);
     assert!(api.requests() < 30, "{} requests", api.requests());
 }
@@ -215,8 +215,8 @@ async fn a4_a_refusal_of_one_product_is_its_end_and_an_unusual_or_bare_one_is_as
             _ => page_of(sent, 3, 10),
         }
     });
-    let folder = scratch();
-    let summary = export(folder.path(), &api, &list, &[("max_in_flight", "1"), ("retry_base_delay", "10s")]).await;
+    let directory = scratch();
+    let summary = export(directory.path(), &api, &list, &[("max_in_flight", "1"), ("retry_base_delay", "10s")]).await;
     assert_ended(&summary, ExitCode::Partial);
     let asked = api.asked();
     for (number, id) in list.iter().enumerate() {
@@ -242,10 +242,10 @@ async fn a4_an_endpoint_that_gives_no_product_a_page_ends_the_run_after_twenty()
         (200, json!({"code": 1001, "message": "unknown version", "data": null}).to_string()),
         (200, json!({"code": 0, "message": "success", "data": {"list": []}}).to_string()),
     ] {
-        let folder = scratch();
+        let directory = scratch();
         let answered = body.clone();
         let api = Scripted::new(move |_| Reply::from(Answer::new(status, answered.clone())).after(LATENCY));
-        let summary = export(folder.path(), &api, &named(500), &[]).await;
+        let summary = export(directory.path(), &api, &named(500), &[]).await;
         assert_ended(&summary, ExitCode::Contract);
         assert_eq!((api.requests(), summary.products.failed, summary.products.open), (20, 0, 500), "{body}: {summary}");
     }
@@ -254,12 +254,12 @@ async fn a4_an_endpoint_that_gives_no_product_a_page_ends_the_run_after_twenty()
 #[tokio::test(start_paused = true)]
 async fn a4_dead_products_at_the_head_of_a_list_however_many_do_not_hide_the_others() {
     for (dead, alive) in [(22, 5), (1_000, 400), (60, 60)] {
-        let folder = scratch();
+        let directory = scratch();
         let api = Scripted::new(move |sent| {
             let number = sent.id[1..].parse::<usize>().unwrap();
             if number < dead { Reply::refusal(400, "no such product") } else { page_of(sent, 1 + number % 7, 10) }
         });
-        let summary = export(folder.path(), &api, &named(dead + alive), &[]).await;
+        let summary = export(directory.path(), &api, &named(dead + alive), &[]).await;
         assert_ended(&summary, ExitCode::Partial);
         assert_eq!((summary.products.complete, summary.products.failed), (alive as u64, dead as u64), "{summary}");
         let more = api.requests() - dead - alive;
@@ -269,32 +269,32 @@ async fn a4_dead_products_at_the_head_of_a_list_however_many_do_not_hide_the_oth
 
 #[tokio::test(start_paused = true)]
 async fn a4_a_rerun_of_a_list_of_dead_products_asks_for_others_first_until_one_is_found() {
-    let folder = scratch();
+    let directory = scratch();
     let list = named(60);
     let api = Scripted::new(|sent| match sent.id.as_str() {
         "p59" => page_of(sent, 3, 10),
         _ => Reply::refusal(400, "no such product"),
     });
     for requests in [20, 40] {
-        let summary = export(folder.path(), &api, &list, &[]).await;
+        let summary = export(directory.path(), &api, &list, &[]).await;
         assert_ended(&summary, ExitCode::Contract);
         let message = summary.cause.as_deref().unwrap();
         assert!(message.contains("asked for: 20,") && message.contains("known to exist"), "{message}");
         assert_eq!((api.requests(), api.asked().len()), (requests, requests), "each time others");
     }
-    let summary = export(folder.path(), &api, &list, &[]).await;
+    let summary = export(directory.path(), &api, &list, &[]).await;
     assert_ended(&summary, ExitCode::Partial);
     assert_eq!((summary.products.complete, summary.products.failed), (1, 59), "{summary}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a4_once_the_api_gave_a_page_refusals_are_their_products_own_however_many_there_are() {
-    let folder = scratch();
+    let directory = scratch();
     let api = Scripted::new(|sent| match sent.id.as_str() {
         "p0" | "p59" => page_of(sent, 3, 10),
         _ => Reply::refusal(404, "no such product"),
     });
-    let summary = export(folder.path(), &api, &named(60), &[]).await;
+    let summary = export(directory.path(), &api, &named(60), &[]).await;
     assert_ended(&summary, ExitCode::Partial);
     assert_eq!((summary.products.complete, summary.products.failed), (2, 58), "{summary}");
     assert!(
@@ -308,16 +308,16 @@ async fn a5_a_400_for_one_product_is_not_asked_again_and_is_named() {
     let simulator = simulator("products=30,max_videos=40");
     let list = ids(&simulator);
     for refused in [0, 17, 29] {
-        let folder = scratch();
+        let directory = scratch();
         let id = list[refused].clone();
         let bad = id.clone();
         let api = but(&simulator, move |sent| (sent.id == bad).then(|| Reply::refusal(400, "product_id is invalid")));
-        let summary = export(folder.path(), &api, &list, &[]).await;
+        let summary = export(directory.path(), &api, &list, &[]).await;
         assert_ended(&summary, ExitCode::Partial);
         assert_eq!(failure(&summary, &id), ("failed", "HTTP 400, code 400: product_id is invalid"));
         assert_eq!((summary.products.complete, api.asked()[&(id.clone(), 1)]), (29, 1));
         let others: Vec<String> = list.iter().filter(|other| **other != id).cloned().collect();
-        assert_rows(folder.path(), &expected(&simulator, &others, 10));
+        assert_rows(directory.path(), &expected(&simulator, &others, 10));
     }
 }
 
@@ -391,7 +391,7 @@ async fn a6_no_storm_makes_many_more_requests_than_pages_or_costs_a_row() {
     for (name, spec, qps, weather, seconds) in SCENARIOS {
         let simulator = simulator(&format!("products=120,max_videos=200,{spec}"));
         let list = ids(&simulator);
-        let folder = scratch();
+        let directory = scratch();
         let began = Mutex::new(None);
         let api = Scripted::new({
             let simulator = Arc::clone(&simulator);
@@ -401,10 +401,10 @@ async fn a6_no_storm_makes_many_more_requests_than_pages_or_costs_a_row() {
             }
         });
         let most = IN_FLIGHT.to_string();
-        let context = context(folder.path(), (qps > 0.0).then_some(qps), &[("max_in_flight", &most)]);
+        let context = context(directory.path(), (qps > 0.0).then_some(qps), &[("max_in_flight", &most)]);
         let summary = run_job(&context, &api, &list).await.unwrap();
         assert_ended(&summary, ExitCode::Complete);
-        assert_rows(folder.path(), &expected(&simulator, &list, 10));
+        assert_rows(directory.path(), &expected(&simulator, &list, 10));
         let (pages, requests) = (summary.pages.journaled, api.requests() as u64);
         assert!(pages > 500, "{pages} pages show little");
         assert!(requests * 10 <= pages * 12 + u64::from(IN_FLIGHT) * 10, "{name}: {requests} requests, {pages} pages");
@@ -420,8 +420,8 @@ async fn a6_pages_that_keep_failing_do_not_keep_others_waiting() {
         let reply = if is_dead(&sent.id) { internal_error() } else { page_of(sent, 25, 10) };
         reply.after(LATENCY)
     });
-    let folder = scratch();
-    let summary = export(folder.path(), &api, &list, &[("max_in_flight", "16")]).await;
+    let directory = scratch();
+    let summary = export(directory.path(), &api, &list, &[("max_in_flight", "16")]).await;
     assert_ended(&summary, ExitCode::Partial);
     assert_eq!((summary.products.complete, summary.products.failed), (280, 120), "{summary}");
     let asked = api.asked();
@@ -442,9 +442,9 @@ async fn a7_a_429_for_ever_ends_as_a_temporary_failure_and_keeps_everything() {
     for (after, max_outage) in [(0, Duration::from_secs(300)), (25, 2 * HOUR)] {
         let simulator = simulator("products=30,max_videos=40");
         let list = ids(&simulator);
-        let folder = scratch();
+        let directory = scratch();
         let api = but(&simulator, move |sent| (sent.number > after).then(|| Reply::refusal(429, "qps limit exceeded")));
-        let summary = export(folder.path(), &api, &list, &[]).await;
+        let summary = export(directory.path(), &api, &list, &[]).await;
         assert_ended(&summary, ExitCode::Temporary);
         assert_eq!((summary.credits.billed, summary.products.failed), (after as u64, 0), "{summary}");
         assert_eq!(summary.credits.in_doubt, 0);
@@ -452,8 +452,8 @@ async fn a7_a_429_for_ever_ends_as_a_temporary_failure_and_keeps_everything() {
         assert!((max_outage..max_outage + Duration::from_secs(60)).contains(&took), "{took:?}");
         let in_vain = api.requests() - after;
         assert!(in_vain <= 200, "{in_vain} requests in {took:?}");
-        assert_ended(&export(folder.path(), &Scripted::direct(&simulator), &list, &[]).await, ExitCode::Complete);
-        assert_rows(folder.path(), &expected(&simulator, &list, 10));
+        assert_ended(&export(directory.path(), &Scripted::direct(&simulator), &list, &[]).await, ExitCode::Complete);
+        assert_rows(directory.path(), &expected(&simulator, &list, 10));
         assert_no_page_billed_twice(&[&simulator]);
     }
 }
@@ -463,12 +463,12 @@ async fn a8_a_wish_for_a_pause_holds_every_request_for_as_long_but_never_longer_
     for (wish, least, most) in [(120, 120.0, 121.0), (1_000_000_000, 300.0, 301.0), (u64::MAX, 300.0, 301.0)] {
         let simulator = simulator("products=30,max_videos=40");
         let list = ids(&simulator);
-        let folder = scratch();
+        let directory = scratch();
         let api = but(&simulator, move |sent| {
             let pause = Duration::from_secs(wish);
             (sent.number == 10).then(|| Reply::refusal(429, "qps limit exceeded").with_retry_after(pause))
         });
-        let summary = export(folder.path(), &api, &list, &[]).await;
+        let summary = export(directory.path(), &api, &list, &[]).await;
         assert_ended(&summary, ExitCode::Complete);
         let sent = api.sent();
         let told = sent[9].at + LATENCY;
@@ -483,19 +483,19 @@ async fn a10_a_page_that_fails_for_ever_is_named_costs_its_attempts_and_stops_no
     let simulator = simulator("products=120,max_videos=200");
     let list = ids(&simulator);
     let deep = list.iter().position(|id| simulator.videos(id) > 25).unwrap();
-    let (poison, folder) = (list[deep].clone(), scratch());
+    let (poison, directory) = (list[deep].clone(), scratch());
     let bad = poison.clone();
     let api = but(&simulator, move |sent| (sent.id == bad && sent.page == 3).then(internal_error));
-    let summary = export(folder.path(), &api, &list, &[("max_in_flight", "4")]).await;
+    let summary = export(directory.path(), &api, &list, &[("max_in_flight", "4")]).await;
     assert_ended(&summary, ExitCode::Partial);
     let (stop, message) = failure(&summary, &poison);
     assert_eq!((stop, api.asked()[&(poison.clone(), 3)]), ("failed", 8));
     assert!(message.starts_with("page 3 failed 8 times, lastly: HTTP 500"), "{message}");
-    assert_eq!((summary.products.complete, summary.rows.published), (119, rows(folder.path()).len() as u64));
+    assert_eq!((summary.products.complete, summary.rows.published), (119, rows(directory.path()).len() as u64));
     let healed = Scripted::direct(&simulator);
-    assert_ended(&export(folder.path(), &healed, &list, &[]).await, ExitCode::Complete);
+    assert_ended(&export(directory.path(), &healed, &list, &[]).await, ExitCode::Complete);
     assert!(healed.sent().iter().all(|sent| sent.id == poison && sent.page >= 3), "only what is missing is asked for");
-    assert_rows(folder.path(), &expected(&simulator, &list, 10));
+    assert_rows(directory.path(), &expected(&simulator, &list, 10));
 }
 
 #[tokio::test(start_paused = true)]
@@ -505,7 +505,7 @@ async fn a10_a_page_that_fails_for_ever_ends_within_minutes_also_when_nothing_el
         ("broken connection", || Reply::lost(TransportError::Transport)),
         ("502", || Answer::new(502, "<html>Bad Gateway</html>").into()),
     ] {
-        let folder = scratch();
+        let directory = scratch();
         let api =
             Scripted::new(
                 move |sent| {
@@ -514,7 +514,7 @@ async fn a10_a_page_that_fails_for_ever_ends_within_minutes_also_when_nothing_el
             );
         for _ in 0..2 {
             let before = api.requests();
-            let summary = export(folder.path(), &api, &named(10), &[]).await;
+            let summary = export(directory.path(), &api, &named(10), &[]).await;
             assert_ended(&summary, ExitCode::Partial);
             assert_eq!((summary.products.complete, failure(&summary, "p9").0), (9, "failed"), "{name}");
             assert!(summary.run.seconds < 420.0, "{name}: {} s", summary.run.seconds);
@@ -530,19 +530,19 @@ async fn a11_answers_of_gateways_and_servers_in_trouble_pass() {
     let statuses = [500, 502, 503, 504, 507, 520, 521, 522, 523, 524, 525, 526, 408, 425];
     let simulator = simulator("products=60,max_videos=40");
     let list = ids(&simulator);
-    let folder = scratch();
+    let directory = scratch();
     let api = but(&simulator, move |sent| {
         let status = statuses.get(sent.number.checked_sub(2)? / 3).filter(|_| sent.number.is_multiple_of(3))?;
         Some(Answer::new(*status, "<html>\u{1b}[31mtrouble</html>").into())
     });
-    let summary = export(folder.path(), &api, &list, &[]).await;
+    let summary = export(directory.path(), &api, &list, &[]).await;
     assert_ended(&summary, ExitCode::Complete);
     assert_eq!(
         (summary.run.retries, summary.credits.in_doubt),
         (14, 14),
         "a bare answer does not say that it was free"
     );
-    assert_rows(folder.path(), &expected(&simulator, &list, 10));
+    assert_rows(directory.path(), &expected(&simulator, &list, 10));
 }
 
 #[tokio::test(start_paused = true)]
@@ -559,12 +559,12 @@ async fn a12_a_code_inside_a_200_means_what_the_status_would() {
     ] {
         let simulator = simulator("products=20,max_videos=40");
         let list = ids(&simulator);
-        let folder = scratch();
+        let directory = scratch();
         let api = but(&simulator, move |sent| {
             let body = json!({"code": code, "message": message, "data": null}).to_string();
             (sent.number == 7).then(|| Answer::new(200, body).into())
         });
-        let summary = export(folder.path(), &api, &list, &[]).await;
+        let summary = export(directory.path(), &api, &list, &[]).await;
         assert_ended(&summary, exit);
         assert_eq!((summary.credits.free, summary.credits.in_doubt), (1, 0), "{code}: {summary}");
         assert_eq!(summary.run.throttled, u64::from(code == 429));
@@ -581,8 +581,8 @@ async fn a13_a_success_without_a_list_is_asked_for_once_more_and_is_never_an_emp
         ("p2", 2) if is_first.swap(false, Ordering::Relaxed) => without_list(),
         _ => page_of(sent, 25, 10),
     });
-    let folder = scratch();
-    let summary = export(folder.path(), &api, &named(4), &[("max_in_flight", "1")]).await;
+    let directory = scratch();
+    let summary = export(directory.path(), &api, &named(4), &[("max_in_flight", "1")]).await;
     assert_ended(&summary, ExitCode::Partial);
     assert_eq!(failure(&summary, "p1"), ("failed", "HTTP 200, code 0: data is null, not a list of rows; page 2"));
     assert_eq!((summary.products.complete, summary.rows.published), (3, 90), "what came before and behind it is kept");
@@ -605,7 +605,7 @@ async fn a13_what_is_left_is_found_to_fail_by_itself_also_where_lists_end_withou
         ("it goes on after all", lost, rows, ExitCode::Temporary, 25, 8),
     ];
     for (case, behind, control, exit, published, asked) in table {
-        let (folder, ended) = (scratch(), AtomicBool::new(false));
+        let (directory, ended) = (scratch(), AtomicBool::new(false));
         let message = move |sent: &Sent| match (&*sent.id, sent.page) {
             ("p1", _) => internal_error(),
             ("p0", 3) if ended.swap(true, Ordering::Relaxed) => control(sent),
@@ -614,7 +614,7 @@ async fn a13_what_is_left_is_found_to_fail_by_itself_also_where_lists_end_withou
             _ => page_of(sent, 20, 10),
         };
         let api = Scripted::new(move |sent| message(sent).after(LATENCY));
-        let summary = export(folder.path(), &api, &named(2), &[]).await;
+        let summary = export(directory.path(), &api, &named(2), &[]).await;
         assert_ended(&summary, exit);
         assert_eq!((summary.products.complete, summary.rows.published), (1, published), "{case}: {summary}");
         let behind = api.sent().iter().filter(|sent| sent.id == "p0" && sent.page > 2).count();
@@ -628,21 +628,21 @@ async fn a13_a_success_without_a_list_is_no_end_where_an_empty_list_comes_behind
     for (case, times, exit, published) in
         [("once", 1, ExitCode::Complete, 30), ("for ever", usize::MAX, ExitCode::Partial, 20)]
     {
-        let (folder, asked) = (scratch(), AtomicUsize::new(0));
+        let (directory, asked) = (scratch(), AtomicUsize::new(0));
         let api = Scripted::new(move |sent| match sent.page {
             3 if asked.fetch_add(1, Ordering::Relaxed) < times => without_list(),
             _ => page_of(sent, 30, 10),
         });
-        let summary = export(folder.path(), &api, &named(1), &[("lookahead", "0")]).await;
+        let summary = export(directory.path(), &api, &named(1), &[("lookahead", "0")]).await;
         assert_ended(&summary, exit);
         assert_eq!((summary.rows.published, api.asked()[&("p0".to_owned(), 3)]), (published, 2), "{case}: {summary}");
     }
-    let folder = scratch();
+    let directory = scratch();
     let api = Scripted::new(move |sent| match (&*sent.id, sent.page) {
         ("p0", 3..) => without_list(),
         _ => page_of(sent, 20, 10),
     });
-    let summary = export(folder.path(), &api, &named(2), &[("max_in_flight", "1")]).await;
+    let summary = export(directory.path(), &api, &named(2), &[("max_in_flight", "1")]).await;
     assert_ended(&summary, ExitCode::Partial);
     assert_eq!((summary.products.complete, failure(&summary, "p0").0), (1, "failed"), "{summary}");
 }
@@ -664,10 +664,10 @@ async fn a14_an_envelope_may_spell_its_fields_otherwise_and_bring_more_of_them()
         }
         Answer::new(200, body.to_string()).into()
     });
-    let folder = scratch();
-    let summary = export(folder.path(), &api, &list, &[]).await;
+    let directory = scratch();
+    let summary = export(directory.path(), &api, &list, &[]).await;
     assert_ended(&summary, ExitCode::Complete);
-    let rows = rows(folder.path());
+    let rows = rows(directory.path());
     assert_eq!((rows.len(), api.requests()), (7, 7));
     for ((id, _), row) in rows {
         let extra = if id == "p6" { r#"{"score":[1,{"a":null}]}"#.into() } else { Value::Null };
@@ -682,12 +682,12 @@ async fn a15_every_list_from_0_to_41_rows_costs_exactly_its_pages_and_one_probe_
     for size in 1..=10 {
         for end in ["short-page", "empty-page"] {
             let api = Scripted::new(move |sent| page_of(sent, videos(&sent.id), size));
-            let folder = scratch();
+            let directory = scratch();
             let more = [("page_size", size.to_string()), ("end", end.to_owned()), ("lookahead", "0".to_owned())];
             let summary =
-                export(folder.path(), &api, &list, &more.each_ref().map(|(key, value)| (*key, &**value))).await;
+                export(directory.path(), &api, &list, &more.each_ref().map(|(key, value)| (*key, &**value))).await;
             assert_ended(&summary, ExitCode::Complete);
-            assert_eq!(rows(folder.path()).len(), (0..42).sum::<usize>());
+            assert_eq!(rows(directory.path()).len(), (0..42).sum::<usize>());
             let asked = api.asked();
             for (videos, id) in list.iter().enumerate() {
                 let pages = if end == "short-page" { videos / size + 1 } else { videos.div_ceil(size) + 1 };
@@ -701,13 +701,13 @@ async fn a15_every_list_from_0_to_41_rows_costs_exactly_its_pages_and_one_probe_
 #[tokio::test(start_paused = true)]
 async fn a16_an_api_that_ignores_page_num_costs_two_requests_more_and_says_so() {
     let api = Scripted::new(|sent| page_of(&Sent { page: 1, ..sent.clone() }, 10, 10));
-    let folder = scratch();
-    let summary = export(folder.path(), &api, &named(3), &[]).await;
+    let directory = scratch();
+    let summary = export(directory.path(), &api, &named(3), &[]).await;
     assert_ended(&summary, ExitCode::Partial);
     assert_eq!((api.requests(), summary.products.cut, summary.rows.published, summary.rows.duplicates), (9, 3, 30, 60));
     assert_eq!(failure(&summary, "p1").0, "repeated_page");
     assert!(failure(&summary, "p1").1.contains("ignore the number of the page"), "{summary}");
-    assert!(!folder.path().join("_SUCCESS").exists());
+    assert!(!directory.path().join("_SUCCESS").exists());
 }
 
 #[tokio::test(start_paused = true)]
@@ -715,8 +715,8 @@ async fn a17_an_api_that_goes_round_in_circles_costs_two_requests_more_than_the_
     for circle in 1..=5 {
         let api =
             Scripted::new(move |sent| page_of(&Sent { page: (sent.page - 1) % circle + 1, ..sent.clone() }, 99, 10));
-        let folder = scratch();
-        let summary = export(folder.path(), &api, &named(1), &[]).await;
+        let directory = scratch();
+        let summary = export(directory.path(), &api, &named(1), &[]).await;
         // A circle of one page is an API that ignores the number of the page.
         assert_ended(&summary, if circle == 1 { ExitCode::Partial } else { ExitCode::Complete });
         assert_eq!((api.requests(), summary.rows.published), (circle as usize + 2, u64::from(circle) * 10));
@@ -726,14 +726,14 @@ async fn a17_an_api_that_goes_round_in_circles_costs_two_requests_more_than_the_
 #[tokio::test(start_paused = true)]
 async fn a18_pages_longer_than_asked_are_kept_and_shorter_ones_are_found_out_to_be_no_ends() {
     let longer = Scripted::new(|sent| page_of(sent, 120, 50));
-    let folder = scratch();
-    let summary = export(folder.path(), &longer, &named(2), &[]).await;
+    let directory = scratch();
+    let summary = export(directory.path(), &longer, &named(2), &[]).await;
     assert_ended(&summary, ExitCode::Complete);
-    assert_eq!((longer.requests(), rows(folder.path()).len()), (8, 240), "pages of 50, 50, 20 and none");
+    assert_eq!((longer.requests(), rows(directory.path()).len()), (8, 240), "pages of 50, 50, 20 and none");
 
     let shorter = Scripted::new(|sent| page_of(sent, 7, 3));
-    let folder = scratch();
-    let summary = export(folder.path(), &shorter, &named(30), &[("max_in_flight", "1"), ("end", "auto")]).await;
+    let directory = scratch();
+    let summary = export(directory.path(), &shorter, &named(30), &[("max_in_flight", "1"), ("end", "auto")]).await;
     assert_ended(&summary, ExitCode::Complete);
     assert_eq!((summary.rows.published, summary.rows.duplicates), (210, 0), "{summary}");
 }
@@ -801,10 +801,10 @@ async fn of_shifting(seed: u64, inserts: u64, deletes: u64) -> (Shifting, Summar
             reply.after(LATENCY)
         }
     });
-    let folder = scratch();
-    let summary = export(folder.path(), &api, &list, &[("page_size", "5")]).await;
+    let directory = scratch();
+    let summary = export(directory.path(), &api, &list, &[("page_size", "5")]).await;
     drop(api);
-    let published = rows(folder.path()).into_keys().collect();
+    let published = rows(directory.path()).into_keys().collect();
     let model = Arc::into_inner(model).unwrap().into_inner().unwrap();
     (model, summary, published)
 }
@@ -843,8 +843,8 @@ async fn a20_rows_that_go_meanwhile_may_hide_as_many_others_and_none_comes_out_t
 
 #[tokio::test(start_paused = true)]
 async fn a21_behind_the_last_page_number_nothing_is_asked_for_and_the_product_is_cut() {
-    let folder = scratch();
-    let path = folder.path().join("endpoint.toml");
+    let directory = scratch();
+    let path = directory.path().join("endpoint.toml");
     let capped = BUILT_IN.replace("last = 100_000", "last = 7");
     assert_ne!(capped, BUILT_IN);
     pagehaul::state::disk::Disk.replace(&path, capped.as_bytes(), pagehaul::state::disk::Access::Shared).unwrap();
@@ -854,7 +854,7 @@ async fn a21_behind_the_last_page_number_nothing_is_asked_for_and_the_product_is
         _ => 200,
     };
     let api = Scripted::new(move |sent| page_of(sent, videos(&sent.id), 10));
-    let out = folder.path().join("out");
+    let out = directory.path().join("out");
     let summary = export(&out, &api, &named(3), &[("endpoint", path.to_str().unwrap())]).await;
     assert_ended(&summary, ExitCode::Partial);
     assert_eq!((api.requests(), summary.products.complete, summary.products.cut), (21, 1, 2), "{summary}");
@@ -872,10 +872,10 @@ async fn a22_a_video_on_two_pages_is_one_row_and_one_of_two_products_is_two() {
         let full = (sent.page < 3).then(|| videos.map(|video| row(&sent.id, video, "ID", 7)).to_vec());
         Reply::page(&full.unwrap_or_default())
     });
-    let folder = scratch();
-    let summary = export(folder.path(), &api, &named(2), &[("page_size", "2")]).await;
+    let directory = scratch();
+    let summary = export(directory.path(), &api, &named(2), &[("page_size", "2")]).await;
     assert_ended(&summary, ExitCode::Complete);
-    let keys: BTreeSet<_> = rows(folder.path()).into_keys().collect();
+    let keys: BTreeSet<_> = rows(directory.path()).into_keys().collect();
     let of = |id: &str| ["same", "x", "y"].map(|video| (id.to_owned(), video.to_owned()));
     assert_eq!(keys, [of("p0"), of("p1")].concat().into_iter().collect());
     assert_eq!((summary.rows.received, summary.rows.duplicates), (8, 2));
@@ -888,10 +888,10 @@ async fn seen_twice(region: &'static str, views: u64) -> (Summary, Row) {
         2 => Reply::page(&[row(&sent.id, "twice", region, views), row(&sent.id, "y", "TH", 1)]),
         _ => Reply::page(&[]),
     });
-    let folder = scratch();
-    let summary = export(folder.path(), &api, &named(1), &[("page_size", "2")]).await;
+    let directory = scratch();
+    let summary = export(directory.path(), &api, &named(1), &[("page_size", "2")]).await;
     assert_ended(&summary, ExitCode::Complete);
-    (summary, rows(folder.path()).remove(&("p0".to_owned(), "twice".to_owned())).unwrap())
+    (summary, rows(directory.path()).remove(&("p0".to_owned(), "twice".to_owned())).unwrap())
 }
 
 #[tokio::test(start_paused = true)]
@@ -916,8 +916,8 @@ async fn a25_the_account_is_kept_in_requests_whatever_price_an_answer_names() {
                 json!({"code": 0, "message": "success", "data": rows, "credits": named_price, "cost": named_price});
             Answer::new(200, body.to_string()).into()
         });
-        let folder = scratch();
-        let summary = export(folder.path(), &api, &named(9), &[("max_credits", "5")]).await;
+        let directory = scratch();
+        let summary = export(directory.path(), &api, &named(9), &[("max_credits", "5")]).await;
         assert_ended(&summary, ExitCode::Limit);
         assert_eq!((summary.credits.billed, api.requests()), (5, 5), "{price}");
     }
@@ -932,8 +932,8 @@ async fn a26_answers_that_share_a_request_id_are_different_answers() {
         let body = format!("{{\"code\":0,\"message\":\"success\",\"data\":[{rows}],\"requestId\":\"{id}\"}}");
         Reply::from(Answer::new(200, body)).after(LATENCY)
     });
-    let folder = scratch();
-    let summary = export(folder.path(), &api, &named(50), &[]).await;
+    let directory = scratch();
+    let summary = export(directory.path(), &api, &named(50), &[]).await;
     assert_ended(&summary, ExitCode::Complete);
     assert_eq!((summary.rows.published, summary.rows.duplicates, api.requests()), (101, 0, 50));
 }
@@ -944,13 +944,13 @@ async fn pages_without_a_usable_row_end_their_walk_at_the_same_page_however_ofte
         Reply::page(&(0..10).map(|_| row(&sent.id, "", "ID", 7).replace("\"\"", "null")).collect::<Vec<_>>())
     };
     for stop_at in 2..=5 {
-        let folder = scratch();
+        let directory = scratch();
         let answer =
             move |sent: &Sent| if sent.page == 1 { page_of(sent, 10, 10) } else { useless(sent).after(LATENCY) };
         let first = Scripted::stopping_at(stop_at, answer);
         let second = Scripted::new(answer);
-        export(folder.path(), &first, &named(1), &[]).await;
-        let summary = export(folder.path(), &second, &named(1), &[]).await;
+        export(directory.path(), &first, &named(1), &[]).await;
+        let summary = export(directory.path(), &second, &named(1), &[]).await;
         assert_ended(&summary, ExitCode::Partial);
         assert_eq!((first.requests() + second.requests(), failure(&summary, "p0").0), (4, "rejected"), "{stop_at}");
         assert_eq!((summary.rows.published, summary.rows.rejected), (10, 30), "{summary}");
@@ -993,13 +993,13 @@ async fn n21_an_hour_without_the_api_costs_some_seventy_requests_and_the_run_goe
     for (name, kind) in GONE {
         let rates: &[f64] = if name == "broken connections" { &[5.0, 50.0, 500.0] } else { &[20.0] };
         for qps in rates.iter().copied() {
-            let folder = scratch();
+            let directory = scratch();
             let api = outage(from, until, kind);
             let products = if qps > 50.0 { 200 } else { 40 };
-            let context = context(folder.path(), Some(qps), &[("max_in_flight", "32")]);
+            let context = context(directory.path(), Some(qps), &[("max_in_flight", "32")]);
             let summary = run_job(&context, &api, &named(products)).await.unwrap();
             assert_ended(&summary, ExitCode::Complete);
-            assert_eq!(rows(folder.path()).len(), products * 90, "{name}");
+            assert_eq!(rows(directory.path()).len(), products * 90, "{name}");
             let in_vain = within(&api, from, until);
             // What was under way when it began, at most 32, and one a minute.
             assert!((40..=72 + 32).contains(&in_vain), "{name} at {qps} a second: {in_vain} requests");
@@ -1013,9 +1013,9 @@ async fn n21_an_hour_without_the_api_costs_some_seventy_requests_and_the_run_goe
 #[tokio::test(start_paused = true)]
 async fn n21_an_hour_without_a_connection_is_waited_for_also_by_the_last_product() {
     let (from, until) = (Duration::from_millis(300), HOUR);
-    let folder = scratch();
+    let directory = scratch();
     let api = outage(from, until, GONE[0].1);
-    let summary = export(folder.path(), &api, &named(1), &[]).await;
+    let summary = export(directory.path(), &api, &named(1), &[]).await;
     assert_ended(&summary, ExitCode::Complete);
     assert_eq!((summary.rows.published, summary.credits.in_doubt), (90, 0), "{summary}");
     assert!(within(&api, from, until) <= 72, "{summary}");
@@ -1024,17 +1024,17 @@ async fn n21_an_hour_without_a_connection_is_waited_for_also_by_the_last_product
 #[tokio::test(start_paused = true)]
 async fn n21_an_outage_that_outlasts_patience_is_no_product_s_fault_and_the_next_run_goes_on() {
     for (name, kind) in GONE {
-        let folder = scratch();
+        let directory = scratch();
         let from = Duration::from_secs(3);
         let api = outage(from, 9 * HOUR, kind);
-        let summary = export(folder.path(), &api, &named(40), &[]).await;
+        let summary = export(directory.path(), &api, &named(40), &[]).await;
         assert_ended(&summary, ExitCode::Temporary);
         assert_eq!((summary.products.failed, summary.products.cut), (0, 0), "{name}: {summary}");
         let took = summary.run.seconds;
         assert!((7_200.0..7_300.0).contains(&took), "{name}: {took} s");
         let healed = Scripted::new(|sent| page_of(sent, 90, 10));
-        assert_ended(&export(folder.path(), &healed, &named(40), &[]).await, ExitCode::Complete);
-        assert_eq!(rows(folder.path()).len(), 3_600);
+        assert_ended(&export(directory.path(), &healed, &named(40), &[]).await, ExitCode::Complete);
+        assert_eq!(rows(directory.path()).len(), 3_600);
         assert!(healed.asked().keys().all(|page| !is_page(&api, page, from)), "a page is paid for twice");
     }
 }
@@ -1049,9 +1049,9 @@ fn is_page(api: &Scripted, page: &(String, u32), from: Duration) -> bool {
 #[tokio::test(start_paused = true)]
 async fn n21_an_api_that_is_gone_from_the_start_is_given_up_after_five_minutes() {
     for (name, kind) in GONE {
-        let folder = scratch();
+        let directory = scratch();
         let api = Scripted::new(kind);
-        let summary = export(folder.path(), &api, &named(40), &[]).await;
+        let summary = export(directory.path(), &api, &named(40), &[]).await;
         assert_ended(&summary, ExitCode::Temporary);
         assert_eq!((summary.products.failed, summary.products.open), (0, 40), "{name}: {summary}");
         assert!((295.0..400.0).contains(&summary.run.seconds), "{name}: {summary}");
@@ -1069,8 +1069,8 @@ async fn n21_one_page_that_fails_is_not_the_only_probe() {
         let out = (from..until).contains(&since) || sent.id == poison && sent.page == 2;
         if out { GONE[3].1(sent) } else { page_of(sent, 90, 10).after(LATENCY) }
     });
-    let folder = scratch();
-    let summary = export(folder.path(), &api, &named(40), &[("max_in_flight", "5")]).await;
+    let directory = scratch();
+    let summary = export(directory.path(), &api, &named(40), &[("max_in_flight", "5")]).await;
     assert_ended(&summary, ExitCode::Partial);
     assert_eq!((summary.products.complete, failure(&summary, poison).0), (39, "failed"), "{summary}");
     assert!(summary.run.seconds < 500.0, "{summary}");
@@ -1078,12 +1078,12 @@ async fn n21_one_page_that_fails_is_not_the_only_probe() {
 
 #[tokio::test(start_paused = true)]
 async fn the_same_500_to_every_product_from_the_start_is_a_wrong_question_and_costs_twenty_requests() {
-    let folder = scratch();
+    let directory = scratch();
     let api = Scripted::new(|sent| {
         let message = format!("no shard for product {}, trace 7f{:x}-{}", sent.id, sent.number, sent.number);
         Reply::refusal(500, &message).after(LATENCY)
     });
-    let summary = export(folder.path(), &api, &named(500), &[]).await;
+    let summary = export(directory.path(), &api, &named(500), &[]).await;
     assert_ended(&summary, ExitCode::Contract);
     assert_eq!((api.requests(), summary.products.failed, summary.products.open), (20, 0, 500), "{summary}");
     assert!(summary.cause.as_ref().unwrap().contains("no product got a page, lastly: HTTP 500"), "{summary}");
@@ -1092,9 +1092,9 @@ async fn the_same_500_to_every_product_from_the_start_is_a_wrong_question_and_co
 
 #[tokio::test(start_paused = true)]
 async fn a_500_to_every_one_of_few_products_from_the_start_is_not_asked_for_again_and_again() {
-    let folder = scratch();
+    let directory = scratch();
     let api = Scripted::new(|_| internal_error().after(LATENCY));
-    let summary = export(folder.path(), &api, &named(12), &[]).await;
+    let summary = export(directory.path(), &api, &named(12), &[]).await;
     assert_ended(&summary, ExitCode::Temporary);
     assert_eq!((summary.products.failed, summary.products.open), (0, 12), "{summary}");
     assert!((12..=30).contains(&api.requests()), "{summary}");
@@ -1105,7 +1105,7 @@ async fn a_500_to_every_one_of_few_products_from_the_start_is_not_asked_for_agai
 async fn the_same_500_to_every_product_from_some_page_on_ends_the_run_within_some_twenty_requests_and_fails_no_product()
 {
     for (from, qps, most) in [(60, 50.0, "32"), (60, 500.0, "256"), (400, 5.0, "4")] {
-        let folder = scratch();
+        let directory = scratch();
         let api = Scripted::new(move |sent| {
             let reply = if sent.number < from {
                 page_of(sent, 25, 10)
@@ -1114,7 +1114,7 @@ async fn the_same_500_to_every_product_from_some_page_on_ends_the_run_within_som
             };
             reply.after(LATENCY)
         });
-        let context = context(folder.path(), Some(qps), &[("max_in_flight", most)]);
+        let context = context(directory.path(), Some(qps), &[("max_in_flight", most)]);
         let summary = run_job(&context, &api, &named(500)).await.unwrap();
         assert_ended(&summary, ExitCode::Temporary);
         let in_vain = api.requests() + 1 - from;
@@ -1123,7 +1123,7 @@ async fn the_same_500_to_every_product_from_some_page_on_ends_the_run_within_som
         assert_eq!((summary.products.failed, summary.products.cut), (0, 0), "{summary}");
         assert!(summary.cause.as_ref().unwrap().contains("the same answer"), "{summary}");
         let healed = Scripted::new(|sent| page_of(sent, 25, 10));
-        assert_ended(&export(folder.path(), &healed, &named(500), &[]).await, ExitCode::Complete);
+        assert_ended(&export(directory.path(), &healed, &named(500), &[]).await, ExitCode::Complete);
         assert_eq!(healed.requests() + from - 1, 1_500, "no page is asked for again");
     }
 }
@@ -1131,11 +1131,11 @@ async fn the_same_500_to_every_product_from_some_page_on_ends_the_run_within_som
 #[tokio::test(start_paused = true)]
 async fn an_answer_of_somebody_else_half_way_is_waited_for_and_no_page_is_asked_for_more_than_twice() {
     for (seconds, exit) in [(60, ExitCode::Complete), (40_000, ExitCode::Temporary)] {
-        let folder = scratch();
+        let directory = scratch();
         let from = Duration::from_secs(3);
         let portal = |_: &Sent| Reply::from(Answer::new(200, "<html>Please log in.</html>")).after(LATENCY);
         let api = outage(from, Duration::from_secs(seconds), portal);
-        let summary = export(folder.path(), &api, &named(40), &[]).await;
+        let summary = export(directory.path(), &api, &named(40), &[]).await;
         assert_ended(&summary, exit);
         assert_eq!(summary.products.failed, 0, "{summary}");
         assert!(api.asked().values().all(|times| *times <= 2), "it may have been billed");
@@ -1147,12 +1147,12 @@ async fn an_answer_of_somebody_else_half_way_is_waited_for_and_no_page_is_asked_
 async fn patience_does_not_end_before_an_answer_could_come_to_what_was_sent_after_a_wait_that_the_server_asked_for() {
     for (status, wish) in [(429, 300), (429, 3_600), (503, 300)] {
         for refused in [1, usize::MAX] {
-            let folder = scratch();
+            let directory = scratch();
             let api = Scripted::new(move |sent| {
                 let refusal = Reply::refusal(status, "later").with_retry_after(Duration::from_secs(wish));
                 if sent.number <= refused { refusal.after(LATENCY) } else { page_of(sent, 3, 10).after(LATENCY) }
             });
-            let summary = export(folder.path(), &api, &named(1), &[]).await;
+            let summary = export(directory.path(), &api, &named(1), &[]).await;
             assert_eq!(api.requests(), 2, "{status}: {summary}");
             assert!((300.0..302.0).contains(&summary.run.seconds), "{status}: {summary}");
             assert_ended(&summary, if refused == 1 { ExitCode::Complete } else { ExitCode::Temporary });
@@ -1162,13 +1162,13 @@ async fn patience_does_not_end_before_an_answer_could_come_to_what_was_sent_afte
 
 #[tokio::test(start_paused = true)]
 async fn a_page_that_a_503_asks_to_wait_for_is_asked_for_no_sooner_and_holds_up_no_other() {
-    let folder = scratch();
+    let directory = scratch();
     let api = Scripted::new(|sent| {
         let refusal = Reply::refusal(503, "busy").with_retry_after(Duration::from_secs(20));
         let videos = 1 + sent.number % 7;
         if sent.id == "p3" && sent.number < 20 { refusal } else { page_of(sent, videos, 10) }.after(LATENCY)
     });
-    let summary = export(folder.path(), &api, &named(40), &[]).await;
+    let summary = export(directory.path(), &api, &named(40), &[]).await;
     assert_ended(&summary, ExitCode::Complete);
     let sent = api.sent();
     let asked: Vec<&Sent> = sent.iter().filter(|sent| sent.id == "p3").collect();
@@ -1179,14 +1179,14 @@ async fn a_page_that_a_503_asks_to_wait_for_is_asked_for_no_sooner_and_holds_up_
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_probed_no_sooner_than_the_server_asks_for() {
-    let folder = scratch();
+    let directory = scratch();
     let down = |_: &Sent| {
         let refusal = Reply::refusal(503, "down").with_retry_after(Duration::from_secs(50));
         refusal.after(LATENCY)
     };
     let (from, until) = (Duration::from_secs(3), Duration::from_secs(400));
     let api = outage(from, until, down);
-    let summary = export(folder.path(), &api, &named(40), &[]).await;
+    let summary = export(directory.path(), &api, &named(40), &[]).await;
     assert_ended(&summary, ExitCode::Complete);
     let probes = within(&api, from + Duration::from_secs(1), until);
     assert!((6..=8).contains(&probes), "{probes} probes in 400 s");
@@ -1195,13 +1195,13 @@ async fn an_outage_is_probed_no_sooner_than_the_server_asks_for() {
 #[tokio::test(start_paused = true)]
 async fn many_products_that_always_fail_are_their_own_failures_in_every_run() {
     let is_dead = |id: &str| id[1..].parse::<u32>().unwrap() % 4 == 1;
-    let folder = scratch();
+    let directory = scratch();
     for round in 0..3 {
         let api = Scripted::new(move |sent| {
             let reply = if is_dead(&sent.id) { internal_error() } else { page_of(sent, 25, 10) };
             reply.after(LATENCY)
         });
-        let summary = export(folder.path(), &api, &named(160), &[]).await;
+        let summary = export(directory.path(), &api, &named(160), &[]).await;
         assert_ended(&summary, ExitCode::Partial);
         assert_eq!((summary.products.complete, summary.products.failed), (120, 40), "{summary}");
         let others = api.sent().iter().filter(|sent| !is_dead(&sent.id)).count();
@@ -1224,7 +1224,7 @@ async fn many_products_that_always_fail_are_their_own_failures_in_every_run() {
 async fn max_credits_hold_also_where_answers_are_lost_and_the_summary_counts_each_attempt_once() {
     let simulator = simulator("products=40,max_videos=100,errors=0.1");
     let list = ids(&simulator);
-    let folder = scratch();
+    let directory = scratch();
     let mut most = 20;
     let in_doubt = loop {
         let api = Scripted::new({
@@ -1234,7 +1234,7 @@ async fn max_credits_hold_also_where_answers_are_lost_and_the_summary_counts_eac
                 if sent.number % 9 == 4 { Reply::lost(TransportError::Transport).after(LATENCY) } else { reply }
             }
         });
-        let summary = export(folder.path(), &api, &list, &[("max_credits", &most.to_string())]).await;
+        let summary = export(directory.path(), &api, &list, &[("max_credits", &most.to_string())]).await;
         let (account, credits) = (simulator.account(), summary.credits);
         assert!(account.pages <= most && credits.billed + credits.in_doubt <= most, "{summary}");
         assert_eq!(account.requests, credits.billed + credits.free + credits.in_doubt, "{summary}");
@@ -1246,5 +1246,5 @@ async fn max_credits_hold_also_where_answers_are_lost_and_the_summary_counts_eac
         most += 30;
     };
     assert!(in_doubt > 5, "{in_doubt} answers were lost");
-    assert_rows(folder.path(), &expected(&simulator, &list, 10));
+    assert_rows(directory.path(), &expected(&simulator, &list, 10));
 }

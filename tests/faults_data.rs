@@ -353,9 +353,9 @@ const SENT: [Option<&str>; 9] = [
 
 /// What becomes of it, in the order of [`SENT`].
 ///
-/// * `=` it stands in its column (of the partition: in the folder's name), and nowhere else
-/// * `x` the column is null (of the partition: the default folder), and its JSON text stands in `_extra`
-/// * `.` the column is null (of the partition: the default folder), and nothing stands in `_extra`
+/// * `=` it stands in its column (of the partition: in the directory's name), and nowhere else
+/// * `x` the column is null (of the partition: the default directory), and its JSON text stands in `_extra`
+/// * `.` the column is null (of the partition: the default directory), and nothing stands in `_extra`
 /// * `a` the column holds the asked product, and its JSON text stands in `_extra`
 /// * `A` the column holds the asked product, and nothing stands in `_extra`
 /// * `r` the row has no identity: a reject
@@ -539,7 +539,7 @@ fn d9_rows_beyond_what_a_page_may_hold_are_one_reject_that_keeps_them_all() {
 
 // --- D10, D11: regions ---------------------------------------------------------------------------------------------
 
-/// Regions that fit a folder's name, however hostile.
+/// Regions that fit a directory's name, however hostile.
 const REGIONS: [&str; 26] = [
     "ID",
     "id",
@@ -603,9 +603,10 @@ fn d10_no_region_leaves_the_output_and_none_is_mistaken_for_another() {
     for (id, text) in [("null", None), ("none", None), ("half", Some(json!(r#""\ud83d""#)))] {
         assert_eq!((&row(id)["region"], kept(row(id), "region")), (&Value::Null, text));
     }
-    let folders: BTreeSet<_> = std::fs::read_dir(home.out()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let directories: BTreeSet<_> =
+        std::fs::read_dir(home.out()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     let is_ours = |name: &str| name.starts_with("region=") || ["_SUCCESS", "_pagehaul", "_rejects"].contains(&name);
-    assert!(folders.iter().all(|name| is_ours(name.to_str().unwrap())), "{folders:?}");
+    assert!(directories.iter().all(|name| is_ours(name.to_str().unwrap())), "{directories:?}");
     assert_eq!(summary["regions"], REGIONS.len() + 1);
     let beside: BTreeSet<_> =
         std::fs::read_dir(home.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -613,8 +614,8 @@ fn d10_no_region_leaves_the_output_and_none_is_mistaken_for_another() {
 }
 
 #[test]
-fn d10_folders_beyond_the_most_share_the_default_one_and_their_text_is_kept() {
-    let most = partition::MOST_FOLDERS;
+fn d10_directories_beyond_the_most_share_the_default_one_and_their_text_is_kept() {
+    let most = partition::MOST_DIRECTORIES;
     let decoder = Decoder::new(&endpoint(), |_| true);
     let answer = |regions: std::ops::Range<usize>| {
         let rows: Vec<String> = regions.map(|at| format!(r#"{{"video_id":"{at}","region":"r{at}"}}"#)).collect();
@@ -775,7 +776,7 @@ fn d13_a_list_in_any_form_is_read_or_refused_by_name_before_any_request() {
 }
 
 #[test]
-fn d13_a_folder_and_a_closed_standard_input_are_no_lists() {
+fn d13_a_directory_and_a_closed_standard_input_are_no_lists() {
     let api = api_of(Vec::new());
     let home = Home::new(&[]);
     let listed = |list: &str| {
@@ -784,7 +785,7 @@ fn d13_a_folder_and_a_closed_standard_input_are_no_lists() {
         command
     };
     let cause = |run: Run| run.ended(2)["cause"].as_str().unwrap().to_owned();
-    assert!(cause(run(listed(&home.argument("")))).contains("it is a folder"));
+    assert!(cause(run(listed(&home.argument("")))).contains("it is a directory"));
     assert!(cause(run(limited("exec 0<&-", &listed("-")))).contains("no id"));
     assert_eq!(api.requests(), 0);
 }

@@ -66,8 +66,8 @@ fn l18_a_ledger_of_another_format_or_of_another_program_is_refused_and_left_as_i
 
 // --- L13: a damaged ledger ------------------------------------------------------------------------------------------
 
-/// What a process leaves that is killed when [`KILLED_AT`] pages were billed and the next is under way: all of its folder,
-/// the write-ahead log of the ledger included. And its ledger as it was five pages before, in a folder beside it.
+/// What a process leaves that is killed when [`KILLED_AT`] pages were billed and the next is under way: all of its directory,
+/// the write-ahead log of the ledger included. And its ledger as it was five pages before, in a directory beside it.
 async fn killed() -> tempfile::TempDir {
     let (running, killed) = (scratch(), scratch());
     let (from, to) = (running.path().join("out"), killed.path().to_owned());
@@ -86,11 +86,11 @@ async fn killed() -> tempfile::TempDir {
 /// The files of a ledger.
 const FILES: [&str; 3] = ["ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"];
 
-/// Goes on with a copy of a folder whose ledger `damage` has changed. Either the damage is found before anything is sent
+/// Goes on with a copy of a directory whose ledger `damage` has changed. Either the damage is found before anything is sent
 /// and the ledger stays as it is, or the run ends with exactly the right rows and pays for at most one page again.
 async fn damaged(about: &str, killed: &Path, damage: impl FnOnce(&Path)) -> bool {
-    let folder = scratch();
-    let out = folder.path().join("out");
+    let directory = scratch();
+    let out = directory.path().join("out");
     copy(&killed.join("out"), &out);
     let state = out.join("_pagehaul");
     damage(&state);
@@ -129,12 +129,12 @@ async fn l13_a_damaged_bit_in_a_ledger_is_found_or_changes_nothing() {
     drop(ledger);
     let mut random = SplitMix64::seed_from_u64(13);
     let mut found = BTreeMap::<&str, usize>::new();
-    for (folder, file, head, usual) in [
+    for (directory, file, head, usual) in [
         (&duplicates, "ledger.sqlite", 100, 350),
         (&killed, "ledger.sqlite-wal", 32, 100),
         (&killed, "ledger.sqlite", 100, 50),
     ] {
-        let length = std::fs::metadata(folder.path().join("out/_pagehaul").join(file)).unwrap().len();
+        let length = std::fs::metadata(directory.path().join("out/_pagehaul").join(file)).unwrap().len();
         for case in 0..cases(usual) {
             // A quarter of them in the head, where every bit means something.
             let within = if case % 4 == 0 { head } else { length };
@@ -145,14 +145,14 @@ async fn l13_a_damaged_bit_in_a_ledger_is_found_or_changes_nothing() {
                 bytes[at] ^= 1 << bit;
                 std::fs::write(&path, bytes).unwrap();
             };
-            let is_found = damaged(&format!("bit {bit} of byte {at} of {file}"), folder.path(), flip).await;
+            let is_found = damaged(&format!("bit {bit} of byte {at} of {file}"), directory.path(), flip).await;
             *found.entry(file).or_default() += usize::from(is_found);
         }
     }
     assert!(found.values().all(|count| *count > 20), "{found:?}");
 }
 
-/// What may become of a state folder, as a whole.
+/// What may become of a state directory, as a whole.
 type Damage = Box<dyn Fn(&Path)>;
 
 #[tokio::test(start_paused = true)]
@@ -162,8 +162,8 @@ async fn l13_a_ledger_that_lost_a_part_or_is_something_else_is_found_or_changes_
     let duplicates = scratch();
     copy(killed.path(), duplicates.path());
     drop(Ledger::open(&duplicates.path().join("out/_pagehaul/ledger.sqlite")).unwrap());
-    let length = |folder: &Path, file: &str| {
-        usize::try_from(std::fs::metadata(folder.join("out/_pagehaul").join(file)).unwrap().len()).unwrap()
+    let length = |directory: &Path, file: &str| {
+        usize::try_from(std::fs::metadata(directory.join("out/_pagehaul").join(file)).unwrap().len()).unwrap()
     };
     let write = |file: &'static str, content: Vec<u8>| -> Damage {
         Box::new(move |state| std::fs::write(state.join(file), &content).unwrap())
@@ -195,8 +195,8 @@ async fn l13_a_ledger_that_lost_a_part_or_is_something_else_is_found_or_changes_
         ("its log is empty", killed.path(), write(log, Vec::new())),
         ("its log is something else", killed.path(), write(log, b"no log".repeat(3_000))),
     ];
-    for (about, folder, damage) in must {
-        assert!(damaged(about, folder, damage).await, "{about}: nobody noticed");
+    for (about, directory, damage) in must {
+        assert!(damaged(about, directory, damage).await, "{about}: nobody noticed");
     }
     let mut may: Vec<(String, &Path, Damage)> = vec![
         ("its shared memory is of another time".to_owned(), killed.path(), write(memory, vec![0xa5; 32_768])),
@@ -223,8 +223,8 @@ async fn l13_a_ledger_that_lost_a_part_or_is_something_else_is_found_or_changes_
             change(log, Box::new(move |bytes| bytes.truncate(at))),
         ));
     }
-    for (about, folder, damage) in may {
-        damaged(&about, folder, damage).await;
+    for (about, directory, damage) in may {
+        damaged(&about, directory, damage).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Faults of the machine, L3 to L30: signals, locks, folders, clocks, outputs that are closed, and other hands.
+//! Faults of the machine, L3 to L30: signals, locks, directories, clocks, outputs that are closed, and other hands.
 //! Ledgers are in `faults_ledger`, disks in `disk_faults`, crashes in `crash`, verify and replay in tests of their own.
 
 #![cfg(unix)]
@@ -209,7 +209,7 @@ fn l28_outputs_that_are_closed_or_full_and_odd_terminals_lose_no_row() {
 }
 
 #[test]
-fn l30_an_empty_environment_and_a_folder_that_is_gone_are_no_hindrance() {
+fn l30_an_empty_environment_and_a_directory_that_is_gone_are_no_hindrance() {
     let (simulator, server, home) = world();
     let mut command = home.export(&server.base_url(), &[]);
     command.env_clear().env("KEYAPI_TOKEN", KEY);

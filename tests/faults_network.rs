@@ -138,21 +138,21 @@ async fn assert_answer(case: &str, message: Vec<u8>, verdict: &Verdict, words: &
 
 // --- whole runs ----------------------------------------------------------------------------------------------------
 
-/// A run that begins anew in a folder of its own.
+/// A run that begins anew in a directory of its own.
 async fn run_with<F: Fetch>(api: Arc<F>, ids: &[String], more: &[(&str, &str)]) -> (TempDir, Summary) {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let quick = [("retry_base_delay", "1ms"), ("retry_max_delay", "2ms"), ("max_in_flight", "8")];
-    let context = context(folder.path(), None, &[&quick, more].concat());
+    let context = context(directory.path(), None, &[&quick, more].concat());
     let list: Vec<_> = ids.iter().map(|id| Ok(ItemId::new(id))).collect();
     let summary = export(&context, Box::new(list.into_iter()), api, std::future::pending()).await.unwrap();
-    (folder, summary)
+    (directory, summary)
 }
 
 /// Fails unless every row is there once, and what the API charged lies between what is known and what is in doubt.
 fn assert_nothing_lost(done: &(TempDir, Summary), simulator: &Simulator, ids: &[String]) {
-    let (folder, summary) = done;
+    let (directory, summary) = done;
     assert_eq!(summary.exit, ExitCode::Complete, "{summary}");
-    assert_rows(folder.path(), &expected(simulator, ids, 10));
+    assert_rows(directory.path(), &expected(simulator, ids, 10));
     let (charged, credits) = (simulator.account().pages, summary.credits);
     assert!((credits.billed..=credits.billed + credits.in_doubt).contains(&charged), "{charged} charged: {summary}");
 }
@@ -202,14 +202,14 @@ async fn assert_given_up_after_two<T>(
             }
         }
     });
-    let (folder, summary) = run_with(api(&server), &ids, &[]).await;
+    let (directory, summary) = run_with(api(&server), &ids, &[]).await;
     assert_eq!(summary.exit, ExitCode::Partial, "{case}: {summary}");
     assert_eq!(asked_for_bad.load(Ordering::SeqCst), 2, "{case}");
     assert_eq!((summary.products.failed, summary.credits.in_doubt), (1, 2), "{case}: {summary}");
     let failure = &summary.failures[0];
     let message = failure.error.as_deref().unwrap_or_default();
     assert!(failure.product == bad && message.contains(words), "{case}: {failure:?}");
-    assert_rows(folder.path(), &expected(&simulator, &[good], 10));
+    assert_rows(directory.path(), &expected(&simulator, &[good], 10));
 }
 
 // --- N1, N2: no connection -----------------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ async fn n1_a_name_that_does_not_resolve_costs_nothing_is_named_and_ends_the_run
     let api = api_of(&format!("http://{host}"), DEADLINE);
     let named = format!("no connection to the API: {host}:80");
     assert_arrival("N1", &ask(&api).await, &NO_ROUTE, Charge::Free, &named);
-    let (_folder, summary) = run_with(api, &["17".to_owned()], &[("max_outage", "50ms")]).await;
+    let (_directory, summary) = run_with(api, &["17".to_owned()], &[("max_outage", "50ms")]).await;
     assert_eq!(summary.exit, ExitCode::Temporary, "{summary}");
     assert_eq!((summary.credits.billed, summary.credits.in_doubt, summary.products.open), (0, 0, 1), "{summary}");
     assert!(summary.cause.unwrap().contains(&named));
@@ -236,7 +236,7 @@ async fn n2_a_refused_connection_costs_nothing_and_ends_the_run_as_temporary() {
     let api = api_of(&format!("http://127.0.0.1:{port}"), DEADLINE);
     let named = format!("no connection to the API: 127.0.0.1:{port}");
     assert_arrival("refused", &ask(&api).await, &NO_ROUTE, Charge::Free, &named);
-    let (_folder, summary) = run_with(api, &["17".to_owned()], &[("max_outage", "50ms")]).await;
+    let (_directory, summary) = run_with(api, &["17".to_owned()], &[("max_outage", "50ms")]).await;
     assert_eq!((summary.exit, summary.credits.in_doubt), (ExitCode::Temporary, 0), "{summary}");
 }
 
@@ -776,7 +776,7 @@ async fn n15_a_portal_in_the_middle_of_a_run_ends_it_as_temporary_before_it_has_
             }
         }
     });
-    let (_folder, summary) = run_with(api(&server), &ids, &[]).await;
+    let (_directory, summary) = run_with(api(&server), &ids, &[]).await;
     assert_eq!((summary.exit, summary.credits.billed), (ExitCode::Temporary, 40), "{summary}");
     assert!(server.requests() < 100, "{} requests", server.requests());
     assert!(summary.products.failed < 20 && summary.products.open > 100, "{summary}");
@@ -938,14 +938,14 @@ async fn n20_rows_of_another_product_are_kept_as_evidence_and_published_nowhere(
             }
         }
     });
-    let (folder, summary) = run_with(api(&server), &ids, &[]).await;
+    let (directory, summary) = run_with(api(&server), &ids, &[]).await;
     assert_eq!((summary.exit, summary.products.failed), (ExitCode::Partial, 1), "{summary}");
     assert!(summary.failures[0].error.as_deref().unwrap().contains("another product"), "{summary}");
-    assert_rows(folder.path(), &expected(&simulator, &ids[1..], 10));
-    assert!(rows(folder.path()).keys().all(|(product, _)| *product != mixed));
+    assert_rows(directory.path(), &expected(&simulator, &ids[1..], 10));
+    assert!(rows(directory.path()).keys().all(|(product, _)| *product != mixed));
     let video = simulator.row(&other, None, 0).unwrap();
     let video = video.split("\"video_id\":\"").nth(1).unwrap().split('"').next().unwrap();
-    assert_ne!(files_that_hold(folder.path(), video).len(), 0, "the journal holds the answer");
+    assert_ne!(files_that_hold(directory.path(), video).len(), 0, "the journal holds the answer");
 }
 
 // --- N22: too late -------------------------------------------------------------------------------------------------

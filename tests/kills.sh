@@ -12,10 +12,10 @@ bin=${BIN:-target/ci/pagehaul}
 [ -n "${BIN:-}" ] || cargo build --quiet --profile ci --locked
 spec=products=600,max_videos=300,latency=20ms,jitter=20ms
 export KEYAPI_TOKEN=any
-folder=$(mktemp -d)
+directory=$(mktemp -d)
 server=
-trap 'kill $server 2>/dev/null || true; rm -rf "$folder"' EXIT
-"$bin" simulate --products 600 "$spec" >"$folder/ids"
+trap 'kill $server 2>/dev/null || true; rm -rf "$directory"' EXIT
+"$bin" simulate --products 600 "$spec" >"$directory/ids"
 
 json() { python3 -c 'import json,sys
 value = json.loads(sys.stdin.read().strip().splitlines()[-1])
@@ -23,7 +23,7 @@ for name in sys.argv[1].split("."): value = value[name]
 print(value)' "$1"; }
 
 serve() {
-    "$bin" simulate --listen "127.0.0.1:$port" "$spec" >"$folder/account" 2>/dev/null &
+    "$bin" simulate --listen "127.0.0.1:$port" "$spec" >"$directory/account" 2>/dev/null &
     server=$!
     until (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do sleep 0.05; done
 }
@@ -31,13 +31,13 @@ serve() {
 # Ends the server; prints the pages that it was paid for.
 charged() {
     kill $server
-    until grep -q '"pages":' "$folder/account"; do sleep 0.05; done
-    json pages <"$folder/account"
+    until grep -q '"pages":' "$directory/account"; do sleep 0.05; done
+    json pages <"$directory/account"
 }
 
 # In a subshell, which becomes the program: a kill must hit it and nothing else.
 export_run() {
-    exec "$bin" export --products "$folder/ids" --out "$folder/out" --base-url "http://127.0.0.1:$port" \
+    exec "$bin" export --products "$directory/ids" --out "$directory/out" --base-url "http://127.0.0.1:$port" \
         --qps 2000 --max-in-flight 64 --segment-size 1MiB --progress none
 }
 
@@ -48,10 +48,10 @@ content() {
 
 echo "reference: without a kill"
 serve
-(export_run) >"$folder/reference.json" 2>/dev/null
+(export_run) >"$directory/reference.json" 2>/dev/null
 fewest=$(charged)
-rows=$(json rows.published <"$folder/reference.json")
-regions=$(content "$folder/out")
+rows=$(json rows.published <"$directory/reference.json")
+regions=$(content "$directory/out")
 echo "  $fewest credits, $rows rows, $regions regions"
 
 failed=0
@@ -59,7 +59,7 @@ failed=0
 case_of() {
     local name=$1 kills=0 in_doubt=0
     shift
-    rm -rf "$folder/out"
+    rm -rf "$directory/out"
     serve
     for condition in "$@"; do
         (export_run) >/dev/null 2>&1 &
@@ -67,7 +67,7 @@ case_of() {
         if [[ $condition == share:* ]]; then
             local share=${condition#share:} complete=0
             while kill -0 $run 2>/dev/null; do
-                complete=$("$bin" status --json --out "$folder/out" 2>/dev/null | json products.complete 2>/dev/null || echo 0)
+                complete=$("$bin" status --json --out "$directory/out" 2>/dev/null | json products.complete 2>/dev/null || echo 0)
                 [ $((complete * 100)) -ge $((600 * share)) ] && break
             done
         else
@@ -75,14 +75,14 @@ case_of() {
         fi
         kill -9 $run 2>/dev/null && kills=$((kills + 1)) || true
         wait $run 2>/dev/null || true
-        in_doubt=$("$bin" status --json --out "$folder/out" 2>/dev/null | json credits.in_doubt 2>/dev/null || echo "$in_doubt")
+        in_doubt=$("$bin" status --json --out "$directory/out" 2>/dev/null | json credits.in_doubt 2>/dev/null || echo "$in_doubt")
     done
-    (export_run) >"$folder/last.json" 2>/dev/null || { echo "  $name: exit $?"; failed=$((failed + 1)); }
+    (export_run) >"$directory/last.json" 2>/dev/null || { echo "  $name: exit $?"; failed=$((failed + 1)); }
     local paid got
     paid=$(charged)
-    got=$(json rows.published <"$folder/last.json")
+    got=$(json rows.published <"$directory/last.json")
     local twice=$((paid - fewest)) verdict=ok
-    "$bin" verify --out "$folder/out" >/dev/null 2>"$folder/verify" || verdict="verify: $(tail -1 "$folder/verify")"
+    "$bin" verify --out "$directory/out" >/dev/null 2>"$directory/verify" || verdict="verify: $(tail -1 "$directory/verify")"
     [ "$got" = "$rows" ] && [ "$twice" -le "$in_doubt" ] && [ "$in_doubt" -le $((kills * 64)) ] || verdict="WRONG"
     [ "$verdict" = ok ] || failed=$((failed + 1))
     echo "  $name: $kills kills, rows missing $((rows - got)), paid twice $twice, in doubt $in_doubt: $verdict"

@@ -98,9 +98,9 @@ fn a_key_that_a_page_repeats_is_in_no_file_and_no_line_also_unpacked() {
     let unpacked = unpacked.concat();
     assert!(unpacked.contains("sk_live_***") && !unpacked.contains("CANARY"), "the rows hold what hides the key");
     assert!(rows(&home.out()).values().any(|row| row["video_desc"] == "Bearer sk_live_***"));
-    for folder in [home.out(), home.path("state")] {
-        assert_eq!(files_that_hold(&folder, "CANARY"), Vec::<PathBuf>::new());
-        let names = format!("{:?}", files(&folder));
+    for directory in [home.out(), home.path("state")] {
+        assert_eq!(files_that_hold(&directory, "CANARY"), Vec::<PathBuf>::new());
+        let names = format!("{:?}", files(&directory));
         assert!(!names.contains("CANARY"), "{names}");
     }
 }
@@ -121,9 +121,9 @@ async fn assert_one_failing_product_is_partial(delay: Duration) {
     let simulator = simulator("products=9,max_videos=25");
     let list = ids(&simulator);
     let failing = list[4].clone();
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let context = context(
-        folder.path(),
+        directory.path(),
         Some(100.0),
         &[("retry_base_delay", "1s"), ("retry_max_delay", "5s"), ("retry_attempts", "4"), ("max_outage", "2m")],
     );
@@ -160,18 +160,18 @@ async fn a_product_that_fails_slowly_is_its_own_failure_also_when_patience_ends_
 async fn a_segment_is_published_when_no_answer_is_under_way_also_one_that_was_large_enough_before_the_run() {
     let simulator = simulator("products=60,max_videos=45");
     let list = ids(&simulator);
-    let folder = tempfile::tempdir().unwrap();
-    let mut context = context(folder.path(), Some(200.0), &[("max_in_flight", "16")]);
+    let directory = tempfile::tempdir().unwrap();
+    let mut context = context(directory.path(), Some(200.0), &[("max_in_flight", "16")]);
     let api = |stop_at| {
         let simulator = Arc::clone(&simulator);
         Scripted::stopping_at(stop_at, move |sent| page(&simulator, sent).after(Duration::from_millis(300)))
     };
     let first = run_job(&context, &api(60), &list).await.unwrap();
-    assert_eq!((first.exit, manifests(folder.path()).len()), (ExitCode::Interrupted, 0), "{first}");
+    assert_eq!((first.exit, manifests(directory.path()).len()), (ExitCode::Interrupted, 0), "{first}");
     context.settings.segment_size = 2_000;
     let api = api(usize::MAX);
     let busy = Arc::new(AtomicUsize::new(0));
-    let _watch = pagehaul::model::failpoint::watch(folder.path(), {
+    let _watch = pagehaul::model::failpoint::watch(directory.path(), {
         let (api, busy) = (Arc::clone(&api), Arc::clone(&busy));
         move |step| {
             if step.path.to_string_lossy().contains("/segments/") {
@@ -182,8 +182,8 @@ async fn a_segment_is_published_when_no_answer_is_under_way_also_one_that_was_la
     });
     let summary = run_job(&context, &api, &list).await.unwrap();
     assert_eq!((summary.exit, busy.load(Ordering::SeqCst)), (ExitCode::Complete, 0), "{summary}");
-    assert!(manifests(folder.path()).len() > 3 && api.most_in_flight() > 4, "{summary}");
-    assert_rows(folder.path(), &expected(&simulator, &list, 10));
+    assert!(manifests(directory.path()).len() > 3 && api.most_in_flight() > 4, "{summary}");
+    assert_rows(directory.path(), &expected(&simulator, &list, 10));
 }
 
 #[tokio::test(start_paused = true)]
@@ -191,8 +191,8 @@ async fn a_page_that_is_due_while_the_quota_holds_everyone_does_not_spin() {
     const MANY: usize = 5_000;
     let simulator = simulator("products=60,max_videos=25");
     let list = ids(&simulator);
-    let folder = tempfile::tempdir().unwrap();
-    let context = context(folder.path(), Some(30.0), &[]);
+    let directory = tempfile::tempdir().unwrap();
+    let context = context(directory.path(), Some(30.0), &[]);
     let api = Scripted::new({
         let simulator = Arc::clone(&simulator);
         move |sent| {
@@ -214,7 +214,7 @@ async fn a_page_that_is_due_while_the_quota_holds_everyone_does_not_spin() {
     let (rounds, sent) = (rounds.load(Ordering::SeqCst), api.requests());
     assert_eq!((summary.exit, summary.run.throttled), (ExitCode::Complete, 1), "{rounds} rounds, {sent} requests");
     assert!(rounds <= 10 * sent, "{rounds} rounds for {sent} requests");
-    assert_rows(folder.path(), &expected(&simulator, &list, 10));
+    assert_rows(directory.path(), &expected(&simulator, &list, 10));
 }
 
 /// The number of the first request that a broken API no longer serves; the answers to the ten before it are late.
@@ -226,7 +226,7 @@ const BROKEN: [(fn() -> Reply, ExitCode); 2] =
 
 /// A run whose API breaks while ten answers are in flight.
 struct Stopping {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     simulator: Arc<Simulator>,
     list: Vec<String>,
 }
@@ -234,12 +234,12 @@ struct Stopping {
 impl Stopping {
     fn new() -> Self {
         let simulator = simulator("products=600,max_videos=9");
-        Self { folder: tempfile::tempdir().unwrap(), list: ids(&simulator), simulator }
+        Self { directory: tempfile::tempdir().unwrap(), list: ids(&simulator), simulator }
     }
 
     fn context(&self) -> RunContext {
         let settings = [("max_in_flight", "40"), ("drain_timeout", "10s"), ("request_timeout", "30s")];
-        context(self.folder.path(), Some(50.0), &settings)
+        context(self.directory.path(), Some(50.0), &settings)
     }
 
     /// The run, with ten answers that take this long, and a signal so long after the first request that is not served; and how
@@ -280,7 +280,7 @@ async fn answers_that_are_slower_than_grace_are_waited_for_and_kept_when_a_run_s
             let summary = run_job(&stopping.context(), &repaired, &stopping.list).await.unwrap();
             assert_eq!(summary.exit, ExitCode::Complete, "{summary}");
             assert!((600..=600 + evidence(600)).contains(&summary.credits.billed), "{summary}");
-            assert_rows(stopping.folder.path(), &expected(&stopping.simulator, &stopping.list, 10));
+            assert_rows(stopping.directory.path(), &expected(&stopping.simulator, &stopping.list, 10));
         }
     }
 }

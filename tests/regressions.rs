@@ -100,7 +100,7 @@ fn an_output_whose_state_lies_elsewhere_is_never_begun_anew() {
 }
 
 #[test]
-fn two_state_folders_cannot_share_an_output_at_the_same_time() {
+fn two_state_directories_cannot_share_an_output_at_the_same_time() {
     let simulator = simulator("products=3,max_videos=25");
     let ids = ids(&simulator);
     let (api, gate, held) = Api::gated(&simulator, 0);

@@ -30,7 +30,7 @@ const WORLD: &str = "products=5,max_videos=28,record=true";
 /// Flags that make several segments of it.
 const SMALL: [&str; 4] = ["--max-in-flight", "1", "--segment-size", "8KiB"];
 
-/// An API, a folder, and an export of the one into the other.
+/// An API, a directory, and an export of the one into the other.
 struct Case {
     home: Home,
     simulator: Arc<Simulator>,
@@ -180,7 +180,7 @@ fn l15_what_is_deleted_or_edited_in_an_output_is_built_again_to_the_byte_without
     let before = contents(&whole.home.out());
     let first = |out: &Path| out.join(manifests(out)[0]["files"][0]["path"].as_str().unwrap());
     let spoil: [(&str, u64, Spoil<'_>); 7] = [
-        ("a folder of rows", 2, &|out| fs::remove_dir_all(out.join("region=ID")).unwrap()),
+        ("a directory of rows", 2, &|out| fs::remove_dir_all(out.join("region=ID")).unwrap()),
         ("a file", 1, &|out| fs::remove_file(first(out)).unwrap()),
         ("a byte of a file", 1, &|out| {
             let mut bytes = fs::read(first(out)).unwrap();
@@ -359,7 +359,7 @@ fn the_reports_and_the_mark_of_a_complete_export_are_no_part_of_what_is_verified
 }
 
 #[test]
-fn a_replay_into_other_folders_leaves_none_of_the_old_ones_files() {
+fn a_replay_into_other_directories_leaves_none_of_the_old_ones_files() {
     let case = Case::exported(&[]);
     let swap = [
         (
@@ -375,7 +375,7 @@ fn a_replay_into_other_folders_leaves_none_of_the_old_ones_files() {
     let begins = |prefix: &str| tree(&case.home.out()).keys().filter(|name| name.starts_with(prefix)).count();
     assert!(begins("region=") > 0);
     run(case.replay(&["--endpoint", &by_ratio])).ended(0);
-    assert!(begins("region=") == 0 && begins("ratio=") > 0, "a reader of the folder would see rows twice");
+    assert!(begins("region=") == 0 && begins("ratio=") > 0, "a reader of the directory would see rows twice");
     case.assert_sound();
     // One that a crash or an older version left there is a difference.
     let left = case.home.out().join("region=ID");
@@ -512,7 +512,7 @@ fn a_ledger_that_was_emptied_is_damage_to_a_replay_too() {
 }
 
 #[test]
-fn a_folder_whose_name_begins_like_an_address_is_a_folder_and_an_address_is_refused() {
+fn a_directory_whose_name_begins_like_an_address_is_a_directory_and_an_address_is_refused() {
     let case = Case::new(WORLD);
     for out in ["file:out", "file:out?mode=memory"] {
         let mut export =
@@ -530,7 +530,7 @@ fn a_folder_whose_name_begins_like_an_address_is_a_folder_and_an_address_is_refu
     let before = tree(&case.home.path(""));
     for out in ["s3://bucket/videos", "file:///videos"] {
         let refused = run(pagehaul(["export", "--simulate", "--out", out]));
-        assert!(refused.ended(2)["cause"].as_str().unwrap().contains("only a folder"), "{refused}");
+        assert!(refused.ended(2)["cause"].as_str().unwrap().contains("only a directory"), "{refused}");
     }
     assert!(tree(&case.home.path("")) == before);
 }

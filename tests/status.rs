@@ -177,7 +177,7 @@ fn where_there_is_no_export_it_says_so_and_makes_nothing() {
     for (out, more) in [("missing", &[][..]), ("empty", &[]), ("empty", &["--json"])] {
         let run = status(&home.path(out), more);
         assert_eq!(run.code, Some(2), "{run}");
-        assert!(run.stderr.starts_with("error: there is no export in that folder"), "{run}");
+        assert!(run.stderr.starts_with("error: there is no export in that directory"), "{run}");
         assert_eq!(run.stdout.is_empty(), more.is_empty(), "{run}");
     }
     assert_eq!(run(pagehaul(["status"])).code, Some(2));

@@ -17,8 +17,8 @@ const RATE: f64 = 50.0;
 /// What a whole run used of the rate, from its first request to its last answer, and the most that it could have used.
 async fn used(seed: u32) -> (f64, f64, u64) {
     let simulator = simulator(&format!("seed={seed},products=200,qps=50,latency=80ms"));
-    let (list, folder, api) = (ids(&simulator), scratch(), Scripted::direct(&simulator));
-    let summary = run_job(&context(folder.path(), Some(RATE), &[]), &api, &list).await.unwrap();
+    let (list, directory, api) = (ids(&simulator), scratch(), Scripted::direct(&simulator));
+    let summary = run_job(&context(directory.path(), Some(RATE), &[]), &api, &list).await.unwrap();
     assert_eq!((summary.exit, summary.run.throttled), (ExitCode::Complete, 0), "{summary}");
     let sent = api.sent();
     let (latency, requests) = (0.08, f64::from(u32::try_from(sent.len()).unwrap()));
@@ -48,9 +48,10 @@ async fn where_looking_ahead_saves_less_than_was_asked_for_it_costs_nothing() {
     // The deepest list, 201 pages, takes a second page by page.
     for (settings, saves) in [("products=600,latency=5ms", "2s"), ("products=200,qps=50,latency=80ms", "1h")] {
         let simulator = simulator(settings);
-        let (list, folder, api) = (ids(&simulator), scratch(), Scripted::direct(&simulator));
+        let (list, directory, api) = (ids(&simulator), scratch(), Scripted::direct(&simulator));
         let qps = settings.contains("qps").then_some(RATE);
-        let summary = run_job(&context(folder.path(), qps, &[("lookahead_saves", saves)]), &api, &list).await.unwrap();
+        let summary =
+            run_job(&context(directory.path(), qps, &[("lookahead_saves", saves)]), &api, &list).await.unwrap();
         let fewest: u64 = list.iter().map(|id| simulator.videos(id) / 10 + 1).sum();
         let requests = u64::try_from(api.requests()).unwrap();
         assert_eq!((summary.exit, summary.run.wasted, requests), (ExitCode::Complete, 0, fewest), "{summary}");
@@ -73,8 +74,8 @@ async fn an_api_that_answers_any_page_number_costs_no_more_than_the_share_set_as
                 });
                 Reply::page(&[row.to_string()]).after(Duration::from_millis(80))
             });
-            let (folder, list) = (scratch(), (0..lists).map(|at| format!("p{at}")).collect::<Vec<_>>());
-            let context = context(folder.path(), Some(RATE), &[("page_size", "1")]);
+            let (directory, list) = (scratch(), (0..lists).map(|at| format!("p{at}")).collect::<Vec<_>>());
+            let context = context(directory.path(), Some(RATE), &[("page_size", "1")]);
             let summary = run_job(&context, &api, &list).await.unwrap();
             let pages = u64::from(lists * last);
             let about = format!("{name}, {lists} lists of {last} pages: {summary}");

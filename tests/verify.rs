@@ -108,7 +108,7 @@ type Damage = (&'static str, &'static str, fn(&Path));
 /// What is done to an output, and a word of the difference that must be named.
 const DAMAGES: [Damage; 35] = [
     ("a file is gone", "is missing", |out| fs::remove_file(data_file(out, 0)).unwrap()),
-    ("a folder is gone", "is missing", |out| fs::remove_dir_all(data_file(out, 0).parent().unwrap()).unwrap()),
+    ("a directory is gone", "is missing", |out| fs::remove_dir_all(data_file(out, 0).parent().unwrap()).unwrap()),
     ("the rejects are gone", "_rejects/", |out| fs::remove_dir_all(out.join("_rejects")).unwrap()),
     ("two files are swapped", "than it was written with", |out| {
         let (one, two) = (data_file(out, 0), data_file(out, 1));
@@ -120,7 +120,7 @@ const DAMAGES: [Damage; 35] = [
         let other = data_file(out, 9).parent().unwrap().join("moved.parquet");
         fs::rename(data_file(out, 0), other).unwrap();
     }),
-    ("a file is a folder", "is missing", |out| {
+    ("a file is a directory", "is missing", |out| {
         let path = data_file(out, 0);
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
@@ -130,16 +130,16 @@ const DAMAGES: [Damage; 35] = [
         fs::rename(&path, out.join("elsewhere")).unwrap();
         std::os::unix::fs::symlink(out.join("elsewhere"), &path).unwrap();
     }),
-    ("a folder is a link", "is missing", |out| {
-        let folder = data_file(out, 0).parent().unwrap().to_owned();
-        fs::rename(&folder, out.join("elsewhere")).unwrap();
-        std::os::unix::fs::symlink(out.join("elsewhere"), &folder).unwrap();
+    ("a directory is a link", "is missing", |out| {
+        let directory = data_file(out, 0).parent().unwrap().to_owned();
+        fs::rename(&directory, out.join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink(out.join("elsewhere"), &directory).unwrap();
     }),
     ("a file more", "x.parquet is in no manifest", |out| {
         fs::copy(data_file(out, 0), data_file(out, 0).with_file_name("x.parquet")).unwrap();
     }),
     ("a reject file more", "_rejects/x is in no manifest", |out| fs::write(out.join("_rejects/x"), "").unwrap()),
-    ("a folder more", "is in no manifest", |out| fs::create_dir_all(out.join("region=ZZ/deeper")).unwrap()),
+    ("a directory more", "is in no manifest", |out| fs::create_dir_all(out.join("region=ZZ/deeper")).unwrap()),
     ("a manifest is gone", "000001.json is missing", |out| {
         fs::remove_file(out.join("_pagehaul/segments/000001.json")).unwrap();
     }),
@@ -147,8 +147,8 @@ const DAMAGES: [Damage; 35] = [
         change(&out.join("_pagehaul/segments/000002.json"), |bytes| bytes.push(b'\n'));
     }),
     ("a manifest more", "000007.json is of a segment", |out| {
-        let folder = out.join("_pagehaul/segments");
-        fs::copy(folder.join("000001.json"), folder.join("000007.json")).unwrap();
+        let directory = out.join("_pagehaul/segments");
+        fs::copy(directory.join("000001.json"), directory.join("000007.json")).unwrap();
     }),
     ("a manifest that says less rows", "rows, ", |out| {
         forge(out, |manifest| {
@@ -254,13 +254,13 @@ fn l15_every_edit_of_an_output_its_state_or_its_journal_is_found_and_named_and_n
 /// A word of what helps against a damage.
 fn cure(what: &str) -> &'static str {
     match what {
-        "a file more" | "a reject file more" | "a folder more" => "move what is not of this export",
+        "a file more" | "a reject file more" | "a directory more" => "move what is not of this export",
         "a mark that is not true" => "finishes it",
         "a manifest more"
         | "a manifest that names another file"
         | "another badge"
-        | "a segment was never published" => "put the state folder back",
-        _ if what.starts_with("a journal") => "put the state folder back",
+        | "a segment was never published" => "put the state directory back",
+        _ if what.starts_with("a journal") => "put the state directory back",
         _ if ["received", "kept", "rejected", "folded", "key", "page", "frame"]
             .iter()
             .any(|word| what.contains(word)) =>
@@ -268,7 +268,7 @@ fn cure(what: &str) -> &'static str {
             if what == "rows of other keys" {
                 "pagehaul replay"
             } else {
-                "put the state folder back"
+                "put the state directory back"
             }
         }
         _ => "pagehaul replay",

@@ -52,9 +52,9 @@ class Regions:
                 column = pc.cast(pc.cast(column, pa.timestamp("s", "UTC")), pa.timestamp("us", "UTC"))
             table = table.set_column(table.schema.get_field_index(name), name, column)
         if region not in self.writers:
-            folder = f"{self.out}/region={region}"
-            os.makedirs(folder, exist_ok=True)
-            self.writers[region] = pq.ParquetWriter(f"{folder}/part-0.parquet", table.schema, compression="zstd")
+            directory = f"{self.out}/region={region}"
+            os.makedirs(directory, exist_ok=True)
+            self.writers[region] = pq.ParquetWriter(f"{directory}/part-0.parquet", table.schema, compression="zstd")
         self.writers[region].write_table(table)
 
     def close(self):

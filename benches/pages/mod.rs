@@ -46,9 +46,9 @@ fn body(endpoint: &Endpoint, simulator: &Simulator, id: &str, page: u64) -> Byte
 }
 
 /// A segment as an export would write it, with the built-in settings.
-pub(crate) fn shape(folder: &Path, endpoint: &Endpoint, decoder: &Decoder) -> SegmentConfig {
+pub(crate) fn shape(directory: &Path, endpoint: &Endpoint, decoder: &Decoder) -> SegmentConfig {
     SegmentConfig {
-        staging: folder.to_owned(),
+        staging: directory.to_owned(),
         export: "bench".to_owned(),
         schema: Arc::clone(decoder.schema()),
         partition: endpoint.partition().name.clone(),

@@ -120,8 +120,8 @@ fn learned(settings: &Settings, key: &SecretString) -> Option<RateCache> {
         return None;
     }
     let variable = |name: &str| std::env::var(name).ok();
-    let folder = settings.rate_cache_dir.clone().or_else(|| rate_cache::default_folder(variable))?;
-    RateCache::look_up(&folder, &authority(&settings.base_url), key)
+    let directory = settings.rate_cache_dir.clone().or_else(|| rate_cache::default_directory(variable))?;
+    RateCache::look_up(&directory, &authority(&settings.base_url), key)
 }
 
 /// The list that the settings name, or the embedded API's own.
@@ -144,7 +144,7 @@ async fn ids_of(
 /// Where the settings say that sizes of lists are known from.
 fn sizes_of(layers: &Layers) -> Result<Vec<Sizes>, Error> {
     let mut sizes: Vec<Sizes> =
-        layers.given("size_hints_from").map(|folder| Sizes::Export(folder.into())).into_iter().collect();
+        layers.given("size_hints_from").map(|directory| Sizes::Export(directory.into())).into_iter().collect();
     if let Some(rows) = layers.given("size_hint_column").map(str::to_owned) {
         let list = layers.given("products").map(ItemList::named);
         let (Some(ItemList::File(table)), Some(ids)) = (list, layers.given("product_column").map(str::to_owned)) else {

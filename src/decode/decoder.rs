@@ -7,8 +7,8 @@
 //!
 //! What a hostile answer can ask for is bounded: a cell is as large as its answer at most (`api::BODY_CAP`, 8 MiB), and is
 //! never cut; a page has [`MOST_ROWS`] rows at most, `_extra` is nested [`NESTING`] levels deep at most, a run has
-//! [`MOST_FOLDERS`](crate::model::partition::MOST_FOLDERS) folders at most. What goes beyond is still kept: see each. (Which
-//! values have a folder where there are too many depends on which came first in the run; which rows there are does not.)
+//! [`MOST_DIRECTORIES`](crate::model::partition::MOST_DIRECTORIES) directories at most. What goes beyond is still kept: see each. (Which
+//! values have a directory where there are too many depends on which came first in the run; which rows there are does not.)
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -98,14 +98,14 @@ pub struct Decoder {
     names: Arc<[Option<Box<str>>]>,
     /// Which of `columns` are written to the files.
     written: Vec<bool>,
-    /// Which of them are left out of the output altogether: the partition is in the folders' names.
+    /// Which of them are left out of the output altogether: the partition is in the directories' names.
     dropped: Arc<[bool]>,
     item: usize,
     keys: Vec<usize>,
     partition: usize,
     schema: SchemaRef,
-    /// Shared by all clones: a run's folders are bounded together.
-    folders: Arc<Mutex<PartitionDirs>>,
+    /// Shared by all clones: a run's directories are bounded together.
+    directories: Arc<Mutex<PartitionDirs>>,
 }
 
 impl Decoder {
@@ -128,7 +128,7 @@ impl Decoder {
             keys: endpoint.key_columns().map(|column| place(&column.name)).collect(),
             partition: place(&endpoint.partition().name),
             schema: endpoint.file_schema(&kept),
-            folders: Arc::default(),
+            directories: Arc::default(),
         }
     }
 
@@ -155,7 +155,7 @@ pub fn received(body: &[u8]) -> usize {
 
 /// The rows of a group while they are being gathered.
 struct Batch<'a> {
-    folders: MutexGuard<'a, PartitionDirs>,
+    directories: MutexGuard<'a, PartitionDirs>,
     builders: Vec<Option<Builder>>,
     fetched_at: TimestampMicrosecondBuilder,
     page_num: Int32Builder,
@@ -169,7 +169,7 @@ impl<'a> Batch<'a> {
         let rows = pages * 10;
         let made = decoder.columns.iter().zip(&decoder.written);
         Self {
-            folders: decoder.folders.lock().unwrap_or_else(PoisonError::into_inner),
+            directories: decoder.directories.lock().unwrap_or_else(PoisonError::into_inner),
             builders: made.map(|(column, written)| written.then(|| Builder::new(column.kind, rows))).collect(),
             fetched_at: TimestampMicrosecondBuilder::with_capacity(rows),
             page_num: Int32Builder::with_capacity(rows),
@@ -250,7 +250,7 @@ impl<'a> Batch<'a> {
             let raw = values.get(at).copied().flatten();
             count.is_seen |= raw.is_some();
             let fits = match builder {
-                _ if at == decoder.partition => push_partition(&mut self.partitions, &mut self.folders, raw),
+                _ if at == decoder.partition => push_partition(&mut self.partitions, &mut self.directories, raw),
                 Some(Builder::Text(builder)) if at == decoder.item => {
                     builder.append_value(answer.request.id.as_str());
                     item.is_some() || raw.is_none_or(|raw| raw == "null")
@@ -284,10 +284,10 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Adds a row's partition value. False: no folder can carry it, so its text must be kept elsewhere.
-fn push_partition(partitions: &mut Vec<Option<Box<str>>>, folders: &mut PartitionDirs, raw: Option<&str>) -> bool {
+/// Adds a row's partition value. False: no directory can carry it, so its text must be kept elsewhere.
+fn push_partition(partitions: &mut Vec<Option<Box<str>>>, directories: &mut PartitionDirs, raw: Option<&str>) -> bool {
     let raw = raw.filter(|raw| *raw != "null");
-    let value = raw.and_then(text_of).filter(|value| value.exact && folders.admit(&value.text));
+    let value = raw.and_then(text_of).filter(|value| value.exact && directories.admit(&value.text));
     let fits = value.is_some() || raw.is_none();
     partitions.push(value.map(|value| value.text.into()));
     fits

@@ -196,7 +196,7 @@ fn half_a_surrogate_pair_costs_neither_the_row_nor_its_text() {
 }
 
 #[test]
-fn a_partition_that_no_folder_can_carry_keeps_its_text_in_extra() {
+fn a_partition_that_no_directory_can_carry_keeps_its_text_in_extra() {
     let long = "x".repeat(300);
     for value in ["", long.as_str(), crate::model::partition::DEFAULT] {
         let decoded = decode(&format!(r#"{{"video_id":"7","region":"{value}"}}"#));

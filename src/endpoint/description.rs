@@ -219,7 +219,7 @@ pub enum Role {
     Attribute,
     /// Part of the row's key.
     Identity,
-    /// The folder a row goes to; not repeated inside the files.
+    /// The directory a row goes to; not repeated inside the files.
     Partition,
     /// Differs at every fetch.
     Volatile,
@@ -454,12 +454,14 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_column_s_name_leaves_room_for_any_value_in_the_folder_s() {
+    fn a_partition_column_s_name_leaves_room_for_any_value_in_the_directory_s() {
         let named = |name: &str| Endpoint::parse(&BUILT_IN.replace("name = \"region\"", &format!("name = \"{name}\"")));
-        let folder =
-            crate::model::partition::folder(&named(&"r".repeat(74)).unwrap().partition().name, Some(&"x".repeat(180)));
-        assert!(folder.len() <= 255 && folder.ends_with('x'));
-        assert!(named(&"r".repeat(75)).unwrap_err().to_string().contains("too long for a folder"));
+        let directory = crate::model::partition::directory(
+            &named(&"r".repeat(74)).unwrap().partition().name,
+            Some(&"x".repeat(180)),
+        );
+        assert!(directory.len() <= 255 && directory.ends_with('x'));
+        assert!(named(&"r".repeat(75)).unwrap_err().to_string().contains("too long for a directory"));
         for name in ["region-code", "re gion", "région", "region=", "2nd", "r.", "r%"] {
             let error = named(name).unwrap_err().to_string();
             assert!(error.contains(&format!("the partition column {name} must consist of ASCII letters")), "{error}");

@@ -33,6 +33,6 @@ impl Endpoint {
             ));
         }
         (partition.len() > LONGEST_NAME)
-            .then(|| format!("the partition column's name is too long for a folder: {LONGEST_NAME} bytes"))
+            .then(|| format!("the partition column's name is too long for a directory: {LONGEST_NAME} bytes"))
     }
 }

@@ -64,8 +64,8 @@ impl Sizes {
                 })?;
                 take(sized)
             }
-            Self::Export(folder) => {
-                let ledger = Ledger::open_read_only(&folder.join("_pagehaul").join("ledger.sqlite"))?;
+            Self::Export(directory) => {
+                let ledger = Ledger::open_read_only(&directory.join("_pagehaul").join("ledger.sqlite"))?;
                 take(ledger.sizes(least)?)
             }
         }
@@ -146,14 +146,14 @@ mod tests {
 
     #[test]
     fn sizes_are_read_from_csv_and_parquet_and_what_is_small_or_no_number_is_none() {
-        let folder = tempfile::tempdir().unwrap();
-        let csv = folder.path().join("list.csv");
+        let directory = tempfile::tempdir().unwrap();
+        let csv = directory.path().join("list.csv");
         let text = "\u{feff}id,rows\n1,80\n2,79\n3,x\n4\n5, 900 \n6,-7\n";
         std::fs::File::create(&csv).unwrap().write_all(text.as_bytes()).unwrap();
         let found = [("1".to_owned(), 80), ("5".to_owned(), 900)];
         assert_eq!(read(&csv, "rows").unwrap(), found);
 
-        let parquet = folder.path().join("list.parquet");
+        let parquet = directory.path().join("list.parquet");
         let columns: [(&str, ArrayRef); 3] = [
             ("rows", Arc::new(Int64Array::from(vec![Some(80), None, Some(900), Some(-7)]))),
             ("other", Arc::new(Int64Array::from(vec![1, 2, 3, 4]))),

@@ -100,13 +100,13 @@ impl ExitCode {
             Self::Partial => Some(
                 "_pagehaul/products.parquet says what each product lacks; the same command retries passing failures, --retry-failed also refusals, --repair reads lists once more that moved; what was rejected is paid for, only a new --out asks again",
             ),
-            Self::Busy => Some("wait for the other process, or name another folder with --out"),
+            Self::Busy => Some("wait for the other process, or name another directory with --out"),
             Self::Temporary => Some("run the same command again later: it resumes where this one stopped"),
             Self::Limit => Some("raise the limit and run the command again: it resumes"),
             Self::Account => Some(
                 "put right what the line above names (the key, its credits, the API's certificate, the proxy or this machine's clock), then run the same command again: it resumes",
             ),
-            Self::Storage => Some("free space or fix the folder, then run the same command again: it resumes"),
+            Self::Storage => Some("free space or fix the directory, then run the same command again: it resumes"),
             Self::Integrity => Some(
                 "nothing was changed; use the settings that the export was begun with, restore what is damaged, or take another --out",
             ),

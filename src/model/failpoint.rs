@@ -2,7 +2,7 @@
 //!
 //! Under debug assertions only; a release build holds nothing of it. A child process is told by `TEST_STEP=N:ACTION`
 //! to kill itself, to send itself SIGTERM or to panic at its Nth step, so that a harness can count N up until a run passes
-//! clean and new steps are covered by themselves. A test in the same process watches the folders of its own run, and may
+//! clean and new steps are covered by themselves. A test in the same process watches the directories of its own run, and may
 //! refuse an operation as a broken disk would.
 
 /// Counts a step: `failpoint!(Before, "sync", path)`. Gives an `io::Result<()>`: the error is one that a test asked for.
@@ -50,7 +50,7 @@ mod counted {
         pub when: When,
         /// The operation, as a verb.
         pub action: &'static str,
-        /// The file or folder that it is done to.
+        /// The file or directory that it is done to.
         pub path: &'a Path,
     }
 
@@ -73,7 +73,7 @@ mod counted {
         *WALL
     }
 
-    /// Watches the steps of everything below a folder until it is dropped.
+    /// Watches the steps of everything below a directory until it is dropped.
     #[derive(Debug)]
     pub struct FailpointObserver(usize);
 
@@ -137,7 +137,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     #[test]
-    fn a_watch_sees_the_steps_below_its_folder_and_may_refuse_them() {
+    fn a_watch_sees_the_steps_below_its_directory_and_may_refuse_them() {
         let log = Arc::new(Mutex::new(Vec::new()));
         let (root, sees) = (Path::new("/nowhere/a"), Arc::clone(&log));
         let watch = watch(root, move |step: &Failpoint<'_>| {

@@ -1,13 +1,13 @@
-//! A partition value as a folder name, and back.
+//! A partition value as a directory name, and back.
 //!
 //! The Hive convention: `region=ID`. Letters, digits, `-` and `_` stay, every other byte is percent-encoded, so that a name
 //! is one safe component on every file system: no separator, no dot that some systems drop at an end, no device name (those
 //! are whole names, and `region=CON` is none), nothing that a system may normalise. Names are reversible and distinct for
 //! every value up to [`LONGEST`]. Null, an empty value, one beyond that, the literal name of the default partition, text that
-//! is not Unicode and values after the first [`MOST_FOLDERS`] share `__HIVE_DEFAULT_PARTITION__`; what such a value was
+//! is not Unicode and values after the first [`MOST_DIRECTORIES`] share `__HIVE_DEFAULT_PARTITION__`; what such a value was
 //! stands in its row's `_extra`.
 //!
-//! Case is kept. On a file system that ignores case, `ID` and `id` are one folder and their files of one segment have one
+//! Case is kept. On a file system that ignores case, `ID` and `id` are one directory and their files of one segment have one
 //! name: the second is refused by `store`, which never replaces a file, and the run ends as a storage failure (exit 8) with
 //! all rows in the journal. Such an export needs another file system; no row ever lands under another value.
 
@@ -15,22 +15,22 @@ use std::collections::HashSet;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// Folder of the values that no folder name can carry.
+/// Directory of the values that no directory name can carry.
 pub const DEFAULT: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// Most folders of a run, beside the default partition's.
-pub const MOST_FOLDERS: usize = 20_000;
+/// Most directories of a run, beside the default partition's.
+pub const MOST_DIRECTORIES: usize = 20_000;
 
 /// Longest encoded value, bytes: `NAME=VALUE` must stay within the 255 bytes of a file name.
 pub const LONGEST: usize = 180;
 
-/// Longest encoded name of the column, bytes: the rest of the folder's name.
+/// Longest encoded name of the column, bytes: the rest of the directory's name.
 pub const LONGEST_NAME: usize = 255 - 1 - LONGEST;
 
 /// Everything but letters, digits, `-` and `_`.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
-/// The value as the right side of a folder name, if a folder name can carry it.
+/// The value as the right side of a directory name, if a directory name can carry it.
 pub fn encode(value: &str) -> Option<String> {
     if value.is_empty() || value.len() > LONGEST || value == DEFAULT {
         return None;
@@ -39,19 +39,19 @@ pub fn encode(value: &str) -> Option<String> {
     (encoded.len() <= LONGEST).then_some(encoded)
 }
 
-/// The folder of a partition column's value: `region=ID`.
-pub fn folder(column: &str, value: Option<&str>) -> String {
+/// The directory of a partition column's value: `region=ID`.
+pub fn directory(column: &str, value: Option<&str>) -> String {
     let encoded = value.and_then(encode);
     format!("{}={}", encoded_name(column), encoded.as_deref().unwrap_or(DEFAULT))
 }
 
-/// The partition column's name as the left side of a folder name.
+/// The partition column's name as the left side of a directory name.
 pub fn encoded_name(column: &str) -> String {
     utf8_percent_encode(column, ENCODED).to_string()
 }
 
-/// Whether a folder's name is one that [`folder`] gives for some value of this column.
-pub fn is_folder(column: &str, name: &str) -> bool {
+/// Whether a directory's name is one that [`directory`] gives for some value of this column.
+pub fn is_directory(column: &str, name: &str) -> bool {
     let right = name.strip_prefix(&encoded_name(column)).and_then(|rest| rest.strip_prefix('='));
     let value = right.map(|right| percent_decode_str(right).decode_utf8());
     match (right, value) {
@@ -61,19 +61,19 @@ pub fn is_folder(column: &str, name: &str) -> bool {
     }
 }
 
-/// The folders of a run: so many that a server cannot fill a disk with folders of one row each.
+/// The directories of a run: so many that a server cannot fill a disk with directories of one row each.
 #[derive(Debug, Default)]
 pub struct PartitionDirs {
     known: HashSet<Box<str>>,
 }
 
 impl PartitionDirs {
-    /// Whether a value gets a folder of its own. No: it belongs to the default partition.
+    /// Whether a value gets a directory of its own. No: it belongs to the default partition.
     pub fn admit(&mut self, value: &str) -> bool {
         if self.known.contains(value) {
             return true;
         }
-        let fits = self.known.len() < MOST_FOLDERS && encode(value).is_some();
+        let fits = self.known.len() < MOST_DIRECTORIES && encode(value).is_some();
         if fits {
             self.known.insert(value.into());
         }
@@ -83,22 +83,22 @@ impl PartitionDirs {
 
 #[cfg(test)]
 mod tests {
-    use super::{DEFAULT, LONGEST, MOST_FOLDERS, PartitionDirs, encode, folder, is_folder};
+    use super::{DEFAULT, LONGEST, MOST_DIRECTORIES, PartitionDirs, directory, encode, is_directory};
     use percent_encoding::percent_decode_str;
     use proptest::prelude::*;
     use std::path::{Component, Path};
 
     #[test]
-    fn values_without_a_folder_name_share_the_default_partition() {
+    fn values_without_a_directory_name_share_the_default_partition() {
         let (long, wide) = ("x".repeat(LONGEST + 1), "é".repeat(LONGEST / 6 + 1));
         for value in [None, Some(""), Some(DEFAULT), Some(long.as_str()), Some(wide.as_str())] {
-            assert_eq!(folder("region", value), format!("region={DEFAULT}"));
+            assert_eq!(directory("region", value), format!("region={DEFAULT}"));
         }
         assert!(encode(&"x".repeat(LONGEST)).is_some() && encode(&"é".repeat(LONGEST / 6)).is_some());
     }
 
     #[test]
-    fn a_value_cannot_leave_its_folder_or_turn_into_another() {
+    fn a_value_cannot_leave_its_directory_or_turn_into_another() {
         let table = [
             ("ID", "ID"),
             ("../../etc/x", "%2E%2E%2F%2E%2E%2Fetc%2Fx"),
@@ -117,24 +117,26 @@ mod tests {
             ("\0\n", "%00%0A"),
         ];
         for (value, encoded) in table {
-            assert_eq!(folder("region", Some(value)), format!("region={encoded}"));
+            assert_eq!(directory("region", Some(value)), format!("region={encoded}"));
         }
     }
 
     #[test]
-    fn folders_are_counted_by_value_and_those_beyond_the_most_are_refused_for_good() {
-        let mut folders = PartitionDirs::default();
-        assert!((0..MOST_FOLDERS).all(|n| folders.admit(&n.to_string())));
-        assert!(!folders.admit("one more") && !folders.admit("one more") && folders.admit("17"));
+    fn directories_are_counted_by_value_and_those_beyond_the_most_are_refused_for_good() {
+        let mut directories = PartitionDirs::default();
+        assert!((0..MOST_DIRECTORIES).all(|n| directories.admit(&n.to_string())));
+        assert!(!directories.admit("one more") && !directories.admit("one more") && directories.admit("17"));
         assert!(!PartitionDirs::default().admit(""));
     }
 
     #[test]
-    fn a_folder_that_no_value_has_is_told_from_one_that_a_value_has() {
+    fn a_directory_that_no_value_has_is_told_from_one_that_a_value_has() {
         let wrong =
             ["region=", "region=a/b", "region=%41", "region=%2f", "region=%ff", "region=..%2", "regions=ID", "ID"];
-        assert!(wrong.iter().all(|name| !is_folder("region", name)));
-        assert!(["region=ID", "region=%2F", &format!("region={DEFAULT}")].iter().all(|name| is_folder("region", name)));
+        assert!(wrong.iter().all(|name| !is_directory("region", name)));
+        assert!(
+            ["region=ID", "region=%2F", &format!("region={DEFAULT}")].iter().all(|name| is_directory("region", name))
+        );
     }
 
     proptest! {
@@ -142,18 +144,18 @@ mod tests {
 
         #[test]
         fn every_value_that_fits_is_one_safe_component_and_decodes_to_itself(value in value(), column in ".{1,6}") {
-            let folder = folder(&column, Some(&value));
-            let components: Vec<_> = Path::new(&folder).components().collect();
-            prop_assert!(matches!(components.as_slice(), [Component::Normal(_)]), "{}", folder);
-            prop_assert!(folder.len() <= 255 && folder.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_%=".contains(&b)));
+            let directory = directory(&column, Some(&value));
+            let components: Vec<_> = Path::new(&directory).components().collect();
+            prop_assert!(matches!(components.as_slice(), [Component::Normal(_)]), "{}", directory);
+            prop_assert!(directory.len() <= 255 && directory.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_%=".contains(&b)));
             if let Some(encoded) = encode(&value) {
-                prop_assert!(is_folder(&column, &folder));
+                prop_assert!(is_directory(&column, &directory));
                 prop_assert_eq!(percent_decode_str(&encoded).decode_utf8().unwrap(), value);
             }
         }
 
         #[test]
-        fn distinct_values_that_fit_have_distinct_folders(one in value(), other in value()) {
+        fn distinct_values_that_fit_have_distinct_directories(one in value(), other in value()) {
             let (left, right) = (encode(&one), encode(&other));
             prop_assert!(one == other || left.is_none() || left != right);
             prop_assert!(left.as_deref() != Some(DEFAULT));

@@ -45,10 +45,10 @@ pub enum OutputError {
     #[error("split rows by region")]
     Arrow(#[from] ArrowError),
     /// A Parquet file could not be written.
-    #[error("write a staged file of {folder}")]
+    #[error("write a staged file of {directory}")]
     Parquet {
         /// The partition directory that the file is for.
-        folder: String,
+        directory: String,
         /// What the writer said.
         #[source]
         source: ParquetError,

@@ -1,6 +1,6 @@
-//! The folder of one export, opened: locked, checked against its settings, and writable.
+//! The directory of one export, opened: locked, checked against its settings, and writable.
 //!
-//! One folder is one export. Whatever could go wrong with folders is found here, before the first paid request.
+//! One directory is one export. Whatever could go wrong with directories is found here, before the first paid request.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,16 +27,16 @@ use crate::state::ledger::{ExportRow, Ledger};
 
 /// Says which export an output belongs to.
 pub(crate) const BADGE: &str = "_pagehaul/export.json";
-/// Name of the lock in a state folder.
+/// Name of the lock in a state directory.
 pub(crate) const LOCK: &str = "lock";
-/// Name of the ledger in a state folder.
+/// Name of the ledger in a state directory.
 pub(crate) const LEDGER: &str = "ledger.sqlite";
 /// How long after the first try a held lock is tried once more.
 const SECOND_LOOK: Duration = Duration::from_millis(100);
 /// Says that the output is complete: written last, removed before anything changes.
 pub(crate) const SUCCESS: &str = "_SUCCESS";
 
-/// An export's folder, held by this process.
+/// An export's directory, held by this process.
 #[derive(Debug)]
 pub struct ExportDir {
     /// Who the export is.
@@ -45,7 +45,7 @@ pub struct ExportDir {
     pub ledger: Arc<Mutex<Ledger>>,
     /// Its output.
     pub store: Store,
-    /// Folder of the journal files.
+    /// Directory of the journal files.
     pub journal: PathBuf,
     /// The room that its disks keep free.
     pub floor: MinFreeSpace,
@@ -59,12 +59,12 @@ struct Badge {
 }
 
 impl ExportDir {
-    /// Opens the folder of an export, or begins one. The settings must be those that it was begun with.
+    /// Opens the directory of an export, or begins one. The settings must be those that it was begun with.
     pub async fn open(settings: &Settings) -> Result<Self, OutputError> {
         Self::open_as(settings, differences).await
     }
 
-    /// Opens the folder of an export that may be read into other columns now. Whatever moves cursors must be as it was.
+    /// Opens the directory of an export that may be read into other columns now. Whatever moves cursors must be as it was.
     pub async fn open_to_replay(settings: &Settings) -> Result<Self, OutputError> {
         Self::open_as(settings, differences_of_calls).await
     }
@@ -72,15 +72,15 @@ impl ExportDir {
     async fn open_as(settings: &Settings, differences: Differences) -> Result<Self, OutputError> {
         let disk = Disk;
         let (out, state) = (&settings.out, &settings.state_dir);
-        let (staging, journal) = folders(settings).map_err(OutputError::Unwritable)?;
-        // The state may lie elsewhere: then its folder and the output's are each held.
+        let (staging, journal) = directories(settings).map_err(OutputError::Unwritable)?;
+        // The state may lie elsewhere: then its directory and the output's are each held.
         let mut locks = vec![lock(disk, state).await?];
         if std::fs::canonicalize(state).ok() != std::fs::canonicalize(out.join("_pagehaul")).ok() {
             locks.push(lock(disk, &out.join("_pagehaul")).await?);
         }
         [out, &staging, state]
             .into_iter()
-            .try_for_each(|folder| disk.probe(folder))
+            .try_for_each(|directory| disk.probe(directory))
             .map_err(OutputError::Unwritable)?;
 
         let store = Store::open(out, disk)?;
@@ -103,7 +103,7 @@ impl ExportDir {
             Some(export) => {
                 if owner(&store, badge.as_ref()).await?.is_some_and(|owner| owner != export.id) {
                     return Err(OutputError::Mismatch(format!(
-                        "the state in {} belongs to another output folder than {}",
+                        "the state in {} belongs to another output directory than {}",
                         state.display(),
                         out.display()
                     )));
@@ -174,33 +174,33 @@ impl ExportDir {
 
 /// The settings that an existing export was begun with, for a command that takes them over.
 pub(crate) fn identity(out: Option<&Path>, state_dir: Option<&str>) -> Result<BTreeMap<String, String>, OutputError> {
-    let Some(out) = out else { return Err(OutputError::NoExport("no folder of an export: name it with --out DIR")) };
+    let Some(out) = out else { return Err(OutputError::NoExport("no directory of an export: name it with --out DIR")) };
     let state = state_dir.map_or_else(|| out.join("_pagehaul"), PathBuf::from);
     let path = state.join(LEDGER);
     let nothing =
-        OutputError::NoExport("there is no export in that folder (its ledger is missing: is --state-dir right?)");
+        OutputError::NoExport("there is no export in that directory (its ledger is missing: is --state-dir right?)");
     if !path.exists() {
         return Err(nothing);
     }
     Ledger::export_at(&path)?.map(|export| export.identity).ok_or(nothing)
 }
 
-/// Makes the folders of an export, and gives those of staged files and of the journal. The roots that were named may be
+/// Makes the directories of an export, and gives those of staged files and of the journal. The roots that were named may be
 /// symbolic links, nothing below them may.
-fn folders(settings: &Settings) -> Result<(PathBuf, PathBuf), DiskError> {
+fn directories(settings: &Settings) -> Result<(PathBuf, PathBuf), DiskError> {
     let (disk, out, state) = (Disk, &settings.out, &settings.state_dir);
-    disk.make_folder(out, Access::Shared)?;
-    // The manifests are output too: their folder lets others in, what is private in it does not.
-    disk.make_folder_below(out, Path::new(MANIFESTS), Access::Shared)?;
-    let staging = disk.make_folder_below(out, Path::new("_pagehaul/staging"), Access::Private)?;
-    disk.make_folder(state, Access::Private)?;
-    let journal = disk.make_folder_below(state, Path::new("journal"), Access::Private)?;
+    disk.make_directory(out, Access::Shared)?;
+    // The manifests are output too: their directory lets others in, what is private in it does not.
+    disk.make_directory_below(out, Path::new(MANIFESTS), Access::Shared)?;
+    let staging = disk.make_directory_below(out, Path::new("_pagehaul/staging"), Access::Private)?;
+    disk.make_directory(state, Access::Private)?;
+    let journal = disk.make_directory_below(state, Path::new("journal"), Access::Private)?;
     // Whoever made one of them may have been killed before its name was durable.
-    [out, &out.join("_pagehaul"), state].into_iter().try_for_each(|folder| disk.sync_folder(folder))?;
+    [out, &out.join("_pagehaul"), state].into_iter().try_for_each(|directory| disk.sync_directory(directory))?;
     Ok((staging, journal))
 }
 
-/// Refuses to begin an export in a folder that holds one's output already, or anything that a reader would take for it: a
+/// Refuses to begin an export in a directory that holds one's output already, or anything that a reader would take for it: a
 /// glob would see every row twice, and every page would be paid for again.
 fn refuse_taken(out: &Path) -> Result<(), OutputError> {
     let is_output = |name: &String| name.contains('=') || [SUCCESS, REJECTS].contains(&name.as_str());
@@ -213,10 +213,10 @@ fn refuse_taken(out: &Path) -> Result<(), OutputError> {
     })
 }
 
-/// Names in a folder that are text: ours all are.
-fn names(folder: &Path) -> Result<Vec<String>, OutputError> {
-    let listed = std::fs::read_dir(folder).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let entries = listed.map_err(|source| DiskError { action: "list", path: folder.to_owned(), source })?;
+/// Names in a directory that are text: ours all are.
+fn names(directory: &Path) -> Result<Vec<String>, OutputError> {
+    let listed = std::fs::read_dir(directory).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let entries = listed.map_err(|source| DiskError { action: "list", path: directory.to_owned(), source })?;
     Ok(entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect())
 }
 

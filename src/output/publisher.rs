@@ -1,4 +1,4 @@
-//! Publishing, in its one order: staged files whole and durable; the ledger decides; names given and folders synced;
+//! Publishing, in its one order: staged files whole and durable; the ledger decides; names given and directories synced;
 //! the manifest, which is the commit; the ledger notes it.
 //!
 //! Recovery asks the manifest first: if the decided one is there the segment is published, whatever the ledger says; if it
@@ -22,7 +22,7 @@ use crate::output::segment::{Sealed, StagedFile, of_name};
 use crate::output::store::{Put, Store, StoreError};
 use crate::state::ledger::{Ledger, SegmentState};
 
-/// Folder of the manifests in an output.
+/// Directory of the manifests in an output.
 pub const MANIFESTS: &str = "_pagehaul/segments";
 /// The format of a manifest.
 const FORMAT: u32 = 1;
@@ -47,7 +47,7 @@ pub struct Manifest {
     /// The columns that make a row's key: the item first.
     #[serde(default)]
     pub key: Vec<String>,
-    /// The column whose value is the folder's name, as it stands there; in no file.
+    /// The column whose value is the directory's name, as it stands there; in no file.
     #[serde(default)]
     pub partition: String,
     /// The journal file that holds the answers.
@@ -64,7 +64,7 @@ pub struct FileEntry {
     /// Its name, relative to the output.
     #[serde(deserialize_with = "inside")]
     pub path: String,
-    /// Where it was staged, relative to the staging folder: what recovery looks for.
+    /// Where it was staged, relative to the staging directory: what recovery looks for.
     #[serde(deserialize_with = "inside")]
     pub staged: String,
     /// Rows.
@@ -75,7 +75,7 @@ pub struct FileEntry {
     pub sha256: String,
 }
 
-/// A file name that does not lead out of its folder: manifests and ledgers may have been written by others.
+/// A file name that does not lead out of its directory: manifests and ledgers may have been written by others.
 fn inside<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let name = String::deserialize(deserializer)?;
     let mut components = Path::new(&name).components();
@@ -123,7 +123,7 @@ pub struct ManifestSchema {
     pub columns: Vec<(String, String)>,
     /// The columns that make a row's key: the item first.
     pub key: Vec<String>,
-    /// The partition column, as it stands in folder names.
+    /// The partition column, as it stands in directory names.
     pub partition: String,
 }
 
@@ -306,7 +306,7 @@ mod tests {
 
     fn committer(root: &Path) -> (Publisher, Arc<Mutex<Ledger>>) {
         let staging = root.join("_pagehaul/staging");
-        Disk.make_folder(&staging, Access::Private).unwrap();
+        Disk.make_directory(&staging, Access::Private).unwrap();
         let ledger = Ledger::open(&root.join("ledger.sqlite")).unwrap();
         ledger.begin_segment().unwrap();
         let ledger = Arc::new(Mutex::new(ledger));

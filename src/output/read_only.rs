@@ -15,9 +15,9 @@ use crate::state::lock;
 /// Where an export is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ExportPath {
-    /// The folder of its output.
+    /// The directory of its output.
     pub out: PathBuf,
-    /// The folder of its state.
+    /// The directory of its state.
     pub state: PathBuf,
 }
 
@@ -36,7 +36,7 @@ impl ExportPath {
     /// The place that settings name.
     pub(crate) fn of(layers: &Layers) -> Result<Self, OutputError> {
         let out = layers.given("out").map(PathBuf::from);
-        let out = out.ok_or(OutputError::NoExport("no folder of an export: name it with --out DIR"))?;
+        let out = out.ok_or(OutputError::NoExport("no directory of an export: name it with --out DIR"))?;
         let state = layers.given("state_dir").map_or_else(|| out.join("_pagehaul"), PathBuf::from);
         Ok(Self { out, state })
     }
@@ -52,8 +52,8 @@ impl ExportPath {
         let mut looks = Vec::new();
         let inside = self.out.join("_pagehaul");
         let is_inside = std::fs::canonicalize(&self.state).ok() == std::fs::canonicalize(&inside).ok();
-        for folder in [&self.state, &inside].into_iter().take(if is_inside { 1 } else { 2 }) {
-            match lock::look(&folder.join(LOCK))? {
+        for directory in [&self.state, &inside].into_iter().take(if is_inside { 1 } else { 2 }) {
+            match lock::look(&directory.join(LOCK))? {
                 Ok(look) => looks.push(look),
                 Err(holder) => return Ok(Err(sanitize(&holder))),
             }
@@ -69,7 +69,7 @@ impl ExportPath {
             let ledger = Ledger::open_read_only(&path)?;
             if let Some(export) = ledger.export()? {
                 if !self.out.is_dir() {
-                    return Err(OutputError::Modified(format!("the output folder {} is gone", shown(&self.out))));
+                    return Err(OutputError::Modified(format!("the output directory {} is gone", shown(&self.out))));
                 }
                 let store = Store::open(&self.out, Disk)?;
                 return Ok(ReadOnlyExport { ledger, export, store });
@@ -82,6 +82,8 @@ impl ExportPath {
                 shown(&self.state)
             )));
         }
-        Err(OutputError::NoExport("there is no export in that folder (its ledger is missing: is --state-dir right?)"))
+        Err(OutputError::NoExport(
+            "there is no export in that directory (its ledger is missing: is --state-dir right?)",
+        ))
     }
 }

@@ -1,6 +1,6 @@
 //! Where the output lies: finished files get their names here, and manifests are read and made.
 //!
-//! Reading goes through `object_store`, so that it is the same for a folder and for a bucket. Names are given by renaming
+//! Reading goes through `object_store`, so that it is the same for a directory and for a bucket. Names are given by renaming
 //! staged files, through `disk`; a name is never given twice, and nothing is written through a symbolic link.
 
 use std::collections::BTreeSet;
@@ -62,7 +62,7 @@ impl StoreError {
     }
 }
 
-/// Folder of the rejects in an output.
+/// Directory of the rejects in an output.
 pub const REJECTS: &str = "_rejects";
 
 /// Who may read an object: rejects are rows as they came, with the columns that were to be left out; all else is output.
@@ -90,7 +90,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store in a folder, which must exist.
+    /// The store in a directory, which must exist.
     pub fn open(root: &Path, disk: Disk) -> Result<Self, StoreError> {
         let objects = LocalFileSystem::new_with_prefix(root).map_err(|source| {
             let name = root.display().to_string();
@@ -100,13 +100,13 @@ impl Store {
     }
 
     /// Gives staged files their names and makes the names durable. Repeating it after a crash is harmless: a file that has
-    /// its name already keeps it, also where it is still staged too, as in a copy of the folder or after a power loss.
+    /// its name already keeps it, also where it is still staged too, as in a copy of the directory or after a power loss.
     pub fn publish(&self, files: &[(PathBuf, String)]) -> Result<(), StoreError> {
-        let mut folders = BTreeSet::from([self.root.clone()]);
+        let mut directories = BTreeSet::from([self.root.clone()]);
         for (staged, name) in files {
             let target = self.root.join(name);
             let below = Path::new(name).parent().unwrap_or(Path::new(""));
-            let folder = self.disk.make_folder_below(&self.root, below, access(name))?;
+            let directory = self.disk.make_directory_below(&self.root, below, access(name))?;
             match (staged.exists(), target.exists()) {
                 (true, false) => self.disk.rename(staged, &target)?,
                 (false, true) => {}
@@ -114,10 +114,10 @@ impl Store {
                 (true, true) => return Err(StoreError::Taken { name: name.clone() }),
                 (false, false) => return Err(StoreError::Missing { staged: staged.clone(), name: name.clone() }),
             }
-            folders.insert(folder);
+            directories.insert(directory);
         }
-        for folder in &folders {
-            self.disk.sync_folder(folder)?;
+        for directory in &directories {
+            self.disk.sync_directory(directory)?;
         }
         Ok(())
     }
@@ -139,7 +139,7 @@ impl Store {
             Err(error) => return Err(error).doing("read", &path)?,
         };
         if let Some(below) = Path::new(name).parent() {
-            self.disk.make_folder_below(&self.root, below, access(name))?;
+            self.disk.make_directory_below(&self.root, below, access(name))?;
         }
         self.disk.replace(&path, content, access(name))?;
         Ok(put)
@@ -155,25 +155,25 @@ impl Store {
         let path = self.root.join(name);
         if path.exists() {
             self.disk.remove(&path)?;
-            self.disk.sync_folder(&self.root)?;
+            self.disk.sync_directory(&self.root)?;
         }
         Ok(())
     }
 
-    /// Names of the files in the folders of rows, `COLUMN=VALUE` for whatever column, and of rejects, ascending. What is no
+    /// Names of the files in the directories of rows, `COLUMN=VALUE` for whatever column, and of rejects, ascending. What is no
     /// plain file is named too: nothing but files of ours belongs there. Links are not followed.
     pub fn data_files(&self) -> Result<Vec<String>, StoreError> {
         let mut names = Vec::new();
-        for (folder, kind) in entries(&self.root)? {
-            if folder != REJECTS && !folder.contains('=') {
+        for (directory, kind) in entries(&self.root)? {
+            if directory != REJECTS && !directory.contains('=') {
                 continue;
             }
             if !kind.is_dir() {
-                names.push(folder);
+                names.push(directory);
                 continue;
             }
-            let found = entries(&self.root.join(&folder))?;
-            names.extend(found.into_iter().map(|(file, _)| format!("{folder}/{file}")));
+            let found = entries(&self.root.join(&directory))?;
+            names.extend(found.into_iter().map(|(file, _)| format!("{directory}/{file}")));
         }
         names.sort();
         Ok(names)
@@ -181,23 +181,23 @@ impl Store {
 
     /// Removes files and makes it durable that they are gone.
     pub fn remove_all(&self, names: &[String]) -> Result<(), StoreError> {
-        let mut folders = BTreeSet::new();
+        let mut directories = BTreeSet::new();
         for name in names {
             let path = self.root.join(name);
             self.disk.remove(&path)?;
-            folders.extend(path.parent().map(Path::to_owned));
+            directories.extend(path.parent().map(Path::to_owned));
         }
-        for folder in &folders {
-            self.disk.sync_folder(folder)?;
+        for directory in &directories {
+            self.disk.sync_directory(directory)?;
         }
         Ok(())
     }
 
-    /// Length of a plain file in a plain folder; none if there is nothing of this name, or something else.
+    /// Length of a plain file in a plain directory; none if there is nothing of this name, or something else.
     pub fn length(&self, name: &str) -> Result<Option<u64>, StoreError> {
         let path = self.root.join(name);
-        let folder = path.parent().unwrap_or(&self.root);
-        if fs::symlink_metadata(folder).is_ok_and(|folder| folder.is_symlink()) && *folder != self.root {
+        let directory = path.parent().unwrap_or(&self.root);
+        if fs::symlink_metadata(directory).is_ok_and(|directory| directory.is_symlink()) && *directory != self.root {
             return Ok(None);
         }
         match fs::symlink_metadata(&path) {
@@ -228,10 +228,10 @@ impl Store {
         }
     }
 
-    /// Names of the objects directly under a folder, ascending.
-    pub async fn list(&self, folder: &str) -> Result<Vec<String>, StoreError> {
-        let failed = |source| StoreError::Object { action: "list", name: folder.to_owned(), source };
-        let listing = self.objects.list_with_delimiter(Some(&ObjectPath::from(folder))).await.map_err(failed)?;
+    /// Names of the objects directly under a directory, ascending.
+    pub async fn list(&self, directory: &str) -> Result<Vec<String>, StoreError> {
+        let failed = |source| StoreError::Object { action: "list", name: directory.to_owned(), source };
+        let listing = self.objects.list_with_delimiter(Some(&ObjectPath::from(directory))).await.map_err(failed)?;
         let mut names: Vec<String> = listing.objects.into_iter().map(|object| object.location.to_string()).collect();
         names.sort();
         Ok(names)
@@ -251,12 +251,12 @@ fn sha256(path: &Path) -> Result<String, DiskError> {
     }
 }
 
-/// What is directly in a folder: names and kinds.
-fn entries(folder: &Path) -> Result<Vec<(String, fs::FileType)>, DiskError> {
+/// What is directly in a directory: names and kinds.
+fn entries(directory: &Path) -> Result<Vec<(String, fs::FileType)>, DiskError> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).doing("list", folder)? {
-        let entry = entry.doing("list", folder)?;
-        found.push((entry.file_name().to_string_lossy().into_owned(), entry.file_type().doing("list", folder)?));
+    for entry in fs::read_dir(directory).doing("list", directory)? {
+        let entry = entry.doing("list", directory)?;
+        found.push((entry.file_name().to_string_lossy().into_owned(), entry.file_type().doing("list", directory)?));
     }
     Ok(found)
 }
@@ -268,20 +268,20 @@ mod tests {
     use std::io::Write;
 
     fn store() -> (tempfile::TempDir, Store) {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path(), Disk).unwrap();
-        (folder, store)
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path(), Disk).unwrap();
+        (directory, store)
     }
 
     #[test]
     fn publishing_twice_is_the_same_as_once_and_never_replaces_a_file() {
-        let (folder, store) = store();
-        let staged = folder.path().join("staged");
+        let (directory, store) = store();
+        let staged = directory.path().join("staged");
         Disk.create(&staged, Access::Shared).unwrap().write_all(b"x").unwrap();
         let files = [(staged.clone(), "region=ID/a.parquet".to_owned())];
         store.publish(&files).unwrap();
         store.publish(&files).unwrap();
-        // Staged and there as well, as in a folder that was put back from a copy: the same file is one.
+        // Staged and there as well, as in a directory that was put back from a copy: the same file is one.
         Disk.create(&staged, Access::Shared).unwrap().write_all(b"x").unwrap();
         store.publish(&files).unwrap();
         assert!(!staged.exists());
@@ -297,7 +297,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_manifest_is_made_once_replaced_only_where_it_may_be_and_read_back() {
-        let (_folder, store) = store();
+        let (_directory, store) = store();
         let put = |content: &[u8], may_replace| {
             store.put_over("_pagehaul/segments/000001.json", content, |_| may_replace).unwrap()
         };
@@ -314,14 +314,14 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn the_folders_of_rows_are_listed_with_whatever_is_in_them_and_no_other_folder_is() {
-        let (folder, store) = store();
+    fn the_directories_of_rows_are_listed_with_whatever_is_in_them_and_no_other_directory_is() {
+        let (directory, store) = store();
         for name in ["region=ID/a.parquet", "region=ID/deep/x", "_rejects/r", "ratio=x/y", "other/z"] {
-            let path = folder.path().join(name);
-            Disk.make_folder(path.parent().unwrap(), Access::Shared).unwrap();
+            let path = directory.path().join(name);
+            Disk.make_directory(path.parent().unwrap(), Access::Shared).unwrap();
             Disk.create(&path, Access::Shared).unwrap();
         }
-        std::os::unix::fs::symlink("/", folder.path().join("region=TH")).unwrap();
+        std::os::unix::fs::symlink("/", directory.path().join("region=TH")).unwrap();
         let listed = store.data_files().unwrap();
         assert_eq!(listed, ["_rejects/r", "ratio=x/y", "region=ID/a.parquet", "region=ID/deep", "region=TH"]);
         assert_eq!((store.length("region=ID/deep").unwrap(), store.length("_rejects/r").unwrap()), (None, Some(0)));
@@ -333,10 +333,10 @@ mod tests {
     #[cfg(unix)]
     #[test]
     fn l24_nothing_is_written_through_a_symbolic_link() {
-        let (folder, store) = store();
+        let (directory, store) = store();
         let elsewhere = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("region=ID")).unwrap();
-        let staged = folder.path().join("staged");
+        std::os::unix::fs::symlink(elsewhere.path(), directory.path().join("region=ID")).unwrap();
+        let staged = directory.path().join("staged");
         Disk.create(&staged, Access::Shared).unwrap();
         assert!(store.publish(&[(staged, "region=ID/a.parquet".to_owned())]).is_err());
         assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);

@@ -26,7 +26,7 @@ pub(crate) struct ExportStatus {
     pub exit_code: u8,
     /// The export.
     pub export: String,
-    /// Its folder.
+    /// Its directory.
     pub out: String,
     /// When it was begun, RFC 3339.
     pub begun_at: String,

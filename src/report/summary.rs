@@ -47,7 +47,7 @@ pub struct Summary {
     pub found_complete: bool,
     /// The export.
     pub export: String,
-    /// Its folder.
+    /// Its directory.
     pub out: String,
     /// Items by what became of them.
     pub products: Products,
@@ -59,7 +59,7 @@ pub struct Summary {
     pub drift: ExportDrift,
     /// What it cost.
     pub credits: CreditCounts,
-    /// Folders of the partition.
+    /// Directories of the partition.
     pub regions: usize,
     /// Published files.
     pub files: usize,
@@ -170,7 +170,7 @@ impl Summary {
     pub fn found_complete(mut self, since: Utc64) -> Self {
         self.complete_since = Some(since.to_string());
         self.found_complete = true;
-        self.next = Some("nothing to do; for fresh data name a new folder with --out");
+        self.next = Some("nothing to do; for fresh data name a new directory with --out");
         self
     }
 

@@ -23,7 +23,7 @@ pub(crate) struct ExportTotals {
     pub rows: RowCounts,
     /// What it cost.
     pub credits: CreditCounts,
-    /// Folders of the partition.
+    /// Directories of the partition.
     pub regions: usize,
     /// Published files.
     pub files: usize,
@@ -162,7 +162,7 @@ impl fmt::Display for RowCounts {
 pub(crate) struct Published {
     /// Files.
     pub files: usize,
-    /// Folders of the partition that hold one.
+    /// Directories of the partition that hold one.
     pub regions: usize,
     /// Bytes in the files.
     pub bytes: u64,

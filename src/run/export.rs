@@ -1,4 +1,4 @@
-//! The run: opens the folder, recovers, walks, publishes, and says how it ended.
+//! The run: opens the directory, recovers, walks, publishes, and says how it ended.
 //!
 //! This file owns the tasks and channels; [`Engine`] is the loop between them. From here a page can be followed to its
 //! file: `rounds` (which page, under which intent) → `dispatch` (quota, fetch, judge) → `record` (journal, ledger, decode)
@@ -53,7 +53,7 @@ struct OpenedRun {
     rebuilt: usize,
 }
 
-/// Walks every item of the list and publishes its rows; resumes where an earlier run of the same folder stopped.
+/// Walks every item of the list and publishes its rows; resumes where an earlier run of the same directory stopped.
 pub async fn export<F: Fetch>(
     context: &RunContext,
     ids: Ids,
@@ -117,7 +117,7 @@ fn warn(context: &RunContext) {
     let state = &context.settings.state_dir;
     if let Some(kind) = free_space::network_file_system(state) {
         let message = format!(
-            "{} lies on a network file system ({kind}), where locks and the ledger may not hold: name a local folder with --state-dir",
+            "{} lies on a network file system ({kind}), where locks and the ledger may not hold: name a local directory with --state-dir",
             state.display()
         );
         context.events.event(&Event::Warning(&message));

@@ -24,7 +24,7 @@ pub(crate) struct GroupCommitter {
     ledger: Arc<Mutex<Ledger>>,
     decoder: Decoder,
     disk: Disk,
-    folder: PathBuf,
+    directory: PathBuf,
     segment: SegmentId,
     journal: Journal,
 }
@@ -34,12 +34,12 @@ impl GroupCommitter {
     pub(crate) fn open(
         ledger: Arc<Mutex<Ledger>>,
         decoder: Decoder,
-        folder: PathBuf,
+        directory: PathBuf,
         segment: SegmentId,
         journaled: u64,
     ) -> Result<Self, Error> {
-        let journal = Journal::open(Disk, &folder, segment, journaled)?;
-        Ok(Self { ledger, decoder, disk: Disk, folder, segment, journal })
+        let journal = Journal::open(Disk, &directory, segment, journaled)?;
+        Ok(Self { ledger, decoder, disk: Disk, directory, segment, journal })
     }
 
     /// Bytes in the segment's journal.
@@ -52,7 +52,7 @@ impl GroupCommitter {
         if segment == self.segment {
             return Ok(());
         }
-        self.journal = Journal::begin(self.disk, &self.folder, segment)?;
+        self.journal = Journal::begin(self.disk, &self.directory, segment)?;
         self.segment = segment;
         Ok(())
     }

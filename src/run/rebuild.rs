@@ -174,7 +174,7 @@ async fn reason(
 
 fn newer(name: &str) -> Error {
     OutputError::Mismatch(format!(
-        "{name} is of another export, or newer than its ledger: the state folder is not of this output"
+        "{name} is of another export, or newer than its ledger: the state directory is not of this output"
     ))
     .into()
 }

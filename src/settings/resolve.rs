@@ -50,7 +50,7 @@ pub struct Settings {
     pub endpoint: Endpoint,
     /// Whether that is the built-in one, and not a file's.
     pub is_endpoint_built_in: bool,
-    /// The folder of the export.
+    /// The directory of the export.
     pub out: PathBuf,
     /// Where ledger and journal lie.
     pub state_dir: PathBuf,
@@ -62,7 +62,7 @@ pub struct Settings {
     pub simulated_as: Option<String>,
     /// The key's limit; none where the caller must bring one.
     pub qps: Option<RateLimit>,
-    /// Where found limits are remembered; none: the user's own folder for state.
+    /// Where found limits are remembered; none: the user's own directory for state.
     pub rate_cache_dir: Option<PathBuf>,
     /// Most requests under way.
     pub max_in_flight: usize,
@@ -125,11 +125,11 @@ impl Settings {
     #[expect(clippy::too_many_lines, reason = "one line for each setting")]
     pub fn resolve(layers: &Layers) -> Result<Self, SettingsError> {
         let endpoint = endpoint(layers)?;
-        let out = folder(layers, "out")?.ok_or(SettingsError::Missing {
-            what: "no folder for the export",
+        let out = directory(layers, "out")?.ok_or(SettingsError::Missing {
+            what: "no directory for the export",
             next: "name one with --out DIR (for a daily job, a new one each day)",
         })?;
-        let state_dir = folder(layers, "state_dir")?.unwrap_or_else(|| out.join("_pagehaul"));
+        let state_dir = directory(layers, "state_dir")?.unwrap_or_else(|| out.join("_pagehaul"));
         let last = endpoint.page.last;
         let max_pages = layers.optional("max_pages", 1, u64::from(last - endpoint.page.first) + 1)?;
         let as_u32 = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
@@ -241,11 +241,11 @@ pub fn endpoint(layers: &Layers) -> Result<Endpoint, SettingsError> {
     })
 }
 
-/// A folder that is named, if one is.
-fn folder(layers: &Layers, key: &'static str) -> Result<Option<PathBuf>, SettingsError> {
+/// A directory that is named, if one is.
+fn directory(layers: &Layers, key: &'static str) -> Result<Option<PathBuf>, SettingsError> {
     let named = layers.given(key);
     if named.is_some_and(|named| named.contains("://")) {
-        return Err(layers.invalid(key, "is an address, and only a folder will do: object stores are not there yet"));
+        return Err(layers.invalid(key, "is an address, and only a directory will do: object stores are not there yet"));
     }
     Ok(named.map(PathBuf::from))
 }
@@ -326,7 +326,7 @@ fn one_of<T: Copy>(layers: &Layers, key: &'static str, values: &[(&str, T)]) -> 
     })
 }
 
-/// Names of the columns to write, in the endpoint's order. Identity always is; the partition is the folder.
+/// Names of the columns to write, in the endpoint's order. Identity always is; the partition is the directory.
 fn columns(layers: &Layers, endpoint: &Endpoint) -> Result<Vec<String>, SettingsError> {
     let (mut wanted, dropped) = (layers.list("columns"), layers.list("drop_columns"));
     if wanted == [ALL] {
@@ -426,8 +426,8 @@ mod tests {
 
     #[test]
     fn a_flag_beats_the_environment_which_beats_a_file_which_beats_the_built_in() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("c.toml");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("c.toml");
         std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), b"page_size = 2\nqps = 3\nout = \"f\"\n")
             .unwrap();
         let mut layers = Layers::built_in().unwrap();
@@ -479,8 +479,8 @@ mod tests {
             ("progress", "loud", "auto, bar, plain, none"),
             ("retry_failed", "perhaps", "true or false"),
             ("endpoint", "/nonexistent.toml", "No such file"),
-            ("out", "s3://bucket/videos", "only a folder"),
-            ("state_dir", "file:///tmp/state", "only a folder"),
+            ("out", "s3://bucket/videos", "only a directory"),
+            ("state_dir", "file:///tmp/state", "only a directory"),
         ];
         for (key, value, reason) in table {
             let error = refused(&[(key, value)]);

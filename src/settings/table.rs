@@ -45,8 +45,13 @@ pub const SETTINGS: &[Setting] = &[
         "NAME",
         "Column that says how many rows each list has, where that is known: a hint",
     ),
-    setting(WHAT, "size_hints_from", "DIR", "Folder of an earlier export, whose sizes of lists are hints for this one"),
-    setting(WHAT, "out", "DIR", "Folder of the export; run again with the same one to resume"),
+    setting(
+        WHAT,
+        "size_hints_from",
+        "DIR",
+        "Directory of an earlier export, whose sizes of lists are hints for this one",
+    ),
+    setting(WHAT, "out", "DIR", "Directory of the export; run again with the same one to resume"),
     setting(
         WHAT,
         "state_dir",

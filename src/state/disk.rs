@@ -1,6 +1,6 @@
 //! Every durable write of the program, and nothing else.
 //!
-//! The rules of a crash-safe file live here once: whole and fsynced before it gets its name, the folder fsynced after,
+//! The rules of a crash-safe file live here once: whole and fsynced before it gets its name, the directory fsynced after,
 //! private where it is state, refused where a symbolic link stands in the way. SQLite writes its own files; all other
 //! code comes here. An fsync that fails is never repeated: the kernel may already have dropped the bytes.
 
@@ -19,7 +19,7 @@ use crate::model::failpoint::failpoint;
 pub struct DiskError {
     /// What was being done, as a verb.
     pub action: &'static str,
-    /// To which file or folder.
+    /// To which file or directory.
     pub path: PathBuf,
     /// What the system said.
     #[source]
@@ -67,7 +67,7 @@ impl Access {
         }
     }
 
-    fn of_folder(self) -> u32 {
+    fn of_directory(self) -> u32 {
         match self {
             Self::Private => 0o700,
             Self::Shared => 0o777,
@@ -80,41 +80,45 @@ impl Access {
 pub struct Disk;
 
 impl Disk {
-    /// Makes a folder and its parents, and fsyncs the parents of those it made. One that is there keeps its mode.
-    pub fn make_folder(self, path: &Path, access: Access) -> Result<(), DiskError> {
+    /// Makes a directory and its parents, and fsyncs the parents of those it made. One that is there keeps its mode.
+    pub fn make_directory(self, path: &Path, access: Access) -> Result<(), DiskError> {
         if let Ok(known) = fs::symlink_metadata(path) {
-            let folder = known.is_dir() || fs::metadata(path).is_ok_and(|target| target.is_dir());
-            return if folder { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()).doing("make folder", path) };
+            let directory = known.is_dir() || fs::metadata(path).is_ok_and(|target| target.is_dir());
+            return if directory {
+                Ok(())
+            } else {
+                Err(io::ErrorKind::NotADirectory.into()).doing("make directory", path)
+            };
         }
         let parent = parent(path);
         if !parent.exists() {
-            self.make_folder(parent, access)?;
+            self.make_directory(parent, access)?;
         }
         let mut builder = fs::DirBuilder::new();
         #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, access.of_folder());
-        match between_steps("make folder", path, || builder.create(path)) {
-            Ok(()) => self.sync_folder(parent),
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, access.of_directory());
+        match between_steps("make directory", path, || builder.create(path)) {
+            Ok(()) => self.sync_directory(parent),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error).doing("make folder", path),
+            Err(error) => Err(error).doing("make directory", path),
         }
     }
 
-    /// Makes a folder below one that exists, and those between. None of them may be a symbolic link: what is written below
+    /// Makes a directory below one that exists, and those between. None of them may be a symbolic link: what is written below
     /// an output stays there.
-    pub fn make_folder_below(self, root: &Path, below: &Path, access: Access) -> Result<PathBuf, DiskError> {
+    pub fn make_directory_below(self, root: &Path, below: &Path, access: Access) -> Result<PathBuf, DiskError> {
         let mut path = root.to_owned();
         for part in below {
             path.push(part);
-            self.make_folder(&path, access)?;
+            self.make_directory(&path, access)?;
             refuse_symlink(&path).doing("write into", &path)?;
         }
         Ok(path)
     }
 
-    /// Makes the names in a folder durable.
-    pub fn sync_folder(self, path: &Path) -> Result<(), DiskError> {
-        durably("sync folder", path, || File::open(path)?.sync_all())
+    /// Makes the names in a directory durable.
+    pub fn sync_directory(self, path: &Path) -> Result<(), DiskError> {
+        durably("sync directory", path, || File::open(path)?.sync_all())
     }
 
     /// Starts a new file that counts and hashes what is written to it. The name must be free.
@@ -144,7 +148,7 @@ impl Disk {
         durably("open", path, || open(&options, path)).map(drop)
     }
 
-    /// Opens a private file to append to, cut off behind its first `len` bytes; fsyncs its folder when the file is new, or
+    /// Opens a private file to append to, cut off behind its first `len` bytes; fsyncs its directory when the file is new, or
     /// empty because the process that made it was killed before it did.
     pub fn append(self, path: &Path, len: u64) -> Result<AppendFile, DiskError> {
         let mut options = OpenOptions::new();
@@ -158,12 +162,12 @@ impl Disk {
             file.seek(SeekFrom::Start(len)).doing("seek in", path)?;
         }
         if found == 0 {
-            self.sync_folder(parent(path))?;
+            self.sync_directory(parent(path))?;
         }
         Ok(AppendFile { file, path: path.to_owned(), len: found.min(len) })
     }
 
-    /// Gives a whole, synced file its final name. Neither folder is synced: see [`sync_folder`](Self::sync_folder).
+    /// Gives a whole, synced file its final name. Neither directory is synced: see [`sync_directory`](Self::sync_directory).
     #[expect(clippy::disallowed_methods, reason = "this file is the seam that the rule points to")]
     pub fn rename(self, from: &Path, to: &Path) -> Result<(), DiskError> {
         durably("rename to", to, || fs::rename(from, to))
@@ -179,10 +183,10 @@ impl Disk {
         file.write_all(content).doing("write", &temporary)?;
         file.finish()?;
         self.rename(&temporary, path)?;
-        self.sync_folder(parent(path))
+        self.sync_directory(parent(path))
     }
 
-    /// Removes a file; one that is not there is fine. The folder is not synced: a file that comes back is removed again.
+    /// Removes a file; one that is not there is fine. The directory is not synced: a file that comes back is removed again.
     #[expect(clippy::disallowed_methods, reason = "this file is the seam that the rule points to")]
     pub fn remove(self, path: &Path) -> Result<(), DiskError> {
         match between_steps("remove", path, || fs::remove_file(path)) {
@@ -191,14 +195,14 @@ impl Disk {
         }
     }
 
-    /// Shows that a folder takes files: creates, syncs, renames and removes one.
-    pub fn probe(self, folder: &Path) -> Result<(), DiskError> {
-        let path = folder.join(".pagehaul-probe");
+    /// Shows that a directory takes files: creates, syncs, renames and removes one.
+    pub fn probe(self, directory: &Path) -> Result<(), DiskError> {
+        let path = directory.join(".pagehaul-probe");
         self.replace(&path, b"probe", Access::Private)?;
         self.remove(&path)
     }
 
-    /// Takes the lock of a state folder for as long as the process lives. `None`: another process holds it, and this is
+    /// Takes the lock of a state directory for as long as the process lives. `None`: another process holds it, and this is
     /// what it wrote about itself.
     pub fn lock(self, path: &Path, about_me: &str) -> Result<Result<Lock, String>, DiskError> {
         let mut options = OpenOptions::new();
@@ -290,7 +294,7 @@ pub struct Written {
 }
 
 impl NewFile {
-    /// Writes out what is buffered and fsyncs the file. Its folder is the caller's business.
+    /// Writes out what is buffered and fsyncs the file. Its directory is the caller's business.
     pub fn finish(mut self) -> Result<Written, DiskError> {
         let flushed = self.file.flush();
         let Stepping { file, path } = self.file.get_ref();
@@ -387,8 +391,8 @@ mod tests {
 
     #[test]
     fn a_new_file_knows_its_length_and_hash_and_never_replaces_another() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
         let mut file = Disk.create(&path, Access::Shared).unwrap();
         file.write_all(b"abc").unwrap();
         let written = file.finish().unwrap();
@@ -399,8 +403,8 @@ mod tests {
 
     #[test]
     fn appending_goes_on_behind_the_length_that_is_known_to_be_good() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a");
         Disk.append(&path, 0).unwrap().append(b"good torn").unwrap();
         let mut file = Disk.append(&path, 5).unwrap();
         file.append(b"better").unwrap();
@@ -411,13 +415,13 @@ mod tests {
     #[test]
     fn the_name_of_an_empty_file_is_made_durable_because_its_maker_may_have_been_killed_before() {
         use std::sync::{Arc, Mutex};
-        let folder = tempfile::tempdir().unwrap();
-        let (root, path) = (folder.path(), folder.path().join("journal"));
+        let directory = tempfile::tempdir().unwrap();
+        let (root, path) = (directory.path(), directory.path().join("journal"));
         let synced = Arc::new(Mutex::new(Vec::new()));
         let _watch = crate::model::failpoint::watch(root, {
             let synced = Arc::clone(&synced);
             move |step| {
-                let is_sync = step.action == "sync folder" && step.when == crate::model::failpoint::When::After;
+                let is_sync = step.action == "sync directory" && step.when == crate::model::failpoint::When::After;
                 synced.lock().unwrap().extend(is_sync.then(|| step.path.to_owned()));
                 Ok(())
             }
@@ -431,8 +435,8 @@ mod tests {
 
     #[test]
     fn the_second_holder_of_a_lock_is_told_who_the_first_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lock");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
         let held = Disk.lock(&path, "process 7").unwrap().unwrap();
         assert_eq!(Disk.lock(&path, "process 8").unwrap().unwrap_err(), "process 7");
         drop(held);
@@ -440,23 +444,23 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_that_takes_no_files_is_found_out_by_a_probe() {
-        let folder = tempfile::tempdir().unwrap();
-        Disk.probe(folder.path()).unwrap();
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
-        assert!(Disk.probe(&folder.path().join("missing")).is_err());
-        let file = folder.path().join("file");
+    fn a_directory_that_takes_no_files_is_found_out_by_a_probe() {
+        let directory = tempfile::tempdir().unwrap();
+        Disk.probe(directory.path()).unwrap();
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+        assert!(Disk.probe(&directory.path().join("missing")).is_err());
+        let file = directory.path().join("file");
         std::fs::File::create(&file).unwrap();
-        assert!(Disk.make_folder(&file, Access::Shared).is_err());
+        assert!(Disk.make_directory(&file, Access::Shared).is_err());
     }
 
     #[cfg(unix)]
     #[test]
     fn state_is_private_to_its_owner() {
         use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let state = folder.path().join("x/state");
-        Disk.make_folder(&state, Access::Private).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("x/state");
+        Disk.make_directory(&state, Access::Private).unwrap();
         Disk.append(&state.join("j"), 0).unwrap();
         let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&state), mode(&state.join("j"))), (0o700, 0o600));

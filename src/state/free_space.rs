@@ -15,25 +15,25 @@ const SHARE: u64 = 20;
 /// The room that an export leaves free.
 #[derive(Clone, Debug)]
 pub struct MinFreeSpace {
-    folders: Vec<PathBuf>,
+    directories: Vec<PathBuf>,
     asked: Option<u64>,
 }
 
 impl MinFreeSpace {
-    /// A floor of `asked` bytes, or the built-in one, on the disks of these folders.
-    pub fn new(folders: Vec<PathBuf>, asked: Option<u64>) -> Self {
-        Self { folders, asked }
+    /// A floor of `asked` bytes, or the built-in one, on the disks of these directories.
+    pub fn new(directories: Vec<PathBuf>, asked: Option<u64>) -> Self {
+        Self { directories, asked }
     }
 
     /// What is wrong, if a disk has less free than the floor.
     pub fn shortage(&self) -> Result<Option<String>, DiskError> {
-        for folder in &self.folders {
-            let Some(room) = room(folder)? else { continue };
+        for directory in &self.directories {
+            let Some(room) = room(directory)? else { continue };
             let floor = self.asked.unwrap_or_else(|| FLOOR.min(room.total / SHARE));
             if room.free < floor {
-                let (free, floor, folder) = (room.free >> 10, floor >> 10, folder.display());
+                let (free, floor, directory) = (room.free >> 10, floor >> 10, directory.display());
                 return Ok(Some(format!(
-                    "the disk of {folder} has {free} KiB free, less than min_free_space: {floor} KiB"
+                    "the disk of {directory} has {free} KiB free, less than min_free_space: {floor} KiB"
                 )));
             }
         }
@@ -48,27 +48,27 @@ struct FreeSpace {
 }
 
 #[cfg(unix)]
-fn room(folder: &Path) -> Result<Option<FreeSpace>, DiskError> {
-    let found = rustix::fs::statvfs(folder).map_err(std::io::Error::from).doing("measure the disk of", folder)?;
+fn room(directory: &Path) -> Result<Option<FreeSpace>, DiskError> {
+    let found = rustix::fs::statvfs(directory).map_err(std::io::Error::from).doing("measure the disk of", directory)?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
     Ok(Some(FreeSpace { free: bytes(found.f_bavail), total: bytes(found.f_blocks) }))
 }
 
 #[cfg(not(unix))]
-fn room(_folder: &Path) -> Result<Option<FreeSpace>, DiskError> {
+fn room(_directory: &Path) -> Result<Option<FreeSpace>, DiskError> {
     Ok(None)
 }
 
-/// The network file system that a folder lies on, if it is a known one: locks and shared memory do not hold there as the
+/// The network file system that a directory lies on, if it is a known one: locks and shared memory do not hold there as the
 /// ledger needs them.
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-pub(crate) fn network_file_system(folder: &Path) -> Option<&'static str> {
-    name_of(rustix::fs::statfs(folder).ok()?.f_type)
+pub(crate) fn network_file_system(directory: &Path) -> Option<&'static str> {
+    name_of(rustix::fs::statfs(directory).ok()?.f_type)
 }
 
-/// The network file system that a folder lies on: only known where the system says so in a form that is understood.
+/// The network file system that a directory lies on: only known where the system says so in a form that is understood.
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
-pub fn network_file_system(_folder: &Path) -> Option<&'static str> {
+pub fn network_file_system(_directory: &Path) -> Option<&'static str> {
     None
 }
 
@@ -92,12 +92,15 @@ mod tests {
 
     #[test]
     fn a_floor_is_what_was_asked_for_or_a_small_share_of_the_disk() {
-        let folder = tempfile::tempdir().unwrap();
-        let floor = |asked| MinFreeSpace::new(vec![folder.path().to_owned()], asked).shortage();
+        let directory = tempfile::tempdir().unwrap();
+        let floor = |asked| MinFreeSpace::new(vec![directory.path().to_owned()], asked).shortage();
         assert_eq!(floor(Some(0)).unwrap(), None);
         let message = floor(Some(u64::MAX)).unwrap().unwrap();
-        assert!(message.contains("min_free_space") && message.contains(folder.path().to_str().unwrap()), "{message}");
-        assert!(MinFreeSpace::new(vec![folder.path().join("missing")], None).shortage().is_err());
+        assert!(
+            message.contains("min_free_space") && message.contains(directory.path().to_str().unwrap()),
+            "{message}"
+        );
+        assert!(MinFreeSpace::new(vec![directory.path().join("missing")], None).shortage().is_err());
     }
 
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]

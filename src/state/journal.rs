@@ -112,21 +112,21 @@ pub struct Journal {
 
 impl Journal {
     /// Opens a segment's file behind its first `len` bytes, the ones that are known to be whole frames.
-    pub fn open(disk: Disk, folder: &Path, segment: SegmentId, len: u64) -> Result<Self, JournalError> {
-        let file = disk.append(&folder.join(file_name(segment)), len)?;
+    pub fn open(disk: Disk, directory: &Path, segment: SegmentId, len: u64) -> Result<Self, JournalError> {
+        let file = disk.append(&directory.join(file_name(segment)), len)?;
         let compressor = zstd::bulk::Compressor::new(LEVEL).map_err(JournalError::Pack)?;
         Ok(Self { file, compressor, plain: Vec::new(), frame: Vec::new() })
     }
 
     /// Begins the file of a new segment. One that is there already belongs to a ledger that is older than it: nobody may
     /// write over it.
-    pub fn begin(disk: Disk, folder: &Path, segment: SegmentId) -> Result<Self, JournalError> {
-        let path = folder.join(file_name(segment));
+    pub fn begin(disk: Disk, directory: &Path, segment: SegmentId) -> Result<Self, JournalError> {
+        let path = directory.join(file_name(segment));
         if path.exists() {
             let reason = "a journal of a segment that the ledger does not know";
             return Err(JournalError::Damaged { path, at: 0, reason });
         }
-        Self::open(disk, folder, segment, 0)
+        Self::open(disk, directory, segment, 0)
     }
 
     /// Bytes in the file.
@@ -216,8 +216,8 @@ pub enum NextFrame {
 
 impl JournalReader {
     /// Opens a segment's file; none if there is no such file.
-    pub fn open(folder: &Path, segment: SegmentId) -> Result<Option<Self>, JournalError> {
-        let path = folder.join(file_name(segment));
+    pub fn open(directory: &Path, segment: SegmentId) -> Result<Option<Self>, JournalError> {
+        let path = directory.join(file_name(segment));
         match File::open(&path) {
             Ok(file) => Ok(Some(Self { file: BufReader::with_capacity(1 << 18, file), path, offset: 0 })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -335,8 +335,8 @@ mod tests {
         }
     }
 
-    fn frames(folder: &std::path::Path) -> (Vec<Vec<JournalEntry>>, u64, Option<&'static str>) {
-        let mut reader = JournalReader::open(folder, SegmentId(1)).unwrap().unwrap();
+    fn frames(directory: &std::path::Path) -> (Vec<Vec<JournalEntry>>, u64, Option<&'static str>) {
+        let mut reader = JournalReader::open(directory, SegmentId(1)).unwrap().unwrap();
         let mut frames = Vec::new();
         loop {
             match reader.next_frame().unwrap() {
@@ -349,26 +349,26 @@ mod tests {
 
     #[test]
     fn what_was_appended_is_read_back_byte_for_byte() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let groups = [vec![entry(1, b"{\"a\":\n1}"), entry(2, b"")], vec![entry(3, b"\xff\n\n")]];
-        let mut journal = Journal::open(Disk, folder.path(), SegmentId(1), 0).unwrap();
+        let mut journal = Journal::open(Disk, directory.path(), SegmentId(1), 0).unwrap();
         for group in &groups {
             journal.append(group).unwrap();
         }
-        let (read, end, torn) = frames(folder.path());
+        let (read, end, torn) = frames(directory.path());
         assert_eq!((read.as_slice(), end, torn), (&groups[..], journal.bytes(), None));
     }
 
     #[test]
     fn a_file_cut_at_any_byte_gives_its_whole_frames_and_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(Disk, folder.path(), SegmentId(1), 0).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(Disk, directory.path(), SegmentId(1), 0).unwrap();
         let first = journal.append(&[entry(1, b"first")]).unwrap();
         let second = journal.append(&[entry(2, b"second")]).unwrap();
         for cut in (0..second.end()).rev() {
-            let path = folder.path().join(super::file_name(SegmentId(1)));
+            let path = directory.path().join(super::file_name(SegmentId(1)));
             std::fs::OpenOptions::new().write(true).open(path).unwrap().set_len(cut).unwrap();
-            let (read, end, torn) = frames(folder.path());
+            let (read, end, torn) = frames(directory.path());
             let whole = usize::from(cut >= first.end());
             assert_eq!((read.len(), end), (whole, if whole == 1 { first.end() } else { 0 }), "cut at {cut}");
             assert_eq!(torn.is_none(), cut == 0 || cut == first.end(), "cut at {cut}");
@@ -377,26 +377,26 @@ mod tests {
 
     #[test]
     fn a_flipped_bit_is_never_read_as_an_answer() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join(super::file_name(SegmentId(1)));
-        Journal::open(Disk, folder.path(), SegmentId(1), 0).unwrap().append(&[entry(1, b"first")]).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(super::file_name(SegmentId(1)));
+        Journal::open(Disk, directory.path(), SegmentId(1), 0).unwrap().append(&[entry(1, b"first")]).unwrap();
         let good = std::fs::read(&path).unwrap();
         for at in 0..good.len() {
             let mut bad = good.clone();
             bad[at] ^= 0x10;
             std::fs::OpenOptions::new().write(true).truncate(true).open(&path).unwrap();
             std::io::Write::write_all(&mut std::fs::File::create(&path).unwrap(), &bad).unwrap();
-            let (read, _, torn) = frames(folder.path());
+            let (read, _, torn) = frames(directory.path());
             assert!(read.is_empty() && torn.is_some(), "byte {at}");
         }
     }
 
     #[test]
     fn any_zstd_tool_can_read_the_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut journal = Journal::open(Disk, folder.path(), SegmentId(1), 0).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut journal = Journal::open(Disk, directory.path(), SegmentId(1), 0).unwrap();
         journal.append(&[entry(1, b"{\"code\":0}")]).unwrap();
-        let file = std::fs::File::open(folder.path().join(super::file_name(SegmentId(1)))).unwrap();
+        let file = std::fs::File::open(directory.path().join(super::file_name(SegmentId(1)))).unwrap();
         let text = String::from_utf8(zstd::stream::decode_all(file).unwrap()).unwrap();
         assert!(text.ends_with("\n{\"code\":0}\n") && text.starts_with("{\"attempt\":1,"), "{text}");
     }

@@ -10,7 +10,7 @@ use crate::state::disk::{DiskError, Doing};
 #[derive(Debug)]
 pub(crate) struct SharedLock(#[expect(dead_code, reason = "the open file is the lock")] Option<File>);
 
-/// Takes the lock of a state folder to look only. The inner error: a process works on the export, and this is what it
+/// Takes the lock of a state directory to look only. The inner error: a process works on the export, and this is what it
 /// wrote about itself.
 pub(crate) fn look(lock: &Path) -> Result<Result<SharedLock, String>, DiskError> {
     let file = match File::open(lock) {
@@ -36,8 +36,8 @@ mod tests {
 
     #[test]
     fn many_may_look_and_nobody_works_meanwhile_and_a_worker_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lock");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
         assert!(look(&path).unwrap().is_ok());
         assert!(!path.exists(), "looking makes no file");
         let held = Disk.lock(&path, "process 7").unwrap().unwrap();

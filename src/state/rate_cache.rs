@@ -46,14 +46,14 @@ struct CachedRate {
 /// The place where the limit of one key is remembered.
 #[derive(Debug)]
 pub(crate) struct RateCache {
-    folder: PathBuf,
+    directory: PathBuf,
     salt: String,
     name: String,
     known: Option<f64>,
 }
 
-/// The folder for it, unless another one is named: the one that XDG gives to state.
-pub(crate) fn default_folder(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
+/// The directory for it, unless another one is named: the one that XDG gives to state.
+pub(crate) fn default_directory(variable: impl Fn(&str) -> Option<String>) -> Option<PathBuf> {
     let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
     state.map(|state| state.join("pagehaul"))
@@ -61,14 +61,14 @@ pub(crate) fn default_folder(variable: impl Fn(&str) -> Option<String>) -> Optio
 
 impl RateCache {
     /// Looks up what is known of a key at a host. None if this machine has no random numbers for a salt.
-    pub(crate) fn look_up(folder: &Path, host: &str, key: &SecretString) -> Option<Self> {
-        let book = read(folder).unwrap_or_default();
+    pub(crate) fn look_up(directory: &Path, host: &str, key: &SecretString) -> Option<Self> {
+        let book = read(directory).unwrap_or_default();
         let salt = if is_salt(&book.salt) { book.salt.clone() } else { new_salt()? };
         let secret = hmac::Key::new(hmac::HMAC_SHA256, salt.as_bytes());
         let name = format!("{host}\n{}", key.expose_secret());
         let name = hex(hmac::sign(&secret, name.as_bytes()).as_ref());
         let known = book.limits.get(&name).map(|limit| limit.qps).filter(|qps| BELIEVED.contains(qps));
-        Some(Self { folder: folder.to_owned(), salt, name, known })
+        Some(Self { directory: directory.to_owned(), salt, name, known })
     }
 
     /// What is known, requests a second.
@@ -78,7 +78,7 @@ impl RateCache {
 
     /// Remembers what was found. Others may have written meanwhile: what they wrote stays.
     pub(crate) fn remember(&self, qps: f64) -> Result<(), DiskError> {
-        let mut book = read(&self.folder).filter(|book| book.salt == self.salt).unwrap_or_default();
+        let mut book = read(&self.directory).filter(|book| book.salt == self.salt).unwrap_or_default();
         book.salt.clone_from(&self.salt);
         book.limits.insert(
             self.name.clone(),
@@ -89,14 +89,14 @@ impl RateCache {
             oldest.and_then(|oldest| book.limits.remove(&oldest));
         }
         let text = format!("{}\n", crate::model::sanitize::json(&book));
-        Disk.make_folder(&self.folder, Access::Private)?;
-        Disk.replace(&self.folder.join(FILE), text.as_bytes(), Access::Private)
+        Disk.make_directory(&self.directory, Access::Private)?;
+        Disk.replace(&self.directory.join(FILE), text.as_bytes(), Access::Private)
     }
 }
 
 /// The book, if there is one that can be read. Anything but a regular file is none: reading a pipe would never end.
-fn read(folder: &Path) -> Option<CacheFile> {
-    let path = folder.join(FILE);
+fn read(directory: &Path) -> Option<CacheFile> {
+    let path = directory.join(FILE);
     let about = std::fs::symlink_metadata(&path).ok()?;
     if !about.is_file() || about.len() > LONGEST {
         return None;
@@ -118,38 +118,38 @@ fn new_salt() -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{FILE, RateCache, default_folder};
+    use super::{FILE, RateCache, default_directory};
     use secrecy::SecretString;
     use std::path::Path;
 
     const HOST: &str = "api.example.com";
 
-    fn look_up(folder: &Path, host: &str, key: &str) -> RateCache {
-        RateCache::look_up(folder, host, &SecretString::from(key)).unwrap()
+    fn look_up(directory: &Path, host: &str, key: &str) -> RateCache {
+        RateCache::look_up(directory, host, &SecretString::from(key)).unwrap()
     }
 
-    fn write(folder: &Path, text: &[u8]) {
-        std::io::Write::write_all(&mut std::fs::File::create(folder.join(FILE)).unwrap(), text).unwrap();
+    fn write(directory: &Path, text: &[u8]) {
+        std::io::Write::write_all(&mut std::fs::File::create(directory.join(FILE)).unwrap(), text).unwrap();
     }
 
     #[test]
     fn what_was_found_is_known_to_the_next_run_with_the_same_key_and_host_and_to_no_other() {
-        let folder = tempfile::tempdir().unwrap();
-        let folder = folder.path().join("a/b");
-        let first = look_up(&folder, HOST, "sk_1");
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path().join("a/b");
+        let first = look_up(&directory, HOST, "sk_1");
         assert_eq!(first.known(), None);
         first.remember(49.876_54).unwrap();
-        look_up(&folder, HOST, "sk_2").remember(7.0).unwrap();
-        let known = |host: &str, key: &str| look_up(&folder, host, key).known();
+        look_up(&directory, HOST, "sk_2").remember(7.0).unwrap();
+        let known = |host: &str, key: &str| look_up(&directory, host, key).known();
         assert_eq!([known(HOST, "sk_1"), known(HOST, "sk_2"), known("other", "sk_1")], [Some(49.877), Some(7.0), None]);
     }
 
     #[test]
     fn the_file_shows_no_key_and_no_host_and_two_files_of_one_key_have_nothing_in_common() {
         let texts = [(); 2].map(|()| {
-            let folder = tempfile::tempdir().unwrap();
-            look_up(folder.path(), HOST, "sk_live_secret").remember(5.0).unwrap();
-            std::fs::read_to_string(folder.path().join(FILE)).unwrap()
+            let directory = tempfile::tempdir().unwrap();
+            look_up(directory.path(), HOST, "sk_live_secret").remember(5.0).unwrap();
+            std::fs::read_to_string(directory.path().join(FILE)).unwrap()
         });
         let names = |text: &str| text.split('"').filter(|part| part.len() == 64).map(str::to_owned).collect::<Vec<_>>();
         assert!(texts.iter().all(|text| !text.contains("secret") && !text.contains(HOST) && names(text).len() == 2));
@@ -158,49 +158,49 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn folder_and_file_are_their_owner_s_alone() {
+    fn directory_and_file_are_their_owner_s_alone() {
         use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let folder = folder.path().join("pagehaul");
-        look_up(&folder, HOST, "k").remember(5.0).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path().join("pagehaul");
+        look_up(&directory, HOST, "k").remember(5.0).unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(&folder), mode(&folder.join(FILE))), (0o700, 0o600));
+        assert_eq!((mode(&directory), mode(&directory.join(FILE))), (0o700, 0o600));
     }
 
     #[test]
     fn a_file_that_is_damaged_or_lies_is_as_good_as_none_and_is_replaced() {
-        let folder = tempfile::tempdir().unwrap();
-        look_up(folder.path(), HOST, "k").remember(5.0).unwrap();
-        let sound = std::fs::read_to_string(folder.path().join(FILE)).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        look_up(directory.path(), HOST, "k").remember(5.0).unwrap();
+        let sound = std::fs::read_to_string(directory.path().join(FILE)).unwrap();
         let huge = format!("{{\"salt\": \"{}\"}}", "a".repeat(100_000));
         for (old, new) in
             [("5.0", "1e300"), ("5.0", "-5"), ("5.0", "0"), ("5.0", "\"5\""), ("salt", "salz"), ("{", "[")]
         {
             assert!(sound.contains(old));
-            write(folder.path(), sound.replace(old, new).as_bytes());
-            assert_eq!(look_up(folder.path(), HOST, "k").known(), None, "{new}");
+            write(directory.path(), sound.replace(old, new).as_bytes());
+            assert_eq!(look_up(directory.path(), HOST, "k").known(), None, "{new}");
         }
         for text in [&b""[..], b"\0\xff", b"{}", b"[[[[[[", huge.as_bytes(), &sound.as_bytes()[..sound.len() / 2]] {
-            write(folder.path(), text);
-            let learned = look_up(folder.path(), HOST, "k");
+            write(directory.path(), text);
+            let learned = look_up(directory.path(), HOST, "k");
             assert_eq!(learned.known(), None);
             learned.remember(6.0).unwrap();
-            assert_eq!(look_up(folder.path(), HOST, "k").known(), Some(6.0));
+            assert_eq!(look_up(directory.path(), HOST, "k").known(), Some(6.0));
         }
     }
 
     #[cfg(unix)]
     #[test]
     fn nothing_is_read_or_written_through_what_is_no_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let target = folder.path().join("target");
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("target");
         std::fs::File::create(&target).unwrap();
-        std::os::unix::fs::symlink(&target, folder.path().join(FILE)).unwrap();
-        let learned = look_up(folder.path(), HOST, "k");
+        std::os::unix::fs::symlink(&target, directory.path().join(FILE)).unwrap();
+        let learned = look_up(directory.path(), HOST, "k");
         learned.remember(5.0).unwrap();
         assert_eq!((learned.known(), std::fs::metadata(&target).unwrap().len()), (None, 0));
-        assert_eq!(look_up(folder.path(), HOST, "k").known(), Some(5.0), "the link made way for a file");
-        let blocked = folder.path().join("blocked");
+        assert_eq!(look_up(directory.path(), HOST, "k").known(), Some(5.0), "the link made way for a file");
+        let blocked = directory.path().join("blocked");
         std::fs::create_dir_all(blocked.join(FILE)).unwrap();
         let learned = look_up(&blocked, HOST, "k");
         assert!(learned.known().is_none() && learned.remember(5.0).is_err());
@@ -208,23 +208,29 @@ mod tests {
 
     #[test]
     fn a_book_holds_a_hundred_keys_and_forgets_the_oldest() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         for number in 0..120 {
-            look_up(folder.path(), HOST, &format!("sk_{number}")).remember(5.0).unwrap();
+            look_up(directory.path(), HOST, &format!("sk_{number}")).remember(5.0).unwrap();
         }
-        let known = (0..120).filter(|number| look_up(folder.path(), HOST, &format!("sk_{number}")).known().is_some());
+        let known =
+            (0..120).filter(|number| look_up(directory.path(), HOST, &format!("sk_{number}")).known().is_some());
         assert_eq!(known.count(), 100);
-        let length = std::fs::metadata(folder.path().join(FILE)).unwrap().len();
+        let length = std::fs::metadata(directory.path().join(FILE)).unwrap().len();
         assert!(length < super::LONGEST / 2, "{length} bytes");
     }
 
     #[test]
-    fn the_folder_is_the_one_for_state_and_only_if_it_is_absolute() {
-        let folder = |variables: &[(&str, &str)]| {
-            default_folder(|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+    fn the_directory_is_the_one_for_state_and_only_if_it_is_absolute() {
+        let directory = |variables: &[(&str, &str)]| {
+            default_directory(|name| {
+                variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned())
+            })
         };
-        assert_eq!(folder(&[("XDG_STATE_HOME", "/s"), ("HOME", "/h")]).unwrap(), Path::new("/s/pagehaul"));
-        assert_eq!(folder(&[("XDG_STATE_HOME", "s"), ("HOME", "/h")]).unwrap(), Path::new("/h/.local/state/pagehaul"));
-        assert_eq!(folder(&[("HOME", "")]), None);
+        assert_eq!(directory(&[("XDG_STATE_HOME", "/s"), ("HOME", "/h")]).unwrap(), Path::new("/s/pagehaul"));
+        assert_eq!(
+            directory(&[("XDG_STATE_HOME", "s"), ("HOME", "/h")]).unwrap(),
+            Path::new("/h/.local/state/pagehaul")
+        );
+        assert_eq!(directory(&[("HOME", "")]), None);
     }
 }

@@ -224,9 +224,9 @@ impl Drop for Home {
         if std::thread::panicking() {
             return;
         }
-        // Below the folders: what lies beside them was written by the test.
+        // Below the directories: what lies beside them was written by the test.
         let below = std::fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().path());
-        for path in below.filter(|path| path.is_dir()).flat_map(|folder| files(&folder)) {
+        for path in below.filter(|path| path.is_dir()).flat_map(|directory| files(&directory)) {
             let mut bytes = std::fs::read(&path).unwrap_or_default();
             if path.extension().is_some_and(|kind| kind == "zst") {
                 // What was unpacked before a torn end stays.
@@ -262,13 +262,13 @@ fn base64_of_key(before: usize) -> String {
     letters.collect()
 }
 
-/// A folder in memory, if there is such a place: an fsync there costs nothing.
+/// A directory in memory, if there is such a place: an fsync there costs nothing.
 pub(crate) fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
 
-/// Copies a folder; one that is not there is an empty one that is not made.
+/// Copies a directory; one that is not there is an empty one that is not made.
 pub(crate) fn copy(from: &Path, to: &Path) {
     if !from.exists() {
         return;
@@ -299,11 +299,11 @@ pub(crate) fn on_all_cores(work: impl Fn() + Sync) {
     });
 }
 
-/// The folder of one test, with a list of products in it.
+/// The directory of one test, with a list of products in it.
 pub(crate) struct Home(tempfile::TempDir);
 
 impl Home {
-    /// A new folder whose list holds these ids.
+    /// A new directory whose list holds these ids.
     pub(crate) fn new(ids: &[String]) -> Self {
         let home = Self(scratch());
         home.file("list.txt", (ids.join("\n") + "\n").as_bytes());
@@ -339,7 +339,7 @@ impl Home {
         format!("--endpoint={}", self.file("any-id.toml", lines.join("\n").as_bytes()))
     }
 
-    /// The folder of the export.
+    /// The directory of the export.
     pub(crate) fn out(&self) -> PathBuf {
         self.path("out")
     }
@@ -694,8 +694,8 @@ pub(crate) fn rows(out: &Path) -> BTreeMap<Key, Row> {
 
 /// The manifests of an output.
 pub(crate) fn manifests(out: &Path) -> Vec<Value> {
-    let Ok(folder) = std::fs::read_dir(out.join("_pagehaul/segments")) else { return Vec::new() };
-    let paths: BTreeSet<PathBuf> = folder.map(|entry| entry.unwrap().path()).collect();
+    let Ok(directory) = std::fs::read_dir(out.join("_pagehaul/segments")) else { return Vec::new() };
+    let paths: BTreeSet<PathBuf> = directory.map(|entry| entry.unwrap().path()).collect();
     // A crash may leave one that was not whole yet, under another name.
     paths
         .iter()
@@ -714,23 +714,23 @@ pub(crate) fn glob(out: &Path) -> BTreeSet<String> {
         .collect()
 }
 
-/// Every file below a folder.
-pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+/// Every file below a directory.
+pub(crate) fn files(directory: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
     let paths = entries.map(|entry| entry.unwrap().path());
     paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// Every file below a folder, by its name in it, with its content.
-pub(crate) fn tree(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let name = |path: &Path| path.strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
-    files(folder).into_iter().map(|path| (name(&path), std::fs::read(&path).unwrap())).collect()
+/// Every file below a directory, by its name in it, with its content.
+pub(crate) fn tree(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    let name = |path: &Path| path.strip_prefix(directory).unwrap().to_str().unwrap().to_owned();
+    files(directory).into_iter().map(|path| (name(&path), std::fs::read(&path).unwrap())).collect()
 }
 
-/// The files below a folder that hold a text; of packed ones also what they hold unpacked.
-pub(crate) fn files_that_hold(folder: &Path, text: &str) -> Vec<PathBuf> {
+/// The files below a directory that hold a text; of packed ones also what they hold unpacked.
+pub(crate) fn files_that_hold(directory: &Path, text: &str) -> Vec<PathBuf> {
     let holds = |bytes: &[u8]| bytes.windows(text.len()).any(|window| window == text.as_bytes());
-    let mut found = files(folder);
+    let mut found = files(directory);
     found.retain(|path| {
         let bytes = std::fs::read(path).unwrap();
         let is_packed = path.extension().is_some_and(|kind| kind == "zst");
@@ -739,10 +739,10 @@ pub(crate) fn files_that_hold(folder: &Path, text: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The partition value that a file's folder stands for.
+/// The partition value that a file's directory stands for.
 fn region_of(path: &str) -> Value {
-    let folder = path.split('/').next().unwrap();
-    match folder.strip_prefix("region=").unwrap() {
+    let directory = path.split('/').next().unwrap();
+    match directory.strip_prefix("region=").unwrap() {
         "__HIVE_DEFAULT_PARTITION__" => Value::Null,
         value => Value::from(percent_encoding::percent_decode_str(value).decode_utf8().unwrap().into_owned()),
     }

@@ -152,10 +152,10 @@ impl std::fmt::Debug for Input {
 
 /// The saved inputs of a target, in the order of their names.
 fn corpus(target: &str) -> Vec<Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(target);
-    let paths = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(target);
+    let paths = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
     let files: BTreeMap<PathBuf, Vec<u8>> = paths.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
-    assert!(!files.is_empty(), "{} is empty", folder.display());
+    assert!(!files.is_empty(), "{} is empty", directory.display());
     files.into_values().collect()
 }
 

@@ -28,7 +28,7 @@ use serde_json::value::RawValue;
 const ID: &str = "1729382310407603945";
 const SEGMENT: SegmentId = SegmentId(1);
 
-/// A folder in memory where there is one: a file a case is too much for a disk.
+/// A directory in memory where there is one: a file a case is too much for a disk.
 fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
@@ -99,8 +99,8 @@ pub(crate) fn wish(bytes: &[u8]) {
 
 /// A config file: settings, or a refusal on one line.
 pub(crate) fn config(bytes: &[u8]) {
-    let folder = scratch();
-    let path = folder.path().join("config.toml");
+    let directory = scratch();
+    let path = directory.path().join("config.toml");
     std::fs::write(&path, bytes).unwrap();
     let mut layers = Layers::built_in().unwrap();
     if let Err(error) = layers.add_file(&path).and_then(|()| Settings::resolve(&layers).map(drop)) {
@@ -110,8 +110,8 @@ pub(crate) fn config(bytes: &[u8]) {
 
 /// A list of products: ids that may be asked for, or a refusal on one line.
 pub(crate) fn list(bytes: &[u8]) {
-    let folder = scratch();
-    let path = folder.path().join("list");
+    let directory = scratch();
+    let path = directory.path().join("list");
     std::fs::write(&path, bytes).unwrap();
     let digits = IdPattern::new("[0-9]{1,32}").unwrap();
     for (column, form) in
@@ -140,8 +140,8 @@ pub(crate) fn list(bytes: &[u8]) {
 
 /// A ledger with something in every table.
 pub(crate) fn ledger_file() -> Vec<u8> {
-    let folder = scratch();
-    let path = folder.path().join("ledger.sqlite");
+    let directory = scratch();
+    let path = directory.path().join("ledger.sqlite");
     let mut ledger = Ledger::open(&path).unwrap();
     let identity = [("page_size".to_owned(), "10".to_owned())].into();
     let export = ExportRow { id: "0123456789".to_owned(), created_at: Utc64(1), completed_at: None, identity };
@@ -179,8 +179,8 @@ pub(crate) fn ledger_file() -> Vec<u8> {
 
 /// A ledger file: what cannot be opened or read is an error.
 pub(crate) fn ledger(bytes: &[u8]) {
-    let folder = scratch();
-    let path = folder.path().join("ledger.sqlite");
+    let directory = scratch();
+    let path = directory.path().join("ledger.sqlite");
     std::fs::write(&path, bytes).unwrap();
     match Ledger::open(&path) {
         Ok(mut ledger) => work(&mut ledger),
@@ -230,19 +230,19 @@ fn groups() -> [Vec<JournalEntry>; 3] {
 
 /// A journal of three frames.
 pub(crate) fn journal_file() -> Vec<u8> {
-    let folder = scratch();
-    let mut journal = Journal::open(Disk, folder.path(), SEGMENT, 0).unwrap();
+    let directory = scratch();
+    let mut journal = Journal::open(Disk, directory.path(), SEGMENT, 0).unwrap();
     for group in groups() {
         journal.append(&group).unwrap();
     }
-    std::fs::read(folder.path().join(file_name(SEGMENT))).unwrap()
+    std::fs::read(directory.path().join(file_name(SEGMENT))).unwrap()
 }
 
 /// A journal file: no answer comes out of it that was never written.
 pub(crate) fn journal(bytes: &[u8]) {
-    let folder = scratch();
-    std::fs::write(folder.path().join(file_name(SEGMENT)), bytes).unwrap();
-    let mut reader = JournalReader::open(folder.path(), SEGMENT).unwrap().unwrap();
+    let directory = scratch();
+    std::fs::write(directory.path().join(file_name(SEGMENT)), bytes).unwrap();
+    let mut reader = JournalReader::open(directory.path(), SEGMENT).unwrap().unwrap();
     while let NextFrame::Frame(frame, entries) = reader.next_frame().unwrap() {
         assert!(groups().contains(&entries), "an answer out of nowhere: {entries:?}");
         assert!(frame.end() <= u64::try_from(bytes.len()).unwrap());
@@ -251,10 +251,10 @@ pub(crate) fn journal(bytes: &[u8]) {
 
 /// A manifest: a refusal on one line, or files inside of the output.
 pub(crate) fn manifest(bytes: &[u8]) {
-    let folder = scratch();
-    let store = Store::open(folder.path(), Disk).unwrap();
-    std::fs::create_dir_all(folder.path().join(MANIFESTS)).unwrap();
-    std::fs::write(folder.path().join(MANIFESTS).join("000001.json"), bytes).unwrap();
+    let directory = scratch();
+    let store = Store::open(directory.path(), Disk).unwrap();
+    std::fs::create_dir_all(directory.path().join(MANIFESTS)).unwrap();
+    std::fs::write(directory.path().join(MANIFESTS).join("000001.json"), bytes).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     match runtime.block_on(manifests(&store)) {
         Err(error) => assert_plain(&error),

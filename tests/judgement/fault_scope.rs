@@ -242,9 +242,9 @@ async fn a_signal_ends_the_wait_for_slow_answers_of_a_run_that_stops_by_itself()
         60.. => Some(ACCOUNT[0].1()),
         _ => None,
     });
-    let (folder, list) = (scratch(), world.ids());
+    let (directory, list) = (scratch(), world.ids());
     let settings = [("drain_timeout", "1s"), ("request_timeout", "1h")];
-    let context = context(&folder.path().join("out"), Some(50.0), &settings);
+    let context = context(&directory.path().join("out"), Some(50.0), &settings);
     let api = Scripted::new(move |sent| world.answer(sent));
     let signal = async {
         tokio::time::sleep(Duration::from_secs(20)).await;

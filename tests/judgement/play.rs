@@ -42,7 +42,7 @@ impl EventSink for Notes {
 /// An export.
 pub(crate) struct Play {
     pub(crate) world: Arc<World>,
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     settings: BTreeMap<&'static str, String>,
     qps: Option<f64>,
     about: String,
@@ -71,7 +71,7 @@ impl Play {
     pub(crate) fn of(world: World) -> Self {
         Self {
             world: Arc::new(world),
-            folder: scratch(),
+            directory: scratch(),
             settings: BTreeMap::new(),
             qps: Some(50.0),
             about: String::new(),
@@ -107,7 +107,7 @@ impl Play {
 
     /// The output.
     pub(crate) fn out(&self) -> PathBuf {
-        self.folder.path().join("out")
+        self.directory.path().join("out")
     }
 
     /// Against another model of the same lists: an API that was mended, or that broke.
@@ -118,7 +118,7 @@ impl Play {
 
     /// Writes a file beside the export and gives its path.
     pub(crate) fn file(&self, name: &str, content: &str) -> String {
-        let path = self.folder.path().join(name);
+        let path = self.directory.path().join(name);
         std::fs::write(&path, content).unwrap();
         path.to_str().unwrap().to_owned()
     }

@@ -56,7 +56,7 @@ pub(crate) fn found(out: &Path) -> BTreeMap<Key, String> {
     rows(out).into_iter().map(|(key, row)| (key, row["video_desc"].as_str().unwrap().to_owned())).collect()
 }
 
-/// A folder, in memory if possible, for an export of the four products.
+/// A directory, in memory if possible, for an export of the four products.
 pub(crate) fn home() -> Home {
     Home::in_memory(&LISTS.map(|(id, _)| id.to_owned()))
 }

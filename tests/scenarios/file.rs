@@ -172,7 +172,7 @@ pub(crate) enum FailureStreak {
 impl Scenario {
     /// Reads the file of a scenario.
     pub(crate) fn read(name: &str) -> Self {
-        let path = folder().join(format!("{name}.toml"));
+        let path = directory().join(format!("{name}.toml"));
         let text = std::fs::read_to_string(&path).unwrap();
         toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
     }
@@ -205,7 +205,7 @@ pub(crate) fn text(value: &toml::Value) -> String {
 }
 
 /// Where the scenarios are.
-pub(crate) fn folder() -> PathBuf {
+pub(crate) fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/scenarios")
 }
 

@@ -79,9 +79,9 @@ fn played(name: &str) -> &'static Played {
 
 fn play(name: &str) -> Played {
     let Scenario { says, world, run, expect, window } = Scenario::read(name);
-    let folder = common::scratch();
+    let directory = common::scratch();
     let settings: Vec<(&str, String)> = run.iter().map(|(key, value)| (key.as_str(), file::text(value))).collect();
-    let context = common::job_of(folder.path(), &settings);
+    let context = common::job_of(directory.path(), &settings);
     let server = Arc::new(Server::new(world, context.settings.page_size));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let summary = runtime.block_on(async {
@@ -170,7 +170,7 @@ fn clock(at: Duration) -> String {
 #[test]
 fn every_file_is_played() {
     let names: BTreeSet<String> = PLAYED.iter().map(|(name, _)| (*name).to_owned()).collect();
-    let files = std::fs::read_dir(file::folder()).unwrap().map(|entry| entry.unwrap().path());
+    let files = std::fs::read_dir(file::directory()).unwrap().map(|entry| entry.unwrap().path());
     let files = files.filter(|path| path.extension().is_some_and(|kind| kind == "toml"));
     let files: BTreeSet<String> = files.map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
     assert_eq!(names, files);

@@ -57,15 +57,15 @@ enum Outcome {
 
 /// Plays a seed to its end and gives the log of what happened.
 fn play(seed: u64) -> Vec<String> {
-    let folder = common::scratch();
+    let directory = common::scratch();
     let world = Arc::new(World::new(Plan::new(seed)));
     let mut deaths = world.plan.deaths.clone().into_iter();
     for number in 1.. {
         let calm = number > TROUBLED_LIVES;
-        let end = live(&world, folder.path(), deaths.next().filter(|_| !calm), calm);
-        oracle::check_files(folder.path());
-        let outdated = oracle::outdated(folder.path());
-        let journaled = oracle::pages(folder.path()).into_iter().map(|(id, page, _)| (id, page));
+        let end = live(&world, directory.path(), deaths.next().filter(|_| !calm), calm);
+        oracle::check_files(directory.path());
+        let outdated = oracle::outdated(directory.path());
+        let journaled = oracle::pages(directory.path()).into_iter().map(|(id, page, _)| (id, page));
         let journaled: BTreeSet<_> = journaled.filter(|page| !outdated.contains(page)).collect();
         let unheard = journaled.is_empty();
         world.account.lock().unwrap().journaled = journaled;
@@ -85,7 +85,7 @@ fn play(seed: u64) -> Vec<String> {
         }
         assert!(number < 2 * TROUBLED_LIVES, "it never ends");
     }
-    check_end(&world, folder.path());
+    check_end(&world, directory.path());
     std::mem::take(&mut world.account.lock().unwrap().log)
 }
 

@@ -1,7 +1,7 @@
 //! Power loss: what is left of a run when a crash drops unsynced bytes and unsynced names, any subset of them.
 //!
 //! A run is watched at each of its steps. Bytes count as durable from the file's fsync on, names from the fsync of their
-//! folder on; the ledger is SQLite's business and is taken as its last commit. Then the machine is brought up again
+//! directory on; the ledger is SQLite's business and is taken as its last commit. Then the machine is brought up again
 //! from every step, with all that was durable and a part of what was not, and the same command must end well.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,7 @@ type File = usize;
 /// What is not durable yet.
 #[derive(Clone, Debug)]
 enum Pending {
-    Folder(PathBuf),
+    Directory(PathBuf),
     Name(PathBuf, File),
     Rename(PathBuf, PathBuf, File),
     Removal(PathBuf),
@@ -41,7 +41,7 @@ enum Kept {
 /// A disk as a crash may find it.
 #[derive(Clone, Debug, Default)]
 struct Durable {
-    folders: BTreeSet<PathBuf>,
+    directories: BTreeSet<PathBuf>,
     names: BTreeMap<PathBuf, File>,
     bytes: BTreeMap<File, Vec<u8>>,
     ledger: Vec<(PathBuf, Vec<u8>)>,
@@ -86,7 +86,7 @@ impl Follower {
 
     fn happened(&mut self, action: &str, path: &Path) {
         match action {
-            "make folder" => self.pending.push(Pending::Folder(path.to_owned())),
+            "make directory" => self.pending.push(Pending::Directory(path.to_owned())),
             "create" | "open" => drop(self.file(path)),
             "write" | "append to" | "cut" => {
                 let file = self.file(path);
@@ -108,7 +108,7 @@ impl Follower {
                 self.names.remove(path);
                 self.pending.push(Pending::Removal(path.to_owned()));
             }
-            "sync folder" => self.sync_folder(path),
+            "sync directory" => self.sync_directory(path),
             _ if path.extension().is_some_and(|kind| kind == "sqlite") => self.keep_ledger(path),
             _ => panic!("a step that nobody understands: {action} {}", path.display()),
         }
@@ -124,12 +124,13 @@ impl Follower {
         self.files
     }
 
-    fn sync_folder(&mut self, folder: &Path) {
-        let within = |path: &Path| path.parent() == Some(folder);
+    fn sync_directory(&mut self, directory: &Path) {
+        let within = |path: &Path| path.parent() == Some(directory);
         let (synced, rest) = std::mem::take(&mut self.pending).into_iter().partition(|pending| match pending {
-            Pending::Folder(path) | Pending::Name(path, _) | Pending::Rename(_, path, _) | Pending::Removal(path) => {
-                within(path)
-            }
+            Pending::Directory(path)
+            | Pending::Name(path, _)
+            | Pending::Rename(_, path, _)
+            | Pending::Removal(path) => within(path),
             Pending::Bytes(..) => false,
         });
         self.pending = rest;
@@ -149,7 +150,7 @@ impl Follower {
 impl Durable {
     fn apply(&mut self, pending: &Pending) {
         match pending {
-            Pending::Folder(path) => drop(self.folders.insert(path.clone())),
+            Pending::Directory(path) => drop(self.directories.insert(path.clone())),
             Pending::Name(path, file) => drop(self.names.insert(path.clone(), *file)),
             Pending::Rename(from, to, file) => {
                 self.names.remove(from);
@@ -160,11 +161,11 @@ impl Durable {
         }
     }
 
-    /// Writes it down below another root. A name in a folder that is not there cannot be reached.
+    /// Writes it down below another root. A name in a directory that is not there cannot be reached.
     fn bring_up(&self, from: &Path, root: &Path) {
         let moved = |path: &Path| root.join(path.strip_prefix(from).unwrap());
-        for folder in &self.folders {
-            std::fs::create_dir(moved(folder)).ok();
+        for directory in &self.directories {
+            std::fs::create_dir(moved(directory)).ok();
         }
         for (path, file) in &self.names {
             let bytes = self.bytes.get(file).map(Vec::as_slice).unwrap_or_default();
@@ -187,20 +188,20 @@ fn plan() -> Plan {
     plan
 }
 
-/// Every moment of a regular run, with the folder that it ran in.
+/// Every moment of a regular run, with the directory that it ran in.
 fn moments() -> (tempfile::TempDir, Vec<Moment>) {
-    let folder = crate::common::scratch();
-    let out = folder.path().join("out");
+    let directory = crate::common::scratch();
+    let out = directory.path().join("out");
     let (world, follower) = (Arc::new(World::new(plan())), Arc::new(Mutex::new(Follower::default())));
     let (seen, follows) = (Arc::clone(&world), Arc::clone(&follower));
-    let watch = watch(folder.path(), move |step: &Failpoint<'_>| {
+    let watch = watch(directory.path(), move |step: &Failpoint<'_>| {
         follows.lock().unwrap().follow(step, &seen);
         Ok::<(), io::Error>(())
     });
     let Outcome::Ended(_) = live(&world, &out, None, true) else { panic!("it crashed by itself") };
     drop(watch);
     let moments = std::mem::take(&mut follower.lock().unwrap().moments);
-    (folder, moments)
+    (directory, moments)
 }
 
 /// What may be left of a moment: everything durable, and of the rest each prefix and some random subsets.
@@ -232,9 +233,9 @@ fn leftovers(moment: &Moment, dice: &mut Dice) -> Vec<Durable> {
 
 /// Brings the machine up from what is left: nothing listed may be broken, and the same command ends well.
 fn come_back(from: &Path, left: &Durable, moment: &Moment) {
-    let folder = crate::common::scratch();
-    let out = folder.path().join("out");
-    left.bring_up(from, folder.path());
+    let directory = crate::common::scratch();
+    let out = directory.path().join("out");
+    left.bring_up(from, directory.path());
     oracle::check_files(&out);
     let world = Arc::new(World::new(plan()));
     world.remember(&moment.billed);
@@ -249,7 +250,7 @@ fn come_back(from: &Path, left: &Durable, moment: &Moment) {
 
 #[test]
 fn a_power_loss_at_any_step_that_keeps_any_part_of_what_was_not_synced_costs_no_row() {
-    let (folder, moments) = moments();
+    let (directory, moments) = moments();
     assert!(moments.len() > 80, "{} moments", moments.len());
     let mut dice = Dice::new(11);
     let mut cases = Vec::new();
@@ -268,7 +269,8 @@ fn a_power_loss_at_any_step_that_keeps_any_part_of_what_was_not_synced_costs_no_
     crate::on_all_cores(cases.len(), |at| {
         let (moment, left) = &cases[at];
         let about = &moment.about;
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| come_back(folder.path(), left, moment)));
+        let outcome =
+            std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| come_back(directory.path(), left, moment)));
         assert!(outcome.is_ok(), "power lost at: {about}\nleft were {:?}", left.names);
     });
 }

@@ -62,7 +62,7 @@ impl ItemList {
         let unreadable = |reason: String| InputError::Unreadable { list: list.clone(), reason };
         let mut reader: Box<dyn Read + Send> = match self {
             Self::Stdin => Box::new(io::stdin()),
-            Self::File(path) if path.is_dir() => return Err(unreadable("it is a folder, not a file".to_owned())),
+            Self::File(path) if path.is_dir() => return Err(unreadable("it is a directory, not a file".to_owned())),
             Self::File(path) => Box::new(File::open(path).map_err(|error| unreadable(error.to_string()))?),
         };
         let mut head = Vec::new(); // a pipe may bring it byte by byte
@@ -145,7 +145,7 @@ mod tests {
                 .err()
                 .unwrap()
                 .to_string()
-                .contains("it is a folder")
+                .contains("it is a directory")
         );
         assert!(file(b"PAR1....", None).unwrap_err().contains("--product-column"));
         assert!(ItemList::named("/nonexistent").open(None, None, Arc::new(NullSink)).is_err());

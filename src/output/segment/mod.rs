@@ -49,7 +49,7 @@ const GROUP_BUDGETS: usize = 4;
 /// What shapes the files of an export.
 #[derive(Clone, Debug)]
 pub struct SegmentConfig {
-    /// Folder for staged files, on the same file system as the output.
+    /// Directory for staged files, on the same file system as the output.
     pub staging: PathBuf,
     /// The export's id, first part of every file name.
     pub export: String,
@@ -183,17 +183,17 @@ impl SegmentWriter {
         let regions = std::mem::take(&mut self.regions);
         let mut files = Vec::with_capacity(regions.len());
         let mut spilled = self.spill.take().map(Spill::end).transpose()?;
-        for (folder, mut region) in regions {
+        for (directory, mut region) in regions {
             for block in std::mem::take(&mut region.blocks) {
                 if let Some(rows) = spilled.as_mut().map(|spilled| spilled.block(block)).transpose()?.flatten() {
-                    region.files.write(&folder, &rows, &mut self.staging)?;
+                    region.files.write(&directory, &rows, &mut self.staging)?;
                 }
             }
             if let Some(waiting) = region.waiting.take() {
-                drain(waiting, &folder, &mut region.files, &mut self.staging)?.remove(disk)?;
+                drain(waiting, &directory, &mut region.files, &mut self.staging)?.remove(disk)?;
             }
             for rows in &region.rows {
-                region.files.write(&folder, rows, &mut self.staging)?;
+                region.files.write(&directory, rows, &mut self.staging)?;
             }
             files.append(&mut region.files.finish()?);
         }
@@ -201,7 +201,7 @@ impl SegmentWriter {
             spilled.remove(disk)?;
         }
         let rejects = self.rejects.take().map(StagedParquet::finish).transpose()?;
-        disk.sync_folder(&self.staging.folder)?;
+        disk.sync_directory(&self.staging.directory)?;
         Ok(Sealed { segment: self.segment, attempt: self.attempt, files, rejects })
     }
 
@@ -217,17 +217,17 @@ impl SegmentWriter {
                 }
             }
         }
-        // Values that share a folder share a file. A sorted order makes the files the same in every run.
-        let mut folders: BTreeMap<String, Vec<(usize, usize)>> = BTreeMap::new();
+        // Values that share a directory share a file. A sorted order makes the files the same in every run.
+        let mut directories: BTreeMap<String, Vec<(usize, usize)>> = BTreeMap::new();
         for (value, mut rows) in places {
-            folders.entry(partition::folder(&self.partition, value)).or_default().append(&mut rows);
+            directories.entry(partition::directory(&self.partition, value)).or_default().append(&mut rows);
         }
         let batches: Vec<&RecordBatch> = pending.iter().map(|rows| &rows.batch).collect();
-        for (folder, mut rows) in folders {
+        for (directory, mut rows) in directories {
             rows.sort_unstable();
             let rows = interleave_record_batch(&batches, &rows)?;
             let bytes = rows.get_array_memory_size();
-            let region = self.regions.entry(folder).or_default();
+            let region = self.regions.entry(directory).or_default();
             region.rows.push(rows);
             region.bytes += bytes;
             self.held += bytes;
@@ -241,20 +241,22 @@ impl SegmentWriter {
     fn keep_budget(&mut self) -> Result<(), OutputError> {
         while self.held > self.memory() / WAITING_SHARE {
             let largest = self.regions.iter().max_by_key(|(_, region)| region.bytes);
-            let Some((folder, region)) = largest.map(|(folder, region)| (folder.clone(), region)) else { break };
+            let Some((directory, region)) = largest.map(|(directory, region)| (directory.clone(), region)) else {
+                break;
+            };
             let may_open = region.waiting.is_some() || self.open_regions < OPEN_REGIONS;
             if !may_open || region.bytes < self.memory() / SMALLEST_SHARE {
                 let is_full = self.held > CROWDED_BUDGETS * self.memory();
                 return if is_full { self.put_all_aside() } else { Ok(()) };
             }
-            self.put_aside(&folder)?;
+            self.put_aside(&directory)?;
         }
         Ok(())
     }
 
     /// Puts a region's waiting rows into its own file; a full row group is encoded.
-    fn put_aside(&mut self, folder: &str) -> Result<(), OutputError> {
-        let Some(region) = self.regions.get_mut(folder) else { return Ok(()) };
+    fn put_aside(&mut self, directory: &str) -> Result<(), OutputError> {
+        let Some(region) = self.regions.get_mut(directory) else { return Ok(()) };
         let mut waiting = if let Some(waiting) = region.waiting.take() {
             waiting
         } else {
@@ -264,7 +266,7 @@ impl SegmentWriter {
         self.held = self.held.saturating_sub(region.bytes);
         waiting.push(&region.take_rows(&self.staging.schema)?)?;
         if waiting.rows >= GROUP_ROWS || waiting.bytes >= GROUP_BUDGETS * self.staging.layout.row_group_memory {
-            let drained = drain(waiting, folder, &mut region.files, &mut self.staging)?;
+            let drained = drain(waiting, directory, &mut region.files, &mut self.staging)?;
             waiting = drained.again(&self.staging.schema)?;
             region.files.end_group()?;
         }
@@ -275,17 +277,18 @@ impl SegmentWriter {
     /// Puts all waiting rows aside: those of regions without a file of their own into the spill file.
     fn put_all_aside(&mut self) -> Result<(), OutputError> {
         let with_rows = self.regions.iter().filter(|(_, region)| !region.rows.is_empty());
-        let (own, others): (Vec<_>, Vec<_>) =
-            with_rows.map(|(folder, region)| (folder.clone(), region.waiting.is_some())).partition(|(_, own)| *own);
-        for (folder, _) in own {
-            self.put_aside(&folder)?;
+        let (own, others): (Vec<_>, Vec<_>) = with_rows
+            .map(|(directory, region)| (directory.clone(), region.waiting.is_some()))
+            .partition(|(_, own)| *own);
+        for (directory, _) in own {
+            self.put_aside(&directory)?;
         }
         let mut spill = match self.spill.take() {
             Some(spill) => spill,
             None => Spill::begin(&mut self.staging)?,
         };
-        for (folder, _) in others {
-            if let Some(region) = self.regions.get_mut(&folder) {
+        for (directory, _) in others {
+            if let Some(region) = self.regions.get_mut(&directory) {
                 let rows = region.take_rows(&self.staging.schema)?;
                 region.blocks.push(spill.push(&rows)?);
             }
@@ -308,11 +311,11 @@ impl SegmentWriter {
 /// Encodes rows that waited on the disk.
 fn drain(
     waiting: Waiting,
-    folder: &str,
+    directory: &str,
     files: &mut DirectoryFiles,
     staging: &mut Staging,
 ) -> Result<Drained, OutputError> {
-    waiting.drain(|rows| files.write(folder, rows, staging))
+    waiting.drain(|rows| files.write(directory, rows, staging))
 }
 
 /// What the names of a segment's files begin with. The attempt makes them new each time the files are begun.
@@ -371,10 +374,10 @@ mod tests {
     use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    fn shape(folder: &std::path::Path, budget: usize) -> SegmentConfig {
+    fn shape(directory: &std::path::Path, budget: usize) -> SegmentConfig {
         let schema = Arc::new(Schema::new(vec![Field::new("n", DataType::Int64, false)]));
         SegmentConfig {
-            staging: folder.to_owned(),
+            staging: directory.to_owned(),
             export: "x".to_owned(),
             schema,
             partition: "region".to_owned(),
@@ -408,8 +411,8 @@ mod tests {
 
     #[test]
     fn each_row_goes_to_its_region_once_and_in_order_and_what_is_not_kept_goes_nowhere() {
-        let folder = tempfile::tempdir().unwrap();
-        let files = sealed(&shape(folder.path(), 1 << 26), &[(0..4_000, 3), (4_000..9_000, 3), (9_000..9_010, 3)]);
+        let directory = tempfile::tempdir().unwrap();
+        let files = sealed(&shape(directory.path(), 1 << 26), &[(0..4_000, 3), (4_000..9_000, 3), (9_000..9_010, 3)]);
         assert_eq!(files.len(), 3);
         let expected: Vec<i64> = (0..9_010).filter(|n| n % 3 == 1 && n % 7 != 0).collect();
         assert_eq!(files["region=r1/x-s000001-2-0.parquet"], expected);
@@ -418,15 +421,15 @@ mod tests {
 
     #[test]
     fn thousands_of_regions_and_a_tiny_budget_still_give_one_whole_file_a_region() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let batches: Vec<_> = (0..6).map(|at| (at * 5_000..(at + 1) * 5_000, 701)).collect();
-        let files = sealed(&shape(folder.path(), 1 << 14), &batches);
+        let files = sealed(&shape(directory.path(), 1 << 14), &batches);
         assert_eq!(files.len(), 701);
         let mut all: Vec<i64> = files.into_values().flatten().collect();
         all.sort_unstable();
         assert_eq!(all, (0..30_000).filter(|n| n % 7 != 0).collect::<Vec<_>>());
         assert!(
-            std::fs::read_dir(folder.path())
+            std::fs::read_dir(directory.path())
                 .unwrap()
                 .all(|entry| entry.unwrap().path().extension().unwrap() == "parquet")
         );
@@ -449,9 +452,9 @@ mod tests {
 
     #[test]
     fn a_row_group_is_many_times_what_its_region_may_hold_in_memory() {
-        let folder = tempfile::tempdir().unwrap();
+        let directory = tempfile::tempdir().unwrap();
         let memory = 1 << 18;
-        let mut shape = shape(folder.path(), memory);
+        let mut shape = shape(directory.path(), memory);
         shape.layout.unique = vec!["n".to_owned()];
         for (groups, _) in groups(&shape, 120, 3).into_values() {
             let (last, full) = groups.split_last().unwrap();
@@ -463,8 +466,8 @@ mod tests {
 
     #[test]
     fn no_file_is_larger_than_it_may_be_and_a_region_has_more_of_them_instead() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut shape = shape(folder.path(), 1 << 18);
+        let directory = tempfile::tempdir().unwrap();
+        let mut shape = shape(directory.path(), 1 << 18);
         shape.layout.file_size = 50_000;
         let files = groups(&shape, 20, 2);
         assert!(files.values().all(|(_, bytes)| *bytes <= 50_000), "{files:?}");
@@ -476,10 +479,10 @@ mod tests {
     #[test]
     fn the_same_rows_make_the_same_bytes() {
         let sums = |at: i64| {
-            let folder = tempfile::tempdir().unwrap();
-            let mut writer = SegmentWriter::begin(Disk, shape(folder.path(), 1 << 18), SegmentId(1), at);
+            let directory = tempfile::tempdir().unwrap();
+            let mut writer = SegmentWriter::begin(Disk, shape(directory.path(), 1 << 18), SegmentId(1), at);
             for at in 0..30 {
-                writer.push(rows(&shape(folder.path(), 0), at * 5_000..(at + 1) * 5_000, 40)).unwrap();
+                writer.push(rows(&shape(directory.path(), 0), at * 5_000..(at + 1) * 5_000, 40)).unwrap();
             }
             writer.seal().unwrap().files.into_iter().map(|file| file.sha256).collect::<Vec<_>>()
         };
@@ -499,8 +502,8 @@ mod tests {
 
     #[test]
     fn rejects_are_kept_beside_the_data_and_a_segment_without_rows_has_no_files() {
-        let folder = tempfile::tempdir().unwrap();
-        let shape = shape(folder.path(), 1 << 20);
+        let directory = tempfile::tempdir().unwrap();
+        let shape = shape(directory.path(), 1 << 20);
         let reject =
             Reject { id: ItemId::new("a"), page: PageNum(1), at: Utc64(1), reason: "why".into(), raw: "{}".to_owned() };
         let mut writer = SegmentWriter::begin(Disk, shape.clone(), SegmentId(3), 1);

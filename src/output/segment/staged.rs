@@ -1,4 +1,4 @@
-//! The files of one folder being staged: a new one before one grows too large.
+//! The files of one directory being staged: a new one before one grows too large.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::state::disk::{Disk, NewFile};
 #[derive(Debug)]
 pub(super) struct Staging {
     pub(super) disk: Disk,
-    pub(super) folder: PathBuf,
+    pub(super) directory: PathBuf,
     /// What the names of the files begin with.
     pub(super) stem: String,
     pub(super) schema: SchemaRef,
@@ -25,13 +25,13 @@ pub(super) struct Staging {
 }
 
 impl Staging {
-    pub(super) fn new(folder: PathBuf, stem: String, schema: SchemaRef, layout: Layout, disk: Disk) -> Self {
-        Self { disk, folder, stem, schema, layout, begun: 0 }
+    pub(super) fn new(directory: PathBuf, stem: String, schema: SchemaRef, layout: Layout, disk: Disk) -> Self {
+        Self { disk, directory, stem, schema, layout, begun: 0 }
     }
 
-    /// The next free name in the staging folder.
+    /// The next free name in the staging directory.
     pub(super) fn next_path(&mut self, extension: &str) -> PathBuf {
-        let path = self.folder.join(format!("{}-{}.{extension}", self.stem, self.begun));
+        let path = self.directory.join(format!("{}-{}.{extension}", self.stem, self.begun));
         self.begun += 1;
         path
     }
@@ -40,7 +40,7 @@ impl Staging {
     pub(super) fn begin(&mut self, name: String, schema: &SchemaRef) -> Result<StagedParquet, OutputError> {
         let path = self.next_path("parquet");
         let file = ParquetFile::create(self.disk.create(&path, store::access(&name))?, schema, &self.layout)
-            .map_err(|source| OutputError::Parquet { folder: name.clone(), source })?;
+            .map_err(|source| OutputError::Parquet { directory: name.clone(), source })?;
         Ok(StagedParquet { file, path, name })
     }
 }
@@ -55,23 +55,23 @@ pub(super) struct StagedParquet {
 
 impl StagedParquet {
     pub(super) fn write(&mut self, rows: &RecordBatch) -> Result<(), OutputError> {
-        self.file.write(rows).map_err(|source| OutputError::Parquet { folder: self.name.clone(), source })
+        self.file.write(rows).map_err(|source| OutputError::Parquet { directory: self.name.clone(), source })
     }
 
     fn end_group(&mut self) -> Result<(), OutputError> {
-        self.file.flush().map_err(|source| OutputError::Parquet { folder: self.name.clone(), source })
+        self.file.flush().map_err(|source| OutputError::Parquet { directory: self.name.clone(), source })
     }
 
     pub(super) fn finish(self) -> Result<StagedFile, OutputError> {
         let Self { file, path, name } = self;
         let finished = file.finish();
-        let (sink, rows) = finished.map_err(|source| OutputError::Parquet { folder: name.clone(), source })?;
+        let (sink, rows) = finished.map_err(|source| OutputError::Parquet { directory: name.clone(), source })?;
         let written = sink.finish()?;
         Ok(StagedFile { staged: path, name, rows, bytes: written.bytes, sha256: written.sha256 })
     }
 }
 
-/// The files of one folder: those that are whole, and the one that takes rows.
+/// The files of one directory: those that are whole, and the one that takes rows.
 #[derive(Debug, Default)]
 pub(super) struct DirectoryFiles {
     whole: Vec<StagedFile>,
@@ -80,12 +80,17 @@ pub(super) struct DirectoryFiles {
 
 impl DirectoryFiles {
     /// Adds rows, to more files where one would be too large.
-    pub(super) fn write(&mut self, folder: &str, rows: &RecordBatch, staging: &mut Staging) -> Result<(), OutputError> {
+    pub(super) fn write(
+        &mut self,
+        directory: &str,
+        rows: &RecordBatch,
+        staging: &mut Staging,
+    ) -> Result<(), OutputError> {
         let mut rest = vec![rows.clone()];
         while let Some(rows) = rest.pop() {
             let mut file = match self.open.take() {
                 Some(file) => file,
-                None => self.begin(folder, staging)?,
+                None => self.begin(directory, staging)?,
             };
             let fits = file.file.bytes() + size(&rows)? <= staging.layout.file_size;
             if !fits && file.file.rows() > 0 {
@@ -117,8 +122,8 @@ impl DirectoryFiles {
         Ok(whole)
     }
 
-    fn begin(&self, folder: &str, staging: &mut Staging) -> Result<StagedParquet, OutputError> {
-        let name = format!("{folder}/{}-{}.parquet", staging.stem, self.whole.len());
+    fn begin(&self, directory: &str, staging: &mut Staging) -> Result<StagedParquet, OutputError> {
+        let name = format!("{directory}/{}-{}.parquet", staging.stem, self.whole.len());
         let schema = Arc::clone(&staging.schema);
         staging.begin(name, &schema)
     }

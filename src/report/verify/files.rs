@@ -1,4 +1,4 @@
-//! Manifests against the ledger's, and files against the manifests: length, content, rows, columns, folder; and whatever is
+//! Manifests against the ledger's, and files against the manifests: length, content, rows, columns, directory; and whatever is
 //! there that no manifest names.
 
 use std::borrow::Cow;
@@ -26,7 +26,7 @@ use crate::state::ledger::{SegmentRow, SegmentState};
 #[derive(Debug, Default)]
 pub(super) struct Files {
     pub(super) segments: BTreeMap<SegmentId, Held>,
-    /// What is in the folders of rows and rejects.
+    /// What is in the directories of rows and rejects.
     listed: BTreeSet<String>,
     /// What manifests name of it.
     named: BTreeSet<String>,
@@ -150,9 +150,9 @@ impl Files {
         if !self.named.insert(path.clone()) {
             audit.differs(Remedy::State, format!("{path} is named twice"));
         }
-        let folder = path.split('/').next().unwrap_or_default();
-        if !manifest.map_or(folder == REJECTS, |manifest| partition::is_folder(&manifest.partition, folder)) {
-            audit.differs(Remedy::Replay, format!("{path} is in a folder that no value has"));
+        let directory = path.split('/').next().unwrap_or_default();
+        if !manifest.map_or(directory == REJECTS, |manifest| partition::is_directory(&manifest.partition, directory)) {
+            audit.differs(Remedy::Replay, format!("{path} is in a directory that no value has"));
         }
         let store = &audit.opened.store;
         if store.length(path)? == Some(file.bytes) && !audit.share.takes(path) {

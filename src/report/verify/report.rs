@@ -26,9 +26,9 @@ impl Remedy {
     pub(super) fn next_step(self) -> &'static str {
         match self {
             Self::State => {
-                "the ledger or the journal is not what the output was made from: put the state folder back from a copy, or begin anew with another --out"
+                "the ledger or the journal is not what the output was made from: put the state directory back from a copy, or begin anew with another --out"
             }
-            Self::Move => "move what is not of this export out of the folder",
+            Self::Move => "move what is not of this export out of the directory",
             Self::Replay => "`pagehaul replay` builds again from the journal what differs, `--all` everything",
             Self::Finish => "the same `pagehaul export` finishes it; until then remove _SUCCESS",
         }
@@ -47,7 +47,7 @@ pub(crate) struct VerifyReport {
     pub exit: ExitCode,
     /// The export.
     pub export: String,
-    /// Its folder.
+    /// Its directory.
     pub out: String,
     /// How many differences there are.
     pub differences: u64,

@@ -106,8 +106,8 @@ mod tests {
 
     #[test]
     fn whatever_the_order_of_a_list_each_id_is_added_once_and_keeps_its_place() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(&directory.path().join("ledger.sqlite")).unwrap();
         let lists: [(&[&str], u64, u64); 9] = [
             (&["b", "a", "b", "c"], 3, 1),
             (&["b", "a", "c"], 0, 0),

@@ -140,8 +140,8 @@ mod tests {
 
     #[test]
     fn counts_add_up_over_groups_and_segments_and_a_segment_that_is_read_again_is_counted_anew() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(&directory.path().join("ledger.sqlite")).unwrap();
         let one = ledger.begin_segment().unwrap().id;
         let new = || counted(&["new".to_owned(), String::new()]);
         commit(&mut ledger, new(), None);
@@ -161,8 +161,8 @@ mod tests {
 
     #[test]
     fn names_of_unknown_fields_stay_bounded_however_many_groups_bring_new_ones() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(&directory.path().join("ledger.sqlite")).unwrap();
         ledger.begin_segment().unwrap();
         for group in 0..5 {
             let names: Vec<String> = (0..40).map(|at| format!("field_{group}_{at}")).collect();

@@ -260,8 +260,8 @@ mod tests {
 
     /// A ledger of lists whose pages had so many rows, each ended on its last page.
     fn ledger(lists: &[(&[usize], StopReason)]) -> (tempfile::TempDir, Ledger) {
-        let folder = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(&directory.path().join("ledger.sqlite")).unwrap();
         let ids = (0..lists.len()).map(|at| Ok::<_, LedgerError>(ItemId::new(&format!("p{at}"))));
         ledger.add_items(ids).unwrap();
         let segment = ledger.begin_segment().unwrap().id;
@@ -278,7 +278,7 @@ mod tests {
             group.ended.push(EndRow { error: Some("refused".to_owned()), ..EndRow::new(item, *stop) });
         }
         ledger.commit(&group, Utc64(1)).unwrap();
-        (folder, ledger)
+        (directory, ledger)
     }
 
     #[test]
@@ -286,7 +286,7 @@ mod tests {
         use StopReason::{EmptyPage, ShortPage};
         let lists: [(&[usize], _); 4] =
             [(&[3, 2, 2, 1], ShortPage), (&[3, 1, 0], EmptyPage), (&[3, 3, 2], ShortPage), (&[1, 3], ShortPage)];
-        let (_folder, ledger) = ledger(&lists);
+        let (_directory, ledger) = ledger(&lists);
         assert_eq!(ledger.short_evidence(3).unwrap(), ShortEvidence { in_vain: 1, lists: 2 });
         assert_eq!(ledger.largest_page().unwrap(), 3);
     }
@@ -296,7 +296,7 @@ mod tests {
         use StopReason::{EmptyPage, ShortPage};
         let lists: [(&[usize], _); 4] =
             [(&[8, 8], ShortPage), (&[8, 5], ShortPage), (&[8, 0], EmptyPage), (&[3, 0], ShortPage)];
-        let (_folder, mut ledger) = ledger(&lists);
+        let (_directory, mut ledger) = ledger(&lists);
         assert_eq!((ledger.short_ends(Some(8)).unwrap(), ledger.short_ends(None).unwrap()), (1, 2));
         assert_eq!(ledger.learn_end("size 8", Some(8)).unwrap(), 1);
         assert_eq!(ledger.end_rule().unwrap(), None, "no export is begun, so there is no row to note it in");
@@ -308,7 +308,7 @@ mod tests {
     fn empty_lists_are_counted_over_all_and_in_a_row() {
         use StopReason::{EmptyPage, ShortPage};
         let lists: [(&[usize], _); 4] = [(&[0], EmptyPage), (&[2], ShortPage), (&[0], EmptyPage), (&[0], EmptyPage)];
-        let (_folder, ledger) = ledger(&lists);
+        let (_directory, ledger) = ledger(&lists);
         assert_eq!(
             ledger.empty_lists(PageNum(1)).unwrap(),
             EmptyLists { with_rows: 1, empty: 3, in_a_row: 2, vanished: 0 }
@@ -322,17 +322,17 @@ mod tests {
         use StopReason::{EndRefused, ShortPage};
         let full: &[usize] = &[3, 3];
         let lists = [(full, EndRefused), (full, EndRefused), (full, EndRefused), (&[3], EndRefused)];
-        let (_folder, ledger) = ledger(&lists);
+        let (_directory, ledger) = ledger(&lists);
         assert_eq!((ledger.cap_refused(4).unwrap(), ledger.cap_refused(3).unwrap()), (0, 3));
-        let (_folder, ledger) =
+        let (_directory, ledger) =
             super::tests::ledger(&[(full, EndRefused), (full, EndRefused), (&[3, 3, 1], ShortPage)]);
         assert_eq!(ledger.cap_refused(1).unwrap(), 0);
         let lists = [(full, EndRefused), (&[3, 3, 1], ShortPage), (full, EndRefused), (full, EndRefused)];
         let short = [(&[3_usize, 2][..], ShortPage); 4];
-        let (_folder, ledger) = super::tests::ledger(&[&lists[..1], &lists[2..]].concat());
+        let (_directory, ledger) = super::tests::ledger(&[&lists[..1], &lists[2..]].concat());
         assert_eq!(ledger.cap_refused(3).unwrap(), 3);
         let two: [(&[usize], _); 3] = [(full, EndRefused), (full, EndRefused), (full, EndRefused)];
-        let (_folder, ledger) = super::tests::ledger(&[&two[..], &short[..]].concat());
+        let (_directory, ledger) = super::tests::ledger(&[&two[..], &short[..]].concat());
         assert_eq!(ledger.cap_refused(3).unwrap(), 0, "lists with a page less by a row are as common");
     }
 }

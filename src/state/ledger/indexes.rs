@@ -132,16 +132,16 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn ledger() -> (tempfile::TempDir, Ledger) {
-        let folder = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(&directory.path().join("ledger.sqlite")).unwrap();
         let ids = (0..500).map(|at| Ok::<_, LedgerError>(ItemId::new(&format!("id-{}", at * 7_919 % 1_000))));
         ledger.add_items(ids).unwrap();
-        (folder, ledger)
+        (directory, ledger)
     }
 
     #[test]
     fn every_index_of_the_tables_is_compared_with_its_table() {
-        let (_folder, ledger) = ledger();
+        let (_directory, ledger) = ledger();
         let sql = "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name NOT IN ('frames', 'drift')";
         let names: BTreeSet<String> = ledger.rows(sql, [], |row| row.get(0)).unwrap().into_iter().collect();
         assert_eq!(names, INDEXES.iter().map(|index| index.name.to_owned()).collect());
@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn an_index_that_lacks_an_entry_has_one_too_many_or_another_is_found() {
         let entries = |made: &str| {
-            let (_folder, ledger) = ledger();
+            let (_directory, ledger) = ledger();
             // An index of other rows, or of other values, in the place of the real one: what SQLite's quick check lets pass.
             let root = "(SELECT rootpage FROM sqlite_schema WHERE name = 'other')";
             let script = format!(

@@ -341,11 +341,11 @@ mod tests {
     use std::collections::BTreeSet;
 
     fn ledger() -> (tempfile::TempDir, Ledger) {
-        let folder = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(&directory.path().join("ledger.sqlite")).unwrap();
         let ids = ["a", "b", "a", "c"].map(|id| Ok::<_, LedgerError>(ItemId::new(id)));
         assert_eq!(ledger.add_items(ids.into_iter()).unwrap(), Added { listed: 4, new: 3, repeated: 1 });
-        (folder, ledger)
+        (directory, ledger)
     }
 
     fn request(attempt: i64, item: i64) -> Request {
@@ -353,12 +353,12 @@ mod tests {
     }
 
     #[test]
-    fn an_export_whose_id_would_lead_files_out_of_their_folder_is_damage() {
+    fn an_export_whose_id_would_lead_files_out_of_their_directory_is_damage() {
         for (id, is_one) in
             [("0a1b2c3d4e", true), ("../../x", false), ("", false), ("a/b", false), ("a\u{1b}[2J", false)]
         {
-            let folder = tempfile::tempdir().unwrap();
-            let ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+            let directory = tempfile::tempdir().unwrap();
+            let ledger = Ledger::open(&directory.path().join("ledger.sqlite")).unwrap();
             let identity = std::collections::BTreeMap::new();
             ledger.begin(&ExportRow { id: id.to_owned(), created_at: Utc64(1), completed_at: None, identity }).unwrap();
             assert_eq!(ledger.export().is_ok(), is_one, "{id:?}");
@@ -367,7 +367,7 @@ mod tests {
 
     #[test]
     fn an_intent_is_in_doubt_until_its_outcome_is_known() {
-        let (_folder, mut ledger) = ledger();
+        let (_directory, mut ledger) = ledger();
         ledger.begin_segment().unwrap();
         let intents = vec![request(1, 1), request(2, 2), request(3, 3), request(4, 3)];
         ledger.commit(&Group { intents, ..Group::default() }, Utc64(1)).unwrap();
@@ -386,7 +386,7 @@ mod tests {
 
     #[test]
     fn the_same_page_cannot_be_journaled_twice_and_then_nothing_of_the_group_holds() {
-        let (_folder, mut ledger) = ledger();
+        let (_directory, mut ledger) = ledger();
         ledger.begin_segment().unwrap();
         let page = PageRow { attempt: AttemptId(1), item: ItemIx(1), page: PageNum(1), at: Utc64(2) };
         let group = Group { frame: Some((SegmentId(1), 0, 10)), pages: vec![page], ..Group::default() };
@@ -403,7 +403,7 @@ mod tests {
 
     #[test]
     fn a_decided_segment_takes_no_more_pages() {
-        let (_folder, mut ledger) = ledger();
+        let (_directory, mut ledger) = ledger();
         let segment = ledger.begin_segment().unwrap().id;
         ledger.decide(segment, "{}").unwrap();
         let page = PageRow { attempt: AttemptId(1), item: ItemIx(1), page: PageNum(1), at: Utc64(2) };
@@ -414,7 +414,7 @@ mod tests {
 
     #[test]
     fn a_walk_goes_from_new_to_walking_to_ended_and_may_be_reopened() {
-        let (_folder, mut ledger) = ledger();
+        let (_directory, mut ledger) = ledger();
         ledger.begin_segment().unwrap();
         let read = ReadRow {
             attempt: AttemptId(1),
@@ -455,7 +455,7 @@ mod tests {
 
     #[test]
     fn a_segment_is_begun_decided_and_published_and_its_files_get_a_new_attempt_each_time() {
-        let (_folder, ledger) = ledger();
+        let (_directory, ledger) = ledger();
         assert_eq!(ledger.begin_segment().unwrap(), OpenSegment { id: SegmentId(1), attempt: 1, journaled: 0 });
         assert_eq!(ledger.begin_segment().unwrap().attempt, 2);
         ledger.decide(SegmentId(1), "{}").unwrap();
@@ -468,19 +468,19 @@ mod tests {
 
     #[test]
     fn an_export_remembers_who_it_is() {
-        let (folder, ledger) = ledger();
+        let (directory, ledger) = ledger();
         let identity = [("page_size".to_owned(), "10".to_owned())].into();
         let export = ExportRow { id: "x".to_owned(), created_at: Utc64(5), completed_at: None, identity };
         ledger.begin(&export).unwrap();
         drop(ledger);
-        let ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+        let ledger = Ledger::open(&directory.path().join("ledger.sqlite")).unwrap();
         assert_eq!(ledger.export().unwrap(), Some(export));
     }
 
     #[test]
     fn a_foreign_newer_or_broken_file_is_refused_and_left_as_it_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("ledger.sqlite");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger.sqlite");
         let db = rusqlite::Connection::open(&path).unwrap();
         db.execute_batch("CREATE TABLE theirs (x)").unwrap();
         assert!(Ledger::open(&path).unwrap_err().to_string().contains("another program"));

@@ -205,7 +205,7 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     prepared(open(path, flags)?)
 }
 
-/// Opens a file by its whole path: this SQLite takes names that begin with `file:` for addresses, and a folder may be called so.
+/// Opens a file by its whole path: this SQLite takes names that begin with `file:` for addresses, and a directory may be called so.
 fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()), flags)
 }

@@ -96,15 +96,15 @@ mod tests {
     use crate::state::ledger::{EndRow, Group, Ledger, LedgerError, OpenSegment, PageRow, ReadRow};
 
     fn ledger() -> (tempfile::TempDir, Ledger) {
-        let folder = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(&directory.path().join("ledger.sqlite")).unwrap();
         ledger.add_items(["a", "b"].map(|id| Ok::<_, LedgerError>(ItemId::new(id))).into_iter()).unwrap();
-        (folder, ledger)
+        (directory, ledger)
     }
 
     #[test]
     fn a_segment_that_was_decided_can_be_begun_again_and_decided_once_more_and_an_open_one_cannot() {
-        let (_folder, ledger) = ledger();
+        let (_directory, ledger) = ledger();
         let one = ledger.begin_segment().unwrap().id;
         assert!(ledger.begin_again(one).is_err());
         ledger.decide(one, "first").unwrap();
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn a_rejected_walk_is_opened_again_when_its_last_page_has_usable_rows() {
-        let (_folder, mut ledger) = ledger();
+        let (_directory, mut ledger) = ledger();
         ledger.begin_segment().unwrap();
         let pages = (1..=4).map(|n| {
             let (attempt, item) = (AttemptId(i64::from(n)), ItemIx(i64::from(n + 1) / 2));

@@ -106,8 +106,8 @@ mod tests {
 
     /// Lists by their ends, each of one page with so many rows.
     fn ledger(lists: &[(usize, StopReason)]) -> (tempfile::TempDir, Ledger) {
-        let folder = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(&directory.path().join("ledger.sqlite")).unwrap();
         ledger.add_items((0..lists.len()).map(|at| Ok::<_, LedgerError>(ItemId::new(&format!("p{at}"))))).unwrap();
         let mut group = Group { frame: Some((ledger.begin_segment().unwrap().id, 0, 1)), ..Group::default() };
         for (at, (rows, stop)) in (1_u8..).zip(lists) {
@@ -118,7 +118,7 @@ mod tests {
             group.ended.push(EndRow { is_moved: *stop == StopReason::Shifted, ..EndRow::new(item, *stop) });
         }
         ledger.commit(&group, Utc64(1)).unwrap();
-        (folder, ledger)
+        (directory, ledger)
     }
 
     #[expect(clippy::unnecessary_wraps, reason = "it may fail elsewhere")]
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn lists_that_moved_begin_anew_and_their_rows_stay_known() {
         use StopReason::{EmptyPage, Shifted, ShortPage};
-        let (_folder, mut ledger) = ledger(&[(2, ShortPage), (2, Shifted), (0, EmptyPage)]);
+        let (_directory, mut ledger) = ledger(&[(2, ShortPage), (2, Shifted), (0, EmptyPage)]);
         assert_eq!(ledger.repair(PageNum(1), |_| false, nothing).unwrap(), Repair { moved: 1, empty: 0, pages: 1 });
         let open = ledger.fresh(ItemIx(0), &std::collections::BTreeSet::new(), 9).unwrap();
         assert_eq!(open.iter().map(|open| (open.item, open.is_moved)).collect::<Vec<_>>(), [(ItemIx(2), true)]);
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn of_empty_lists_only_those_are_asked_for_again_that_came_after_the_last_page_with_rows() {
         use StopReason::{EmptyPage, ShortPage};
-        let (_folder, mut ledger) = ledger(&[(0, EmptyPage), (2, ShortPage), (0, EmptyPage), (0, EmptyPage)]);
+        let (_directory, mut ledger) = ledger(&[(0, EmptyPage), (2, ShortPage), (0, EmptyPage), (0, EmptyPage)]);
         let repair = ledger.repair(PageNum(1), |lists| lists.in_a_row == 2, nothing).unwrap();
         assert_eq!(repair, Repair { moved: 0, empty: 2, pages: 2 });
         assert_eq!(ledger.empty_lists(PageNum(1)).unwrap().empty, 1);

@@ -60,8 +60,8 @@ mod tests {
 
     #[test]
     fn items_that_got_one_kind_of_answer_have_one_reason_whatever_its_details() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(&directory.path().join("ledger.sqlite")).unwrap();
         let message = ["other", "HTTP 502: no envelope; page 1, begins: a", "HTTP 502: no envelope; page 7, begins: b"];
         let ids = ["a", "b", "c"].map(|id| Ok::<_, LedgerError>(ItemId::new(id)));
         ledger.add_items(ids.into_iter()).unwrap();

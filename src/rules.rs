@@ -258,8 +258,9 @@ mod tests {
 
     #[test]
     fn what_was_learned_is_read_back_from_its_word() {
-        for learned in [Learned::PageSize(8), Learned::EmptyPage, Learned::Unpaid] {
-            assert_eq!(Learned::from_word(&learned.word()), Some(learned));
+        let words = [("size 8", Learned::PageSize(8)), ("empty-page", Learned::EmptyPage), ("unpaid", Learned::Unpaid)];
+        for (word, learned) in words {
+            assert_eq!((learned.word().as_str(), Learned::from_word(word)), (word, Some(learned)));
         }
         assert_eq!(Learned::from_word("short-page"), None);
     }

@@ -267,8 +267,13 @@ mod tests {
 
     #[test]
     fn what_was_learned_is_read_back_from_its_word() {
-        for learned in [ObservedEnd::PageSize(8), ObservedEnd::EmptyPage, ObservedEnd::Unpaid] {
-            assert_eq!(ObservedEnd::from_word(&learned.word()), Some(learned));
+        let words = [
+            ("size 8", ObservedEnd::PageSize(8)),
+            ("empty-page", ObservedEnd::EmptyPage),
+            ("unpaid", ObservedEnd::Unpaid),
+        ];
+        for (word, learned) in words {
+            assert_eq!((learned.word().as_str(), ObservedEnd::from_word(word)), (word, Some(learned)));
         }
         assert_eq!(ObservedEnd::from_word("short-page"), None);
     }

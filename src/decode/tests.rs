@@ -262,6 +262,15 @@ fn keys_differ_exactly_where_identities_do() {
     assert!(keys[0] != keys[1] && keys[0] == keys[2]);
 }
 
+/// Keys stand in ledgers, and what is in the files is compared with them.
+#[test]
+fn a_key_is_this_part_of_this_digest() {
+    let key = |texts: &[&'static str]| super::key_of(texts.iter().map(|text| Some((*text).into()))).unwrap();
+    assert_eq!(crate::endpoint::hex(&key(&["7"])), "8cab34f098edf53c484c70e3df513439");
+    assert_eq!(crate::endpoint::hex(&key(&["7", "ab"])), "0d32a26bc611416bf84bd34f53a20dac");
+    assert_eq!(decode(r#"{"video_id":"7"}"#).pages[0].keys, [key(&["7"])]);
+}
+
 #[test]
 fn an_id_that_is_not_unicode_has_another_key_than_an_id_that_is_its_json_text() {
     let decoded = decode(

@@ -31,6 +31,25 @@ pub struct Codes {
     pub end_of_list: Vec<i64>,
 }
 
+impl Codes {
+    /// What an export's identity records of them.
+    pub fn words(&self) -> String {
+        let Self { success, retry, throttle, stop, end_of_list } = self;
+        let lists = [
+            ("success", success),
+            ("retry", retry),
+            ("throttle", throttle),
+            ("stop", stop),
+            ("end_of_list", end_of_list),
+        ];
+        let list = |(word, codes): (&str, &Vec<i64>)| {
+            let codes: Vec<String> = codes.iter().map(i64::to_string).collect();
+            format!("{word}={}", codes.join(","))
+        };
+        lists.map(list).join(" ")
+    }
+}
+
 impl Endpoint {
     /// The codes that it names, by what they mean.
     pub fn codes(&self) -> Codes {

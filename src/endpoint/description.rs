@@ -189,6 +189,16 @@ pub enum ColumnKind {
 }
 
 impl ColumnKind {
+    /// The word for it in the endpoint file and in a fingerprint.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Utf8 => "utf8",
+            Self::Int64 => "int64",
+            Self::Float64 => "float64",
+            Self::Timestamp => "timestamp",
+        }
+    }
+
     /// The Arrow type.
     pub fn data_type(self) -> DataType {
         match self {
@@ -335,12 +345,11 @@ impl Endpoint {
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         for column in &self.columns {
-            hash.update(format!(
-                "{} {:?} {:?} {:?} {:?}\n",
-                column.name, column.kind, column.role, column.nullable, column.unit
-            ));
+            let Column { name, kind, role, nullable, unit, .. } = column;
+            hash.update(serde_json::json!([name, kind.as_str(), role.as_str(), nullable, unit]).to_string());
         }
-        hash.update(format!("{} {} {:?} {}", self.path, self.item.param, self.page.first, self.item.column));
+        let (path, item) = (&self.path, &self.item);
+        hash.update(serde_json::json!([path, item.param, self.page.first, item.column]).to_string());
         hex(&hash.finalize()).chars().take(16).collect()
     }
 
@@ -348,13 +357,11 @@ impl Endpoint {
     pub fn call_fingerprint(&self) -> String {
         let (page, sort) = (&self.page, &self.sort);
         let mut hash = Sha256::new();
-        hash.update(format!(
-            "{} {} {} {} {}",
-            self.path, self.item.param, page.number_param, page.first, page.size_param
-        ));
-        if let Some(sort) = sort {
-            let (field, direction) = (&sort.field_param, &sort.direction_param);
-            hash.update(format!("\n{field} {direction} {} {} {:?}", sort.ascending, sort.descending, sort.fields));
+        let item = &self.item.param;
+        hash.update(serde_json::json!([self.path, item, page.number_param, page.first, page.size_param]).to_string());
+        if let Some(SortParams { field_param, direction_param, ascending, descending, fields }) = sort {
+            let fields: Vec<_> = fields.iter().collect(); // in the order of their names
+            hash.update(serde_json::json!([field_param, direction_param, ascending, descending, fields]).to_string());
         }
         hex(&hash.finalize()).chars().take(16).collect()
     }
@@ -386,7 +393,8 @@ pub fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{BUILT_IN, ColumnKind, Endpoint, Role};
+    use super::{BUILT_IN, ColumnKind, EndRule, Endpoint, JsonType, Role};
+    use crate::endpoint::Codes;
 
     #[test]
     fn the_built_in_endpoint_describes_the_21_columns_of_the_contract() {
@@ -469,5 +477,59 @@ mod tests {
         for name in ["Region", "r", "region_2", "R2D2"] {
             assert_eq!(named(name).unwrap().partition().name, name);
         }
+    }
+
+    #[test]
+    fn fingerprints_are_written_into_manifests_and_ledgers_and_change_with_the_description_alone() {
+        let described = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/endpoint.toml"));
+        let of = |text: &str| {
+            let endpoint = Endpoint::parse(text).unwrap();
+            [endpoint.fingerprint(), endpoint.call_fingerprint()]
+        };
+        assert_eq!(of(BUILT_IN), ["95a53aa5494fff22", "4cc9231033b1e231"]);
+        assert_eq!(of(&described.unwrap()), ["f17e25e1e175718f", "a918019f65c88d7f"]);
+    }
+
+    #[test]
+    fn the_words_of_a_description_mean_what_they_say_and_are_read_back_from_what_writes_them() {
+        let kinds = [
+            ("utf8", ColumnKind::Utf8),
+            ("int64", ColumnKind::Int64),
+            ("float64", ColumnKind::Float64),
+            ("timestamp", ColumnKind::Timestamp),
+        ];
+        let roles = [
+            ("attribute", Role::Attribute),
+            ("identity", Role::Identity),
+            ("partition", Role::Partition),
+            ("volatile", Role::Volatile),
+            ("metric", Role::Metric),
+        ];
+        let jsons = [("string", JsonType::String), ("integer", JsonType::Integer), ("number", JsonType::Number)];
+        let ends = [("auto", EndRule::Auto), ("short-page", EndRule::ShortPage), ("empty-page", EndRule::EmptyPage)];
+        for (word, kind) in kinds {
+            assert_eq!((read::<ColumnKind>(word), kind.as_str()), (kind, word));
+        }
+        for (word, role) in roles {
+            assert_eq!((read::<Role>(word), role.as_str()), (role, word));
+        }
+        assert_eq!(jsons.map(|(word, _)| read::<JsonType>(word)), jsons.map(|(_, json)| json));
+        assert_eq!(ends.map(|(word, _)| read::<EndRule>(word)), ends.map(|(_, end)| end));
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(word: &str) -> T {
+        serde_json::from_value(word.into()).unwrap()
+    }
+
+    #[test]
+    fn an_identity_records_the_codes_as_words_and_numbers() {
+        let codes = Codes {
+            success: vec![0, 200],
+            retry: vec![-1],
+            throttle: vec![429],
+            stop: Vec::new(),
+            end_of_list: vec![7],
+        };
+        assert_eq!(codes.words(), "success=0,200 retry=-1 throttle=429 stop= end_of_list=7");
     }
 }

@@ -129,6 +129,22 @@ mod tests {
         let mut numbers: Vec<u8> = ExitCode::ALL.into_iter().map(ExitCode::number).collect();
         numbers.dedup();
         assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 130, 143]);
+        let words = [
+            (ExitCode::Complete, 0, "complete"),
+            (ExitCode::Internal, 1, "internal"),
+            (ExitCode::Usage, 2, "usage"),
+            (ExitCode::Partial, 3, "partial"),
+            (ExitCode::Busy, 4, "busy"),
+            (ExitCode::Temporary, 5, "temporary"),
+            (ExitCode::Limit, 6, "limit"),
+            (ExitCode::Account, 7, "account"),
+            (ExitCode::Storage, 8, "storage"),
+            (ExitCode::Integrity, 9, "integrity"),
+            (ExitCode::Contract, 10, "contract"),
+            (ExitCode::Interrupted, 130, "interrupted"),
+            (ExitCode::Terminated, 143, "terminated"),
+        ];
+        assert_eq!(words, ExitCode::ALL.map(|code| (code, code.number(), code.as_str())));
         assert!(numbers.iter().all(|number| ![99, 101, 124, 125, 126, 127, 137].contains(number)));
     }
 

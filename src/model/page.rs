@@ -250,13 +250,33 @@ impl Charge {
 
 #[cfg(test)]
 mod tests {
-    use super::StopReason;
+    use super::{Charge, StopReason};
 
     #[test]
     fn every_stop_reason_is_read_back_from_its_word() {
-        for reason in StopReason::ALL {
-            assert_eq!(StopReason::from_word(reason.as_str()), Some(reason));
+        let words = [
+            ("short_page", StopReason::ShortPage),
+            ("empty_page", StopReason::EmptyPage),
+            ("max_pages", StopReason::MaxPages),
+            ("end_refused", StopReason::EndRefused),
+            ("end_repeated", StopReason::EndRepeated),
+            ("page_cap", StopReason::PageCap),
+            ("repeated_page", StopReason::RepeatedPage),
+            ("shifted", StopReason::Shifted),
+            ("rejected", StopReason::Rejected),
+            ("failed", StopReason::Failed),
+        ];
+        for (word, reason) in words {
+            assert_eq!((reason.as_str(), StopReason::from_word(word)), (word, Some(reason)));
+            assert_eq!(reason.to_string(), word, "it stands in the ledger's queries");
         }
+        assert_eq!(words.map(|(_, reason)| reason), StopReason::ALL);
         assert_eq!(StopReason::from_word("done"), None);
+    }
+
+    #[test]
+    fn what_an_attempt_cost_is_recorded_in_words_that_the_ledger_s_tables_admit() {
+        let words = [("billed", Charge::Billed), ("free", Charge::Free), ("in_doubt", Charge::InDoubt)];
+        assert!(words.iter().all(|(word, charge)| charge.as_str() == *word));
     }
 }

@@ -286,7 +286,7 @@ fn write_badge(store: &Store, export: &str) -> Result<(), OutputError> {
 fn begin(ledger: &Ledger, store: &Store, settings: &Settings) -> Result<ExportRow, OutputError> {
     let created_at = clock::wall();
     let mut hash = Sha256::new();
-    hash.update(format!("{created_at:?} {} {:?}", std::process::id(), std::fs::canonicalize(&settings.out)));
+    hash.update(format!("{} {} {:?}", created_at.0, std::process::id(), std::fs::canonicalize(&settings.out)));
     let id: String = hex(&hash.finalize()).chars().take(10).collect();
     let export = ExportRow { id, created_at, completed_at: None, identity: settings.identity() };
     ledger.begin(&export)?;
@@ -387,5 +387,15 @@ mod tests {
             (shown("c,a").as_str(), shown("b,a").as_str()),
             ("columns was with b, now with c", "columns was in another order")
         );
+    }
+
+    #[test]
+    fn the_rule_of_a_list_s_end_may_become_stricter_and_nothing_else() {
+        let of = |end: &str| identity(&[("end", end)]);
+        let rules = ["short-page", "auto", "empty-page"];
+        for (place, was) in rules.iter().enumerate() {
+            let refused = rules.map(|now| !differences(&of(was), &of(now)).is_empty());
+            assert_eq!(refused, [0, 1, 2].map(|now| now < place), "from {was}");
+        }
     }
 }

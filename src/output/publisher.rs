@@ -348,6 +348,56 @@ mod tests {
         assert!(ledger.lock().unwrap().decided().unwrap().is_empty());
     }
 
+    /// What readers of the output parse, and what an earlier version's output is compared with.
+    #[test]
+    fn a_manifest_is_written_with_these_keys_in_this_order_and_read_back() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut committer, _ledger) = committer(root.path());
+        committer.imprint.columns = vec![("a".to_owned(), "Utf8".to_owned())];
+        committer.imprint.key = vec!["a".to_owned()];
+        let mut sealed = sealed(root.path());
+        sealed.rejects = sealed.files.pop();
+        let manifest = committer.publish(&sealed).unwrap();
+        let text = std::fs::read_to_string(root.path().join("_pagehaul/segments/000001.json")).unwrap();
+        assert_eq!(super::Manifest::parse(text.as_bytes()).unwrap(), manifest);
+        let expected = r#"{
+  "format": 1,
+  "export": "x",
+  "segment": 1,
+  "attempt": 1,
+  "decided_at": "NOW",
+  "endpoint": "e",
+  "columns": [
+    [
+      "a",
+      "Utf8"
+    ]
+  ],
+  "key": [
+    "a"
+  ],
+  "partition": "region",
+  "journal": "000001.zst",
+  "files": [
+    {
+      "path": "region=ID/x.parquet",
+      "staged": "x-ID.parquet",
+      "rows": 1,
+      "bytes": 2,
+      "sha256": "3843971dcfdee5083e6289e1bbdbb003e538b5a8a668fc43ae4f19d415ac18a2"
+    }
+  ],
+  "rejects": {
+    "path": "region=TH/x.parquet",
+    "staged": "x-TH.parquet",
+    "rows": 1,
+    "bytes": 2,
+    "sha256": "3d8bd58431d1061507921b3228b6f71f3fcd35d0d7913f87d8d7d648d048112c"
+  }
+}"#;
+        assert_eq!(text.replace(&manifest.decided_at, "NOW"), expected);
+    }
+
     #[test]
     fn a_manifest_that_names_a_file_outside_of_the_output_is_not_read() {
         let entry = |path: &str, staged: &str| {

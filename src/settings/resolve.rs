@@ -222,7 +222,7 @@ impl Settings {
             ("columns", self.columns.join(",")),
             ("dropped", if dropped.is_empty() { NONE.to_owned() } else { dropped.join(",") }),
             ("end", end.to_owned()),
-            (CODES, format!("{:?}", self.endpoint.codes())),
+            (CODES, self.endpoint.codes().words()),
         ]
         .map(|(key, value)| (key.to_owned(), value))
         .into()
@@ -363,7 +363,7 @@ fn columns(layers: &Layers, endpoint: &Endpoint) -> Result<Vec<String>, Settings
 
 #[cfg(test)]
 mod tests {
-    use super::{EndRule, Layers, RateLimit, Settings};
+    use super::{EndRule, Layers, Progress, RateLimit, Settings};
     use crate::settings::layers::parse_duration;
     use crate::settings::{DEFAULTS, Origin, SETTINGS};
     use std::time::Duration;
@@ -516,5 +516,70 @@ mod tests {
         for wrong in ["", "s", "10", "1.5s", "-1s", "1d", "99999999999999999999s"] {
             assert_eq!(parse_duration(wrong), None, "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_an_export_is_known_by_is_written_in_these_words() {
+        let identity = |values: &[(&str, &str)]| Settings::resolve(&layers(values)).unwrap().identity();
+        let columns = "video_id,product_id,user_id,create_time,video_desc,hash_tag,duration,height,width,ratio,\
+                       data_size,total_views_cnt,total_digg_cnt,total_comments_cnt,total_favorites_cnt,\
+                       total_shares_cnt,total_video_sale_cnt,total_video_sale_gmv_amt,reflow_cover,play_addr";
+        let expected = [
+            ("base_url", "https://api.keyapi.ai/"),
+            ("call", "product-videos 4cc9231033b1e231"),
+            ("codes", "success=0 retry= throttle= stop= end_of_list="),
+            ("columns", columns),
+            ("description", "built-in"),
+            ("dropped", "none"),
+            ("end", "auto"),
+            ("endpoint", "product-videos 95a53aa5494fff22"),
+            ("max_pages", "none"),
+            ("page_size", "10"),
+            ("sort", "none"),
+        ];
+        assert_eq!(identity(&[]), expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+        let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/endpoint.toml");
+        let other = identity(&[
+            ("endpoint", kept),
+            ("base_url", "http://localhost:1234"),
+            ("drop_columns", "video_desc"),
+            ("page_size", "5"),
+            ("max_pages", "7"),
+        ]);
+        let expected = [
+            ("base_url", "http://localhost/"),
+            ("call", "kept a918019f65c88d7f"),
+            ("codes", "success=0 retry= throttle= stop= end_of_list="),
+            ("columns", "video_id,product_id"),
+            ("description", "file"),
+            ("dropped", "video_desc"),
+            ("end", "short-page"),
+            ("endpoint", "kept f17e25e1e175718f"),
+            ("max_pages", "7"),
+            ("page_size", "5"),
+            ("sort", "none"),
+        ];
+        assert_eq!(other, expected.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+    }
+
+    #[test]
+    fn each_word_of_a_choice_is_that_choice_and_the_identity_repeats_it() {
+        let of = |key: &str, word: &str| Settings::resolve(&layers(&[(key, word)])).unwrap();
+        let ends = [("auto", EndRule::Auto), ("short-page", EndRule::ShortPage), ("empty-page", EndRule::EmptyPage)];
+        for (word, end) in ends {
+            assert_eq!((of("end", word).end, &*of("end", word).identity()["end"]), (end, word));
+        }
+        for word in ["create_time:asc", "create_time:desc"] {
+            assert_eq!(of("sort", word).identity()["sort"], word);
+        }
+        let shown =
+            [("auto", Progress::Auto), ("bar", Progress::Bar), ("plain", Progress::Plain), ("none", Progress::None)];
+        assert!(shown.into_iter().all(|(word, progress)| of("progress", word).progress == progress));
+        let rates =
+            [("auto", RateLimit::Auto(None)), ("unlimited", RateLimit::Unlimited), ("0.5", RateLimit::PerSecond(0.5))];
+        assert!(rates.into_iter().all(|(word, rate)| of("qps", word).qps == Some(rate)));
+        assert!(
+            [("text", false), ("json", true)].into_iter().all(|(word, json)| of("log_format", word).json_logs == json)
+        );
     }
 }

@@ -430,4 +430,12 @@ mod tests {
         assert!(settings.ids().eq(ids.iter().cloned()));
         assert!(SimulatorSettings { seed: 2, ..settings }.ids().next() != ids.first().cloned());
     }
+
+    #[test]
+    fn each_word_for_how_requests_are_counted_is_read_back() {
+        for (word, window) in [("bucket", Window::Bucket), ("window", Window::Fixed), ("sliding", Window::Sliding)] {
+            let settings: SimulatorSettings = format!("qps=5,limit={word}").parse().unwrap();
+            assert_eq!((settings.qps.unwrap().window, window.as_str()), (window, word));
+        }
+    }
 }

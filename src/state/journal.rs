@@ -400,4 +400,27 @@ mod tests {
         let text = String::from_utf8(zstd::stream::decode_all(file).unwrap()).unwrap();
         assert!(text.ends_with("\n{\"code\":0}\n") && text.starts_with("{\"attempt\":1,"), "{text}");
     }
+
+    /// Every journal of every version must be read: a frame written by hand, with its body not compressed.
+    const FRAME: &[u8] = b"\
+        \x56\x2a\x4d\x18\x10\x00\x00\x00\x01\x00\x00\x00\xf8\x85\x23\x47\x6c\x00\x00\x00\x63\x00\x00\x00\
+        \x28\xb5\x2f\xfd\x20\x63\x19\x03\x00\
+        {\"attempt\":1,\"item\":\"17\\\"\\n29\",\"page\":3,\"at\":5,\"status\":200,\"is_page\":true,\"length\":10}\n{\"code\":0}\n";
+    /// The bytes of it before the text: two heads.
+    const HEADS: usize = 24 + 9;
+
+    #[test]
+    fn a_frame_is_written_and_read_with_this_head_and_these_keys_in_this_order() {
+        let (given, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut file = std::fs::File::create(given.path().join("000001.zst")).unwrap();
+        std::io::Write::write_all(&mut file, FRAME).unwrap();
+        let entry = entry(1, b"{\"code\":0}");
+        let end = u64::try_from(FRAME.len()).unwrap();
+        assert_eq!(frames(given.path()), (vec![vec![entry.clone()]], end, None));
+        Journal::open(Disk, folder.path(), SegmentId(1), 0).unwrap().append(&[entry]).unwrap();
+        let written = std::fs::read(folder.path().join("000001.zst")).unwrap();
+        assert_eq!(written[..12], FRAME[..12], "magic number, length of the head, version");
+        assert_eq!(written[20..24], FRAME[20..24], "length of the text");
+        assert_eq!(zstd::stream::decode_all(&written[..]).unwrap(), FRAME[HEADS..]);
+    }
 }

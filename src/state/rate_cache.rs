@@ -233,4 +233,22 @@ mod tests {
         );
         assert_eq!(directory(&[("HOME", "")]), None);
     }
+
+    #[test]
+    fn the_file_has_these_keys_and_names_a_key_by_this_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = |qps: &str, at: &str| {
+            let salt = "0".repeat(64);
+            let name = "88cb75a697947b3d71f8a5bf88ee1a702d4c420212ccc74915f85709830b395f";
+            format!("{{\"salt\":\"{salt}\",\"limits\":{{\"{name}\":{{\"qps\":{qps},\"at\":{at}}}}}}}\n")
+        };
+        write(folder.path(), text("5.0", "1").as_bytes());
+        let learned = look_up(folder.path(), HOST, "sk_1");
+        assert_eq!(learned.known(), Some(5.0));
+        learned.remember(6.5).unwrap();
+        let written = std::fs::read_to_string(folder.path().join(FILE)).unwrap();
+        let at = written.rsplit(':').next().unwrap().trim_end_matches(['}', '\n']);
+        assert_eq!(written, text("6.5", at));
+        assert_eq!(FILE, "limits.json");
+    }
 }

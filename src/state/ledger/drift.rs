@@ -127,7 +127,12 @@ mod tests {
     /// What a page of one row counts that has these fields beside its identity.
     fn counted(fields: &[String]) -> PageDrift {
         let fields = fields.iter().fold(String::new(), |text, name| text + &format!(",\"{name}\":1"));
-        let body = format!(r#"{{"code":0,"data":[{{"video_id":"1","product_id":"17"{fields}}}]}}"#);
+        of_row(&format!(r#""video_id":"1","product_id":"17"{fields}"#))
+    }
+
+    /// What a page of one row counts.
+    fn of_row(fields: &str) -> PageDrift {
+        let body = format!(r#"{{"code":0,"data":[{{{fields}}}]}}"#);
         let request = Request { attempt: AttemptId(1), item: ItemIx(1), id: ItemId::new("17"), page: PageNum(1) };
         let answer = Response { request, at: Utc64(1), body: body.into() };
         let decoder = Decoder::new(&Endpoint::parse(BUILT_IN).unwrap(), |_| true);
@@ -174,5 +179,20 @@ mod tests {
         commit(&mut ledger, counted(&again), None);
         let drift = ledger.drift().unwrap();
         assert_eq!(drift.unknown.iter().filter(|(_, cells)| *cells == 2).count(), 40, "known names go on");
+    }
+
+    #[test]
+    fn counts_stand_in_the_ledger_under_these_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
+        ledger.begin_segment().unwrap();
+        let fields = |from: usize, to: usize| (from..to).map(|at| format!("new_{at}")).collect::<Vec<_>>();
+        commit(&mut ledger, counted(&fields(0, MOST_NAMES)), None);
+        commit(&mut ledger, counted(&fields(MOST_NAMES, MOST_NAMES + 2)), None);
+        commit(&mut ledger, of_row(r#""video_id":"1","region":[]"#), None);
+        let sql =
+            "SELECT kind || ' ' || name || ' ' || cells FROM drift WHERE name NOT LIKE 'new_%' ORDER BY kind, name";
+        let rows: Vec<String> = ledger.rows(sql, [], |row| row.get(0)).unwrap();
+        assert_eq!(rows, ["misfit region 1", "seen product_id 1", "seen region 1", "seen video_id 1", "unknown  2"]);
     }
 }

@@ -491,4 +491,104 @@ mod tests {
         assert!(Ledger::open(&path).is_err());
         assert!(std::fs::read_to_string(&path).unwrap().contains("[package]"));
     }
+
+    /// All rows of all tables, as they stand: a line each, nulls as nothing and bytes in hexadecimal.
+    fn dump(ledger: &Ledger) -> String {
+        let tables = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY rowid";
+        let tables: Vec<String> = ledger.rows(tables, [], |row| row.get(0)).unwrap();
+        let mut text = String::new();
+        for table in tables {
+            let mut query = ledger.db.prepare(&format!("SELECT * FROM {table}")).unwrap();
+            let columns: Vec<String> = query.column_names().map(str::to_owned).collect();
+            text.extend([&table, ": ", &columns.join(" "), "\n"]);
+            let row = |row: &rusqlite::Row<'_>| {
+                let shown = |at| match row.get_ref(at).unwrap() {
+                    rusqlite::types::ValueRef::Null => String::new(),
+                    rusqlite::types::ValueRef::Integer(number) => number.to_string(),
+                    rusqlite::types::ValueRef::Real(number) => number.to_string(),
+                    rusqlite::types::ValueRef::Text(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
+                    rusqlite::types::ValueRef::Blob(bytes) => crate::endpoint::hex(bytes),
+                };
+                Ok((0..columns.len()).map(shown).collect::<Vec<_>>().join("|"))
+            };
+            let rows: Vec<String> = query.query_map([], row).unwrap().collect::<Result<_, _>>().unwrap();
+            text.extend(rows.into_iter().map(|row| row + "\n"));
+        }
+        text
+    }
+
+    /// The format: a change of it is a new number of the format.
+    const DUMP: &str = r#"
+export: only id created_at completed_at identity end_rule crc
+1|x|5||{"end":"auto","page_size":"10"}|size 8|3051047561
+items: ix id state stop error transient tries unproven skip moved crc
+1|a|1|||0|0|0|0|0|1404642173
+2|b|2|failed|said|1|0|0|0|1|586663275
+3|c|2|short_page||0|0|0|0|0|3115994898
+sizes: item rows
+1|70
+segments: id attempt state manifest crc
+1|1|published|{}|3508061174
+2|1|decided|{}|2642653233
+3|1|open||1867616521
+frames: segment offset length crc
+3|0|10|4014479968
+pages: attempt item page segment at received kept rejected keys again is_list came outdated crc
+1|1|1|3|7|4|2|1|0707070707070707070707070707070708080808080808080808080808080808|09090909090909090909090909090909|1|4|0|1327386541
+attempts: id item page at charge cause crc
+2|2|1|6|free|why|100512381
+3|3|1|6|in_doubt|why|3481394005
+4|3|1|6|||3259459145
+drift: segment kind name cells crc
+"#;
+
+    #[test]
+    fn the_ledger_s_tables_hold_these_columns_words_and_checksums() {
+        let (_folder, mut ledger) = ledger();
+        let identity = [("page_size".to_owned(), "10".to_owned()), ("end".to_owned(), "auto".to_owned())].into();
+        ledger.begin(&ExportRow { id: "x".to_owned(), created_at: Utc64(5), completed_at: None, identity }).unwrap();
+        ledger.learn_end("size 8", Some(8)).unwrap();
+        ledger.hint(&[(ItemId::new("a"), 70)]).unwrap();
+        for state in ["published", "decided", "open"] {
+            let segment = ledger.begin_segment().unwrap().id;
+            if state != "open" {
+                ledger.decide(segment, "{}").unwrap();
+            }
+            if state == "published" {
+                ledger.published(segment).unwrap();
+            }
+        }
+        let intents = vec![request(1, 1), request(2, 2), request(3, 3), request(4, 3)];
+        ledger.commit(&Group { intents, ..Group::default() }, Utc64(6)).unwrap();
+        let failed = |attempt, charge| FailedRow { attempt: AttemptId(attempt), charge, cause: "why".to_owned() };
+        let page = PageRow { attempt: AttemptId(1), item: ItemIx(1), page: PageNum(1), at: Utc64(7) };
+        let read = ReadRow {
+            attempt: AttemptId(1),
+            item: ItemIx(1),
+            received: 4,
+            rejected: 1,
+            is_list: true,
+            keys: vec![[7; 16], [8; 16]],
+            again: vec![[9; 16]],
+        };
+        let ended = EndRow {
+            error: Some("said".to_owned()),
+            transient: true,
+            is_moved: true,
+            ..EndRow::new(ItemIx(2), StopReason::Failed)
+        };
+        let group = Group {
+            frame: Some((SegmentId(3), 0, 10)),
+            pages: vec![page],
+            failed: vec![failed(2, Charge::Free), failed(3, Charge::InDoubt)],
+            read: vec![read],
+            ended: vec![ended, EndRow::new(ItemIx(3), StopReason::ShortPage)],
+            newest: AttemptId(4),
+            ..Group::default()
+        };
+        ledger.commit(&group, Utc64(8)).unwrap();
+        let pragma = |name: &str| ledger.rows(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!((pragma("application_id"), pragma("user_version")), (vec![0x7068_6c31], vec![4]));
+        assert_eq!(dump(&ledger), DUMP.trim_start());
+    }
 }

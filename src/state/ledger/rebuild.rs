@@ -153,4 +153,19 @@ mod tests {
         assert_eq!(ledger.pages_from(ItemIx(1), SegmentId(1)).unwrap(), (2, false));
         assert_eq!(ledger.pages_from(ItemIx(1), SegmentId(0)).unwrap(), (0, true));
     }
+
+    #[test]
+    fn how_far_a_segment_is_stands_in_the_ledger_in_the_words_that_are_read_back() {
+        let (_folder, ledger) = ledger();
+        let found = || {
+            let word: String = ledger.db.query_row("SELECT state FROM segments", [], |row| row.get(0)).unwrap();
+            (word, ledger.segments().unwrap()[0].state)
+        };
+        let segment = ledger.begin_segment().unwrap().id;
+        assert_eq!(found(), ("open".to_owned(), SegmentState::Open));
+        ledger.decide(segment, "{}").unwrap();
+        assert_eq!(found(), ("decided".to_owned(), SegmentState::Decided));
+        ledger.published(segment).unwrap();
+        assert_eq!(found(), ("published".to_owned(), SegmentState::Published));
+    }
 }

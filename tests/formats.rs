@@ -150,7 +150,7 @@ fn an_output_has_these_files() {
 
 /// What the summary of a run and `status` say of it in the same words.
 const PRODUCTS: &str = "products{total,complete,failed,cut,open,moved},pages{journaled,waiting,outdated},\
-    rows{received,published,waiting,folded,rejected}";
+    rows{received,published,waiting,duplicates,rejected}";
 const CREDITS: &str = "credits{billed,free,in_doubt,max},regions,files,bytes";
 const FAILURES: &str = "failures[{product,stop_reason,error}]";
 
@@ -184,7 +184,7 @@ fn each_key_of_a_report_says_what_its_name_does() {
         "complete_since": null,
         "products": { "total": 3, "complete": 2, "failed": 1, "cut": 0, "open": 0, "moved": 1 },
         "pages": { "journaled": 3, "waiting": 0, "outdated": 0 },
-        "rows": { "received": 13, "published": 11, "waiting": 0, "folded": 1, "rejected": 1 },
+        "rows": { "received": 13, "published": 11, "waiting": 0, "duplicates": 1, "rejected": 1 },
         "drift": { "misfits": { "video_desc": 1, "video_id": 1 }, "new_fields": { "new": 1 }, "never_came": [] },
         "credits": { "billed": 3, "free": 1, "in_doubt": 0, "max": null },
         "regions": 2,
@@ -207,13 +207,13 @@ fn what_is_said_of_an_export_has_these_keys_in_this_order() {
     let out = home.argument("out");
     let status = run(pagehaul(["status", "--json", "--out", &out]));
     let expected = format!(
-        "{{status,exit_code,export,out,begun_at,complete_since,holder,under_way,walking,{PRODUCTS},{CREDITS},{FAILURES},\
+        "{{status,exit_code,export,out,begun_at,complete_since,holder,in_flight,walking,{PRODUCTS},{CREDITS},{FAILURES},\
          segments{{published,decided,open_bytes}},reasons[{{stop_reason,error,products,first}}],next}}"
     );
     assert_eq!(printed(&status), expected);
     let verified = run(pagehaul(["verify", "--json", "--out", &out]));
     let expected = "{status,exit_code,export,out,differences,found[],next[],sample,\
-        rows{received,published,rejected,folded,waiting,conserved},\
+        rows{received,published,rejected,duplicates,waiting,conserved},\
         read{files,files_read,bytes_read,frames,frames_read,pages,decided}}";
     assert_eq!(printed(&verified), expected);
     assert_eq!((&status.json()["status"], &verified.json()["status"]), (&"partial".into(), &"verified".into()));
@@ -293,7 +293,7 @@ fn columns_and_settings_are_printed_in_these_words() {
         "column type null role meaning",
         "video_id Utf8 no identity The row.",
         "product_id Utf8 no identity The item.",
-        "region Utf8 yes partition The folder.",
+        "region Utf8 yes partition The directory.",
         "video_desc Utf8 yes attribute Some text.",
         "_fetched_at Timestamp(µs, \"UTC\") no own When the row was fetched.",
         "_page_num Int32 no own Page on which it stood.",

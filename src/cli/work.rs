@@ -22,6 +22,7 @@ use crate::report::summary::Summary;
 use crate::run::context::RunContext;
 use crate::run::export;
 use crate::run::rebuild::RebuildScope;
+use crate::run::replay;
 use crate::settings::{CODES, DESCRIPTION, FROM_FILE, Layers, Origin, RateLimit, Settings, SettingsError};
 use crate::simulator::{self, Server, Simulator};
 use crate::state::rate_cache::{self, RateCache};
@@ -242,7 +243,7 @@ pub(super) async fn replay(mut layers: Layers, all: bool) -> Result<Summary, Err
         // Nothing is under way that it would pay to wait for, and each step leaves what the next run goes on with.
         code = signal(listen_for_signals()?, 1) => Err(Error::Interrupted(code)),
         never = face.show() => match never {},
-        result = export::replay(&context, which) => result,
+        result = replay::replay(&context, which) => result,
     };
     face.end();
     result

@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::decode::{Decoded, Decoder, Response};
+use crate::decode::Response;
 use crate::endpoint::Codes;
 use crate::error::Error;
 use crate::fetch::classify::Verdict;
@@ -22,7 +22,6 @@ use crate::state::ledger::{FailedRow, Group, Ledger, LedgerError, PageRow};
 #[derive(Debug)]
 pub(crate) struct GroupCommitter {
     ledger: Arc<Mutex<Ledger>>,
-    decoder: Decoder,
     disk: Disk,
     directory: PathBuf,
     segment: SegmentId,
@@ -33,13 +32,12 @@ impl GroupCommitter {
     /// A recorder that goes on behind the first `journaled` bytes of a segment's journal.
     pub(crate) fn open(
         ledger: Arc<Mutex<Ledger>>,
-        decoder: Decoder,
         directory: PathBuf,
         segment: SegmentId,
         journaled: u64,
     ) -> Result<Self, Error> {
         let journal = Journal::open(Disk, &directory, segment, journaled)?;
-        Ok(Self { ledger, decoder, disk: Disk, directory, segment, journal })
+        Ok(Self { ledger, disk: Disk, directory, segment, journal })
     }
 
     /// Bytes in the segment's journal.
@@ -57,8 +55,9 @@ impl GroupCommitter {
         Ok(())
     }
 
-    /// Makes a group durable: the arrivals, and what `group` already holds. Gives the pages among the arrivals, decoded.
-    pub(crate) fn commit(&mut self, arrivals: &[FetchOutcome], mut group: Group) -> Result<Option<Decoded>, Error> {
+    /// Makes a group durable: the arrivals, and what `group` already holds. Gives the pages among the arrivals: from here on
+    /// they may be decoded.
+    pub(crate) fn commit(&mut self, arrivals: &[FetchOutcome], mut group: Group) -> Result<Vec<Response>, Error> {
         let entries: Vec<JournalEntry> = arrivals.iter().filter_map(entry).collect();
         if !entries.is_empty() {
             let frame = self.journal.append(&entries)?;
@@ -82,10 +81,7 @@ impl GroupCommitter {
             }
         }
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner).commit(&group, clock::wall())?;
-        if answers.is_empty() {
-            return Ok(None);
-        }
-        self.decoder.decode(&answers).map(Some).map_err(Error::Decode)
+        Ok(answers)
     }
 }
 

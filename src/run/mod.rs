@@ -5,10 +5,16 @@
 
 pub(crate) mod apply_pages;
 pub mod context;
+mod crawl;
 pub(crate) mod engine;
 pub mod export;
+mod finish;
 pub(crate) mod group_commit;
+mod open;
 pub(crate) mod rebuild;
 pub(crate) mod recovery;
+mod register;
 pub(crate) mod rejudge;
+pub(crate) mod replay;
+mod resume;
 pub(crate) mod stop;

@@ -23,7 +23,7 @@ use crate::state::ledger::{OpenSegment, SegmentRow, SegmentState};
 
 /// Which published segments are built again. A decided one that recovery could not publish always is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RebuildScope {
+pub(crate) enum RebuildScope {
     /// Those of other columns than the present ones: what a replay that was interrupted left.
     OtherColumns,
     /// Also those whose files are not as they were written. All files are read to find out.

@@ -30,7 +30,7 @@ use crate::crawl::judgement::throttle::Throttled;
 use crate::crawl::judgement::{Question, RefusalScope, Served};
 use crate::crawl::lookahead_budget::LookaheadBudget;
 use crate::crawl::retry::Retry;
-use crate::decode::Decoded;
+use crate::decode::{Decoded, Decoder};
 use crate::error::{Error, ExitCode};
 use crate::fetch::classify::Failure;
 use crate::fetch::dispatcher::{DispatchMode, FetchOutcome};
@@ -104,6 +104,7 @@ pub(crate) struct Engine<'a> {
     rules: PagingRules,
     /// Away while it commits a group.
     recorder: Option<GroupCommitter>,
+    decoder: Decoder,
     retry: Retry,
     quota: Arc<RateLimiter>,
     scheduler: Scheduler,
@@ -174,7 +175,7 @@ impl<'a> Engine<'a> {
     pub(crate) fn new(
         context: &'a RunContext,
         export_dir: Arc<ExportDir>,
-        recorder: GroupCommitter,
+        (recorder, decoder): (GroupCommitter, Decoder),
         retry: Retry,
         quota: Arc<RateLimiter>,
     ) -> Result<Self, Error> {
@@ -190,6 +191,7 @@ impl<'a> Engine<'a> {
             export_dir,
             rules,
             recorder: Some(recorder),
+            decoder,
             retry,
             quota,
             scheduler: Scheduler::new(rules, context.settings.max_in_flight),
@@ -372,8 +374,13 @@ impl<'a> Engine<'a> {
         let group = Group { newest: AttemptId(self.last_attempt), ..std::mem::take(&mut self.group) };
         let Some(mut recorder) = self.recorder.take() else { return Ok(None) };
         let has_ended = group.ended.iter().any(|end| end.stop.is_complete());
+        let decoder = self.decoder.clone();
         let (recorder, decoded) = tokio::task::spawn_blocking(move || {
-            let decoded = recorder.commit(&arrivals, group);
+            let durable = recorder.commit(&arrivals, group);
+            let decoded = durable.and_then(|pages| match pages.is_empty() {
+                true => Ok(None),
+                false => decoder.decode(&pages).map(Some).map_err(Error::Decode),
+            });
             (recorder, decoded)
         })
         .await?;

@@ -1,0 +1,133 @@
+//! The end of a run: what the whole export shows about single lists, the reports, and the mark of success last.
+
+use crate::error::{Error, ExitCode};
+use crate::model::clock::{self, Utc64};
+use crate::model::event::Event;
+use crate::model::page::PageNum;
+use crate::model::sanitize::Sanitized;
+use crate::output::error::OutputError;
+use crate::output::export_dir::SUCCESS;
+use crate::output::publisher::{self, Manifest};
+use crate::report::products;
+use crate::report::run_stats::RunStats;
+use crate::report::summary::{self, Summary};
+use crate::report::totals::Grouped;
+use crate::run::open::OpenExport;
+use crate::run::rebuild::{RebuildPlan, RebuildScope};
+use crate::run::stop::Stop;
+
+/// Lists that are refused at one same page before that page is taken for the API's last one.
+const CAPPED_LISTS: u32 = 3;
+
+impl OpenExport<'_> {
+    /// Since when the export is complete, if there is nothing to do: every item is complete and published in these columns.
+    pub(super) async fn complete_since(&self) -> Result<Option<Utc64>, Error> {
+        let totals = self.dir.ledger().totals()?;
+        let is_complete = totals.complete == totals.items && totals.pages_waiting == 0;
+        let Some(since) = self.dir.export.completed_at.filter(|_| is_complete) else { return Ok(None) };
+        let schema = self.dir.imprint(&self.context.settings, &self.decoder);
+        let plan = RebuildPlan::make(&self.dir, &schema, RebuildScope::OtherColumns).await?;
+        Ok(plan.is_empty().then_some(since))
+    }
+
+    /// Sums up an export that was complete before this run. Reports and mark are written again where a crash prevented them or
+    /// somebody removed them.
+    pub(super) async fn still_complete(&self, since: Utc64) -> Result<Summary, Error> {
+        self.refuse_modified().await?;
+        for report in [products::PRODUCTS, summary::SUMMARY, SUCCESS] {
+            if self.dir.store.length(report)?.is_none() {
+                self.finish(None, RunStats::default(), None).await?;
+                break;
+            }
+        }
+        let summary = self.sum_up(Some(ExitCode::Complete), RunStats::default()).await?;
+        let settings = &self.context.settings;
+        if settings.fail_on_drift && summary.drift.serious(summary.rows.received, &settings.endpoint).is_some() {
+            return self.finish(None, RunStats::default(), None).await;
+        }
+        Ok(summary.found_complete(since))
+    }
+
+    /// Writes the reports, and on success the mark. `rebuilt`: how many segments a replay rebuilt.
+    pub(super) async fn finish(
+        &self,
+        stop: Option<Stop>,
+        stats: RunStats,
+        rebuilt: Option<usize>,
+    ) -> Result<Summary, Error> {
+        self.dir.sweep()?;
+        self.publisher.remove_superseded()?;
+        self.judge_lists()?;
+        let mut summary = self.sum_up(None, stats).await?;
+        if let Some(stop) = &stop {
+            summary.set_stop(stop.exit_code(), stop.to_string());
+        }
+        if let Some(rebuilt) = rebuilt {
+            summary.set_replayed(rebuilt);
+        }
+        self.judge_drift(&mut summary)?;
+        products::write_products(&self.dir)?;
+        if summary.exit == ExitCode::Complete {
+            self.refuse_modified().await?;
+            let ledger = self.dir.ledger();
+            let since = ledger.export()?.and_then(|export| export.completed_at).unwrap_or_else(clock::wall);
+            ledger.set_completed(Some(since))?;
+            summary.complete_since = Some(since.to_string());
+        }
+        summary.write(&self.dir.store)?;
+        if summary.exit == ExitCode::Complete {
+            self.dir.store.put(SUCCESS, b"")?;
+        }
+        Ok(summary)
+    }
+
+    async fn sum_up(&self, exit: Option<ExitCode>, stats: RunStats) -> Result<Summary, Error> {
+        let (settings, allowed) = (&self.context.settings, self.context.qps.per_second());
+        Ok(summary::of(settings, allowed, &self.dir, exit, stats).await?)
+    }
+
+    /// Corrects single lists by what all of them show: lists cut at the API's last page, lists that an API without page numbers
+    /// repeats, lists that never came.
+    fn judge_lists(&self) -> Result<(), Error> {
+        let ledger = self.dir.ledger();
+        let first = PageNum(self.context.settings.endpoint.page.first);
+        let changed =
+            ledger.cap_refused(CAPPED_LISTS)? + ledger.cut_unnumbered(first)? + ledger.fail_without_list(first)?;
+        if changed > 0 { self.unmark_in(&ledger) } else { Ok(()) }
+    }
+
+    /// Warns where responses differ much from the endpoint's description. With `fail_on_drift` the run fails for it.
+    fn judge_drift(&self, summary: &mut Summary) -> Result<(), Error> {
+        let settings = &self.context.settings;
+        let Some(drift) = summary.drift.serious(summary.rows.received, &settings.endpoint) else { return Ok(()) };
+        if settings.fail_on_drift && matches!(summary.exit, ExitCode::Complete | ExitCode::Partial) {
+            summary.set_drifted(&drift);
+            return self.unmark();
+        }
+        let rows = Grouped(summary.rows.received);
+        let message = format!("the responses differ from the endpoint's description (of {rows} rows): {drift}");
+        self.context.events.event(&Event::Warning(&message));
+        Ok(())
+    }
+
+    /// Fails, and removes the mark of success, where the output is not as it was published or lacks a row that was received.
+    async fn refuse_modified(&self) -> Result<(), Error> {
+        let modified = |reason: String| {
+            self.dir.store.remove(SUCCESS)?;
+            Err(OutputError::Modified(format!("the output is not as it was published: {reason}")).into())
+        };
+        if let Some(path) = self.publisher.lacking().await? {
+            return modified(format!("{} is missing or was changed", Sanitized(&path)));
+        }
+        let ledger = self.dir.ledger();
+        let totals = ledger.totals()?;
+        let in_files = |manifest: &Manifest| manifest.all_files().map(|file| file.rows).sum::<u64>();
+        let published: u64 = publisher::published(&ledger)?.iter().map(in_files).sum();
+        // Each received row is kept, rejected or a duplicate. The first two are in files.
+        let expected = totals.kept + totals.rejected;
+        if published != expected {
+            return modified(format!("its files have {published} rows and should have {expected}"));
+        }
+        Ok(())
+    }
+}

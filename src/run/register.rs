@@ -1,0 +1,77 @@
+//! The list of items into the ledger, and which finished walks are opened again.
+
+use std::sync::Arc;
+
+use tokio::task::spawn_blocking;
+
+use crate::crawl::lookahead::DEEP;
+use crate::endpoint::EndRule;
+use crate::error::Error;
+use crate::input::error::InputError;
+use crate::input::item_list::Ids;
+use crate::model::event::Event;
+use crate::model::page::PageNum;
+use crate::output::export_dir::{ExportDir, SUCCESS};
+use crate::run::engine::seems_empty;
+use crate::run::open::OpenExport;
+use crate::settings::Settings;
+use crate::state::ledger::{Added, Repair};
+
+/// What there is to do that was not there before.
+struct Registered {
+    added: Added,
+    /// Failed walks that are opened again.
+    reopened: usize,
+    repair: Repair,
+}
+
+impl OpenExport<'_> {
+    /// Adds the list's items and size hints to the ledger, and opens the walks that this run is to go on with. Takes as long as
+    /// the list does: one on a pipe may stall.
+    pub(super) async fn register(&self, ids: Ids) -> Result<(), Error> {
+        let (dir, settings) = (Arc::clone(&self.dir), self.context.settings.clone());
+        let (hints, least) = (self.context.sizes.clone(), u64::from(settings.page_size) * u64::from(DEEP));
+        let registered = spawn_blocking(move || {
+            let registered = add(&dir, ids, &settings)?;
+            for hints in hints {
+                hints.read(least, |sizes| Ok(dir.ledger().hint(&sizes)?))?;
+            }
+            Ok::<_, Error>(registered)
+        });
+        let Registered { added: Added { listed, new, repeated }, reopened, repair } = registered.await??;
+        let others = self.dir.ledger().totals()?.items.saturating_sub(listed - repeated);
+        let events = &self.context.events;
+        events.event(&Event::Registered { listed, new, repeated, reopened, others });
+        if self.context.settings.repair {
+            let Repair { moved, empty, pages } = repair;
+            events.event(&Event::Repair { moved, empty, pages });
+        }
+        Ok(())
+    }
+}
+
+fn add(dir: &ExportDir, ids: Ids, settings: &Settings) -> Result<Registered, Error> {
+    let mut ledger = dir.ledger();
+    let ids = ids.map(|id| id.map_err(Error::from));
+    let unmark = || Ok::<_, Error>(dir.store.remove(SUCCESS)?);
+    let added = ledger.add_items_after(ids, unmark)?;
+    if added.listed == 0 {
+        return Err(InputError::Empty.into());
+    }
+    let mut reopened = ledger.reopen_failed(settings.retry_failed)?;
+    let (before, identity) = (&dir.export.identity, settings.identity());
+    if before.get("end") != identity.get("end") {
+        unmark()?;
+        ledger.set_completed(None)?;
+        reopened += if settings.end == EndRule::EmptyPage { ledger.reopen_short()? } else { 0 };
+    }
+    if *before != identity {
+        ledger.set_identity(&identity)?;
+    }
+    let mut repair = Repair::default();
+    if settings.repair {
+        let (first, is_doubtful) = (PageNum(settings.endpoint.page.first), |lists| seems_empty(lists).is_some());
+        repair = ledger.repair(first, is_doubtful, unmark)?;
+    }
+    Ok(Registered { added, reopened, repair })
+}

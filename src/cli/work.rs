@@ -21,7 +21,7 @@ use crate::output::error::OutputError;
 use crate::report::summary::Summary;
 use crate::run::context::RunContext;
 use crate::run::export;
-use crate::run::rebuild::RebuildScope;
+use crate::run::recovery::rebuild::RebuildScope;
 use crate::run::replay;
 use crate::settings::{CODES, DESCRIPTION, FROM_FILE, Layers, Origin, RateLimit, Settings, SettingsError};
 use crate::simulator::{self, Server, Simulator};

@@ -30,7 +30,7 @@ impl OpenExport<'_> {
         let limiter = Arc::new(RateLimiter::new(context.qps));
         let (mode, modes) = watch::channel(DispatchMode::Send);
         let (to_dispatch, requests) = mpsc::channel(context.ahead());
-        let (outcome, arrivals) = mpsc::channel(settings.max_in_flight);
+        let (outcome, outcomes) = mpsc::channel(settings.max_in_flight);
         let dispatcher = Dispatcher {
             api,
             quota: Arc::clone(&limiter),
@@ -51,14 +51,14 @@ impl OpenExport<'_> {
         let retry = Retry::new(settings.retry, context.seed, settings.max_in_flight);
         let parts = (committer, self.decoder.clone());
         let engine = Engine::new(context, Arc::clone(&self.dir), parts, retry, Arc::clone(&limiter))?;
-        let channels = Channels { to_dispatch, arrivals, writer: writer.orders.clone(), orders: mode };
+        let channels = Channels { to_dispatch, outcomes, writer: writer.orders.clone(), mode };
         let (ended, mut stats) = engine.run(channels, stopped).await;
         stats.found = limiter.found();
         if let Err(panic) = dispatching.await.flatten() {
             return writer.end(Err(panic.into())).await; // the writer's own failure comes first
         }
-        let publishes = matches!(&ended, Ok(stop) if stop.as_ref().is_none_or(Stop::publishes));
-        let published = if publishes && self.has_waiting()? { writer.publish().await } else { Ok(()) };
+        let may_publish = matches!(&ended, Ok(stop) if stop.as_ref().is_none_or(Stop::publishes));
+        let published = if may_publish && self.has_waiting()? { writer.publish().await } else { Ok(()) };
         writer.end(published).await?;
         Ok((ended?, stats))
     }

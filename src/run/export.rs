@@ -12,7 +12,7 @@ use crate::output::export_dir::ExportDir;
 use crate::report::summary::Summary;
 use crate::run::context::RunContext;
 use crate::run::open::OpenExport;
-use crate::run::rebuild::RebuildScope;
+use crate::run::recovery::rebuild::RebuildScope;
 use crate::state::free_space;
 
 /// Walks every item of the list and publishes its rows. Resumes where an earlier run with the same directory stopped.

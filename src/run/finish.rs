@@ -13,7 +13,7 @@ use crate::report::run_stats::RunStats;
 use crate::report::summary::{self, Summary};
 use crate::report::totals::Grouped;
 use crate::run::open::OpenExport;
-use crate::run::rebuild::{RebuildPlan, RebuildScope};
+use crate::run::recovery::rebuild::{RebuildPlan, RebuildScope};
 use crate::run::stop::Stop;
 
 /// Lists that are refused at one same page before that page is taken for the API's last one.

@@ -6,7 +6,7 @@ use crate::report::run_stats::RunStats;
 use crate::report::summary::Summary;
 use crate::run::context::RunContext;
 use crate::run::open::OpenExport;
-use crate::run::rebuild::RebuildScope;
+use crate::run::recovery::rebuild::RebuildScope;
 use crate::run::resume::Resumed;
 
 /// Publishes what the journal holds and no file has yet, and rebuilds the published segments in `scope`.

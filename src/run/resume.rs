@@ -13,9 +13,9 @@ use crate::model::event::Event;
 use crate::output::export_dir::SUCCESS;
 use crate::output::writer::{QUEUE, SegmentWriterTask, WriterHandle};
 use crate::run::open::OpenExport;
-use crate::run::rebuild::{RebuildPlan, RebuildScope};
 use crate::run::recovery::Recovery;
-use crate::run::rejudge::rejudge;
+use crate::run::recovery::rebuild::{RebuildPlan, RebuildScope};
+use crate::run::recovery::reclassify::reclassify;
 use crate::settings::CODES;
 use crate::state::ledger::OpenSegment;
 
@@ -34,7 +34,7 @@ impl OpenExport<'_> {
         self.publisher.recover().await?;
         dir.sweep()?;
         let recovery = Arc::new(Recovery {
-            export_dir: Arc::clone(dir),
+            dir: Arc::clone(dir),
             decoder: self.decoder.clone(),
             rules: self.context.rules(dir.ledger().end_rule()?.as_deref()),
             codes: Arc::new(settings.endpoint.codes()),
@@ -73,7 +73,7 @@ impl OpenExport<'_> {
         let (before, identity) = (&self.dir.export.identity, self.context.settings.identity());
         if before.get(CODES).is_some_and(|codes| identity.get(CODES) != Some(codes)) {
             let (dir, codes) = (Arc::clone(&self.dir), self.context.settings.endpoint.codes());
-            segment.journaled = spawn_blocking(move || rejudge(&dir, segment, &codes)).await??;
+            segment.journaled = spawn_blocking(move || reclassify(&dir, segment, &codes)).await??;
         }
         Ok(segment)
     }

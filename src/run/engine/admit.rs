@@ -41,7 +41,7 @@ impl Engine<'_> {
         if let Some(question) = &self.question {
             return check.filter(|_| question.asked.is_none()).or_else(|| self.turn_of_question(question, now));
         }
-        if let Some(at) = self.health.probe_at() {
+        if let Some(at) = self.outages.probe_at() {
             let is_time = self.in_flight == 0 && at <= now;
             return check.or((next || due.is_some()).then_some(Turn::Probe)).filter(|_| is_time);
         }
@@ -52,7 +52,7 @@ impl Engine<'_> {
         let has_scout = self.scheduler.probe(&self.worth()).is_some_and(|stage| self.affords(stage));
         match (next, due) {
             // Before any page came, no item is asked for twice before all others were asked for.
-            (true, _) if !self.health.ever() => Some(Turn::Next),
+            (true, _) if !self.outages.ever() => Some(Turn::Next),
             (_, true) if self.retry.has_one() => Some(Turn::Retry),
             _ if has_scout => Some(Turn::Scout),
             (true, _) => Some(Turn::Next),
@@ -81,7 +81,7 @@ impl Engine<'_> {
 
     /// When a page may be asked for that may not now; none if that waits for something else than time.
     pub(super) fn next_turn(&self, now: Instant) -> Option<Instant> {
-        let at = match self.health.probe_at().filter(|_| self.question.is_none()) {
+        let at = match self.outages.probe_at().filter(|_| self.question.is_none()) {
             Some(at) => Some(at).filter(|_| self.in_flight == 0),
             None => self.scheduler.due(),
         };
@@ -89,9 +89,9 @@ impl Engine<'_> {
     }
 
     /// Stops the run while its disks still have room for the answers under way.
-    pub(super) fn keep_room(&mut self) -> Result<(), Error> {
+    pub(super) fn check_free_space(&mut self) -> Result<(), Error> {
         if self.stop.is_none() {
-            self.stop = self.export_dir.floor.shortage()?.map(Stop::Room);
+            self.stop = self.dir.floor.shortage()?.map(Stop::Room);
         }
         Ok(())
     }
@@ -110,7 +110,7 @@ impl Engine<'_> {
                 }
                 return;
             }
-            let wanted = match self.turn(now) {
+            let task = match self.turn(now) {
                 None => return,
                 Some(Turn::Next) => self.scheduler.next_page(),
                 Some(Turn::Check) => self.scheduler.next_check(),
@@ -120,7 +120,7 @@ impl Engine<'_> {
                 }
                 Some(Turn::Probe) => self.scheduler.next_probe(),
                 Some(Turn::Scout) => {
-                    self.waste.risk();
+                    self.lookahead_budget.risk();
                     let worth = self.worth();
                     self.scheduler.next_scout(&worth)
                 }
@@ -129,33 +129,33 @@ impl Engine<'_> {
                     self.scheduler.next_retry(now)
                 }
             };
-            let Some(wanted) = wanted else { return };
+            let Some(task) = task else { return };
             self.last_attempt += 1;
             self.in_flight += 1;
             let attempt = AttemptId(self.last_attempt);
             if let Some(question) = &mut self.question {
-                question.asked = Some((wanted.item, wanted.page));
+                question.asked = Some((task.item, task.page));
             }
-            if self.throttled.is_excused(wanted.item, wanted.page) || self.long_waits.contains(&wanted.item) {
-                self.quota.excuse(attempt);
+            if self.throttled.is_excused(task.item, task.page) || self.long_waits.contains(&task.item) {
+                self.limiter.excuse(attempt);
             }
-            self.group.intents.push(Request { attempt, item: wanted.item, id: wanted.id.clone(), page: wanted.page });
+            self.group.intents.push(Request { attempt, item: task.item, id: task.id.clone(), page: task.page });
         }
     }
 
     /// What time costs at present.
     fn worth(&self) -> Worth {
-        let latency = self.quota.latency();
+        let latency = self.limiter.latency();
         let slots = u32::try_from(self.context.settings.max_in_flight).map_or(f64::INFINITY, f64::from);
         let most = slots / latency.as_secs_f64();
-        let rate = self.quota.rate().map_or(most, |rate| rate.min(most));
+        let rate = self.limiter.rate().map_or(most, |rate| rate.min(most));
         Worth { latency, rate, saves: self.context.settings.lookahead_saves }
     }
 
     /// Whether a page ahead may be asked for at the risk that it is wasted.
     fn affords(&self, stage: Stage) -> bool {
         let Ahead { in_vain, in_doubt } = self.scheduler.ahead();
-        self.waste.affords_one(in_vain.saturating_add(in_doubt), stage == Stage::Confirm)
+        self.lookahead_budget.affords_one(in_vain.saturating_add(in_doubt), stage == Stage::Confirm)
     }
 
     /// Whether one more request stays within the asked limit, if everything under way is billed.
@@ -170,7 +170,7 @@ impl Engine<'_> {
     }
 
     fn has_slot(&self) -> bool {
-        let most = if self.health.is_proven() { self.context.settings.max_in_flight } else { 1 };
+        let most = if self.outages.is_proven() { self.context.settings.max_in_flight } else { 1 };
         self.in_flight < most && !self.is_segment_full()
     }
 }

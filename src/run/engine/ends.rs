@@ -42,8 +42,8 @@ impl Engine<'_> {
             return;
         }
         let ended = self.scheduler.settle(item);
-        (0..self.scheduler.take_dropped()).for_each(|_| self.waste.settle(false));
-        self.counted.wasted = u64::from(self.waste.lost()) + u64::from(self.scheduler.ahead().in_vain);
+        (0..self.scheduler.take_dropped()).for_each(|_| self.lookahead_budget.settle(false));
+        self.stats.wasted = u64::from(self.lookahead_budget.lost()) + u64::from(self.scheduler.ahead().in_vain);
         let Some((walk, end)) = ended else { return };
         if self.revisited.remove(&item) {
             return; // it had ended before, and nothing new is known of it
@@ -118,49 +118,49 @@ impl Engine<'_> {
     }
 
     /// The API refused a page that may lie behind the end of its list.
-    pub(super) fn refuse_page(&mut self, wanted: &PageTask, failure: Failure) {
+    pub(super) fn refuse_page(&mut self, task: &PageTask, failure: Failure) {
         let rules = self.rules;
-        self.waste_nothing(wanted);
-        self.throttled.forget(wanted.item, wanted.page);
-        let Some(walk) = self.scheduler.walk_mut(wanted.item) else { return };
+        self.waste_nothing(task);
+        self.throttled.forget(task.item, task.page);
+        let Some(walk) = self.scheduler.walk_mut(task.item) else { return };
         // Of what the description names nothing is to be said.
-        let message = if failure == Failure::EndOfList { String::new() } else { wanted.faults.message.clone() };
+        let message = if failure == Failure::EndOfList { String::new() } else { task.faults.message.clone() };
         if failure == Failure::MissingList {
-            walk.refuse_as_null(wanted.page, message, &rules);
+            walk.refuse_as_null(task.page, message, &rules);
         } else {
-            walk.refuse(wanted.page, message, &rules);
+            walk.refuse(task.page, message, &rules);
         }
     }
 
-    fn waste_nothing(&mut self, wanted: &PageTask) {
-        if wanted.is_probe {
-            self.waste.settle(false); // it had come to be needed, and a refusal is free
+    fn waste_nothing(&mut self, task: &PageTask) {
+        if task.is_probe {
+            self.lookahead_budget.settle(false); // it had come to be needed, and a refusal is free
         }
     }
 
     /// The page that would show whether a walk goes on did not come.
-    pub(super) fn check_failed(&mut self, mut wanted: PageTask, failure: Failure, arrival: &FetchOutcome) {
-        let (item, rules) = (wanted.item, self.rules);
+    pub(super) fn check_failed(&mut self, mut task: PageTask, failure: Failure, outcome: &FetchOutcome) {
+        let (item, rules) = (task.item, self.rules);
         if ends_list(failure) || failure == Failure::MissingList {
-            if arrival.judged.charge == Charge::Free {
+            if outcome.judged.charge == Charge::Free {
                 self.evidence.give_back();
             }
             self.scheduler.checked(item, true);
             if let Some(walk) = self.scheduler.walk_mut(item) {
-                walk.refuse(wanted.page, arrival.cause.clone(), &rules);
+                walk.refuse(task.page, outcome.cause.clone(), &rules);
             }
             return;
         }
         if matches!(failure, Failure::Refused(_)) && self.question.is_some() {
-            self.ask_others_alike(item, failure, arrival);
+            self.ask_others_alike(item, failure, outcome);
         }
         let is_needed = self.scheduler.walk_mut(item).and_then(|walk| walk.end().map(|end| end.stop))
             == Some(StopReason::RepeatedPage);
         // That a response was lost proves nothing: it is asked for once more.
         let passes = matches!(failure, Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_));
-        let is_first = passes && !std::mem::replace(&mut wanted.asked_again, true);
+        let is_first = passes && !std::mem::replace(&mut task.asked_again, true);
         if (is_needed || is_first) && !matches!(failure, Failure::Unusable) && self.question.is_none() {
-            return self.ask_again(wanted, failure, arrival);
+            return self.ask_again(task, failure, outcome);
         }
         self.drop_check(item, !is_needed);
     }
@@ -182,9 +182,9 @@ impl Engine<'_> {
     }
 
     /// What a page shows about how lists end.
-    pub(super) fn learn_from(&mut self, wanted: &PageTask, rows: (usize, bool)) {
-        let (item, (received, is_fresh)) = (wanted.item, rows);
-        if wanted.is_check {
+    pub(super) fn learn_from(&mut self, task: &PageTask, rows: (usize, bool)) {
+        let (item, (received, is_fresh)) = (task.item, rows);
+        if task.is_check {
             self.scheduler.checked(item, false);
             if is_fresh {
                 self.evidence.give_back(); // it is a page of the list
@@ -199,7 +199,7 @@ impl Engine<'_> {
             self.evidence.contradict(item);
         }
         let is_wrap = walk.end().is_some_and(|end| end.is_wrap && end.stop == StopReason::EndRepeated);
-        if wanted.is_check && is_wrap {
+        if task.is_check && is_wrap {
             self.evidence.wrapped();
         }
         if let Some(ObservedEnd::PageSize(rows)) = self.rules.learned {
@@ -215,7 +215,7 @@ impl Engine<'_> {
             return Ok(());
         }
         self.commit(Vec::new()).await?; // what was read must be known before it is judged again
-        let learned = ending::learned(&self.rules, self.export_dir.ledger().largest_page()?);
+        let learned = ending::learned(&self.rules, self.dir.ledger().largest_page()?);
         let (ends, pages) = self.short_ends()?;
         let in_vain = (as_f64(ends) * self.evidence.share_in_vain()).ceil();
         let is_paid = learned != ObservedEnd::EmptyPage || in_vain <= self.most_evidence(pages);
@@ -224,7 +224,7 @@ impl Engine<'_> {
             ObservedEnd::PageSize(rows) => Some(rows),
             ObservedEnd::EmptyPage | ObservedEnd::Unpaid => None,
         };
-        let opened = self.export_dir.ledger().learn_end(&learned.word(), only)?;
+        let opened = self.dir.ledger().learn_end(&learned.word(), only)?;
         self.rules = PagingRules { learned: Some(learned), ..self.rules };
         self.evidence.restart();
         self.seen_ends.clear();
@@ -251,7 +251,7 @@ impl Engine<'_> {
             return Ok(());
         }
         let (ends, pages) = {
-            let ledger = self.export_dir.ledger();
+            let ledger = self.dir.ledger();
             (ledger.walks_on_short_pages(self.rules.page_size)?, ledger.totals()?.pages)
         };
         if as_f64(ends) > self.most_evidence(pages) {
@@ -259,14 +259,14 @@ impl Engine<'_> {
             return Ok(());
         }
         let learned = ObservedEnd::EmptyPage;
-        self.export_dir.ledger().learn_end(&learned.word(), None)?;
+        self.dir.ledger().learn_end(&learned.word(), None)?;
         self.rules.learned = Some(learned);
         Ok(())
     }
 
     /// Asks for the page behind the end of a list that has ended.
     pub(super) fn look_behind(&mut self, ended: EndedItem) -> Result<(), Error> {
-        let pages = self.export_dir.ledger().pages(ended.item, SegmentId::BEHIND_ALL)?;
+        let pages = self.dir.ledger().pages(ended.item, SegmentId::BEHIND_ALL)?;
         let mut walk = Walk::new(ended.item, ended.id, &self.rules, pages, None);
         if walk.end().is_none() {
             // It ended on a success without a list, which is not in the journal.
@@ -288,8 +288,7 @@ impl Engine<'_> {
         }
         // Any of them first: where rows are left out, most of them go on. If that one did not, the deepest: it has the most to lose.
         let is_deepest = self.evidence.spent() > self.spent_on_look;
-        let found =
-            self.export_dir.ledger().likeliest_to_go_on(is_deepest && !self.seen_ends.is_empty(), &self.seen_ends)?;
+        let found = self.dir.ledger().likeliest_to_go_on(is_deepest && !self.seen_ends.is_empty(), &self.seen_ends)?;
         let Some(ended) = found.filter(|ended| ended.last < self.rules.limit()) else { return Ok(()) };
         self.spent_on_look = self.evidence.spent();
         self.seen_ends.insert(ended.item);
@@ -297,7 +296,7 @@ impl Engine<'_> {
     }
 
     fn short_ends(&self) -> Result<(u64, u64), Error> {
-        let ledger = self.export_dir.ledger();
+        let ledger = self.dir.ledger();
         Ok((ledger.short_ends(None)?, ledger.totals()?.pages))
     }
 

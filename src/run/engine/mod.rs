@@ -5,13 +5,13 @@
 //! its slot from the commit of its intent to the reading of its outcome.
 
 mod admit;
-mod alone;
-mod empty;
+mod apply;
+mod empty_lists;
 mod ends;
-mod faults;
-mod health;
-mod pages;
-mod settle;
+mod failures;
+mod last_failures;
+mod outage;
+mod outcomes;
 mod stopping;
 
 use std::collections::BTreeSet;
@@ -46,33 +46,33 @@ use crate::run::context::RunContext;
 use crate::run::group_commit::GroupCommitter;
 use crate::run::stop::Stop;
 use crate::state::ledger::{EmptyLists, Group};
-use empty::SecondLook;
-pub(crate) use empty::seems_empty;
-use health::OutageDetector;
+use empty_lists::SecondLook;
+pub(crate) use empty_lists::seems_empty;
+use outage::OutageDetector;
 
 /// Keys of rows that open walks may hold in memory: 32 MiB, more than one walk of a million rows.
 const KEYS: usize = 1 << 20;
 /// Empty lists after which items are taken in the order of the list, though no list has a row.
 const EMPTY_SAMPLES: u64 = 50;
 /// Pages with rows of which none was ever usable that end the run.
-const BARREN_PAGES: u32 = 20;
+const MOST_UNUSABLE_PAGES: u32 = 20;
 /// The ends of the channels to the tasks around.
 #[derive(Debug)]
 pub(crate) struct Channels {
     /// To the dispatcher; its bound is how far intents run ahead of the quota.
     pub to_dispatch: mpsc::Sender<Request>,
     /// From it.
-    pub arrivals: mpsc::Receiver<FetchOutcome>,
+    pub outcomes: mpsc::Receiver<FetchOutcome>,
     /// To the writer.
     pub writer: mpsc::Sender<WriterCommand>,
     /// Tells the dispatcher what to do.
-    pub orders: watch::Sender<DispatchMode>,
+    pub mode: watch::Sender<DispatchMode>,
 }
 
 /// A page that is not asked for again, and whose item fails as soon as others are served.
 #[derive(Debug)]
 struct Deferred {
-    wanted: PageTask,
+    task: PageTask,
     message: String,
     /// The last request by then.
     at: AttemptId,
@@ -100,16 +100,16 @@ struct LongWait {
 #[expect(clippy::struct_excessive_bools, reason = "each is one fact about the run, and no two exclude each other")]
 pub(crate) struct Engine<'a> {
     context: &'a RunContext,
-    export_dir: Arc<ExportDir>,
+    dir: Arc<ExportDir>,
     rules: PagingRules,
     /// Away while it commits a group.
-    recorder: Option<GroupCommitter>,
+    committer: Option<GroupCommitter>,
     decoder: Decoder,
     retry: Retry,
-    quota: Arc<RateLimiter>,
+    limiter: Arc<RateLimiter>,
     scheduler: Scheduler,
     /// What looking ahead has cost, and may.
-    waste: LookaheadBudget,
+    lookahead_budget: LookaheadBudget,
     /// What is known of how lists end.
     evidence: Evidence,
     /// Whether a page was larger than the largest that the rules know of.
@@ -129,8 +129,8 @@ pub(crate) struct Engine<'a> {
     spent: u64,
     backlog: Backlog,
     shown_rate: Option<f64>,
-    began: Option<Instant>,
-    health: OutageDetector,
+    first_request: Option<Instant>,
+    outages: OutageDetector,
     /// The last attempt before an outage or a question began, while requests from before it are still under way.
     draining: Option<AttemptId>,
     /// Who was served last.
@@ -162,24 +162,24 @@ pub(crate) struct Engine<'a> {
     /// Credits that evidence had cost before the last of them.
     spent_on_look: u64,
     /// Whether any row was usable, and pages with rows before the first one that was.
-    usable: bool,
-    barren: u32,
+    has_usable_row: bool,
+    unusable_pages: u32,
     stop: Option<Stop>,
     /// Whether a signal came.
     has_signal: bool,
-    counted: RunStats,
+    stats: RunStats,
 }
 
 impl<'a> Engine<'a> {
     /// The state at the beginning of a run, from the ledger.
     pub(crate) fn new(
         context: &'a RunContext,
-        export_dir: Arc<ExportDir>,
-        (recorder, decoder): (GroupCommitter, Decoder),
+        dir: Arc<ExportDir>,
+        (committer, decoder): (GroupCommitter, Decoder),
         retry: Retry,
-        quota: Arc<RateLimiter>,
+        limiter: Arc<RateLimiter>,
     ) -> Result<Self, Error> {
-        let ledger = export_dir.ledger();
+        let ledger = dir.ledger();
         let rules = context.rules(ledger.end_rule()?.as_deref());
         let full = rules.full_size().and_then(|rows| u32::try_from(rows).ok()).unwrap_or_default();
         let (credits, totals, last_attempt) = (ledger.credits()?, ledger.totals()?, ledger.last_attempt()?);
@@ -188,14 +188,14 @@ impl<'a> Engine<'a> {
         drop(ledger);
         Ok(Self {
             context,
-            export_dir,
+            dir,
             rules,
-            recorder: Some(recorder),
+            committer: Some(committer),
             decoder,
             retry,
-            quota,
+            limiter,
             scheduler: Scheduler::new(rules, context.settings.max_in_flight),
-            waste: LookaheadBudget::new(context.settings.lookahead),
+            lookahead_budget: LookaheadBudget::new(context.settings.lookahead),
             evidence: Evidence::new(totals.items, totals.pages, short.in_vain + again, short.lists),
             is_size_wrong: false,
             items: totals.items,
@@ -208,8 +208,8 @@ impl<'a> Engine<'a> {
             spent: credits.billed + credits.in_doubt,
             backlog: Backlog::default(),
             shown_rate: context.qps.per_second(),
-            began: None,
-            health: OutageDetector::new(credits.billed > 0),
+            first_request: None,
+            outages: OutageDetector::new(credits.billed > 0),
             draining: None,
             served: Served::default(),
             paid: Served::default(),
@@ -228,11 +228,11 @@ impl<'a> Engine<'a> {
             has_control: true,
             seen_ends: BTreeSet::new(),
             spent_on_look: 0,
-            usable: totals.kept > 0,
-            barren: 0,
+            has_usable_row: totals.kept > 0,
+            unusable_pages: 0,
             stop: None,
             has_signal: false,
-            counted: RunStats::default(),
+            stats: RunStats::default(),
         })
     }
 
@@ -245,73 +245,78 @@ impl<'a> Engine<'a> {
         let mut stopped = std::pin::pin!(stopped);
         self.judge_lists();
         if let Err(error) = self.price_unpaid() {
-            channels.orders.send_replace(DispatchMode::Halt);
-            return (Err(error), self.counted);
+            channels.mode.send_replace(DispatchMode::Halt);
+            return (Err(error), self.stats);
         }
         let ended = loop {
-            match self.round(&mut channels, stopped.as_mut()).await {
+            match self.tick(&mut channels, stopped.as_mut()).await {
                 Ok(true) => {}
                 Ok(false) => {
                     self.warn_of_empty_lists();
                     break Ok(self.stop.take());
                 }
                 Err(error) => {
-                    channels.orders.send_replace(DispatchMode::Halt);
+                    channels.mode.send_replace(DispatchMode::Halt);
                     break Err(error);
                 }
             }
         };
-        self.counted.evidence = self.evidence.spent();
-        self.counted.seconds = self.began.map_or(0.0, |began| (clock::now() - began).as_secs_f64());
-        (ended, self.counted)
+        self.stats.evidence = self.evidence.spent();
+        self.stats.seconds =
+            self.first_request.map_or(0.0, |first_request| (clock::now() - first_request).as_secs_f64());
+        (ended, self.stats)
     }
 
     /// One round. False: the run is over.
-    async fn round(
+    async fn tick(
         &mut self,
         channels: &mut Channels,
         stopped: Pin<&mut impl Future<Output = ExitCode>>,
     ) -> Result<bool, Error> {
-        self.rotate(channels).await?;
+        self.publish_full_segment(channels).await?;
         self.learn_end().await?;
         self.look_at_rows().await?;
-        let mut arrivals = self.wait(channels, stopped).await;
-        self.settle(&mut arrivals);
+        let mut outcomes = self.wait(channels, stopped).await;
+        self.take_outcomes(&mut outcomes);
         if self.stop.is_none() {
-            let is_heard = self.is_heard();
+            let may_follow_the_list = self.may_follow_the_list();
             let ended: Vec<ItemIx> = self.group.ended.iter().map(|end| end.item).collect();
-            let over =
-                self.backlog.refill(&mut self.scheduler, &self.export_dir.ledger(), &self.rules, (is_heard, &ended))?;
+            let over = self.backlog.refill(
+                &mut self.scheduler,
+                &self.dir.ledger(),
+                &self.rules,
+                (may_follow_the_list, &ended),
+            )?;
             for item in over {
                 self.end(item);
             }
         }
-        self.order(&channels.orders);
-        self.keep_room()?;
+        self.set_dispatch_mode(&channels.mode);
+        self.check_free_space()?;
         self.weigh()?;
         self.admit(channels.to_dispatch.capacity());
         if self.stop.is_none() && self.is_done() {
-            self.settle_deferred()?;
+            self.conclude_remaining()?;
             // Only what the ledger knows of can be looked behind.
-            if self.is_done() && self.group.is_empty() && arrivals.is_empty() {
+            if self.is_done() && self.group.is_empty() && outcomes.is_empty() {
                 self.look_once_more()?;
             }
         }
-        self.order(&channels.orders);
-        if arrivals.is_empty() && self.group.is_empty() {
+        self.set_dispatch_mode(&channels.mode);
+        if outcomes.is_empty() && self.group.is_empty() {
             return Ok(!self.is_over());
         }
-        if let Some(rate) = self.quota.rate().filter(|rate| Some(*rate) != self.shown_rate) {
+        if let Some(rate) = self.limiter.rate().filter(|rate| Some(*rate) != self.shown_rate) {
             self.shown_rate = Some(rate);
             self.context.events.event(&Event::Rate(rate));
         }
         let intents = self.group.intents.clone();
-        let decoded = self.commit(arrivals).await?;
+        let decoded = self.commit(outcomes).await?;
         if let Some(decoded) = decoded {
             self.read(decoded, channels).await?;
         }
         for request in intents {
-            self.began.get_or_insert_with(clock::now);
+            self.first_request.get_or_insert_with(clock::now);
             // The dispatcher ends early only by a panic, which is reported where it is waited for.
             if channels.to_dispatch.send(request).await.is_err() {
                 self.in_flight -= 1;
@@ -326,7 +331,7 @@ impl<'a> Engine<'a> {
         channels: &mut Channels,
         stopped: Pin<&mut impl Future<Output = ExitCode>>,
     ) -> Vec<FetchOutcome> {
-        let mut arrivals = Vec::new();
+        let mut outcomes = Vec::new();
         let most = self.context.settings.max_in_flight;
         let now = clock::now();
         let wants = self.has_turn(now);
@@ -334,16 +339,16 @@ impl<'a> Engine<'a> {
             self.at_rest() && (self.stop.is_some() || self.scheduler.is_done() || wants && !self.can_afford());
         let busy = at_rest || !self.group.is_empty();
         let wants = wants && self.can_afford();
-        let patience_ends = self.health.lasts_until(self.max_outage(), self.context.settings.request_timeout);
+        let patience_ends = self.outages.lasts_until(self.max_outage(), self.context.settings.request_timeout);
         let next = self.next_turn(now).into_iter().chain(patience_ends).min().filter(|_| self.stop.is_none());
         if self.in_flight == 0 && !busy && !wants && next.is_none() && self.stop.is_none() {
-            self.lose_patience(); // nothing would ever wake this run
-            return arrivals;
+            self.stop_waiting(); // nothing would ever wake this run
+            return outcomes;
         }
         tokio::select! {
             biased;
             code = stopped, if !self.has_signal => self.signalled(code),
-            received = channels.arrivals.recv_many(&mut arrivals, most), if self.in_flight > 0 => {
+            received = channels.outcomes.recv_many(&mut outcomes, most), if self.in_flight > 0 => {
                 if received == 0 {
                     self.in_flight = 0; // the dispatcher is gone
                     self.stop.get_or_insert(Stop::Temporary("the dispatcher ended".to_owned()));
@@ -354,40 +359,39 @@ impl<'a> Engine<'a> {
             () = tokio::time::sleep_until(next.unwrap_or(now)), if next.is_some() => {}
             else => {}
         }
-        if patience_ends.is_some_and(|end| end <= clock::now()) && arrivals.is_empty() && self.stop.is_none() {
-            self.lose_patience();
+        if patience_ends.is_some_and(|end| end <= clock::now()) && outcomes.is_empty() && self.stop.is_none() {
+            self.stop_waiting();
         }
-        arrivals
+        outcomes
     }
 
     /// Whether items may be taken in the order of the list. As long as nobody knows whether the question is wrong, the key is
     /// not accepted or every list is empty, they are taken from all over it, one at a time.
-    fn is_heard(&self) -> bool {
-        let is_refused = self.question.is_some() && !self.health.is_proven();
+    fn may_follow_the_list(&self) -> bool {
+        let is_refused = self.question.is_some() && !self.outages.is_proven();
         let has_rows =
             self.lists.with_rows > 0 || self.lists.empty >= EMPTY_SAMPLES || self.context.settings.allow_empty;
-        self.health.ever() && !is_refused && has_rows
+        self.outages.ever() && !is_refused && has_rows
     }
 
     /// Commits the arrivals and the group, away from this thread, and gives the pages decoded.
-    async fn commit(&mut self, arrivals: Vec<FetchOutcome>) -> Result<Option<Decoded>, Error> {
+    async fn commit(&mut self, outcomes: Vec<FetchOutcome>) -> Result<Option<Decoded>, Error> {
         let group = Group { newest: AttemptId(self.last_attempt), ..std::mem::take(&mut self.group) };
-        let Some(mut recorder) = self.recorder.take() else { return Ok(None) };
+        let Some(mut committer) = self.committer.take() else { return Ok(None) };
         let has_ended = group.ended.iter().any(|end| end.stop.is_complete());
         let decoder = self.decoder.clone();
-        let (recorder, decoded) = tokio::task::spawn_blocking(move || {
-            let durable = recorder.commit(&arrivals, group);
-            let decoded = durable.and_then(|pages| match pages.is_empty() {
-                true => Ok(None),
-                false => decoder.decode(&pages).map(Some).map_err(Error::Decode),
+        let (committer, rows) = tokio::task::spawn_blocking(move || {
+            let durable = committer.commit(&outcomes, group);
+            let rows = durable.and_then(|pages| {
+                if pages.is_empty() { Ok(None) } else { decoder.decode(&pages).map(Some).map_err(Error::Decode) }
             });
-            (recorder, decoded)
+            (committer, rows)
         })
         .await?;
-        self.recorder = Some(recorder);
+        self.committer = Some(committer);
         self.has_control |= has_ended;
         self.scheduler.unload_keys(KEYS);
-        decoded
+        rows
     }
 
     /// Reads decoded pages into their walks and hands the rows to the writer.

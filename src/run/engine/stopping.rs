@@ -22,22 +22,22 @@ impl Engine<'_> {
     }
 
     /// Tells the dispatcher what to do, if it does not know.
-    pub(super) fn order(&mut self, orders: &watch::Sender<DispatchMode>) {
+    pub(super) fn set_dispatch_mode(&mut self, mode: &watch::Sender<DispatchMode>) {
         self.draining =
-            self.draining.filter(|_| self.in_flight > 0 && (self.health.is_down() || self.question.is_some()));
-        let wanted = match (&self.stop, self.draining) {
+            self.draining.filter(|_| self.in_flight > 0 && (self.outages.is_down() || self.question.is_some()));
+        let task = match (&self.stop, self.draining) {
             (Some(_), _) if self.has_signal => DispatchMode::Halt,
             (Some(_), _) => DispatchMode::Finish,
             (None, Some(last)) => DispatchMode::Recall(last),
             (None, None) => DispatchMode::Send,
         };
-        let current = *orders.borrow();
-        if current == wanted {
+        let current = *mode.borrow();
+        if current == task {
             return;
         }
         if let Some(stop) = self.stop.as_ref().filter(|_| current != DispatchMode::Finish) {
             self.context.events.event(&Event::Stopping { cause: &stop.to_string(), in_flight: self.in_flight });
         }
-        orders.send_replace(wanted);
+        mode.send_replace(task);
     }
 }

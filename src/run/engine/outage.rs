@@ -32,7 +32,7 @@ pub(super) struct OutageDetector {
     ever: bool,
     /// Whether the API was seen to work in this run.
     is_proven: bool,
-    trouble: Option<FailureStreak>,
+    streak: Option<FailureStreak>,
 }
 
 /// What happened since the last success.
@@ -48,7 +48,7 @@ struct FailureStreak {
     /// Requests that found no way to the API, and 429s that made everyone wait.
     unreached: usize,
     /// The last answer, without what differs from item to item, and who got it.
-    answer: String,
+    response: String,
     same: BTreeSet<ItemIx>,
     outage: Option<Outage>,
 }
@@ -63,7 +63,7 @@ struct Outage {
 impl OutageDetector {
     /// The health of an API that did, or did not, give a page to an earlier run.
     pub(super) fn new(ever: bool) -> Self {
-        Self { ever, is_proven: false, trouble: None }
+        Self { ever, is_proven: false, streak: None }
     }
 
     /// Whether a page ever came, in this run or an earlier one.
@@ -83,26 +83,26 @@ impl OutageDetector {
 
     /// When the next probe may leave, if there is an outage.
     pub(super) fn probe_at(&self) -> Option<Instant> {
-        self.trouble.as_ref().and_then(|trouble| trouble.outage.as_ref()).map(|outage| outage.probe_at)
+        self.streak.as_ref().and_then(|streak| streak.outage.as_ref()).map(|outage| outage.probe_at)
     }
 
     /// When nothing has succeeded for as long as this, if anything failed since; what was asked for in that time by the end of
     /// a wait that the server wished for has `timeout` more to come.
     pub(super) fn lasts_until(&self, max_outage: Duration, timeout: Duration) -> Option<Instant> {
-        let trouble = self.trouble.as_ref()?;
-        let end = trouble.since + max_outage;
-        let kept_waiting = trouble.wish.filter(|(at, _)| *at <= end);
+        let streak = self.streak.as_ref()?;
+        let end = streak.since + max_outage;
+        let kept_waiting = streak.wish.filter(|(at, _)| *at <= end);
         Some(kept_waiting.map_or(end, |(_, until)| end.max(until + timeout)))
     }
 
     /// What was said last, if anything failed since the last success.
     pub(super) fn message(&self) -> &str {
-        self.trouble.as_ref().map_or("", |trouble| trouble.message.as_str())
+        self.streak.as_ref().map_or("", |streak| streak.message.as_str())
     }
 
     /// Whether a page failed by itself: others were served since, in this run or an earlier one.
-    pub(super) fn is_own(wanted: &PageTask) -> bool {
-        wanted.faults.proven > 0 || wanted.faults.gave_up_before
+    pub(super) fn is_own(task: &PageTask) -> bool {
+        task.faults.proven > 0 || task.faults.gave_up_before
     }
 
     /// A page came.
@@ -114,7 +114,7 @@ impl OutageDetector {
     /// The API works: it gave a page, or refused an item in its own words after it had given pages before.
     pub(super) fn works(&mut self) {
         self.is_proven = true;
-        self.trouble = None;
+        self.streak = None;
     }
 
     /// Takes note of a failure. `own`: it is the page's own; `held`: it made everyone wait. Gives a reason to stop, if that
@@ -122,44 +122,44 @@ impl OutageDetector {
     pub(super) fn failed(
         &mut self,
         failure: Failure,
-        arrival: &FetchOutcome,
+        outcome: &FetchOutcome,
         (own, held): (bool, bool),
         retry: &mut Retry,
     ) -> Option<Stop> {
         let now = clock::now();
-        let trouble = self.trouble.get_or_insert_with(|| FailureStreak::new(now));
-        trouble.message.clone_from(&arrival.cause);
-        let wish = arrival.wish();
+        let streak = self.streak.get_or_insert_with(|| FailureStreak::new(now));
+        streak.message.clone_from(&outcome.cause);
+        let wish = outcome.wish();
         if !wish.is_zero() {
-            trouble.wish = Some((now, trouble.wish.map_or(now, |(_, until)| until).max(now + wish)));
+            streak.wish = Some((now, streak.wish.map_or(now, |(_, until)| until).max(now + wish)));
         }
-        if trouble.outage.as_ref().is_some_and(|outage| arrival.sent < outage.probe_at) {
+        if streak.outage.as_ref().is_some_and(|outage| outcome.sent < outage.probe_at) {
             return None; // it left before the outage was known
         }
-        let item = arrival.request.item;
+        let item = outcome.request.item;
         let is_for_item = matches!(failure, Failure::NoSuchPage | Failure::EndOfList);
         // Unusual is what somebody says who is there.
         let is_there = failure == Failure::Unusual && self.ever;
         if failure == Failure::NoRoute {
-            trouble.unreached += 1;
+            streak.unreached += 1;
         } else if matches!(failure, Failure::Throttled(_)) {
-            trouble.unreached += usize::from(held);
+            streak.unreached += usize::from(held);
         } else if !is_there && !own && !is_for_item {
-            trouble.items.insert(item);
+            streak.items.insert(item);
         }
         let is_code = matches!(failure, Failure::UnknownCode { .. });
-        let is_heard = arrival.judged.is_told && !is_for_item && !is_code;
+        let may_follow_the_list = outcome.judged.is_told && !is_for_item && !is_code;
         let is_gateway = |status: u16| (502..=504).contains(&status); // it says itself that this passes
-        let is_page_less = arrival.answer.as_ref().is_some_and(|answer| !is_gateway(answer.status));
-        let is_no_page = is_heard || is_page_less && !matches!(failure, Failure::Throttled(_));
-        let is_answer = !own && if self.ever { is_heard } else { is_no_page };
+        let is_page_less = outcome.answer.as_ref().is_some_and(|response| !is_gateway(response.status));
+        let is_no_page = may_follow_the_list || is_page_less && !matches!(failure, Failure::Throttled(_));
+        let is_answer = !own && if self.ever { may_follow_the_list } else { is_no_page };
         // Before any page came every answer but a page says the same: something is wrong with the question.
-        let answer = if self.ever { without_numbers(cause::kind(&arrival.cause)) } else { String::new() };
-        let is_new = is_answer && trouble.told(answer, item);
+        let response = if self.ever { without_numbers(cause::kind(&outcome.cause)) } else { String::new() };
+        let is_new = is_answer && streak.told(response, item);
         // And then the next item is asked soon, until all were.
-        trouble.probed(is_new && !self.ever, wish, retry, now);
-        let items = trouble.same.len();
-        (is_new && items >= SAME).then(|| self.refused(items, &arrival.cause))
+        streak.probed(is_new && !self.ever, wish, retry, now);
+        let items = streak.same.len();
+        (is_new && items >= SAME).then(|| self.refused(items, &outcome.cause))
     }
 
     /// The end of a run to which this was said over and over, of so many items.
@@ -176,16 +176,16 @@ impl FailureStreak {
             wish: None,
             items: BTreeSet::new(),
             unreached: 0,
-            answer: String::new(),
+            response: String::new(),
             same: BTreeSet::new(),
             outage: None,
         }
     }
 
     /// Takes note of who got an answer. True: it did not yet.
-    fn told(&mut self, answer: String, item: ItemIx) -> bool {
-        if answer != self.answer {
-            (self.answer, self.same) = (answer, BTreeSet::new());
+    fn told(&mut self, response: String, item: ItemIx) -> bool {
+        if response != self.response {
+            (self.response, self.same) = (response, BTreeSet::new());
         }
         self.same.insert(item)
     }
@@ -206,8 +206,8 @@ impl FailureStreak {
 }
 
 /// An answer in which every word of the message that holds a digit is replaced: ids and numbers differ from item to item.
-pub(super) fn without_numbers(answer: &str) -> String {
-    let (head, message) = answer.split_once(": ").unwrap_or(("", answer));
+pub(super) fn without_numbers(response: &str) -> String {
+    let (head, message) = response.split_once(": ").unwrap_or(("", response));
     let words = message.split(|c: char| !c.is_alphanumeric());
     let words = words.map(|word| if word.contains(|c: char| c.is_ascii_digit()) { "#" } else { word });
     format!("{head}: {}", words.collect::<Vec<_>>().join(" "))

@@ -4,6 +4,10 @@
 //! written just before the process ended and are adopted; a torn end is cut off. Every page goes through the same decoder
 //! and the same walk as when it was fresh, so the rows are the same.
 
+mod adopt;
+pub(crate) mod rebuild;
+pub(super) mod reclassify;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -22,9 +26,9 @@ use crate::output::error::OutputError;
 use crate::output::export_dir::ExportDir;
 use crate::output::writer::{WriterCommand, WriterHandle};
 use crate::run::apply_pages;
-use crate::run::group_commit::adopt;
 use crate::state::journal::{self, JournalReader, NextFrame};
 use crate::state::ledger::{EndRow, Group, OpenSegment};
+use adopt::adopt;
 
 /// Pages that are read before the ledger is told of them.
 const PAGES_A_COMMIT: usize = 4_096;
@@ -33,7 +37,7 @@ const PAGES_A_COMMIT: usize = 4_096;
 #[derive(Debug)]
 pub(crate) struct Recovery {
     /// The export.
-    pub export_dir: Arc<ExportDir>,
+    pub dir: Arc<ExportDir>,
     /// Its decoder.
     pub decoder: Decoder,
     /// Its walks' rules.
@@ -51,7 +55,7 @@ impl Recovery {
         loop {
             match journal.next_frame()? {
                 NextFrame::Frame(frame, entries) => {
-                    adopt(segment.id, frame, &entries, &self.codes, &mut self.export_dir.ledger())?;
+                    adopt(segment.id, frame, &entries, &self.codes, &mut self.dir.ledger())?;
                 }
                 NextFrame::Torn(_) | NextFrame::End => return Ok(journal.offset()),
             }
@@ -61,7 +65,7 @@ impl Recovery {
     /// Makes sure that every frame that the ledger names is whole. Gives the reader behind them; none where there is no file
     /// and none is needed. Changes nothing.
     pub(crate) fn check(&self, segment: OpenSegment) -> Result<Option<JournalReader>, Error> {
-        let Some(mut journal) = JournalReader::open(&self.export_dir.journal, segment.id)? else {
+        let Some(mut journal) = JournalReader::open(&self.dir.journal, segment.id)? else {
             return if segment.journaled == 0 { Ok(None) } else { Err(self.missing(segment)) };
         };
         while journal.offset() < segment.journaled {
@@ -86,22 +90,22 @@ impl Recovery {
 
     /// Decodes every page of a segment's journal again and hands the rows to the writer. Blocks.
     fn reread(&self, segment: OpenSegment, writer: &mpsc::Sender<WriterCommand>) -> Result<(), Error> {
-        let Some(mut journal) = JournalReader::open(&self.export_dir.journal, segment.id)? else { return Ok(()) };
+        let Some(mut journal) = JournalReader::open(&self.dir.journal, segment.id)? else { return Ok(()) };
         let mut walks = HashMap::new();
         let mut group = Group::default();
         while journal.offset() < segment.journaled {
             let NextFrame::Frame(_, entries) = journal.next_frame()? else {
                 return Err(journal.damaged("a frame is not readable any more").into());
             };
-            let answers = self.answers(entries)?;
-            let decoded = self.decoder.decode(&answers).map_err(Error::Decode)?;
+            let responses = self.responses(entries)?;
+            let decoded = self.decoder.decode(&responses).map_err(Error::Decode)?;
             self.events.event(&Event::Reread(decoded.pages.len()));
             let rows = apply_pages::group(decoded, |page| self.read(page, segment, &mut walks, &mut group).map(Some))?;
             // Nothing is lost if this is lost: the same pages are read again. So many of them share an fsync. What was
             // counted stays for the last commit, which knows of every page.
             if group.read.len() >= PAGES_A_COMMIT {
                 let drift = std::mem::take(&mut group.drift);
-                self.export_dir.ledger().commit(&std::mem::take(&mut group), clock::wall())?;
+                self.dir.ledger().commit(&std::mem::take(&mut group), clock::wall())?;
                 group.drift = drift;
             }
             if writer.blocking_send(WriterCommand::Rows(rows)).is_err() {
@@ -109,11 +113,11 @@ impl Recovery {
             }
         }
         group.read_again = Some(segment.id);
-        Ok(self.export_dir.ledger().commit(&group, clock::wall())?)
+        Ok(self.dir.ledger().commit(&group, clock::wall())?)
     }
 
     fn missing(&self, segment: OpenSegment) -> Error {
-        let file = self.export_dir.journal.join(journal::file_name(segment.id));
+        let file = self.dir.journal.join(journal::file_name(segment.id));
         OutputError::Damaged(format!(
             "journal {} is missing: {} bytes of paid answers",
             file.display(),
@@ -122,9 +126,9 @@ impl Recovery {
         .into()
     }
 
-    fn answers(&self, entries: Vec<journal::JournalEntry>) -> Result<Vec<Response>, Error> {
-        let ledger = self.export_dir.ledger();
-        let mut answers = Vec::with_capacity(entries.len());
+    fn responses(&self, entries: Vec<journal::JournalEntry>) -> Result<Vec<Response>, Error> {
+        let ledger = self.dir.ledger();
+        let mut responses = Vec::with_capacity(entries.len());
         for entry in entries.into_iter().filter(|entry| entry.is_page) {
             let unknown = || {
                 OutputError::Mismatch(format!(
@@ -134,9 +138,9 @@ impl Recovery {
             };
             let item = ledger.item(&entry.id)?.ok_or_else(unknown)?;
             let request = Request { attempt: entry.attempt, item, id: entry.id, page: entry.page };
-            answers.push(Response { request, at: entry.at, body: entry.body });
+            responses.push(Response { request, at: entry.at, body: entry.body });
         }
-        Ok(answers)
+        Ok(responses)
     }
 
     /// Reads a page into its walk. A walk is forgotten behind its last page, so that only those under way are held.
@@ -152,7 +156,7 @@ impl Recovery {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(free) => free.insert(self.begin(&page.request, segment)?),
         };
-        let (came, is_outdated) = self.export_dir.ledger().came(page.request.attempt)?;
+        let (came, is_outdated) = self.dir.ledger().came(page.request.attempt)?;
         let walk = &mut in_flight.walk;
         let new = if is_outdated { walk.accept_outdated(page) } else { walk.accept(page, came, &self.rules) };
         apply_pages::note(page, &new, page.request.page == self.rules.first, group, &NullSink);
@@ -177,7 +181,7 @@ impl Recovery {
 
     /// An item's walk as it was before a segment.
     fn begin(&self, request: &Request, segment: OpenSegment) -> Result<InFlight, Error> {
-        let (item, ledger) = (request.item, self.export_dir.ledger());
+        let (item, ledger) = (request.item, self.dir.ledger());
         let (left, goes_on) = ledger.pages_from(item, segment.id)?;
         let pages = ledger.pages(item, segment.id)?;
         let mut walk = Walk::new(item, request.id.clone(), &self.rules, pages, ledger.skip(item)?);

@@ -24,19 +24,19 @@ impl Engine<'_> {
 
     /// Everything that may still be asked for was. What is left was set aside: item by item, or by an API that answers
     /// nobody in its own form.
-    pub(super) fn settle_deferred(&mut self) -> Result<(), Error> {
-        let is_unheard = !self.health.is_proven() && self.health.ever() && self.controls == 0;
+    pub(super) fn conclude_remaining(&mut self) -> Result<(), Error> {
+        let is_unheard = !self.outages.is_proven() && self.outages.ever() && self.controls == 0;
         if self.deferred.is_empty() && self.refused_ends.is_empty() || is_unheard && self.control()? {
             return Ok(());
         }
-        let unheard = self.health.is_down() || !self.health.ever();
+        let unheard = self.outages.is_down() || !self.outages.ever();
         self.conclude_ends(|_| true);
         let may_be_api = |deferred: &&Deferred| unheard && deferred.failure != Failure::NoSuchPage;
         if let Some(deferred) = self.deferred.iter().find(may_be_api) {
             self.stop = Some(if matches!(deferred.failure, Failure::UnknownCode { .. }) {
                 self.refused_stop(RefusalScope::UnknownCode, &deferred.message)
             } else {
-                self.health.refused(self.deferred.len(), &deferred.message)
+                self.outages.refused(self.deferred.len(), &deferred.message)
             });
         } else {
             let deferred = std::mem::take(&mut self.deferred);
@@ -48,22 +48,22 @@ impl Engine<'_> {
     /// Nothing is left but pages that failed. When all of them have failed once more, a control request tells whether the API
     /// works; where none can be sent, each page has its tries, and then the run ends.
     pub(super) fn weigh_alone(&mut self) -> Result<(), Error> {
-        for (due, mut wanted) in self.scheduler.take_all_parked() {
-            self.prove(&mut wanted);
-            let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
-            let is_tried = self.has_had_all(&wanted);
-            let is_own = wanted.faults.proven >= proofs(failure, self.retry.policy().attempts, true);
-            if is_tried && (is_own || !self.scheduler.needs(&wanted)) {
-                self.give_up_as_proven(&wanted, failure);
+        for (due, mut task) in self.scheduler.take_all_parked() {
+            self.prove(&mut task);
+            let failure = task.faults.failure.unwrap_or(Failure::Unavailable);
+            let is_tried = self.has_had_all(&task);
+            let is_own = task.faults.proven >= proofs(failure, self.retry.policy().attempts, true);
+            if is_tried && (is_own || !self.scheduler.needs(&task)) {
+                self.give_up_as_proven(&task, failure);
             } else {
-                self.scheduler.park(wanted, due);
+                self.scheduler.park(task, due);
             }
         }
-        let pending = |wanted: &PageTask| wanted.faults.pending.is_some();
+        let pending = |task: &PageTask| task.faults.pending.is_some();
         if !self.scheduler.has_parked() || !self.scheduler.all_tried(pending) {
             return Ok(());
         }
-        if let Some(at) = self.health.probe_at() {
+        if let Some(at) = self.outages.probe_at() {
             // Whether it is an outage or what is left, a page that nobody failed on tells best.
             if at <= clock::now() {
                 self.control()?;
@@ -71,64 +71,64 @@ impl Engine<'_> {
             return Ok(());
         }
         // What may pass by itself is tried for as long as with others before it is worth more than a credit.
-        let has_failed = |wanted: &PageTask| wanted.tries.as_ref().is_some_and(|tries| tries.failed >= PROOFS);
+        let has_failed = |task: &PageTask| task.tries.as_ref().is_some_and(|tries| tries.failed >= PROOFS);
         let is_worth_it = self.controls == 0 && self.scheduler.all_tried(has_failed)
-            || self.scheduler.all_tried(|wanted| self.lacks_tries(wanted) < PROOFS);
+            || self.scheduler.all_tried(|task| self.lacks_tries(task) < PROOFS);
         if is_worth_it && self.control()? {
             return Ok(());
         }
         // That all are refused with a 429 is what throttling looks like: that ends by patience.
-        let is_throttled = |wanted: &PageTask| matches!(wanted.faults.failure, Some(Failure::Throttled(_)));
-        if self.scheduler.all_tried(|wanted| self.has_had_all(wanted) && !is_throttled(wanted)) {
+        let is_throttled = |task: &PageTask| matches!(task.faults.failure, Some(Failure::Throttled(_)));
+        if self.scheduler.all_tried(|task| self.has_had_all(task) && !is_throttled(task)) {
             self.end_unproven();
         }
         Ok(())
     }
 
-    pub(super) fn has_had_all(&self, wanted: &PageTask) -> bool {
-        self.lacks_tries(wanted) == 0
+    pub(super) fn has_had_all(&self, task: &PageTask) -> bool {
+        self.lacks_tries(task) == 0
     }
 
     /// Tries that a page is still to have.
-    fn lacks_tries(&self, wanted: &PageTask) -> u32 {
-        let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
-        let most = tries(failure, self.retry.policy().attempts, wanted.faults.gave_up_before);
-        let failed = wanted.tries.as_ref().map_or(0, |tries| tries.failed);
-        most.saturating_sub(failed.max(wanted.faults.proven))
+    fn lacks_tries(&self, task: &PageTask) -> u32 {
+        let failure = task.faults.failure.unwrap_or(Failure::Unavailable);
+        let most = tries(failure, self.retry.policy().attempts, task.faults.gave_up_before);
+        let failed = task.tries.as_ref().map_or(0, |tries| tries.failed);
+        most.saturating_sub(failed.max(task.faults.proven))
     }
 
     /// Every page that is left had all its tries, and nothing shows whose fault it is: what went like this in an earlier run
     /// fails, the rest is for another run.
     pub(super) fn end_unproven(&mut self) {
         let mut stop = None;
-        for wanted in self.scheduler.take_parked() {
-            let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
-            let message = format!("page {} failed for too long, lastly: {}", wanted.page, wanted.faults.message);
-            let (ever, is_tried) = (self.health.ever(), self.has_had_all(&wanted));
-            let walk = self.scheduler.walk_mut(wanted.item);
+        for task in self.scheduler.take_parked() {
+            let failure = task.faults.failure.unwrap_or(Failure::Unavailable);
+            let message = format!("page {} failed for too long, lastly: {}", task.page, task.faults.message);
+            let (ever, is_tried) = (self.outages.ever(), self.has_had_all(&task));
+            let walk = self.scheduler.walk_mut(task.item);
             let unproven = walk.as_ref().map_or(0, |walk| walk.unproven) + u32::from(is_tried);
             if ever && unproven >= 2 {
-                self.give_up(&wanted, &message, is_transient(failure));
+                self.give_up(&task, &message, is_transient(failure));
                 continue;
             }
             if let Some(walk) = walk {
                 walk.unproven = unproven;
                 let tries = walk.tries;
-                self.group.tries.push(RetryRow { item: wanted.item, tries, unproven });
+                self.group.tries.push(RetryRow { item: task.item, tries, unproven });
             }
             stop = stop.or(Some(match (failure, &self.question) {
-                (_, Some(question)) => self.refused_stop(question.refusal, &wanted.faults.message),
-                (Failure::Refused(cause), None) => Stop::Cause(cause, wanted.faults.message.clone()),
-                _ => Stop::Temporary(wanted.faults.message.clone()),
+                (_, Some(question)) => self.refused_stop(question.refusal, &task.faults.message),
+                (Failure::Refused(cause), None) => Stop::Cause(cause, task.faults.message.clone()),
+                _ => Stop::Temporary(task.faults.message.clone()),
             }));
-            self.scheduler.resume(wanted);
+            self.scheduler.resume(task);
         }
         self.stop = self.stop.take().or(stop);
     }
 
     /// Whether nothing is left to be asked for but pages that failed.
     pub(super) fn is_alone(&self) -> bool {
-        self.backlog.is_empty() && self.scheduler.all_tried(|wanted| wanted.tries.is_some())
+        self.backlog.is_empty() && self.scheduler.all_tried(|task| task.tries.is_some())
     }
 
     pub(super) fn may_control(&self) -> bool {
@@ -141,7 +141,7 @@ impl Engine<'_> {
     pub(super) fn control(&mut self) -> Result<bool, Error> {
         let mut is_over = false;
         while self.may_control() {
-            let found = self.export_dir.ledger().ended_item(self.control_before)?;
+            let found = self.dir.ledger().ended_item(self.control_before)?;
             let Some(ended) = found else {
                 // Once more from the last list on: behind its end there is another page.
                 self.has_control = self.control_before < ItemIx(i64::MAX) && !std::mem::replace(&mut is_over, true);
@@ -163,15 +163,15 @@ impl Engine<'_> {
     pub(super) fn max_outage(&self) -> Duration {
         let policy = self.retry.policy();
         // An outage and throttling may pass, whatever is left.
-        let has_had_all = |wanted: &PageTask| {
-            self.has_had_all(wanted) && !matches!(wanted.faults.failure, Some(Failure::Throttled(_) | Failure::NoRoute))
+        let has_had_all = |task: &PageTask| {
+            self.has_had_all(task) && !matches!(task.faults.failure, Some(Failure::Throttled(_) | Failure::NoRoute))
         };
-        let is_hopeless = !self.health.is_down() && self.is_alone() && self.scheduler.all_tried(has_had_all);
-        if self.health.is_proven() && !is_hopeless { policy.max_outage } else { policy.soon() }
+        let is_hopeless = !self.outages.is_down() && self.is_alone() && self.scheduler.all_tried(has_had_all);
+        if self.outages.is_proven() && !is_hopeless { policy.max_outage } else { policy.soon() }
     }
 
     /// Nothing succeeded for as long as was asked to wait.
-    pub(super) fn lose_patience(&mut self) {
-        self.stop = Some(Stop::Temporary(self.health.message().to_owned()));
+    pub(super) fn stop_waiting(&mut self) {
+        self.stop = Some(Stop::Temporary(self.outages.message().to_owned()));
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! This file hands out: pages wait for the commit, failures go to `faults`, checks of ends and ends to `ends`.
 
-use super::health::OutageDetector;
-use super::health::without_numbers;
+use super::outage::OutageDetector;
+use super::outage::without_numbers;
 use super::{Deferred, Engine};
 use crate::crawl::frontier::PageTask;
 use crate::crawl::judgement::{Facts, FailureAction, Question, RefusalScope, course, serves};
@@ -17,31 +17,31 @@ use crate::state::ledger::{EndRow, RetryRow};
 
 impl Engine<'_> {
     /// Decides what each outcome means for its walk. Pages wait for the commit.
-    pub(super) fn settle(&mut self, arrivals: &mut [FetchOutcome]) {
-        for arrival in arrivals {
+    pub(super) fn take_outcomes(&mut self, outcomes: &mut [FetchOutcome]) {
+        for outcome in outcomes {
             self.in_flight = self.in_flight.saturating_sub(1);
-            self.read_missing_list(arrival);
-            let Classification { verdict, charge, .. } = arrival.judged;
+            self.read_missing_list(outcome);
+            let Classification { verdict, charge, .. } = outcome.judged;
             if verdict != Verdict::Unsent {
-                self.counted.requests += 1;
+                self.stats.requests += 1;
                 let throttled = matches!(verdict, Verdict::Failed(Failure::Throttled(_)));
                 self.context.events.event(&Event::Attempted { charge, throttled });
             }
             self.spent += u64::from(charge != Charge::Free);
-            let (item, page) = (arrival.request.item, arrival.request.page);
+            let (item, page) = (outcome.request.item, outcome.request.page);
             if let Some(question) = &mut self.question {
                 question.asked = question.asked.filter(|asked| *asked != (item, page));
             }
             match verdict {
-                Verdict::Page => self.page_came(arrival),
+                Verdict::Page => self.page_came(outcome),
                 Verdict::Unsent => {
-                    if let Some(wanted) = self.scheduler.land(item, page) {
-                        self.scheduler.resume(wanted);
+                    if let Some(task) = self.scheduler.land(item, page) {
+                        self.scheduler.resume(task);
                     }
                     self.end(item);
                 }
-                Verdict::NoList => self.failed(Failure::Unusable, arrival),
-                Verdict::Failed(failure) => self.failed(failure, arrival),
+                Verdict::NoList => self.failed(Failure::Unusable, outcome),
+                Verdict::Failed(failure) => self.failed(failure, outcome),
             }
         }
     }
@@ -50,39 +50,39 @@ impl Engine<'_> {
     /// behind it has rows. For some of the lists whose last page was full, the page behind it is asked for first, whatever the
     /// rule of the end: without that, a page that comes as null once would cut its list, and the run would call it complete.
     /// Otherwise it is a failure that may have been billed (promise P2).
-    fn read_missing_list(&mut self, arrival: &mut FetchOutcome) {
-        if arrival.judged.verdict != Verdict::NoList {
+    fn read_missing_list(&mut self, outcome: &mut FetchOutcome) {
+        if outcome.judged.verdict != Verdict::NoList {
             return;
         }
-        let (item, page, rules) = (arrival.request.item, arrival.request.page, self.rules);
+        let (item, page, rules) = (outcome.request.item, outcome.request.page, self.rules);
         let walk = self.scheduler.walk_mut(item);
         let has_rows_behind = walk.as_ref().is_none_or(|walk| walk.has_rows_behind(page));
         let follows_full = walk.as_ref().is_some_and(|walk| walk.follows_full(page, &rules));
         let failed = |failure| Classification::failed(failure, Charge::InDoubt);
         // A list that is looked behind keeps its end: it ended on such a response that is not in the journal.
         let is_again = walk.is_some_and(|walk| walk.is_in_doubt(page)) || self.revisited.contains(&item);
-        arrival.judged = if self.had_empty_list || has_rows_behind {
+        outcome.judged = if self.had_empty_list || has_rows_behind {
             failed(Failure::Unusable)
         } else if follows_full && (is_again || self.evidence.wish_behind_null()) {
             failed(Failure::MissingList)
         } else {
-            arrival.cause.clear();
+            outcome.cause.clear();
             Classification::PAGE
         };
     }
 
     /// A page came: it waits for the commit. What it shows about others is known at once.
-    fn page_came(&mut self, arrival: &FetchOutcome) {
-        self.counted.pages += 1;
+    fn page_came(&mut self, outcome: &FetchOutcome) {
+        self.stats.pages += 1;
         self.retry.earn();
-        let (item, page) = (arrival.request.item, arrival.request.page);
+        let (item, page) = (outcome.request.item, outcome.request.page);
         self.throttled.forget(item, page);
         // A control request shows that the API works, not that what failed before was the API's fault.
-        if self.health.is_down() && !self.scheduler.is_check(item, page) {
-            self.recover(arrival.request.attempt);
+        if self.outages.is_down() && !self.scheduler.is_check(item, page) {
+            self.recover(outcome.request.attempt);
         }
-        self.health.page();
-        self.served(arrival);
+        self.outages.page();
+        self.served(outcome);
         if let Some(walk) = self.scheduler.walk_mut(item).filter(|walk| walk.tries + walk.unproven > 0) {
             (walk.tries, walk.unproven) = (0, 0);
             self.group.tries.push(RetryRow { item, tries: 0, unproven: 0 });
@@ -90,15 +90,15 @@ impl Engine<'_> {
     }
 
     /// The API served a request: that proves something about failures of others that arrived before it left.
-    pub(super) fn served(&mut self, arrival: &FetchOutcome) {
-        let (item, attempt) = (arrival.request.item, arrival.request.attempt);
+    pub(super) fn served(&mut self, outcome: &FetchOutcome) {
+        let (item, attempt) = (outcome.request.item, outcome.request.attempt);
         self.served.note(item, attempt);
         self.throttled.passed(item, attempt);
         if self.revisited.contains(&item) {
             self.throttled.prove_all(); // a control request: no others are left that could pass
         }
         // A refusal of one item's page says nothing where every item's is refused, or whether there are credits.
-        let is_page = arrival.judged.verdict == Verdict::Page;
+        let is_page = outcome.judged.verdict == Verdict::Page;
         if is_page {
             self.paid.note(item, attempt);
         }
@@ -113,11 +113,9 @@ impl Engine<'_> {
             self.answered = Some((question.refusal, without_numbers(cause::kind(&question.message))));
         }
         self.refused_since.clear();
-        self.long_wait = self.long_wait.filter(|wait| wait.item == item || arrival.sent < wait.until);
+        self.long_wait = self.long_wait.filter(|wait| wait.item == item || outcome.sent < wait.until);
         let is_proven = |deferred: &Deferred| {
-            deferred.at < attempt
-                && deferred.wanted.item != item
-                && (is_page || deferred.failure != Failure::NoSuchPage)
+            deferred.at < attempt && deferred.task.item != item && (is_page || deferred.failure != Failure::NoSuchPage)
         };
         let (proven, rest) = std::mem::take(&mut self.deferred).into_iter().partition(is_proven);
         self.deferred = rest;
@@ -129,8 +127,8 @@ impl Engine<'_> {
 
     /// Gives up what was set aside until others were served.
     pub(super) fn conclude(&mut self, deferred: Vec<Deferred>) {
-        for Deferred { wanted, message, .. } in deferred {
-            self.give_up(&wanted, &message, false);
+        for Deferred { task, message, .. } in deferred {
+            self.give_up(&task, &message, false);
         }
     }
 
@@ -143,39 +141,39 @@ impl Engine<'_> {
         }
         let served = &self.served;
         let is_proven =
-            |wanted: &PageTask| wanted.faults.pending.is_some_and(|failed| served.others_since(failed, wanted.item));
-        self.scheduler.pardon(|wanted| !OutageDetector::is_own(wanted) && !is_proven(wanted));
+            |task: &PageTask| task.faults.pending.is_some_and(|failed| served.others_since(failed, task.item));
+        self.scheduler.pardon(|task| !OutageDetector::is_own(task) && !is_proven(task));
     }
 
-    fn failed(&mut self, failure: Failure, arrival: &FetchOutcome) {
-        let (item, page) = (arrival.request.item, arrival.request.page);
-        let Some(mut wanted) = self.scheduler.land(item, page) else { return };
+    fn failed(&mut self, failure: Failure, outcome: &FetchOutcome) {
+        let (item, page) = (outcome.request.item, outcome.request.page);
+        let Some(mut task) = self.scheduler.land(item, page) else { return };
         if self.stop.is_some() {
-            self.scheduler.resume(wanted); // what a stopping run does not wait for is nobody's failure
+            self.scheduler.resume(task); // what a stopping run does not wait for is nobody's failure
             return self.end(item);
         }
-        if self.health.ever() && (serves(arrival.judged.verdict) || self.is_other_answer(item, failure)) {
-            self.health.works();
-            self.served(arrival);
+        if self.outages.ever() && (serves(outcome.judged.verdict) || self.is_other_answer(item, failure)) {
+            self.outages.works();
+            self.served(outcome);
         } else if !matches!(failure, Failure::Throttled(_)) {
-            self.throttled.passed(item, arrival.request.attempt);
+            self.throttled.passed(item, outcome.request.attempt);
         }
-        if let Some(question) = self.question.as_mut().filter(|_| wanted.is_check && serves(arrival.judged.verdict)) {
+        if let Some(question) = self.question.as_mut().filter(|_| task.is_check && serves(outcome.judged.verdict)) {
             question.is_mute = true;
         }
-        self.prove(&mut wanted);
-        wanted.faults.failure = Some(failure);
-        wanted.faults.message.clone_from(&arrival.cause);
-        wanted.faults.pending = Some(AttemptId(self.last_attempt));
-        self.wait_too_long(item, arrival);
-        if wanted.is_check {
-            self.check_failed(wanted, failure, arrival);
-        } else if !self.scheduler.needs(&wanted) && !is_waited_out(failure, arrival.judged.charge) {
+        self.prove(&mut task);
+        task.faults.failure = Some(failure);
+        task.faults.message.clone_from(&outcome.cause);
+        task.faults.pending = Some(AttemptId(self.last_attempt));
+        self.note_long_wait(item, outcome);
+        if task.is_check {
+            self.check_failed(task, failure, outcome);
+        } else if !self.scheduler.needs(&task) && !is_waited_out(failure, outcome.judged.charge) {
             // What is said of a page that may not even exist is not a reason to stop for those that do.
             let is_refused = matches!(failure, Failure::NoSuchPage | Failure::EndOfList | Failure::Refused(_));
-            self.lose(&wanted, is_refused, arrival.judged.charge);
+            self.lose(&task, is_refused, outcome.judged.charge);
         } else {
-            self.follow(wanted, failure, arrival);
+            self.follow(task, failure, outcome);
         }
         self.end(item);
     }
@@ -189,53 +187,53 @@ impl Engine<'_> {
             && self.question.is_none()
     }
 
-    fn follow(&mut self, wanted: PageTask, failure: Failure, arrival: &FetchOutcome) {
-        let may_end = self.scheduler.may_end_before(&wanted);
-        if let (Failure::Refused(cause), None, false) = (failure, &arrival.answer, self.health.is_proven()) {
+    fn follow(&mut self, task: PageTask, failure: Failure, outcome: &FetchOutcome) {
+        let may_end = self.scheduler.may_end_before(&task);
+        if let (Failure::Refused(cause), None, false) = (failure, &outcome.answer, self.outages.is_proven()) {
             // No identity, no way through the proxy, or elsewhere: no other item fares better.
-            self.stop.get_or_insert(Stop::Cause(cause, arrival.cause.clone()));
-            return self.scheduler.resume(wanted);
+            self.stop.get_or_insert(Stop::Cause(cause, outcome.cause.clone()));
+            return self.scheduler.resume(task);
         }
         let facts = Facts {
-            is_own: wanted.faults.proven > 0,
-            asked_again: wanted.asked_again,
+            is_own: task.faults.proven > 0,
+            asked_again: task.asked_again,
             may_end,
-            failed_before: wanted.tries.is_some(),
+            failed_before: task.tries.is_some(),
         };
         match course(failure, facts) {
-            FailureAction::AskAgain => self.ask_again(wanted, failure, arrival),
-            FailureAction::AskOthers(refusal) => self.ask_others(wanted, refusal, arrival),
-            FailureAction::SetAside => self.set_aside(wanted, failure, arrival),
-            FailureAction::EndList => self.refuse_page(&wanted, failure),
+            FailureAction::AskAgain => self.ask_again(task, failure, outcome),
+            FailureAction::AskOthers(refusal) => self.ask_others(task, refusal, outcome),
+            FailureAction::SetAside => self.set_aside(task, failure, outcome),
+            FailureAction::EndList => self.refuse_page(&task, failure),
         }
     }
 
     /// Does without a page ahead that its walk may not even have.
-    pub(super) fn lose(&mut self, wanted: &PageTask, is_refused: bool, charge: Charge) {
+    pub(super) fn lose(&mut self, task: &PageTask, is_refused: bool, charge: Charge) {
         let in_doubt = charge != Charge::Free;
-        if wanted.is_probe {
-            self.waste.settle(in_doubt);
+        if task.is_probe {
+            self.lookahead_budget.settle(in_doubt);
         }
         let passes =
-            matches!(wanted.faults.failure, Some(Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_)));
-        self.scheduler.lose(wanted, is_refused, in_doubt, passes);
+            matches!(task.faults.failure, Some(Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_)));
+        self.scheduler.lose(task, is_refused, in_doubt, passes);
     }
 
     /// Ends the walk of a page that will not come, behind the pages before it; if it is not needed, the walk goes on without.
-    pub(super) fn give_up(&mut self, wanted: &PageTask, message: &str, transient: bool) {
-        self.throttled.forget(wanted.item, wanted.page);
-        if wanted.is_check {
-            self.drop_check(wanted.item, false);
-            return self.end(wanted.item);
+    pub(super) fn give_up(&mut self, task: &PageTask, message: &str, transient: bool) {
+        self.throttled.forget(task.item, task.page);
+        if task.is_check {
+            self.drop_check(task.item, false);
+            return self.end(task.item);
         }
-        if !self.scheduler.needs(wanted) {
-            self.lose(wanted, false, Charge::Free);
-            return self.end(wanted.item);
+        if !self.scheduler.needs(task) {
+            self.lose(task, false, Charge::Free);
+            return self.end(task.item);
         }
-        if wanted.is_probe {
-            self.waste.settle(false); // it had come to be needed
+        if task.is_probe {
+            self.lookahead_budget.settle(false); // it had come to be needed
         }
-        self.fail_walk(wanted.item, wanted.page, message.to_owned(), transient);
+        self.fail_walk(task.item, task.page, message.to_owned(), transient);
     }
 
     /// Ends a walk before a page as failed.

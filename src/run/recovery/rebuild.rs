@@ -45,13 +45,13 @@ impl RebuildPlan {
     /// Finds out what is to be done, after recovery. Changes nothing, and fails where the output is not what the ledger knows
     /// of.
     pub(crate) async fn make(
-        export_dir: &Arc<ExportDir>,
+        dir: &Arc<ExportDir>,
         imprint: &ManifestSchema,
         which: RebuildScope,
     ) -> Result<Self, Error> {
-        let segments = export_dir.ledger().segments()?;
+        let segments = dir.ledger().segments()?;
         let is_known = |id| segments.iter().any(|row| row.id == id && row.state != SegmentState::Open);
-        let names = export_dir.store.list(MANIFESTS).await?;
+        let names = dir.store.list(MANIFESTS).await?;
         if let Some(name) = names.iter().find(|name| segment_of(name).is_some_and(|id| !is_known(id))) {
             return Err(newer(name));
         }
@@ -62,7 +62,7 @@ impl RebuildPlan {
                 SegmentState::Decided => {
                     plan.rebuild.push((row.id, "its files cannot get their names any more".to_owned()));
                 }
-                SegmentState::Published => plan.add(export_dir, imprint, which, row).await?,
+                SegmentState::Published => plan.add(dir, imprint, which, row).await?,
             }
         }
         Ok(plan)
@@ -70,7 +70,7 @@ impl RebuildPlan {
 
     async fn add(
         &mut self,
-        export_dir: &Arc<ExportDir>,
+        dir: &Arc<ExportDir>,
         imprint: &ManifestSchema,
         which: RebuildScope,
         row: SegmentRow,
@@ -81,10 +81,10 @@ impl RebuildPlan {
                 OutputError::Damaged(format!("the ledger's manifest of segment {} is not readable", row.id)).into()
             );
         };
-        let reason = reason(export_dir, imprint, &manifest, which).await?;
+        let reason = reason(dir, imprint, &manifest, which).await?;
         if which != RebuildScope::OtherColumns {
             let name = manifest_name(row.id);
-            let found = export_dir.store.get(&name).await?.unwrap_or_default();
+            let found = dir.store.get(&name).await?.unwrap_or_default();
             let is_newer = |found: Manifest| found.export != manifest.export || found.attempt > manifest.attempt;
             if Manifest::parse(&found).is_ok_and(is_newer) {
                 return Err(newer(&name));
@@ -108,9 +108,9 @@ impl RebuildPlan {
     }
 
     /// Makes sure that the journals are there and whole, all of them, before anything is changed.
-    pub(crate) async fn check(&self, export_dir: &ExportDir, recovery: &Arc<Recovery>) -> Result<(), Error> {
+    pub(crate) async fn check(&self, dir: &ExportDir, recovery: &Arc<Recovery>) -> Result<(), Error> {
         for (id, reason) in &self.rebuild {
-            let segment = OpenSegment { id: *id, attempt: 0, journaled: export_dir.ledger().journaled(*id)? };
+            let segment = OpenSegment { id: *id, attempt: 0, journaled: dir.ledger().journaled(*id)? };
             let recovery = Arc::clone(recovery);
             let checked = spawn_blocking(move || recovery.check(segment).map(drop)).await?;
             checked.map_err(|error| {
@@ -126,28 +126,28 @@ impl RebuildPlan {
     /// Does it, one segment after the other.
     pub(crate) async fn carry_out(
         &self,
-        export_dir: &ExportDir,
+        dir: &ExportDir,
         recovery: &Arc<Recovery>,
         writing: &WriterHandle,
         events: &dyn EventSink,
     ) -> Result<(), Error> {
         for (segment, text) in &self.restore {
-            export_dir.store.put(&manifest_name(*segment), text.as_bytes())?;
+            dir.store.put(&manifest_name(*segment), text.as_bytes())?;
         }
         for (at, (segment, reason)) in self.rebuild.iter().enumerate() {
             events.event(&Event::Rebuilding { segment: *segment, nth: at + 1, of: self.rebuild.len(), reason });
-            let segment = export_dir.ledger().begin_again(*segment)?;
+            let segment = dir.ledger().begin_again(*segment)?;
             recovery.fill(segment, writing).await?;
             writing.publish().await?;
         }
-        export_dir.ledger().revive_rejected()?;
+        dir.ledger().revive_rejected()?;
         Ok(())
     }
 }
 
 /// Why a published segment is to be built again; none if it is not.
 async fn reason(
-    export_dir: &Arc<ExportDir>,
+    dir: &Arc<ExportDir>,
     imprint: &ManifestSchema,
     manifest: &Manifest,
     which: RebuildScope,
@@ -160,10 +160,10 @@ async fn reason(
         RebuildScope::All => return Ok(Some("all are asked for".to_owned())),
         RebuildScope::Modified => {}
     }
-    let (export_dir, manifest) = (Arc::clone(export_dir), manifest.clone());
+    let (dir, manifest) = (Arc::clone(dir), manifest.clone());
     let found = spawn_blocking(move || {
         for file in manifest.all_files() {
-            if let Some(fault) = file.fault(&export_dir.store)? {
+            if let Some(fault) = file.fault(&dir.store)? {
                 return Ok(Some(format!("{} {fault}", file.path)));
             }
         }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::health::{OutageDetector, without_numbers};
+use super::outage::{OutageDetector, without_numbers};
 use super::{Deferred, Engine, LongWait};
 use crate::crawl::frontier::PageTask;
 use crate::crawl::judgement::{PROOFS, Question, REFUSED_IN_A_ROW, RefusalScope, ends_list, is_transient, proofs};
@@ -22,127 +22,127 @@ const REFUSED_SINCE: usize = 3;
 
 impl Engine<'_> {
     /// Counts a page's last failure as its own, if a request for another item was served that left after it.
-    pub(super) fn prove(&mut self, wanted: &mut PageTask) {
-        let Some(failed) = wanted.faults.pending else { return };
-        let is_account = wanted.faults.failure == Some(Failure::Refused(StopCause::Account));
+    pub(super) fn prove(&mut self, task: &mut PageTask) {
+        let Some(failed) = task.faults.pending else { return };
+        let is_account = task.faults.failure == Some(Failure::Refused(StopCause::Account));
         let served = if is_account { &self.paid } else { &self.served };
-        if !served.others_since(failed, wanted.item) {
+        if !served.others_since(failed, task.item) {
             return;
         }
-        if matches!(wanted.faults.failure, Some(Failure::Throttled(_))) {
+        if matches!(task.faults.failure, Some(Failure::Throttled(_))) {
             // That one of them passes is not enough: see `judgement::throttle`.
-            if !self.throttled.waits(wanted.item, wanted.page) {
-                wanted.faults.pending = None;
-                wanted.faults.proven = self.throttled.proofs(wanted.item, wanted.page);
+            if !self.throttled.waits(task.item, task.page) {
+                task.faults.pending = None;
+                task.faults.proven = self.throttled.proofs(task.item, task.page);
             }
             return;
         }
-        wanted.faults.pending = None;
-        wanted.faults.proven += 1;
-        if let Some(walk) = self.scheduler.walk_mut(wanted.item).filter(|walk| walk.next() == wanted.page) {
-            walk.tries = wanted.faults.proven;
-            let (item, tries, unproven) = (wanted.item, walk.tries, walk.unproven);
+        task.faults.pending = None;
+        task.faults.proven += 1;
+        if let Some(walk) = self.scheduler.walk_mut(task.item).filter(|walk| walk.next() == task.page) {
+            walk.tries = task.faults.proven;
+            let (item, tries, unproven) = (task.item, walk.tries, walk.unproven);
             self.group.tries.push(RetryRow { item, tries, unproven });
         }
     }
 
     /// Asks for a page again after a wait.
-    pub(super) fn ask_again(&mut self, mut wanted: PageTask, failure: Failure, arrival: &FetchOutcome) {
-        let was_down = self.health.is_down();
-        let held = self.hold(&mut wanted, failure, arrival);
+    pub(super) fn ask_again(&mut self, mut task: PageTask, failure: Failure, outcome: &FetchOutcome) {
+        let was_down = self.outages.is_down();
+        let held = self.note_throttle(&mut task, failure, outcome);
         // Where nothing else is left to be asked for, a control request tells more than a fifth failure.
-        let may_end = ends_list(failure) && self.scheduler.may_end_before(&wanted);
-        let own = OutageDetector::is_own(&wanted) || may_end || self.is_alone() && self.may_control();
-        let stop = self.health.failed(failure, arrival, (own, held), &mut self.retry);
+        let may_end = ends_list(failure) && self.scheduler.may_end_before(&task);
+        let own = OutageDetector::is_own(&task) || may_end || self.is_alone() && self.may_control();
+        let stop = self.outages.failed(failure, outcome, (own, held), &mut self.retry);
         self.stop = self.stop.take().or(stop);
-        if self.health.is_down() && !was_down {
+        if self.outages.is_down() && !was_down {
             self.draining = Some(AttemptId(self.last_attempt));
-            self.context.events.event(&Event::Outage { cause: &arrival.cause });
+            self.context.events.event(&Event::Outage { cause: &outcome.cause });
         }
-        let is_first = matches!(failure, Failure::Throttled(_)) && wanted.tries.is_none();
-        if is_first && !self.scheduler.has_next() && self.backlog.is_empty() && !self.health.is_down() {
-            wanted.tries = Some(self.retry.begin());
-            self.counted.retries += 1;
-            return self.scheduler.resume(wanted); // nobody else could pass meanwhile
+        let is_first = matches!(failure, Failure::Throttled(_)) && task.tries.is_none();
+        if is_first && !self.scheduler.has_next() && self.backlog.is_empty() && !self.outages.is_down() {
+            task.tries = Some(self.retry.begin());
+            self.stats.retries += 1;
+            return self.scheduler.resume(task); // nobody else could pass meanwhile
         }
-        wanted.asked_again |= is_perhaps_billed(failure);
-        self.park(wanted, failure, arrival);
+        task.asked_again |= is_perhaps_billed(failure);
+        self.park(task, failure, outcome);
     }
 
     /// Parks a page for its next attempt.
-    fn park(&mut self, mut wanted: PageTask, failure: Failure, arrival: &FetchOutcome) {
+    fn park(&mut self, mut task: PageTask, failure: Failure, outcome: &FetchOutcome) {
         let now = clock::now();
         // An account that is in question is not what an outage's probes are to find out: they would not wait for each other.
-        let until = if let Some(probe_at) = self.health.probe_at().filter(|_| self.question.is_none()) {
+        let until = if let Some(probe_at) = self.outages.probe_at().filter(|_| self.question.is_none()) {
             // Pages take turns at probing, whatever their failures, which are not counted.
-            self.notify_retry(&wanted, arrival, probe_at.saturating_duration_since(now));
-            wanted.tries.get_or_insert_with(|| self.retry.begin());
+            self.notify_retry(&task, outcome, probe_at.saturating_duration_since(now));
+            task.tries.get_or_insert_with(|| self.retry.begin());
             now
         } else {
-            let mut tries = wanted.tries.take().unwrap_or_else(|| self.retry.begin());
+            let mut tries = task.tries.take().unwrap_or_else(|| self.retry.begin());
             tries.failed += u32::from(failure != Failure::NoRoute);
             let wait = if is_perhaps_billed(failure) { self.retry.later() } else { self.retry.wait(&mut tries) };
             // After a wait that holds everyone, others are to go first, to see whether they pass.
             let behind =
                 if matches!(failure, Failure::Throttled(_)) { self.retry.policy().first } else { Duration::ZERO };
-            let wait = wait.max(arrival.wish() + behind);
-            wanted.tries = Some(tries);
-            self.notify_retry(&wanted, arrival, wait);
+            let wait = wait.max(outcome.wish() + behind);
+            task.tries = Some(tries);
+            self.notify_retry(&task, outcome, wait);
             now + wait
         };
-        self.counted.retries += 1;
-        self.scheduler.park(wanted, until);
+        self.stats.retries += 1;
+        self.scheduler.park(task, until);
     }
 
-    fn notify_retry(&self, wanted: &PageTask, arrival: &FetchOutcome, after: Duration) {
-        let (page, cause) = (wanted.page, arrival.cause.as_str());
-        self.context.events.event(&Event::Retrying { id: &wanted.id, page, after, cause });
+    fn notify_retry(&self, task: &PageTask, outcome: &FetchOutcome, after: Duration) {
+        let (page, cause) = (task.page, outcome.cause.as_str());
+        self.context.events.event(&Event::Retrying { id: &task.id, page, after, cause });
     }
 
     /// Takes note of a 429. True: it made everyone wait, and was not one of a burst that was answered to before.
-    fn hold(&mut self, wanted: &mut PageTask, failure: Failure, arrival: &FetchOutcome) -> bool {
+    fn note_throttle(&mut self, task: &mut PageTask, failure: Failure, outcome: &FetchOutcome) -> bool {
         if !matches!(failure, Failure::Throttled(_)) {
             return false;
         }
-        self.counted.throttled += 1;
-        wanted.faults.proven =
-            self.throttled.refused(wanted.item, wanted.page, arrival.request.attempt, AttemptId(self.last_attempt));
-        if wanted.faults.proven == PROOFS - 1 {
-            self.quota.pardon();
+        self.stats.throttled += 1;
+        task.faults.proven =
+            self.throttled.refused(task.item, task.page, outcome.request.attempt, AttemptId(self.last_attempt));
+        if task.faults.proven == PROOFS - 1 {
+            self.limiter.pardon();
         }
-        if let Some(held) = arrival.held {
+        if let Some(held) = outcome.held {
             self.context.events.event(&Event::Held { wait: held.wait, rate: held.rate });
         }
-        arrival.held.is_some()
+        outcome.held.is_some()
     }
 
     /// The server asks for a longer wait than anyone has the patience for. Once it was waited as long as is ever waited, a second
     /// item that is told the same says that this is meant for all; until then, and for that item, nobody waits again.
-    pub(super) fn wait_too_long(&mut self, item: ItemIx, arrival: &FetchOutcome) {
-        let wish = arrival.answer.as_ref().and_then(|answer| answer.retry_after).unwrap_or_default();
+    pub(super) fn note_long_wait(&mut self, item: ItemIx, outcome: &FetchOutcome) {
+        let wish = outcome.answer.as_ref().and_then(|response| response.retry_after).unwrap_or_default();
         if wish <= self.retry.policy().max_outage {
             return;
         }
         self.long_waits.insert(item);
         match self.long_wait {
-            Some(wait) if wait.item != item && arrival.sent >= wait.until => {
-                let message = format!("{}; the server asks for a wait of {} s", arrival.cause, wish.as_secs());
+            Some(wait) if wait.item != item && outcome.sent >= wait.until => {
+                let message = format!("{}; the server asks for a wait of {} s", outcome.cause, wish.as_secs());
                 self.stop.get_or_insert(Stop::Temporary(message));
             }
             Some(_) => {}
-            None => self.long_wait = Some(LongWait { item, until: clock::now() + arrival.wish() }),
+            None => self.long_wait = Some(LongWait { item, until: clock::now() + outcome.wish() }),
         }
     }
 
     /// Sends nothing but pages of others until it is known whether a refusal is for all.
-    pub(super) fn ask_others(&mut self, wanted: PageTask, refusal: RefusalScope, arrival: &FetchOutcome) {
-        let (item, message) = (wanted.item, &arrival.cause);
+    pub(super) fn ask_others(&mut self, task: PageTask, refusal: RefusalScope, outcome: &FetchOutcome) {
+        let (item, message) = (task.item, &outcome.cause);
         if self.question.is_none() && self.was_answered(refusal, item, message) {
-            let failure = wanted.faults.failure.unwrap_or(Failure::Unusual);
-            return self.park(wanted, failure, arrival);
+            let failure = task.faults.failure.unwrap_or(Failure::Unusual);
+            return self.park(task, failure, outcome);
         }
         let is_for_all = match &mut self.question {
-            Some(question) if question.refusal == refusal => question.add(item, arrival.request.attempt, message),
+            Some(question) if question.refusal == refusal => question.add(item, outcome.request.attempt, message),
             Some(_) => false,
             None => {
                 self.question = Some(Question::new(refusal, item, AttemptId(self.last_attempt), message.clone()));
@@ -151,13 +151,13 @@ impl Engine<'_> {
             }
         };
         // Where nobody else can be asked, a page has its tries.
-        let failed = wanted.tries.as_ref().map_or(0, |tries| tries.failed);
+        let failed = task.tries.as_ref().map_or(0, |tries| tries.failed);
         if is_for_all || failed >= self.retry.policy().attempts {
             self.stop.get_or_insert(self.refused_stop(refusal, message));
         }
-        let failure = wanted.faults.failure.unwrap_or(Failure::Unusual);
-        let asked_again = wanted.asked_again | is_perhaps_billed(failure);
-        self.park(PageTask { asked_again, ..wanted }, failure, arrival);
+        let failure = task.faults.failure.unwrap_or(Failure::Unusual);
+        let asked_again = task.asked_again | is_perhaps_billed(failure);
+        self.park(PageTask { asked_again, ..task }, failure, outcome);
     }
 
     /// Whether the same was said before and turned out not to be for all, and not too many were told so since.
@@ -171,13 +171,13 @@ impl Engine<'_> {
     }
 
     /// A control request was refused like what it was sent for.
-    pub(super) fn ask_others_alike(&mut self, item: ItemIx, failure: Failure, arrival: &FetchOutcome) {
+    pub(super) fn ask_others_alike(&mut self, item: ItemIx, failure: Failure, outcome: &FetchOutcome) {
         let Some(question) = &mut self.question else { return };
         let refusal = question.refusal;
         let is_alike =
             matches!((failure, refusal), (Failure::Refused(cause), RefusalScope::Cause(asked)) if cause == asked);
-        if is_alike && question.add(item, arrival.request.attempt, &arrival.cause) {
-            self.stop.get_or_insert(self.refused_stop(refusal, &arrival.cause));
+        if is_alike && question.add(item, outcome.request.attempt, &outcome.cause) {
+            self.stop.get_or_insert(self.refused_stop(refusal, &outcome.cause));
         }
     }
 
@@ -197,30 +197,30 @@ impl Engine<'_> {
     }
 
     /// Asks for an item no more: it fails as soon as others are served. Where many in a row are refused, others are asked.
-    pub(super) fn set_aside(&mut self, wanted: PageTask, failure: Failure, arrival: &FetchOutcome) {
-        if !self.health.ever() || is_perhaps_billed(failure) {
-            let own = OutageDetector::is_own(&wanted);
-            let stop = self.health.failed(failure, arrival, (own, false), &mut self.retry);
+    pub(super) fn set_aside(&mut self, task: PageTask, failure: Failure, outcome: &FetchOutcome) {
+        if !self.outages.ever() || is_perhaps_billed(failure) {
+            let own = OutageDetector::is_own(&task);
+            let stop = self.outages.failed(failure, outcome, (own, false), &mut self.retry);
             self.stop = self.stop.take().or(stop);
         }
-        if !self.scheduler.needs(&wanted) {
-            return self.lose(&wanted, true, arrival.judged.charge);
+        if !self.scheduler.needs(&task) {
+            return self.lose(&task, true, outcome.judged.charge);
         }
-        let (item, at) = (wanted.item, AttemptId(self.last_attempt));
-        if !self.scheduler.set_aside(item, wanted.page) {
+        let (item, at) = (task.item, AttemptId(self.last_attempt));
+        if !self.scheduler.set_aside(item, task.page) {
             return; // its walk ends before that page, whatever becomes of others
         }
-        self.deferred.push(Deferred { wanted, message: arrival.cause.clone(), at, failure });
+        self.deferred.push(Deferred { task, message: outcome.cause.clone(), at, failure });
         if let Some(question) = self.question.as_mut().filter(|question| question.refusal == RefusalScope::SamePage)
-            && question.add(item, arrival.request.attempt, &arrival.cause)
+            && question.add(item, outcome.request.attempt, &outcome.cause)
         {
-            self.stop.get_or_insert(self.refused_stop(RefusalScope::SamePage, &arrival.cause));
+            self.stop.get_or_insert(self.refused_stop(RefusalScope::SamePage, &outcome.cause));
         }
         let in_a_row = self.deferred.iter().filter(|deferred| deferred.failure == Failure::NoSuchPage).count();
-        if self.health.ever() && in_a_row >= REFUSED_IN_A_ROW && self.question.is_none() {
-            let mut question = Question::new(RefusalScope::SamePage, item, at, arrival.cause.clone());
+        if self.outages.ever() && in_a_row >= REFUSED_IN_A_ROW && self.question.is_none() {
+            let mut question = Question::new(RefusalScope::SamePage, item, at, outcome.cause.clone());
             for deferred in &self.deferred {
-                question.add(deferred.wanted.item, at, &arrival.cause); // they left before
+                question.add(deferred.task.item, at, &outcome.cause); // they left before
             }
             self.question = Some(question);
             self.draining = Some(AttemptId(self.last_attempt));
@@ -247,7 +247,8 @@ impl Engine<'_> {
             if self.control()? {
                 return Ok(());
             }
-            if !self.health.is_proven() && self.question.as_ref().is_some_and(|question| question.refused().len() > 1) {
+            if !self.outages.is_proven() && self.question.as_ref().is_some_and(|question| question.refused().len() > 1)
+            {
                 self.end_unproven(); // all there are were refused alike, and nothing ever came in this run
             }
             if self.is_same_page() {
@@ -269,33 +270,33 @@ impl Engine<'_> {
     fn give_up_proven(&mut self) {
         let (now, alone, attempts) = (clock::now(), self.is_alone(), self.retry.policy().attempts);
         let mut due = Vec::new();
-        while let Some(mut wanted) = self.scheduler.take_due(now) {
-            self.prove(&mut wanted);
-            let failure = wanted.faults.failure.unwrap_or(Failure::Unavailable);
-            let is_tried = !alone || self.has_had_all(&wanted);
-            if is_tried && wanted.faults.proven >= proofs(failure, attempts, alone) {
-                self.give_up_as_proven(&wanted, failure);
-            } else if !alone && self.throttled.waits(wanted.item, wanted.page) && self.has_other_work() {
-                self.scheduler.park(wanted, now + self.retry.policy().first);
+        while let Some(mut task) = self.scheduler.take_due(now) {
+            self.prove(&mut task);
+            let failure = task.faults.failure.unwrap_or(Failure::Unavailable);
+            let is_tried = !alone || self.has_had_all(&task);
+            if is_tried && task.faults.proven >= proofs(failure, attempts, alone) {
+                self.give_up_as_proven(&task, failure);
+            } else if !alone && self.throttled.waits(task.item, task.page) && self.has_other_work() {
+                self.scheduler.park(task, now + self.retry.policy().first);
             } else {
-                due.push(wanted);
+                due.push(task);
             }
         }
-        for wanted in due {
-            self.scheduler.park(wanted, now);
+        for task in due {
+            self.scheduler.park(task, now);
         }
     }
 
     /// A page's failures are its own: its item fails, or its list ends before it.
-    pub(super) fn give_up_as_proven(&mut self, wanted: &PageTask, failure: Failure) {
-        if ends_list(failure) && !wanted.is_check && self.scheduler.may_end_before(wanted) {
-            self.refuse_page(wanted, failure);
-            return self.end(wanted.item);
+    pub(super) fn give_up_as_proven(&mut self, task: &PageTask, failure: Failure) {
+        if ends_list(failure) && !task.is_check && self.scheduler.may_end_before(task) {
+            self.refuse_page(task, failure);
+            return self.end(task.item);
         }
-        let proven = wanted.faults.proven;
-        let failed = wanted.tries.as_ref().map_or(proven, |tries| tries.failed.max(proven));
-        let message = format!("page {} failed {failed} times, lastly: {}", wanted.page, wanted.faults.message);
-        self.give_up(wanted, &message, is_transient(failure));
+        let proven = task.faults.proven;
+        let failed = task.tries.as_ref().map_or(proven, |tries| tries.failed.max(proven));
+        let message = format!("page {} failed {failed} times, lastly: {}", task.page, task.faults.message);
+        self.give_up(task, &message, is_transient(failure));
     }
 
     fn has_other_work(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use tokio::sync::oneshot;
 
-use super::{BARREN_PAGES, Channels, Engine};
+use super::{Channels, Engine, MOST_UNUSABLE_PAGES};
 use crate::decode::DecodedPage;
 use crate::error::Error;
 use crate::fetch::classify::StopCause;
@@ -16,23 +16,23 @@ impl Engine<'_> {
     /// Reads a page into its walk and says which rows are new; none if its walk is over.
     pub(super) fn read_page(&mut self, page: &DecodedPage) -> Result<Option<Vec<bool>>, Error> {
         let item = page.request.item;
-        let Some(wanted) = self.scheduler.land(item, page.request.page) else { return Ok(None) };
+        let Some(task) = self.scheduler.land(item, page.request.page) else { return Ok(None) };
         let Some(walk) = self.scheduler.walk_mut(item) else { return Ok(None) };
         if walk.keys().is_none() {
-            walk.load(self.export_dir.ledger().keys(item, SegmentId::BEHIND_ALL)?);
+            walk.load(self.dir.ledger().keys(item, SegmentId::BEHIND_ALL)?);
         }
         let is_first = page.request.page == self.rules.first;
         let is_end = is_first || walk.follows_full(page.request.page, &self.rules);
         let new = walk.accept(page, AttemptId(self.last_attempt), &self.rules);
         apply_pages::note(page, &new, is_first, &mut self.group, &*self.context.events);
         let is_fresh = new.contains(&true);
-        if wanted.is_probe {
-            self.waste.settle(false); // what it was worth its walk knows
+        if task.is_probe {
+            self.lookahead_budget.settle(false); // what it was worth its walk knows
         }
-        if is_fresh || !wanted.is_probe {
-            self.waste.earn();
+        if is_fresh || !task.is_probe {
+            self.lookahead_budget.earn();
         }
-        self.learn_from(&wanted, (page.received, is_fresh));
+        self.learn_from(&task, (page.received, is_fresh));
         if page.received == 0 && page.is_list {
             self.had_empty_list = true;
             self.doubt_null(item);
@@ -57,18 +57,19 @@ impl Engine<'_> {
 
     /// Stops the run when page after page had rows and none of them was ever usable.
     fn judge_rows(&mut self, page: &DecodedPage) {
-        self.usable |= !page.keys.is_empty();
-        self.barren += u32::from(page.received > 0 && page.foreign == 0 && !self.usable);
-        if self.barren >= BARREN_PAGES && !self.usable {
+        self.has_usable_row |= !page.keys.is_empty();
+        self.unusable_pages += u32::from(page.received > 0 && page.foreign == 0 && !self.has_usable_row);
+        if self.unusable_pages >= MOST_UNUSABLE_PAGES && !self.has_usable_row {
             let message = page.rejects.first().map_or("no usable row", |reject| &*reject.reason);
-            let message = format!("no row of {} pages could be used, lastly: {}", self.barren, Sanitized(message));
+            let message =
+                format!("no row of {} pages could be used, lastly: {}", self.unusable_pages, Sanitized(message));
             self.stop.get_or_insert(Stop::Cause(StopCause::Contract, message));
         }
     }
 
     /// Publishes the segment when its journal is large enough and nothing is in flight any more, and begins the next one.
     /// Bodies that came meanwhile would keep their shares of the room for bodies, and others would wait for theirs.
-    pub(super) async fn rotate(&mut self, channels: &mut Channels) -> Result<(), Error> {
+    pub(super) async fn publish_full_segment(&mut self, channels: &mut Channels) -> Result<(), Error> {
         if !self.is_segment_full() || self.in_flight > 0 || self.stop.is_some() {
             return Ok(());
         }
@@ -78,9 +79,9 @@ impl Engine<'_> {
             self.stop.get_or_insert(Stop::Temporary("the writer ended".to_owned()));
             return Ok(());
         }
-        let segment = self.export_dir.ledger().begin_segment()?;
-        if let Some(recorder) = &mut self.recorder {
-            recorder.rotate(segment.id)?;
+        let segment = self.dir.ledger().begin_segment()?;
+        if let Some(committer) = &mut self.committer {
+            committer.rotate(segment.id)?;
         }
         drop(channels.writer.send(WriterCommand::Begin(segment)).await);
         Ok(())
@@ -89,6 +90,6 @@ impl Engine<'_> {
     /// Whether the segment's journal is so large that no more pages are asked for before it is published.
     pub(super) fn is_segment_full(&self) -> bool {
         let most = self.context.settings.segment_size.max(1);
-        self.recorder.as_ref().is_some_and(|recorder| recorder.journaled() >= most)
+        self.committer.as_ref().is_some_and(|committer| committer.journaled() >= most)
     }
 }

@@ -19,25 +19,25 @@ use crate::state::journal::{Journal, JournalEntry, JournalReader, NextFrame};
 use crate::state::ledger::{Group, Ledger, LedgerError, OpenSegment, PageRow};
 
 /// Appends what has become a page to the open segment's journal. Gives the bytes of whole frames in it. Blocks.
-pub(crate) fn rejudge(export_dir: &ExportDir, open: OpenSegment, codes: &Codes) -> Result<u64, Error> {
+pub(crate) fn reclassify(dir: &ExportDir, open: OpenSegment, codes: &Codes) -> Result<u64, Error> {
     let mut journal = None;
-    let segments = export_dir.ledger().segments()?;
+    let segments = dir.ledger().segments()?;
     for segment in segments {
-        let named = if segment.id == open.id { open.journaled } else { export_dir.ledger().journaled(segment.id)? };
-        let Some(mut reader) = JournalReader::open(&export_dir.journal, segment.id)? else { continue };
+        let named = if segment.id == open.id { open.journaled } else { dir.ledger().journaled(segment.id)? };
+        let Some(mut reader) = JournalReader::open(&dir.journal, segment.id)? else { continue };
         while reader.offset() < named {
             let NextFrame::Frame(_, entries) = reader.next_frame()? else {
                 return Err(reader.damaged("a frame is not readable any more").into());
             };
-            let pages = pages_among(entries, codes, &export_dir.ledger())?;
+            let pages = pages_among(entries, codes, &dir.ledger())?;
             if pages.is_empty() {
                 continue;
             }
             let journal = match &mut journal {
                 Some(journal) => journal,
-                None => journal.insert(Journal::open(Disk, &export_dir.journal, open.id, open.journaled)?),
+                None => journal.insert(Journal::open(Disk, &dir.journal, open.id, open.journaled)?),
             };
-            append(journal, open, pages, &mut export_dir.ledger())?;
+            append(journal, open, pages, &mut dir.ledger())?;
         }
     }
     Ok(journal.map_or(open.journaled, |journal| journal.bytes()))

@@ -1,0 +1,49 @@
+//! Frames that only the journal knows, into the ledger: the process that wrote them ended before its transaction.
+
+use crate::decode::envelope;
+use crate::endpoint::Codes;
+use crate::model::clock::Utc64;
+use crate::model::page::{Charge, SegmentId};
+use crate::model::sanitize::Sanitized;
+use crate::state::journal::{FrameRef, JournalEntry};
+use crate::state::ledger::{FailedRow, Group, Ledger, LedgerError, PageRow};
+
+/// Adds a frame's pages and failed attempts to the ledger. Fails where the ledger does not know one of the attempts: then it is
+/// older than the journal.
+pub(super) fn adopt(
+    segment: SegmentId,
+    frame: FrameRef,
+    entries: &[JournalEntry],
+    codes: &Codes,
+    ledger: &mut Ledger,
+) -> Result<(), LedgerError> {
+    let (frame, newest) = (Some((segment, frame.offset, frame.length)), ledger.last_attempt()?);
+    let mut group = Group { frame, newest, ..Group::default() };
+    for entry in entries {
+        // No request leaves before its intent is durable here: a ledger that knows nothing of one has lost what it knew. A
+        // page may be a response that was judged again.
+        let is_known = ledger.is_in_flight(entry.attempt)? || entry.is_page && ledger.is_failed(entry.attempt)?;
+        if !is_known {
+            let reason = format!("is older than the journal, which holds the answer to attempt {}", entry.attempt.0);
+            return Err(ledger.unusable(reason));
+        }
+        if entry.is_page {
+            let item = ledger.item(&entry.id)?.ok_or_else(|| {
+                let id = Sanitized(entry.id.as_str());
+                ledger.unusable(format!("is damaged: it does not know product {id}, whose page the journal holds"))
+            })?;
+            group.pages.push(PageRow { attempt: entry.attempt, item, page: entry.page, at: entry.at });
+        } else {
+            let cause = format!("HTTP {}, adopted from the journal", entry.status);
+            group.failed.push(FailedRow { attempt: entry.attempt, charge: adopted_charge(entry, codes), cause });
+        }
+    }
+    ledger.commit(&group, Utc64(0))
+}
+
+/// A refusal by envelope was free; anything else may have been billed.
+fn adopted_charge(entry: &JournalEntry, codes: &Codes) -> Charge {
+    let envelope = envelope::read(&entry.body);
+    let refused = envelope.is_ok_and(|envelope| envelope.code.is_some_and(|code| !codes.success.contains(&code)));
+    if refused || entry.status == 429 { Charge::Free } else { Charge::InDoubt }
+}

@@ -1,12 +1,12 @@
-//! Decoded pages into walks, rows and ledger entries: the one way, live and after a crash.
+//! Decoded pages into walks, rows and ledger entries: the same way live and after a crash.
 
 use crate::decode::{Decoded, DecodedPage};
 use crate::model::event::{Event, EventSink};
 use crate::output::segment::Rows;
 use crate::state::ledger::{Group, ReadRow};
 
-/// Reads the pages of a group in their order, and gives what of them is for the files. `page` says which rows of a page are
-/// new; none: nothing of it is for the files.
+/// Applies the pages of a group in order, and returns the rows for the files. `page` returns which rows of a page are new; none:
+/// no row of it goes to the files.
 pub(crate) fn group<E>(
     decoded: Decoded,
     mut page: impl FnMut(&DecodedPage) -> Result<Option<Vec<bool>>, E>,
@@ -25,8 +25,7 @@ pub(crate) fn group<E>(
     Ok(Rows { batch: decoded.rows, partitions: decoded.partitions, keep, rejects })
 }
 
-/// Notes in the group that a decoded page was read into its walk, which said which rows to `keep`. `is_first`: it is the first
-/// of its list.
+/// Adds an applied page to the group. `keep`: which of its rows are new. `is_first`: it is the first page of its list.
 pub(crate) fn note(page: &DecodedPage, keep: &[bool], is_first: bool, group: &mut Group, events: &dyn EventSink) {
     let of = |wanted: bool| {
         let keys = page.keys.iter().zip(keep).filter(move |(_, keep)| **keep == wanted);

@@ -1,4 +1,4 @@
-//! What a run is asked to do: its settings, and the few numbers that follow from them.
+//! What a run works with: its settings, the rate limit, the event sink, and the few numbers that follow from them.
 
 use std::sync::Arc;
 
@@ -10,29 +10,28 @@ use crate::model::page::PageNum;
 use crate::settings::RateLimit;
 use crate::settings::Settings;
 
-/// How long a request's intent may wait for the quota, seconds: covers a slow fsync, and no more intents than that are
-/// in doubt after a crash.
+/// How long an intent may wait for the rate limiter, seconds: covers a slow fsync, and bounds what is in doubt after a crash.
 const AHEAD: f64 = 0.25;
-/// How many intents may wait for a quota that nobody knows beforehand: enough for two group commits at thousands a second.
+/// How many intents may wait for an unknown rate limit: enough for two group commits at thousands a second.
 const AHEAD_OF_ANY: usize = 64;
 
-/// What is to be done.
+/// What a run works with.
 #[derive(Debug)]
 pub struct RunContext {
-    /// The settings, checked.
+    /// The checked settings.
     pub settings: Settings,
-    /// What is known of the key's limit.
+    /// What is known of the API key's rate limit.
     pub qps: RateLimit,
-    /// Where sizes of lists are known from.
+    /// Where the sizes of lists are known from.
     pub sizes: Vec<Sizes>,
     /// Seed of the retries' jitter.
     pub seed: u64,
-    /// Who wants to know.
+    /// Who is told what happens.
     pub events: Arc<dyn EventSink>,
 }
 
 impl RunContext {
-    /// What the walks have in common; `learned` is the ledger's word for what evidence has shown about ends.
+    /// What the walks have in common. `learned` is the ledger's word for what evidence has shown about ends.
     pub fn rules(&self, learned: Option<&str>) -> PagingRules {
         let settings = &self.settings;
         PagingRules {
@@ -45,7 +44,7 @@ impl RunContext {
         }
     }
 
-    /// How many intents may be committed before the quota lets them go.
+    /// How many intents may be committed before the rate limiter lets them go.
     pub fn ahead(&self) -> usize {
         let most = self.settings.max_in_flight;
         let rate = match self.qps {

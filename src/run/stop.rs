@@ -8,31 +8,31 @@ use crate::fetch::classify::StopCause;
 pub(crate) enum Stop {
     /// A signal.
     Signal(ExitCode),
-    /// Nothing will work any more; what was said.
+    /// No request will succeed; the message of the last one.
     Cause(StopCause, String),
-    /// Nothing succeeded for too long; the last thing that was said.
+    /// Nothing succeeded for too long; the last message.
     Temporary(String),
-    /// Item after item got the same answer, which is no page; the last one.
+    /// Many items in a row got the same response, which is not a page; its message.
     Same(String),
-    /// No page ever came, in this run or before; of how many items one was asked for now, and the last answer.
+    /// No page ever came, in this run or before; the number of items that were requested now, and the last message.
     NoPage(usize, String),
-    /// `max_credits` are spent.
+    /// `max_credits` is reached.
     Credits,
-    /// Lists go on behind short pages, and to read on costs more than was allowed for.
+    /// Lists continue behind short pages, and reading on costs more than `max_evidence` allows.
     Evidence {
         /// Lists that ended on a short page.
         ends: u64,
         /// Pages that were read.
         pages: u64,
     },
-    /// List after list came without a row.
+    /// Many lists in a row came without a row.
     EmptyLists {
-        /// How many.
+        /// Their number.
         empty: u64,
-        /// Whether none had a row before; otherwise most had.
+        /// True: no list ever had a row. False: most had.
         all: bool,
     },
-    /// A disk is nearly full; which, and how full.
+    /// A disk is nearly full; the message names it.
     Room(String),
 }
 
@@ -49,7 +49,7 @@ impl Stop {
         }
     }
 
-    /// Whether what was read so far is published: not after a signal, which wants a quick end, and not without room for it.
+    /// Whether the run still publishes what it has: not after a signal, which wants a quick end, and not on a full disk.
     pub(crate) fn publishes(&self) -> bool {
         !matches!(self, Self::Signal(_) | Self::Room(_))
     }
@@ -60,26 +60,26 @@ impl std::fmt::Display for Stop {
         match self {
             Self::Signal(_) => f.write_str("stopped by a signal"),
             Self::Cause(_, message) | Self::Room(message) => f.write_str(message),
-            Self::Temporary(message) => write!(f, "nothing succeeded for too long, lastly: {message}"),
+            Self::Temporary(message) => write!(f, "nothing succeeded for too long; the last response: {message}"),
             Self::Same(message) => {
-                write!(f, "one product after the other got the same answer and no page: {message}")
+                write!(f, "many products in a row got the same response instead of a page: {message}")
             }
             Self::NoPage(items, message) => write!(
                 f,
-                "no product got a page, lastly: {message}; asked for: {items}, from all over the list (if the endpoint is right, put one that is known to exist into the list)"
+                "no product got a page; the last response: {message}; {items} products from all over the list were requested (if the endpoint is right, add a product that is known to exist to the list)"
             ),
             Self::Credits => f.write_str("max_credits is reached"),
             Self::Evidence { ends, pages } => write!(
                 f,
-                "lists go on behind pages with fewer rows than asked for: {ends} lists that ended on such a page are to be read on, which costs up to {ends} credits where {pages} pages were read; to allow that, run again with a larger --max-evidence, or with --end empty-page"
+                "lists continue behind pages with fewer rows than requested: {ends} lists that ended on such a page must be read on, which costs up to {ends} credits after {pages} pages; to allow that, run again with a larger --max-evidence, or with --end empty-page"
             ),
             Self::EmptyLists { empty, all: true } => write!(
                 f,
-                "no list has a row, {empty} of them asked for all over the list of products: is it the right endpoint, account or market, and are these ids of this API? once that is right, --repair asks for them again; if they are empty, --allow-empty says so"
+                "no list has a row ({empty} lists from all over the list of products): check the endpoint, the account, the market and the ids; then --repair requests them again; if the lists are really empty, use --allow-empty"
             ),
             Self::EmptyLists { empty, all: false } => write!(
                 f,
-                "the last {empty} lists came without a row, though most before had rows: the API seems to be degraded; once it is not, --repair asks for them again; if they are empty, --allow-empty says so"
+                "the last {empty} lists came without a row, though most lists before had rows: the API seems degraded; when it has recovered, --repair requests them again; if the lists are really empty, use --allow-empty"
             ),
         }
     }

@@ -1,4 +1,4 @@
-//! Which page is asked for next, and whether any may be: slots, credits, room on the disk, the retry budget, outages.
+//! Which page is requested next, and whether one may be: slots, credits, disk space, the retry budget, outages.
 
 use tokio::time::Instant;
 
@@ -12,26 +12,25 @@ use crate::model::clock;
 use crate::model::page::{AttemptId, Request};
 use crate::run::stop::Stop;
 
-/// Whose turn it is.
+/// Which kind of page is next.
 enum Turn {
-    /// A page that did not fail.
+    /// A page that has not failed.
     Next,
-    /// One that failed and is due.
+    /// A page that failed and is due.
     Retry,
-    /// One ahead, to find out how deep a list is.
+    /// A page ahead that shows how deep a list is.
     Scout,
-    /// Whichever, to see whether an outage is over.
+    /// Any page, to see whether an outage is over.
     Probe,
-    /// One that shows whether a list goes on behind its end, or whether the API serves.
+    /// A page behind an end: evidence, or a control request.
     Check,
-    /// One of an item that was not refused, to see whether others are.
+    /// A page of an item that was not refused, to see whether others are.
     Others,
 }
 
 impl Engine<'_> {
-    /// Whose turn it is, if a page may be asked for now. Once a page has come, pages that failed go first while the budget has
-    /// retries for them, and otherwise wait for the moment when there is nothing else to do: then one passes, so that a run
-    /// always ends.
+    /// Which kind of page is next, if one may be requested now. Once a page has come, retries go first while the budget allows
+    /// them. Otherwise they wait until there is nothing else to do; then one passes, so that a run always ends.
     fn turn(&self, now: Instant) -> Option<Turn> {
         if !self.has_slot() {
             return None;
@@ -51,7 +50,7 @@ impl Engine<'_> {
         }
         let has_scout = self.scheduler.probe(&self.worth()).is_some_and(|stage| self.affords(stage));
         match (next, due) {
-            // Before any page came, no item is asked for twice before all others were asked for.
+            // Until a page ever came, no item is requested twice before all others were requested.
             (true, _) if !self.outages.ever() => Some(Turn::Next),
             (_, true) if self.retry.has_one() => Some(Turn::Retry),
             _ if has_scout => Some(Turn::Scout),
@@ -61,8 +60,8 @@ impl Engine<'_> {
         }
     }
 
-    /// While it is not known whether a refusal is for all, others are asked, one at a time; where there are none, those that were
-    /// refused once more.
+    /// While it is open whether a refusal is meant for all, others are requested one at a time; where there are none, the refused
+    /// ones again.
     fn turn_of_question(&self, question: &Question, now: Instant) -> Option<Turn> {
         if question.asked.is_some() {
             return None;
@@ -74,12 +73,12 @@ impl Engine<'_> {
         (is_due && self.at_rest() && self.backlog.is_empty()).then_some(Turn::Retry)
     }
 
-    /// Whether a page could be asked for now, if there is a credit for it.
+    /// Whether a page could be requested now, if there is a credit for it.
     pub(super) fn has_turn(&self, now: Instant) -> bool {
         self.stop.is_none() && self.turn(now).is_some()
     }
 
-    /// When a page may be asked for that may not now; none if that waits for something else than time.
+    /// When a page is due that may not be requested now. None if nothing waits for time alone.
     pub(super) fn next_turn(&self, now: Instant) -> Option<Instant> {
         let at = match self.outages.probe_at().filter(|_| self.question.is_none()) {
             Some(at) => Some(at).filter(|_| self.in_flight == 0),
@@ -88,7 +87,7 @@ impl Engine<'_> {
         at.filter(|at| *at > now && self.has_slot())
     }
 
-    /// Stops the run while its disks still have room for the answers under way.
+    /// Stops the run while its disks have space for the responses in flight.
     pub(super) fn check_free_space(&mut self) -> Result<(), Error> {
         if self.stop.is_none() {
             self.stop = self.dir.floor.shortage()?.map(Stop::Room);
@@ -96,7 +95,7 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Makes intents for the most urgent pages: as many as there are slots, places before the quota, and credits.
+    /// Makes intents for the most urgent pages: as many as there are slots, `places` in the dispatcher's channel, and credits.
     pub(super) fn admit(&mut self, places: usize) {
         let now = clock::now();
         for _ in 0..places {
@@ -143,7 +142,7 @@ impl Engine<'_> {
         }
     }
 
-    /// What time costs at present.
+    /// What latency and rate are at present: whether look-ahead pays.
     fn worth(&self) -> Worth {
         let latency = self.limiter.latency();
         let slots = u32::try_from(self.context.settings.max_in_flight).map_or(f64::INFINITY, f64::from);
@@ -152,19 +151,19 @@ impl Engine<'_> {
         Worth { latency, rate, saves: self.context.settings.lookahead_saves }
     }
 
-    /// Whether a page ahead may be asked for at the risk that it is wasted.
+    /// Whether the budget allows a page ahead that may be wasted.
     fn affords(&self, stage: Stage) -> bool {
         let Ahead { in_vain, in_doubt } = self.scheduler.ahead();
         self.lookahead_budget.affords_one(in_vain.saturating_add(in_doubt), stage == Stage::Confirm)
     }
 
-    /// Whether one more request stays within the asked limit, if everything under way is billed.
+    /// Whether one more request stays within `max_credits`, if everything in flight is billed.
     pub(super) fn can_afford(&self) -> bool {
         let reserved = self.spent.saturating_add(u64::try_from(self.in_flight).unwrap_or(u64::MAX));
         self.context.settings.max_credits.is_none_or(|most| reserved < most)
     }
 
-    /// Whether nothing is under way: no request, and no page that is still to be read.
+    /// Whether no request is in flight and no page waits to be applied.
     pub(super) fn at_rest(&self) -> bool {
         self.in_flight == 0 && !self.scheduler.is_flying()
     }

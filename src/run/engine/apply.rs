@@ -1,4 +1,4 @@
-//! What a page that came means: its rows go into its walk, and from time to time the segment is published.
+//! Decoded pages into their walks, and the segment to the publisher when it is full.
 
 use tokio::sync::oneshot;
 
@@ -13,7 +13,7 @@ use crate::run::apply_pages;
 use crate::run::stop::Stop;
 
 impl Engine<'_> {
-    /// Reads a page into its walk and says which rows are new; none if its walk is over.
+    /// Applies a page to its walk and returns which rows are new. None if the walk is over.
     pub(super) fn read_page(&mut self, page: &DecodedPage) -> Result<Option<Vec<bool>>, Error> {
         let item = page.request.item;
         let Some(task) = self.scheduler.land(item, page.request.page) else { return Ok(None) };
@@ -27,7 +27,7 @@ impl Engine<'_> {
         apply_pages::note(page, &new, is_first, &mut self.group, &*self.context.events);
         let is_fresh = new.contains(&true);
         if task.is_probe {
-            self.lookahead_budget.settle(false); // what it was worth its walk knows
+            self.lookahead_budget.settle(false);
         }
         if is_fresh || !task.is_probe {
             self.lookahead_budget.earn();
@@ -44,7 +44,7 @@ impl Engine<'_> {
         Ok(Some(new))
     }
 
-    /// An empty list came for an item whose list seemed to end on a success without one: that page is asked for again.
+    /// Requests a page again that was a success without a list, after an empty list came.
     fn doubt_null(&mut self, item: ItemIx) {
         let rules = self.rules;
         if self.scheduler.walk_mut(item).is_some_and(|walk| walk.doubt_null(&rules)) {
@@ -55,7 +55,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Stops the run when page after page had rows and none of them was ever usable.
+    /// Stops the run when many pages had rows and none was ever usable.
     fn judge_rows(&mut self, page: &DecodedPage) {
         self.has_usable_row |= !page.keys.is_empty();
         self.unusable_pages += u32::from(page.received > 0 && page.foreign == 0 && !self.has_usable_row);
@@ -67,13 +67,13 @@ impl Engine<'_> {
         }
     }
 
-    /// Publishes the segment when its journal is large enough and nothing is in flight any more, and begins the next one.
-    /// Bodies that came meanwhile would keep their shares of the room for bodies, and others would wait for theirs.
+    /// Publishes the segment when its journal is full and nothing is in flight, and starts the next one. Responses that came
+    /// meanwhile would hold their shares of the body budget, and others would wait for theirs.
     pub(super) async fn publish_full_segment(&mut self, channels: &mut Channels) -> Result<(), Error> {
         if !self.is_segment_full() || self.in_flight > 0 || self.stop.is_some() {
             return Ok(());
         }
-        self.commit(Vec::new()).await?; // what was read must be known before its rows are published
+        self.commit(Vec::new()).await?; // the ledger must know what was applied before it is published
         let (done, published) = oneshot::channel();
         if channels.writer.send(WriterCommand::Publish(done)).await.is_err() || published.await.is_err() {
             self.stop.get_or_insert(Stop::Temporary("the writer ended".to_owned()));
@@ -87,7 +87,7 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Whether the segment's journal is so large that no more pages are asked for before it is published.
+    /// Whether the journal is so large that the segment is published before more pages are requested.
     pub(super) fn is_segment_full(&self) -> bool {
         let most = self.context.settings.segment_size.max(1);
         self.committer.as_ref().is_some_and(|committer| committer.journaled() >= most)

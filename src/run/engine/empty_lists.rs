@@ -1,8 +1,8 @@
-//! Lists without rows: an API that answers with nothing, from the beginning or all of a sudden.
+//! Lists without rows: an API that returns nothing, from the start or suddenly.
 //!
-//! Lists that are empty from their first page on are counted. Lists that end on an empty page behind a full one are nothing odd,
-//! each for itself; where many do so in a row, pages of two lists that had rows are asked for once more: if they are empty now, so
-//! may the others be that came meanwhile.
+//! Lists that are empty from their first page on are counted. A list that ends on an empty page behind a full one is normal. Where
+//! many do so in a row, pages of two lists that had rows are requested once more. If those are empty now, the API has lost its
+//! rows, and the others may be cut.
 
 use std::collections::BTreeSet;
 
@@ -16,19 +16,19 @@ use crate::model::page::{ItemIx, PageNum, SegmentId};
 use crate::run::stop::Stop;
 use crate::state::ledger::EmptyLists;
 
-/// Lists whose rows are gone that end the run: one may be that list's own affair.
+/// Lists whose rows are gone that end the run: a single list may really have become empty.
 const GONE: usize = 2;
 
 /// A second look at a page that had rows.
 #[derive(Debug)]
 pub(super) struct SecondLook {
-    /// Empty pages at which lists ended in a row, with no page with rows between.
+    /// Empty pages in a row at which lists ended, without a page with rows in between.
     in_a_row: u64,
-    /// How many of them are worth a look; doubled by each.
+    /// How many of them are worth a second look; each look doubles it.
     worth_it: u64,
-    /// The page that is looked at.
+    /// The page that is requested again.
     asked: Option<(ItemIx, PageNum)>,
-    /// Lists of which a page that had rows came empty, with no page with rows since.
+    /// Lists of which a page that had rows came empty, without a page with rows since.
     vanished: BTreeSet<ItemIx>,
 }
 
@@ -54,9 +54,8 @@ impl Engine<'_> {
         }
     }
 
-    /// Asks once more for the last page with rows of a list that ended on an empty one, if so many did in a row. If it is empty
-    /// now, that may be this list's alone: another one is looked at, and the run stops if that has no rows either, or if there is
-    /// none.
+    /// Requests the last page with rows of a list that ended on an empty one again, if many did in a row. If it is empty now,
+    /// another list is looked at, and the run stops if that one has no rows either, or if there is no other.
     pub(super) async fn look_at_rows(&mut self) -> Result<(), Error> {
         let is_open = self.stop.is_none() && self.rules.end == EndRule::Auto && !self.context.settings.allow_empty;
         let look = &self.second_look;
@@ -64,7 +63,7 @@ impl Engine<'_> {
         if !is_open || look.asked.is_some() || vanished == 0 && empty < look.worth_it {
             return Ok(());
         }
-        self.commit(Vec::new()).await?; // what has ended must be known
+        self.commit(Vec::new()).await?; // the ledger must know what has ended
         let may_look = vanished < GONE && self.evidence.affords(1) && self.can_afford();
         let found = if may_look { self.dir.ledger().last_emptied(&self.second_look.vanished)? } else { None };
         let Some(ended) = found else {
@@ -77,7 +76,7 @@ impl Engine<'_> {
         self.dir.ledger().ask_again(ended.item, ended.last)?;
         let pages = self.dir.ledger().pages(ended.item, SegmentId::BEHIND_ALL)?;
         let mut walk = Walk::new(ended.item, ended.id, &self.rules, pages, None);
-        walk.unload(); // its rows are known, also if it begins anew
+        walk.unload(); // its rows are in the ledger
         self.scheduler.add(walk);
         self.evidence.spend(1);
         let look = &mut self.second_look;
@@ -85,7 +84,7 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Counts lists that have rows and lists that have none, and stops the run if the API seems to answer with nothing.
+    /// Counts lists with and without rows, and stops the run if the API seems to return nothing.
     pub(super) fn count_list(&mut self, is_first: bool, received: usize) {
         match (is_first, received) {
             (true, _) => self.lists.add(received > 0),
@@ -95,7 +94,7 @@ impl Engine<'_> {
         self.judge_lists();
     }
 
-    /// Stops the run if the API seems to answer with nothing.
+    /// Stops the run if the API seems to return nothing.
     pub(super) fn judge_lists(&mut self) {
         if self.context.settings.allow_empty {
             return;
@@ -105,12 +104,12 @@ impl Engine<'_> {
         }
     }
 
-    /// Says so if no list had a row, and there were too few of them to stop for.
+    /// Warns if no list had a row and they were too few to stop for.
     pub(super) fn warn_of_empty_lists(&self) {
         let lists = self.lists;
         if self.stop.is_none() && lists.with_rows == 0 && lists.empty > 0 && !self.context.settings.allow_empty {
             let message = format!(
-                "no list has a row ({} empty): is it the right endpoint, account or market, and is the list of products of this API? --repair asks once more",
+                "no list has a row ({} lists): check the endpoint, the account, the market and the list of products; --repair requests them again",
                 lists.empty
             );
             self.context.events.event(&Event::Warning(&message));
@@ -118,8 +117,8 @@ impl Engine<'_> {
     }
 }
 
-/// Whether there is doubt about lists without a row: no list has one (true), or where most had, so many in a row have none, or a
-/// page came empty that had rows before.
+/// Whether lists without rows are in doubt, and how many. True: no list has a row. False: many in a row have none where most had,
+/// or a page came empty that had rows before.
 pub(crate) fn seems_empty(lists: EmptyLists) -> Option<(u64, bool)> {
     if lists.vanished > 0 {
         return Some((lists.vanished.max(MANY), false));

@@ -1,4 +1,4 @@
-//! How lists end: which ends are checked, what a check shows, and what follows for the export when lists go on behind pages
+//! Ends of lists: which ends are checked, what a check shows, and what follows for the export when lists continue behind pages
 //! that were taken for their last ones.
 
 use super::{Engine, RefusedEnd};
@@ -16,17 +16,17 @@ use crate::model::page::{AttemptId, Charge, ItemIx, SegmentId, StopReason};
 use crate::run::stop::Stop;
 use crate::state::ledger::{EndRow, EndedItem};
 
-/// Short ends that may be opened again whatever that costs, credits.
+/// Short ends that may be opened again whatever `max_evidence` says, credits.
 const LEAST_PRICE: f64 = 3.0;
 
 impl Engine<'_> {
-    /// Writes down the end of a walk, if it has come to one, nothing of it is under way, and no page behind it is worth asking
-    /// for.
+    /// Records the end of a walk, if it has one, none of its pages is in flight, and no page behind it is worth a request. The
+    /// one place where walks end.
     pub(super) fn end(&mut self, item: ItemIx) {
         self.fail_at_hole(item);
         self.read_again(item);
         if !self.scheduler.outdated(item).is_empty() {
-            return self.scheduler.requeue(item); // the run is stopping, and the next one decides
+            return self.scheduler.requeue(item); // the next run decides
         }
         if let Some(page) = self.scheduler.unchecked(item) {
             let wish = self.wish(item);
@@ -46,14 +46,14 @@ impl Engine<'_> {
         self.stats.wasted = u64::from(self.lookahead_budget.lost()) + u64::from(self.scheduler.ahead().in_vain);
         let Some((walk, end)) = ended else { return };
         if self.revisited.remove(&item) {
-            return; // it had ended before, and nothing new is known of it
+            return; // it had ended before, and nothing has changed
         }
         let end = walk.outcome(end);
         self.context.events.event(&Event::Ended { id: &walk.id, stop: end.stop, error: end.error.as_deref() });
         self.group.ended.push(end);
     }
 
-    /// That a page was refused ends its list only if others get pages meanwhile: else it may be the API that refuses everyone.
+    /// Ends a list before a refused page once others get pages: until then the API may be refusing everyone.
     fn waits_for_others(&mut self, item: ItemIx) -> bool {
         let at = AttemptId(self.last_attempt);
         let is_end = |end: &End| end.stop == StopReason::EndRefused && end.check.is_none() && end.message.is_some();
@@ -66,7 +66,7 @@ impl Engine<'_> {
         true
     }
 
-    /// Ends the walks before a refused page of which that is known by now.
+    /// Ends the walks whose refused page is known by now to be behind their end.
     pub(super) fn conclude_ends(&mut self, is_known: impl Fn(&RefusedEnd) -> bool) {
         let (known, rest) = std::mem::take(&mut self.refused_ends).into_iter().partition(is_known);
         self.refused_ends = rest;
@@ -77,7 +77,7 @@ impl Engine<'_> {
         }
     }
 
-    /// A page that was refused, with rows behind it, is asked for again, and where its walk ends as failed in the end.
+    /// Requests a refused page again that has rows behind it. In the end its walk fails there.
     fn fail_at_hole(&mut self, item: ItemIx) {
         let rules = self.rules;
         let Some(walk) = self.scheduler.walk_mut(item) else { return };
@@ -88,18 +88,18 @@ impl Engine<'_> {
         self.scheduler.close(EndRow::failed(item, message), page);
     }
 
-    /// Asks for the pages of a list again that are outdated because it has moved, one after the other, if the budget has that many
-    /// credits; otherwise its walk goes on, and says in the end that rows may be missing.
+    /// Requests the outdated pages of a list that has moved again, in order, if the evidence budget has that many credits.
+    /// Otherwise the walk goes on and ends as `shifted`.
     fn read_again(&mut self, item: ItemIx) {
         let (rules, pages) = (self.rules, self.scheduler.outdated(item));
         if pages.is_empty() || self.stop.is_some() {
             return;
         }
         let Some(walk) = self.scheduler.walk_mut(item) else { return };
-        // What shows whether it has ended is paid for as such.
+        // The page that shows whether it has ended is paid for as a check.
         let check = walk.end().and_then(|end| end.check).filter(|check| pages.contains(check));
         let credits = u32::try_from(pages.len()).unwrap_or(u32::MAX) - u32::from(check.is_some());
-        // Where `max_credits` has fewer left, the run stops in the middle of them, and another one goes on.
+        // Where `max_credits` has fewer left, the run stops among them, and another run continues.
         if self.evidence.affords(credits) {
             self.evidence.spend(credits);
             walk.forget_outdated();
@@ -117,13 +117,13 @@ impl Engine<'_> {
         walk.end().map_or(Wish::Trust, |end| self.evidence.wish(end, depth, goes_on))
     }
 
-    /// The API refused a page that may lie behind the end of its list.
+    /// Takes a refusal of a page that may be behind the end of its list.
     pub(super) fn refuse_page(&mut self, task: &PageTask, failure: Failure) {
         let rules = self.rules;
         self.waste_nothing(task);
         self.throttled.forget(task.item, task.page);
         let Some(walk) = self.scheduler.walk_mut(task.item) else { return };
-        // Of what the description names nothing is to be said.
+        // A code that the endpoint's description names needs no message.
         let message = if failure == Failure::EndOfList { String::new() } else { task.faults.message.clone() };
         if failure == Failure::MissingList {
             walk.refuse_as_null(task.page, message, &rules);
@@ -134,11 +134,11 @@ impl Engine<'_> {
 
     fn waste_nothing(&mut self, task: &PageTask) {
         if task.is_probe {
-            self.lookahead_budget.settle(false); // it had come to be needed, and a refusal is free
+            self.lookahead_budget.settle(false); // it is needed by now, and a refusal is free
         }
     }
 
-    /// The page that would show whether a walk goes on did not come.
+    /// Takes a failure of the page that would show whether a walk goes on.
     pub(super) fn check_failed(&mut self, mut task: PageTask, failure: Failure, outcome: &FetchOutcome) {
         let (item, rules) = (task.item, self.rules);
         if ends_list(failure) || failure == Failure::MissingList {
@@ -156,7 +156,7 @@ impl Engine<'_> {
         }
         let is_needed = self.scheduler.walk_mut(item).and_then(|walk| walk.end().map(|end| end.stop))
             == Some(StopReason::RepeatedPage);
-        // That a response was lost proves nothing: it is asked for once more.
+        // A lost response proves nothing: the page is requested once more.
         let passes = matches!(failure, Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_));
         let is_first = passes && !std::mem::replace(&mut task.asked_again, true);
         if (is_needed || is_first) && !matches!(failure, Failure::Unusable) && self.question.is_none() {
@@ -165,7 +165,7 @@ impl Engine<'_> {
         self.drop_check(item, !is_needed);
     }
 
-    /// Does without the check of a walk's end.
+    /// Drops the check of a walk's end.
     pub(super) fn drop_check(&mut self, item: ItemIx, is_trusted: bool) {
         self.scheduler.checked(item, true);
         if let Some(walk) = self.scheduler.walk_mut(item) {
@@ -173,7 +173,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Does without the checks that wait, because no credit is left for them.
+    /// Drops the checks that wait: no credit is left for them.
     pub(super) fn drop_checks(&mut self) {
         for item in self.scheduler.take_checks() {
             self.drop_check(item, false);
@@ -181,7 +181,7 @@ impl Engine<'_> {
         }
     }
 
-    /// What a page shows about how lists end.
+    /// Learns from a page how lists end.
     pub(super) fn learn_from(&mut self, task: &PageTask, rows: (usize, bool)) {
         let (item, (received, is_fresh)) = (task.item, rows);
         if task.is_check {
@@ -207,14 +207,14 @@ impl Engine<'_> {
         }
     }
 
-    /// Changes the rule of how lists end, if pages behind short ones have disproved it: with the rule, the walks whose ends it
-    /// puts in doubt are opened again. Where it costs more than was allowed for to read them on, the run stops first.
+    /// Changes the end rule if pages behind short ones have disproved it, and opens the walks whose ends are in doubt then. Where
+    /// reading on costs more than `max_evidence`, the run stops first.
     pub(super) async fn learn_end(&mut self) -> Result<(), Error> {
         let is_open = self.rules.full_size().is_some() && self.rules.end == EndRule::Auto;
         if self.stop.is_some() || !is_open || !(self.is_size_wrong || self.evidence.is_disproved(self.items)) {
             return Ok(());
         }
-        self.commit(Vec::new()).await?; // what was read must be known before it is judged again
+        self.commit(Vec::new()).await?; // the ledger must know what was applied
         let learned = ending::learned(&self.rules, self.dir.ledger().largest_page()?);
         let (ends, pages) = self.short_ends()?;
         let in_vain = (as_f64(ends) * self.evidence.share_in_vain()).ceil();
@@ -237,15 +237,14 @@ impl Engine<'_> {
         }
         for item in self.scheduler.set_rules(self.rules) {
             if self.revisited.remove(&item) {
-                self.group.opened.push(item); // it may go on now, or have another end
+                self.group.opened.push(item); // it may continue, or end elsewhere
             }
             self.end(item);
         }
         Ok(())
     }
 
-    /// An earlier run found that lists go on behind short pages, and stopped because of what reading on costs: is it allowed
-    /// for by now?
+    /// Checks whether `max_evidence` allows by now what an earlier run stopped for: reading on behind short pages.
     pub(super) fn price_unpaid(&mut self) -> Result<(), Error> {
         if self.rules.learned != Some(ObservedEnd::Unpaid) || self.rules.end != EndRule::Auto {
             return Ok(());
@@ -264,7 +263,7 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Asks for the page behind the end of a list that has ended.
+    /// Requests the page behind the end of a list.
     pub(super) fn look_behind(&mut self, ended: EndedItem) -> Result<(), Error> {
         let pages = self.dir.ledger().pages(ended.item, SegmentId::BEHIND_ALL)?;
         let mut walk = Walk::new(ended.item, ended.id, &self.rules, pages, None);
@@ -280,13 +279,14 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Every list has ended: what evidence may cost yet goes behind those that are the likeliest to go on.
+    /// Spends what is left of the evidence budget behind the lists that are the likeliest to continue, once all have ended.
     pub(super) fn look_once_more(&mut self) -> Result<(), Error> {
         let is_open = self.rules.end == EndRule::Auto && self.rules.full_size().is_some();
         if self.stop.is_some() || !is_open || !self.evidence.affords(1) || !self.can_afford() {
             return Ok(());
         }
-        // Any of them first: where rows are left out, most of them go on. If that one did not, the deepest: it has the most to lose.
+        // Any list first: where an API leaves rows out, most lists continue. If that one did not, the deepest: it has the most rows
+        // to lose.
         let is_deepest = self.evidence.spent() > self.spent_on_look;
         let found = self.dir.ledger().likeliest_to_go_on(is_deepest && !self.seen_ends.is_empty(), &self.seen_ends)?;
         let Some(ended) = found.filter(|ended| ended.last < self.rules.limit()) else { return Ok(()) };
@@ -313,10 +313,10 @@ fn as_f64(number: u64) -> f64 {
 fn message(learned: ObservedEnd, opened: usize, asked: u32) -> String {
     match learned {
         ObservedEnd::PageSize(rows) => format!(
-            "the API gives at most {rows} rows a page where {asked} were asked for: a page of {rows} is a full one from now on, and {opened} lists that ended on one are read on"
+            "the API returns at most {rows} rows a page ({asked} were requested): a page of {rows} rows counts as full from now on, and {opened} lists that ended on one are read on"
         ),
         ObservedEnd::EmptyPage | ObservedEnd::Unpaid => format!(
-            "lists go on behind pages with fewer rows than asked for: only an empty page is an end from now on, and {opened} lists that ended on a short page are read on"
+            "lists continue behind pages with fewer rows than requested: only an empty page ends a list from now on, and {opened} lists that ended on a short page are read on"
         ),
     }
 }

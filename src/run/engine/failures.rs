@@ -1,5 +1,5 @@
-//! Failures that are ambiguous: pages that are asked for again, refusals that raise a question about the API, and how both
-//! end once it is known what others are answered.
+//! Ambiguous failures: pages that are retried, refusals that raise a question about the API, and how both end once it is known
+//! what other items get.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ use crate::model::page::{AttemptId, ItemIx};
 use crate::run::stop::Stop;
 use crate::state::ledger::RetryRow;
 
-/// Items in a row that are told what was answered before, until it is asked once more whether that is for all.
+/// Items in a row that get a refusal which was not meant for all before the question is asked again.
 const REFUSED_SINCE: usize = 3;
 
 impl Engine<'_> {
-    /// Counts a page's last failure as its own, if a request for another item was served that left after it.
+    /// Counts a page's last failure as its own if a request of another item that left after it was served.
     pub(super) fn prove(&mut self, task: &mut PageTask) {
         let Some(failed) = task.faults.pending else { return };
         let is_account = task.faults.failure == Some(Failure::Refused(StopCause::Account));
@@ -30,7 +30,7 @@ impl Engine<'_> {
             return;
         }
         if matches!(task.faults.failure, Some(Failure::Throttled(_))) {
-            // That one of them passes is not enough: see `judgement::throttle`.
+            // One that passes is not enough: see `judgement::throttle`.
             if !self.throttled.waits(task.item, task.page) {
                 task.faults.pending = None;
                 task.faults.proven = self.throttled.proofs(task.item, task.page);
@@ -46,11 +46,11 @@ impl Engine<'_> {
         }
     }
 
-    /// Asks for a page again after a wait.
+    /// Retries a page after a wait.
     pub(super) fn ask_again(&mut self, mut task: PageTask, failure: Failure, outcome: &FetchOutcome) {
         let was_down = self.outages.is_down();
         let held = self.note_throttle(&mut task, failure, outcome);
-        // Where nothing else is left to be asked for, a control request tells more than a fifth failure.
+        // Where nothing else is left, a control request tells more than a fifth failure.
         let may_end = ends_list(failure) && self.scheduler.may_end_before(&task);
         let own = OutageDetector::is_own(&task) || may_end || self.is_alone() && self.may_control();
         let stop = self.outages.failed(failure, outcome, (own, held), &mut self.retry);
@@ -69,12 +69,12 @@ impl Engine<'_> {
         self.park(task, failure, outcome);
     }
 
-    /// Parks a page for its next attempt.
+    /// Delays a page until its next attempt.
     fn park(&mut self, mut task: PageTask, failure: Failure, outcome: &FetchOutcome) {
         let now = clock::now();
-        // An account that is in question is not what an outage's probes are to find out: they would not wait for each other.
+        // During a question about the account an outage's checks do not apply: both would wait for each other.
         let until = if let Some(probe_at) = self.outages.probe_at().filter(|_| self.question.is_none()) {
-            // Pages take turns at probing, whatever their failures, which are not counted.
+            // Pages take turns at checking the API; these failures are not counted.
             self.notify_retry(&task, outcome, probe_at.saturating_duration_since(now));
             task.tries.get_or_insert_with(|| self.retry.begin());
             now
@@ -82,7 +82,7 @@ impl Engine<'_> {
             let mut tries = task.tries.take().unwrap_or_else(|| self.retry.begin());
             tries.failed += u32::from(failure != Failure::NoRoute);
             let wait = if is_perhaps_billed(failure) { self.retry.later() } else { self.retry.wait(&mut tries) };
-            // After a wait that holds everyone, others are to go first, to see whether they pass.
+            // After a cooldown others go first, to see whether they pass.
             let behind =
                 if matches!(failure, Failure::Throttled(_)) { self.retry.policy().first } else { Duration::ZERO };
             let wait = wait.max(outcome.wish() + behind);
@@ -99,7 +99,7 @@ impl Engine<'_> {
         self.context.events.event(&Event::Retrying { id: &task.id, page, after, cause });
     }
 
-    /// Takes note of a 429. True: it made everyone wait, and was not one of a burst that was answered to before.
+    /// Notes a 429. Returns true if it started a cooldown and was not part of a burst that already did.
     fn note_throttle(&mut self, task: &mut PageTask, failure: Failure, outcome: &FetchOutcome) -> bool {
         if !matches!(failure, Failure::Throttled(_)) {
             return false;
@@ -116,8 +116,8 @@ impl Engine<'_> {
         outcome.held.is_some()
     }
 
-    /// The server asks for a longer wait than anyone has the patience for. Once it was waited as long as is ever waited, a second
-    /// item that is told the same says that this is meant for all; until then, and for that item, nobody waits again.
+    /// Notes a wait that is longer than `max_outage`. The run waits once, as long as it ever waits. If then a second item gets the
+    /// same, the wait is meant for all. Until then, and for that item, nobody waits again.
     pub(super) fn note_long_wait(&mut self, item: ItemIx, outcome: &FetchOutcome) {
         let wish = outcome.answer.as_ref().and_then(|response| response.retry_after).unwrap_or_default();
         if wish <= self.retry.policy().max_outage {
@@ -126,7 +126,7 @@ impl Engine<'_> {
         self.long_waits.insert(item);
         match self.long_wait {
             Some(wait) if wait.item != item && outcome.sent >= wait.until => {
-                let message = format!("{}; the server asks for a wait of {} s", outcome.cause, wish.as_secs());
+                let message = format!("{}; the server asks to wait {} s", outcome.cause, wish.as_secs());
                 self.stop.get_or_insert(Stop::Temporary(message));
             }
             Some(_) => {}
@@ -134,7 +134,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Sends nothing but pages of others until it is known whether a refusal is for all.
+    /// Sends only pages of other items until it is known whether a refusal is meant for all.
     pub(super) fn ask_others(&mut self, task: PageTask, refusal: RefusalScope, outcome: &FetchOutcome) {
         let (item, message) = (task.item, &outcome.cause);
         if self.question.is_none() && self.was_answered(refusal, item, message) {
@@ -150,7 +150,7 @@ impl Engine<'_> {
                 false
             }
         };
-        // Where nobody else can be asked, a page has its tries.
+        // Where no other item is left, a page has its attempts.
         let failed = task.tries.as_ref().map_or(0, |tries| tries.failed);
         if is_for_all || failed >= self.retry.policy().attempts {
             self.stop.get_or_insert(self.refused_stop(refusal, message));
@@ -160,7 +160,7 @@ impl Engine<'_> {
         self.park(PageTask { asked_again, ..task }, failure, outcome);
     }
 
-    /// Whether the same was said before and turned out not to be for all, and not too many were told so since.
+    /// Whether the same refusal was not meant for all before, and few items got it since.
     fn was_answered(&mut self, refusal: RefusalScope, item: ItemIx, message: &str) -> bool {
         let kind = without_numbers(cause::kind(message));
         let is_known = self.answered.as_ref().is_some_and(|(known, words)| *known == refusal && *words == kind);
@@ -170,7 +170,7 @@ impl Engine<'_> {
         is_known && self.refused_since.len() < REFUSED_SINCE
     }
 
-    /// A control request was refused like what it was sent for.
+    /// Notes that a control request was refused like the page that it was sent for.
     pub(super) fn ask_others_alike(&mut self, item: ItemIx, failure: Failure, outcome: &FetchOutcome) {
         let Some(question) = &mut self.question else { return };
         let refusal = question.refusal;
@@ -181,7 +181,7 @@ impl Engine<'_> {
         }
     }
 
-    /// The end of a run in which others are refused alike.
+    /// The reason to stop when others are refused alike.
     pub(super) fn refused_stop(&self, refusal: RefusalScope, message: &str) -> Stop {
         match refusal {
             RefusalScope::Cause(cause) => Stop::Cause(cause, message.to_owned()),
@@ -189,14 +189,14 @@ impl Engine<'_> {
             RefusalScope::UnknownCode => {
                 let known = &self.context.settings.endpoint.success_codes;
                 let message = format!(
-                    "{message}: rows came with a code that the endpoint's description does not list as a success; if it is one, add it to success_codes (now {known:?}) and run again: responses in the journal are not paid for twice"
+                    "{message}: rows came with a code that the endpoint's description does not list as a success; if it is one, add it to success_codes (now {known:?}) and run again; responses in the journal are not paid for twice"
                 );
                 Stop::Cause(StopCause::Contract, message)
             }
         }
     }
 
-    /// Asks for an item no more: it fails as soon as others are served. Where many in a row are refused, others are asked.
+    /// Suspends an item: it fails as soon as others are served. After many in a row it asks whether all are refused.
     pub(super) fn set_aside(&mut self, task: PageTask, failure: Failure, outcome: &FetchOutcome) {
         if !self.outages.ever() || is_perhaps_billed(failure) {
             let own = OutageDetector::is_own(&task);
@@ -208,7 +208,7 @@ impl Engine<'_> {
         }
         let (item, at) = (task.item, AttemptId(self.last_attempt));
         if !self.scheduler.set_aside(item, task.page) {
-            return; // its walk ends before that page, whatever becomes of others
+            return; // its walk ends before that page in any case
         }
         self.deferred.push(Deferred { task, message: outcome.cause.clone(), at, failure });
         if let Some(question) = self.question.as_mut().filter(|question| question.refusal == RefusalScope::SamePage)
@@ -220,15 +220,15 @@ impl Engine<'_> {
         if self.outages.ever() && in_a_row >= REFUSED_IN_A_ROW && self.question.is_none() {
             let mut question = Question::new(RefusalScope::SamePage, item, at, outcome.cause.clone());
             for deferred in &self.deferred {
-                question.add(deferred.task.item, at, &outcome.cause); // they left before
+                question.add(deferred.task.item, at, &outcome.cause);
             }
             self.question = Some(question);
             self.draining = Some(AttemptId(self.last_attempt));
         }
     }
 
-    /// Before pages are asked for: gives up those whose failures are proven, and sees to it that where nothing but failing pages
-    /// is left, something is found out.
+    /// Before admission: gives up pages whose failures are proven. Where only failing pages are left, it finds out whose fault
+    /// that is.
     pub(super) fn weigh(&mut self) -> Result<(), Error> {
         if self.stop.is_some() {
             return Ok(());
@@ -238,7 +238,7 @@ impl Engine<'_> {
             let others = self.scheduler.has_others(question.refused(), question.refusal != RefusalScope::SamePage);
             question.asked.is_none() && !others && !self.scheduler.has_check()
         });
-        // Two others that are refused alike end the run: the second one is a control request, if there can be one.
+        // Two others that are refused alike end the run. The second is a control request, if one can be sent.
         let is_half = self.question.as_ref().is_some_and(|question| question.alike() == 1 && question.asked.is_none());
         if is_half && !self.scheduler.has_check() && self.control()? {
             return Ok(());
@@ -249,10 +249,10 @@ impl Engine<'_> {
             }
             if !self.outages.is_proven() && self.question.as_ref().is_some_and(|question| question.refused().len() > 1)
             {
-                self.end_unproven(); // all there are were refused alike, and nothing ever came in this run
+                self.end_unproven(); // all items were refused alike, and nothing came in this run
             }
             if self.is_same_page() {
-                self.question = None; // nobody can be asked: each is as it was told
+                self.question = None; // no other item is left: each refusal counts
                 let deferred = std::mem::take(&mut self.deferred);
                 self.conclude(deferred);
             }
@@ -287,7 +287,7 @@ impl Engine<'_> {
         }
     }
 
-    /// A page's failures are its own: its item fails, or its list ends before it.
+    /// Gives up a page whose failures are its own: its item fails, or its list ends before it.
     pub(super) fn give_up_as_proven(&mut self, task: &PageTask, failure: Failure) {
         if ends_list(failure) && !task.is_check && self.scheduler.may_end_before(task) {
             self.refuse_page(task, failure);
@@ -304,7 +304,7 @@ impl Engine<'_> {
     }
 }
 
-/// Whether a response may have been billed though it is of no use: it is asked for at most twice (promise P2).
+/// Whether an unusable response may have been billed: such a page is requested at most twice (promise P2).
 fn is_perhaps_billed(failure: Failure) -> bool {
     matches!(failure, Failure::Unusable | Failure::MissingList | Failure::UnknownCode { with_rows: true })
 }

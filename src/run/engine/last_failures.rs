@@ -1,4 +1,4 @@
-//! Nothing is left but pages that failed: what a control request finds out, and how the run ends without one.
+//! Only pages that failed are left: what a control request finds out, and how the run ends without one.
 
 use std::time::Duration;
 
@@ -22,8 +22,7 @@ impl Engine<'_> {
         self.in_flight == 0 && (self.stop.is_some() || self.is_done())
     }
 
-    /// Everything that may still be asked for was. What is left was set aside: item by item, or by an API that answers
-    /// nobody in its own form.
+    /// Ends what is suspended, when everything else has been requested: the items fail, or the API does.
     pub(super) fn conclude_remaining(&mut self) -> Result<(), Error> {
         let is_unheard = !self.outages.is_proven() && self.outages.ever() && self.controls == 0;
         if self.deferred.is_empty() && self.refused_ends.is_empty() || is_unheard && self.control()? {
@@ -45,8 +44,8 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Nothing is left but pages that failed. When all of them have failed once more, a control request tells whether the API
-    /// works; where none can be sent, each page has its tries, and then the run ends.
+    /// Decides what to do when only failed pages are left. When each has failed once more, a control request tells whether the API
+    /// works. Where none can be sent, each page has its attempts, and then the run ends.
     pub(super) fn weigh_alone(&mut self) -> Result<(), Error> {
         for (due, mut task) in self.scheduler.take_all_parked() {
             self.prove(&mut task);
@@ -64,20 +63,20 @@ impl Engine<'_> {
             return Ok(());
         }
         if let Some(at) = self.outages.probe_at() {
-            // Whether it is an outage or what is left, a page that nobody failed on tells best.
+            // A page that never failed tells best whether this is an outage.
             if at <= clock::now() {
                 self.control()?;
             }
             return Ok(());
         }
-        // What may pass by itself is tried for as long as with others before it is worth more than a credit.
+        // A failure that may pass has all its attempts before a control request is worth a credit.
         let has_failed = |task: &PageTask| task.tries.as_ref().is_some_and(|tries| tries.failed >= PROOFS);
         let is_worth_it = self.controls == 0 && self.scheduler.all_tried(has_failed)
             || self.scheduler.all_tried(|task| self.lacks_tries(task) < PROOFS);
         if is_worth_it && self.control()? {
             return Ok(());
         }
-        // That all are refused with a 429 is what throttling looks like: that ends by patience.
+        // If all get 429, this is throttling: it ends with `max_outage`.
         let is_throttled = |task: &PageTask| matches!(task.faults.failure, Some(Failure::Throttled(_)));
         if self.scheduler.all_tried(|task| self.has_had_all(task) && !is_throttled(task)) {
             self.end_unproven();
@@ -89,7 +88,7 @@ impl Engine<'_> {
         self.lacks_tries(task) == 0
     }
 
-    /// Tries that a page is still to have.
+    /// Attempts that a page still has.
     fn lacks_tries(&self, task: &PageTask) -> u32 {
         let failure = task.faults.failure.unwrap_or(Failure::Unavailable);
         let most = tries(failure, self.retry.policy().attempts, task.faults.gave_up_before);
@@ -97,8 +96,8 @@ impl Engine<'_> {
         most.saturating_sub(failed.max(task.faults.proven))
     }
 
-    /// Every page that is left had all its tries, and nothing shows whose fault it is: what went like this in an earlier run
-    /// fails, the rest is for another run.
+    /// Ends a run whose last pages had all their attempts without a proof whose fault it is. Pages that ended a second run like
+    /// this fail; the rest is left to the next run.
     pub(super) fn end_unproven(&mut self) {
         let mut stop = None;
         for task in self.scheduler.take_parked() {
@@ -126,7 +125,7 @@ impl Engine<'_> {
         self.stop = self.stop.take().or(stop);
     }
 
-    /// Whether nothing is left to be asked for but pages that failed.
+    /// Whether only pages that failed are left.
     pub(super) fn is_alone(&self) -> bool {
         self.backlog.is_empty() && self.scheduler.all_tried(|task| task.tries.is_some())
     }
@@ -136,14 +135,14 @@ impl Engine<'_> {
         self.controls < CONTROLS && self.can_afford() && self.has_control && !is_mute
     }
 
-    /// Asks for the page behind a complete list's end, to see whether the API serves. False: there is none, or no more may be
-    /// asked for in this run.
+    /// Requests the page behind the end of a complete list, to see whether the API serves. Returns false if there is no such list,
+    /// or no more are allowed in this run.
     pub(super) fn control(&mut self) -> Result<bool, Error> {
         let mut is_over = false;
         while self.may_control() {
             let found = self.dir.ledger().ended_item(self.control_before)?;
             let Some(ended) = found else {
-                // Once more from the last list on: behind its end there is another page.
+                // Once more from the last list: behind its end there is another page.
                 self.has_control = self.control_before < ItemIx(i64::MAX) && !std::mem::replace(&mut is_over, true);
                 self.control_before = ItemIx(i64::MAX);
                 continue;
@@ -159,10 +158,10 @@ impl Engine<'_> {
         Ok(false)
     }
 
-    /// How long nothing may succeed.
+    /// How long nothing may succeed at present.
     pub(super) fn max_outage(&self) -> Duration {
         let policy = self.retry.policy();
-        // An outage and throttling may pass, whatever is left.
+        // An outage and throttling may pass.
         let has_had_all = |task: &PageTask| {
             self.has_had_all(task) && !matches!(task.faults.failure, Some(Failure::Throttled(_) | Failure::NoRoute))
         };
@@ -170,7 +169,7 @@ impl Engine<'_> {
         if self.outages.is_proven() && !is_hopeless { policy.max_outage } else { policy.soon() }
     }
 
-    /// Nothing succeeded for as long as was asked to wait.
+    /// Stops the run: nothing succeeded for too long.
     pub(super) fn stop_waiting(&mut self) {
         self.stop = Some(Stop::Temporary(self.outages.message().to_owned()));
     }

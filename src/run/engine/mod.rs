@@ -1,8 +1,9 @@
-//! The loop at the heart of a run: what arrived, what to ask next, one group commit, what the new pages mean.
+//! The engine: one loop that takes outcomes, admits pages, commits the group and applies the new pages.
 //!
-//! A round takes whatever arrived while the last one was being written, so groups grow with the load and nothing waits
-//! for a timer. All state of a run that changes with pages lives here, in one place, and no lock guards it. A request holds
-//! its slot from the commit of its intent to the reading of its outcome.
+//! A tick takes what came while the last group was written, so groups grow with the load and nothing waits for a timer. All
+//! state of a run is here, owned by one thread, and needs no lock. A request has its slot from the commit of its intent until
+//! its outcome is taken. Files: `outcomes` is the one way in, `failures`, `ends`, `empty_lists` and `outage` say what follows,
+//! `admit` chooses, `apply` takes rows, `last_failures` and `stopping` end a run.
 
 mod admit;
 mod apply;
@@ -50,48 +51,48 @@ use empty_lists::SecondLook;
 pub(crate) use empty_lists::seems_empty;
 use outage::OutageDetector;
 
-/// Keys of rows that open walks may hold in memory: 32 MiB, more than one walk of a million rows.
+/// Row keys that open walks may have in memory: 32 MiB, more than one walk of a million rows.
 const KEYS: usize = 1 << 20;
-/// Empty lists after which items are taken in the order of the list, though no list has a row.
+/// Empty lists after which items are taken in list order, though no list has a row.
 const EMPTY_SAMPLES: u64 = 50;
-/// Pages with rows of which none was ever usable that end the run.
+/// Pages with rows that end the run if no row of any page was ever usable.
 const MOST_UNUSABLE_PAGES: u32 = 20;
-/// The ends of the channels to the tasks around.
+/// The engine's ends of the channels to the dispatcher and the writer.
 #[derive(Debug)]
 pub(crate) struct Channels {
-    /// To the dispatcher; its bound is how far intents run ahead of the quota.
+    /// To the dispatcher. Its bound is how many intents may wait for the rate limiter.
     pub to_dispatch: mpsc::Sender<Request>,
-    /// From it.
+    /// From the dispatcher.
     pub outcomes: mpsc::Receiver<FetchOutcome>,
     /// To the writer.
     pub writer: mpsc::Sender<WriterCommand>,
-    /// Tells the dispatcher what to do.
+    /// What the dispatcher does with requests that have not left.
     pub mode: watch::Sender<DispatchMode>,
 }
 
-/// A page that is not asked for again, and whose item fails as soon as others are served.
+/// A page that is not requested again. Its item fails as soon as others are served.
 #[derive(Debug)]
 struct Deferred {
     task: PageTask,
     message: String,
-    /// The last request by then.
+    /// The newest attempt when it failed.
     at: AttemptId,
     failure: Failure,
 }
 
-/// A walk that ends before a page that was refused, as soon as others get pages.
+/// A walk that ends before a refused page, as soon as others get pages.
 #[derive(Clone, Copy, Debug)]
 struct RefusedEnd {
     item: ItemIx,
-    /// The last request by then.
+    /// The newest attempt when it was refused.
     at: AttemptId,
 }
 
-/// A wait that the server asked for and that is longer than the run's patience.
+/// A wait that the server asked for and that is longer than `max_outage`.
 #[derive(Clone, Copy, Debug)]
 struct LongWait {
     item: ItemIx,
-    /// Until when everyone waits, which is as long as is ever waited.
+    /// Until when the run waits: the longest wait it accepts.
     until: Instant,
 }
 
@@ -102,26 +103,23 @@ pub(crate) struct Engine<'a> {
     context: &'a RunContext,
     dir: Arc<ExportDir>,
     rules: PagingRules,
-    /// Away while it commits a group.
+    /// None while it commits a group.
     committer: Option<GroupCommitter>,
     decoder: Decoder,
     retry: Retry,
     limiter: Arc<RateLimiter>,
     scheduler: Scheduler,
-    /// What looking ahead has cost, and may.
     lookahead_budget: LookaheadBudget,
-    /// What is known of how lists end.
+    /// What is known about the ends of lists.
     evidence: Evidence,
-    /// Whether a page was larger than the largest that the rules know of.
+    /// Whether a page was larger than the page size that was observed.
     is_size_wrong: bool,
-    /// Items of the export.
     items: u64,
-    /// Lists with rows and without.
     lists: EmptyLists,
-    /// Whether an empty list of rows ever came: then a success without a list is not one.
+    /// Whether an empty list ever came: then a success without a list is a failure.
     had_empty_list: bool,
     second_look: SecondLook,
-    /// What the next commit makes true beside the arrivals.
+    /// What the next commit writes beside the outcomes.
     group: Group,
     in_flight: usize,
     last_attempt: i64,
@@ -131,47 +129,45 @@ pub(crate) struct Engine<'a> {
     shown_rate: Option<f64>,
     first_request: Option<Instant>,
     outages: OutageDetector,
-    /// The last attempt before an outage or a question began, while requests from before it are still under way.
+    /// The newest attempt before an outage or a question started, while older requests are in flight.
     draining: Option<AttemptId>,
-    /// Who was served last.
+    /// Items that were served last.
     served: Served,
-    /// Whose pages came last: that an API refuses a page in its own form says nothing about an account.
+    /// Items whose pages came last: a refusal in the API's own form says nothing about the account.
     paid: Served,
-    /// Pages that are refused with a 429.
+    /// Pages that get 429.
     throttled: Throttled,
-    /// A refusal that may be meant for all.
+    /// A refusal that may be meant for all items.
     question: Option<Question>,
-    /// The last one that turned out not to be, in its words without numbers; and who was told the same since others were served.
+    /// The last refusal that was not meant for all, without its numbers, and the items that got it since others were served.
     answered: Option<(RefusalScope, String)>,
     refused_since: BTreeSet<ItemIx>,
     long_wait: Option<LongWait>,
-    /// Items that were told to wait for longer than anyone will: their refusals hold nobody.
+    /// Items that were told to wait for too long: their 429s delay nobody.
     long_waits: BTreeSet<ItemIx>,
     refused_ends: Vec<RefusedEnd>,
-    /// Walks of which it is known by now that a refusal ends them.
+    /// Walks that a refusal is known to end.
     released: BTreeSet<ItemIx>,
-    /// Items that fail as soon as others are served.
     deferred: Vec<Deferred>,
-    /// Control requests so far, lists whose end was asked behind, and where the next one is looked for.
+    /// Control requests so far, lists with a page requested behind their end, and where the next control request is looked for.
     controls: u32,
     revisited: BTreeSet<ItemIx>,
     control_before: ItemIx,
     has_control: bool,
-    /// Lists whose ends were looked behind once all had been read.
+    /// Lists that got such a page after all lists had been read.
     seen_ends: BTreeSet<ItemIx>,
-    /// Credits that evidence had cost before the last of them.
+    /// Credits that evidence had cost before the last of these.
     spent_on_look: u64,
-    /// Whether any row was usable, and pages with rows before the first one that was.
+    /// Whether any row was usable, and pages with rows before the first usable one.
     has_usable_row: bool,
     unusable_pages: u32,
     stop: Option<Stop>,
-    /// Whether a signal came.
     has_signal: bool,
     stats: RunStats,
 }
 
 impl<'a> Engine<'a> {
-    /// The state at the beginning of a run, from the ledger.
+    /// The state at the start of a run, from the ledger.
     pub(crate) fn new(
         context: &'a RunContext,
         dir: Arc<ExportDir>,
@@ -236,7 +232,7 @@ impl<'a> Engine<'a> {
         })
     }
 
-    /// Goes round until there is nothing to do or a reason to stop, and every request under way has arrived.
+    /// Ticks until there is nothing to do or a reason to stop, and no request is in flight.
     pub(crate) async fn run(
         mut self,
         mut channels: Channels,
@@ -267,7 +263,7 @@ impl<'a> Engine<'a> {
         (ended, self.stats)
     }
 
-    /// One round. False: the run is over.
+    /// One tick. Returns false when the run is over.
     async fn tick(
         &mut self,
         channels: &mut Channels,
@@ -297,7 +293,7 @@ impl<'a> Engine<'a> {
         self.admit(channels.to_dispatch.capacity());
         if self.stop.is_none() && self.is_done() {
             self.conclude_remaining()?;
-            // Only what the ledger knows of can be looked behind.
+            // Evidence needs ends that the ledger knows.
             if self.is_done() && self.group.is_empty() && outcomes.is_empty() {
                 self.look_once_more()?;
             }
@@ -317,7 +313,7 @@ impl<'a> Engine<'a> {
         }
         for request in intents {
             self.first_request.get_or_insert_with(clock::now);
-            // The dispatcher ends early only by a panic, which is reported where it is waited for.
+            // The dispatcher ends early only by a panic; `crawl` reports it.
             if channels.to_dispatch.send(request).await.is_err() {
                 self.in_flight -= 1;
             }
@@ -325,7 +321,7 @@ impl<'a> Engine<'a> {
         Ok(true)
     }
 
-    /// Waits until there is something to do, and gives what has arrived.
+    /// Waits until there is something to do, and returns what came.
     async fn wait(
         &mut self,
         channels: &mut Channels,
@@ -365,8 +361,8 @@ impl<'a> Engine<'a> {
         outcomes
     }
 
-    /// Whether items may be taken in the order of the list. As long as nobody knows whether the question is wrong, the key is
-    /// not accepted or every list is empty, they are taken from all over it, one at a time.
+    /// Whether items are taken in list order. While the request may be wrong, the key refused or every list empty, they are taken
+    /// from all over the list, one at a time.
     fn may_follow_the_list(&self) -> bool {
         let is_refused = self.question.is_some() && !self.outages.is_proven();
         let has_rows =
@@ -374,7 +370,7 @@ impl<'a> Engine<'a> {
         self.outages.ever() && !is_refused && has_rows
     }
 
-    /// Commits the arrivals and the group, away from this thread, and gives the pages decoded.
+    /// Commits the outcomes and the group on a blocking thread; then decodes the pages among them.
     async fn commit(&mut self, outcomes: Vec<FetchOutcome>) -> Result<Option<Decoded>, Error> {
         let group = Group { newest: AttemptId(self.last_attempt), ..std::mem::take(&mut self.group) };
         let Some(mut committer) = self.committer.take() else { return Ok(None) };
@@ -394,10 +390,10 @@ impl<'a> Engine<'a> {
         rows
     }
 
-    /// Reads decoded pages into their walks and hands the rows to the writer.
+    /// Applies decoded pages to their walks and sends the rows to the writer.
     async fn read(&mut self, decoded: Decoded, channels: &mut Channels) -> Result<(), Error> {
         let rows = apply_pages::group(decoded, |page| self.read_page(page))?;
-        // A writer that is gone ends the run; why is said where it is waited for.
+        // The writer ends early only by an error; `crawl` reports it.
         if channels.writer.send(WriterCommand::Rows(rows)).await.is_err() {
             self.stop.get_or_insert(Stop::Temporary("the writer ended".to_owned()));
         }

@@ -1,10 +1,9 @@
-//! What the failures of all pages say together: whether it is the API, and whether it is for good.
+//! What the failures of all pages say together: whether the API is down, and whether for good.
 //!
-//! One page's failure says little. Five items that fail in a row, with no success between, are an outage: nothing is sent
-//! but one probe at a time, at growing intervals, until one succeeds. Twenty items in a row that get the same answer, or
-//! any answer but a page before any page came, from all over the list, will not be the last ones: the run ends. A page
-//! that failed before while others came says nothing here, except that there is no way to the API at all. Until something
-//! has succeeded in a run, it asks for one page at a time: a wrong key costs one request.
+//! Five items that fail in a row are an outage: then one request at a time checks the API, at growing intervals, until one
+//! succeeds. Twenty items in a row with the same response end the run, and so does any response other than a page before any
+//! page came. A page that failed before while others came says nothing here, unless the API cannot be reached. Until something
+//! has succeeded, a run requests one page at a time: a wrong key costs one request.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,17 +19,17 @@ use crate::model::clock;
 use crate::model::page::ItemIx;
 use crate::run::stop::Stop;
 
-/// Items that fail in a row are an outage from this number on.
+/// Items that fail in a row and make an outage.
 const OUTAGE: usize = 5;
-/// Items in a row with the same answer end the run at this number.
+/// Items in a row with the same response that end the run.
 const SAME: usize = 20;
 
-/// How the API has been doing.
+/// The state of the API, from the outcomes so far.
 #[derive(Debug)]
 pub(super) struct OutageDetector {
     /// Whether a page ever came, in this run or an earlier one.
     ever: bool,
-    /// Whether the API was seen to work in this run.
+    /// Whether the API served something in this run.
     is_proven: bool,
     streak: Option<FailureStreak>,
 }
@@ -39,15 +38,15 @@ pub(super) struct OutageDetector {
 #[derive(Debug)]
 struct FailureStreak {
     since: Instant,
-    /// What was said last.
+    /// The last message.
     message: String,
-    /// When the server last asked for a wait, and until when.
+    /// When the server last asked for a wait, and until when it lasts.
     wish: Option<(Instant, Instant)>,
     /// Items that failed.
     items: BTreeSet<ItemIx>,
-    /// Requests that found no way to the API, and 429s that made everyone wait.
+    /// Requests that did not reach the API, and 429s that started a cooldown.
     unreached: usize,
-    /// The last answer, without what differs from item to item, and who got it.
+    /// The last response without what differs from item to item, and who got it.
     response: String,
     same: BTreeSet<ItemIx>,
     outage: Option<Outage>,
@@ -56,12 +55,12 @@ struct FailureStreak {
 #[derive(Debug)]
 struct Outage {
     tries: RetryState,
-    /// When the next probe may leave.
+    /// When the next check may leave.
     probe_at: Instant,
 }
 
 impl OutageDetector {
-    /// The health of an API that did, or did not, give a page to an earlier run.
+    /// The state at the start of a run. `ever`: an earlier run got a page.
     pub(super) fn new(ever: bool) -> Self {
         Self { ever, is_proven: false, streak: None }
     }
@@ -71,7 +70,7 @@ impl OutageDetector {
         self.ever
     }
 
-    /// Whether it was seen to work in this run.
+    /// Whether it served something in this run.
     pub(super) fn is_proven(&self) -> bool {
         self.is_proven
     }
@@ -81,13 +80,13 @@ impl OutageDetector {
         self.probe_at().is_some()
     }
 
-    /// When the next probe may leave, if there is an outage.
+    /// When the next check may leave, if there is an outage.
     pub(super) fn probe_at(&self) -> Option<Instant> {
         self.streak.as_ref().and_then(|streak| streak.outage.as_ref()).map(|outage| outage.probe_at)
     }
 
-    /// When nothing has succeeded for as long as this, if anything failed since; what was asked for in that time by the end of
-    /// a wait that the server wished for has `timeout` more to come.
+    /// When nothing will have succeeded for `max_outage`, if anything failed since the last success. Where the server asked for a
+    /// wait in that time, a request after it has `timeout` more.
     pub(super) fn lasts_until(&self, max_outage: Duration, timeout: Duration) -> Option<Instant> {
         let streak = self.streak.as_ref()?;
         let end = streak.since + max_outage;
@@ -95,30 +94,29 @@ impl OutageDetector {
         Some(kept_waiting.map_or(end, |(_, until)| end.max(until + timeout)))
     }
 
-    /// What was said last, if anything failed since the last success.
+    /// The last message, if anything failed since the last success.
     pub(super) fn message(&self) -> &str {
         self.streak.as_ref().map_or("", |streak| streak.message.as_str())
     }
 
-    /// Whether a page failed by itself: others were served since, in this run or an earlier one.
+    /// Whether a page's failures are its own: others were served since, in this run or an earlier one.
     pub(super) fn is_own(task: &PageTask) -> bool {
         task.faults.proven > 0 || task.faults.gave_up_before
     }
 
-    /// A page came.
+    /// Notes a page.
     pub(super) fn page(&mut self) {
         self.ever = true;
         self.works();
     }
 
-    /// The API works: it gave a page, or refused an item in its own words after it had given pages before.
+    /// Notes that the API works: it returned a page, or refused an item in its own form after it had returned pages.
     pub(super) fn works(&mut self) {
         self.is_proven = true;
         self.streak = None;
     }
 
-    /// Takes note of a failure. `own`: it is the page's own; `held`: it made everyone wait. Gives a reason to stop, if that
-    /// is one.
+    /// Notes a failure. `own`: it is the page's own; `held`: it started a cooldown. Returns a reason to stop, if it is one.
     pub(super) fn failed(
         &mut self,
         failure: Failure,
@@ -134,11 +132,11 @@ impl OutageDetector {
             streak.wish = Some((now, streak.wish.map_or(now, |(_, until)| until).max(now + wish)));
         }
         if streak.outage.as_ref().is_some_and(|outage| outcome.sent < outage.probe_at) {
-            return None; // it left before the outage was known
+            return None; // it left before the outage
         }
         let item = outcome.request.item;
         let is_for_item = matches!(failure, Failure::NoSuchPage | Failure::EndOfList);
-        // Unusual is what somebody says who is there.
+        // An unusual response shows that the API is up.
         let is_there = failure == Failure::Unusual && self.ever;
         if failure == Failure::NoRoute {
             streak.unreached += 1;
@@ -149,20 +147,20 @@ impl OutageDetector {
         }
         let is_code = matches!(failure, Failure::UnknownCode { .. });
         let may_follow_the_list = outcome.judged.is_told && !is_for_item && !is_code;
-        let is_gateway = |status: u16| (502..=504).contains(&status); // it says itself that this passes
+        let is_gateway = |status: u16| (502..=504).contains(&status); // passes by its own meaning
         let is_page_less = outcome.answer.as_ref().is_some_and(|response| !is_gateway(response.status));
         let is_no_page = may_follow_the_list || is_page_less && !matches!(failure, Failure::Throttled(_));
         let is_answer = !own && if self.ever { may_follow_the_list } else { is_no_page };
-        // Before any page came every answer but a page says the same: something is wrong with the question.
+        // Before any page came every other response says the same: the request is wrong.
         let response = if self.ever { without_numbers(cause::kind(&outcome.cause)) } else { String::new() };
         let is_new = is_answer && streak.told(response, item);
-        // And then the next item is asked soon, until all were.
+        // Then the next item is requested soon, until all were.
         streak.probed(is_new && !self.ever, wish, retry, now);
         let items = streak.same.len();
         (is_new && items >= SAME).then(|| self.refused(items, &outcome.cause))
     }
 
-    /// The end of a run to which this was said over and over, of so many items.
+    /// The reason to stop when `items` got this message.
     pub(super) fn refused(&self, items: usize, message: &str) -> Stop {
         if self.ever { Stop::Same(message.to_owned()) } else { Stop::NoPage(items, message.to_owned()) }
     }
@@ -182,7 +180,7 @@ impl FailureStreak {
         }
     }
 
-    /// Takes note of who got an answer. True: it did not yet.
+    /// Notes who got a response. Returns true if the item had not got it before.
     fn told(&mut self, response: String, item: ItemIx) -> bool {
         if response != self.response {
             (self.response, self.same) = (response, BTreeSet::new());
@@ -190,7 +188,7 @@ impl FailureStreak {
         self.same.insert(item)
     }
 
-    /// Begins an outage, or puts off its next probe: this was one.
+    /// Starts an outage, or schedules its next check after a failed one.
     fn probed(&mut self, soon: bool, wish: Duration, retry: &mut Retry, now: Instant) {
         let down = self.items.len() >= OUTAGE || self.unreached >= OUTAGE;
         let outage = match &mut self.outage {
@@ -205,7 +203,7 @@ impl FailureStreak {
     }
 }
 
-/// An answer in which every word of the message that holds a digit is replaced: ids and numbers differ from item to item.
+/// A message with each word that has a digit replaced: ids and numbers differ from item to item.
 pub(super) fn without_numbers(response: &str) -> String {
     let (head, message) = response.split_once(": ").unwrap_or(("", response));
     let words = message.split(|c: char| !c.is_alphanumeric());

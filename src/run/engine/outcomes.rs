@@ -1,6 +1,6 @@
-//! What the outcome of an attempt means for its walk: the way from an arrival to `judgement`, and what follows from it.
+//! What the outcome of an attempt means for its walk: from the dispatcher to `crawl::judgement`, and what follows.
 //!
-//! This file hands out: pages wait for the commit, failures go to `faults`, checks of ends and ends to `ends`.
+//! Every outcome comes in here. Pages wait for the commit (`apply`), failures go to `failures`, checks of ends to `ends`.
 
 use super::outage::OutageDetector;
 use super::outage::without_numbers;
@@ -16,7 +16,7 @@ use crate::run::stop::Stop;
 use crate::state::ledger::{EndRow, RetryRow};
 
 impl Engine<'_> {
-    /// Decides what each outcome means for its walk. Pages wait for the commit.
+    /// Decides what each outcome means for its walk.
     pub(super) fn take_outcomes(&mut self, outcomes: &mut [FetchOutcome]) {
         for outcome in outcomes {
             self.in_flight = self.in_flight.saturating_sub(1);
@@ -46,10 +46,10 @@ impl Engine<'_> {
         }
     }
 
-    /// A success without a list of rows is an empty page, as long as this export never received an empty list and no page
-    /// behind it has rows. For some of the lists whose last page was full, the page behind it is asked for first, whatever the
-    /// rule of the end: without that, a page that comes as null once would cut its list, and the run would call it complete.
-    /// Otherwise it is a failure that may have been billed (promise P2).
+    /// Classifies a success without a list. It is an empty page if this export never received an empty list and no page behind it
+    /// has rows. For some lists whose last page was full, the page behind it is requested first, whatever the end rule: otherwise
+    /// a page that is null once would cut its list, and the run would call it complete. In all other cases it is a failure that
+    /// may have been billed (promise P2).
     fn read_missing_list(&mut self, outcome: &mut FetchOutcome) {
         if outcome.judged.verdict != Verdict::NoList {
             return;
@@ -59,7 +59,7 @@ impl Engine<'_> {
         let has_rows_behind = walk.as_ref().is_none_or(|walk| walk.has_rows_behind(page));
         let follows_full = walk.as_ref().is_some_and(|walk| walk.follows_full(page, &rules));
         let failed = |failure| Classification::failed(failure, Charge::InDoubt);
-        // A list that is looked behind keeps its end: it ended on such a response that is not in the journal.
+        // A list with evidence behind its end keeps that end: it ended on such a response, which is not in the journal.
         let is_again = walk.is_some_and(|walk| walk.is_in_doubt(page)) || self.revisited.contains(&item);
         outcome.judged = if self.had_empty_list || has_rows_behind {
             failed(Failure::Unusable)
@@ -71,7 +71,7 @@ impl Engine<'_> {
         };
     }
 
-    /// A page came: it waits for the commit. What it shows about others is known at once.
+    /// Takes a page. It waits for the commit; what it shows about others is known at once.
     fn page_came(&mut self, outcome: &FetchOutcome) {
         self.stats.pages += 1;
         self.retry.earn();
@@ -89,15 +89,15 @@ impl Engine<'_> {
         }
     }
 
-    /// The API served a request: that proves something about failures of others that arrived before it left.
+    /// Notes that the API served a request: it proves failures of others that came before this request left.
     pub(super) fn served(&mut self, outcome: &FetchOutcome) {
         let (item, attempt) = (outcome.request.item, outcome.request.attempt);
         self.served.note(item, attempt);
         self.throttled.passed(item, attempt);
         if self.revisited.contains(&item) {
-            self.throttled.prove_all(); // a control request: no others are left that could pass
+            self.throttled.prove_all(); // a control request: nobody else is left who could pass
         }
-        // A refusal of one item's page says nothing where every item's is refused, or whether there are credits.
+        // A refusal of a single page answers neither "is every page refused?" nor "are there credits?".
         let is_page = outcome.judged.verdict == Verdict::Page;
         if is_page {
             self.paid.note(item, attempt);
@@ -125,15 +125,15 @@ impl Engine<'_> {
         }
     }
 
-    /// Gives up what was set aside until others were served.
+    /// Gives up pages that were suspended until others were served.
     pub(super) fn conclude(&mut self, deferred: Vec<Deferred>) {
         for Deferred { task, message, .. } in deferred {
             self.give_up(&task, &message, false);
         }
     }
 
-    /// Ends an outage: what failed in it was not its pages' fault. That a request came through that had left before shows only that
-    /// there was none: whose fault the failures were is open.
+    /// Ends an outage: the failures in it were not their pages' fault. A request from before the outage shows only that there was
+    /// none: then the failures stay unproven.
     fn recover(&mut self, by: AttemptId) {
         self.context.events.event(&Event::Recovered);
         if self.draining.is_some_and(|last| by <= last) {
@@ -149,7 +149,7 @@ impl Engine<'_> {
         let (item, page) = (outcome.request.item, outcome.request.page);
         let Some(mut task) = self.scheduler.land(item, page) else { return };
         if self.stop.is_some() {
-            self.scheduler.resume(task); // what a stopping run does not wait for is nobody's failure
+            self.scheduler.resume(task); // a stopping run blames nobody
             return self.end(item);
         }
         if self.outages.ever() && (serves(outcome.judged.verdict) || self.is_other_answer(item, failure)) {
@@ -169,7 +169,7 @@ impl Engine<'_> {
         if task.is_check {
             self.check_failed(task, failure, outcome);
         } else if !self.scheduler.needs(&task) && !is_waited_out(failure, outcome.judged.charge) {
-            // What is said of a page that may not even exist is not a reason to stop for those that do.
+            // A page that may not exist is no reason to stop for pages that do.
             let is_refused = matches!(failure, Failure::NoSuchPage | Failure::EndOfList | Failure::Refused(_));
             self.lose(&task, is_refused, outcome.judged.charge);
         } else {
@@ -178,8 +178,8 @@ impl Engine<'_> {
         self.end(item);
     }
 
-    /// Whether a control request came to another answer than what it was sent for: a success without a list, where nothing of
-    /// that kind is in question.
+    /// Whether a control request got a success without a list while nothing is deferred and no question is open: then the API
+    /// serves.
     fn is_other_answer(&self, item: ItemIx, failure: Failure) -> bool {
         failure == Failure::MissingList
             && self.revisited.contains(&item)
@@ -190,7 +190,7 @@ impl Engine<'_> {
     fn follow(&mut self, task: PageTask, failure: Failure, outcome: &FetchOutcome) {
         let may_end = self.scheduler.may_end_before(&task);
         if let (Failure::Refused(cause), None, false) = (failure, &outcome.answer, self.outages.is_proven()) {
-            // No identity, no way through the proxy, or elsewhere: no other item fares better.
+            // TLS, proxy or redirect, before anything worked: every other item would fail alike.
             self.stop.get_or_insert(Stop::Cause(cause, outcome.cause.clone()));
             return self.scheduler.resume(task);
         }
@@ -208,7 +208,7 @@ impl Engine<'_> {
         }
     }
 
-    /// Does without a page ahead that its walk may not even have.
+    /// Drops a page ahead that its walk may not have.
     pub(super) fn lose(&mut self, task: &PageTask, is_refused: bool, charge: Charge) {
         let in_doubt = charge != Charge::Free;
         if task.is_probe {
@@ -219,7 +219,8 @@ impl Engine<'_> {
         self.scheduler.lose(task, is_refused, in_doubt, passes);
     }
 
-    /// Ends the walk of a page that will not come, behind the pages before it; if it is not needed, the walk goes on without.
+    /// Ends the walk of a page that will not come, once the pages before it are there. If the walk does not need the page, it goes
+    /// on without it.
     pub(super) fn give_up(&mut self, task: &PageTask, message: &str, transient: bool) {
         self.throttled.forget(task.item, task.page);
         if task.is_check {
@@ -231,7 +232,7 @@ impl Engine<'_> {
             return self.end(task.item);
         }
         if task.is_probe {
-            self.lookahead_budget.settle(false); // it had come to be needed
+            self.lookahead_budget.settle(false); // it is needed by now
         }
         self.fail_walk(task.item, task.page, message.to_owned(), transient);
     }
@@ -244,7 +245,7 @@ impl Engine<'_> {
     }
 }
 
-/// Whether a failure of a page that is not needed is worth waiting for: it may pass by itself, and it was free.
+/// Whether a failure of an unneeded page is worth a retry: it may pass, and it was free.
 fn is_waited_out(failure: Failure, charge: Charge) -> bool {
     matches!(failure, Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_)) && charge == Charge::Free
 }

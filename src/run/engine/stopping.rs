@@ -1,6 +1,6 @@
-//! How a run stops: what has not left is recalled, and what is in flight is waited for, because it is paid for.
+//! How a run stops: unsent requests are recalled, and requests in flight are waited for, because they are paid for.
 //!
-//! A signal wants a quick end and waits for `drain_timeout`; every other reason waits for whole answers, up to `request_timeout`.
+//! After a signal the wait is `drain_timeout`, after any other reason `request_timeout`.
 
 use tokio::sync::watch;
 
@@ -11,7 +11,7 @@ use crate::model::event::Event;
 use crate::run::stop::Stop;
 
 impl Engine<'_> {
-    /// A signal came. It stops the run, or shortens the wait of one that stops already; the first reason stays the reason.
+    /// Takes a signal: it stops the run, or shortens the wait of one that is stopping. The first reason stays the reason.
     pub(super) fn signalled(&mut self, code: ExitCode) {
         self.has_signal = true;
         if let Some(stop) = &self.stop {
@@ -21,7 +21,7 @@ impl Engine<'_> {
         self.stop.get_or_insert(Stop::Signal(code));
     }
 
-    /// Tells the dispatcher what to do, if it does not know.
+    /// Sets the dispatcher's mode, if it changed.
     pub(super) fn set_dispatch_mode(&mut self, mode: &watch::Sender<DispatchMode>) {
         self.draining =
             self.draining.filter(|_| self.in_flight > 0 && (self.outages.is_down() || self.question.is_some()));

@@ -20,8 +20,8 @@ pub(super) fn adopt(
     let (frame, newest) = (Some((segment, frame.offset, frame.length)), ledger.last_attempt()?);
     let mut group = Group { frame, newest, ..Group::default() };
     for entry in entries {
-        // No request leaves before its intent is durable here: a ledger that knows nothing of one has lost what it knew. A
-        // page may be a response that was judged again.
+        // No request leaves before its intent is durable: a ledger without it has lost data. A page may also be a response that
+        // was reclassified.
         let is_known = ledger.is_in_flight(entry.attempt)? || entry.is_page && ledger.is_failed(entry.attempt)?;
         if !is_known {
             let reason = format!("is older than the journal, which holds the answer to attempt {}", entry.attempt.0);
@@ -41,7 +41,7 @@ pub(super) fn adopt(
     ledger.commit(&group, Utc64(0))
 }
 
-/// A refusal by envelope was free; anything else may have been billed.
+/// A refusal in the envelope was free. Anything else may have been billed.
 fn adopted_charge(entry: &JournalEntry, codes: &Codes) -> Charge {
     let envelope = envelope::read(&entry.body);
     let refused = envelope.is_ok_and(|envelope| envelope.code.is_some_and(|code| !codes.success.contains(&code)));

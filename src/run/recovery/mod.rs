@@ -1,8 +1,8 @@
 //! A segment's journal, read again: the open one's after a crash or a signal, a published one's when its files are rebuilt.
 //!
-//! Frames that the ledger names must be whole, anything else is damage; whole frames behind them, in the open segment, were
-//! written just before the process ended and are adopted; a torn end is cut off. Every page goes through the same decoder
-//! and the same walk as when it was fresh, so the rows are the same.
+//! Frames that the ledger names must be intact; anything else is damage. Intact frames behind them, in the open segment, were
+//! written just before the process ended and are adopted. A torn end is cut off. Every page goes through the same decoder and the
+//! same walk as the first time, so the rows are the same.
 
 mod adopt;
 pub(crate) mod rebuild;
@@ -30,26 +30,21 @@ use crate::state::journal::{self, JournalReader, NextFrame};
 use crate::state::ledger::{EndRow, Group, OpenSegment};
 use adopt::adopt;
 
-/// Pages that are read before the ledger is told of them.
+/// Pages that are applied between two commits.
 const PAGES_A_COMMIT: usize = 4_096;
 
 /// Reads a segment's journal again.
 #[derive(Debug)]
 pub(crate) struct Recovery {
-    /// The export.
     pub dir: Arc<ExportDir>,
-    /// Its decoder.
     pub decoder: Decoder,
-    /// Its walks' rules.
     pub rules: PagingRules,
-    /// What the codes of envelopes mean.
     pub codes: Arc<Codes>,
-    /// Who wants to know.
     pub events: Arc<dyn EventSink>,
 }
 
 impl Recovery {
-    /// Brings the ledger up to what the journal holds. Gives the bytes of whole frames.
+    /// Adds frames to the ledger that only the journal has. Returns the bytes of intact frames.
     pub(crate) fn adopt(&self, segment: OpenSegment) -> Result<u64, Error> {
         let Some(mut journal) = self.check(segment)? else { return Ok(0) };
         loop {
@@ -62,8 +57,8 @@ impl Recovery {
         }
     }
 
-    /// Makes sure that every frame that the ledger names is whole. Gives the reader behind them; none where there is no file
-    /// and none is needed. Changes nothing.
+    /// Checks that every frame that the ledger names is intact. Returns the reader behind them, or none where there is no file and
+    /// none is needed. Changes nothing.
     pub(crate) fn check(&self, segment: OpenSegment) -> Result<Option<JournalReader>, Error> {
         let Some(mut journal) = JournalReader::open(&self.dir.journal, segment.id)? else {
             return if segment.journaled == 0 { Ok(None) } else { Err(self.missing(segment)) };
@@ -78,17 +73,17 @@ impl Recovery {
         Ok(Some(journal))
     }
 
-    /// Begins a segment's files and fills them with what its journal holds.
+    /// Starts a segment's files and fills them from its journal.
     pub(crate) async fn fill(self: &Arc<Self>, segment: OpenSegment, writing: &WriterHandle) -> Result<(), Error> {
         let (recovery, writer) = (Arc::clone(self), writing.orders.clone());
         let filling = move || match writer.blocking_send(WriterCommand::Begin(segment)) {
             Ok(()) => recovery.reread(segment, &writer),
-            Err(_) => Ok(()), // the writer failed, and says why where it is waited for
+            Err(_) => Ok(()), // the writer's own error is reported by its task
         };
         tokio::task::spawn_blocking(filling).await?
     }
 
-    /// Decodes every page of a segment's journal again and hands the rows to the writer. Blocks.
+    /// Decodes every page of a segment's journal and sends the rows to the writer. Blocks.
     fn reread(&self, segment: OpenSegment, writer: &mpsc::Sender<WriterCommand>) -> Result<(), Error> {
         let Some(mut journal) = JournalReader::open(&self.dir.journal, segment.id)? else { return Ok(()) };
         let mut walks = HashMap::new();
@@ -101,15 +96,15 @@ impl Recovery {
             let decoded = self.decoder.decode(&responses).map_err(Error::Decode)?;
             self.events.event(&Event::Reread(decoded.pages.len()));
             let rows = apply_pages::group(decoded, |page| self.read(page, segment, &mut walks, &mut group).map(Some))?;
-            // Nothing is lost if this is lost: the same pages are read again. So many of them share an fsync. What was
-            // counted stays for the last commit, which knows of every page.
+            // If this commit is lost, the same pages are read again, so many pages share an fsync. The drift counts stay for the
+            // last commit, which has every page.
             if group.read.len() >= PAGES_A_COMMIT {
                 let drift = std::mem::take(&mut group.drift);
                 self.dir.ledger().commit(&std::mem::take(&mut group), clock::wall())?;
                 group.drift = drift;
             }
             if writer.blocking_send(WriterCommand::Rows(rows)).is_err() {
-                return Ok(()); // the writer failed, and says why where it is waited for
+                return Ok(()); // the writer's own error is reported by its task
             }
         }
         group.read_again = Some(segment.id);
@@ -119,7 +114,7 @@ impl Recovery {
     fn missing(&self, segment: OpenSegment) -> Error {
         let file = self.dir.journal.join(journal::file_name(segment.id));
         OutputError::Damaged(format!(
-            "journal {} is missing: {} bytes of paid answers",
+            "journal {} is missing: {} bytes of paid responses",
             file.display(),
             segment.journaled
         ))
@@ -143,7 +138,7 @@ impl Recovery {
         Ok(responses)
     }
 
-    /// Reads a page into its walk. A walk is forgotten behind its last page, so that only those under way are held.
+    /// Applies a page to its walk. A walk is dropped after its last page, so that only open ones are in memory.
     fn read(
         &self,
         page: &DecodedPage,
@@ -162,15 +157,14 @@ impl Recovery {
         apply_pages::note(page, &new, page.request.page == self.rules.first, group, &NullSink);
         in_flight.left = in_flight.left.saturating_sub(1);
         if in_flight.left == 0 {
-            // With pages in later segments the walk went on all the same, when it was opened again. And what a page would
-            // have to confirm is for the run to decide.
+            // With pages in later segments the walk was opened again. An end that a page has to confirm is for the run to decide.
             let is_settled = |end: &&End| !in_flight.goes_on && end.check.is_none() && !in_flight.walk.is_stuck();
             match in_flight.walk.end().filter(is_settled) {
                 Some(end) => {
                     let end = EndRow { error: end.message.clone(), ..EndRow::new(item, end.stop) };
                     group.ended.push(in_flight.walk.outcome(end));
                 }
-                // A page behind its end came just before the process ended, and the list goes on.
+                // A page behind its end came just before the process ended: the list continues.
                 None if in_flight.walk.end().is_none() && !in_flight.goes_on => group.opened.push(item),
                 None => {}
             }
@@ -190,12 +184,12 @@ impl Recovery {
     }
 }
 
-/// A walk whose pages are being read again.
+/// A walk whose pages are read again.
 #[derive(Debug)]
 struct InFlight {
     walk: Walk,
-    /// Pages of it that are still to come in this segment.
+    /// Its pages that are still to come in this segment.
     left: usize,
-    /// Whether later segments have more of them.
+    /// Whether later segments have more pages of it.
     goes_on: bool,
 }

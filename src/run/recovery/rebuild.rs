@@ -1,10 +1,9 @@
-//! Segments that are not as they should be, published ones and decided ones whose files are gone: found, and built again from
-//! their journals without a request.
+//! Rebuilds segments from their journals, without a request: published ones with other columns or modified files, and decided ones
+//! whose files are gone.
 //!
-//! A segment is built again as a new attempt at it: its journal goes through the decoder and the walks as if it had just
-//! come, and is published over the earlier attempt (see `commit`). Segments go in order, because what a walk has seen before
-//! a segment is what the ledger knows of the earlier ones. A crash anywhere leaves each segment published as one of the two
-//! attempts, and the same command goes on.
+//! A segment is rebuilt as a new attempt: its journal goes through the decoder and the walks as the first time, and is published
+//! over the earlier attempt (`output::publisher`). Segments go in order, because a walk's earlier rows are what the ledger knows of
+//! earlier segments. A crash anywhere leaves each segment published as one of the two attempts, and the same command continues.
 
 use std::sync::Arc;
 
@@ -21,29 +20,28 @@ use crate::output::writer::WriterHandle;
 use crate::run::recovery::Recovery;
 use crate::state::ledger::{OpenSegment, SegmentRow, SegmentState};
 
-/// Which published segments are built again. A decided one that recovery could not publish always is.
+/// Which published segments are rebuilt. A decided one that recovery could not publish always is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RebuildScope {
-    /// Those of other columns than the present ones: what a replay that was interrupted left.
+    /// Those with other columns than the present ones: an interrupted replay leaves them.
     OtherColumns,
-    /// Also those whose files are not as they were written. All files are read to find out.
+    /// Also those whose files were modified. All files are read to find out.
     Modified,
     /// All.
     All,
 }
 
-/// What is to be done to segments.
+/// What has to be done to segments.
 #[derive(Debug, Default)]
 pub(crate) struct RebuildPlan {
-    /// Manifests that are not as the ledger has them: put back as they were.
+    /// Manifests that differ from the ledger: restored as they were.
     restore: Vec<(SegmentId, String)>,
-    /// Segments to be built again, and why.
+    /// Segments to rebuild, and why.
     rebuild: Vec<(SegmentId, String)>,
 }
 
 impl RebuildPlan {
-    /// Finds out what is to be done, after recovery. Changes nothing, and fails where the output is not what the ledger knows
-    /// of.
+    /// Finds out what has to be done, after recovery. Changes nothing. Fails where the output is not of this ledger.
     pub(crate) async fn make(
         dir: &Arc<ExportDir>,
         imprint: &ManifestSchema,
@@ -102,12 +100,12 @@ impl RebuildPlan {
         self.restore.is_empty() && self.rebuild.is_empty()
     }
 
-    /// How many segments are built again.
+    /// How many segments are rebuilt.
     pub(crate) fn rebuilt(&self) -> usize {
         self.rebuild.len()
     }
 
-    /// Makes sure that the journals are there and whole, all of them, before anything is changed.
+    /// Checks that all journals are there and intact, before anything is changed.
     pub(crate) async fn check(&self, dir: &ExportDir, recovery: &Arc<Recovery>) -> Result<(), Error> {
         for (id, reason) in &self.rebuild {
             let segment = OpenSegment { id: *id, attempt: 0, journaled: dir.ledger().journaled(*id)? };
@@ -115,7 +113,7 @@ impl RebuildPlan {
             let checked = spawn_blocking(move || recovery.check(segment).map(drop)).await?;
             checked.map_err(|error| {
                 OutputError::Damaged(format!(
-                    "segment {id} must be built again ({reason}) and cannot be: {}",
+                    "segment {id} must be rebuilt ({reason}) and cannot be: {}",
                     chain(&error)
                 ))
             })?;
@@ -123,7 +121,7 @@ impl RebuildPlan {
         Ok(())
     }
 
-    /// Does it, one segment after the other.
+    /// Rebuilds one segment after the other.
     pub(crate) async fn carry_out(
         &self,
         dir: &ExportDir,
@@ -145,7 +143,7 @@ impl RebuildPlan {
     }
 }
 
-/// Why a published segment is to be built again; none if it is not.
+/// Why a published segment has to be rebuilt; none if it has not.
 async fn reason(
     dir: &Arc<ExportDir>,
     imprint: &ManifestSchema,

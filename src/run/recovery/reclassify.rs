@@ -1,9 +1,8 @@
-//! Bodies in the journal that were no pages when they came and are pages by the endpoint's description of now: they were paid
-//! for, so they are judged again instead of asked for again.
+//! Reclassifies bodies in the journal that were not pages when they came and are pages by the endpoint's present codes: they are
+//! paid for, so they are not requested again.
 //!
-//! Where the description lists other codes than in the last run, each such body is appended to the open segment's journal as
-//! a page, under the attempt that it answered, and named in the ledger in one transaction. A crash in between leaves a whole
-//! frame behind the named ones, which recovery adopts as always.
+//! Each such body is appended to the open segment's journal as a page, under its attempt, and added to the ledger in one
+//! transaction. A crash in between leaves an intact frame that recovery adopts.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +17,7 @@ use crate::state::disk::Disk;
 use crate::state::journal::{Journal, JournalEntry, JournalReader, NextFrame};
 use crate::state::ledger::{Group, Ledger, LedgerError, OpenSegment, PageRow};
 
-/// Appends what has become a page to the open segment's journal. Gives the bytes of whole frames in it. Blocks.
+/// Appends what has become a page to the open segment's journal. Returns the bytes of intact frames in it. Blocks.
 pub(crate) fn reclassify(dir: &ExportDir, open: OpenSegment, codes: &Codes) -> Result<u64, Error> {
     let mut journal = None;
     let segments = dir.ledger().segments()?;
@@ -43,7 +42,7 @@ pub(crate) fn reclassify(dir: &ExportDir, open: OpenSegment, codes: &Codes) -> R
     Ok(journal.map_or(open.journaled, |journal| journal.bytes()))
 }
 
-/// The entries that were no pages and are by now, of items that lack them.
+/// The entries that have become pages, of items that lack them.
 fn pages_among(
     entries: Vec<JournalEntry>,
     codes: &Codes,

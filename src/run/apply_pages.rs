@@ -3,7 +3,7 @@
 use crate::decode::{Decoded, DecodedPage};
 use crate::model::event::{Event, EventSink};
 use crate::output::segment::Rows;
-use crate::state::ledger::{Group, ReadRow};
+use crate::state::ledger::{AppliedRow, Group};
 
 /// Reads the pages of a group in their order, and gives what of them is for the files. `page` says which rows of a page are
 /// new; none: nothing of it is for the files.
@@ -32,7 +32,7 @@ pub(crate) fn note(page: &DecodedPage, keep: &[bool], is_first: bool, group: &mu
         let keys = page.keys.iter().zip(keep).filter(move |(_, keep)| **keep == wanted);
         keys.map(|(key, _)| *key).collect::<Vec<_>>()
     };
-    let read = ReadRow {
+    let read = AppliedRow {
         attempt: page.request.attempt,
         item: page.request.item,
         received: page.received,
@@ -48,6 +48,6 @@ pub(crate) fn note(page: &DecodedPage, keep: &[bool], is_first: bool, group: &mu
         duplicates: count(page.keys.len() - read.keys.len()),
         rejected: count(read.rejected),
     });
-    group.read.push(read);
+    group.applied.push(read);
     group.drift.add(&page.drift);
 }

@@ -132,7 +132,7 @@ impl Disk {
     }
 
     /// Creates a file that only this process reads, before it ends: not synced, not hashed. An error if the file exists.
-    pub(crate) fn create_scratch(self, path: &Path) -> Result<ScratchFile, DiskError> {
+    pub fn create_scratch(self, path: &Path) -> Result<ScratchFile, DiskError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
         restrict(&mut options, Access::Private);
@@ -141,7 +141,7 @@ impl Disk {
     }
 
     /// Creates an empty private file unless there is one: SQLite keeps the mode of a file that it opens.
-    pub(crate) fn make_private_file(self, path: &Path) -> Result<(), DiskError> {
+    pub fn make_private_file(self, path: &Path) -> Result<(), DiskError> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false);
         restrict(&mut options, Access::Private);
@@ -196,14 +196,14 @@ impl Disk {
     }
 
     /// Checks that a directory is writable: creates, syncs, renames and removes a file.
-    pub(crate) fn check_writable(self, directory: &Path) -> Result<(), DiskError> {
+    pub fn check_writable(self, directory: &Path) -> Result<(), DiskError> {
         let path = directory.join(".pagehaul-probe");
         self.replace(&path, b"probe", Access::Private)?;
         self.remove(&path)
     }
 
     /// Takes the lock of a state directory. The inner error: another process has it, and this is what it wrote about itself.
-    pub(crate) fn lock(self, path: &Path, about_me: &str) -> Result<Result<Lock, String>, DiskError> {
+    pub fn lock(self, path: &Path, about_me: &str) -> Result<Result<Lock, String>, DiskError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         restrict(&mut options, Access::Private);
@@ -224,7 +224,7 @@ impl Disk {
 
 /// A lock that is taken until this is dropped, or the process ends in any way.
 #[derive(Debug)]
-pub(crate) struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
+pub struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
 
 /// A new file. It is durable after [`finish`](Self::finish).
 pub struct NewFile {
@@ -252,15 +252,16 @@ impl Write for TracedFile {
 
 /// A file that is written from its start, read, cleared and written again.
 #[derive(Debug)]
-pub(crate) struct ScratchFile(TracedFile);
+pub struct ScratchFile(TracedFile);
 
 impl ScratchFile {
-    pub(crate) fn rewind(&mut self) -> Result<(), DiskError> {
+    /// Seeks to its start, to read it.
+    pub fn rewind(&mut self) -> Result<(), DiskError> {
         self.0.file.rewind().doing("read", &self.0.path)
     }
 
     /// Truncates it, which frees its space on the disk.
-    pub(crate) fn clear(&mut self) -> Result<(), DiskError> {
+    pub fn clear(&mut self) -> Result<(), DiskError> {
         self.rewind()?;
         durably("truncate", &self.0.path, || self.0.file.set_len(0))
     }

@@ -131,9 +131,9 @@ mod tests {
     fn of_row(fields: &str) -> PageDrift {
         let body = format!(r#"{{"code":0,"data":[{{{fields}}}]}}"#);
         let request = Request { attempt: AttemptId(1), item: ItemIx(1), id: ItemId::new("17"), page: PageNum(1) };
-        let answer = Response { request, at: Utc64(1), body: body.into() };
+        let response = Response { request, at: Utc64(1), body: body.into() };
         let decoder = Decoder::new(&Endpoint::parse(BUILT_IN).unwrap(), |_| true);
-        decoder.decode(&[answer]).unwrap().pages.remove(0).drift
+        decoder.decode(&[response]).unwrap().pages.remove(0).drift
     }
 
     fn commit(ledger: &mut Ledger, drift: PageDrift, reapplied: Option<SegmentId>) {

@@ -10,7 +10,7 @@ use crate::model::clock::Utc64;
 /// Which export a ledger belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportRow {
-    /// Alphanumeric; every file's name begins with it.
+    /// Alphanumeric; part of every file's name.
     pub id: String,
     /// When its first run started.
     pub created_at: Utc64,
@@ -37,7 +37,7 @@ impl Ledger {
         let Some((export, identity)) = row.optional().doing("read the export")? else { return Ok(None) };
         // It is part of every file's name, and anybody may have written this file.
         if export.id.is_empty() || !export.id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-            return Err(self.unusable("is damaged: its export has no id that a file's name may begin with".to_owned()));
+            return Err(self.unusable("is damaged: its export has no id that can be part of a file's name".to_owned()));
         }
         let identity = serde_json::from_str(&identity)
             .map_err(|error| self.unusable(format!("is damaged: its settings cannot be read: {error}")))?;

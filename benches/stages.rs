@@ -20,7 +20,7 @@ use pagehaul::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request, Segment
 use pagehaul::output::segment::SegmentWriter;
 use pagehaul::state::disk::Disk;
 use pagehaul::state::journal::{Journal, JournalEntry};
-use pagehaul::state::ledger::{Group, Ledger, LedgerError, PageRow, ReadRow};
+use pagehaul::state::ledger::{AppliedRow, Group, Ledger, LedgerError, PageRow};
 
 /// Pages in a group: about what arrives during one fsync at full speed.
 const GROUP: usize = 64;
@@ -84,7 +84,7 @@ fn ledger(directory: &Path) -> Ledger {
     let mut ledger = Ledger::open(&directory.join("ledger.sqlite")).expect("a ledger");
     let ids = (0..100_000).map(|id: u32| Ok::<_, LedgerError>(ItemId::new(&id.to_string())));
     ledger.add_items(ids).expect("items");
-    ledger.begin_segment().expect("a segment");
+    ledger.start_segment().expect("a segment");
     ledger
 }
 
@@ -92,7 +92,7 @@ fn ledger(directory: &Path) -> Ledger {
 fn ledger_group(next: i64) -> Group {
     let each = || next..next + 64;
     let page = |at: i64| PageRow { attempt: AttemptId(at), item: ItemIx(at), page: PageNum(1), at: Utc64(at) };
-    let read = |at: i64| ReadRow {
+    let read = |at: i64| AppliedRow {
         again: Vec::new(),
         is_list: true,
         attempt: AttemptId(at - 64),
@@ -110,7 +110,7 @@ fn ledger_group(next: i64) -> Group {
     Group {
         frame: Some((SegmentId(1), u64::try_from(next).unwrap_or_default(), 1)),
         pages: each().map(page).collect(),
-        read: each().map(read).collect(),
+        applied: each().map(read).collect(),
         intents: each().map(intent).collect(),
         ..Group::default()
     }

@@ -213,7 +213,7 @@ fn of_report(error: &ReportError) -> ExitCode {
 fn of_journal(error: &JournalError) -> ExitCode {
     match error {
         JournalError::Damaged { .. } => ExitCode::Integrity,
-        JournalError::Disk(_) | JournalError::Pack(_) => ExitCode::Storage,
+        JournalError::Disk(_) | JournalError::Compress(_) => ExitCode::Storage,
     }
 }
 

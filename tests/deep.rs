@@ -373,7 +373,7 @@ async fn a_walk_whose_end_a_crash_kept_from_the_ledger_is_ended_by_the_next_run_
     for is_read_again in [true, false] {
         if !is_read_again {
             let ledger = rusqlite::Connection::open(directory.path().join("_pagehaul/ledger.sqlite")).unwrap();
-            let ledger = pagehaul::state::ledger::prepared(ledger).unwrap();
+            let ledger = pagehaul::state::ledger::configure(ledger).unwrap();
             assert_eq!(ledger.execute("UPDATE items SET state = 1, stop = NULL WHERE state = 2", []).unwrap(), 1);
         }
         let again = tokio::time::timeout(Duration::from_secs(600), run_job(&context, &api, &list));

@@ -1,7 +1,7 @@
 //! Faults of the ledger, rows L13, L17 and L18 of the catalogue: damaged, older than its output, of other settings, of
-//! another format. Whatever is wrong with it is found before a request is sent, and nothing is made in its place.
+//! another format. Whatever is wrong with it is found before a request is sent, and nothing is created in its place.
 //!
-//! `PAGEHAUL_CASES=20` plays twenty times as many damaged bits.
+//! `PAGEHAUL_CASES=20` damages twenty times as many bits.
 
 #![cfg(unix)]
 #![expect(
@@ -37,10 +37,9 @@ type Change = Box<dyn Fn(&mut Vec<u8>)>;
 fn l18_a_ledger_of_another_format_or_of_another_program_is_refused_and_left_as_it_is() {
     let begun = kept::half_way();
     for (pragma, says) in [
-        ("user_version = 1", "has format 1, this program reads format 4 only: start a new --out"),
-        ("user_version = 2", "has format 2, this program reads format 4 only: start a new --out"),
-        ("user_version = 3", "has format 3, this program reads format 4 only: start a new --out"),
-        ("user_version = 99", "has format 99, this program reads format 4 only"),
+        ("user_version = 1", "has format 1, this program reads format 5 only: start a new --out"),
+        ("user_version = 4", "has format 4, this program reads format 5 only: start a new --out"),
+        ("user_version = 99", "has format 99, this program reads format 5 only"),
         ("user_version = 0", "has format 0, this program reads"),
         ("user_version = -1", "has format -1, this program reads"),
         ("application_id = 7", "is a database of another program"),
@@ -66,19 +65,19 @@ fn l18_a_ledger_of_another_format_or_of_another_program_is_refused_and_left_as_i
 
 // --- L13: a damaged ledger ------------------------------------------------------------------------------------------
 
-/// What a process leaves that is killed when [`KILLED_AT`] pages were billed and the next is under way: all of its directory,
-/// the write-ahead log of the ledger included. And its ledger as it was five pages before, in a directory beside it.
+/// The directory of a process that is killed when [`KILLED_AT`] pages were billed and the next is in flight, with the ledger's
+/// write-ahead log. And the ledger as it was five pages before, in a directory beside it.
 async fn killed() -> tempfile::TempDir {
     let (running, killed) = (scratch(), scratch());
     let (from, to) = (running.path().join("out"), killed.path().to_owned());
-    let look = move |billed| {
+    let snapshot = move |billed| {
         if billed == KILLED_AT && !to.join("out").exists() {
             copy(&from, &to.join("out"));
         } else if billed == KILLED_AT - 5 && !to.join("before").exists() {
             copy(&from.join("_pagehaul"), &to.join("before"));
         }
     };
-    let (ended, billed) = kept::go_on(&running.path().join("out"), look).await;
+    let (ended, billed) = kept::go_on(&running.path().join("out"), snapshot).await;
     assert_eq!((ended.unwrap(), billed), (ExitCode::Partial, kept::PAGES), "one product is refused");
     killed
 }
@@ -86,7 +85,7 @@ async fn killed() -> tempfile::TempDir {
 /// The files of a ledger.
 const FILES: [&str; 3] = ["ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"];
 
-/// Goes on with a copy of a directory whose ledger `damage` has changed. Either the damage is found before anything is sent
+/// Resumes a copy of a directory whose ledger `damage` has changed. Either the damage is found before anything is sent
 /// and the ledger stays as it is, or the run ends with exactly the right rows and pays for at most one page again.
 async fn damaged(about: &str, killed: &Path, damage: impl FnOnce(&Path)) -> bool {
     let directory = scratch();
@@ -105,7 +104,7 @@ async fn damaged(about: &str, killed: &Path, damage: impl FnOnce(&Path)) -> bool
         }
         Err(error) => {
             assert_eq!((error.exit_code(), billed), (ExitCode::Integrity, 0), "{about}: {}", chain(&error));
-            // One that only lacks what came last is as good as any that was copied back; what is damaged stays as it is.
+            // A ledger that only lacks its newest transactions is like one from a backup; a damaged one stays as it is.
             let is_damaged = !chain(&error).contains("is older than");
             assert!(!is_damaged || before == ledger(), "{about}: {}", chain(&error));
             true
@@ -121,23 +120,23 @@ async fn l13_a_damaged_bit_in_a_ledger_is_found_or_changes_nothing() {
     let killed = killed().await;
     assert!(!manifests(&killed.path().join("out")).is_empty());
     assert!(killed.path().join("out/_pagehaul/ledger.sqlite-wal").exists());
-    // The same with the log folded in: every page of the database is where it stays.
-    let duplicates = scratch();
-    copy(killed.path(), duplicates.path());
-    let ledger = Ledger::open(&duplicates.path().join("out/_pagehaul/ledger.sqlite")).unwrap();
+    // The same with the log moved into the file: every page of the database is in its final place.
+    let checkpointed = scratch();
+    copy(killed.path(), checkpointed.path());
+    let ledger = Ledger::open(&checkpointed.path().join("out/_pagehaul/ledger.sqlite")).unwrap();
     assert!(ledger.open_segment().unwrap().unwrap().journaled > 0);
     drop(ledger);
     let mut random = SplitMix64::seed_from_u64(13);
     let mut found = BTreeMap::<&str, usize>::new();
-    for (directory, file, head, usual) in [
-        (&duplicates, "ledger.sqlite", 100, 350),
+    for (directory, file, header, usual) in [
+        (&checkpointed, "ledger.sqlite", 100, 350),
         (&killed, "ledger.sqlite-wal", 32, 100),
         (&killed, "ledger.sqlite", 100, 50),
     ] {
         let length = std::fs::metadata(directory.path().join("out/_pagehaul").join(file)).unwrap().len();
         for case in 0..cases(usual) {
-            // A quarter of them in the head, where every bit means something.
-            let within = if case % 4 == 0 { head } else { length };
+            // A quarter of them in the header, where every bit matters.
+            let within = if case % 4 == 0 { header } else { length };
             let (at, bit) = (usize::try_from(random.next_u64() % within).unwrap(), random.next_u64() % 8);
             let flip = |state: &Path| {
                 let path = state.join(file);
@@ -152,16 +151,16 @@ async fn l13_a_damaged_bit_in_a_ledger_is_found_or_changes_nothing() {
     assert!(found.values().all(|count| *count > 20), "{found:?}");
 }
 
-/// What may become of a state directory, as a whole.
+/// What happens to a state directory as a whole.
 type Damage = Box<dyn Fn(&Path)>;
 
 #[tokio::test(start_paused = true)]
 #[expect(clippy::too_many_lines, reason = "one table of cases")]
 async fn l13_a_ledger_that_lost_a_part_or_is_something_else_is_found_or_changes_nothing() {
     let killed = killed().await;
-    let duplicates = scratch();
-    copy(killed.path(), duplicates.path());
-    drop(Ledger::open(&duplicates.path().join("out/_pagehaul/ledger.sqlite")).unwrap());
+    let checkpointed = scratch();
+    copy(killed.path(), checkpointed.path());
+    drop(Ledger::open(&checkpointed.path().join("out/_pagehaul/ledger.sqlite")).unwrap());
     let length = |directory: &Path, file: &str| {
         usize::try_from(std::fs::metadata(directory.join("out/_pagehaul").join(file)).unwrap().len()).unwrap()
     };
@@ -183,11 +182,11 @@ async fn l13_a_ledger_that_lost_a_part_or_is_something_else_is_found_or_changes_
         }
     });
     let gone: Damage = Box::new(|state| FILES.iter().for_each(|file| std::fs::remove_file(state.join(file)).unwrap()));
-    // What must be found, and what may be found or change nothing.
+    // Damage that must be found.
     let must: Vec<(&str, &Path, Damage)> = vec![
-        ("no SQLite", duplicates.path(), write(ledger, b"[package]\nname = 1\n".repeat(900))),
-        ("zeros", duplicates.path(), write(ledger, vec![0; 8_192])),
-        ("an empty file", duplicates.path(), write(ledger, Vec::new())),
+        ("no SQLite", checkpointed.path(), write(ledger, b"[package]\nname = 1\n".repeat(900))),
+        ("zeros", checkpointed.path(), write(ledger, vec![0; 8_192])),
+        ("an empty file", checkpointed.path(), write(ledger, Vec::new())),
         ("an empty file and a log", killed.path(), write(ledger, Vec::new())),
         ("of five pages ago", killed.path(), older),
         ("gone", killed.path(), gone),
@@ -198,20 +197,21 @@ async fn l13_a_ledger_that_lost_a_part_or_is_something_else_is_found_or_changes_
     for (about, directory, damage) in must {
         assert!(damaged(about, directory, damage).await, "{about}: nobody noticed");
     }
+    // Damage that must be found or change nothing.
     let mut may: Vec<(String, &Path, Damage)> = vec![
-        ("its shared memory is of another time".to_owned(), killed.path(), write(memory, vec![0xa5; 32_768])),
+        ("its shared memory is outdated".to_owned(), killed.path(), write(memory, vec![0xa5; 32_768])),
         (
             "its shared memory is gone".to_owned(),
             killed.path(),
             Box::new(move |state| std::fs::remove_file(state.join(memory)).unwrap()),
         ),
     ];
-    for page in 0..length(duplicates.path(), ledger) / 4_096 {
+    for page in 0..length(checkpointed.path(), ledger) / 4_096 {
         let zero = move |bytes: &mut Vec<u8>| bytes[page * 4_096..(page + 1) * 4_096].fill(0);
-        may.push((format!("page {page} is zero"), duplicates.path(), change(ledger, Box::new(zero))));
+        may.push((format!("page {page} is zero"), checkpointed.path(), change(ledger, Box::new(zero))));
         may.push((
             format!("cut at page {page}"),
-            duplicates.path(),
+            checkpointed.path(),
             change(ledger, Box::new(move |bytes| bytes.truncate(page * 4_096 + page % 2))),
         ));
     }
@@ -268,7 +268,7 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
     let key_file = home.file("key", common::KEY.as_bytes());
     std::fs::set_permissions(&key_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let (state, longer) = (home.argument("state"), home.file("longer.txt", ids(&simulator).join("\n").as_bytes()));
-    // Each setting with another value than the export was begun with, and how the export says so if it may not change.
+    // Each setting with another value than the export was started with, and the message if it may not change.
     let changes: Vec<(&str, Vec<&str>, Option<&str>)> = vec![
         ("endpoint", vec!["--endpoint", &other_endpoint], Some("endpoint was product-videos")),
         ("endpoint", vec!["--endpoint", &same_endpoint], None),

@@ -211,7 +211,7 @@ fn a_server_and_a_list_full_of_payloads_leave_no_trace_of_them_on_screen_in_logs
             assert_run_harmless("a look at the export", &message);
         }
         let ledger = Ledger::open(&home.path("out/_pagehaul/ledger.sqlite")).unwrap();
-        for (_, _, message) in ledger.failures(1_000).unwrap() {
+        for (_, _, message) in ledger.failed_items(1_000).unwrap() {
             assert_harmless("the ledger", &message.unwrap());
         }
     }

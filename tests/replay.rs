@@ -222,7 +222,7 @@ fn undecide(out: &Path, segment: i64) -> Vec<(PathBuf, PathBuf)> {
     let manifest = manifests(out).into_iter().find(|manifest| manifest["segment"] == segment).unwrap();
     fs::remove_file(out.join(format!("_pagehaul/segments/{segment:06}.json"))).unwrap();
     let ledger = rusqlite::Connection::open(out.join("_pagehaul/ledger.sqlite")).unwrap();
-    let ledger = pagehaul::state::ledger::prepared(ledger).unwrap();
+    let ledger = pagehaul::state::ledger::configure(ledger).unwrap();
     ledger.execute("UPDATE segments SET state = 'decided' WHERE id = ?1", [segment]).unwrap();
     fs::remove_file(out.join("_SUCCESS")).unwrap();
     let of = |file: &Value| {

@@ -72,7 +72,7 @@ fn held() -> Held {
     }
     // What the last answers brought becomes known right after the requests that they led to have left.
     let ledger = Ledger::open_read_only(&home.out().join("_pagehaul/ledger.sqlite")).unwrap();
-    while ledger.sums(SegmentId(1)).unwrap().unread > 0 {}
+    while ledger.segment_sums(SegmentId(1)).unwrap().unread > 0 {}
     Held { home, api, gate, program }
 }
 

@@ -75,7 +75,7 @@ fn assert_whole(out: &Path, more: &[&str]) -> Value {
 
 fn ledger(out: &Path) -> Connection {
     // Whoever edits it so knows how to make the checksums right again.
-    pagehaul::state::ledger::prepared(Connection::open(out.join("_pagehaul/ledger.sqlite")).unwrap()).unwrap()
+    pagehaul::state::ledger::configure(Connection::open(out.join("_pagehaul/ledger.sqlite")).unwrap()).unwrap()
 }
 
 fn sql(out: &Path, statement: &str) {

@@ -110,7 +110,7 @@ fn tell_known(qps: RateLimit) {
 /// Keeps what was found for the next run.
 fn remember(learned: Option<RateCache>, result: &Result<Summary, Error>) {
     let found = result.as_ref().ok().and_then(|summary| summary.run.found);
-    if let Some(Err(error)) = learned.zip(found).map(|(learned, found)| learned.remember(found)) {
+    if let Some(Err(error)) = learned.zip(found).map(|(learned, found)| learned.store(found)) {
         tracing::warn!("the limit that was found cannot be remembered: {}", chain(&error));
     }
 }
@@ -122,7 +122,7 @@ fn learned(settings: &Settings, key: &SecretString) -> Option<RateCache> {
     }
     let variable = |name: &str| std::env::var(name).ok();
     let directory = settings.rate_cache_dir.clone().or_else(|| rate_cache::default_directory(variable))?;
-    RateCache::look_up(&directory, &authority(&settings.base_url), key)
+    RateCache::open(&directory, &authority(&settings.base_url), key)
 }
 
 /// The list that the settings name, or the embedded API's own.
@@ -180,7 +180,7 @@ fn allowed(
 ) -> Result<RateLimit, Error> {
     match (settings.qps, simulated) {
         (Some(RateLimit::PerSecond(rate)), _) => Ok(RateLimit::PerSecond(rate)),
-        (Some(RateLimit::Auto(_)), _) => Ok(RateLimit::Auto(learned.and_then(RateCache::known))),
+        (Some(RateLimit::Auto(_)), _) => Ok(RateLimit::Auto(learned.and_then(RateCache::rate))),
         (Some(RateLimit::Unlimited), _) => Ok(RateLimit::Unlimited),
         (None, Some(spec)) => Ok(spec.qps.map(|qps| f64::from(qps.per_second.get())).into()),
         (None, None) if settings.is_loopback() => Ok(RateLimit::Unlimited),

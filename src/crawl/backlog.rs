@@ -98,26 +98,26 @@ impl Backlog {
             } else {
                 self.samples.clone()
             };
-            let items = ledger.walking(after, &held, room)?;
+            let items = ledger.walking_items(after, &held, room)?;
             self.walking = next(&items, room);
             if !items.is_empty() {
                 return Ok(items);
             }
         }
         let Some(after) = self.fresh else { return Ok(Vec::new()) };
-        let items = ledger.fresh(after, &self.samples, room)?;
+        let items = ledger.unstarted_items(after, &self.samples, room)?;
         self.fresh = next(&items, room);
         Ok(items)
     }
 
     /// An item that was never asked for, from anywhere in the list; none if all were.
     fn sample(&mut self, ledger: &Ledger) -> Result<Option<OpenItem>, LedgerError> {
-        let mut asked = ledger.asked_in_vain()?;
+        let mut asked = ledger.items_without_page()?;
         asked.extend(&self.samples);
         let after = place(asked.len(), ledger.last_item()?);
-        let mut found = ledger.fresh(after, &asked, 1)?.pop();
+        let mut found = ledger.unstarted_items(after, &asked, 1)?.pop();
         if found.is_none() {
-            found = ledger.fresh(ItemIx(0), &asked, 1)?.pop();
+            found = ledger.unstarted_items(ItemIx(0), &asked, 1)?.pop();
         }
         self.samples.extend(found.as_ref().map(|sample| sample.item));
         Ok(found)

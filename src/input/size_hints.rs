@@ -66,7 +66,7 @@ impl Sizes {
             }
             Self::Export(directory) => {
                 let ledger = Ledger::open_read_only(&directory.join("_pagehaul").join("ledger.sqlite"))?;
-                take(ledger.sizes(least)?)
+                take(ledger.list_sizes(least)?)
             }
         }
     }

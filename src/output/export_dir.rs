@@ -80,7 +80,7 @@ impl ExportDir {
         }
         [out, &staging, state]
             .into_iter()
-            .try_for_each(|directory| disk.probe(directory))
+            .try_for_each(|directory| disk.check_writable(directory))
             .map_err(OutputError::Unwritable)?;
 
         let store = Store::open(out, disk)?;
@@ -121,7 +121,7 @@ impl ExportDir {
             None if is_begun => return Err(ledger_elsewhere(settings)),
             None => begin(&ledger, &store, settings)?,
         };
-        ledger.accept()?;
+        ledger.allow_checkpoint()?;
         let floor = MinFreeSpace::new(vec![out.clone(), state.clone()], settings.min_free_space);
         let ledger = Arc::new(Mutex::new(ledger));
         Ok(Self { export, ledger, store, journal, floor, staging, _locks: locks })
@@ -164,7 +164,7 @@ impl ExportDir {
     /// Removes staged files that no decision names: nothing will ever give them a name, and the journal has their rows. Files
     /// of anybody else are left alone.
     pub fn sweep(&self) -> Result<(), OutputError> {
-        if !self.ledger().decided()?.is_empty() {
+        if !self.ledger().decided_segments()?.is_empty() {
             return Ok(()); // recovery needs them
         }
         let ours = names(&self.staging)?.into_iter().filter(|name| of_name(&self.export.id, name).is_some());
@@ -289,7 +289,7 @@ fn begin(ledger: &Ledger, store: &Store, settings: &Settings) -> Result<ExportRo
     hash.update(format!("{} {} {:?}", created_at.0, std::process::id(), std::fs::canonicalize(&settings.out)));
     let id: String = hex(&hash.finalize()).chars().take(10).collect();
     let export = ExportRow { id, created_at, completed_at: None, identity: settings.identity() };
-    ledger.begin(&export)?;
+    ledger.create_export(&export)?;
     write_badge(store, &export.id)?;
     Ok(export)
 }

@@ -176,7 +176,7 @@ impl Publisher {
         };
         let text =
             serde_json::to_string_pretty(&manifest).map_err(|source| OutputError::Manifest { segment, source })?;
-        self.ledger().decide(segment, &text)?;
+        self.ledger().decide_segment(segment, &text)?;
         self.carry_out(segment, &manifest, &text)?;
         Ok(manifest)
     }
@@ -184,12 +184,12 @@ impl Publisher {
     /// Finishes what an earlier run decided. A segment whose files cannot get their names any more stays decided: it must be
     /// built again.
     pub async fn recover(&self) -> Result<(), OutputError> {
-        let decided = self.ledger().decided()?;
+        let decided = self.ledger().decided_segments()?;
         for (segment, text) in decided {
             let name = manifest_name(segment);
             let found = self.store.get(&name).await?;
             if found.is_some_and(|found| found == text.as_bytes()) {
-                self.ledger().published(segment)?;
+                self.ledger().mark_published(segment)?;
                 continue;
             }
             let manifest = parsed(segment, text.as_bytes())?;
@@ -215,7 +215,7 @@ impl Publisher {
         if put == Put::Refused {
             return Err(OutputError::Taken { segment });
         }
-        self.ledger().published(segment)?;
+        self.ledger().mark_published(segment)?;
         if put == Put::Replaced { self.remove_superseded() } else { Ok(()) }
     }
 
@@ -308,7 +308,7 @@ mod tests {
         let staging = root.join("_pagehaul/staging");
         Disk.make_directory(&staging, Access::Private).unwrap();
         let ledger = Ledger::open(&root.join("ledger.sqlite")).unwrap();
-        ledger.begin_segment().unwrap();
+        ledger.start_segment().unwrap();
         let ledger = Arc::new(Mutex::new(ledger));
         let imprint = ManifestSchema {
             export: "x".to_owned(),
@@ -345,7 +345,7 @@ mod tests {
         assert_eq!(super::manifests(&committer.store).await.unwrap(), [manifest]);
         assert_eq!(std::fs::read(root.path().join("region=TH/x.parquet")).unwrap(), b"TH");
         assert_eq!(std::fs::read_dir(root.path().join("_pagehaul/staging")).unwrap().count(), 0);
-        assert!(ledger.lock().unwrap().decided().unwrap().is_empty());
+        assert!(ledger.lock().unwrap().decided_segments().unwrap().is_empty());
     }
 
     /// What readers of the output parse, and what an earlier version's output is compared with.
@@ -436,7 +436,7 @@ mod tests {
                 assert_eq!(super::manifests(&committer.store).await.unwrap(), [manifest]);
                 assert_eq!(std::fs::read(root.path().join("region=ID/x.parquet")).unwrap(), b"ID");
                 committer.recover().await.unwrap();
-                assert!(ledger.lock().unwrap().decided().unwrap().is_empty());
+                assert!(ledger.lock().unwrap().decided_segments().unwrap().is_empty());
             }
         }
     }
@@ -454,6 +454,6 @@ mod tests {
         Disk.remove(&root.path().join(&sealed.files[1].name)).unwrap();
         committer.recover().await.unwrap();
         assert!(super::manifests(&committer.store).await.unwrap().is_empty());
-        assert_eq!(ledger.lock().unwrap().decided().unwrap(), [(SegmentId(1), text)]);
+        assert_eq!(ledger.lock().unwrap().decided_segments().unwrap(), [(SegmentId(1), text)]);
     }
 }

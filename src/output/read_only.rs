@@ -53,7 +53,7 @@ impl ExportPath {
         let inside = self.out.join("_pagehaul");
         let is_inside = std::fs::canonicalize(&self.state).ok() == std::fs::canonicalize(&inside).ok();
         for directory in [&self.state, &inside].into_iter().take(if is_inside { 1 } else { 2 }) {
-            match lock::look(&directory.join(LOCK))? {
+            match lock::lock_shared(&directory.join(LOCK))? {
                 Ok(look) => looks.push(look),
                 Err(holder) => return Ok(Err(sanitize(&holder))),
             }

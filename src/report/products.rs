@@ -23,7 +23,7 @@ pub(crate) fn write_products(export_dir: &ExportDir) -> Result<(), ReportError> 
     let failed = |source| ReportError::Write { name: PRODUCTS, source };
     let mut file = ParquetFile::create(Vec::new(), &schema(), &Layout::default()).map_err(failed)?;
     let mut columns = Columns::default();
-    export_dir.ledger().each_item(|item| {
+    export_dir.ledger().for_each_item(|item| {
         columns.push(&item);
         if columns.rows >= BATCH { write(&mut file, &mut columns).map_err(failed) } else { Ok(()) }
     })?;

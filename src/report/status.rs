@@ -91,9 +91,9 @@ fn read(place: &ExportPath) -> Result<ExportStatus, ReportError> {
     let holder = place.holder()?.err();
     let opened = place.open()?;
     let ledger = &opened.ledger;
-    ledger.hold_still()?;
+    ledger.start_snapshot()?;
     let mut figures = ExportTotals::of(ledger, &published(ledger)?, None)?;
-    let mut in_flight = ledger.in_flight()?;
+    let mut in_flight = ledger.attempts_in_flight()?;
     if holder.is_some() {
         figures.credits.in_doubt -= in_flight;
     } else {
@@ -101,7 +101,7 @@ fn read(place: &ExportPath) -> Result<ExportStatus, ReportError> {
     }
     let segments = ledger.segments()?;
     let count = |state| segments.iter().filter(|segment| segment.state == state).count();
-    let reasons = ledger.reasons(REASONS)?.into_iter().map(|reason| Why {
+    let reasons = ledger.failure_reasons(REASONS)?.into_iter().map(|reason| Why {
         stop_reason: reason.stop.as_str(),
         error: reason.error,
         products: reason.items,
@@ -124,7 +124,7 @@ fn read(place: &ExportPath) -> Result<ExportStatus, ReportError> {
         complete_since: opened.export.completed_at.filter(|_| status == "complete").map(|at| at.to_string()),
         holder,
         in_flight,
-        walking: ledger.walks()?,
+        walking: ledger.count_walks()?,
         segments: Segments {
             published: count(SegmentState::Published),
             decided: count(SegmentState::Decided),

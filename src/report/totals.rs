@@ -103,7 +103,7 @@ pub struct ListedFailure {
 impl ExportTotals {
     /// The figures as they stand.
     pub(crate) fn of(ledger: &Ledger, manifests: &[Manifest], max_credits: Option<u64>) -> Result<Self, LedgerError> {
-        let (totals, credits, failures) = (ledger.totals()?, ledger.credits()?, ledger.failures(LISTED)?);
+        let (totals, credits, failures) = (ledger.totals()?, ledger.credits()?, ledger.failed_items(LISTED)?);
         let files: Vec<_> = manifests.iter().flat_map(|manifest| &manifest.files).collect();
         let regions: std::collections::BTreeSet<_> =
             files.iter().filter_map(|file| file.path.split('/').next()).collect();

@@ -3,7 +3,7 @@
 use crate::decode::{Decoded, DecodedPage};
 use crate::model::event::{Event, EventSink};
 use crate::output::segment::Rows;
-use crate::state::ledger::{Group, ReadRow};
+use crate::state::ledger::{AppliedRow, Group};
 
 /// Applies the pages of a group in order, and returns the rows for the files. `page` returns which rows of a page are new; none:
 /// no row of it goes to the files.
@@ -31,7 +31,7 @@ pub(crate) fn note(page: &DecodedPage, keep: &[bool], is_first: bool, group: &mu
         let keys = page.keys.iter().zip(keep).filter(move |(_, keep)| **keep == wanted);
         keys.map(|(key, _)| *key).collect::<Vec<_>>()
     };
-    let read = ReadRow {
+    let read = AppliedRow {
         attempt: page.request.attempt,
         item: page.request.item,
         received: page.received,
@@ -47,6 +47,6 @@ pub(crate) fn note(page: &DecodedPage, keep: &[bool], is_first: bool, group: &mu
         duplicates: count(page.keys.len() - read.keys.len()),
         rejected: count(read.rejected),
     });
-    group.read.push(read);
+    group.applied.push(read);
     group.drift.add(&page.drift);
 }

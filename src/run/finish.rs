@@ -92,7 +92,7 @@ impl OpenExport<'_> {
         let ledger = self.dir.ledger();
         let first = PageNum(self.context.settings.endpoint.page.first);
         let changed =
-            ledger.cap_refused(CAPPED_LISTS)? + ledger.cut_unnumbered(first)? + ledger.fail_without_list(first)?;
+            ledger.cut_at_page_cap(CAPPED_LISTS)? + ledger.cut_unnumbered(first)? + ledger.fail_without_list(first)?;
         if changed > 0 { self.unmark_in(&ledger) } else { Ok(()) }
     }
 

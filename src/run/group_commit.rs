@@ -49,7 +49,7 @@ impl GroupCommitter {
         if segment == self.segment {
             return Ok(());
         }
-        self.journal = Journal::begin(self.disk, &self.directory, segment)?;
+        self.journal = Journal::create(self.disk, &self.directory, segment)?;
         self.segment = segment;
         Ok(())
     }

@@ -39,6 +39,6 @@ impl<'a> OpenExport<'a> {
 
     /// Whether the open segment has a page.
     pub(super) fn has_waiting(&self) -> Result<bool, Error> {
-        Ok(self.dir.ledger().has_waiting()?)
+        Ok(self.dir.ledger().has_unpublished_pages()?)
     }
 }

@@ -15,11 +15,11 @@ use crate::output::export_dir::{ExportDir, SUCCESS};
 use crate::run::engine::seems_empty;
 use crate::run::open::OpenExport;
 use crate::settings::Settings;
-use crate::state::ledger::{Added, Repair};
+use crate::state::ledger::{AddedItems, Repair};
 
 /// What there is to do that was not there before.
 struct Registered {
-    added: Added,
+    added: AddedItems,
     /// Failed walks that are opened again.
     reopened: usize,
     repair: Repair,
@@ -34,11 +34,11 @@ impl OpenExport<'_> {
         let registered = spawn_blocking(move || {
             let registered = add(&dir, ids, &settings)?;
             for hints in hints {
-                hints.read(least, |sizes| Ok(dir.ledger().hint(&sizes)?))?;
+                hints.read(least, |sizes| Ok(dir.ledger().set_size_hints(&sizes)?))?;
             }
             Ok::<_, Error>(registered)
         });
-        let Registered { added: Added { listed, new, repeated }, reopened, repair } = registered.await??;
+        let Registered { added: AddedItems { listed, new, repeated }, reopened, repair } = registered.await??;
         let others = self.dir.ledger().totals()?.items.saturating_sub(listed - repeated);
         let events = &self.context.events;
         events.event(&Event::Registered { listed, new, repeated, reopened, others });
@@ -63,7 +63,7 @@ fn add(dir: &ExportDir, ids: Ids, settings: &Settings) -> Result<Registered, Err
     if before.get("end") != identity.get("end") {
         unmark()?;
         ledger.set_completed(None)?;
-        reopened += if settings.end == EndRule::EmptyPage { ledger.reopen_short()? } else { 0 };
+        reopened += if settings.end == EndRule::EmptyPage { ledger.reopen_short_ends()? } else { 0 };
     }
     if *before != identity {
         ledger.set_identity(&identity)?;

@@ -58,7 +58,7 @@ impl OpenExport<'_> {
         if let Err(error) = read.await {
             return writer.end(Err(error)).await;
         }
-        let snapshot = dir.ledger().standing()?;
+        let snapshot = dir.ledger().progress()?;
         self.context.events.event(&Event::Opened(snapshot));
         Ok(Resumed { writer, segment, rebuilt: plan.rebuilt() })
     }
@@ -66,10 +66,10 @@ impl OpenExport<'_> {
     /// The open segment, with every whole frame of its journal known to the ledger. Attempts without an outcome are in doubt
     /// from here on.
     async fn adopt_open_segment(&self, recovery: &Arc<Recovery>) -> Result<OpenSegment, Error> {
-        let mut segment = self.dir.ledger().begin_segment()?;
+        let mut segment = self.dir.ledger().start_segment()?;
         let adopting = Arc::clone(recovery);
         segment.journaled = spawn_blocking(move || adopting.adopt(segment)).await??;
-        self.dir.ledger().doubt_open_attempts()?;
+        self.dir.ledger().mark_in_doubt()?;
         let (before, identity) = (&self.dir.export.identity, self.context.settings.identity());
         if before.get(CODES).is_some_and(|codes| identity.get(CODES) != Some(codes)) {
             let (dir, codes) = (Arc::clone(&self.dir), self.context.settings.endpoint.codes());

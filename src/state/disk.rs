@@ -1,8 +1,8 @@
-//! Every durable write of the program, and nothing else.
+//! Every durable write of the program, except SQLite's.
 //!
-//! The rules of a crash-safe file live here once: whole and fsynced before it gets its name, the directory fsynced after,
-//! private where it is state, refused where a symbolic link stands in the way. SQLite writes its own files; all other
-//! code comes here. An fsync that fails is never repeated: the kernel may already have dropped the bytes.
+//! A file is whole and fsynced before it gets its name, and its directory is fsynced after. State is private to its owner.
+//! Nothing is written through a symbolic link. An fsync that fails is never repeated: the kernel may already have dropped the
+//! bytes.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -17,16 +17,16 @@ use crate::model::failpoint::failpoint;
 #[derive(Debug, thiserror::Error)]
 #[error("{action} {}", path.display())]
 pub struct DiskError {
-    /// What was being done, as a verb.
+    /// A verb.
     pub action: &'static str,
-    /// To which file or directory.
+    /// A file or directory.
     pub path: PathBuf,
-    /// What the system said.
+    /// The system's error.
     #[source]
     pub source: io::Error,
 }
 
-/// Adds what was being done to which path.
+/// Adds action and path to an error.
 pub(crate) trait Doing<T> {
     fn doing(self, action: &'static str, path: &Path) -> Result<T, DiskError>;
 }
@@ -37,37 +37,37 @@ impl<T> Doing<T> for io::Result<T> {
     }
 }
 
-/// Does one durable operation, between two counted steps.
+/// Does one durable operation, between two failpoints.
 fn durably<T>(action: &'static str, path: &Path, work: impl FnOnce() -> io::Result<T>) -> Result<T, DiskError> {
-    between_steps(action, path, work).doing(action, path)
+    between_failpoints(action, path, work).doing(action, path)
 }
 
-fn between_steps<T>(action: &'static str, path: &Path, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+fn between_failpoints<T>(action: &'static str, path: &Path, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     failpoint!(Before, action, path)?;
     let done = work()?;
     failpoint!(After, action, path)?;
     Ok(done)
 }
 
-/// Who may read what is made.
+/// Who may read a new file or directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Its owner alone, whatever the umask: state, raw answers, rejects.
+    /// Its owner only, whatever the umask: state, raw responses, rejects.
     Private,
-    /// Whoever the umask lets: output is there for others to read.
+    /// As the umask says: output is for others to read.
     Shared,
 }
 
 #[cfg(unix)]
 impl Access {
-    fn of_file(self) -> u32 {
+    fn file_mode(self) -> u32 {
         match self {
             Self::Private => 0o600,
             Self::Shared => 0o666,
         }
     }
 
-    fn of_directory(self) -> u32 {
+    fn directory_mode(self) -> u32 {
         match self {
             Self::Private => 0o700,
             Self::Shared => 0o777,
@@ -75,12 +75,12 @@ impl Access {
     }
 }
 
-/// The disk, as the only way to it.
+/// The only way to write to the disk.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Disk;
 
 impl Disk {
-    /// Makes a directory and its parents, and fsyncs the parents of those it made. One that is there keeps its mode.
+    /// Makes a directory and its parents, and fsyncs the parents of the new ones. An existing one keeps its mode.
     pub fn make_directory(self, path: &Path, access: Access) -> Result<(), DiskError> {
         if let Ok(known) = fs::symlink_metadata(path) {
             let directory = known.is_dir() || fs::metadata(path).is_ok_and(|target| target.is_dir());
@@ -96,8 +96,8 @@ impl Disk {
         }
         let mut builder = fs::DirBuilder::new();
         #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, access.of_directory());
-        match between_steps("make directory", path, || builder.create(path)) {
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, access.directory_mode());
+        match between_failpoints("make directory", path, || builder.create(path)) {
             Ok(()) => self.sync_directory(parent),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(error).doing("make directory", path),
@@ -105,7 +105,7 @@ impl Disk {
     }
 
     /// Makes a directory below one that exists, and those between. None of them may be a symbolic link: what is written below
-    /// an output stays there.
+    /// an output stays below it.
     pub fn make_directory_below(self, root: &Path, below: &Path, access: Access) -> Result<PathBuf, DiskError> {
         let mut path = root.to_owned();
         for part in below {
@@ -116,31 +116,31 @@ impl Disk {
         Ok(path)
     }
 
-    /// Makes the names in a directory durable.
+    /// Makes the names of its files durable.
     pub fn sync_directory(self, path: &Path) -> Result<(), DiskError> {
         durably("sync directory", path, || File::open(path)?.sync_all())
     }
 
-    /// Starts a new file that counts and hashes what is written to it. The name must be free.
+    /// Creates a file that counts and hashes what is written to it. An error if the file exists.
     pub fn create(self, path: &Path, access: Access) -> Result<NewFile, DiskError> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         restrict(&mut options, access);
         let file = durably("create", path, || open(&options, path))?;
-        let file = Stepping { file, path: path.to_owned() };
+        let file = TracedFile { file, path: path.to_owned() };
         Ok(NewFile { file: BufWriter::with_capacity(1 << 16, file), bytes: 0, hash: Sha256::new() })
     }
 
-    /// Starts a file for what this process alone reads again, before it ends: never synced, not hashed. The name must be free.
-    pub fn scratch(self, path: &Path) -> Result<ScratchFile, DiskError> {
+    /// Creates a file that only this process reads, before it ends: not synced, not hashed. An error if the file exists.
+    pub fn create_scratch(self, path: &Path) -> Result<ScratchFile, DiskError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
         restrict(&mut options, Access::Private);
         let file = durably("create", path, || open(&options, path))?;
-        Ok(ScratchFile(Stepping { file, path: path.to_owned() }))
+        Ok(ScratchFile(TracedFile { file, path: path.to_owned() }))
     }
 
-    /// Makes a private file, empty, unless there is one: for what SQLite then opens with the modes it finds.
+    /// Creates an empty private file unless there is one: SQLite keeps the mode of a file that it opens.
     pub fn make_private_file(self, path: &Path) -> Result<(), DiskError> {
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(false);
@@ -148,8 +148,8 @@ impl Disk {
         durably("open", path, || open(&options, path)).map(drop)
     }
 
-    /// Opens a private file to append to, cut off behind its first `len` bytes; fsyncs its directory when the file is new, or
-    /// empty because the process that made it was killed before it did.
+    /// Opens a private file to append to and truncates it to `len` bytes. Fsyncs its directory if the file is empty: it is new,
+    /// or the process that created it was killed before it did.
     pub fn append(self, path: &Path, len: u64) -> Result<AppendFile, DiskError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
@@ -157,7 +157,7 @@ impl Disk {
         let mut file = durably("open", path, || open(&options, path))?;
         let found = file.seek(SeekFrom::End(0)).doing("measure", path)?;
         if found > len {
-            durably("cut", path, || file.set_len(len))?;
+            durably("truncate", path, || file.set_len(len))?;
             durably("sync", path, || file.sync_all())?;
             file.seek(SeekFrom::Start(len)).doing("seek in", path)?;
         }
@@ -167,13 +167,13 @@ impl Disk {
         Ok(AppendFile { file, path: path.to_owned(), len: found.min(len) })
     }
 
-    /// Gives a whole, synced file its final name. Neither directory is synced: see [`sync_directory`](Self::sync_directory).
+    /// Gives a synced file its final name. Neither directory is synced: see [`sync_directory`](Self::sync_directory).
     #[expect(clippy::disallowed_methods, reason = "this file is the seam that the rule points to")]
     pub fn rename(self, from: &Path, to: &Path) -> Result<(), DiskError> {
         durably("rename to", to, || fs::rename(from, to))
     }
 
-    /// Writes a small file whole or not at all, in place of an older one.
+    /// Replaces a small file atomically.
     pub fn replace(self, path: &Path, content: &[u8], access: Access) -> Result<(), DiskError> {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(".new");
@@ -186,24 +186,23 @@ impl Disk {
         self.sync_directory(parent(path))
     }
 
-    /// Removes a file; one that is not there is fine. The directory is not synced: a file that comes back is removed again.
+    /// Removes a file if it exists. The directory is not synced: a file that comes back is removed again.
     #[expect(clippy::disallowed_methods, reason = "this file is the seam that the rule points to")]
     pub fn remove(self, path: &Path) -> Result<(), DiskError> {
-        match between_steps("remove", path, || fs::remove_file(path)) {
+        match between_failpoints("remove", path, || fs::remove_file(path)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).doing("remove", path),
             Ok(()) | Err(_) => Ok(()),
         }
     }
 
-    /// Shows that a directory takes files: creates, syncs, renames and removes one.
-    pub fn probe(self, directory: &Path) -> Result<(), DiskError> {
+    /// Checks that a directory is writable: creates, syncs, renames and removes a file.
+    pub fn check_writable(self, directory: &Path) -> Result<(), DiskError> {
         let path = directory.join(".pagehaul-probe");
         self.replace(&path, b"probe", Access::Private)?;
         self.remove(&path)
     }
 
-    /// Takes the lock of a state directory for as long as the process lives. `None`: another process holds it, and this is
-    /// what it wrote about itself.
+    /// Takes the lock of a state directory. The inner error: another process has it, and this is what it wrote about itself.
     pub fn lock(self, path: &Path, about_me: &str) -> Result<Result<Lock, String>, DiskError> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
@@ -212,9 +211,9 @@ impl Disk {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                let mut holder = Vec::new();
-                file.take(200).read_to_end(&mut holder).doing("read", path)?;
-                return Ok(Err(String::from_utf8_lossy(&holder).into_owned()));
+                let mut owner = Vec::new();
+                file.take(200).read_to_end(&mut owner).doing("read", path)?;
+                return Ok(Err(String::from_utf8_lossy(&owner).into_owned()));
             }
             Err(TryLockError::Error(error)) => return Err(error).doing("lock", path),
         }
@@ -223,27 +222,27 @@ impl Disk {
     }
 }
 
-/// A held lock; released when dropped, or when the process ends in whatever way.
+/// A lock that is taken until this is dropped, or the process ends in any way.
 #[derive(Debug)]
 pub struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
 
-/// A new file that becomes durable by [`finish`](Self::finish), or stays a leftover.
+/// A new file. It is durable after [`finish`](Self::finish).
 pub struct NewFile {
-    file: BufWriter<Stepping>,
+    file: BufWriter<TracedFile>,
     bytes: u64,
     hash: Sha256,
 }
 
-/// A file whose writes are counted steps.
+/// A file with failpoints at its writes.
 #[derive(Debug)]
-struct Stepping {
+struct TracedFile {
     file: File,
     path: PathBuf,
 }
 
-impl Write for Stepping {
+impl Write for TracedFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        between_steps("write", &self.path, || self.file.write(bytes))
+        between_failpoints("write", &self.path, || self.file.write(bytes))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -251,20 +250,20 @@ impl Write for Stepping {
     }
 }
 
-/// A file that is written from its beginning, read again, and used anew.
+/// A file that is written from its start, read, cleared and written again.
 #[derive(Debug)]
-pub struct ScratchFile(Stepping);
+pub struct ScratchFile(TracedFile);
 
 impl ScratchFile {
-    /// Goes to the beginning, to read what was written.
+    /// Seeks to its start, to read it.
     pub fn rewind(&mut self) -> Result<(), DiskError> {
         self.0.file.rewind().doing("read", &self.0.path)
     }
 
-    /// Forgets what was written, and gives its room on the disk back.
+    /// Truncates it, which frees its space on the disk.
     pub fn clear(&mut self) -> Result<(), DiskError> {
         self.rewind()?;
-        durably("cut", &self.0.path, || self.0.file.set_len(0))
+        durably("truncate", &self.0.path, || self.0.file.set_len(0))
     }
 }
 
@@ -284,20 +283,20 @@ impl Write for ScratchFile {
     }
 }
 
-/// What became durable.
+/// A durable file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// Length.
+    /// Its length.
     pub bytes: u64,
     /// SHA-256 of the content, hexadecimal.
     pub sha256: String,
 }
 
 impl NewFile {
-    /// Writes out what is buffered and fsyncs the file. Its directory is the caller's business.
+    /// Writes what is buffered and fsyncs the file. The caller fsyncs its directory.
     pub fn finish(mut self) -> Result<Written, DiskError> {
         let flushed = self.file.flush();
-        let Stepping { file, path } = self.file.get_ref();
+        let TracedFile { file, path } = self.file.get_ref();
         flushed.doing("write", path)?;
         durably("sync", path, || file.sync_all())?;
         Ok(Written { bytes: self.bytes, sha256: crate::endpoint::hex(&self.hash.finalize()) })
@@ -326,7 +325,7 @@ impl fmt::Debug for NewFile {
     }
 }
 
-/// A file that only grows, and says when it is durable.
+/// A file whose appended bytes are durable when `append` returns.
 #[derive(Debug)]
 pub struct AppendFile {
     file: File,
@@ -345,7 +344,7 @@ impl AppendFile {
         self.len == 0
     }
 
-    /// Appends bytes and waits until they are durable.
+    /// Appends bytes and fsyncs them.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), DiskError> {
         durably("append to", &self.path, || self.file.write_all(bytes))?;
         durably("sync", &self.path, || self.file.sync_data())?;
@@ -354,25 +353,25 @@ impl AppendFile {
     }
 }
 
-/// Who may read a file, and that it is not opened through a symbolic link.
+/// Sets the mode of a new file, and that it is not opened through a symbolic link.
 fn restrict(options: &mut OpenOptions, access: Access) {
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        options.mode(access.of_file()).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
+        options.mode(access.file_mode()).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
     }
     #[cfg(not(unix))]
     let _unused = (options, access);
 }
 
-/// Opens a file of ours, never through a symbolic link.
+/// Opens a file, with an error that says so if it is a symbolic link.
 fn open(options: &OpenOptions, path: &Path) -> io::Result<File> {
     options.open(path).map_err(|error| refuse_symlink(path).err().unwrap_or(error))
 }
 
 fn refuse_symlink(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path)?.is_symlink() {
-        return Err(io::Error::other("it is a symbolic link, and nothing is ever written through one"));
+        return Err(io::Error::other("it is a symbolic link, and nothing is written through one"));
     }
     Ok(())
 }
@@ -402,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn appending_goes_on_behind_the_length_that_is_known_to_be_good() {
+    fn appending_continues_behind_the_length_that_is_known_to_be_good() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a");
         Disk.append(&path, 0).unwrap().append(b"good torn").unwrap();
@@ -413,7 +412,7 @@ mod tests {
 
     #[cfg(debug_assertions)]
     #[test]
-    fn the_name_of_an_empty_file_is_made_durable_because_its_maker_may_have_been_killed_before() {
+    fn the_name_of_an_empty_file_is_made_durable_because_its_creator_may_have_been_killed_before() {
         use std::sync::{Arc, Mutex};
         let directory = tempfile::tempdir().unwrap();
         let (root, path) = (directory.path(), directory.path().join("journal"));
@@ -430,25 +429,25 @@ mod tests {
         Disk.append(&path, 0).unwrap().append(b"x").unwrap();
         assert_eq!(*synced.lock().unwrap(), [root]);
         Disk.append(&path, 1).unwrap();
-        assert_eq!(*synced.lock().unwrap(), [root], "what holds something was durable before");
+        assert_eq!(*synced.lock().unwrap(), [root], "a file with content was durable before");
     }
 
     #[test]
-    fn the_second_holder_of_a_lock_is_told_who_the_first_is() {
+    fn who_finds_a_lock_taken_learns_by_which_process() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("lock");
-        let held = Disk.lock(&path, "process 7").unwrap().unwrap();
+        let lock = Disk.lock(&path, "process 7").unwrap().unwrap();
         assert_eq!(Disk.lock(&path, "process 8").unwrap().unwrap_err(), "process 7");
-        drop(held);
+        drop(lock);
         assert!(Disk.lock(&path, "process 8").unwrap().is_ok());
     }
 
     #[test]
-    fn a_directory_that_takes_no_files_is_found_out_by_a_probe() {
+    fn a_directory_that_is_missing_or_a_file_is_not_writable() {
         let directory = tempfile::tempdir().unwrap();
-        Disk.probe(directory.path()).unwrap();
+        Disk.check_writable(directory.path()).unwrap();
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
-        assert!(Disk.probe(&directory.path().join("missing")).is_err());
+        assert!(Disk.check_writable(&directory.path().join("missing")).is_err());
         let file = directory.path().join("file");
         std::fs::File::create(&file).unwrap();
         assert!(Disk.make_directory(&file, Access::Shared).is_err());

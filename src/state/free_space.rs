@@ -1,39 +1,38 @@
-//! Room on the disks of an export, and what kind of disks they are.
+//! Free space on the disks of an export, and whether they are network file systems.
 //!
-//! A disk that is full in the middle of a write is a worse moment to stop than any before it. So a run stops sending while
-//! there still is room for the answers under way, and says so.
+//! A run stops sending, and says so, while there is still space for the responses in flight: better than to stop in the middle
+//! of a write.
 
 use std::path::{Path, PathBuf};
 
 use crate::state::disk::{DiskError, Doing};
 
-/// The room that is left free where nothing else is asked for: this, or the share of the disk below, whichever is less.
-const FLOOR: u64 = 256 << 20;
-/// The share, one part of so many.
-const SHARE: u64 = 20;
+/// The default minimum, bytes: this, or one part in [`DISK_PARTS`] of the disk, whichever is less.
+const DEFAULT: u64 = 256 << 20;
+const DISK_PARTS: u64 = 20;
 
-/// The room that an export leaves free.
+/// The space that an export leaves free.
 #[derive(Clone, Debug)]
 pub struct MinFreeSpace {
     directories: Vec<PathBuf>,
-    asked: Option<u64>,
+    bytes: Option<u64>,
 }
 
 impl MinFreeSpace {
-    /// A floor of `asked` bytes, or the built-in one, on the disks of these directories.
-    pub fn new(directories: Vec<PathBuf>, asked: Option<u64>) -> Self {
-        Self { directories, asked }
+    /// On the disks of these directories; the default if no number of bytes is given.
+    pub(crate) fn new(directories: Vec<PathBuf>, bytes: Option<u64>) -> Self {
+        Self { directories, bytes }
     }
 
-    /// What is wrong, if a disk has less free than the floor.
-    pub fn shortage(&self) -> Result<Option<String>, DiskError> {
+    /// A message if a disk has less free space.
+    pub(crate) fn shortage(&self) -> Result<Option<String>, DiskError> {
         for directory in &self.directories {
-            let Some(room) = room(directory)? else { continue };
-            let floor = self.asked.unwrap_or_else(|| FLOOR.min(room.total / SHARE));
-            if room.free < floor {
-                let (free, floor, directory) = (room.free >> 10, floor >> 10, directory.display());
+            let Some(space) = free_space(directory)? else { continue };
+            let least = self.bytes.unwrap_or_else(|| DEFAULT.min(space.total / DISK_PARTS));
+            if space.free < least {
+                let (free, least, directory) = (space.free >> 10, least >> 10, directory.display());
                 return Ok(Some(format!(
-                    "the disk of {directory} has {free} KiB free, less than min_free_space: {floor} KiB"
+                    "the disk of {directory} has {free} KiB free, less than min_free_space: {least} KiB"
                 )));
             }
         }
@@ -48,27 +47,27 @@ struct FreeSpace {
 }
 
 #[cfg(unix)]
-fn room(directory: &Path) -> Result<Option<FreeSpace>, DiskError> {
+fn free_space(directory: &Path) -> Result<Option<FreeSpace>, DiskError> {
     let found = rustix::fs::statvfs(directory).map_err(std::io::Error::from).doing("measure the disk of", directory)?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
     Ok(Some(FreeSpace { free: bytes(found.f_bavail), total: bytes(found.f_blocks) }))
 }
 
 #[cfg(not(unix))]
-fn room(_directory: &Path) -> Result<Option<FreeSpace>, DiskError> {
+fn free_space(_directory: &Path) -> Result<Option<FreeSpace>, DiskError> {
     Ok(None)
 }
 
-/// The network file system that a directory lies on, if it is a known one: locks and shared memory do not hold there as the
+/// The network file system that a directory is on, if it is a known one: locks and shared memory do not work there as the
 /// ledger needs them.
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub(crate) fn network_file_system(directory: &Path) -> Option<&'static str> {
     name_of(rustix::fs::statfs(directory).ok()?.f_type)
 }
 
-/// The network file system that a directory lies on: only known where the system says so in a form that is understood.
+/// None: this system does not say it in a form that is understood.
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
-pub fn network_file_system(_directory: &Path) -> Option<&'static str> {
+pub(crate) fn network_file_system(_directory: &Path) -> Option<&'static str> {
     None
 }
 
@@ -91,11 +90,11 @@ mod tests {
     use super::MinFreeSpace;
 
     #[test]
-    fn a_floor_is_what_was_asked_for_or_a_small_share_of_the_disk() {
+    fn the_minimum_is_what_was_given_or_a_small_part_of_the_disk() {
         let directory = tempfile::tempdir().unwrap();
-        let floor = |asked| MinFreeSpace::new(vec![directory.path().to_owned()], asked).shortage();
-        assert_eq!(floor(Some(0)).unwrap(), None);
-        let message = floor(Some(u64::MAX)).unwrap().unwrap();
+        let shortage = |bytes| MinFreeSpace::new(vec![directory.path().to_owned()], bytes).shortage();
+        assert_eq!(shortage(Some(0)).unwrap(), None);
+        let message = shortage(Some(u64::MAX)).unwrap().unwrap();
         assert!(
             message.contains("min_free_space") && message.contains(directory.path().to_str().unwrap()),
             "{message}"

@@ -1,8 +1,8 @@
-//! The journal: every answer that may have been paid for, durable before anything is read from it.
+//! The journal: every response that may have been paid for, durable before its rows are decoded.
 //!
-//! One append-only file a segment. A group of answers is a zstd skippable frame (RFC 8878, section 3.1.2) with our
-//! checksum, then one zstd frame; so `zstdcat` shows a journal as lines of JSON: a head for each answer, then its body.
-//! A frame describes itself, and the files alone are enough to build the whole output again.
+//! One append-only file for each segment. A group of responses is a zstd skippable frame (RFC 8878, section 3.1.2) with our
+//! checksum, then one zstd frame; so `zstdcat` shows a journal as lines of JSON: a header for each response, then its body.
+//! A frame describes itself: the output can be rebuilt from the files alone.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -15,18 +15,18 @@ use crate::model::clock::Utc64;
 use crate::model::page::{AttemptId, ItemId, PageNum, SegmentId};
 use crate::state::disk::{AppendFile, Disk, DiskError, Doing};
 
-/// Magic number of a zstd skippable frame: ours is the seventh of the sixteen.
+/// Magic number of a zstd skippable frame, the seventh of sixteen.
 const SKIPPABLE: u32 = 0x184D_2A56;
-/// Bytes of our frame's head behind the magic number and its length: version, CRC-32, packed and plain length.
-const HEAD: u32 = 16;
-/// Bytes before the zstd frame: magic number, length, head.
-const HEAD_BYTES: usize = 24;
-const HEAD_POSITION: u64 = 24;
+/// Bytes in the skippable frame: version, CRC-32, compressed and plain length.
+const HEADER_CONTENT: u32 = 16;
+/// Bytes before the zstd frame: magic number, length, content.
+const HEADER: usize = 24;
+const HEADER_LENGTH: u64 = 24;
 const VERSION: u32 = 1;
-/// Compression level: 1 packs pages four to one at half the cost of level 3.
+/// Level 1 compresses pages four to one at half the cost of level 3.
 const LEVEL: i32 = 1;
-/// Longest plain frame that a reader believes in, bytes. Groups are bounded by the body budget, far below.
-const LONGEST: u32 = 1 << 30;
+/// Longest frame that is read, bytes. The body budget bounds groups far below.
+const MAX_FRAME: u32 = 1 << 30;
 
 /// The journal could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -34,31 +34,31 @@ pub enum JournalError {
     /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// A frame that the ledger names is not there as it was written.
+    /// A frame that the ledger names is missing or not as it was written.
     #[error("journal {} is damaged at byte {at}: {reason}", path.display())]
     Damaged {
-        /// The journal file.
+        /// The file of a segment.
         path: PathBuf,
-        /// Where.
+        /// Offset of the frame, bytes.
         at: u64,
         /// What is wrong.
         reason: &'static str,
     },
-    /// A group could not be packed.
-    #[error("pack a group of answers")]
-    Pack(#[source] io::Error),
+    /// A group could not be compressed.
+    #[error("compress a group of responses")]
+    Compress(#[source] io::Error),
 }
 
-/// One answer of a group.
+/// One response of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalEntry {
-    /// The attempt that it answers.
+    /// The attempt that brought it.
     pub attempt: AttemptId,
-    /// The item that was asked for.
+    /// The item that was requested.
     pub id: ItemId,
-    /// The page that was asked for.
+    /// The page that was requested.
     pub page: PageNum,
-    /// When the answer was whole.
+    /// When the response was whole.
     pub at: Utc64,
     /// HTTP status.
     pub status: u16,
@@ -68,7 +68,7 @@ pub struct JournalEntry {
     pub body: Bytes,
 }
 
-/// The line before a body.
+/// The line before a body; its fields are the format of the journal.
 #[derive(Debug, Serialize, Deserialize)]
 struct HeadLine<'a> {
     attempt: i64,
@@ -80,47 +80,47 @@ struct HeadLine<'a> {
     length: usize,
 }
 
-/// Where a frame stands.
+/// The position of a frame in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameRef {
     /// First byte.
     pub offset: u64,
-    /// Bytes, heads included.
+    /// Bytes, headers included.
     pub length: u64,
 }
 
 impl FrameRef {
-    /// The byte behind the frame.
+    /// Offset of the byte behind the frame.
     pub fn end(self) -> u64 {
         self.offset + self.length
     }
 }
 
-/// The file of a segment.
+/// The name of a segment's file.
 pub fn file_name(segment: SegmentId) -> String {
     format!("{:06}.zst", segment.0)
 }
 
-/// The journal file that is being written.
+/// A journal file that is being written.
 pub struct Journal {
     file: AppendFile,
-    /// Kept from group to group: a new one each time would cost a megabyte of fresh memory.
+    /// Kept from group to group: a new one would cost a megabyte of memory.
     compressor: zstd::bulk::Compressor<'static>,
     plain: Vec<u8>,
     frame: Vec<u8>,
 }
 
 impl Journal {
-    /// Opens a segment's file behind its first `len` bytes, the ones that are known to be whole frames.
+    /// Opens a segment's file to append behind its first `len` bytes, which are known to be whole frames.
     pub fn open(disk: Disk, directory: &Path, segment: SegmentId, len: u64) -> Result<Self, JournalError> {
         let file = disk.append(&directory.join(file_name(segment)), len)?;
-        let compressor = zstd::bulk::Compressor::new(LEVEL).map_err(JournalError::Pack)?;
+        let compressor = zstd::bulk::Compressor::new(LEVEL).map_err(JournalError::Compress)?;
         Ok(Self { file, compressor, plain: Vec::new(), frame: Vec::new() })
     }
 
-    /// Begins the file of a new segment. One that is there already belongs to a ledger that is older than it: nobody may
-    /// write over it.
-    pub fn begin(disk: Disk, directory: &Path, segment: SegmentId) -> Result<Self, JournalError> {
+    /// Creates the file of a new segment. An error if it exists: then the ledger is older than the journal, and nothing may
+    /// overwrite it.
+    pub(crate) fn create(disk: Disk, directory: &Path, segment: SegmentId) -> Result<Self, JournalError> {
         let path = directory.join(file_name(segment));
         if path.exists() {
             let reason = "a journal of a segment that the ledger does not know";
@@ -136,13 +136,13 @@ impl Journal {
 
     /// Appends a group and waits until it is durable.
     pub fn append(&mut self, entries: &[JournalEntry]) -> Result<FrameRef, JournalError> {
-        self.pack(entries).map_err(JournalError::Pack)?;
+        self.compress(entries).map_err(JournalError::Compress)?;
         let offset = self.file.len();
         self.file.append(&self.frame)?;
         Ok(FrameRef { offset, length: self.file.len() - offset })
     }
 
-    fn pack(&mut self, entries: &[JournalEntry]) -> io::Result<()> {
+    fn compress(&mut self, entries: &[JournalEntry]) -> io::Result<()> {
         self.plain.clear();
         for entry in entries {
             let head = HeadLine {
@@ -159,20 +159,21 @@ impl Journal {
             self.plain.extend_from_slice(&entry.body);
             self.plain.push(b'\n');
         }
-        // The compressor fills a buffer of its own size; the head goes before it afterwards.
-        let mut packed = std::mem::take(&mut self.frame);
-        packed.clear();
-        packed.reserve(zstd::zstd_safe::compress_bound(self.plain.len()) + HEAD_BYTES);
-        packed.resize(HEAD_BYTES, 0);
-        let mut behind = io::Cursor::new(packed);
-        behind.set_position(HEAD_POSITION);
+        // The header is filled in when the compressed length is known.
+        let mut frame = std::mem::take(&mut self.frame);
+        frame.clear();
+        frame.reserve(zstd::zstd_safe::compress_bound(self.plain.len()) + HEADER);
+        frame.resize(HEADER, 0);
+        let mut behind = io::Cursor::new(frame);
+        behind.set_position(HEADER_LENGTH);
         self.compressor.compress_to_buffer(&self.plain, &mut behind)?;
         self.frame = behind.into_inner();
-        let long = |_| io::Error::from(io::ErrorKind::FileTooLarge);
-        let packed = self.frame.get(HEAD_BYTES..).unwrap_or_default();
-        let (packed_len, plain_len) =
-            (u32::try_from(packed.len()).map_err(long)?, u32::try_from(self.plain.len()).map_err(long)?);
-        let words = [SKIPPABLE, HEAD, VERSION, checksum(packed_len, plain_len, packed), packed_len, plain_len];
+        let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
+        let compressed = self.frame.get(HEADER..).unwrap_or_default();
+        let compressed_len = u32::try_from(compressed.len()).map_err(too_large)?;
+        let plain_len = u32::try_from(self.plain.len()).map_err(too_large)?;
+        let crc = checksum(compressed_len, plain_len, compressed);
+        let words = [SKIPPABLE, HEADER_CONTENT, VERSION, crc, compressed_len, plain_len];
         for (slot, word) in self.frame.chunks_exact_mut(4).zip(words) {
             slot.copy_from_slice(&word.to_le_bytes());
         }
@@ -186,12 +187,12 @@ impl std::fmt::Debug for Journal {
     }
 }
 
-/// CRC-32 over the lengths and the packed bytes.
-fn checksum(packed_len: u32, plain_len: u32, packed: &[u8]) -> u32 {
+/// CRC-32 over the lengths and the compressed bytes.
+fn checksum(compressed_len: u32, plain_len: u32, compressed: &[u8]) -> u32 {
     let mut hash = crc32fast::Hasher::new();
-    hash.update(&packed_len.to_le_bytes());
+    hash.update(&compressed_len.to_le_bytes());
     hash.update(&plain_len.to_le_bytes());
-    hash.update(packed);
+    hash.update(compressed);
     hash.finalize()
 }
 
@@ -203,14 +204,14 @@ pub struct JournalReader {
     offset: u64,
 }
 
-/// What stands at the reader's place.
+/// What is at the reader's position.
 #[derive(Debug)]
 pub enum NextFrame {
     /// A whole frame.
     Frame(FrameRef, Vec<JournalEntry>),
     /// The end of the file, exactly behind a frame.
     End,
-    /// Something that is no whole frame: a torn end, or damage.
+    /// Something that is not a whole frame: a torn end, or damage.
     Torn(&'static str),
 }
 
@@ -230,12 +231,12 @@ impl JournalReader {
         self.offset
     }
 
-    /// An error that names this file and place.
+    /// An error that names this file and position.
     pub fn damaged(&self, reason: &'static str) -> JournalError {
         JournalError::Damaged { path: self.path.clone(), at: self.offset, reason }
     }
 
-    /// Steps over a frame that begins here, unread. False: the file ends before it.
+    /// Passes over a frame that starts here, without reading it. False: the file ends before its end.
     pub fn skip(&mut self, frame: FrameRef) -> Result<bool, JournalError> {
         let end = self.file.seek(SeekFrom::End(0)).doing("measure", &self.path)?;
         self.file.seek(SeekFrom::Start(frame.end())).doing("seek in", &self.path)?;
@@ -243,7 +244,7 @@ impl JournalReader {
         Ok(frame.end() <= end)
     }
 
-    /// Reads the next frame. After anything but a frame the reader stays where it is and must not be used again.
+    /// Reads the next frame. After anything except a frame the reader must not be used again.
     pub fn next_frame(&mut self) -> Result<NextFrame, JournalError> {
         let mut words = [0_u32; 6];
         for (at, word) in words.iter_mut().enumerate() {
@@ -251,30 +252,35 @@ impl JournalReader {
             match self.fill(&mut bytes)? {
                 4 => *word = u32::from_le_bytes(bytes),
                 0 if at == 0 => return Ok(NextFrame::End),
-                _ => return Ok(NextFrame::Torn("its head breaks off")),
+                _ => return Ok(NextFrame::Torn("its header breaks off")),
             }
         }
-        let [magic, head, version, crc, packed_len, plain_len] = words;
-        if magic != SKIPPABLE || head != HEAD || version != VERSION || plain_len > LONGEST || packed_len > LONGEST {
-            return Ok(NextFrame::Torn("no frame begins here"));
+        let [magic, content, version, crc, compressed_len, plain_len] = words;
+        if magic != SKIPPABLE
+            || content != HEADER_CONTENT
+            || version != VERSION
+            || plain_len > MAX_FRAME
+            || compressed_len > MAX_FRAME
+        {
+            return Ok(NextFrame::Torn("no frame starts here"));
         }
-        let mut packed = vec![0; usize::try_from(packed_len).unwrap_or_default()];
-        if self.fill(&mut packed)? < packed.len() {
+        let mut compressed = vec![0; usize::try_from(compressed_len).unwrap_or_default()];
+        if self.fill(&mut compressed)? < compressed.len() {
             return Ok(NextFrame::Torn("a frame breaks off"));
         }
-        if checksum(packed_len, plain_len, &packed) != crc {
+        if checksum(compressed_len, plain_len, &compressed) != crc {
             return Ok(NextFrame::Torn("a checksum does not match"));
         }
-        let plain = zstd::bulk::decompress(&packed, usize::try_from(plain_len).unwrap_or_default());
-        let Some(entries) = plain.ok().and_then(|plain| unpack(&Bytes::from(plain))) else {
-            return Ok(NextFrame::Torn("a frame does not hold answers"));
+        let plain = zstd::bulk::decompress(&compressed, usize::try_from(plain_len).unwrap_or_default());
+        let Some(entries) = plain.ok().and_then(|plain| parse(&Bytes::from(plain))) else {
+            return Ok(NextFrame::Torn("a frame does not contain responses"));
         };
-        let frame = FrameRef { offset: self.offset, length: HEAD_POSITION + u64::from(packed_len) };
+        let frame = FrameRef { offset: self.offset, length: HEADER_LENGTH + u64::from(compressed_len) };
         self.offset = frame.end();
         Ok(NextFrame::Frame(frame, entries))
     }
 
-    /// Reads until the buffer is full or the file ends; gives the bytes read.
+    /// Reads until the buffer is full or the file ends. Returns the bytes read.
     fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, JournalError> {
         let mut filled = 0;
         while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
@@ -289,7 +295,7 @@ impl JournalReader {
     }
 }
 
-fn unpack(plain: &Bytes) -> Option<Vec<JournalEntry>> {
+fn parse(plain: &Bytes) -> Option<Vec<JournalEntry>> {
     let mut entries = Vec::new();
     let mut at = 0;
     while at < plain.len() {
@@ -376,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_bit_is_never_read_as_an_answer() {
+    fn a_flipped_bit_is_never_read_as_a_response() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join(super::file_name(SegmentId(1)));
         Journal::open(Disk, directory.path(), SegmentId(1), 0).unwrap().append(&[entry(1, b"first")]).unwrap();
@@ -406,21 +412,21 @@ mod tests {
         \x56\x2a\x4d\x18\x10\x00\x00\x00\x01\x00\x00\x00\xf8\x85\x23\x47\x6c\x00\x00\x00\x63\x00\x00\x00\
         \x28\xb5\x2f\xfd\x20\x63\x19\x03\x00\
         {\"attempt\":1,\"item\":\"17\\\"\\n29\",\"page\":3,\"at\":5,\"status\":200,\"is_page\":true,\"length\":10}\n{\"code\":0}\n";
-    /// The bytes of it before the text: two heads.
-    const HEADS: usize = 24 + 9;
+    /// Bytes of it before the text: the header and that of the zstd frame.
+    const HEADERS: usize = 24 + 9;
 
     #[test]
-    fn a_frame_is_written_and_read_with_this_head_and_these_keys_in_this_order() {
-        let (given, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    fn a_frame_is_written_and_read_with_this_header_and_these_keys_in_this_order() {
+        let (given, directory) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let mut file = std::fs::File::create(given.path().join("000001.zst")).unwrap();
         std::io::Write::write_all(&mut file, FRAME).unwrap();
         let entry = entry(1, b"{\"code\":0}");
         let end = u64::try_from(FRAME.len()).unwrap();
         assert_eq!(frames(given.path()), (vec![vec![entry.clone()]], end, None));
-        Journal::open(Disk, folder.path(), SegmentId(1), 0).unwrap().append(&[entry]).unwrap();
-        let written = std::fs::read(folder.path().join("000001.zst")).unwrap();
-        assert_eq!(written[..12], FRAME[..12], "magic number, length of the head, version");
+        Journal::open(Disk, directory.path(), SegmentId(1), 0).unwrap().append(&[entry]).unwrap();
+        let written = std::fs::read(directory.path().join("000001.zst")).unwrap();
+        assert_eq!(written[..12], FRAME[..12], "magic number, length of the header, version");
         assert_eq!(written[20..24], FRAME[20..24], "length of the text");
-        assert_eq!(zstd::stream::decode_all(&written[..]).unwrap(), FRAME[HEADS..]);
+        assert_eq!(zstd::stream::decode_all(&written[..]).unwrap(), FRAME[HEADERS..]);
     }
 }

@@ -21,7 +21,7 @@ use pagehaul::output::store::Store;
 use pagehaul::settings::{Layers, Settings};
 use pagehaul::state::disk::Disk;
 use pagehaul::state::journal::{Journal, JournalEntry, JournalReader, NextFrame, file_name};
-use pagehaul::state::ledger::{EndRow, ExportRow, FailedRow, Group, Ledger, LedgerError, PageRow, ReadRow};
+use pagehaul::state::ledger::{AppliedRow, EndRow, ExportRow, FailedRow, Group, Ledger, LedgerError, PageRow};
 use reqwest::header::{DATE, HeaderMap, HeaderValue, RETRY_AFTER};
 use serde_json::value::RawValue;
 
@@ -145,10 +145,10 @@ pub(crate) fn ledger_file() -> Vec<u8> {
     let mut ledger = Ledger::open(&path).unwrap();
     let identity = [("page_size".to_owned(), "10".to_owned())].into();
     let export = ExportRow { id: "0123456789".to_owned(), created_at: Utc64(1), completed_at: None, identity };
-    ledger.begin(&export).unwrap();
+    ledger.create_export(&export).unwrap();
     let ids = (0..40).map(|id| Ok::<_, LedgerError>(ItemId::new(&format!("17293823104076{id:05}"))));
     ledger.add_items(ids).unwrap();
-    let segment = ledger.begin_segment().unwrap().id;
+    let segment = ledger.start_segment().unwrap().id;
     for at in 1..20 {
         let (attempt, item, page) = (AttemptId(at), ItemIx(at), PageNum(1));
         let request = |attempt| Request { attempt, item, id: ItemId::new("x"), page };
@@ -159,7 +159,7 @@ pub(crate) fn ledger_file() -> Vec<u8> {
             frame: Some((segment, u64::try_from(at).unwrap() * 100, 100)),
             pages: vec![PageRow { attempt, item, page, at: Utc64(3) }],
             failed: vec![FailedRow { attempt: AttemptId(at + 100), charge: Charge::Free, cause }],
-            read: vec![ReadRow {
+            applied: vec![AppliedRow {
                 attempt,
                 item,
                 received: 3,
@@ -191,24 +191,25 @@ pub(crate) fn ledger(bytes: &[u8]) {
 /// Everything that a run does with a ledger.
 fn work(ledger: &mut Ledger) {
     let _known = ledger.export();
-    let _summed = (ledger.totals().is_ok(), ledger.credits().is_ok(), ledger.standing().is_ok());
+    let _summed = (ledger.totals().is_ok(), ledger.credits().is_ok(), ledger.progress().is_ok());
     let none = std::collections::BTreeSet::new();
-    let _open = (ledger.walking(ItemIx(0), &none, 100).is_ok(), ledger.fresh(ItemIx(0), &none, 100).is_ok());
+    let _open =
+        (ledger.walking_items(ItemIx(0), &none, 100).is_ok(), ledger.unstarted_items(ItemIx(0), &none, 100).is_ok());
     let _pages =
-        (ledger.pages(ItemIx(1), SegmentId(i64::MAX)).is_ok(), ledger.keys(ItemIx(1), SegmentId(i64::MAX)).is_ok());
+        (ledger.pages(ItemIx(1), SegmentId(i64::MAX)).is_ok(), ledger.row_keys(ItemIx(1), SegmentId(i64::MAX)).is_ok());
     let _ends = (
         ledger.short_evidence(10).is_ok(),
         ledger.largest_page().is_ok(),
-        ledger.short_ends(None).is_ok(),
-        ledger.failures(20).is_ok(),
+        ledger.count_short_ends(None).is_ok(),
+        ledger.failed_items(20).is_ok(),
     );
     let _lists =
         (ledger.end_rule().is_ok(), ledger.empty_lists(PageNum(1)).is_ok(), ledger.ended_item(ItemIx(9)).is_ok());
-    let _items = ledger.each_item(|_| Ok::<_, LedgerError>(()));
-    let _segments = (ledger.decided().is_ok(), ledger.open_segment().is_ok(), ledger.last_attempt().is_ok());
-    let _learned = ledger.learn_end("empty-page", None);
-    let _begun = ledger.begin_segment();
-    let _settled = ledger.doubt_open_attempts();
+    let _items = ledger.for_each_item(|_| Ok::<_, LedgerError>(()));
+    let _segments = (ledger.decided_segments().is_ok(), ledger.open_segment().is_ok(), ledger.last_attempt().is_ok());
+    let _learned = ledger.set_end_rule("empty-page", None);
+    let _begun = ledger.start_segment();
+    let _settled = ledger.mark_in_doubt();
     let (attempt, item, page) = (AttemptId(900), ItemIx(30), PageNum(1));
     let intents = vec![Request { attempt, item, id: ItemId::new("x"), page }];
     let _committed = ledger.commit(&Group { intents, ..Group::default() }, Utc64(5));

@@ -1,4 +1,4 @@
-//! A small export that is always the same: four products with a list each, an endpoint of few columns and two regions.
+//! A small export that is always the same: four products with a list each, an endpoint with few columns, two regions.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ pub(crate) fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
 }
 
-/// The API that it is exported from.
+/// The API that serves the products.
 pub(crate) fn api(gate: Option<Arc<Gate>>) -> Api {
     Api::start(move |asked| {
         let answer = answer(&asked.product, asked.page);
@@ -31,7 +31,7 @@ pub(crate) fn api(gate: Option<Arc<Gate>>) -> Api {
     })
 }
 
-/// What it answers.
+/// Its response to a request.
 pub(crate) fn answer(product: &str, page: u32) -> Answer {
     let Some((_, count)) = LISTS.iter().find(|(id, count)| *id == product && *count > 0) else {
         return Answer::refusal(400, "no such product");
@@ -45,13 +45,13 @@ fn row(product: &str, at: u32) -> serde_json::Value {
     json!({ "video_id": format!("{product}{at:03}"), "product_id": product, "region": region, "video_desc": format!("row {at}") })
 }
 
-/// The rows that an export must have: one text of each.
+/// The rows that an export must have, each with its text.
 pub(crate) fn expected() -> BTreeMap<Key, String> {
     let all = LISTS.iter().flat_map(|(id, count)| (0..*count).map(move |at| (*id, at)));
     all.map(|(id, at)| ((id.to_owned(), format!("{id}{at:03}")), format!("row {at}"))).collect()
 }
 
-/// The rows that an output has.
+/// The rows of an output.
 pub(crate) fn found(out: &Path) -> BTreeMap<Key, String> {
     rows(out).into_iter().map(|(key, row)| (key, row["video_desc"].as_str().unwrap().to_owned())).collect()
 }
@@ -77,17 +77,17 @@ pub(crate) fn half_way() -> Home {
     let home = home();
     let export = |api: &Api, more: &[&str]| command(&home, api, more);
     run(export(&api(None), &["--max-credits", "2", "--max-in-flight", "1"])).ended(6);
-    let (gate, held) = Gate::new(1);
-    let held_api = api(Some(Arc::clone(&gate)));
-    let program = Program::start(export(&held_api, &["--max-in-flight", "2"]));
-    held.recv_timeout(DEADLINE).unwrap();
-    held.recv_timeout(DEADLINE).unwrap();
+    let (gate, waiting) = Gate::new(1);
+    let gated_api = api(Some(Arc::clone(&gate)));
+    let program = Program::start(export(&gated_api, &["--max-in-flight", "2"]));
+    waiting.recv_timeout(DEADLINE).unwrap();
+    waiting.recv_timeout(DEADLINE).unwrap();
     program.kill();
     gate.open();
-    let (gate, held) = Gate::new(3);
-    let held_api = api(Some(Arc::clone(&gate)));
-    let mut program = Program::start(export(&held_api, &["--max-in-flight", "2"]));
-    held.recv_timeout(DEADLINE).unwrap();
+    let (gate, waiting) = Gate::new(3);
+    let gated_api = api(Some(Arc::clone(&gate)));
+    let mut program = Program::start(export(&gated_api, &["--max-in-flight", "2"]));
+    waiting.recv_timeout(DEADLINE).unwrap();
     program.signal("INT");
     program.wait_for_line("stopping");
     gate.open();
@@ -98,8 +98,8 @@ pub(crate) fn half_way() -> Home {
 /// Pages of a whole export.
 pub(crate) const PAGES: usize = 9;
 
-/// How an export in this process ended, in virtual time, and how many pages it was billed. Before each answer `before` is
-/// told how many were billed until then.
+/// How an export in this process ended, in virtual time, and how many pages it was billed. `before` is called before each
+/// response, with the number of pages billed so far.
 pub(crate) async fn go_on(
     out: &Path,
     before: impl Fn(usize) + Send + Sync + 'static,

@@ -88,7 +88,7 @@ impl Follower {
         match action {
             "make directory" => self.pending.push(Pending::Directory(path.to_owned())),
             "create" | "open" => drop(self.file(path)),
-            "write" | "append to" | "cut" => {
+            "write" | "append to" | "truncate" => {
                 let file = self.file(path);
                 self.pending.push(Pending::Bytes(file, std::fs::read(path).unwrap()));
             }

@@ -28,7 +28,7 @@ pub(super) struct Waiting {
 impl Waiting {
     pub(super) fn begin(staging: &mut Staging) -> Result<Self, OutputError> {
         let path = staging.next_path("waiting");
-        let file = staging.disk.scratch(&path)?;
+        let file = staging.disk.create_scratch(&path)?;
         Self::over(file, path, &staging.schema)
     }
 
@@ -97,7 +97,7 @@ pub(super) struct Spill {
 impl Spill {
     pub(super) fn begin(staging: &mut Staging) -> Result<Self, OutputError> {
         let path = staging.next_path("waiting");
-        let file = BufWriter::with_capacity(BUFFER, staging.disk.scratch(&path)?);
+        let file = BufWriter::with_capacity(BUFFER, staging.disk.create_scratch(&path)?);
         Ok(Self { writer: FileWriter::try_new(file, &staging.schema)?, path, blocks: 0 })
     }
 

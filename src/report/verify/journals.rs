@@ -19,7 +19,7 @@ pub(super) fn compare(audit: &mut Audit<'_>) -> Result<(), ReportError> {
         }
     }
     for segment in audit.segments {
-        let sums = audit.opened.ledger.sums(segment.id)?;
+        let sums = audit.opened.ledger.segment_sums(segment.id)?;
         let mut compared = Compared { audit, segment: segment.id, pages: 0, received: 0 };
         compared.journal(segment.state == SegmentState::Open, sums.pages)?;
         // What was not read, or could not be, is as the ledger says.
@@ -102,7 +102,7 @@ impl Compared<'_, '_> {
     fn entry(&mut self, entry: &JournalEntry) -> Result<(), ReportError> {
         let attempt = entry.attempt.0;
         if !entry.is_page {
-            if !self.audit.opened.ledger.has_failed(entry.attempt)? {
+            if !self.audit.opened.ledger.is_failed(entry.attempt)? {
                 self.differs(&format!("attempt {attempt} failed, which the ledger does not know"));
             }
             return Ok(());
@@ -111,7 +111,7 @@ impl Compared<'_, '_> {
         self.audit.read.pages += 1;
         let received = u64::try_from(decode::received(&entry.body)).unwrap_or_default();
         self.audit.read.rows += received;
-        let Some(page) = self.audit.opened.ledger.page(entry.attempt)? else {
+        let Some(page) = self.audit.opened.ledger.page_of_attempt(entry.attempt)? else {
             self.differs(&format!("the page of attempt {attempt} is not in the ledger"));
             return Ok(());
         };

@@ -40,7 +40,7 @@ pub(super) fn compare(
 ) -> Result<(), LedgerError> {
     let mut sums: BTreeMap<SegmentId, KeySum> = BTreeMap::new();
     let differences = &mut audit.differences;
-    audit.opened.ledger.each_key(|item, pages| {
+    audit.opened.ledger.for_each_key(|item, pages| {
         let mut seen: HashSet<&Key> = HashSet::new();
         let mut doubled = 0_u64;
         for (segment, keys) in pages {

@@ -92,8 +92,8 @@ pub(crate) async fn verify(place: &ExportPath, share: SampleRate) -> Result<Veri
     let (read, differences) = (VerifiedCounts::default(), Mismatches::default());
     let journal = place.state.join("journal");
     let mut audit = Audit { opened: &opened, segments: &segments, journal, share, read, differences };
-    for complaint in opened.ledger.integrity()? {
-        audit.differs(Remedy::State, format!("ledger: {complaint}"));
+    if let Some(damage) = opened.ledger.find_damage()? {
+        audit.differs(Remedy::State, format!("ledger: {damage}"));
     }
     for (count, what) in opened.ledger.contradictions()? {
         audit.differs(Remedy::State, format!("ledger: {count} {what}"));
@@ -125,7 +125,7 @@ pub(crate) async fn verify(place: &ExportPath, share: SampleRate) -> Result<Veri
 fn rows(audit: &mut Audit<'_>, files: &files::Files) -> Result<RowSums, ReportError> {
     let mut rows = RowSums { received: audit.read.rows, waiting: audit.read.rows_unread, ..RowSums::default() };
     for segment in audit.segments {
-        let sums = audit.opened.ledger.sums(segment.id)?;
+        let sums = audit.opened.ledger.segment_sums(segment.id)?;
         rows.duplicates += sums.received.saturating_sub(sums.kept + sums.rejected);
         let Some(found) = files.segments.get(&segment.id) else {
             rows.waiting += sums.kept;

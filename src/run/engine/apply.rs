@@ -19,7 +19,7 @@ impl Engine<'_> {
         let Some(task) = self.scheduler.land(item, page.request.page) else { return Ok(None) };
         let Some(walk) = self.scheduler.walk_mut(item) else { return Ok(None) };
         if walk.keys().is_none() {
-            walk.load(self.dir.ledger().keys(item, SegmentId::BEHIND_ALL)?);
+            walk.load(self.dir.ledger().row_keys(item, SegmentId::BEHIND_ALL)?);
         }
         let is_first = page.request.page == self.rules.first;
         let is_end = is_first || walk.follows_full(page.request.page, &self.rules);
@@ -49,7 +49,7 @@ impl Engine<'_> {
         let rules = self.rules;
         if self.scheduler.walk_mut(item).is_some_and(|walk| walk.doubt_null(&rules)) {
             if self.revisited.remove(&item) {
-                self.group.opened.push(item);
+                self.group.reopened.push(item);
             }
             self.scheduler.requeue(item);
         }
@@ -79,7 +79,7 @@ impl Engine<'_> {
             self.stop.get_or_insert(Stop::Temporary("the writer ended".to_owned()));
             return Ok(());
         }
-        let segment = self.dir.ledger().begin_segment()?;
+        let segment = self.dir.ledger().start_segment()?;
         if let Some(committer) = &mut self.committer {
             committer.rotate(segment.id)?;
         }

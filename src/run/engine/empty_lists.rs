@@ -65,7 +65,7 @@ impl Engine<'_> {
         }
         self.commit(Vec::new()).await?; // the ledger must know what has ended
         let may_look = vanished < GONE && self.evidence.affords(1) && self.can_afford();
-        let found = if may_look { self.dir.ledger().last_emptied(&self.second_look.vanished)? } else { None };
+        let found = if may_look { self.dir.ledger().newest_empty_end(&self.second_look.vanished)? } else { None };
         let Some(ended) = found else {
             if vanished > 0 {
                 self.stop = Some(Stop::EmptyLists { empty, all: false });
@@ -73,7 +73,7 @@ impl Engine<'_> {
             self.second_look.worth_it = empty.saturating_mul(2);
             return Ok(());
         };
-        self.dir.ledger().ask_again(ended.item, ended.last)?;
+        self.dir.ledger().reread_page(ended.item, ended.last)?;
         let pages = self.dir.ledger().pages(ended.item, SegmentId::BEHIND_ALL)?;
         let mut walk = Walk::new(ended.item, ended.id, &self.rules, pages, None);
         walk.unload(); // its rows are in the ledger

@@ -189,7 +189,7 @@ impl Engine<'_> {
             if is_fresh {
                 self.evidence.give_back(); // it is a page of the list
                 if self.revisited.remove(&item) {
-                    self.group.opened.push(item);
+                    self.group.reopened.push(item);
                 }
             }
         }
@@ -224,7 +224,7 @@ impl Engine<'_> {
             ObservedEnd::PageSize(rows) => Some(rows),
             ObservedEnd::EmptyPage | ObservedEnd::Unpaid => None,
         };
-        let opened = self.dir.ledger().learn_end(&learned.word(), only)?;
+        let opened = self.dir.ledger().set_end_rule(&learned.word(), only)?;
         self.rules = PagingRules { learned: Some(learned), ..self.rules };
         self.evidence.restart();
         self.seen_ends.clear();
@@ -237,7 +237,7 @@ impl Engine<'_> {
         }
         for item in self.scheduler.set_rules(self.rules) {
             if self.revisited.remove(&item) {
-                self.group.opened.push(item); // it may continue, or end elsewhere
+                self.group.reopened.push(item); // it may continue, or end elsewhere
             }
             self.end(item);
         }
@@ -251,14 +251,14 @@ impl Engine<'_> {
         }
         let (ends, pages) = {
             let ledger = self.dir.ledger();
-            (ledger.walks_on_short_pages(self.rules.page_size)?, ledger.totals()?.pages)
+            (ledger.walks_behind_short_pages(self.rules.page_size)?, ledger.totals()?.pages)
         };
         if as_f64(ends) > self.most_evidence(pages) {
             self.stop.get_or_insert(Stop::Evidence { ends, pages });
             return Ok(());
         }
         let learned = ObservedEnd::EmptyPage;
-        self.dir.ledger().learn_end(&learned.word(), None)?;
+        self.dir.ledger().set_end_rule(&learned.word(), None)?;
         self.rules.learned = Some(learned);
         Ok(())
     }
@@ -288,7 +288,7 @@ impl Engine<'_> {
         // Any list first: where an API leaves rows out, most lists continue. If that one did not, the deepest: it has the most rows
         // to lose.
         let is_deepest = self.evidence.spent() > self.spent_on_look;
-        let found = self.dir.ledger().likeliest_to_go_on(is_deepest && !self.seen_ends.is_empty(), &self.seen_ends)?;
+        let found = self.dir.ledger().longest_short_end(is_deepest && !self.seen_ends.is_empty(), &self.seen_ends)?;
         let Some(ended) = found.filter(|ended| ended.last < self.rules.limit()) else { return Ok(()) };
         self.spent_on_look = self.evidence.spent();
         self.seen_ends.insert(ended.item);
@@ -297,7 +297,7 @@ impl Engine<'_> {
 
     fn short_ends(&self) -> Result<(u64, u64), Error> {
         let ledger = self.dir.ledger();
-        Ok((ledger.short_ends(None)?, ledger.totals()?.pages))
+        Ok((ledger.count_short_ends(None)?, ledger.totals()?.pages))
     }
 
     /// Credits that reading on behind short pages may cost.

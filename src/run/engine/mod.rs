@@ -180,7 +180,7 @@ impl<'a> Engine<'a> {
         let full = rules.full_size().and_then(|rows| u32::try_from(rows).ok()).unwrap_or_default();
         let (credits, totals, last_attempt) = (ledger.credits()?, ledger.totals()?, ledger.last_attempt()?);
         let (short, lists) = (ledger.short_evidence(full)?, ledger.empty_lists(rules.first)?);
-        let (had_empty_list, again) = (ledger.has_empty_list()?, ledger.read_again(rules.first)?);
+        let (had_empty_list, again) = (ledger.has_empty_list()?, ledger.pages_read_again(rules.first)?);
         drop(ledger);
         Ok(Self {
             context,

@@ -28,7 +28,7 @@ pub(super) fn adopt(
             return Err(ledger.unusable(reason));
         }
         if entry.is_page {
-            let item = ledger.item(&entry.id)?.ok_or_else(|| {
+            let item = ledger.find_item(&entry.id)?.ok_or_else(|| {
                 let id = Sanitized(entry.id.as_str());
                 ledger.unusable(format!("is damaged: it does not know product {id}, whose page the journal holds"))
             })?;

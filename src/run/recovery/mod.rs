@@ -98,7 +98,7 @@ impl Recovery {
             let rows = apply_pages::group(decoded, |page| self.read(page, segment, &mut walks, &mut group).map(Some))?;
             // If this commit is lost, the same pages are read again, so many pages share an fsync. The drift counts stay for the
             // last commit, which has every page.
-            if group.read.len() >= PAGES_A_COMMIT {
+            if group.applied.len() >= PAGES_A_COMMIT {
                 let drift = std::mem::take(&mut group.drift);
                 self.dir.ledger().commit(&std::mem::take(&mut group), clock::wall())?;
                 group.drift = drift;
@@ -107,7 +107,7 @@ impl Recovery {
                 return Ok(()); // the writer's own error is reported by its task
             }
         }
-        group.read_again = Some(segment.id);
+        group.reapplied = Some(segment.id);
         Ok(self.dir.ledger().commit(&group, clock::wall())?)
     }
 
@@ -131,7 +131,7 @@ impl Recovery {
                     crate::model::sanitize::Sanitized(entry.id.as_str())
                 ))
             };
-            let item = ledger.item(&entry.id)?.ok_or_else(unknown)?;
+            let item = ledger.find_item(&entry.id)?.ok_or_else(unknown)?;
             let request = Request { attempt: entry.attempt, item, id: entry.id, page: entry.page };
             responses.push(Response { request, at: entry.at, body: entry.body });
         }
@@ -151,7 +151,7 @@ impl Recovery {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(free) => free.insert(self.begin(&page.request, segment)?),
         };
-        let (came, is_outdated) = self.dir.ledger().came(page.request.attempt)?;
+        let (came, is_outdated) = self.dir.ledger().arrival(page.request.attempt)?;
         let walk = &mut in_flight.walk;
         let new = if is_outdated { walk.accept_outdated(page) } else { walk.accept(page, came, &self.rules) };
         apply_pages::note(page, &new, page.request.page == self.rules.first, group, &NullSink);
@@ -165,7 +165,7 @@ impl Recovery {
                     group.ended.push(in_flight.walk.outcome(end));
                 }
                 // A page behind its end came just before the process ended: the list continues.
-                None if in_flight.walk.end().is_none() && !in_flight.goes_on => group.opened.push(item),
+                None if in_flight.walk.end().is_none() && !in_flight.goes_on => group.reopened.push(item),
                 None => {}
             }
             walks.remove(&item);
@@ -179,7 +179,7 @@ impl Recovery {
         let (left, goes_on) = ledger.pages_from(item, segment.id)?;
         let pages = ledger.pages(item, segment.id)?;
         let mut walk = Walk::new(item, request.id.clone(), &self.rules, pages, ledger.skip(item)?);
-        walk.load(ledger.keys(item, segment.id)?);
+        walk.load(ledger.row_keys(item, segment.id)?);
         Ok(InFlight { walk, left, goes_on })
     }
 }

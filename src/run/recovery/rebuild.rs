@@ -134,11 +134,11 @@ impl RebuildPlan {
         }
         for (at, (segment, reason)) in self.rebuild.iter().enumerate() {
             events.event(&Event::Rebuilding { segment: *segment, nth: at + 1, of: self.rebuild.len(), reason });
-            let segment = dir.ledger().begin_again(*segment)?;
+            let segment = dir.ledger().restart_segment(*segment)?;
             recovery.fill(segment, writing).await?;
             writing.publish().await?;
         }
-        dir.ledger().revive_rejected()?;
+        dir.ledger().reopen_rejected()?;
         Ok(())
     }
 }

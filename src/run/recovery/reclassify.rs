@@ -55,7 +55,7 @@ fn pages_among(
         if classify(&outcome, codes).verdict != Verdict::Page || !ledger.is_failed(entry.attempt)? {
             continue;
         }
-        let (Some(item), page) = (ledger.item(&entry.id)?, entry.page) else { continue };
+        let (Some(item), page) = (ledger.find_item(&entry.id)?, entry.page) else { continue };
         if known.insert((item, page)) && !ledger.has_page(item, page)? {
             entry.is_page = true;
             pages.push((entry, item, page));

@@ -1,18 +1,19 @@
-//! Counts of where rows differ from the description, a segment each, so that a rebuilt segment's are replaced.
+//! The table `drift`: where rows differ from the endpoint's description, counted by segment, so that a rebuilt segment's
+//! counts are replaced.
 
 use std::collections::BTreeSet;
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::{Ledger, LedgerError};
+use super::{Ledger, LedgerError, signed, unsigned};
 use crate::decode::{MOST_NAMES, PageDrift};
 use crate::model::page::SegmentId;
 use crate::model::sanitize::sanitize;
 
-/// A field without a name, as it is shown: no name at all stands for those beyond the bound.
+/// A field whose name is empty, as it is shown. In the table an empty name is that of the fields beyond the bound.
 const UNNAMED: &str = "\"\"";
 
-/// Columns that the ledger knows to have come, of one segment: what need not be written again.
+/// Columns of one segment whose field came, as the table says: these need not be written again.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     segment: i64,
@@ -20,7 +21,7 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    /// Notes what is durable by now.
+    /// Adds what is committed.
     pub(super) fn add(&mut self, now: Option<Self>) {
         let Some(mut now) = now else { return };
         if now.segment == self.segment {
@@ -31,20 +32,20 @@ impl Seen {
     }
 }
 
-/// How a whole export drifts.
+/// The drift of a whole export.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DriftRows {
+pub(crate) struct DriftCounts {
     /// Columns that some values did not fit, and how many.
     pub misfits: Vec<(String, u64)>,
-    /// Fields that no column describes, sanitised, and how often each came, the most frequent first.
+    /// Fields without a column, sanitised, and how often each came, the most frequent first.
     pub unknown: Vec<(String, u64)>,
-    /// Such fields beyond the names that are kept.
+    /// How often other such fields came, beyond [`MOST_NAMES`].
     pub others: u64,
     /// Columns whose field came.
     pub seen: BTreeSet<String>,
 }
 
-/// Adds counts to those of the open segment, or replaces those of a segment whose pages were all read again. Gives the
+/// Adds counts to those of the open segment, or replaces those of a segment whose pages were all applied again. Returns the
 /// columns that came for the first time.
 pub(super) fn write(
     transaction: &Transaction<'_>,
@@ -66,9 +67,7 @@ pub(super) fn write(
     let sql = "INSERT INTO drift (segment, kind, name, cells) VALUES (?1, ?2, ?3, ?4)
                ON CONFLICT DO UPDATE SET cells = CASE kind WHEN 'seen' THEN 1 ELSE cells + excluded.cells END";
     let mut add = transaction.prepare_cached(sql)?;
-    let mut count = |kind: &str, name: &str, cells: u64| {
-        add.execute(params![segment, kind, name, i64::try_from(cells).unwrap_or(i64::MAX)])
-    };
+    let mut count = |kind: &str, name: &str, cells: u64| add.execute(params![segment, kind, name, signed(cells)]);
     let is_known = |name: &str| again.is_none() && seen.segment == segment && seen.columns.contains(name);
     let new: BTreeSet<String> = drift.seen().filter(|name| !is_known(name)).map(str::to_owned).collect();
     for name in &new {
@@ -88,21 +87,18 @@ fn kept_name(transaction: &Transaction<'_>, segment: i64, name: Option<&str>) ->
     let name = name.map_or_else(String::new, |name| if name.is_empty() { UNNAMED.to_owned() } else { sanitize(name) });
     let sql = "SELECT EXISTS (SELECT 1 FROM drift WHERE segment = ?1 AND kind = 'unknown' AND name = ?2)
                  OR (SELECT count(*) FROM drift WHERE segment = ?1 AND kind = 'unknown' AND name <> '') < ?3";
-    let most = i64::try_from(MOST_NAMES).unwrap_or(i64::MAX);
     let mut query = transaction.prepare_cached(sql)?;
-    let is_kept: bool = query.query_row(params![segment, name, most], |row| row.get(0))?;
+    let is_kept: bool = query.query_row(params![segment, name, signed(MOST_NAMES)], |row| row.get(0))?;
     Ok(if is_kept { name } else { String::new() })
 }
 
 impl Ledger {
-    /// How the export drifts, over all its segments.
-    pub fn drift(&self) -> Result<DriftRows, LedgerError> {
+    /// The drift over all segments.
+    pub(crate) fn drift(&self) -> Result<DriftCounts, LedgerError> {
         let sql = "SELECT kind, name, sum(cells) FROM drift GROUP BY kind, name ORDER BY kind, sum(cells) DESC, name";
-        let rows = self.rows(sql, [], |row| {
-            let cells = u64::try_from(row.get::<_, i64>(2)?).unwrap_or_default();
-            Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, cells))
-        })?;
-        let mut drift = DriftRows::default();
+        let rows =
+            self.rows(sql, [], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, unsigned(row, 2)?)))?;
+        let mut drift = DriftCounts::default();
         for (kind, name, cells) in rows {
             match (kind.as_str(), name.as_str()) {
                 ("seen", _) => drift.seen.extend([name]),
@@ -122,6 +118,7 @@ mod tests {
     use crate::endpoint::{BUILT_IN, Endpoint};
     use crate::model::clock::Utc64;
     use crate::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request, SegmentId};
+    use crate::state::ledger::fixture::ledger;
     use crate::state::ledger::{Group, Ledger};
 
     /// What a page of one row counts that has these fields beside its identity.
@@ -134,25 +131,24 @@ mod tests {
     fn of_row(fields: &str) -> PageDrift {
         let body = format!(r#"{{"code":0,"data":[{{{fields}}}]}}"#);
         let request = Request { attempt: AttemptId(1), item: ItemIx(1), id: ItemId::new("17"), page: PageNum(1) };
-        let answer = Response { request, at: Utc64(1), body: body.into() };
+        let response = Response { request, at: Utc64(1), body: body.into() };
         let decoder = Decoder::new(&Endpoint::parse(BUILT_IN).unwrap(), |_| true);
-        decoder.decode(&[answer]).unwrap().pages.remove(0).drift
+        decoder.decode(&[response]).unwrap().pages.remove(0).drift
     }
 
-    fn commit(ledger: &mut Ledger, drift: PageDrift, read_again: Option<SegmentId>) {
-        ledger.commit(&Group { drift, read_again, ..Group::default() }, Utc64(1)).unwrap();
+    fn commit(ledger: &mut Ledger, drift: PageDrift, reapplied: Option<SegmentId>) {
+        ledger.commit(&Group { drift, reapplied, ..Group::default() }, Utc64(1)).unwrap();
     }
 
     #[test]
-    fn counts_add_up_over_groups_and_segments_and_a_segment_that_is_read_again_is_counted_anew() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(&directory.path().join("ledger.sqlite")).unwrap();
-        let one = ledger.begin_segment().unwrap().id;
+    fn counts_add_up_over_groups_and_segments_and_those_of_a_segment_that_is_applied_again_are_replaced() {
+        let (_directory, mut ledger) = ledger::<&str>(&[]);
+        let one = ledger.start_segment().unwrap().id;
         let new = || counted(&["new".to_owned(), String::new()]);
         commit(&mut ledger, new(), None);
         commit(&mut ledger, new(), None);
-        ledger.decide(one, "{}").unwrap();
-        ledger.begin_segment().unwrap();
+        ledger.decide_segment(one, "{}").unwrap();
+        ledger.start_segment().unwrap();
         commit(&mut ledger, new(), None);
         let drift = ledger.drift().unwrap();
         assert_eq!(drift.unknown, [("\"\"".to_owned(), 3), ("new".to_owned(), 3)]);
@@ -166,9 +162,8 @@ mod tests {
 
     #[test]
     fn names_of_unknown_fields_stay_bounded_however_many_groups_bring_new_ones() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(&directory.path().join("ledger.sqlite")).unwrap();
-        ledger.begin_segment().unwrap();
+        let (_directory, mut ledger) = ledger::<&str>(&[]);
+        ledger.start_segment().unwrap();
         for group in 0..5 {
             let names: Vec<String> = (0..40).map(|at| format!("field_{group}_{at}")).collect();
             commit(&mut ledger, counted(&names), None);
@@ -182,10 +177,9 @@ mod tests {
     }
 
     #[test]
-    fn counts_stand_in_the_ledger_under_these_words() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(&folder.path().join("ledger.sqlite")).unwrap();
-        ledger.begin_segment().unwrap();
+    fn counts_have_these_words_in_the_ledger() {
+        let (_directory, mut ledger) = ledger::<&str>(&[]);
+        ledger.start_segment().unwrap();
         let fields = |from: usize, to: usize| (from..to).map(|at| format!("new_{at}")).collect::<Vec<_>>();
         commit(&mut ledger, counted(&fields(0, MOST_NAMES)), None);
         commit(&mut ledger, counted(&fields(MOST_NAMES, MOST_NAMES + 2)), None);

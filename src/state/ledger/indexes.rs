@@ -1,48 +1,49 @@
-//! Whether indexes say what their tables say, found by reading both from end to end.
+//! Compares indexes with their tables, by reading both from end to end.
 //!
-//! SQLite's own full check looks up every row in every index, in the order of the table: a million times here and there in
-//! the file. Here an index is read in its own order, which must be an order, and a table in its own; that both hold the
-//! same entries is known by their number and the sum of their checksums.
+//! A walk finds its pages through an index, so one that lacks an entry makes a run pay for a page again and publish its rows
+//! twice. SQLite's own full check looks up every row in every index, in the order of the table, which takes ten times as long.
+//! Here an index is read in its own order, which must be ascending, and a table in its own; both have the same entries if
+//! number and sum of checksums are equal.
 
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
-/// An index, to be compared with its table.
+/// An index and how to read its entries.
 struct Index {
     name: &'static str,
     table: &'static str,
-    /// Its columns, and the one that numbers the rows.
+    /// Its columns, and that of the row number.
     columns: &'static str,
-    /// The rows that it is of.
-    of: &'static str,
-    /// Whether no two rows may differ in the last column alone.
+    /// Which rows it has.
+    filter: &'static str,
+    /// Whether no two entries may differ only in the last column.
     is_unique: bool,
 }
 
-/// All of them; a test compares this with the tables. A table without row numbers (frames, drift) is its own index.
+/// All of them: a test compares this with the schema. A table without row numbers (frames, drift) is its own index.
 const INDEXES: [Index; 4] = [
     Index {
         name: "attempts_in_doubt",
         table: "attempts",
         columns: "item, id",
-        of: "charge = 'in_doubt'",
+        filter: "charge = 'in_doubt'",
         is_unique: false,
     },
-    Index { name: "items_open", table: "items", columns: "state, ix", of: "state < 2", is_unique: false },
-    Index { name: "sqlite_autoindex_items_1", table: "items", columns: "id, ix", of: "true", is_unique: true },
+    Index { name: "items_open", table: "items", columns: "state, ix", filter: "state < 2", is_unique: false },
+    Index { name: "sqlite_autoindex_items_1", table: "items", columns: "id, ix", filter: "true", is_unique: true },
     Index {
         name: "sqlite_autoindex_pages_1",
         table: "pages",
         columns: "item, page, outdated, attempt",
-        of: "true",
+        filter: "true",
         is_unique: true,
     },
 ];
 
-/// An index that does not hold exactly the entries of its table's rows, each once and in order.
-pub(super) fn damaged(db: &Connection) -> rusqlite::Result<Option<&'static str>> {
+/// The first index that does not have exactly the entries of its table's rows, each once and in order.
+pub(super) fn find_damaged(db: &Connection) -> rusqlite::Result<Option<&'static str>> {
     for index in &INDEXES {
-        if !index.fits(db)? {
+        if !index.matches_table(db)? {
             return Ok(Some(index.name));
         }
     }
@@ -50,45 +51,45 @@ pub(super) fn damaged(db: &Connection) -> rusqlite::Result<Option<&'static str>>
 }
 
 impl Index {
-    fn fits(&self, db: &Connection) -> rusqlite::Result<bool> {
-        let Self { name, table, columns, of, is_unique } = self;
-        let (mut inside, mut outside, mut last) = (IndexSum::default(), IndexSum::default(), Vec::new());
-        let sql = format!("SELECT {columns} FROM {table} INDEXED BY {name} WHERE {of} ORDER BY {columns}");
-        let is_in_order = each(db, &sql, |entry, cut| {
-            inside.add(entry);
+    fn matches_table(&self, db: &Connection) -> rusqlite::Result<bool> {
+        let Self { name, table, columns, filter, is_unique } = self;
+        let (mut index, mut rows, mut last) = (EntrySum::default(), EntrySum::default(), Vec::new());
+        let sql = format!("SELECT {columns} FROM {table} INDEXED BY {name} WHERE {filter} ORDER BY {columns}");
+        let is_in_order = all(db, &sql, |entry, cut| {
+            index.add(entry);
             let key = entry.get(..cut).filter(|_| *is_unique).unwrap_or(entry);
-            let is_next = inside.count == 1 || last.as_slice() < key;
+            let is_next = index.count == 1 || last.as_slice() < key;
             last.clear();
             last.extend_from_slice(key);
             is_next
         })?;
-        let sql = format!("SELECT {columns} FROM {table} NOT INDEXED WHERE {of}");
+        let sql = format!("SELECT {columns} FROM {table} NOT INDEXED WHERE {filter}");
         Ok(is_in_order
-            && each(db, &sql, |entry, _| {
-                outside.add(entry);
+            && all(db, &sql, |entry, _| {
+                rows.add(entry);
                 true
             })?
-            && inside == outside)
+            && index == rows)
     }
 }
 
-/// How many entries there are, and the sum of their checksums, in whatever order.
+/// Number of entries and sum of their checksums, independent of their order.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct IndexSum {
+struct EntrySum {
     count: u64,
     sum: u64,
 }
 
-impl IndexSum {
+impl EntrySum {
     fn add(&mut self, entry: &[u8]) {
         self.count += 1;
         self.sum = self.sum.wrapping_add(u64::from(crc32fast::hash(entry)));
     }
 }
 
-/// Shows the rows of a query, as bytes that are in the order of the rows, and where the last column begins; until one will
-/// not do. True: all would.
-fn each(db: &Connection, sql: &str, mut will_do: impl FnMut(&[u8], usize) -> bool) -> rusqlite::Result<bool> {
+/// Whether `is_valid` is true of all rows of a query. It gets a row as bytes, which compare as SQLite compares the row, and the
+/// offset of the last column in them.
+fn all(db: &Connection, sql: &str, mut is_valid: impl FnMut(&[u8], usize) -> bool) -> rusqlite::Result<bool> {
     let mut query = db.prepare(sql)?;
     let columns = query.column_count();
     let mut rows = query.query([])?;
@@ -100,15 +101,15 @@ fn each(db: &Connection, sql: &str, mut will_do: impl FnMut(&[u8], usize) -> boo
             cut = entry.len();
             push(row.get_ref(at)?, &mut entry);
         }
-        if !will_do(&entry, cut) {
+        if !is_valid(&entry, cut) {
             return Ok(false);
         }
     }
     Ok(true)
 }
 
-/// Appends a value as bytes in the order of SQLite's values. No id holds a zero byte, and no index has a column of another
-/// kind.
+/// Appends a value as bytes that compare as SQLite compares values. No id contains a zero byte, and no index has a column of
+/// another type.
 fn push(value: ValueRef<'_>, entry: &mut Vec<u8>) {
     match value {
         ValueRef::Integer(number) => {
@@ -126,17 +127,12 @@ fn push(value: ValueRef<'_>, entry: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use super::{INDEXES, damaged};
-    use crate::model::page::ItemId;
-    use crate::state::ledger::{Ledger, LedgerError};
+    use super::{INDEXES, find_damaged};
+    use crate::state::ledger::{Ledger, fixture};
     use std::collections::BTreeSet;
 
     fn ledger() -> (tempfile::TempDir, Ledger) {
-        let directory = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(&directory.path().join("ledger.sqlite")).unwrap();
-        let ids = (0..500).map(|at| Ok::<_, LedgerError>(ItemId::new(&format!("id-{}", at * 7_919 % 1_000))));
-        ledger.add_items(ids).unwrap();
-        (directory, ledger)
+        fixture::ledger(&(0..500).map(|at| format!("id-{}", at * 7_919 % 1_000)).collect::<Vec<_>>())
     }
 
     #[test]
@@ -145,14 +141,14 @@ mod tests {
         let sql = "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name NOT IN ('frames', 'drift')";
         let names: BTreeSet<String> = ledger.rows(sql, [], |row| row.get(0)).unwrap().into_iter().collect();
         assert_eq!(names, INDEXES.iter().map(|index| index.name.to_owned()).collect());
-        assert_eq!(damaged(&ledger.db).unwrap(), None);
+        assert_eq!(find_damaged(&ledger.db).unwrap(), None);
     }
 
     #[test]
     fn an_index_that_lacks_an_entry_has_one_too_many_or_another_is_found() {
         let entries = |made: &str| {
             let (_directory, ledger) = ledger();
-            // An index of other rows, or of other values, in the place of the real one: what SQLite's quick check lets pass.
+            // An index of other rows, or of other values, in place of the real one: SQLite's quick check does not notice it.
             let root = "(SELECT rootpage FROM sqlite_schema WHERE name = 'other')";
             let script = format!(
                 "{made}; PRAGMA writable_schema = 1;
@@ -161,7 +157,7 @@ mod tests {
             );
             ledger.db.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false).unwrap();
             ledger.db.execute_batch(&script).unwrap();
-            damaged(&ledger.db).unwrap()
+            find_damaged(&ledger.db).unwrap()
         };
         let index = |what: &str| entries(&format!("CREATE INDEX other ON items ({what}"));
         assert_eq!(index("state, ix) WHERE state < 2"), None);

@@ -1,13 +1,13 @@
--- The ledger's format, version 4. What each table holds is the truth about an export, up to what manifests say of
--- published segments. A change here is a new user_version: nothing was released, so older formats are refused.
+-- The ledger's format, version 5: the truth about an export, except what manifests say of published segments. A change here is
+-- a new user_version: nothing was released, so other formats are refused. Times are microseconds since 1970.
 --
--- `crc` is the CRC-32 of the row, made by every write and compared when the ledger is opened: SQLite notices a damaged
--- tree, but not a damaged value.
+-- `crc` is the CRC-32 of the row. Every write makes it, and opening the ledger compares it: SQLite notices a damaged tree, but
+-- not a damaged value. mod.rs names the file of each table.
 
 CREATE TABLE export (
     only         INTEGER PRIMARY KEY CHECK (only = 1),
     id           TEXT NOT NULL,
-    created_at   INTEGER NOT NULL,          -- microseconds since 1970, as every time here
+    created_at   INTEGER NOT NULL,
     completed_at INTEGER,
     identity     TEXT NOT NULL,             -- JSON object: the settings that shape requests and rows
     end_rule     TEXT,                      -- what evidence has shown about ends: null as the settings say, 'empty-page', 'size N'
@@ -15,31 +15,31 @@ CREATE TABLE export (
 ) STRICT;
 
 CREATE TABLE items (
-    ix        INTEGER PRIMARY KEY,          -- order of the list, from 1
+    ix        INTEGER PRIMARY KEY,          -- position in the list, from 1
     id        TEXT NOT NULL UNIQUE,
-    state     INTEGER NOT NULL DEFAULT 0,   -- 0 new, 1 walking, 2 ended
+    state     INTEGER NOT NULL DEFAULT 0,   -- 0 unstarted, 1 walking, 2 ended
     stop      TEXT,                         -- why it ended
-    error     TEXT,                         -- what was said, sanitised
-    transient INTEGER NOT NULL DEFAULT 0,   -- 1: worth another try by the next run
+    error     TEXT,                         -- sanitised
+    transient INTEGER NOT NULL DEFAULT 0,   -- 1: the next run tries again
     tries     INTEGER NOT NULL DEFAULT 0,   -- failures of its first missing page that were proven to be its own
     unproven  INTEGER NOT NULL DEFAULT 0,   -- runs in which that page had all its tries and nothing showed whose fault it was
-    skip      INTEGER NOT NULL DEFAULT 0,   -- ends at pages up to this one are passed over: a reopened walk goes on behind them
+    skip      INTEGER NOT NULL DEFAULT 0,   -- the walk does not end at pages up to this one: it was reopened behind them
     moved     INTEGER NOT NULL DEFAULT 0,   -- 1: the list moved while it was read
     crc       INTEGER NOT NULL AS (row_crc(ix, id, state, stop, error, transient, tries, unproven, skip, moved)) STORED
 ) STRICT;
 CREATE INDEX items_open ON items (state, ix) WHERE state < 2;
 
--- Rows that the lists of items are said to have, where that is known and many: hints, without a checksum, because a wrong
+-- How many rows the lists of items are said to have, where that is known and many. Hints without a checksum, because a wrong
 -- one does no harm.
 CREATE TABLE sizes (
     item INTEGER PRIMARY KEY,
     rows INTEGER NOT NULL
 ) STRICT;
 
--- A segment is a run of pages, one journal file, published together.
+-- A segment is a series of pages: one journal file, published together.
 CREATE TABLE segments (
     id       INTEGER PRIMARY KEY,
-    attempt  INTEGER NOT NULL,              -- how often its files were begun; part of their names
+    attempt  INTEGER NOT NULL,              -- how often its files were started; part of their names
     state    TEXT NOT NULL CHECK (state IN ('open', 'decided', 'published')),
     manifest TEXT,                          -- from 'decided' on: the manifest, to the byte
     crc      INTEGER NOT NULL AS (row_crc(id, attempt, state, manifest)) STORED
@@ -54,29 +54,29 @@ CREATE TABLE frames (
     PRIMARY KEY (segment, offset)
 ) STRICT, WITHOUT ROWID;
 
--- Pages in the journal: a set, not a cursor. `received` is null until the page was read. In the order of the attempts, so
--- that a group appends to few pages of the file, whatever items it is of.
+-- Pages in the journal, in the order of the attempts, so that a group commit appends to few pages of the file, whatever items
+-- it is of. `received` is null until the rows are applied to their walk.
 CREATE TABLE pages (
     attempt  INTEGER PRIMARY KEY,
     item     INTEGER NOT NULL,
     page     INTEGER NOT NULL,
     segment  INTEGER NOT NULL,
     at       INTEGER NOT NULL,
-    received INTEGER,                       -- rows in the answer = kept + folded + rejected
+    received INTEGER,                       -- rows in the response = kept + duplicate + rejected
     kept     INTEGER,
     rejected INTEGER,
-    keys     BLOB,                          -- 16 bytes for each kept row: what later pages of the walk are compared with
-    again    BLOB,                          -- 16 bytes for each usable row that was seen before in its walk
+    keys     BLOB,                          -- 16 bytes for each kept row, which later pages of the walk are compared with
+    again    BLOB,                          -- 16 bytes for each duplicate row
     is_list  INTEGER NOT NULL DEFAULT 1,    -- 0: a success whose data was null, {}, "" or false instead of a list
-    came     INTEGER NOT NULL,              -- the newest attempt of the export when it came
+    came     INTEGER NOT NULL,              -- the newest attempt of the export when the page came
     outdated INTEGER NOT NULL DEFAULT 0,    -- 0, or its attempt: the page is read again, because its list has moved since
     crc      INTEGER NOT NULL AS (
         row_crc(attempt, item, page, segment, at, received, kept, rejected, keys, again, is_list, came, outdated)
     ) STORED,
-    UNIQUE (item, page, outdated)           -- a page that is paid for is not asked for again unless it is outdated
+    UNIQUE (item, page, outdated)           -- a page that is paid for is not requested again unless it is outdated
 ) STRICT;
 
--- Requests that are no page (yet). No charge: under way, or in doubt since a crash.
+-- Requests that brought no page, or not yet. Without a charge: in flight, or in doubt since a crash.
 CREATE TABLE attempts (
     id     INTEGER PRIMARY KEY,
     item   INTEGER NOT NULL,
@@ -88,7 +88,7 @@ CREATE TABLE attempts (
 ) STRICT;
 CREATE INDEX attempts_in_doubt ON attempts (item) WHERE charge = 'in_doubt';
 
--- Where the rows of a segment's pages differ from the endpoint's description: counted when a page is read, in the same
+-- Where the rows of a segment's pages differ from the endpoint's description: counted when the rows are applied, in the same
 -- transaction.
 CREATE TABLE drift (
     segment INTEGER NOT NULL,

@@ -1,8 +1,8 @@
-//! Opening a ledger: whose file it is, which format it has, whether all of it is as it was written, and how durable it is.
+//! Opens a ledger to write: which program and format it is of, whether all of it is as it was written, and how durable it is.
 //!
 //! A ledger is a file from outside like any other. It may be damaged, newer, another program's, or made to do harm, so
-//! nothing of it is used before its tables are exactly ours and every tree, index and row has been checked. What will not
-//! do is left as it is: nothing is repaired, and nothing is begun anew in its place.
+//! nothing of it is used before its tables are exactly ours and every tree, index and row has been checked. A ledger that
+//! cannot be used is left as it is: nothing is repaired, and nothing is created in its place.
 
 use std::path::Path;
 
@@ -11,29 +11,22 @@ use rusqlite::functions::{Context, FunctionFlags};
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::drift::Seen;
-use super::{Doing, ExportRow, Ledger, LedgerError, indexes};
+use super::{Doing, ExportRow, Ledger, LedgerError};
 
-/// The cache, KiB: SQLite's own.
+/// SQLite's own cache size, KiB.
 pub(super) const CACHE: i64 = 2_000;
-/// The cache while all of a ledger is read, or a whole list is added, KiB.
-pub(super) const ROOM: i64 = 32 * 1_024;
-/// "phl1": marks the file as a ledger of ours.
+/// The cache while all of a ledger is read, or a whole list is added, KiB: with it, an index can be read or written in another
+/// order than its table without reading pages again and again.
+pub(super) const LARGE_CACHE: i64 = 32 * 1_024;
+/// "phl1": marks the file as a ledger of this program.
 pub(super) const APPLICATION_ID: i64 = 0x7068_6c31;
-pub(super) const VERSION: i64 = 4;
-const TABLES: &str = include_str!("ledger.sql");
-/// The tables whose rows carry a checksum.
-const NAMES: [&str; 7] = ["export", "items", "segments", "frames", "pages", "attempts", "drift"];
-
+pub(super) const VERSION: i64 = 5;
+pub(super) const SCHEMA: &str = include_str!("ledger.sql");
 impl Ledger {
-    pub(super) fn of(db: Connection) -> Self {
-        Self { db, seen: Seen::default() }
-    }
-
-    /// Opens the ledger at a path; makes one where there is none. Reads all of it.
+    /// Opens the ledger at a path; creates one where there is none. Reads all of it.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        let mut ledger = Self::of(connect(path).map_err(|error| unreadable(path, error))?);
-        ledger.set_cache(ROOM).map_err(|error| unreadable(path, error))?;
+        let mut ledger = Self::new(connect(path).map_err(|error| unreadable(path, error))?);
+        ledger.set_cache(LARGE_CACHE).map_err(|error| unreadable(path, error))?;
         ledger.check_or_create(path)?;
         ledger.set_cache(CACHE).map_err(|error| unreadable(path, error))?;
         ledger.make_durable(path)?;
@@ -42,7 +35,7 @@ impl Ledger {
 
     fn check_or_create(&mut self, path: &Path) -> Result<(), LedgerError> {
         let unreadable = |error| unreadable(path, error);
-        let found = self.found().map_err(unreadable)?;
+        let found = self.read_header().map_err(unreadable)?;
         if found.application == 0 && found.version == 0 && found.tables == 0 {
             return self.create();
         }
@@ -61,62 +54,39 @@ impl Ledger {
         }
     }
 
-    /// Sets the cache's size, KiB. With [`ROOM`], an index can be read or written in another order than its table without
-    /// reading pages again and again.
+    /// Sets the cache's size, KiB.
     pub(super) fn set_cache(&self, size: i64) -> rusqlite::Result<()> {
         self.db.pragma_update(None, "cache_size", -size)
     }
 
-    /// Lets the log be folded into the file when the ledger is closed. Until then, whoever finds that the ledger will not do
-    /// leaves it to the byte as it was.
-    pub fn accept(&self) -> Result<(), LedgerError> {
-        self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(drop).doing("accept what stands")
+    /// Lets SQLite move the log into the file when the ledger is closed. Before, a ledger that turns out to be unusable stays as
+    /// it was, to the byte.
+    pub(crate) fn allow_checkpoint(&self) -> Result<(), LedgerError> {
+        self.db.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(drop).doing("allow a checkpoint")
     }
 
-    /// Who the export of a ledger is, whatever its format, without a look at the rest of it and without a change.
-    pub fn export_at(path: &Path) -> Result<Option<ExportRow>, LedgerError> {
+    /// The export of a ledger, whatever its format, without reading the rest of it and without a change.
+    pub(crate) fn export_at(path: &Path) -> Result<Option<ExportRow>, LedgerError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let db = open(path, flags).and_then(prepared).doing("open a connection")?;
-        Self::of(db).export().map_err(|error| match error {
+        let db = open(path, flags).and_then(configure).doing("open a connection")?;
+        Self::new(db).export().map_err(|error| match error {
             LedgerError::Sql { source, .. } => unreadable(path, source),
             other @ (LedgerError::Unusable { .. } | LedgerError::Undurable { .. }) => other,
         })
     }
 
-    fn found(&self) -> rusqlite::Result<Found> {
+    fn read_header(&self) -> rusqlite::Result<Header> {
         let number = |sql: &str| self.db.query_row(sql, [], |row| row.get(0));
-        Ok(Found {
+        Ok(Header {
             application: number("PRAGMA application_id")?,
             version: number("PRAGMA user_version")?,
             tables: number("SELECT count(*) FROM sqlite_schema")?,
         })
     }
 
-    /// What is wrong with the ledger; none if all of it is as it was written.
-    pub(super) fn damage(&self) -> rusqlite::Result<Option<String>> {
-        if schema(&self.db)? != schema(&fresh()?)? {
-            return Ok(Some("its tables are not those of its format".to_owned()));
-        }
-        // Indexes are compared with their tables below, which takes a tenth of the time of SQLite's full check.
-        let message: String = self.db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if message != "ok" {
-            return Ok(Some(message));
-        }
-        for name in NAMES {
-            let columns = "SELECT group_concat(name, ', ') FROM pragma_table_info(?1)"; // without those that are made
-            let columns: String = self.db.query_row(columns, [name], |row| row.get(0))?;
-            let sql = format!("SELECT count(*) FROM {name} WHERE crc IS NOT row_crc({columns})");
-            let wrong: i64 = self.db.query_row(&sql, [], |row| row.get(0))?;
-            if wrong > 0 {
-                return Ok(Some(format!("{wrong} rows of {name} are not as they were written")));
-            }
-        }
-        Ok(indexes::damaged(&self.db)?.map(|name| format!("the index {name} is not that of its table")))
-    }
-
     fn create(&self) -> Result<(), LedgerError> {
         let script = format!(
-            "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
+            "BEGIN IMMEDIATE; {SCHEMA} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
         );
         let action = "create the tables";
         self.before(action)?;
@@ -124,7 +94,7 @@ impl Ledger {
         self.after(action)
     }
 
-    /// Sets the pragmas that durability rests on, and reads each of them back: SQLite may decline without a word.
+    /// Sets the pragmas that durability depends on, and reads each of them back: SQLite may decline without an error.
     fn make_durable(&self, path: &Path) -> Result<(), LedgerError> {
         let action = "make it durable";
         for (name, value) in [("journal_mode", "wal"), ("synchronous", "2"), ("foreign_keys", "1")] {
@@ -143,8 +113,8 @@ impl Ledger {
     }
 }
 
-/// Whether an error says something about the machine, not about what a file holds.
-fn is_of_the_machine(code: ErrorCode) -> bool {
+/// Whether an error is of the machine, not of the content of the file.
+fn is_of_machine(code: ErrorCode) -> bool {
     matches!(
         code,
         ErrorCode::SystemIoFailure
@@ -171,47 +141,44 @@ fn unusable(path: &Path, reason: String) -> LedgerError {
     LedgerError::Unusable { path: path.display().to_string(), reason }
 }
 
-/// An error of SQLite before anything of the file is known to be as it should be.
+/// An error of SQLite before the file is known to be sound.
 fn unreadable(path: &Path, error: rusqlite::Error) -> LedgerError {
     match error.sqlite_error_code() {
-        Some(code) if is_of_the_machine(code) => LedgerError::Sql { action: "read what stands", source: error },
+        Some(code) if is_of_machine(code) => LedgerError::Sql { action: "read the file", source: error },
         Some(_) | None => unusable(path, format!("is damaged: {error}")),
     }
 }
 
-/// Why SQLite opened a ledger only to read it: the file's head says so, or the disk does.
+/// Why SQLite opened a ledger only to read it: the file's header says so, or the disk does.
 fn not_writable(path: &Path) -> LedgerError {
-    let head = std::fs::read(path).unwrap_or_default();
+    let header = std::fs::read(path).unwrap_or_default();
     let path = path.display().to_string();
-    if head.get(18).is_some_and(|version| *version > 2) {
-        return LedgerError::Unusable {
-            path,
-            reason: "is damaged: its head says that it is not to be written".to_owned(),
-        };
+    if header.get(18).is_some_and(|version| *version > 2) {
+        return LedgerError::Unusable { path, reason: "is damaged: its header says that it is read-only".to_owned() };
     }
-    LedgerError::Undurable { path, reason: "cannot be opened to be written".to_owned() }
+    LedgerError::Undurable { path, reason: "cannot be opened for writing".to_owned() }
 }
 
-/// What a file says of itself.
-struct Found {
+/// What a database file says of itself.
+struct Header {
     application: i64,
     version: i64,
     tables: i64,
 }
 
-/// A connection that believes nothing of what the file says about itself: no code of its tables runs but ours.
+/// Opens a connection, and creates the file if it is missing.
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    prepared(open(path, flags)?)
+    configure(open(path, flags)?)
 }
 
-/// Opens a file by its whole path: this SQLite takes names that begin with `file:` for addresses, and a directory may be called so.
+/// Opens a file by its absolute path: SQLite takes names that begin with `file:` for URLs, and a directory may have that name.
 fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()), flags)
 }
 
-/// Prepares any connection to a ledger: nothing of the file's own runs, and rows can be given their checksum.
-pub fn prepared(db: Connection) -> rusqlite::Result<Connection> {
+/// Configures any connection to a ledger: no code that the file declares runs, and `row_crc` is there.
+pub fn configure(db: Connection) -> rusqlite::Result<Connection> {
     for (setting, on) in [
         (DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true),
         (DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false),
@@ -226,36 +193,43 @@ pub fn prepared(db: Connection) -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
-/// An empty ledger in memory.
-fn fresh() -> rusqlite::Result<Connection> {
-    let db = prepared(Connection::open_in_memory()?)?;
-    db.execute_batch(TABLES)?;
-    Ok(db)
-}
-
-/// Everything that a database declares, by name: tables, indexes, and whatever else somebody put there.
-fn schema(db: &Connection) -> rusqlite::Result<Vec<String>> {
-    let sql = "SELECT concat_ws(' ', type, name, tbl_name, sql) FROM sqlite_schema ORDER BY name";
-    db.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
-}
-
 /// CRC-32 over the values of a row, each with its type and length.
 fn row_crc(row: &Context<'_>) -> u32 {
-    let mut hash = crc32fast::Hasher::new();
-    let mut add = |kind: u8, word: [u8; 8], bytes: &[u8]| {
-        hash.update(&[kind]);
-        hash.update(&word);
-        hash.update(bytes);
+    let mut bytes = Vec::with_capacity(256);
+    let mut add = |kind: u8, word: [u8; 8], content: &[u8]| {
+        bytes.push(kind);
+        bytes.extend_from_slice(&word);
+        bytes.extend_from_slice(content);
     };
     for at in 0..row.len() {
         match row.get_raw(at) {
             ValueRef::Null => add(0, [0; 8], &[]),
             ValueRef::Integer(number) => add(1, number.to_le_bytes(), &[]),
             ValueRef::Real(number) => add(2, number.to_le_bytes(), &[]),
-            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
-                add(3, u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_le_bytes(), bytes);
+            ValueRef::Text(text) | ValueRef::Blob(text) => {
+                add(3, u64::try_from(text.len()).unwrap_or(u64::MAX).to_le_bytes(), text);
             }
         }
     }
-    hash.finalize()
+    crc32fast::hash(&bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::state::ledger::Ledger;
+
+    #[test]
+    fn a_foreign_newer_or_broken_file_is_refused_and_left_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger.sqlite");
+        let db = rusqlite::Connection::open(&path).unwrap();
+        db.execute_batch("CREATE TABLE theirs (x)").unwrap();
+        assert!(Ledger::open(&path).unwrap_err().to_string().contains("another program"));
+        db.execute_batch("PRAGMA application_id = 0x70686c31; PRAGMA user_version = 99").unwrap();
+        assert!(Ledger::open(&path).unwrap_err().to_string().contains("format 99"));
+        drop(db);
+        std::fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), &path).unwrap();
+        assert!(Ledger::open(&path).is_err());
+        assert!(std::fs::read_to_string(&path).unwrap().contains("[package]"));
+    }
 }

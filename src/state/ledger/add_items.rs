@@ -1,19 +1,19 @@
-//! Adding the ids of a list, however long it is and however much of it is known.
+//! Adds the ids of a list to the table `items`, however long the list is and however much of it is known.
 
 use rusqlite::Transaction;
 
-use super::open::{CACHE, ROOM};
+use super::open::{CACHE, LARGE_CACHE};
 use super::{Doing, Ledger, LedgerError};
 use crate::model::page::ItemId;
 
-/// What a list held.
+/// Ids of a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Added {
-    /// Ids.
+pub struct AddedItems {
+    /// All of them.
     pub listed: u64,
-    /// Those that the ledger did not know.
+    /// Ids that the ledger did not have.
     pub new: u64,
-    /// Those that stood in the list before.
+    /// Ids that the list had before.
     pub repeated: u64,
 }
 
@@ -22,21 +22,21 @@ impl Ledger {
     pub fn add_items<E: From<LedgerError>>(
         &mut self,
         ids: impl Iterator<Item = Result<ItemId, E>>,
-    ) -> Result<Added, E> {
+    ) -> Result<AddedItems, E> {
         self.add_items_after(ids, || Ok(()))
     }
 
-    /// The same. With new items the export is not complete any more: what says so elsewhere is taken away by `first`, before
-    /// they are there. If that fails, none are added.
-    pub fn add_items_after<E: From<LedgerError>>(
+    /// The same. With new items the export is not complete any more: `first` removes what says so elsewhere, before they are
+    /// committed. If it fails, none are added.
+    pub(crate) fn add_items_after<E: From<LedgerError>>(
         &mut self,
         ids: impl Iterator<Item = Result<ItemId, E>>,
         first: impl FnOnce() -> Result<(), E>,
-    ) -> Result<Added, E> {
+    ) -> Result<AddedItems, E> {
         self.before("add items")?;
-        self.set_cache(ROOM).doing("prepare to add items")?;
-        let transaction = self.db.transaction().doing("begin to add items")?;
-        let added = add_items(&transaction, ids)?;
+        self.set_cache(LARGE_CACHE).doing("prepare to add items")?;
+        let transaction = self.db.transaction().doing("start to add items")?;
+        let added = insert_new(&transaction, ids)?;
         if added.new > 0 {
             first()?;
             transaction.execute("UPDATE export SET completed_at = NULL", []).doing("add items")?;
@@ -48,28 +48,27 @@ impl Ledger {
     }
 }
 
-/// Adds the items that are new.
+/// Inserts the ids that are new.
 ///
-/// A list that comes again comes in the same order: its ids are met side by side with the ledger's, and only those that are
-/// not where they were are looked up. One bit an item says which of the known ones came.
-fn add_items<E: From<LedgerError>>(
+/// A list that comes again comes in the same order: its ids are compared side by side with the ledger's, and only those that
+/// moved are looked up. One bit an item says which of the known ones the list has.
+fn insert_new<E: From<LedgerError>>(
     transaction: &Transaction<'_>,
     ids: impl Iterator<Item = Result<ItemId, E>>,
-) -> Result<Added, E> {
+) -> Result<AddedItems, E> {
     let insert = "INSERT OR IGNORE INTO items (id) VALUES (?1)";
     let mut insert = transaction.prepare(insert).doing("prepare to add items")?;
     let mut find = transaction.prepare("SELECT ix FROM items WHERE id = ?1").doing("prepare to add items")?;
-    let mut standing = transaction.prepare("SELECT ix, id FROM items ORDER BY ix").doing("list the items")?;
-    let mut standing =
-        standing.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?))).doing("list the items")?;
-    let mut next = standing.next().transpose().doing("list the items")?;
-    let (mut added, mut came) = (Added::default(), Came::default());
+    let mut known = transaction.prepare("SELECT ix, id FROM items ORDER BY ix").doing("list the items")?;
+    let mut known = known.query_map([], |row| Ok((row.get(0)?, row.get::<_, String>(1)?))).doing("list the items")?;
+    let mut next = known.next().transpose().doing("list the items")?;
+    let (mut added, mut listed) = (AddedItems::default(), ItemSet::default());
     for id in ids {
         let id = id?;
         added.listed += 1;
-        let ix = match next.take_if(|(_, standing)| standing == id.as_str()) {
+        let ix = match next.take_if(|(_, known)| known == id.as_str()) {
             Some((ix, _)) => {
-                next = standing.next().transpose().doing("list the items")?;
+                next = known.next().transpose().doing("list the items")?;
                 ix
             }
             None if insert.execute([id.as_str()]).doing("add an item")? == 1 => {
@@ -78,36 +77,35 @@ fn add_items<E: From<LedgerError>>(
             }
             None => find.query_row([id.as_str()], |row| row.get(0)).doing("find an item")?,
         };
-        added.repeated += u64::from(came.again(ix));
+        added.repeated += u64::from(!listed.insert(ix));
     }
     Ok(added)
 }
 
-/// Which items came: a bit for each, by its number in the ledger.
+/// A set of items: a bit for each, by its number in the ledger.
 #[derive(Default)]
-struct Came(Vec<u64>);
+struct ItemSet(Vec<u64>);
 
-impl Came {
-    /// Notes that an item came. True: it had come before.
-    fn again(&mut self, ix: i64) -> bool {
-        let Ok(ix) = usize::try_from(ix) else { return false };
+impl ItemSet {
+    /// Whether the item is new in the set.
+    fn insert(&mut self, ix: i64) -> bool {
+        let Ok(ix) = usize::try_from(ix) else { return true };
         let (word, bit) = (ix / 64, 1_u64 << (ix % 64));
         if self.0.len() <= word {
             self.0.resize(word + 1, 0);
         }
-        self.0.get_mut(word).is_some_and(|word| std::mem::replace(word, *word | bit) & bit != 0)
+        self.0.get_mut(word).is_none_or(|word| std::mem::replace(word, *word | bit) & bit == 0)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::model::page::ItemId;
-    use crate::state::ledger::{Added, Ledger, LedgerError};
+    use crate::state::ledger::AddedItems;
+    use crate::state::ledger::fixture::{add, ledger};
 
     #[test]
     fn whatever_the_order_of_a_list_each_id_is_added_once_and_keeps_its_place() {
-        let directory = tempfile::tempdir().unwrap();
-        let mut ledger = Ledger::open(&directory.path().join("ledger.sqlite")).unwrap();
+        let (_directory, mut ledger) = ledger::<&str>(&[]);
         let lists: [(&[&str], u64, u64); 9] = [
             (&["b", "a", "b", "c"], 3, 1),
             (&["b", "a", "c"], 0, 0),
@@ -120,9 +118,8 @@ mod tests {
             (&["c", "b", "a", "c", "z", "z", "c"], 0, 3),
         ];
         for (list, new, repeated) in lists {
-            let ids = list.iter().map(|id| Ok::<_, LedgerError>(ItemId::new(id)));
             let listed = u64::try_from(list.len()).unwrap();
-            assert_eq!(ledger.add_items(ids).unwrap(), Added { listed, new, repeated }, "{list:?}");
+            assert_eq!(add(&mut ledger, list), AddedItems { listed, new, repeated }, "{list:?}");
         }
         let ids = ledger.rows("SELECT id FROM items ORDER BY ix", [], |row| row.get::<_, String>(0)).unwrap();
         assert_eq!(ids, ["b", "a", "c", "d", "e", "x", "y", "z"]);

@@ -1,0 +1,102 @@
+//! The table `export`: its one row says which export this is, whether it is complete, and what was found out about ends.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::{Doing, Ledger, LedgerError};
+use crate::model::clock::Utc64;
+
+/// Which export a ledger belongs to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportRow {
+    /// Alphanumeric; part of every file's name.
+    pub id: String,
+    /// When its first run started.
+    pub created_at: Utc64,
+    /// None if it is not complete.
+    pub completed_at: Option<Utc64>,
+    /// The settings that shape requests and rows.
+    pub identity: BTreeMap<String, String>,
+}
+
+impl Ledger {
+    /// None before [`create_export`](Self::create_export).
+    pub fn export(&self) -> Result<Option<ExportRow>, LedgerError> {
+        let sql = "SELECT id, created_at, completed_at, identity FROM export";
+        let row = self.db.query_row(sql, [], |row| {
+            let identity: String = row.get(3)?;
+            let export = ExportRow {
+                id: row.get(0)?,
+                created_at: Utc64(row.get(1)?),
+                completed_at: row.get::<_, Option<i64>>(2)?.map(Utc64),
+                identity: BTreeMap::new(),
+            };
+            Ok((export, identity))
+        });
+        let Some((export, identity)) = row.optional().doing("read the export")? else { return Ok(None) };
+        // It is part of every file's name, and anybody may have written this file.
+        if export.id.is_empty() || !export.id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            return Err(self.unusable("is damaged: its export has no id that can be part of a file's name".to_owned()));
+        }
+        let identity = serde_json::from_str(&identity)
+            .map_err(|error| self.unusable(format!("is damaged: its settings cannot be read: {error}")))?;
+        Ok(Some(ExportRow { identity, ..export }))
+    }
+
+    /// Writes the one row of the table. An error if there is one.
+    pub fn create_export(&self, export: &ExportRow) -> Result<(), LedgerError> {
+        let identity = serde_json::json!(export.identity).to_string();
+        let sql = "INSERT INTO export (only, id, created_at, identity) VALUES (1, ?1, ?2, ?3)";
+        self.write(sql, params![export.id, export.created_at.0, identity], "create the export").map(drop)
+    }
+
+    pub(crate) fn set_identity(&self, identity: &BTreeMap<String, String>) -> Result<(), LedgerError> {
+        let sql = "UPDATE export SET identity = ?1";
+        self.write(sql, [serde_json::json!(identity).to_string()], "write the settings").map(drop)
+    }
+
+    /// Marks the export as complete, or with `None` as not complete any more.
+    pub(crate) fn set_completed(&self, at: Option<Utc64>) -> Result<(), LedgerError> {
+        let sql = "UPDATE export SET completed_at = ?1";
+        self.write(sql, params![at.map(|at| at.0)], "mark the export").map(drop)
+    }
+
+    /// What evidence has shown about the ends of lists; none: the settings decide.
+    pub fn end_rule(&self) -> Result<Option<String>, LedgerError> {
+        let word = self.db.query_row("SELECT end_rule FROM export", [], |row| row.get(0));
+        Ok(word.optional().doing("read the rule of ends")?.flatten())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ExportRow;
+    use crate::model::clock::Utc64;
+    use crate::state::ledger::Ledger;
+    use crate::state::ledger::fixture::ledger;
+
+    #[test]
+    fn an_export_whose_id_would_lead_files_out_of_their_directory_is_damage() {
+        for (id, is_valid) in
+            [("0a1b2c3d4e", true), ("../../x", false), ("", false), ("a/b", false), ("a\u{1b}[2J", false)]
+        {
+            let (_directory, ledger) = ledger::<&str>(&[]);
+            let identity = std::collections::BTreeMap::new();
+            let export = ExportRow { id: id.to_owned(), created_at: Utc64(1), completed_at: None, identity };
+            ledger.create_export(&export).unwrap();
+            assert_eq!(ledger.export().is_ok(), is_valid, "{id:?}");
+        }
+    }
+
+    #[test]
+    fn the_row_of_an_export_is_read_as_it_was_written() {
+        let (directory, ledger) = ledger::<&str>(&[]);
+        let identity = [("page_size".to_owned(), "10".to_owned())].into();
+        let export = ExportRow { id: "x".to_owned(), created_at: Utc64(5), completed_at: None, identity };
+        ledger.create_export(&export).unwrap();
+        drop(ledger);
+        let ledger = Ledger::open(&directory.path().join("ledger.sqlite")).unwrap();
+        assert_eq!(ledger.export().unwrap(), Some(export));
+    }
+}

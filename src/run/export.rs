@@ -97,7 +97,7 @@ pub async fn export<F: Fetch>(
     // The mark goes first: what it promises may not be true from here on.
     unmark(&export_dir.store, &export_dir.ledger())?;
     if let Some(message) = export_dir.floor.shortage()? {
-        return Err(Error::NoRoom(message));
+        return Err(Error::NoFreeSpace(message));
     }
     // Until the first request there is nothing to wait for: a signal ends it between two steps, as a crash would.
     let begun = tokio::select! {

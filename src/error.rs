@@ -18,41 +18,38 @@ use crate::state::ledger::LedgerError;
 
 pub use crate::model::exit_code::ExitCode;
 
-/// The next step where published files were changed or deleted.
-const REBUILD: &str =
-    "`pagehaul verify` names every difference, `pagehaul replay` builds the files again from the journal";
-/// The next step where the state of an export is damaged.
-const RESTORE: &str = "nothing was changed: put the state directory back from a copy, or begin anew with another --out";
+/// The next step after published files were changed or deleted.
+const REBUILD: &str = "`pagehaul verify` lists every difference, `pagehaul replay` rebuilds the files from the journal";
+/// The next step after the state of an export was damaged.
+const RESTORE: &str =
+    "nothing was changed; restore the state directory from a backup, or start a new export with another --out";
 
-/// A run could not go on.
+/// An error that ends a command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A setting will not do.
+    /// A setting cannot be used.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The key, or a flag of its own, will not do. Its text is the whole message.
+    /// A combination of flags, or a flag that is not a setting. The text is the whole message.
     #[error("{0}")]
     Usage(&'static str),
-    /// Not an error: help, or the version.
-    #[error("{0}")]
-    Answer(String),
     /// The command line cannot be parsed.
     #[error("{0}")]
     CommandLine(String),
-    /// An endpoint description will not do.
+    /// An endpoint description cannot be used.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
-    /// A simulator's description will not do.
+    /// A simulator's specification cannot be used.
     #[error(transparent)]
     Spec(#[from] crate::simulator::SimulatorSettingsError),
-    /// A disk is nearly full. Found before the first request of this run.
+    /// A disk is nearly full, before the first request of this run.
     #[error("{0}")]
-    NoRoom(String),
-    /// A signal came where there is nothing to wait for, or a second one: left at once, uncleanly but safely.
+    NoFreeSpace(String),
+    /// A second signal, or one with nothing to wait for. The run ended at once; nothing that was durable is lost.
     #[error("stopped at once by a signal")]
     Interrupted(ExitCode),
-    /// The embedded API cannot listen.
-    #[error("listen on {address}")]
+    /// The simulator cannot listen.
+    #[error("cannot listen on {address}")]
     Listen {
         /// Where.
         address: std::net::SocketAddr,
@@ -60,10 +57,10 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// The embedded API could not be made.
+    /// The simulator cannot be created.
     #[error(transparent)]
     Simulator(#[from] SimulatorError),
-    /// The HTTP client could not be made.
+    /// The HTTP client cannot be created.
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The list or the API key.
@@ -75,8 +72,8 @@ pub enum Error {
     /// A report.
     #[error(transparent)]
     Report(#[from] ReportError),
-    /// The decoder failed, which is a bug: the rows are safe in the journal.
-    #[error("decode recorded responses")]
+    /// A bug of the decoder. The rows are safe in the journal.
+    #[error("cannot decode responses of the journal")]
     Decode(#[source] ArrowError),
     /// The disk failed.
     #[error(transparent)]
@@ -91,24 +88,24 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The program panicked.
-    #[error("the program failed")]
+    #[error("the program failed (a bug)")]
     Bug,
     /// A task panicked.
-    #[error("a task of the program failed")]
+    #[error("a task of the program failed (a bug)")]
     Panic(#[from] tokio::task::JoinError),
-    /// Something of the operating system was refused.
-    #[error("{action}")]
+    /// The operating system refused something.
+    #[error("cannot {action}")]
     System {
-        /// What was being done.
+        /// What, as a verb with its object.
         action: &'static str,
-        /// What the system said.
+        /// Why.
         #[source]
         source: std::io::Error,
     },
 }
 
 impl Error {
-    /// What to do about it, one line; none where there is nothing to do.
+    /// What to do about it, on one line.
     pub fn next_step(&self) -> Option<&'static str> {
         if let Self::Output(error) | Self::Report(ReportError::Output(error)) = self {
             if matches!(error, OutputError::Modified(_) | OutputError::Manifest { .. }) {
@@ -122,13 +119,13 @@ impl Error {
             return Some(RESTORE);
         }
         if let Self::Interrupted(_) = self {
-            return Some("run the same command again: it goes on where this one stopped");
+            return Some("run the same command again: it resumes where this one stopped");
         }
         if let Self::Listen { .. } = self {
-            return Some("name another address with --listen");
+            return Some("choose another address with --listen");
         }
         if let Self::System { .. } = self {
-            return Some("put right what the line above names; no request was sent");
+            return Some("fix the cause above; no request was sent");
         }
         self.exit_code().next_step()
     }
@@ -145,20 +142,19 @@ impl Error {
             | Self::System { .. }
             | Self::Listen { .. }
             | Self::Client(_) => ExitCode::Usage,
-            Self::Input(error) => of_input(error),
-            Self::Output(error) => of_output(error),
-            Self::Report(error) => of_report(error),
-            Self::Answer(_) => ExitCode::Complete,
+            Self::Input(error) => input_code(error),
+            Self::Output(error) => output_code(error),
+            Self::Report(error) => report_code(error),
             Self::Interrupted(code) => *code,
-            Self::Ledger(error) => of_ledger(error),
-            Self::Journal(error) => of_journal(error),
+            Self::Ledger(error) => ledger_code(error),
+            Self::Journal(error) => journal_code(error),
             Self::Bug | Self::Panic(_) | Self::Decode(_) => ExitCode::Internal,
-            Self::NoRoom(_) | Self::Disk(_) | Self::Store(_) => ExitCode::Storage,
+            Self::NoFreeSpace(_) | Self::Disk(_) | Self::Store(_) => ExitCode::Storage,
         }
     }
 }
 
-fn of_input(error: &InputError) -> ExitCode {
+fn input_code(error: &InputError) -> ExitCode {
     match error {
         InputError::Unreadable { .. }
         | InputError::BadId { .. }
@@ -166,11 +162,11 @@ fn of_input(error: &InputError) -> ExitCode {
         | InputError::Key(_)
         | InputError::KeyFile { .. }
         | InputError::KeyInput(_) => ExitCode::Usage,
-        InputError::Ledger(error) => of_ledger(error),
+        InputError::Ledger(error) => ledger_code(error),
     }
 }
 
-fn of_output(error: &OutputError) -> ExitCode {
+fn output_code(error: &OutputError) -> ExitCode {
     match error {
         OutputError::NoExport(_) | OutputError::Thread(_) => ExitCode::Usage,
         OutputError::Unwritable(error) => {
@@ -194,30 +190,30 @@ fn of_output(error: &OutputError) -> ExitCode {
         OutputError::Disk(_) | OutputError::Store(_) | OutputError::Arrow(_) | OutputError::Parquet { .. } => {
             ExitCode::Storage
         }
-        OutputError::Ledger(error) => of_ledger(error),
+        OutputError::Ledger(error) => ledger_code(error),
         OutputError::WriterEnded | OutputError::Panic(_) => ExitCode::Internal,
     }
 }
 
-fn of_report(error: &ReportError) -> ExitCode {
+fn report_code(error: &ReportError) -> ExitCode {
     match error {
         ReportError::Sample => ExitCode::Usage,
-        ReportError::Output(error) => of_output(error),
-        ReportError::Ledger(error) => of_ledger(error),
-        ReportError::Journal(error) => of_journal(error),
+        ReportError::Output(error) => output_code(error),
+        ReportError::Ledger(error) => ledger_code(error),
+        ReportError::Journal(error) => journal_code(error),
         ReportError::Store(_) | ReportError::Disk(_) | ReportError::Write { .. } => ExitCode::Storage,
         ReportError::Panic(_) => ExitCode::Internal,
     }
 }
 
-fn of_journal(error: &JournalError) -> ExitCode {
+fn journal_code(error: &JournalError) -> ExitCode {
     match error {
         JournalError::Damaged { .. } => ExitCode::Integrity,
         JournalError::Disk(_) | JournalError::Compress(_) => ExitCode::Storage,
     }
 }
 
-fn of_ledger(error: &LedgerError) -> ExitCode {
+fn ledger_code(error: &LedgerError) -> ExitCode {
     use rusqlite::ErrorCode;
     match error {
         LedgerError::Unusable { .. } => ExitCode::Integrity,

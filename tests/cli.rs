@@ -78,11 +78,11 @@ fn a_key_that_cannot_be_used_is_refused_and_no_request_is_sent() {
     assert_refused("blank variable", &key("  "), &["empty"]);
     assert_refused("file of two lines", &key_file(0o600, two_lines), &["line break"]);
     assert_refused("empty file", &key_file(0o600, ""), &["empty"]);
-    assert_refused("file that the group can read", &key_file(0o640, KEY), &["read by others", "chmod 600"]);
-    assert_refused("file that all can read", &key_file(0o604, KEY), &["read by others", "chmod 600"]);
+    assert_refused("file that the group can read", &key_file(0o640, KEY), &["other users can read", "chmod 600"]);
+    assert_refused("file that all can read", &key_file(0o604, KEY), &["other users can read", "chmod 600"]);
     let missing = home.argument("none");
     assert_refused("missing file", &run(keyless(&["--token-file", &missing])), &["key", "none", "No such file"]);
-    assert_refused("two places", &run(keyless(&["--token-file", &missing, "--token-stdin"])), &["one place"]);
+    assert_refused("two places", &run(keyless(&["--token-file", &missing, "--token-stdin"])), &["exclude each other"]);
     let from_stdin = |input: &str| run_with(keyless(&["--token-stdin"]), input.as_bytes());
     assert_refused("empty standard input", &from_stdin(""), &["empty"]);
     assert_refused("two lines on standard input", &from_stdin(two_lines), &["line break"]);
@@ -123,7 +123,7 @@ fn a_list_that_cannot_be_used_is_refused_and_no_request_is_sent() {
     assert_refused("table without a column", &listed("table", &[]), &["table, line 1:", "--product-column"]);
     assert_refused("CSV without a column", &listed("list.csv", &[]), &["list.csv", "--product-column"]);
     let both = run(home.bare_export(&server.base_url(), &["--products", "-", "--token-stdin"]));
-    assert_refused("two readers of standard input", &both, &["standard input"]);
+    assert_refused("two readers of standard input", &both, &["stdin"]);
     assert_eq!(simulator.account().requests, 0);
 }
 
@@ -146,7 +146,7 @@ fn settings_that_do_not_fit_are_refused_and_no_request_is_sent() {
         (&["--qps", "-1"], &["qps = -1 (flag)", "above 0"]),
         (&["--sort", "nonsense"], &["sort = nonsense (flag)", "create_time"]),
         (&["--sort", "create_time:up"], &["asc or desc"]),
-        (&["--drop-columns", "video_id"], &["video_id", "rows need it"]),
+        (&["--drop-columns", "video_id"], &["video_id", "every row needs its identity"]),
         (&["--columns", "video_dec"], &["did you mean video_desc?"]),
         (&["--max-credits", "0"], &["max_credits = 0", "1 or more"]),
         (&["--simulate"], &["base_url", "simulate"]),
@@ -274,7 +274,7 @@ fn a_list_may_come_in_any_usual_form_and_duplicates_are_folded() {
         let summary = run.ended(0);
         let products = &summary["products"];
         let repeats = list.matches(a).count() - 1;
-        let counted = run.stderr.contains(&format!("({repeats} of them again)"));
+        let counted = run.stderr.contains(&format!("(duplicates: {repeats})"));
         assert_eq!(counted, repeats > 0, "{name}: {run}");
         assert_eq!((&products["total"], &products["complete"]), (&3.into(), &3.into()), "{name}");
         assert_rows(&home.out(), &expected);
@@ -359,7 +359,7 @@ fn a_run_that_goes_on_says_what_is_there_and_that_a_shorter_list_takes_nothing_o
     home.file("list.txt", ids[0].as_bytes());
     let second = run(home.export(&server.base_url(), &[]));
     second.ended(0);
-    assert!(second.stderr.contains("1 id listed, 0 new, 0 to try again, and 5 of earlier lists"), "{second}");
+    assert!(second.stderr.contains("1 id listed, 0 new, 0 to retry; 5 from earlier lists"), "{second}");
     assert!(
         second.stderr.contains(" of 6 products done, ") && second.stderr.contains(&format!("{paid} pages paid")),
         "{second}"
@@ -379,7 +379,7 @@ fn products_that_fail_are_named_up_to_a_number_and_then_counted() {
     let named = run.stderr.lines().filter(|line| line.contains("WARN") && line.contains("no such product"));
     assert_eq!(named.clone().count(), 20, "{run}");
     assert!(named.clone().all(|line| line.contains(" failed: HTTP 400")), "{run}");
-    assert_eq!(run.stderr.matches("products.parquet will name them all").count(), 1, "{run}");
+    assert_eq!(run.stderr.matches("products.parquet lists them all").count(), 1, "{run}");
 }
 
 #[test]
@@ -1076,14 +1076,14 @@ fn with_json_lines_everything_on_standard_error_is_json() {
 }
 
 #[test]
-fn a_level_of_lines_that_nobody_knows_is_said_and_info_holds() {
+fn an_unknown_level_of_log_lines_is_named_and_info_is_used() {
     let home = Home::new(&[]);
     let level = |level: &str| {
         let mut command = pagehaul(["export", "--simulate=products=2,max_videos=5", "--out", &home.argument(level)]);
         command.env("RUST_LOG", level);
         let run = run(command);
         run.ended(0);
-        ["ids listed", "RUST_LOG is none of"].map(|words| run.stderr.contains(words))
+        ["ids listed", "RUST_LOG must be"].map(|words| run.stderr.contains(words))
     };
     assert_eq!([level("warn"), level("INFO"), level("pagehaul=debug")], [[false, false], [true, false], [true, true]]);
 }

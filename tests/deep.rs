@@ -18,7 +18,7 @@ use std::time::Duration;
 use common::scripted::{Reply, Scripted, Sent, run_job};
 use common::{Answer, context, rows, scratch};
 use pagehaul::error::ExitCode;
-use pagehaul::input::size_hints::Sizes;
+use pagehaul::input::size_hints::SizeHints;
 use pagehaul::report::summary::Summary;
 use serde_json::json;
 
@@ -146,7 +146,7 @@ async fn on_a_list_that_stands_still_the_rows_are_the_same_however_far_it_is_loo
 }
 
 /// Runs an export with what a source says of sizes.
-async fn with_sizes(list: &[String], sizes: Sizes, lookahead: &str) -> (tempfile::TempDir, Summary) {
+async fn with_sizes(list: &[String], sizes: SizeHints, lookahead: &str) -> (tempfile::TempDir, Summary) {
     let directory = scratch();
     let mut context = context(directory.path(), Some(50.0), &[("page_size", "1"), ("lookahead", lookahead)]);
     context.sizes.push(sizes);
@@ -158,7 +158,7 @@ async fn with_sizes(list: &[String], sizes: Sizes, lookahead: &str) -> (tempfile
 async fn sizes_from_an_earlier_export_spare_the_search_and_those_that_are_wrong_cost_no_row() {
     let list = lists([900, 400, 3]);
     let (earlier, first) = walk(&honest(), &list, Some(50.0), &[]).await;
-    let (directory, told) = with_sizes(&list, Sizes::Export(earlier.path().to_owned()), "1").await;
+    let (directory, told) = with_sizes(&list, SizeHints::Export(earlier.path().to_owned()), "1").await;
     assert_eq!(rows(directory.path()).len(), 1_303);
     assert!(told.run.wasted <= first.run.wasted && told.run.seconds <= first.run.seconds, "{first}\n{told}");
 
@@ -167,7 +167,7 @@ async fn sizes_from_an_earlier_export_spare_the_search_and_those_that_are_wrong_
         let lines: Vec<String> = list.iter().map(|id| format!("{id},{message}")).collect();
         let mut file = std::fs::File::create(&table).unwrap();
         writeln!(file, "id,rows\n{}", lines.join("\n")).unwrap();
-        let column = Sizes::Column { table, ids: "id".to_owned(), rows: "rows".to_owned() };
+        let column = SizeHints::Column { table, ids: "id".to_owned(), rows: "rows".to_owned() };
         let (directory, summary) = with_sizes(&list, column, "1").await;
         assert_eq!(summary.exit, ExitCode::Complete, "{message}: {summary}");
         assert_eq!(rows(directory.path()).len(), 1_303, "{message}: {summary}");

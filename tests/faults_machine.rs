@@ -67,7 +67,7 @@ fn l8_too_few_descriptors_are_told_before_the_first_request_and_few_make_fewer_r
         let short = run(by_shell(&format!("ulimit -n {most}"), &home.export(&server.base_url(), &[])));
         short.ended(2);
         assert!(
-            short.stderr.contains("raise the limit (ulimit -n)") && short.stderr.contains("next: put right"),
+            short.stderr.contains("raise the limit (ulimit -n)") && short.stderr.contains("next: fix the cause"),
             "{most}: {short}"
         );
         assert_eq!(simulator.account().requests, 0, "{most}: {short}");
@@ -97,7 +97,7 @@ fn a_soft_limit_of_descriptors_is_raised_and_no_core_dump_can_show_the_key() {
     gate.open();
     let ended = program.end();
     ended.ended(0);
-    assert!(!ended.stderr.contains("requests will be under way"), "{ended}");
+    assert!(!ended.stderr.contains("concurrent requests"), "{ended}");
     assert_whole(&simulator, &home);
 }
 

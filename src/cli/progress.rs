@@ -1,6 +1,6 @@
-//! What a person sees while a run works: a bar on a terminal, a line from time to time elsewhere.
+//! The progress of a run: a bar on a terminal, a line at each heartbeat elsewhere.
 //!
-//! Events only add to counters; a task looks at them and shows. Log lines go through the bar, so that they never tear.
+//! Events only add to counters; a task shows them. Log lines go through the bar, so that they never tear.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -21,25 +21,26 @@ use crate::model::sanitize::Sanitized;
 use crate::report::totals::{Bytes, Count, Grouped, Rate, as_u64, repair_price};
 use crate::settings::{Progress, Settings};
 
-/// How often a bar is drawn.
+/// Time between two updates of a bar.
 const TICK: Duration = Duration::from_millis(200);
-/// How far back the shown rate looks.
+/// The period of the shown rate.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
-/// Products that are named when they do not end well; the file of all products names them all.
-const NAMED: u64 = 20;
+/// Failed or incomplete products that are logged one by one; `products.parquet` lists them all.
+const LOGGED: u64 = 20;
 
-/// The monitor of a run with a face.
+/// Counts the events of a run and shows them.
 #[derive(Debug)]
-pub struct ProgressReporter {
+pub(crate) struct ProgressReporter {
     bar: Option<ProgressBar>,
     heartbeat: Option<Duration>,
     counters: Counters,
-    allowed: Mutex<Option<f64>>,
+    /// The current rate limit, requests per second.
+    limit: Mutex<Option<f64>>,
     rate_news: RateNews,
     max_credits: Option<u64>,
-    /// When walks began, and how many products had ended before; none before that, and in a replay.
-    walking: OnceLock<(Instant, u64)>,
-    walks: bool,
+    /// When requests started, and how many products had ended before.
+    started: OnceLock<(Instant, u64)>,
+    is_replay: bool,
 }
 
 #[derive(Debug, Default)]
@@ -68,48 +69,46 @@ fn get(counter: &AtomicU64) -> u64 {
 }
 
 impl ProgressReporter {
-    /// The face that the settings ask for, of an export.
-    pub fn new(settings: &Settings, allowed: Option<f64>) -> Arc<Self> {
-        Self::of(settings, allowed, true)
+    /// For an export whose rate limit starts at `limit` requests per second.
+    pub(crate) fn new(settings: &Settings, limit: Option<f64>) -> Arc<Self> {
+        Self::create(settings, limit, false)
     }
 
-    /// The same of a replay, which walks nothing.
-    pub fn of_replay(settings: &Settings) -> Arc<Self> {
-        Self::of(settings, None, false)
+    pub(crate) fn for_replay(settings: &Settings) -> Arc<Self> {
+        Self::create(settings, None, true)
     }
 
-    fn of(settings: &Settings, allowed: Option<f64>, walks: bool) -> Arc<Self> {
-        let terminal = io::stderr().is_terminal() && !settings.json_logs;
-        let bar = match settings.progress {
-            Progress::Auto => terminal,
+    fn create(settings: &Settings, limit: Option<f64>, is_replay: bool) -> Arc<Self> {
+        let has_bar = match settings.progress {
+            Progress::Auto => io::stderr().is_terminal() && !settings.json_logs,
             Progress::Bar => true,
             Progress::Plain | Progress::None => false,
         };
-        let bar = bar.then(spinner).filter(|bar| !bar.is_hidden());
-        let plain = bar.is_none() && settings.progress != Progress::None;
+        let bar = has_bar.then(spinner).filter(|bar| !bar.is_hidden());
+        let is_plain = bar.is_none() && settings.progress != Progress::None;
         Arc::new(Self {
             bar,
-            heartbeat: plain.then_some(settings.heartbeat),
+            heartbeat: is_plain.then_some(settings.heartbeat),
             counters: Counters::default(),
-            allowed: Mutex::new(allowed),
-            rate_news: RateNews::new(allowed),
+            limit: Mutex::new(limit),
+            rate_news: RateNews::new(limit),
             max_credits: settings.max_credits,
-            walking: OnceLock::new(),
-            walks,
+            started: OnceLock::new(),
+            is_replay,
         })
     }
 
     /// Shows the counters until it is dropped.
-    pub async fn show(&self) -> Infallible {
+    pub(crate) async fn show(&self) -> Infallible {
         let every = if self.bar.is_some() { Some(TICK) } else { self.heartbeat };
         let Some(every) = every else { return std::future::pending().await };
-        let mut pace = Throughput::new(get(&self.counters.requests));
+        let mut throughput = Throughput::new(get(&self.counters.requests));
         loop {
             tokio::time::sleep(every).await;
-            let rate = pace.look(get(&self.counters.requests));
-            match (&self.bar, self.walking.get()) {
-                (None, None) => tracing::info!("{}", self.before()),
-                (Some(bar), None) => bar.set_message(self.before()),
+            let rate = throughput.update(get(&self.counters.requests));
+            match (&self.bar, self.started.get()) {
+                (None, None) => tracing::info!("{}", self.preparation()),
+                (Some(bar), None) => bar.set_message(self.preparation()),
                 (None, Some(_)) => tracing::info!("{}", self.plain(rate, self.eta())),
                 (Some(bar), Some(_)) => {
                     bar.set_length(get(&self.counters.items));
@@ -120,10 +119,10 @@ impl ProgressReporter {
         }
     }
 
-    /// How long it will take if products go on ending as they did in this run. Unknown when every one has begun: how long
-    /// the lists are that are left, nobody knows.
+    /// The time left if products go on ending as they did in this run. Unknown once all have begun: the lengths of the
+    /// remaining lists are unknown.
     fn eta(&self) -> Option<Duration> {
-        let (since, ended_before) = *self.walking.get()?;
+        let (since, ended_before) = *self.started.get()?;
         let [items, begun, ended] = [&self.counters.items, &self.counters.begun, &self.counters.ended].map(get);
         let number = |count: u64| u32::try_from(count).map_or(f64::from(u32::MAX), f64::from);
         let (done, left) = (number(ended.saturating_sub(ended_before)), number(items.saturating_sub(ended)));
@@ -131,26 +130,26 @@ impl ProgressReporter {
         is_known.then(|| (clock::now() - since).mul_f64((left / done).min(1e6)))
     }
 
-    /// What is there to see before walks begin, and in a replay.
-    fn before(&self) -> String {
-        let [read, nth, of] = [&self.counters.reread, &self.counters.rebuilt, &self.counters.to_rebuild].map(get);
-        match (of, read) {
-            (0, 0) => "looking at what is there".to_owned(),
-            (0, read) => format!("{} of the journal read", Count(read, "page")),
-            (of, read) => format!("segment {nth} of {of}, {} read", Count(read, "page")),
+    /// The text before requests start, and in a replay.
+    fn preparation(&self) -> String {
+        let [read, number, total] = [&self.counters.reread, &self.counters.rebuilt, &self.counters.to_rebuild].map(get);
+        match (total, read) {
+            (0, 0) => "opening the export".to_owned(),
+            (0, read) => format!("reading the journal: {}", Count(read, "page")),
+            (total, read) => format!("rebuilding segment {number} of {total}: {} read", Count(read, "page")),
         }
     }
 
-    /// Says what is kept when a run cannot go on in the middle of its work.
-    pub fn kept(&self) {
+    /// Logs what is durable when a run fails while it works.
+    pub(crate) fn log_kept(&self) {
         let (pages, credits) = (Count(get(&self.counters.pages), "page"), Count(get(&self.counters.credits), "credit"));
-        if self.walking.get().is_some() {
+        if self.started.get().is_some() {
             tracing::info!("kept: {pages} in the journal; {credits} known to be spent");
         }
     }
 
-    /// Takes the bar off the screen.
-    pub fn end(&self) {
+    /// Removes the bar from the screen.
+    pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
@@ -161,8 +160,8 @@ impl ProgressReporter {
         let counters = &self.counters;
         let mut line =
             format!("{} pages  {} rows  {}", Grouped(get(&counters.pages)), Grouped(get(&counters.rows)), Rate(rate));
-        if let Some(allowed) = *self.allowed.lock().unwrap_or_else(PoisonError::into_inner) {
-            push(&mut line, format_args!("/{}", Rate(allowed)));
+        if let Some(limit) = *self.limit.lock().unwrap_or_else(PoisonError::into_inner) {
+            push(&mut line, format_args!("/{}", Rate(limit)));
         }
         push(&mut line, format_args!(" req/s  eta {}\n  credits {}", Eta(eta), Grouped(get(&counters.credits))));
         if let Some(max) = self.max_credits {
@@ -189,7 +188,7 @@ fn push(line: &mut String, arguments: std::fmt::Arguments<'_>) {
     }
 }
 
-/// What a bar is before anybody knows how much there is to do.
+/// The bar while the amount of work is unknown.
 fn spinner() -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
     set_style(&bar, "\n  {spinner} {msg}  {elapsed_precise}");
@@ -197,15 +196,15 @@ fn spinner() -> ProgressBar {
     bar
 }
 
-/// Every template begins with an empty line. A terminal shows a Ctrl-C as `^C` behind the bar, where its last line is full: all
-/// moves up by a line, and what can no more be cleared is the first.
+/// Every template begins with an empty line. A terminal shows Ctrl-C as `^C` after the bar. If the bar's last line is full, all
+/// lines move up by one, and the first one can no longer be cleared.
 fn set_style(bar: &ProgressBar, template: &str) {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
     }
 }
 
-/// Rates from what the counter of requests was some seconds ago.
+/// Requests per second, from earlier values of the counter of requests.
 struct Throughput(VecDeque<(Instant, u64)>);
 
 impl Throughput {
@@ -213,8 +212,8 @@ impl Throughput {
         Self([(clock::now(), requests)].into())
     }
 
-    /// Requests a second of late.
-    fn look(&mut self, requests: u64) -> f64 {
+    /// Requests per second over the last [`RATE_WINDOW`].
+    fn update(&mut self, requests: u64) -> f64 {
         let now = clock::now();
         self.0.push_back((now, requests));
         while self.0.len() > 2 && self.0.front().is_some_and(|(then, _)| now - *then > RATE_WINDOW) {
@@ -239,10 +238,10 @@ impl std::fmt::Display for Eta {
     }
 }
 
-/// A count that is said where it is not zero.
-struct Also(&'static str, u64, &'static str);
+/// A count with text around it; nothing if it is zero.
+struct Nonzero(&'static str, u64, &'static str);
 
-impl std::fmt::Display for Also {
+impl std::fmt::Display for Nonzero {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self(before, count, after) = *self;
         if count > 0 { write!(f, "{before}{}{after}", Grouped(count)) } else { Ok(()) }
@@ -250,9 +249,9 @@ impl std::fmt::Display for Also {
 }
 
 impl ProgressReporter {
-    fn opened(&self, standing: ProgressSnapshot) {
-        let (counters, ProgressSnapshot { items, ended, begun, pages, rows, credits }) = (&self.counters, standing);
-        let before = [
+    fn opened(&self, snapshot: ProgressSnapshot) {
+        let (counters, ProgressSnapshot { items, ended, begun, pages, rows, credits }) = (&self.counters, snapshot);
+        let values = [
             (&counters.items, items),
             (&counters.ended, ended),
             (&counters.begun, begun),
@@ -260,42 +259,42 @@ impl ProgressReporter {
             (&counters.rows, rows),
             (&counters.credits, credits),
         ];
-        for (counter, number) in before {
+        for (counter, number) in values {
             counter.store(number, Ordering::Relaxed);
         }
-        if !self.walks {
+        if self.is_replay {
             return;
         }
         if pages > 0 || ended > 0 {
             let (done, items, pages) = (Grouped(ended), Grouped(items), Count(pages, "page"));
             tracing::info!("resuming: {done} of {items} products done, {pages} paid for");
         }
-        self.walking.get_or_init(|| (clock::now(), ended));
+        self.started.get_or_init(|| (clock::now(), ended));
         if let Some(bar) = &self.bar {
             set_style(bar, "\n  {bar:30} {human_pos}/{human_len} products  {elapsed_precise}\n  {msg}");
         }
     }
 
-    fn say(line: Option<String>) {
+    fn log(line: Option<String>) {
         if let Some(line) = line {
             tracing::info!("{line}");
         }
     }
 
-    fn ended_badly(&self, id: &ItemId, stop: StopReason, message: &str) {
-        // One that fails does so at its first page, as a rule.
+    fn log_incomplete(&self, id: &ItemId, stop: StopReason, message: &str) {
+        // Most products that fail do so at their first page.
         add(&self.counters.begun, u64::from(stop == StopReason::Failed));
         let before = self.counters.failed.fetch_add(1, Ordering::Relaxed);
-        match before.cmp(&NAMED) {
+        match before.cmp(&LOGGED) {
             std::cmp::Ordering::Greater => {}
             std::cmp::Ordering::Equal => {
-                tracing::warn!("further products did not end well: _pagehaul/products.parquet will name them all");
+                tracing::warn!("more products failed or are incomplete: _pagehaul/products.parquet lists them all");
             }
             std::cmp::Ordering::Less if stop == StopReason::Failed => tracing::warn!("product {id} failed: {message}"),
             std::cmp::Ordering::Less if stop == StopReason::Rejected => {
                 tracing::warn!("product {id} was rejected: {message}");
             }
-            std::cmp::Ordering::Less => tracing::warn!("product {id} was cut short ({stop}): {message}"),
+            std::cmp::Ordering::Less => tracing::warn!("product {id} is incomplete ({stop}): {message}"),
         }
     }
 }
@@ -306,9 +305,9 @@ impl EventSink for ProgressReporter {
         match event {
             Event::Registered { listed, new, repeated, reopened, others } => {
                 let (listed, new) = (Count(*listed, "id"), Grouped(*new));
-                let again = Also(" (", *repeated, " of them again)");
-                let others = Also(", and ", *others, " of earlier lists, which stay in the export");
-                tracing::info!("{listed} listed{again}, {new} new, {reopened} to try again{others}");
+                let duplicates = Nonzero(" (duplicates: ", *repeated, ")");
+                let others = Nonzero("; ", *others, " from earlier lists stay in the export");
+                tracing::info!("{listed} listed{duplicates}, {new} new, {reopened} to retry{others}");
             }
             Event::Repair { moved, empty, pages } => tracing::info!("{}", repair_price(*moved, *empty, *pages)),
             Event::Opened(standing) => self.opened(*standing),
@@ -326,31 +325,31 @@ impl EventSink for ProgressReporter {
             }
             Event::Retrying { id, page, after, cause } => {
                 add(&counters.retries, 1);
-                tracing::debug!("{id}, page {page}: {cause}; again in {after:.1?}");
+                tracing::debug!("{id}, page {page}: {cause}; retrying in {after:.1?}");
             }
             Event::Ended { id, stop, error } => {
                 add(&counters.ended, 1);
                 if !stop.is_complete() {
-                    self.ended_badly(id, *stop, error.unwrap_or_default());
+                    self.log_incomplete(id, *stop, error.unwrap_or_default());
                 }
             }
             Event::Held { wait, rate } => {
-                *self.allowed.lock().unwrap_or_else(PoisonError::into_inner) = Some(*rate);
-                Self::say(self.rate_news.held(*wait, *rate));
+                *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = Some(*rate);
+                Self::log(self.rate_news.throttled(*wait, *rate));
             }
             Event::Rate(rate) => {
-                *self.allowed.lock().unwrap_or_else(PoisonError::into_inner) = Some(*rate);
-                Self::say(self.rate_news.moved(*rate));
+                *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = Some(*rate);
+                Self::log(self.rate_news.changed(*rate));
             }
             Event::Warning(message) => tracing::warn!("{message}"),
             Event::Outage { cause } => {
-                tracing::warn!("nothing succeeds any more, from now on one request at a time: {cause}");
+                tracing::warn!("all requests fail, sending one at a time until one succeeds: {cause}");
             }
             Event::Recovered => tracing::info!("the API works again"),
             Event::Rebuilding { segment, nth, of, reason } => {
                 counters.rebuilt.store(as_u64(*nth), Ordering::Relaxed);
                 counters.to_rebuild.store(as_u64(*of), Ordering::Relaxed);
-                tracing::info!("segment {segment} is built again: {}", Sanitized(reason));
+                tracing::info!("rebuilding segment {segment}: {}", Sanitized(reason));
             }
             Event::Published { segment, files, rows, bytes } => {
                 let (files, rows) = (Count(*files, "file"), Count(*rows, "row"));
@@ -358,26 +357,25 @@ impl EventSink for ProgressReporter {
             }
             Event::Stopping { cause, in_flight: 0 } => tracing::warn!("stopping: {cause}"),
             Event::Stopping { cause, in_flight } => {
-                let answers = Count(as_u64(*in_flight), "answer");
-                tracing::warn!("stopping: {cause}; waiting for up to {answers} under way");
+                let responses = Count(as_u64(*in_flight), "response");
+                tracing::warn!("stopping: {cause}; waiting for up to {responses} in flight");
             }
         }
     }
 }
 
-/// Standard error, with the bar out of the way while something is written. A line that cannot be written is dropped.
+/// Writes to stderr, with the bar out of the way. A line that cannot be written is dropped.
 #[derive(Clone, Debug)]
-pub struct LogLines(pub Option<Arc<ProgressReporter>>);
+pub(crate) struct LogLines(pub(crate) Option<Arc<ProgressReporter>>);
 
 impl Write for LogLines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let write = || io::stderr().write_all(bytes);
-        let written = match self.0.as_ref().and_then(|face| face.bar.as_ref()) {
+        let written = match self.0.as_ref().and_then(|reporter| reporter.bar.as_ref()) {
             Some(bar) => bar.suspend(write),
             None => write(),
         };
-        // Nobody reads it, or there is no room for it: no reason to end a run that is paid for.
-        written.ok();
+        written.ok(); // a log line is no reason to end a run that is paid for
         Ok(bytes.len())
     }
 
@@ -395,7 +393,7 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    fn face() -> Arc<ProgressReporter> {
+    fn reporter() -> Arc<ProgressReporter> {
         let mut layers = Layers::built_in().unwrap();
         for (key, value) in [("out", "x"), ("progress", "plain")] {
             layers.set(key, value.to_owned(), &Origin::Flag).unwrap();
@@ -403,51 +401,51 @@ mod tests {
         ProgressReporter::new(&Settings::resolve(&layers).unwrap(), None)
     }
 
-    fn ended(face: &ProgressReporter, count: u64) {
+    fn ended(reporter: &ProgressReporter, count: u64) {
         for _ in 0..count {
-            face.event(&Event::Ended { id: &ItemId::new("1"), stop: StopReason::ShortPage, error: None });
+            reporter.event(&Event::Ended { id: &ItemId::new("1"), stop: StopReason::ShortPage, error: None });
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_time_that_is_left_counts_what_this_run_ended_and_not_what_earlier_ones_did() {
-        let face = face();
+        let reporter = reporter();
         tokio::time::advance(Duration::from_secs(90)).await; // the ledger is being read
-        assert_eq!(face.eta(), None);
-        face.event(&Event::Opened(ProgressSnapshot {
+        assert_eq!(reporter.eta(), None);
+        reporter.event(&Event::Opened(ProgressSnapshot {
             items: 1_000,
             ended: 900,
             begun: 900,
             ..ProgressSnapshot::default()
         }));
-        assert_eq!(face.eta(), None, "nothing has ended in this run");
+        assert_eq!(reporter.eta(), None, "nothing has ended in this run");
         tokio::time::advance(Duration::from_secs(10)).await;
-        ended(&face, 10);
-        assert_eq!(face.eta(), Some(Duration::from_secs(90)));
+        ended(&reporter, 10);
+        assert_eq!(reporter.eta(), Some(Duration::from_secs(90)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_time_that_is_left_is_unknown_when_every_list_has_begun() {
-        let face = face();
-        face.event(&Event::Opened(ProgressSnapshot { items: 40, ..ProgressSnapshot::default() }));
+        let reporter = reporter();
+        reporter.event(&Event::Opened(ProgressSnapshot { items: 40, ..ProgressSnapshot::default() }));
         for _ in 0..40 {
-            face.event(&Event::Read { first: true, kept: 1, duplicates: 0, rejected: 0 });
+            reporter.event(&Event::Read { first: true, kept: 1, duplicates: 0, rejected: 0 });
         }
         tokio::time::advance(Duration::from_secs(10)).await;
-        ended(&face, 39);
-        assert_eq!(face.eta(), None);
-        ended(&face, 1);
-        assert_eq!(face.eta(), Some(Duration::ZERO));
+        ended(&reporter, 39);
+        assert_eq!(reporter.eta(), None);
+        ended(&reporter, 1);
+        assert_eq!(reporter.eta(), Some(Duration::ZERO));
     }
 
     #[test]
     fn what_is_shown_before_the_first_request_and_in_a_replay_is_what_is_read() {
-        let face = face();
-        assert_eq!(face.before(), "looking at what is there");
-        face.event(&Event::Reread(1));
-        assert_eq!(face.before(), "1 page of the journal read");
-        face.event(&Event::Rebuilding { segment: crate::model::page::SegmentId(7), nth: 1, of: 3, reason: "all" });
-        face.event(&Event::Reread(1_199));
-        assert_eq!(face.before(), "segment 1 of 3, 1,200 pages read");
+        let reporter = reporter();
+        assert_eq!(reporter.preparation(), "opening the export");
+        reporter.event(&Event::Reread(1));
+        assert_eq!(reporter.preparation(), "reading the journal: 1 page");
+        reporter.event(&Event::Rebuilding { segment: crate::model::page::SegmentId(7), nth: 1, of: 3, reason: "all" });
+        reporter.event(&Event::Reread(1_199));
+        assert_eq!(reporter.preparation(), "rebuilding segment 1 of 3: 1,200 pages read");
     }
 }

@@ -1,4 +1,4 @@
-//! The signals that stop a run: the first cleanly, the second at once.
+//! The signals that stop a run: the first one cleanly, the second one at once.
 
 #[cfg(unix)]
 use std::task::{Context, Poll};
@@ -7,10 +7,10 @@ use tokio::sync::watch;
 
 use crate::error::{Error, ExitCode};
 
-/// Counts signals and says what the last one means. The first stops a run cleanly, the second at once.
+/// The number of signals so far, and the exit code for the last one.
 pub(crate) type Signals = watch::Receiver<(u32, ExitCode)>;
 
-/// Listens for SIGINT and SIGTERM; SIGHUP counts as SIGTERM, unless the process began with it ignored (`nohup`).
+/// Listens for SIGINT and SIGTERM; SIGHUP counts as SIGTERM, unless the process started with it ignored (`nohup`).
 pub(crate) fn listen_for_signals() -> Result<Signals, Error> {
     let (sender, signals) = watch::channel((0, ExitCode::Complete));
     let mut next = next_signal()?;
@@ -19,21 +19,20 @@ pub(crate) fn listen_for_signals() -> Result<Signals, Error> {
             sender.send_modify(|(count, last)| (*count, *last) = (*count + 1, code));
         }
     };
-    #[expect(clippy::disallowed_methods, reason = "it lives as long as the process and holds nothing")]
+    #[expect(clippy::disallowed_methods, reason = "it lives as long as the process and owns nothing")]
     drop(tokio::spawn(listening));
     Ok(signals)
 }
 
-/// Resolves when the `count`th signal came.
+/// Waits for the `count`th signal.
 pub(crate) async fn signal(mut signals: Signals, count: u32) -> ExitCode {
-    let came = signals.wait_for(|(came, _)| *came >= count).await.map(|came| came.1);
-    match came {
+    let code = signals.wait_for(|(number, _)| *number >= count).await.map(|last| last.1);
+    match code {
         Ok(code) => code,
         Err(_) => std::future::pending().await,
     }
 }
 
-/// The signals that stop a run.
 struct StopSignals {
     #[cfg(unix)]
     all: Vec<(tokio::signal::unix::Signal, ExitCode)>,
@@ -47,14 +46,14 @@ fn next_signal() -> Result<StopSignals, Error> {
         Err(source) => Err(Error::System { action: "listen for signals", source }),
     };
     let hangup = SignalKind::hangup();
-    // A script's shell starts what stands before `&` with SIGINT ignored; whoever then sends one means it.
+    // A script's shell starts a command before `&` with SIGINT ignored. A SIGINT sent to it is meant all the same.
     let always = [(SignalKind::interrupt(), ExitCode::Interrupted), (SignalKind::terminate(), ExitCode::Terminated)];
     let unless_ignored =
         Some((hangup, ExitCode::Terminated)).filter(|_| ignored() >> (hangup.as_raw_value() - 1) & 1 == 0);
     Ok(StopSignals { all: always.into_iter().chain(unless_ignored).map(on).collect::<Result<_, _>>()? })
 }
 
-/// The signals that this process ignores, a bit each from the lowest; none where the system does not say.
+/// The signals that this process ignores, one bit each; zero if unknown.
 #[cfg(unix)]
 fn ignored() -> u64 {
     ignored_in(&std::fs::read_to_string("/proc/self/status").unwrap_or_default())

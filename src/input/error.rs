@@ -1,4 +1,4 @@
-//! What can be wrong with what a run is given: its list and its API key.
+//! Errors of the list and the API key.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use crate::state::ledger::LedgerError;
 #[derive(Debug, thiserror::Error)]
 pub enum InputError {
     /// The list cannot be opened or read.
-    #[error("read the list of products {list}: {reason}")]
+    #[error("cannot read list {list}: {reason}")]
     Unreadable {
         /// The list.
         list: String,
@@ -22,11 +22,11 @@ pub enum InputError {
         list: String,
         /// Line, or row for a table, from 1.
         line: u64,
-        /// What is wrong with it.
+        /// Why, and what to do.
         reason: String,
     },
-    /// The list holds no id.
-    #[error("the list of products holds no id")]
+    /// The list has no id.
+    #[error("the list of products has no id")]
     Empty,
     /// The ledger failed while ids were added.
     #[error(transparent)]
@@ -35,7 +35,7 @@ pub enum InputError {
     #[error("{0}")]
     Key(&'static str),
     /// The API key's file cannot be read.
-    #[error("read the key from {}", path.display())]
+    #[error("cannot read the API key from {}", path.display())]
     KeyFile {
         /// The file.
         path: PathBuf,
@@ -44,6 +44,6 @@ pub enum InputError {
         source: std::io::Error,
     },
     /// The API key cannot be read from standard input.
-    #[error("read the key from standard input")]
+    #[error("cannot read the API key from stdin")]
     KeyInput(#[source] std::io::Error),
 }

@@ -1,23 +1,22 @@
-//! Reading Parquet files that others made, or that may be damaged: the decoder panics over some of them.
+//! Reads Parquet files of other programs, or that may be damaged: the decoder panics on some of them.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
 thread_local! {
-    /// Whether a panic of this thread is an answer, and says nothing.
+    /// Whether a panic of this thread is expected, and prints nothing.
     static IS_QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Reads from a file that is not known to be whole. None: the decoder panicked over it, as it does over some damaged files.
-/// Nothing is printed then.
+/// Reads from a file that may be damaged. None: the decoder panicked; nothing is printed then.
 pub(crate) fn quietly<T>(read: impl FnOnce() -> T) -> Option<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
-        let loud = std::panic::take_hook();
+        let print = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             if !IS_QUIET.get() {
-                loud(panic);
+                print(panic);
             }
         }));
     });
@@ -32,7 +31,7 @@ mod tests {
     use super::quietly;
 
     #[test]
-    fn a_decoder_that_panics_gives_nothing_and_the_next_one_is_asked_all_the_same() {
+    fn a_decoder_that_panics_returns_nothing_and_the_next_read_works() {
         assert_eq!(quietly::<()>(|| panic!("of a test")), None);
         assert_eq!(quietly(|| 7), Some(7));
     }

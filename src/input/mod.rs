@@ -1,6 +1,6 @@
-//! What a run is given from outside: the list of items, hints of how long their lists are, and the API key.
+//! The inputs of a run: the list of items, hints of their lists' sizes, and the API key.
 //!
-//! May use `state`, `settings`, `endpoint` and `model`. Everything is checked here, before a credit is spent.
+//! May use `state`, `settings`, `endpoint` and `model`. Checks everything before a credit is spent.
 //! Read first: [`item_list::ItemList`].
 
 pub(crate) mod api_key;

@@ -1,7 +1,7 @@
-//! Sizes of lists that are known beforehand: from a column of the list of products, or from an earlier export.
+//! Expected sizes of lists, from a column of the list of products or from an earlier export.
 //!
-//! They are hints. A right one saves the search for the end of a deep list, a wrong one costs a request or two of those
-//! that may be wasted anyway; none changes which rows come.
+//! They are hints. A right one saves the search for the end of a deep list; a wrong one costs a request or two of the
+//! look-ahead budget. None changes which rows are exported.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,12 +17,12 @@ use crate::input::item_list::{column_values, trimmed};
 use crate::model::page::ItemId;
 use crate::state::ledger::Ledger;
 
-/// Sizes handed over at once.
+/// Sizes per call of the consumer.
 const PORTION: usize = 4_096;
 
-/// Where sizes are.
+/// The source of hints.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sizes {
+pub enum SizeHints {
     /// In a column of the table that holds the ids.
     Column {
         /// The table, CSV or Parquet.
@@ -36,11 +36,11 @@ pub enum Sizes {
     Export(PathBuf),
 }
 
-/// Items and the rows that their lists are said to have.
+/// Items and the expected numbers of rows of their lists.
 pub type Sized = Vec<(ItemId, u64)>;
 
-impl Sizes {
-    /// Hands over, in portions, what is known of lists of `least` rows or more. What is no number is no hint.
+impl SizeHints {
+    /// Passes on, in portions, the sizes of lists of at least `least` rows. Values that are not numbers are ignored.
     pub fn read(&self, least: u64, mut take: impl FnMut(Sized) -> Result<(), InputError>) -> Result<(), InputError> {
         match self {
             Self::Column { table, ids, rows } => {
@@ -59,8 +59,8 @@ impl Sizes {
                 });
                 let read = if is_parquet { from_parquet } else { from_csv };
                 read(table, [ids, rows], &mut portion).map_err(|error| match error {
-                    Failure::Said(message) => reason(message),
-                    Failure::Taken(error) => error,
+                    Failure::Table(message) => reason(message),
+                    Failure::Consumer(error) => error,
                 })?;
                 take(sized)
             }
@@ -72,21 +72,22 @@ impl Sizes {
     }
 }
 
-/// What went wrong: with the table, or where its rows went.
 enum Failure {
-    Said(String),
-    Taken(InputError),
+    /// Of the table: the reason.
+    Table(String),
+    /// Of the consumer of its rows.
+    Consumer(InputError),
 }
 
 type Portion<'a> = &'a mut dyn FnMut(Vec<(String, String)>) -> Result<(), InputError>;
 
 fn at(names: &[String], column: &str) -> Result<usize, Failure> {
-    let no_column = || Failure::Said(crate::input::item_list::no_column(column, names.iter().map(String::as_str)));
+    let no_column = || Failure::Table(crate::input::item_list::no_column(column, names.iter().map(String::as_str)));
     names.iter().position(|name| name == column).ok_or_else(no_column)
 }
 
 fn from_csv(table: &Path, columns: [&String; 2], take: Portion<'_>) -> Result<(), Failure> {
-    let message = |error: csv::Error| Failure::Said(error.to_string());
+    let message = |error: csv::Error| Failure::Table(error.to_string());
     let mut table = csv::ReaderBuilder::new().flexible(true).from_path(table).map_err(message)?;
     let header = table.byte_headers().map_err(message)?;
     let header = header.iter().map(|name| name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name));
@@ -95,39 +96,39 @@ fn from_csv(table: &Path, columns: [&String; 2], take: Portion<'_>) -> Result<()
     for record in table.byte_records() {
         let record = record.map_err(message)?;
         let text = |at| String::from_utf8_lossy(record.get(at).unwrap_or_default()).into_owned();
-        take(vec![(text(ids), text(rows))]).map_err(Failure::Taken)?;
+        take(vec![(text(ids), text(rows))]).map_err(Failure::Consumer)?;
     }
     Ok(())
 }
 
 fn from_parquet(table: &Path, columns: [&String; 2], take: Portion<'_>) -> Result<(), Failure> {
-    let damaged = || Failure::Said("it is damaged: it makes the decoder fail".to_owned());
-    let file = File::open(table).map_err(|error| Failure::Said(error.to_string()))?;
-    let open = || ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Failure::Said(error.to_string()));
+    let damaged = || Failure::Table("it is damaged: the decoder fails".to_owned());
+    let file = File::open(table).map_err(|error| Failure::Table(error.to_string()))?;
+    let open = || ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Failure::Table(error.to_string()));
     let table = quietly(open).unwrap_or_else(|| Err(damaged()))?;
     let names: Vec<String> = table.schema().fields().iter().map(|field| field.name().clone()).collect();
     let roots = [at(&names, columns[0])?, at(&names, columns[1])?];
     let only = ProjectionMask::roots(table.parquet_schema(), roots);
-    let mut batches = table.with_projection(only).build().map_err(|error| Failure::Said(error.to_string()))?;
+    let mut batches = table.with_projection(only).build().map_err(|error| Failure::Table(error.to_string()))?;
     loop {
         let batch = quietly(|| batches.next()).ok_or_else(damaged)?;
         let Some(batch) = batch else { return Ok(()) };
-        let batch = batch.map_err(|error| Failure::Said(error.to_string()))?;
+        let batch = batch.map_err(|error| Failure::Table(error.to_string()))?;
         let [ids, rows] = [texts(&batch, columns[0])?, texts(&batch, columns[1])?];
-        take(ids.into_iter().zip(rows).collect()).map_err(Failure::Taken)?;
+        take(ids.into_iter().zip(rows).collect()).map_err(Failure::Consumer)?;
     }
 }
 
 fn texts(batch: &RecordBatch, column: &str) -> Result<Vec<String>, Failure> {
-    let column = batch.column_by_name(column).ok_or_else(|| Failure::Said(format!("it has no column {column}")))?;
-    let values = column_values(column).map_err(Failure::Said)?;
+    let column = batch.column_by_name(column).ok_or_else(|| Failure::Table(format!("it has no column {column}")))?;
+    let values = column_values(column).map_err(Failure::Table)?;
     let text = |value: Option<Vec<u8>>| String::from_utf8_lossy(&value.unwrap_or_default()).into_owned();
     Ok(values.into_iter().map(text).collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Sizes;
+    use super::SizeHints;
     use crate::input::error::InputError;
     use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
     use std::io::Write;
@@ -136,7 +137,7 @@ mod tests {
 
     fn read(table: &Path, rows: &str) -> Result<Vec<(String, u64)>, InputError> {
         let mut all = Vec::new();
-        let sizes = Sizes::Column { table: table.to_owned(), ids: "id".to_owned(), rows: rows.to_owned() };
+        let sizes = SizeHints::Column { table: table.to_owned(), ids: "id".to_owned(), rows: rows.to_owned() };
         sizes.read(80, |sized| {
             all.extend(sized.into_iter().map(|(id, rows)| (id.as_str().to_owned(), rows)));
             Ok(())
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_read_from_csv_and_parquet_and_what_is_small_or_no_number_is_none() {
+    fn sizes_are_read_from_csv_and_parquet_except_small_ones_and_values_that_are_not_numbers() {
         let directory = tempfile::tempdir().unwrap();
         let csv = directory.path().join("list.csv");
         let text = "\u{feff}id,rows\n1,80\n2,79\n3,x\n4\n5, 900 \n6,-7\n";

@@ -1,31 +1,29 @@
-//! The exit codes of the program, with what each tells a scheduler.
-//!
-//! Schedulers act on exit codes, so they come from one table.
+//! The exit codes of the program, and the next step for each.
 
-/// What an exit code means to whoever started the program.
+/// An exit code, as a scheduler sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ExitCode {
-    /// All products were read to the end and are published.
+    /// All products are complete and published.
     Complete,
     /// A bug.
     Internal,
-    /// A flag, a setting, a list or the key will not do; no request was sent.
+    /// A flag, a setting, the list or the API key cannot be used; no request was sent.
     Usage,
-    /// The output is valid and lacks something: products that failed or were cut short; after a replay also those that are open.
+    /// The output is valid but incomplete: some products failed or are incomplete; after a replay also unfinished ones.
     Partial,
-    /// Another process holds this export.
+    /// Another process is using this export.
     Busy,
-    /// The network, the API or its limit failed for too long; everything is kept, the same command resumes.
+    /// Network, API or rate limit failed for too long; everything is kept, the same command resumes.
     Temporary,
-    /// A limit that was asked for is reached.
+    /// A limit that the user set is reached.
     Limit,
-    /// The key, its credits or the server's identity.
+    /// The API key, its credits or the server's identity.
     Account,
-    /// The disk.
+    /// A disk is full or failed.
     Storage,
     /// Ledger, journal or output are damaged, or belong to other settings.
     Integrity,
-    /// The API's answers do not fit the endpoint's description.
+    /// The API's responses do not fit the endpoint's description.
     Contract,
     /// Stopped by SIGINT, cleanly.
     Interrupted,
@@ -70,7 +68,7 @@ impl ExitCode {
         }
     }
 
-    /// The word for it in the summary.
+    /// Its name in the summary.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Complete => "complete",
@@ -89,33 +87,35 @@ impl ExitCode {
         }
     }
 
-    /// What to do about it, one line; none where there is nothing to do.
+    /// What to do about it, on one line.
     pub fn next_step(self) -> Option<&'static str> {
         match self {
             Self::Complete => None,
-            Self::Internal => Some("this is a bug: please report it with the lines above; the same command resumes"),
-            Self::Usage => {
-                Some("`pagehaul --help` lists the commands, `pagehaul COMMAND --help` its flags; no request was sent")
+            Self::Internal => {
+                Some("this is a bug: please report it with the lines above; the same command resumes the export")
             }
-            Self::Partial => Some(
-                "_pagehaul/products.parquet says what each product lacks; the same command retries passing failures, --retry-failed also refusals, --repair reads lists once more that moved; what was rejected is paid for, only a new --out asks again",
+            Self::Usage => Some(
+                "`pagehaul --help` lists the commands, `pagehaul COMMAND --help` lists the flags; no request was sent",
             ),
-            Self::Busy => Some("wait for the other process, or name another directory with --out"),
+            Self::Partial => Some(
+                "_pagehaul/products.parquet lists what is missing; the same command retries temporary failures, --retry-failed also permanent ones, --repair reads lists again that changed meanwhile; rejected rows need a new export (--out)",
+            ),
+            Self::Busy => Some("wait for the other process, or choose another directory with --out"),
             Self::Temporary => Some("run the same command again later: it resumes where this one stopped"),
             Self::Limit => Some("raise the limit and run the command again: it resumes"),
             Self::Account => Some(
-                "put right what the line above names (the key, its credits, the API's certificate, the proxy or this machine's clock), then run the same command again: it resumes",
+                "fix the cause above (the API key, its credits, the API's certificate, the proxy or this machine's clock), then run the same command again: it resumes",
             ),
             Self::Storage => Some("free space or fix the directory, then run the same command again: it resumes"),
             Self::Integrity => Some(
-                "nothing was changed; use the settings that the export was begun with, restore what is damaged, or take another --out",
+                "nothing was changed; use the settings that the export started with, restore damaged files from a backup, or choose another --out",
             ),
             Self::Contract => Some(
-                "the API may have changed: look at an answer in the journal (zstdcat), then at --endpoint or --end",
+                "the API may have changed: inspect a response in the journal (zstdcat), then check --endpoint and --end",
             ),
-            Self::Interrupted | Self::Terminated => {
-                Some("run the same command again: it resumes; or `pagehaul replay` publishes what waits")
-            }
+            Self::Interrupted | Self::Terminated => Some(
+                "run the same command again: it resumes; `pagehaul replay` publishes what is already in the journal",
+            ),
         }
     }
 }
@@ -125,7 +125,7 @@ mod tests {
     use super::ExitCode;
 
     #[test]
-    fn exit_codes_are_distinct_and_none_is_one_that_shells_and_schedulers_give_a_meaning_of_their_own() {
+    fn exit_codes_are_distinct_and_none_has_a_meaning_of_its_own_to_shells_and_schedulers() {
         let mut numbers: Vec<u8> = ExitCode::ALL.into_iter().map(ExitCode::number).collect();
         numbers.dedup();
         assert_eq!(numbers, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 130, 143]);

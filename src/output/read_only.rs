@@ -7,7 +7,7 @@ use crate::output::error::OutputError;
 use crate::output::export_dir::{BADGE, LEDGER, LOCK};
 use crate::output::publisher::MANIFESTS;
 use crate::output::store::Store;
-use crate::settings::Layers;
+use crate::settings::{Layers, table};
 use crate::state::disk::Disk;
 use crate::state::ledger::{ExportRow, Ledger};
 use crate::state::lock;
@@ -35,9 +35,9 @@ pub(crate) struct ReadOnlyExport {
 impl ExportPath {
     /// The place that settings name.
     pub(crate) fn of(layers: &Layers) -> Result<Self, OutputError> {
-        let out = layers.given("out").map(PathBuf::from);
+        let out = layers.given(table::OUT).map(PathBuf::from);
         let out = out.ok_or(OutputError::NoExport("no directory of an export: name it with --out DIR"))?;
-        let state = layers.given("state_dir").map_or_else(|| out.join("_pagehaul"), PathBuf::from);
+        let state = layers.given(table::STATE_DIR).map_or_else(|| out.join("_pagehaul"), PathBuf::from);
         Ok(Self { out, state })
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::crawl::end_of_list::{ObservedEnd, PagingRules};
 use crate::fetch::rate_limit;
-use crate::input::size_hints::Sizes;
+use crate::input::size_hints::SizeHints;
 use crate::model::event::EventSink;
 use crate::model::page::PageNum;
 use crate::settings::RateLimit;
@@ -23,7 +23,7 @@ pub struct RunContext {
     /// What is known of the API key's rate limit.
     pub qps: RateLimit,
     /// Where the sizes of lists are known from.
-    pub sizes: Vec<Sizes>,
+    pub sizes: Vec<SizeHints>,
     /// Seed of the retries' jitter.
     pub seed: u64,
     /// Who is told what happens.

@@ -33,7 +33,7 @@ pub async fn export<F: Fetch>(
     }
     export.unmark()?;
     if let Some(shortage) = export.dir.floor.shortage()? {
-        return Err(Error::NoRoom(shortage));
+        return Err(Error::NoFreeSpace(shortage));
     }
     let resumed = unless(stopped.as_mut(), export.resume(RebuildScope::OtherColumns)).await?;
     let (stop, stats) = export.crawl(resumed, api, stopped).await?;

@@ -1,19 +1,18 @@
-//! Values and where they came from: flag over environment over file over built-in, all of them text.
+//! Values as text, and where each came from: flag over environment over file over built-in.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use super::table::SETTINGS;
+use super::table::{SETTINGS, Setting};
 use crate::endpoint::at_line;
-use crate::model::sanitize::Sanitized;
+use crate::model::sanitize::{Sanitized, sanitize};
 
-/// The documented defaults, which are the real ones.
+/// The documented defaults are the real ones.
 pub const DEFAULTS: &str = include_str!("../../config/default.toml");
-/// Prefix of the environment's names.
+/// Prefix of environment variables.
 pub const PREFIX: &str = "PAGEHAUL_";
-/// The word for "not set".
+/// The value of a setting that is not set.
 pub(super) const NONE: &str = "none";
 
 /// Where a value came from.
@@ -25,7 +24,7 @@ pub enum Origin {
     Environment,
     /// A config file.
     File(PathBuf),
-    /// The export's own ledger: what it was begun with.
+    /// The ledger of the export, which the first run wrote.
     Ledger,
     /// `config/default.toml`.
     BuiltIn,
@@ -43,32 +42,32 @@ impl fmt::Display for Origin {
     }
 }
 
-/// A setting will not do. Its text is the whole message: what, where from, why, and what to do.
+/// A setting that cannot be used. The text is the whole message: what, its origin, why, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// A key that nobody knows.
-    #[error("{origin}: unknown setting {key}{hint}")]
+    /// No setting has this name.
+    #[error("unknown setting {key} ({origin}){hint}")]
     Unknown {
-        /// The key.
+        /// The name as it is written at its origin.
         key: String,
-        /// Where it stands.
+        /// Where it came from.
         origin: Origin,
-        /// What may have been meant; empty if nothing is near.
+        /// A similar name; empty if there is none.
         hint: String,
     },
-    /// A value that does not fit.
-    #[error("{key} = {given} ({origin}): {reason}")]
+    /// A value that is not valid.
+    #[error("{key} = {value} ({origin}): {reason}")]
     Invalid {
-        /// The key.
+        /// The setting.
         key: &'static str,
         /// The value, sanitised.
-        given: String,
-        /// Where it stands.
+        value: String,
+        /// Where it came from.
         origin: Origin,
-        /// Why it does not fit.
+        /// What the value must be.
         reason: String,
     },
-    /// A value that must be given.
+    /// A value that is required.
     #[error("{what}; {next}")]
     Missing {
         /// What is missing.
@@ -77,7 +76,7 @@ pub enum SettingsError {
         next: &'static str,
     },
     /// A config file that cannot be read.
-    #[error("read the config file {}: {reason}", path.display())]
+    #[error("cannot read config file {}: {reason}", path.display())]
     Config {
         /// The file.
         path: PathBuf,
@@ -86,21 +85,21 @@ pub enum SettingsError {
     },
 }
 
-/// Values and where they came from, not yet checked.
+/// Values as text, not yet checked.
 #[derive(Clone, Debug)]
 pub struct Layers {
     values: BTreeMap<&'static str, (String, Origin)>,
 }
 
 impl Layers {
-    /// The built-in values.
+    /// Reads the built-in values.
     pub fn built_in() -> Result<Self, SettingsError> {
         let mut layers = Self { values: BTreeMap::new() };
         layers.add_toml(DEFAULTS, &Origin::BuiltIn)?;
         Ok(layers)
     }
 
-    /// Puts a config file over what is there.
+    /// Adds a config file, over the values so far.
     pub fn add_file(&mut self, path: &Path) -> Result<(), SettingsError> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| SettingsError::Config { path: path.to_owned(), reason: error.to_string() })?;
@@ -120,7 +119,7 @@ impl Layers {
                 toml::Value::Boolean(switch) => switch.to_string(),
                 toml::Value::Array(list) => list.iter().filter_map(toml::Value::as_str).collect::<Vec<_>>().join(","),
                 toml::Value::Datetime(_) | toml::Value::Table(_) => {
-                    let reason = format!("{key} must be a text, a number, true, false or a list of texts");
+                    let reason = format!("{key} must be a string, a number, true, false or a list of strings");
                     return Err(SettingsError::Config { path: PathBuf::from(origin.to_string()), reason });
                 }
             };
@@ -129,7 +128,8 @@ impl Layers {
         Ok(())
     }
 
-    /// Puts the environment over what is there. Variables that Kubernetes makes for a service of our name are none of ours.
+    /// Adds the environment, over the values so far. It ignores the variables that Kubernetes sets for a service called
+    /// pagehaul.
     pub fn add_environment(&mut self, variables: impl Iterator<Item = (String, String)>) -> Result<(), SettingsError> {
         for (name, value) in variables {
             let Some(key) = name.strip_prefix(PREFIX) else { continue };
@@ -140,10 +140,9 @@ impl Layers {
         Ok(())
     }
 
-    /// Puts one value over what is there.
+    /// Sets one value, over the value so far.
     pub fn set(&mut self, key: &str, value: String, origin: &Origin) -> Result<(), SettingsError> {
         let Some(known) = SETTINGS.iter().find(|setting| setting.key == key) else {
-            // As it is written there: a variable's name is not a key's.
             let written = |key: &str| match origin {
                 Origin::Environment => format!("{PREFIX}{}", key.to_ascii_uppercase()),
                 Origin::Flag | Origin::File(_) | Origin::Ledger | Origin::BuiltIn => key.to_owned(),
@@ -151,18 +150,18 @@ impl Layers {
             let hint = match nearest(key, SETTINGS.iter().map(|setting| setting.key)) {
                 Some(nearest) => format!("; did you mean {}?", written(nearest)),
                 None if key.contains("key") || key.contains("token") => {
-                    "; the key is no setting: KEYAPI_TOKEN, --token-file or --token-stdin".to_owned()
+                    "; the API key is not a setting: give it as KEYAPI_TOKEN, --token-file or --token-stdin".to_owned()
                 }
                 None => String::new(),
             };
-            let key = crate::model::sanitize::sanitize(&written(key));
+            let key = sanitize(&written(key));
             return Err(SettingsError::Unknown { key, origin: origin.clone(), hint });
         };
         self.values.insert(known.key, (value, origin.clone()));
         Ok(())
     }
 
-    /// Every setting with its value and origin, in the order of the table.
+    /// Every setting with its value and origin, in the table's order.
     pub fn shown(&self) -> impl Iterator<Item = (&'static str, &str, &Origin)> {
         SETTINGS.iter().filter_map(|setting| {
             let (value, origin) = self.values.get(setting.key)?;
@@ -170,117 +169,40 @@ impl Layers {
         })
     }
 
-    pub(super) fn text(&self, key: &'static str) -> &str {
-        self.values.get(key).map_or("", |(value, _)| value.as_str())
+    fn text(&self, key: &str) -> &str {
+        self.values.get(key).map_or("", |(value, _)| value.trim())
     }
 
-    /// The value, unless it is not set.
-    pub fn given(&self, key: &'static str) -> Option<&str> {
-        Some(self.text(key).trim()).filter(|text| !text.is_empty() && *text != NONE)
+    /// The value as text, unless it is `none`.
+    pub fn given<T>(&self, setting: Setting<T>) -> Option<&str> {
+        Some(self.text(setting.info.key)).filter(|text| !text.is_empty() && *text != NONE)
     }
 
-    /// Whether nobody has given this setting a value.
-    pub fn is_built_in(&self, key: &'static str) -> bool {
-        self.values.get(key).is_none_or(|(_, origin)| *origin == Origin::BuiltIn)
+    /// The value.
+    pub fn get<T>(&self, setting: Setting<T>) -> Result<T, SettingsError> {
+        (setting.parse)(self.text(setting.info.key)).map_err(|reason| self.invalid(setting, reason))
     }
 
-    pub(super) fn invalid(&self, key: &'static str, reason: impl Into<String>) -> SettingsError {
+    /// The value, unless it is `none`.
+    pub fn find<T>(&self, setting: Setting<T>) -> Result<Option<T>, SettingsError> {
+        let value = self.given(setting).map(|text| (setting.parse)(text));
+        value.transpose().map_err(|reason| self.invalid(setting, reason))
+    }
+
+    /// Whether no layer above the built-in one has set this.
+    pub fn is_built_in<T>(&self, setting: Setting<T>) -> bool {
+        self.values.get(setting.info.key).is_none_or(|(_, origin)| *origin == Origin::BuiltIn)
+    }
+
+    pub(super) fn invalid<T>(&self, setting: Setting<T>, reason: impl Into<String>) -> SettingsError {
+        let key = setting.info.key;
         let origin = self.values.get(key).map_or(Origin::BuiltIn, |(_, origin)| origin.clone());
-        SettingsError::Invalid {
-            key,
-            given: crate::model::sanitize::sanitize(self.text(key)),
-            origin,
-            reason: reason.into(),
-        }
-    }
-
-    pub(super) fn number(&self, key: &'static str, from: u64, to: u64) -> Result<u64, SettingsError> {
-        let number = self.text(key).trim().replace('_', "").parse::<u64>().ok();
-        let fits = number.filter(|number| (from..=to).contains(number));
-        fits.ok_or_else(|| match to {
-            u64::MAX => self.invalid(key, format!("must be a whole number, {from} or more")),
-            _ => self.invalid(key, format!("must be a whole number from {from} to {to}")),
-        })
-    }
-
-    pub(super) fn optional(&self, key: &'static str, from: u64, to: u64) -> Result<Option<u64>, SettingsError> {
-        self.given(key).map(|_| self.number(key, from, to)).transpose()
-    }
-
-    pub(super) fn percent(&self, key: &'static str) -> Result<f64, SettingsError> {
-        let number = self.text(key).trim().trim_end_matches('%').parse().ok();
-        let fits = number.filter(|number: &f64| (0.0..=100.0).contains(number));
-        fits.ok_or_else(|| self.invalid(key, "must be a number from 0 to 100"))
-    }
-
-    pub(super) fn switch(&self, key: &'static str) -> Result<bool, SettingsError> {
-        match self.text(key) {
-            "true" | "1" => Ok(true),
-            "false" | "0" | "" => Ok(false),
-            _ => Err(self.invalid(key, "must be true or false")),
-        }
-    }
-
-    pub(super) fn time_or_none(&self, key: &'static str) -> Result<Duration, SettingsError> {
-        let time = parse_duration(self.text(key));
-        time.ok_or_else(|| self.invalid(key, "must be a time such as 0s, 500ms, 30s, 5m or 1h"))
-    }
-
-    pub(super) fn time(&self, key: &'static str) -> Result<Duration, SettingsError> {
-        parse_duration(self.text(key))
-            .filter(|time| !time.is_zero())
-            .ok_or_else(|| self.invalid(key, "must be a time such as 500ms, 30s, 5m or 1h"))
-    }
-
-    pub(super) fn size(&self, key: &'static str) -> Result<u64, SettingsError> {
-        parse_size(self.text(key))
-            .filter(|size| *size >= 1024)
-            .ok_or_else(|| self.invalid(key, "must be a size such as 64KiB, 48MiB or 2GiB"))
-    }
-
-    pub(super) fn size_up_to(&self, key: &'static str, most: u64) -> Result<u64, SettingsError> {
-        let size = self.size(key)?;
-        if size > most { Err(self.invalid(key, format!("must be at most {} MiB", most >> 20))) } else { Ok(size) }
-    }
-
-    pub(super) fn list(&self, key: &'static str) -> Vec<&str> {
-        self.given(key)
-            .map(|text| text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect())
-            .unwrap_or_default()
+        SettingsError::Invalid { key, value: sanitize(self.text(key)), origin, reason: reason.into() }
     }
 }
 
-/// The known name that was probably meant: no more than a third of it is otherwise.
+/// The known name that was probably meant: at most a third of it differs.
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = known.map(|known| (strsim::damerau_levenshtein(known, name), known)).min();
     near.filter(|(distance, known)| *distance <= known.len().div_ceil(3)).map(|(_, known)| known)
-}
-
-/// `500ms`, `30s`, `5m`, `1h`.
-pub(super) fn parse_duration(text: &str) -> Option<Duration> {
-    let text = text.trim();
-    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
-    let millis = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return None,
-    };
-    number.checked_mul(millis).map(Duration::from_millis)
-}
-
-/// `64KiB`, `48MiB`, `2GiB`.
-fn parse_size(text: &str) -> Option<u64> {
-    let text = text.trim();
-    let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
-    let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
-    let shift = match unit {
-        "KiB" => 10,
-        "MiB" => 20,
-        "GiB" => 30,
-        _ => return None,
-    };
-    number.checked_mul(1 << shift)
 }

@@ -1,8 +1,4 @@
-//! Every setting: its name, where its value came from, and what it means once it is checked.
-//!
-//! One table, [`SETTINGS`], makes the flags, the `PAGEHAUL_*` variables, the keys of a config file and `config show`. The
-//! built-in values are `config/default.toml` itself, so the documented defaults cannot differ from the real ones. Values
-//! are text until [`Settings::resolve`] turns them all into types, once.
+//! All settings as typed, checked values.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,191 +6,179 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::endpoint::{BUILT_IN, Column, EndRule, Endpoint, Role};
-
 use super::layers::{Layers, NONE, SettingsError, nearest};
+use super::table::{self, Setting};
 use super::{RateLimit, RetryPolicy};
+use crate::endpoint::{BUILT_IN, Column, EndRule, Endpoint, Role};
+use crate::model::sanitize::Sanitized;
 
-/// What an identity says of where the endpoint's description came from. Ledgers that were begun before it did lack it.
+/// Identity: where the endpoint's description came from. Older ledgers lack it.
 pub const DESCRIPTION: &str = "description";
-/// What an identity says of the codes that the endpoint's description lists. Others move no cursor: what is in the journal
-/// is judged again by them.
+/// Identity: the codes that the endpoint's description lists. They may change between runs: the journal is classified again.
 pub const CODES: &str = "codes";
-/// It came with the program.
+/// Identity: the columns that are not written.
+pub const DROPPED: &str = "dropped";
+/// The value of [`DESCRIPTION`] where the endpoint is the built-in one.
 const BUILT_IN_ONE: &str = "built-in";
-/// It was given as a file.
+/// The value of [`DESCRIPTION`] where the endpoint is a file.
 pub const FROM_FILE: &str = "file";
 /// The word for every column.
 const ALL: &str = "all";
-/// The smallest file that is worth its footer.
-const SMALLEST_FILE: u64 = 1 << 20;
 
-/// What is shown while it runs.
+/// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
     /// A bar on a terminal, lines otherwise.
     Auto,
-    /// A bar.
+    /// Always a bar.
     Bar,
-    /// A line from time to time.
+    /// A line at each heartbeat.
     Plain,
     /// Nothing.
     None,
 }
 
-/// Settings, checked. Nothing here is optional that must be known before the first request.
+/// Settings, parsed and checked. Everything that must be known before the first request is here.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a switch that a person turns")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that a user sets")]
 pub struct Settings {
     /// The list call.
     pub endpoint: Endpoint,
-    /// Whether that is the built-in one, and not a file's.
+    /// Whether the endpoint is the built-in one, not a file.
     pub is_endpoint_built_in: bool,
-    /// The directory of the export.
+    /// The export directory.
     pub out: PathBuf,
-    /// Where ledger and journal lie.
+    /// The directory of ledger and journal.
     pub state_dir: PathBuf,
-    /// The API.
+    /// The API. With `simulate`, the simulator's address once it has started.
     pub base_url: Url,
-    /// What the embedded API is asked to be, where it is the API; then [`base_url`](Self::base_url) is set to it later.
+    /// The simulator's specification, if the API is the simulator.
     pub simulate: Option<String>,
-    /// What tells the embedded API from another one: its address changes with every run.
+    /// What the identity says in place of the simulator's address, which changes with every run.
     pub simulated_as: Option<String>,
-    /// The key's limit; none where the caller must bring one.
+    /// The rate limit; none if not given.
     pub qps: Option<RateLimit>,
-    /// Where found limits are remembered; none: the user's own directory for state.
+    /// The directory of discovered rate limits; none: the user's own directory for state.
     pub rate_cache_dir: Option<PathBuf>,
-    /// Most requests under way.
+    /// Maximum requests in flight.
     pub max_in_flight: usize,
-    /// Credits that may be wasted on looking ahead, of a hundred.
+    /// Credits that looking ahead may waste, percent.
     pub lookahead: f64,
-    /// What looking for the end of a list must save.
+    /// Minimum time that looking ahead must save.
     pub lookahead_saves: Duration,
-    /// Rows a page.
+    /// Rows per page.
     pub page_size: u32,
-    /// Sort column and whether descending.
+    /// Sort field, and whether the order is descending.
     pub sort: Option<(String, bool)>,
-    /// Pages of each item.
+    /// Maximum pages per item.
     pub max_pages: Option<u32>,
-    /// Most credits over all runs.
+    /// Maximum credits over all runs.
     pub max_credits: Option<u64>,
     /// What ends a walk.
     pub end: EndRule,
-    /// Credits that reading on behind short pages may cost, of a hundred pages.
+    /// Credits that reading on behind short pages may cost, percent of the pages.
     pub max_evidence: f64,
-    /// Whether lists without a row are as they should be, however many.
+    /// Whether any number of empty lists is accepted.
     pub allow_empty: bool,
-    /// Names of the columns to write, in file order.
+    /// The columns to write, in file order.
     pub columns: Vec<String>,
-    /// Whether to retry lasting failures too.
+    /// Whether to retry permanent failures too.
     pub retry_failed: bool,
-    /// Whether to read lists once more that moved, and empty ones that are in doubt.
+    /// Whether to read again the lists that moved, and empty ones that are in doubt.
     pub repair: bool,
-    /// Whether answers that differ from the description end the run with 10.
+    /// Whether a run ends with exit code 10 if responses differ from the description.
     pub fail_on_drift: bool,
-    /// How patient to be.
+    /// Attempts, delays and outages.
     pub retry: RetryPolicy,
-    /// Longest time to make a connection.
+    /// Maximum time to connect.
     pub connect_timeout: Duration,
-    /// Whether answers may come packed.
+    /// Whether responses may be compressed.
     pub compressed: bool,
-    /// Longest time for a whole answer.
+    /// Maximum time for a whole response.
     pub request_timeout: Duration,
-    /// How long a stopping run waits.
+    /// Maximum wait for requests in flight after a signal.
     pub drain_timeout: Duration,
-    /// Journal bytes of a segment.
+    /// Journal bytes per segment.
     pub segment_size: u64,
-    /// Most bytes of one file.
+    /// Maximum bytes of a file.
     pub file_size: usize,
-    /// Whether the files hold bloom filters of the identity columns.
+    /// Whether files have bloom filters for the identity columns.
     pub bloom_filters: bool,
-    /// Bytes of the row group that is being encoded; half of it for rows that wait.
+    /// Bytes of the row group that is being encoded; waiting rows may take half as much.
     pub row_group_memory: usize,
     /// Bytes that stay free on the disks; none: the built-in rule.
     pub min_free_space: Option<u64>,
-    /// What is shown.
+    /// How progress is shown.
     pub progress: Progress,
-    /// Time between two lines.
+    /// Time between two lines of plain progress.
     pub heartbeat: Duration,
-    /// Whether lines are JSON.
+    /// Whether log lines are JSON.
     pub json_logs: bool,
 }
 
 impl Settings {
-    /// Checks all values at once; the first that does not fit is the error.
-    #[expect(clippy::too_many_lines, reason = "one line for each setting")]
+    /// Parses and checks all values. The first one that is not valid is the error.
     pub fn resolve(layers: &Layers) -> Result<Self, SettingsError> {
         let endpoint = endpoint(layers)?;
-        let out = directory(layers, "out")?.ok_or(SettingsError::Missing {
-            what: "no directory for the export",
+        let out = layers.find(table::OUT)?.ok_or(SettingsError::Missing {
+            what: "no export directory",
             next: "name one with --out DIR (for a daily job, a new one each day)",
         })?;
-        let state_dir = directory(layers, "state_dir")?.unwrap_or_else(|| out.join("_pagehaul"));
-        let last = endpoint.page.last;
-        let max_pages = layers.optional("max_pages", 1, u64::from(last - endpoint.page.first) + 1)?;
-        let as_u32 = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
-        let largest = u64::from(endpoint.page.size_max);
+        let (page, as_u32) = (&endpoint.page, |number: u64| u32::try_from(number).unwrap_or(u32::MAX));
+        let page_size = in_range(layers, table::PAGE_SIZE, u64::from(page.size_max))?;
+        let max_pages = in_range(layers, table::MAX_PAGES, u64::from(page.last - page.first) + 1)?;
         let as_usize = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         Ok(Self {
             base_url: base_url(layers, &endpoint)?,
-            simulate: layers.given("simulate").map(str::to_owned),
+            simulate: layers.find(table::SIMULATE)?,
             simulated_as: None,
-            qps: qps(layers)?,
-            rate_cache_dir: layers.given("rate_cache_dir").map(PathBuf::from),
-            max_in_flight: as_usize(layers.number("max_in_flight", 1, 4096)?),
-            lookahead: layers.percent("lookahead")?,
-            lookahead_saves: layers.time_or_none("lookahead_saves")?,
-            page_size: layers.optional("page_size", 1, largest)?.map_or(endpoint.page.size_max, as_u32),
+            qps: layers.find(table::QPS)?,
+            rate_cache_dir: layers.find(table::RATE_CACHE_DIR)?,
+            max_in_flight: as_usize(layers.get(table::MAX_IN_FLIGHT)?),
+            lookahead: layers.get(table::LOOKAHEAD)?,
+            lookahead_saves: layers.get(table::LOOKAHEAD_SAVES)?,
+            page_size: page_size.map_or(page.size_max, as_u32),
             sort: sort(layers, &endpoint)?,
             max_pages: max_pages.map(as_u32),
-            max_credits: layers.optional("max_credits", 1, u64::MAX)?,
-            end: end_rule(layers, &endpoint)?,
-            max_evidence: layers.percent("max_evidence")?,
-            allow_empty: layers.switch("allow_empty")?,
+            max_credits: layers.find(table::MAX_CREDITS)?,
+            end: layers.find(table::END)?.unwrap_or(endpoint.end),
+            max_evidence: layers.get(table::MAX_EVIDENCE)?,
+            allow_empty: layers.get(table::ALLOW_EMPTY)?,
             columns: columns(layers, &endpoint)?,
-            retry_failed: layers.switch("retry_failed")?,
-            repair: layers.switch("repair")?,
-            fail_on_drift: layers.switch("fail_on_drift")?,
+            retry_failed: layers.get(table::RETRY_FAILED)?,
+            repair: layers.get(table::REPAIR)?,
+            fail_on_drift: layers.get(table::FAIL_ON_DRIFT)?,
             retry: RetryPolicy {
-                first: layers.time("retry_base_delay")?,
-                longest: layers.time("retry_max_delay")?,
-                attempts: as_u32(layers.number("retry_attempts", 1, 100)?),
-                max_outage: layers.time("max_outage")?,
+                first: layers.get(table::RETRY_BASE_DELAY)?,
+                longest: layers.get(table::RETRY_MAX_DELAY)?,
+                attempts: as_u32(layers.get(table::RETRY_ATTEMPTS)?),
+                max_outage: layers.get(table::MAX_OUTAGE)?,
             },
-            connect_timeout: layers.time("connect_timeout")?,
-            compressed: layers.switch("compressed")?,
-            request_timeout: layers.time("request_timeout")?,
-            drain_timeout: layers.time("drain_timeout")?,
-            segment_size: layers.size("segment_size")?,
-            file_size: file_size(layers)?,
-            bloom_filters: layers.switch("bloom_filters")?,
-            row_group_memory: as_usize(layers.size_up_to("row_group_memory", 1 << 30)?),
-            min_free_space: layers.given("min_free_space").map(|_| layers.size("min_free_space")).transpose()?,
-            progress: one_of(
-                layers,
-                "progress",
-                &[
-                    ("auto", Progress::Auto),
-                    ("bar", Progress::Bar),
-                    ("plain", Progress::Plain),
-                    ("none", Progress::None),
-                ],
-            )?,
-            heartbeat: layers.time("heartbeat")?,
-            json_logs: one_of(layers, "log_format", &[("text", false), ("json", true)])?,
-            is_endpoint_built_in: layers.given("endpoint").is_none(),
+            connect_timeout: layers.get(table::CONNECT_TIMEOUT)?,
+            compressed: layers.get(table::COMPRESSED)?,
+            request_timeout: layers.get(table::REQUEST_TIMEOUT)?,
+            drain_timeout: layers.get(table::DRAIN_TIMEOUT)?,
+            segment_size: layers.get(table::SEGMENT_SIZE)?,
+            file_size: as_usize(layers.get(table::FILE_SIZE)?),
+            bloom_filters: layers.get(table::BLOOM_FILTERS)?,
+            row_group_memory: as_usize(layers.get(table::ROW_GROUP_MEMORY)?),
+            min_free_space: layers.find(table::MIN_FREE_SPACE)?,
+            progress: layers.get(table::PROGRESS)?,
+            heartbeat: layers.get(table::HEARTBEAT)?,
+            json_logs: layers.get(table::LOG_FORMAT)?,
+            is_endpoint_built_in: layers.given(table::ENDPOINT).is_none(),
+            state_dir: layers.find(table::STATE_DIR)?.unwrap_or_else(|| out.join("_pagehaul")),
             endpoint,
             out,
-            state_dir,
         })
     }
 
-    /// Whether the API is on this machine: plain HTTP is allowed, and its port says nothing about who it is.
+    /// Whether the API is on this machine. Then plain HTTP is allowed, and the port is no part of the identity.
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.base_url)
     }
 
-    /// The settings that shape requests and rows: they must stay the same through all runs of an export.
+    /// The settings that determine requests and rows. They must be the same in all runs of an export.
     pub fn identity(&self) -> BTreeMap<String, String> {
         let mut base = self.base_url.clone();
         if self.is_loopback() && base.set_port(None).is_err() {
@@ -212,16 +196,16 @@ impl Settings {
         let dropped: Vec<&str> =
             self.endpoint.columns.iter().filter(is_dropped).map(|column| column.name.as_str()).collect();
         [
-            ("endpoint", format!("{} {}", self.endpoint.name, self.endpoint.fingerprint())),
+            (table::ENDPOINT.info.key, format!("{} {}", self.endpoint.name, self.endpoint.fingerprint())),
             (DESCRIPTION, if self.is_endpoint_built_in { BUILT_IN_ONE } else { FROM_FILE }.to_owned()),
             ("call", format!("{} {}", self.endpoint.name, self.endpoint.call_fingerprint())),
-            ("base_url", self.simulated_as.clone().unwrap_or_else(|| base.to_string())),
-            ("page_size", self.page_size.to_string()),
-            ("sort", sort),
-            ("max_pages", self.max_pages.map_or(NONE.to_owned(), |pages| pages.to_string())),
-            ("columns", self.columns.join(",")),
-            ("dropped", if dropped.is_empty() { NONE.to_owned() } else { dropped.join(",") }),
-            ("end", end.to_owned()),
+            (table::BASE_URL.info.key, self.simulated_as.clone().unwrap_or_else(|| base.to_string())),
+            (table::PAGE_SIZE.info.key, self.page_size.to_string()),
+            (table::SORT.info.key, sort),
+            (table::MAX_PAGES.info.key, self.max_pages.map_or(NONE.to_owned(), |pages| pages.to_string())),
+            (table::COLUMNS.info.key, self.columns.join(",")),
+            (DROPPED, if dropped.is_empty() { NONE.to_owned() } else { dropped.join(",") }),
+            (table::END.info.key, end.to_owned()),
             (CODES, self.endpoint.codes().words()),
         ]
         .map(|(key, value)| (key.to_owned(), value))
@@ -229,25 +213,28 @@ impl Settings {
     }
 }
 
-/// The endpoint that is asked for.
+/// The endpoint that the settings name, or the built-in one.
 pub fn endpoint(layers: &Layers) -> Result<Endpoint, SettingsError> {
-    let text = match layers.given("endpoint") {
+    let invalid = |reason: String| layers.invalid(table::ENDPOINT, reason);
+    let text = match layers.find(table::ENDPOINT)? {
         None => BUILT_IN.to_owned(),
-        Some(path) => std::fs::read_to_string(path).map_err(|error| layers.invalid("endpoint", error.to_string()))?,
+        Some(path) => std::fs::read_to_string(path).map_err(|error| invalid(format!("cannot be read: {error}")))?,
     };
     Endpoint::parse(&text).map_err(|error| {
         let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-        layers.invalid("endpoint", format!("{error}{cause}"))
+        invalid(format!("{error}{cause}"))
     })
 }
 
-/// A directory that is named, if one is.
-fn directory(layers: &Layers, key: &'static str) -> Result<Option<PathBuf>, SettingsError> {
-    let named = layers.given(key);
-    if named.is_some_and(|named| named.contains("://")) {
-        return Err(layers.invalid(key, "is an address, and only a directory will do: object stores are not there yet"));
+/// A number from 1 to what the endpoint allows, if one is set.
+fn in_range(layers: &Layers, setting: Setting<u64>, max: u64) -> Result<Option<u64>, SettingsError> {
+    let number = layers.find(setting)?;
+    match number {
+        Some(number) if !(1..=max).contains(&number) => {
+            Err(layers.invalid(setting, format!("must be a whole number from 1 to {max}")))
+        }
+        Some(_) | None => Ok(number),
     }
-    Ok(named.map(PathBuf::from))
 }
 
 fn is_loopback(url: &Url) -> bool {
@@ -260,102 +247,65 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 fn base_url(layers: &Layers, endpoint: &Endpoint) -> Result<Url, SettingsError> {
-    let text = layers.given("base_url").unwrap_or(&endpoint.base_url);
-    let url = Url::parse(text).map_err(|error| layers.invalid("base_url", format!("is no URL: {error}")))?;
-    let reason = match url.scheme() {
-        "https" if url.host().is_some() => None,
-        "http" if is_loopback(&url) => None,
-        "http" => Some("plain http is for loopback addresses only: the key would travel in clear; use https"),
-        _ => Some("must begin with https://"),
-    };
-    let extra =
+    let invalid = |reason: String| layers.invalid(table::BASE_URL, reason);
+    let given = layers.find(table::BASE_URL)?;
+    if given.is_some() && layers.given(table::SIMULATE).is_some() {
+        return Err(invalid("cannot be combined with simulate, which brings its own API".to_owned()));
+    }
+    let url = Url::parse(given.as_ref().unwrap_or(&endpoint.base_url));
+    let url = url.map_err(|error| invalid(format!("is not a URL: {error}")))?;
+    let has_extra =
         !url.username().is_empty() || url.password().is_some() || url.query().is_some() || url.fragment().is_some();
-    if layers.given("simulate").is_some() && layers.given("base_url").is_some() {
-        return Err(layers.invalid("base_url", "cannot be given together with simulate, which is an API of its own"));
-    }
-    match reason.or(extra.then_some("must be a scheme and a host, without user, query or fragment")) {
-        None => Ok(url),
-        Some(reason) => Err(layers.invalid("base_url", reason)),
-    }
-}
-
-fn qps(layers: &Layers) -> Result<Option<RateLimit>, SettingsError> {
-    match layers.given("qps") {
-        None => Ok(None),
-        Some("auto") => Ok(Some(RateLimit::Auto(None))),
-        Some("unlimited") => Ok(Some(RateLimit::Unlimited)),
-        Some(text) => {
-            let rate = text.parse().ok().filter(|rate: &f64| (0.01..=1e6).contains(rate));
-            let wrong = || layers.invalid("qps", "must be a number of requests a second above 0, auto or unlimited");
-            rate.map(|rate| Some(RateLimit::PerSecond(rate))).ok_or_else(wrong)
+    let reason = match url.scheme() {
+        "http" if !is_loopback(&url) => {
+            "plain http would send the key in clear text: use https, except for loopback addresses"
         }
-    }
+        "http" | "https" if url.host().is_none() => "must have a host",
+        "http" | "https" if has_extra => "must be a scheme and a host, without user, query or fragment",
+        "http" | "https" => return Ok(url),
+        _ => "must begin with https://",
+    };
+    Err(invalid(reason.to_owned()))
 }
 
 fn sort(layers: &Layers, endpoint: &Endpoint) -> Result<Option<(String, bool)>, SettingsError> {
-    let Some(text) = layers.given("sort") else { return Ok(None) };
-    let (field, direction) = text.split_once(':').unwrap_or((text, "asc"));
+    let Some(text) = layers.find(table::SORT)? else { return Ok(None) };
+    let (field, direction) = text.split_once(':').unwrap_or((&text, "asc"));
     let known = endpoint.sort.as_ref().map(|sort| sort.fields.keys().map(String::as_str).collect::<Vec<_>>());
     let known = known.unwrap_or_default();
     match (known.contains(&field), direction) {
         (true, "asc" | "desc") => Ok(Some((field.to_owned(), direction == "desc"))),
-        (true, _) => Err(layers.invalid("sort", "the direction must be asc or desc")),
-        (false, _) => Err(layers.invalid("sort", format!("the endpoint sorts by {}", known.join(", ")))),
+        (true, _) => Err(layers.invalid(table::SORT, "the direction must be asc or desc")),
+        (false, _) => Err(layers.invalid(table::SORT, format!("the endpoint sorts by {}", known.join(", ")))),
     }
 }
 
-fn end_rule(layers: &Layers, endpoint: &Endpoint) -> Result<EndRule, SettingsError> {
-    if layers.given("end").is_none() {
-        return Ok(endpoint.end);
-    }
-    let words = [("auto", EndRule::Auto), ("short-page", EndRule::ShortPage), ("empty-page", EndRule::EmptyPage)];
-    one_of(layers, "end", &words)
-}
-
-fn file_size(layers: &Layers) -> Result<usize, SettingsError> {
-    let size = Some(layers.size("file_size")?).filter(|size| *size >= SMALLEST_FILE);
-    let too_small = || layers.invalid("file_size", "must be 1MiB or more");
-    size.map(|size| usize::try_from(size).unwrap_or(usize::MAX)).ok_or_else(too_small)
-}
-
-fn one_of<T: Copy>(layers: &Layers, key: &'static str, values: &[(&str, T)]) -> Result<T, SettingsError> {
-    let found = values.iter().find(|(word, _)| *word == layers.text(key).trim());
-    found.map(|(_, value)| *value).ok_or_else(|| {
-        let words: Vec<_> = values.iter().map(|(word, _)| *word).collect();
-        layers.invalid(key, format!("must be one of {}", words.join(", ")))
-    })
-}
-
-/// Names of the columns to write, in the endpoint's order. Identity always is; the partition is the directory.
+/// The columns to write, in the endpoint's order. Identity columns always are; the partition column is the directory.
 fn columns(layers: &Layers, endpoint: &Endpoint) -> Result<Vec<String>, SettingsError> {
-    let (mut wanted, dropped) = (layers.list("columns"), layers.list("drop_columns"));
-    if wanted == [ALL] {
-        wanted.clear();
+    let mut written = layers.find(table::COLUMNS)?.unwrap_or_default();
+    let dropped = layers.find(table::DROP_COLUMNS)?.unwrap_or_default();
+    if written == [ALL] {
+        written.clear();
     }
-    for (key, names) in [("columns", &wanted), ("drop_columns", &dropped)] {
-        let Some(unknown) = names.iter().find(|name| !endpoint.columns.iter().any(|column| column.name == **name))
-        else {
-            continue;
-        };
-        let near = nearest(unknown, endpoint.columns.iter().map(|column| column.name.as_str()));
-        let hint = near.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+    for (setting, names) in [(table::COLUMNS, &written), (table::DROP_COLUMNS, &dropped)] {
+        let is_unknown = |name: &&String| !endpoint.columns.iter().any(|column| column.name == **name);
+        if let Some(unknown) = names.iter().find(is_unknown) {
+            let near = nearest(unknown, endpoint.columns.iter().map(|column| column.name.as_str()));
+            let hint = near.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+            return Err(layers.invalid(setting, format!("the endpoint has no column {}{hint}", Sanitized(unknown))));
+        }
+    }
+    let is_required = |column: &&Column| matches!(column.role, Role::Identity | Role::Partition);
+    let required = endpoint.columns.iter().filter(is_required).find(|column| dropped.contains(&column.name));
+    if let Some(Column { name, role, .. }) = required {
         return Err(layers
-            .invalid(key, format!("the endpoint has no column {}{hint}", crate::model::sanitize::Sanitized(unknown))));
-    }
-    let of = |role: Role| endpoint.columns.iter().filter(move |column| column.role == role);
-    if let Some(needed) =
-        of(Role::Identity).chain(of(Role::Partition)).find(|column| dropped.contains(&column.name.as_str()))
-    {
-        return Err(
-            layers.invalid("drop_columns", format!("{} is {}: rows need it", needed.name, needed.role.as_str()))
-        );
+            .invalid(table::DROP_COLUMNS, format!("cannot leave out {name}: every row needs its {}", role.as_str())));
     }
     let is_written = |column: &&Column| match column.role {
         Role::Identity => true,
         Role::Partition => false,
         Role::Attribute | Role::Volatile | Role::Metric => {
-            let name = column.name.as_str();
-            (wanted.is_empty() || wanted.contains(&name)) && !dropped.contains(&name)
+            (written.is_empty() || written.contains(&column.name)) && !dropped.contains(&column.name)
         }
     };
     Ok(endpoint.columns.iter().filter(is_written).map(|column| column.name.clone()).collect())
@@ -364,7 +314,6 @@ fn columns(layers: &Layers, endpoint: &Endpoint) -> Result<Vec<String>, Settings
 #[cfg(test)]
 mod tests {
     use super::{EndRule, Layers, Progress, RateLimit, Settings};
-    use crate::settings::layers::parse_duration;
     use crate::settings::{DEFAULTS, Origin, SETTINGS};
     use std::time::Duration;
 
@@ -390,7 +339,17 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_stands_in_the_section_of_the_help_that_default_toml_has_it_in() {
+    fn the_help_of_each_setting_fits_on_a_line_of_80_columns() {
+        let built_in = Layers::built_in().unwrap();
+        for (setting, (_, value, _)) in SETTINGS.iter().zip(built_in.shown()) {
+            let has_default = !setting.value.is_empty() && value != "none";
+            let default = if has_default { format!(" [default: {value}]").len() } else { 0 };
+            assert!(10 + setting.help.len() + default <= 80, "{}", setting.key);
+        }
+    }
+
+    #[test]
+    fn a_setting_is_in_the_same_section_of_the_help_and_of_default_toml() {
         let mut section = String::new();
         for line in DEFAULTS.lines() {
             if let Some(title) = line.strip_prefix("# --- ") {
@@ -448,9 +407,9 @@ mod tests {
     fn an_unknown_key_is_an_error_that_names_the_nearest() {
         let mut layers = Layers::built_in().unwrap();
         let error = layers.set("max_credit", "1".to_owned(), &Origin::Environment).unwrap_err().to_string();
-        assert_eq!(error, "environment: unknown setting PAGEHAUL_MAX_CREDIT; did you mean PAGEHAUL_MAX_CREDITS?");
+        assert_eq!(error, "unknown setting PAGEHAUL_MAX_CREDIT (environment); did you mean PAGEHAUL_MAX_CREDITS?");
         let error = layers.set("zzzzzzzzzzz", "1".to_owned(), &Origin::Flag).unwrap_err().to_string();
-        assert_eq!(error, "flag: unknown setting zzzzzzzzzzz");
+        assert_eq!(error, "unknown setting zzzzzzzzzzz (flag)");
     }
 
     #[test]
@@ -468,8 +427,8 @@ mod tests {
             ("sort", "create_time:up", "asc or desc"),
             ("end", "never", "auto, short-page, empty-page"),
             ("columns", "video_dec", "did you mean video_desc?"),
-            ("drop_columns", "video_id", "rows need it"),
-            ("drop_columns", "region", "rows need it"),
+            ("drop_columns", "video_id", "every row needs"),
+            ("drop_columns", "region", "every row needs"),
             ("base_url", "http://example.com", "plain http"),
             ("base_url", "ftp://example.com", "https://"),
             ("base_url", "https://user:pw@example.com", "without user"),
@@ -479,8 +438,8 @@ mod tests {
             ("progress", "loud", "auto, bar, plain, none"),
             ("retry_failed", "perhaps", "true or false"),
             ("endpoint", "/nonexistent.toml", "No such file"),
-            ("out", "s3://bucket/videos", "only a directory"),
-            ("state_dir", "file:///tmp/state", "only a directory"),
+            ("out", "s3://bucket/videos", "local directory"),
+            ("state_dir", "file:///tmp/state", "local directory"),
         ];
         for (key, value, reason) in table {
             let error = refused(&[(key, value)]);
@@ -506,15 +465,6 @@ mod tests {
             ("end", "empty-page"),
         ] {
             assert_ne!(identity(&[]), identity(&[(key, value)]), "{key}");
-        }
-    }
-
-    #[test]
-    fn times_have_a_unit() {
-        assert_eq!(parse_duration("90ms"), Some(Duration::from_millis(90)));
-        assert_eq!(parse_duration("2h"), Some(Duration::from_secs(7_200)));
-        for wrong in ["", "s", "10", "1.5s", "-1s", "1d", "99999999999999999999s"] {
-            assert_eq!(parse_duration(wrong), None, "{wrong}");
         }
     }
 

@@ -1,128 +1,160 @@
-//! The table of settings: flags, variables, file keys and `config show` are all made from it.
+//! The table of settings: the only place where a setting's name, type and parser are written.
+//!
+//! Flags, variables, config keys, `config show` and [`Settings::resolve`](super::Settings::resolve) all use it. A
+//! setting's built-in value is in `config/default.toml`.
 
-/// A setting, as a person meets it.
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::parse::{
+    count, directory, duration, duration_or_zero, end_rule, file_size, is_json, list, memory, path, percent, progress,
+    rate_limit, size, switch, text, whole,
+};
+use super::{Progress, RateLimit};
+use crate::endpoint::EndRule;
+
+/// What the help and the layers need to know about a setting.
 #[derive(Clone, Copy, Debug)]
-pub struct Setting {
-    /// Where it stands in the help and in `config/default.toml`.
+pub struct SettingInfo {
+    /// Its section in the help and in `config/default.toml`.
     pub section: &'static str,
-    /// Key in files; the flag has dashes instead, the variable is upper case.
+    /// Key in config files. The flag has dashes for underscores; the variable is upper case, with a prefix.
     pub key: &'static str,
-    /// What a value looks like; empty for a switch.
+    /// Placeholder for the value in the help; empty for a switch.
     pub value: &'static str,
     /// One line of help.
     pub help: &'static str,
 }
 
-const fn setting(section: &'static str, key: &'static str, value: &'static str, help: &'static str) -> Setting {
-    Setting { section, key, value, help }
+/// A setting whose value is a `T`.
+#[derive(Debug)]
+pub struct Setting<T> {
+    /// Its name and help.
+    pub info: SettingInfo,
+    /// Reads a value. The error says what the value must be.
+    pub(super) parse: fn(&str) -> Result<T, String>,
 }
 
-const WHAT: &str = "What to export";
-const API: &str = "The API";
-const FILES: &str = "What to write";
-const FAILURES: &str = "Failures";
-const SHOWN: &str = "What is shown";
-const KEY: &str = "The key";
+impl<T> Clone for Setting<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
 
-/// All settings of an export, in the order of the help.
-pub const SETTINGS: &[Setting] = &[
-    setting(
-        WHAT,
-        "products",
-        "FILE|-",
-        "Products to export: one id a line with # comments; or CSV or Parquet with --product-column",
-    ),
-    setting(
-        WHAT,
-        "simulate",
-        "SPEC",
-        "Export from the embedded API, on this machine, without a key; SPEC is for example seed=7,products=2000,latency=80ms",
-    ),
-    setting(WHAT, "product_column", "NAME", "Column that holds the ids, when the list is CSV or Parquet"),
-    setting(
-        WHAT,
-        "size_hint_column",
-        "NAME",
-        "Column that says how many rows each list has, where that is known: a hint",
-    ),
-    setting(
-        WHAT,
-        "size_hints_from",
-        "DIR",
-        "Directory of an earlier export, whose sizes of lists are hints for this one",
-    ),
-    setting(WHAT, "out", "DIR", "Directory of the export; run again with the same one to resume"),
-    setting(
-        WHAT,
-        "state_dir",
-        "DIR",
-        "Where ledger and journal lie [default: OUT/_pagehaul]; must survive until the export is complete",
-    ),
-    setting(API, "base_url", "URL", "Scheme and host of the API [default: the endpoint's own]"),
-    setting(API, "endpoint", "FILE", "Endpoint description [default: the built-in product-videos]"),
-    setting(API, "qps", "N|auto|unlimited", "Requests a second that the key allows; auto finds out"),
-    setting(
-        API,
-        "rate_cache_dir",
-        "DIR",
-        "Where the limits that auto found are remembered [default: $XDG_STATE_HOME/pagehaul or ~/.local/state/pagehaul]",
-    ),
-    setting(API, "max_in_flight", "N", "Most requests under way at once; a cap, the quota drives"),
-    setting(
-        API,
-        "lookahead",
-        "PERCENT",
-        "Credits that may be wasted on looking for the ends of deep lists, so that their pages are asked for at once; 0: off",
-    ),
-    setting(API, "lookahead_saves", "TIME", "Time that looking for the end of a list must be expected to save"),
-    setting(API, "page_size", "N", "Rows a page [default: as many as the endpoint allows]"),
-    setting(API, "sort", "FIELD[:asc|desc]", "Order of each product's list"),
-    setting(API, "max_pages", "N", "Pages to read of each product; reaching it counts as complete"),
-    setting(API, "max_credits", "N", "Most credits of this export, over all its runs"),
-    setting(API, "end", "auto|short-page|empty-page", "What ends a product's list"),
-    setting(API, "max_evidence", "PERCENT", "Credits that reading on may cost once short pages turn out to be no ends"),
-    setting(API, "allow_empty", "", "Accept that no list has a row, or that lists stop having rows"),
-    setting(FILES, "columns", "A,B,..", "Columns to write, or all"),
-    setting(FILES, "drop_columns", "A,B,..", "Columns not to write"),
-    setting(FAILURES, "retry_failed", "", "Also retry products that failed for a lasting cause"),
-    setting(
-        FAILURES,
-        "repair",
-        "",
-        "Read lists once more, in order, that moved while they were read; and doubtful empty ones",
-    ),
-    setting(FAILURES, "retry_attempts", "N", "Attempts at one page while others succeed"),
-    setting(FAILURES, "retry_base_delay", "TIME", "Wait before the second attempt; doubled each time"),
-    setting(FAILURES, "retry_max_delay", "TIME", "Longest wait between two attempts"),
-    setting(FAILURES, "max_outage", "TIME", "How long nothing may succeed before the run ends with exit 5"),
-    setting(FAILURES, "connect_timeout", "TIME", "Longest time to make a connection"),
-    setting(FAILURES, "compressed", "", "Ask for packed answers (zstd, gzip): for links that the answers fill"),
-    setting(FAILURES, "request_timeout", "TIME", "Longest time for a whole answer"),
-    setting(FAILURES, "drain_timeout", "TIME", "How long a run waits for answers in flight after a signal"),
-    setting(
-        FAILURES,
-        "fail_on_drift",
-        "",
-        "End with exit 10 where answers differ much from the endpoint's description; the output is still valid",
-    ),
-    setting(FILES, "segment_size", "SIZE", "Journal size at which files are published"),
-    setting(FILES, "file_size", "SIZE", "Most bytes of one file; a region's rows of a segment are split into more"),
-    setting(FILES, "bloom_filters", "", "Write bloom filters of the identity columns, for look-ups of single rows"),
-    setting(
-        FILES,
-        "row_group_memory",
-        "SIZE",
-        "Memory of a row group being encoded, and half as much for waiting rows",
-    ),
-    setting(
-        FILES,
-        "min_free_space",
-        "SIZE",
-        "Free space at which a run stops before the disk is full [default: 256MiB or 5 % of the disk, whichever is less]",
-    ),
-    setting(SHOWN, "progress", "auto|bar|plain|none", "What is shown while it runs"),
-    setting(SHOWN, "heartbeat", "TIME", "Time between two lines of plain progress"),
-    setting(SHOWN, "log_format", "text|json", "Form of the lines on standard error"),
-    setting(KEY, "token_file", "FILE", "File that holds the key [default: the variable KEYAPI_TOKEN]"),
-    setting(KEY, "token_stdin", "", "Read the key from standard input"),
-];
+impl<T> Copy for Setting<T> {}
+
+macro_rules! settings {
+    ($($section:literal { $($name:ident: $type:ty = $key:literal, $value:literal, $parse:expr, $help:literal;)* })*) => {
+        $($(
+            #[doc = $help]
+            pub const $name: Setting<$type> =
+                Setting { info: SettingInfo { section: $section, key: $key, value: $value, help: $help }, parse: $parse };
+        )*)*
+
+        /// All settings of an export, in the order of the help.
+        pub const SETTINGS: &[SettingInfo] = &[$($($name.info),*),*];
+    };
+}
+
+settings! {
+    "What to export" {
+        PRODUCTS: String = "products", "FILE|-", text,
+            "List of products: one id per line, or CSV or Parquet; - is stdin";
+        SIMULATE: String = "simulate", "SPEC", text,
+            "Export from the built-in simulator, for example =seed=7,qps=50";
+        PRODUCT_COLUMN: String = "product_column", "NAME", text,
+            "Column with the ids in a CSV or Parquet list";
+        SIZE_HINT_COLUMN: String = "size_hint_column", "NAME", text,
+            "Column with the expected number of rows per product (a hint)";
+        SIZE_HINTS_FROM: PathBuf = "size_hints_from", "DIR", path,
+            "Earlier export with the expected number of rows (a hint)";
+        OUT: PathBuf = "out", "DIR", directory,
+            "Export directory; run again with the same one to resume";
+        STATE_DIR: PathBuf = "state_dir", "DIR", directory,
+            "Directory for ledger and journal [default: OUT/_pagehaul]";
+    }
+    "API" {
+        BASE_URL: String = "base_url", "URL", text,
+            "Scheme and host of the API [default: from the endpoint]";
+        ENDPOINT: PathBuf = "endpoint", "FILE", path,
+            "Endpoint description [default: built-in product-videos]";
+        QPS: RateLimit = "qps", "N|auto|unlimited", rate_limit,
+            "Rate limit in requests per second, or `auto` to discover it";
+        RATE_CACHE_DIR: PathBuf = "rate_cache_dir", "DIR", path,
+            "Discovered rate limits [default: ~/.local/state/pagehaul]";
+        MAX_IN_FLIGHT: u64 = "max_in_flight", "N", count::<1, 4096>,
+            "Maximum concurrent requests";
+        LOOKAHEAD: f64 = "lookahead", "PERCENT", percent,
+            "Maximum credits wasted by reading ahead; 0 disables it";
+        LOOKAHEAD_SAVES: Duration = "lookahead_saves", "TIME", duration_or_zero,
+            "Minimum time that reading ahead must save";
+        PAGE_SIZE: u64 = "page_size", "N", whole,
+            "Rows per page [default: the endpoint's maximum]";
+        SORT: String = "sort", "FIELD[:asc|desc]", text,
+            "Sort order of each list";
+        MAX_PAGES: u64 = "max_pages", "N", whole,
+            "Maximum pages per product; reaching it counts as complete";
+        MAX_CREDITS: u64 = "max_credits", "N", count::<1, { u64::MAX }>,
+            "Maximum credits of this export, over all its runs";
+        END: EndRule = "end", "auto|short-page|empty-page", end_rule,
+            "What ends a list [default: from the endpoint]";
+        MAX_EVIDENCE: f64 = "max_evidence", "PERCENT", percent,
+            "Maximum credits spent on reading behind short pages";
+        ALLOW_EMPTY: bool = "allow_empty", "", switch,
+            "Accept many empty lists instead of ending with exit code 10";
+    }
+    "Output files" {
+        COLUMNS: Vec<String> = "columns", "A,B,..", list,
+            "Columns to write, or `all`";
+        DROP_COLUMNS: Vec<String> = "drop_columns", "A,B,..", list,
+            "Columns to leave out";
+        SEGMENT_SIZE: u64 = "segment_size", "SIZE", size,
+            "Journal size at which files are published";
+        FILE_SIZE: u64 = "file_size", "SIZE", file_size,
+            "Maximum size of one file";
+        BLOOM_FILTERS: bool = "bloom_filters", "", switch,
+            "Write bloom filters for the identity columns";
+        ROW_GROUP_MEMORY: u64 = "row_group_memory", "SIZE", memory,
+            "Memory for the row group being encoded";
+        MIN_FREE_SPACE: u64 = "min_free_space", "SIZE", size,
+            "Free disk space at which a run stops [default: 256MiB or 5 %]";
+    }
+    "Failures" {
+        RETRY_FAILED: bool = "retry_failed", "", switch,
+            "Also retry products that failed permanently";
+        REPAIR: bool = "repair", "", switch,
+            "Read lists again that changed while they were read";
+        RETRY_ATTEMPTS: u64 = "retry_attempts", "N", count::<1, 100>,
+            "Maximum attempts per page while other pages succeed";
+        RETRY_BASE_DELAY: Duration = "retry_base_delay", "TIME", duration,
+            "Delay before the second attempt, doubled each time";
+        RETRY_MAX_DELAY: Duration = "retry_max_delay", "TIME", duration,
+            "Maximum delay between two attempts";
+        MAX_OUTAGE: Duration = "max_outage", "TIME", duration,
+            "Maximum time without a success before exit code 5";
+        CONNECT_TIMEOUT: Duration = "connect_timeout", "TIME", duration,
+            "Maximum time to connect";
+        REQUEST_TIMEOUT: Duration = "request_timeout", "TIME", duration,
+            "Maximum time for a whole response";
+        COMPRESSED: bool = "compressed", "", switch,
+            "Accept compressed responses (zstd, gzip)";
+        DRAIN_TIMEOUT: Duration = "drain_timeout", "TIME", duration,
+            "Maximum wait for requests in flight after a signal";
+        FAIL_ON_DRIFT: bool = "fail_on_drift", "", switch,
+            "Exit with code 10 if responses differ from the description";
+    }
+    "Display" {
+        PROGRESS: Progress = "progress", "auto|bar|plain|none", progress,
+            "Progress display";
+        HEARTBEAT: Duration = "heartbeat", "TIME", duration,
+            "Interval between two lines of plain progress";
+        LOG_FORMAT: bool = "log_format", "text|json", is_json,
+            "Format of log lines on stderr";
+    }
+    "API key" {
+        TOKEN_FILE: PathBuf = "token_file", "FILE", path,
+            "File with the API key [default: the variable `KEYAPI_TOKEN`]";
+        TOKEN_STDIN: bool = "token_stdin", "", switch,
+            "Read the API key from stdin";
+    }
+}

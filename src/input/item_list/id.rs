@@ -1,7 +1,7 @@
 //! Checks one entry of a list: an id, or the reason why it is not one.
 //!
-//! Whatever is asked for is paid for, so an entry that cannot be an id is refused. What usually makes such entries is known
-//! (spreadsheets, for the most part), and the refusal names the likely cause and the remedy.
+//! Each request costs a credit, so an entry that cannot be an id is an error. The usual causes are known (mostly
+//! spreadsheets): the error names the likely one and the remedy.
 
 use crate::endpoint::id_form::IdPattern;
 use crate::model::page::ItemId;
@@ -10,34 +10,38 @@ use crate::model::sanitize::{KEY_PREFIX, Sanitized};
 /// Longest id, bytes.
 const LONGEST: usize = 256;
 
-/// Where an entry stands.
+/// Where an entry is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Position<'a> {
-    /// In a line of its own; whether it is the first one of its list.
+    /// A line of a text.
     Line { is_first: bool },
-    /// In this column of a table.
+    /// A cell of this column of a table.
     Cell(&'a str),
 }
 
 /// Reads an entry as an id; `None` if it is empty.
-pub(super) fn checked(entry: &[u8], place: Position<'_>, form: Option<&IdPattern>) -> Result<Option<ItemId>, String> {
+pub(super) fn checked(
+    entry: &[u8],
+    position: Position<'_>,
+    form: Option<&IdPattern>,
+) -> Result<Option<ItemId>, String> {
     let id = trimmed(std::str::from_utf8(entry).map_err(|_| "the id is not UTF-8".to_owned())?);
     if let Some(control) = id.chars().find(|c| c.is_control()) {
         let cause = if control == '\t' { ": is it a row of a table?" } else { "" };
-        return Err(format!("the id holds the control character U+{:04X}{cause}", u32::from(control)));
+        return Err(format!("the id has the control character U+{:04X}{cause}", u32::from(control)));
     }
     if id.contains(KEY_PREFIX) {
-        return Err("the id looks like a key: a list must not hold one".to_owned());
+        return Err("the id looks like an API key, which must not be in a list".to_owned());
     }
     if id.len() > LONGEST {
-        let cause = message(form.and_then(|_| likely_cause(id, place)));
+        let cause = suffix(form.and_then(|_| likely_cause(id, position)));
         return Err(format!("the id is longer than {LONGEST} bytes{cause}"));
     }
     if id.is_empty() {
         return Ok(None);
     }
     let Some(form) = form else {
-        let is_row = matches!(place, Position::Line { .. }) && id.contains(',');
+        let is_row = matches!(position, Position::Line { .. }) && id.contains(',');
         return if is_row { Err(ROW.to_owned()) } else { Ok(Some(ItemId::new(id))) };
     };
     if form.fits(id) {
@@ -47,11 +51,11 @@ pub(super) fn checked(entry: &[u8], place: Position<'_>, form: Option<&IdPattern
     if form.fits(&visible) {
         return Ok(Some(ItemId::new(&visible)));
     }
-    let cause = message(likely_cause(&visible, place));
+    let cause = suffix(likely_cause(&visible, position));
     Err(format!("`{}` does not have the form of an id, {}{cause}", Sanitized(&visible), Sanitized(&form.to_string())))
 }
 
-fn message(cause: Option<&str>) -> String {
+fn suffix(cause: Option<&str>) -> String {
     cause.map(|cause| format!(": {cause}")).unwrap_or_default()
 }
 
@@ -60,18 +64,18 @@ pub(crate) fn trimmed(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || is_zero_width(c))
 }
 
-/// Zero-width spaces and joiners, and the byte order mark: text copied from a web page or a document often holds them.
+/// Zero-width spaces and joiners, and the byte order mark, which text copied from web pages and documents often has.
 fn is_zero_width(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200d}' | '\u{2060}' | '\u{feff}')
 }
 
-/// Other invisible characters. They are not stripped: they may have replaced something.
+/// Other invisible characters. They are not stripped, because they may replace something.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{ad}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2061}'..='\u{206f}')
 }
 
 /// The cause for a line that looks like a row of a table.
-const ROW: &str = "a row of a table, it seems, not an id: name the column with --product-column";
+const ROW: &str = "it looks like a row of a table: name the column with --product-column";
 
 /// Patterns of entries that are not ids, each with its likely cause and the remedy. The first pattern that matches the whole
 /// entry counts.
@@ -83,48 +87,41 @@ const CAUSES: [(&str, &str); 14] = [
     ),
     (
         r"[+-]?[0-9]+\.[0-9]*",
-        "it went through a column of floats, which may have rounded it; export the column as text or as whole numbers",
+        "it passed through a column of floats, which may have rounded it; export the column as text or as whole numbers",
     ),
-    (
-        r"(?s)(?:'|`|\u{2018}|\u{2019}|\u{b4}).*",
-        "an apostrophe is before it, as in spreadsheets before numbers that are text; remove it",
-    ),
-    (r#"(?s)(?:[{}\[\]]|"[^"]*"\s*:).*"#, "it is JSON; a list is a text with one id a line, CSV or Parquet"),
+    (r"(?s)(?:'|`|\u{2018}|\u{2019}|\u{b4}).*", "it begins with an apostrophe, as spreadsheets mark text; remove it"),
+    (r#"(?s)(?:[{}\[\]]|"[^"]*"\s*:).*"#, "it is JSON; a list is text with one id per line, CSV or Parquet"),
     (
         r#"(?s)(?:"|\u{201c}|\u{201d}|\u{201e}|\u{ab}).*"#,
         "it is in quotes; remove them, or read the list as a table with --product-column",
     ),
-    (r"(?s)=.*", "it is a formula of a spreadsheet; export its value, as text"),
-    (
-        r"(?s)(?:[a-zA-Z][a-zA-Z0-9+.-]*://|www\.|[a-zA-Z0-9.-]+\.[a-zA-Z]{2,}/).*",
-        "it is a link; the list must hold the id alone",
-    ),
-    (r"(?i)null|none|nan|nil|n/a|na|<na>|undefined|\\n|-+", "it stands for a missing value; leave it out"),
-    (r"(?s)#.*", "it is an error of a spreadsheet, or a comment"),
+    (r"(?s)=.*", "it is a spreadsheet formula; export its value as text"),
+    (r"(?s)(?:[a-zA-Z][a-zA-Z0-9+.-]*://|www\.|[a-zA-Z0-9.-]+\.[a-zA-Z]{2,}/).*", "it is a link; give the id alone"),
+    (r"(?i)null|none|nan|nil|n/a|na|<na>|undefined|\\n|-+", "it means a missing value; leave it out"),
+    (r"(?s)#.*", "it is a spreadsheet error or a comment"),
     (r"[+-][0-9]+", "it has a sign"),
-    (r"[0-9]+", "it has too few or too many digits: is a line end missing between two ids?"),
-    (r"(?s)[^#]+#.*", "it has a comment; in a text, white space goes before it"),
-    (
-        r"(?s).*[;|].*",
-        "it holds several values; a list has one id a line, or its column is named with --product-column",
-    ),
+    (r"[0-9]+", "it has too few or too many digits: is a line break missing between two ids?"),
+    (r"(?s)[^#]+#.*", "it has a comment; put white space before the #"),
+    (r"(?s).*[;|].*", "it has several values; give one id per line, or name the column with --product-column"),
 ];
 
-fn likely_cause(text: &str, place: Position<'_>) -> Option<&'static str> {
+fn likely_cause(text: &str, position: Position<'_>) -> Option<&'static str> {
     let known = CAUSES.iter().find(|(what, _)| IdPattern::new(what).is_ok_and(|what| what.fits(text)));
     if let Some((_, cause)) = known {
         return Some(cause);
     }
     let is_name = text.starts_with(|c: char| c.is_alphabetic() || c == '_') && !text.contains([',', '/']);
-    match place {
-        Position::Cell(column) if text == column => Some("it is the header of the column, once more"),
+    match position {
+        Position::Cell(column) if text == column => Some("it is the column's header again"),
         Position::Line { is_first: true } if is_name => {
-            Some("it is a header, it seems; remove it, or read the list as a table with --product-column")
+            Some("it looks like a header; remove it, or read the list as a table with --product-column")
         }
         Position::Line { .. } if text.contains(',') => Some(ROW),
-        _ if text.contains(is_invisible) => Some("it holds characters that cannot be seen; type it anew"),
-        _ if text.chars().any(|c| !c.is_ascii() && c.is_numeric()) => Some("its digits are not those of ASCII, 0 to 9"),
-        _ if text.contains(char::is_whitespace) => Some("it holds several values; a list has one id a line"),
+        _ if text.contains(is_invisible) => Some("it has invisible characters; type it again"),
+        _ if text.chars().any(|c| !c.is_ascii() && c.is_numeric()) => {
+            Some("its digits are not the ASCII digits 0 to 9")
+        }
+        _ if text.contains(char::is_whitespace) => Some("it has several values; give one id per line"),
         Position::Line { .. } | Position::Cell(_) => None,
     }
 }
@@ -137,9 +134,9 @@ mod tests {
     const LINE: Position<'_> = Position::Line { is_first: false };
     const CELL: Position<'_> = Position::Cell("id");
 
-    fn digits(entry: &str, place: Position<'_>) -> Result<Option<String>, String> {
+    fn digits(entry: &str, position: Position<'_>) -> Result<Option<String>, String> {
         let form = IdPattern::new("[0-9]{1,32}").unwrap();
-        checked(entry.as_bytes(), place, Some(&form)).map(|id| id.map(|id| id.as_str().to_owned()))
+        checked(entry.as_bytes(), position, Some(&form)).map(|id| id.map(|id| id.as_str().to_owned()))
     }
 
     #[test]
@@ -155,7 +152,7 @@ mod tests {
             ("’1729382310407603945", "an apostrophe"),
             ("\"1729382310407603945\"", "in quotes"),
             ("“1729382310407603945”", "in quotes"),
-            ("=\"1729382310407603945\"", "a formula"),
+            ("=\"1729382310407603945\"", "a spreadsheet formula"),
             ("1,729,382,310,407,603,945", "thousands separators"),
             ("1.729.382.310.407.603.945", "thousands separators"),
             ("1 729 382 310 407 603 945", "thousands separators"),
@@ -174,21 +171,21 @@ mod tests {
             ("nan", "a missing value"),
             ("N/A", "a missing value"),
             ("-", "a missing value"),
-            ("#REF!", "an error of a spreadsheet"),
+            ("#REF!", "a spreadsheet error"),
             ("-17", "a sign"),
             ("+17", "a sign"),
             ("17293823104076039451729382310407603946", "too many digits"),
-            ("17#18", "white space goes before it"),
+            ("17#18", "white space before the #"),
             ("17;18", "several values"),
             ("17|18", "several values"),
             ("17 18", "several values"),
-            ("17\u{200e}18", "cannot be seen"),
-            ("١٧٢٩", "those of ASCII"),
-            ("１７２９", "those of ASCII"),
+            ("17\u{200e}18", "invisible characters"),
+            ("١٧٢٩", "the ASCII digits"),
+            ("１７２９", "the ASCII digits"),
         ];
         for (entry, cause) in table {
-            for place in [LINE, Position::Line { is_first: true }, CELL] {
-                let error = digits(entry, place).unwrap_err();
+            for position in [LINE, Position::Line { is_first: true }, CELL] {
+                let error = digits(entry, position).unwrap_err();
                 let shown: String = entry.chars().take(1).filter(char::is_ascii).collect();
                 assert!(error.starts_with('`') && error.contains(&shown), "{entry}: {error}");
                 assert!(error.contains("the form of an id, [0-9]{1,32}: "), "{entry}: {error}");
@@ -201,20 +198,20 @@ mod tests {
     fn what_an_entry_may_be_also_hangs_on_where_it_stands() {
         let first = Position::Line { is_first: true };
         let table = [
-            ("product_id", first, "it is a header"),
-            ("Product ID", first, "it is a header"),
-            ("товар", first, "it is a header"),
+            ("product_id", first, "it looks like a header"),
+            ("Product ID", first, "it looks like a header"),
+            ("товар", first, "it looks like a header"),
             ("name,product_id", first, "--product-column"),
             ("17,18", LINE, "--product-column"),
-            ("id", CELL, "it is the header of the column"),
+            ("id", CELL, "it is the column's header"),
             ("17\t18", LINE, "U+0009: is it a row of a table?"),
         ];
-        for (entry, place, cause) in table {
-            let error = digits(entry, place).unwrap_err();
+        for (entry, position, cause) in table {
+            let error = digits(entry, position).unwrap_err();
             assert!(error.contains(cause), "{entry}: {error}");
         }
-        for (entry, place) in [("product_id", LINE), ("other", CELL), ("17,18", CELL), ("abc", LINE)] {
-            let error = digits(entry, place).unwrap_err();
+        for (entry, position) in [("product_id", LINE), ("other", CELL), ("17,18", CELL), ("abc", LINE)] {
+            let error = digits(entry, position).unwrap_err();
             assert!(error.ends_with("the form of an id, [0-9]{1,32}"), "no cause is made up for {entry}: {error}");
         }
     }
@@ -242,7 +239,7 @@ mod tests {
         let error = digits(&format!("{{\"id\":17,\"name\":\"{}\"}}", "x".repeat(300)), LINE).unwrap_err();
         assert!(error.starts_with("the id is longer than 256 bytes: it is JSON"), "{error}");
         let error = digits("17 sk_live_abcdef", LINE).unwrap_err();
-        assert!(error.contains("looks like a key") && !error.contains("abcdef"), "{error}");
+        assert!(error.contains("looks like an API key") && !error.contains("abcdef"), "{error}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! A list as text: one id a line, `#` begins a comment.
+//! A list as text: one id per line, `#` begins a comment.
 //!
-//! Lines end as on any system that ever was common, an old Mac's too. No line is longer than 64 KiB.
+//! Lines may end with a line feed, a carriage return or both. No line is longer than 64 KiB.
 
 use std::io::{self, BufRead, Read};
 
@@ -11,10 +11,10 @@ use crate::input::error::InputError;
 
 /// Longest line, bytes: a line of a binary file can be as long as the file.
 const LONGEST: usize = 1 << 16;
-/// What DOS put behind the end of a text, and some programs of its successors still do.
+/// DOS ended a text with it, and some programs still do.
 const END_MARK: u8 = 0x1a;
 
-/// One id a line. A comment begins a line or stands behind white space: `17#2` is no comment.
+/// Reads the ids. A comment begins a line or follows white space: `17#2` has none.
 pub(super) fn from_text(reader: impl BufRead + Send + 'static, list: String, form: Option<IdPattern>) -> Ids {
     let mut lines = Lines { reader, after_return: false };
     let (mut line, mut bytes, mut is_first) = (0, Vec::new(), true);
@@ -46,14 +46,12 @@ pub(super) fn from_text(reader: impl BufRead + Send + 'static, list: String, for
     }))
 }
 
-/// Lines of a text.
 struct Lines<R> {
     reader: R,
-    /// Whether the last line ended with a carriage return: then a line feed that follows belongs to it.
+    /// Whether the last line ended with a carriage return: then a line feed that follows is part of that end.
     after_return: bool,
 }
 
-/// What came of asking for a line.
 enum Line {
     Whole,
     TooLong,
@@ -92,16 +90,16 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-/// A reader without the marks of the end that may stand at the very end.
+/// A reader that leaves out end marks at the very end of a text.
 pub(super) struct WithoutEndMark<R> {
     reader: R,
-    /// Marks that were read, and are at the end if nothing follows.
-    held: usize,
+    /// Marks read so far, which are at the end if nothing follows.
+    pending: usize,
 }
 
 impl<R: BufRead> WithoutEndMark<R> {
     pub(super) fn new(reader: R) -> Self {
-        Self { reader, held: 0 }
+        Self { reader, pending: 0 }
     }
 }
 
@@ -115,20 +113,20 @@ impl<R: BufRead> Read for WithoutEndMark<R> {
                 return Ok(0);
             }
             if marks == chunk.len() {
-                self.held += marks;
+                self.pending += marks;
                 self.reader.consume(marks);
                 continue;
             }
-            if self.held > 0 {
-                let count = self.held.min(buffer.len());
+            if self.pending > 0 {
+                let count = self.pending.min(buffer.len());
                 buffer.iter_mut().take(count).for_each(|byte| *byte = END_MARK);
-                self.held -= count;
+                self.pending -= count;
                 return Ok(count);
             }
             let end = chunk.len() - chunk.iter().rev().take_while(is_mark).count();
             let count = end.min(buffer.len());
-            let (text, room) = (chunk.get(..count).unwrap_or_default(), buffer.get_mut(..count).unwrap_or_default());
-            room.copy_from_slice(text);
+            let (text, target) = (chunk.get(..count).unwrap_or_default(), buffer.get_mut(..count).unwrap_or_default());
+            target.copy_from_slice(text);
             self.reader.consume(count);
             return Ok(count);
         }
@@ -179,12 +177,12 @@ mod tests {
 
     #[test]
     fn a_bad_id_is_named_with_its_line() {
-        assert_eq!(text(b"1\n2\n3\x07\n").unwrap_err(), "list, line 3: the id holds the control character U+0007");
+        assert_eq!(text(b"1\n2\n3\x07\n").unwrap_err(), "list, line 3: the id has the control character U+0007");
         assert_eq!(text(b"1\n\xff\n").unwrap_err(), "list, line 2: the id is not UTF-8");
         assert!(
             text(b"1\nsk_live_abc\n")
                 .unwrap_err()
-                .ends_with("line 2: the id looks like a key: a list must not hold one")
+                .ends_with("line 2: the id looks like an API key, which must not be in a list")
         );
         assert!(text(&[b'7'; 5_000]).unwrap_err().contains("line 1: the id is longer"));
         assert!(text(&b"7".repeat(1 << 16)).unwrap_err().contains("line 1: the line is longer than 64 KiB"));

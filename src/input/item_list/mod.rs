@@ -1,8 +1,8 @@
-//! What to walk: the ids of a list, checked one by one, in the list's order.
+//! The ids of a list, checked one by one, in the list's order.
 //!
-//! A list is text (`lines`) or a table, CSV or Parquet (`table`); it is read as a stream, so its length does not matter.
-//! Each entry is checked (`id`), against the form of an id where the endpoint's description gives one. Whatever is wrong with
-//! a list is found before the first request and named with its line.
+//! A list is text (`lines`) or a table, CSV or Parquet (`table`). It is read as a stream, so its length does not matter.
+//! Each entry is checked (`id`), also against the endpoint's form of an id if it has one. Errors name the line, and come
+//! before the first request.
 
 mod id;
 mod lines;
@@ -22,13 +22,13 @@ use lines::WithoutEndMark;
 pub(crate) use id::trimmed;
 pub(crate) use table::{column_values, no_column};
 
-/// Bytes that are read at once.
+/// Bytes per read.
 const BUFFER: usize = 1 << 16;
 
-/// Ids in order.
+/// Ids in the list's order.
 pub type Ids = Box<dyn Iterator<Item = Result<ItemId, InputError>> + Send>;
 
-/// Where a list is.
+/// The source of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ItemList {
     /// Standard input.
@@ -38,20 +38,20 @@ pub enum ItemList {
 }
 
 impl ItemList {
-    /// The list that a setting names.
-    pub fn named(text: &str) -> Self {
+    /// A path, or `-` for stdin.
+    pub fn from_setting(text: &str) -> Self {
         if text == "-" { Self::Stdin } else { Self::File(PathBuf::from(text)) }
     }
 
     fn name(&self) -> String {
         match self {
-            Self::Stdin => "standard input".to_owned(),
+            Self::Stdin => "stdin".to_owned(),
             Self::File(path) => path.display().to_string(),
         }
     }
 
-    /// Opens the list. With a column it is a table: Parquet by its first bytes, CSV otherwise; how many of its rows hold no id,
-    /// the monitor is told at its end. An id that has another form than this is refused.
+    /// Opens the list. With a column it is a table: Parquet by its first bytes, CSV otherwise. Ids that do not fit `form` are
+    /// errors.
     pub fn open(
         &self,
         column: Option<&str>,
@@ -65,7 +65,7 @@ impl ItemList {
             Self::File(path) if path.is_dir() => return Err(unreadable("it is a directory, not a file".to_owned())),
             Self::File(path) => Box::new(File::open(path).map_err(|error| unreadable(error.to_string()))?),
         };
-        let mut head = Vec::new(); // a pipe may bring it byte by byte
+        let mut head = Vec::new(); // a pipe may deliver it byte by byte
         reader.by_ref().take(4).read_to_end(&mut head).map_err(|error| unreadable(error.to_string()))?;
         if head.starts_with(&[0xff, 0xfe])
             || head.starts_with(&[0xfe, 0xff])
@@ -88,14 +88,14 @@ impl ItemList {
                 Err(unreadable("it is Parquet; name the column with --product-column".to_owned()))
             }
             (Some(_), Self::Stdin) if is_parquet => {
-                Err(unreadable("Parquet needs a file, not standard input".to_owned()))
+                Err(unreadable("Parquet cannot be read from stdin; give a file".to_owned()))
             }
-            (Some(column), Self::File(path)) if is_parquet => column.of_parquet(path),
+            (Some(column), Self::File(path)) if is_parquet => column.read_parquet(path),
             (None, Self::File(path)) if is_csv(path) => Err(unreadable(
-                "it is CSV by its name; name the column with --product-column, or call a list of ids .txt".to_owned(),
+                "it is named as CSV; name the column with --product-column, or rename a plain list to .txt".to_owned(),
             )),
             (None, _) => Ok(lines::from_text(BufReader::with_capacity(BUFFER, reader), list, form)),
-            (Some(column), _) => column.of_csv(reader),
+            (Some(column), _) => column.read_csv(reader),
         }
     }
 }
@@ -148,14 +148,14 @@ mod tests {
                 .contains("it is a directory")
         );
         assert!(file(b"PAR1....", None).unwrap_err().contains("--product-column"));
-        assert!(ItemList::named("/nonexistent").open(None, None, Arc::new(NullSink)).is_err());
+        assert!(ItemList::from_setting("/nonexistent").open(None, None, Arc::new(NullSink)).is_err());
     }
 
     #[test]
-    fn rows_of_a_table_without_an_id_are_counted_for_the_monitor() {
+    fn rows_of_a_table_without_an_id_are_counted_in_a_warning() {
         #[derive(Debug, Default)]
-        struct Heard(std::sync::Mutex<Vec<String>>);
-        impl EventSink for Heard {
+        struct Warnings(std::sync::Mutex<Vec<String>>);
+        impl EventSink for Warnings {
             fn event(&self, event: &Event<'_>) {
                 if let Event::Warning(message) = event {
                     self.0.lock().unwrap().push((*message).to_owned());
@@ -167,11 +167,12 @@ mod tests {
         {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(table.as_bytes()).unwrap();
-            let heard = Arc::new(Heard::default());
-            let ids =
-                ItemList::File(file.path().to_owned()).open(Some("id"), None, Arc::<Heard>::clone(&heard)).unwrap();
+            let warnings = Arc::new(Warnings::default());
+            let ids = ItemList::File(file.path().to_owned())
+                .open(Some("id"), None, Arc::<Warnings>::clone(&warnings))
+                .unwrap();
             assert_eq!(ids.flatten().count(), 2);
-            assert_eq!(*heard.0.lock().unwrap(), wanted.into_iter().collect::<Vec<_>>());
+            assert_eq!(*warnings.0.lock().unwrap(), wanted.into_iter().collect::<Vec<_>>());
         }
     }
 
@@ -198,10 +199,8 @@ mod tests {
         ] {
             assert_eq!(file(content, column).unwrap(), ["17", "18"], "{content:?}");
         }
-        assert!(file(b"17\n\x1a18\n", None).unwrap_err().contains("line 2: the id holds the control character U+001A"));
-        assert!(
-            file(b"17\n\x1a\n18\n", None).unwrap_err().contains("line 2: the id holds the control character U+001A")
-        );
+        assert!(file(b"17\n\x1a18\n", None).unwrap_err().contains("line 2: the id has the control character U+001A"));
+        assert!(file(b"17\n\x1a\n18\n", None).unwrap_err().contains("line 2: the id has the control character U+001A"));
     }
 
     #[test]
@@ -225,7 +224,7 @@ mod tests {
             assert!(error.contains("line 3"), "of an old Mac, without blank lines: {error}");
         }
         let again = formed(b"id\n17\nid\n18\n", Some("id"), digits).unwrap_err();
-        assert!(again.contains("line 3") && again.contains("header of the column, once more"), "{again}");
+        assert!(again.contains("line 3") && again.contains("the column's header again"), "{again}");
         let column: ArrayRef = Arc::new(StringArray::from(vec![Some("17"), None, Some("1.7E+18")]));
         let error = formed(&parquet(&column), Some("id"), digits).unwrap_err();
         assert!(error.contains("line 3") && error.contains("a spreadsheet rounded it"), "{error}");
@@ -297,7 +296,7 @@ mod tests {
         ];
         for (column, kind) in columns {
             let error = file(&parquet(&column), Some("id")).unwrap_err();
-            assert!(error.contains(&format!("the column holds {kind}, not text or whole numbers")), "{error}");
+            assert!(error.contains(&format!("the column has the type {kind}, not text or whole numbers")), "{error}");
         }
         let bytes: ArrayRef = Arc::new(BinaryArray::from(vec![&b"17"[..], b"\xff"]));
         assert!(file(&parquet(&bytes), Some("id")).unwrap_err().contains("line 2: the id is not UTF-8"));

@@ -23,24 +23,20 @@ use crate::model::page::ItemId;
 /// Longest record of a CSV table, bytes.
 const LONGEST_RECORD: u64 = 1 << 20;
 
-/// A row of a table: an id, or none.
+/// The id of a row, if it has one.
 type Entry = Result<Option<ItemId>, InputError>;
 
 /// The column of a table that holds the ids.
 pub(super) struct TableColumn {
-    /// The table, as errors name it.
+    /// The table's name, for errors.
     pub(super) list: String,
-    /// The column.
     pub(super) name: String,
-    /// What its ids look like, where that is known.
     pub(super) form: Option<IdPattern>,
-    /// Who is told how many rows hold no id.
     pub(super) events: Arc<dyn EventSink>,
 }
 
 impl TableColumn {
-    /// The ids of a CSV table.
-    pub(super) fn of_csv(self, reader: impl Read + Send + 'static) -> Result<Ids, InputError> {
+    pub(super) fn read_csv(self, reader: impl Read + Send + 'static) -> Result<Ids, InputError> {
         let since = Arc::new(AtomicU64::new(0));
         let reader = Limited { reader, since: Arc::clone(&since) };
         let mut table = csv::ReaderBuilder::new().flexible(true).from_reader(reader);
@@ -53,17 +49,16 @@ impl TableColumn {
         let entries = table.into_byte_records().map(move |record| {
             since.store(0, Ordering::Relaxed);
             let record = record.map_err(|error| self.unreadable(error.to_string()))?;
-            // Lines that end as on an old Mac are not counted: there, a record is a line.
+            // The reader does not count lines that end with a carriage return: then a record is a line.
             let line = record.position().map_or(0, |at| at.line().max(at.record() + 1));
             self.entry(record.get(at).unwrap_or_default(), line)
         });
-        Ok(of_rows(entries, events))
+        Ok(ids(entries, events))
     }
 
-    /// The ids of a Parquet file.
-    pub(super) fn of_parquet(self, path: &Path) -> Result<Ids, InputError> {
-        let damaged = || "it is damaged: it makes the decoder fail".to_owned();
-        let opened = quietly(|| column_of(path, &self.name)).unwrap_or_else(|| Err(damaged()));
+    pub(super) fn read_parquet(self, path: &Path) -> Result<Ids, InputError> {
+        let damaged = || "it is damaged: the decoder fails".to_owned();
+        let opened = quietly(|| open_column(path, &self.name)).unwrap_or_else(|| Err(damaged()));
         let mut rows = Some(opened.map_err(|reason| self.unreadable(reason))?);
         let mut row = 0;
         let batches = std::iter::from_fn(move || {
@@ -86,7 +81,7 @@ impl TableColumn {
             }
             entries
         });
-        Ok(of_rows(entries, events))
+        Ok(ids(entries, events))
     }
 
     fn entry(&self, value: &[u8], line: u64) -> Entry {
@@ -99,8 +94,8 @@ impl TableColumn {
     }
 }
 
-/// The ids of a table's rows. How many rows hold none, the monitor is told at the end.
-fn of_rows(mut rows: impl Iterator<Item = Entry> + Send + 'static, events: Arc<dyn EventSink>) -> Ids {
+/// The ids of a table's rows. A warning at the end says how many rows have none.
+fn ids(mut rows: impl Iterator<Item = Entry> + Send + 'static, events: Arc<dyn EventSink>) -> Ids {
     let mut empty = 0;
     Box::new(std::iter::from_fn(move || {
         loop {
@@ -118,7 +113,7 @@ fn of_rows(mut rows: impl Iterator<Item = Entry> + Send + 'static, events: Arc<d
     }))
 }
 
-/// A reader that fails when a record does not end: a quote that is never closed would take the whole file into memory.
+/// A reader that fails if a record is too long: an unclosed quote would read the whole file into memory.
 struct Limited<R> {
     reader: R,
     /// Bytes read since the last record.
@@ -136,8 +131,7 @@ impl<R: Read> Read for Limited<R> {
     }
 }
 
-/// A reader of one column of a Parquet file.
-fn column_of(path: &Path, column: &str) -> Result<ParquetRecordBatchReader, String> {
+fn open_column(path: &Path, column: &str) -> Result<ParquetRecordBatchReader, String> {
     let file = File::open(path).map_err(|error| error.to_string())?;
     let table = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| error.to_string())?;
     let names: Vec<String> = table.schema().fields().iter().map(|field| field.name().clone()).collect();
@@ -148,13 +142,12 @@ fn column_of(path: &Path, column: &str) -> Result<ParquetRecordBatchReader, Stri
     table.with_projection(only).build().map_err(|error| error.to_string())
 }
 
-/// The values of a batch's only column.
 fn values_of(batch: Result<RecordBatch, ArrowError>) -> Result<Vec<Option<Vec<u8>>>, String> {
     column_values(batch.map_err(|error| error.to_string())?.column(0))
 }
 
-/// The values of a column of text, of bytes that may be text, or of whole numbers by their digits; also where a dictionary
-/// holds them. A float is refused: ids of 19 digits do not survive one.
+/// The values of a column of text, of bytes that may be text, or of whole numbers (as digits); a dictionary of these too.
+/// Floats are an error: they round ids of 19 digits.
 pub(crate) fn column_values(column: &dyn Array) -> Result<Vec<Option<Vec<u8>>>, String> {
     if let Some(dictionary) = column.as_any_dictionary_opt() {
         let plain = arrow::compute::take(dictionary.values(), dictionary.keys(), None);
@@ -179,12 +172,12 @@ pub(crate) fn column_values(column: &dyn Array) -> Result<Vec<Option<Vec<u8>>>, 
         return Ok(bytes.iter().map(owned).collect());
     }
     if let Some(bytes) = column.as_fixed_size_binary_opt() {
-        // Shorter texts have zeros behind them.
+        // Shorter texts are padded with zeros.
         let end = |value: &[u8]| value.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
         let text = |value: &[u8]| value.get(..end(value)).unwrap_or_default().to_vec();
         return Ok(bytes.iter().map(|value| value.map(text)).collect());
     }
-    Err(format!("the column holds {kind}, not text or whole numbers"))
+    Err(format!("the column has the type {kind}, not text or whole numbers"))
 }
 
 fn text_values(column: &dyn Array) -> Result<Vec<Option<Vec<u8>>>, String> {

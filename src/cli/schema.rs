@@ -1,38 +1,28 @@
-//! What is printed without an export: columns and settings.
+//! `schema`: the columns of the files.
 
-use super::{CommandOutput, DEFAULTS};
+use clap::{ArgMatches, Command};
+
+use super::CommandOutput;
+use super::arguments::{layers, switch, with_settings};
 use crate::endpoint::{Column, ColumnKind, EXTRA, Endpoint, FETCHED_AT, PAGE_NUM, Role};
 use crate::error::Error;
 use crate::model::sanitize::Sanitized;
-use crate::settings::{Layers, Origin, Settings};
-use crate::simulator;
+use crate::settings::{self, table};
 
-/// `config show`: all of them, and the first that cannot hold. One that is only missing is no error here.
-pub(super) fn settings(layers: &Layers) -> CommandOutput {
-    let text = layers.shown().fold(String::new(), |text, (key, value, origin)| {
-        let value = crate::model::sanitize::sanitize(value);
-        text + &format!("{:<40} # {origin}\n", format!("{key} = {value:?}"))
-    });
-    match check(layers.clone()) {
-        Ok(()) => CommandOutput::Text(text),
-        Err(error) => {
-            CommandOutput::Ended { message: super::complaint(&error), printed: text, exit: error.exit_code() }
-        }
-    }
+const SQL: &str = "sql";
+
+pub(super) fn command() -> Command {
+    with_settings(Command::new("schema"), &[table::ENDPOINT.info])
+        .about("Print the columns of the files")
+        .arg(switch(SQL, "Print a CREATE TABLE statement"))
 }
 
-fn check(mut layers: Layers) -> Result<(), Error> {
-    if layers.given("out").is_none() {
-        layers.set("out", "anywhere".to_owned(), &Origin::BuiltIn)?;
-    }
-    let settings = Settings::resolve(&layers)?;
-    let spec =
-        settings.simulate.filter(|spec| spec != DEFAULTS).map(|spec| spec.parse::<simulator::SimulatorSettings>());
-    spec.transpose().map(drop).map_err(Error::Spec)
+pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
+    let endpoint = settings::endpoint(&layers(flags)?)?;
+    Ok(CommandOutput::Text(if flags.get_flag(SQL) { sql(&endpoint) } else { text(&endpoint) }))
 }
 
-/// `schema`.
-pub(super) fn schema(endpoint: &Endpoint) -> String {
+fn text(endpoint: &Endpoint) -> String {
     let line = |name: &str, kind: &str, null: bool, role: &str, meaning: &str| {
         let null = if null { "yes" } else { "no" };
         format!("{name:<26} {kind:<26} {null:<5} {role:<10} {}\n", Sanitized(meaning))
@@ -45,13 +35,12 @@ pub(super) fn schema(endpoint: &Endpoint) -> String {
     }
     let time = ColumnKind::Timestamp.data_type().to_string();
     lines.push(line(FETCHED_AT, &time, false, "own", "When the row was fetched."));
-    lines.push(line(PAGE_NUM, "Int32", false, "own", "Page on which it stood."));
-    lines.push(line(EXTRA, "Utf8", true, "own", "JSON of unknown fields and of values that did not fit."));
+    lines.push(line(PAGE_NUM, "Int32", false, "own", "Page that the row was on."));
+    lines.push(line(EXTRA, "Utf8", true, "own", "JSON of unknown fields and of values of another type."));
     lines.concat()
 }
 
-/// `schema --sql`.
-pub(super) fn sql(endpoint: &Endpoint) -> String {
+fn sql(endpoint: &Endpoint) -> String {
     let field = |column: &Column| {
         let null = if column.nullable || column.role == Role::Partition { "" } else { " NOT NULL" };
         format!("  {} {}{null}", quoted(&column.name), column.kind.sql_type())
@@ -63,7 +52,6 @@ pub(super) fn sql(endpoint: &Endpoint) -> String {
     format!("CREATE TABLE {} (\n{}\n);\n", quoted(&endpoint.name), fields.join(",\n"))
 }
 
-/// A name as SQL writes it.
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }

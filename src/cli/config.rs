@@ -1,0 +1,39 @@
+//! `config show`: the effective settings.
+
+use clap::{ArgMatches, Command};
+
+use super::CommandOutput;
+use super::arguments::{DEFAULTS, config, layers, with_settings};
+use super::outcome::error_lines;
+use crate::error::Error;
+use crate::model::sanitize::sanitize;
+use crate::settings::{Layers, Origin, SETTINGS, Settings, table};
+use crate::simulator::SimulatorSettings;
+
+pub(super) fn command() -> Command {
+    let show = with_settings(Command::new("show"), SETTINGS)
+        .about("Print the effective settings and their sources")
+        .arg(config());
+    Command::new("config").about("Show settings").subcommand_required(true).subcommand(show)
+}
+
+/// Prints all settings, and the first one that is not valid. One that is only missing is not an error here.
+pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
+    let Some((_, flags)) = flags.subcommand() else { return Ok(CommandOutput::Text(String::new())) };
+    let layers = layers(flags)?;
+    let text = layers.shown().fold(String::new(), |text, (key, value, origin)| {
+        text + &format!("{:<40} # {origin}\n", format!("{key} = {:?}", sanitize(value)))
+    });
+    Ok(match check(layers) {
+        Ok(()) => CommandOutput::Text(text),
+        Err(error) => CommandOutput::Ended { message: error_lines(&error), printed: text, exit: error.exit_code() },
+    })
+}
+
+fn check(mut layers: Layers) -> Result<(), Error> {
+    if layers.given(table::OUT).is_none() {
+        layers.set(table::OUT.info.key, "any".to_owned(), &Origin::BuiltIn)?;
+    }
+    let simulate = Settings::resolve(&layers)?.simulate.filter(|spec| spec != DEFAULTS);
+    simulate.map(|spec| spec.parse::<SimulatorSettings>()).transpose().map(drop).map_err(Error::Spec)
+}

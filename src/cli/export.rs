@@ -1,0 +1,228 @@
+//! `export`: exports a list, or resumes an export.
+
+use std::sync::Arc;
+
+use clap::{ArgMatches, Command};
+use secrecy::SecretString;
+
+use super::arguments::{DEFAULTS, JSON, config, json, layers, with_settings};
+use super::progress::ProgressReporter;
+use super::signals::{Signals, listen_for_signals, signal};
+use super::{CommandOutput, block_on, log, rlimits};
+use crate::error::{Error, ExitCode};
+use crate::fetch::{HttpApi, HttpSettings, authority};
+use crate::input::api_key::{self, KeySource};
+use crate::input::item_list::{Ids, ItemList};
+use crate::input::size_hints::SizeHints;
+use crate::model::clock;
+use crate::model::event::EventSink;
+use crate::model::page::ItemId;
+use crate::model::sanitize::{chain, hide};
+use crate::report::summary::Summary;
+use crate::run::context::RunContext;
+use crate::run::export;
+use crate::settings::{Layers, RateLimit, SETTINGS, Settings, SettingsError, table};
+use crate::simulator::{self, Server, Simulator, SimulatorSettings};
+use crate::state::rate_cache::{self, RateCache};
+
+/// The specification of `--simulate` alone: a run of some seconds that shows everything.
+const DEMONSTRATION: &str = "products=200,qps=250,latency=15ms,jitter=20ms,max_videos=900";
+
+pub(super) fn command() -> Command {
+    let codes = ExitCode::ALL.map(|code| format!("{} {}", code.number(), code.as_str()));
+    with_settings(Command::new("export"), SETTINGS)
+        .about("Export the list; run the same command again to resume")
+        .args([config(), json()])
+        .after_help(format!(
+            "Example:
+  pagehaul export --products products.txt --qps 10 --out videos/2026-11-22
+
+Every setting is also a variable (--page-size: PAGEHAUL_PAGE_SIZE) and a key of
+the --config file (page_size); config/default.toml explains each. RUST_LOG=debug
+logs more, RUST_LOG=warn less.
+
+Exit codes: {}.
+The README says what a scheduler should do about each.",
+            codes.join(", ")
+        ))
+}
+
+pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
+    let summary = block_on(export(layers(flags)?))?;
+    Ok(CommandOutput::from_summary(&summary, flags.get_flag(JSON)))
+}
+
+async fn export(layers: Layers) -> Result<Summary, Error> {
+    let mut settings = Settings::resolve(&layers)?;
+    if layers.get(table::TOKEN_STDIN)? && layers.given(table::PRODUCTS) == Some("-") {
+        return Err(Error::Usage("stdin cannot be both the API key and the list: give one of them as a file"));
+    }
+    let simulator = start_simulator(&mut settings)?;
+    let signals = listen_for_signals()?;
+    let key = if simulator.is_some() {
+        SecretString::from("simulated")
+    } else if layers.given(table::PRODUCTS).is_none() {
+        return Err(
+            SettingsError::Missing { what: "no list of products", next: "name one with --products FILE" }.into()
+        );
+    } else {
+        api_key(&layers, settings.is_loopback(), signals.clone()).await?
+    };
+    hide(&key);
+    let requested = settings.max_in_flight;
+    settings.max_in_flight = rlimits::requests(requested, if simulator.is_some() { 2 } else { 1 })?;
+    let simulated = simulator.as_ref().map(|(_, spec)| spec);
+    let rate_cache = if simulator.is_some() { None } else { rate_cache(&settings, &key) };
+    let qps = rate_limit(&settings, simulated, rate_cache.as_ref())?;
+    let sizes = size_hints(&layers)?;
+    let api = Arc::new(HttpApi::new(&settings.endpoint, http_settings(&settings, key))?);
+    let reporter = ProgressReporter::new(&settings, qps.per_second());
+    log::init(&settings, &reporter);
+    log_limits(qps, settings.max_in_flight, requested);
+    let seed = clock::wall().0.unsigned_abs();
+    let events: Arc<dyn EventSink> = Arc::<ProgressReporter>::clone(&reporter);
+    let context = RunContext { settings, qps, sizes, seed, events };
+    let work = async {
+        // A list on a pipe may stall before its first byte.
+        let ids = tokio::select! {
+            ids = open_list(&layers, simulated, &context) => ids?,
+            code = signal(signals.clone(), 1) => return Err(Error::Interrupted(code)),
+        };
+        export::export(&context, ids, api, signal(signals.clone(), 1)).await
+    };
+    let result = tokio::select! {
+        biased;
+        code = signal(signals.clone(), 2) => Err(Error::Interrupted(code)),
+        never = reporter.show() => match never {},
+        result = work => result,
+    };
+    reporter.finish();
+    if result.is_err() {
+        reporter.log_kept();
+    }
+    drop(simulator);
+    store_rate(rate_cache, &result);
+    result
+}
+
+fn http_settings(settings: &Settings, key: SecretString) -> HttpSettings {
+    HttpSettings {
+        base_url: settings.base_url.clone(),
+        key,
+        page_size: settings.page_size,
+        sort: sort_values(settings),
+        connections: settings.max_in_flight,
+        connect_timeout: settings.connect_timeout,
+        compressed: settings.compressed,
+        is_loopback: settings.is_loopback(),
+    }
+}
+
+/// Logs the limits of this run that the user did not set.
+fn log_limits(qps: RateLimit, max_in_flight: usize, requested: usize) {
+    if let RateLimit::Auto(Some(known)) = qps {
+        tracing::info!("starting near {known} requests per second, found by an earlier run with this key");
+    }
+    if max_in_flight < requested {
+        tracing::warn!(
+            "at most {max_in_flight} concurrent requests: the limit of open files allows no more (raise it with ulimit -n)"
+        );
+    }
+}
+
+/// Stores the discovered rate limit for the next run.
+fn store_rate(cache: Option<RateCache>, result: &Result<Summary, Error>) {
+    let found = result.as_ref().ok().and_then(|summary| summary.run.found);
+    if let Some(Err(error)) = cache.zip(found).map(|(cache, found)| cache.store(found)) {
+        tracing::warn!("cannot store the discovered rate limit: {}", chain(&error));
+    }
+}
+
+/// The cache for this key's rate limit, if that is to be discovered.
+fn rate_cache(settings: &Settings, key: &SecretString) -> Option<RateCache> {
+    if settings.qps != Some(RateLimit::Auto(None)) {
+        return None;
+    }
+    let variable = |name: &str| std::env::var(name).ok();
+    let directory = settings.rate_cache_dir.clone().or_else(|| rate_cache::default_directory(variable))?;
+    RateCache::open(&directory, &authority(&settings.base_url), key)
+}
+
+/// The ids of the list that the settings name, or the simulator's.
+async fn open_list(layers: &Layers, simulated: Option<&SimulatorSettings>, context: &RunContext) -> Result<Ids, Error> {
+    let Some(list) = layers.given(table::PRODUCTS).map(ItemList::from_setting) else {
+        return Ok(match simulated {
+            Some(spec) => Box::new(spec.ids().map(|id| Ok(ItemId::new(&id)))),
+            None => Box::new(std::iter::empty()),
+        });
+    };
+    let column = layers.find(table::PRODUCT_COLUMN)?;
+    let (form, events) = (context.settings.endpoint.item.form.clone(), Arc::clone(&context.events));
+    Ok(tokio::task::spawn_blocking(move || list.open(column.as_deref(), form.as_ref(), events)).await??)
+}
+
+fn size_hints(layers: &Layers) -> Result<Vec<SizeHints>, Error> {
+    let mut hints: Vec<SizeHints> = layers.find(table::SIZE_HINTS_FROM)?.map(SizeHints::Export).into_iter().collect();
+    if let Some(rows) = layers.find(table::SIZE_HINT_COLUMN)? {
+        let list = layers.given(table::PRODUCTS).map(ItemList::from_setting);
+        let (Some(ItemList::File(table)), Some(ids)) = (list, layers.find(table::PRODUCT_COLUMN)?) else {
+            return Err(Error::Usage("--size-hint-column needs a list in a CSV or Parquet file, and --product-column"));
+        };
+        hints.push(SizeHints::Column { table, ids, rows });
+    }
+    Ok(hints)
+}
+
+/// Starts the simulator, if the settings ask for it, and sets the address of the API to it.
+fn start_simulator(settings: &mut Settings) -> Result<Option<(Server, SimulatorSettings)>, Error> {
+    let Some(text) = &settings.simulate else { return Ok(None) };
+    let text = if text == DEFAULTS { DEMONSTRATION } else { text };
+    let spec: SimulatorSettings = text.parse().map_err(Error::Spec)?;
+    let simulator = Simulator::new(&settings.endpoint, spec.clone())?;
+    let server = simulator::start(Arc::new(simulator))
+        .map_err(|source| Error::System { action: "start the simulator", source })?;
+    let invalid = |_| Error::Usage("the simulator's address is not a URL");
+    settings.base_url = url::Url::parse(&server.base_url()).map_err(invalid)?;
+    settings.simulated_as = Some(format!("simulator seed={} max_videos={}", spec.seed, spec.max_videos));
+    Ok(Some((server, spec)))
+}
+
+/// The rate limit, which must be given for any host other than this machine.
+fn rate_limit(
+    settings: &Settings,
+    simulated: Option<&SimulatorSettings>,
+    cache: Option<&RateCache>,
+) -> Result<RateLimit, Error> {
+    match (settings.qps, simulated) {
+        (Some(RateLimit::PerSecond(rate)), _) => Ok(RateLimit::PerSecond(rate)),
+        (Some(RateLimit::Auto(_)), _) => Ok(RateLimit::Auto(cache.and_then(RateCache::rate))),
+        (Some(RateLimit::Unlimited), _) => Ok(RateLimit::Unlimited),
+        (None, Some(spec)) => Ok(spec.qps.map(|qps| f64::from(qps.per_second.get())).into()),
+        (None, None) if settings.is_loopback() => Ok(RateLimit::Unlimited),
+        (None, None) => Err(SettingsError::Missing {
+            what: "no rate limit",
+            next: "give your plan's requests per second with --qps N (the provider's dashboard shows them), or --qps auto",
+        }
+        .into()),
+    }
+}
+
+fn sort_values(settings: &Settings) -> Option<(String, String)> {
+    let (field, is_descending) = settings.sort.as_ref()?;
+    let params = settings.endpoint.sort.as_ref()?;
+    let direction = if *is_descending { &params.descending } else { &params.ascending };
+    Some((params.fields.get(field)?.clone(), direction.clone()))
+}
+
+/// Reads the API key. A signal ends a wait for it, on stdin or a named pipe.
+async fn api_key(layers: &Layers, is_loopback: bool, signals: Signals) -> Result<SecretString, Error> {
+    // A variable that is not Unicode is refused as not ASCII.
+    let variable = std::env::var_os(api_key::VARIABLE).map(|key| key.to_string_lossy().into_owned());
+    let (is_stdin, file) = (layers.get(table::TOKEN_STDIN)?, layers.find(table::TOKEN_FILE)?);
+    let source = KeySource::new(is_stdin, file, variable)?;
+    let reading = tokio::task::spawn_blocking(move || api_key::read(source, is_loopback));
+    tokio::select! {
+        key = reading => Ok(key??),
+        code = signal(signals, 1) => Err(Error::Interrupted(code)),
+    }
+}

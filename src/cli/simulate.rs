@@ -1,0 +1,62 @@
+//! `simulate`: serves the simulator on this machine, or prints its ids.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use clap::{Arg, ArgMatches, Command};
+use tokio::net::TcpListener;
+
+use super::log::{self, init_for};
+use super::progress::LogLines;
+use super::signals::{listen_for_signals, signal};
+use super::{CommandOutput, block_on};
+use crate::endpoint::Endpoint;
+use crate::error::Error;
+use crate::model::sanitize::json;
+use crate::simulator::{self, Simulator, SimulatorSettings};
+
+pub(super) fn command() -> Command {
+    let listen = Arg::new("listen").long("listen").value_name("ADDRESS").default_value("127.0.0.1:8080");
+    let count = Arg::new("products").long("products").value_name("N");
+    let spec = Arg::new("spec").value_name("SPEC").default_value("").hide_default_value(true);
+    Command::new("simulate")
+        .about("Serve the simulator on this machine until a signal; print statistics as JSON")
+        .args([
+            listen.help("Address to listen on"),
+            count.help("Print N product ids and exit"),
+            spec.help("Changes to the defaults, such as seed=7,qps=50,latency=80ms"),
+        ])
+        .after_help(simulator::HELP)
+}
+
+pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
+    let text = flags.get_one::<String>("spec").map_or("", String::as_str);
+    let mut spec: SimulatorSettings = text.parse().map_err(Error::Spec)?;
+    if let Some(count) = flags.get_one::<String>("products") {
+        spec.products = count.parse().map_err(|_| Error::Usage("--products must be a whole number"))?;
+        return Ok(CommandOutput::Text(spec.ids().fold(String::new(), |text, id| text + &id + "\n")));
+    }
+    let listen = flags.get_one::<String>("listen").map_or("", String::as_str);
+    let address: SocketAddr =
+        listen.parse().map_err(|_| Error::Usage("--listen must be an address such as 127.0.0.1:8080"))?;
+    if !address.ip().is_loopback() {
+        return Err(Error::Usage("--listen must be a loopback address: the simulator is for this machine only"));
+    }
+    let endpoint = Endpoint::parse(crate::endpoint::BUILT_IN).map_err(Error::Endpoint)?;
+    let simulator = Arc::new(Simulator::new(&endpoint, spec)?);
+    let account = Arc::clone(&simulator);
+    block_on(async move {
+        let refused = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(refused)?;
+        let bound = listener.local_addr().map_err(refused)?;
+        init_for(LogLines(None), log::is_json());
+        let signals = listen_for_signals()?; // before the next line: its reader may send one
+        tracing::info!("serving http://{bound}{}", endpoint.path);
+        let stopped = async {
+            signal(signals, 1).await;
+        };
+        let served = simulator::serve(simulator, listener, stopped).await;
+        served.map_err(|source| Error::System { action: "serve the simulator", source })
+    })?;
+    Ok(CommandOutput::Text(format!("{}\n", json(&account.account()))))
+}

@@ -1,0 +1,26 @@
+//! `status`: the progress of an export, also while it runs. Changes nothing.
+
+use std::io::IsTerminal;
+
+use clap::{ArgMatches, Command};
+
+use super::CommandOutput;
+use super::arguments::{JSON, LOCATION, layers, switch, with_settings};
+use crate::error::Error;
+use crate::output::read_only::ExportPath;
+use crate::report::status;
+
+pub(super) fn command() -> Command {
+    with_settings(Command::new("status"), LOCATION)
+        .about("Show an export's progress (read-only)")
+        .arg(switch(JSON, "Print one JSON object instead of text"))
+}
+
+pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
+    let status = status::status(&ExportPath::of(&layers(flags)?)?)?;
+    Ok(CommandOutput::Text(if flags.get_flag(JSON) {
+        format!("{}\n", status.json())
+    } else {
+        status.text(std::io::stdout().is_terminal())
+    }))
+}

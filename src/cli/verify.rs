@@ -1,0 +1,25 @@
+//! `verify`: compares everything that belongs to an export, and changes nothing.
+
+use clap::{Arg, ArgMatches, Command};
+
+use super::arguments::{JSON, LOCATION, json, layers, with_settings};
+use super::{CommandOutput, block_on};
+use crate::error::Error;
+use crate::output::read_only::ExportPath;
+use crate::report::verify::{self, SampleRate};
+
+const SAMPLE: &str = "sample";
+
+pub(super) fn command() -> Command {
+    let sample = Arg::new(SAMPLE).long(SAMPLE).value_name("PERCENT");
+    with_settings(Command::new("verify"), LOCATION)
+        .about("Compare files, manifests, journal and ledger (read-only)")
+        .args([sample.help("Read only this share of files and journal frames"), json()])
+}
+
+pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
+    let sample = SampleRate::parse(flags.get_one::<String>(SAMPLE).map(String::as_str))?;
+    let export = ExportPath::of(&layers(flags)?)?;
+    let report = block_on(verify::verify(&export, sample))?;
+    Ok(CommandOutput::ended(report.to_string(), &report.json(), report.exit, flags.get_flag(JSON)))
+}

@@ -14,7 +14,9 @@
 )]
 #![allow(dead_code, reason = "each test binary uses a part of it, and which part differs")]
 
+pub(crate) mod hostile;
 pub(crate) mod scripted;
+pub(crate) mod small;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -225,7 +227,7 @@ impl Drop for Home {
             return;
         }
         // Below the directories: what lies beside them was written by the test.
-        let below = std::fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().path());
+        let below = std::fs::read_dir(self.directory.path()).unwrap().map(|entry| entry.unwrap().path());
         for path in below.filter(|path| path.is_dir()).flat_map(|directory| files(&directory)) {
             let mut bytes = std::fs::read(&path).unwrap_or_default();
             if path.extension().is_some_and(|kind| kind == "zst") {
@@ -299,27 +301,33 @@ pub(crate) fn on_all_cores(work: impl Fn() + Sync) {
     });
 }
 
-/// The directory of one test, with a list of products in it.
-pub(crate) struct Home(tempfile::TempDir);
+/// The rule of the end of exports that name none. The built-in one, `auto`, pays for evidence: where exact counts of requests
+/// and steps are the point, tests do without it.
+const END: &str = "short-page";
+
+/// The directory of one test, in memory if there is such a place, with a list of products in it.
+pub(crate) struct Home {
+    directory: tempfile::TempDir,
+    end: &'static str,
+}
 
 impl Home {
-    /// A new directory whose list holds these ids.
+    /// A new directory whose list has these ids.
     pub(crate) fn new(ids: &[String]) -> Self {
-        let home = Self(scratch());
+        let home = Self { directory: scratch(), end: END };
         home.file("list.txt", (ids.join("\n") + "\n").as_bytes());
         home
     }
 
-    /// The same in memory, if there is such a place.
-    pub(crate) fn in_memory(ids: &[String]) -> Self {
-        let home = Self(scratch());
-        home.file("list.txt", (ids.join("\n") + "\n").as_bytes());
-        home
+    /// Its exports have the built-in rule of the end, which pays for evidence.
+    pub(crate) fn with_evidence(mut self) -> Self {
+        self.end = "auto";
+        self
     }
 
     /// A path inside.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// A path inside, as an argument.
@@ -355,16 +363,9 @@ impl Home {
     pub(crate) fn bare_export(&self, base_url: &str, more: &[&str]) -> Command {
         let out = self.argument("out");
         let mut command = pagehaul(["export", "--base-url", base_url, "--out", &out, "--progress", "none"]);
-        command.env("PAGEHAUL_END", rule_of_end()).args(more).env("KEYAPI_TOKEN", KEY);
+        command.env("PAGEHAUL_END", self.end).args(more).env("KEYAPI_TOKEN", KEY);
         command
     }
-}
-
-/// The rule of the end that this suite's exports have if they do not name one. Evidence costs a few credits: the suites whose
-/// exact counts of requests and steps are the point do without it.
-fn rule_of_end() -> &'static str {
-    let is_built_in = ["export", "moments", "replay", "scenarios", "verify"].contains(&env!("CARGO_CRATE_NAME"));
-    if is_built_in { "auto" } else { "short-page" }
 }
 
 /// Credits that evidence of where lists end may cost beside so many pages.
@@ -376,7 +377,7 @@ pub(crate) fn evidence(pages: u64) -> u64 {
 pub(crate) fn context(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> RunContext {
     let mut layers = Layers::built_in().unwrap();
     let out = out.to_str().unwrap();
-    let own = [("out", out), ("base_url", "http://127.0.0.1:1"), ("end", rule_of_end())];
+    let own = [("out", out), ("base_url", "http://127.0.0.1:1"), ("end", END)];
     for (key, value) in own.iter().chain(more) {
         layers.set(key, (*value).to_owned(), &Origin::Flag).unwrap();
     }
@@ -385,10 +386,15 @@ pub(crate) fn context(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> Ru
     RunContext { settings, qps, sizes: Vec::new(), seed: 7, events: Arc::new(NullSink) }
 }
 
-/// A run in virtual time, its rate among the settings.
-pub(crate) fn job_of(out: &Path, settings: &[(&str, String)]) -> RunContext {
+/// The same with the built-in rule of the end, unless the settings name another.
+pub(crate) fn built_in_context(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> RunContext {
+    context(out, qps, &[&[("end", "auto")], more].concat())
+}
+
+/// The same, its rate among the settings.
+pub(crate) fn context_from(out: &Path, settings: &[(&str, String)]) -> RunContext {
     let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
-    let mut context = context(out, None, &settings);
+    let mut context = built_in_context(out, None, &settings);
     if let Some(RateLimit::PerSecond(rate)) = context.settings.qps {
         context.qps = Some(rate).into();
     }
@@ -411,6 +417,11 @@ pub(crate) fn endpoint() -> Endpoint {
 /// The products of an embedded API.
 pub(crate) fn ids(simulator: &Simulator) -> Vec<String> {
     simulator.settings().ids().collect()
+}
+
+/// Ids that no embedded API has: so many from 100 on.
+pub(crate) fn numbered(count: u32) -> Vec<String> {
+    (100..100 + count).map(|id| id.to_string()).collect()
 }
 
 /// The fewest requests that read these products to their ends in pages of 10: a full last page needs one more behind it.
@@ -496,6 +507,12 @@ struct ApiState {
 }
 
 impl Api {
+    /// Starts the embedded API.
+    pub(crate) fn of(simulator: &Arc<Simulator>) -> Self {
+        let simulator = Arc::clone(simulator);
+        Self::start(move |asked| Answer::of(&simulator, asked))
+    }
+
     /// Starts the embedded API behind a gate that lets so many requests through; what is received says that one is held.
     pub(crate) fn gated(simulator: &Arc<Simulator>, free: usize) -> (Self, Arc<Gate>, Receiver<()>) {
         let (gate, held) = Gate::new(free);

@@ -13,7 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use super::{ReceivedRequest, read_request};
+use super::ReceivedRequest;
 
 /// The server. A script runs on a thread for each connection; dropping the server ends it.
 pub(crate) struct Evil {
@@ -125,7 +125,23 @@ impl Wire {
 
     /// The next request; none when the client has left.
     pub(crate) fn asked(&mut self) -> Option<ReceivedRequest> {
-        read_request(&mut self.head()?.as_bytes())
+        let head = self.head()?;
+        let target = head.split(' ').nth(1).unwrap();
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let fields = head.lines().filter_map(|line| line.split_once(':'));
+        let authorization = fields.filter(|(name, _)| name.eq_ignore_ascii_case("authorization")).map(|(_, value)| value);
+        let parameter = |name: &str| {
+            let found = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
+            found.map(|(_, value)| value.into_owned()).unwrap_or_default()
+        };
+        Some(ReceivedRequest {
+            number: 0,
+            path: path.to_owned(),
+            query: query.to_owned(),
+            authorization: authorization.last().unwrap_or_default().trim().to_owned(),
+            product: parameter("product_id"),
+            page: parameter("page_num").parse().unwrap_or_default(),
+        })
     }
 
     /// Writes; false when the client has left.

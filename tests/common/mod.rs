@@ -22,16 +22,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType};
+use hostile::Evil;
 use pagehaul::endpoint::{BUILT_IN, ColumnKind, EXTRA, Endpoint, FETCHED_AT, PAGE_NUM};
 use pagehaul::model::event::NullSink;
 use pagehaul::run::context::RunContext;
@@ -494,16 +494,10 @@ impl Answer {
     }
 }
 
-/// A scripted API on loopback: a function answers, on a thread for each connection. Dropping it ends it.
+/// An API on loopback: a function answers. Dropping it ends it.
 pub(crate) struct Api {
-    address: SocketAddr,
-    state: Arc<ApiState>,
-}
-
-struct ApiState {
-    answer: Box<dyn Fn(&ReceivedRequest) -> Answer + Send + Sync>,
-    asked: Mutex<Vec<(String, u32)>>,
-    ended: AtomicBool,
+    server: Evil,
+    asked: Arc<Mutex<Vec<(String, u32)>>>,
 }
 
 impl Api {
@@ -526,104 +520,47 @@ impl Api {
 
     /// Starts an API that answers like this. The function may wait; only its own connection waits with it.
     pub(crate) fn start(answer: impl Fn(&ReceivedRequest) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        let state =
-            Arc::new(ApiState { answer: Box::new(answer), asked: Mutex::default(), ended: AtomicBool::new(false) });
-        let serving = Arc::clone(&state);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if serving.ended.load(Ordering::Relaxed) {
+        let asked = Arc::<Mutex<Vec<(String, u32)>>>::default();
+        let all = Arc::clone(&asked);
+        let server = Evil::start(move |wire| {
+            while let Some(mut asked) = wire.asked() {
+                {
+                    let mut all = lock(&all);
+                    all.push((asked.product.clone(), asked.page));
+                    asked.number = all.len();
+                }
+                let Answer { status, body } = answer(&asked);
+                if !wire.say(hostile::answer_with(status, "Content-Type: application/json\r\n", body)) {
                     return;
                 }
-                let state = Arc::clone(&serving);
-                // A connection ends with its client, which a test always outlives.
-                std::thread::spawn(move || converse(&state, stream.unwrap()));
             }
         });
-        Self { address, state }
+        Self { server, asked }
     }
 
     /// Scheme, host and port.
     pub(crate) fn base_url(&self) -> String {
-        format!("http://{}", self.address)
+        self.server.base_url()
     }
 
     /// Requests so far.
     pub(crate) fn requests(&self) -> usize {
-        lock(&self.state.asked).len()
+        lock(&self.asked).len()
     }
 
     /// How often each page was asked for.
     pub(crate) fn asked(&self) -> BTreeMap<(String, u32), u32> {
         let mut pages = BTreeMap::new();
-        for page in lock(&self.state.asked).iter() {
+        for page in lock(&self.asked).iter() {
             *pages.entry(page.clone()).or_default() += 1;
         }
         pages
     }
 }
 
-impl Drop for Api {
-    fn drop(&mut self) {
-        self.state.ended.store(true, Ordering::Relaxed);
-        // The listener looks at the flag when somebody comes.
-        TcpStream::connect(self.address).ok();
-    }
-}
-
 /// A lock that a failed test left behind is as good as any other.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Answers the requests of one connection until the client leaves.
-fn converse(state: &ApiState, stream: TcpStream) {
-    stream.set_nodelay(true).unwrap();
-    let mut writer = stream.try_clone().unwrap();
-    let mut reader = BufReader::new(stream);
-    while let Some(mut asked) = read_request(&mut reader) {
-        {
-            let mut all = lock(&state.asked);
-            all.push((asked.product.clone(), asked.page));
-            asked.number = all.len();
-        }
-        let Answer { status, body } = (state.answer)(&asked);
-        let head =
-            format!("HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
-        if writer.write_all(&[head.as_bytes(), &body].concat()).is_err() {
-            return;
-        }
-    }
-}
-
-/// The next request of a connection; none when the client has left.
-pub(crate) fn read_request(reader: &mut impl BufRead) -> Option<ReceivedRequest> {
-    let mut next = || {
-        let mut line = String::new();
-        let read = reader.read_line(&mut line).unwrap_or_default();
-        (read > 0).then(|| line.trim_end().to_owned())
-    };
-    let first = next()?;
-    let target = first.split(' ').nth(1).unwrap();
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let mut authorization = String::new();
-    loop {
-        let line = next()?;
-        if line.is_empty() {
-            break;
-        }
-        let (name, value) = line.split_once(':').unwrap();
-        if name.eq_ignore_ascii_case("authorization") {
-            value.trim().clone_into(&mut authorization);
-        }
-    }
-    let parameter = |name: &str| {
-        let found = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
-        found.map(|(_, value)| value.into_owned()).unwrap_or_default()
-    };
-    let (product, page) = (parameter("product_id"), parameter("page_num").parse().unwrap_or_default());
-    Some(ReceivedRequest { number: 0, path: path.to_owned(), query: query.to_owned(), authorization, product, page })
 }
 
 /// Stands in the way of all requests but the first ones, and tells when it holds one.

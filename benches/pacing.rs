@@ -7,7 +7,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench that cannot be set up has no figures")]
 
-#[path = "../tests/pacing/world.rs"]
+#[path = "../tests/runs/pacing/world.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
 mod world;
 

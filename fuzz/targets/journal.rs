@@ -3,7 +3,7 @@
 
 #[path = "../patched.rs"]
 mod patched;
-#[path = "../../tests/fuzz/targets.rs"]
+#[path = "../../tests/runs/fuzz/targets.rs"]
 mod targets;
 
 use patched::patched;

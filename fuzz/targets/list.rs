@@ -1,7 +1,7 @@
 #![no_main]
 #![allow(dead_code, reason = "each target is one of several")]
 
-#[path = "../../tests/fuzz/targets.rs"]
+#[path = "../../tests/runs/fuzz/targets.rs"]
 mod targets;
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::list(bytes));

@@ -14,22 +14,24 @@
 )]
 #![allow(dead_code, reason = "each test binary uses a part of it, and which part differs")]
 
+pub(crate) mod hostile;
 pub(crate) mod scripted;
+pub(crate) mod small;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Float64Type, Int32Type, Int64Type, TimeUnit, TimestampMicrosecondType};
+use hostile::Evil;
 use pagehaul::endpoint::{BUILT_IN, ColumnKind, EXTRA, Endpoint, FETCHED_AT, PAGE_NUM};
 use pagehaul::model::event::NullSink;
 use pagehaul::run::context::RunContext;
@@ -225,7 +227,7 @@ impl Drop for Home {
             return;
         }
         // Below the directories: what lies beside them was written by the test.
-        let below = std::fs::read_dir(self.0.path()).unwrap().map(|entry| entry.unwrap().path());
+        let below = std::fs::read_dir(self.directory.path()).unwrap().map(|entry| entry.unwrap().path());
         for path in below.filter(|path| path.is_dir()).flat_map(|directory| files(&directory)) {
             let mut bytes = std::fs::read(&path).unwrap_or_default();
             if path.extension().is_some_and(|kind| kind == "zst") {
@@ -299,27 +301,33 @@ pub(crate) fn on_all_cores(work: impl Fn() + Sync) {
     });
 }
 
-/// The directory of one test, with a list of products in it.
-pub(crate) struct Home(tempfile::TempDir);
+/// The rule of the end of exports that name none. The built-in one, `auto`, pays for evidence: where exact counts of requests
+/// and steps are the point, tests do without it.
+const END: &str = "short-page";
+
+/// The directory of one test, in memory if there is such a place, with a list of products in it.
+pub(crate) struct Home {
+    directory: tempfile::TempDir,
+    end: &'static str,
+}
 
 impl Home {
-    /// A new directory whose list holds these ids.
+    /// A new directory whose list has these ids.
     pub(crate) fn new(ids: &[String]) -> Self {
-        let home = Self(scratch());
+        let home = Self { directory: scratch(), end: END };
         home.file("list.txt", (ids.join("\n") + "\n").as_bytes());
         home
     }
 
-    /// The same in memory, if there is such a place.
-    pub(crate) fn in_memory(ids: &[String]) -> Self {
-        let home = Self(scratch());
-        home.file("list.txt", (ids.join("\n") + "\n").as_bytes());
-        home
+    /// Its exports have the built-in rule of the end, which pays for evidence.
+    pub(crate) fn with_evidence(mut self) -> Self {
+        self.end = "auto";
+        self
     }
 
     /// A path inside.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// A path inside, as an argument.
@@ -355,16 +363,9 @@ impl Home {
     pub(crate) fn bare_export(&self, base_url: &str, more: &[&str]) -> Command {
         let out = self.argument("out");
         let mut command = pagehaul(["export", "--base-url", base_url, "--out", &out, "--progress", "none"]);
-        command.env("PAGEHAUL_END", rule_of_end()).args(more).env("KEYAPI_TOKEN", KEY);
+        command.env("PAGEHAUL_END", self.end).args(more).env("KEYAPI_TOKEN", KEY);
         command
     }
-}
-
-/// The rule of the end that this suite's exports have if they do not name one. Evidence costs a few credits: the suites whose
-/// exact counts of requests and steps are the point do without it.
-fn rule_of_end() -> &'static str {
-    let is_built_in = ["export", "moments", "replay", "scenarios", "verify"].contains(&env!("CARGO_CRATE_NAME"));
-    if is_built_in { "auto" } else { "short-page" }
 }
 
 /// Credits that evidence of where lists end may cost beside so many pages.
@@ -376,7 +377,7 @@ pub(crate) fn evidence(pages: u64) -> u64 {
 pub(crate) fn context(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> RunContext {
     let mut layers = Layers::built_in().unwrap();
     let out = out.to_str().unwrap();
-    let own = [("out", out), ("base_url", "http://127.0.0.1:1"), ("end", rule_of_end())];
+    let own = [("out", out), ("base_url", "http://127.0.0.1:1"), ("end", END)];
     for (key, value) in own.iter().chain(more) {
         layers.set(key, (*value).to_owned(), &Origin::Flag).unwrap();
     }
@@ -385,10 +386,15 @@ pub(crate) fn context(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> Ru
     RunContext { settings, qps, sizes: Vec::new(), seed: 7, events: Arc::new(NullSink) }
 }
 
-/// A run in virtual time, its rate among the settings.
-pub(crate) fn job_of(out: &Path, settings: &[(&str, String)]) -> RunContext {
+/// The same with the built-in rule of the end, unless the settings name another.
+pub(crate) fn built_in_context(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> RunContext {
+    context(out, qps, &[&[("end", "auto")], more].concat())
+}
+
+/// The same, its rate among the settings.
+pub(crate) fn context_from(out: &Path, settings: &[(&str, String)]) -> RunContext {
     let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
-    let mut context = context(out, None, &settings);
+    let mut context = built_in_context(out, None, &settings);
     if let Some(RateLimit::PerSecond(rate)) = context.settings.qps {
         context.qps = Some(rate).into();
     }
@@ -411,6 +417,11 @@ pub(crate) fn endpoint() -> Endpoint {
 /// The products of an embedded API.
 pub(crate) fn ids(simulator: &Simulator) -> Vec<String> {
     simulator.settings().ids().collect()
+}
+
+/// Ids that no embedded API has: so many from 100 on.
+pub(crate) fn numbered(count: u32) -> Vec<String> {
+    (100..100 + count).map(|id| id.to_string()).collect()
 }
 
 /// The fewest requests that read these products to their ends in pages of 10: a full last page needs one more behind it.
@@ -483,19 +494,19 @@ impl Answer {
     }
 }
 
-/// A scripted API on loopback: a function answers, on a thread for each connection. Dropping it ends it.
+/// An API on loopback: a function answers. Dropping it ends it.
 pub(crate) struct Api {
-    address: SocketAddr,
-    state: Arc<ApiState>,
-}
-
-struct ApiState {
-    answer: Box<dyn Fn(&ReceivedRequest) -> Answer + Send + Sync>,
-    asked: Mutex<Vec<(String, u32)>>,
-    ended: AtomicBool,
+    server: Evil,
+    asked: Arc<Mutex<Vec<(String, u32)>>>,
 }
 
 impl Api {
+    /// Starts the embedded API.
+    pub(crate) fn of(simulator: &Arc<Simulator>) -> Self {
+        let simulator = Arc::clone(simulator);
+        Self::start(move |asked| Answer::of(&simulator, asked))
+    }
+
     /// Starts the embedded API behind a gate that lets so many requests through; what is received says that one is held.
     pub(crate) fn gated(simulator: &Arc<Simulator>, free: usize) -> (Self, Arc<Gate>, Receiver<()>) {
         let (gate, held) = Gate::new(free);
@@ -509,104 +520,47 @@ impl Api {
 
     /// Starts an API that answers like this. The function may wait; only its own connection waits with it.
     pub(crate) fn start(answer: impl Fn(&ReceivedRequest) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
-        let state =
-            Arc::new(ApiState { answer: Box::new(answer), asked: Mutex::default(), ended: AtomicBool::new(false) });
-        let serving = Arc::clone(&state);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if serving.ended.load(Ordering::Relaxed) {
+        let asked = Arc::<Mutex<Vec<(String, u32)>>>::default();
+        let all = Arc::clone(&asked);
+        let server = Evil::start(move |wire| {
+            while let Some(mut asked) = wire.asked() {
+                {
+                    let mut all = lock(&all);
+                    all.push((asked.product.clone(), asked.page));
+                    asked.number = all.len();
+                }
+                let Answer { status, body } = answer(&asked);
+                if !wire.say(hostile::answer_with(status, "Content-Type: application/json\r\n", body)) {
                     return;
                 }
-                let state = Arc::clone(&serving);
-                // A connection ends with its client, which a test always outlives.
-                std::thread::spawn(move || converse(&state, stream.unwrap()));
             }
         });
-        Self { address, state }
+        Self { server, asked }
     }
 
     /// Scheme, host and port.
     pub(crate) fn base_url(&self) -> String {
-        format!("http://{}", self.address)
+        self.server.base_url()
     }
 
     /// Requests so far.
     pub(crate) fn requests(&self) -> usize {
-        lock(&self.state.asked).len()
+        lock(&self.asked).len()
     }
 
     /// How often each page was asked for.
     pub(crate) fn asked(&self) -> BTreeMap<(String, u32), u32> {
         let mut pages = BTreeMap::new();
-        for page in lock(&self.state.asked).iter() {
+        for page in lock(&self.asked).iter() {
             *pages.entry(page.clone()).or_default() += 1;
         }
         pages
     }
 }
 
-impl Drop for Api {
-    fn drop(&mut self) {
-        self.state.ended.store(true, Ordering::Relaxed);
-        // The listener looks at the flag when somebody comes.
-        TcpStream::connect(self.address).ok();
-    }
-}
-
 /// A lock that a failed test left behind is as good as any other.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Answers the requests of one connection until the client leaves.
-fn converse(state: &ApiState, stream: TcpStream) {
-    stream.set_nodelay(true).unwrap();
-    let mut writer = stream.try_clone().unwrap();
-    let mut reader = BufReader::new(stream);
-    while let Some(mut asked) = read_request(&mut reader) {
-        {
-            let mut all = lock(&state.asked);
-            all.push((asked.product.clone(), asked.page));
-            asked.number = all.len();
-        }
-        let Answer { status, body } = (state.answer)(&asked);
-        let head =
-            format!("HTTP/1.1 {status} x\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
-        if writer.write_all(&[head.as_bytes(), &body].concat()).is_err() {
-            return;
-        }
-    }
-}
-
-/// The next request of a connection; none when the client has left.
-pub(crate) fn read_request(reader: &mut impl BufRead) -> Option<ReceivedRequest> {
-    let mut next = || {
-        let mut line = String::new();
-        let read = reader.read_line(&mut line).unwrap_or_default();
-        (read > 0).then(|| line.trim_end().to_owned())
-    };
-    let first = next()?;
-    let target = first.split(' ').nth(1).unwrap();
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let mut authorization = String::new();
-    loop {
-        let line = next()?;
-        if line.is_empty() {
-            break;
-        }
-        let (name, value) = line.split_once(':').unwrap();
-        if name.eq_ignore_ascii_case("authorization") {
-            value.trim().clone_into(&mut authorization);
-        }
-    }
-    let parameter = |name: &str| {
-        let found = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
-        found.map(|(_, value)| value.into_owned()).unwrap_or_default()
-    };
-    let (product, page) = (parameter("product_id"), parameter("page_num").parse().unwrap_or_default());
-    Some(ReceivedRequest { number: 0, path: path.to_owned(), query: query.to_owned(), authorization, product, page })
 }
 
 /// Stands in the way of all requests but the first ones, and tells when it holds one.

@@ -1,0 +1,267 @@
+//! Crash points: the built program ends itself at its first step around a durable operation, its second, its third, until a
+//! run passes clean; after each the same command must end with the same rows, and have paid for at most one page twice.
+//!
+//! One request is under way at a time and the wall clock stands still, so that published files can be compared byte for
+//! byte. `PAGEHAUL_GRID=whole` plays every pair of a crash and a crash in its recovery, not a sample of them.
+
+#![cfg(all(debug_assertions, unix))]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::common::{
+    assert_no_page_billed_twice, assert_rows, billed, copy, expected, fewest_requests, ids, manifests, on_all_cores,
+    simulator,
+};
+use pagehaul::simulator::{self, Server, Simulator};
+use rand_core::{Rng, SeedableRng};
+use rand_xoshiro::SplitMix64;
+
+/// A small world that needs two segments: its journal is larger than the segment size.
+const WORLD: &str = "products=3,max_videos=28";
+const OPTIONS: [&str; 8] =
+    ["--max-in-flight", "1", "--segment-size", "6KiB", "--qps", "unlimited", "--progress", "none"];
+/// The same with several requests under way, pages of one row, and far ahead.
+const AHEAD: [&str; 14] = [
+    "--max-in-flight",
+    "4",
+    "--segment-size",
+    "6KiB",
+    "--qps",
+    "unlimited",
+    "--progress",
+    "none",
+    "--page-size",
+    "1",
+    "--lookahead",
+    "100",
+    "--lookahead-saves",
+    "0s",
+];
+/// One step in so many is a crash, where not all are played.
+const STRIDE: usize = 17;
+/// Pairs of crashes that are played when nobody asks for all.
+const PAIRS: usize = 2_000;
+
+/// One case: a directory, the API that it is exported from, and how often the program was told to end itself.
+struct Case {
+    directory: tempfile::TempDir,
+    server: Server,
+    simulator: Arc<Simulator>,
+    options: &'static [&'static str],
+}
+
+impl Case {
+    fn new() -> Self {
+        let simulator = simulator(WORLD);
+        let server = simulator::start(Arc::clone(&simulator)).unwrap();
+        Self { directory: crate::common::scratch(), server, simulator, options: &OPTIONS }
+    }
+
+    fn ahead() -> Self {
+        Self { options: &AHEAD, ..Self::new() }
+    }
+
+    /// The state that a crash left, again: for another way to go on from it.
+    fn copy_of(crashed: &Path) -> Self {
+        let case = Self::new();
+        if crashed.exists() {
+            copy(crashed, &case.out()); // otherwise it ended before there was anything
+        }
+        case
+    }
+
+    fn out(&self) -> PathBuf {
+        self.directory.path().join("out")
+    }
+
+    /// Runs the program to its end, or to the step at which it ends itself: how it ended, and what it said.
+    fn run(&self, step: Option<(usize, &str)>) -> (Option<i32>, String) {
+        let list = self.directory.path().join("list.txt");
+        std::fs::write(&list, ids(&self.simulator).join("\n")).unwrap();
+        let (url, out) = (self.server.base_url(), self.out());
+        let mut command: Command = crate::common::pagehaul(["export", "--base-url", &url]);
+        command.arg("--out").arg(&out).arg("--products").arg(&list).args(self.options);
+        command.env("KEYAPI_TOKEN", crate::common::KEY).env("TEST_WALL", "1700000000000000");
+        if let Some((step, action)) = step {
+            command.env("TEST_STEP", format!("{step}:{action}"));
+        }
+        let ended = command.stdin(Stdio::null()).output().unwrap();
+        (ended.status.code(), String::from_utf8_lossy(&ended.stderr).into_owned())
+    }
+
+    /// The same command again must end well, with every row once.
+    fn resume(&self, about: &str) {
+        let (code, message) = self.run(None);
+        assert_eq!(code, Some(0), "{about}: {message}");
+        let page_size = if self.options.contains(&"--page-size") { 1 } else { 10 };
+        assert_rows(&self.out(), &expected(&self.simulator, &ids(&self.simulator), page_size));
+    }
+
+    /// Pages that were paid for twice in this case, or in an earlier life whose pages are given.
+    fn paid_twice(&self, before: &Billed) -> u32 {
+        let mut pages = before.clone();
+        for (page, times) in billed(&[&self.simulator]) {
+            *pages.entry(page).or_default() += times;
+        }
+        pages.values().map(|times| times - 1).sum()
+    }
+}
+
+/// Hashes of the files of each published segment, by region. Every listed file must be there.
+fn published(out: &Path) -> BTreeMap<i64, BTreeMap<String, String>> {
+    let manifests = manifests(out);
+    let files = |manifest: &serde_json::Value| {
+        let files = manifest["files"].as_array().unwrap().iter();
+        let hashes = files.map(|file| {
+            let path = file["path"].as_str().unwrap();
+            let length = std::fs::metadata(out.join(path)).unwrap().len();
+            assert_eq!(file["bytes"], length, "{path}");
+            (path.split('/').next().unwrap().to_owned(), file["sha256"].as_str().unwrap().to_owned())
+        });
+        hashes.collect()
+    };
+    manifests.iter().map(|manifest| (manifest["segment"].as_i64().unwrap(), files(manifest))).collect()
+}
+
+/// Plays every number from 1 until one passes clean, on all cores; gives what the cases that struck left behind.
+fn count_up<T: Send>(trigger: impl Fn(usize) -> Option<T> + Sync) -> BTreeMap<usize, T> {
+    let (next, end) = (AtomicUsize::new(1), AtomicUsize::new(usize::MAX));
+    let struck = Mutex::new(BTreeMap::new());
+    on_all_cores(|| {
+        loop {
+            let number = next.fetch_add(1, Ordering::SeqCst);
+            if number >= end.load(Ordering::SeqCst) {
+                return;
+            }
+            match trigger(number) {
+                Some(left) => drop(struck.lock().unwrap().insert(number, left)),
+                None => drop(end.fetch_min(number, Ordering::SeqCst)),
+            }
+        }
+    });
+    struck.into_inner().unwrap()
+}
+
+/// Credits that evidence about the ends of lists may cost.
+const EVIDENCE: u64 = 3;
+
+#[test]
+fn l1_a_kill_at_any_step_and_at_any_step_of_the_recovery_costs_one_page_at_most_and_no_row() {
+    let reference = Case::new();
+    reference.resume("without a crash");
+    let regular = published(&reference.out());
+    assert!(regular.len() > 1, "one segment shows less than two");
+    let fewest = fewest_requests(&reference.simulator, &ids(&reference.simulator));
+
+    let crashed = count_up(|step| {
+        let case = Case::new();
+        let (code, message) = case.run(Some((step, "kill")));
+        if code.is_some() {
+            assert_eq!(code, Some(0), "{message}");
+            return None;
+        }
+        let left = crate::common::scratch();
+        copy(&case.out(), left.path());
+        let (before, paid) = (published(&case.out()), billed(&[&case.simulator]));
+        case.resume(&format!("killed at step {step}"));
+        assert!(case.simulator.account().requests <= fewest + 1 + EVIDENCE, "killed at step {step}");
+        let after = published(&case.out());
+        for (segment, files) in before {
+            assert_eq!(files, after[&segment], "a published segment never changes: step {step}");
+            assert_eq!(files, regular[&segment], "no crash fell into it: step {step}");
+        }
+        Some((left, paid))
+    });
+    assert!(crashed.len() > 80, "{} steps", crashed.len());
+    crash_in_recovery(&crashed);
+}
+
+/// How often each page was billed.
+type Billed = BTreeMap<(String, u32), u32>;
+/// What a crash left: the directory, and what was billed until then.
+type Left = (tempfile::TempDir, Billed);
+
+/// Kills the recovery too: a sample of all pairs, or all of them.
+fn crash_in_recovery(crashed: &BTreeMap<usize, Left>) {
+    let recover = |first: usize, second: usize| {
+        let (left, paid) = &crashed[&first];
+        let case = Case::copy_of(left.path());
+        let about = format!("killed at step {first} and again at step {second}");
+        let (code, message) = case.run(Some((second, "kill")));
+        if code.is_some() {
+            assert_eq!(code, Some(0), "{about}: {message}");
+            return None;
+        }
+        case.resume(&about);
+        assert!(case.paid_twice(paid) <= 2, "{about}");
+        Some(())
+    };
+    if std::env::var("PAGEHAUL_GRID").is_ok_and(|grid| grid == "whole") {
+        for first in crashed.keys() {
+            count_up(|second| recover(*first, second));
+        }
+        return;
+    }
+    let (played, dice) = (AtomicUsize::new(0), Mutex::new(SplitMix64::seed_from_u64(3)));
+    let steps = crashed.len();
+    on_all_cores(|| {
+        while played.fetch_add(1, Ordering::SeqCst) < PAIRS {
+            let below = |most: usize| usize::try_from(dice.lock().unwrap().next_u64()).unwrap() % most;
+            let (first, second) = (1 + below(steps), 1 + below(steps));
+            recover(first, second);
+        }
+    });
+}
+
+#[test]
+fn l2_a_sigterm_at_any_step_pays_for_nothing_twice_and_loses_no_row() {
+    let struck = count_up(|step| {
+        let case = Case::new();
+        let (code, message) = case.run(Some((step, "term")));
+        assert!(matches!(code, None | Some(0 | 143)), "step {step}: {message}");
+        let about = format!("SIGTERM at step {step}");
+        case.resume(&about);
+        assert_no_page_billed_twice(&[&case.simulator]);
+        (code != Some(0)).then_some(())
+    });
+    assert!(struck.len() > 40, "{} steps", struck.len());
+}
+
+#[test]
+fn l27_a_panic_at_any_step_ends_with_1_and_the_same_command_resumes() {
+    let struck = count_up(|step| {
+        let case = Case::new();
+        let (code, message) = case.run(Some((step, "panic")));
+        if code == Some(0) {
+            return None;
+        }
+        assert_eq!(code, Some(1), "step {step}: {message}");
+        assert!(message.contains("bug") && !message.contains("RUST_BACKTRACE"), "step {step}: {message}");
+        case.resume(&format!("a panic at step {step}"));
+        assert!(case.paid_twice(&BTreeMap::new()) <= 1, "step {step}");
+        Some(())
+    });
+    assert!(struck.len() > 80, "{} steps", struck.len());
+}
+
+#[test]
+fn a_kill_at_any_step_of_a_run_that_looks_ahead_costs_no_more_pages_than_were_under_way_and_no_row() {
+    let struck = count_up(|number| {
+        let case = Case::ahead();
+        let about = format!("killed at step {}", 1 + STRIDE * (number - 1));
+        let (code, message) = case.run(Some((1 + STRIDE * (number - 1), "kill")));
+        if code == Some(0) {
+            return None;
+        }
+        assert_eq!(code, None, "{about}: {message}");
+        case.resume(&about);
+        let twice = case.paid_twice(&Billed::new());
+        assert!(twice <= 4, "{about}: {twice} pages were paid for twice");
+        Some(())
+    });
+    assert!(struck.len() > 20, "{} kills show little", struck.len());
+}

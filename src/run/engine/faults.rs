@@ -111,7 +111,7 @@ impl Engine<'_> {
             self.quota.pardon();
         }
         if let Some(held) = arrival.held {
-            self.context.events.event(&Event::Held { wait: held.wait, rate: held.rate });
+            self.context.events.event(&Event::Throttled { wait: held.wait, rate: held.rate });
         }
         arrival.held.is_some()
     }

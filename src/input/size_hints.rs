@@ -20,7 +20,7 @@ const PORTION: usize = 4_096;
 /// The source of hints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SizeHints {
-    /// In a column of the table that holds the ids.
+    /// In a column of the table of ids.
     Column {
         /// The table, CSV or Parquet.
         table: PathBuf,

@@ -145,7 +145,7 @@ impl PagingRules {
             return Some(end(StopReason::EmptyPage, None));
         }
         if self.is_short(counts) {
-            if counts.is_barren() {
+            if counts.has_no_valid_rows() {
                 let message = format!("no usable row on the last page, page {page}");
                 return Some(end(StopReason::Rejected, Some(message)));
             }

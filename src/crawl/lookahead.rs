@@ -207,7 +207,7 @@ impl Lookahead {
             return;
         }
         if page == self.edge {
-            if known(page) == Known::Solid || rules.is_full(counts) && counts.is_barren() {
+            if known(page) == Known::Solid || rules.is_full(counts) && counts.has_no_valid_rows() {
                 self.rise(page.next(), &known);
             }
         } else if self.found == Some(page.next()) && known(page) == Known::Solid {

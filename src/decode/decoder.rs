@@ -7,7 +7,7 @@
 //!
 //! What a hostile answer can ask for is bounded: a cell is as large as its answer at most (`api::BODY_CAP`, 8 MiB), and is
 //! never cut; a page has [`MOST_ROWS`] rows at most, `_extra` is nested [`NESTING`] levels deep at most, a run has
-//! [`MOST_DIRECTORIES`](crate::model::partition::MOST_DIRECTORIES) directories at most. What goes beyond is still kept: see each. (Which
+//! [`MAX_DIRECTORIES`](crate::model::partition::MAX_DIRECTORIES) directories at most. What goes beyond is still kept: see each. (Which
 //! values have a directory where there are too many depends on which came first in the run; which rows there are does not.)
 
 use std::borrow::Cow;

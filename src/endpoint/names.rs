@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Endpoint, Role};
-use crate::model::partition::LONGEST_NAME;
+use crate::model::partition::MAX_COLUMN_NAME;
 use crate::model::sanitize::sanitize;
 
 impl Endpoint {
@@ -32,7 +32,7 @@ impl Endpoint {
                  with a digit: readers take it from directory names"
             ));
         }
-        (partition.len() > LONGEST_NAME)
-            .then(|| format!("the partition column's name is too long for a directory: {LONGEST_NAME} bytes"))
+        (partition.len() > MAX_COLUMN_NAME)
+            .then(|| format!("the partition column's name is too long for a directory: {MAX_COLUMN_NAME} bytes"))
     }
 }

@@ -606,7 +606,7 @@ fn d10_no_region_leaves_the_output_and_none_is_mistaken_for_another() {
 
 #[test]
 fn d10_directories_beyond_the_most_share_the_default_one_and_their_text_is_kept() {
-    let most = partition::MOST_DIRECTORIES;
+    let most = partition::MAX_DIRECTORIES;
     let decoder = Decoder::new(&endpoint(), |_| true);
     let answer = |regions: std::ops::Range<usize>| {
         let rows: Vec<String> = regions.map(|at| format!(r#"{{"video_id":"{at}","region":"r{at}"}}"#)).collect();

@@ -354,11 +354,11 @@ impl Walk {
             let no_list = self.last.filter(|(_, before)| !before.is_list && counts.fresh > 0);
             self.gap = self.gap.or(no_list.map(|(before, _)| before));
             self.last = Some((page, counts));
-            let is_lacking = counts.is_barren() && self.skip.is_some_and(|skip| page <= skip);
+            let is_lacking = counts.has_no_valid_rows() && self.skip.is_some_and(|skip| page <= skip);
             self.lacks = self.lacks.or(is_lacking.then_some(page));
             let is_behind = self.end.is_some() && !self.checks.contains(&page);
             self.behind = self.behind.saturating_add(is_behind.into());
-            self.barren = if counts.is_barren() { self.barren.saturating_add(1) } else { 0 };
+            self.barren = if counts.has_no_valid_rows() { self.barren.saturating_add(1) } else { 0 };
             if !self.is_foreign && (self.end.is_none() || counts.fresh > 0) {
                 self.end = self.judged(page, counts, rules);
             }

@@ -111,7 +111,7 @@ impl Engine<'_> {
             self.limiter.pardon();
         }
         if let Some(held) = outcome.held {
-            self.context.events.event(&Event::Held { wait: held.wait, rate: held.rate });
+            self.context.events.event(&Event::Throttled { wait: held.wait, rate: held.rate });
         }
         outcome.held.is_some()
     }

@@ -3,7 +3,7 @@
 //! small file systems of its own, where the machine allows it.
 //!
 //! What is accepted is exactly: the right output; or a documented exit code with one line that says why, after which the
-//! same command ends with the right output, and at most the one page that was under way was paid for twice.
+//! same command ends with the right output, and at most the one page that was in flight was paid for twice.
 //!
 //! `PAGEHAUL_CASES=20` plays twenty times as many calls.
 
@@ -27,7 +27,7 @@ use pagehaul::error::{Error, ExitCode};
 use pagehaul::model::failpoint::{Failpoint, When};
 use pagehaul::model::sanitize::chain;
 
-/// One request under way at a time, so that it is known what follows what; and more than one segment.
+/// One request in flight at a time, so that it is known what follows what; and more than one segment.
 const ONE_BY_ONE: [&str; 4] = ["--max-in-flight", "1", "--segment-size", "1KiB"];
 
 // --- strace --------------------------------------------------------------------------------------------------------
@@ -353,7 +353,7 @@ fn l5_a_disk_that_fills_up_stops_the_run_and_with_more_room_the_same_command_end
     let server = pagehaul::simulator::start(Arc::clone(&simulator)).unwrap();
     let ids = ids(&simulator);
     let (mut paid, fewest) = (0, fewest_requests(&simulator, &ids));
-    // A floor of some hundred KiB is more than what eight requests under way need, one of a KiB is none.
+    // A floor of some hundred KiB is more than what eight requests in flight need, one of a KiB is none.
     let floors = [(700, "1KiB", Some(false)), (1_024, "1KiB", Some(false)), (1_024, "200KiB", Some(true))];
     let more = [(2_048, "1KiB", Some(false)), (2_048, "none", None), (2_048, "500KiB", Some(true))];
     for (size, min_free_space, foreseen) in floors.into_iter().chain(more) {
@@ -384,7 +384,7 @@ fn l5_a_disk_that_fills_up_stops_the_run_and_with_more_room_the_same_command_end
 
 // --- the program's own writes --------------------------------------------------------------------------------------
 
-/// A run in a runtime of its own: what is still under way when it fails ends with it, as with a process.
+/// A run in a runtime of its own: what is still in flight when it fails ends with it, as with a process.
 #[cfg(debug_assertions)]
 fn process(out: &Path) -> (Result<ExitCode, Error>, usize) {
     let mut runtime = tokio::runtime::Builder::new_current_thread();

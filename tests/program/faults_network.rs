@@ -153,7 +153,7 @@ fn spoiling(
     let (simulator, known) = (Arc::clone(simulator), Mutex::new(BTreeSet::new()));
     Evil::start(move |wire| {
         while let Some(asked) = wire.asked() {
-            let Answer { status, body } = Answer::of(&simulator, &asked);
+            let Answer { status, body } = Answer::from_simulator(&simulator, &asked);
             let right = answer(status, body);
             let first = known.lock().unwrap().insert((asked.product.clone(), asked.page));
             let goes_on = if first { spoil(wire, &asked, &right) } else { wire.say(&right) };
@@ -183,7 +183,7 @@ async fn assert_given_up_after_two<T>(
                     asked_for_bad.fetch_add(1, Ordering::SeqCst);
                     script(wire); // and whether the connection goes on is for the client to say
                 } else {
-                    let Answer { status, body } = Answer::of(&simulator, &asked);
+                    let Answer { status, body } = Answer::from_simulator(&simulator, &asked);
                     wire.say(answer(status, body));
                 }
             }
@@ -527,7 +527,7 @@ async fn n11_a_server_that_closes_after_each_answer_loses_no_page_of_five_hundre
         let simulator = Arc::clone(&simulator);
         move |wire| {
             if let Some(asked) = wire.asked() {
-                let Answer { status, body } = Answer::of(&simulator, &asked);
+                let Answer { status, body } = Answer::from_simulator(&simulator, &asked);
                 wire.say(answer(status, body)); // and nothing says that the connection ends here
             }
         }
@@ -725,7 +725,7 @@ async fn n15_a_portal_in_the_middle_of_a_run_ends_it_as_temporary_before_it_has_
         let simulator = Arc::clone(&simulator);
         move |wire| {
             while let Some(asked) = wire.asked() {
-                let Answer { status, body } = Answer::of(&simulator, &asked);
+                let Answer { status, body } = Answer::from_simulator(&simulator, &asked);
                 let is_open = passed.fetch_add(1, Ordering::SeqCst) < 40;
                 wire.say(if is_open { answer(status, body) } else { answer(200, PORTAL) });
             }
@@ -888,7 +888,7 @@ async fn n20_rows_of_another_product_are_kept_as_evidence_and_published_nowhere(
                 if asked.product == mixed {
                     asked.query = asked.query.replace(&mixed, &other);
                 }
-                let Answer { status, body } = Answer::of(&simulator, &asked);
+                let Answer { status, body } = Answer::from_simulator(&simulator, &asked);
                 wire.say(answer(status, body));
             }
         }
@@ -914,7 +914,7 @@ async fn n22_answers_that_come_after_the_limit_are_exactly_what_is_in_doubt() {
         let simulator = Arc::clone(&simulator);
         move |sent| {
             let takes = if late(sent.number) { Duration::from_secs(31) } else { Duration::from_millis(80) };
-            Reply::of(&simulator, sent, 10).after(takes)
+            Reply::from_simulator(&simulator, sent, 10).after(takes)
         }
     });
     let done = run_with(Arc::clone(&api), &ids, &[("request_timeout", "30s")]).await;

@@ -92,7 +92,7 @@ fn rejects(out: &Path) -> Vec<(String, String, String)> {
 /// Fails unless the counts of a summary add up, and gives received, published, folded and rejected rows.
 fn counts(summary: &Value) -> [u64; 4] {
     let count = |name: &str| summary["rows"][name].as_u64().unwrap();
-    let [received, published, duplicates, rejected] = ["received", "published", "folded", "rejected"].map(count);
+    let [received, published, duplicates, rejected] = ["received", "published", "duplicates", "rejected"].map(count);
     assert_eq!((received, count("waiting")), (published + duplicates + rejected, 0), "{summary}");
     [received, published, duplicates, rejected]
 }

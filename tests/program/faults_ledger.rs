@@ -280,7 +280,7 @@ fn half_way() -> (Home, Api, Arc<Simulator>) {
     let home = Home::new(&ids(&simulator)[..2]);
     let api = Api::start({
         let simulator = Arc::clone(&simulator);
-        move |asked| Answer::of(&simulator, asked)
+        move |asked| Answer::from_simulator(&simulator, asked)
     });
     run(home.export(&api.base_url(), &["--max-credits", "2"])).ended(6);
     (home, api, simulator)
@@ -401,7 +401,7 @@ fn l17_a_product_that_is_no_longer_listed_stays_part_of_the_export_and_another_k
 #[test]
 fn other_columns_on_resume_are_refused_by_name() {
     let simulator = simulator("products=2,max_videos=25");
-    let (home, api) = (Home::new(&ids(&simulator)), Api::of(&simulator));
+    let (home, api) = (Home::new(&ids(&simulator)), Api::from_simulator(&simulator));
     run(home.export(&api.base_url(), &["--max-credits", "1"])).ended(6);
     let summary = run(home.export(&api.base_url(), &["--drop-columns", "play_addr"])).ended(9);
     assert!(summary["cause"].as_str().unwrap().contains("columns was"), "{summary}");

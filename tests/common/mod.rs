@@ -489,7 +489,7 @@ impl Answer {
     /// What an embedded API says.
     pub(crate) fn from_simulator(simulator: &Simulator, asked: &ReceivedRequest) -> Self {
         let ReceivedRequest { path, query, authorization, .. } = asked;
-        let answer = simulator.answer(&ApiRequest { path, query, authorization: Some(authorization) });
+        let answer = simulator.respond(&ApiRequest { path, query, authorization: Some(authorization) });
         Self::new(answer.status, answer.body.to_vec())
     }
 }

@@ -79,7 +79,7 @@ impl Reply {
     pub(crate) fn from_simulator(simulator: &Simulator, sent: &Sent, page_size: u32) -> Self {
         let query = format!("product_id={}&page_num={}&page_size={page_size}", sent.id, sent.page);
         let path = "/v1/tiktok/product/videos/analytics";
-        let answer = simulator.answer(&ApiRequest { path, query: &query, authorization: Some("Bearer x") });
+        let answer = simulator.respond(&ApiRequest { path, query: &query, authorization: Some("Bearer x") });
         Self { after: answer.delay, ..Answer::new(answer.status, answer.body.to_vec()).into() }
     }
 

@@ -430,7 +430,7 @@ async fn n9_a_length_that_is_wrong_or_said_twice_never_makes_a_page() {
     let chunked = "Transfer-Encoding: chunked";
     let table = [
         ("one more", head(&format!("Content-Length: {}", length + 1)), UNAVAILABLE, broke),
-        ("one less", head(&format!("Content-Length: {}", length - 1)), UNUSABLE, "the body breaks off"),
+        ("one less", head(&format!("Content-Length: {}", length - 1)), UNUSABLE, "the body is truncated"),
         ("none", head("Content-Length: 0"), UNUSABLE, "the body is empty"),
         ("below none", head("Content-Length: -5"), UNUSABLE, unreadable),
         ("no number", head("Content-Length: 1e2"), UNUSABLE, unreadable),
@@ -457,7 +457,7 @@ async fn n9_a_length_that_is_wrong_or_said_twice_never_makes_a_page() {
     for (case, message, verdict, words) in table {
         assert_answer(case, message, &verdict, words).await;
     }
-    assert_given_up_after_two("one less", "the body breaks off", move |wire| {
+    assert_given_up_after_two("one less", "the body is truncated", move |wire| {
         wire.say(format!("HTTP/1.1 200 x\r\nContent-Length: {}\r\n\r\n{PAGE}", length - 1));
     })
     .await;

@@ -8,7 +8,6 @@ use crate::endpoint::EndpointError;
 use crate::fetch::ClientError;
 use crate::input::error::InputError;
 use crate::output::error::OutputError;
-use crate::output::store::StoreError;
 use crate::report::error::ReportError;
 use crate::settings::SettingsError;
 use crate::simulator::SimulatorError;
@@ -87,9 +86,6 @@ pub enum Error {
     /// The journal failed.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The output store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// The program panicked.
     #[error("the program failed")]
     Bug,
@@ -153,7 +149,7 @@ impl Error {
             Self::Ledger(error) => of_ledger(error),
             Self::Journal(error) => of_journal(error),
             Self::Bug | Self::Panic(_) | Self::Decode(_) => ExitCode::Internal,
-            Self::NoRoom(_) | Self::Disk(_) | Self::Store(_) => ExitCode::Storage,
+            Self::NoRoom(_) | Self::Disk(_) => ExitCode::Storage,
         }
     }
 }
@@ -189,11 +185,13 @@ fn of_output(error: &OutputError) -> ExitCode {
         OutputError::Mismatch(_)
         | OutputError::Damaged(_)
         | OutputError::Modified(_)
-        | OutputError::Taken { .. }
+        | OutputError::SegmentTaken { .. }
         | OutputError::Manifest { .. } => ExitCode::Integrity,
-        OutputError::Disk(_) | OutputError::Store(_) | OutputError::Arrow(_) | OutputError::Parquet { .. } => {
-            ExitCode::Storage
-        }
+        OutputError::Disk(_)
+        | OutputError::Arrow(_)
+        | OutputError::Parquet { .. }
+        | OutputError::StagedMissing { .. }
+        | OutputError::NameTaken { .. } => ExitCode::Storage,
         OutputError::Ledger(error) => of_ledger(error),
         OutputError::WriterEnded | OutputError::Panic(_) => ExitCode::Internal,
     }
@@ -205,7 +203,7 @@ fn of_report(error: &ReportError) -> ExitCode {
         ReportError::Output(error) => of_output(error),
         ReportError::Ledger(error) => of_ledger(error),
         ReportError::Journal(error) => of_journal(error),
-        ReportError::Store(_) | ReportError::Disk(_) | ReportError::Write { .. } => ExitCode::Storage,
+        ReportError::Disk(_) | ReportError::Write { .. } => ExitCode::Storage,
         ReportError::Panic(_) => ExitCode::Internal,
     }
 }

@@ -13,7 +13,7 @@ pub enum ExitCode {
     Usage,
     /// The output is valid and lacks something: products that failed or were cut short; after a replay also those that are open.
     Partial,
-    /// Another process holds this export.
+    /// Another process works on this export.
     Busy,
     /// The network, the API or its limit failed for too long; everything is kept, the same command resumes.
     Temporary,

@@ -24,8 +24,10 @@ use crate::model::event::Event;
 use crate::model::page::PageNum;
 use crate::model::sanitize::Sanitized;
 use crate::output::error::OutputError;
-use crate::output::export_dir::{ExportDir, SUCCESS};
-use crate::output::publisher::{self, Manifest, Publisher};
+use crate::output::export_dir::ExportDir;
+use crate::output::manifest::{self, Manifest};
+use crate::output::names::SUCCESS;
+use crate::output::publisher::Publisher;
 use crate::output::store::Store;
 use crate::output::writer::{QUEUE, SegmentWriterTask, WriterHandle};
 use crate::report::products;
@@ -41,7 +43,7 @@ use crate::run::rejudge::rejudge;
 use crate::run::stop::Stop;
 use crate::settings::{CODES, Settings};
 use crate::state::free_space;
-use crate::state::ledger::{Added, Ledger, OpenSegment, Repair};
+use crate::state::ledger::{Added, OpenSegment, Repair};
 
 /// A run's tasks before its rounds begin.
 struct OpenedRun {
@@ -89,14 +91,14 @@ pub async fn export<F: Fetch>(
     }
     let is_complete = totals.complete == totals.items && totals.pages_waiting == 0;
     if let Some(since) = export_dir.export.completed_at.filter(|_| is_complete) {
-        let imprint = export_dir.imprint(&context.settings, &decoder(context));
+        let imprint = export_dir.manifest_schema(&context.settings, &decoder(context));
         if RebuildPlan::make(&export_dir, &imprint, RebuildScope::OtherColumns).await?.is_empty() {
             return still_complete(context, &export_dir, since).await;
         }
     }
     // The mark goes first: what it promises may not be true from here on.
-    unmark(&export_dir.store, &export_dir.ledger())?;
-    if let Some(message) = export_dir.floor.shortage()? {
+    unmark(&export_dir).await?;
+    if let Some(message) = export_dir.min_free_space.shortage()? {
         return Err(Error::NoRoom(message));
     }
     // Until the first request there is nothing to wait for: a signal ends it between two steps, as a crash would.
@@ -138,9 +140,9 @@ pub async fn replay(context: &RunContext, which: RebuildScope) -> Result<Summary
 /// An export that was complete before this run: its reports and its mark are written, should a crash have prevented it or
 /// somebody have removed them.
 async fn still_complete(context: &RunContext, export_dir: &Arc<ExportDir>, since: Utc64) -> Result<Summary, Error> {
-    refuse_spoilt(export_dir, &export_dir.committer(&context.settings, &decoder(context))).await?;
+    refuse_spoilt(export_dir, &export_dir.publisher(&context.settings, &decoder(context))).await?;
     for report in [products::PRODUCTS, summary::SUMMARY, SUCCESS] {
-        if export_dir.store.length(report)?.is_none() {
+        if export_dir.store.length(report).await?.is_none() {
             finish(context, export_dir, None, RunStats::default(), None).await?;
             break;
         }
@@ -178,14 +180,15 @@ struct Registered {
 fn plan(export_dir: &ExportDir, ids: Ids, settings: &Settings) -> Result<Registered, Error> {
     let mut ledger = export_dir.ledger();
     let ids = ids.map(|id| id.map_err(Error::from));
-    let added = ledger.add_items_after(ids, || Ok(export_dir.store.remove(SUCCESS)?))?;
+    let added = ledger.add_items_after(ids, || remove_mark(&export_dir.store))?;
     if added.listed == 0 {
         return Err(InputError::Empty.into());
     }
     let mut reopened = ledger.reopen_failed(settings.retry_failed)?;
     let (was, identity) = (&export_dir.export.identity, settings.identity());
     if was.get("end") != identity.get("end") {
-        unmark(&export_dir.store, &ledger)?;
+        remove_mark(&export_dir.store)?;
+        ledger.set_completed(None)?;
         reopened += if settings.end == EndRule::EmptyPage { ledger.reopen_short()? } else { 0 };
     }
     if *was != identity {
@@ -194,15 +197,20 @@ fn plan(export_dir: &ExportDir, ids: Ids, settings: &Settings) -> Result<Registe
     let mut repair = Repair::default();
     if settings.repair {
         let (first, doubt) = (PageNum(settings.endpoint.page.first), |lists| seems_empty(lists).is_some());
-        repair = ledger.repair(first, doubt, || Ok::<_, Error>(export_dir.store.remove(SUCCESS)?))?;
+        repair = ledger.repair(first, doubt, || remove_mark(&export_dir.store))?;
     }
     Ok(Registered { added, reopened, repair })
 }
 
 /// Takes the mark of success away, and when it was made.
-fn unmark(store: &Store, ledger: &Ledger) -> Result<(), Error> {
-    store.remove(SUCCESS)?;
-    Ok(ledger.set_completed(None)?)
+async fn unmark(export_dir: &ExportDir) -> Result<(), Error> {
+    export_dir.store.remove(vec![SUCCESS.to_owned()]).await?;
+    Ok(export_dir.ledger().set_completed(None)?)
+}
+
+/// Takes the mark of success away, on a thread that may block.
+fn remove_mark(store: &Store) -> Result<(), Error> {
+    Ok(tokio::runtime::Handle::current().block_on(store.remove(vec![SUCCESS.to_owned()]))?)
 }
 
 /// Finishes what earlier runs left: decided segments are published, published ones that are not as they should be are built
@@ -210,9 +218,9 @@ fn unmark(store: &Store, ledger: &Ledger) -> Result<(), Error> {
 async fn begin(context: &RunContext, export_dir: Arc<ExportDir>, which: RebuildScope) -> Result<OpenedRun, Error> {
     let settings = &context.settings;
     let decoder = decoder(context);
-    let committer = export_dir.committer(settings, &decoder);
+    let committer = export_dir.publisher(settings, &decoder);
     committer.recover().await?;
-    export_dir.sweep()?;
+    export_dir.remove_leftovers().await?;
     let recovery = Arc::new(Recovery {
         export_dir: Arc::clone(&export_dir),
         decoder: decoder.clone(),
@@ -220,7 +228,7 @@ async fn begin(context: &RunContext, export_dir: Arc<ExportDir>, which: RebuildS
         codes: Arc::new(settings.endpoint.codes()),
         events: Arc::clone(&context.events),
     });
-    let plan = RebuildPlan::make(&export_dir, &export_dir.imprint(settings, &decoder), which).await?;
+    let plan = RebuildPlan::make(&export_dir, &export_dir.manifest_schema(settings, &decoder), which).await?;
     plan.check(&export_dir, &recovery).await?;
     let mut segment = export_dir.ledger().begin_segment()?;
     let adopting = Arc::clone(&recovery);
@@ -232,14 +240,14 @@ async fn begin(context: &RunContext, export_dir: Arc<ExportDir>, which: RebuildS
         segment.journaled = tokio::task::spawn_blocking(move || rejudge(&export_dir, segment, &codes)).await??;
     }
     if !plan.is_empty() || export_dir.export.identity != identity || has_waiting(&export_dir)? {
-        export_dir.store.remove(SUCCESS)?;
+        export_dir.store.remove(vec![SUCCESS.to_owned()]).await?;
     }
     // First the identity: from here on only who knows the new columns may go on, with what is still of the old ones.
     export_dir.ledger().set_identity(&identity)?;
 
     let (orders, ordered) = mpsc::channel(QUEUE);
-    let shape = export_dir.shape(settings, &decoder);
-    let work = SegmentWriterTask { shape, committer, events: Arc::clone(&context.events) };
+    let config = export_dir.segment_config(settings, &decoder);
+    let work = SegmentWriterTask { config, publisher: committer, events: Arc::clone(&context.events) };
     #[expect(clippy::disallowed_methods, reason = "this file owns the tasks")]
     let writing = WriterHandle { orders, task: tokio::spawn(work.run(ordered)) };
     let read = async {
@@ -307,30 +315,29 @@ fn has_waiting(export_dir: &ExportDir) -> Result<bool, Error> {
 /// Refuses to call an output complete that is not as it was published, or that does not hold every row that was received; its
 /// mark goes.
 async fn refuse_spoilt(export_dir: &ExportDir, committer: &Publisher) -> Result<(), Error> {
-    let spoilt = |reason: String| {
-        export_dir.store.remove(SUCCESS)?;
-        Err(OutputError::Modified(format!("the output is not as it was published: {reason}")).into())
+    let reason = if let Some(path) = committer.find_modified().await? {
+        format!("{} is missing or not as it was written", Sanitized(&path))
+    } else {
+        let ledger = export_dir.ledger();
+        let totals = ledger.totals()?;
+        let in_files = |manifest: &Manifest| manifest.all_files().map(|file| file.rows).sum::<u64>();
+        let published: u64 = manifest::published(&ledger)?.iter().map(in_files).sum();
+        // What was received is kept, rejected or a duplicate; the first two are in files.
+        if published == totals.kept + totals.rejected {
+            return Ok(());
+        }
+        format!("{published} rows are in its files, {} should be", totals.kept + totals.rejected)
     };
-    if let Some(path) = committer.lacking().await? {
-        return spoilt(format!("{} is missing or not as it was written", Sanitized(&path)));
-    }
-    let ledger = export_dir.ledger();
-    let totals = ledger.totals()?;
-    let in_files = |manifest: &Manifest| manifest.all_files().map(|file| file.rows).sum::<u64>();
-    let published: u64 = publisher::published(&ledger)?.iter().map(in_files).sum();
-    // What was received is kept, rejected or folded; the first two are in files.
-    if published != totals.kept + totals.rejected {
-        return spoilt(format!("{published} rows are in its files, {} should be", totals.kept + totals.rejected));
-    }
-    Ok(())
+    export_dir.store.remove(vec![SUCCESS.to_owned()]).await?;
+    Err(OutputError::Modified(format!("the output is not as it was published: {reason}")).into())
 }
 
 /// Warns where the answers differ much from the description; with `fail_on_drift` that is how the run ends.
-fn judge_drift(context: &RunContext, export_dir: &ExportDir, summary: &mut Summary) -> Result<(), Error> {
+async fn judge_drift(context: &RunContext, export_dir: &ExportDir, summary: &mut Summary) -> Result<(), Error> {
     let Some(drift) = summary.drift.serious(summary.rows.received, &context.settings.endpoint) else { return Ok(()) };
     if context.settings.fail_on_drift && matches!(summary.exit, ExitCode::Complete | ExitCode::Partial) {
         summary.set_drifted(&drift);
-        return unmark(&export_dir.store, &export_dir.ledger());
+        return unmark(export_dir).await;
     }
     let rows = Grouped(summary.rows.received);
     let message = format!("the answers differ from the endpoint's description (of {rows} rows): {drift}");
@@ -346,17 +353,16 @@ async fn finish(
     counted: RunStats,
     replayed: Option<usize>,
 ) -> Result<Summary, Error> {
-    export_dir.sweep()?;
-    let committer = export_dir.committer(&context.settings, &decoder(context));
-    committer.remove_superseded()?;
-    {
+    export_dir.remove_leftovers().await?;
+    let committer = export_dir.publisher(&context.settings, &decoder(context));
+    committer.remove_superseded().await?;
+    let cut = {
         let ledger = export_dir.ledger();
         let first = PageNum(context.settings.endpoint.page.first);
-        let cut =
-            ledger.cap_refused(CAPPED_LISTS)? + ledger.cut_unnumbered(first)? + ledger.fail_without_list(first)?;
-        if cut > 0 {
-            unmark(&export_dir.store, &ledger)?;
-        }
+        ledger.cap_refused(CAPPED_LISTS)? + ledger.cut_unnumbered(first)? + ledger.fail_without_list(first)?
+    };
+    if cut > 0 {
+        unmark(export_dir).await?;
     }
     let mut summary = summary::of(&context.settings, context.qps.per_second(), export_dir, None, counted).await?;
     if let Some(stop) = &stop {
@@ -365,8 +371,8 @@ async fn finish(
     if let Some(rebuilt) = replayed {
         summary.set_replayed(rebuilt);
     }
-    judge_drift(context, export_dir, &mut summary)?;
-    products::write_products(export_dir)?;
+    judge_drift(context, export_dir, &mut summary).await?;
+    products::write_products(export_dir).await?;
     if summary.exit == ExitCode::Complete {
         refuse_spoilt(export_dir, &committer).await?;
         let ledger = export_dir.ledger();
@@ -374,9 +380,9 @@ async fn finish(
         ledger.set_completed(Some(since))?;
         summary.complete_since = Some(since.to_string());
     }
-    summary.write(&export_dir.store)?;
+    summary.write(&export_dir.store).await?;
     if summary.exit == ExitCode::Complete {
-        export_dir.store.put(SUCCESS, b"")?;
+        export_dir.store.put(SUCCESS, Vec::new()).await?;
     }
     Ok(summary)
 }

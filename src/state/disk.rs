@@ -131,13 +131,13 @@ impl Disk {
         Ok(NewFile { file: BufWriter::with_capacity(1 << 16, file), bytes: 0, hash: Sha256::new() })
     }
 
-    /// Starts a file for what this process alone reads again, before it ends: never synced, not hashed. The name must be free.
-    pub fn scratch(self, path: &Path) -> Result<ScratchFile, DiskError> {
+    /// Opens a file to append to, or makes it, for what this process alone reads again: never synced, not hashed.
+    pub(crate) fn scratch(self, path: &Path) -> Result<impl Write + use<>, DiskError> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
+        options.append(true).create(true);
         restrict(&mut options, Access::Private);
         let file = durably("create", path, || open(&options, path))?;
-        Ok(ScratchFile(Stepping { file, path: path.to_owned() }))
+        Ok(Stepping { file, path: path.to_owned() })
     }
 
     /// Makes a private file, empty, unless there is one: for what SQLite then opens with the modes it finds.
@@ -244,39 +244,6 @@ struct Stepping {
 impl Write for Stepping {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         between_steps("write", &self.path, || self.file.write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A file that is written from its beginning, read again, and used anew.
-#[derive(Debug)]
-pub struct ScratchFile(Stepping);
-
-impl ScratchFile {
-    /// Goes to the beginning, to read what was written.
-    pub fn rewind(&mut self) -> Result<(), DiskError> {
-        self.0.file.rewind().doing("read", &self.0.path)
-    }
-
-    /// Forgets what was written, and gives its room on the disk back.
-    pub fn clear(&mut self) -> Result<(), DiskError> {
-        self.rewind()?;
-        durably("cut", &self.0.path, || self.0.file.set_len(0))
-    }
-}
-
-impl Read for ScratchFile {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.0.file.read(bytes)
-    }
-}
-
-impl Write for ScratchFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -14,19 +14,19 @@ const SHARE: u64 = 20;
 
 /// The room that an export leaves free.
 #[derive(Clone, Debug)]
-pub struct MinFreeSpace {
+pub(crate) struct MinFreeSpace {
     directories: Vec<PathBuf>,
     asked: Option<u64>,
 }
 
 impl MinFreeSpace {
     /// A floor of `asked` bytes, or the built-in one, on the disks of these directories.
-    pub fn new(directories: Vec<PathBuf>, asked: Option<u64>) -> Self {
+    pub(crate) fn new(directories: Vec<PathBuf>, asked: Option<u64>) -> Self {
         Self { directories, asked }
     }
 
     /// What is wrong, if a disk has less free than the floor.
-    pub fn shortage(&self) -> Result<Option<String>, DiskError> {
+    pub(crate) fn shortage(&self) -> Result<Option<String>, DiskError> {
         for directory in &self.directories {
             let Some(room) = room(directory)? else { continue };
             let floor = self.asked.unwrap_or_else(|| FLOOR.min(room.total / SHARE));

@@ -91,7 +91,7 @@ impl Engine<'_> {
     /// Stops the run while its disks still have room for the answers under way.
     pub(super) fn keep_room(&mut self) -> Result<(), Error> {
         if self.stop.is_none() {
-            self.stop = self.export_dir.floor.shortage()?.map(Stop::Room);
+            self.stop = self.export_dir.min_free_space.shortage()?.map(Stop::Room);
         }
         Ok(())
     }

@@ -14,7 +14,6 @@ use pagehaul::decode::Decoder;
 use pagehaul::endpoint::{BUILT_IN, Endpoint};
 use pagehaul::model::page::SegmentId;
 use pagehaul::output::segment::SegmentWriter;
-use pagehaul::state::disk::Disk;
 
 /// Pages that are decoded together: about what arrives during one fsync at full speed.
 const GROUP: usize = 64;
@@ -50,7 +49,7 @@ fn encode(times: u64) {
     let directory = tempfile::tempdir().expect("a directory");
     let shape = pages::shape(directory.path(), &endpoint, &decoder);
     for attempt in (1..).take(usize::try_from(times).unwrap_or(usize::MAX)) {
-        let segment = SegmentWriter::begin(Disk, shape.clone(), SegmentId(1), attempt);
+        let segment = SegmentWriter::new(shape.clone(), SegmentId(1), attempt);
         black_box(pages::write(segment, &groups));
     }
 }

@@ -48,6 +48,10 @@ pub(crate) fn whole(text: &str) -> Option<i64> {
 
 /// A finite number.
 pub(crate) fn double(text: &str) -> Option<f64> {
+    // Nearly every number. A zero keeps its sign below.
+    if let Some(small) = text.parse::<i32>().ok().filter(|number| *number != 0 && !text.starts_with('+')) {
+        return Some(f64::from(small));
+    }
     let decimal = Decimal::parse(text)?;
     let number: f64 = text.parse().ok().filter(|number: &f64| number.is_finite())?;
     let has_vanished = number.abs() <= 0.0 && !decimal.digits.is_empty();

@@ -1,8 +1,7 @@
-//! What `benches/instructions.sh` counts the instructions of: a stage, so many times over, on the same pages each time.
+//! The stages that `benches/instructions.sh` counts the instructions of.
 //!
-//! It takes the stage and a number from the variables STAGE and TIMES. The difference between two runs with different
-//! numbers is what the stage costs without what sets it up. Without the variables it does every stage once, so that
-//! `cargo bench` shows that it still works.
+//! Runs the stage STAGE on the same pages TIMES times. The difference between two runs with different TIMES is the cost of the
+//! stage without its setup. Without the variables every stage runs once, so that `cargo bench` shows that it still works.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot be set up has no figures")]
 
@@ -35,17 +34,17 @@ fn main() {
 fn decode(times: u64) {
     let endpoint = Endpoint::parse(BUILT_IN).expect("the built-in endpoint is valid");
     let decoder = Decoder::new(&endpoint, |_| true);
-    let answers = pages::answers(&endpoint, GROUP);
+    let responses = pages::responses(&endpoint, GROUP);
     for _ in 0..times {
-        black_box(decoder.decode(black_box(&answers)).expect("rows"));
+        black_box(decoder.decode(black_box(&responses)).expect("rows"));
     }
 }
 
 fn encode(times: u64) {
     let endpoint = Endpoint::parse(BUILT_IN).expect("the built-in endpoint is valid");
     let decoder = Decoder::new(&endpoint, |_| true);
-    let answers = pages::answers(&endpoint, PAGES);
-    let groups: Vec<_> = answers.chunks(GROUP).map(|group| decoder.decode(group).expect("rows")).collect();
+    let responses = pages::responses(&endpoint, PAGES);
+    let groups: Vec<_> = responses.chunks(GROUP).map(|group| decoder.decode(group).expect("rows")).collect();
     let directory = tempfile::tempdir().expect("a directory");
     let shape = pages::shape(directory.path(), &endpoint, &decoder);
     for attempt in (1..).take(usize::try_from(times).unwrap_or(usize::MAX)) {

@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
-# Instructions that decoding and encoding take for a full page, counted by valgrind and compared with instructions.txt.
+# Counts the instructions of decoding and encoding a full page with valgrind, and compares them with instructions.txt.
 #
-#   benches/instructions.sh            fails where a stage takes 10 % more or fewer instructions than stands there
-#   benches/instructions.sh --renew    writes what it counted; say in the commit why it changed
+#   benches/instructions.sh            fails if a stage changed by more than 10 %
+#   benches/instructions.sh --renew    stores the new counts; the commit message says why they changed
 #
-# A count does not depend on what else the machine does, nor on how fast it is: run after run it moves by less than 1 %, from
-# the hash maps' random keys. It does depend on the compiler, on the C library, and on the processor that valgrind shows to the
-# program, because zstd's and the C library's copies choose their code by it: valgrind shows the same one, with AVX2 and without
-# AVX-512 or SHA instructions, on any x86-64 of the last ten years. Elsewhere nothing is compared. SHA-256 is therefore counted
-# in its plain form: 40 instructions a byte that a real processor does not spend.
+# A count does not depend on the machine's load or speed. It varies by less than 1 % between runs, because hash maps have random
+# keys. It depends on the compiler, on the C library, and on the processor that valgrind emulates, because zstd and the C library
+# choose code by it: on any x86-64 of the last ten years it has AVX2, but neither AVX-512 nor SHA instructions. On other
+# machines nothing is compared. SHA-256 therefore takes 40 instructions a byte that a real processor does not need.
 #
 # Needs: valgrind; builds with `--profile ci`, without link-time optimisation, which would hide what a change costs where.
 set -euo pipefail

@@ -1,7 +1,7 @@
-//! What each stage of a page costs on one core: `cargo bench --bench stages`.
+//! The time of each stage of a page on one core: `cargo bench --bench stages`.
 //!
-//! Every figure but the last is for a group of 64 full pages of the simulator; divide by 64 for a page. `journal` and `ledger`
-//! wait for the disk, so they are time, not work. `encode` is for 4,096 pages in 21 regions, sealed: divide by that.
+//! `encode` is for a sealed segment of 4,096 pages in 21 regions. All others are for a group of 64 full pages of the simulator.
+//! `journal` and `ledger` include waits for the disk.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot be set up has no figures")]
 
@@ -29,18 +29,18 @@ const GROUPS: usize = 64;
 
 fn stages(criterion: &mut Criterion) {
     let endpoint = Endpoint::parse(BUILT_IN).expect("the built-in endpoint is valid");
-    let all = pages::answers(&endpoint, GROUP * GROUPS);
-    let answers = all.chunks(GROUP).next().unwrap_or_default();
+    let all = pages::responses(&endpoint, GROUP * GROUPS);
+    let responses = all.chunks(GROUP).next().unwrap_or_default();
     let decoder = Decoder::new(&endpoint, |_| true);
     let directory = tempfile::tempdir().expect("a directory");
 
     let mut group = criterion.benchmark_group("64 pages");
     group.measurement_time(Duration::from_secs(3)).warm_up_time(Duration::from_secs(1)).sample_size(30);
     group.bench_function("envelope", |bencher| {
-        bencher.iter(|| answers.iter().filter(|answer| envelope::read(black_box(&answer.body)).is_ok()).count());
+        bencher.iter(|| responses.iter().filter(|response| envelope::read(black_box(&response.body)).is_ok()).count());
     });
-    group.bench_function("decode", |bencher| bencher.iter(|| decoder.decode(black_box(answers)).expect("rows")));
-    let (mut journal, entries) = journal(directory.path(), answers);
+    group.bench_function("decode", |bencher| bencher.iter(|| decoder.decode(black_box(responses)).expect("rows")));
+    let (mut journal, entries) = journal(directory.path(), responses);
     group.bench_function("journal", |bencher| bencher.iter(|| journal.append(black_box(&entries)).expect("durable")));
     let (mut ledger, mut next) = (ledger(directory.path()), 0);
     group.bench_function("ledger", |bencher| {
@@ -66,18 +66,18 @@ fn stages(criterion: &mut Criterion) {
     group.finish();
 }
 
-fn journal(directory: &Path, answers: &[Response]) -> (Journal, Vec<JournalEntry>) {
+fn journal(directory: &Path, responses: &[Response]) -> (Journal, Vec<JournalEntry>) {
     let journal = Journal::open(Disk, directory, SegmentId(1), 0).expect("a journal");
-    let entry = |answer: &Response| JournalEntry {
-        attempt: answer.request.attempt,
-        id: answer.request.id.clone(),
-        page: answer.request.page,
-        at: answer.at,
+    let entry = |response: &Response| JournalEntry {
+        attempt: response.request.attempt,
+        id: response.request.id.clone(),
+        page: response.request.page,
+        at: response.at,
         status: 200,
         is_page: true,
-        body: answer.body.clone(),
+        body: response.body.clone(),
     };
-    (journal, answers.iter().map(entry).collect())
+    (journal, responses.iter().map(entry).collect())
 }
 
 fn ledger(directory: &Path) -> Ledger {
@@ -88,7 +88,7 @@ fn ledger(directory: &Path) -> Ledger {
     ledger
 }
 
-/// What one round writes: 64 pages journaled, 64 earlier ones read, 64 intents.
+/// One group commit: 64 pages journaled, 64 earlier ones applied, 64 intents.
 fn ledger_group(next: i64) -> Group {
     let each = || next..next + 64;
     let page = |at: i64| PageRow { attempt: AttemptId(at), item: ItemIx(at), page: PageNum(1), at: Utc64(at) };

@@ -16,16 +16,16 @@ use pagehaul::simulator::{ApiRequest, Simulator, SimulatorSettings};
 const DEPTH: u64 = 50;
 
 /// So many full pages, all different, in the order in which 64 walks would bring them.
-pub(crate) fn answers(endpoint: &Endpoint, count: usize) -> Vec<Response> {
+pub(crate) fn responses(endpoint: &Endpoint, count: usize) -> Vec<Response> {
     let settings = SimulatorSettings { products: 40_000, max_videos: 2_000, ..SimulatorSettings::default() };
     let simulator = Simulator::new(endpoint, settings.clone()).expect("the built-in endpoint can be simulated");
     let deep: Vec<String> =
         settings.ids().filter(|id| simulator.videos(id) >= 10 * DEPTH).take(count.div_ceil(50).max(64)).collect();
-    let mut asked = Vec::with_capacity(count);
+    let mut requested = Vec::with_capacity(count);
     for walks in deep.chunks(64) {
-        asked.extend((1..=DEPTH).flat_map(|page| walks.iter().map(move |id| (id, page))));
+        requested.extend((1..=DEPTH).flat_map(|page| walks.iter().map(move |id| (id, page))));
     }
-    let numbered = (1..).zip(asked.into_iter().take(count));
+    let numbered = (1..).zip(requested.into_iter().take(count));
     numbered
         .map(|(number, (id, page))| Response {
             request: Request {

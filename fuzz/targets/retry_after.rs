@@ -4,4 +4,4 @@
 #[path = "../../tests/runs/fuzz/targets.rs"]
 mod targets;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::wish(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::retry_after_header(bytes));

@@ -176,9 +176,9 @@ mod tests {
         let mut parts = text.split("\\udc");
         let mut bytes = parts.next().unwrap().as_bytes().to_vec();
         for part in parts {
-            let (byte, behind) = part.split_at(2);
+            let (byte, rest) = part.split_at(2);
             bytes.push(u8::from_str_radix(byte, 16).unwrap());
-            bytes.extend_from_slice(behind.as_bytes());
+            bytes.extend_from_slice(rest.as_bytes());
         }
         bytes
     }

@@ -48,12 +48,16 @@ pub(crate) fn whole(text: &str) -> Option<i64> {
 
 /// A finite number.
 pub(crate) fn double(text: &str) -> Option<f64> {
+    // Nearly every number. A zero keeps its sign below.
+    if let Some(small) = text.parse::<i32>().ok().filter(|number| *number != 0 && !text.starts_with('+')) {
+        return Some(f64::from(small));
+    }
     let decimal = Decimal::parse(text)?;
     let number: f64 = text.parse().ok().filter(|number: &f64| number.is_finite())?;
     let has_vanished = number.abs() <= 0.0 && !decimal.digits.is_empty();
     let is_long = decimal.exponent >= 0 && decimal.digits.len() > SAFE_DIGITS;
     let prints_alike = |text: &str| Decimal::parse(text).as_ref() == Some(&decimal);
-    // `to_string` is the shortest spelling that is read as the same double.
+    // `to_string` is the shortest text that parses as the same double.
     let is_rounded = is_long && !prints_alike(&format!("{number:.0}")) && !prints_alike(&number.to_string());
     (!has_vanished && !is_rounded).then_some(number)
 }

@@ -1,4 +1,4 @@
-//! Counts what the simulator was asked and how it responded, for tests and for the summary of `pagehaul simulate`.
+//! Counts what the simulator receives and how it responds, for tests and for the summary of `pagehaul simulate`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use super::request::Refusal;
 /// How many times each page of each product was billed.
 pub type Billed = BTreeMap<(String, u32), u32>;
 
-/// The simulator's counts. Those of responses add up to the requests that were answered.
+/// The simulator's counts. Those of responses add up to the requests with a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Account {
     /// Requests that came in.

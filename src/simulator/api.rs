@@ -412,18 +412,18 @@ mod tests {
     fn refusals_come_as_documented_and_are_counted() {
         let simulator = simulator("key=right,credits=1,record=true");
         let path = simulator.endpoint.path.as_str();
-        let told = |path: &str, query: &str, key: &str| {
+        let respond = |path: &str, query: &str, key: &str| {
             let response = simulator.respond(&ApiRequest { path, query, authorization: Some(key) });
             let envelope = envelope::read(&response.body).unwrap();
             assert!(envelope.data == Payload::None || response.status == 200);
             (response.status, envelope.code.unwrap(), envelope.message)
         };
         let good = "product_id=5&page_num=2&page_size=10";
-        assert_eq!(told("/v1", good, "Bearer right").0, 404);
-        assert_eq!(told(path, good, "Bearer wrong"), (401, 401, "apiKey is null".to_owned()));
-        assert_eq!(told(path, "", "Bearer right"), (400, 400, "Missing required parameter: product_id".to_owned()));
-        assert_eq!(told(path, good, "Bearer right"), (200, 0, "success".to_owned()));
-        assert_eq!(told(path, good, "Bearer right"), (402, 402, "apiKey quota is not enough".to_owned()));
+        assert_eq!(respond("/v1", good, "Bearer right").0, 404);
+        assert_eq!(respond(path, good, "Bearer wrong"), (401, 401, "apiKey is null".to_owned()));
+        assert_eq!(respond(path, "", "Bearer right"), (400, 400, "Missing required parameter: product_id".to_owned()));
+        assert_eq!(respond(path, good, "Bearer right"), (200, 0, "success".to_owned()));
+        assert_eq!(respond(path, good, "Bearer right"), (402, 402, "apiKey quota is not enough".to_owned()));
         assert_eq!(simulator.billed(), BTreeMap::from([(("5".to_owned(), 2), 1)]));
         let once = Account {
             requests: 5,

@@ -122,7 +122,7 @@ fn push_number(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(digits.get(start..).unwrap_or_default());
 }
 
-/// Appends `length` digits, each made from one random byte; the compiler makes 16 at once.
+/// Appends `length` digits, each from one random byte; the compiler computes 16 at once.
 fn push_coded(out: &mut Vec<u8>, length: usize, rng: &mut SplitMix64, code: impl Fn(u8) -> u8) {
     let mut left = length;
     while left > 0 {
@@ -209,7 +209,7 @@ mod tests {
     use rand_xoshiro::SplitMix64;
     use std::collections::BTreeSet;
 
-    fn made(part: &Part) -> String {
+    fn generated(part: &Part) -> String {
         let mut out = Vec::new();
         part.push(&List::new(1, "7", 10, 0), 0, &mut SplitMix64::seed_from_u64(5), &mut out);
         String::from_utf8(out).unwrap()
@@ -227,9 +227,9 @@ mod tests {
     #[test]
     fn random_texts_have_exactly_the_requested_length() {
         for length in [0, 1, 7, 8, 9, 16, 17, 112] {
-            assert_eq!(made(&Part::Digits(length)).len(), length);
-            assert_eq!(made(&Part::Hex(length)).len(), length);
-            assert_eq!(made(&Part::Base64(length)).len(), length);
+            assert_eq!(generated(&Part::Digits(length)).len(), length);
+            assert_eq!(generated(&Part::Hex(length)).len(), length);
+            assert_eq!(generated(&Part::Base64(length)).len(), length);
         }
         let mut out = Vec::new();
         push_uuid(&mut out, &mut SplitMix64::seed_from_u64(1));
@@ -246,23 +246,23 @@ mod tests {
 
     #[test]
     fn every_digit_of_a_base_occurs_and_no_other() {
-        let made = |code: fn(u8) -> u8| (0..=255).map(code).collect::<BTreeSet<u8>>();
+        let generated = |code: fn(u8) -> u8| (0..=255).map(code).collect::<BTreeSet<u8>>();
         let digits = |text: &str| text.bytes().collect::<BTreeSet<u8>>();
-        assert_eq!(made(decimal), digits("0123456789"));
-        assert_eq!(made(hexadecimal), digits("0123456789abcdef"));
+        assert_eq!(generated(decimal), digits("0123456789"));
+        assert_eq!(generated(hexadecimal), digits("0123456789abcdef"));
         let letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ";
-        assert_eq!(made(base64), digits(&format!("{letters}{}0123456789-_", letters.to_lowercase())));
+        assert_eq!(generated(base64), digits(&format!("{letters}{}0123456789-_", letters.to_lowercase())));
     }
 
     #[test]
     fn words_have_one_space_between_them() {
         let word = |text: &str| Word::new(text.as_bytes()).unwrap();
-        assert_eq!(made(&Part::Tags(3, vec![word("#x")])), "#x #x #x");
-        assert_eq!(made(&Part::Words(2, vec![vec![word("yes")]])), "yes yes");
-        assert_eq!(made(&Part::Words(2, vec![Vec::new()])), "");
-        assert_eq!(made(&Part::Tags(0, vec![word("x")])), "");
-        assert_eq!(made(&Part::Tags(2, vec![word(&"x".repeat(39))])).len(), 79);
+        assert_eq!(generated(&Part::Tags(3, vec![word("#x")])), "#x #x #x");
+        assert_eq!(generated(&Part::Words(2, vec![vec![word("yes")]])), "yes yes");
+        assert_eq!(generated(&Part::Words(2, vec![Vec::new()])), "");
+        assert_eq!(generated(&Part::Tags(0, vec![word("x")])), "");
+        assert_eq!(generated(&Part::Tags(2, vec![word(&"x".repeat(39))])).len(), 79);
         assert!(Word::new(&[b'x'; 40]).is_none());
-        assert_eq!(made(&Part::Words(2, Vec::new())), "");
+        assert_eq!(generated(&Part::Words(2, Vec::new())), "");
     }
 }

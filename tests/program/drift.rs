@@ -1,4 +1,4 @@
-//! Answers that differ from the endpoint's description: what is counted, what is said, and that a crash changes no count.
+//! Responses that differ from the endpoint's description: counts, warnings, and that a crash changes no count.
 
 use std::process::Command;
 
@@ -12,8 +12,8 @@ fn export(home: &Home, api: &Api, more: &[&str]) -> Command {
     home.export(&api.base_url(), &[&["--endpoint", DESCRIPTION], more].concat())
 }
 
-/// An API whose rows differ from their description: of every product's 25 rows `odd` have a text that is none, and each has a
-/// field that nobody described.
+/// An API whose rows differ from their description: of each product's 25 rows, `odd` have an object for a text, and each has
+/// the unknown field `new`.
 fn api(odd: u32, new: &'static str) -> Api {
     Api::start(move |asked| {
         let rows = (asked.page - 1) * 10..(asked.page * 10).min(25);

@@ -1,6 +1,6 @@
 //! Text from outside on a terminal, in a log, in a report: no payload acts on any of them.
 //!
-//! What must not come out is written down here a second time, by code points, and not taken from the program.
+//! The forbidden characters are listed here again, by code point, and not taken from the program.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::common::{Answer, Api, Home, KEY, Run, pagehaul, run, run_with};
 use pagehaul::model::sanitize::{LIMIT, json, sanitize};
 use pagehaul::state::ledger::Ledger;
 
-/// Texts that do something to whoever shows them, beside what they say: "evil" and "FORGED" mark what must stay harmless.
+/// Texts that affect the terminal that shows them. "evil" and "FORGED" mark what must stay harmless.
 const PAYLOADS: [&str; 78] = [
     // Escape sequences: links, clipboard, titles, reports that the terminal types back, modes, palettes, files.
     "\x1b]8;;https://evil.invalid\x1b\\click\x1b]8;;\x1b\\",
@@ -60,7 +60,7 @@ const PAYLOADS: [&str; 78] = [
     "\u{90}$q\"p\u{9c}",
     "\u{9f}evil\u{9c}",
     "\u{85}FORGED",
-    // Lines of our own that we did not write.
+    // Forged log lines.
     "a\r\n2026-11-22T00:00:00.000Z  INFO FORGED",
     "a\nFORGED",
     "a\rFORGED",
@@ -75,7 +75,7 @@ const PAYLOADS: [&str; 78] = [
     "\x0eevil\x0f",
     "\x11\x13evil",
     "\tevil\tevil",
-    // Directions (CVE-2021-42574), and what has no look of its own.
+    // Text directions (CVE-2021-42574), and invisible characters.
     "\u{202e}gpj.evil\u{202c}",
     "\u{202a}\u{202b}\u{202d}evil",
     "\u{2066}evil\u{2067}evil\u{2068}evil\u{2069}",
@@ -88,14 +88,14 @@ const PAYLOADS: [&str; 78] = [
     "\u{180e}evil\u{206a}\u{206f}",
     "\u{f8ff}\u{10fffd}evil",
     "\u{1d173}\u{1bca0}evil",
-    // Too much of something. `FLOOD` and `LONG` are put in below: a constant cannot repeat.
+    // Too much of something. `FLOOD` and `LONG` are replaced below: a constant cannot repeat.
     "FLOOD",
     "LONG",
     "KEYS",
     "sk_live_evil0123 sk_live_\u{200b}evil",
 ];
 
-/// The payloads, the long ones among them.
+/// The payloads, including the long ones.
 fn payloads() -> Vec<String> {
     let real = |payload: &str| match payload {
         "FLOOD" => format!("e{}", "\u{301}\u{489}\u{e47}\u{20dd}".repeat(5_000)),
@@ -106,7 +106,7 @@ fn payloads() -> Vec<String> {
     PAYLOADS.iter().map(|payload| real(payload)).collect()
 }
 
-/// Whether a character does anything but stand for itself. Marks are judged by how many there are.
+/// Whether a character has an effect. Combining marks have one if there are many.
 fn acts(c: char) -> bool {
     matches!(u32::from(c),
         0..0x20 | 0x7f..0xa0 | 0xad | 0x61c | 0x180e | 0x200b..=0x200f | 0x2028..=0x202e | 0x2060..=0x206f | 0xfeff
@@ -117,7 +117,7 @@ fn is_mark(c: char) -> bool {
     matches!(u32::from(c), 0x300..=0x36f | 0x483..=0x489 | 0xe47..=0xe4e | 0x20d0..=0x20f0 | 0xfe00..=0xfe0f)
 }
 
-/// Fails unless a text, some lines of ours, holds nothing that acts.
+/// Fails if a text, some lines of the program's, contains a character with an effect.
 fn assert_harmless(name: &str, text: &str) {
     for line in text.lines() {
         let found = line.chars().find(|c| acts(*c));
@@ -152,7 +152,7 @@ fn no_payload_acts_once_it_is_sanitised() {
     }
 }
 
-/// An id for each payload that an id may be: controls are refused where the list is read.
+/// An id for each payload that is a valid id: the list's reader refuses control characters.
 fn ids() -> Vec<String> {
     let is_id = |text: &String| text.len() <= 256 && !text.chars().any(char::is_control) && !text.contains("sk_live");
     payloads().into_iter().filter(is_id).map(|payload| format!("7{payload}")).collect()
@@ -162,14 +162,14 @@ fn ids() -> Vec<String> {
 fn a_server_and_a_list_full_of_payloads_leave_no_trace_of_them_on_screen_in_logs_or_reports() {
     let payloads = payloads();
     let ids: Vec<String> = ids().into_iter().chain((0..payloads.len()).map(|at| at.to_string())).collect();
-    // Without lists that come in between, nothing would show whose fault the others are.
+    // Items that succeed in between, as evidence that the failures are the items' own.
     let sound = |at: usize| (at % 8 == 7).then(|| format!("sound{at}"));
     let listed: Vec<String> =
         ids.iter().enumerate().flat_map(|(at, id)| std::iter::once(id.clone()).chain(sound(at))).collect();
     let api = Api::start({
         let payloads = payloads.clone();
         move |asked| match asked.product.parse::<usize>() {
-            // As a message, as the owner of a row, and as a body that is no envelope.
+            // As a message, as the item of a row, and as a body that is not an envelope.
             Ok(at) if at % 3 == 0 => Answer::refusal(400, &payloads[at]),
             Ok(at) if at % 3 == 1 => {
                 Answer::page(&[serde_json::json!({"video_id": "1", "product_id": payloads[at]}).to_string()])

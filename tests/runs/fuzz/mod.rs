@@ -1,9 +1,9 @@
-//! Fuzzing on the stable compiler: saved inputs are mutated byte by byte, and whatever reads them must not panic.
+//! Fuzzing on the stable compiler: saved inputs are mutated, and their readers must not panic.
 //!
-//! Each target starts from `tests/corpus/<target>/`, or from a file that the program itself writes. A default run is some
-//! seconds and always the same; `PAGEHAUL_CASES=100 cargo test --test runs fuzz` tries a hundred times as many cases. An input that
+//! Each target starts from `tests/corpus/<target>/`, or from a file that the program writes. A default run takes some
+//! seconds and is deterministic; `PAGEHAUL_CASES=100 cargo test --test runs fuzz` tries a hundred times as many cases. An input that
 //! found a bug belongs into the corpus. With cargo-fuzz, which follows the coverage, the same targets run for as long as one
-//! likes, on the stable compiler too: `cargo fuzz run --sanitizer none answer fuzz/corpus tests/corpus/answer`.
+//! likes, on the stable compiler too: `cargo fuzz run --sanitizer none response fuzz/corpus tests/corpus/response`.
 
 mod targets;
 
@@ -16,28 +16,28 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 // --- the mutator ---------------------------------------------------------------------------------------------------
 
-/// Something done to an input.
+/// A change to an input.
 #[derive(Clone, Debug)]
 enum Mutation {
-    /// Changes bits of a byte.
+    /// Flips bits of a byte.
     Flip(Index, u8),
     /// Removes a part.
     Cut(Index, Index),
-    /// Removes everything behind a byte.
+    /// Removes everything after a byte.
     Break(Index),
-    /// Puts bytes in.
+    /// Inserts bytes.
     Insert(Index, Vec<u8>),
-    /// Repeats a part some times.
+    /// Repeats a part.
     Duplicate(Index, Index, usize),
-    /// Goes on with another input of the corpus.
+    /// Continues with another input of the corpus.
     Splice(Index, Index, Index),
     /// Replaces a run of digits.
     Number(Index, &'static str),
-    /// Replaces four bytes by a number that files like to hold.
+    /// Replaces four bytes by a number at a boundary.
     Word(Index, u32),
 }
 
-/// Numbers at which programs stumble.
+/// Numbers at boundaries of types.
 const BOUNDARIES: [&str; 18] = [
     "0",
     "-1",
@@ -179,13 +179,13 @@ fn fuzz(corpus: &[Vec<u8>], cases: u32, check: impl Fn(&[u8])) {
 // --- the targets ---------------------------------------------------------------------------------------------------
 
 #[test]
-fn no_answer_makes_the_decoder_panic_or_lose_a_row_that_has_an_identity() {
-    fuzz(&corpus("answer"), 10_000, targets::answer);
+fn no_response_makes_the_decoder_panic_or_lose_a_row_that_has_an_identity() {
+    fuzz(&corpus("response"), 10_000, targets::response);
 }
 
 #[test]
 fn no_retry_after_makes_its_reader_panic() {
-    fuzz(&corpus("retry_after"), 10_000, targets::wish);
+    fuzz(&corpus("retry_after"), 10_000, targets::retry_after_header);
 }
 
 #[test]

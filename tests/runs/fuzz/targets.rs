@@ -1,4 +1,4 @@
-//! What every input must come out of: each function panics where a promise is broken. The mutators of `main.rs` call them,
+//! The targets: each function panics if a promise is broken for an input. The mutators of `mod.rs` call them,
 //! and so do the targets of cargo-fuzz in `fuzz/`.
 
 use std::collections::HashMap;
@@ -29,27 +29,27 @@ use serde_json::value::RawValue;
 const ID: &str = "1729382310407603945";
 const SEGMENT: SegmentId = SegmentId(1);
 
-/// A directory in memory where there is one: a file a case is too much for a disk.
+/// A directory in memory if possible: a file for each case is too slow on a disk.
 fn scratch() -> tempfile::TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
 
-/// Fails unless an error shows itself on one line without controls.
+/// Fails unless an error is one line without control characters.
 fn assert_plain(error: &dyn std::error::Error) {
     let shown = chain(error);
     assert!(!shown.contains(char::is_control), "{shown:?}");
 }
 
-/// An answer: no panic, no entry without a row or a reject, no row lost that has an identity, `_extra` for every reader.
-pub(crate) fn answer(body: &[u8]) {
+/// A response: no panic, a row or a reject for each entry, no row with an identity lost, `_extra` valid JSON.
+pub(crate) fn response(body: &[u8]) {
     static DECODER: LazyLock<Decoder> = LazyLock::new(|| Decoder::new(&Endpoint::parse(BUILT_IN).unwrap(), |_| true));
     let (attempt, item, page) = (AttemptId(1), ItemIx(1), PageNum(1));
-    let answer = Response {
+    let response = Response {
         request: Request { attempt, item, id: ItemId::new(ID), page },
         at: Utc64(9),
         body: body.to_vec().into(),
     };
-    let read = DECODER.decode(&[answer]).unwrap();
+    let read = DECODER.decode(&[response]).unwrap();
     let page = &read.pages[0];
     assert_eq!(page.received, page.keys.len() + page.rejects.len());
     assert_eq!(read.rows.num_rows(), page.keys.len());
@@ -62,16 +62,15 @@ pub(crate) fn answer(body: &[u8]) {
     }
 }
 
-/// How many entries the list of an answer has, and how many of them have an identity, by the standard parser. None where it
-/// cannot say.
+/// The number of entries in a response's list, and of those with an identity, by `serde_json`. None if it cannot tell.
 fn counted(body: &[u8]) -> Option<(usize, usize)> {
     let text = lenient_json::repaired(&lenient_json::text(body));
     if text.contains("\\u") || text.matches("\"data\"").count() != 1 {
-        return None; // the key may be spelled in another way, or stand there twice
+        return None; // the field may be escaped, or come twice
     }
     let frame: HashMap<String, &RawValue> = serde_json::from_str(&text).ok()?;
     let entries: Vec<serde_json::Value> = serde_json::from_str(frame.get("data")?.get()).ok()?;
-    // A number with an exponent or a fraction is not an identity; here it may be a double, or mended as a text.
+    // A number with an exponent or a fraction is not an identity; here it may be a double, or a repaired text.
     let is_doubtful = |value: &serde_json::Value| {
         let is_like = |text: &str| text.starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']);
         value.is_f64() || value.as_str().is_some_and(|text| is_like(text) && text.contains(['.', 'e', 'E']))
@@ -88,7 +87,7 @@ fn counted(body: &[u8]) -> Option<(usize, usize)> {
 }
 
 /// The value of a `Retry-After` header, and of the `Date` beside it.
-pub(crate) fn wish(bytes: &[u8]) {
+pub(crate) fn retry_after_header(bytes: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(bytes) else { return };
     for date in [None, Some(HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT")), Some(value.clone())] {
         let mut headers = HeaderMap::new();

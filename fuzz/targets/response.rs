@@ -4,4 +4,4 @@
 #[path = "../../tests/runs/fuzz/targets.rs"]
 mod targets;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::answer(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::response(bytes));

@@ -71,7 +71,7 @@ settings! {
         OUT: PathBuf = "out", "DIR", directory,
             "Export directory; run again with the same one to resume";
         STATE_DIR: PathBuf = "state_dir", "DIR", directory,
-            "Directory for ledger and journal [default: OUT/_pagehaul]";
+            "Ledger and journal directory [default: OUT/_pagehaul]";
     }
     "API" {
         BASE_URL: String = "base_url", "URL", text,

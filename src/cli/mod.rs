@@ -46,7 +46,7 @@ pub enum Parsed {
 pub fn command() -> Command {
     Command::new("pagehaul")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Export a paged, rate-limited, paid list API to Parquet, resumable, without paying twice")
+        .about("Export a paged, paid, rate-limited list API to Parquet, resumable")
         .max_term_width(COLUMNS)
         .subcommand_required(true)
         .arg_required_else_help(true)
@@ -74,7 +74,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Er
         return Ok(Parsed::Text(text));
     }
     let message = text.split("\n\nUsage:").next().unwrap_or_default().trim_start_matches("error: ");
-    let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<&str> = message
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("For more information"))
+        .collect();
     Err(Error::CommandLine(lines.join("; ") + &simulate_hint(&arguments)))
 }
 

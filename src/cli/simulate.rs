@@ -20,7 +20,7 @@ pub(super) fn command() -> Command {
     let count = Arg::new("products").long("products").value_name("N");
     let spec = Arg::new("spec").value_name("SPEC").default_value("").hide_default_value(true);
     Command::new("simulate")
-        .about("Serve the simulator on this machine until a signal; print statistics as JSON")
+        .about("Serve the simulator on this machine until a signal")
         .args([
             listen.help("Address to listen on"),
             count.help("Print N product ids and exit"),

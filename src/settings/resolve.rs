@@ -41,14 +41,11 @@ pub enum Progress {
 /// Settings, parsed and checked. Everything that must be known before the first request is here.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch that a user sets")]
+#[expect(missing_docs, reason = "config/default.toml explains each setting; here is what it does not say")]
 pub struct Settings {
-    /// The list call.
     pub endpoint: Endpoint,
-    /// Whether the endpoint is the built-in one, not a file.
     pub is_endpoint_built_in: bool,
-    /// The export directory.
     pub out: PathBuf,
-    /// The directory of ledger and journal.
     pub state_dir: PathBuf,
     /// The API. With `simulate`, the simulator's address once it has started.
     pub base_url: Url,
@@ -60,59 +57,38 @@ pub struct Settings {
     pub qps: Option<RateLimit>,
     /// The directory of discovered rate limits; none: the user's own directory for state.
     pub rate_cache_dir: Option<PathBuf>,
-    /// Maximum requests in flight.
     pub max_in_flight: usize,
     /// Credits that looking ahead may waste, percent.
     pub lookahead: f64,
-    /// Minimum time that looking ahead must save.
     pub lookahead_saves: Duration,
-    /// Rows per page.
     pub page_size: u32,
     /// Sort field, and whether the order is descending.
     pub sort: Option<(String, bool)>,
-    /// Maximum pages per item.
     pub max_pages: Option<u32>,
-    /// Maximum credits over all runs.
     pub max_credits: Option<u64>,
-    /// What ends a walk.
     pub end: EndRule,
     /// Credits that reading past short pages may cost, percent of the pages read.
     pub max_evidence: f64,
-    /// Whether any number of empty lists is accepted.
     pub allow_empty: bool,
     /// The columns to write, in file order.
     pub columns: Vec<String>,
-    /// Whether to retry permanent failures too.
     pub retry_failed: bool,
-    /// Whether to read again the lists that moved, and empty ones that are in doubt.
     pub repair: bool,
-    /// Whether a run ends with exit code 10 if responses differ from the description.
     pub fail_on_drift: bool,
-    /// Attempts, delays and the maximum outage.
     pub retry: RetryPolicy,
-    /// Maximum time to connect.
     pub connect_timeout: Duration,
-    /// Whether responses may be compressed.
     pub compressed: bool,
-    /// Maximum time for a whole response.
     pub request_timeout: Duration,
-    /// Maximum wait for requests in flight after a signal.
     pub drain_timeout: Duration,
-    /// Journal bytes per segment.
     pub segment_size: u64,
-    /// Maximum bytes of a file.
     pub file_size: usize,
-    /// Whether files have bloom filters for the identity columns.
     pub bloom_filters: bool,
     /// Bytes of the row group that is being encoded; waiting rows may take half as much.
     pub row_group_memory: usize,
     /// Bytes that stay free on the disks; none: the built-in rule.
     pub min_free_space: Option<u64>,
-    /// How progress is shown.
     pub progress: Progress,
-    /// Time between two lines of plain progress.
     pub heartbeat: Duration,
-    /// Whether log lines are JSON.
     pub json_logs: bool,
 }
 

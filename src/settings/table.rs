@@ -61,7 +61,7 @@ settings! {
         PRODUCTS: String = "products", "FILE|-", text,
             "List of products: one id per line, or CSV or Parquet; - is stdin";
         SIMULATE: String = "simulate", "SPEC", text,
-            "Export from the built-in simulator, for example =seed=7,qps=50";
+            "Export from the simulator, for example --simulate=seed=7,qps=50";
         PRODUCT_COLUMN: String = "product_column", "NAME", text,
             "Column with the ids in a CSV or Parquet list";
         SIZE_HINT_COLUMN: String = "size_hint_column", "NAME", text,
@@ -71,7 +71,7 @@ settings! {
         OUT: PathBuf = "out", "DIR", directory,
             "Export directory; run again with the same one to resume";
         STATE_DIR: PathBuf = "state_dir", "DIR", directory,
-            "Directory for ledger and journal [default: OUT/_pagehaul]";
+            "Ledger and journal directory [default: OUT/_pagehaul]";
     }
     "API" {
         BASE_URL: String = "base_url", "URL", text,
@@ -81,7 +81,7 @@ settings! {
         QPS: RateLimit = "qps", "N|auto|unlimited", rate_limit,
             "Rate limit in requests per second, or `auto` to discover it";
         RATE_CACHE_DIR: PathBuf = "rate_cache_dir", "DIR", path,
-            "Discovered rate limits [default: ~/.local/state/pagehaul]";
+            "Cache of discovered rate limits [default: ~/.local/state/pagehaul]";
         MAX_IN_FLIGHT: u64 = "max_in_flight", "N", count::<1, 4096>,
             "Maximum concurrent requests";
         LOOKAHEAD: f64 = "lookahead", "PERCENT", percent,
@@ -153,7 +153,7 @@ settings! {
     }
     "API key" {
         TOKEN_FILE: PathBuf = "token_file", "FILE", path,
-            "File with the API key [default: the variable `KEYAPI_TOKEN`]";
+            "File with the API key [default: `KEYAPI_TOKEN`]";
         TOKEN_STDIN: bool = "token_stdin", "", switch,
             "Read the API key from stdin";
     }

@@ -65,7 +65,7 @@ fn l8_too_few_descriptors_are_told_before_the_first_request_and_few_make_fewer_r
     }
     let few = run(by_shell("ulimit -n 107", &home.export(&server.base_url(), &["--max-in-flight", "64"])));
     few.ended(0);
-    assert!(few.stderr.contains("at most 3 requests"), "{few}");
+    assert!(few.stderr.contains("at most 3 concurrent requests"), "{few}");
     assert_whole(&simulator, &home);
     assert_no_page_billed_twice(&[&simulator]);
 }

@@ -238,6 +238,8 @@ fn says_used_up(message: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::RangeInclusive;
+
     use super::{Classification, Failure, Outcome, StopCause, TransportError, Verdict, classify};
     use crate::decode::envelope::{Envelope, NotEnvelope, Payload};
     use crate::endpoint::Codes;
@@ -300,18 +302,31 @@ mod tests {
         }
     }
 
-    /// What a refusal by this number claims, written down a second time: as an envelope, and as a bare status.
-    fn meant(number: u16) -> [Failure; 2] {
-        match number {
-            401 | 402 | 403 | 407 => [ACCOUNT; 2],
-            429 => [Failure::Throttled(None); 2],
-            408 | 425 | 500.. => [Failure::Unavailable; 2],
-            400 | 404 | 410 | 422 => [Failure::NoSuchPage, Failure::Unusual],
-            400..=499 => [Failure::Unusual; 2],
-            300..=399 => [CONTRACT; 2],
-            _ => [Failure::Unusable; 2],
-        }
-    }
+    /// What a refusal by a status claims, in the envelope and without it: each status once.
+    const CLAIMS: [(RangeInclusive<u16>, [Failure; 2]); 18] = {
+        const ITEM: [Failure; 2] = [Failure::NoSuchPage, Failure::Unusual];
+        const OTHER: [Failure; 2] = [Failure::Unusual; 2];
+        [
+            (100..=299, [Failure::Unusable; 2]),
+            (300..=399, [CONTRACT; 2]),
+            (400..=400, ITEM),
+            (401..=403, [ACCOUNT; 2]),
+            (404..=404, ITEM),
+            (405..=406, OTHER),
+            (407..=407, [ACCOUNT; 2]),
+            (408..=408, [Failure::Unavailable; 2]),
+            (409..=409, OTHER),
+            (410..=410, ITEM),
+            (411..=421, OTHER),
+            (422..=422, ITEM),
+            (423..=424, OTHER),
+            (425..=425, [Failure::Unavailable; 2]),
+            (426..=428, OTHER),
+            (429..=429, [Failure::Throttled(None); 2]),
+            (430..=499, OTHER),
+            (500..=599, [Failure::Unavailable; 2]),
+        ]
+    };
 
     #[test]
     fn a4_every_refusal_claims_something_of_its_item_of_the_api_or_of_the_run() {
@@ -331,8 +346,9 @@ mod tests {
 
     #[test]
     fn a11_every_status_from_100_to_599_has_its_meaning_with_and_without_an_envelope() {
-        for status in 100..=599 {
-            let [enveloped, without] = meant(status);
+        let statuses = CLAIMS.into_iter().flat_map(|(statuses, claims)| statuses.map(move |status| (status, claims)));
+        assert!(statuses.clone().map(|(status, _)| status).eq(100..=599));
+        for (status, [enveloped, without]) in statuses {
             // A code that is not an HTTP status inside a 200 is the API's own.
             let enveloped = if status == 200 { Failure::UnknownCode { with_rows: false } } else { enveloped };
             assert_eq!(on(status, i64::from(status), "", Payload::None), free(enveloped), "{status}");
@@ -343,22 +359,31 @@ mod tests {
 
     #[test]
     fn a12_of_the_status_and_the_code_in_the_body_the_stricter_wins() {
-        // By strictness, the mildest first. Inside a 200 the code alone speaks.
+        // A row for each status, a column for each code in this order: `k` an unknown code, `u` unavailable, `n` no such page,
+        // `t` throttled, `a` the account. Inside a 200 the code alone counts.
         let numbers = [200, 500, 502, 503, 400, 404, 429, 401, 402, 403];
-        let rank = |number: u16| match number {
-            500.. => 1,
-            429 => 3,
-            401..=403 => 4,
-            400 | 404 => 2,
-            _ => 0,
-        };
-        for status in numbers {
-            for code in numbers {
-                let judged = on(status, i64::from(code), "", Payload::None);
-                let stricter = if rank(code) >= rank(status) { code } else { status };
-                let unknown = Failure::UnknownCode { with_rows: false };
-                let meant = if code == 200 && status == 200 { unknown } else { meant(stricter)[0] };
-                assert_eq!(judged, free(meant), "HTTP {status}, code {code}");
+        let table = [
+            "kuuunntaaa",
+            "uuuunntaaa",
+            "uuuunntaaa",
+            "uuuunntaaa",
+            "nnnnnntaaa",
+            "nnnnnntaaa",
+            "tttttttaaa",
+            "aaaaaaaaaa",
+            "aaaaaaaaaa",
+            "aaaaaaaaaa",
+        ];
+        for (status, row) in numbers.into_iter().zip(table) {
+            for (code, letter) in numbers.into_iter().zip(row.chars()) {
+                let claim = match letter {
+                    'k' => Failure::UnknownCode { with_rows: false },
+                    'u' => Failure::Unavailable,
+                    'n' => Failure::NoSuchPage,
+                    't' => Failure::Throttled(None),
+                    _ => ACCOUNT,
+                };
+                assert_eq!(on(status, i64::from(code), "", Payload::None), free(claim), "HTTP {status}, code {code}");
             }
         }
     }

@@ -1,5 +1,5 @@
-//! A server on loopback that breaks the rules of its transport: a script holds each connection and writes what it likes,
-//! in clear or under TLS with whatever certificate the test has made.
+//! A server on loopback that may break the rules of its transport: a script has each connection and writes anything to it,
+//! in clear or under TLS with a certificate that the test has made.
 
 #![expect(clippy::unwrap_used, reason = "what helps a test fails by panicking")]
 
@@ -15,7 +15,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::ReceivedRequest;
 
-/// The server. A script runs on a thread for each connection; dropping the server ends it.
+/// The server. A script runs on a thread for each connection. The server stops when it is dropped.
 pub(crate) struct Evil {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -175,19 +175,19 @@ impl Wire {
     }
 }
 
-/// An answer with its length in its head.
+/// A response with its length in its head.
 pub(crate) fn answer(status: u16, body: impl AsRef<[u8]>) -> Vec<u8> {
     answer_with(status, "", body)
 }
 
-/// The same with more lines in its head, each with its line end.
+/// The same with more header lines, each with its line end.
 pub(crate) fn answer_with(status: u16, fields: &str, body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
     let head = format!("HTTP/1.1 {status} x\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
 }
 
-/// What a server shows of itself.
+/// The certificates of a server, and its key.
 pub(crate) struct Identity {
     chain: Vec<rcgen::Certificate>,
     key: KeyPair,
@@ -205,7 +205,7 @@ impl Identity {
     }
 }
 
-/// Somebody who signs certificates.
+/// A certificate authority.
 pub(crate) struct Authority {
     params: CertificateParams,
     key: KeyPair,
@@ -220,14 +220,14 @@ impl Authority {
         params
     }
 
-    /// A root that nobody knows unless told.
+    /// A root that no store of certificates has.
     pub(crate) fn root(name: &str) -> Self {
         let (params, key) = (Self::params(name), KeyPair::generate().unwrap());
         let own = params.self_signed(&key).unwrap();
         Self { params, key, own }
     }
 
-    /// Another one below it.
+    /// An authority that this one signed.
     pub(crate) fn below(&self, name: &str) -> Self {
         let (params, key) = (Self::params(name), KeyPair::generate().unwrap());
         let own = params.signed_by(&key, &self.issuer()).unwrap();
@@ -238,7 +238,7 @@ impl Authority {
         Issuer::from_params(&self.params, &self.key)
     }
 
-    /// Its own certificate, as a file of trusted ones holds it.
+    /// Its own certificate in PEM.
     pub(crate) fn pem(&self) -> String {
         self.own.pem()
     }
@@ -253,7 +253,7 @@ impl Authority {
     }
 }
 
-/// An identity that only its owner vouches for.
+/// An identity with a self-signed certificate.
 pub(crate) fn self_signed(host: &str) -> Identity {
     let (params, key) = (CertificateParams::new([host.to_owned()]).unwrap(), KeyPair::generate().unwrap());
     Identity { chain: vec![params.self_signed(&key).unwrap()], key }

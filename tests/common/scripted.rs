@@ -1,5 +1,5 @@
-//! An API in virtual time: a function answers, and every request is remembered. tokio's clock must be paused; then hours
-//! take milliseconds, and a run can be stopped or dropped at any request.
+//! An API in virtual time whose responses come from a function. It records every request. tokio's clock must be paused; then
+//! hours take milliseconds, and a run can be stopped or dropped at any request.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -28,13 +28,13 @@ pub(crate) struct Sent {
     pub(crate) number: usize,
     /// When it left.
     pub(crate) at: Instant,
-    /// The product that is asked for.
+    /// The requested product.
     pub(crate) id: String,
-    /// The page that is asked for.
+    /// The requested page.
     pub(crate) page: u32,
 }
 
-/// What a scripted API does about a request.
+/// What a scripted API does after a request.
 #[derive(Debug)]
 pub(crate) struct Reply {
     after: Duration,
@@ -65,17 +65,17 @@ impl Reply {
         Answer::page(rows).into()
     }
 
-    /// No whole answer.
+    /// No complete response.
     pub(crate) fn lost(lost: TransportError) -> Self {
         Self { after: Duration::ZERO, answer: Err(lost) }
     }
 
-    /// No answer, ever.
+    /// No response, ever.
     pub(crate) fn never() -> Self {
         Self { after: Duration::from_secs(1 << 30), answer: Err(TransportError::Transport) }
     }
 
-    /// What an embedded API says, after the time that it takes.
+    /// The response of an embedded API, after its latency.
     pub(crate) fn from_simulator(simulator: &Simulator, sent: &Sent, page_size: u32) -> Self {
         let query = format!("product_id={}&page_num={}&page_size={page_size}", sent.id, sent.page);
         let path = "/v1/tiktok/product/videos/analytics";
@@ -83,7 +83,7 @@ impl Reply {
         Self { after: answer.delay, ..Answer::new(answer.status, answer.body.to_vec()).into() }
     }
 
-    /// What a client gets, when it gets it.
+    /// What the client gets, after the delay.
     pub(crate) async fn result(self) -> Result<RawResponse, FetchError> {
         tokio::time::sleep(self.after).await;
         self.answer.map_err(FetchError::bare)
@@ -94,7 +94,7 @@ impl Reply {
         Self { after, ..self }
     }
 
-    /// The same, with the server's wish for a pause.
+    /// The same, with a `Retry-After`.
     pub(crate) fn with_retry_after(mut self, pause: Duration) -> Self {
         if let Ok(answer) = &mut self.answer {
             answer.retry_after = Some(pause);
@@ -114,7 +114,7 @@ pub(crate) struct Scripted {
 }
 
 impl Scripted {
-    /// An API that answers like this.
+    /// An API that responds like this.
     pub(crate) fn new(answer: impl Fn(&Sent) -> Reply + Send + Sync + 'static) -> Arc<Self> {
         Self::stopping_at(usize::MAX, answer)
     }
@@ -131,7 +131,7 @@ impl Scripted {
         })
     }
 
-    /// The embedded API, asked for pages of 10.
+    /// The embedded API, with pages of 10.
     pub(crate) fn direct(simulator: &Arc<Simulator>) -> Arc<Self> {
         let simulator = Arc::clone(simulator);
         Self::new(move |sent| Reply::from_simulator(&simulator, sent, 10))
@@ -142,12 +142,12 @@ impl Scripted {
         lock(&self.sent)
     }
 
-    /// How many requests came.
+    /// The number of requests.
     pub(crate) fn requests(&self) -> usize {
         self.sent().len()
     }
 
-    /// How often each page was asked for.
+    /// How often each page was requested.
     pub(crate) fn asked(&self) -> BTreeMap<(String, u32), u32> {
         let mut pages = BTreeMap::new();
         for sent in self.sent().iter() {

@@ -108,7 +108,7 @@ pub(crate) async fn go_on(
     let before = Arc::new(before);
     loop {
         let (ended, billed) = go_on_once(out, Arc::clone(&before)).await;
-        // A child that another test is just starting has every lock of this process until it has become the program.
+        // A child that another test is starting shares the locks of this process until its exec.
         if !matches!(ended, Err(Error::Output(OutputError::Busy { .. }))) {
             return (ended, billed);
         }

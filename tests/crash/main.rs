@@ -1,7 +1,7 @@
 //! The built program dies at each step around a durable operation, and its disk fails at each system call.
 //!
-//! Some tests need what a machine may not have (`strace`, the right to mount). There they are ignored, which the summary line
-//! counts; where `CI=true` they fail instead. `cargo test` has no such tests, hence the harness.
+//! Some tests need `strace` or the right to mount. Without these they are ignored, which the summary line counts, or fail if
+//! `CI=true`. The standard harness cannot ignore a test at run time; that is why this binary has its own.
 
 #![cfg_attr(
     unix,
@@ -25,7 +25,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
-/// Tests by their names, each with what it needs: a reason why this machine does not have it, or none.
+/// Tests by name, each with the reason why this machine cannot run it, or none.
 macro_rules! trials {
     ($($name:ident: $missing:expr),* $(,)?) => {
         vec![$(crate::trial(concat!(module_path!(), "::", stringify!($name)), $missing, $name)),*]

@@ -50,7 +50,7 @@ fn encode(times: u64) {
     let directory = tempfile::tempdir().expect("a directory");
     let shape = pages::shape(directory.path(), &endpoint, &decoder);
     for attempt in (1..).take(usize::try_from(times).unwrap_or(usize::MAX)) {
-        let segment = SegmentWriter::begin(Disk, shape.clone(), SegmentId(1), attempt);
+        let segment = SegmentWriter::new(shape.clone(), SegmentId(1), attempt);
         black_box(pages::write(segment, &groups));
     }
 }

@@ -59,7 +59,7 @@ fn stages(criterion: &mut Criterion) {
         let groups: Vec<_> = all.chunks(GROUP).map(|group| decoder.decode(group).expect("rows")).collect();
         let begin = || {
             attempt += 1;
-            SegmentWriter::begin(Disk, shape.clone(), SegmentId(1), attempt)
+            SegmentWriter::new(shape.clone(), SegmentId(1), attempt)
         };
         bencher.iter_batched(begin, |segment| pages::write(segment, &groups), BatchSize::PerIteration);
     });

@@ -8,7 +8,6 @@ use crate::endpoint::EndpointError;
 use crate::fetch::ClientError;
 use crate::input::error::InputError;
 use crate::output::error::OutputError;
-use crate::output::store::StoreError;
 use crate::report::error::ReportError;
 use crate::settings::SettingsError;
 use crate::simulator::SimulatorError;
@@ -84,9 +83,6 @@ pub enum Error {
     /// The journal failed.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The output store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// The program panicked.
     #[error("the program failed (a bug)")]
     Bug,
@@ -149,7 +145,7 @@ impl Error {
             Self::Ledger(error) => ledger_code(error),
             Self::Journal(error) => journal_code(error),
             Self::Bug | Self::Panic(_) | Self::Decode(_) => ExitCode::Internal,
-            Self::NoFreeSpace(_) | Self::Disk(_) | Self::Store(_) => ExitCode::Storage,
+            Self::NoFreeSpace(_) | Self::Disk(_) => ExitCode::Storage,
         }
     }
 }
@@ -185,11 +181,13 @@ fn output_code(error: &OutputError) -> ExitCode {
         OutputError::Mismatch(_)
         | OutputError::Damaged(_)
         | OutputError::Modified(_)
-        | OutputError::Taken { .. }
+        | OutputError::SegmentTaken { .. }
         | OutputError::Manifest { .. } => ExitCode::Integrity,
-        OutputError::Disk(_) | OutputError::Store(_) | OutputError::Arrow(_) | OutputError::Parquet { .. } => {
-            ExitCode::Storage
-        }
+        OutputError::Disk(_)
+        | OutputError::Arrow(_)
+        | OutputError::Parquet { .. }
+        | OutputError::StagedMissing { .. }
+        | OutputError::NameTaken { .. } => ExitCode::Storage,
         OutputError::Ledger(error) => ledger_code(error),
         OutputError::WriterEnded | OutputError::Panic(_) => ExitCode::Internal,
     }
@@ -201,7 +199,7 @@ fn report_code(error: &ReportError) -> ExitCode {
         ReportError::Output(error) => output_code(error),
         ReportError::Ledger(error) => ledger_code(error),
         ReportError::Journal(error) => journal_code(error),
-        ReportError::Store(_) | ReportError::Disk(_) | ReportError::Write { .. } => ExitCode::Storage,
+        ReportError::Disk(_) | ReportError::Write { .. } => ExitCode::Storage,
         ReportError::Panic(_) => ExitCode::Internal,
     }
 }

@@ -8,8 +8,8 @@ use pagehaul::decode::{Decoded, Decoder, Response};
 use pagehaul::endpoint::Endpoint;
 use pagehaul::model::clock::Utc64;
 use pagehaul::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
-use pagehaul::output::parquet_file::Layout;
-use pagehaul::output::segment::{Rows, Sealed, SegmentConfig, SegmentWriter};
+use pagehaul::output::parquet_file::ParquetOptions;
+use pagehaul::output::segment::{Rows, SegmentConfig, SegmentWriter, StagedSegment};
 use pagehaul::simulator::{ApiRequest, Simulator, SimulatorSettings};
 
 /// Pages of each product: what a walk asks for one after the other, beside many others.
@@ -52,16 +52,16 @@ pub(crate) fn shape(directory: &Path, endpoint: &Endpoint, decoder: &Decoder) ->
         export: "bench".to_owned(),
         schema: Arc::clone(decoder.schema()),
         partition: endpoint.partition().name.clone(),
-        layout: Layout {
+        parquet: ParquetOptions {
             unique: endpoint.unique_columns().map(|column| column.name.clone()).collect(),
             no_statistics: endpoint.opaque_columns().map(|column| column.name.clone()).collect(),
-            ..Layout::default()
+            ..ParquetOptions::default()
         },
     }
 }
 
 /// Writes decoded groups and seals the segment.
-pub(crate) fn write(mut segment: SegmentWriter, groups: &[Decoded]) -> Sealed {
+pub(crate) fn write(mut segment: SegmentWriter, groups: &[Decoded]) -> StagedSegment {
     for group in groups {
         let (batch, partitions) = (group.rows.clone(), group.partitions.clone());
         let keep = vec![true; batch.num_rows()];

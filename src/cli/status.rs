@@ -4,8 +4,8 @@ use std::io::IsTerminal;
 
 use clap::{ArgMatches, Command};
 
-use super::CommandOutput;
 use super::arguments::{JSON, LOCATION, layers, switch, with_settings};
+use super::{CommandOutput, block_on};
 use crate::error::Error;
 use crate::output::read_only::ExportPath;
 use crate::report::status;
@@ -17,7 +17,7 @@ pub(super) fn command() -> Command {
 }
 
 pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
-    let status = status::status(&ExportPath::of(&layers(flags)?)?)?;
+    let status = block_on(status::status(&ExportPath::from_layers(&layers(flags)?)?))?;
     Ok(CommandOutput::Text(if flags.get_flag(JSON) {
         format!("{}\n", status.json())
     } else {

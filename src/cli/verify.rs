@@ -19,7 +19,7 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
     let sample = SampleRate::parse(flags.get_one::<String>(SAMPLE).map(String::as_str))?;
-    let export = ExportPath::of(&layers(flags)?)?;
+    let export = ExportPath::from_layers(&layers(flags)?)?;
     let report = block_on(verify::verify(&export, sample))?;
     Ok(CommandOutput::ended(report.to_string(), &report.json(), report.exit, flags.get_flag(JSON)))
 }

@@ -1,9 +1,11 @@
 //! What can go wrong with an export's directory and the files in it.
 
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
 use arrow::error::ArrowError;
 use parquet::errors::ParquetError;
 
-use super::store::StoreError;
 use crate::model::page::SegmentId;
 use crate::state::disk::DiskError;
 use crate::state::ledger::LedgerError;
@@ -11,14 +13,14 @@ use crate::state::ledger::LedgerError;
 /// An export's directory could not be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
-    /// No directory was named, or it holds no export.
+    /// No directory was named, or it has no export.
     #[error("{0}")]
     NoExport(&'static str),
-    /// The output or state directory does not take files. Found before the first request.
+    /// The output or state directory cannot be written to. Found before the first request.
     #[error("the directory cannot be written to")]
     Unwritable(#[source] DiskError),
     /// Another process works on this export.
-    #[error("another process holds this export: {holder}")]
+    #[error("another process works on this export: {holder}")]
     Busy {
         /// What the process wrote about itself.
         holder: String,
@@ -26,7 +28,7 @@ pub enum OutputError {
     /// Directory and settings do not belong together.
     #[error("{0}")]
     Mismatch(String),
-    /// What an export needs to go on is not as it was left.
+    /// The export cannot go on because a file that it needs was changed or is gone.
     #[error("{0}")]
     Damaged(String),
     /// Published files were changed or deleted. The journal can bring them back.
@@ -38,9 +40,6 @@ pub enum OutputError {
     /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// Rows could not be split by region or spilled.
     #[error("split rows by region")]
     Arrow(#[from] ArrowError),
@@ -53,14 +52,28 @@ pub enum OutputError {
         #[source]
         source: ParquetError,
     },
+    /// A staged file is gone, and no file has its name: something other than pagehaul removed it.
+    #[error("staged file {} is missing and {name} is not there either", staged.display())]
+    StagedMissing {
+        /// Where it was staged.
+        staged: PathBuf,
+        /// The name it should get.
+        name: String,
+    },
+    /// Another file has a staged file's name.
+    #[error("{name} is there already, with another content than the staged file's")]
+    NameTaken {
+        /// The name it should get.
+        name: String,
+    },
     /// The segment has a manifest that this export did not write.
     #[error("segment {segment} already has a manifest that another export wrote")]
-    Taken {
+    SegmentTaken {
         /// The segment.
         segment: SegmentId,
     },
     /// A manifest could not be parsed or serialized.
-    #[error("the manifest of segment {segment} is not readable")]
+    #[error("the manifest of segment {segment} cannot be read")]
     Manifest {
         /// The segment.
         segment: SegmentId,
@@ -77,4 +90,12 @@ pub enum OutputError {
     /// A task panicked.
     #[error("a task of the program failed")]
     Panic(#[from] tokio::task::JoinError),
+}
+
+impl OutputError {
+    /// Whether staged files can never get their names: they are not all there, or their names cannot be given.
+    pub(crate) fn needs_rebuild(&self) -> bool {
+        matches!(self, Self::StagedMissing { .. } | Self::NameTaken { .. })
+            || matches!(self, Self::Disk(error) if error.source.kind() == ErrorKind::InvalidFilename)
+    }
 }

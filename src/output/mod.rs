@@ -1,12 +1,17 @@
 //! The directory of one export: rows staged as Parquet files by region, and published under manifests.
 //!
-//! May use `state`, `decode`, `settings`, `endpoint` and `model`. Data before manifest; a name is given once a file is durable.
+//! May use `state`, `decode`, `settings`, `endpoint` and `model`. Data before manifest; a file gets its name once it is durable;
+//! only [`store::Store`] touches the output.
 //! Read first: [`segment::SegmentWriter`], then [`publisher::Publisher`].
 
+mod differences;
 pub mod error;
 pub(crate) mod export_dir;
+mod local_store;
+pub mod manifest;
+pub mod names;
 pub mod parquet_file;
-pub mod publisher;
+pub(crate) mod publisher;
 pub(crate) mod read_only;
 pub mod segment;
 pub mod store;

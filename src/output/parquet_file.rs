@@ -30,7 +30,7 @@ const SCHEMA_BYTES: usize = 8 << 10;
 
 /// How the columns of an export's files are laid out.
 #[derive(Clone, Debug)]
-pub struct Layout {
+pub struct ParquetOptions {
     /// Columns whose values hardly ever repeat. They have no dictionary: building one that is thrown away costs a fifth of the
     /// encoding.
     pub unique: Vec<String>,
@@ -44,7 +44,7 @@ pub struct Layout {
     pub row_group_memory: usize,
 }
 
-impl Default for Layout {
+impl Default for ParquetOptions {
     /// Of files whose columns are all alike, and small.
     fn default() -> Self {
         let none = Vec::new;
@@ -52,7 +52,7 @@ impl Default for Layout {
     }
 }
 
-impl Layout {
+impl ParquetOptions {
     /// The layout that the settings ask for.
     pub fn from_settings(settings: &Settings) -> Self {
         let names = |columns: &mut dyn Iterator<Item = &Column>| columns.map(|column| column.name.clone()).collect();
@@ -120,9 +120,9 @@ pub struct ParquetFile<W: Write + Send> {
 
 impl<W: Write + Send> ParquetFile<W> {
     /// Starts a file of this schema.
-    pub fn create(sink: W, schema: &SchemaRef, layout: &Layout) -> Result<Self, ParquetError> {
-        let writer = ArrowWriter::try_new(sink, SchemaRef::clone(schema), Some(layout.properties(schema)?))?;
-        let group_overhead = schema.fields().len() * CHUNK_BYTES + layout.bloom.len() * BLOOM_BYTES;
+    pub fn create(sink: W, schema: &SchemaRef, parquet: &ParquetOptions) -> Result<Self, ParquetError> {
+        let writer = ArrowWriter::try_new(sink, SchemaRef::clone(schema), Some(parquet.properties(schema)?))?;
+        let group_overhead = schema.fields().len() * CHUNK_BYTES + parquet.bloom.len() * BLOOM_BYTES;
         Ok(Self { writer, rows: 0, group_overhead })
     }
 
@@ -157,7 +157,7 @@ impl<W: Write + Send> ParquetFile<W> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Layout, ParquetFile};
+    use super::{ParquetFile, ParquetOptions};
     use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
     use parquet::basic::Encoding;
     use parquet::file::metadata::{PageIndexPolicy, ParquetMetaDataReader};
@@ -174,13 +174,13 @@ mod tests {
             ("count", numbers()),
         ]);
         let (rows, name) = (rows.unwrap(), |name: &str| name.to_owned());
-        let layout = Layout {
+        let parquet = ParquetOptions {
             unique: vec![name("key"), name("text"), name("number")],
             no_statistics: vec![name("text")],
             bloom: vec![name("key")],
-            ..Layout::default()
+            ..ParquetOptions::default()
         };
-        let mut file = ParquetFile::create(Vec::new(), &rows.schema(), &layout).unwrap();
+        let mut file = ParquetFile::create(Vec::new(), &rows.schema(), &parquet).unwrap();
         file.write(&rows).unwrap();
         let most = file.bytes();
         let (bytes, count) = file.finish().unwrap();

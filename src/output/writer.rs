@@ -11,10 +11,10 @@ use tokio::task::JoinHandle;
 use crate::model::event::{Event, EventSink};
 use crate::model::page::SegmentId;
 use crate::output::error::OutputError;
-use crate::output::publisher::{Manifest, Publisher};
+use crate::output::manifest::Manifest;
+use crate::output::publisher::Publisher;
 use crate::output::segment::{Rows, SegmentConfig, SegmentWriter};
 use crate::output::worker::Worker;
-use crate::state::disk::Disk;
 use crate::state::ledger::OpenSegment;
 
 /// Groups that may wait for the writer: each is up to `max_in_flight` decoded pages.
@@ -59,11 +59,8 @@ impl WriterHandle {
 /// Stages and publishes segments.
 #[derive(Debug)]
 pub(crate) struct SegmentWriterTask {
-    /// What shapes the files.
-    pub shape: SegmentConfig,
-    /// Who publishes them.
-    pub committer: Publisher,
-    /// Who wants to know.
+    pub config: SegmentConfig,
+    pub publisher: Publisher,
     pub events: Arc<dyn EventSink>,
 }
 
@@ -78,15 +75,15 @@ impl SegmentWriterTask {
         while let Some(order) = orders.recv().await {
             match (order, segment.take()) {
                 (WriterCommand::Begin(open), _) => {
-                    segment = Some(SegmentWriter::begin(Disk, self.shape.clone(), open.id, open.attempt));
+                    segment = Some(SegmentWriter::new(self.config.clone(), open.id, open.attempt));
                 }
                 (WriterCommand::Rows(rows), Some(mut writer)) => {
                     let pushed = on(&worker, move || writer.push(rows).map(|()| writer));
                     segment = Some(pushed.await?);
                 }
                 (WriterCommand::Publish(done), Some(writer)) => {
-                    let committer = self.committer.clone();
-                    let manifest = on(&worker, move || publish(writer, &committer)).await?;
+                    let staged = on(&worker, move || writer.seal()).await?;
+                    let manifest = self.publisher.publish(&staged).await?;
                     self.published(&manifest);
                     done.send(()).ok(); // nobody waits any more when the run has failed elsewhere
                 }
@@ -116,8 +113,4 @@ async fn on<T: Send + 'static>(
 
 fn no_thread(source: std::io::Error) -> OutputError {
     OutputError::Thread(source)
-}
-
-fn publish(segment: SegmentWriter, committer: &Publisher) -> Result<Manifest, OutputError> {
-    committer.publish(&segment.seal()?)
 }

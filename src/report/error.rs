@@ -1,7 +1,6 @@
 //! What can go wrong while an export is summed up or verified.
 
 use crate::output::error::OutputError;
-use crate::output::store::StoreError;
 use crate::state::disk::DiskError;
 use crate::state::journal::JournalError;
 use crate::state::ledger::LedgerError;
@@ -15,9 +14,6 @@ pub enum ReportError {
     /// The export's directory or its files.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// The output store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
     /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),

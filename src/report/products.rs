@@ -9,7 +9,7 @@ use parquet::errors::ParquetError;
 use crate::endpoint::ColumnKind;
 use crate::model::page::StopReason;
 use crate::output::export_dir::ExportDir;
-use crate::output::parquet_file::{Layout, ParquetFile};
+use crate::output::parquet_file::{ParquetFile, ParquetOptions};
 use crate::report::error::ReportError;
 use crate::state::ledger::ItemRow;
 
@@ -19,9 +19,9 @@ pub(crate) const PRODUCTS: &str = "_pagehaul/products.parquet";
 const BATCH: usize = 8_192;
 
 /// Writes the report in place of an older one.
-pub(crate) fn write_products(export_dir: &ExportDir) -> Result<(), ReportError> {
+pub(crate) async fn write_products(export_dir: &ExportDir) -> Result<(), ReportError> {
     let failed = |source| ReportError::Write { name: PRODUCTS, source };
-    let mut file = ParquetFile::create(Vec::new(), &schema(), &Layout::default()).map_err(failed)?;
+    let mut file = ParquetFile::create(Vec::new(), &schema(), &ParquetOptions::default()).map_err(failed)?;
     let mut columns = Columns::default();
     export_dir.ledger().for_each_item(|item| {
         columns.push(&item);
@@ -29,7 +29,7 @@ pub(crate) fn write_products(export_dir: &ExportDir) -> Result<(), ReportError> 
     })?;
     write(&mut file, &mut columns).map_err(failed)?;
     let (content, _) = file.finish().map_err(failed)?;
-    Ok(export_dir.store.put(PRODUCTS, &content)?)
+    Ok(export_dir.store.put(PRODUCTS, content).await?)
 }
 
 fn write(file: &mut ParquetFile<Vec<u8>>, columns: &mut Columns) -> Result<(), ParquetError> {

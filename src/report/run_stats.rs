@@ -2,7 +2,7 @@
 
 /// What happened in this run.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct RunStats {
+pub(crate) struct RunStats {
     /// Requests sent.
     pub requests: u64,
     /// Pages among the answers.

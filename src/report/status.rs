@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::model::sanitize::{Sanitized, sanitize};
-use crate::output::publisher::published;
+use crate::output::manifest::published;
 use crate::output::read_only::ExportPath;
 use crate::report::error::ReportError;
 use crate::report::totals::{Bytes, Count, ExportTotals, Grouped, Published};
@@ -74,12 +74,12 @@ pub(crate) struct Why {
 }
 
 /// Reads how far an export is.
-pub(crate) fn status(place: &ExportPath) -> Result<ExportStatus, ReportError> {
+pub(crate) async fn status(place: &ExportPath) -> Result<ExportStatus, ReportError> {
     let mut left = TRIES;
     loop {
         // A ledger that nobody works on is read without any lock. If somebody begins meanwhile, what was read may be a mixture.
         let (path, before) = (place.ledger(), has_log(&place.ledger()));
-        let status = read(place);
+        let status = read(place).await;
         left -= 1;
         if before || !has_log(&path) || left == 0 {
             return status;
@@ -87,9 +87,9 @@ pub(crate) fn status(place: &ExportPath) -> Result<ExportStatus, ReportError> {
     }
 }
 
-fn read(place: &ExportPath) -> Result<ExportStatus, ReportError> {
-    let holder = place.holder()?.err();
-    let opened = place.open()?;
+async fn read(place: &ExportPath) -> Result<ExportStatus, ReportError> {
+    let holder = place.lock()?.err();
+    let opened = place.open().await?;
     let ledger = &opened.ledger;
     ledger.start_snapshot()?;
     let mut figures = ExportTotals::of(ledger, &published(ledger)?, None)?;

@@ -99,14 +99,14 @@ pub struct Run {
 }
 
 /// Sums an export up. Without a code the items decide: all complete or not. `allowed` is the asked rate, requests a second.
-pub async fn of(
+pub(crate) async fn of(
     settings: &Settings,
     allowed: Option<f64>,
     export_dir: &ExportDir,
     exit: Option<ExitCode>,
     stats: RunStats,
 ) -> Result<Summary, ReportError> {
-    let manifests = crate::output::publisher::manifests(&export_dir.store).await?;
+    let manifests = crate::output::manifest::manifests(&export_dir.store).await?;
     let figures = ExportTotals::of(&export_dir.ledger(), &manifests, settings.max_credits)?;
     let ExportTotals { products, pages, rows, credits, regions, files, bytes, failures } = figures;
     let drift = ExportDrift::of(&export_dir.ledger(), &settings.endpoint)?;
@@ -201,8 +201,8 @@ impl Summary {
     }
 
     /// Writes the JSON object beside the output.
-    pub fn write(&self, store: &Store) -> Result<(), ReportError> {
-        Ok(store.put(SUMMARY, format!("{}\n", self.json()).as_bytes())?)
+    pub async fn write(&self, store: &Store) -> Result<(), ReportError> {
+        Ok(store.put(SUMMARY, format!("{}\n", self.json()).into_bytes()).await?)
     }
 }
 

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::model::page::StopReason;
-use crate::output::publisher::Manifest;
+use crate::output::manifest::Manifest;
 use crate::state::ledger::{Credits, Ledger, LedgerError, Totals};
 
 /// Failures that are listed one by one.

@@ -31,8 +31,8 @@ pub async fn export<F: Fetch>(
     if let Some(since) = export.complete_since().await? {
         return export.still_complete(since).await;
     }
-    export.unmark()?;
-    if let Some(shortage) = export.dir.floor.shortage()? {
+    export.unmark().await?;
+    if let Some(shortage) = export.dir.min_free_space.shortage()? {
         return Err(Error::NoFreeSpace(shortage));
     }
     let resumed = unless(stopped.as_mut(), export.resume(RebuildScope::OtherColumns)).await?;

@@ -6,8 +6,8 @@ use crate::model::event::Event;
 use crate::model::page::PageNum;
 use crate::model::sanitize::Sanitized;
 use crate::output::error::OutputError;
-use crate::output::export_dir::SUCCESS;
-use crate::output::publisher::{self, Manifest};
+use crate::output::manifest::{self, Manifest};
+use crate::output::names::SUCCESS;
 use crate::report::products;
 use crate::report::run_stats::RunStats;
 use crate::report::summary::{self, Summary};
@@ -25,7 +25,7 @@ impl OpenExport<'_> {
         let totals = self.dir.ledger().totals()?;
         let is_complete = totals.complete == totals.items && totals.pages_waiting == 0;
         let Some(since) = self.dir.export.completed_at.filter(|_| is_complete) else { return Ok(None) };
-        let schema = self.dir.imprint(&self.context.settings, &self.decoder);
+        let schema = self.dir.manifest_schema(&self.context.settings, &self.decoder);
         let plan = RebuildPlan::make(&self.dir, &schema, RebuildScope::OtherColumns).await?;
         Ok(plan.is_empty().then_some(since))
     }
@@ -35,7 +35,7 @@ impl OpenExport<'_> {
     pub(super) async fn still_complete(&self, since: Utc64) -> Result<Summary, Error> {
         self.refuse_modified().await?;
         for report in [products::PRODUCTS, summary::SUMMARY, SUCCESS] {
-            if self.dir.store.length(report)?.is_none() {
+            if self.dir.store.length(report).await?.is_none() {
                 self.finish(None, RunStats::default(), None).await?;
                 break;
             }
@@ -55,9 +55,9 @@ impl OpenExport<'_> {
         stats: RunStats,
         rebuilt: Option<usize>,
     ) -> Result<Summary, Error> {
-        self.dir.sweep()?;
-        self.publisher.remove_superseded()?;
-        self.judge_lists()?;
+        self.dir.remove_leftovers().await?;
+        self.publisher.remove_superseded().await?;
+        self.judge_lists().await?;
         let mut summary = self.sum_up(None, stats).await?;
         if let Some(stop) = &stop {
             summary.set_stop(stop.exit_code(), stop.to_string());
@@ -65,8 +65,8 @@ impl OpenExport<'_> {
         if let Some(rebuilt) = rebuilt {
             summary.set_replayed(rebuilt);
         }
-        self.judge_drift(&mut summary)?;
-        products::write_products(&self.dir)?;
+        self.judge_drift(&mut summary).await?;
+        products::write_products(&self.dir).await?;
         if summary.exit == ExitCode::Complete {
             self.refuse_modified().await?;
             let ledger = self.dir.ledger();
@@ -74,9 +74,9 @@ impl OpenExport<'_> {
             ledger.set_completed(Some(since))?;
             summary.complete_since = Some(since.to_string());
         }
-        summary.write(&self.dir.store)?;
+        summary.write(&self.dir.store).await?;
         if summary.exit == ExitCode::Complete {
-            self.dir.store.put(SUCCESS, b"")?;
+            self.dir.store.put(SUCCESS, Vec::new()).await?;
         }
         Ok(summary)
     }
@@ -88,21 +88,22 @@ impl OpenExport<'_> {
 
     /// Corrects single lists by what all of them show: lists cut at the API's last page, lists that an API without page numbers
     /// repeats, lists that never came.
-    fn judge_lists(&self) -> Result<(), Error> {
-        let ledger = self.dir.ledger();
+    async fn judge_lists(&self) -> Result<(), Error> {
         let first = PageNum(self.context.settings.endpoint.page.first);
-        let changed =
-            ledger.cut_at_page_cap(CAPPED_LISTS)? + ledger.cut_unnumbered(first)? + ledger.fail_without_list(first)?;
-        if changed > 0 { self.unmark_in(&ledger) } else { Ok(()) }
+        let changed = {
+            let ledger = self.dir.ledger();
+            ledger.cut_at_page_cap(CAPPED_LISTS)? + ledger.cut_unnumbered(first)? + ledger.fail_without_list(first)?
+        };
+        if changed > 0 { self.unmark().await } else { Ok(()) }
     }
 
     /// Warns where responses differ much from the endpoint's description. With `fail_on_drift` the run fails for it.
-    fn judge_drift(&self, summary: &mut Summary) -> Result<(), Error> {
+    async fn judge_drift(&self, summary: &mut Summary) -> Result<(), Error> {
         let settings = &self.context.settings;
         let Some(drift) = summary.drift.serious(summary.rows.received, &settings.endpoint) else { return Ok(()) };
         if settings.fail_on_drift && matches!(summary.exit, ExitCode::Complete | ExitCode::Partial) {
             summary.set_drifted(&drift);
-            return self.unmark();
+            return self.unmark().await;
         }
         let rows = Grouped(summary.rows.received);
         let message = format!("the responses differ from the endpoint's description (of {rows} rows): {drift}");
@@ -112,22 +113,24 @@ impl OpenExport<'_> {
 
     /// Fails, and removes the mark of success, where the output is not as it was published or lacks a row that was received.
     async fn refuse_modified(&self) -> Result<(), Error> {
-        let modified = |reason: String| {
-            self.dir.store.remove(SUCCESS)?;
-            Err(OutputError::Modified(format!("the output is not as it was published: {reason}")).into())
+        let reason = match self.publisher.find_modified().await? {
+            Some(path) => format!("{} is missing or was changed", Sanitized(&path)),
+            None => match self.wrong_sum()? {
+                Some(reason) => reason,
+                None => return Ok(()),
+            },
         };
-        if let Some(path) = self.publisher.lacking().await? {
-            return modified(format!("{} is missing or was changed", Sanitized(&path)));
-        }
+        self.dir.store.remove(vec![SUCCESS.to_owned()]).await?;
+        Err(OutputError::Modified(format!("the output is not as it was published: {reason}")).into())
+    }
+
+    /// Each received row is kept, rejected or a duplicate. The first two are in files.
+    fn wrong_sum(&self) -> Result<Option<String>, Error> {
         let ledger = self.dir.ledger();
         let totals = ledger.totals()?;
         let in_files = |manifest: &Manifest| manifest.all_files().map(|file| file.rows).sum::<u64>();
-        let published: u64 = publisher::published(&ledger)?.iter().map(in_files).sum();
-        // Each received row is kept, rejected or a duplicate. The first two are in files.
+        let published: u64 = manifest::published(&ledger)?.iter().map(in_files).sum();
         let expected = totals.kept + totals.rejected;
-        if published != expected {
-            return modified(format!("its files have {published} rows and should have {expected}"));
-        }
-        Ok(())
+        Ok((published != expected).then(|| format!("its files have {published} rows and should have {expected}")))
     }
 }

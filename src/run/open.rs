@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use crate::decode::Decoder;
 use crate::error::Error;
-use crate::output::export_dir::{ExportDir, SUCCESS};
+use crate::output::export_dir::ExportDir;
+use crate::output::names::SUCCESS;
 use crate::output::publisher::Publisher;
 use crate::run::context::RunContext;
-use crate::state::ledger::Ledger;
 
 /// An open export, locked by this process.
 #[derive(Debug)]
@@ -22,19 +22,14 @@ impl<'a> OpenExport<'a> {
     pub(super) fn new(context: &'a RunContext, dir: ExportDir) -> Self {
         let settings = &context.settings;
         let decoder = Decoder::new(&settings.endpoint, |column| settings.columns.contains(&column.name));
-        let publisher = dir.committer(settings, &decoder);
+        let publisher = dir.publisher(settings, &decoder);
         Self { context, dir: Arc::new(dir), decoder, publisher }
     }
 
     /// Removes `_SUCCESS` and the time of completion: what they promise may not be true from here on.
-    pub(super) fn unmark(&self) -> Result<(), Error> {
-        self.unmark_in(&self.dir.ledger())
-    }
-
-    /// The same, for a caller that holds the ledger.
-    pub(super) fn unmark_in(&self, ledger: &Ledger) -> Result<(), Error> {
-        self.dir.store.remove(SUCCESS)?;
-        Ok(ledger.set_completed(None)?)
+    pub(super) async fn unmark(&self) -> Result<(), Error> {
+        self.dir.store.remove(vec![SUCCESS.to_owned()]).await?;
+        Ok(self.dir.ledger().set_completed(None)?)
     }
 
     /// Whether the open segment has a page.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
 use crate::crawl::lookahead::DEEP;
@@ -11,7 +12,8 @@ use crate::input::error::InputError;
 use crate::input::item_list::Ids;
 use crate::model::event::Event;
 use crate::model::page::PageNum;
-use crate::output::export_dir::{ExportDir, SUCCESS};
+use crate::output::export_dir::ExportDir;
+use crate::output::names::SUCCESS;
 use crate::run::engine::seems_empty;
 use crate::run::open::OpenExport;
 use crate::settings::Settings;
@@ -50,10 +52,11 @@ impl OpenExport<'_> {
     }
 }
 
+/// Blocks.
 fn add(dir: &ExportDir, ids: Ids, settings: &Settings) -> Result<Registered, Error> {
     let mut ledger = dir.ledger();
     let ids = ids.map(|id| id.map_err(Error::from));
-    let unmark = || Ok::<_, Error>(dir.store.remove(SUCCESS)?);
+    let unmark = || Ok::<_, Error>(Handle::current().block_on(dir.store.remove(vec![SUCCESS.to_owned()]))?);
     let added = ledger.add_items_after(ids, unmark)?;
     if added.listed == 0 {
         return Err(InputError::Empty.into());

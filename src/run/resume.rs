@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 
 use crate::error::Error;
 use crate::model::event::Event;
-use crate::output::export_dir::SUCCESS;
+use crate::output::names::SUCCESS;
 use crate::output::writer::{QUEUE, SegmentWriterTask, WriterHandle};
 use crate::run::open::OpenExport;
 use crate::run::recovery::Recovery;
@@ -32,7 +32,7 @@ impl OpenExport<'_> {
     pub(super) async fn resume(&self, scope: RebuildScope) -> Result<Resumed, Error> {
         let (settings, dir) = (&self.context.settings, &self.dir);
         self.publisher.recover().await?;
-        dir.sweep()?;
+        dir.remove_leftovers().await?;
         let recovery = Arc::new(Recovery {
             dir: Arc::clone(dir),
             decoder: self.decoder.clone(),
@@ -40,12 +40,12 @@ impl OpenExport<'_> {
             codes: Arc::new(settings.endpoint.codes()),
             events: Arc::clone(&self.context.events),
         });
-        let plan = RebuildPlan::make(dir, &dir.imprint(settings, &self.decoder), scope).await?;
+        let plan = RebuildPlan::make(dir, &dir.manifest_schema(settings, &self.decoder), scope).await?;
         plan.check(dir, &recovery).await?;
         let segment = self.adopt_open_segment(&recovery).await?;
         let identity = settings.identity();
         if !plan.is_empty() || dir.export.identity != identity || self.has_waiting()? {
-            dir.store.remove(SUCCESS)?;
+            dir.store.remove(vec![SUCCESS.to_owned()]).await?;
         }
         // The identity first: from here on only a run with these columns may go on.
         dir.ledger().set_identity(&identity)?;
@@ -80,9 +80,9 @@ impl OpenExport<'_> {
 
     fn start_writer(&self) -> WriterHandle {
         let (orders, ordered) = mpsc::channel(QUEUE);
-        let shape = self.dir.shape(&self.context.settings, &self.decoder);
+        let config = self.dir.segment_config(&self.context.settings, &self.decoder);
         let events = Arc::clone(&self.context.events);
-        let task = SegmentWriterTask { shape, committer: self.publisher.clone(), events };
+        let task = SegmentWriterTask { config, publisher: self.publisher.clone(), events };
         #[expect(clippy::disallowed_methods, reason = "run/ owns the tasks")]
         let task = tokio::spawn(task.run(ordered));
         WriterHandle { orders, task }

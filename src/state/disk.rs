@@ -131,13 +131,13 @@ impl Disk {
         Ok(NewFile { file: BufWriter::with_capacity(1 << 16, file), bytes: 0, hash: Sha256::new() })
     }
 
-    /// Creates a file that only this process reads, before it ends: not synced, not hashed. An error if the file exists.
-    pub fn create_scratch(self, path: &Path) -> Result<ScratchFile, DiskError> {
+    /// Opens a file to append to, or creates it, that only this process reads, before it ends: not synced, not hashed.
+    pub(crate) fn append_scratch(self, path: &Path) -> Result<impl Write + use<>, DiskError> {
         let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true);
+        options.append(true).create(true);
         restrict(&mut options, Access::Private);
         let file = durably("create", path, || open(&options, path))?;
-        Ok(ScratchFile(TracedFile { file, path: path.to_owned() }))
+        Ok(TracedFile { file, path: path.to_owned() })
     }
 
     /// Creates an empty private file unless there is one: SQLite keeps the mode of a file that it opens.
@@ -243,39 +243,6 @@ struct TracedFile {
 impl Write for TracedFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         between_failpoints("write", &self.path, || self.file.write(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// A file that is written from its start, read, cleared and written again.
-#[derive(Debug)]
-pub struct ScratchFile(TracedFile);
-
-impl ScratchFile {
-    /// Seeks to its start, to read it.
-    pub fn rewind(&mut self) -> Result<(), DiskError> {
-        self.0.file.rewind().doing("read", &self.0.path)
-    }
-
-    /// Truncates it, which frees its space on the disk.
-    pub fn clear(&mut self) -> Result<(), DiskError> {
-        self.rewind()?;
-        durably("truncate", &self.0.path, || self.0.file.set_len(0))
-    }
-}
-
-impl Read for ScratchFile {
-    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        self.0.file.read(bytes)
-    }
-}
-
-impl Write for ScratchFile {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -13,7 +13,7 @@ const DISK_PARTS: u64 = 20;
 
 /// The space that an export leaves free.
 #[derive(Clone, Debug)]
-pub struct MinFreeSpace {
+pub(crate) struct MinFreeSpace {
     directories: Vec<PathBuf>,
     bytes: Option<u64>,
 }

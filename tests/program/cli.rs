@@ -626,7 +626,7 @@ fn l10_a_second_process_on_the_same_directory_ends_with_4_and_the_first_goes_on(
     for command in [home.export(&api.base_url(), &[]), pagehaul(["replay", "--out", &home.argument("out")])] {
         let second = run(command);
         let json = second.ended(4);
-        assert!(json["cause"].as_str().unwrap().contains("another process holds this export"), "{second}");
+        assert!(json["cause"].as_str().unwrap().contains("another process works on this export"), "{second}");
     }
     assert!(api.requests() <= ids.len(), "only the first process asked, once for each product");
     gate.open();

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use crate::common::{
     Answer, Api, DEADLINE, Home, Program, Run, copy, glob, ids, manifests, pagehaul, run, simulator, tree,
 };
-use pagehaul::output::publisher::Manifest;
+use pagehaul::output::manifest::Manifest;
 use pagehaul::output::store::Store;
 use pagehaul::simulator::Simulator;
-use pagehaul::state::disk::Disk;
 use rusqlite::Connection;
 use serde_json::Value;
 
@@ -304,22 +303,24 @@ fn a_flipped_bit_anywhere_in_a_journal_is_found() {
 fn l16_a_published_file_cut_anywhere_or_with_any_bit_flipped_is_not_as_it_was_written() {
     let simulator = simulator("products=400,max_videos=70,seed=5");
     let home = exported(&simulator);
-    let store = Store::open(&home.out(), Disk).unwrap();
+    let store = Store::new(&home.out());
     let texts = manifests(&home.out()).into_iter().map(|manifest| manifest.to_string());
     let all: Vec<Manifest> = texts.map(|text| Manifest::parse(text.as_bytes()).unwrap()).collect();
     let entry = all.iter().flat_map(|manifest| &manifest.files).min_by_key(|file| file.bytes).unwrap();
     let path = home.out().join(&entry.path);
     let whole = fs::read(&path).unwrap();
-    assert_eq!(entry.fault(&store).unwrap(), None);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let fault = || runtime.block_on(entry.fault(&store)).unwrap();
+    assert_eq!(fault(), None);
     for length in 0..whole.len() {
         fs::write(&path, &whole[..length]).unwrap();
-        assert!(entry.fault(&store).unwrap().is_some(), "cut to {length} bytes");
+        assert!(fault().is_some(), "cut to {length} bytes");
     }
     let mut bytes = whole.clone();
     for bit in 0..whole.len() * 8 {
         bytes[bit / 8] ^= 1 << (bit % 8);
         fs::write(&path, &bytes).unwrap();
-        assert!(entry.fault(&store).unwrap().is_some(), "bit {bit}");
+        assert!(fault().is_some(), "bit {bit}");
         bytes[bit / 8] ^= 1 << (bit % 8);
     }
     // The same through the program, here and there.

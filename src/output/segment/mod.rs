@@ -1,15 +1,14 @@
 //! The segment being written: rows split by region into staged Parquet files, under one memory budget.
 //!
-//! Rows gather to large batches before they are split, since a split costs the same for ten rows as for thousands. A region's
-//! rows then wait as they are: in memory until all regions together pass half of the budget, then the largest region's in a
-//! file of its own, and when they are a full row group they are encoded at once. So only one encoder lives at a time (an open
-//! one costs 3 MB whatever it holds), and the size of row groups does not depend on how many regions share the memory.
-//! Where there are more regions than files may be open, or all of them are small, the rows go to one spill file and are
-//! gathered again when the segment is sealed: any number of regions, and still few files a region. Nothing here has a name
-//! that a reader would look at.
+//! Rows gather to large batches before they are split, because a split costs the same for ten rows as for thousands. A
+//! region's rows then wait in memory until all regions together pass half of the budget. Then the largest region's go to a
+//! file of its own, and once these are a full row group they are encoded. So only one encoder exists at a time (an open one
+//! costs 3 MB whatever it has), and the size of row groups does not depend on how many regions share the memory. Where all
+//! regions are small, more waits in memory, and then all of it goes to the disk. Nothing here has a name that a reader would
+//! look at.
 
+mod spill;
 mod staged;
-mod waiting;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -25,28 +24,26 @@ use crate::endpoint::{ColumnKind, FETCHED_AT, PAGE_NUM};
 use crate::model::page::SegmentId;
 use crate::model::partition;
 use crate::output::error::OutputError;
-use crate::output::parquet_file::{GROUP_ROWS, Layout};
-use crate::output::store::REJECTS;
+use crate::output::names::{REJECTS, stem};
+use crate::output::parquet_file::{GROUP_ROWS, ParquetOptions};
 use crate::state::disk::Disk;
+use spill::SpillFile;
 use staged::{DirectoryFiles, StagedParquet, Staging};
-use waiting::{Drained, Spill, Waiting};
 
 /// Rows that gather before they are split by region: some 500 full pages.
 const SPLIT_ROWS: usize = 5_000;
-/// Regions with files of their own: one that is staged, one of waiting rows.
-const OPEN_REGIONS: usize = 32;
-/// The share of the budget that may gather before it is split, however few rows it is.
-const PENDING_SHARE: usize = 4;
-/// The share of the budget that may wait in memory.
-const WAITING_SHARE: usize = 2;
-/// The smallest share of the budget that is worth a write: with less in the largest region there are many regions.
-const SMALLEST_SHARE: usize = 64;
-/// The budgets that may wait in memory where there are many regions: a block a region, however small, costs 4 KB of the disk.
+/// Part of the budget that may gather before it is split, however few rows it is.
+const PENDING_PART: usize = 4;
+/// Part of the budget that may wait in memory.
+const WAITING_PART: usize = 2;
+/// Part of the budget that is worth a write. If the largest region has less, there are many.
+const SMALLEST_PART: usize = 64;
+/// Budgets that may wait in memory where there are many regions: each write takes at least 4 KB of the disk.
 const CROWDED_BUDGETS: usize = 2;
-/// How much larger than the budget a row group's rows are before they are encoded: as large as the budget after it.
+/// Budgets of rows that are encoded to one row group, which is then as large as one budget.
 const GROUP_BUDGETS: usize = 4;
 
-/// What shapes the files of an export.
+/// How the files of an export look, and where they are staged.
 #[derive(Clone, Debug)]
 pub struct SegmentConfig {
     /// Directory for staged files, on the same file system as the output.
@@ -58,7 +55,7 @@ pub struct SegmentConfig {
     /// Name of the partition column.
     pub partition: String,
     /// How the files are laid out, and how much memory that may take.
-    pub layout: Layout,
+    pub parquet: ParquetOptions,
 }
 
 /// Rows to be written: those of a decoded group that are new to their walks.
@@ -91,7 +88,7 @@ pub struct StagedFile {
 
 /// A segment whose files are whole and durable under their staged names.
 #[derive(Debug)]
-pub struct Sealed {
+pub struct StagedSegment {
     /// The segment.
     pub segment: SegmentId,
     /// How often its files were begun.
@@ -113,54 +110,40 @@ pub struct SegmentWriter {
     pending_rows: usize,
     pending_bytes: usize,
     regions: BTreeMap<String, Region>,
-    held: usize,
-    open_regions: usize,
-    spill: Option<Spill>,
+    /// Bytes of the regions' rows in memory.
+    buffered: usize,
     rejects: Option<StagedParquet>,
 }
 
-/// A region's rows: in its files, on the disk until they are a row group, and in memory.
+/// A region's rows: first in memory, then on the disk until they are a row group, then in its files.
 #[derive(Debug, Default)]
 struct Region {
-    files: DirectoryFiles,
-    /// Blocks of the spill file.
-    blocks: Vec<usize>,
-    waiting: Option<Waiting>,
     rows: Vec<RecordBatch>,
     bytes: usize,
-}
-
-impl Region {
-    /// Takes the rows out of memory, as one batch.
-    fn take_rows(&mut self, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
-        self.bytes = 0;
-        let rows = std::mem::take(&mut self.rows);
-        if let [rows] = rows.as_slice() { Ok(rows.clone()) } else { concat_batches(schema, &rows) }
-    }
+    spilled: Option<SpillFile>,
+    files: DirectoryFiles,
 }
 
 impl SegmentWriter {
-    /// Begins a segment's files.
-    pub fn begin(disk: Disk, shape: SegmentConfig, segment: SegmentId, attempt: i64) -> Self {
-        let stem = stem(&shape.export, segment, attempt);
+    /// A segment without rows. Each attempt at it gives its files other names.
+    pub fn new(config: SegmentConfig, segment: SegmentId, attempt: i64) -> Self {
+        let stem = stem(&config.export, segment, attempt);
         Self {
-            staging: Staging::new(shape.staging, stem, shape.schema, shape.layout, disk),
-            partition: shape.partition,
+            staging: Staging::new(config.staging, stem, config.schema, config.parquet),
+            partition: config.partition,
             segment,
             attempt,
             pending: Vec::new(),
             pending_rows: 0,
             pending_bytes: 0,
             regions: BTreeMap::new(),
-            held: 0,
-            open_regions: 0,
-            spill: None,
+            buffered: 0,
             rejects: None,
         }
     }
 
     fn memory(&self) -> usize {
-        self.staging.layout.row_group_memory
+        self.staging.parquet.row_group_memory
     }
 
     /// Adds rows.
@@ -172,37 +155,27 @@ impl SegmentWriter {
         self.pending_rows += rows.batch.num_rows();
         self.pending_bytes += rows.batch.get_array_memory_size();
         self.pending.push(rows);
-        let enough = self.pending_rows >= SPLIT_ROWS || self.pending_bytes >= self.memory() / PENDING_SHARE;
+        let enough = self.pending_rows >= SPLIT_ROWS || self.pending_bytes >= self.memory() / PENDING_PART;
         if enough { self.split() } else { Ok(()) }
     }
 
-    /// Ends the segment: every file whole and durable, none of them published.
-    pub fn seal(mut self) -> Result<Sealed, OutputError> {
+    /// Finishes the files: all of them whole and durable, none published.
+    pub fn seal(mut self) -> Result<StagedSegment, OutputError> {
         self.split()?;
-        let disk = self.staging.disk;
         let regions = std::mem::take(&mut self.regions);
         let mut files = Vec::with_capacity(regions.len());
-        let mut spilled = self.spill.take().map(Spill::end).transpose()?;
         for (directory, mut region) in regions {
-            for block in std::mem::take(&mut region.blocks) {
-                if let Some(rows) = spilled.as_mut().map(|spilled| spilled.block(block)).transpose()?.flatten() {
-                    region.files.write(&directory, &rows, &mut self.staging)?;
-                }
-            }
-            if let Some(waiting) = region.waiting.take() {
-                drain(waiting, &directory, &mut region.files, &mut self.staging)?.remove(disk)?;
+            if let Some(spilled) = region.spilled.take() {
+                spilled.drain(|rows| region.files.write(&directory, rows, &mut self.staging))?;
             }
             for rows in &region.rows {
                 region.files.write(&directory, rows, &mut self.staging)?;
             }
             files.append(&mut region.files.finish()?);
         }
-        if let Some(spilled) = spilled {
-            spilled.remove(disk)?;
-        }
         let rejects = self.rejects.take().map(StagedParquet::finish).transpose()?;
-        disk.sync_directory(&self.staging.directory)?;
-        Ok(Sealed { segment: self.segment, attempt: self.attempt, files, rejects })
+        Disk.sync_directory(&self.staging.directory)?;
+        Ok(StagedSegment { segment: self.segment, attempt: self.attempt, files, rejects })
     }
 
     /// Splits what has gathered into the regions.
@@ -230,104 +203,62 @@ impl SegmentWriter {
             let region = self.regions.entry(directory).or_default();
             region.rows.push(rows);
             region.bytes += bytes;
-            self.held += bytes;
+            self.buffered += bytes;
         }
         drop(batches);
         drop(pending);
         self.keep_budget()
     }
 
-    /// Puts rows aside, the largest region first, until what is held is within its share of the budget.
+    /// Moves rows to the disk, those of the largest region first, until what is in memory keeps to its part of the budget.
     fn keep_budget(&mut self) -> Result<(), OutputError> {
-        while self.held > self.memory() / WAITING_SHARE {
+        while self.buffered > self.memory() / WAITING_PART {
             let largest = self.regions.iter().max_by_key(|(_, region)| region.bytes);
             let Some((directory, region)) = largest.map(|(directory, region)| (directory.clone(), region)) else {
                 break;
             };
-            let may_open = region.waiting.is_some() || self.open_regions < OPEN_REGIONS;
-            if !may_open || region.bytes < self.memory() / SMALLEST_SHARE {
-                let is_full = self.held > CROWDED_BUDGETS * self.memory();
-                return if is_full { self.put_all_aside() } else { Ok(()) };
+            if region.bytes >= self.memory() / SMALLEST_PART {
+                self.spill(&directory)?;
+            } else if self.buffered > CROWDED_BUDGETS * self.memory() {
+                let with_rows = self.regions.iter().filter(|(_, region)| !region.rows.is_empty());
+                let all: Vec<String> = with_rows.map(|(directory, _)| directory.clone()).collect();
+                all.iter().try_for_each(|directory| self.spill(directory))?;
+            } else {
+                break;
             }
-            self.put_aside(&directory)?;
         }
         Ok(())
     }
 
-    /// Puts a region's waiting rows into its own file; a full row group is encoded.
-    fn put_aside(&mut self, directory: &str) -> Result<(), OutputError> {
+    /// Moves a region's rows to its spill file; a full row group is encoded.
+    fn spill(&mut self, directory: &str) -> Result<(), OutputError> {
         let Some(region) = self.regions.get_mut(directory) else { return Ok(()) };
-        let mut waiting = if let Some(waiting) = region.waiting.take() {
-            waiting
-        } else {
-            self.open_regions += 1;
-            Waiting::begin(&mut self.staging)?
+        let rows = match std::mem::take(&mut region.rows).as_slice() {
+            [rows] => rows.clone(),
+            rows => concat_batches(&self.staging.schema, rows)?,
         };
-        self.held = self.held.saturating_sub(region.bytes);
-        waiting.push(&region.take_rows(&self.staging.schema)?)?;
-        if waiting.rows >= GROUP_ROWS || waiting.bytes >= GROUP_BUDGETS * self.staging.layout.row_group_memory {
-            let drained = drain(waiting, directory, &mut region.files, &mut self.staging)?;
-            waiting = drained.again(&self.staging.schema)?;
-            region.files.end_group()?;
-        }
-        region.waiting = Some(waiting);
-        Ok(())
-    }
-
-    /// Puts all waiting rows aside: those of regions without a file of their own into the spill file.
-    fn put_all_aside(&mut self) -> Result<(), OutputError> {
-        let with_rows = self.regions.iter().filter(|(_, region)| !region.rows.is_empty());
-        let (own, others): (Vec<_>, Vec<_>) = with_rows
-            .map(|(directory, region)| (directory.clone(), region.waiting.is_some()))
-            .partition(|(_, own)| *own);
-        for (directory, _) in own {
-            self.put_aside(&directory)?;
-        }
-        let mut spill = match self.spill.take() {
-            Some(spill) => spill,
-            None => Spill::begin(&mut self.staging)?,
+        self.buffered = self.buffered.saturating_sub(std::mem::take(&mut region.bytes));
+        let mut spilled = match region.spilled.take() {
+            Some(spilled) => spilled,
+            None => SpillFile::new(self.staging.next_path("spill")),
         };
-        for (directory, _) in others {
-            if let Some(region) = self.regions.get_mut(&directory) {
-                let rows = region.take_rows(&self.staging.schema)?;
-                region.blocks.push(spill.push(&rows)?);
-            }
+        spilled.push(&rows, &self.staging.schema)?;
+        if spilled.rows < GROUP_ROWS && spilled.bytes < GROUP_BUDGETS * self.staging.parquet.row_group_memory {
+            region.spilled = Some(spilled);
+            return Ok(());
         }
-        self.spill = Some(spill);
-        self.held = 0;
-        Ok(())
+        spilled.drain(|rows| region.files.write(directory, rows, &mut self.staging))?;
+        region.files.end_group()
     }
 
     fn reject(&mut self, rejects: &[Reject]) -> Result<(), OutputError> {
         let batch = reject_batch(rejects)?;
         if self.rejects.is_none() {
             let name = format!("{REJECTS}/{}.parquet", self.staging.stem);
-            self.rejects = Some(self.staging.begin(name, &batch.schema())?);
+            self.rejects = Some(self.staging.create(name, &batch.schema())?);
         }
         self.rejects.as_mut().map_or(Ok(()), |file| file.write(&batch))
     }
-}
-
-/// Encodes rows that waited on the disk.
-fn drain(
-    waiting: Waiting,
-    directory: &str,
-    files: &mut DirectoryFiles,
-    staging: &mut Staging,
-) -> Result<Drained, OutputError> {
-    waiting.drain(|rows| files.write(directory, rows, staging))
-}
-
-/// What the names of a segment's files begin with. The attempt makes them new each time the files are begun.
-pub fn stem(export: &str, segment: SegmentId, attempt: i64) -> String {
-    format!("{export}-s{:06}-{attempt}", segment.0)
-}
-
-/// The segment and the attempt whose [`stem`] a file's name begins with, if it is a file of this export.
-pub fn of_name(export: &str, name: &str) -> Option<(SegmentId, i64)> {
-    let (segment, rest) = name.strip_prefix(export)?.strip_prefix("-s")?.split_once('-')?;
-    let (segment, attempt) = (SegmentId(segment.parse().ok()?), rest.split(['-', '.']).next()?.parse().ok()?);
-    name.starts_with(&stem(export, segment, attempt)).then_some((segment, attempt))
 }
 
 fn reject_batch(rejects: &[Reject]) -> Result<RecordBatch, ArrowError> {
@@ -362,12 +293,11 @@ fn reject_batch(rejects: &[Reject]) -> Result<RecordBatch, ArrowError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Rows, SegmentConfig, SegmentWriter, of_name, stem};
+    use super::{Rows, SegmentConfig, SegmentWriter};
     use crate::decode::Reject;
     use crate::model::clock::Utc64;
     use crate::model::page::{ItemId, PageNum, SegmentId};
-    use crate::output::parquet_file::Layout;
-    use crate::state::disk::Disk;
+    use crate::output::parquet_file::ParquetOptions;
     use arrow::array::{AsArray, Int64Array, RecordBatch};
     use arrow::datatypes::{DataType, Field, Int64Type, Schema};
     use parquet::file::metadata::{ParquetMetaDataReader, RowGroupMetaData};
@@ -381,7 +311,7 @@ mod tests {
             export: "x".to_owned(),
             schema,
             partition: "region".to_owned(),
-            layout: Layout { row_group_memory: budget, ..Layout::default() },
+            parquet: ParquetOptions { row_group_memory: budget, ..ParquetOptions::default() },
         }
     }
 
@@ -396,7 +326,7 @@ mod tests {
 
     /// What the sealed files hold, by name.
     fn sealed(shape: &SegmentConfig, batches: &[(std::ops::Range<i64>, i64)]) -> BTreeMap<String, Vec<i64>> {
-        let mut writer = SegmentWriter::begin(Disk, shape.clone(), SegmentId(1), 2);
+        let mut writer = SegmentWriter::new(shape.clone(), SegmentId(1), 2);
         for (numbers, regions) in batches {
             writer.push(rows(shape, numbers.clone(), *regions)).unwrap();
         }
@@ -437,7 +367,7 @@ mod tests {
 
     /// Row groups of each sealed file, in rows, and its bytes.
     fn groups(shape: &SegmentConfig, pushes: i64, regions: i64) -> BTreeMap<String, (Vec<i64>, u64)> {
-        let mut writer = SegmentWriter::begin(Disk, shape.clone(), SegmentId(1), 2);
+        let mut writer = SegmentWriter::new(shape.clone(), SegmentId(1), 2);
         for at in 0..pushes {
             writer.push(rows(shape, at * 5_000..(at + 1) * 5_000, regions)).unwrap();
         }
@@ -455,7 +385,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let memory = 1 << 18;
         let mut shape = shape(directory.path(), memory);
-        shape.layout.unique = vec!["n".to_owned()];
+        shape.parquet.unique = vec!["n".to_owned()];
         for (groups, _) in groups(&shape, 120, 3).into_values() {
             let (last, full) = groups.split_last().unwrap();
             let rows_in_memory = i64::try_from(memory / 8).unwrap();
@@ -468,7 +398,7 @@ mod tests {
     fn no_file_is_larger_than_it_may_be_and_a_region_has_more_of_them_instead() {
         let directory = tempfile::tempdir().unwrap();
         let mut shape = shape(directory.path(), 1 << 18);
-        shape.layout.file_size = 50_000;
+        shape.parquet.file_size = 50_000;
         let files = groups(&shape, 20, 2);
         assert!(files.values().all(|(_, bytes)| *bytes <= 50_000), "{files:?}");
         assert!(files.contains_key("region=r1/x-s000001-2-1.parquet"), "{files:?}");
@@ -480,7 +410,7 @@ mod tests {
     fn the_same_rows_make_the_same_bytes() {
         let sums = |at: i64| {
             let directory = tempfile::tempdir().unwrap();
-            let mut writer = SegmentWriter::begin(Disk, shape(directory.path(), 1 << 18), SegmentId(1), at);
+            let mut writer = SegmentWriter::new(shape(directory.path(), 1 << 18), SegmentId(1), at);
             for at in 0..30 {
                 writer.push(rows(&shape(directory.path(), 0), at * 5_000..(at + 1) * 5_000, 40)).unwrap();
             }
@@ -490,23 +420,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_s_name_says_of_which_segment_and_attempt_it_is() {
-        let name = format!("{}-0.parquet", stem("a1b2", SegmentId(12), 34));
-        assert_eq!(of_name("a1b2", &name), Some((SegmentId(12), 34)));
-        assert_eq!(of_name("a1b2", "a1b2-s1234567-1.parquet"), Some((SegmentId(1_234_567), 1)));
-        for other in ["a1b2-s12-34-0.parquet", "b1b2-s000012-34-0.parquet", "a1b2-s000012-x", "a1b2", "part-0.parquet"]
-        {
-            assert_eq!(of_name("a1b2", other), None, "{other}");
-        }
-    }
-
-    #[test]
     fn rejects_are_kept_beside_the_data_and_a_segment_without_rows_has_no_files() {
         let directory = tempfile::tempdir().unwrap();
         let shape = shape(directory.path(), 1 << 20);
         let reject =
             Reject { id: ItemId::new("a"), page: PageNum(1), at: Utc64(1), reason: "why".into(), raw: "{}".to_owned() };
-        let mut writer = SegmentWriter::begin(Disk, shape.clone(), SegmentId(3), 1);
+        let mut writer = SegmentWriter::new(shape.clone(), SegmentId(3), 1);
         writer.push(Rows { rejects: vec![reject], ..rows(&shape, 0..0, 2) }).unwrap();
         let sealed = writer.seal().unwrap();
         assert!(sealed.files.is_empty());

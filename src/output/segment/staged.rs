@@ -8,38 +8,37 @@ use arrow::datatypes::SchemaRef;
 
 use super::StagedFile;
 use crate::output::error::OutputError;
-use crate::output::parquet_file::{Layout, ParquetFile};
-use crate::output::store;
+use crate::output::names::access;
+use crate::output::parquet_file::{ParquetFile, ParquetOptions};
 use crate::state::disk::{Disk, NewFile};
 
 /// Where files of a segment's attempt are staged, and how they look.
 #[derive(Debug)]
 pub(super) struct Staging {
-    pub(super) disk: Disk,
     pub(super) directory: PathBuf,
     /// What the names of the files begin with.
     pub(super) stem: String,
     pub(super) schema: SchemaRef,
-    pub(super) layout: Layout,
-    begun: u32,
+    pub(super) parquet: ParquetOptions,
+    created: u32,
 }
 
 impl Staging {
-    pub(super) fn new(directory: PathBuf, stem: String, schema: SchemaRef, layout: Layout, disk: Disk) -> Self {
-        Self { disk, directory, stem, schema, layout, begun: 0 }
+    pub(super) fn new(directory: PathBuf, stem: String, schema: SchemaRef, parquet: ParquetOptions) -> Self {
+        Self { directory, stem, schema, parquet, created: 0 }
     }
 
     /// The next free name in the staging directory.
     pub(super) fn next_path(&mut self, extension: &str) -> PathBuf {
-        let path = self.directory.join(format!("{}-{}.{extension}", self.stem, self.begun));
-        self.begun += 1;
+        let path = self.directory.join(format!("{}-{}.{extension}", self.stem, self.created));
+        self.created += 1;
         path
     }
 
-    /// Begins a file that will have this name.
-    pub(super) fn begin(&mut self, name: String, schema: &SchemaRef) -> Result<StagedParquet, OutputError> {
+    /// Starts a file that will get this name when it is published.
+    pub(super) fn create(&mut self, name: String, schema: &SchemaRef) -> Result<StagedParquet, OutputError> {
         let path = self.next_path("parquet");
-        let file = ParquetFile::create(self.disk.create(&path, store::access(&name))?, schema, &self.layout)
+        let file = ParquetFile::create(Disk.create(&path, access(&name))?, schema, &self.parquet)
             .map_err(|source| OutputError::Parquet { directory: name.clone(), source })?;
         Ok(StagedParquet { file, path, name })
     }
@@ -90,9 +89,9 @@ impl DirectoryFiles {
         while let Some(rows) = rest.pop() {
             let mut file = match self.open.take() {
                 Some(file) => file,
-                None => self.begin(directory, staging)?,
+                None => Self::create(self.whole.len(), directory, staging)?,
             };
-            let fits = file.file.bytes() + size(&rows)? <= staging.layout.file_size;
+            let fits = file.file.bytes() + size(&rows)? <= staging.parquet.file_size;
             if !fits && file.file.rows() > 0 {
                 self.whole.push(file.finish()?);
                 rest.push(rows);
@@ -122,10 +121,10 @@ impl DirectoryFiles {
         Ok(whole)
     }
 
-    fn begin(&self, directory: &str, staging: &mut Staging) -> Result<StagedParquet, OutputError> {
-        let name = format!("{directory}/{}-{}.parquet", staging.stem, self.whole.len());
+    fn create(number: usize, directory: &str, staging: &mut Staging) -> Result<StagedParquet, OutputError> {
+        let name = format!("{directory}/{}-{number}.parquet", staging.stem);
         let schema = Arc::clone(&staging.schema);
-        staging.begin(name, &schema)
+        staging.create(name, &schema)
     }
 }
 

@@ -16,9 +16,8 @@ use crate::decode;
 use crate::input::foreign_parquet::quietly;
 use crate::model::page::SegmentId;
 use crate::model::partition;
-use crate::output::publisher::{FileEntry, MANIFESTS, Manifest, manifest_name, segment_of};
-use crate::output::segment::of_name;
-use crate::output::store::REJECTS;
+use crate::output::manifest::{FileEntry, Manifest};
+use crate::output::names::{MANIFESTS, REJECTS, STAGING, manifest_name, of_file, segment_of};
 use crate::report::error::ReportError;
 use crate::state::ledger::{SegmentRow, SegmentState};
 
@@ -60,7 +59,7 @@ pub(super) async fn compare(audit: &mut Audit<'_>) -> Result<Files, ReportError>
         compare_manifest(audit, row, text).await?;
     }
     look_for_others(audit).await?;
-    let listed = audit.opened.store.data_files()?.into_iter().collect();
+    let listed = audit.opened.store.data_files().await?.into_iter().collect();
     let mut files = Files { listed, ..Files::default() };
     for (row, manifest) in &manifests {
         if manifest.export != audit.opened.export.id || manifest.segment != row.id.0 || manifest.attempt > row.attempt {
@@ -70,15 +69,15 @@ pub(super) async fn compare(audit: &mut Audit<'_>) -> Result<Files, ReportError>
             );
         }
         if row.state == SegmentState::Published {
-            let held = files.segment(audit, manifest)?;
+            let held = files.segment(audit, manifest).await?;
             files.segments.insert(row.id, held);
         } else {
             audit.read.decided += 1;
-            files.decided(audit, manifest)?;
+            files.decided(audit, manifest).await?;
         }
     }
     for path in files.listed.difference(&files.named) {
-        let of = path.split_once('/').and_then(|(_, name)| of_name(&audit.opened.export.id, name));
+        let of = path.split_once('/').and_then(|(_, name)| of_file(&audit.opened.export.id, name));
         let (cure, reason) = match of {
             Some(_) => (Remedy::Replay, "of an attempt that was not published, or not any more"),
             None => (Remedy::Move, "not of this export"),
@@ -122,10 +121,10 @@ async fn look_for_others(audit: &mut Audit<'_>) -> Result<(), ReportError> {
 
 impl Files {
     /// Compares the files of a published segment.
-    fn segment(&mut self, audit: &mut Audit<'_>, manifest: &Manifest) -> Result<Held, ReportError> {
+    async fn segment(&mut self, audit: &mut Audit<'_>, manifest: &Manifest) -> Result<Held, ReportError> {
         let mut held = Held { keys: Some(KeySum::default()).filter(|_| !manifest.key.is_empty()), ..Held::default() };
         for file in &manifest.files {
-            let content = self.file(audit, file, Some(manifest))?;
+            let content = self.file(audit, file, Some(manifest)).await?;
             held.rows += content.map_or(file.rows, |content| content.rows);
             held.keys = held.keys.zip(content).map(|(mut keys, content)| {
                 keys.join(content.keys);
@@ -133,13 +132,13 @@ impl Files {
             });
         }
         if let Some(file) = &manifest.rejects {
-            held.rejected += self.file(audit, file, None)?.map_or(file.rows, |content| content.rows);
+            held.rejected += self.file(audit, file, None).await?.map_or(file.rows, |content| content.rows);
         }
         Ok(held)
     }
 
     /// Compares one file; none if its content was not read.
-    fn file(
+    async fn file(
         &mut self,
         audit: &mut Audit<'_>,
         file: &FileEntry,
@@ -155,16 +154,16 @@ impl Files {
             audit.differs(Remedy::Replay, format!("{path} is in a directory that no value has"));
         }
         let store = &audit.opened.store;
-        if store.length(path)? == Some(file.bytes) && !audit.share.takes(path) {
+        if store.length(path).await? == Some(file.bytes) && !audit.share.takes(path) {
             return Ok(None);
         }
-        if let Some(fault) = file.fault(store)? {
+        if let Some(fault) = file.fault(store).await? {
             audit.differs(Remedy::Replay, format!("{path} {fault}"));
             return Ok(None);
         }
         (audit.read.files_read, audit.read.bytes_read) =
             (audit.read.files_read + 1, audit.read.bytes_read + file.bytes);
-        let source = store.open_file(path)?;
+        let source = store.open_file(path).await?;
         let failed = || Err("cannot be read: it makes the decoder fail".to_owned());
         match quietly(|| content(source, manifest)).unwrap_or_else(failed) {
             Ok(content) => {
@@ -184,12 +183,12 @@ impl Files {
     }
 
     /// The files of a decided segment have their names or are still staged, and are as they were written.
-    fn decided(&mut self, audit: &mut Audit<'_>, manifest: &Manifest) -> Result<(), ReportError> {
+    async fn decided(&mut self, audit: &mut Audit<'_>, manifest: &Manifest) -> Result<(), ReportError> {
         for file in manifest.all_files() {
             self.named.insert(file.path.clone());
-            let staged = FileEntry { path: format!("_pagehaul/staging/{}", file.staged), ..file.clone() };
+            let staged = FileEntry { path: format!("{STAGING}/{}", file.staged), ..file.clone() };
             let store = &audit.opened.store;
-            if let (Some(fault), Some(_)) = (file.fault(store)?, staged.fault(store)?) {
+            if let (Some(fault), Some(_)) = (file.fault(store).await?, staged.fault(store).await?) {
                 audit.differs(
                     Remedy::Replay,
                     format!("{} is decided and {fault}, and it is not staged either", file.path),
@@ -241,8 +240,8 @@ fn text_at(column: Option<&StringArray>, row: usize) -> Option<Cow<'_, str>> {
 mod tests {
     use super::content;
     use crate::input::foreign_parquet::quietly;
-    use crate::output::parquet_file::{Layout, ParquetFile};
-    use crate::output::publisher::Manifest;
+    use crate::output::manifest::Manifest;
+    use crate::output::parquet_file::{ParquetFile, ParquetOptions};
     use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
     use std::io::{Seek, SeekFrom, Write};
     use std::sync::Arc;
@@ -262,7 +261,7 @@ mod tests {
         };
         let numbers: ArrayRef = Arc::new(Int64Array::from_iter_values(0..50));
         let rows = RecordBatch::try_from_iter([("item", texts("a")), ("id", texts("b")), ("n", numbers)]).unwrap();
-        let mut file = ParquetFile::create(Vec::new(), &rows.schema(), &Layout::default()).unwrap();
+        let mut file = ParquetFile::create(Vec::new(), &rows.schema(), &ParquetOptions::default()).unwrap();
         file.write(&rows).unwrap();
         file.finish().unwrap().0
     }

@@ -17,7 +17,8 @@ use sha2::{Digest, Sha256};
 use crate::model::exit_code::ExitCode;
 use crate::model::sanitize::sanitize;
 use crate::output::error::OutputError;
-use crate::output::export_dir::{BADGE, SUCCESS};
+use crate::output::export_dir;
+use crate::output::names::{OWNER, SUCCESS};
 use crate::output::read_only::{ExportPath, ReadOnlyExport};
 use crate::report::error::ReportError;
 use crate::state::ledger::{SegmentRow, SegmentState};
@@ -86,8 +87,8 @@ impl Audit<'_> {
 
 /// Compares all that belongs to an export.
 pub(crate) async fn verify(place: &ExportPath, share: SampleRate) -> Result<VerifyReport, ReportError> {
-    let _looks = place.holder()?.map_err(|holder| OutputError::Busy { holder })?;
-    let opened = place.open()?;
+    let _locks = place.lock()?.map_err(|holder| OutputError::Busy { holder })?;
+    let opened = place.open().await?;
     let segments = opened.ledger.segments()?;
     let (read, differences) = (VerifiedCounts::default(), Mismatches::default());
     let journal = place.state.join("journal");
@@ -154,11 +155,11 @@ fn rows(audit: &mut Audit<'_>, files: &files::Files) -> Result<RowSums, ReportEr
 /// The marks that readers trust: whose output it is, and whether it is complete.
 async fn compare_marks(audit: &mut Audit<'_>, rows: &RowSums) -> Result<(), ReportError> {
     let opened = audit.opened;
-    let badge = crate::output::export_dir::badge(&opened.store).await?;
-    let is_begun = audit.segments.iter().any(|segment| segment.state != SegmentState::Open); // the badge is written first
-    if badge.as_ref().map_or(is_begun, |badge| *badge != opened.export.id) {
-        let cure = if badge.is_none() { Remedy::Replay } else { Remedy::State };
-        audit.differs(cure, format!("{BADGE} does not name the export of the ledger, {}", opened.export.id));
+    let owner = export_dir::owner(&opened.store).await?;
+    let is_begun = audit.segments.iter().any(|segment| segment.state != SegmentState::Open); // the owner file is written first
+    if owner.as_ref().map_or(is_begun, |owner| *owner != opened.export.id) {
+        let cure = if owner.is_none() { Remedy::Replay } else { Remedy::State };
+        audit.differs(cure, format!("{OWNER} does not name the export of the ledger, {}", opened.export.id));
     }
     if opened.store.get(SUCCESS).await?.is_some() {
         let totals = opened.ledger.totals()?;

@@ -90,7 +90,7 @@ impl Engine<'_> {
     /// Stops the run while its disks have space for the responses in flight.
     pub(super) fn check_free_space(&mut self) -> Result<(), Error> {
         if self.stop.is_none() {
-            self.stop = self.dir.floor.shortage()?.map(Stop::Room);
+            self.stop = self.dir.min_free_space.shortage()?.map(Stop::Room);
         }
         Ok(())
     }

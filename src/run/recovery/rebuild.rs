@@ -15,7 +15,8 @@ use crate::model::page::SegmentId;
 use crate::model::sanitize::chain;
 use crate::output::error::OutputError;
 use crate::output::export_dir::ExportDir;
-use crate::output::publisher::{MANIFESTS, Manifest, ManifestSchema, manifest_name, segment_of};
+use crate::output::manifest::{Manifest, ManifestSchema};
+use crate::output::names::{MANIFESTS, manifest_name, segment_of};
 use crate::output::writer::WriterHandle;
 use crate::run::recovery::Recovery;
 use crate::state::ledger::{OpenSegment, SegmentRow, SegmentState};
@@ -130,7 +131,7 @@ impl RebuildPlan {
         events: &dyn EventSink,
     ) -> Result<(), Error> {
         for (segment, text) in &self.restore {
-            dir.store.put(&manifest_name(*segment), text.as_bytes())?;
+            dir.store.put(&manifest_name(*segment), text.clone().into_bytes()).await?;
         }
         for (at, (segment, reason)) in self.rebuild.iter().enumerate() {
             events.event(&Event::Rebuilding { segment: *segment, nth: at + 1, of: self.rebuild.len(), reason });
@@ -158,16 +159,12 @@ async fn reason(
         RebuildScope::All => return Ok(Some("all are asked for".to_owned())),
         RebuildScope::Modified => {}
     }
-    let (dir, manifest) = (Arc::clone(dir), manifest.clone());
-    let found = spawn_blocking(move || {
-        for file in manifest.all_files() {
-            if let Some(fault) = file.fault(&dir.store)? {
-                return Ok(Some(format!("{} {fault}", file.path)));
-            }
+    for file in manifest.all_files() {
+        if let Some(fault) = file.fault(&dir.store).await? {
+            return Ok(Some(format!("{} {fault}", file.path)));
         }
-        Ok::<_, Error>(None)
-    });
-    found.await?
+    }
+    Ok(None)
 }
 
 fn newer(name: &str) -> Error {

@@ -16,7 +16,8 @@ use pagehaul::input::item_list::ItemList;
 use pagehaul::model::clock::Utc64;
 use pagehaul::model::page::{AttemptId, Charge, ItemId, ItemIx, PageNum, Request, SegmentId, StopReason};
 use pagehaul::model::sanitize::chain;
-use pagehaul::output::publisher::{MANIFESTS, manifests};
+use pagehaul::output::manifest::manifests;
+use pagehaul::output::names::MANIFESTS;
 use pagehaul::output::store::Store;
 use pagehaul::settings::{Layers, Settings};
 use pagehaul::state::disk::Disk;
@@ -253,7 +254,7 @@ pub(crate) fn journal(bytes: &[u8]) {
 /// A manifest: a refusal on one line, or files inside of the output.
 pub(crate) fn manifest(bytes: &[u8]) {
     let directory = scratch();
-    let store = Store::open(directory.path(), Disk).unwrap();
+    let store = Store::new(directory.path());
     std::fs::create_dir_all(directory.path().join(MANIFESTS)).unwrap();
     std::fs::write(directory.path().join(MANIFESTS).join("000001.json"), bytes).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

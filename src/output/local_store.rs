@@ -1,0 +1,290 @@
+//! The output in a local directory. Every call blocks.
+//!
+//! Files get their names by renaming staged ones, through [`Disk`], which owns the order of syncs. A name is never given
+//! twice, and nothing is written through a symbolic link.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::endpoint::hex;
+use crate::output::error::OutputError;
+use crate::output::names::{MANIFESTS, REJECTS, STAGING, access};
+use crate::state::disk::{Access, Disk, DiskError, Doing};
+
+/// What became of a file that should be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Put {
+    /// Nothing had its name, or the same content was there already.
+    Created,
+    /// It took the place of another one.
+    Replaced,
+    /// The one that is there stays.
+    Refused,
+}
+
+#[derive(Debug)]
+pub(super) struct LocalStore {
+    root: PathBuf,
+}
+
+impl LocalStore {
+    pub(super) fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Makes the directories of an output. The root may be a symbolic link, nothing below it may.
+    pub(super) fn create(&self) -> Result<(), DiskError> {
+        Disk.make_directory(&self.root, Access::Shared)?;
+        // Others may read the manifests, so they may enter `_pagehaul`. What is private in it is private by its own mode.
+        Disk.make_directory_below(&self.root, Path::new(MANIFESTS), Access::Shared)?;
+        Disk.make_directory_below(&self.root, Path::new(STAGING), Access::Private)?;
+        // A process that made one of them may have been killed before its name was durable.
+        Disk.sync_directory(&self.root)?;
+        Disk.sync_directory(&self.root.join("_pagehaul"))
+    }
+
+    pub(super) fn check_writable(&self) -> Result<(), DiskError> {
+        Disk.check_writable(&self.root)?;
+        Disk.check_writable(&self.root.join(STAGING))
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.root.is_dir()
+    }
+
+    pub(super) fn publish(&self, files: &[(String, String)]) -> Result<(), OutputError> {
+        let mut directories = BTreeSet::from([self.root.clone()]);
+        for (staged, name) in files {
+            let (source, target) = (self.root.join(STAGING).join(staged), self.root.join(name));
+            let below = Path::new(name).parent().unwrap_or(Path::new(""));
+            let directory = Disk.make_directory_below(&self.root, below, access(name))?;
+            match (source.exists(), target.exists()) {
+                (true, false) => Disk.rename(&source, &target)?,
+                (false, true) => {}
+                (true, true) if sha256(&source)? == sha256(&target)? => Disk.remove(&source)?,
+                (true, true) => return Err(OutputError::NameTaken { name: name.clone() }),
+                (false, false) => return Err(OutputError::StagedMissing { staged: source, name: name.clone() }),
+            }
+            directories.insert(directory);
+        }
+        Ok(directories.iter().try_for_each(|directory| Disk.sync_directory(directory))?)
+    }
+
+    /// The export's lock is what makes the reading and the writing one step.
+    pub(super) fn put_over(
+        &self,
+        name: &str,
+        content: &[u8],
+        may_replace: impl FnOnce(&[u8]) -> bool,
+    ) -> Result<Put, DiskError> {
+        let put = match self.get(name)? {
+            Some(found) if found == content => return Ok(Put::Created),
+            Some(found) if may_replace(&found) => Put::Replaced,
+            Some(_) => return Ok(Put::Refused),
+            None => Put::Created,
+        };
+        if let Some(below) = Path::new(name).parent() {
+            Disk.make_directory_below(&self.root, below, access(name))?;
+        }
+        self.put(name, content)?;
+        Ok(put)
+    }
+
+    pub(super) fn put(&self, name: &str, content: &[u8]) -> Result<(), DiskError> {
+        Disk.replace(&self.root.join(name), content, access(name))
+    }
+
+    pub(super) fn get(&self, name: &str) -> Result<Option<Vec<u8>>, DiskError> {
+        let path = self.root.join(name);
+        match fs::read(&path) {
+            Ok(content) => Ok(Some(content)),
+            Err(error) if is_absence(&error) || error.kind() == io::ErrorKind::IsADirectory => Ok(None),
+            Err(error) => Err(error).doing("read", &path),
+        }
+    }
+
+    pub(super) fn remove(&self, names: &[String]) -> Result<(), DiskError> {
+        let mut directories = BTreeSet::new();
+        for path in names.iter().map(|name| self.root.join(name)) {
+            if fs::symlink_metadata(&path).is_ok() {
+                Disk.remove(&path)?;
+                directories.extend(path.parent().map(Path::to_owned));
+            }
+        }
+        directories.iter().try_for_each(|directory| Disk.sync_directory(directory))
+    }
+
+    pub(super) fn remove_staged(&self, is_leftover: impl Fn(&str) -> bool) -> Result<(), DiskError> {
+        let staging = self.root.join(STAGING);
+        let mut names = entries(&staging)?.into_iter().map(|(name, _)| name).filter(|name| is_leftover(name));
+        names.try_for_each(|name| Disk.remove(&staging.join(name)))
+    }
+
+    pub(super) fn list(&self, directory: &str) -> Result<Vec<String>, DiskError> {
+        let mut found = entries(&self.root.join(directory))?;
+        found.retain(|(_, kind)| !kind.is_dir());
+        let mut names: Vec<String> = found.into_iter().map(|(name, _)| format!("{directory}/{name}")).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    pub(super) fn data_files(&self) -> Result<Vec<String>, DiskError> {
+        let mut names = Vec::new();
+        for (directory, kind) in entries(&self.root)? {
+            if directory != REJECTS && !directory.contains('=') {
+                continue;
+            }
+            if !kind.is_dir() {
+                names.push(directory);
+                continue;
+            }
+            let found = entries(&self.root.join(&directory))?;
+            names.extend(found.into_iter().map(|(file, _)| format!("{directory}/{file}")));
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    pub(super) fn length(&self, name: &str) -> Result<Option<u64>, DiskError> {
+        let path = self.root.join(name);
+        let directory = path.parent().unwrap_or(&self.root);
+        if fs::symlink_metadata(directory).is_ok_and(|directory| directory.is_symlink()) && *directory != self.root {
+            return Ok(None);
+        }
+        match fs::symlink_metadata(&path) {
+            Ok(found) => Ok(found.is_file().then_some(found.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).doing("inspect", &path),
+        }
+    }
+
+    pub(super) fn sha256(&self, name: &str) -> Result<String, DiskError> {
+        sha256(&self.root.join(name))
+    }
+
+    pub(super) fn open_file(&self, name: &str) -> Result<File, DiskError> {
+        let path = self.root.join(name);
+        File::open(&path).doing("open", &path)
+    }
+}
+
+fn is_absence(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn sha256(path: &Path) -> Result<String, DiskError> {
+    let mut file = File::open(path).doing("open", path)?;
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return Ok(hex(&hash.finalize())),
+            Ok(read) => hash.update(buffer.get(..read).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error).doing("read", path),
+        }
+    }
+}
+
+/// Names and kinds of what is directly in a directory; nothing where there is none.
+fn entries(directory: &Path) -> Result<Vec<(String, fs::FileType)>, DiskError> {
+    let listed = match fs::read_dir(directory) {
+        Err(error) if is_absence(&error) => return Ok(Vec::new()),
+        listed => listed.doing("list", directory)?,
+    };
+    let named = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry?;
+        Ok((entry.file_name().to_string_lossy().into_owned(), entry.file_type()?))
+    };
+    listed.map(named).collect::<io::Result<_>>().doing("list", directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{LocalStore, Put};
+    use crate::output::error::OutputError;
+    use crate::state::disk::{Access, Disk};
+    use std::io::Write;
+
+    fn store() -> (tempfile::TempDir, LocalStore) {
+        let directory = tempfile::tempdir().unwrap();
+        let store = LocalStore::new(directory.path().to_owned());
+        store.create().unwrap();
+        (directory, store)
+    }
+
+    #[test]
+    fn publishing_twice_is_the_same_as_once_and_never_replaces_a_file() {
+        let (directory, store) = store();
+        let staged = directory.path().join("_pagehaul/staging/a");
+        let named = |staged: &str, name: &str| [(staged.to_owned(), name.to_owned())];
+        Disk.create(&staged, Access::Shared).unwrap().write_all(b"x").unwrap();
+        let files = named("a", "region=ID/a.parquet");
+        store.publish(&files).unwrap();
+        store.publish(&files).unwrap();
+        // Staged and there as well, as in a directory that was put back from a copy: the same file is one.
+        Disk.create(&staged, Access::Shared).unwrap().write_all(b"x").unwrap();
+        store.publish(&files).unwrap();
+        assert!(!staged.exists());
+        Disk.create(&staged, Access::Shared).unwrap();
+        let refused = store.publish(&files).unwrap_err();
+        assert!(matches!(refused, OutputError::NameTaken { .. }) && refused.needs_rebuild());
+        let refused = store.publish(&named("other", "region=ID/b.parquet")).unwrap_err();
+        assert!(matches!(refused, OutputError::StagedMissing { .. }) && refused.needs_rebuild());
+        let refused = store.publish(&named("a", &format!("{}/a.parquet", "r".repeat(300)))).unwrap_err();
+        assert!(refused.needs_rebuild());
+    }
+
+    #[test]
+    fn a_manifest_is_made_once_replaced_only_where_it_may_be_and_read_back() {
+        let (_directory, store) = store();
+        let put = |content: &[u8], may_replace| {
+            store.put_over("_pagehaul/segments/000001.json", content, |_| may_replace).unwrap()
+        };
+        assert_eq!((put(b"first", false), put(b"first", false)), (Put::Created, Put::Created));
+        assert_eq!(put(b"second", false), Put::Refused);
+        assert_eq!(store.get("_pagehaul/segments/000001.json").unwrap().unwrap(), b"first");
+        assert_eq!(put(b"third", true), Put::Replaced);
+        assert_eq!(store.get("_pagehaul/segments/000001.json").unwrap().unwrap(), b"third");
+        assert_eq!(store.get("_pagehaul/segments/000002.json").unwrap(), None);
+        assert_eq!(store.list("_pagehaul/segments").unwrap(), ["_pagehaul/segments/000001.json"]);
+        store.remove(&["_pagehaul/segments/000001.json".to_owned()]).unwrap();
+        assert!(store.list("_pagehaul/segments").unwrap().is_empty());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn the_directories_of_rows_are_listed_with_whatever_is_in_them_and_no_other_directory_is() {
+        let (directory, store) = store();
+        for name in ["region=ID/a.parquet", "region=ID/deep/x", "_rejects/r", "ratio=x/y", "other/z"] {
+            let path = directory.path().join(name);
+            Disk.make_directory(path.parent().unwrap(), Access::Shared).unwrap();
+            Disk.create(&path, Access::Shared).unwrap();
+        }
+        std::os::unix::fs::symlink("/", directory.path().join("region=TH")).unwrap();
+        let listed = store.data_files().unwrap();
+        assert_eq!(listed, ["_rejects/r", "ratio=x/y", "region=ID/a.parquet", "region=ID/deep", "region=TH"]);
+        assert_eq!((store.length("region=ID/deep").unwrap(), store.length("_rejects/r").unwrap()), (None, Some(0)));
+        assert!(store.sha256("_rejects/r").unwrap().starts_with("e3b0c442"));
+        store.remove(&["_rejects/r".to_owned()]).unwrap();
+        assert_eq!(store.length("_rejects/r").unwrap(), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn l24_nothing_is_written_through_a_symbolic_link() {
+        let (directory, store) = store();
+        let elsewhere = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), directory.path().join("region=ID")).unwrap();
+        Disk.create(&directory.path().join("_pagehaul/staging/a"), Access::Shared).unwrap();
+        assert!(store.publish(&[("a".to_owned(), "region=ID/a.parquet".to_owned())]).is_err());
+        assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+    }
+}

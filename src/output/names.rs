@@ -1,0 +1,62 @@
+//! The names in an output, relative to its root.
+
+use std::path::Path;
+
+use crate::model::page::SegmentId;
+use crate::state::disk::Access;
+
+/// Names the export that an output belongs to.
+pub(crate) const OWNER: &str = "_pagehaul/export.json";
+/// Says that the output is complete: written last, removed before anything changes.
+pub(crate) const SUCCESS: &str = "_SUCCESS";
+/// Directory of the manifests.
+pub const MANIFESTS: &str = "_pagehaul/segments";
+/// Directory of staged files.
+pub(crate) const STAGING: &str = "_pagehaul/staging";
+/// Directory of the rejects.
+pub(crate) const REJECTS: &str = "_rejects";
+
+/// Who may read a file: rejects are rows as the API sent them, with the columns that the user drops; all else is output.
+pub(crate) fn access(name: &str) -> Access {
+    if Path::new(name).starts_with(REJECTS) { Access::Private } else { Access::Shared }
+}
+
+/// The name of a segment's manifest.
+pub(crate) fn manifest_name(segment: SegmentId) -> String {
+    format!("{MANIFESTS}/{:06}.json", segment.0)
+}
+
+/// The segment whose manifest has this name.
+pub(crate) fn segment_of(name: &str) -> Option<SegmentId> {
+    let number = name.rsplit_once('/').map_or(name, |(_, file)| file).strip_suffix(".json")?;
+    number.parse().ok().map(SegmentId).filter(|segment| manifest_name(*segment).ends_with(name))
+}
+
+/// What the names of a segment's files begin with. The attempt makes them new each time the segment is built.
+pub(crate) fn stem(export: &str, segment: SegmentId, attempt: i64) -> String {
+    format!("{export}-s{:06}-{attempt}", segment.0)
+}
+
+/// The segment and the attempt whose [`stem`] a file's name begins with, if it is a file of this export.
+pub(crate) fn of_file(export: &str, name: &str) -> Option<(SegmentId, i64)> {
+    let (segment, rest) = name.strip_prefix(export)?.strip_prefix("-s")?.split_once('-')?;
+    let (segment, attempt) = (SegmentId(segment.parse().ok()?), rest.split(['-', '.']).next()?.parse().ok()?);
+    name.starts_with(&stem(export, segment, attempt)).then_some((segment, attempt))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{of_file, stem};
+    use crate::model::page::SegmentId;
+
+    #[test]
+    fn a_file_s_name_says_of_which_segment_and_attempt_it_is() {
+        let name = format!("{}-0.parquet", stem("a1b2", SegmentId(12), 34));
+        assert_eq!(of_file("a1b2", &name), Some((SegmentId(12), 34)));
+        assert_eq!(of_file("a1b2", "a1b2-s1234567-1.parquet"), Some((SegmentId(1_234_567), 1)));
+        for other in ["a1b2-s12-34-0.parquet", "b1b2-s000012-34-0.parquet", "a1b2-s000012-x", "a1b2", "part-0.parquet"]
+        {
+            assert_eq!(of_file("a1b2", other), None, "{other}");
+        }
+    }
+}

@@ -89,7 +89,7 @@ fn rejects(out: &Path) -> Vec<(String, String, String)> {
     all
 }
 
-/// Fails unless the counts of a summary add up, and gives received, published, folded and rejected rows.
+/// Fails unless the counts of a summary add up, and gives received, published, duplicate and rejected rows.
 fn counts(summary: &Value) -> [u64; 4] {
     let count = |name: &str| summary["rows"][name].as_u64().unwrap();
     let [received, published, duplicates, rejected] = ["received", "published", "duplicates", "rejected"].map(count);

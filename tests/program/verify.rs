@@ -192,7 +192,7 @@ const DAMAGES: [Damage; 35] = [
             "UPDATE pages SET rejected = 1, received = received + 1 WHERE attempt = (SELECT max(attempt) FROM pages)",
         );
     }),
-    ("a folded row was none", "counts do not fit", |out| {
+    ("a duplicate row was none", "counts do not fit", |out| {
         sql(out, "UPDATE pages SET kept = kept + 1 WHERE kept + rejected < received");
     }),
     ("a key is there twice", "are there twice", |out| {
@@ -252,7 +252,7 @@ fn cure(what: &str) -> &'static str {
         | "another badge"
         | "a segment was never published" => "put the state directory back",
         _ if what.starts_with("a journal") => "put the state directory back",
-        _ if ["received", "kept", "rejected", "folded", "key", "page", "frame"]
+        _ if ["received", "kept", "rejected", "duplicate", "key", "page", "frame"]
             .iter()
             .any(|word| what.contains(word)) =>
         {
@@ -370,7 +370,7 @@ fn an_output_whose_run_was_stopped_by_a_signal_or_killed_is_whole() {
         held.recv_timeout(DEADLINE).unwrap();
         let busy = verify(&home.out(), &[]);
         assert!(
-            busy.ended(4)["cause"].as_str().unwrap().contains("another process holds this export: process"),
+            busy.ended(4)["cause"].as_str().unwrap().contains("another process works on this export: process"),
             "{busy}"
         );
         if end == "KILL" {

@@ -91,7 +91,7 @@ pub struct StagedFile {
 pub struct StagedSegment {
     /// The segment.
     pub segment: SegmentId,
-    /// How often its files were begun.
+    /// How often its files were started.
     pub attempt: i64,
     /// Files of rows, region by region.
     pub files: Vec<StagedFile>,

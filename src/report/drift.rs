@@ -38,6 +38,7 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl ExportDrift {
+    /// Compares what the ledger counted with this description.
     pub fn from_ledger(ledger: &Ledger, endpoint: &Endpoint) -> Result<Self, LedgerError> {
         let counted = ledger.drift()?;
         let never = |name: &&String| !counted.seen.contains(*name);
@@ -67,6 +68,7 @@ impl ExportDrift {
         Some(serious).filter(|serious| !serious.is_empty())
     }
 
+    /// Whether the responses are as described.
     pub fn is_empty(&self) -> bool {
         self.misfits.is_empty()
             && self.new_fields.is_empty()

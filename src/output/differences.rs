@@ -89,14 +89,13 @@ mod tests {
             ("columns was with b, now with c", "columns was in another order")
         );
     }
-
     #[test]
-    fn the_end_rule_may_become_stricter_and_nothing_else() {
+    fn the_rule_of_a_list_s_end_may_become_stricter_and_nothing_else() {
+        let of = |end: &str| identity(&[("end", end)]);
         let rules = ["short-page", "auto", "empty-page"];
-        for (at, was) in rules.iter().enumerate() {
-            let refused =
-                rules.map(|now| !of_export(&identity(&[("end", was)]), &identity(&[("end", now)])).is_empty());
-            assert_eq!(refused, [0, 1, 2].map(|now| now < at), "from {was}");
+        for (place, was) in rules.iter().enumerate() {
+            let refused = rules.map(|now| !of_export(&of(was), &of(now)).is_empty());
+            assert_eq!(refused, [0, 1, 2].map(|now| now < place), "from {was}");
         }
     }
 }

@@ -63,7 +63,7 @@ impl ExportDir {
         store.create().await.map_err(unwritable)?;
         let journal = create_state(&settings.state_dir).map_err(OutputError::Unwritable)?;
         let locks = lock_all(settings).await?;
-        store.probe().await.map_err(unwritable)?;
+        store.check_writable().await.map_err(unwritable)?;
         Disk.check_writable(&settings.state_dir).map_err(OutputError::Unwritable)?;
 
         let found = Found::read(&store, &journal).await?;
@@ -295,7 +295,7 @@ async fn write_owner(store: &Store, export: &str) -> Result<(), OutputError> {
 async fn start(ledger: &Ledger, store: &Store, settings: &Settings) -> Result<ExportRow, OutputError> {
     let created_at = clock::wall();
     let mut hash = Sha256::new();
-    hash.update(format!("{created_at:?} {} {:?}", std::process::id(), std::fs::canonicalize(&settings.out)));
+    hash.update(format!("{} {} {:?}", created_at.0, std::process::id(), std::fs::canonicalize(&settings.out)));
     let id: String = hex(&hash.finalize()).chars().take(10).collect();
     let export = ExportRow { id, created_at, completed_at: None, identity: settings.identity() };
     ledger.create_export(&export)?;

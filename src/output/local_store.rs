@@ -51,7 +51,7 @@ impl LocalStore {
         Disk.sync_directory(&self.root.join("_pagehaul"))
     }
 
-    pub(super) fn probe(&self) -> Result<(), DiskError> {
+    pub(super) fn check_writable(&self) -> Result<(), DiskError> {
         Disk.check_writable(&self.root)?;
         Disk.check_writable(&self.root.join(STAGING))
     }

@@ -1,8 +1,7 @@
 //! One Parquet file being written: row groups on demand, zstd, an encoding a column.
 //!
-//! zstd level 1: higher levels gain under 4 % on such rows and cost 1.5 times the CPU and more. What each encoding brings
-//! stands in `docs/performance.md`. The writer knows nothing of regions or segments; closing it gives the file back with the
-//! number of its rows.
+//! zstd level 1: higher levels gain under 4 % on such rows and cost 1.5 times the CPU and more. `docs/performance.md` says
+//! what each encoding gains.
 
 use std::io::Write;
 
@@ -19,33 +18,32 @@ use crate::settings::Settings;
 
 /// Rows of a full row group: what warehouses read in one go. Larger ones gain under 1 % in size.
 pub const GROUP_ROWS: usize = 128 * 1024;
-/// How many of a bloom filter's lookups of a value that is not there may go wrong.
+/// False positives of a bloom filter.
 const BLOOM_WRONG: f64 = 0.01;
 /// Bytes of a bloom filter of a full row group: ten bits a row, in a power of two.
 const BLOOM_BYTES: usize = 256 << 10;
-/// More than the footer and the page index take for a column of a row group: twice two shortened bounds a page, and names.
+/// At most what footer and page index take for a column of a row group: two truncated bounds a page, twice, and names.
 const CHUNK_BYTES: usize = 2 << 10;
-/// More than the footer takes for the schema of such a file.
+/// At most what the footer takes for the schema of such a file.
 const SCHEMA_BYTES: usize = 8 << 10;
 
-/// How the columns of an export's files are laid out.
+/// How the columns of an export's files are encoded.
 #[derive(Clone, Debug)]
 pub struct ParquetOptions {
-    /// Columns whose values hardly ever repeat. They have no dictionary: building one that is thrown away costs a fifth of the
-    /// encoding.
+    /// Columns whose values hardly ever repeat. They have no dictionary: to build one and drop it costs a fifth of the encoding.
     pub unique: Vec<String>,
-    /// Columns of text that nobody looks for by a range. They have no statistics: bounds of such text prune nothing.
+    /// Columns of text that nobody queries by range. They have no statistics: bounds of such text prune nothing.
     pub no_statistics: Vec<String>,
     /// Columns with a bloom filter.
     pub bloom: Vec<String>,
-    /// Most bytes of one file. Only a single row that is larger makes a larger one.
+    /// Maximum bytes of one file. Only a single larger row makes a larger file.
     pub file_size: usize,
-    /// Bytes that a row group has while it is being encoded; half of that is for rows that wait for theirs.
+    /// Memory for the row group that is encoded, bytes. Half as much is for rows that wait for theirs.
     pub row_group_memory: usize,
 }
 
 impl Default for ParquetOptions {
-    /// Of files whose columns are all alike, and small.
+    /// For small files whose columns are all alike.
     fn default() -> Self {
         let none = Vec::new;
         Self { unique: none(), no_statistics: none(), bloom: none(), file_size: usize::MAX, row_group_memory: 16 << 20 }
@@ -53,7 +51,7 @@ impl Default for ParquetOptions {
 }
 
 impl ParquetOptions {
-    /// The layout that the settings ask for.
+    /// The options of an export's files.
     pub fn from_settings(settings: &Settings) -> Self {
         let names = |columns: &mut dyn Iterator<Item = &Column>| columns.map(|column| column.name.clone()).collect();
         let mut identity = settings.endpoint.row_key().filter(|_| settings.bloom_filters);
@@ -66,11 +64,8 @@ impl ParquetOptions {
         }
     }
 
-    /// The properties of a file of this schema.
-    ///
     /// Delta encodings, of the format's version 2 and so known to readers for years, instead of plain values: lengths and
-    /// small differences stand beside each other, where compression finds more in less time. Pages are the format's
-    /// usual ones, 1 MiB or 20,000 rows, with bounds of each in the page index.
+    /// small differences are next to each other, where compression finds more in less time. Pages have the usual size, 1 MiB or 20,000 rows, with bounds of each in the page index.
     fn properties(&self, schema: &SchemaRef) -> Result<WriterProperties, ParquetError> {
         let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))

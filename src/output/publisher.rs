@@ -199,6 +199,56 @@ mod tests {
         assert!(ledger.lock().unwrap().decided_segments().unwrap().is_empty());
     }
 
+    /// What readers of the output parse, and what an earlier version's output is compared with.
+    #[tokio::test]
+    async fn a_manifest_is_written_with_these_keys_in_this_order_and_read_back() {
+        let root = tempfile::tempdir().unwrap();
+        let (mut publisher, _ledger) = publisher(root.path());
+        publisher.schema.columns = vec![("a".to_owned(), "Utf8".to_owned())];
+        publisher.schema.key = vec!["a".to_owned()];
+        let mut segment = staged(root.path());
+        segment.rejects = segment.files.pop();
+        let manifest = publisher.publish(&segment).await.unwrap();
+        let text = std::fs::read_to_string(root.path().join("_pagehaul/segments/000001.json")).unwrap();
+        assert_eq!(Manifest::parse(text.as_bytes()).unwrap(), manifest);
+        let expected = r#"{
+  "format": 1,
+  "export": "x",
+  "segment": 1,
+  "attempt": 1,
+  "decided_at": "NOW",
+  "endpoint": "e",
+  "columns": [
+    [
+      "a",
+      "Utf8"
+    ]
+  ],
+  "key": [
+    "a"
+  ],
+  "partition": "region",
+  "journal": "000001.zst",
+  "files": [
+    {
+      "path": "region=ID/x.parquet",
+      "staged": "x-ID.parquet",
+      "rows": 1,
+      "bytes": 2,
+      "sha256": "3843971dcfdee5083e6289e1bbdbb003e538b5a8a668fc43ae4f19d415ac18a2"
+    }
+  ],
+  "rejects": {
+    "path": "region=TH/x.parquet",
+    "staged": "x-TH.parquet",
+    "rows": 1,
+    "bytes": 2,
+    "sha256": "3d8bd58431d1061507921b3228b6f71f3fcd35d0d7913f87d8d7d648d048112c"
+  }
+}"#;
+        assert_eq!(text.replace(&manifest.decided_at, "NOW"), expected);
+    }
+
     #[tokio::test]
     async fn a_crash_anywhere_after_the_decision_ends_in_the_same_output() {
         for renamed in 0..=2 {
@@ -243,55 +293,5 @@ mod tests {
         publisher.recover().await.unwrap();
         assert!(manifests(&publisher.store).await.unwrap().is_empty());
         assert_eq!(ledger.lock().unwrap().decided_segments().unwrap(), [(SegmentId(1), text)]);
-    }
-
-    /// What readers of the output parse, and what an earlier version's output is compared with.
-    #[tokio::test]
-    async fn a_manifest_is_written_with_these_keys_in_this_order_and_read_back() {
-        let root = tempfile::tempdir().unwrap();
-        let (mut publisher, _ledger) = publisher(root.path());
-        publisher.schema.columns = vec![("a".to_owned(), "Utf8".to_owned())];
-        publisher.schema.key = vec!["a".to_owned()];
-        let mut staged = staged(root.path());
-        staged.rejects = staged.files.pop();
-        let manifest = publisher.publish(&staged).await.unwrap();
-        let text = std::fs::read_to_string(root.path().join("_pagehaul/segments/000001.json")).unwrap();
-        assert_eq!(Manifest::parse(text.as_bytes()).unwrap(), manifest);
-        let expected = r#"{
-  "format": 1,
-  "export": "x",
-  "segment": 1,
-  "attempt": 1,
-  "decided_at": "NOW",
-  "endpoint": "e",
-  "columns": [
-    [
-      "a",
-      "Utf8"
-    ]
-  ],
-  "key": [
-    "a"
-  ],
-  "partition": "region",
-  "journal": "000001.zst",
-  "files": [
-    {
-      "path": "region=ID/x.parquet",
-      "staged": "x-ID.parquet",
-      "rows": 1,
-      "bytes": 2,
-      "sha256": "3843971dcfdee5083e6289e1bbdbb003e538b5a8a668fc43ae4f19d415ac18a2"
-    }
-  ],
-  "rejects": {
-    "path": "region=TH/x.parquet",
-    "staged": "x-TH.parquet",
-    "rows": 1,
-    "bytes": 2,
-    "sha256": "3d8bd58431d1061507921b3228b6f71f3fcd35d0d7913f87d8d7d648d048112c"
-  }
-}"#;
-        assert_eq!(text.replace(&manifest.decided_at, "NOW"), expected);
     }
 }

@@ -35,8 +35,8 @@ impl Store {
     }
 
     /// Proves that the output takes files.
-    pub(crate) async fn probe(&self) -> Result<(), OutputError> {
-        self.on_disk(LocalStore::probe).await
+    pub(crate) async fn check_writable(&self) -> Result<(), OutputError> {
+        self.on_disk(LocalStore::check_writable).await
     }
 
     pub(crate) async fn is_there(&self) -> Result<bool, OutputError> {

@@ -27,7 +27,7 @@ pub(crate) enum WriterCommand {
     Begin(OpenSegment),
     /// Add rows to it.
     Rows(Rows),
-    /// Seal it and publish it; answered when it is published.
+    /// Finish and publish it. The sender hears when that is done.
     Publish(oneshot::Sender<()>),
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct WriterHandle {
 }
 
 impl WriterHandle {
-    /// Publishes the segment that was begun last, and waits until that is done.
+    /// Publishes the open segment, and waits until that is done.
     pub(crate) async fn publish(&self) -> Result<(), OutputError> {
         let (done, published) = oneshot::channel();
         let sent = self.orders.send(WriterCommand::Publish(done)).await.is_ok();
@@ -87,7 +87,7 @@ impl SegmentWriterTask {
                     self.published(&manifest);
                     done.send(()).ok(); // nobody waits any more when the run has failed elsewhere
                 }
-                (WriterCommand::Rows(_) | WriterCommand::Publish(_), None) => {} // no segment was begun: nothing to add to
+                (WriterCommand::Rows(_) | WriterCommand::Publish(_), None) => {} // no segment is open
             }
         }
         Ok(())

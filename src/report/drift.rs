@@ -1,7 +1,7 @@
-//! Where answers differ from the endpoint's description, over a whole export: what is counted, and what is worth a warning.
+//! Where the responses of a whole export differ from the endpoint's description: what is counted, and what deserves a warning.
 //!
-//! Nothing is lost where they differ: values that do not fit and fields that are new are in `_extra`. But a column that turned
-//! into nulls looks like data, so somebody must hear of it.
+//! Nothing is lost where they differ: values that do not fit and new fields are in `_extra`. But a column that turned into
+//! nulls looks like data, so the user must know.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -13,12 +13,12 @@ use crate::model::sanitize::Sanitized;
 use crate::report::totals::Grouped;
 use crate::state::ledger::{Ledger, LedgerError};
 
-/// One row in this many may differ before it is worth a warning.
+/// One row in this many may differ before it deserves a warning.
 const TOLERATED: u64 = 100;
-/// Names that are listed for a person, of each kind.
+/// Names of each kind that the text lists.
 const LISTED: usize = 5;
 
-/// How the answers of an export differ from the endpoint's description.
+/// How the responses of an export differ from the endpoint's description.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct ExportDrift {
     /// Values that did not fit their column, by column.
@@ -38,8 +38,8 @@ fn is_zero(number: &u64) -> bool {
 }
 
 impl ExportDrift {
-    /// What the ledger counted, against the description of now.
-    pub fn of(ledger: &Ledger, endpoint: &Endpoint) -> Result<Self, LedgerError> {
+    /// Compares what the ledger counted with this description.
+    pub fn from_ledger(ledger: &Ledger, endpoint: &Endpoint) -> Result<Self, LedgerError> {
         let counted = ledger.drift()?;
         let never = |name: &&String| !counted.seen.contains(*name);
         let names = endpoint.columns.iter().map(|column| &column.name);
@@ -52,8 +52,7 @@ impl ExportDrift {
         })
     }
 
-    /// What of it is worth a warning: more than 1 % of the rows, or anything in a column that rows are told apart or parted
-    /// by. None: nothing is.
+    /// The part that deserves a warning, if any: more than 1 % of the rows, or anything in an identity or partition column.
     pub fn serious(&self, rows: u64, endpoint: &Endpoint) -> Option<Self> {
         let is_much = |cells: u64| cells.saturating_mul(TOLERATED) > rows;
         let is_strict = |name: &str| {
@@ -69,7 +68,7 @@ impl ExportDrift {
         Some(serious).filter(|serious| !serious.is_empty())
     }
 
-    /// Whether the answers are as described.
+    /// Whether the responses are as described.
     pub fn is_empty(&self) -> bool {
         self.misfits.is_empty()
             && self.new_fields.is_empty()

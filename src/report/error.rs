@@ -1,4 +1,4 @@
-//! What can go wrong while an export is summed up or verified.
+//! Why a report cannot be made.
 
 use crate::output::error::OutputError;
 use crate::state::disk::DiskError;
@@ -8,7 +8,7 @@ use crate::state::ledger::LedgerError;
 /// A report could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// The share of the content to read is not one.
+    /// Not a percentage.
     #[error("--sample must be a number above 0, up to 100: percent of the content to read")]
     Sample,
     /// The export's directory or its files.

@@ -1,6 +1,6 @@
-//! What an export came to, from the ledger, the manifests and the files: the summary, `products.parquet`, `status`, `verify`.
+//! Reports on an export, from the ledger, the manifests and the files: the summary, `products.parquet`, `status`, `verify`.
 //!
-//! May use `output`, `crawl`, `input`, `state` and what is below them. Changes nothing but its own report files.
+//! May use `output`, `crawl`, `input`, `state` and what is below them. Writes nothing except report files.
 //! Read first: [`totals::ExportTotals`], then [`summary::Summary`].
 
 pub(crate) mod drift;

@@ -1,4 +1,4 @@
-//! `products.parquet`: what became of each product, one row each, in the order of the list.
+//! `products.parquet`: the outcome of each product, one row each, in the order of the list.
 
 use std::sync::Arc;
 
@@ -13,12 +13,10 @@ use crate::output::parquet_file::{ParquetFile, ParquetOptions};
 use crate::report::error::ReportError;
 use crate::state::ledger::ItemRow;
 
-/// Its name in the output.
 pub(crate) const PRODUCTS: &str = "_pagehaul/products.parquet";
 /// Rows that are gathered before they are written.
 const BATCH: usize = 8_192;
 
-/// Writes the report in place of an older one.
 pub(crate) async fn write_products(export_dir: &ExportDir) -> Result<(), ReportError> {
     let failed = |source| ReportError::Write { name: PRODUCTS, source };
     let mut file = ParquetFile::create(Vec::new(), &schema(), &ParquetOptions::default()).map_err(failed)?;

@@ -1,22 +1,22 @@
-//! What one run counted.
+//! The counts of one run.
 
-/// What happened in this run.
+/// The counts of one run.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RunStats {
     /// Requests sent.
     pub requests: u64,
-    /// Pages among the answers.
+    /// Responses that are pages.
     pub pages: u64,
     /// Attempts that were followed by another one.
     pub retries: u64,
-    /// Answers 429.
+    /// Responses 429.
     pub throttled: u64,
-    /// Pages asked for ahead that brought no row.
+    /// Pages requested ahead that had no row.
     pub wasted: u64,
     /// Credits spent on pages behind the ends of lists, to see whether they are ends, or whether the API serves.
     pub evidence: u64,
-    /// From the first request to the last answer, seconds.
+    /// From the first request to the last response, seconds.
     pub seconds: f64,
-    /// The limit that refusals have shown, requests a second.
+    /// The rate limit that 429s have shown, requests a second.
     pub found: Option<f64>,
 }

@@ -1,4 +1,4 @@
-//! `status`: how far an export is, while a process works on it or after. Nothing is changed, and nobody waits for it.
+//! `status`: the progress of an export, also while a process works on it. Changes nothing and makes nobody wait.
 
 use serde::Serialize;
 
@@ -9,14 +9,14 @@ use crate::report::error::ReportError;
 use crate::report::totals::{Bytes, Count, ExportTotals, Grouped, Published};
 use crate::state::ledger::{SegmentState, has_log};
 
-/// Reasons that are listed.
+/// Reasons that the text lists.
 const REASONS: usize = 8;
 /// Columns of a terminal.
 const COLUMNS: usize = 80;
-/// How often reading begins anew because a process began to write meanwhile.
+/// How often the ledger is read, if a process starts to write meanwhile.
 const TRIES: usize = 3;
 
-/// How far an export is.
+/// The progress of an export.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ExportStatus {
     /// `running`: a process works on it. `complete`: every product is read to the end and published. `partial`: the same, but
@@ -24,62 +24,54 @@ pub(crate) struct ExportStatus {
     pub status: &'static str,
     /// The exit code: 0, the export could be read.
     pub exit_code: u8,
-    /// The export.
     pub export: String,
-    /// Its directory.
     pub out: String,
-    /// When it was begun, RFC 3339.
+    /// When it was started, RFC 3339.
     pub begun_at: String,
     /// Since when it is complete; none if it is not.
     pub complete_since: Option<String>,
-    /// What the process that works on it says of itself; none if there is none.
+    /// What the process that works on it wrote about itself; none if there is none.
     pub holder: Option<String>,
-    /// Requests that wait for their answer, while a process works on it. Without one they are in doubt.
+    /// Requests without a response, while a process works on it. Without a process they are in doubt.
     pub in_flight: u64,
-    /// Products whose walk has begun and not ended.
+    /// Products whose walk is open.
     pub walking: u64,
-    /// The same figures as in a run's summary, in the same words.
+    /// The same as in a run's summary.
     #[serde(flatten)]
-    pub figures: ExportTotals,
-    /// Segments.
+    pub totals: ExportTotals,
     pub segments: Segments,
-    /// Why products did not end well, the most frequent reasons first.
-    pub reasons: Vec<Why>,
-    /// What to do next.
+    /// Why products failed or are incomplete, the most frequent reasons first.
+    pub reasons: Vec<Reason>,
     pub next: Option<&'static str>,
 }
 
-/// Segments.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Segments {
     /// Their files are in the output.
     pub published: usize,
-    /// Their files are about to be, or were when the process ended.
+    /// Their files are being published, or were when the process ended.
     pub decided: usize,
     /// Bytes in the journal of the one that takes pages.
     pub open_bytes: u64,
 }
 
-/// Why some products did not end well.
+/// Why some products failed or are incomplete.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Why {
+pub(crate) struct Reason {
     /// Why their walks ended.
     pub stop_reason: &'static str,
-    /// What was said.
     pub error: Option<String>,
-    /// How many they are.
     pub products: u64,
-    /// The first of them.
+    /// The first of these products.
     pub first: String,
 }
 
-/// Reads how far an export is.
-pub(crate) async fn status(place: &ExportPath) -> Result<ExportStatus, ReportError> {
+pub(crate) async fn status(export: &ExportPath) -> Result<ExportStatus, ReportError> {
     let mut left = TRIES;
     loop {
-        // A ledger that nobody works on is read without any lock. If somebody begins meanwhile, what was read may be a mixture.
-        let (path, before) = (place.ledger(), has_log(&place.ledger()));
-        let status = read(place).await;
+        // A ledger that no process works on is read without a lock. If one starts meanwhile, what was read may be a mixture.
+        let (path, before) = (export.ledger(), has_log(&export.ledger()));
+        let status = read(export).await;
         left -= 1;
         if before || !has_log(&path) || left == 0 {
             return status;
@@ -87,30 +79,30 @@ pub(crate) async fn status(place: &ExportPath) -> Result<ExportStatus, ReportErr
     }
 }
 
-async fn read(place: &ExportPath) -> Result<ExportStatus, ReportError> {
-    let holder = place.lock()?.err();
-    let opened = place.open().await?;
+async fn read(export: &ExportPath) -> Result<ExportStatus, ReportError> {
+    let holder = export.lock()?.err();
+    let opened = export.open().await?;
     let ledger = &opened.ledger;
     ledger.start_snapshot()?;
-    let mut figures = ExportTotals::of(ledger, &published(ledger)?, None)?;
+    let mut totals = ExportTotals::from_ledger(ledger, &published(ledger)?, None)?;
     let mut in_flight = ledger.attempts_in_flight()?;
     if holder.is_some() {
-        figures.credits.in_doubt -= in_flight;
+        totals.credits.in_doubt -= in_flight;
     } else {
         in_flight = 0;
     }
     let segments = ledger.segments()?;
     let count = |state| segments.iter().filter(|segment| segment.state == state).count();
-    let reasons = ledger.failure_reasons(REASONS)?.into_iter().map(|reason| Why {
+    let reasons = ledger.failure_reasons(REASONS)?.into_iter().map(|reason| Reason {
         stop_reason: reason.stop.as_str(),
         error: reason.error,
         products: reason.items,
         first: reason.first,
     });
-    let products = figures.products;
+    let products = totals.products;
     let status = match holder {
         Some(_) => "running",
-        None if products.open > 0 || figures.pages.waiting > 0 || products.total == 0 => "unfinished",
+        None if products.open > 0 || totals.pages.waiting > 0 || products.total == 0 => "unfinished",
         None if products.complete == products.total && opened.export.completed_at.is_some() => "complete",
         None if products.complete == products.total => "unfinished",
         None => "partial",
@@ -119,7 +111,7 @@ async fn read(place: &ExportPath) -> Result<ExportStatus, ReportError> {
         status,
         exit_code: 0,
         export: opened.export.id,
-        out: place.out.display().to_string(),
+        out: export.out.display().to_string(),
         begun_at: opened.export.created_at.to_string(),
         complete_since: opened.export.completed_at.filter(|_| status == "complete").map(|at| at.to_string()),
         holder,
@@ -132,28 +124,29 @@ async fn read(place: &ExportPath) -> Result<ExportStatus, ReportError> {
         },
         reasons: reasons.collect(),
         next: next(status),
-        figures,
+        totals,
     })
 }
 
 fn next(status: &str) -> Option<&'static str> {
     match status {
-        "unfinished" => Some("the export's command again goes on; `replay` publishes what waits"),
-        "partial" => Some("the export's command again retries passing failures"),
+        "unfinished" => {
+            Some("run the same `pagehaul export` again to go on, or `replay` to publish what is in the journal")
+        }
+        "partial" => Some("run the same `pagehaul export` again to retry temporary failures"),
         _ => None,
     }
 }
 
 impl ExportStatus {
-    /// The JSON object, on one line.
     pub(crate) fn json(&self) -> String {
         crate::model::sanitize::json(self)
     }
 
-    /// The text. For a terminal the reasons, which are what a server said, are cut where they do not fit a line.
+    /// On a terminal the reasons, which are a server's messages, are cut to one line.
     pub(crate) fn text(&self, for_terminal: bool) -> String {
-        let figures = &self.figures;
-        let (products, credits) = (&figures.products, &figures.credits);
+        let totals = &self.totals;
+        let (products, credits) = (&totals.products, &totals.credits);
         let mut head = self.status.to_owned();
         for (word, what) in [(", ", &self.holder), (" since ", &self.complete_since)] {
             head += &what.as_ref().map(|what| format!("{word}{what}")).unwrap_or_default();
@@ -161,21 +154,21 @@ impl ExportStatus {
         let mut lines = vec![
             head,
             format!("  output    {}", sanitize(&self.out)),
-            format!("  export    {}, begun {}", sanitize(&self.export), self.begun_at),
+            format!("  export    {}, started {}", sanitize(&self.export), self.begun_at),
             format!("  products  {products}"),
         ];
         if products.open > 0 {
-            let fresh = Grouped(products.open.saturating_sub(self.walking));
-            lines.push(format!("            of those {} begun, {fresh} not begun", Grouped(self.walking)));
+            let unstarted = Grouped(products.open.saturating_sub(self.walking));
+            lines.push(format!("            of those {} started, {unstarted} not started", Grouped(self.walking)));
         }
-        let pages = figures.pages;
+        let pages = totals.pages;
         lines.push(format!(
             "  pages     {} journaled, {} not published",
             Grouped(pages.journaled),
             Grouped(pages.waiting)
         ));
-        lines.push(format!("  rows      {}", figures.rows));
-        let ExportTotals { files, regions, bytes, .. } = *figures;
+        lines.push(format!("  rows      {}", totals.rows));
+        let ExportTotals { files, regions, bytes, .. } = *totals;
         lines.push(format!("  files     {}", Published { files, regions, bytes }));
         let Segments { published, decided, open_bytes } = self.segments;
         let decided = if decided > 0 { format!(", {decided} being published") } else { String::new() };
@@ -183,7 +176,7 @@ impl ExportStatus {
             "  segments  {published} published{decided}, {} of journal in the open one",
             Bytes(open_bytes)
         ));
-        let open = [(credits.in_doubt, "in doubt"), (self.in_flight, "under way")];
+        let open = [(credits.in_doubt, "in doubt"), (self.in_flight, "in flight")];
         let open = open.into_iter().filter(|(count, _)| *count > 0);
         let open: Vec<String> = open.map(|(count, word)| format!(", up to {} {word}", Grouped(count))).collect();
         let (billed, free) = (Grouped(credits.billed), Count(credits.free, "attempt"));
@@ -198,7 +191,7 @@ impl ExportStatus {
     }
 }
 
-/// A line that fits a terminal: cut where it does not. What is not ASCII may take two columns.
+/// The line, cut to a terminal's width. A character that is not ASCII may take two columns.
 fn fitted(line: &str) -> String {
     let width = |c: char| if c.is_ascii() { 1 } else { 2 };
     if line.chars().map(width).sum::<usize>() <= COLUMNS {

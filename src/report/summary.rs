@@ -1,4 +1,4 @@
-//! What a run came to: a text for a person, and the same as one JSON object for a program.
+//! The result of a run: a text for a person, and the same as one JSON object for a program.
 //!
 //! Counts are of the whole export, over all its runs, and come from the ledger and the manifests, never from what a run
 //! remembers; only `run` is about this run.
@@ -20,10 +20,10 @@ use crate::report::totals::{
 };
 use crate::settings::Settings;
 
-/// Its name in the output.
+/// The summary's name in the output.
 pub const SUMMARY: &str = "_pagehaul/summary.json";
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     /// The exit code's word.
@@ -40,24 +40,24 @@ pub struct Summary {
     /// Published segments that a replay built again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rebuilt: Option<usize>,
-    /// Since when the export is complete; none if it is not.
+    /// Since when the export is complete, RFC 3339; none if it is not.
     pub complete_since: Option<String>,
-    /// Whether this run found it so, and had nothing to do.
+    /// Whether it was complete before this run.
     #[serde(skip)]
     pub found_complete: bool,
-    /// The export.
+    /// The export's id.
     pub export: String,
-    /// Its directory.
+    /// The output directory.
     pub out: String,
-    /// Items by what became of them.
+    /// Products by outcome.
     pub products: Products,
     /// Pages.
     pub pages: Pages,
-    /// Rows. received = published + waiting + folded + rejected.
+    /// received = published + waiting + duplicates + rejected.
     pub rows: RowCounts,
-    /// Where the answers differ from the endpoint's description.
+    /// Where the responses differ from the endpoint's description.
     pub drift: ExportDrift,
-    /// What it cost.
+    /// Credits, by whether they were billed.
     pub credits: CreditCounts,
     /// Directories of the partition.
     pub regions: usize,
@@ -69,7 +69,7 @@ pub struct Summary {
     pub columns: usize,
     /// This run.
     pub run: Run,
-    /// The first items that did not end well.
+    /// The first products that failed or are incomplete.
     pub failures: Vec<ListedFailure>,
 }
 
@@ -78,27 +78,28 @@ pub struct Summary {
 pub struct Run {
     /// Requests sent.
     pub requests: u64,
-    /// Pages among the answers.
+    /// Responses that are pages.
     pub pages: u64,
     /// Attempts that were followed by another one.
     pub retries: u64,
-    /// Answers 429.
+    /// Responses 429.
     pub throttled: u64,
-    /// Pages asked for ahead that lay behind the end of a list.
+    /// Pages requested ahead that are behind the end of a list.
     pub wasted: u64,
     /// Credits spent on pages behind the ends of lists, to see whether they are ends.
     pub evidence: u64,
-    /// From the first request to the last answer.
+    /// From the first request to the last response.
     pub seconds: f64,
     /// Requests a second.
     pub rate: f64,
-    /// Requests a second that were asked for; none: no number was.
+    /// The rate limit that the user set; none without a number.
     pub allowed: Option<f64>,
-    /// Requests a second that the server was found to allow, by its refusals; none if it refused nothing.
+    /// The rate limit that 429s have shown; none without one.
     pub found: Option<f64>,
 }
 
-/// Sums an export up. Without a code the items decide: all complete or not. `allowed` is the asked rate, requests a second.
+/// Sums an export up. Without an exit code the products decide: all complete or not. `allowed`: the rate limit that the user
+/// set.
 pub(crate) async fn of(
     settings: &Settings,
     allowed: Option<f64>,
@@ -107,9 +108,9 @@ pub(crate) async fn of(
     stats: RunStats,
 ) -> Result<Summary, ReportError> {
     let manifests = crate::output::manifest::manifests(&export_dir.store).await?;
-    let figures = ExportTotals::of(&export_dir.ledger(), &manifests, settings.max_credits)?;
+    let figures = ExportTotals::from_ledger(&export_dir.ledger(), &manifests, settings.max_credits)?;
     let ExportTotals { products, pages, rows, credits, regions, files, bytes, failures } = figures;
-    let drift = ExportDrift::of(&export_dir.ledger(), &settings.endpoint)?;
+    let drift = ExportDrift::from_ledger(&export_dir.ledger(), &settings.endpoint)?;
     let all = if products.complete == products.total { ExitCode::Complete } else { ExitCode::Partial };
     let exit = exit.unwrap_or(all);
     Ok(Summary {
@@ -156,7 +157,7 @@ fn run(stats: RunStats, allowed: Option<f64>) -> Run {
 }
 
 impl Summary {
-    /// Notes why the run stopped early: that decides the exit code.
+    /// The run stopped early.
     pub fn set_stop(&mut self, exit: ExitCode, cause: String) {
         self.exit = exit;
         self.cause = Some(cause);
@@ -165,7 +166,7 @@ impl Summary {
         self.next = self.exit.next_step();
     }
 
-    /// Notes that the run found the export complete.
+    /// The export was complete before this run.
     #[must_use]
     pub fn found_complete(mut self, since: Utc64) -> Self {
         self.complete_since = Some(since.to_string());
@@ -174,24 +175,23 @@ impl Summary {
         self
     }
 
-    /// Notes that no request was sent: what is not finished, an export goes on with.
+    /// The run was a replay, which sends no request.
     pub fn set_replayed(&mut self, rebuilt: usize) {
         self.rebuilt = Some(rebuilt);
         if self.products.open > 0 {
             self.cause = Some("the export is not finished".to_owned());
-            self.next =
-                Some("`pagehaul export` with the settings that it was begun with goes on: a replay sends no request");
+            self.next = Some("run `pagehaul export` with the same settings to go on: a replay sends no request");
         }
     }
 
-    /// Notes that answers drifted so far that the run is to fail for it: its output is still valid.
+    /// The responses differ so much that the run fails. Its output is valid.
     pub fn set_drifted(&mut self, drift: &ExportDrift) {
         self.exit = ExitCode::Contract;
-        self.cause = Some(format!("the answers differ from the endpoint's description (--fail-on-drift): {drift}"));
+        self.cause = Some(format!("the responses differ from the endpoint's description (--fail-on-drift): {drift}"));
         self.status = self.exit.as_str();
         self.exit_code = self.exit.number();
         self.next = Some(
-            "the output is valid: values that fit no column are in _extra. Put the description right (--endpoint) and `pagehaul replay`, or run again without --fail-on-drift",
+            "the output is valid: values that fit no column are in _extra. Correct the description (--endpoint) and run `pagehaul replay`, or run again without --fail-on-drift",
         );
     }
 
@@ -212,7 +212,7 @@ impl fmt::Display for Run {
             return Ok(());
         }
         write!(f, "\n  this run  {} in {:.1} s", Count(self.requests, "request"), Rate(self.seconds))?;
-        // Over less than some seconds the first burst and the last answer are most of the time.
+        // In less than two seconds most of the time is the first burst and the last response.
         if self.seconds >= 2.0 {
             write!(f, ", {:.1} a second", Rate(self.rate))?;
             if let Some(allowed) = self.allowed {

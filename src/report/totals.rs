@@ -1,5 +1,5 @@
-//! The figures of a whole export, over all its runs: from the ledger and the manifests, never from what a run remembers.
-//! The summary of a run and `status` say them in the same words.
+//! The totals of a whole export, over all its runs, from the ledger and the manifests. A run's summary and `status` show them
+//! in the same words.
 
 use std::fmt;
 
@@ -9,19 +9,17 @@ use crate::model::page::StopReason;
 use crate::output::manifest::Manifest;
 use crate::state::ledger::{Credits, Ledger, LedgerError, Totals};
 
-/// Failures that are listed one by one.
+/// Products that are listed one by one.
 const LISTED: usize = 20;
 
-/// The figures of an export.
+/// The totals of an export.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ExportTotals {
-    /// Items by what became of them.
+    /// Products by outcome.
     pub products: Products,
-    /// Pages.
     pub pages: Pages,
-    /// Rows. received = published + waiting + folded + rejected.
+    /// received = published + waiting + duplicates + rejected.
     pub rows: RowCounts,
-    /// What it cost.
     pub credits: CreditCounts,
     /// Directories of the partition.
     pub regions: usize,
@@ -29,24 +27,24 @@ pub(crate) struct ExportTotals {
     pub files: usize,
     /// Bytes in them.
     pub bytes: u64,
-    /// The first items that did not end well.
+    /// The first products that failed or are incomplete.
     pub failures: Vec<ListedFailure>,
 }
 
-/// Items by what became of them.
+/// Products by outcome.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Products {
     /// All of them.
     pub total: u64,
     /// Read to the end.
     pub complete: u64,
-    /// Refused, or failed for good.
+    /// Failed for good.
     pub failed: u64,
-    /// Cut short otherwise.
+    /// Incomplete for another reason.
     pub cut: u64,
-    /// Not ended.
+    /// Not finished.
     pub open: u64,
-    /// Lists that moved while they were read, whatever became of them.
+    /// Lists that moved while they were read, whatever their outcome.
     pub moved: u64,
 }
 
@@ -57,14 +55,14 @@ pub struct Pages {
     pub journaled: u64,
     /// Of those, not published yet.
     pub waiting: u64,
-    /// Of those, asked for once more since, because their list had moved or came empty.
+    /// Of those, requested once more since, because their list had moved or was empty.
     pub outdated: u64,
 }
 
 /// Rows.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct RowCounts {
-    /// In answers.
+    /// In responses.
     pub received: u64,
     /// In published files.
     pub published: u64,
@@ -85,24 +83,27 @@ pub struct CreditCounts {
     pub free: u64,
     /// Attempts that may have been billed, an upper bound.
     pub in_doubt: u64,
-    /// The limit that was asked for.
+    /// The limit that the user set.
     pub max: Option<u64>,
 }
 
-/// An item that did not end well.
+/// A product that failed or is incomplete.
 #[derive(Clone, Debug, Serialize)]
 pub struct ListedFailure {
-    /// The item.
+    /// Its id.
     pub product: String,
     /// Why its walk ended.
     pub stop_reason: &'static str,
-    /// What was said.
+    /// The message.
     pub error: Option<String>,
 }
 
 impl ExportTotals {
-    /// The figures as they stand.
-    pub(crate) fn of(ledger: &Ledger, manifests: &[Manifest], max_credits: Option<u64>) -> Result<Self, LedgerError> {
+    pub(crate) fn from_ledger(
+        ledger: &Ledger,
+        manifests: &[Manifest],
+        max_credits: Option<u64>,
+    ) -> Result<Self, LedgerError> {
         let (totals, credits, failures) = (ledger.totals()?, ledger.credits()?, ledger.failed_items(LISTED)?);
         let files: Vec<_> = manifests.iter().flat_map(|manifest| &manifest.files).collect();
         let regions: std::collections::BTreeSet<_> =
@@ -151,8 +152,7 @@ impl fmt::Display for Products {
 impl fmt::Display for RowCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} published", Grouped(self.published))?;
-        let (waiting, duplicates) =
-            ((self.waiting, "waiting in the journal"), (self.duplicates, "folded (seen before)"));
+        let (waiting, duplicates) = ((self.waiting, "waiting in the journal"), (self.duplicates, "duplicates"));
         also(f, &[waiting, duplicates, (self.rejected, "rejected")])
     }
 }

@@ -113,21 +113,23 @@ impl OpenExport<'_> {
 
     /// Fails, and removes the mark of success, where the output is not as it was published or lacks a row that was received.
     async fn refuse_modified(&self) -> Result<(), Error> {
-        let Some(reason) = self.modification().await? else { return Ok(()) };
-        self.remove_mark().await?;
+        let reason = match self.publisher.find_modified().await? {
+            Some(path) => format!("{} is missing or was changed", Sanitized(&path)),
+            None => match self.wrong_sum()? {
+                Some(reason) => reason,
+                None => return Ok(()),
+            },
+        };
+        self.dir.store.remove(vec![SUCCESS.to_owned()]).await?;
         Err(OutputError::Modified(format!("the output is not as it was published: {reason}")).into())
     }
 
-    /// How the output differs from what was published and received; none if it does not.
-    async fn modification(&self) -> Result<Option<String>, Error> {
-        if let Some(path) = self.publisher.find_modified().await? {
-            return Ok(Some(format!("{} is missing or was changed", Sanitized(&path))));
-        }
+    /// Each received row is kept, rejected or a duplicate. The first two are in files.
+    fn wrong_sum(&self) -> Result<Option<String>, Error> {
         let ledger = self.dir.ledger();
         let totals = ledger.totals()?;
         let in_files = |manifest: &Manifest| manifest.all_files().map(|file| file.rows).sum::<u64>();
         let published: u64 = manifest::published(&ledger)?.iter().map(in_files).sum();
-        // Each received row is kept, rejected or a duplicate. The first two are in files.
         let expected = totals.kept + totals.rejected;
         Ok((published != expected).then(|| format!("its files have {published} rows and should have {expected}")))
     }

@@ -28,13 +28,8 @@ impl<'a> OpenExport<'a> {
 
     /// Removes `_SUCCESS` and the time of completion: what they promise may not be true from here on.
     pub(super) async fn unmark(&self) -> Result<(), Error> {
-        self.remove_mark().await?;
+        self.dir.store.remove(vec![SUCCESS.to_owned()]).await?;
         Ok(self.dir.ledger().set_completed(None)?)
-    }
-
-    /// Removes `_SUCCESS`.
-    pub(super) async fn remove_mark(&self) -> Result<(), Error> {
-        Ok(self.dir.store.remove(vec![SUCCESS.to_owned()]).await?)
     }
 
     /// Whether the open segment has a page.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
 use crate::crawl::lookahead::DEEP;
@@ -51,12 +52,11 @@ impl OpenExport<'_> {
     }
 }
 
+/// Blocks.
 fn add(dir: &ExportDir, ids: Ids, settings: &Settings) -> Result<Registered, Error> {
     let mut ledger = dir.ledger();
     let ids = ids.map(|id| id.map_err(Error::from));
-    // On a thread that may block: the mark goes before the ledger's transaction ends.
-    let remove = |names| tokio::runtime::Handle::current().block_on(dir.store.remove(names));
-    let unmark = || Ok::<_, Error>(remove(vec![SUCCESS.to_owned()])?);
+    let unmark = || Ok::<_, Error>(Handle::current().block_on(dir.store.remove(vec![SUCCESS.to_owned()]))?);
     let added = ledger.add_items_after(ids, unmark)?;
     if added.listed == 0 {
         return Err(InputError::Empty.into());

@@ -10,6 +10,7 @@ use tokio::task::spawn_blocking;
 
 use crate::error::Error;
 use crate::model::event::Event;
+use crate::output::names::SUCCESS;
 use crate::output::writer::{QUEUE, SegmentWriterTask, WriterHandle};
 use crate::run::open::OpenExport;
 use crate::run::recovery::Recovery;
@@ -44,7 +45,7 @@ impl OpenExport<'_> {
         let segment = self.adopt_open_segment(&recovery).await?;
         let identity = settings.identity();
         if !plan.is_empty() || dir.export.identity != identity || self.has_waiting()? {
-            self.remove_mark().await?;
+            dir.store.remove(vec![SUCCESS.to_owned()]).await?;
         }
         // The identity first: from here on only a run with these columns may go on.
         dir.ledger().set_identity(&identity)?;

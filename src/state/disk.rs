@@ -131,8 +131,8 @@ impl Disk {
         Ok(NewFile { file: BufWriter::with_capacity(1 << 16, file), bytes: 0, hash: Sha256::new() })
     }
 
-    /// Opens a file to append to, or creates it, for what only this process reads again: never synced, not hashed.
-    pub(crate) fn open_scratch(self, path: &Path) -> Result<impl Write + use<>, DiskError> {
+    /// Opens a file to append to, or creates it, that only this process reads, before it ends: not synced, not hashed.
+    pub(crate) fn append_scratch(self, path: &Path) -> Result<impl Write + use<>, DiskError> {
         let mut options = OpenOptions::new();
         options.append(true).create(true);
         restrict(&mut options, Access::Private);

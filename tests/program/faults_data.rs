@@ -1,4 +1,4 @@
-//! Dirty data: faults D1 to D16 of the catalogue, and a page with all of them at once.
+//! Dirty data: rows D1 to D16 of the fault catalogue, and a page that holds all of it at once.
 //!
 //! What is claimed of each: no page is lost, no row is lost that has an identity, what did not fit its column stands in
 //! `_extra` as JSON that every reader takes, what has no identity stands in `_rejects` with its raw text and a reason, and
@@ -23,22 +23,22 @@ use pagehaul::model::partition;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 
-/// The requested product.
+/// The product that is asked for.
 const ID: &str = "1729382310407603945";
 
 // --- helpers -------------------------------------------------------------------------------------------------------
 
-/// Decodes a body that must be a page.
+/// Decodes a page that must be one.
 fn decode(body: &[u8]) -> Decoded {
     let envelope = envelope::read(body).unwrap();
     assert_eq!((envelope.code, envelope.data), (Some(0), Payload::Rows));
     let (attempt, item, page) = (AttemptId(1), ItemIx(1), PageNum(1));
-    let response = decode::Response {
+    let answer = decode::Response {
         request: Request { attempt, item, id: ItemId::new(ID), page },
         at: Utc64(9),
         body: body.to_vec().into(),
     };
-    let decoded = Decoder::new(&endpoint(), |_| true).decode(&[response]).unwrap();
+    let decoded = Decoder::new(&endpoint(), |_| true).decode(&[answer]).unwrap();
     let page = &decoded.pages[0];
     assert_eq!(page.received, page.keys.len() + page.rejects.len(), "received = rows + rejects");
     assert_eq!((decoded.rows.num_rows(), decoded.partitions.len()), (page.keys.len(), page.keys.len()));
@@ -67,8 +67,8 @@ fn typed_row(decoded: &Decoded, at: usize) -> Row {
     row
 }
 
-/// A field in a row's `_extra`.
-fn extra_of(row: &Row, field: &str) -> Option<Value> {
+/// What a row keeps of a field beside its column; none if nothing.
+fn kept(row: &Row, field: &str) -> Option<Value> {
     let extra: Value = serde_json::from_str(row[EXTRA].as_str()?).expect("_extra is JSON for a strict reader");
     extra.get(field).cloned()
 }
@@ -89,7 +89,7 @@ fn rejects(out: &Path) -> Vec<(String, String, String)> {
     all
 }
 
-/// Fails unless the counts of a summary add up; returns received, published, duplicate and rejected rows.
+/// Fails unless the counts of a summary add up, and gives received, published, duplicate and rejected rows.
 fn counts(summary: &Value) -> [u64; 4] {
     let count = |name: &str| summary["rows"][name].as_u64().unwrap();
     let [received, published, duplicates, rejected] = ["received", "published", "duplicates", "rejected"].map(count);
@@ -97,7 +97,7 @@ fn counts(summary: &Value) -> [u64; 4] {
     [received, published, duplicates, rejected]
 }
 
-/// An API with one list: these pages, then empty ones.
+/// An API that has one list: these pages, then empty ones.
 fn api_of(pages: Vec<Vec<u8>>) -> Api {
     Api::start(move |asked| {
         let page = usize::try_from(asked.page).unwrap().checked_sub(1).and_then(|at| pages.get(at));
@@ -105,7 +105,7 @@ fn api_of(pages: Vec<Vec<u8>>) -> Api {
     })
 }
 
-/// Exports one product from these pages with the built program, and verifies the output with it.
+/// Exports one product from these pages with the built program, and has the program check what came of it.
 fn export_pages(pages: Vec<Vec<u8>>, more: &[&str]) -> (Home, Value) {
     let (home, api) = (Home::new(&[ID.to_owned()]), api_of(pages));
     let summary = run(home.export(&api.base_url(), &[&["--end", "empty-page"], more].concat())).ended(0);
@@ -122,7 +122,7 @@ fn page_of_three() -> Vec<u8> {
     body_of(&rows.join(","))
 }
 
-/// The positions in a body that are inside the strings of its rows.
+/// The places in a body that lie inside the strings of its rows.
 fn inside_strings(body: &[u8]) -> Vec<usize> {
     let (mut places, mut open) = (Vec::new(), false);
     let start = body.iter().position(|byte| *byte == b'[').unwrap();
@@ -161,7 +161,7 @@ fn d1_a_byte_that_is_no_utf8_costs_neither_the_page_nor_a_row_and_can_be_read_ag
         for row in rows.iter().filter(|row| !clean.contains(row)) {
             let extra = row[EXTRA].as_str().expect("the damage is on record");
             assert!(extra.contains("udcff") || extra.contains('\u{fffd}'), "byte {at}: {extra}");
-            extra_of(row, "");
+            kept(row, "");
         }
     }
     assert_eq!(rejected, 3 * ("video_id".len() + ID.len()));
@@ -189,7 +189,7 @@ fn d2_half_a_surrogate_pair_costs_nothing_wherever_it_stands() {
     for half in halves {
         for column in endpoint().columns.iter().filter(|column| column.role != Role::Identity) {
             let row = row_with(&format!(r#""{}":"{half}""#, column.name));
-            assert_eq!(extra_of(&row, &column.name).unwrap(), format!("\"{half}\""), "its JSON text, exactly");
+            assert_eq!(kept(&row, &column.name).unwrap(), format!("\"{half}\""), "its JSON text, exactly");
             let shown = &row[&column.name];
             if column.kind == ColumnKind::Utf8 && column.role != Role::Partition {
                 assert!(shown.as_str().unwrap().contains('\u{fffd}'), "{column:?}: {shown}");
@@ -198,7 +198,7 @@ fn d2_half_a_surrogate_pair_costs_nothing_wherever_it_stands() {
             }
         }
         let row = row_with(&format!(r#""new {half}":1"#));
-        assert_eq!(extra_of(&row, &format!("\"new {half}\"")).unwrap(), 1, "under its JSON text, exactly");
+        assert_eq!(kept(&row, &format!("\"new {half}\"")).unwrap(), 1, "under its JSON text, exactly");
     }
     let whole = row_with(r#""video_desc":"\ud83d\ude00 \u00e9""#);
     assert_eq!((whole["video_desc"].as_str(), &whole[EXTRA]), (Some("😀 é"), &Value::Null));
@@ -230,7 +230,7 @@ fn d3_of_a_field_that_comes_twice_the_last_counts_and_the_others_are_kept() {
     let extra: Value = serde_json::from_str(row[EXTRA].as_str().unwrap()).unwrap();
     assert_eq!(extra, json!({"video_id": "6", "region": "ID", "duration": [1, 2], "new": [1, [2]]}));
     let misfit = row_with(r#""height":5,"height":"tall""#);
-    assert_eq!((&misfit["height"], extra_of(&misfit, "height")), (&Value::Null, Some(json!([5, "tall"]))));
+    assert_eq!((&misfit["height"], kept(&misfit, "height")), (&Value::Null, Some(json!([5, "tall"]))));
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn d4_nesting_of_any_depth_costs_no_stack_no_page_and_no_row() {
         for value in [deep(100_000, "[", "]"), deep(100_000, "{\"a\":", "}"), deep(NESTING + 1, "[", "]")] {
             let row = row_with(&format!(r#""new":{value},"video_desc":{value},"region":{value},"duration":{value}"#));
             for field in ["new", "video_desc", "region", "duration"] {
-                assert_eq!(extra_of(&row, field).unwrap(), value.as_str(), "its JSON text, as a text");
+                assert_eq!(kept(&row, field).unwrap(), value.as_str(), "its JSON text, as a text");
             }
             let decoded = decode_rows(&format!(r#"{value},{{"video_id":{value}}},{{"video_id":"8"}}"#));
             assert_eq!((decoded.pages[0].keys.len(), decoded.pages[0].rejects.len()), (1, 2));
@@ -258,7 +258,7 @@ fn d4_nesting_of_any_depth_costs_no_stack_no_page_and_no_row() {
             assert_eq!(decode(around.as_bytes()).pages[0].keys.len(), 1);
         }
         let row = row_with(&format!(r#""new":{}"#, deep(NESTING, "[", "]")));
-        assert!(extra_of(&row, "new").unwrap().is_array(), "as deep as readers can follow it stays nested");
+        assert!(kept(&row, "new").unwrap().is_array(), "as deep as readers can follow it stays nested");
         let open = format!("{{\"code\":0,\"data\":{}", "[".repeat(1_000_000));
         assert_eq!(envelope::read(open.as_bytes()), Err(NotEnvelope::Truncated));
     };
@@ -316,7 +316,7 @@ fn d5_numbers_stand_exactly_or_their_text_is_kept() {
                     .is_some_and(|extra| extra.contains(&format!("\"{column}\":")) && extra.contains(text));
                 assert_eq!(held, !fits, "{column} {raw}: {}", row[EXTRA]);
             }
-            extra_of(&row, "");
+            kept(&row, "");
         }
         // An id is its digits, whatever they are.
         let decoded = decode_rows(&format!(r#"{{"video_id":"{text}"}}"#));
@@ -419,7 +419,7 @@ fn d6_every_column_takes_every_json_type_and_loses_nothing() {
             };
             assert_eq!(row[name], wanted, "{raw}");
             let text = sent.filter(|_| "xa".contains(becomes)).map(|sent| serde_json::from_str(sent).unwrap());
-            assert_eq!(extra_of(&row, name), text, "{raw}");
+            assert_eq!(kept(&row, name), text, "{raw}");
         }
     }
 }
@@ -464,7 +464,7 @@ fn d7_a_time_that_cannot_be_meant_is_null_and_its_text_is_kept() {
         let row = row_with(&format!(r#""create_time":{raw}"#));
         assert_eq!(row["create_time"].as_i64(), micros, "{raw}");
         let text = micros.is_none().then(|| serde_json::from_str(raw).unwrap());
-        assert_eq!(extra_of(&row, "create_time"), text, "{raw}");
+        assert_eq!(kept(&row, "create_time"), text, "{raw}");
     }
 }
 
@@ -479,7 +479,7 @@ fn d8_every_character_and_a_megabyte_of_them_come_back_from_the_files() {
         .enumerate()
         .map(|(at, text)| json!({"video_id": at.to_string(), "video_desc": text}).to_string())
         .collect();
-    // The same control characters unescaped, which is invalid JSON.
+    // The same controls as they are, which is no JSON by the letter.
     let bare: String = controls.chars().filter(|c| !"\"\\".contains(*c)).collect();
     rows_sent.push(format!("{{\"video_id\":\"bare\",\"video_desc\":\"{bare}\"}}"));
     let (home, summary) = export_pages(vec![body_of(&rows_sent.join(","))], &[]);
@@ -589,10 +589,10 @@ fn d10_no_region_leaves_the_output_and_none_is_mistaken_for_another() {
     }
     for (at, region) in unfit.iter().enumerate() {
         let row = row(&(REGIONS.len() + at).to_string());
-        assert_eq!((&row["region"], extra_of(row, "region")), (&Value::Null, Some(json!(region))));
+        assert_eq!((&row["region"], kept(row, "region")), (&Value::Null, Some(json!(region))));
     }
     for (id, text) in [("null", None), ("none", None), ("half", Some(json!(r#""\ud83d""#)))] {
-        assert_eq!((&row(id)["region"], extra_of(row(id), "region")), (&Value::Null, text));
+        assert_eq!((&row(id)["region"], kept(row(id), "region")), (&Value::Null, text));
     }
     let directories: BTreeSet<_> =
         std::fs::read_dir(home.out()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -608,7 +608,7 @@ fn d10_no_region_leaves_the_output_and_none_is_mistaken_for_another() {
 fn d10_directories_beyond_the_most_share_the_default_one_and_their_text_is_kept() {
     let most = partition::MAX_DIRECTORIES;
     let decoder = Decoder::new(&endpoint(), |_| true);
-    let response = |regions: std::ops::Range<usize>| {
+    let answer = |regions: std::ops::Range<usize>| {
         let rows: Vec<String> = regions.map(|at| format!(r#"{{"video_id":"{at}","region":"r{at}"}}"#)).collect();
         let (attempt, item, page) = (AttemptId(1), ItemIx(1), PageNum(1));
         decode::Response {
@@ -617,16 +617,13 @@ fn d10_directories_beyond_the_most_share_the_default_one_and_their_text_is_kept(
             body: body_of(&rows.join(",")).into(),
         }
     };
-    let full: Vec<_> = (0..most).step_by(MOST_ROWS).map(|from| response(from..(from + MOST_ROWS).min(most))).collect();
+    let full: Vec<_> = (0..most).step_by(MOST_ROWS).map(|from| answer(from..(from + MOST_ROWS).min(most))).collect();
     assert!(decoder.decode(&full).unwrap().partitions.iter().all(Option::is_some));
-    let beyond = decoder.clone().decode(&[response(most - 1..most + 2)]).unwrap();
+    let beyond = decoder.clone().decode(&[answer(most - 1..most + 2)]).unwrap();
     assert_eq!(beyond.partitions[0].as_deref(), Some(format!("r{}", most - 1).as_str()));
     for at in 1..3 {
         let row = typed_row(&beyond, at);
-        assert_eq!(
-            (&row["region"], extra_of(&row, "region")),
-            (&Value::Null, Some(format!("r{}", most - 1 + at).into()))
-        );
+        assert_eq!((&row["region"], kept(&row, "region")), (&Value::Null, Some(format!("r{}", most - 1 + at).into())));
     }
 }
 
@@ -834,8 +831,8 @@ fn d14_a_product_without_rows_is_complete_and_counted() {
     let batch = ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap().next().unwrap().unwrap();
     let column = |name: &str| batch.column_by_name(name).unwrap();
     let (products, rows) = (column("product").as_string::<i32>(), column("rows").as_primitive::<Int64Type>());
-    let rows_of: BTreeMap<_, _> = (0..batch.num_rows()).map(|at| (products.value(at), rows.value(at))).collect();
-    assert_eq!(rows_of, [("1", 0), ("2", 1)].into());
+    let of: BTreeMap<_, _> = (0..batch.num_rows()).map(|at| (products.value(at), rows.value(at))).collect();
+    assert_eq!(of, [("1", 0), ("2", 1)].into());
     assert!((0..2).all(|at| column("complete").as_boolean().value(at)));
 }
 
@@ -875,9 +872,9 @@ fn d16_one_output_never_holds_two_schemas() {
     let path = described(&format!("# another comment\n{BUILT_IN}"));
     run(home.export(&api.base_url(), &["--endpoint", &path])).ended(0);
     assert_eq!(rows(&home.out()).len(), 2);
-    let schemas: BTreeSet<String> =
+    let imprints: BTreeSet<String> =
         manifests(&home.out()).iter().map(|manifest| manifest["columns"].to_string()).collect();
-    assert_eq!(schemas.len(), 1);
+    assert_eq!(imprints.len(), 1);
 }
 
 // --- all of it at once ---------------------------------------------------------------------------------------------
@@ -946,11 +943,11 @@ fn a_page_that_holds_all_of_it_at_once_loses_nothing() {
         let (name, sent) = field.split_once(':').unwrap();
         let name = name.trim_matches('"');
         let is_there = row.get(name).is_some_and(|value| !value.is_null());
-        assert!(is_there || sent == "null" || extra_of(row, name).is_some(), "{field}: {row:?}");
+        assert!(is_there || sent == "null" || kept(row, name).is_some(), "{field}: {row:?}");
     }
     for id in [r#""a\udcff""#, r#""a\udcfe""#] {
         let row = &rows[&(ID.to_owned(), id.to_owned())];
         assert_eq!(row["video_desc"], "raw \0\u{1b}\t\u{fffd}\u{fffd}");
-        assert_eq!(extra_of(row, "video_id"), Some(json!(id)));
+        assert_eq!(kept(row, "video_id"), Some(json!(id)));
     }
 }

@@ -389,7 +389,7 @@ fn all_builds_every_segment_again_and_gives_the_same_bytes_under_new_names() {
 }
 
 #[test]
-fn rows_that_came_before_in_an_earlier_segment_are_folded_again() {
+fn rows_that_came_before_in_an_earlier_segment_are_duplicates_again() {
     let world = "products=60,max_videos=40,record=true";
     let source = crate::common::simulator(world);
     let list: Vec<String> = ids(&source).into_iter().filter(|id| source.videos(id) > 22).take(4).collect();

@@ -192,7 +192,7 @@ const DAMAGES: [Damage; 35] = [
             "UPDATE pages SET rejected = 1, received = received + 1 WHERE attempt = (SELECT max(attempt) FROM pages)",
         );
     }),
-    ("a folded row was none", "counts do not fit", |out| {
+    ("a duplicate row was none", "counts do not fit", |out| {
         sql(out, "UPDATE pages SET kept = kept + 1 WHERE kept + rejected < received");
     }),
     ("a key is there twice", "are there twice", |out| {
@@ -252,7 +252,7 @@ fn cure(what: &str) -> &'static str {
         | "another badge"
         | "a segment was never published" => "put the state directory back",
         _ if what.starts_with("a journal") => "put the state directory back",
-        _ if ["received", "kept", "rejected", "folded", "key", "page", "frame"]
+        _ if ["received", "kept", "rejected", "duplicate", "key", "page", "frame"]
             .iter()
             .any(|word| what.contains(word)) =>
         {

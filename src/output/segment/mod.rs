@@ -91,7 +91,7 @@ pub struct StagedFile {
 pub struct StagedSegment {
     /// The segment.
     pub segment: SegmentId,
-    /// How often its files were begun.
+    /// How often its files were started.
     pub attempt: i64,
     /// Files of rows, region by region.
     pub files: Vec<StagedFile>,
@@ -146,7 +146,7 @@ impl SegmentWriter {
         self.staging.parquet.row_group_memory
     }
 
-    /// Adds rows.
+    /// Adds rows. Blocks, as they may go to the disk.
     pub fn push(&mut self, mut rows: Rows) -> Result<(), OutputError> {
         let rejects = std::mem::take(&mut rows.rejects);
         if !rejects.is_empty() {

@@ -12,7 +12,7 @@ use crate::output::names::access;
 use crate::output::parquet_file::{ParquetFile, ParquetOptions};
 use crate::state::disk::{Disk, NewFile};
 
-/// Where files of a segment's attempt are staged, and how they look.
+/// Where files of a segment's attempt are staged, and in which format.
 #[derive(Debug)]
 pub(super) struct Staging {
     pub(super) directory: PathBuf,
@@ -70,7 +70,7 @@ impl StagedParquet {
     }
 }
 
-/// The files of one directory: those that are whole, and the one that takes rows.
+/// The files of one directory: the finished ones, and the one that takes rows.
 #[derive(Debug, Default)]
 pub(super) struct DirectoryFiles {
     whole: Vec<StagedFile>,
@@ -78,7 +78,7 @@ pub(super) struct DirectoryFiles {
 }
 
 impl DirectoryFiles {
-    /// Adds rows, to more files where one would be too large.
+    /// Adds rows, to several files where one would be too large.
     pub(super) fn write(
         &mut self,
         directory: &str,
@@ -109,12 +109,10 @@ impl DirectoryFiles {
         Ok(())
     }
 
-    /// Ends the open row group.
     pub(super) fn end_group(&mut self) -> Result<(), OutputError> {
         self.open.as_mut().map_or(Ok(()), StagedParquet::end_group)
     }
 
-    /// Ends the last file; gives all of them.
     pub(super) fn finish(self) -> Result<Vec<StagedFile>, OutputError> {
         let Self { mut whole, open } = self;
         whole.extend(open.map(StagedParquet::finish).transpose()?);

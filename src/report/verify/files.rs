@@ -24,7 +24,7 @@ use crate::state::ledger::{SegmentRow, SegmentState};
 /// What the files of the published segments hold.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    pub(super) segments: BTreeMap<SegmentId, Held>,
+    pub(super) segments: BTreeMap<SegmentId, SegmentContents>,
     /// What is in the directories of rows and rejects.
     listed: BTreeSet<String>,
     /// What manifests name of it.
@@ -33,7 +33,7 @@ pub(super) struct Files {
 
 /// What the files of a segment hold.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Held {
+pub(super) struct SegmentContents {
     pub(super) rows: u64,
     pub(super) rejected: u64,
     /// Over the keys of its rows; none if not all of them were read.
@@ -69,8 +69,8 @@ pub(super) async fn compare(audit: &mut Audit<'_>) -> Result<Files, ReportError>
             );
         }
         if row.state == SegmentState::Published {
-            let held = files.segment(audit, manifest).await?;
-            files.segments.insert(row.id, held);
+            let contents = files.segment(audit, manifest).await?;
+            files.segments.insert(row.id, contents);
         } else {
             audit.read.decided += 1;
             files.decided(audit, manifest).await?;
@@ -78,11 +78,11 @@ pub(super) async fn compare(audit: &mut Audit<'_>) -> Result<Files, ReportError>
     }
     for path in files.listed.difference(&files.named) {
         let of = path.split_once('/').and_then(|(_, name)| of_file(&audit.opened.export.id, name));
-        let (cure, reason) = match of {
+        let (remedy, reason) = match of {
             Some(_) => (Remedy::Replay, "of an attempt that was not published, or not any more"),
             None => (Remedy::Move, "not of this export"),
         };
-        audit.differs(cure, format!("{path} is in no manifest: {reason}"));
+        audit.differs(remedy, format!("{path} is in no manifest: {reason}"));
     }
     Ok(files)
 }
@@ -121,20 +121,23 @@ async fn look_for_others(audit: &mut Audit<'_>) -> Result<(), ReportError> {
 
 impl Files {
     /// Compares the files of a published segment.
-    async fn segment(&mut self, audit: &mut Audit<'_>, manifest: &Manifest) -> Result<Held, ReportError> {
-        let mut held = Held { keys: Some(KeySum::default()).filter(|_| !manifest.key.is_empty()), ..Held::default() };
+    async fn segment(&mut self, audit: &mut Audit<'_>, manifest: &Manifest) -> Result<SegmentContents, ReportError> {
+        let mut contents = SegmentContents {
+            keys: Some(KeySum::default()).filter(|_| !manifest.key.is_empty()),
+            ..SegmentContents::default()
+        };
         for file in &manifest.files {
             let content = self.file(audit, file, Some(manifest)).await?;
-            held.rows += content.map_or(file.rows, |content| content.rows);
-            held.keys = held.keys.zip(content).map(|(mut keys, content)| {
+            contents.rows += content.map_or(file.rows, |content| content.rows);
+            contents.keys = contents.keys.zip(content).map(|(mut keys, content)| {
                 keys.join(content.keys);
                 keys
             });
         }
         if let Some(file) = &manifest.rejects {
-            held.rejected += self.file(audit, file, None).await?.map_or(file.rows, |content| content.rows);
+            contents.rejected += self.file(audit, file, None).await?.map_or(file.rows, |content| content.rows);
         }
-        Ok(held)
+        Ok(contents)
     }
 
     /// Compares one file; none if its content was not read.

@@ -2,7 +2,7 @@
 //!
 //! The ledger knows what was decided to the byte, the manifests in the output say the same, the files are as listed, and
 //! the journal holds what the ledger counts. Each of them is read for itself; whatever two of them say differently is a
-//! difference. No row is held: memory is bounded by a batch of rows, a journal frame, and the keys of one item.
+//! difference. Memory is bounded by a batch of rows, a journal frame, and the keys of one item.
 
 mod files;
 mod journals;
@@ -34,7 +34,7 @@ const NAMED: usize = 40;
 pub(crate) struct SampleRate(Option<f64>);
 
 impl SampleRate {
-    /// All of it, or so many of 100 files and frames.
+    /// Percent of the files and frames; all of them without a number.
     pub(crate) fn parse(percent: Option<&str>) -> Result<Self, ReportError> {
         let Some(text) = percent else { return Ok(Self(None)) };
         let number = text.parse().ok().filter(|number: &f64| *number > 0.0 && *number <= 100.0);
@@ -56,20 +56,19 @@ impl SampleRate {
 struct Mismatches {
     named: Vec<String>,
     count: u64,
-    cures: BTreeSet<Remedy>,
+    remedies: BTreeSet<Remedy>,
 }
 
 impl Mismatches {
-    fn add(&mut self, cure: Remedy, what: impl AsRef<str>) {
+    fn add(&mut self, remedy: Remedy, what: impl AsRef<str>) {
         self.count += 1;
-        self.cures.insert(cure);
+        self.remedies.insert(remedy);
         if self.named.len() < NAMED {
             self.named.push(sanitize(what.as_ref()));
         }
     }
 }
 
-/// What a comparison works with, and what it has come to.
 struct Audit<'a> {
     opened: &'a ReadOnlyExport,
     segments: &'a [SegmentRow],
@@ -80,18 +79,18 @@ struct Audit<'a> {
 }
 
 impl Audit<'_> {
-    fn differs(&mut self, cure: Remedy, what: impl AsRef<str>) {
-        self.differences.add(cure, what);
+    fn differs(&mut self, remedy: Remedy, what: impl AsRef<str>) {
+        self.differences.add(remedy, what);
     }
 }
 
 /// Compares all that belongs to an export.
-pub(crate) async fn verify(place: &ExportPath, share: SampleRate) -> Result<VerifyReport, ReportError> {
-    let _locks = place.lock()?.map_err(|holder| OutputError::Busy { holder })?;
-    let opened = place.open().await?;
+pub(crate) async fn verify(path: &ExportPath, share: SampleRate) -> Result<VerifyReport, ReportError> {
+    let _locks = path.lock()?.map_err(|holder| OutputError::Busy { holder })?;
+    let opened = path.open().await?;
     let segments = opened.ledger.segments()?;
     let (read, differences) = (VerifiedCounts::default(), Mismatches::default());
-    let journal = place.state.join("journal");
+    let journal = path.state.join("journal");
     let mut audit = Audit { opened: &opened, segments: &segments, journal, share, read, differences };
     if let Some(damage) = opened.ledger.find_damage()? {
         audit.differs(Remedy::State, format!("ledger: {damage}"));
@@ -101,7 +100,7 @@ pub(crate) async fn verify(place: &ExportPath, share: SampleRate) -> Result<Veri
     }
     let files = files::compare(&mut audit).await?;
     journals::compare(&mut audit)?;
-    let sums = files.segments.iter().filter_map(|(segment, held)| Some((*segment, held.keys?)));
+    let sums = files.segments.iter().filter_map(|(segment, contents)| Some((*segment, contents.keys?)));
     keys::compare(&mut audit, sums)?;
     let rows = rows(&mut audit, &files)?;
     compare_marks(&mut audit, &rows).await?;
@@ -112,17 +111,17 @@ pub(crate) async fn verify(place: &ExportPath, share: SampleRate) -> Result<Veri
         exit_code: exit.number(),
         exit,
         export: opened.export.id.clone(),
-        out: place.out.display().to_string(),
+        out: path.out.display().to_string(),
         differences: differences.count,
         found: differences.named,
-        next: differences.cures.into_iter().map(Remedy::next_step).collect(),
+        next: differences.remedies.into_iter().map(Remedy::next_step).collect(),
         sample: share.0,
         rows,
         read,
     })
 }
 
-/// The equation of conservation: every row that was received is somewhere, and in one place only.
+/// The equation of conservation: every row that was received is somewhere, and in one path only.
 fn rows(audit: &mut Audit<'_>, files: &files::Files) -> Result<RowSums, ReportError> {
     let mut rows = RowSums { received: audit.read.rows, waiting: audit.read.rows_unread, ..RowSums::default() };
     for segment in audit.segments {
@@ -156,10 +155,10 @@ fn rows(audit: &mut Audit<'_>, files: &files::Files) -> Result<RowSums, ReportEr
 async fn compare_marks(audit: &mut Audit<'_>, rows: &RowSums) -> Result<(), ReportError> {
     let opened = audit.opened;
     let owner = export_dir::owner(&opened.store).await?;
-    let is_begun = audit.segments.iter().any(|segment| segment.state != SegmentState::Open); // the owner file is written first
-    if owner.as_ref().map_or(is_begun, |owner| *owner != opened.export.id) {
-        let cure = if owner.is_none() { Remedy::Replay } else { Remedy::State };
-        audit.differs(cure, format!("{OWNER} does not name the export of the ledger, {}", opened.export.id));
+    let has_segments = audit.segments.iter().any(|segment| segment.state != SegmentState::Open); // the owner file is written first
+    if owner.as_ref().map_or(has_segments, |owner| *owner != opened.export.id) {
+        let remedy = if owner.is_none() { Remedy::Replay } else { Remedy::State };
+        audit.differs(remedy, format!("{OWNER} does not name the export of the ledger, {}", opened.export.id));
     }
     if opened.store.get(SUCCESS).await?.is_some() {
         let totals = opened.ledger.totals()?;

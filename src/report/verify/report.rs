@@ -1,4 +1,4 @@
-//! What `verify` found: a text for a person, and the same as one JSON object for a program.
+//! The result of `verify`: a text for a person, and the same as one JSON object for a program.
 
 use std::fmt;
 
@@ -8,34 +8,33 @@ use crate::model::exit_code::ExitCode;
 use crate::model::sanitize::Sanitized;
 use crate::report::totals::{Bytes, Count, Grouped};
 
-/// What helps against a difference.
+/// What to do about a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Remedy {
-    /// The ledger or a journal is not what the output was made from: nothing can be built without them.
+    /// Ledger or journal are not what the output was made from, and nothing can be rebuilt without them.
     State,
-    /// A file that is nobody's, or another export's.
+    /// A file is not of this export.
     Move,
-    /// The journal has what the output lacks.
+    /// The journal has what is wrong in the output.
     Replay,
     /// The output is marked as complete and is not.
     Finish,
 }
 
 impl Remedy {
-    /// What to do, one line.
     pub(super) fn next_step(self) -> &'static str {
         match self {
             Self::State => {
-                "the ledger or the journal is not what the output was made from: put the state directory back from a copy, or begin anew with another --out"
+                "the ledger or the journal is not what the output was made from: put the state directory back from a copy, or start a new export with another --out"
             }
             Self::Move => "move what is not of this export out of the directory",
-            Self::Replay => "`pagehaul replay` builds again from the journal what differs, `--all` everything",
+            Self::Replay => "`pagehaul replay` rebuilds from the journal what differs, `--all` everything",
             Self::Finish => "the same `pagehaul export` finishes it; until then remove _SUCCESS",
         }
     }
 }
 
-/// What was found.
+/// The result of `verify`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct VerifyReport {
     /// `verified`, or `integrity` where something differs.
@@ -63,8 +62,8 @@ pub(crate) struct VerifyReport {
     pub read: VerifiedCounts,
 }
 
-/// Rows by what became of them, each counted where it is: received in the journal, published and rejected in the files,
-/// folded and waiting in the ledger. What is not read, with a sample, is taken from the ledger and the manifests.
+/// Rows by outcome, each counted where it is: received in the journal, published and rejected in the files, duplicates and
+/// waiting in the ledger. What a sample does not read is taken from the ledger and the manifests.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct RowSums {
     /// In journaled pages.
@@ -77,7 +76,7 @@ pub(crate) struct RowSums {
     pub duplicates: u64,
     /// In the journal, for the next run to publish.
     pub waiting: u64,
-    /// Whether received = published + rejected + folded + waiting.
+    /// Whether received = published + rejected + duplicates + waiting.
     pub conserved: bool,
 }
 
@@ -99,7 +98,7 @@ pub(crate) struct VerifiedCounts {
     /// Rows in these pages.
     #[serde(skip)]
     pub rows: u64,
-    /// Rows in pages that nobody has looked at yet.
+    /// Rows in pages that are not applied yet.
     #[serde(skip)]
     pub rows_unread: u64,
     /// Segments that are decided and not published: the next run does it.
@@ -118,7 +117,7 @@ impl fmt::Display for RowSums {
         let Self { received, published, rejected, duplicates, waiting, conserved } = *self;
         let sign = if conserved { '=' } else { '≠' };
         write!(f, "{} received {sign} {} published", Grouped(received), Grouped(published))?;
-        write!(f, " + {} rejected + {} folded", Grouped(rejected), Grouped(duplicates))?;
+        write!(f, " + {} rejected + {} duplicates", Grouped(rejected), Grouped(duplicates))?;
         write!(f, " + {} waiting", Grouped(waiting))
     }
 }

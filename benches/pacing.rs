@@ -54,7 +54,7 @@ fn on_the_wire(limit: LimitSpec, way: Way) -> Answers {
     let server = start(Arc::new(Simulator::new(&endpoint, settings).unwrap())).unwrap();
     let http = HttpSettings {
         base_url: server.base_url().parse().unwrap(),
-        key: "bench".to_owned().into(),
+        api_key: "bench".to_owned().into(),
         page_size: 1,
         sort: None,
         connections: IN_FLIGHT,
@@ -69,14 +69,14 @@ fn on_the_wire(limit: LimitSpec, way: Way) -> Answers {
 }
 
 async fn measure(api: HttpApi, asked: RateLimit, warm: Duration) -> Answers {
-    let (_ordering, orders) = watch::channel(DispatchMode::Send);
+    let (_mode_sender, mode) = watch::channel(DispatchMode::Send);
     let dispatcher = Dispatcher {
         api: Arc::new(api),
-        quota: Arc::new(RateLimiter::new(asked)),
+        rate_limiter: Arc::new(RateLimiter::new(asked)),
         timeout: Duration::from_secs(30),
         drain_timeout: Duration::from_secs(1),
         codes: Arc::new(Codes { success: vec![0], ..Codes::default() }),
-        orders,
+        mode,
     };
     let (to_dispatch, queue) = mpsc::channel(64);
     let (arrive, mut arrivals) = mpsc::channel::<FetchOutcome>(IN_FLIGHT);
@@ -96,9 +96,9 @@ async fn measure(api: HttpApi, asked: RateLimit, warm: Duration) -> Answers {
         let mut answers = Answers::default();
         while let Some(arrival) = arrivals.recv().await {
             if (begin..end).contains(&clock::now()) {
-                let refused = matches!(arrival.judged.verdict, Verdict::Failed(Failure::Throttled(_)));
+                let refused = matches!(arrival.classification.verdict, Verdict::Failed(Failure::Throttled(_)));
                 answers.refused += u32::from(refused);
-                answers.passed += u32::from(arrival.judged.verdict == Verdict::Page);
+                answers.passed += u32::from(arrival.classification.verdict == Verdict::Page);
             }
         }
         answers

@@ -12,7 +12,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use pagehaul::crawl::backlog::Backlog;
 use pagehaul::crawl::end_of_list::PagingRules;
-use pagehaul::crawl::frontier::Scheduler;
+use pagehaul::crawl::frontier::Frontier;
 use pagehaul::decode::{DecodedPage, Key, PageDrift};
 use pagehaul::endpoint::EndRule;
 use pagehaul::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
@@ -32,7 +32,7 @@ struct Walks<'a> {
     ledger: &'a Ledger,
     rules: PagingRules,
     pages: u32,
-    scheduler: Scheduler,
+    scheduler: Frontier,
     backlog: Backlog,
     in_flight: VecDeque<(ItemIx, ItemId, PageNum)>,
     /// Makes every key another one.
@@ -44,8 +44,8 @@ impl<'a> Walks<'a> {
     fn new(ledger: &'a Ledger, open: usize, pages: u32) -> Self {
         let (first, last) = (PageNum(1), PageNum(100_000));
         let rules =
-            PagingRules { first, last, page_size: ROWS, max_pages: None, end: EndRule::ShortPage, learned: None };
-        let scheduler = Scheduler::new(rules, open);
+            PagingRules { first, last, page_size: ROWS, max_pages: None, end: EndRule::ShortPage, observed: None };
+        let scheduler = Frontier::new(rules, open);
         let (backlog, in_flight) = (Backlog::default(), VecDeque::new());
         let mut walks = Self { ledger, rules, pages, scheduler, backlog, in_flight, keys: 0 };
         while walks.in_flight.len() < open {
@@ -77,9 +77,9 @@ impl<'a> Walks<'a> {
             rejects: Vec::new(),
             drift: PageDrift::default(),
         };
-        self.scheduler.land(item, page).expect("it was under way");
+        self.scheduler.complete(item, page).expect("it was under way");
         self.scheduler.walk_mut(item).expect("it is open").accept(&decoded, AttemptId(1), &self.rules);
-        self.scheduler.settle(item);
+        self.scheduler.take_ended(item);
     }
 
     fn key(&mut self) -> Key {

@@ -20,7 +20,7 @@ use pagehaul::fetch::classify::{Failure, StopCause, Verdict};
 use pagehaul::fetch::dispatcher::{DispatchMode, Dispatcher, FetchOutcome};
 use pagehaul::fetch::rate_limit::RateLimiter;
 use pagehaul::fetch::{
-    BODY_CAP, ClientError, Fetch, FetchError, HEAD_CAP, HEADERS, HttpApi, HttpSettings, Media, RawResponse,
+    BODY_CAP, ClientError, ContentHeaders, Fetch, FetchError, HEAD_CAP, HEADERS, HttpApi, HttpSettings, RawResponse,
 };
 use pagehaul::model::clock;
 use pagehaul::model::page::{AttemptId, Charge, ItemId, ItemIx, PageNum, Request};
@@ -36,7 +36,7 @@ const SHORT: Duration = Duration::from_millis(300);
 /// A page of one row, complete.
 const PAGE: &str = r#"{"code":0,"message":"success","data":[{"video_id":"7","region":"ID"}],"requestId":"r"}"#;
 
-const NO_ROUTE: Verdict = Verdict::Failed(Failure::NoRoute);
+const NO_ROUTE: Verdict = Verdict::Failed(Failure::NoConnection);
 const UNAVAILABLE: Verdict = Verdict::Failed(Failure::Unavailable);
 /// Something that may have been billed and cannot be used: asked for once more.
 const UNUSABLE: Verdict = Verdict::Failed(Failure::Unusable);
@@ -51,7 +51,7 @@ fn api_of(base_url: &str, connect_timeout: Duration) -> Arc<HttpApi> {
 fn api_with(base_url: &str, connect_timeout: Duration, compressed: bool) -> Arc<HttpApi> {
     let settings = HttpSettings {
         base_url: base_url.parse().unwrap(),
-        key: KEY.to_owned().into(),
+        api_key: KEY.to_owned().into(),
         page_size: 10,
         sort: None,
         connections: 16,
@@ -77,10 +77,10 @@ async fn send<F: Fetch, T>(
     timeout: Duration,
     take: impl Fn(FetchOutcome) -> T,
 ) -> Vec<T> {
-    let (_ordering, orders) = watch::channel(DispatchMode::Send);
-    let quota = Arc::new(RateLimiter::new(None));
+    let (_mode_sender, mode) = watch::channel(DispatchMode::Send);
+    let rate_limiter = Arc::new(RateLimiter::new(None));
     let codes = Arc::new(Codes { success: vec![0], ..Codes::default() });
-    let dispatcher = Dispatcher { api: Arc::clone(api), quota, timeout, drain_timeout: timeout, codes, orders };
+    let dispatcher = Dispatcher { api: Arc::clone(api), rate_limiter, timeout, drain_timeout: timeout, codes, mode };
     let (to_dispatch, queue) = mpsc::channel(requests.len());
     let (arrive, mut arrivals) = mpsc::channel(requests.len());
     for request in requests {
@@ -108,9 +108,16 @@ async fn ask<F: Fetch>(api: &Arc<F>) -> FetchOutcome {
 
 /// Fails unless an attempt ended like this, saying these words on one line, and the key is not among them.
 fn assert_arrival(case: &str, arrival: &FetchOutcome, verdict: &Verdict, charge: Charge, words: &str) {
-    assert_eq!((&arrival.judged.verdict, arrival.judged.charge), (verdict, charge), "{case}: {arrival:?}");
-    assert!(arrival.cause.contains(words), "{case}: {:?} lacks {words:?}", arrival.cause);
-    assert!(!arrival.cause.contains("CANARY") && !arrival.cause.chars().any(char::is_control), "{case}: {arrival:?}");
+    assert_eq!(
+        (&arrival.classification.verdict, arrival.classification.charge),
+        (verdict, charge),
+        "{case}: {arrival:?}"
+    );
+    assert!(arrival.message.contains(words), "{case}: {:?} lacks {words:?}", arrival.message);
+    assert!(
+        !arrival.message.contains("CANARY") && !arrival.message.chars().any(char::is_control),
+        "{case}: {arrival:?}"
+    );
 }
 
 /// Writes this answer to the first request of each connection and closes it. The attempt must end like that.
@@ -207,7 +214,7 @@ async fn n1_a_name_that_does_not_resolve_costs_nothing_is_named_and_ends_the_run
     // No part of a name may be so long: the resolver refuses it without asking anybody.
     let host = format!("{}.invalid", "a".repeat(64));
     let api = api_of(&format!("http://{host}"), DEADLINE);
-    let named = format!("no connection to the API: {host}:80");
+    let named = format!("cannot connect to the API: {host}:80");
     assert_arrival("N1", &ask(&api).await, &NO_ROUTE, Charge::Free, &named);
     let (_directory, summary) = run_with(api, &["17".to_owned()], &[("max_outage", "50ms")]).await;
     assert_eq!(summary.exit, ExitCode::Temporary, "{summary}");
@@ -222,7 +229,7 @@ async fn n2_a_refused_connection_costs_nothing_and_ends_the_run_as_temporary() {
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let port = socket.local_addr().unwrap().as_socket().unwrap().port();
     let api = api_of(&format!("http://127.0.0.1:{port}"), DEADLINE);
-    let named = format!("no connection to the API: 127.0.0.1:{port}");
+    let named = format!("cannot connect to the API: 127.0.0.1:{port}");
     assert_arrival("refused", &ask(&api).await, &NO_ROUTE, Charge::Free, &named);
     let (_directory, summary) = run_with(api, &["17".to_owned()], &[("max_outage", "50ms")]).await;
     assert_eq!((summary.exit, summary.credits.in_doubt), (ExitCode::Temporary, 0), "{summary}");
@@ -233,7 +240,7 @@ async fn n2_a_connection_that_never_comes_about_ends_at_its_own_limit_and_costs_
     // It takes the connection and never shakes hands.
     let server = Evil::start(Wire::hold);
     let api = api_of(&server.base_url().replace("http:", "https:"), SHORT);
-    assert_arrival("black hole", &ask(&api).await, &NO_ROUTE, Charge::Free, "no connection to the API");
+    assert_arrival("black hole", &ask(&api).await, &NO_ROUTE, Charge::Free, "cannot connect to the API");
     assert_eq!(server.requests(), 0);
 }
 
@@ -271,7 +278,7 @@ async fn n4_a_body_that_stalls_after_its_first_byte_ends_at_the_limit_for_whole_
         wire.hold();
     });
     let arrival = ask_within(&api(&server), SHORT).await;
-    assert_arrival("N4", &arrival, &UNAVAILABLE, Charge::InDoubt, "no whole answer in time");
+    assert_arrival("N4", &arrival, &UNAVAILABLE, Charge::InDoubt, "no whole response in time");
 }
 
 /// An API in virtual time, from a simulator that charges as soon as it is asked.
@@ -291,7 +298,7 @@ impl<F: Fn(usize) -> Duration + Send + Sync + 'static> Fetch for Slow<F> {
         Ok(RawResponse {
             status: answer.status,
             retry_after: None,
-            media: Media::default(),
+            content: ContentHeaders::default(),
             body: answer.body,
             share: None,
         })
@@ -310,7 +317,7 @@ async fn n4_an_answer_that_drips_for_ever_ends_after_exactly_the_limit_however_i
     }
     let (began, limit) = (clock::now(), Duration::from_secs(30));
     let arrival = ask_within(&Arc::new(Drip), limit).await;
-    assert_arrival("N4", &arrival, &UNAVAILABLE, Charge::InDoubt, "no whole answer in time");
+    assert_arrival("N4", &arrival, &UNAVAILABLE, Charge::InDoubt, "no whole response in time");
     assert_eq!(clock::now() - began, limit);
 }
 
@@ -330,7 +337,7 @@ async fn n5_a_body_without_end_is_cut_at_its_cap_and_asked_for_once_more_only() 
         wire.say("HTTP/1.1 200 x\r\n\r\n{");
         wire.flood(" ".repeat(0x10000));
     };
-    let words = "the answer is larger than 8 MiB";
+    let words = "the response is larger than 8 MiB";
     assert_eq!(BODY_CAP, 8 << 20);
     assert_given_up_after_two("chunks", words, chunks).await;
     assert_given_up_after_two("announced", words, announced).await;
@@ -344,16 +351,16 @@ async fn n6_an_answer_that_is_packed_unasked_is_no_page_and_is_never_unpacked() 
     let packed_page = zstd::bulk::compress(PAGE.as_bytes(), 1).unwrap();
     let gzip = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff".repeat(100);
     let (zstd, gzip_words) = (
-        "compressed with zstd, which was not asked for: run again with --compressed",
-        "compressed with gzip, which was not asked for: run again with --compressed",
+        "compressed with zstd, which was not requested: run again with --compressed",
+        "compressed with gzip, which was not requested: run again with --compressed",
     );
     for (coding, body, words) in [
         ("zstd", bomb, zstd),
         ("zstd", packed_page, zstd),
         ("gzip", gzip.clone(), gzip_words),
-        ("gzip, gzip", gzip, "compressed with gzip, gzip, which was not asked for: only gzip and zstd can be read"),
-        ("br", b"\x1b\x3a\x00\xf8\x05".repeat(9), "compressed with br, which was not asked for: only gzip"),
-        ("deflate", b"\x78\x9c\x00\xf8\x05".repeat(9), "compressed with deflate, which was not asked for: only gzip"),
+        ("gzip, gzip", gzip, "compressed with gzip, gzip, which was not requested: only gzip and zstd can be read"),
+        ("br", b"\x1b\x3a\x00\xf8\x05".repeat(9), "compressed with br, which was not requested: only gzip"),
+        ("deflate", b"\x78\x9c\x00\xf8\x05".repeat(9), "compressed with deflate, which was not requested: only gzip"),
         ("x-unheard-of", b"\x00\x01\x02".to_vec(), "compressed with x-unheard-of"),
     ] {
         let message = answer_with(200, &format!("Content-Encoding: {coding}\r\n"), &body);
@@ -364,7 +371,7 @@ async fn n6_an_answer_that_is_packed_unasked_is_no_page_and_is_never_unpacked() 
         });
         let arrival = ask(&api(&server)).await;
         assert_arrival(coding, &arrival, &UNUSABLE, Charge::InDoubt, words);
-        assert_eq!(arrival.answer.unwrap().body, body, "evidence is kept as it came");
+        assert_eq!(arrival.response.unwrap().body, body, "evidence is kept as it came");
     }
     // A label alone makes no garbage of an answer that is whole and paid for.
     let mislabelled = answer_with(200, "Content-Encoding: gzip\r\n", PAGE);
@@ -380,12 +387,12 @@ async fn n6_an_answer_that_is_packed_as_asked_is_unpacked_up_to_the_cap_and_kept
     let packed_page = zstd::bulk::compress(PAGE.as_bytes(), 1).unwrap();
     let bomb = zstd::bulk::compress(&vec![b' '; 64 << 20], 1).unwrap();
     let cut = packed_page[..packed_page.len() - 4].to_vec();
-    let too_large = "the answer is larger than 8 MiB";
+    let too_large = "the response is larger than 8 MiB";
     for (coding, body, verdict, words) in [
         ("zstd", packed_page, Verdict::Page, ""),
         ("zstd", bomb, UNUSABLE, too_large),
-        ("zstd", cut, UNUSABLE, "the answer is no HTTP that can be read"),
-        ("gzip", b"\x1f\x8b\x08\x00".to_vec(), UNUSABLE, "the answer is no HTTP that can be read"),
+        ("zstd", cut, UNUSABLE, "the response is not valid HTTP"),
+        ("gzip", b"\x1f\x8b\x08\x00".to_vec(), UNUSABLE, "the response is not valid HTTP"),
         ("gzip", PAGE.as_bytes().to_vec(), Verdict::Page, ""),
     ] {
         let message = answer_with(200, &format!("Content-Encoding: {coding}\r\n"), &body);
@@ -397,7 +404,7 @@ async fn n6_an_answer_that_is_packed_as_asked_is_unpacked_up_to_the_cap_and_kept
         let arrival = ask(&api_with(&server.base_url(), DEADLINE, true)).await;
         let charge = if verdict == Verdict::Page { Charge::Billed } else { Charge::InDoubt };
         assert_arrival(coding, &arrival, &verdict, charge, words);
-        if let Some(answer) = arrival.answer {
+        if let Some(answer) = arrival.response {
             assert_eq!(answer.body, PAGE.as_bytes(), "{coding}");
         }
     }
@@ -410,7 +417,7 @@ async fn n7_interim_answers_without_end_end_at_the_limit_for_whole_answers() {
         wire.flood("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(100));
     });
     let arrival = ask_within(&api(&server), SHORT).await;
-    assert_arrival("N7", &arrival, &UNAVAILABLE, Charge::InDoubt, "no whole answer in time");
+    assert_arrival("N7", &arrival, &UNAVAILABLE, Charge::InDoubt, "no whole response in time");
     let some = ["HTTP/1.1 103 x\r\n\r\n".repeat(50).into_bytes(), answer(200, PAGE)].concat();
     assert_answer("fifty of them", some, &Verdict::Page, "").await;
 }
@@ -419,8 +426,8 @@ async fn n7_interim_answers_without_end_end_at_the_limit_for_whole_answers() {
 async fn n8_a_head_beyond_its_caps_is_asked_for_once_more_only() {
     let fields = |count: usize| "X: y\r\n".repeat(count);
     let long = |size: usize| format!("X-Long: {}\r\n", "y".repeat(size));
-    let words = "the answer is no HTTP that can be read";
-    let larger = "its head is larger than 64 KiB";
+    let words = "the response is not valid HTTP";
+    let larger = "its headers are larger than 64 KiB";
     let most = fields(HEADERS - 1); // its length is one more
     assert_answer("as many fields as may be", answer_with(200, &most, PAGE), &Verdict::Page, "").await;
     let more = answer_with(200, &fields(HEADERS), PAGE);
@@ -457,7 +464,7 @@ fn framed(way: &str, body: &str) -> Vec<u8> {
 #[tokio::test]
 async fn n9_a_length_that_is_wrong_or_said_twice_never_makes_a_page() {
     let broke = "the connection broke";
-    let unreadable = "the answer is no HTTP that can be read";
+    let unreadable = "the response is not valid HTTP";
     let head = |fields: &str| format!("HTTP/1.1 200 x\r\n{fields}\r\n\r\n{PAGE}").into_bytes();
     let length = PAGE.len();
     let chunked = "Transfer-Encoding: chunked";
@@ -504,7 +511,7 @@ async fn n9_what_stands_behind_a_short_length_never_answers_the_next_request() {
     let api = api(&server);
     for _ in 0..50 {
         let arrival = ask(&api).await;
-        let body = arrival.answer.as_ref().map(|answer| answer.body.as_ref());
+        let body = arrival.response.as_ref().map(|answer| answer.body.as_ref());
         assert!(body.is_none_or(|body| body == PAGE.as_bytes()), "{arrival:?}");
     }
 }
@@ -527,9 +534,9 @@ async fn n10_a_body_cut_at_any_byte_is_never_a_short_page() {
                     assert_arrival(&case, &arrival, &Verdict::Page, Charge::Billed, "");
                 } else {
                     // Half an answer without a length looks whole to the transport: it may be billed, so once more only.
-                    let verdict = if arrival.answer.is_some() { UNUSABLE } else { UNAVAILABLE };
+                    let verdict = if arrival.response.is_some() { UNUSABLE } else { UNAVAILABLE };
                     assert_arrival(&case, &arrival, &verdict, Charge::InDoubt, "");
-                    assert!(arrival.answer.is_none() || way == "close", "{case}: {arrival:?}");
+                    assert!(arrival.response.is_none() || way == "close", "{case}: {arrival:?}");
                 }
             }
         }
@@ -578,7 +585,7 @@ async fn n12_http_2_is_never_spoken_its_frames_are_no_answer_and_a_server_that_d
     let settings: &[u8] = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00";
     let go_away: &[u8] = b"\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0b";
     let reset: &[u8] = b"\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x07";
-    let unreadable = "the answer is no HTTP that can be read";
+    let unreadable = "the response is not valid HTTP";
     for (case, message) in [
         ("settings", settings.to_vec()),
         ("goaway", [settings, go_away].concat()),
@@ -638,10 +645,7 @@ fn n13_a_server_that_cannot_prove_who_it_is_ends_the_run_at_once_and_is_sent_not
     ] {
         let server = Evil::start_tls(&identity, pages);
         let message = export_under_tls(&server, &root, 7);
-        assert!(
-            message.contains("identity could not be verified: 127.0.0.1:") && message.contains(words),
-            "{case}: {message}"
-        );
+        assert!(message.contains("the API's identity: 127.0.0.1:") && message.contains(words), "{case}: {message}");
         assert_eq!(server.requests(), 0, "{case}");
         assert!((1..=3).contains(&server.connections()), "{case}: no retries, {} connections", server.connections());
     }
@@ -666,11 +670,7 @@ fn n13_a_server_of_tls_1_1_ends_the_run_at_once_and_one_that_breaks_the_handshak
         command.env("SSL_CERT_FILE", roots).env_remove("SSL_CERT_DIR");
         let summary = run(command).ended(code);
         let message = summary["cause"].as_str().unwrap();
-        let words = if code == 7 {
-            "identity could not be verified: 127.0.0.1:"
-        } else {
-            "no connection to the API: 127.0.0.1:"
-        };
+        let words = if code == 7 { "the API's identity: 127.0.0.1:" } else { "cannot connect to the API: 127.0.0.1:" };
         assert!(message.contains(words), "{case}: {message}");
         assert_eq!(server.connections() == 1, code == 7, "{case}");
         assert_eq!((server.requests(), &summary["credits"]["in_doubt"]), (0, &0.into()), "{case}: {summary}");
@@ -709,7 +709,7 @@ fn n13_a_machine_without_root_certificates_is_told_so_and_needs_none_for_itself(
 fn plain_http_is_refused_by_the_client_itself_unless_it_stays_on_this_machine() {
     let settings = HttpSettings {
         base_url: "http://api.invalid".parse().unwrap(),
-        key: KEY.to_owned().into(),
+        api_key: KEY.to_owned().into(),
         page_size: 10,
         sort: None,
         connections: 1,
@@ -717,7 +717,7 @@ fn plain_http_is_refused_by_the_client_itself_unless_it_stays_on_this_machine() 
         compressed: false,
         is_loopback: false,
     };
-    assert!(matches!(HttpApi::new(&endpoint(), settings), Err(ClientError::Plain)));
+    assert!(matches!(HttpApi::new(&endpoint(), settings), Err(ClientError::PlainHttp)));
 }
 
 // --- N15 to N17: somebody in between -------------------------------------------------------------------------------
@@ -779,7 +779,7 @@ async fn n16_a_redirect_is_shown_and_never_followed() {
             let message = answer_with(status, &format!("Location: {target}\r\n"), "");
             let server = Evil::start(move |wire| while wire.asked().is_some() && wire.say(&message) {});
             let arrival = ask(&api(&server)).await;
-            let words = format!("the answer is a redirect, which is never followed: HTTP {status} to ");
+            let words = format!("the response is a redirect, which is never followed: HTTP {status} to ");
             let (case, verdict) = (format!("{status} to {target:?}"), ELSEWHERE);
             assert_arrival(&case, &arrival, &verdict, Charge::InDoubt, &words);
             assert_eq!((server.requests(), server.connections()), (1, 1), "{case}");
@@ -877,7 +877,7 @@ fn n17_hosts_that_need_no_proxy_and_this_machine_are_reached_without_one() {
 #[tokio::test]
 async fn n19_an_answer_that_is_none_is_no_page_whatever_its_status() {
     let (once, stop) = (UNUSABLE, ELSEWHERE);
-    let unreadable = "the answer is no HTTP that can be read";
+    let unreadable = "the response is not valid HTTP";
     for (case, message, verdict, words) in [
         ("204", b"HTTP/1.1 204 x\r\n\r\n".to_vec(), &once, "HTTP 204"),
         ("206", answer_with(206, "Content-Range: bytes 0-9/20\r\n", PAGE), &once, "HTTP 206"),
@@ -975,14 +975,14 @@ async fn large_bodies_wait_for_each_other_but_never_in_a_circle_and_never_hold_u
         }
     });
     let api = api(&server);
-    let small = || async { assert_eq!(ask(&api).await.judged.verdict, Verdict::Page) };
+    let small = || async { assert_eq!(ask(&api).await.classification.verdict, Verdict::Page) };
     let large = |count: usize| vec![request("17", 3); count];
     // Each of four whose length is not known takes a quarter of the pool, though it is small, and holds it as long as nobody
     // has taken its body: a fifth cannot come through, one below the free bytes can.
     let holding = send(&api, large(4), DEADLINE, |arrival| arrival).await;
-    assert!(holding.iter().all(|arrival| arrival.answer.as_ref().is_some_and(|answer| answer.share.is_some())));
+    assert!(holding.iter().all(|arrival| arrival.response.as_ref().is_some_and(|answer| answer.share.is_some())));
     {
-        let mut fifth = std::pin::pin!(send(&api, large(1), DEADLINE, |arrival| arrival.judged.verdict));
+        let mut fifth = std::pin::pin!(send(&api, large(1), DEADLINE, |arrival| arrival.classification.verdict));
         for _ in 0..20 {
             tokio::select! {
                 biased;
@@ -994,7 +994,7 @@ async fn large_bodies_wait_for_each_other_but_never_in_a_circle_and_never_hold_u
         assert_eq!(fifth.await, [Verdict::Page]);
     }
     // Twelve that stall in the middle, three times as many as fit; then all of them go on.
-    let stalled = send(&api, vec![request("17", 2); 12], DEADLINE, |arrival| arrival.judged.verdict);
+    let stalled = send(&api, vec![request("17", 2); 12], DEADLINE, |arrival| arrival.classification.verdict);
     let opened = async {
         for _ in 0..12 {
             while held.try_recv().is_err() {
@@ -1027,8 +1027,8 @@ async fn a_body_whose_length_is_known_takes_no_more_of_the_pool_than_that() {
     let kib_of = async |page: u32, compressed: bool| {
         let api = api_with(&server.base_url(), DEADLINE, compressed);
         let arrival = send(&api, vec![request("17", page)], DEADLINE, |arrival| arrival).await.remove(0);
-        assert_eq!(arrival.judged.verdict, Verdict::Page, "{arrival:?}");
-        arrival.answer.unwrap().share.map_or(0, |share| share.num_permits())
+        assert_eq!(arrival.classification.verdict, Verdict::Page, "{arrival:?}");
+        arrival.response.unwrap().share.map_or(0, |share| share.num_permits())
     };
     // Up to the free bytes nothing; a length in whole KiB, rounded up; the cap where a body may become more than its length.
     let whole = BODY_CAP / 1024;
@@ -1038,13 +1038,16 @@ async fn a_body_whose_length_is_known_takes_no_more_of_the_pool_than_that() {
     // Eight times as many as of unknown length are in flight at once, all of them whole and none of them taken.
     let api = api(&server);
     let holding = send(&api, vec![request("17", 1); 32], DEADLINE, |arrival| arrival).await;
-    assert!(holding.iter().all(|arrival| arrival.judged.verdict == Verdict::Page && arrival.answer.is_some()));
-    let mut next = std::pin::pin!(send(&api, vec![request("17", 1)], DEADLINE, |arrival| arrival.judged.verdict));
+    assert!(
+        holding.iter().all(|arrival| arrival.classification.verdict == Verdict::Page && arrival.response.is_some())
+    );
+    let mut next =
+        std::pin::pin!(send(&api, vec![request("17", 1)], DEADLINE, |arrival| arrival.classification.verdict));
     for _ in 0..5 {
         tokio::select! {
             biased;
             _ = &mut next => panic!("more than the pool holds"),
-            arrived = send(&api, vec![request("17", 6)], DEADLINE, |arrival| arrival.judged.verdict) => {
+            arrived = send(&api, vec![request("17", 6)], DEADLINE, |arrival| arrival.classification.verdict) => {
                 assert_eq!(arrived, [Verdict::Page], "one below the free bytes waits for nobody");
             }
         }
@@ -1076,7 +1079,7 @@ async fn a_body_that_says_that_it_is_iso_8859_1_is_read_as_such_unless_it_is_utf
         });
         let arrival = ask(&api(&server)).await;
         assert_arrival(read, &arrival, &Verdict::Page, Charge::Billed, "");
-        assert_eq!(text(&arrival.answer.unwrap().body), read);
+        assert_eq!(text(&arrival.response.unwrap().body), read);
     }
     // Without the label such bytes are kept as they came, and so is what is not a page.
     for (fields, body, verdict) in [
@@ -1090,11 +1093,11 @@ async fn a_body_that_says_that_it_is_iso_8859_1_is_read_as_such_unless_it_is_utf
             wire.say(&message);
         });
         let arrival = ask(&api(&server)).await;
-        assert_eq!((&arrival.judged.verdict, &arrival.answer.unwrap().body[..]), (&verdict, &body[..]));
+        assert_eq!((&arrival.classification.verdict, &arrival.response.unwrap().body[..]), (&verdict, &body[..]));
     }
     // The cap holds for what a body becomes, not only for what came.
     let high = answer_with(200, LATIN, page(&vec![0xe9; BODY_CAP / 2 + 1]));
-    assert_answer("too large", high, &UNUSABLE, "the answer is larger than 8 MiB").await;
+    assert_answer("too large", high, &UNUSABLE, "the response is larger than 8 MiB").await;
 }
 
 #[test]

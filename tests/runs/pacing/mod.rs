@@ -108,7 +108,7 @@ async fn a_rate_that_nobody_uses_does_not_grow_beyond_all_bounds() {
     let before = world.quota.rate().unwrap();
     for _ in 0..600 {
         tokio::time::advance(Duration::from_secs(1)).await;
-        world.quota.ready().await;
+        world.quota.acquire().await;
     }
     assert!(world.quota.rate().unwrap() <= before * 2.0, "{before} grew to {:?}", world.quota.rate());
 }

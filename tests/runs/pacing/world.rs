@@ -82,7 +82,7 @@ impl World {
     pub(crate) async fn work(&mut self, time: Duration) -> Answers {
         let end = clock::now() + time;
         *self.answers.lock().unwrap() = Answers::default();
-        while tokio::time::timeout_at(end, self.quota.ready()).await.is_ok() {
+        while tokio::time::timeout_at(end, self.quota.acquire()).await.is_ok() {
             self.send();
             while self.in_flight.try_join_next().is_some() {}
         }
@@ -104,10 +104,10 @@ impl World {
             let admitted = limit.admits();
             if admitted {
                 answers.lock().unwrap().passed += 1;
-                quota.passed(sent);
+                quota.record_response(sent);
             } else {
                 answers.lock().unwrap().refused += 1;
-                quota.throttled(sent, wish);
+                quota.record_throttle(sent, wish);
             }
         });
     }

@@ -190,8 +190,7 @@ impl Frontier {
     /// The most urgent page that is needed and not delayed. It is in flight until it is [completed](Self::complete).
     pub fn next_page(&mut self) -> Option<&PageTask> {
         if let Some((_, task)) = self.retry_now.pop_first() {
-            self.stop_waiting(task.item);
-            return Some(self.send(task));
+            return Some(self.send_again(task));
         }
         let item = self.next_item()?;
         let open = self.walks.get(&item)?;
@@ -249,8 +248,7 @@ impl Frontier {
     /// The delayed page that has been due for the longest time.
     pub fn next_retry(&mut self, now: Instant) -> Option<&PageTask> {
         let task = self.delayed.first_entry().filter(|entry| entry.key().0 <= now)?.remove();
-        self.stop_waiting(task.item);
-        Some(self.send(task))
+        Some(self.send_again(task))
     }
 
     /// Any page, to see whether the API works again: one that did not fail, otherwise the delayed page that is due first.
@@ -259,8 +257,7 @@ impl Frontier {
             return self.next_page();
         }
         let (_, task) = self.delayed.pop_first()?;
-        self.stop_waiting(task.item);
-        Some(self.send(task))
+        Some(self.send_again(task))
     }
 
     fn send(&mut self, task: PageTask) -> &PageTask {
@@ -268,6 +265,11 @@ impl Frontier {
             open.in_flight += 1;
         }
         self.in_flight.entry((task.item, task.page)).insert_entry(task).into_mut()
+    }
+
+    fn send_again(&mut self, task: PageTask) -> &PageTask {
+        self.stop_waiting(task.item);
+        self.send(task)
     }
 
     fn stop_waiting(&mut self, item: ItemIx) {

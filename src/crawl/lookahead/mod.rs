@@ -13,7 +13,7 @@
 
 pub(crate) mod budget;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::crawl::end_of_list::PagingRules;
 use crate::model::page::{Counts, PageNum};
@@ -44,9 +44,31 @@ pub(crate) struct Lookahead {
     out_of_order: BTreeSet<PageNum>,
 }
 
+/// The pages of a walk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pages<'a> {
+    pub(crate) rules: &'a PagingRules,
+    /// The first page that is missing.
+    pub(crate) next: PageNum,
+    /// Pages that came behind it.
+    pub(crate) beyond: &'a BTreeMap<PageNum, Counts>,
+}
+
+impl Pages<'_> {
+    fn state(&self, page: PageNum) -> PageState {
+        match self.beyond.get(&page) {
+            None if page < self.next => PageState::FullNew,
+            None => PageState::Missing,
+            Some(counts) if self.rules.is_full(*counts) && counts.fresh > 0 => PageState::FullNew,
+            Some(counts) if self.rules.is_full(*counts) && counts.usable() > 0 => PageState::Repeat,
+            Some(_) => PageState::Other,
+        }
+    }
+}
+
 /// What is known of one page of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PageState {
+enum PageState {
     /// It did not come.
     Missing,
     /// It came, is full, and has new rows, as one in the middle of a list.
@@ -117,32 +139,22 @@ impl Lookahead {
     }
 
     /// The first needed page that was not asked for.
-    pub(crate) fn next_needed(
-        &self,
-        next: PageNum,
-        rules: &PagingRules,
-        state: impl Fn(PageNum) -> PageState,
-    ) -> Option<PageNum> {
-        let last = self.first_unknown.min(rules.limit()).0.min(next.0.saturating_add(WINDOW));
-        let mut pages = (self.next_in_order.max(next).0..=last).map(PageNum);
-        pages.find(|page| self.is_free(*page, &state))
+    pub(crate) fn next_needed(&self, pages: Pages<'_>) -> Option<PageNum> {
+        let last = self.first_unknown.min(pages.rules.limit()).0.min(pages.next.0.saturating_add(WINDOW));
+        let mut needed = (self.next_in_order.max(pages.next).0..=last).map(PageNum);
+        needed.find(|page| self.is_free(*page, pages))
     }
 
     /// The first page that is not known to exist, if it can be asked for and was not. Pages before it may be missing.
-    pub(crate) fn next_unknown(
-        &self,
-        next: PageNum,
-        rules: &PagingRules,
-        state: impl Fn(PageNum) -> PageState,
-    ) -> Option<PageNum> {
-        let last = rules.limit().0.min(next.0.saturating_add(WINDOW));
+    pub(crate) fn next_unknown(&self, pages: Pages<'_>) -> Option<PageNum> {
+        let last = pages.rules.limit().0.min(pages.next.0.saturating_add(WINDOW));
         let page = self.first_unknown;
-        (page >= self.next_in_order && page.0 <= last && self.is_free(page, &state)).then_some(page)
+        (page >= self.next_in_order && page.0 <= last && self.is_free(page, pages)).then_some(page)
     }
 
     /// Whether a page did not come and was not asked for out of order.
-    fn is_free(&self, page: PageNum, state: &impl Fn(PageNum) -> PageState) -> bool {
-        state(page) == PageState::Missing && !self.out_of_order.contains(&page)
+    fn is_free(&self, page: PageNum, pages: Pages<'_>) -> bool {
+        pages.state(page) == PageState::Missing && !self.out_of_order.contains(&page)
     }
 
     /// Records that the first needed page is asked for.
@@ -151,13 +163,8 @@ impl Lookahead {
     }
 
     /// The page ahead that says most about where the end is.
-    pub(crate) fn probe(
-        &self,
-        next: PageNum,
-        rules: &PagingRules,
-        state: impl Fn(PageNum) -> PageState,
-    ) -> Option<(Stage, PageNum)> {
-        let is_free = |page: PageNum| page > self.first_unknown && self.is_free(page, &state);
+    pub(crate) fn probe(&self, pages: Pages<'_>) -> Option<(Stage, PageNum)> {
+        let is_free = |page: PageNum| page > self.first_unknown && self.is_free(page, pages);
         if self.is_untrusted {
             return None;
         }
@@ -167,23 +174,23 @@ impl Lookahead {
         }
         let is_probe = |page: &PageNum| *page > self.first_unknown && Some(*page) != neighbour;
         let exists = self.exists();
-        let pages = exists.0.saturating_add(1).saturating_sub(rules.first.0);
-        let read = next.0.saturating_sub(rules.first.0);
+        let first = pages.rules.first.0;
+        let (count, read) = (exists.0.saturating_add(1).saturating_sub(first), pages.next.0.saturating_sub(first));
         // Where the hint is right, the page behind it shows that: it is needed in any case.
         if self.out_of_order.iter().any(is_probe)
-            || pages == 0
+            || count == 0
             || read < MIN_PAGES && self.hint.is_none()
             || self.hint == Some(exists)
         {
             return None;
         }
-        let farther = exists.0.saturating_add((pages / 2).max(1));
+        let farther = exists.0.saturating_add((count / 2).max(1));
         let target = match (self.last_possible, self.hint) {
             (Some(last), _) => farther.min(exists.0 + last.0.saturating_sub(exists.0) / 2),
             (None, Some(hint)) if hint > exists => hint.0,
             (None, _) => farther,
         };
-        let target = PageNum(target).min(rules.limit());
+        let target = PageNum(target).min(pages.rules.limit());
         let stage = if self.has_begun { Stage::Search } else { Stage::Begin };
         (target > exists && is_free(target)).then_some((stage, target))
     }
@@ -204,34 +211,28 @@ impl Lookahead {
         }
     }
 
-    /// Records a page that came. `state` knows every page, including this one.
-    pub(crate) fn record_page(
-        &mut self,
-        page: PageNum,
-        counts: Counts,
-        rules: &PagingRules,
-        state: impl Fn(PageNum) -> PageState,
-    ) {
+    /// Records a page that came, and that `pages` includes.
+    pub(crate) fn record_page(&mut self, page: PageNum, counts: Counts, pages: Pages<'_>) {
         self.out_of_order.remove(&page);
         let before = PageNum(page.0.saturating_sub(1));
         if page < self.first_unknown {
             return;
         }
         if page == self.first_unknown {
-            if state(page) == PageState::FullNew || rules.is_full(counts) && counts.is_barren() {
-                self.extend_to(page.next(), &state);
+            if pages.state(page) == PageState::FullNew || pages.rules.is_full(counts) && counts.is_barren() {
+                self.extend_to(page.next(), pages);
             }
-        } else if self.farthest == Some(page.next()) && state(page) == PageState::FullNew {
+        } else if self.farthest == Some(page.next()) && pages.state(page) == PageState::FullNew {
             // Its rows may be those of the page behind it, which then has none of its own.
-            if state(page.next()) == PageState::Repeat { self.distrust() } else { self.trust(page.next(), &state) }
-        } else if counts.is_new() && state(before) == PageState::FullNew {
-            self.trust(page, &state);
+            if pages.state(page.next()) == PageState::Repeat { self.distrust() } else { self.trust(page.next(), pages) }
+        } else if counts.is_new() && pages.state(before) == PageState::FullNew {
+            self.trust(page, pages);
         } else if counts.is_new() {
             self.farthest = self.farthest.max(Some(page));
         } else if counts.received > 0 {
             self.distrust();
         }
-        if !rules.is_full(counts) {
+        if !pages.rules.is_full(counts) {
             self.limit_to(page);
         }
     }
@@ -263,13 +264,13 @@ impl Lookahead {
     }
 
     /// Two neighbours with new rows cannot both be what the API shows for any number: this page and all before it exist.
-    fn trust(&mut self, page: PageNum, state: &impl Fn(PageNum) -> PageState) {
-        self.extend_to(if state(page) == PageState::FullNew { page.next() } else { page }, state);
+    fn trust(&mut self, page: PageNum, pages: Pages<'_>) {
+        self.extend_to(if pages.state(page) == PageState::FullNew { page.next() } else { page }, pages);
     }
 
-    fn extend_to(&mut self, page: PageNum, state: &impl Fn(PageNum) -> PageState) {
+    fn extend_to(&mut self, page: PageNum, pages: Pages<'_>) {
         self.first_unknown = self.first_unknown.max(page);
-        while state(self.first_unknown) == PageState::FullNew {
+        while pages.state(self.first_unknown) == PageState::FullNew {
             self.first_unknown = self.first_unknown.next();
         }
         self.farthest = self.farthest.filter(|farthest| *farthest > self.first_unknown);

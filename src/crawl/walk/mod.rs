@@ -12,7 +12,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::crawl::end_of_list::{End, PagingRules};
-use crate::crawl::lookahead::{Lookahead, PageState, Stage};
+use crate::crawl::lookahead::{Lookahead, Pages, Stage};
 use crate::decode::{DecodedPage, Key};
 use crate::model::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, StopReason};
 use crate::model::sanitize::Sanitized;
@@ -125,7 +125,7 @@ impl Walk {
                 walk.lookahead.require(*page);
                 contiguous = page.next();
             }
-            walk.lookahead.record_page(*page, *counts, rules, |page| state(&walk.beyond, walk.next, page, rules));
+            walk.lookahead.record_page(*page, *counts, Pages { rules, next: walk.next, beyond: &walk.beyond });
         }
         walk.advance(rules);
         if walk.is_new(rules) {
@@ -184,20 +184,17 @@ impl Walk {
 
     /// A needed page that was not asked for.
     pub fn next_needed(&self, rules: &PagingRules) -> Option<PageNum> {
-        let page = self.lookahead.next_needed(self.next, rules, |page| self.state(page, rules));
-        page.filter(|page| self.may_ask(*page))
+        self.lookahead.next_needed(self.pages(rules)).filter(|page| self.may_ask(*page))
     }
 
     /// The first page that is not known to exist, if it can be asked for and was not. It is needed in any case.
     pub fn next_unknown(&self, rules: &PagingRules) -> Option<PageNum> {
-        let page = self.lookahead.next_unknown(self.next, rules, |page| self.state(page, rules));
-        page.filter(|page| self.may_ask(*page))
+        self.lookahead.next_unknown(self.pages(rules)).filter(|page| self.may_ask(*page))
     }
 
     /// A page ahead to ask for, which may turn out to be behind the end.
     pub fn probe(&self, rules: &PagingRules) -> Option<(Stage, PageNum)> {
-        let probe = self.lookahead.probe(self.next, rules, |page| self.state(page, rules));
-        probe.filter(|(_, page)| self.may_ask(*page))
+        self.lookahead.probe(self.pages(rules)).filter(|(_, page)| self.may_ask(*page))
     }
 
     /// Records that a page is asked for. True: it may turn out to be behind the end.
@@ -307,7 +304,9 @@ impl Walk {
         counts.rejected = page.received.saturating_sub(page.keys.len());
         self.has_rows |= counts.received > 0;
         self.lost.remove(&number);
-        self.add(number, counts, rules);
+        self.beyond.insert(number, counts);
+        self.lookahead.record_page(number, counts, Pages { rules, next: self.next, beyond: &self.beyond });
+        self.advance(rules);
         if page.foreign > 0 && page.keys.is_empty() {
             self.is_foreign = true;
             let reason = page.rejects.first().map_or("the rows belong to another item", |reject| &*reject.reason);
@@ -317,14 +316,8 @@ impl Walk {
         keep
     }
 
-    fn add(&mut self, page: PageNum, counts: Counts, rules: &PagingRules) {
-        self.beyond.insert(page, counts);
-        self.lookahead.record_page(page, counts, rules, |page| state(&self.beyond, self.next, page, rules));
-        self.advance(rules);
-    }
-
-    fn state(&self, page: PageNum, rules: &PagingRules) -> PageState {
-        state(&self.beyond, self.next, page, rules)
+    fn pages<'a>(&'a self, rules: &'a PagingRules) -> Pages<'a> {
+        Pages { rules, next: self.next, beyond: &self.beyond }
     }
 
     /// Goes on to the first page that is missing, and judges each page on the way.
@@ -372,16 +365,6 @@ impl Walk {
         self.behind_end = self.behind_end.saturating_add(is_behind.into());
         let without = self.pages_without_usable_row.saturating_add(1);
         self.pages_without_usable_row = if counts.is_barren() { without } else { 0 };
-    }
-}
-
-fn state(beyond: &BTreeMap<PageNum, Counts>, next: PageNum, page: PageNum, rules: &PagingRules) -> PageState {
-    match beyond.get(&page) {
-        None if page < next => PageState::FullNew,
-        None => PageState::Missing,
-        Some(counts) if rules.is_full(*counts) && counts.fresh > 0 => PageState::FullNew,
-        Some(counts) if rules.is_full(*counts) && counts.usable() > 0 => PageState::Repeat,
-        Some(_) => PageState::Other,
     }
 }
 

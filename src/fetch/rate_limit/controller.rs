@@ -27,7 +27,7 @@ const MIN_REMAINDER: f64 = 0.25;
 const MIN_SAMPLE: u32 = 20;
 /// The time that it must span: a server that counts by the second first accepts all, then refuses all.
 const MIN_SPAN: Duration = Duration::from_secs(1);
-/// The price of probes beyond a given number's threshold, and of those that discover and follow a limit.
+/// The price of probes where the limit was given, and where it is discovered and followed.
 const PRICE_FIXED: Price = Price { share: 0.001, longest: Duration::from_secs(600) };
 const PRICE_AUTO: Price = Price { share: 0.003, longest: Duration::from_secs(120) };
 /// The wait that a probe causes is a price, too: the next one comes this many times as long after it.

@@ -33,12 +33,12 @@ pub(crate) struct Retry {
 
 /// The failures of one page so far.
 #[derive(Debug)]
-pub struct RetryState {
+pub(crate) struct RetryState {
     intervals: ExponentialBackoff<TokioClock>,
     /// Failed attempts.
-    pub failed: u32,
+    pub(crate) failed: u32,
     /// When the first one failed.
-    pub since: Instant,
+    pub(crate) since: Instant,
 }
 
 impl Retry {

@@ -209,7 +209,7 @@ impl Fetch for HttpApi {
 }
 
 /// `host:port`.
-pub fn authority(url: &Url) -> String {
+pub(crate) fn authority(url: &Url) -> String {
     format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default())
 }
 

@@ -17,5 +17,6 @@ pub mod rate_limit;
 
 pub use caps::{BODY_CAP, BODY_POOL, HEAD_CAP, HEADERS};
 pub use error::{FetchError, FetchErrorKind};
-pub use http::{ClientError, HttpApi, HttpSettings, authority, retry_after};
+pub(crate) use http::authority;
+pub use http::{ClientError, HttpApi, HttpSettings, retry_after};
 pub use port::{ContentHeaders, Fetch, RawResponse};

@@ -8,7 +8,7 @@ use crate::model::page::{ItemIx, PageNum};
 
 impl Frontier {
     /// Gives up a page that is not needed. `in_doubt`: it may have been billed all the same. `passes`: its failure may pass.
-    pub fn give_up(&mut self, task: &PageTask, is_refused: bool, in_doubt: bool, passes: bool) {
+    pub(crate) fn give_up(&mut self, task: &PageTask, is_refused: bool, in_doubt: bool, passes: bool) {
         if let Some(open) = self.walks.get_mut(&task.item) {
             open.walk.record_lost(task.page, is_refused, in_doubt, passes && task.retry.is_none());
         }
@@ -16,7 +16,7 @@ impl Frontier {
     }
 
     /// Suspends a walk at a page until it is known what becomes of other walks. False: it ends there in any case.
-    pub fn suspend(&mut self, item: ItemIx, page: PageNum) -> bool {
+    pub(crate) fn suspend(&mut self, item: ItemIx, page: PageNum) -> bool {
         let Some(open) = self.walks.get_mut(&item).filter(|open| !open.ends_by(page)) else { return false };
         self.suspended += usize::from(!std::mem::replace(&mut open.is_suspended, true));
         self.reschedule(item);
@@ -24,7 +24,7 @@ impl Frontier {
     }
 
     /// Suspends a walk at its end until it is known what becomes of other walks. False: it is suspended already.
-    pub fn suspend_at_end(&mut self, item: ItemIx) -> bool {
+    pub(crate) fn suspend_at_end(&mut self, item: ItemIx) -> bool {
         let Some(open) = self.walks.get_mut(&item).filter(|open| !open.is_suspended) else { return false };
         open.is_suspended = true;
         self.suspended += 1;
@@ -32,7 +32,7 @@ impl Frontier {
     }
 
     /// Lets a suspended walk go on, or end.
-    pub fn end_suspension(&mut self, item: ItemIx) {
+    pub(crate) fn end_suspension(&mut self, item: ItemIx) {
         if let Some(open) = self.walks.get_mut(&item) {
             self.suspended -= usize::from(std::mem::take(&mut open.is_suspended));
         }
@@ -40,7 +40,7 @@ impl Frontier {
     }
 
     /// The page that checks whether a walk goes on behind its end, of the walk whose check was added first.
-    pub fn next_check(&mut self) -> Option<&PageTask> {
+    pub(crate) fn next_check(&mut self) -> Option<&PageTask> {
         let (item, page) = self.checks.pop_front()?;
         let walk = &mut self.walks.get_mut(&item)?.walk;
         walk.ask_check(page);
@@ -51,20 +51,20 @@ impl Frontier {
     }
 
     /// The page that would show whether a walk has ended, if the walk seems to have, is quiet, and waits for no check yet.
-    pub fn next_end_check(&self, item: ItemIx) -> Option<PageNum> {
+    pub(crate) fn next_end_check(&self, item: ItemIx) -> Option<PageNum> {
         let open = self.walks.get(&item).filter(|open| open.is_quiet() && open.check.is_none())?;
         open.walk.end()?.check
     }
 
     /// The outdated pages of a walk that waits until they are settled. None while the walk is not quiet: its pages would be asked
     /// for twice.
-    pub fn outdated(&self, item: ItemIx) -> Vec<PageNum> {
+    pub(crate) fn outdated(&self, item: ItemIx) -> Vec<PageNum> {
         let open = self.walks.get(&item).filter(|open| open.is_quiet() && !open.ends_by(open.walk.next()));
         open.map(|open| open.walk.outdated()).unwrap_or_default()
     }
 
     /// Keeps a walk open until this page has shown whether it goes on.
-    pub fn add_check(&mut self, item: ItemIx, page: PageNum) {
+    pub(crate) fn add_check(&mut self, item: ItemIx, page: PageNum) {
         if let Some(open) = self.walks.get_mut(&item) {
             open.check = Some(page);
             self.checks.push_back((item, page));
@@ -72,7 +72,7 @@ impl Frontier {
     }
 
     /// Records that a check is over. `is_lost`: its page did not come.
-    pub fn check_done(&mut self, item: ItemIx, is_lost: bool) {
+    pub(crate) fn check_done(&mut self, item: ItemIx, is_lost: bool) {
         let Some(open) = self.walks.get_mut(&item) else { return };
         if let Some(page) = open.check.take().filter(|_| is_lost) {
             open.walk.ask_again(page);
@@ -80,33 +80,33 @@ impl Frontier {
     }
 
     /// Whether a walk is at such an end, and nothing of it is in flight.
-    pub fn is_idle_at_end(&self, item: ItemIx, is_such: impl Fn(&End) -> bool) -> bool {
+    pub(crate) fn is_idle_at_end(&self, item: ItemIx, is_such: impl Fn(&End) -> bool) -> bool {
         let is_idle = |open: &&OpenWalk| open.in_flight == 0 && open.check.is_none() && open.closing.is_none();
         self.walks.get(&item).filter(is_idle).and_then(|open| open.walk.end()).is_some_and(is_such)
     }
 
     /// Whether a check waits to be asked for.
-    pub fn has_check(&self) -> bool {
+    pub(crate) fn has_check(&self) -> bool {
         !self.checks.is_empty()
     }
 
     /// Removes the checks that wait to be asked for. Returns their walks.
-    pub fn take_checks(&mut self) -> Vec<ItemIx> {
+    pub(crate) fn take_checks(&mut self) -> Vec<ItemIx> {
         std::mem::take(&mut self.checks).into_iter().map(|(item, _)| item).collect()
     }
 
     /// Whether a page in flight was asked for as a check.
-    pub fn is_check(&self, item: ItemIx, page: PageNum) -> bool {
+    pub(crate) fn is_check(&self, item: ItemIx, page: PageNum) -> bool {
         self.in_flight.get(&(item, page)).is_some_and(|task| task.is_check)
     }
 
     /// Whether a refusal of a page may be the end of its list.
-    pub fn may_end_before(&self, task: &PageTask) -> bool {
+    pub(crate) fn may_end_before(&self, task: &PageTask) -> bool {
         self.walks.contains_key(&task.item) && Walk::may_end_before(task.page, &self.rules)
     }
 
     /// Judges every open walk by other rules. Returns the walks that had ended by the old ones.
-    pub fn set_rules(&mut self, rules: PagingRules) -> Vec<ItemIx> {
+    pub(crate) fn set_rules(&mut self, rules: PagingRules) -> Vec<ItemIx> {
         self.rules = rules;
         let items: Vec<ItemIx> = self.walks.keys().copied().collect();
         let mut had_ended = Vec::new();
@@ -124,7 +124,7 @@ impl Frontier {
     }
 
     /// The items whose walks are here.
-    pub fn items(&self) -> impl Iterator<Item = ItemIx> {
+    pub(crate) fn items(&self) -> impl Iterator<Item = ItemIx> {
         self.walks.keys().copied().chain(self.unstarted.iter().map(|walk| walk.item))
     }
 }

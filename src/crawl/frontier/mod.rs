@@ -25,7 +25,7 @@ use crate::model::page::{AttemptId, ItemId, ItemIx, PageNum};
 use crate::state::ledger::EndRow;
 use open_walk::{Closing, OpenWalk};
 use probes::ProbeCandidate;
-pub use probes::ProbePolicy;
+pub(crate) use probes::ProbePolicy;
 use walk_order::{Rank, WalkDepth, WalkOrder};
 
 /// A page that is asked for, and its failures so far.
@@ -38,30 +38,30 @@ pub struct PageTask {
     /// The page of its list.
     pub page: PageNum,
     /// The failures that count. None: there were none.
-    pub retry: Option<RetryState>,
+    pub(crate) retry: Option<RetryState>,
     /// What is known of whose failures they are.
-    pub faults: Faults,
+    pub(crate) faults: Faults,
     /// Whether it was already asked for once more after a response that may have been billed.
-    pub asked_again: bool,
+    pub(crate) asked_again: bool,
     /// Whether it may turn out to be behind the end of its list.
-    pub is_probe: bool,
+    pub(crate) is_probe: bool,
     /// Whether it is asked for to see whether its list has ended.
-    pub is_check: bool,
+    pub(crate) is_check: bool,
 }
 
 /// What is known of whose failures a page's are (see `judgement`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Faults {
+pub(crate) struct Faults {
     /// Failures that were followed by a response to another item's later request: they are the page's own.
-    pub proven: u32,
+    pub(crate) proven: u32,
     /// The last attempt when the last failure came, as long as nobody knows whose failure it is.
-    pub pending: Option<AttemptId>,
+    pub(crate) pending: Option<AttemptId>,
     /// Whether earlier runs gave its item up, or found failures to be its own: then three tries are enough.
-    pub gave_up_before: bool,
+    pub(crate) gave_up_before: bool,
     /// What the last response claimed.
-    pub failure: Option<Failure>,
+    pub(crate) failure: Option<Failure>,
     /// The last message, sanitised.
-    pub message: String,
+    pub(crate) message: String,
 }
 
 /// The open walks, by what they wait for.
@@ -125,7 +125,7 @@ impl Frontier {
     }
 
     /// How many more walks may be added: none while too many pages are delayed.
-    pub fn free_slots(&self) -> usize {
+    pub(crate) fn free_slots(&self) -> usize {
         if self.has_too_many_delayed() { 0 } else { self.bound.saturating_sub(self.unstarted.len() + self.ready.len()) }
     }
 
@@ -135,12 +135,12 @@ impl Frontier {
     }
 
     /// Says whether the ledger has no more walks than those that are here.
-    pub fn set_has_all(&mut self, has_all: bool) {
+    pub(crate) fn set_has_all(&mut self, has_all: bool) {
         self.has_all = has_all;
     }
 
     /// Adds a walk.
-    pub fn add(&mut self, walk: Walk) {
+    pub(crate) fn add(&mut self, walk: Walk) {
         if walk.is_new(&self.rules) {
             self.unstarted.push_back(walk);
         } else {
@@ -156,7 +156,7 @@ impl Frontier {
     }
 
     /// Brings all indexes up to date after something about a walk has changed.
-    pub fn reschedule(&mut self, item: ItemIx) {
+    pub(crate) fn reschedule(&mut self, item: ItemIx) {
         let Some(open) = self.walks.get_mut(&item) else { return };
         if let Some(rank) = open.rank.take() {
             self.ready.remove(rank);
@@ -226,7 +226,7 @@ impl Frontier {
 
     /// A page of an item that is not in `except`, to see how others fare: of a walk that has begun if there is one, otherwise of
     /// an unstarted one if `may_start` allows that.
-    pub fn next_of_other_items(&mut self, except: &BTreeSet<ItemIx>, may_start: bool) -> Option<&PageTask> {
+    pub(crate) fn next_of_other_items(&mut self, except: &BTreeSet<ItemIx>, may_start: bool) -> Option<&PageTask> {
         let known = self.ready.items().find(|item| !except.contains(item));
         let item = match known {
             Some(item) => item,
@@ -241,18 +241,18 @@ impl Frontier {
     }
 
     /// Whether [`next_of_other_items`](Self::next_of_other_items) has a page.
-    pub fn has_other_items(&self, except: &BTreeSet<ItemIx>, may_start: bool) -> bool {
+    pub(crate) fn has_other_items(&self, except: &BTreeSet<ItemIx>, may_start: bool) -> bool {
         may_start && !self.unstarted.is_empty() || self.ready.items().any(|item| !except.contains(&item))
     }
 
     /// The delayed page that has been due for the longest time.
-    pub fn next_retry(&mut self, now: Instant) -> Option<&PageTask> {
+    pub(crate) fn next_retry(&mut self, now: Instant) -> Option<&PageTask> {
         let task = self.delayed.first_entry().filter(|entry| entry.key().0 <= now)?.remove();
         Some(self.send_again(task))
     }
 
     /// Any page, to see whether the API works again: one that did not fail, otherwise the delayed page that is due first.
-    pub fn next_health_check(&mut self) -> Option<&PageTask> {
+    pub(crate) fn next_health_check(&mut self) -> Option<&PageTask> {
         if self.has_next() {
             return self.next_page();
         }
@@ -294,14 +294,14 @@ impl Frontier {
     }
 
     /// Asks for a page again at once.
-    pub fn retry_now(&mut self, task: PageTask) {
+    pub(crate) fn retry_now(&mut self, task: PageTask) {
         if self.start_waiting(&task) {
             self.retry_now.insert((Reverse(task.page), task.item), task);
         }
     }
 
     /// Asks for a page again at a given time.
-    pub fn delay(&mut self, task: PageTask, until: Instant) {
+    pub(crate) fn delay(&mut self, task: PageTask, until: Instant) {
         if self.start_waiting(&task) {
             self.delayed.insert((until, task.item, task.page), task);
         }
@@ -319,7 +319,7 @@ impl Frontier {
     }
 
     /// Whether a page is needed, whatever the other pages show.
-    pub fn needs(&self, task: &PageTask) -> bool {
+    pub(crate) fn needs(&self, task: &PageTask) -> bool {
         let is_needed = |open: &OpenWalk| {
             let has_ended = open.walk.end().is_some() && task.page >= open.walk.next();
             open.walk.needs(task.page) && !has_ended
@@ -329,7 +329,7 @@ impl Frontier {
 
     /// Ends a walk at a page, as soon as it has all pages before and nothing of it is in flight. Pages of it that wait to be asked
     /// for again behind that page are dropped.
-    pub fn close(&mut self, end: EndRow, at: PageNum) {
+    pub(crate) fn close(&mut self, end: EndRow, at: PageNum) {
         let item = end.item;
         let Some(open) = self.walks.get_mut(&item).filter(|open| !open.ends_by(at)) else { return };
         open.closing = Some(Closing { at, end });
@@ -370,12 +370,12 @@ impl Frontier {
     }
 
     /// How many probes were dropped since the last call.
-    pub fn take_dropped_probes(&mut self) -> u32 {
+    pub(crate) fn take_dropped_probes(&mut self) -> u32 {
         std::mem::take(&mut self.dropped_probes)
     }
 
     /// Whether [`next_page`](Self::next_page) has a page.
-    pub fn has_next(&self) -> bool {
+    pub(crate) fn has_next(&self) -> bool {
         !self.retry_now.is_empty() || self.ready.len() > 0 || !self.unstarted.is_empty() && !self.has_too_many_delayed()
     }
 
@@ -384,17 +384,17 @@ impl Frontier {
     }
 
     /// When the first delayed page is due.
-    pub fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         self.delayed.first_key_value().map(|((due, ..), _)| *due)
     }
 
     /// Whether a page is in flight, or received and not yet applied.
-    pub fn has_in_flight(&self) -> bool {
+    pub(crate) fn has_in_flight(&self) -> bool {
         !self.in_flight.is_empty()
     }
 
     /// Whether no walk is open except suspended ones.
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.unstarted.is_empty() && self.walks.len() == self.suspended && self.in_flight.is_empty()
     }
 }

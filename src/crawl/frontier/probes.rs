@@ -23,13 +23,13 @@ use crate::model::page::ItemIx;
 
 /// What a probe must be worth under the current conditions.
 #[derive(Clone, Copy, Debug)]
-pub struct ProbePolicy {
+pub(crate) struct ProbePolicy {
     /// The time of a response.
-    pub latency: Duration,
+    pub(crate) latency: Duration,
     /// Requests a second that can be sent.
-    pub rate: f64,
+    pub(crate) rate: f64,
     /// The time that a search must save before it begins.
-    pub min_saving: Duration,
+    pub(crate) min_saving: Duration,
 }
 
 impl ProbePolicy {
@@ -80,12 +80,12 @@ fn best(candidates: &BTreeSet<ProbeCandidate>, policy: &ProbePolicy, all: f64) -
 
 impl Frontier {
     /// Whether a page ahead is worth a credit now, and what for. Needed pages that show how long their lists are come first.
-    pub fn lookahead_stage(&self, policy: &ProbePolicy) -> Option<Stage> {
+    pub(crate) fn lookahead_stage(&self, policy: &ProbePolicy) -> Option<Stage> {
         self.best_probe(policy).map(|candidate| candidate.stage)
     }
 
     /// The page ahead that is most worth a credit.
-    pub fn next_lookahead(&mut self, policy: &ProbePolicy) -> Option<&PageTask> {
+    pub(crate) fn next_lookahead(&mut self, policy: &ProbePolicy) -> Option<&PageTask> {
         let ProbeCandidate { item, .. } = self.best_probe(policy)?;
         let (_, page) = self.walks.get(&item)?.walk.probe(&self.rules)?;
         self.ask(item, page)
@@ -98,7 +98,7 @@ impl Frontier {
     }
 
     /// The pages ahead that came in this run and are not known to be of use.
-    pub fn lookahead_cost(&self) -> LookaheadCost {
+    pub(crate) fn lookahead_cost(&self) -> LookaheadCost {
         self.lookahead_cost
     }
 }

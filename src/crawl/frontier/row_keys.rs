@@ -5,7 +5,7 @@ use super::open_walk::OpenWalk;
 
 impl Frontier {
     /// Row keys in memory, of all walks.
-    pub fn keys(&self) -> usize {
+    pub(crate) fn keys(&self) -> usize {
         self.walks.values().filter_map(|open| open.walk.keys()).sum()
     }
 

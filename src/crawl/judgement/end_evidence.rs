@@ -29,15 +29,6 @@ const MIN_BUDGET: f64 = 3.0;
 /// Credits that it may cost for each page that was read, where that is more.
 const BUDGET_SHARE: f64 = 0.003;
 
-/// What to do about an end that another page would confirm.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CheckDecision {
-    /// Ask for that page.
-    Ask,
-    /// Trust the end.
-    Trust,
-}
-
 /// What is known about the ends of lists, and what it has cost.
 #[derive(Debug)]
 pub(crate) struct Evidence {
@@ -111,10 +102,11 @@ impl Evidence {
         self.spent + u64::from(self.asked.saturating_sub(self.asked_before))
     }
 
-    /// What to do about an end whose list has `depth` pages. `goes_on`: the same list went on behind a short page before.
-    pub(crate) fn decide(&mut self, end: &End, depth: u32, goes_on: bool) -> CheckDecision {
+    /// Whether the page that checks an end is worth a credit, or the end is trusted. `depth`: the pages of the list; `goes_on`: the
+    /// same list went on behind a short page before.
+    pub(crate) fn is_worth_check(&mut self, end: &End, depth: u32, goes_on: bool) -> bool {
         let affords = self.affords(KEPT + 1) || self.items <= u64::from(ALWAYS_CHECKED) && self.affords(1);
-        let is_worth_it = match end.stop {
+        match end.stop {
             _ if end.must_check => true,
             StopReason::RepeatedPage => !(end.is_wrap && self.wraps >= ALWAYS_CHECKED),
             StopReason::EndRefused => is_sample(&mut self.refused),
@@ -131,8 +123,7 @@ impl Evidence {
                 goes_on
                     || affords && (is_telling || self.contradictions() > 0 || self.items <= u64::from(ALWAYS_CHECKED))
             }
-        };
-        if is_worth_it { CheckDecision::Ask } else { CheckDecision::Trust }
+        }
     }
 
     /// Whether a short end of this many rows, in a list of this depth, is a sample to check.
@@ -146,7 +137,7 @@ impl Evidence {
 
     /// Whether the page behind a success without a list is asked for, where that follows a full page.
     pub(crate) fn checks_missing_list(&mut self) -> bool {
-        // Where many lists may end like this, one credit is kept to see whether the API still has rows (`engine::empty`).
+        // Where many lists may end like this, one credit is kept to see whether the API still has rows (`engine::empty_lists`).
         let kept = u32::from(self.items >= MANY);
         self.affords(1 + kept) && is_sample(&mut self.without_list)
     }
@@ -207,7 +198,7 @@ pub(crate) fn depth(next: PageNum, rules: &PagingRules) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::{CheckDecision, Evidence, observed_end};
+    use super::{Evidence, observed_end};
     use crate::crawl::end_of_list::{End, ObservedEnd, PagingRules};
     use crate::endpoint::EndRule;
     use crate::model::page::{ItemIx, PageNum, StopReason};
@@ -217,7 +208,7 @@ mod tests {
     }
 
     fn short(evidence: &mut Evidence, rows: usize, depth: u32) -> bool {
-        let is_asked = evidence.decide(&end(StopReason::ShortPage, rows), depth, false) == CheckDecision::Ask;
+        let is_asked = evidence.is_worth_check(&end(StopReason::ShortPage, rows), depth, false);
         if is_asked {
             evidence.spend(1);
         }
@@ -260,11 +251,7 @@ mod tests {
         evidence.record_contradiction(ItemIx(1));
         assert!(!evidence.is_disproved(200) && evidence.is_disproved(1), "unless it is the only one");
         assert!(short(&mut evidence, 4, 1));
-        assert_eq!(
-            evidence.decide(&end(StopReason::ShortPage, 4), 1, true),
-            CheckDecision::Ask,
-            "that list itself, always"
-        );
+        assert!(evidence.is_worth_check(&end(StopReason::ShortPage, 4), 1, true), "that list itself, always");
         evidence.record_contradiction(ItemIx(2));
         assert!(evidence.is_disproved(200));
         assert!(Evidence::new(200, 10, 3, 2).is_disproved(200), "also where earlier runs saw it");
@@ -278,21 +265,20 @@ mod tests {
         let (repeat, wrap) =
             (end(StopReason::RepeatedPage, 3), End { is_wrap: true, ..end(StopReason::RepeatedPage, 3) });
         for _ in 0..3 {
-            assert_eq!(evidence.decide(&wrap, 5, false), CheckDecision::Ask);
+            assert!(evidence.is_worth_check(&wrap, 5, false));
             evidence.record_wrap();
         }
         assert_eq!(
-            (evidence.decide(&wrap, 5, false), evidence.decide(&repeat, 5, false)),
-            (CheckDecision::Trust, CheckDecision::Ask)
+            (evidence.is_worth_check(&wrap, 5, false), evidence.is_worth_check(&repeat, 5, false)),
+            (false, true)
         );
     }
 
     #[test]
     fn refusals_behind_a_full_page_are_checked_three_times_and_then_every_hundredth() {
         let mut evidence = Evidence::new(9, 0, 0, 0);
-        let asked: Vec<u32> = (1..=300)
-            .filter(|_| evidence.decide(&end(StopReason::EndRefused, 3), 5, false) == CheckDecision::Ask)
-            .collect();
+        let asked: Vec<u32> =
+            (1..=300).filter(|_| evidence.is_worth_check(&end(StopReason::EndRefused, 3), 5, false)).collect();
         assert_eq!(asked, [1, 2, 3, 100, 200, 300]);
     }
 

@@ -4,7 +4,7 @@
 use super::{Engine, RefusedEnd};
 use crate::crawl::end_of_list::{End, ObservedEnd, PagingRules};
 use crate::crawl::frontier::PageTask;
-use crate::crawl::judgement::end_evidence::{self, CheckDecision};
+use crate::crawl::judgement::end_evidence;
 use crate::crawl::judgement::ends_list;
 use crate::crawl::walk::Walk;
 use crate::endpoint::EndRule;
@@ -29,13 +29,13 @@ impl Engine<'_> {
             return self.scheduler.reschedule(item); // the next run decides
         }
         if let Some(page) = self.scheduler.next_end_check(item) {
-            let wish = self.wish(item);
-            if wish == CheckDecision::Ask && self.can_afford() {
+            let is_worth_check = self.is_worth_check(item);
+            if is_worth_check && self.can_afford() {
                 self.evidence.spend(1);
                 return self.scheduler.add_check(item, page);
             }
             if let Some(walk) = self.scheduler.walk_mut(item) {
-                walk.drop_check(wish == CheckDecision::Trust);
+                walk.drop_check(!is_worth_check);
             }
         }
         if self.waits_for_others(item) {
@@ -111,11 +111,11 @@ impl Engine<'_> {
         self.scheduler.reschedule(item);
     }
 
-    fn wish(&mut self, item: ItemIx) -> CheckDecision {
+    fn is_worth_check(&mut self, item: ItemIx) -> bool {
         let rules = self.rules;
-        let Some(walk) = self.scheduler.walk_mut(item) else { return CheckDecision::Trust };
+        let Some(walk) = self.scheduler.walk_mut(item) else { return false };
         let (depth, goes_on) = (end_evidence::depth(walk.next(), &rules), walk.goes_on_behind_short());
-        walk.end().map_or(CheckDecision::Trust, |end| self.evidence.decide(end, depth, goes_on))
+        walk.end().is_some_and(|end| self.evidence.is_worth_check(end, depth, goes_on))
     }
 
     /// Takes a refusal of a page that may be behind the end of its list.

@@ -46,8 +46,8 @@ fn on_the_wire(limit: LimitSpec, way: Way) -> Responses {
     let endpoint = Endpoint::parse(BUILT_IN).unwrap();
     let settings = SimulatorSettings {
         qps: Some(limit),
-        way: way.least,
-        way_jitter: way.jitter,
+        request_latency: way.least,
+        request_jitter: way.jitter,
         max_videos: 1,
         ..SimulatorSettings::default()
     };

@@ -42,7 +42,7 @@ pub(crate) fn answers(endpoint: &Endpoint, count: usize) -> Vec<Response> {
 
 fn body(endpoint: &Endpoint, simulator: &Simulator, id: &str, page: u64) -> Bytes {
     let query = format!("product_id={id}&page_num={page}&page_size=10");
-    simulator.answer(&ApiRequest { path: &endpoint.path, query: &query, authorization: Some("Bearer x") }).body
+    simulator.respond(&ApiRequest { path: &endpoint.path, query: &query, authorization: Some("Bearer x") }).body
 }
 
 /// A segment as an export would write it, with the built-in settings.

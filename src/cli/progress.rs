@@ -333,7 +333,7 @@ impl EventSink for ProgressReporter {
                     self.log_incomplete(id, *stop, error.unwrap_or_default());
                 }
             }
-            Event::Held { wait, rate } => {
+            Event::Throttled { wait, rate } => {
                 *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = Some(*rate);
                 Self::log(self.rate_news.throttled(*wait, *rate));
             }

@@ -26,7 +26,7 @@ pub(super) fn command() -> Command {
             count.help("Print N product ids and exit"),
             spec.help("Changes to the defaults, such as seed=7,qps=50,latency=80ms"),
         ])
-        .after_help(simulator::HELP)
+        .after_help(simulator::SETTINGS_HELP)
 }
 
 pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {

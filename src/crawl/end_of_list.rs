@@ -9,7 +9,7 @@ use crate::endpoint::EndRule;
 use crate::model::page::{Counts, PageNum, StopReason};
 
 /// Pages in a row without a usable row that end a walk.
-const MAX_PAGES_WITHOUT_USABLE_ROW: u8 = 3;
+const MAX_PAGES_WITHOUT_VALID_ROWS: u8 = 3;
 
 /// The rules for all lists of an export.
 #[derive(Clone, Copy, Debug)]
@@ -135,16 +135,16 @@ impl PagingRules {
         Some(last.min(self.limit()))
     }
 
-    /// Why a list ends with this page, if it does. All pages before it were applied, and the last `without_usable_row` pages,
+    /// Why a list ends with this page, if it does. All pages before it were applied, and the last `without_valid_rows` pages,
     /// including this one, had no usable row.
-    pub fn end_at(&self, page: PageNum, counts: Counts, without_usable_row: u8) -> Option<End> {
+    pub fn end_at(&self, page: PageNum, counts: Counts, without_valid_rows: u8) -> Option<End> {
         let end = |stop, message| End::new(stop, message, counts.received);
         let behind = |check: PageNum| Some(check.min(self.limit())).filter(|check| *check > page);
         if counts.received == 0 {
             return Some(end(StopReason::EmptyPage, None));
         }
         if self.is_short(counts) {
-            if counts.is_barren() {
+            if counts.has_no_valid_rows() {
                 let message = format!("no usable row on the last page, page {page}");
                 return Some(end(StopReason::Rejected, Some(message)));
             }
@@ -172,8 +172,8 @@ impl PagingRules {
                 ..end(StopReason::RepeatedPage, Some(message))
             });
         }
-        if without_usable_row >= MAX_PAGES_WITHOUT_USABLE_ROW {
-            let message = format!("no usable row on {MAX_PAGES_WITHOUT_USABLE_ROW} pages in a row, up to page {page}");
+        if without_valid_rows >= MAX_PAGES_WITHOUT_VALID_ROWS {
+            let message = format!("no usable row on {MAX_PAGES_WITHOUT_VALID_ROWS} pages in a row, up to page {page}");
             return Some(end(StopReason::Rejected, Some(message)));
         }
         None

@@ -8,14 +8,12 @@
 
 use std::time::Duration;
 
+use crate::model::clock::TokioClock;
+use crate::settings::RetryPolicy;
 use backoff::backoff::Backoff;
 use backoff::exponential::ExponentialBackoff;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::SplitMix64;
-use tokio::time::Instant;
-
-use crate::model::clock::{self, TokioClock};
-use crate::settings::RetryPolicy;
 
 /// Pages that earn one retry.
 const PAGES_PER_RETRY: u32 = 5;
@@ -37,8 +35,6 @@ pub(crate) struct RetryState {
     intervals: ExponentialBackoff<TokioClock>,
     /// Failed attempts.
     pub(crate) failed: u32,
-    /// When the first one failed.
-    pub(crate) since: Instant,
 }
 
 impl Retry {
@@ -67,7 +63,7 @@ impl Retry {
         &self.policy
     }
 
-    /// The state of a page that fails for the first time, now.
+    /// The state of a page that fails for the first time.
     pub(crate) fn new_state(&self) -> RetryState {
         let intervals = ExponentialBackoff {
             current_interval: self.policy.first,
@@ -78,7 +74,7 @@ impl Retry {
             max_elapsed_time: None,
             ..ExponentialBackoff::default()
         };
-        RetryState { intervals, failed: 0, since: clock::now() }
+        RetryState { intervals, failed: 0 }
     }
 
     /// The wait before the next attempt: the interval, a quarter shorter to a quarter longer.

@@ -1,8 +1,8 @@
-//! The rows of an answer as cells: which raw value belongs to which column, and what belongs to none.
+//! The rows of a response as cells: which raw value belongs to which column, and which to none.
 //!
-//! A scanner of our own, in one pass over the text, because it only has to find where values end: that the document is
-//! whole JSON was settled by `envelope` before the answer was kept. It never panics and never guesses: whatever is not
-//! laid out like JSON makes it give up.
+//! The scanner only finds where values end: `envelope` checked that the document is complete before the response was
+//! journaled. It accepts what `serde_json` refuses (`NaN`, control characters in strings), because rejects and `_extra` keep
+//! the exact text. It never panics; it gives up where the text is not laid out like JSON.
 
 use std::borrow::Cow;
 
@@ -13,47 +13,43 @@ use super::{Key, MOST_ROWS};
 use crate::decode::envelope;
 use crate::endpoint::Column;
 
-/// Words of eight bytes in which the end of a short string is looked for.
+/// Words of eight bytes that are searched for the end of a short string.
 const SHORT_WORDS: usize = 4;
 
-/// An entry of an answer's list.
+/// An entry of a response's list.
 pub(super) enum Entry<'e, 'a> {
-    /// An object, as cells; their room is used again for the next one.
     Row(&'e mut Cells<'a>),
-    /// Something else.
-    Other,
-    /// Every entry behind the last one that is looked at.
+    NotObject,
+    /// Every entry after the first [`MOST_ROWS`].
     Rest,
 }
 
-/// A field that belongs to no column, or does not fit its own: its name, and its value's JSON text.
+/// A field that belongs to no column, or does not fit its column: its name, and its value's JSON text.
 pub(super) type Field<'a> = (Cow<'a, str>, &'a str);
 
-/// The cells of one row: the raw value of each column, and what belongs to none.
+/// The raw value of each column of one row, and the fields that belong to none.
 pub(super) struct Cells<'a> {
     pub(super) values: Vec<Option<&'a str>>,
     pub(super) extra: Vec<Field<'a>>,
 }
 
 impl<'a> Cells<'a> {
-    /// What identifies something by this column, unless there is nothing.
     pub(super) fn identity(&self, column: usize) -> Option<Text<'a>> {
         identity_of(self.values.get(column).copied().flatten()?)
     }
 
-    /// Whether a part of the identity is a number that may be rounded.
     pub(super) fn has_inexact_identity(&self, item: usize, keys: &[usize]) -> bool {
         let mut parts = [item].into_iter().chain(keys.iter().copied());
         parts.any(|column| self.values.get(column).copied().flatten().is_some_and(is_inexact_number))
     }
 
-    /// The row's key; none where a part of its identity is missing.
+    /// None if a part of the identity is missing.
     pub(super) fn key(&self, columns: &[usize]) -> Option<Key> {
         key_of(columns.iter().map(|column| Some(key_text_of(self.values.get(*column).copied().flatten()?)?.text)))
     }
 }
 
-/// The key of a row, from the texts of its identity; none where a part is missing.
+/// A row's key from the texts of its identity; none if a part is missing.
 pub fn key_of<'a>(identity: impl Iterator<Item = Option<Cow<'a, str>>>) -> Option<Key> {
     let mut hash = Sha256::new();
     for text in identity {
@@ -64,27 +60,26 @@ pub fn key_of<'a>(identity: impl Iterator<Item = Option<Cow<'a, str>>>) -> Optio
     hash.finalize().first_chunk().copied()
 }
 
-/// A column's name as answers spell it, with its quotes. None for one that can be spelled in several ways only.
-pub(super) fn spelled(column: &Column) -> Option<Box<str>> {
+/// A column's name as JSON, in quotes. None if JSON must escape a part of it, which has several spellings.
+pub(super) fn quoted_name(column: &Column) -> Option<Box<str>> {
     let is_plain = column.name.bytes().all(|byte| byte >= b' ' && !matches!(byte, b'"' | b'\\'));
     is_plain.then(|| format!("\"{}\"", column.name).into())
 }
 
-/// In which order rows list their columns: for each column the one that came behind it last. Rows of one API list their
-/// fields in one order, and leave some of them out.
+/// The order in which rows list their fields. Rows of one API share it, and omit some fields.
 #[derive(Debug, Default)]
-pub(super) struct IdentityOrder {
-    /// The first one, then by column the next.
+pub(super) struct FieldOrder {
+    /// The first column, then for each column the one that followed it last.
     next: Vec<usize>,
 }
 
-impl IdentityOrder {
-    /// The column that is likely to come behind this one; the first one behind none.
-    fn behind(&self, column: Option<usize>) -> Option<usize> {
+impl FieldOrder {
+    /// The column that probably follows this one; the first column after none.
+    fn next_after(&self, column: Option<usize>) -> Option<usize> {
         self.next.get(column.map_or(0, |column| column + 1)).copied()
     }
 
-    fn learn(&mut self, before: Option<usize>, column: usize, columns: usize) {
+    fn record(&mut self, before: Option<usize>, column: usize, columns: usize) {
         self.next.resize(columns + 1, usize::MAX - 1);
         if let Some(next) = self.next.get_mut(before.map_or(0, |column| column + 1)) {
             *next = column;
@@ -92,23 +87,22 @@ impl IdentityOrder {
     }
 }
 
-/// Reads rows into cells of these columns.
-pub(super) struct Reader<'c> {
+pub(super) struct RowReader<'c> {
     pub(super) columns: &'c [Column],
-    /// Their names, [spelled].
+    /// The columns' [`quoted_name`]s.
     pub(super) names: &'c [Option<Box<str>>],
-    /// Which of them the output must not hold.
+    /// Whether a column is left out of the output, `_extra` included.
     pub(super) dropped: &'c [bool],
-    pub(super) order: &'c mut IdentityOrder,
+    pub(super) order: &'c mut FieldOrder,
 }
 
-impl Reader<'_> {
-    /// Visits each entry of an answer's list with its text, and says whether there is a list; none if the text is not laid
-    /// out like an answer to its end.
+impl RowReader<'_> {
+    /// Visits each entry of a response's list with its text. True if there is a list; none if the text is not laid out like a
+    /// response.
     pub(super) fn page<'a>(&mut self, text: &'a str, mut visit: impl FnMut(&'a str, Entry<'_, 'a>)) -> Option<bool> {
-        let (mut scan, mut is_list) = (Scan { text, at: 0 }, false);
-        scan.eat(b'{')?;
-        while scan.more(b'}')? {
+        let (mut scan, mut is_list) = (Scanner { text, at: 0 }, false);
+        scan.expect(b'{')?;
+        while scan.has_next(b'}')? {
             let name = scan.name()?;
             if name == envelope::DATA && scan.peek() == Some(b'[') {
                 self.list(&mut scan, &mut visit)?;
@@ -120,18 +114,18 @@ impl Reader<'_> {
         Some(is_list)
     }
 
-    fn list<'a>(&mut self, scan: &mut Scan<'a>, visit: &mut impl FnMut(&'a str, Entry<'_, 'a>)) -> Option<()> {
+    fn list<'a>(&mut self, scan: &mut Scanner<'a>, visit: &mut impl FnMut(&'a str, Entry<'_, 'a>)) -> Option<()> {
         let mut count = 0;
         let mut cells = Cells { values: Vec::with_capacity(self.columns.len()), extra: Vec::new() };
-        scan.eat(b'[')?;
-        while scan.more(b']')? {
+        scan.expect(b'[')?;
+        while scan.has_next(b']')? {
             let is_object = scan.peek()? == b'{';
             let start = scan.at;
             count += 1;
             let entry = if count > MOST_ROWS {
                 scan.value()?;
                 let mut end = scan.at;
-                while scan.more(b']')? {
+                while scan.has_next(b']')? {
                     scan.value()?;
                     end = scan.at;
                 }
@@ -142,23 +136,22 @@ impl Reader<'_> {
                 Entry::Row(&mut cells)
             } else {
                 scan.value()?;
-                Entry::Other
+                Entry::NotObject
             };
-            visit(scan.since(start)?, entry);
+            visit(scan.text_from(start)?, entry);
         }
         Some(())
     }
 
-    /// A field that stands twice: the last one counts, the earlier ones go to what belongs to no column, unless its column is
-    /// to be left out.
-    fn row<'a>(&mut self, scan: &mut Scan<'a>, cells: &mut Cells<'a>) -> Option<()> {
+    /// The last of several fields with one name counts. The earlier ones go to `extra`, unless the column is dropped.
+    fn row<'a>(&mut self, scan: &mut Scanner<'a>, cells: &mut Cells<'a>) -> Option<()> {
         cells.values.clear();
         cells.values.resize(self.columns.len(), None);
         cells.extra.clear();
         let mut last = None;
-        scan.eat(b'{')?;
-        while scan.more(b'}')? {
-            let (name, at) = if let Some(at) = self.likely(scan, last) {
+        scan.expect(b'{')?;
+        while scan.has_next(b'}')? {
+            let (name, at) = if let Some(at) = self.predicted_column(scan, last) {
                 (None, Some(at))
             } else {
                 let name = scan.name()?;
@@ -176,41 +169,41 @@ impl Reader<'_> {
                 cells.extra.push((Cow::Owned(name), earlier));
             }
             if name.is_some() {
-                self.order.learn(last, at, self.columns.len());
+                self.order.record(last, at, self.columns.len());
             }
             last = Some(at);
         }
         Some(())
     }
 
-    /// The column of the next field, if it is one of the two that are likely behind the last one; steps over its name.
-    fn likely(&self, scan: &mut Scan<'_>, last: Option<usize>) -> Option<usize> {
-        let next = self.order.behind(last)?;
-        let is_next = |at: &usize, scan: &mut Scan<'_>| {
+    /// The column of the next field, if it is one of the two that probably follow the last one. Skips its name.
+    fn predicted_column(&self, scan: &mut Scanner<'_>, last: Option<usize>) -> Option<usize> {
+        let next = self.order.next_after(last)?;
+        let is_next = |at: &usize, scan: &mut Scanner<'_>| {
             let name = self.names.get(*at).and_then(Option::as_deref);
-            name.is_some_and(|name| scan.known_name(name).is_some())
+            name.is_some_and(|name| scan.skip_name(name).is_some())
         };
         if is_next(&next, scan) {
             return Some(next);
         }
-        self.order.behind(Some(next)).filter(|at| is_next(at, scan))
+        self.order.next_after(Some(next)).filter(|at| is_next(at, scan))
     }
 }
 
-/// How deep a value is nested: a list of numbers is 1 deep.
+/// Levels of nesting in a value: a list of numbers has 1.
 pub(super) fn depth(raw: &str) -> usize {
-    let mut scan = Scan { text: raw, at: 0 };
-    if raw.starts_with(['{', '[']) { scan.nested().unwrap_or_default() } else { 0 }
+    let mut scan = Scanner { text: raw, at: 0 };
+    if raw.starts_with(['{', '[']) { scan.skip_nested().unwrap_or_default() } else { 0 }
 }
 
-/// A place in a JSON text. Every step gives none where the text goes on otherwise.
-struct Scan<'a> {
+/// A position in a JSON text. Every method returns none if the text continues otherwise.
+struct Scanner<'a> {
     text: &'a str,
     at: usize,
 }
 
-impl<'a> Scan<'a> {
-    /// The next byte that is no white space.
+impl<'a> Scanner<'a> {
+    /// The next byte that is not white space.
     fn peek(&mut self) -> Option<u8> {
         loop {
             match self.text.as_bytes().get(self.at)? {
@@ -220,12 +213,12 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn eat(&mut self, byte: u8) -> Option<()> {
+    fn expect(&mut self, byte: u8) -> Option<()> {
         (self.peek()? == byte).then(|| self.at += 1)
     }
 
-    /// Whether a list or an object that ends with `end` goes on; steps over the comma, or over the end.
-    fn more(&mut self, end: u8) -> Option<bool> {
+    /// Whether a list or an object that closes with `end` has another entry. Skips the comma, or the end.
+    fn has_next(&mut self, end: u8) -> Option<bool> {
         match self.peek()? {
             byte if byte == end => {
                 self.at += 1;
@@ -239,31 +232,31 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn since(&self, start: usize) -> Option<&'a str> {
+    fn text_from(&self, start: usize) -> Option<&'a str> {
         self.text.get(start..self.at)
     }
 
-    /// A field's name, and the colon behind it.
+    /// A field's name. Skips the colon too.
     fn name(&mut self) -> Option<Cow<'a, str>> {
         self.peek()?;
         let raw = self.string()?;
-        self.eat(b':')?;
+        self.expect(b':')?;
         let inner = raw.get(1..raw.len().checked_sub(1)?)?;
         if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
             return Some(Cow::Borrowed(inner));
         }
-        // What is not Unicode stands as its JSON text: repaired, two names could look the same.
+        // A name that is not Unicode is its JSON text: two repaired names could be equal.
         Some(serde_json::from_str(raw).map_or(Cow::Borrowed(raw), Cow::Owned))
     }
 
-    /// Steps over this name, spelled with its quotes, and the colon behind it; stays where it is before anything else.
-    fn known_name(&mut self, name: &str) -> Option<()> {
+    /// Skips this quoted name and its colon; does not move if the text is another.
+    fn skip_name(&mut self, name: &str) -> Option<()> {
         self.peek()?;
         let start = self.at;
         let is_here = self.text.as_bytes().get(start..)?.starts_with(name.as_bytes());
         if is_here {
             self.at += name.len();
-            if self.eat(b':').is_some() {
+            if self.expect(b':').is_some() {
                 return Some(());
             }
             self.at = start;
@@ -274,23 +267,23 @@ impl<'a> Scan<'a> {
     /// A string with its quotes.
     fn string(&mut self) -> Option<&'a str> {
         let start = self.at;
-        self.eat(b'"')?;
-        self.skip_short();
+        self.expect(b'"')?;
+        self.skip_plain();
         loop {
             let rest = self.text.as_bytes().get(self.at..)?;
             let stop = memchr::memchr2(b'"', b'\\', rest)?;
             self.at += stop + 1;
             if rest.get(stop) == Some(&b'"') {
-                return self.since(start);
+                return self.text_from(start);
             }
-            self.at += 1; // what is escaped
+            self.at += 1; // the escaped byte
         }
     }
 
-    /// Steps over the beginning of a string, up to what may end it: most strings are shorter than it takes to begin a search.
-    fn skip_short(&mut self) {
+    /// Skips plain bytes at the start of a string. Most strings end within them, before a search with `memchr` would pay.
+    fn skip_plain(&mut self) {
         const ONES: u64 = 0x0101_0101_0101_0101;
-        // The highest bit of each byte that is zero; of bytes above such a one too, which come later.
+        // Sets the highest bit of each zero byte (and maybe of bytes above one, which come later).
         let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
         for _ in 0..SHORT_WORDS {
             let word = self.text.as_bytes().get(self.at..).and_then(|rest| rest.first_chunk());
@@ -304,14 +297,14 @@ impl<'a> Scan<'a> {
         }
     }
 
-    /// Any value, as its text.
+    /// The text of any value.
     fn value(&mut self) -> Option<&'a str> {
         let first = self.peek()?;
         let start = self.at;
         match first {
             b'"' => return self.string(),
             b'{' | b'[' => {
-                self.nested()?;
+                self.skip_nested()?;
             }
             _ => {
                 let rest = self.text.as_bytes().get(self.at..)?;
@@ -319,11 +312,11 @@ impl<'a> Scan<'a> {
                 self.at += rest.iter().position(ends).unwrap_or(rest.len());
             }
         }
-        self.since(start).filter(|raw| !raw.is_empty())
+        self.text_from(start).filter(|raw| !raw.is_empty())
     }
 
-    /// Steps over an object or a list, however deep: no recursion. Gives how deep it is.
-    fn nested(&mut self) -> Option<usize> {
+    /// Skips an object or a list without recursion and returns its depth.
+    fn skip_nested(&mut self) -> Option<usize> {
         let (mut depth, mut deepest) = (0_usize, 0);
         loop {
             match self.peek()? {

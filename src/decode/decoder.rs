@@ -1,14 +1,14 @@
-//! Answers into Arrow rows: lenient, and nothing is lost.
+//! Decodes responses into Arrow rows. Decoding is lenient and loses nothing.
 //!
-//! Every cell is looked at by itself, so one bad value never costs its row and one bad row never costs its page. A value
-//! that does not fit its column leaves a null there and its JSON text in `_extra`, where unknown fields go too; a row
-//! without identity becomes a reject with its raw text. Works on answers that are already durable, and on the same
-//! ones again after a crash or in a replay: the result depends on nothing but the bytes and the column table.
+//! Each cell is decoded independently, so a bad value never costs its row and a bad row never costs its page. A value that
+//! does not fit its column becomes null, and its JSON text goes to `_extra`, like unknown fields. A row without identity
+//! becomes a reject with its raw text. The input is durable and is decoded again after a crash or in a replay, so the result
+//! depends only on the bytes and the columns.
 //!
-//! What a hostile answer can ask for is bounded: a cell is as large as its answer at most (`api::BODY_CAP`, 8 MiB), and is
-//! never cut; a page has [`MOST_ROWS`] rows at most, `_extra` is nested [`NESTING`] levels deep at most, a run has
-//! [`MOST_DIRECTORIES`](crate::model::partition::MOST_DIRECTORIES) directories at most. What goes beyond is still kept: see each. (Which
-//! values have a directory where there are too many depends on which came first in the run; which rows there are does not.)
+//! Limits: a cell is at most as large as its response (`fetch::BODY_CAP`, 8 MiB) and is never cut; a page has at most
+//! [`MOST_ROWS`] rows, `_extra` at most [`NESTING`](super::NESTING) levels, a run at most
+//! [`MAX_DIRECTORIES`](crate::model::partition::MAX_DIRECTORIES) directories. What exceeds a limit is stored elsewhere, as
+//! each says. Beyond the last limit, the order of rows in a run decides which values have a directory.
 
 use std::borrow::Cow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use arrow::array::{ArrayRef, Int32Builder, RecordBatch, StringBuilder, Timestamp
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
-use super::cells::{Cells, Entry, IdentityOrder, Reader, spelled};
+use super::cells::{Cells, Entry, FieldOrder, RowReader, quoted_name};
 use super::drift::PageDrift;
 use super::extra;
 use super::value::{Builder, key_text_of, text_of};
@@ -28,132 +28,130 @@ use crate::model::page::{ItemId, PageNum, Request};
 use crate::model::partition::PartitionDirs;
 use crate::model::sanitize::sanitize;
 
-/// Most rows of a page that are looked at one by one. Those beyond it are kept together, as one reject.
+/// Most rows of a page that are decoded. The rest becomes one reject.
 pub const MOST_ROWS: usize = 100_000;
 
-/// What tells a row from all others of its walk: 128 bits of SHA-256 over its identity.
+/// Identifies a row in its walk: 128 bits of SHA-256 over its identity.
 pub type Key = [u8; 16];
 
-/// A durable answer that is a page.
+/// A journaled response that is a page.
 #[derive(Clone, Debug)]
 pub struct Response {
-    /// What was asked for.
+    /// The request that it answers.
     pub request: Request,
-    /// When the answer was whole.
+    /// When the body was complete.
     pub at: Utc64,
-    /// The answer's bytes.
+    /// The decompressed body.
     pub body: bytes::Bytes,
 }
 
-/// A group of answers, decoded together. Rows of all its pages stand one after the other.
+/// A group of responses, decoded together.
 #[derive(Debug)]
 pub struct Decoded {
-    /// Rows by the file schema.
+    /// The rows of all pages in order, in the schema of the files.
     pub rows: RecordBatch,
     /// Partition value of each row.
     pub partitions: Vec<Option<Box<str>>>,
-    /// The pages, in the order of the answers.
+    /// The pages, in the order of the responses.
     pub pages: Vec<DecodedPage>,
 }
 
 /// One page of a group.
 #[derive(Debug)]
 pub struct DecodedPage {
-    /// What was asked for.
+    /// The request that it answers.
     pub request: Request,
-    /// Key of each row, in the order of the rows of the batch.
+    /// Key of each row, in the order of the batch.
     pub keys: Vec<Key>,
-    /// Entries of the answer's list, whatever became of them; those beyond [`MOST_ROWS`] count as one.
+    /// Entries of the response's list; those beyond [`MOST_ROWS`] count as one. Equals `keys` + `rejects`.
     pub received: usize,
-    /// Whether the rows came as a list. False for a success whose data was null, `{}`, `""` or false.
+    /// False for a success whose data is null, `{}`, `""` or false.
     pub is_list: bool,
-    /// Rows that belong to another item than the asked one.
+    /// Rejects that belong to another item than the requested one.
     pub foreign: usize,
-    /// Rows that could not be typed.
+    /// Rows that cannot be published.
     pub rejects: Vec<Reject>,
     /// Where its rows differ from the description.
     pub drift: PageDrift,
 }
 
-/// A row that could not be typed, kept as it came.
+/// A row that cannot be published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reject {
-    /// The item that was asked for.
-    pub id: ItemId,
-    /// The page on which it stood.
-    pub page: PageNum,
+    pub(crate) id: ItemId,
+    pub(crate) page: PageNum,
     /// When the page was fetched.
-    pub at: Utc64,
-    /// Why, sanitised.
+    pub(crate) at: Utc64,
+    /// Why it is a reject, sanitised.
     pub reason: Cow<'static, str>,
-    /// Its JSON text.
+    /// Its exact JSON text.
     pub raw: String,
 }
 
-/// Turns answers of one endpoint into rows of one schema.
+/// Decodes responses of one endpoint into rows of one schema.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     columns: Arc<[Column]>,
-    /// Their names as answers spell them.
     names: Arc<[Option<Box<str>>]>,
-    /// Which of `columns` are written to the files.
+    /// Whether each column is in the files.
     written: Vec<bool>,
-    /// Which of them are left out of the output altogether: the partition is in the directories' names.
+    /// Whether each column is neither in the files nor in the directories' names.
     dropped: Arc<[bool]>,
     item: usize,
     keys: Vec<usize>,
     partition: usize,
     schema: SchemaRef,
-    /// Shared by all clones: a run's directories are bounded together.
+    /// Shared by all clones: the limit counts a run's directories.
     directories: Arc<Mutex<PartitionDirs>>,
 }
 
 impl Decoder {
-    /// A decoder that writes the columns for which `keep` says so; identity columns are always written.
-    pub fn new(endpoint: &Endpoint, keep: impl Fn(&Column) -> bool) -> Self {
-        let place = |name: &str| endpoint.columns.iter().position(|column| column.name == name).unwrap_or_default();
+    /// A decoder for the columns that `is_selected` accepts, and for identity columns, which are always written.
+    pub fn new(endpoint: &Endpoint, is_selected: impl Fn(&Column) -> bool) -> Self {
+        let position = |name: &str| endpoint.columns.iter().position(|column| column.name == name).unwrap_or_default();
         let is_written =
-            |column: &Column| column.role == Role::Identity || (column.role != Role::Partition && keep(column));
-        let kept: Vec<Column> = endpoint.columns.iter().filter(|column| is_written(column)).cloned().collect();
+            |column: &Column| column.role == Role::Identity || (column.role != Role::Partition && is_selected(column));
+        let written_columns: Vec<Column> =
+            endpoint.columns.iter().filter(|column| is_written(column)).cloned().collect();
         Self {
             columns: endpoint.columns.clone().into(),
-            names: endpoint.columns.iter().map(spelled).collect(),
+            names: endpoint.columns.iter().map(quoted_name).collect(),
             written: endpoint.columns.iter().map(is_written).collect(),
             dropped: endpoint
                 .columns
                 .iter()
                 .map(|column| column.role != Role::Partition && !is_written(column))
                 .collect(),
-            item: place(&endpoint.item.column),
-            keys: endpoint.key_columns().map(|column| place(&column.name)).collect(),
-            partition: place(&endpoint.partition().name),
-            schema: endpoint.file_schema(&kept),
+            item: position(&endpoint.item.column),
+            keys: endpoint.key_columns().map(|column| position(&column.name)).collect(),
+            partition: position(&endpoint.partition().name),
+            schema: endpoint.file_schema(&written_columns),
             directories: Arc::default(),
         }
     }
 
-    /// The schema of the rows.
+    /// The schema of the rows and of the files.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// Decodes a group of answers. The only error is a schema that does not fit the columns, which is a bug.
-    pub fn decode(&self, answers: &[Response]) -> Result<Decoded, ArrowError> {
-        let mut batch = Batch::new(self, answers.len());
-        let pages = answers.iter().map(|answer| batch.page(self, answer)).collect();
+    /// Decodes a group of responses. An error is a bug: the schema does not fit the columns.
+    pub fn decode(&self, responses: &[Response]) -> Result<Decoded, ArrowError> {
+        let mut batch = Batch::new(self, responses.len());
+        let pages = responses.iter().map(|response| batch.page(self, response)).collect();
         batch.finish(self, pages)
     }
 }
 
-/// Entries of an answer's list, whatever will become of them: what [`DecodedPage::received`] says of it.
+/// [`DecodedPage::received`] of a body, without decoding its rows.
 pub fn received(body: &[u8]) -> usize {
     let mut count = 0;
-    let read = Reader { columns: &[], names: &[], dropped: &[], order: &mut IdentityOrder::default() }
+    let read = RowReader { columns: &[], names: &[], dropped: &[], order: &mut FieldOrder::default() }
         .page(&lenient_json::text(body), |_, _| count += 1);
-    count + usize::from(read.is_none()) // a page that cannot be read to its end has a reject for the rest
+    count + usize::from(read.is_none()) // the rest of an unreadable page is a reject
 }
 
-/// The rows of a group while they are being gathered.
+/// The rows of a group under construction.
 struct Batch<'a> {
     directories: MutexGuard<'a, PartitionDirs>,
     builders: Vec<Option<Builder>>,
@@ -161,76 +159,80 @@ struct Batch<'a> {
     page_num: Int32Builder,
     extra: StringBuilder,
     partitions: Vec<Option<Box<str>>>,
-    order: IdentityOrder,
+    order: FieldOrder,
 }
 
 impl<'a> Batch<'a> {
     fn new(decoder: &'a Decoder, pages: usize) -> Self {
         let rows = pages * 10;
-        let made = decoder.columns.iter().zip(&decoder.written);
+        let columns = decoder.columns.iter().zip(&decoder.written);
         Self {
             directories: decoder.directories.lock().unwrap_or_else(PoisonError::into_inner),
-            builders: made.map(|(column, written)| written.then(|| Builder::new(column.kind, rows))).collect(),
+            builders: columns.map(|(column, written)| written.then(|| Builder::new(column.kind, rows))).collect(),
             fetched_at: TimestampMicrosecondBuilder::with_capacity(rows),
             page_num: Int32Builder::with_capacity(rows),
             extra: StringBuilder::new(),
             partitions: Vec::with_capacity(rows),
-            order: IdentityOrder::default(),
+            order: FieldOrder::default(),
         }
     }
 
-    fn page(&mut self, decoder: &Decoder, answer: &Response) -> DecodedPage {
+    fn page(&mut self, decoder: &Decoder, response: &Response) -> DecodedPage {
         let mut page = DecodedPage {
-            request: answer.request.clone(),
+            request: response.request.clone(),
             keys: Vec::new(),
             received: 0,
             is_list: true,
             foreign: 0,
             rejects: Vec::new(),
-            drift: PageDrift::of(&decoder.columns),
+            drift: PageDrift::new(&decoder.columns),
         };
-        let text = lenient_json::text(&answer.body);
+        let text = lenient_json::text(&response.body);
         let mut order = std::mem::take(&mut self.order);
-        let mut reader =
-            Reader { columns: &decoder.columns, names: &decoder.names, dropped: &decoder.dropped, order: &mut order };
+        let mut reader = RowReader {
+            columns: &decoder.columns,
+            names: &decoder.names,
+            dropped: &decoder.dropped,
+            order: &mut order,
+        };
         let read = reader.page(&text, |raw, entry| {
             page.received += 1;
             let key = match entry {
                 Entry::Row(cells) => {
-                    self.row(decoder, answer, cells, &mut page.drift).inspect_err(|_| page.drift.see(&cells.values))
+                    self.row(decoder, response, cells, &mut page.drift).inspect_err(|_| page.drift.see(&cells.values))
                 }
-                Entry::Other => Err(Unusable::NoObject),
-                Entry::Rest => Err(Unusable::Rest),
+                Entry::NotObject => Err(RejectReason::NotObject),
+                Entry::Rest => Err(RejectReason::Rest),
             };
             match key {
                 Ok(key) => page.keys.push(key),
-                Err(reason) => page.reject(answer, reason, raw),
+                Err(reason) => page.reject(response, reason, raw),
             }
         });
         self.order = order;
         page.is_list = read != Some(false);
         if read.is_none() {
-            // The envelope was judged before the answer was kept, so this is damage after the fact.
+            // The envelope was complete when the response was journaled, so the body was damaged later.
             page.received += 1;
-            page.reject(answer, Unusable::NoPage, &text);
+            page.reject(response, RejectReason::TruncatedPage, &text);
         }
         page
     }
 
-    /// Adds one row, or nothing at all.
+    /// Adds one row; adds nothing if it returns an error.
     fn row<'c>(
         &mut self,
         decoder: &'c Decoder,
-        answer: &Response,
+        response: &Response,
         cells: &mut Cells<'c>,
         drift: &mut PageDrift,
-    ) -> Result<Key, Unusable> {
+    ) -> Result<Key, RejectReason> {
         if cells.has_inexact_identity(decoder.item, &decoder.keys) {
-            return Err(Unusable::Inexact);
+            return Err(RejectReason::InexactIdentity);
         }
         let item = cells.identity(decoder.item);
-        if let Some(other) = item.as_ref().filter(|other| other.text != answer.request.id.as_str()) {
-            return Err(Unusable::Foreign(sanitize(&other.text)));
+        if let Some(other) = item.as_ref().filter(|other| other.text != response.request.id.as_str()) {
+            return Err(RejectReason::Foreign(sanitize(&other.text)));
         }
         let Some(key) = cells.key(&decoder.keys) else {
             decoder
@@ -238,7 +240,7 @@ impl<'a> Batch<'a> {
                 .iter()
                 .filter(|column| cells.key(&[**column]).is_none())
                 .for_each(|column| drift.misfit(*column));
-            return Err(Unusable::NoIdentity);
+            return Err(RejectReason::NoIdentity);
         };
 
         let Cells { values, extra } = cells;
@@ -252,13 +254,13 @@ impl<'a> Batch<'a> {
             let fits = match builder {
                 _ if at == decoder.partition => push_partition(&mut self.partitions, &mut self.directories, raw),
                 Some(Builder::Text(builder)) if at == decoder.item => {
-                    builder.append_value(answer.request.id.as_str());
+                    builder.append_value(response.request.id.as_str());
                     item.is_some() || raw.is_none_or(|raw| raw == "null")
                 }
                 Some(Builder::Text(builder)) if decoder.keys.contains(&at) => {
                     let value = raw.and_then(key_text_of);
                     builder.append_option(value.as_ref().map(|value| &value.text));
-                    value.is_none_or(|value| value.exact)
+                    value.is_none_or(|value| value.is_exact)
                 }
                 Some(builder) => builder.append(raw, column),
                 None => true,
@@ -268,8 +270,8 @@ impl<'a> Batch<'a> {
                 extra.push((Cow::Borrowed(&column.name), raw.unwrap_or_default()));
             }
         }
-        self.fetched_at.append_value(answer.at.0);
-        self.page_num.append_value(i32::try_from(answer.request.page.0).unwrap_or(i32::MAX));
+        self.fetched_at.append_value(response.at.0);
+        self.page_num.append_value(i32::try_from(response.request.page.0).unwrap_or(i32::MAX));
         self.extra.append_option((!extra.is_empty()).then(|| extra::object(extra)));
         Ok(key)
     }
@@ -284,32 +286,33 @@ impl<'a> Batch<'a> {
     }
 }
 
-/// Adds a row's partition value. False: no directory can carry it, so its text must be kept elsewhere.
+/// Adds a row's partition value. False if no directory name can contain it.
 fn push_partition(partitions: &mut Vec<Option<Box<str>>>, directories: &mut PartitionDirs, raw: Option<&str>) -> bool {
     let raw = raw.filter(|raw| *raw != "null");
-    let value = raw.and_then(text_of).filter(|value| value.exact && directories.admit(&value.text));
+    let value = raw.and_then(text_of).filter(|value| value.is_exact && directories.admit(&value.text));
     let fits = value.is_some() || raw.is_none();
     partitions.push(value.map(|value| value.text.into()));
     fits
 }
 
-/// Why a row cannot be published.
-enum Unusable {
-    NoPage,
-    NoObject,
+enum RejectReason {
+    TruncatedPage,
+    NotObject,
     NoIdentity,
-    Inexact,
+    InexactIdentity,
     Foreign(String),
     Rest,
 }
 
-impl Unusable {
-    fn reason(self) -> Cow<'static, str> {
+impl RejectReason {
+    fn text(self) -> Cow<'static, str> {
         match self {
-            Self::NoPage => "the page cannot be read to its end".into(),
-            Self::NoObject => "the row is no JSON object".into(),
+            Self::TruncatedPage => "the page cannot be read to its end".into(),
+            Self::NotObject => "the row is not a JSON object".into(),
             Self::NoIdentity => "the row has no identity".into(),
-            Self::Inexact => "the identity is a number with an exponent or a fraction, which may be rounded".into(),
+            Self::InexactIdentity => {
+                "the identity is a number with an exponent or a fraction, which may be rounded".into()
+            }
             Self::Foreign(other) => format!("the row belongs to {other}").into(),
             Self::Rest => format!("the rows beyond the first {MOST_ROWS} of the page").into(),
         }
@@ -317,9 +320,9 @@ impl Unusable {
 }
 
 impl DecodedPage {
-    fn reject(&mut self, answer: &Response, reason: Unusable, raw: &str) {
-        self.foreign += usize::from(matches!(reason, Unusable::Foreign(_)));
-        let Request { id, page, .. } = answer.request.clone();
-        self.rejects.push(Reject { id, page, at: answer.at, reason: reason.reason(), raw: raw.to_owned() });
+    fn reject(&mut self, response: &Response, reason: RejectReason, raw: &str) {
+        self.foreign += usize::from(matches!(reason, RejectReason::Foreign(_)));
+        let Request { id, page, .. } = response.request.clone();
+        self.rejects.push(Reject { id, page, at: response.at, reason: reason.text(), raw: raw.to_owned() });
     }
 }

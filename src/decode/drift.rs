@@ -1,71 +1,69 @@
-//! Where rows differ from the endpoint's description, counted while they are decoded: nothing is lost by it, but somebody
-//! should hear of it.
+//! Counts where rows differ from the endpoint's description. No data is lost, but users must learn of it.
 
 use std::sync::Arc;
 
 use crate::endpoint::Column;
 
-/// Most names of unknown fields that are counted one by one. Those beyond are counted together.
+/// Most names of unknown fields with a count of their own. The others share one count.
 pub const MOST_NAMES: usize = 64;
-/// Longest name of an unknown field that is kept, bytes.
+/// Longer names of unknown fields are cut, bytes.
 const LONGEST_NAME: usize = 100;
 
 /// Counts of one page, or of several pages of one [`Decoder`](super::Decoder).
 #[derive(Clone, Debug, Default)]
 pub struct PageDrift {
-    /// The described columns; none as long as nothing was counted.
-    described: Option<Arc<[Column]>>,
-    /// Counts of each.
-    pub(super) columns: Vec<Cell>,
-    /// Fields that no column describes, as the answers spell them.
+    /// None before anything was counted.
+    described_columns: Option<Arc<[Column]>>,
+    pub(super) columns: Vec<ColumnDrift>,
+    /// Names and counts of fields that are not described.
     unknown: Vec<(Box<str>, u64)>,
-    /// Fields beyond [`MOST_NAMES`] names.
+    /// Fields with names beyond [`MOST_NAMES`].
     others: u64,
 }
 
-/// Counts of one column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Cell {
-    /// Whether any row had the field, be it null.
+pub(super) struct ColumnDrift {
+    /// Whether any row had the field, null included.
     pub(super) is_seen: bool,
-    /// Values that did not fit the column.
+    /// Values that do not fit the column.
     pub(super) misfits: u64,
 }
 
 impl PageDrift {
-    /// Nothing counted yet, for these columns.
-    pub(super) fn of(columns: &Arc<[Column]>) -> Self {
-        let cells = vec![Cell::default(); columns.len()];
-        Self { described: Some(Arc::clone(columns)), columns: cells, ..Self::default() }
+    pub(super) fn new(columns: &Arc<[Column]>) -> Self {
+        Self {
+            described_columns: Some(Arc::clone(columns)),
+            columns: vec![ColumnDrift::default(); columns.len()],
+            ..Self::default()
+        }
     }
 
-    /// The columns whose field came.
-    pub fn seen(&self) -> impl Iterator<Item = &str> {
+    /// The columns whose field came in any row.
+    pub(crate) fn seen(&self) -> impl Iterator<Item = &str> {
         self.named().filter(|(_, cell)| cell.is_seen).map(|(name, _)| name)
     }
 
-    /// The columns that some values did not fit, and how many.
-    pub fn misfits(&self) -> impl Iterator<Item = (&str, u64)> {
+    /// The columns with values that do not fit, and their number.
+    pub(crate) fn misfits(&self) -> impl Iterator<Item = (&str, u64)> {
         self.named().filter(|(_, cell)| cell.misfits > 0).map(|(name, cell)| (name, cell.misfits))
     }
 
-    fn named(&self) -> impl Iterator<Item = (&str, &Cell)> {
-        let columns = self.described.iter().flat_map(|columns| columns.iter());
+    fn named(&self) -> impl Iterator<Item = (&str, &ColumnDrift)> {
+        let columns = self.described_columns.iter().flat_map(|columns| columns.iter());
         columns.map(|column| column.name.as_str()).zip(&self.columns)
     }
 
-    /// Fields that no column describes, and how often each came; those beyond the bound together, under no name.
-    pub fn unknown(&self) -> impl Iterator<Item = (Option<&str>, u64)> {
+    /// Names and counts of fields that are not described; the fields beyond [`MOST_NAMES`] have no name.
+    pub(crate) fn unknown(&self) -> impl Iterator<Item = (Option<&str>, u64)> {
         let named = self.unknown.iter().map(|(name, fields)| (Some(&**name), *fields));
         named.chain(Some((None, self.others)).filter(|(_, fields)| *fields > 0))
     }
 
-    /// Adds what was counted elsewhere.
-    pub fn add(&mut self, other: &Self) {
-        if self.described.is_none() {
-            self.described.clone_from(&other.described);
+    pub(crate) fn add(&mut self, other: &Self) {
+        if self.described_columns.is_none() {
+            self.described_columns.clone_from(&other.described_columns);
         }
-        self.columns.resize(self.columns.len().max(other.columns.len()), Cell::default());
+        self.columns.resize(self.columns.len().max(other.columns.len()), ColumnDrift::default());
         for (cell, more) in self.columns.iter_mut().zip(&other.columns) {
             cell.is_seen |= more.is_seen;
             cell.misfits += more.misfits;
@@ -76,21 +74,20 @@ impl PageDrift {
         self.others += other.others;
     }
 
-    /// Counts a value that did not fit its column.
     pub(super) fn misfit(&mut self, column: usize) {
         if let Some(cell) = self.columns.get_mut(column) {
             cell.misfits += 1;
         }
     }
 
-    /// Notes which fields a row has.
+    /// Marks the columns whose field a row has.
     pub(super) fn see(&mut self, values: &[Option<&str>]) {
         for (cell, raw) in self.columns.iter_mut().zip(values) {
             cell.is_seen |= raw.is_some();
         }
     }
 
-    /// Counts a field that belongs to no column. One of a column is counted there when it came twice: a value that did not fit.
+    /// Counts a field that belongs to no column. The earlier one of two fields for a column is a misfit of that column.
     pub(super) fn extra(&mut self, name: &str) {
         let column = self.named().position(|(column, _)| column == name);
         if let Some(column) = column {
@@ -117,11 +114,11 @@ mod tests {
     use crate::endpoint::{BUILT_IN, Endpoint};
 
     fn drift() -> PageDrift {
-        PageDrift::of(&Endpoint::parse(BUILT_IN).unwrap().columns.into())
+        PageDrift::new(&Endpoint::parse(BUILT_IN).unwrap().columns.into())
     }
 
     #[test]
-    fn names_of_unknown_fields_are_bounded_in_number_and_length_and_the_rest_is_counted_together() {
+    fn names_of_unknown_fields_are_bounded_in_number_and_length_and_the_others_share_a_count() {
         let mut many = drift();
         for at in 0..MOST_NAMES + 5 {
             many.extra(&format!("field_{at}"));

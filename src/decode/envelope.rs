@@ -1,8 +1,8 @@
-//! The frame of an answer: `{code, message, data, requestId}`, read without looking at a single row.
+//! The envelope of a response, `{code, message, data, requestId}`, read without decoding a row.
 //!
-//! This is all that is judged before an answer becomes durable, so it must accept every complete JSON document, whatever
-//! its rows hold: lone surrogates, invalid UTF-8, numbers of any size and nesting of any depth are somebody else's business
-//! (see `decode`), and so is what is no JSON by the letter but plain in its meaning (see `lenient`).
+//! A response is classified by its envelope alone before it is journaled. So every complete document must be accepted,
+//! whatever its rows contain: lone surrogates, invalid UTF-8, numbers of any size and nesting of any depth (`decoder` handles
+//! them), and what `lenient_json` repairs.
 
 use std::fmt;
 
@@ -14,37 +14,36 @@ use serde_json::value::RawValue;
 use crate::decode::lenient_json::{self, Lenient};
 use crate::decode::number;
 
-/// Key under which the rows stand.
+/// The field that contains the rows.
 pub const DATA: &str = "data";
-/// How bodies begin that are packed with gzip (RFC 1952) and zstd (RFC 8878). Neither is text.
-const PACKED: [&[u8]; 2] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd"];
+/// The first bytes of gzip (RFC 1952) and zstd (RFC 8878). Neither is text.
+const COMPRESSED: [&[u8]; 2] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd"];
 
-/// The frame of an answer.
+/// The envelope of a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
-    /// Outcome by the API's own word, when it is a number or a text that holds one.
+    /// The API's result code, if it is a number or a text that contains one.
     pub code: Option<i64>,
-    /// What the API says, not sanitised.
+    /// Not sanitised.
     pub message: String,
-    /// What stands under `data`.
+    /// The kind of value under `data`.
     pub data: Payload,
 }
 
-/// What stands under `data`.
+/// The kind of value under `data`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Payload {
-    /// No such key, null, `{}`, `""` or false: what some APIs say for no rows.
+    /// No such field, null, `{}`, `""` or false: some APIs send these for no rows.
     #[default]
     None,
-    /// Something else that is not a list.
+    /// Any other value that is not a list.
     Other,
     /// A list of rows, however long.
     Rows,
 }
 
 impl Payload {
-    /// What a value is, by its JSON text.
-    fn of(value: &str) -> Self {
+    fn from_json(value: &str) -> Self {
         match value {
             "null" | "false" | "\"\"" => Self::None,
             list if list.starts_with('[') => Self::Rows,
@@ -54,26 +53,26 @@ impl Payload {
     }
 }
 
-/// A body is no envelope.
+/// A body is not an envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotEnvelope {
-    /// No body at all.
+    /// Nothing but white space.
     #[error("the body is empty")]
     Empty,
-    /// JSON that breaks off: the answer did not arrive whole.
-    #[error("the body breaks off")]
+    /// JSON without its end: a part of the response did not arrive.
+    #[error("the body is truncated")]
     Truncated,
-    /// Packed with gzip or zstd, which no request asks for. It is never unpacked: a small body could hold a huge one.
+    /// gzip or zstd without a header that says so. It is never decompressed here: a small body can expand to a huge one.
     #[error("the body is compressed, which was not asked for")]
     Compressed,
-    /// Something else than a JSON object with a `code`.
+    /// Not a JSON object with a `code`.
     #[error("the body is not the documented envelope")]
     Foreign,
 }
 
-/// Reads the frame of a body and checks that the document is complete.
+/// Reads the envelope of a body and checks that the document is complete.
 pub fn read(body: &[u8]) -> Result<Envelope, NotEnvelope> {
-    if PACKED.iter().any(|magic| body.starts_with(magic)) {
+    if COMPRESSED.iter().any(|magic| body.starts_with(magic)) {
         return Err(NotEnvelope::Compressed);
     }
     let text = lenient_json::text(body);
@@ -98,8 +97,8 @@ fn parse(text: &str) -> Result<Envelope, NotEnvelope> {
 
 impl<'de> Deserialize<'de> for Envelope {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Frame;
-        impl<'de> Visitor<'de> for Frame {
+        struct EnvelopeVisitor;
+        impl<'de> Visitor<'de> for EnvelopeVisitor {
             type Value = Envelope;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -114,8 +113,8 @@ impl<'de> Deserialize<'de> for Envelope {
                         "message" => envelope.message = scalar(map.next_value()?),
                         DATA => {
                             let data: &RawValue = map.next_value()?;
-                            // Should it stand there twice, a list is never forgotten over something else.
-                            envelope.data = envelope.data.max(Payload::of(data.get()));
+                            // If the field comes twice, a list takes precedence.
+                            envelope.data = envelope.data.max(Payload::from_json(data.get()));
                         }
                         _ => {
                             map.next_value::<IgnoredAny>()?;
@@ -125,18 +124,17 @@ impl<'de> Deserialize<'de> for Envelope {
                 Ok(envelope)
             }
         }
-        deserializer.deserialize_map(Frame)
+        deserializer.deserialize_map(EnvelopeVisitor)
     }
 }
 
 /// The text of a string or a number; empty for anything else.
 fn scalar(raw: &RawValue) -> String {
-    let text = raw.get();
-    if text.starts_with('"') {
-        return lenient_json::unquoted(text).unwrap_or_default();
+    match raw.get() {
+        text if text.starts_with('"') => lenient_json::unquoted(text).unwrap_or_default(),
+        number if number.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => number.to_owned(),
+        _ => String::new(),
     }
-    let number = text.starts_with(|c: char| c == '-' || c.is_ascii_digit());
-    if number { text.to_owned() } else { String::new() }
 }
 
 #[cfg(test)]
@@ -144,7 +142,7 @@ mod tests {
     use super::{NotEnvelope, Payload, read};
 
     #[test]
-    fn a_success_is_read_without_touching_its_rows() {
+    fn a_success_is_read_without_decoding_its_rows() {
         let body = br#"{"code":0,"message":"success","data":[{"a":1e999},{"b":"\ud83d"}],"requestId":"x"}"#;
         let envelope = read(body).unwrap();
         assert_eq!((envelope.code, envelope.data), (Some(0), Payload::Rows));
@@ -152,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn invalid_utf8_and_lone_surrogates_anywhere_do_not_make_it_less_complete() {
+    fn a_body_with_invalid_utf8_and_lone_surrogates_is_complete() {
         let envelope = read(b"{\"code\":0,\"message\":\"\\ud83d\",\"data\":[{\"t\":\"\xff\xfe\"}]}").unwrap();
         assert_eq!(envelope.data, Payload::Rows);
         assert!(read(b"{\"code\":0,\"message\":\"\xff\",\"data\":[]}").is_ok());
@@ -171,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn data_that_is_not_a_list_may_be_a_word_for_no_rows_or_something_else() {
+    fn data_that_is_not_a_list_means_no_rows_or_is_something_else() {
         let table = [
             (Payload::None, ["null", "{}", "{ }", "\"\"", "false"].as_slice()),
             (Payload::Other, &["{\"a\":[]}", "\"rows\"", "7", "-7", "1.5", "true", "0"]),
@@ -186,9 +184,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_by_the_letter_is_no_reason_to_lose_a_page_and_no_excuse_for_half_a_page() {
+    fn invalid_json_that_can_be_repaired_is_a_page_and_still_must_be_complete() {
         let body =
-            "{\"code\":0,\"message\":\"a\tb\0\",\"data\":[{\"a\":NaN,\"b\":-Infinity,\"c\":01,\"d\":\"\\x41\n\"}]}";
+            "{\"code\":0,\"message\":\"a\tb\0\",\"data\":[{\"a\":NaN,\"b\":-Infinity,\"c\":01,\"d\":\"x41\n\"}]}";
         let envelope = read(body.as_bytes()).unwrap();
         assert_eq!((envelope.data, envelope.message.as_str()), (Payload::Rows, "a\tb\0"));
         for end in 1..body.len() {
@@ -197,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_stands_beside_another_or_beside_nothing_is_still_a_page() {
+    fn a_data_field_that_comes_twice_is_a_page_if_one_is_a_list() {
         for data in [r#""data":null,"data":[]"#, r#""data":[],"data":null"#, r#""data":[],"data":[]"#] {
             assert_eq!(read(format!("{{\"code\":0,{data}}}").as_bytes()).unwrap().data, Payload::Rows, "{data}");
         }

@@ -1,24 +1,24 @@
-//! `_extra`: what belongs to no column, as one JSON object that every reader can read.
+//! `_extra`: the fields that belong to no column, as one JSON object that every reader accepts.
 //!
-//! One value that a strict reader refuses would cost the query over the whole file. So half of a surrogate pair, a word such
-//! as `NaN`, a number beyond every double, and nesting deeper than [`NESTING`] stand there as a string that holds their
-//! JSON text, and so does a name with half of a surrogate pair. A name that comes more than once gets the list of its values.
+//! A value that a strict reader refuses would fail a query over the whole file. So half of a surrogate pair, a word such as
+//! `NaN`, a number too large for a double, and nesting deeper than [`NESTING`] become a string of their JSON text. The same
+//! is true of a name with half of a surrogate pair. A name that comes more than once gets the list of its values.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::cells::{Field, depth};
 
-/// Deepest nesting that stays nested in `_extra`; many readers end at 128.
+/// Most levels of a value that `_extra` nests; many readers accept 128.
 pub const NESTING: usize = 100;
 
-/// The object of these fields, in their order.
+/// The fields as one object, in order.
 pub(super) fn object(fields: &[Field<'_>]) -> String {
-    let mut places: HashMap<&str, usize> = HashMap::with_capacity(fields.len());
+    let mut positions: HashMap<&str, usize> = HashMap::with_capacity(fields.len());
     let mut named: Vec<(&str, Vec<&str>)> = Vec::with_capacity(fields.len());
     for (name, raw) in fields {
-        let place = *places.entry(name).or_insert(named.len());
-        match named.get_mut(place) {
+        let position = *positions.entry(name).or_insert(named.len());
+        match named.get_mut(position) {
             Some((_, values)) => values.push(raw),
             None => named.push((name, vec![raw])),
         }
@@ -38,7 +38,7 @@ pub(super) fn object(fields: &[Field<'_>]) -> String {
     text
 }
 
-/// A value's text as it is, if every reader takes it; as a string otherwise.
+/// A value's text unchanged if every reader accepts it, otherwise as a string.
 fn value(raw: &str) -> Cow<'_, str> {
     let is_readable = depth(raw) <= NESTING && serde_json::from_str::<serde_json::Value>(raw).is_ok();
     if is_readable { Cow::Borrowed(raw) } else { Cow::Owned(quoted(raw)) }
@@ -52,29 +52,32 @@ fn quoted(text: &str) -> String {
 mod tests {
     use super::{NESTING, object};
 
-    fn of(fields: &[(&'static str, &'static str)]) -> String {
+    fn object_of(fields: &[(&'static str, &'static str)]) -> String {
         object(&fields.iter().map(|(name, raw)| ((*name).into(), *raw)).collect::<Vec<_>>())
     }
 
     #[test]
-    fn what_every_reader_takes_stands_as_it_came() {
+    fn a_value_that_every_reader_accepts_stays_unchanged() {
         let fields = [("a", "[1, {\"x\": null}]"), ("q\"", "\"\\u00e9\\ud83d\\ude00\""), ("n", "1e300"), ("m", "-0.0")];
-        assert_eq!(of(&fields), r#"{"a":[1, {"x": null}],"q\"":"\u00e9\ud83d\ude00","n":1e300,"m":-0.0}"#);
-        assert_eq!(of(&[]), "{}");
+        assert_eq!(object_of(&fields), r#"{"a":[1, {"x": null}],"q\"":"\u00e9\ud83d\ude00","n":1e300,"m":-0.0}"#);
+        assert_eq!(object_of(&[]), "{}");
     }
 
     #[test]
-    fn what_a_strict_reader_refuses_stands_as_a_string_of_its_text() {
+    fn a_value_that_a_strict_reader_refuses_becomes_a_string_of_its_text() {
         let fields =
             [("h", r#""cut \ud83d""#), ("l", r#"["\udcff"]"#), ("w", "NaN"), ("n", "1e400"), ("t", "\"a\tb\"")];
-        assert_eq!(of(&fields), r#"{"h":"\"cut \\ud83d\"","l":"[\"\\udcff\"]","w":"NaN","n":"1e400","t":"\"a\tb\""}"#);
+        assert_eq!(
+            object_of(&fields),
+            r#"{"h":"\"cut \\ud83d\"","l":"[\"\\udcff\"]","w":"NaN","n":"1e400","t":"\"a\tb\""}"#
+        );
         let deep = |levels: usize| -> &'static str { ("[".repeat(levels) + &"]".repeat(levels)).leak() };
-        assert_eq!(of(&[("d", deep(NESTING))]), format!("{{\"d\":{}}}", deep(NESTING)));
-        assert_eq!(of(&[("d", deep(NESTING + 1))]), format!("{{\"d\":\"{}\"}}", deep(NESTING + 1)));
+        assert_eq!(object_of(&[("d", deep(NESTING))]), format!("{{\"d\":{}}}", deep(NESTING)));
+        assert_eq!(object_of(&[("d", deep(NESTING + 1))]), format!("{{\"d\":\"{}\"}}", deep(NESTING + 1)));
     }
 
     #[test]
     fn a_name_that_comes_more_than_once_gets_all_of_its_values() {
-        assert_eq!(of(&[("a", "1"), ("b", "2"), ("a", "null"), ("a", "\"x\"")]), r#"{"a":[1,null,"x"],"b":2}"#);
+        assert_eq!(object_of(&[("a", "1"), ("b", "2"), ("a", "null"), ("a", "\"x\"")]), r#"{"a":[1,null,"x"],"b":2}"#);
     }
 }

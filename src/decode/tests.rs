@@ -1,4 +1,4 @@
-//! What becomes of every kind of cell and row.
+//! How each kind of cell and row is decoded.
 
 use super::{Decoded, Decoder, Response};
 use crate::endpoint::{BUILT_IN, ColumnKind, EXTRA, Endpoint, FETCHED_AT, PAGE_NUM, Role};
@@ -18,12 +18,12 @@ fn endpoint() -> Endpoint {
 fn decode_body(body: &[u8]) -> Decoded {
     let endpoint = endpoint();
     let (attempt, item, page) = (AttemptId(1), ItemIx(1), PageNum(3));
-    let answer = Response {
+    let response = Response {
         request: Request { attempt, item, id: ItemId::new(ID), page },
         at: Utc64(9),
         body: body.to_vec().into(),
     };
-    Decoder::new(&endpoint, |_| true).decode(&[answer]).unwrap()
+    Decoder::new(&endpoint, |_| true).decode(&[response]).unwrap()
 }
 
 fn decode(rows: &str) -> Decoded {
@@ -65,7 +65,7 @@ fn the_documented_row_is_typed_exactly() {
 }
 
 #[test]
-fn numbers_are_read_from_any_spelling_that_is_exact_and_kept_as_text_from_any_other() {
+fn numbers_are_read_from_any_exact_notation_and_others_go_to_extra() {
     let whole = [("17", 17), ("\"17\"", 17), ("-3", -3), ("1.0", 1), ("1e3", 1_000), ("\"2.0\"", 2)];
     for (raw, value) in whole.into_iter().chain([("9223372036854775807", i64::MAX), ("-0", 0)]) {
         let decoded = with(&format!(r#""total_digg_cnt":{raw}"#));
@@ -92,7 +92,7 @@ fn numbers_are_read_from_any_spelling_that_is_exact_and_kept_as_text_from_any_ot
 }
 
 #[test]
-fn a_time_outside_of_what_it_can_mean_is_kept_as_text() {
+fn a_time_outside_of_its_range_goes_to_extra() {
     for raw in ["1628504241000", "0", "-1", "292277026596", "\"yesterday\""] {
         let decoded = with(&format!(r#""create_time":{raw}"#));
         assert!(decoded.rows.column_by_name("create_time").unwrap().is_null(0), "{raw}");
@@ -101,7 +101,7 @@ fn a_time_outside_of_what_it_can_mean_is_kept_as_text() {
 }
 
 #[test]
-fn a_time_in_iso_8601_is_a_time_where_it_names_a_moment_and_loses_nothing() {
+fn a_time_in_iso_8601_is_read_if_it_is_unambiguous_and_loses_nothing() {
     let micros = |decoded: &Decoded| {
         let times = decoded.rows.column_by_name("create_time").unwrap().as_primitive::<TimestampMicrosecondType>();
         times.is_valid(0).then(|| times.value(0))
@@ -129,7 +129,7 @@ fn a_time_in_iso_8601_is_a_time_where_it_names_a_moment_and_loses_nothing() {
 }
 
 #[test]
-fn an_identity_that_is_a_number_with_an_exponent_or_a_fraction_is_a_reject_and_folded_into_no_other() {
+fn an_identity_that_is_a_number_with_an_exponent_or_a_fraction_is_a_reject_and_no_duplicate() {
     let decoded = decode(
         r#"{"video_id":6994372454948900122},{"video_id":6.9943724549489e18},{"video_id":6.9943724549489e18,"a":1},
         {"video_id":12},{"video_id":12.0},{"video_id":12.5},{"video_id":1E3},{"video_id":-1.0},{"video_id":"1.5e3"}"#,
@@ -140,7 +140,7 @@ fn an_identity_that_is_a_number_with_an_exponent_or_a_fraction_is_a_reject_and_f
     assert!(page.rejects.iter().all(|reject| reject.reason == reason), "{:?}", page.rejects);
     let raws: Vec<_> = page.rejects.iter().map(|reject| reject.raw.as_str()).collect();
     assert_eq!(raws[1], r#"{"video_id":6.9943724549489e18,"a":1}"#);
-    // The item's column is a part of the identity, too.
+    // The item's column is a part of the identity too.
     let decoded = decode(&format!(
         r#"{{"video_id":"7","product_id":1.729382310407604e18}},{{"video_id":"7","product_id":{ID}}}"#
     ));
@@ -180,13 +180,13 @@ fn unknown_fields_and_the_first_of_two_equal_ones_go_to_extra() {
 }
 
 #[test]
-fn unknown_fields_whose_names_are_not_unicode_keep_names_of_their_own() {
+fn unknown_fields_whose_names_are_not_unicode_have_different_names() {
     let decoded = with(r#""\ud83d":1,"\ud83e":2,"\u0061":3"#);
     assert_eq!(text(&decoded, EXTRA).unwrap(), r#"{"\"\\ud83d\"":1,"\"\\ud83e\"":2,"a":3}"#);
 }
 
 #[test]
-fn half_a_surrogate_pair_costs_neither_the_row_nor_its_text() {
+fn half_a_surrogate_pair_loses_neither_the_row_nor_its_text() {
     let decoded = with(r#""video_desc":"cut \ud83d""#);
     assert!(text(&decoded, "video_desc").unwrap().starts_with("cut \u{fffd}"));
     assert_eq!(text(&decoded, EXTRA).unwrap(), r#"{"video_desc":"\"cut \\ud83d\""}"#);
@@ -196,7 +196,7 @@ fn half_a_surrogate_pair_costs_neither_the_row_nor_its_text() {
 }
 
 #[test]
-fn a_partition_that_no_directory_can_carry_keeps_its_text_in_extra() {
+fn a_partition_value_that_no_directory_name_can_contain_goes_to_extra() {
     let long = "x".repeat(300);
     for value in ["", long.as_str(), crate::model::partition::DEFAULT] {
         let decoded = decode(&format!(r#"{{"video_id":"7","region":"{value}"}}"#));
@@ -209,7 +209,7 @@ fn a_partition_that_no_directory_can_carry_keeps_its_text_in_extra() {
 }
 
 #[test]
-fn rows_that_cannot_be_used_become_rejects_with_reason_and_exact_text_and_cost_no_other_row() {
+fn rows_that_cannot_be_published_become_rejects_with_reason_and_exact_text_and_lose_no_other_row() {
     let rows =
         r#"{"video_id":"7"}, 17, {"video_id": null}, {"video_id":"8","product_id":"99"}, "x", {"video_id":"9"}, null"#;
     let decoded = decode(rows);
@@ -217,11 +217,11 @@ fn rows_that_cannot_be_used_become_rejects_with_reason_and_exact_text_and_cost_n
     assert_eq!((decoded.rows.num_rows(), page.keys.len(), page.received, page.foreign), (2, 2, 7, 1));
     let rejects: Vec<_> = page.rejects.iter().map(|reject| (&*reject.reason, reject.raw.as_str())).collect();
     let expected = [
-        ("the row is no JSON object", "17"),
+        ("the row is not a JSON object", "17"),
         ("the row has no identity", r#"{"video_id": null}"#),
         ("the row belongs to 99", r#"{"video_id":"8","product_id":"99"}"#),
-        ("the row is no JSON object", "\"x\""),
-        ("the row is no JSON object", "null"),
+        ("the row is not a JSON object", "\"x\""),
+        ("the row is not a JSON object", "null"),
     ];
     assert_eq!(rejects, expected);
 }
@@ -234,7 +234,7 @@ fn rows_without_identity_among_good_ones_keep_their_own_text() {
 }
 
 #[test]
-fn the_item_column_is_the_asked_item_even_where_a_row_does_not_repeat_it() {
+fn the_item_column_is_the_requested_item_even_if_a_row_does_not_repeat_it() {
     assert_eq!(text(&decode(r#"{"video_id":"7"}"#), "product_id").unwrap(), ID);
 }
 
@@ -256,7 +256,7 @@ fn dropped_columns_are_not_written_and_not_in_extra_either() {
 }
 
 #[test]
-fn keys_differ_exactly_where_identities_do() {
+fn keys_differ_exactly_if_identities_do() {
     let decoded = decode(r#"{"video_id":"7"},{"video_id":"8"},{"video_id":7}"#);
     let keys = &decoded.pages[0].keys;
     assert!(keys[0] != keys[1] && keys[0] == keys[2]);
@@ -279,25 +279,25 @@ fn an_id_that_is_not_unicode_has_another_key_than_an_id_that_is_its_json_text() 
     let keys = &decoded.pages[0].keys;
     let distinct: std::collections::HashSet<_> = keys.iter().collect();
     assert_eq!((keys.len(), distinct.len()), (4, 4));
-    // What stands in the file makes the same key: `verify` has nothing else.
+    // The texts in a file make the same keys: `verify` has nothing else.
     let ids = decoded.rows.column_by_name("video_id").unwrap().as_string::<i32>();
-    let of_files: Vec<_> = ids.iter().map(|id| super::key_of([id.map(Into::into)].into_iter()).unwrap()).collect();
-    assert_eq!(&of_files, keys);
+    let keys_of_file: Vec<_> = ids.iter().map(|id| super::key_of([id.map(Into::into)].into_iter()).unwrap()).collect();
+    assert_eq!(&keys_of_file, keys);
 }
 
 #[test]
-fn pages_of_a_group_are_decoded_as_if_each_were_alone() {
+fn pages_of_a_group_are_decoded_independently() {
     let endpoint = endpoint();
     let simulator = Simulator::new(&endpoint, SimulatorSettings::default()).unwrap();
     let query = format!("product_id={ID}&page_num=1&page_size=7");
     let body =
-        simulator.answer(&ApiRequest { path: &endpoint.path, query: &query, authorization: Some("Bearer x") }).body;
-    let answer = |attempt| {
+        simulator.respond(&ApiRequest { path: &endpoint.path, query: &query, authorization: Some("Bearer x") }).body;
+    let response = |attempt| {
         let request = Request { attempt: AttemptId(attempt), item: ItemIx(1), id: ItemId::new(ID), page: PageNum(1) };
         Response { request, at: Utc64(9), body: body.clone() }
     };
     let decoder = Decoder::new(&endpoint, |_| true);
-    let (one, two) = (decoder.decode(&[answer(1)]).unwrap(), decoder.decode(&[answer(1), answer(2)]).unwrap());
+    let (one, two) = (decoder.decode(&[response(1)]).unwrap(), decoder.decode(&[response(1), response(2)]).unwrap());
     let rows = one.rows.num_rows();
     assert_eq!(one.rows, two.rows.slice(0, rows));
     assert_eq!(one.rows, two.rows.slice(rows, rows));
@@ -318,8 +318,8 @@ proptest! {
         let endpoint = endpoint();
         let simulator = Simulator::new(&endpoint, SimulatorSettings::default()).unwrap();
         let query = format!("product_id={ID}&page_num=1&page_size=3");
-        let answer = simulator.answer(&ApiRequest { path: &endpoint.path, query: &query, authorization: Some("Bearer x") });
-        let mut body = answer.body.to_vec();
+        let response = simulator.respond(&ApiRequest { path: &endpoint.path, query: &query, authorization: Some("Bearer x") });
+        let mut body = response.body.to_vec();
         if let Some(slot) = body.get_mut(at) {
             *slot = byte;
         }
@@ -330,10 +330,10 @@ proptest! {
     }
 
     #[test]
-    fn any_json_value_in_an_unknown_field_comes_back_whole(value in json(), pretty in any::<bool>(), name in "[a-z\"\\\\é]{0,6}!") {
+    fn any_json_value_in_an_unknown_field_is_preserved(value in any_json(), pretty in any::<bool>(), name in "[a-z\"\\\\é]{0,6}!") {
         let row = serde_json::json!({ "video_id": "7", name.as_str(): value });
-        let answer = serde_json::json!({ "code": 0, "message": value, "data": [17, row, [value], row] });
-        let body = if pretty { serde_json::to_string_pretty(&answer) } else { serde_json::to_string(&answer) }.unwrap();
+        let response = serde_json::json!({ "code": 0, "message": value, "data": [17, row, [value], row] });
+        let body = if pretty { serde_json::to_string_pretty(&response) } else { serde_json::to_string(&response) }.unwrap();
         let decoded = decode_body(body.as_bytes());
         prop_assert_eq!((decoded.rows.num_rows(), decoded.pages[0].rejects.len()), (2, 2));
         let extra: serde_json::Value = serde_json::from_str(&text(&decoded, EXTRA).unwrap()).unwrap();
@@ -344,7 +344,7 @@ proptest! {
 }
 
 /// Any JSON value, some levels deep.
-fn json() -> impl Strategy<Value = serde_json::Value> {
+fn any_json() -> impl Strategy<Value = serde_json::Value> {
     let leaf = prop_oneof![
         Just(serde_json::Value::Null),
         any::<bool>().prop_map(serde_json::Value::from),

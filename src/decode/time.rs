@@ -1,7 +1,7 @@
 //! Times as text: ISO 8601 in the form of RFC 3339, to the microsecond.
 //!
-//! Only what names one moment is a time: date, time of day, and where the day begins. A text without an offset could be of
-//! any place, and one with more digits than a microsecond has would be cut; neither is a time here.
+//! A time needs a date, a time of day and an offset. A text without an offset is ambiguous, and one with digits beyond the
+//! microsecond would be cut: neither is a time here. `chrono`'s own parser accepts white space anywhere.
 
 use chrono::NaiveDate;
 
@@ -23,14 +23,14 @@ pub(super) fn micros(text: &str) -> Option<i64> {
     local.checked_sub(offset)
 }
 
-/// A number of so many digits, and what stands behind it.
+/// A number of exactly `digits` digits, and the rest of the text.
 fn number(text: &str, digits: usize) -> Option<(u32, &str)> {
     let (number, rest) = text.split_at_checked(digits)?;
     let is_plain = number.bytes().all(|byte| byte.is_ascii_digit());
     Some((number.parse().ok().filter(|_| is_plain)?, rest))
 }
 
-/// Seconds, microseconds, and what follows them.
+/// Seconds, microseconds, and the rest of the text.
 fn seconds(text: &str) -> Option<(u32, u32, &str)> {
     let (second, rest) = number(text, 2)?;
     let (micro, rest) = match rest.strip_prefix(['.', ',']) {
@@ -40,16 +40,16 @@ fn seconds(text: &str) -> Option<(u32, u32, &str)> {
     Some((second, micro, rest))
 }
 
-/// A fraction of a second in microseconds, and what stands behind it; none if it is no whole number of them.
+/// A fraction of a second in microseconds, and the rest of the text; none if it has nonzero digits beyond them.
 fn fraction(text: &str) -> Option<(u32, &str)> {
     let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (digits, rest) = text.split_at_checked(end).filter(|(digits, _)| !digits.is_empty())?;
-    let (kept, beyond) = digits.split_at_checked(6).unwrap_or((digits, ""));
-    let micros = format!("{kept:0<6}").parse().ok()?;
+    let (micros, beyond) = digits.split_at_checked(6).unwrap_or((digits, ""));
+    let micros = format!("{micros:0<6}").parse().ok()?;
     beyond.bytes().all(|byte| byte == b'0').then_some((micros, rest))
 }
 
-/// Microseconds by which the day begins earlier than in UTC.
+/// Microseconds that local time is ahead of UTC.
 fn offset(text: &str) -> Option<i64> {
     if matches!(text, "Z" | "z") {
         return Some(0);
@@ -71,7 +71,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn a_moment_is_read_to_the_microsecond_from_any_usual_spelling() {
+    fn a_moment_is_read_to_the_microsecond_from_any_usual_format() {
         let ten = 1_795_341_600_000_000;
         let table = [
             ("2026-11-22T10:00:00Z", ten),
@@ -93,13 +93,13 @@ mod tests {
             ("1970-01-01T00:00:00Z", 0),
             ("2024-02-29T23:59:59.999999Z", 1_709_251_199_999_999),
         ];
-        for (text, wanted) in table {
-            assert_eq!(micros(text), Some(wanted), "{text}");
+        for (text, expected) in table {
+            assert_eq!(micros(text), Some(expected), "{text}");
         }
     }
 
     #[test]
-    fn what_names_no_moment_or_would_be_cut_is_no_time() {
+    fn a_text_that_is_ambiguous_or_would_be_cut_is_not_a_time() {
         for text in [
             "2026-11-22T10:00:00",
             "2026-11-22 10:00:00.5",

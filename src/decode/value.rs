@@ -1,17 +1,17 @@
-//! One cell's JSON text as a value of its column: coerced where nothing is lost, refused otherwise.
+//! One cell's JSON text as a value of its column: converted if nothing is lost, refused otherwise.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Builder, Int64Builder, StringBuilder, TimestampMicrosecondBuilder};
+use arrow::array::{
+    ArrayRef, ArrowPrimitiveType, Float64Builder, Int64Builder, PrimitiveBuilder, StringBuilder,
+    TimestampMicrosecondBuilder,
+};
 
-use crate::decode::lenient_json;
-use crate::decode::number;
+use super::{lenient_json, number, time};
 use crate::endpoint::{Column, ColumnKind};
 
-use super::time;
-
-/// The columns of rows under construction.
+/// A column under construction.
 pub(super) enum Builder {
     Text(StringBuilder),
     Int(Int64Builder),
@@ -29,31 +29,20 @@ impl Builder {
         }
     }
 
-    /// Appends a cell's JSON text. False: it did not fit, a null (or the repaired text) stands in its place.
+    /// Appends a cell's JSON text. False if it does not fit: then the cell is null, or the repaired text.
     pub(super) fn append(&mut self, raw: Option<&str>, column: &Column) -> bool {
         let raw = raw.filter(|raw| *raw != "null");
-        match self {
+        let fits = match self {
             Self::Text(builder) => {
                 let value = raw.and_then(text_of);
                 builder.append_option(value.as_ref().map(|value| &value.text));
-                value.is_some_and(|value| value.exact) || raw.is_none()
+                value.is_some_and(|value| value.is_exact)
             }
-            Self::Int(builder) => {
-                let value = raw.and_then(integer_of);
-                builder.append_option(value);
-                value.is_some() || raw.is_none()
-            }
-            Self::Float(builder) => {
-                let value = raw.and_then(double_of);
-                builder.append_option(value);
-                value.is_some() || raw.is_none()
-            }
-            Self::Time(builder) => {
-                let value = raw.and_then(|raw| moment_of(raw, column.unit.as_deref()));
-                builder.append_option(value);
-                value.is_some() || raw.is_none()
-            }
-        }
+            Self::Int(builder) => append_number(builder, raw.and_then(integer_of)),
+            Self::Float(builder) => append_number(builder, raw.and_then(double_of)),
+            Self::Time(builder) => append_number(builder, raw.and_then(|raw| micros_of(raw, column.unit.as_deref()))),
+        };
+        fits || raw.is_none()
     }
 
     pub(super) fn finish(&mut self) -> ArrayRef {
@@ -66,59 +55,62 @@ impl Builder {
     }
 }
 
-/// The text of a cell; `exact` is false where something that is not Unicode had to be replaced.
-pub(super) struct Text<'a> {
-    pub(super) text: Cow<'a, str>,
-    pub(super) exact: bool,
+fn append_number<T: ArrowPrimitiveType>(builder: &mut PrimitiveBuilder<T>, value: Option<T::Native>) -> bool {
+    builder.append_option(value);
+    value.is_some()
 }
 
-/// A string as it is, a number by its digits; nothing else is text.
+pub(super) struct Text<'a> {
+    pub(super) text: Cow<'a, str>,
+    /// False if a part that is not Unicode was replaced.
+    pub(super) is_exact: bool,
+}
+
+/// A string, or a number by its digits; nothing else is text.
 pub(super) fn text_of(raw: &str) -> Option<Text<'_>> {
     let [b'"', bytes @ .., b'"'] = raw.as_bytes() else {
-        let number = matches!(raw.as_bytes(), [b'-' | b'0'..=b'9', ..]);
-        return number.then_some(Text { text: Cow::Borrowed(raw), exact: true });
+        let is_number = matches!(raw.as_bytes(), [b'-' | b'0'..=b'9', ..]);
+        return is_number.then_some(Text { text: Cow::Borrowed(raw), is_exact: true });
     };
     if memchr::memchr(b'\\', bytes).is_none() {
         let inner = raw.get(1..=bytes.len())?;
-        return Some(Text { text: Cow::Borrowed(inner), exact: true });
+        return Some(Text { text: Cow::Borrowed(inner), is_exact: true });
     }
     if let Ok(text) = serde_json::from_str::<String>(raw) {
-        return Some(Text { text: Cow::Owned(text), exact: true });
+        return Some(Text { text: Cow::Owned(text), is_exact: true });
     }
-    // Half of a surrogate pair is common where a server cuts a text in the middle of an emoji.
-    lenient_json::unquoted(raw).map(|text| Text { text: Cow::Owned(text), exact: false })
+    // Half of a surrogate pair is common: some servers cut a text in the middle of an emoji.
+    lenient_json::unquoted(raw).map(|text| Text { text: Cow::Owned(text), is_exact: false })
 }
 
-/// A text that identifies something; none if it is empty. What is not Unicode stands as its JSON text: repaired, two of
-/// them could look the same.
+/// A text that identifies something; none if it is empty. A text that is not Unicode is its JSON text, because two repaired
+/// texts could be equal.
 pub(super) fn identity_of(raw: &str) -> Option<Text<'_>> {
     let value = text_of(raw).filter(|value| !value.text.is_empty())?;
-    Some(if value.exact { value } else { Text { text: Cow::Borrowed(raw), exact: false } })
+    Some(if value.is_exact { value } else { Text { text: Cow::Borrowed(raw), is_exact: false } })
 }
 
-/// The same where it is part of a key, which must be another one for each identity: so that no text looks like the JSON text
-/// of what is not Unicode, one that begins with a quote stands as its JSON text too.
+/// Like [`identity_of`], for a key, which must differ for each identity: a text that begins with a quote is its JSON text too,
+/// so that it never equals the JSON text of one that is not Unicode.
 pub(super) fn key_text_of(raw: &str) -> Option<Text<'_>> {
     let value = identity_of(raw)?;
-    if !(value.exact && value.text.starts_with('"')) {
+    if !(value.is_exact && value.text.starts_with('"')) {
         return Some(value);
     }
-    Some(Text { text: Cow::Owned(serde_json::Value::from(&*value.text).to_string()), exact: false })
+    Some(Text { text: Cow::Owned(serde_json::Value::from(&*value.text).to_string()), is_exact: false })
 }
 
-/// A whole number, also as a string.
 fn integer_of(raw: &str) -> Option<i64> {
     number::whole(&text_of(raw)?.text)
 }
 
-/// A finite number, also as a string.
 fn double_of(raw: &str) -> Option<f64> {
     number::double(&text_of(raw)?.text)
 }
 
-/// Microseconds since 1970 of a count of seconds or milliseconds, or of a time in ISO 8601, between 1970 and 2100: outside of
-/// it something else is meant.
-fn moment_of(raw: &str, unit: Option<&str>) -> Option<i64> {
+/// Microseconds since 1970, from a count of seconds or milliseconds or from ISO 8601. None outside of 1970 to 2100, where the
+/// number means something else.
+fn micros_of(raw: &str, unit: Option<&str>) -> Option<i64> {
     const YEAR_2100: i64 = 4_102_444_800_000_000;
     let text = text_of(raw)?.text;
     let factor = if unit == Some("ms") { 1_000 } else { 1_000_000 };
@@ -129,8 +121,8 @@ fn moment_of(raw: &str, unit: Option<&str>) -> Option<i64> {
     micros.filter(|micros| (1..YEAR_2100).contains(micros))
 }
 
-/// Whether a cell is a number with an exponent or a fraction. As an identity it is none: it went through a float, and may be
-/// the rounded id of several.
+/// Whether a cell is a number with an exponent or a fraction. It cannot identify a row: it went through a float, which rounds
+/// several ids to one.
 pub(super) fn is_inexact_number(raw: &str) -> bool {
     raw.starts_with(|c: char| c == '-' || c.is_ascii_digit()) && raw.contains(['.', 'e', 'E'])
 }

@@ -1,22 +1,22 @@
-//! What a description says about answers: what the values of an envelope's `code` mean, and what ends a walk.
+//! The end of a list and the meanings of an envelope's `code`, as a description declares them.
 
 use serde::Deserialize;
 
 use super::Endpoint;
 
-/// What ends a walk.
+/// What ends a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EndRule {
-    /// A short page, as long as pages behind short ones, asked for now and then, do not show otherwise.
+    /// A short page, until a page requested after one shows that lists go on.
     Auto,
-    /// A page with fewer rows than were asked for, or with none.
+    /// A page with fewer rows than requested, or with none.
     ShortPage,
-    /// Only a page with no rows.
+    /// Only a page without rows.
     EmptyPage,
 }
 
-/// Values of an envelope's `code`, by what they mean.
+/// Values of an envelope's `code`, by meaning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Codes {
     /// Success.
@@ -25,9 +25,9 @@ pub struct Codes {
     pub retry: Vec<i64>,
     /// Requests come too fast.
     pub throttle: Vec<i64>,
-    /// The key is not accepted, or its credits are used up.
+    /// The API key is not accepted, or its credits are spent.
     pub stop: Vec<i64>,
-    /// The page is behind the end of the list.
+    /// The page is after the end of the list.
     pub end_of_list: Vec<i64>,
 }
 
@@ -51,8 +51,7 @@ impl Codes {
 }
 
 impl Endpoint {
-    /// The codes that it names, by what they mean.
-    pub fn codes(&self) -> Codes {
+    pub(crate) fn codes(&self) -> Codes {
         Codes {
             success: self.success_codes.clone(),
             retry: self.retry_codes.clone(),

@@ -1,180 +1,145 @@
-//! A list call as data: where it is, how it pages, and every column of its rows.
-//!
-//! An endpoint is a TOML file. The built-in one is compiled in; another may be given. Whatever needs to know a column,
-//! the decoder, the Arrow schema, `pagehaul schema` and the simulator, asks here.
+//! The description of a list call, read from a TOML file. The built-in file is compiled in.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use serde::Deserialize;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::codes::EndRule;
 use super::id_form::IdPattern;
 
-/// The endpoint that pagehaul was made for.
+/// The endpoint file that is used without `--endpoint`.
 pub const BUILT_IN: &str = include_str!("../../config/endpoints/product-videos.toml");
 
-/// When a row was fetched: UTC, microseconds.
+/// The column of the time when a row was fetched: UTC, microseconds.
 pub const FETCHED_AT: &str = "_fetched_at";
-/// The page on which a row stood.
+/// The column of the page that a row came on.
 pub const PAGE_NUM: &str = "_page_num";
-/// JSON text of unknown fields and of values that did not fit their column; null when there is none.
+/// The column of unknown fields and of values that do not fit their column, as JSON text; null if there are none.
 pub const EXTRA: &str = "_extra";
 
-/// An endpoint's description could not be used.
+/// An endpoint's description is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
-    /// Not TOML, or not an endpoint; with its line.
+    /// Not TOML, or not an endpoint; with the line.
     #[error("read the endpoint description: {0}")]
     Parse(String),
-    /// A description that contradicts itself.
+    /// The description contradicts itself.
     #[error("endpoint {name}: {reason}")]
     Invalid {
         /// The endpoint's name.
         name: String,
-        /// What is wrong with it.
+        /// The contradiction.
         reason: String,
     },
 }
 
-/// A described list call.
+/// The description of a list call. `config/endpoints/product-videos.toml` explains the fields.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
-    /// Short name, for reports.
-    pub name: String,
-    /// Scheme and host of the real service.
-    pub base_url: String,
-    /// Path of the call.
+    pub(crate) name: String,
+    pub(crate) base_url: String,
+    /// Path of the call's URL.
     pub path: String,
-    /// Values of the envelope's `code` that mean success.
-    pub success_codes: Vec<i64>,
-    /// Values that mean that the same request may succeed later.
+    pub(crate) success_codes: Vec<i64>,
     #[serde(default)]
-    pub retry_codes: Vec<i64>,
-    /// Values that mean that requests come too fast.
+    pub(crate) retry_codes: Vec<i64>,
     #[serde(default)]
-    pub throttle_codes: Vec<i64>,
-    /// Values that mean that the key is not accepted or that its credits are used up.
+    pub(crate) throttle_codes: Vec<i64>,
     #[serde(default)]
-    pub stop_codes: Vec<i64>,
-    /// Values that mean that the page asked for is behind the end of the list.
+    pub(crate) stop_codes: Vec<i64>,
     #[serde(default)]
-    pub end_of_list_codes: Vec<i64>,
-    /// What ends a walk.
-    pub end: EndRule,
-    /// The item parameter and the column that repeats it.
-    pub item: ItemParam,
-    /// The page parameters and their limits.
-    pub page: PageParams,
-    /// The sort parameters, where the call has them.
-    pub sort: Option<SortParams>,
-    /// Every column of a row, in file order.
+    pub(crate) end_of_list_codes: Vec<i64>,
+    pub(crate) end: EndRule,
+    pub(crate) item: ItemParam,
+    pub(crate) page: PageParams,
+    pub(crate) sort: Option<SortParams>,
+    /// Every column of a row, in the order of the files.
     #[serde(rename = "column")]
     pub columns: Vec<Column>,
-    /// What the simulator needs beyond the columns.
-    pub fake: Fake,
+    #[serde(default)]
+    pub(crate) fake: Fake,
 }
 
-/// The item parameter.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ItemParam {
-    /// Query parameter that names the item.
-    pub param: String,
-    /// Column in which every row repeats it.
-    pub column: String,
-    /// What an id looks like: a list is checked against it while it is read. None: any text may be one.
-    pub form: Option<IdPattern>,
+pub(crate) struct ItemParam {
+    pub(crate) param: String,
+    /// The column that repeats the item's id in every row.
+    pub(crate) column: String,
+    pub(crate) form: Option<IdPattern>,
 }
 
-/// The page parameters and their limits.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PageParams {
-    /// Query parameter of the page's number.
-    pub number_param: String,
-    /// Number of the first page.
-    pub first: u32,
-    /// Largest page number that the API accepts.
-    pub last: u32,
-    /// Query parameter of the page's size.
-    pub size_param: String,
-    /// Largest page size that the API accepts, rows.
-    pub size_max: u32,
+pub(crate) struct PageParams {
+    pub(crate) number_param: String,
+    pub(crate) first: u32,
+    /// The largest page number that the API accepts.
+    pub(crate) last: u32,
+    pub(crate) size_param: String,
+    pub(crate) size_max: u32,
 }
 
-/// The sort parameters.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct SortParams {
-    /// Query parameter of the field.
-    pub field_param: String,
-    /// Query parameter of the direction.
-    pub direction_param: String,
-    /// Its value for ascending.
-    pub ascending: String,
-    /// Its value for descending.
-    pub descending: String,
+pub(crate) struct SortParams {
+    pub(crate) field_param: String,
+    pub(crate) direction_param: String,
+    pub(crate) ascending: String,
+    pub(crate) descending: String,
     /// Column name to the field parameter's value.
-    pub fields: BTreeMap<String, String>,
+    pub(crate) fields: BTreeMap<String, String>,
 }
 
-/// What the simulator needs beyond the columns.
-#[derive(Clone, Debug, Deserialize)]
+/// Settings of the simulator.
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Fake {
-    /// Partition values, the most frequent first.
-    pub partitions: Vec<String>,
+pub(crate) struct Fake {
+    /// Partition values, the most frequent first; empty: the simulator's own.
+    pub(crate) partitions: Vec<String>,
 }
 
 /// One column of a row.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
-    /// Its name, in the answers and in the files.
+    /// Its name in responses and files.
     pub name: String,
-    /// How the contract sends it.
-    pub json: JsonType,
-    /// What it becomes.
+    pub(crate) json: JsonType,
+    /// The type in files.
     #[serde(rename = "type")]
     pub kind: ColumnKind,
-    /// Whether a row may be without it. False of identity columns only: a row without one of those is a reject.
     #[serde(default = "yes")]
-    pub nullable: bool,
-    /// What it is for.
+    pub(crate) nullable: bool,
+    /// Its purpose.
     #[serde(default)]
     pub role: Role,
-    /// Whether two rows hardly ever share a value. Not said: true of keys and of what differs at every fetch.
-    #[serde(default)]
-    pub unique: Option<bool>,
-    /// What its numbers count.
-    pub unit: Option<String>,
-    /// One line of meaning.
-    pub meaning: String,
-    /// How the simulator makes one.
-    pub fake: String,
+    pub(crate) unique: Option<bool>,
+    pub(crate) unit: Option<String>,
+    pub(crate) meaning: String,
+    /// The simulator's pattern for a value; None: plain values of its type.
+    pub(crate) fake: Option<String>,
 }
 
 fn yes() -> bool {
     true
 }
 
-/// How the contract sends a value.
+/// The JSON type that the API documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum JsonType {
-    /// A JSON string.
+pub(crate) enum JsonType {
     String,
-    /// A JSON number without a fraction.
     Integer,
-    /// A JSON number.
     Number,
 }
 
-/// The Arrow type of a column.
+/// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ColumnKind {
@@ -184,13 +149,13 @@ pub enum ColumnKind {
     Int64,
     /// A double.
     Float64,
-    /// A moment in UTC, microseconds; the API counts in the column's unit, `s` or `ms`.
+    /// A moment in UTC, microseconds. The API counts in the column's unit, `s` or `ms`.
     Timestamp,
 }
 
 impl ColumnKind {
-    /// The word for it in the endpoint file and in a fingerprint.
-    pub fn as_str(self) -> &'static str {
+    /// Its name in the endpoint file and in a fingerprint.
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Utf8 => "utf8",
             Self::Int64 => "int64",
@@ -199,8 +164,7 @@ impl ColumnKind {
         }
     }
 
-    /// The Arrow type.
-    pub fn data_type(self) -> DataType {
+    pub(crate) fn data_type(self) -> DataType {
         match self {
             Self::Utf8 => DataType::Utf8,
             Self::Int64 => DataType::Int64,
@@ -209,7 +173,7 @@ impl ColumnKind {
         }
     }
 
-    /// The SQL type, as DuckDB and most warehouses spell it.
+    /// The SQL type in DuckDB and most warehouses.
     pub fn sql_type(self) -> &'static str {
         match self {
             Self::Utf8 => "VARCHAR",
@@ -220,7 +184,7 @@ impl ColumnKind {
     }
 }
 
-/// What a column is for.
+/// The purpose of a column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -238,8 +202,8 @@ pub enum Role {
 }
 
 impl Role {
-    /// The word for it in the endpoint file.
-    pub fn as_str(self) -> &'static str {
+    /// Its name in the endpoint file.
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Attribute => "attribute",
             Self::Identity => "identity",
@@ -250,7 +214,7 @@ impl Role {
     }
 }
 
-/// What is wrong with a TOML text, after the line on which it is: in one line, where the error draws a picture of several.
+/// An error in a TOML text, on one line that begins with its line number.
 pub(crate) fn at_line(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start));
     let line = before.map(|before| format!("line {}: ", before.matches('\n').count() + 1)).unwrap_or_default();
@@ -258,7 +222,7 @@ pub(crate) fn at_line(text: &str, error: &toml::de::Error) -> String {
 }
 
 impl Endpoint {
-    /// Reads and checks a description.
+    /// Parses and checks a description.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
         let endpoint: Self = toml::from_str(text).map_err(|error| EndpointError::Parse(at_line(text, &error)))?;
         match endpoint.contradiction() {
@@ -299,74 +263,70 @@ impl Endpoint {
         if page.size_max == 0 || page.first > page.last {
             return Some("page limits are empty".to_owned());
         }
-        if !self.path.starts_with('/') || self.success_codes.is_empty() || self.fake.partitions.is_empty() {
-            return Some("path, success_codes and fake.partitions must be given".to_owned());
+        if !self.path.starts_with('/') || self.success_codes.is_empty() {
+            return Some("path must begin with a slash, and success_codes must not be empty".to_owned());
         }
         let sorted = self.sort.iter().flat_map(|sort| sort.fields.keys());
         sorted
             .into_iter()
             .find(|field| !self.columns.iter().any(|column| column.name == **field))
-            .map(|field| format!("sort field {field} is no column"))
+            .map(|field| format!("sort field {field} is not a column"))
     }
 
     /// The partition column.
     ///
     /// # Panics
-    /// Never: [`parse`](Self::parse) admits only descriptions with exactly one.
+    /// Never: [`parse`](Self::parse) accepts only descriptions with exactly one.
     pub fn partition(&self) -> &Column {
         let found = self.columns.iter().find(|column| column.role == Role::Partition);
-        #[expect(clippy::expect_used, reason = "`parse` admits exactly one partition column")]
+        #[expect(clippy::expect_used, reason = "`parse` accepts exactly one partition column")]
         found.expect("one partition column")
     }
 
-    /// The columns that tell a row from the others of its item.
-    pub fn key_columns(&self) -> impl Iterator<Item = &Column> {
+    /// The columns that identify a row in its item's list.
+    pub(crate) fn key_columns(&self) -> impl Iterator<Item = &Column> {
         self.columns.iter().filter(|column| column.role == Role::Identity && column.name != self.item.column)
     }
 
-    /// The columns that make a row's key in the whole output: the item's, then [`key_columns`](Self::key_columns).
-    pub fn row_key(&self) -> impl Iterator<Item = &Column> {
+    /// The columns that identify a row in the whole output: the item's, then [`key_columns`](Self::key_columns).
+    pub(crate) fn row_key(&self) -> impl Iterator<Item = &Column> {
         self.columns.iter().filter(|column| column.name == self.item.column).chain(self.key_columns())
     }
 
-    /// The columns whose values hardly ever repeat: keys, what differs at every fetch, and those that say so.
+    /// The columns whose values hardly ever repeat: by default keys and volatile columns.
     pub fn unique_columns(&self) -> impl Iterator<Item = &Column> {
         let is_key = |column: &Column| column.role == Role::Identity && column.name != self.item.column;
         let is_unique = move |column: &Column| column.role == Role::Volatile || is_key(column);
         self.columns.iter().filter(move |column| column.unique.unwrap_or_else(|| is_unique(column)))
     }
 
-    /// The columns of text that nobody looks for by its beginning or by a range: unique, and no part of the key.
+    /// The text columns that nobody searches by prefix or range: unique, and not part of the key.
     pub fn opaque_columns(&self) -> impl Iterator<Item = &Column> {
         self.unique_columns().filter(|column| column.kind == ColumnKind::Utf8 && column.role != Role::Identity)
     }
 
-    /// The description's own fingerprint: 16 hex digits over all that shapes an answer's reading, not comments.
-    pub fn fingerprint(&self) -> String {
-        let mut hash = Sha256::new();
-        for column in &self.columns {
-            let Column { name, kind, role, nullable, unit, .. } = column;
-            hash.update(serde_json::json!([name, kind.as_str(), role.as_str(), nullable, unit]).to_string());
+    /// 16 hex digits over everything that affects how a response is decoded.
+    pub(crate) fn fingerprint(&self) -> String {
+        let mut text = String::new();
+        for Column { name, kind, role, nullable, unit, .. } in &self.columns {
+            text += &json!([name, kind.as_str(), role.as_str(), nullable, unit]).to_string();
         }
-        let (path, item) = (&self.path, &self.item);
-        hash.update(serde_json::json!([path, item.param, self.page.first, item.column]).to_string());
-        hex(&hash.finalize()).chars().take(16).collect()
+        text += &json!([self.path, self.item.param, self.page.first, self.item.column]).to_string();
+        short_digest(&text)
     }
 
-    /// The call's fingerprint: 16 hex digits over all that shapes what is asked for, and nothing of how it is read.
-    pub fn call_fingerprint(&self) -> String {
-        let (page, sort) = (&self.page, &self.sort);
-        let mut hash = Sha256::new();
-        let item = &self.item.param;
-        hash.update(serde_json::json!([self.path, item, page.number_param, page.first, page.size_param]).to_string());
-        if let Some(SortParams { field_param, direction_param, ascending, descending, fields }) = sort {
-            let fields: Vec<_> = fields.iter().collect(); // in the order of their names
-            hash.update(serde_json::json!([field_param, direction_param, ascending, descending, fields]).to_string());
+    /// 16 hex digits over everything that affects a request.
+    pub(crate) fn call_fingerprint(&self) -> String {
+        let PageParams { number_param, first, size_param, .. } = &self.page;
+        let mut text = json!([self.path, self.item.param, number_param, first, size_param]).to_string();
+        if let Some(SortParams { field_param, direction_param, ascending, descending, fields }) = &self.sort {
+            let fields: Vec<_> = fields.iter().collect(); // sorted by name
+            text += &json!([field_param, direction_param, ascending, descending, fields]).to_string();
         }
-        hex(&hash.finalize()).chars().take(16).collect()
+        short_digest(&text)
     }
 
-    /// The Arrow schema of the files: `columns` (names kept), without the partition, then pagehaul's own three.
+    /// The Arrow schema of the files: `columns` without the partition, then pagehaul's own three.
     pub fn file_schema(&self, columns: &[Column]) -> SchemaRef {
         let mut fields: Vec<Field> = columns
             .iter()
@@ -380,15 +340,14 @@ impl Endpoint {
     }
 }
 
+fn short_digest(text: &str) -> String {
+    hex(&Sha256::digest(text)).chars().take(16).collect()
+}
+
 /// Lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        if write!(text, "{byte:02x}").is_err() {
-            text.clear(); // writing to a String cannot fail; an empty digest would fail every check
-        }
-        text
-    })
+    let digits = bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]);
+    digits.filter_map(|digit| char::from_digit(digit.into(), 16)).collect()
 }
 
 #[cfg(test)]
@@ -402,11 +361,11 @@ mod tests {
         assert_eq!(endpoint.columns.len(), 21);
         assert_eq!(endpoint.partition().name, "region");
         assert_eq!(endpoint.key_columns().map(|column| column.name.as_str()).collect::<Vec<_>>(), ["video_id"]);
-        let of = |name: &str| endpoint.columns.iter().find(|column| column.name == name).unwrap();
-        assert_eq!(of("create_time").kind, ColumnKind::Timestamp);
-        assert_eq!(of("data_size").kind, ColumnKind::Int64);
-        assert_eq!(of("total_video_sale_gmv_amt").kind, ColumnKind::Float64);
-        assert_eq!(of("play_addr").role, Role::Volatile);
+        let column = |name: &str| endpoint.columns.iter().find(|column| column.name == name).unwrap();
+        assert_eq!(column("create_time").kind, ColumnKind::Timestamp);
+        assert_eq!(column("data_size").kind, ColumnKind::Int64);
+        assert_eq!(column("total_video_sale_gmv_amt").kind, ColumnKind::Float64);
+        assert_eq!(column("play_addr").role, Role::Volatile);
         assert!(endpoint.columns.iter().all(|column| !column.meaning.is_empty()));
     }
 
@@ -424,12 +383,12 @@ mod tests {
             ("role = \"partition\"", "role = \"metric\"", "exactly one column must have the role partition"),
             ("column = \"product_id\"", "column = \"shop_id\"", "item column shop_id"),
             ("size_max = 10", "size_max = 0", "page limits are empty"),
-            ("name = \"user_id\"", "name = \"video_id\"", "column video_id stands twice"),
+            ("name = \"user_id\"", "name = \"video_id\"", "two columns are named video_id"),
             ("name = \"user_id\"", "name = \"Video_Id\"", "columns video_id and Video_Id differ only by case"),
             ("name = \"user_id\"", "name = \"REGION\"", "columns REGION and region differ only by case"),
             ("name = \"user_id\"", "name = \"_user\"", "pagehaul's own"),
-            ("name = \"user_id\"", "name = \"user\\u001b[2J\"", "is no name"),
-            ("name = \"product-videos\"", "name = \"\"", "is no name"),
+            ("name = \"user_id\"", "name = \"user\\u001b[2J\"", "is not a name"),
+            ("name = \"product-videos\"", "name = \"\"", "is not a name"),
             (
                 "type = \"timestamp\"\nunit = \"s\"",
                 "type = \"timestamp\"\nunit = \"us\"",
@@ -445,7 +404,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_of_an_id_is_an_expression_and_no_part_of_what_an_export_is() {
+    fn the_form_of_an_id_is_a_regular_expression_and_not_part_of_an_export_s_identity() {
         let built_in = Endpoint::parse(BUILT_IN).unwrap();
         let form = built_in.item.form.as_ref().unwrap();
         assert!(form.fits("1729382310407603945") && !form.fits("1.7295E+18") && !form.fits("product_id"));
@@ -462,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_column_s_name_leaves_room_for_any_value_in_the_directory_s() {
+    fn a_partition_column_s_name_is_short_enough_for_any_value_in_the_directory_s_name() {
         let named = |name: &str| Endpoint::parse(&BUILT_IN.replace("name = \"region\"", &format!("name = \"{name}\"")));
         let directory = crate::model::partition::directory(
             &named(&"r".repeat(74)).unwrap().partition().name,

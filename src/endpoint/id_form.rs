@@ -1,7 +1,7 @@
-//! The form of an id: a regular expression that a whole id must match.
+//! The form of an id: a regular expression that the whole id must match.
 //!
-//! An endpoint's description may give one. A request for something that cannot be an id costs a credit and returns nothing,
-//! so each entry of a list is checked while the list is read. The form is not part of an export's identity.
+//! A request for something that cannot be an id costs a credit and returns nothing, so each entry of a list is checked while
+//! the list is read. The form is not part of an export's identity.
 
 use std::fmt;
 
@@ -17,14 +17,14 @@ pub struct IdPattern {
 }
 
 impl IdPattern {
-    /// Compiles an expression. Classes are ASCII only: `\d` is a digit from 0 to 9. The error is one line.
+    /// Compiles an expression. Classes are ASCII only: `\d` is 0 to 9. The error is one line.
     pub fn new(text: &str) -> Result<Self, String> {
-        // Alone first: only then are its parentheses its own.
+        // Compiled alone first, so that it cannot close the group around it.
         compile(text)?;
         Ok(Self { text: text.to_owned(), whole: compile(&format!(r"\A(?:{text})\z"))? })
     }
 
-    /// Whether a whole id has this form.
+    /// Whether the whole id matches.
     pub fn fits(&self, id: &str) -> bool {
         self.whole.is_match(id.as_bytes())
     }
@@ -46,7 +46,7 @@ impl TryFrom<String> for IdPattern {
 
 fn compile(text: &str) -> Result<Regex, String> {
     RegexBuilder::new(text).unicode(false).build().map_err(|error| {
-        let error = error.to_string(); // a picture of several lines, and the reason in the last one
+        let error = error.to_string(); // several lines, with the reason on the last one
         let reason = error.lines().last().unwrap_or_default().trim();
         format!("form is not a regular expression: {}", reason.strip_prefix("error: ").unwrap_or(reason))
     })
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_expression_is_refused_in_one_line_with_the_reason() {
+    fn an_invalid_expression_is_refused_in_one_line_with_the_reason() {
         for (text, reason) in [
             ("[0-9", "unclosed character class"),
             ("a)|(b", "unopened group"),

@@ -1,6 +1,6 @@
-//! A list call as data: where it is, how it pages, what its ids look like, and every column of its rows.
+//! The described list call: its URL, its pages, the form of its ids, and every column of its rows.
 //!
-//! May use `model`. Nothing else in the crate names a column; whoever needs one asks here.
+//! May use `model`. Nothing else in the crate names a column.
 //! Read first: [`Endpoint`].
 
 mod codes;
@@ -9,8 +9,5 @@ pub mod id_form;
 mod names;
 
 pub use codes::{Codes, EndRule};
-pub(crate) use description::at_line;
-pub use description::{
-    BUILT_IN, Column, ColumnKind, EXTRA, Endpoint, EndpointError, FETCHED_AT, Fake, ItemParam, JsonType, PAGE_NUM,
-    PageParams, Role, SortParams, hex,
-};
+pub use description::{BUILT_IN, Column, ColumnKind, EXTRA, Endpoint, EndpointError, FETCHED_AT, PAGE_NUM, Role, hex};
+pub(crate) use description::{JsonType, SortParams, at_line};

@@ -145,7 +145,7 @@ mod tests {
         let cut = message(200, ("application/json", "", 0), b"{\"code\":0,\"data\":[{\"a\":1");
         assert_eq!(
             cut,
-            "HTTP 200: the body breaks off; page 3, application/json, begins: {\"code\":0,\"data\":[{\"a\":1"
+            "HTTP 200: the body is truncated; page 3, application/json, begins: {\"code\":0,\"data\":[{\"a\":1"
         );
         assert_eq!(message(502, ("", "", 0), b""), "HTTP 502: the body is empty; page 3");
     }

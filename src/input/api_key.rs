@@ -140,9 +140,9 @@ mod tests {
 
     #[test]
     fn white_space_after_a_key_is_ignored() {
-        for behind in ["\n", "\r\n", " ", "\t", "\n\n", " \r\n \n", "\u{a0}\n"] {
-            let key = checked(format!("sk_live_a{behind}").as_bytes()).unwrap();
-            assert_eq!(key.expose_secret(), "sk_live_a", "{behind:?}");
+        for white_space in ["\n", "\r\n", " ", "\t", "\n\n", " \r\n \n", "\u{a0}\n"] {
+            let key = checked(format!("sk_live_a{white_space}").as_bytes()).unwrap();
+            assert_eq!(key.expose_secret(), "sk_live_a", "{white_space:?}");
         }
     }
 
@@ -177,7 +177,7 @@ mod tests {
         }
         let far = format!("sk_live_a{}b", " ".repeat(9_000));
         let error = checked(&limited(far.as_bytes()).unwrap()).unwrap_err().to_string();
-        assert!(error.contains("4,096 bytes"), "what follows far behind is seen: {error}");
+        assert!(error.contains("4,096 bytes"), "a second part is seen, however far away: {error}");
     }
 
     #[test]

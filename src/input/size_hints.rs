@@ -8,12 +8,9 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use crate::input::error::InputError;
-use crate::input::foreign_parquet::quietly;
-use crate::input::item_list::{column_values, trimmed};
+use crate::input::item_list::{column_values, next_batch, open_columns, positions, trimmed};
 use crate::model::page::ItemId;
 use crate::state::ledger::Ledger;
 
@@ -23,7 +20,7 @@ const PORTION: usize = 4_096;
 /// The source of hints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SizeHints {
-    /// In a column of the table that holds the ids.
+    /// In a column of the table of ids.
     Column {
         /// The table, CSV or Parquet.
         table: PathBuf,
@@ -40,18 +37,22 @@ pub enum SizeHints {
 pub type Sized = Vec<(ItemId, u64)>;
 
 impl SizeHints {
-    /// Passes on, in portions, the sizes of lists of at least `least` rows. Values that are not numbers are ignored.
-    pub fn read(&self, least: u64, mut take: impl FnMut(Sized) -> Result<(), InputError>) -> Result<(), InputError> {
+    /// Passes on, in portions, the sizes of lists of at least `min_rows` rows. Values that are not numbers are ignored.
+    pub fn read(
+        &self,
+        min_rows: u64,
+        mut consume: impl FnMut(Sized) -> Result<(), InputError>,
+    ) -> Result<(), InputError> {
         match self {
             Self::Column { table, ids, rows } => {
-                let reason = |reason: String| InputError::Unreadable { list: table.display().to_string(), reason };
+                let unreadable = |reason: String| InputError::Unreadable { list: table.display().to_string(), reason };
                 let mut sized = Vec::new();
                 let mut portion = |texts: Vec<(String, String)>| {
                     sized.extend(texts.into_iter().filter_map(|(id, rows)| {
-                        let rows = rows.trim().parse().ok().filter(|rows| *rows >= least)?;
+                        let rows = rows.trim().parse().ok().filter(|rows| *rows >= min_rows)?;
                         Some((ItemId::new(trimmed(&id)), rows))
                     }));
-                    if sized.len() < PORTION { Ok(()) } else { take(std::mem::take(&mut sized)) }
+                    if sized.len() < PORTION { Ok(()) } else { consume(std::mem::take(&mut sized)) }
                 };
                 let is_parquet = File::open(table).is_ok_and(|mut table| {
                     let mut head = [0; 4];
@@ -59,14 +60,14 @@ impl SizeHints {
                 });
                 let read = if is_parquet { from_parquet } else { from_csv };
                 read(table, [ids, rows], &mut portion).map_err(|error| match error {
-                    Failure::Table(message) => reason(message),
+                    Failure::Table(reason) => unreadable(reason),
                     Failure::Consumer(error) => error,
                 })?;
-                take(sized)
+                consume(sized)
             }
             Self::Export(directory) => {
                 let ledger = Ledger::open_read_only(&directory.join("_pagehaul").join("ledger.sqlite"))?;
-                take(ledger.list_sizes(least)?)
+                consume(ledger.list_sizes(min_rows)?)
             }
         }
     }
@@ -81,49 +82,35 @@ enum Failure {
 
 type Portion<'a> = &'a mut dyn FnMut(Vec<(String, String)>) -> Result<(), InputError>;
 
-fn at(names: &[String], column: &str) -> Result<usize, Failure> {
-    let no_column = || Failure::Table(crate::input::item_list::no_column(column, names.iter().map(String::as_str)));
-    names.iter().position(|name| name == column).ok_or_else(no_column)
-}
-
-fn from_csv(table: &Path, columns: [&String; 2], take: Portion<'_>) -> Result<(), Failure> {
+fn from_csv(table: &Path, columns: [&str; 2], consume: Portion<'_>) -> Result<(), Failure> {
     let message = |error: csv::Error| Failure::Table(error.to_string());
     let mut table = csv::ReaderBuilder::new().flexible(true).from_path(table).map_err(message)?;
     let header = table.byte_headers().map_err(message)?;
     let header = header.iter().map(|name| name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name));
     let names: Vec<String> = header.map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
-    let [ids, rows] = [at(&names, columns[0])?, at(&names, columns[1])?];
+    let [ids, rows] = positions(&names, columns).map_err(Failure::Table)?;
     for record in table.byte_records() {
         let record = record.map_err(message)?;
         let text = |at| String::from_utf8_lossy(record.get(at).unwrap_or_default()).into_owned();
-        take(vec![(text(ids), text(rows))]).map_err(Failure::Consumer)?;
+        consume(vec![(text(ids), text(rows))]).map_err(Failure::Consumer)?;
     }
     Ok(())
 }
 
-fn from_parquet(table: &Path, columns: [&String; 2], take: Portion<'_>) -> Result<(), Failure> {
-    let damaged = || Failure::Table("it is damaged: the decoder fails".to_owned());
-    let file = File::open(table).map_err(|error| Failure::Table(error.to_string()))?;
-    let open = || ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| Failure::Table(error.to_string()));
-    let table = quietly(open).unwrap_or_else(|| Err(damaged()))?;
-    let names: Vec<String> = table.schema().fields().iter().map(|field| field.name().clone()).collect();
-    let roots = [at(&names, columns[0])?, at(&names, columns[1])?];
-    let only = ProjectionMask::roots(table.parquet_schema(), roots);
-    let mut batches = table.with_projection(only).build().map_err(|error| Failure::Table(error.to_string()))?;
-    loop {
-        let batch = quietly(|| batches.next()).ok_or_else(damaged)?;
-        let Some(batch) = batch else { return Ok(()) };
-        let batch = batch.map_err(|error| Failure::Table(error.to_string()))?;
-        let [ids, rows] = [texts(&batch, columns[0])?, texts(&batch, columns[1])?];
-        take(ids.into_iter().zip(rows).collect()).map_err(Failure::Consumer)?;
+fn from_parquet(table: &Path, columns: [&str; 2], consume: Portion<'_>) -> Result<(), Failure> {
+    let mut batches = open_columns(table, columns).map_err(Failure::Table)?;
+    while let Some(batch) = next_batch(&mut batches) {
+        let batch = batch.map_err(Failure::Table)?;
+        let [ids, rows] = columns.map(|column| texts(&batch, column).map_err(Failure::Table));
+        consume(ids?.into_iter().zip(rows?).collect()).map_err(Failure::Consumer)?;
     }
+    Ok(())
 }
 
-fn texts(batch: &RecordBatch, column: &str) -> Result<Vec<String>, Failure> {
-    let column = batch.column_by_name(column).ok_or_else(|| Failure::Table(format!("it has no column {column}")))?;
-    let values = column_values(column).map_err(Failure::Table)?;
+fn texts(batch: &RecordBatch, column: &str) -> Result<Vec<String>, String> {
+    let column = batch.column_by_name(column).ok_or_else(|| format!("it has no column {column}"))?;
     let text = |value: Option<Vec<u8>>| String::from_utf8_lossy(&value.unwrap_or_default()).into_owned();
-    Ok(values.into_iter().map(text).collect())
+    Ok(column_values(column)?.into_iter().map(text).collect())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The only file that reads a clock.
 //!
-//! Waits and intervals run on tokio's clock, which tests can pause; backoff gets the same clock as a type.
-//! Wall time stamps what was fetched and published, and is never subtracted from itself to measure a duration.
+//! Waits and intervals use tokio's clock, which tests can pause; backoff gets the same clock as a type. Wall time stamps what
+//! was fetched and published. No duration is the difference of two wall times.
 
 use std::fmt;
 
@@ -18,7 +18,7 @@ impl backoff::Clock for TokioClock {
     }
 }
 
-/// The monotonic now.
+/// The monotonic time.
 #[expect(clippy::disallowed_methods, reason = "this file is the seam that the rule points to")]
 pub fn now() -> Instant {
     Instant::now()
@@ -44,7 +44,7 @@ impl fmt::Display for Utc64 {
     }
 }
 
-/// The wall clock's now. A clock before 1970 or past the year 290,000 counts as 1970.
+/// The wall clock's time. A clock before 1970 or past the year 290,000 counts as 1970.
 #[expect(clippy::disallowed_methods, reason = "this file is the seam that the rule points to")]
 pub fn wall() -> Utc64 {
     #[cfg(debug_assertions)]

@@ -1,47 +1,47 @@
-//! What the data plane tells the outside world while it works.
+//! Events of a run, for whoever shows or counts them.
 //!
-//! Flow and conduct report [`Event`]s to a [`EventSink`]; only the face decides what a person sees of them.
+//! The engine and its parts send [`Event`]s to an [`EventSink`]. Only the sink decides what a user sees.
 
 use std::fmt::Debug;
 use std::time::Duration;
 
 use crate::model::page::{Charge, ItemId, PageNum, SegmentId, StopReason};
 
-/// Something that happened, in the order in which it did.
+/// Something that happened. Events arrive in order.
 #[derive(Debug)]
 pub enum Event<'a> {
     /// The list was read.
     Registered {
         /// Ids in it.
         listed: u64,
-        /// Items that the export did not know.
+        /// Items that are new to the export.
         new: u64,
-        /// Ids that stood in it before.
+        /// Ids that are in it more than once: all but the first.
         repeated: u64,
-        /// Items that are walked again.
+        /// Items to walk again.
         reopened: usize,
-        /// Items of earlier lists that are not in this one: they stay in the export.
+        /// Items of earlier lists that are not in this one. They stay in the export.
         others: u64,
     },
-    /// Lists were opened to be read once more, as was asked for.
+    /// Lists were reopened, as `--repair` requests.
     Repair {
         /// Lists that moved while they were read.
         moved: u64,
         /// Empty lists that are in doubt.
         empty: u64,
-        /// Pages that they had, a credit each.
+        /// The pages they had: a credit each.
         pages: u64,
     },
-    /// The ledger was read: what is there before the first request of this run.
+    /// The ledger was read, before the first request of this run.
     Opened(ProgressSnapshot),
     /// An attempt ended.
     Attempted {
         /// What it cost.
         charge: Charge,
-        /// Whether the API answered 429.
+        /// Whether the status was 429.
         throttled: bool,
     },
-    /// A page was read and its rows went to the segment.
+    /// A page was applied: its rows went to the segment.
     Read {
         /// Whether it is its walk's first.
         first: bool,
@@ -49,16 +49,16 @@ pub enum Event<'a> {
         kept: u64,
         /// Rows seen before in the same walk.
         duplicates: u64,
-        /// Rows that could not be typed.
+        /// Rows that cannot be decoded.
         rejected: u64,
     },
-    /// A page will be asked for again.
+    /// A page will be requested again.
     Retrying {
-        /// The item whose page it is.
+        /// The item.
         id: &'a ItemId,
         /// The page.
         page: PageNum,
-        /// How long it waits.
+        /// The delay.
         after: Duration,
         /// Why the attempt failed, sanitised.
         cause: &'a str,
@@ -69,68 +69,68 @@ pub enum Event<'a> {
         id: &'a ItemId,
         /// Why.
         stop: StopReason,
-        /// What the API or the decoder said, sanitised; none for a regular end.
+        /// The error, sanitised; none for a regular end.
         error: Option<&'a str>,
     },
-    /// A 429 made every walk wait.
-    Held {
+    /// A 429 makes all requests wait.
+    Throttled {
         /// For how long from now.
         wait: Duration,
-        /// The rate allowed afterwards, requests a second.
+        /// The rate after that, requests per second.
         rate: f64,
     },
-    /// The allowed rate has climbed back.
+    /// The rate has risen, requests per second.
     Rate(f64),
-    /// Something that may go wrong later, and what to do about it.
+    /// A problem, and what to do about it.
     Warning(&'a str),
-    /// Nothing succeeds: from now on one request at a time, at growing intervals.
+    /// No request succeeds: from now on there is one at a time, at growing intervals.
     Outage {
-        /// What was said last, sanitised.
+        /// The last error, sanitised.
         cause: &'a str,
     },
     /// The outage is over.
     Recovered,
-    /// A published segment's files are built again from its journal.
+    /// A published segment is rebuilt from its journal.
     Rebuilding {
         /// The segment.
         segment: SegmentId,
-        /// The how manieth of those that are built again, from 1.
+        /// Its number among those to rebuild, from 1.
         nth: usize,
-        /// How many are built again.
+        /// The number of segments to rebuild.
         of: usize,
-        /// What is not as it should be.
+        /// Why.
         reason: &'a str,
     },
-    /// Pages were read from the journal again.
+    /// This many more pages were read from the journal.
     Reread(usize),
     /// A segment's files are published.
     Published {
         /// The segment.
         segment: SegmentId,
-        /// Parquet files in it.
+        /// Its Parquet files.
         files: u64,
-        /// Rows in them.
+        /// Their rows.
         rows: u64,
-        /// Bytes in them.
+        /// Their bytes.
         bytes: u64,
     },
-    /// No more requests are sent; what is under way is still kept.
+    /// No more requests are sent. Responses in flight are still kept.
     Stopping {
         /// Why, sanitised.
         cause: &'a str,
-        /// Requests still under way, at most: those that wait for the quota will not be sent.
+        /// Upper bound of the requests in flight: those that wait for the rate limit are not sent.
         in_flight: usize,
     },
 }
 
-/// Counts at one moment, over all runs of an export.
+/// Counts over all runs of an export, at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProgressSnapshot {
     /// Items of the export.
     pub items: u64,
-    /// Items whose walk has ended, in whatever way.
+    /// Items whose walk has ended, for any reason.
     pub ended: u64,
-    /// Items whose walk has begun, those that ended among them.
+    /// Items whose walk has begun, including those that ended.
     pub begun: u64,
     /// Pages in the journal.
     pub pages: u64,
@@ -140,13 +140,13 @@ pub struct ProgressSnapshot {
     pub credits: u64,
 }
 
-/// Whoever wants to know.
+/// A receiver of events.
 pub trait EventSink: Debug + Send + Sync {
-    /// Takes note of an event. Called on the hot path: it must not block.
+    /// Called on the hot path: must not block.
     fn event(&self, event: &Event<'_>);
 }
 
-/// A monitor that nobody looks at.
+/// Ignores all events.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NullSink;
 

@@ -1,6 +1,6 @@
-//! The words that every folder shares: ids and page numbers, time, events, text made safe to show.
+//! What every folder shares: ids and page numbers, time, events, exit codes, text that is safe to show.
 //!
-//! Plain values and pure functions. Uses nothing of the crate, knows no file format, no HTTP and no settings.
+//! Plain values and pure functions. Uses nothing else of the crate, and knows no file format, no HTTP and no settings.
 //! Read first: [`page::Request`], [`page::StopReason`], [`event::Event`].
 
 pub mod clock;

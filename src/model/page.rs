@@ -1,19 +1,18 @@
-//! The words every other file uses: item, page, attempt, segment, stop reason.
+//! Items, pages, attempts, segments, and why walks end.
 //!
-//! Plain values with no behaviour beyond reading and showing themselves. Generic code says *item*; for the built-in
-//! endpoint an item is a product.
+//! Generic code says *item*. For the built-in endpoint an item is a product.
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::model::sanitize::Sanitized;
 
-/// The text the API knows an item by, a product id. Checked where a list is read (see `plan`). It shows itself sanitised.
+/// The API's id of an item, for example of a product. `input::item_list` checks it; it is displayed sanitised.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ItemId(Arc<str>);
 
 impl ItemId {
-    /// Wraps an id that a list or the ledger gave.
+    /// From an id that a list or the ledger has.
     pub fn new(id: &str) -> Self {
         Self(Arc::from(id))
     }
@@ -30,16 +29,16 @@ impl fmt::Display for ItemId {
     }
 }
 
-/// Position of an item in the ledger: the order in which lists brought it, from 1.
+/// Number of an item in the ledger, from 1, in the order of the lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ItemIx(pub i64);
 
-/// Number of a page in its walk, as the API counts it.
+/// Number of a page in its list, as the API counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PageNum(pub u32);
 
 impl PageNum {
-    /// Behind every page: where rows are that no page of their walk holds any more.
+    /// After every page: for rows that are no longer on any page of their walk.
     pub const NONE: Self = Self(u32::MAX);
 
     /// The page after this one.
@@ -55,27 +54,27 @@ impl fmt::Display for PageNum {
     }
 }
 
-/// What a page held, in numbers, and what it repeats of other pages of its list.
+/// Row counts of a page, and what it repeats of other pages of its list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
     /// Rows in the response.
     pub received: usize,
-    /// Rows that no page before it in the list holds. Decided by page numbers, not by the order in which pages came, so
-    /// that the same pages always give the same counts.
+    /// Rows that are on no earlier page of the list. Page numbers decide, not the order of arrival, so that the same pages
+    /// always give the same counts.
     pub fresh: usize,
-    /// Rows that could not be typed.
+    /// Rows that cannot be decoded.
     pub rejected: usize,
-    /// Rows that a page before it holds, too.
+    /// Rows that are also on an earlier page.
     pub repeated: usize,
-    /// The first page that holds any of those, and how many of them it holds.
+    /// The first page with any of those.
     pub repeats: Option<PageNum>,
-    /// See `repeats`.
+    /// The number of those on that page.
     pub shared: usize,
-    /// Whether the rows came as a list. False for a success whose data was null, `{}`, `""` or false: no rows, perhaps.
+    /// Whether the rows came as a list. False for a success whose data was null, `{}`, `""` or false, which may mean no rows.
     pub is_list: bool,
-    /// The request that it answered.
+    /// The request that brought the page.
     pub asked: AttemptId,
-    /// The newest request of any page when it came: one with a larger number was sent later.
+    /// The newest request of any page when it arrived: one with a larger number was sent later.
     pub came: AttemptId,
 }
 
@@ -101,7 +100,7 @@ impl Counts {
         self.received.saturating_sub(self.rejected)
     }
 
-    /// Notes a row of it that a page before it holds, too.
+    /// Counts a row that is also on an earlier page, `home`.
     pub fn repeat(&mut self, home: PageNum) {
         self.repeated += 1;
         if self.repeats.is_none_or(|first| home < first) {
@@ -110,27 +109,27 @@ impl Counts {
         self.shared += usize::from(self.repeats == Some(home));
     }
 
-    /// Whether it had rows and none of them was usable.
-    pub fn is_barren(&self) -> bool {
+    /// Whether it has rows, but none with a key.
+    pub fn has_no_valid_rows(&self) -> bool {
         self.received > 0 && self.usable() == 0
     }
 
-    /// Whether it had usable rows and none of them is on a page before it.
+    /// Whether it has rows with a key, and none of them is on an earlier page.
     pub fn is_new(&self) -> bool {
         self.fresh > 0 && self.fresh == self.usable()
     }
 }
 
-/// One request on its way: numbered from 1 through all runs of an export, never reused.
+/// Number of a request, from 1 through all runs of an export. Never reused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AttemptId(pub i64);
 
-/// A run of pages whose files are sealed and published together; also the number of its journal file.
+/// Number of a group of pages whose files are published together, and of its journal file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SegmentId(pub i64);
 
 impl SegmentId {
-    /// Behind every segment: what is asked for before this one is asked for of all.
+    /// After every segment: what is queried up to this one is queried for all.
     pub const BEHIND_ALL: Self = Self(i64::MAX);
 }
 
@@ -140,46 +139,46 @@ impl fmt::Display for SegmentId {
     }
 }
 
-/// One page to be asked for, under the attempt whose intent the ledger holds.
+/// A request for one page. The ledger has the intent of its attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The attempt that this request is.
+    /// Its number.
     pub attempt: AttemptId,
-    /// The item, by its place in the ledger.
+    /// The item's number in the ledger.
     pub item: ItemIx,
-    /// The item, by the API's id.
+    /// The item's id.
     pub id: ItemId,
-    /// The page of its list.
+    /// The page of the item's list.
     pub page: PageNum,
 }
 
 /// Why a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
-    /// The last page had fewer rows than were asked for.
+    /// The last page had fewer rows than requested.
     ShortPage,
     /// The last page had no rows.
     EmptyPage,
-    /// `max_pages` pages were read, as asked.
+    /// `max_pages` pages were read.
     MaxPages,
-    /// The page behind the last one was refused, and so was what was asked for behind that.
+    /// The page after the last one was refused, and so was the next request after that.
     EndRefused,
-    /// A page repeated rows of pages before it, and there was nothing new where unseen rows would be.
+    /// A page repeated rows of earlier pages, and the pages where new rows would be had none.
     EndRepeated,
-    /// The API's last page number was reached with a full page: there may be rows beyond it.
+    /// The API's last page number was a full page: there may be rows after it.
     PageCap,
-    /// Every row of a page had been seen before in this walk, and nobody could look behind it.
+    /// A page had only rows of earlier pages, and the pages after it could not be checked.
     RepeatedPage,
-    /// The list moved while pages of it were asked for ahead: rows may have been skipped.
+    /// The list moved while its pages were requested ahead: rows may be missing.
     Shifted,
-    /// A page answered for another item.
+    /// A page had rows of another item.
     Rejected,
-    /// The API refused the item, or kept failing on it.
+    /// The API refused the item, or all attempts at a page failed.
     Failed,
 }
 
 impl StopReason {
-    /// Every reason, in the order of their meaning.
+    /// Every reason.
     pub const ALL: [Self; 10] = [
         Self::ShortPage,
         Self::EmptyPage,
@@ -193,7 +192,7 @@ impl StopReason {
         Self::Failed,
     ];
 
-    /// The word for it in the ledger, in reports and in logs.
+    /// Its name in the ledger, in reports and in logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::ShortPage => "short_page",
@@ -209,12 +208,12 @@ impl StopReason {
         }
     }
 
-    /// The reason that [`as_str`](Self::as_str) wrote.
+    /// The reason with this name.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == word)
     }
 
-    /// Whether the walk read all that was asked of it. Every other end is a cut, and says so.
+    /// Whether the walk read the whole list, or as much of it as requested.
     pub fn is_complete(self) -> bool {
         matches!(self, Self::ShortPage | Self::EmptyPage | Self::MaxPages | Self::EndRefused | Self::EndRepeated)
     }
@@ -226,19 +225,19 @@ impl fmt::Display for StopReason {
     }
 }
 
-/// What an attempt cost, as far as anyone can know. The API has no idempotency key and no receipt.
+/// What an attempt cost, as far as is known: the API has no idempotency key and no receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Charge {
-    /// Answered with success: one credit.
+    /// A success: one credit.
     Billed,
-    /// Known to be free: never sent, or refused with an error code.
+    /// Known to be free: never sent, or refused.
     Free,
-    /// It may have been billed: no answer, or one that does not say.
+    /// Possibly billed: no response, or one that does not tell.
     InDoubt,
 }
 
 impl Charge {
-    /// The word for it in the ledger.
+    /// Its name in the ledger.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Billed => "billed",

@@ -1,42 +1,41 @@
 //! A partition value as a directory name, and back.
 //!
 //! The Hive convention: `region=ID`. Letters, digits, `-` and `_` stay, every other byte is percent-encoded, so that a name
-//! is one safe component on every file system: no separator, no dot that some systems drop at an end, no device name (those
-//! are whole names, and `region=CON` is none), nothing that a system may normalise. Names are reversible and distinct for
-//! every value up to [`LONGEST`]. Null, an empty value, one beyond that, the literal name of the default partition, text that
-//! is not Unicode and values after the first [`MOST_DIRECTORIES`] share `__HIVE_DEFAULT_PARTITION__`; what such a value was
-//! stands in its row's `_extra`.
+//! is one safe component on every file system: no separator, no dot at the end (some systems drop it), no device name
+//! (`region=CON` is not one), nothing that a system may normalise. Names are reversible, and distinct for every value up to
+//! [`MAX_VALUE`]. Null, an empty value, a longer one, the literal name of the default partition, text that is not Unicode and
+//! values after the first [`MAX_DIRECTORIES`] share `__HIVE_DEFAULT_PARTITION__`; the row's `_extra` has such a value.
 //!
-//! Case is kept. On a file system that ignores case, `ID` and `id` are one directory and their files of one segment have one
-//! name: the second is refused by `store`, which never replaces a file, and the run ends as a storage failure (exit 8) with
-//! all rows in the journal. Such an export needs another file system; no row ever lands under another value.
+//! Case is kept. On a file system that ignores case, `ID` and `id` are one directory, and their files of one segment have the
+//! same name. `store` never replaces a file, so the run ends as a storage failure (exit 8) with all rows in the journal. Such
+//! an export needs another file system. No row is ever written under another value.
 
 use std::collections::HashSet;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// Directory of the values that no directory name can carry.
+/// Directory of the values that have no directory name.
 pub const DEFAULT: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// Most directories of a run, beside the default partition's.
-pub const MOST_DIRECTORIES: usize = 20_000;
+/// Maximum directories of a run, without the default partition's.
+pub const MAX_DIRECTORIES: usize = 20_000;
 
 /// Longest encoded value, bytes: `NAME=VALUE` must stay within the 255 bytes of a file name.
-pub const LONGEST: usize = 180;
+pub const MAX_VALUE: usize = 180;
 
 /// Longest encoded name of the column, bytes: the rest of the directory's name.
-pub const LONGEST_NAME: usize = 255 - 1 - LONGEST;
+pub const MAX_COLUMN_NAME: usize = 255 - 1 - MAX_VALUE;
 
 /// Everything but letters, digits, `-` and `_`.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 
-/// The value as the right side of a directory name, if a directory name can carry it.
+/// The value as the right side of a directory name, if it can be one.
 pub fn encode(value: &str) -> Option<String> {
-    if value.is_empty() || value.len() > LONGEST || value == DEFAULT {
+    if value.is_empty() || value.len() > MAX_VALUE || value == DEFAULT {
         return None;
     }
     let encoded = utf8_percent_encode(value, ENCODED).to_string();
-    (encoded.len() <= LONGEST).then_some(encoded)
+    (encoded.len() <= MAX_VALUE).then_some(encoded)
 }
 
 /// The directory of a partition column's value: `region=ID`.
@@ -50,7 +49,7 @@ pub fn encoded_name(column: &str) -> String {
     utf8_percent_encode(column, ENCODED).to_string()
 }
 
-/// Whether a directory's name is one that [`directory`] gives for some value of this column.
+/// Whether [`directory`] returns this name for some value of this column.
 pub fn is_directory(column: &str, name: &str) -> bool {
     let right = name.strip_prefix(&encoded_name(column)).and_then(|rest| rest.strip_prefix('='));
     let value = right.map(|right| percent_decode_str(right).decode_utf8());
@@ -61,19 +60,19 @@ pub fn is_directory(column: &str, name: &str) -> bool {
     }
 }
 
-/// The directories of a run: so many that a server cannot fill a disk with directories of one row each.
+/// The directories of a run: limited, so that a server cannot fill a disk with directories of one row each.
 #[derive(Debug, Default)]
 pub struct PartitionDirs {
     known: HashSet<Box<str>>,
 }
 
 impl PartitionDirs {
-    /// Whether a value gets a directory of its own. No: it belongs to the default partition.
+    /// Whether a value gets its own directory. If not, it belongs to the default partition.
     pub fn admit(&mut self, value: &str) -> bool {
         if self.known.contains(value) {
             return true;
         }
-        let fits = self.known.len() < MOST_DIRECTORIES && encode(value).is_some();
+        let fits = self.known.len() < MAX_DIRECTORIES && encode(value).is_some();
         if fits {
             self.known.insert(value.into());
         }
@@ -83,18 +82,18 @@ impl PartitionDirs {
 
 #[cfg(test)]
 mod tests {
-    use super::{DEFAULT, LONGEST, MOST_DIRECTORIES, PartitionDirs, directory, encode, is_directory};
+    use super::{DEFAULT, MAX_DIRECTORIES, MAX_VALUE, PartitionDirs, directory, encode, is_directory};
     use percent_encoding::percent_decode_str;
     use proptest::prelude::*;
     use std::path::{Component, Path};
 
     #[test]
     fn values_without_a_directory_name_share_the_default_partition() {
-        let (long, wide) = ("x".repeat(LONGEST + 1), "é".repeat(LONGEST / 6 + 1));
+        let (long, wide) = ("x".repeat(MAX_VALUE + 1), "é".repeat(MAX_VALUE / 6 + 1));
         for value in [None, Some(""), Some(DEFAULT), Some(long.as_str()), Some(wide.as_str())] {
             assert_eq!(directory("region", value), format!("region={DEFAULT}"));
         }
-        assert!(encode(&"x".repeat(LONGEST)).is_some() && encode(&"é".repeat(LONGEST / 6)).is_some());
+        assert!(encode(&"x".repeat(MAX_VALUE)).is_some() && encode(&"é".repeat(MAX_VALUE / 6)).is_some());
     }
 
     #[test]
@@ -122,15 +121,15 @@ mod tests {
     }
 
     #[test]
-    fn directories_are_counted_by_value_and_those_beyond_the_most_are_refused_for_good() {
+    fn directories_are_counted_by_value_and_those_over_the_maximum_are_always_refused() {
         let mut directories = PartitionDirs::default();
-        assert!((0..MOST_DIRECTORIES).all(|n| directories.admit(&n.to_string())));
+        assert!((0..MAX_DIRECTORIES).all(|n| directories.admit(&n.to_string())));
         assert!(!directories.admit("one more") && !directories.admit("one more") && directories.admit("17"));
         assert!(!PartitionDirs::default().admit(""));
     }
 
     #[test]
-    fn a_directory_that_no_value_has_is_told_from_one_that_a_value_has() {
+    fn a_directory_that_no_value_has_is_recognised() {
         let wrong =
             ["region=", "region=a/b", "region=%41", "region=%2f", "region=%ff", "region=..%2", "regions=ID", "ID"];
         assert!(wrong.iter().all(|name| !is_directory("region", name)));

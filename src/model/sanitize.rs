@@ -1,7 +1,7 @@
-//! Text from outside, made safe to show.
+//! Makes text from outside safe to show.
 //!
-//! Whatever a server, a list or a file says may carry terminal escapes, forged log lines or an echoed key. Everything
-//! that prints such text goes through [`Sanitized`], or through [`json`] where a program must get it exactly.
+//! Text of a server, a list or a file may contain terminal escapes, forged log lines or an echoed API key. Whatever prints
+//! such text uses [`Sanitized`], or [`json`] where a program needs the exact text.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,22 +15,22 @@ use serde_json::ser::{Formatter, Serializer};
 
 /// Longest text shown, characters.
 pub const LIMIT: usize = 200;
-/// Longest error shown with its causes, characters: one may hold several paths, and a list of columns.
+/// Longest error shown with its causes, characters: one may have several paths, and a list of columns.
 pub const LONGEST_ERROR: usize = 1_000;
-/// Bytes that are looked at where only a beginning is shown.
-const LOOKED_AT: usize = 4_096;
-/// Where the details of one answer begin in what is said of it: what comes before it is the same for all of one kind.
+/// Bytes to search for keys where only a beginning is shown.
+const SEARCHED: usize = 4_096;
+/// Separates the details of one response in a message. The text before it is the same for all responses of one kind.
 pub const DETAILS: &str = "; page ";
-/// Most marks on top of one letter. Scripts that stack them need three at most.
-const MARKS: usize = 3;
+/// Maximum marks on one letter. Scripts that stack them need at most three.
+const MAX_MARKS: usize = 3;
 
 /// How the provider's keys begin; what follows is hidden.
 pub const KEY_PREFIX: &str = "sk_live_";
-/// What stands in its place.
+/// The text that replaces a key.
 const HIDDEN: &str = "sk_live_***";
 
-/// Fewest characters of a key that is hidden. A shorter one, as for a test's server, may stand in data by chance: hiding `x`
-/// would change every row with an `x`. Random keys of this length do not.
+/// Minimum characters of a key that is hidden. A shorter one, as of a test's server, may be in data by chance: hiding `x` would
+/// change every row with an `x`. Random keys of this length do not occur by chance.
 pub const SHORTEST_HIDDEN: usize = 12;
 
 /// The key of this process.
@@ -47,7 +47,7 @@ impl fmt::Display for Sanitized<'_> {
     }
 }
 
-/// Shows at most `limit` characters of a text. What is not harmless stands there as U+FFFD, white space as a space.
+/// Writes at most `limit` characters of a text. Characters that are not harmless become U+FFFD, white space a space.
 fn show(text: &str, limit: usize, to: &mut impl fmt::Write) -> fmt::Result {
     let text = without_key(text);
     let mut marks = 0;
@@ -55,11 +55,11 @@ fn show(text: &str, limit: usize, to: &mut impl fmt::Write) -> fmt::Result {
         if at == limit {
             return to.write_char('…');
         }
-        let kind = Kind::of(c);
+        let kind = Kind::new(c);
         marks = if kind == Kind::Mark { marks + 1 } else { 0 };
         to.write_char(match kind {
             Kind::Plain => c,
-            Kind::Mark if marks <= MARKS && at > 0 => c,
+            Kind::Mark if marks <= MAX_MARKS && at > 0 => c,
             Kind::Space => ' ',
             Kind::Mark | Kind::Hidden => '\u{fffd}',
         })?;
@@ -70,20 +70,20 @@ fn show(text: &str, limit: usize, to: &mut impl fmt::Write) -> fmt::Result {
 /// What a character does to the text around it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// It stands for itself.
+    /// Shown as it is.
     Plain,
-    /// It stands on top of the one before it.
+    /// Shown on the character before it.
     Mark,
-    /// It is white space other than a plain space.
+    /// White space other than a plain space.
     Space,
-    /// It is a control, format, private or unassigned character, or has no look of its own.
+    /// A control, format, private or unassigned character, or an invisible one.
     Hidden,
 }
 
 impl Kind {
-    /// The standard library knows what is printable: what its `escape_debug` shows as it is. It escapes a mark only where
-    /// there is nothing before it to stand on.
-    fn of(c: char) -> Self {
+    /// `escape_debug` of the standard library leaves printable characters as they are. It escapes a mark only if there is no
+    /// character before it.
+    fn new(c: char) -> Self {
         if matches!(c, '\'' | '"' | '\\') || c.escape_debug().len() == 1 {
             return Self::Plain;
         }
@@ -99,14 +99,13 @@ impl Kind {
     }
 }
 
-/// A value as JSON on one line. Its texts are exact, and hold no character that does anything to a terminal or a log:
-/// those stand there as escapes.
+/// A value as JSON on one line. Its texts are exact; characters that affect a terminal or a log are escaped.
 pub fn json(value: &impl Serialize) -> String {
     struct Escaping;
     impl Formatter for Escaping {
         fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
             for c in fragment.chars() {
-                if Kind::of(c) == Kind::Plain {
+                if Kind::new(c) == Kind::Plain {
                     write!(writer, "{c}")?;
                 } else {
                     c.encode_utf16(&mut [0; 2]).iter().try_for_each(|unit| write!(writer, "\\u{unit:04x}"))?;
@@ -117,12 +116,12 @@ pub fn json(value: &impl Serialize) -> String {
     }
     let mut text = Vec::new();
     let written = value.serialize(&mut Serializer::with_formatter(&mut text, Escaping));
-    // Only a map whose keys are no texts cannot be written, and a byte vector takes everything.
+    // Fails only for a map whose keys are not texts.
     if written.is_err() { "null".to_owned() } else { String::from_utf8_lossy(&text).into_owned() }
 }
 
-/// Hides this key in everything that is sanitised from now on, unless it is shorter than [`SHORTEST_HIDDEN`]. The first one
-/// counts.
+/// Hides this key in all text that is sanitised from now on, unless it is shorter than [`SHORTEST_HIDDEN`]. A process has one
+/// key: later calls have no effect.
 pub fn hide(key: &SecretString) {
     if key.expose_secret().len() >= SHORTEST_HIDDEN {
         KEY.set(key.clone()).ok();
@@ -137,7 +136,7 @@ fn without_own_key(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A text without this process's key and whatever else looks like one.
+/// A text without this process's key, and without anything else that looks like a key.
 fn without_key(text: &str) -> Cow<'_, str> {
     let text = without_own_key(text);
     if !text.contains(KEY_PREFIX) {
@@ -145,11 +144,11 @@ fn without_key(text: &str) -> Cow<'_, str> {
     }
     let mut parts = text.split(KEY_PREFIX);
     let first = parts.next().unwrap_or_default().to_owned();
-    let of_key = |c: char| c.is_ascii_alphanumeric() || "_-*".contains(c);
-    Cow::Owned(parts.fold(first, |text, part| text + HIDDEN + part.trim_start_matches(of_key)))
+    let is_of_key = |c: char| c.is_ascii_alphanumeric() || "_-*".contains(c);
+    Cow::Owned(parts.fold(first, |text, part| text + HIDDEN + part.trim_start_matches(is_of_key)))
 }
 
-/// A body without the key that a server may have repeated in it: what is kept must not hold it.
+/// A body without the key, which a server may have echoed: no file may contain it.
 pub fn redact(body: Bytes) -> Bytes {
     let key = KEY.get().map(|key| key.expose_secret().as_bytes());
     if key.is_none_or(|key| memchr::memmem::find(&body, key).is_none()) {
@@ -159,7 +158,7 @@ pub fn redact(body: Bytes) -> Bytes {
     Bytes::from(without_own_key(&text).into_owned())
 }
 
-/// An error and its causes on one line, sanitised. A cause that the text before it ends with is not said twice.
+/// An error and its causes on one line, sanitised. A cause that the text before it ends with is not repeated.
 pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -179,8 +178,8 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 
 /// The first characters of bytes from outside, sanitised, with one space for any white space.
 pub fn beginning(bytes: &[u8], characters: usize) -> String {
-    // More than is shown is looked at, so that no key is cut in two before it is found.
-    let text = String::from_utf8_lossy(bytes.get(..LOOKED_AT.min(bytes.len())).unwrap_or_default());
+    // More bytes are searched than shown, so that no key is cut before it is found.
+    let text = String::from_utf8_lossy(bytes.get(..SEARCHED.min(bytes.len())).unwrap_or_default());
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut shown = String::new();
     if show(&text, characters, &mut shown).is_err() {
@@ -242,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_exact_and_holds_nothing_that_a_terminal_acts_on() {
+    fn json_is_exact_and_has_nothing_that_a_terminal_acts_on() {
         let text = "a\u{1b}\u{7f}\u{9b}\u{202e}\u{e0041}\u{2028}é\"\\\n👍";
         let shown = json(&[text]);
         assert_eq!(shown, "[\"a\\u001b\\u007f\\u009b\\u202e\\udb40\\udc41\\u2028é\\\"\\\\\\n👍\"]");

@@ -76,7 +76,7 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
     if time.is_zero() { Err("must be longer than 0s".to_owned()) } else { Ok(time) }
 }
 
-/// A unit is required: a plain number would be bytes, which nobody means.
+/// Requires a unit: a plain number would be bytes, and is probably a mistake.
 pub(super) fn size(text: &str) -> Parsed<u64> {
     let has_unit = text.ends_with(|c: char| c.is_ascii_alphabetic());
     let size = text.parse::<ByteSize>().ok().map(|size| size.0).filter(|size| has_unit && *size >= MIN_SIZE);

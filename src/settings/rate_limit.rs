@@ -1,18 +1,18 @@
-//! The rate limit of an API key, as the settings give it.
+//! The rate limit of an API key before the first request.
 
-/// What is known of an API key's rate limit before the first request.
+/// The rate limit of an API key, as the settings give it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RateLimit {
-    /// This many requests a second, never more.
+    /// Requests per second.
     PerSecond(f64),
-    /// To be discovered; the value is what an earlier run found, requests a second.
+    /// To be discovered. The value is what an earlier run found, requests per second.
     Auto(Option<f64>),
-    /// None, until the server refuses a request.
+    /// No limit until the server refuses a request.
     Unlimited,
 }
 
 impl RateLimit {
-    /// Requests a second, where the settings give a number.
+    /// The number of requests per second, if the settings give one.
     pub fn per_second(self) -> Option<f64> {
         match self {
             Self::PerSecond(rate) => Some(rate),

@@ -76,7 +76,7 @@ pub struct Settings {
     pub max_credits: Option<u64>,
     /// What ends a walk.
     pub end: EndRule,
-    /// Credits that reading on behind short pages may cost, percent of the pages.
+    /// Credits that reading past short pages may cost, percent of the pages read.
     pub max_evidence: f64,
     /// Whether any number of empty lists is accepted.
     pub allow_empty: bool,
@@ -88,7 +88,7 @@ pub struct Settings {
     pub repair: bool,
     /// Whether a run ends with exit code 10 if responses differ from the description.
     pub fail_on_drift: bool,
-    /// Attempts, delays and outages.
+    /// Attempts, delays and the maximum outage.
     pub retry: RetryPolicy,
     /// Maximum time to connect.
     pub connect_timeout: Duration,

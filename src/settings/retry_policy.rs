@@ -1,26 +1,25 @@
-//! How patient a run is with failures that may pass.
+//! Attempts, delays and outages: how long a run copes with temporary failures.
 
 use std::time::Duration;
 
-/// Waiting is in vain after so long if nothing has succeeded in this run, or only pages are left that had all their
-/// attempts.
+/// Maximum outage if nothing has succeeded in this run, or if all remaining pages have used up their attempts.
 const SOON: Duration = Duration::from_secs(5 * 60);
 
-/// How patient a run is with failures that may pass.
+/// How long a run copes with temporary failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Wait before the second attempt at a page; doubled for each one after.
+    /// Delay before the second attempt at a page; doubled for each further one.
     pub first: Duration,
-    /// Longest wait between two attempts.
+    /// Maximum delay between two attempts.
     pub longest: Duration,
-    /// Attempts at one page, while others succeed.
+    /// Maximum attempts at a page while others succeed.
     pub attempts: u32,
-    /// How long nothing at all may succeed before the run ends as temporarily failed.
+    /// Maximum time without any success before the run ends with exit code 5.
     pub max_outage: Duration,
 }
 
 impl RetryPolicy {
-    /// How long nothing at all may succeed where there is little hope.
+    /// The same if there is little hope: five minutes at most.
     pub fn soon(&self) -> Duration {
         self.max_outage.min(SOON)
     }

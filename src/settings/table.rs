@@ -99,7 +99,7 @@ settings! {
         END: EndRule = "end", "auto|short-page|empty-page", end_rule,
             "What ends a list [default: from the endpoint]";
         MAX_EVIDENCE: f64 = "max_evidence", "PERCENT", percent,
-            "Maximum credits spent on reading behind short pages";
+            "Maximum credits spent on reading past short pages";
         ALLOW_EMPTY: bool = "allow_empty", "", switch,
             "Accept many empty lists instead of ending with exit code 10";
     }

@@ -1,22 +1,20 @@
-//! The simulator's own account of what it saw, for tests and for the summary of `pagehaul simulate`.
-//!
-//! Plain counters, so that keeping them costs nothing; which page was billed how often is kept only on demand.
+//! Counts what the simulator was asked and how it responded, for tests and for the summary of `pagehaul simulate`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::answer::Refusal;
+use super::request::Refusal;
 
 /// How many times each page of each product was billed.
 pub type Billed = BTreeMap<(String, u32), u32>;
 
-/// What the simulator saw up to now. The counts of answers add up to the requests that were answered.
+/// The simulator's counts. Those of responses add up to the requests that were answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Account {
     /// Requests that came in.
     pub requests: u64,
-    /// Pages handed out, hence billed: 200.
+    /// Pages sent, hence billed: 200.
     pub pages: u64,
     /// Requests above the limit: 429.
     pub throttled: u64,
@@ -24,7 +22,7 @@ pub struct Account {
     pub errors: u64,
     /// Requests without an accepted key: 401.
     pub unauthorized: u64,
-    /// Requests with a parameter that is missing or outside its limits: 400.
+    /// Requests with a missing or invalid parameter: 400.
     pub invalid: u64,
     /// Requests after the last credit was spent: 402.
     pub unpaid: u64,
@@ -32,10 +30,10 @@ pub struct Account {
     pub not_found: u64,
 }
 
-/// Where the account is kept.
+/// The live counters of an [`Account`].
 #[derive(Debug, Default)]
-pub(super) struct Books {
-    departures: AtomicU64,
+pub(super) struct Counters {
+    sent: AtomicU64,
     requests: AtomicU64,
     pages: AtomicU64,
     throttled: AtomicU64,
@@ -44,25 +42,26 @@ pub(super) struct Books {
     invalid: AtomicU64,
     unpaid: AtomicU64,
     not_found: AtomicU64,
+    /// Only recorded on demand: it costs memory and a lock.
     billed: Option<Mutex<HashMap<(String, u32), u32>>>,
 }
 
-impl Books {
+impl Counters {
     pub(super) fn new(record: bool) -> Self {
         Self { billed: record.then(Mutex::default), ..Self::default() }
     }
 
-    /// Numbers a request that is on its way, from 0.
-    pub(super) fn departure(&self) -> u64 {
-        self.departures.fetch_add(1, Ordering::Relaxed)
+    /// The number, from 0, of a request that the client has sent.
+    pub(super) fn count_sent(&self) -> u64 {
+        self.sent.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Notes a request and gives its number, from 0.
-    pub(super) fn request(&self) -> u64 {
+    /// The number, from 0, of a request that has come in.
+    pub(super) fn count_request(&self) -> u64 {
         self.requests.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(super) fn page(&self, item: &str, page: u32) {
+    pub(super) fn count_page(&self, item: &str, page: u32) {
         self.pages.fetch_add(1, Ordering::Relaxed);
         if let Some(billed) = &self.billed {
             let mut billed = billed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -70,7 +69,7 @@ impl Books {
         }
     }
 
-    pub(super) fn refused(&self, refusal: &Refusal) {
+    pub(super) fn count_refusal(&self, refusal: &Refusal) {
         let counter = match refusal {
             Refusal::NotFound => &self.not_found,
             Refusal::Unauthorized => &self.unauthorized,
@@ -97,10 +96,9 @@ impl Books {
     }
 
     pub(super) fn billed(&self) -> Billed {
-        let Some(billed) = &self.billed else {
-            return Billed::new();
-        };
-        let billed = billed.lock().unwrap_or_else(PoisonError::into_inner);
-        billed.iter().map(|(page, times)| (page.clone(), *times)).collect()
+        let billed = self.billed.iter().map(|billed| billed.lock().unwrap_or_else(PoisonError::into_inner));
+        billed
+            .flat_map(|billed| billed.iter().map(|(page, times)| (page.clone(), *times)).collect::<Vec<_>>())
+            .collect()
     }
 }

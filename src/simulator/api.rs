@@ -1,39 +1,38 @@
-//! The list API, embedded: the documented call over real HTTP, at any size, deterministic from a seed.
+//! The simulated API without its socket.
 //!
-//! `pagehaul simulate` serves it, `export --simulate` runs against it on a fresh machine without a key, and the tests
-//! compare with it: what a row must be is a pure function of the seed, the item and the row's position. No column is
-//! named here; all come from the endpoint's table.
+//! `pagehaul simulate` serves it, `export --simulate` runs against it without a key, and tests compare with it: a row is a pure
+//! function of the seed, the item and the row's position.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use rand_core::{Rng, SeedableRng};
+use rand_core::Rng;
 use rand_xoshiro::SplitMix64;
 use tokio::time::Instant;
 
-use super::account::Books;
-use super::answer::{ParsedRequest, Refusal};
+use super::account::Counters;
 use super::fake::Template;
-use super::list::{List, below, mix};
-use super::{Account, ApiRequest, ApiResponse, Billed, Limit, PatternError, SimulatorSettings, answer, list, row};
+use super::list::{List, random_below, random_bits};
+use super::request::{ParsedRequest, Refusal, is_authorized};
+use super::{Account, ApiRequest, ApiResponse, Billed, Limit, PatternError, SimulatorSettings, list, row};
 use crate::endpoint::Endpoint;
 use crate::model::clock;
 
-/// Room for a row and for the frame of an answer, bytes. Only a first guess: a body grows where it must.
-const ROW_ROOM: usize = 1300;
-const FRAME_ROOM: usize = 128;
+/// Expected bytes of a row and of an envelope, to allocate a body once.
+const ROW_SIZE: usize = 1300;
+const ENVELOPE_SIZE: usize = 128;
 
-/// The simulator could not be made.
+/// The simulator cannot be created.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SimulatorError {
-    /// A column's `fake` pattern is of no use.
+    /// A column's `fake` pattern is invalid.
     #[error("read the fake pattern of column {column}")]
     Pattern {
-        /// The column.
+        /// The column's name.
         column: String,
-        /// What is wrong with its pattern.
+        /// The reason.
         #[source]
         source: PatternError,
     },
@@ -45,16 +44,16 @@ pub struct Simulator {
     endpoint: Endpoint,
     settings: SimulatorSettings,
     template: Template,
-    opening: Vec<u8>,
+    envelope_start: Vec<u8>,
     limit: Option<Limit>,
     credits: Option<AtomicU64>,
-    books: Books,
-    /// When the link will have carried all bodies that are on it.
-    link_free: Mutex<Option<Instant>>,
+    counters: Counters,
+    /// When all bodies so far will have been sent.
+    bandwidth_free_at: Mutex<Option<Instant>>,
 }
 
 impl Simulator {
-    /// Makes the API that an endpoint describes.
+    /// Simulates the API that an endpoint describes.
     pub fn new(endpoint: &Endpoint, settings: SimulatorSettings) -> Result<Self, SimulatorError> {
         let template =
             Template::compile(endpoint).map_err(|(column, source)| SimulatorError::Pattern { column, source })?;
@@ -62,31 +61,31 @@ impl Simulator {
         Ok(Self {
             endpoint: endpoint.clone(),
             template,
-            opening: format!("{{\"code\":{code},\"message\":\"success\",\"data\":[").into_bytes(),
+            envelope_start: format!("{{\"code\":{code},\"message\":\"success\",\"data\":[").into_bytes(),
             limit: settings.qps.map(Limit::new),
             credits: settings.credits.map(AtomicU64::new),
-            books: Books::new(settings.record),
-            link_free: Mutex::default(),
+            counters: Counters::new(settings.record),
+            bandwidth_free_at: Mutex::default(),
             settings,
         })
     }
 
-    /// What it was made from.
+    /// The settings that it was created with.
     pub fn settings(&self) -> &SimulatorSettings {
         &self.settings
     }
 
-    /// Number of rows of a product. Every id has a list, if only an empty one.
+    /// The number of rows of a product. Every id has a list, maybe an empty one.
     pub fn videos(&self, product: &str) -> u64 {
         list::rows(self.settings.seed, product, self.settings.max_videos)
     }
 
-    /// One row as JSON text, the same as in an answer: the one at a position (from 0) in an order, given as the value
-    /// of the sort field parameter and whether the greatest comes first. `None`: no such row or order.
+    /// The JSON text of one row, as in a response. `position` counts from 0; `sort` is the value of the sort field parameter,
+    /// and whether the order is descending. `None`: no such row or order.
     pub fn row(&self, product: &str, sort: Option<(&str, bool)>, position: u64) -> Option<String> {
         let order = match sort {
             None => None,
-            Some((field, descending)) => Some((self.template.field(field)?, descending)),
+            Some((field, is_descending)) => Some((self.template.field(field)?, is_descending)),
         };
         let list = self.list(product);
         let mut row = Vec::new();
@@ -94,81 +93,79 @@ impl Simulator {
         if row.is_empty() { None } else { String::from_utf8(row).ok() }
     }
 
-    /// How long the next request is under way before it is answered.
-    pub fn way(&self) -> Duration {
-        if self.settings.way_jitter.is_zero() {
-            return self.settings.way;
+    /// Time from the moment the next request is sent until it is counted.
+    pub fn request_delay(&self) -> Duration {
+        if self.settings.request_jitter.is_zero() {
+            return self.settings.request_latency;
         }
-        let number = self.books.departure();
-        let mut rng = SplitMix64::seed_from_u64(mix(!self.settings.seed).wrapping_add(mix(number)));
-        self.settings.way.saturating_add(drawn(self.settings.way_jitter, rng.next_u64()))
+        let mut rng = random_bits(!self.settings.seed, self.counters.count_sent());
+        self.settings.request_latency.saturating_add(random_duration(self.settings.request_jitter, rng.next_u64()))
     }
 
-    /// Answers a request: everything but the wait.
-    pub fn answer(&self, request: &ApiRequest<'_>) -> ApiResponse {
-        let number = self.books.request();
-        let mut rng = SplitMix64::seed_from_u64(mix(self.settings.seed).wrapping_add(mix(number)));
-        let delay = self.settings.latency.saturating_add(drawn(self.settings.jitter, rng.next_u64()));
+    /// Responds to a request and bills it, without waiting.
+    pub fn respond(&self, request: &ApiRequest<'_>) -> ApiResponse {
+        let mut rng = random_bits(self.settings.seed, self.counters.count_request());
+        let delay = self.settings.latency.saturating_add(random_duration(self.settings.jitter, rng.next_u64()));
         match self.page(request, &mut rng) {
             Ok(body) => ApiResponse { status: 200, body, delay },
             Err(refusal) => {
-                self.books.refused(&refusal);
+                self.counters.count_refusal(&refusal);
                 ApiResponse { status: refusal.status(), body: refusal.body(), delay }
             }
         }
     }
 
-    /// How long a body of so many bytes waits for the link and is on it. All answers share the link.
-    pub fn carriage(&self, bytes: usize) -> Duration {
-        let Some(link) = self.settings.link else { return Duration::ZERO };
-        let nanos = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(1_000_000_000) / u64::from(link.get());
+    /// Time until a body of so many bytes is sent. All bodies share the bandwidth.
+    pub fn transfer_time(&self, bytes: usize) -> Duration {
+        let Some(bandwidth) = self.settings.bandwidth else { return Duration::ZERO };
+        let nanos = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(1_000_000_000) / u64::from(bandwidth.get());
         let now = clock::now();
-        let mut free = self.link_free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.bandwidth_free_at.lock().unwrap_or_else(PoisonError::into_inner);
         let ends = free.filter(|at| *at > now).unwrap_or(now) + Duration::from_nanos(nanos);
         *free = Some(ends);
         ends - now
     }
 
-    /// Its own account of what it saw.
+    /// The counts so far.
     pub fn account(&self) -> Account {
-        self.books.account()
+        self.counters.account()
     }
 
     /// How many times each page of each product was billed; empty unless the settings say `record`.
     pub fn billed(&self) -> Billed {
-        self.books.billed()
+        self.counters.billed()
     }
 
-    /// The checks in the order of a gateway: a request is known, allowed and understood before it can fail or cost.
+    /// Checks in the order of a gateway: path, key, limit and parameters before a request can fail or cost.
     fn page(&self, request: &ApiRequest<'_>, rng: &mut SplitMix64) -> Result<Bytes, Refusal> {
         if request.path != self.endpoint.path {
             return Err(Refusal::NotFound);
         }
-        if !answer::authorized(request.authorization, self.settings.key.as_deref()) {
+        if !is_authorized(request.authorization, self.settings.key.as_deref()) {
             return Err(Refusal::Unauthorized);
         }
         if self.limit.as_ref().is_some_and(|limit| !limit.admits()) {
             return Err(Refusal::Throttled);
         }
-        let asked = ParsedRequest::read(&self.endpoint, request.query)?;
+        let parsed = ParsedRequest::parse(&self.endpoint, request.query)?;
         if list::share(rng.next_u64()) <= self.settings.errors {
             return Err(Refusal::Injected);
         }
         if self.credits.as_ref().is_some_and(|credits| !spend(credits)) {
             return Err(Refusal::Unpaid);
         }
-        self.books.page(&asked.item, asked.page);
-        Ok(self.body(&asked, rng))
+        self.counters.count_page(&parsed.item, parsed.page);
+        Ok(self.body(&parsed, rng))
     }
 
-    fn body(&self, asked: &ParsedRequest<'_>, rng: &mut SplitMix64) -> Bytes {
-        let list = self.list(&asked.item);
-        let rows = asked.start.min(list.rows())..asked.start.saturating_add(u64::from(asked.size)).min(list.rows());
-        let room = usize::try_from(rows.end - rows.start).unwrap_or_default() * ROW_ROOM;
-        let mut body = Vec::with_capacity(room + FRAME_ROOM);
-        body.extend_from_slice(&self.opening);
-        let sort = asked.sort.as_ref();
-        let order = sort.and_then(|sort| self.template.field(&sort.field).map(|field| (field, sort.descending)));
+    fn body(&self, parsed: &ParsedRequest<'_>, rng: &mut SplitMix64) -> Bytes {
+        let list = self.list(&parsed.item);
+        let rows = parsed.start.min(list.rows())..parsed.start.saturating_add(u64::from(parsed.size)).min(list.rows());
+        let capacity = usize::try_from(rows.end - rows.start).unwrap_or_default() * ROW_SIZE;
+        let mut body = Vec::with_capacity(capacity + ENVELOPE_SIZE);
+        body.extend_from_slice(&self.envelope_start);
+        let sort = parsed.sort.as_ref();
+        let order = sort.and_then(|sort| Some((self.template.field(&sort.field)?, sort.is_descending)));
         self.push_rows(&list, order, rows, &mut body);
         body.extend_from_slice(b"],\"requestId\":\"");
         row::push_uuid(&mut body, rng);
@@ -180,9 +177,9 @@ impl Simulator {
         List::new(self.settings.seed, product, self.settings.max_videos, self.template.fields())
     }
 
-    /// Appends the rows at these positions of an order, with commas between them.
+    /// Appends the rows at these positions of an order, separated by commas.
     fn push_rows(&self, list: &List, order: Option<(usize, bool)>, positions: std::ops::Range<u64>, out: &mut Vec<u8>) {
-        let sorted = order.map(|(field, descending)| (list.sorted(field), descending));
+        let sorted = order.map(|(field, is_descending)| (list.sorted(field), is_descending));
         let rows = list.rows();
         for (index, position) in positions.take_while(|position| *position < rows).enumerate() {
             if index > 0 {
@@ -190,30 +187,34 @@ impl Simulator {
             }
             let row = match sorted {
                 None => position,
-                Some((sorted, true)) => sorted.carry(position, rows),
-                Some((sorted, false)) => sorted.carry(rows - 1 - position, rows),
+                Some((sorted, true)) => sorted.apply(position, rows),
+                Some((sorted, false)) => sorted.apply(rows - 1 - position, rows),
             };
             self.template.push(list, row, out);
         }
     }
 }
 
-/// Takes one credit, if there is one.
+/// Spends one credit; false if there is none.
 fn spend(credits: &AtomicU64) -> bool {
     credits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
 }
 
-/// A duration from nothing up to a limit.
-fn drawn(limit: Duration, bits: u64) -> Duration {
+/// A duration from 0 up to a limit.
+fn random_duration(limit: Duration, bits: u64) -> Duration {
     let nanos = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
-    Duration::from_nanos(below(bits, nanos))
+    Duration::from_nanos(random_below(bits, nanos))
 }
 
 #[cfg(test)]
 mod tests {
     use super::{Account, ApiRequest, Simulator, SimulatorError, SimulatorSettings};
     use crate::decode::envelope::{self, Payload};
-    use crate::endpoint::{BUILT_IN, Endpoint};
+    use crate::decode::{Decoder, Response};
+    use crate::endpoint::{BUILT_IN, EXTRA, Endpoint};
+    use crate::model::clock::Utc64;
+    use crate::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
+    use arrow::array::Array;
     use serde_json::Value;
     use std::collections::{BTreeMap, BTreeSet};
     use std::error::Error;
@@ -225,8 +226,8 @@ mod tests {
 
     fn ask(simulator: &Simulator, query: &str) -> (u16, Value) {
         let path = simulator.endpoint.path.as_str();
-        let answer = simulator.answer(&ApiRequest { path, query, authorization: Some("Bearer k") });
-        (answer.status, serde_json::from_slice(&answer.body).unwrap())
+        let response = simulator.respond(&ApiRequest { path, query, authorization: Some("Bearer k") });
+        (response.status, serde_json::from_slice(&response.body).unwrap())
     }
 
     fn page(simulator: &Simulator, product: &str, page: u64, sort: &str) -> Vec<Value> {
@@ -240,7 +241,7 @@ mod tests {
         (1..=pages).flat_map(|number| page(simulator, product, number, sort)).collect()
     }
 
-    /// A product with more rows than fit on a few pages, and not too many.
+    /// A product with some pages.
     fn product(simulator: &Simulator) -> String {
         simulator.settings().ids().find(|id| (42..90).contains(&simulator.videos(id))).unwrap()
     }
@@ -249,21 +250,21 @@ mod tests {
         row[name].as_str().unwrap().to_owned()
     }
 
-    /// A column's value as a number, whichever way it is sent.
+    /// A column's value as a number, from a JSON number or a string.
     fn number(row: &Value, name: &str) -> u64 {
         row[name].as_u64().unwrap_or_else(|| text(row, name).parse().unwrap())
     }
 
     fn keys(rows: &[Value]) -> BTreeSet<String> {
-        rows.iter().map(|row| text(row, "video_id")).collect()
+        rows.iter().map(|row| row["video_id"].to_string()).collect()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bodies_share_the_link_and_follow_each_other_on_it() {
-        let simulator = simulator("link=1000");
-        assert_eq!([500, 250].map(|bytes| simulator.carriage(bytes)), [500, 750].map(Duration::from_millis));
+    async fn bodies_share_the_bandwidth_one_after_the_other() {
+        let simulator = simulator("bandwidth=1000");
+        assert_eq!([500, 250].map(|bytes| simulator.transfer_time(bytes)), [500, 750].map(Duration::from_millis));
         tokio::time::advance(Duration::from_secs(2)).await;
-        assert_eq!(simulator.carriage(10), Duration::from_millis(10));
+        assert_eq!(simulator.transfer_time(10), Duration::from_millis(10));
     }
 
     #[test]
@@ -313,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_begins_with_the_second_in_which_its_video_was_made() {
+    fn an_id_begins_with_the_second_of_its_row() {
         let simulator = simulator("");
         for row in walk(&simulator, &product(&simulator), "") {
             assert_eq!(number(&row, "video_id") >> 32, number(&row, "create_time"));
@@ -322,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_has_every_column_the_way_the_contract_sends_it() {
+    fn every_row_has_every_column_with_its_json_type() {
         let simulator = simulator("");
         let row = serde_json::from_str::<Value>(&simulator.row(&product(&simulator), None, 0).unwrap()).unwrap();
         for column in &simulator.endpoint.columns {
@@ -330,6 +331,42 @@ mod tests {
             assert!(!row[&column.name].is_null(), "{}", column.name);
         }
         assert_eq!(row.as_object().unwrap().len(), simulator.endpoint.columns.len());
+    }
+
+    #[test]
+    fn an_endpoint_without_fake_patterns_gets_rows_that_fit_its_columns_keys_and_sort_fields() {
+        let lines: Vec<&str> = BUILT_IN.lines().take_while(|line| *line != "[fake]").collect();
+        let plain: String =
+            lines.iter().filter(|line| !line.starts_with("fake = ")).map(|line| format!("{line}\n")).collect();
+        for (from, to) in [("", ""), ("unit = \"s\"", "unit = \"ms\""), ("json = \"string\"", "json = \"integer\"")] {
+            let endpoint = Endpoint::parse(&plain.replace(from, to)).unwrap();
+            let simulator = Simulator::new(&endpoint, SimulatorSettings::default()).unwrap();
+            let product = product(&simulator);
+            let rows = walk(&simulator, &product, "");
+            assert_eq!(rows, walk(&Simulator::new(&endpoint, SimulatorSettings::default()).unwrap(), &product, ""));
+            let page = Response {
+                request: Request {
+                    attempt: AttemptId(1),
+                    item: ItemIx(1),
+                    id: ItemId::new(&product),
+                    page: PageNum(1),
+                },
+                at: Utc64(1),
+                body: serde_json::json!({ "code": 0, "data": rows }).to_string().into(),
+            };
+            let decoded = Decoder::new(&endpoint, |_| true).decode(&[page]).unwrap();
+            assert_eq!(decoded.pages[0].keys.iter().collect::<BTreeSet<_>>().len(), rows.len(), "{to}");
+            let extra = decoded.rows.column_by_name(EXTRA).unwrap();
+            assert_eq!(extra.null_count(), rows.len(), "{to}: {extra:?}");
+            assert_eq!(
+                decoded.partitions.iter().flatten().map(|value| &**value).collect::<BTreeSet<_>>(),
+                ["A", "B", "C"].into()
+            );
+            for (column, value) in &endpoint.sort.as_ref().unwrap().fields {
+                let sorted = walk(&simulator, &product, &format!("&product_video_sort_field={value}&sort_type=0"));
+                assert!(sorted.is_sorted_by_key(|row| number(row, column)) && keys(&sorted) == keys(&rows), "{column}");
+            }
+        }
     }
 
     #[test]
@@ -363,7 +400,7 @@ mod tests {
         let simulator = simulator("");
         let query = format!("product_id={}&page_num=1&page_size=10", product(&simulator));
         let request = ApiRequest { path: &simulator.endpoint.path, query: &query, authorization: Some("Bearer k") };
-        let envelope = envelope::read(&simulator.answer(&request).body).unwrap();
+        let envelope = envelope::read(&simulator.respond(&request).body).unwrap();
         assert_eq!((envelope.code, envelope.message.as_str(), envelope.data), (Some(0), "success", Payload::Rows));
         let ((_, first), (_, second)) = (ask(&simulator, &query), ask(&simulator, &query));
         assert_eq!(first["data"], second["data"]);
@@ -376,10 +413,10 @@ mod tests {
         let simulator = simulator("key=right,credits=1,record=true");
         let path = simulator.endpoint.path.as_str();
         let told = |path: &str, query: &str, key: &str| {
-            let answer = simulator.answer(&ApiRequest { path, query, authorization: Some(key) });
-            let envelope = envelope::read(&answer.body).unwrap();
-            assert!(envelope.data == Payload::None || answer.status == 200);
-            (answer.status, envelope.code.unwrap(), envelope.message)
+            let response = simulator.respond(&ApiRequest { path, query, authorization: Some(key) });
+            let envelope = envelope::read(&response.body).unwrap();
+            assert!(envelope.data == Payload::None || response.status == 200);
+            (response.status, envelope.code.unwrap(), envelope.message)
         };
         let good = "product_id=5&page_num=2&page_size=10";
         assert_eq!(told("/v1", good, "Bearer right").0, 404);
@@ -401,7 +438,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn requests_above_the_limit_are_throttled_whichever_way_it_counts() {
+    async fn requests_above_the_limit_are_throttled_however_it_counts() {
         for window in ["bucket", "window"] {
             let simulator = simulator(&format!("qps=3,limit={window}"));
             let query = "product_id=5&page_num=1&page_size=10";
@@ -432,20 +469,20 @@ mod tests {
     }
 
     #[test]
-    fn the_delay_lies_between_the_latency_and_the_latency_with_its_jitter() {
+    fn the_delay_is_between_the_latency_and_the_latency_with_its_jitter() {
         let simulator = simulator("latency=80ms,jitter=20ms");
         let delays: BTreeSet<Duration> = (0..100)
-            .map(|_| simulator.answer(&ApiRequest { path: "/", query: "", authorization: None }).delay)
+            .map(|_| simulator.respond(&ApiRequest { path: "/", query: "", authorization: None }).delay)
             .collect();
         assert!(delays.len() > 50);
         assert!(delays.iter().all(|delay| (80..100).contains(&delay.as_millis())));
     }
 
     #[test]
-    fn a_pattern_that_cannot_be_used_is_reported_with_its_column() {
+    fn an_invalid_pattern_is_reported_with_its_column() {
         let endpoint = Endpoint::parse(&BUILT_IN.replace("{words:13}", "{wrods:13}")).unwrap();
         let error = Simulator::new(&endpoint, SimulatorSettings::default()).unwrap_err();
         assert!(matches!(&error, SimulatorError::Pattern { column, .. } if column == "video_desc"));
-        assert_eq!(error.source().unwrap().to_string(), "{wrods:13} is no placeholder");
+        assert_eq!(error.source().unwrap().to_string(), "{wrods:13} is not a placeholder");
     }
 }

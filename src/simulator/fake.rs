@@ -1,48 +1,52 @@
-//! How the simulator makes a value: the `fake` patterns of an endpoint's columns, compiled.
+//! The `fake` patterns of an endpoint's columns, from which the simulator generates values.
 //!
-//! A pattern is literal text with placeholders in braces. `K` is a value of the endpoint's sort field parameter, or any
-//! other word for an order of its own; rank 0 is the first row when the greatest comes first. Lengths and bounds are
-//! whole numbers, both bounds included.
+//! A pattern is literal text with placeholders in braces. `K` is a value of the endpoint's sort field parameter, or any other
+//! word for an independent order; rank 0 is the first row in descending order. Lengths and bounds are whole numbers, and both
+//! bounds are included.
 //!
 //! | placeholder | value |
 //! |---|---|
-//! | `{item}` | the id that was asked for |
-//! | `{partition}` | one of `fake.partitions`, the first the most often |
-//! | `{time:K}` | seconds since 1970, different for every row of an item and falling with the rank under K |
+//! | `{item}` | the requested id |
+//! | `{partition}` | one of `fake.partitions`, the first is the most frequent |
+//! | `{time:K}` | seconds since 1970, unique in an item, falling with the rank under K |
 //! | `{snowflake:K}` | the id of a row: `{time:K}` in the high 32 bits, random bits in the low ones |
-//! | `{rank:K:MAX}` | a count that falls with the rank under K, from MAX, as a Zipf-like law has it |
+//! | `{rank:K:MAX}` | a count that falls from MAX with the rank under K, as in Zipf's law |
 //! | `{int:A:B}` | a number from A to B |
-//! | `{digits:N}`, `{hex:N}`, `{base64:N}` | N random digits of that base |
+//! | `{digits:N}`, `{hex:N}`, `{base64:N}` | N random digits |
 //! | `{pick:a:b:c}` | one of the texts |
 //! | `{words:N}`, `{tags:N}` | N words of one language, N hash tags |
 //!
-//! A column that is a JSON number takes `int`, `rank`, `time`, `snowflake` and literal digits; a column that can be
-//! sorted by takes exactly one placeholder, with its own K. Both are checked here, before a row is made.
+//! A column that is a JSON number takes `int`, `rank`, `time`, `snowflake` and literal digits. A sort field's column takes
+//! exactly one placeholder, with its own K. A column without a pattern gets plain values: an identity is unique, a
+//! sort field follows its order, anything else is random by its type.
 
 use std::collections::BTreeSet;
 
 use super::list::List;
 use super::row::{Part, Skewed, Word};
-use super::words::{CAPTIONS, TAGS, json_text, text};
-use crate::endpoint::{Column, Endpoint, JsonType};
+use super::words::{CAPTIONS, TAGS, escaped};
+use crate::endpoint::{Column, ColumnKind, Endpoint, JsonType, Role};
 
-/// A `fake` pattern could not be used.
+/// The partitions of an endpoint without `fake.partitions`.
+const PARTITIONS: [&str; 3] = ["A", "B", "C"];
+
+/// A `fake` pattern is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// A brace without its other.
+    /// A brace without its counterpart.
     #[error("a brace is not closed or not opened")]
     Brace,
     /// No such placeholder, or not with these arguments.
-    #[error("{{{given}}} is no placeholder")]
+    #[error("{{{given}}} is not a placeholder")]
     Placeholder {
-        /// What stands between the braces.
+        /// The text between the braces.
         given: String,
     },
-    /// A column of JSON numbers that would get something else.
-    #[error("the pattern does not make a JSON number")]
+    /// The column is a JSON number, but the values are not.
+    #[error("the pattern does not generate a JSON number")]
     NotNumber,
-    /// A sort field that would not be sorted by.
-    #[error("the column is sort field {field} and needs one placeholder that follows it")]
+    /// The column is a sort field, but the values do not follow its order.
+    #[error("the column is sort field {field} and needs exactly one placeholder that follows it")]
     NotSorted {
         /// The value of the sort field parameter.
         field: String,
@@ -57,21 +61,22 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// Compiles an endpoint's columns; an error comes with the column's name.
+    /// The error has the column's name.
     pub(super) fn compile(endpoint: &Endpoint) -> Result<Self, (String, PatternError)> {
-        let sorted: BTreeSet<&String> = endpoint.sort.iter().flat_map(|sort| sort.fields.values()).collect();
-        let mut template = Self { parts: Vec::new(), fields: sorted.into_iter().cloned().collect() };
-        for (index, column) in endpoint.columns.iter().enumerate() {
+        let sort_fields: BTreeSet<&String> = endpoint.sort.iter().flat_map(|sort| sort.fields.values()).collect();
+        let mut template = Self { parts: Vec::new(), fields: sort_fields.into_iter().cloned().collect() };
+        let mut before = b"{\"".as_slice();
+        for column in &endpoint.columns {
             let parts = template.column(endpoint, column).map_err(|reason| (column.name.clone(), reason))?;
-            let quote = if column.json == JsonType::String { "\"" } else { "" };
-            let before = if index == 0 { "{" } else { "," };
-            template.literal(format!("{before}\"{}\":{quote}", text(&column.name)).as_bytes());
-            for part in parts {
-                template.part(part);
+            let is_number = column.json != JsonType::String && template.is_number(&parts, column.json);
+            let quote = if is_number { "" } else { "\"" };
+            let name = [before, &escaped(&column.name), b"\":", quote.as_bytes()].concat();
+            for part in [Part::Literal(name)].into_iter().chain(parts).chain([Part::Literal(quote.into())]) {
+                template.push_part(part);
             }
-            template.literal(quote.as_bytes());
+            before = b",\"";
         }
-        template.literal(b"}");
+        template.push_part(Part::Literal(b"}".into()));
         Ok(template)
     }
 
@@ -83,44 +88,40 @@ impl Template {
         }
     }
 
-    /// Number of orders that a list must have.
+    /// The number of orders that a list needs.
     pub(super) fn fields(&self) -> usize {
         self.fields.len()
     }
 
-    /// Which of a list's orders a value of the sort field parameter, or a K of a pattern, is.
+    /// The index of a list's order, for a value of the sort field parameter or the K of a pattern.
     pub(super) fn field(&self, value: &str) -> Option<usize> {
         self.fields.iter().position(|field| field == value)
     }
 
-    fn part(&mut self, part: Part) {
+    fn push_part(&mut self, part: Part) {
         match (self.parts.last_mut(), part) {
             (Some(Part::Literal(last)), Part::Literal(more)) => last.extend_from_slice(&more),
             (_, part) => self.parts.push(part),
         }
     }
 
-    fn literal(&mut self, bytes: &[u8]) {
-        if !bytes.is_empty() {
-            self.part(Part::Literal(bytes.to_vec()));
-        }
-    }
-
     fn column(&mut self, endpoint: &Endpoint, column: &Column) -> Result<Vec<Part>, PatternError> {
+        let field = endpoint.sort.as_ref().and_then(|sort| sort.fields.get(&column.name));
+        let Some(mut rest) = column.fake.as_deref() else {
+            return Ok(self.default_parts(endpoint, column, field));
+        };
         let mut parts = Vec::new();
-        let mut rest = column.fake.as_str();
         while let Some((literal, after)) = rest.split_once('{') {
             let (given, after) = after.split_once('}').ok_or(PatternError::Brace)?;
-            parts.extend(written(literal)?);
+            parts.extend(literal_part(literal)?);
             let part = self.placeholder(endpoint, given);
             parts.push(part.ok_or_else(|| PatternError::Placeholder { given: given.to_owned() })?);
             rest = after;
         }
-        parts.extend(written(rest)?);
+        parts.extend(literal_part(rest)?);
         if column.json != JsonType::String && !self.is_number(&parts, column.json) {
             return Err(PatternError::NotNumber);
         }
-        let field = endpoint.sort.as_ref().and_then(|sort| sort.fields.get(&column.name));
         match field {
             Some(field) if !self.follows(&parts, field) => Err(PatternError::NotSorted { field: field.clone() }),
             Some(_) | None => Ok(parts),
@@ -133,28 +134,43 @@ impl Template {
         let arguments: Vec<&str> = given.collect();
         let part = match (name, arguments.as_slice()) {
             ("item", []) => Part::Item,
-            ("partition", []) => {
-                Part::Partition(Skewed::new(endpoint.fake.partitions.iter().map(|name| json_text(name))))
-            }
+            ("partition", []) => partition(endpoint),
             ("snowflake", [field]) => Part::Snowflake(self.add_field(field)),
             ("time", [field]) => Part::Time(self.add_field(field)),
             ("rank", [field, top]) => Part::Rank(self.add_field(field), top.parse().ok()?),
             ("int", [first, last]) => {
                 let first: u64 = first.parse().ok()?;
-                let many = last.parse::<u64>().ok()?.checked_sub(first)?.checked_add(1)?;
-                Part::Int(first, many)
+                let number = last.parse::<u64>().ok()?.checked_sub(first)?.checked_add(1)?;
+                Part::Int(first, number)
             }
             ("digits", [length]) => Part::Digits(length.parse().ok()?),
             ("hex", [length]) => Part::Hex(length.parse().ok()?),
             ("base64", [length]) => Part::Base64(length.parse().ok()?),
-            ("pick", [_, ..]) => Part::Pick(escaped(&arguments)),
-            ("words", [many]) => {
-                Part::Words(many.parse().ok()?, CAPTIONS.iter().map(|language| words("", language)).collect())
-            }
-            ("tags", [many]) => Part::Tags(many.parse().ok()?, words("#", TAGS)),
+            ("pick", [_, ..]) => Part::Pick(arguments.into_iter().map(escaped).collect()),
+            ("words", [number]) => caption(number.parse().ok()?),
+            ("tags", [number]) => Part::Tags(number.parse().ok()?, words("#", TAGS)),
             _ => return None,
         };
         Some(part)
+    }
+
+    fn default_parts(&mut self, endpoint: &Endpoint, column: &Column, field: Option<&String>) -> Vec<Part> {
+        let is_unique = endpoint.unique_columns().any(|unique| unique.name == column.name);
+        let part = match (column.kind, field) {
+            _ if column.name == endpoint.item.column => Part::Item,
+            _ if column.role == Role::Partition => partition(endpoint),
+            _ if column.role == Role::Identity => Part::Snowflake(self.add_field(field.map_or("", String::as_str))),
+            (ColumnKind::Timestamp, Some(field)) => Part::Time(self.add_field(field)),
+            (ColumnKind::Utf8 | ColumnKind::Int64 | ColumnKind::Float64, Some(field)) => {
+                Part::Rank(self.add_field(field), 1_000_000)
+            }
+            (ColumnKind::Timestamp, None) => Part::Int(1_600_000_000, 100_000_000),
+            (ColumnKind::Utf8, None) if is_unique => Part::Hex(32),
+            (ColumnKind::Utf8, None) => caption(3),
+            (ColumnKind::Int64 | ColumnKind::Float64, None) => Part::Int(0, 1_000),
+        };
+        let is_millis = column.kind == ColumnKind::Timestamp && column.unit.as_deref() == Some("ms");
+        [part].into_iter().chain(is_millis.then(|| Part::Literal(b"000".into()))).collect()
     }
 
     fn add_field(&mut self, value: &str) -> usize {
@@ -168,34 +184,40 @@ impl Template {
         matches!(parts, [part] if part.field().is_some() && part.field() == self.field(field))
     }
 
-    /// Whether the parts make numbers: by their kinds, so that no row can differ, and by a row, so that they fit together.
+    /// Whether each part is a number, in every row, and one row's parts together are a number.
     fn is_number(&self, parts: &[Part], json: JsonType) -> bool {
         let list = List::new(1, "", 1, self.fields());
-        let mut made = Vec::new();
+        let mut sample = Vec::new();
         for part in parts {
             if part.field().is_none() && !matches!(part, Part::Literal(_) | Part::Int(..)) {
                 return false;
             }
-            part.push(&list, 0, &mut list.bits(0), &mut made);
+            part.push(&list, 0, &mut list.bits(0), &mut sample);
         }
-        let number = serde_json::from_slice::<serde_json::Number>(&made);
+        let number = serde_json::from_slice::<serde_json::Number>(&sample);
         number.is_ok_and(|number| json == JsonType::Number || number.is_u64() || number.is_i64())
     }
 }
 
-fn written(literal: &str) -> Result<Option<Part>, PatternError> {
+fn partition(endpoint: &Endpoint) -> Part {
+    let given = endpoint.fake.partitions.iter().map(String::as_str);
+    let default = PARTITIONS.into_iter().filter(|_| endpoint.fake.partitions.is_empty());
+    Part::Partition(Skewed::new(given.chain(default).map(escaped)))
+}
+
+fn caption(count: usize) -> Part {
+    Part::Words(count, CAPTIONS.iter().map(|language| words("", language)).collect())
+}
+
+fn literal_part(literal: &str) -> Result<Option<Part>, PatternError> {
     if literal.contains('}') {
         return Err(PatternError::Brace);
     }
-    Ok((!literal.is_empty()).then(|| Part::Literal(json_text(literal))))
-}
-
-fn escaped(texts: &[&str]) -> Vec<Vec<u8>> {
-    texts.iter().map(|text| json_text(text)).collect()
+    Ok((!literal.is_empty()).then(|| Part::Literal(escaped(literal))))
 }
 
 fn words(sign: &str, texts: &str) -> Vec<Word> {
-    texts.split(' ').filter_map(|text| Word::new(&json_text(&format!("{sign}{text}")))).collect()
+    texts.split(' ').filter_map(|text| Word::new(&escaped(&format!("{sign}{text}")))).collect()
 }
 
 #[cfg(test)]
@@ -206,11 +228,11 @@ mod tests {
 
     fn compiled(column: &str, fake: &str) -> Result<Template, (String, PatternError)> {
         let mut endpoint = Endpoint::parse(BUILT_IN).unwrap();
-        endpoint.columns.iter_mut().find(|known| known.name == column).unwrap().fake = fake.to_owned();
+        endpoint.columns.iter_mut().find(|known| known.name == column).unwrap().fake = Some(fake.to_owned());
         Template::compile(&endpoint)
     }
 
-    fn made(column: &str, fake: &str) -> serde_json::Value {
+    fn generated(column: &str, fake: &str) -> serde_json::Value {
         let template = compiled(column, fake).unwrap();
         let mut out = Vec::new();
         template.push(&List::new(1, "a\"b", 2000, template.fields()), 0, &mut out);
@@ -219,23 +241,23 @@ mod tests {
 
     #[test]
     fn literal_text_and_arguments_are_escaped_for_json() {
-        assert_eq!(made("video_desc", "say \"{pick:\\}\"\n{item}"), "say \"\\\"\na\"b");
-        assert_eq!(made("video_desc", ""), "");
+        assert_eq!(generated("video_desc", "say \"{pick:\\}\"\n{item}"), "say \"\\\"\na\"b");
+        assert_eq!(generated("video_desc", ""), "");
     }
 
     #[test]
-    fn numbers_may_be_put_together_and_are_written_without_quotation_marks() {
-        assert_eq!(made("duration", "-{int:7:7}"), -7);
-        assert_eq!(made("total_comments_cnt", "{int:0:0}"), 0);
+    fn numbers_may_have_several_parts_and_are_written_without_quotes() {
+        assert_eq!(generated("duration", "-{int:7:7}"), -7);
+        assert_eq!(generated("total_comments_cnt", "{int:0:0}"), 0);
         let mut endpoint = Endpoint::parse(&BUILT_IN.replace("total_comments_cnt", "price")).unwrap();
         let price = endpoint.columns.iter_mut().find(|column| column.name == "price").unwrap();
         price.json = crate::endpoint::JsonType::Number;
-        price.fake = "{int:2627:2627}.{int:73:73}".to_owned();
+        price.fake = Some("{int:2627:2627}.{int:73:73}".to_owned());
         assert!(Template::compile(&endpoint).is_ok());
     }
 
     #[test]
-    fn a_pattern_that_cannot_be_used_is_refused_with_its_column() {
+    fn an_invalid_pattern_is_refused_with_its_column() {
         let placeholder = |given: &str| PatternError::Placeholder { given: given.to_owned() };
         let cases = [
             ("video_desc", "{words:3", PatternError::Brace),
@@ -259,14 +281,14 @@ mod tests {
     }
 
     #[test]
-    fn no_word_is_too_long_to_be_used() {
+    fn no_word_is_too_long() {
         for texts in CAPTIONS.into_iter().chain([TAGS]) {
             assert_eq!(words("#", texts).len(), texts.split(' ').count());
         }
     }
 
     #[test]
-    fn an_order_that_is_no_sort_field_is_an_order_all_the_same() {
+    fn an_order_need_not_be_a_sort_field() {
         let template = compiled("total_comments_cnt", "{rank:comments:900}").unwrap();
         assert_eq!(template.field("comments"), Some(6));
     }

@@ -1,7 +1,7 @@
-//! The limit in queries per second, as the simulated API enforces it.
+//! The simulated API's rate limit.
 //!
-//! Three ways of counting, because the documented one is not: a client must live with all of them. All arithmetic is on whole
-//! nanoseconds of `clock`, so that paused-time tests see exact numbers. A request that may not pass costs nothing.
+//! The real API does not document how it counts, so a client must cope with all three ways. Arithmetic is in whole nanoseconds
+//! of `clock`, so that tests in paused time see exact numbers. A refused request does not count.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
@@ -13,97 +13,89 @@ use tokio::time::Instant;
 use super::settings::{LimitSpec, Window};
 use crate::model::clock;
 
-/// One token, in the unit in which the bucket is refilled: a billionth.
+/// The bucket counts billionths of a token.
 const TOKEN: u64 = 1_000_000_000;
 const SECOND: Duration = Duration::from_secs(1);
 
-/// Counts requests against a limit.
+/// Counts requests against a rate limit.
 #[derive(Debug)]
 pub struct Limit(Mutex<State>);
 
 #[derive(Debug)]
 struct State {
-    qps: LimitSpec,
-    counter: Counter,
+    spec: LimitSpec,
+    /// None before the first request.
+    counter: Option<Counter>,
 }
 
 #[derive(Debug)]
 enum Counter {
-    /// Before the first request.
-    Fresh,
-    /// When it was filled last, and what it holds, in billionths of a token.
+    /// The time of the last refill, and the billionths of a token.
     Bucket(Instant, u64),
-    /// When the window began, and the requests that passed in it.
+    /// The start of the window, and its admitted requests.
     Fixed(Instant, u32),
-    /// When each request of the last second passed.
+    /// The admitted requests of the last second.
     Sliding(VecDeque<Instant>),
 }
 
 impl Limit {
-    /// A limit that nobody has used.
-    pub fn new(qps: LimitSpec) -> Self {
-        Self(Mutex::new(State { qps, counter: Counter::Fresh }))
+    /// A limit that has counted nothing yet.
+    pub fn new(spec: LimitSpec) -> Self {
+        Self(Mutex::new(State { spec, counter: None }))
     }
 
-    /// Allows so many requests a second from now on.
+    /// Changes the limit, requests a second.
     pub fn set(&self, per_second: NonZeroU32) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).qps.per_second = per_second;
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).spec.per_second = per_second;
     }
 
-    /// Whether one more request may pass now.
+    /// Counts a request, and says whether it is below the limit.
     pub fn admits(&self) -> bool {
         let now = clock::now();
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { qps, counter } = &mut *state;
-        if let Counter::Fresh = counter {
-            *counter = qps.fresh(now);
-        }
-        let allowed = qps.per_second.get();
-        match counter {
-            Counter::Fresh => true,
-            Counter::Bucket(filled, held) => {
-                let passed = u64::try_from(now.saturating_duration_since(*filled).as_nanos()).unwrap_or(u64::MAX);
-                let refill = passed.saturating_mul(u64::from(allowed));
-                (*filled, *held) = (now, held.saturating_add(refill).min(qps.full()));
-                let left = held.checked_sub(TOKEN);
-                *held = left.unwrap_or(*held);
+        let State { spec, counter } = &mut *state;
+        let allowed = spec.per_second.get();
+        match counter.get_or_insert_with(|| spec.counter(now)) {
+            Counter::Bucket(filled_at, tokens) => {
+                let elapsed = u64::try_from(now.saturating_duration_since(*filled_at).as_nanos()).unwrap_or(u64::MAX);
+                let refill = elapsed.saturating_mul(u64::from(allowed));
+                (*filled_at, *tokens) = (now, tokens.saturating_add(refill).min(spec.capacity()));
+                let left = tokens.checked_sub(TOKEN);
+                *tokens = left.unwrap_or(*tokens);
                 left.is_some()
             }
-            Counter::Fixed(began, count) => {
-                let passed = now.saturating_duration_since(*began);
-                if passed >= SECOND {
-                    (*began, *count) = (*began + Duration::from_secs(passed.as_secs()), 0);
+            Counter::Fixed(started_at, count) => {
+                let elapsed = now.saturating_duration_since(*started_at);
+                if elapsed >= SECOND {
+                    (*started_at, *count) = (*started_at + Duration::from_secs(elapsed.as_secs()), 0);
                 }
-                let admitted = *count < allowed;
-                *count += u32::from(admitted);
-                admitted
+                let is_admitted = *count < allowed;
+                *count += u32::from(is_admitted);
+                is_admitted
             }
-            Counter::Sliding(passed) => {
-                while passed.front().is_some_and(|first| now.saturating_duration_since(*first) >= SECOND) {
-                    passed.pop_front();
+            Counter::Sliding(admitted) => {
+                while admitted.front().is_some_and(|first| now.saturating_duration_since(*first) >= SECOND) {
+                    admitted.pop_front();
                 }
-                let admitted = u32::try_from(passed.len()).is_ok_and(|count| count < allowed);
-                if admitted {
-                    passed.push_back(now);
-                }
-                admitted
+                let is_admitted = u32::try_from(admitted.len()).is_ok_and(|count| count < allowed);
+                admitted.extend(is_admitted.then_some(now));
+                is_admitted
             }
         }
     }
 }
 
 impl LimitSpec {
-    fn fresh(&self, now: Instant) -> Counter {
+    fn counter(&self, now: Instant) -> Counter {
         match self.window {
-            Window::Bucket => Counter::Bucket(now, self.full()),
-            // The first window began before the first request, if that came in its midst.
+            Window::Bucket => Counter::Bucket(now, self.capacity()),
             Window::Fixed => Counter::Fixed(now.checked_sub(self.phase).unwrap_or(now), 0),
             Window::Sliding => Counter::Sliding(VecDeque::new()),
         }
     }
 
-    /// What the bucket holds at most.
-    fn full(&self) -> u64 {
+    /// Billionths of a token in a full bucket.
+    fn capacity(&self) -> u64 {
         u64::from(self.burst.unwrap_or(self.per_second).get()).saturating_mul(TOKEN)
     }
 }
@@ -128,7 +120,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_bucket_lets_a_burst_pass_and_refills_without_steps() {
+    async fn a_bucket_admits_a_burst_and_refills_continuously() {
         let limit = limit(Window::Bucket);
         assert_eq!(admitted(&limit, 30), 10);
         tokio::time::advance(Duration::from_millis(99)).await;
@@ -142,14 +134,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_window_counts_each_second_for_itself() {
+    async fn a_window_counts_each_second_separately() {
         let limit = limit(Window::Fixed);
         assert_eq!(admitted(&limit, 7), 7);
         tokio::time::advance(Duration::from_millis(900)).await;
         assert_eq!(admitted(&limit, 30), 3);
         tokio::time::advance(Duration::from_millis(100)).await;
         assert_eq!(admitted(&limit, 30), 10);
-        // The windows keep their begins, however late the next request comes.
+        // Windows start at whole seconds, however late the next request comes.
         tokio::time::advance(Duration::from_millis(2900)).await;
         assert_eq!(admitted(&limit, 30), 10);
         tokio::time::advance(Duration::from_millis(100)).await;
@@ -157,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_window_may_have_begun_before_the_first_request() {
+    async fn a_window_may_start_before_the_first_request() {
         let limit = Limit::new(LimitSpec { phase: Duration::from_millis(300), ..qps(Window::Fixed) });
         assert_eq!(admitted(&limit, 30), 10);
         tokio::time::advance(Duration::from_millis(699)).await;
@@ -179,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_bucket_of_one_token_lets_nothing_pass_before_its_time_and_a_limit_may_change() {
+    async fn a_bucket_of_one_token_admits_one_request_at_a_time_and_a_limit_may_change() {
         let one = Limit::new(LimitSpec { burst: NonZeroU32::new(1), ..qps(Window::Bucket) });
         assert_eq!(admitted(&one, 5), 1);
         tokio::time::advance(Duration::from_millis(99)).await;

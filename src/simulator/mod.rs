@@ -1,23 +1,23 @@
-//! The list API, embedded: the documented call over real HTTP, at any size, deterministic from a seed.
+//! A simulator of the list API: the described call over real HTTP, at any size, deterministic from a seed.
 //!
-//! May use `settings`, `endpoint` and `model`. No column is named here: all come from the endpoint's description.
+//! May use `settings`, `endpoint` and `model`. Must not name a column: all come from the endpoint's description.
 //! Read first: [`Simulator`].
 
 mod account;
-mod answer;
 mod api;
 mod fake;
 mod limit;
 mod list;
+mod request;
 mod row;
 mod server;
 mod settings;
 mod words;
 
 pub use account::{Account, Billed};
-pub use answer::{ApiRequest, ApiResponse};
 pub use api::{Simulator, SimulatorError};
 pub use fake::PatternError;
 pub use limit::Limit;
+pub use request::{ApiRequest, ApiResponse};
 pub use server::{Server, serve, start};
-pub use settings::{HELP, LimitSpec, SimulatorSettings, SimulatorSettingsError, Window};
+pub use settings::{LimitSpec, SETTINGS_HELP, SimulatorSettings, SimulatorSettingsError, Window};

@@ -1,50 +1,46 @@
-//! The parts of which a simulated row is made, and how each becomes bytes.
+//! The parts of a simulated row, and how each becomes bytes.
 //!
-//! A page must cost a few microseconds, or the simulator would be what a benchmark measures. So everything that can be
-//! known before is: names, quotation marks and escapes are in the literals, and a row is one pass over a flat list.
+//! A page must take a few microseconds, or benchmarks would measure the simulator. So names, quotes and escapes are prepared
+//! as literals, and a row is one pass over a flat list of parts.
 
 use rand_core::Rng;
 use rand_xoshiro::SplitMix64;
 
-use super::list::{List, below, count};
+use super::list::{List, random_below, zipf_count};
 
-/// Room for one word, bytes. All are copied with it and cut to their length: a copy of fixed length is a few
-/// instructions, one of any length is a call.
-const ROOM: usize = 40;
+/// Bytes that are copied for each word and then cut to its length: a copy of fixed length is a few instructions, one of
+/// variable length is a call.
+const WORD_SIZE: usize = 40;
 
-/// One part of a row. Texts are escaped for JSON.
+/// One part of a row. Texts are escaped for JSON; a sort field is an index of the list's orders.
 #[derive(Clone, Debug)]
 pub(super) enum Part {
-    /// The same in every row.
     Literal(Vec<u8>),
-    /// The item's id.
     Item,
-    /// One of these texts, by the shares of [`Skewed`].
     Partition(Skewed),
-    /// An id that is made of a time and random bits.
+    /// A time under a sort field, and random bits.
     Snowflake(usize),
-    /// A time, by rank under a sort field.
+    /// Sort field.
     Time(usize),
-    /// A count, by rank under a sort field, and the count of rank 0.
+    /// Sort field, and the count of rank 0.
     Rank(usize, u32),
-    /// So many random decimal digits.
+    /// The number of decimal digits.
     Digits(usize),
-    /// So many random hexadecimal digits.
+    /// The number of hexadecimal digits.
     Hex(usize),
-    /// So many random digits of base 64.
+    /// The number of base64 digits.
     Base64(usize),
-    /// A number from the first on, this many different ones.
+    /// The first number, and how many there are.
     Int(u64, u64),
-    /// One of these texts, all equally often.
+    /// The texts, all equally frequent.
     Pick(Vec<Vec<u8>>),
-    /// So many words of one of these languages.
+    /// The number of words, and the words of each language.
     Words(usize, Vec<Vec<Word>>),
-    /// So many of these hash tags.
+    /// The number of tags, and the tags.
     Tags(usize, Vec<Word>),
 }
 
 impl Part {
-    /// The sort field that orders this part.
     pub(super) fn field(&self) -> Option<usize> {
         match self {
             Self::Snowflake(field) | Self::Time(field) | Self::Rank(field, _) => Some(*field),
@@ -55,7 +51,6 @@ impl Part {
         }
     }
 
-    /// Appends this part of a row.
     pub(super) fn push(&self, list: &List, row: u64, rng: &mut SplitMix64, out: &mut Vec<u8>) {
         match self {
             Self::Literal(text) => out.extend_from_slice(text),
@@ -66,26 +61,26 @@ impl Part {
                 push_number(out, (time << 32) | (rng.next_u64() >> 32));
             }
             Self::Time(field) => push_number(out, list.time(list.rank(*field, row))),
-            Self::Rank(field, top) => push_number(out, count(list.rank(*field, row), *top)),
+            Self::Rank(field, top) => push_number(out, zipf_count(list.rank(*field, row), *top)),
             Self::Digits(length) => push_coded(out, *length, rng, decimal),
             Self::Hex(length) => push_coded(out, *length, rng, hexadecimal),
             Self::Base64(length) => push_coded(out, *length, rng, base64),
-            Self::Int(first, many) => push_number(out, first + below(rng.next_u64(), *many)),
+            Self::Int(first, number) => push_number(out, first + random_below(rng.next_u64(), *number)),
             Self::Pick(texts) => out.extend_from_slice(pick(texts, rng.next_u64()).map_or(&[], Vec::as_slice)),
-            Self::Words(many, languages) => {
+            Self::Words(number, languages) => {
                 if let Some(words) = pick(languages, rng.next_u64()) {
-                    push_words(out, *many, words, rng);
+                    push_words(out, *number, words, rng);
                 }
             }
-            Self::Tags(many, tags) => push_words(out, *many, tags, rng),
+            Self::Tags(number, tags) => push_words(out, *number, tags, rng),
         }
     }
 }
 
-/// Texts with Zipf-like shares: the second comes half as often as the first, the third a third as often.
+/// Texts with shares as in Zipf's law: the second is half as frequent as the first, the third a third.
 #[derive(Clone, Debug)]
 pub(super) struct Skewed {
-    /// Each text, with the sum of the shares up to it.
+    /// Each text with the sum of the shares up to it.
     texts: Vec<(u64, Vec<u8>)>,
     total: u64,
 }
@@ -101,17 +96,17 @@ impl Skewed {
     }
 
     fn draw(&self, bits: u64) -> &[u8] {
-        let point = below(bits, self.total);
+        let point = random_below(bits, self.total);
         self.texts.iter().find(|(end, _)| point < *end).map_or(&[], |(_, text)| text)
     }
 }
 
 fn pick<T>(from: &[T], bits: u64) -> Option<&T> {
-    let many = u64::try_from(from.len()).unwrap_or_default();
-    usize::try_from(below(bits, many)).ok().and_then(|index| from.get(index))
+    let number = u64::try_from(from.len()).unwrap_or_default();
+    usize::try_from(random_below(bits, number)).ok().and_then(|index| from.get(index))
 }
 
-/// Appends a number in decimal. Two digits at a time, because each division waits for the one before.
+/// Appends a decimal number, two digits at a time, because each division depends on the one before.
 fn push_number(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [b'0'; 20];
     let mut start = digits.len();
@@ -127,7 +122,7 @@ fn push_number(out: &mut Vec<u8>, mut number: u64) {
     out.extend_from_slice(digits.get(start..).unwrap_or_default());
 }
 
-/// Appends text of which every digit is made from one random byte; the compiler makes 16 of them at once.
+/// Appends `length` digits, each made from one random byte; the compiler makes 16 at once.
 fn push_coded(out: &mut Vec<u8>, length: usize, rng: &mut SplitMix64, code: impl Fn(u8) -> u8) {
     let mut left = length;
     while left > 0 {
@@ -153,7 +148,7 @@ fn hexadecimal(byte: u8) -> u8 {
     digit + if digit < 10 { b'0' } else { b'a' - 10 }
 }
 
-/// In the spelling for addresses: `A` to `Z`, `a` to `z`, `0` to `9`, `-`, `_`.
+/// The URL-safe alphabet: `A` to `Z`, `a` to `z`, `0` to `9`, `-`, `_`.
 fn base64(byte: u8) -> u8 {
     let digit = byte & 63;
     let letter = digit + if digit < 26 { b'A' } else { b'a' - 26 };
@@ -162,17 +157,17 @@ fn base64(byte: u8) -> u8 {
     if digit < 52 { letter } else { other }
 }
 
-/// A word of a caption with a space behind it, escaped for JSON.
+/// A word and a space, escaped for JSON.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Word {
-    text: [u8; ROOM],
+    text: [u8; WORD_SIZE],
     length: usize,
 }
 
 impl Word {
-    /// A word; `None` when it is too long.
+    /// None if it is too long.
     pub(super) fn new(escaped: &[u8]) -> Option<Self> {
-        let mut text = [b' '; ROOM];
+        let mut text = [b' '; WORD_SIZE];
         let length = escaped.len() + 1;
         let (_space, word) = text.get_mut(..length)?.split_last_mut()?;
         word.copy_from_slice(escaped);
@@ -180,23 +175,23 @@ impl Word {
     }
 }
 
-/// Appends words with a space between them; four words to a draw, because there are few to choose from.
-fn push_words(out: &mut Vec<u8>, many: usize, words: &[Word], rng: &mut SplitMix64) {
+/// Appends words with a space between them. One random number chooses four words.
+fn push_words(out: &mut Vec<u8>, number: usize, words: &[Word], rng: &mut SplitMix64) {
     let mut bits = 0;
-    for index in 0..many {
+    for index in 0..number {
         bits = if index % 4 == 0 { rng.next_u64() } else { bits << 16 };
         let Some(word) = pick(words, bits) else { return };
         let end = out.len() + word.length;
         out.extend_from_slice(&word.text);
         out.truncate(end);
     }
-    // The last has no space behind it.
-    if many > 0 {
+    // The last one has no space.
+    if number > 0 {
         out.pop();
     }
 }
 
-/// Appends 36 digits and hyphens in the manner of a UUID.
+/// Appends 36 digits and hyphens that look like a UUID.
 pub(super) fn push_uuid(out: &mut Vec<u8>, rng: &mut SplitMix64) {
     for (index, length) in [8, 4, 4, 4, 12].into_iter().enumerate() {
         if index > 0 {
@@ -230,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn random_texts_have_exactly_the_length_that_was_asked_for() {
+    fn random_texts_have_exactly_the_requested_length() {
         for length in [0, 1, 7, 8, 9, 16, 17, 112] {
             assert_eq!(made(&Part::Digits(length)).len(), length);
             assert_eq!(made(&Part::Hex(length)).len(), length);
@@ -242,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_fall_with_the_place_and_leave_none_out() {
+    fn shares_fall_with_the_position_and_omit_none() {
         let skewed = Skewed::new([b"a".to_vec(), b"b".to_vec(), b"c".to_vec()].into_iter());
         let count = |text: &[u8]| (0..2048).filter(|step| skewed.draw(step << 53) == text).count();
         assert_eq!(skewed.draw(u64::MAX), b"c");

@@ -1,8 +1,7 @@
-//! The simulated API on a socket: HTTP/1.1, nothing more than the answers need.
+//! Serves the simulated API over HTTP/1.1.
 //!
-//! All connections share one thread, the caller's or one of the server's own, so that a simulator beside an export takes
-//! at most one core from it. What an answer says is decided when its request has come in (after its `way`); the delay
-//! follows, and a client that leaves meanwhile has been billed all the same.
+//! All connections share one thread, so that a simulator beside an export uses at most one core. A response is decided when
+//! its request is counted, and sent after its delay: a client that disconnects meanwhile has been billed.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -25,16 +24,16 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::Simulator;
-use super::answer::ApiRequest;
+use super::request::ApiRequest;
 
-/// Connections that may wait to be accepted: an export opens all of its own at once.
+/// Connections that may wait to be accepted: an export opens all of its connections at once.
 const BACKLOG: u32 = 4096;
-/// The pause after a connection could not be accepted, for example for want of a file descriptor.
+/// The pause after a connection could not be accepted, for example without a free file descriptor.
 const PAUSE: Duration = Duration::from_millis(10);
-/// Failures in a row after which there is no hope: a second of them.
+/// Consecutive failures that end the server: a second of them.
 const MAX_FAILURES: u32 = 100;
 
-/// Serves until `shutdown` is there; then every connection is cut.
+/// Serves until `shutdown` completes, then closes every connection.
 pub async fn serve(
     simulator: Arc<Simulator>,
     listener: TcpListener,
@@ -51,7 +50,7 @@ pub async fn serve(
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
                     failures = 0;
-                    connections.spawn(converse(Arc::clone(&simulator), stream));
+                    connections.spawn(serve_requests(Arc::clone(&simulator), stream));
                 }
                 Err(error) if failures == MAX_FAILURES => return Err(error),
                 Err(_) => {
@@ -63,54 +62,55 @@ pub async fn serve(
     }
 }
 
-/// Answers the requests of one connection. A broken connection is the client's affair.
-async fn converse(simulator: Arc<Simulator>, stream: TcpStream) {
+async fn serve_requests(simulator: Arc<Simulator>, stream: TcpStream) {
     if stream.set_nodelay(true).is_err() {
         return;
     }
     let service = service_fn(move |request| respond(Arc::clone(&simulator), request));
     let mut http = http1::Builder::new();
     http.auto_date_header(false).header_read_timeout(None).half_close(false);
-    // An error here says that the client left or spoke no HTTP; there is nobody to tell.
+    // On an error, the client disconnected or sent something other than HTTP.
     if http.serve_connection(TokioIo::new(stream), service).await.is_err() {}
 }
 
 async fn respond(simulator: Arc<Simulator>, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let mut response = Response::new(Full::default());
+    let mut http = Response::new(Full::default());
     if request.method() != Method::GET {
-        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
-        return Ok(response);
+        *http.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        return Ok(http);
     }
-    let way = simulator.way();
-    if !way.is_zero() {
-        tokio::time::sleep(way).await;
-    }
-    let answer = simulator.answer(&ApiRequest {
+    let header = |name| request.headers().get(name).and_then(|value: &HeaderValue| value.to_str().ok());
+    wait(simulator.request_delay()).await;
+    let response = simulator.respond(&ApiRequest {
         path: request.uri().path(),
         query: request.uri().query().unwrap_or_default(),
-        authorization: request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()),
+        authorization: header(AUTHORIZATION),
     });
-    if !answer.delay.is_zero() {
-        tokio::time::sleep(answer.delay).await;
-    }
-    let accepted = request.headers().get(ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let packed = if simulator.settings().packs { packed(&answer.body, accepted) } else { None };
-    if let Some((coding, _)) = packed {
-        response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
-    }
-    let body = packed.map_or(answer.body, |(_, body)| body);
-    let carriage = simulator.carriage(body.len());
-    if !carriage.is_zero() {
-        tokio::time::sleep(carriage).await;
-    }
-    *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    *response.body_mut() = Full::new(body);
-    Ok(response)
+    wait(response.delay).await;
+    let accepted = header(ACCEPT_ENCODING).filter(|_| simulator.settings().compress).unwrap_or_default();
+    let body = match compressed(&response.body, accepted) {
+        Some((coding, body)) => {
+            http.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
+            body
+        }
+        None => response.body,
+    };
+    wait(simulator.transfer_time(body.len())).await;
+    *http.status_mut() = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    http.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    *http.body_mut() = Full::new(body);
+    Ok(http)
 }
 
-/// A body in the best coding of those that are accepted, and its name; none where none of them is.
-fn packed(body: &[u8], accepted: &str) -> Option<(&'static str, Bytes)> {
+/// Sleeps; a timer would round nothing up to a millisecond.
+async fn wait(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::sleep(time).await;
+    }
+}
+
+/// The name of the best accepted content coding, and the body in it; None if none is accepted.
+fn compressed(body: &[u8], accepted: &str) -> Option<(&'static str, Bytes)> {
     if accepted.contains("zstd") {
         return zstd::bulk::compress(body, zstd::DEFAULT_COMPRESSION_LEVEL).ok().map(|body| ("zstd", body.into()));
     }
@@ -118,11 +118,11 @@ fn packed(body: &[u8], accepted: &str) -> Option<(&'static str, Bytes)> {
         return None;
     }
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    let packed = encoder.write_all(body).and_then(|()| encoder.finish());
-    packed.ok().map(|body| ("gzip", body.into()))
+    let compressed = encoder.write_all(body).and_then(|()| encoder.finish());
+    compressed.ok().map(|body| ("gzip", body.into()))
 }
 
-/// A simulator that is being served on a thread of its own. Dropping it ends it.
+/// A simulator that is served on a thread of its own until it is dropped.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
@@ -142,7 +142,7 @@ pub fn start(simulator: Arc<Simulator>) -> io::Result<Server> {
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::Builder::new().name("simulator".to_owned()).spawn(move || {
         runtime.block_on(serve(simulator, listener, async {
-            // A sender that is gone says the same as one that has sent.
+            // A dropped sender stops the server too.
             if stopped.await.is_err() {}
         }))
     })?;
@@ -155,7 +155,7 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// Ends it and says whether it had failed before.
+    /// Stops the server. An error if it had failed before.
     pub fn stop(mut self) -> io::Result<()> {
         self.end()
     }
@@ -171,7 +171,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Whoever wants to know calls `stop`.
+        // `stop` reports the error.
         if self.end().is_err() {}
     }
 }
@@ -185,8 +185,8 @@ mod tests {
     use std::net::TcpStream;
     use std::sync::Arc;
 
-    /// Sends requests over one connection, the last of which asks to close it.
-    fn converse(address: &str, heads: &[String]) -> String {
+    /// Sends requests over one connection; the last one closes it.
+    fn serve_requests(address: &str, heads: &[String]) -> String {
         let mut stream = TcpStream::connect(address).unwrap();
         write!(stream, "{}Connection: close\r\n\r\n", heads.join("\r\n")).unwrap();
         let mut text = String::new();
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_come_over_http_and_a_stopped_server_is_gone() {
+    fn pages_are_served_over_http_and_a_stopped_server_refuses_connections() {
         let endpoint = Endpoint::parse(BUILT_IN).unwrap();
         let simulator = Arc::new(Simulator::new(&endpoint, "latency=1ms".parse().unwrap()).unwrap());
         let server = start(Arc::clone(&simulator)).unwrap();
@@ -205,10 +205,10 @@ mod tests {
             format!("{method} {target} HTTP/1.1\r\nHost: x\r\n{rest}")
         };
         let key = "Authorization: Bearer k\r\n";
-        let told = converse(&address, &[head("GET", key), head("GET", ""), head("POST", key)]);
-        let statuses: Vec<&str> = told.split("HTTP/1.1 ").skip(1).filter_map(|answer| answer.get(..3)).collect();
+        let text = serve_requests(&address, &[head("GET", key), head("GET", ""), head("POST", key)]);
+        let statuses: Vec<&str> = text.split("HTTP/1.1 ").skip(1).filter_map(|response| response.get(..3)).collect();
         assert_eq!(statuses, ["200", "401", "405"]);
-        assert!(told.contains("content-type: application/json") && told.contains("\"requestId\""));
+        assert!(text.contains("content-type: application/json") && text.contains("\"requestId\""));
         assert_eq!((simulator.account().requests, simulator.account().pages), (2, 1));
         server.stop().unwrap();
         assert!(TcpStream::connect(&address).is_err());

@@ -1,86 +1,94 @@
-//! What the simulated API is like: its size, its limits, its faults.
+//! The simulated API's size, limits and faults.
 //!
-//! Written as `key=value,key=value` on the command line and in an export's identity, where two spellings of the same
-//! settings must not look like two APIs: what is shown is canonical and leaves out every default.
+//! Written as `key=value,key=value` on the command line and in an export's identity. The text is canonical and omits
+//! defaults, so that equal settings are equal texts.
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::list::{MOST_VIDEOS, mix};
+use super::list::{MAX_VIDEOS, scramble};
 use crate::settings::nearest;
 
-/// The keys of the settings, as messages name them.
-const KEYS: &str = "seed, products, qps, limit, burst, phase, way, way_jitter, latency, jitter, errors, credits, key, max_videos, packs, link, record";
+/// The keys, as messages list them.
+const KEYS: &str = "seed, products, qps, limit, burst, phase, request_latency, request_jitter, latency, jitter, errors, credits, key, \
+                    max_videos, compress, bandwidth, record";
 
-/// What each of them is, for `pagehaul simulate --help`.
-pub const HELP: &str = "\
+/// For `pagehaul simulate --help`.
+pub const SETTINGS_HELP: &str = "\
 Settings, separated by commas:
-  seed=N            everything that looks random is drawn from it [default: 1]
-  products=N        ids that --products prints, up to 2^46 [default: 200]
-  max_videos=N      most rows of a product, up to 100000000 [default: 2000]
-  qps=N             requests a second, more are answered 429 [default: no limit]
-  limit=KIND        how they are counted: bucket, window (by the second) or
-                    sliding (the last second) [default: bucket]
-  burst=N           tokens that a bucket holds [default: those of a second]
-  phase=TIME        how much of the first window is over, below 1s [default: 0]
-  way=TIME          time before a request is counted, such as 20ms [default: 0]
-  way_jitter=TIME   how much longer that may take [default: 0]
-  latency=TIME      time from then to the answer, such as 80ms [default: 0]
-  jitter=TIME       how much longer that may take [default: 0]
-  errors=SHARE      share of answers 500, from 0 to 1 [default: 0]
-  credits=N         pages until every answer is 402 [default: no end]
-  key=TEXT          the only key that is accepted [default: any is]
-  packs=BOOL        true: packed answers for those who ask [default: false]
-  link=N            bytes a second of all answers together [default: any]
-  record=BOOL       true: remember what was billed, for tests [default: false]
+  seed=N                seed of all random values [default: 1]
+  products=N            ids that --products prints, up to 2^46 [default: 200]
+  max_videos=N          most rows of a product, up to 100000000 [default: 2000]
+  qps=N                 requests a second; more get 429 [default: no limit]
+  limit=KIND            counted by bucket, window (each second) or sliding (the
+                        last second) [default: bucket]
+  burst=N               tokens in a full bucket [default: those of a second]
+  phase=TIME            age of the first window, below 1s [default: 0]
+  request_latency=TIME  time until a request is counted, e.g. 20ms [default: 0]
+  request_jitter=TIME   at most this much more [default: 0]
+  latency=TIME          time from then to the response, e.g. 80ms [default: 0]
+  jitter=TIME           at most this much more [default: 0]
+  errors=SHARE          share of responses with 500, 0 to 1 [default: 0]
+  credits=N             pages until all responses are 402 [default: no end]
+  key=TEXT              the only accepted API key [default: any]
+  compress=BOOL         compress for clients that accept it [default: false]
+  bandwidth=N           bytes a second of all responses [default: no limit]
+  record=BOOL           record billed pages, for tests [default: false]
 ";
 
-/// Most products: as many as there are different ids.
+/// The number of different ids.
 const MAX_PRODUCTS: u64 = 1 << ID_BITS;
 const ID_BITS: u32 = 46;
-/// Every id begins like the ones that TikTok Shop hands out, and has 19 digits.
+/// Ids have 19 digits and begin like those of TikTok Shop.
 const FIRST_ID: u64 = 1_729_380_000_000_000_000;
 
-/// A setting of the simulator could not be used.
+/// A setting of the simulator is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SimulatorSettingsError {
-    /// No such key.
+    /// There is no such key.
     #[error("simulator setting {key:?} is unknown{hint}; the settings are {KEYS}")]
     Unknown {
-        /// What was given as a key.
+        /// The unknown key.
         key: String,
-        /// What may have been meant; empty if nothing is near.
+        /// A known key that is similar; empty if there is none.
         hint: String,
     },
-    /// A value that the key does not take.
-    #[error("simulator setting {key}: {given:?} is not {wanted} (the settings are {KEYS})")]
+    /// The value is not one that the key accepts.
+    #[error("simulator setting {key}: {given:?} is not {expected} (the settings are {KEYS})")]
     Value {
-        /// The key.
+        /// The setting's key.
         key: String,
-        /// What was given as its value.
+        /// The invalid value.
         given: String,
-        /// What it takes.
-        wanted: &'static str,
+        /// What the key accepts.
+        expected: &'static str,
+    },
+    /// The key has no effect without other settings.
+    #[error("simulator setting {key} needs {needed} (the settings are {KEYS})")]
+    Needs {
+        /// The setting's key.
+        key: &'static str,
+        /// The missing settings.
+        needed: &'static str,
     },
 }
 
-/// How requests are counted against the limit.
+/// How requests count against the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Window {
-    /// A bucket of as many tokens as may pass in a second, refilled without steps.
+    /// A token bucket, refilled continuously.
     #[default]
     Bucket,
-    /// Seconds, each with its own count.
+    /// Each second has its own count.
     Fixed,
-    /// The last second before each request.
+    /// The second before each request.
     Sliding,
 }
 
 impl Window {
-    /// The word for it as a setting.
-    pub fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Bucket => "bucket",
             Self::Fixed => "window",
@@ -89,49 +97,49 @@ impl Window {
     }
 }
 
-/// The limit in queries per second.
+/// The rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitSpec {
-    /// Requests that may pass in a second.
+    /// Requests a second.
     pub per_second: NonZeroU32,
     /// How they are counted.
     pub window: Window,
-    /// Tokens that a bucket holds; `None`: those of a second.
+    /// Tokens in a full bucket; `None`: those of a second.
     pub burst: Option<NonZeroU32>,
-    /// How much of a fixed window was over when the first request came; less than a second.
+    /// Age of the fixed window when the first request comes, below a second.
     pub phase: Duration,
 }
 
-/// What the simulated API is like.
+/// The simulated API's size, limits and faults.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SimulatorSettings {
-    /// Everything that looks random is drawn from it.
+    /// Seed of all random values.
     pub seed: u64,
-    /// How many ids [`ids`](Self::ids) gives. Any other id has a list, too.
+    /// The number of [`ids`](Self::ids). Any other id has a list too.
     pub products: u64,
-    /// The limit; `None`: there is none.
+    /// The rate limit; `None`: there is none.
     pub qps: Option<LimitSpec>,
-    /// How long a request takes at least before it is counted and answered.
-    pub way: Duration,
-    /// How much longer it may take.
-    pub way_jitter: Duration,
-    /// How long an answer takes at least, from then on.
+    /// Least time before a request is counted and its response is decided.
+    pub request_latency: Duration,
+    /// Most time in addition to `request_latency`.
+    pub request_jitter: Duration,
+    /// Least time from then to the response.
     pub latency: Duration,
-    /// How much longer it may take.
+    /// Most time in addition to `latency`.
     pub jitter: Duration,
-    /// Share of the answers that are a 500 without a reason, 0 to 1.
+    /// Share of injected 500 responses, 0 to 1.
     pub errors: f64,
-    /// Pages that may be billed before the account is empty; `None`: it never is.
+    /// Pages that are billed before the account is empty; `None`: it never is.
     pub credits: Option<u64>,
-    /// The only key that is accepted; `None`: any is. It opens nothing but this simulator and is no secret.
+    /// The only accepted API key; `None`: any is. It is not a secret.
     pub key: Option<String>,
-    /// Most rows of a product: the cap of the heavy tail.
+    /// Most rows of a product.
     pub max_videos: u64,
-    /// Whether answers are packed for those who accept zstd or gzip.
-    pub packs: bool,
-    /// Bytes a second of bodies on the link, which all answers share; `None`: it is as fast as it is.
-    pub link: Option<NonZeroU32>,
-    /// Whether to remember how many times each page was billed. Costs speed and memory; for tests.
+    /// Whether responses are compressed for clients that accept zstd or gzip.
+    pub compress: bool,
+    /// Bytes a second of all bodies together; `None`: no limit.
+    pub bandwidth: Option<NonZeroU32>,
+    /// Whether to record how often each page was billed. Costs speed and memory; for tests.
     pub record: bool,
 }
 
@@ -141,61 +149,61 @@ impl Default for SimulatorSettings {
             seed: 1,
             products: 200,
             qps: None,
-            way: Duration::ZERO,
-            way_jitter: Duration::ZERO,
+            request_latency: Duration::ZERO,
+            request_jitter: Duration::ZERO,
             latency: Duration::ZERO,
             jitter: Duration::ZERO,
             errors: 0.0,
             credits: None,
             key: None,
             max_videos: 2000,
-            packs: false,
-            link: None,
+            compress: false,
+            bandwidth: None,
             record: false,
         }
     }
 }
 
 impl SimulatorSettings {
-    /// The ids of the simulated products, all different.
+    /// The ids of the simulated products, all different and 19 digits long.
     pub fn ids(&self) -> impl Iterator<Item = String> + use<> {
         let seed = self.seed;
-        (0..self.products).map(move |index| scattered(index, seed).to_string())
+        (0..self.products).map(move |index| scattered_id(index, seed).to_string())
     }
 
-    /// Every key with its value as text; an empty text where there is none.
+    /// Every key with its value as text; empty if there is none.
     fn pairs(&self) -> [(&'static str, String); 17] {
-        fn shown<T: ToString>(value: Option<&T>) -> String {
+        fn text_or_empty<T: ToString>(value: Option<&T>) -> String {
             value.map(ToString::to_string).unwrap_or_default()
         }
         [
             ("seed", self.seed.to_string()),
             ("products", self.products.to_string()),
-            ("qps", shown(self.qps.map(|qps| qps.per_second).as_ref())),
+            ("qps", text_or_empty(self.qps.map(|qps| qps.per_second).as_ref())),
             ("limit", self.qps.map_or(Window::default(), |qps| qps.window).as_str().to_owned()),
-            ("burst", shown(self.qps.and_then(|qps| qps.burst).as_ref())),
+            ("burst", text_or_empty(self.qps.and_then(|qps| qps.burst).as_ref())),
             ("phase", duration_text(self.qps.map_or(Duration::ZERO, |qps| qps.phase))),
-            ("way", duration_text(self.way)),
-            ("way_jitter", duration_text(self.way_jitter)),
+            ("request_latency", duration_text(self.request_latency)),
+            ("request_jitter", duration_text(self.request_jitter)),
             ("latency", duration_text(self.latency)),
             ("jitter", duration_text(self.jitter)),
             ("errors", self.errors.to_string()),
-            ("credits", shown(self.credits.as_ref())),
-            ("key", shown(self.key.as_ref())),
+            ("credits", text_or_empty(self.credits.as_ref())),
+            ("key", text_or_empty(self.key.as_ref())),
             ("max_videos", self.max_videos.to_string()),
-            ("packs", self.packs.to_string()),
-            ("link", shown(self.link.as_ref())),
+            ("compress", self.compress.to_string()),
+            ("bandwidth", text_or_empty(self.bandwidth.as_ref())),
             ("record", self.record.to_string()),
         ]
     }
 }
 
-/// Carries 0, 1, 2, … to ids that are far apart and never the same: each step can be undone, so no two meet.
-fn scattered(index: u64, seed: u64) -> u64 {
+/// Maps 0, 1, 2, … to ids that are far apart and different: each step is invertible.
+fn scattered_id(index: u64, seed: u64) -> u64 {
     let mask = MAX_PRODUCTS - 1;
-    let mut id = (index ^ mix(seed)) & mask;
+    let mut id = (index ^ scramble(seed)) & mask;
     for round in 0..3 {
-        id = id.wrapping_mul(mix(seed ^ round) | 1) & mask;
+        id = id.wrapping_mul(scramble(seed ^ round) | 1) & mask;
         id ^= id >> (ID_BITS / 2);
     }
     FIRST_ID + id
@@ -232,16 +240,16 @@ impl FromStr for SimulatorSettings {
                 "limit" => window = Some(value.window()?),
                 "burst" => burst = Some(value.number("a whole number from 1")?),
                 "phase" => phase = Some(value.phase()?),
-                "way" => settings.way = value.duration()?,
-                "way_jitter" => settings.way_jitter = value.duration()?,
+                "request_latency" => settings.request_latency = value.duration()?,
+                "request_jitter" => settings.request_jitter = value.duration()?,
                 "latency" => settings.latency = value.duration()?,
                 "jitter" => settings.jitter = value.duration()?,
                 "errors" => settings.errors = value.share()?,
                 "credits" => settings.credits = Some(value.number("a whole number")?),
                 "key" => settings.key = Some(value.text()?),
-                "max_videos" => settings.max_videos = value.at_most(MOST_VIDEOS, "a whole number up to 100000000")?,
-                "packs" => settings.packs = value.number("true or false")?,
-                "link" => settings.link = Some(value.number("a whole number of bytes a second from 1")?),
+                "max_videos" => settings.max_videos = value.at_most(MAX_VIDEOS, "a whole number up to 100000000")?,
+                "compress" => settings.compress = value.number("true or false")?,
+                "bandwidth" => settings.bandwidth = Some(value.number("a whole number of bytes a second from 1")?),
                 "record" => settings.record = value.number("true or false")?,
                 _ => {
                     let hint = nearest(key, KEYS.split(", ")).map(|near| format!(", did you mean {near}?"));
@@ -252,22 +260,22 @@ impl FromStr for SimulatorSettings {
                 }
             }
         }
-        let counted = window.unwrap_or_default();
+        let kind = window.unwrap_or_default();
         settings.qps =
-            rate.map(|per_second| LimitSpec { per_second, window: counted, burst, phase: phase.unwrap_or_default() });
-        let idle = [
-            ("limit", window.is_some() && rate.is_none(), "of use without the setting qps"),
-            ("burst", burst.is_some() && (rate.is_none() || counted != Window::Bucket), "of use without a bucket"),
-            ("phase", phase.is_some() && (rate.is_none() || counted != Window::Fixed), "of use without limit=window"),
+            rate.map(|per_second| LimitSpec { per_second, window: kind, burst, phase: phase.unwrap_or_default() });
+        let unmet = [
+            ("limit", "qps", window.is_some() && rate.is_none()),
+            ("burst", "qps and limit=bucket", burst.is_some() && (rate.is_none() || kind != Window::Bucket)),
+            ("phase", "qps and limit=window", phase.is_some() && (rate.is_none() || kind != Window::Fixed)),
         ];
-        match idle.into_iter().find(|(_, is_idle, _)| *is_idle) {
-            Some((key, _, wanted)) => Err(Value { key, given: "what was given" }.refused(wanted)),
+        match unmet.into_iter().find(|(_, _, is_unmet)| *is_unmet) {
+            Some((key, needed, _)) => Err(SimulatorSettingsError::Needs { key, needed }),
             None => Ok(settings),
         }
     }
 }
 
-/// A value on its way to its type, with the key for the message.
+/// A value to parse, and its key for messages.
 #[derive(Clone, Copy)]
 struct Value<'a> {
     key: &'a str,
@@ -275,38 +283,36 @@ struct Value<'a> {
 }
 
 impl Value<'_> {
-    fn refused(self, wanted: &'static str) -> SimulatorSettingsError {
-        SimulatorSettingsError::Value { key: self.key.to_owned(), given: self.given.to_owned(), wanted }
+    fn or_error<T>(self, value: Option<T>, expected: &'static str) -> Result<T, SimulatorSettingsError> {
+        let (key, given) = (self.key.to_owned(), self.given.to_owned());
+        value.ok_or(SimulatorSettingsError::Value { key, given, expected })
     }
 
-    fn number<T: FromStr>(self, wanted: &'static str) -> Result<T, SimulatorSettingsError> {
-        self.given.parse().map_err(|_| self.refused(wanted))
+    fn number<T: FromStr>(self, expected: &'static str) -> Result<T, SimulatorSettingsError> {
+        self.or_error(self.given.parse().ok(), expected)
     }
 
-    fn at_most(self, most: u64, wanted: &'static str) -> Result<u64, SimulatorSettingsError> {
-        self.number(wanted).and_then(|value| if value <= most { Ok(value) } else { Err(self.refused(wanted)) })
+    fn at_most(self, most: u64, expected: &'static str) -> Result<u64, SimulatorSettingsError> {
+        self.or_error(self.given.parse().ok().filter(|value| *value <= most), expected)
     }
 
     fn share(self) -> Result<f64, SimulatorSettingsError> {
-        let wanted = "a number from 0 to 1";
-        let share: f64 = self.number(wanted)?;
-        if (0.0..=1.0).contains(&share) { Ok(share) } else { Err(self.refused(wanted)) }
+        let share = self.given.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+        self.or_error(share, "a number from 0 to 1")
     }
 
     fn window(self) -> Result<Window, SimulatorSettingsError> {
-        [Window::Bucket, Window::Fixed, Window::Sliding]
-            .into_iter()
-            .find(|window| window.as_str() == self.given)
-            .ok_or_else(|| self.refused("bucket, window or sliding"))
+        let mut windows = [Window::Bucket, Window::Fixed, Window::Sliding].into_iter();
+        self.or_error(windows.find(|window| window.as_str() == self.given), "bucket, window or sliding")
     }
 
     fn phase(self) -> Result<Duration, SimulatorSettingsError> {
         let phase = self.duration()?;
-        if phase < Duration::from_secs(1) { Ok(phase) } else { Err(self.refused("less than a second")) }
+        self.or_error(Some(phase).filter(|phase| *phase < Duration::from_secs(1)), "less than a second")
     }
 
     fn text(self) -> Result<String, SimulatorSettingsError> {
-        if self.given.is_empty() { Err(self.refused("a key")) } else { Ok(self.given.to_owned()) }
+        self.or_error(Some(self.given.to_owned()).filter(|text| !text.is_empty()), "a key")
     }
 
     fn duration(self) -> Result<Duration, SimulatorSettingsError> {
@@ -318,11 +324,11 @@ impl Value<'_> {
                 .or_else(|| number("ms").map(Duration::from_millis))
                 .or_else(|| number("s").map(Duration::from_secs)),
         };
-        duration.ok_or_else(|| self.refused("a duration like 80ms or 1s"))
+        self.or_error(duration, "a duration like 80ms or 1s")
     }
 }
 
-/// The shortest spelling that [`Value::duration`] reads back.
+/// The shortest text that [`Value::duration`] reads as this duration.
 fn duration_text(duration: Duration) -> String {
     let micros = duration.as_micros();
     if micros == 0 {
@@ -345,23 +351,23 @@ mod tests {
 
     #[test]
     fn the_help_has_a_line_for_every_setting_with_its_default_and_fits_a_terminal() {
-        let lines = super::HELP.replace("\n                    ", " ");
+        let lines = super::SETTINGS_HELP.replace("\n                        ", " ");
         for (key, value) in SimulatorSettings::default().pairs() {
             let line = lines.split("\n  ").find(|line| line.starts_with(&format!("{key}=")));
             let line = line.unwrap_or_else(|| panic!("{key} has no line"));
             assert!(value.is_empty() || line.contains(&format!("[default: {value}]")), "{line}");
         }
-        assert!(super::HELP.lines().all(|line| line.len() <= 80));
+        assert!(super::SETTINGS_HELP.lines().all(|line| line.len() <= 80));
     }
 
     #[test]
-    fn an_empty_text_is_the_default_and_the_default_shows_as_an_empty_text() {
+    fn an_empty_text_is_the_default_and_the_default_is_written_as_an_empty_text() {
         assert_eq!("".parse(), Ok(SimulatorSettings::default()));
         assert_eq!(SimulatorSettings::default().to_string(), "");
     }
 
     #[test]
-    fn settings_are_read_back_from_what_they_show() {
+    fn settings_are_read_back_from_their_text() {
         let settings = SimulatorSettings {
             seed: 7,
             products: 1_000_000,
@@ -371,29 +377,31 @@ mod tests {
                 burst: None,
                 phase: Duration::from_millis(250),
             }),
-            way: Duration::from_millis(40),
-            way_jitter: Duration::from_millis(80),
+            request_latency: Duration::from_millis(40),
+            request_jitter: Duration::from_millis(80),
             latency: Duration::from_millis(80),
             jitter: Duration::from_micros(1500),
             errors: 0.015,
             credits: Some(0),
             key: Some("sk_live_a=b".to_owned()),
             max_videos: 12,
-            packs: true,
-            link: NonZeroU32::new(250_000),
+            compress: true,
+            bandwidth: NonZeroU32::new(250_000),
             record: true,
         };
-        let shown = settings.to_string();
-        let expected = "seed=7,products=1000000,qps=20,limit=window,phase=250ms,way=40ms,way_jitter=80ms,latency=80ms,\
-                        jitter=1500us,errors=0.015,credits=0,key=sk_live_a=b,max_videos=12,packs=true,link=250000,record=true";
-        assert_eq!(shown, expected);
-        assert_eq!(shown.parse(), Ok(settings));
+        let text_or_empty = settings.to_string();
+        let expected = "seed=7,products=1000000,qps=20,limit=window,phase=250ms,request_latency=40ms,\
+                        request_jitter=80ms,latency=80ms,jitter=1500us,errors=0.015,credits=0,key=sk_live_a=b,max_videos=12,\
+                        compress=true,bandwidth=250000,record=true";
+        assert_eq!(text_or_empty, expected);
+        assert_eq!(text_or_empty.parse(), Ok(settings));
     }
 
     #[test]
-    fn two_spellings_of_the_same_settings_show_alike() {
-        let spelled: SimulatorSettings = " latency = 2000ms , qps=5, limit=bucket, seed=1 ,jitter=0ms".parse().unwrap();
-        assert_eq!(spelled.to_string(), "qps=5,latency=2s");
+    fn equal_settings_have_equal_texts() {
+        let settings: SimulatorSettings =
+            " latency = 2000ms , qps=5, limit=bucket, seed=1 ,jitter=0ms".parse().unwrap();
+        assert_eq!(settings.to_string(), "qps=5,latency=2s");
     }
 
     #[test]
@@ -403,9 +411,9 @@ mod tests {
             ("seed", "seed: \"\" is not a whole number"),
             ("qps=0", "qps: \"0\" is not a whole number from 1"),
             ("qps=1,limit=leaky", "limit: \"leaky\" is not bucket, window or sliding"),
-            ("limit=window", "limit: \"what was given\" is not of use without the setting qps"),
-            ("qps=5,limit=window,burst=3", "burst: \"what was given\" is not of use without a bucket"),
-            ("qps=5,phase=300ms", "phase: \"what was given\" is not of use without limit=window"),
+            ("limit=window", "limit needs qps "),
+            ("qps=5,limit=window,burst=3", "burst needs qps and limit=bucket"),
+            ("qps=5,phase=300ms", "phase needs qps and limit=window"),
             ("qps=5,limit=window,phase=1s", "phase: \"1s\" is not less than a second"),
             ("latency=80", "latency: \"80\" is not a duration"),
             ("errors=1.5", "errors: \"1.5\" is not a number from 0 to 1"),

@@ -1,9 +1,8 @@
-//! The words of simulated captions, and any text as it stands in JSON.
+//! The words of simulated captions, and escapes for JSON.
 //!
-//! Several languages and scripts, an emoji, a quotation mark and a backslash, because the text of real captions has
-//! them all and the way from JSON to Parquet must keep them.
+//! The words include several languages and scripts, an emoji, a quote and a backslash, like real captions.
 
-/// Words by language, between spaces; a caption keeps to one language.
+/// Words of one language each, separated by spaces.
 pub(super) const CAPTIONS: [&str; 6] = [
     "barang bagus murah banget kakak warna lembut nyaman dipakai setiap hari bahan tebal ukuran pas gratis ongkir stok \
      terbatas cocok untuk kulit \"wajib\" punya keranjang kuning",
@@ -15,18 +14,13 @@ pub(super) const CAPTIONS: [&str; 6] = [
     "軽い 毎日 新色 最高 肌 服 夏 人気 すぐ 使える 送料 無料 香り お気に入り 色 旅",
 ];
 
-/// Hash tags between spaces, without the sign.
+/// Hash tags without `#`, separated by spaces.
 pub(super) const TAGS: &str = "haul ootd fyp serum murah racun dapur rumah outfit gadget review jujur promo diskon viral \
                                foryou oferta cocina hogar moda piel làmđẹp giảmgiá nhà รีวิว ของดี コスメ 夏服 가성비 추천 \
                                beauté küche fitness petcare baby skincare lipbalm deal style musthave";
 
-/// A text as it stands between the quotation marks of a JSON string.
-pub(super) fn text(plain: &str) -> String {
-    let quoted = serde_json::Value::from(plain).to_string();
-    quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or_default().to_owned()
-}
-
-/// The bytes of [`text`].
-pub(super) fn json_text(plain: &str) -> Vec<u8> {
-    text(plain).into_bytes()
+/// A text escaped for JSON, without quotes.
+pub(super) fn escaped(text: &str) -> Vec<u8> {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or_default().into()
 }

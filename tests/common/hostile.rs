@@ -128,9 +128,8 @@ impl Wire {
         let head = self.head()?;
         let target = head.split(' ').nth(1).unwrap();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let fields = head.lines().filter_map(|line| line.split_once(':'));
-        let authorization =
-            fields.filter(|(name, _)| name.eq_ignore_ascii_case("authorization")).map(|(_, value)| value);
+        let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+        let authorization = fields.find(|(name, _)| name.eq_ignore_ascii_case("authorization"));
         let parameter = |name: &str| {
             let found = url::form_urlencoded::parse(query.as_bytes()).find(|(key, _)| key == name);
             found.map(|(_, value)| value.into_owned()).unwrap_or_default()
@@ -139,7 +138,7 @@ impl Wire {
             number: 0,
             path: path.to_owned(),
             query: query.to_owned(),
-            authorization: authorization.last().unwrap_or_default().trim().to_owned(),
+            authorization: authorization.unwrap_or_default().1.trim().to_owned(),
             product: parameter("product_id"),
             page: parameter("page_num").parse().unwrap_or_default(),
         })

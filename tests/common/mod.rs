@@ -487,9 +487,9 @@ impl Answer {
     }
 
     /// What an embedded API says.
-    pub(crate) fn of(simulator: &Simulator, asked: &ReceivedRequest) -> Self {
+    pub(crate) fn from_simulator(simulator: &Simulator, asked: &ReceivedRequest) -> Self {
         let ReceivedRequest { path, query, authorization, .. } = asked;
-        let answer = simulator.answer(&ApiRequest { path, query, authorization: Some(authorization) });
+        let answer = simulator.respond(&ApiRequest { path, query, authorization: Some(authorization) });
         Self::new(answer.status, answer.body.to_vec())
     }
 }
@@ -502,9 +502,9 @@ pub(crate) struct Api {
 
 impl Api {
     /// Starts the embedded API.
-    pub(crate) fn of(simulator: &Arc<Simulator>) -> Self {
+    pub(crate) fn from_simulator(simulator: &Arc<Simulator>) -> Self {
         let simulator = Arc::clone(simulator);
-        Self::start(move |asked| Answer::of(&simulator, asked))
+        Self::start(move |asked| Answer::from_simulator(&simulator, asked))
     }
 
     /// Starts the embedded API behind a gate that lets so many requests through; what is received says that one is held.
@@ -513,7 +513,7 @@ impl Api {
         let (simulator, keeper) = (Arc::clone(simulator), Arc::clone(&gate));
         let api = Self::start(move |asked| {
             keeper.pass();
-            Answer::of(&simulator, asked)
+            Answer::from_simulator(&simulator, asked)
         });
         (api, gate, held)
     }

@@ -76,10 +76,10 @@ impl Reply {
     }
 
     /// What an embedded API says, after the time that it takes.
-    pub(crate) fn of(simulator: &Simulator, sent: &Sent, page_size: u32) -> Self {
+    pub(crate) fn from_simulator(simulator: &Simulator, sent: &Sent, page_size: u32) -> Self {
         let query = format!("product_id={}&page_num={}&page_size={page_size}", sent.id, sent.page);
         let path = "/v1/tiktok/product/videos/analytics";
-        let answer = simulator.answer(&ApiRequest { path, query: &query, authorization: Some("Bearer x") });
+        let answer = simulator.respond(&ApiRequest { path, query: &query, authorization: Some("Bearer x") });
         Self { after: answer.delay, ..Answer::new(answer.status, answer.body.to_vec()).into() }
     }
 
@@ -119,7 +119,7 @@ impl Scripted {
         Self::stopping_at(usize::MAX, answer)
     }
 
-    /// The same, but a run that asks for the so manyth time is told to stop.
+    /// The same, but request number `stop_at` stops the run.
     pub(crate) fn stopping_at(stop_at: usize, answer: impl Fn(&Sent) -> Reply + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self {
             answer: Box::new(answer),
@@ -134,7 +134,7 @@ impl Scripted {
     /// The embedded API, asked for pages of 10.
     pub(crate) fn direct(simulator: &Arc<Simulator>) -> Arc<Self> {
         let simulator = Arc::clone(simulator);
-        Self::new(move |sent| Reply::of(&simulator, sent, 10))
+        Self::new(move |sent| Reply::from_simulator(&simulator, sent, 10))
     }
 
     /// Every request, in order.
@@ -156,17 +156,17 @@ impl Scripted {
         pages
     }
 
-    /// The most requests that were under way at a time.
+    /// The most requests that were in flight at a time.
     pub(crate) fn most_in_flight(&self) -> usize {
         self.most_in_flight.load(Ordering::SeqCst)
     }
 
-    /// How many requests are under way.
+    /// How many requests are in flight.
     pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::SeqCst)
     }
 
-    /// Comes when a run asks for the time at which it is to stop.
+    /// Completes when the request at which the run is to stop arrives.
     pub(crate) async fn stops(&self) {
         self.stop.notified().await;
     }
@@ -191,7 +191,7 @@ impl Fetch for Scripted {
     }
 }
 
-/// Runs an export of these products until its API tells it to stop.
+/// Runs an export of these products until its API stops it.
 pub(crate) async fn run_job(context: &RunContext, api: &Arc<Scripted>, list: &[String]) -> Result<Summary, Error> {
     let told = Arc::clone(api);
     let stopped = async move {
@@ -201,7 +201,7 @@ pub(crate) async fn run_job(context: &RunContext, api: &Arc<Scripted>, list: &[S
     run_until(context, api, list, stopped).await
 }
 
-/// Runs an export of these products until it is told to stop.
+/// Runs an export of these products until `stopped` completes.
 pub(crate) async fn run_until(
     context: &RunContext,
     api: &Arc<impl Fetch>,

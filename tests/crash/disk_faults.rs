@@ -1,9 +1,9 @@
 //! The disk fails, row by row of the catalogue (L5 to L7): every system call that writes, syncs, renames or
 //! opens something of an export fails once or from then on, and the disk is full. The built program under `strace`, and on
-//! small file systems of its own; where the machine allows neither, a test says what it skipped.
+//! small file systems of its own, where the machine allows it.
 //!
 //! What is accepted is exactly: the right output; or a documented exit code with one line that says why, after which the
-//! same command ends with the right output, and at most the one page that was under way was paid for twice.
+//! same command ends with the right output, and at most the one page that was in flight was paid for twice.
 //!
 //! `PAGEHAUL_CASES=20` plays twenty times as many calls.
 
@@ -16,29 +16,28 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::trials;
 use crate::common::{
     Api, Home, Run, assert_rows, cases, copy, expected, fewest_requests, files, ids, on_all_cores, rows, run,
     simulator, small,
 };
+use libtest_mimic::Trial;
 use pagehaul::error::{Error, ExitCode};
 #[cfg(debug_assertions)]
 use pagehaul::model::failpoint::{Failpoint, When};
 use pagehaul::model::sanitize::chain;
 
-/// One request under way at a time, so that it is known what follows what; and more than one segment.
+/// One request in flight at a time, so that it is known what follows what; and more than one segment.
 const ONE_BY_ONE: [&str; 4] = ["--max-in-flight", "1", "--segment-size", "1KiB"];
 
 // --- strace --------------------------------------------------------------------------------------------------------
 
-/// Whether the machine lets a test make system calls fail.
-fn can_trace() -> bool {
+/// Why this machine does not let a test make system calls fail, if it does not.
+fn why_no_trace() -> Option<&'static str> {
     let tried =
         Command::new("strace").args(["-qq", "-o", "/dev/null", "-e", "inject=chdir:error=EIO", "true"]).status();
-    let can = tried.is_ok_and(|status| status.success());
-    if !can {
-        eprintln!("skipped: strace is missing or may not trace here");
-    }
-    can
+    let may_trace = tried.is_ok_and(|status| status.success());
+    (!may_trace).then_some("strace is missing or may not trace here")
 }
 
 /// A command under strace, and the path of what it logs: the calls that `select` names, with the paths of their files; only
@@ -190,51 +189,42 @@ fn play_at(
     struck.into_inner().unwrap()
 }
 
-#[test]
 fn l5_a_disk_that_is_full_or_read_only_or_over_quota_at_any_call_ends_with_8_and_costs_no_row() {
-    if can_trace() {
-        let faults: [(&str, &[&str]); 4] = [
-            ("pwrite64", &["error=ENOSPC", "error=EDQUOT"]),
-            ("rename", &["error=ENOSPC", "error=EROFS"]),
-            ("mkdir", &["error=ENOSPC", "error=EROFS", "error=EDQUOT"]),
-            ("openat", &["error=ENOSPC", "error=EROFS"]),
-        ];
-        play(&faults, None, cases(8));
-    }
+    let faults: [(&str, &[&str]); 4] = [
+        ("pwrite64", &["error=ENOSPC", "error=EDQUOT"]),
+        ("rename", &["error=ENOSPC", "error=EROFS"]),
+        ("mkdir", &["error=ENOSPC", "error=EROFS", "error=EDQUOT"]),
+        ("openat", &["error=ENOSPC", "error=EROFS"]),
+    ];
+    play(&faults, None, cases(8));
 }
 
-#[test]
 fn l6_an_error_of_the_disk_at_any_call_ends_with_8_and_costs_no_row() {
-    if can_trace() {
-        let faults: [(&str, &[&str]); 9] = [
-            ("fsync", &["error=EIO", "error=ENOSPC"]),
-            ("fdatasync", &["error=EIO"]),
-            ("pwrite64", &["error=EIO"]),
-            ("ftruncate", &["error=EIO"]),
-            ("rename", &["error=EIO"]),
-            ("unlink", &["error=EIO"]),
-            ("pread64", &["error=EIO"]),
-            ("flock", &["error=ENOLCK"]),
-            ("statfs", &["error=EIO"]),
-        ];
-        play(&faults, None, cases(8));
-    }
+    let faults: [(&str, &[&str]); 9] = [
+        ("fsync", &["error=EIO", "error=ENOSPC"]),
+        ("fdatasync", &["error=EIO"]),
+        ("pwrite64", &["error=EIO"]),
+        ("ftruncate", &["error=EIO"]),
+        ("rename", &["error=EIO"]),
+        ("unlink", &["error=EIO"]),
+        ("pread64", &["error=EIO"]),
+        ("flock", &["error=ENOLCK"]),
+        ("statfs", &["error=EIO"]),
+    ];
+    play(&faults, None, cases(8));
 }
 
-#[test]
 fn l6_an_error_of_the_disk_while_an_earlier_run_is_recovered_ends_with_8_and_costs_no_row() {
-    if can_trace() {
-        let faults: [(&str, &[&str]); 7] = [
-            ("fsync", &["error=EIO"]),
-            ("pwrite64", &["error=EIO", "error=ENOSPC"]),
-            ("pread64", &["error=EIO"]),
-            (READ, &["error=EIO"]),
-            ("ftruncate", &["error=EIO"]),
-            ("rename", &["error=ENOSPC"]),
-            ("openat", &["error=EMFILE"]),
-        ];
-        play(&faults, Some(&small::half_way().out()), cases(5));
-    }
+    let faults: [(&str, &[&str]); 7] = [
+        ("fsync", &["error=EIO"]),
+        ("pwrite64", &["error=EIO", "error=ENOSPC"]),
+        ("pread64", &["error=EIO"]),
+        (READ, &["error=EIO"]),
+        ("ftruncate", &["error=EIO"]),
+        ("rename", &["error=ENOSPC"]),
+        ("openat", &["error=EMFILE"]),
+    ];
+    play(&faults, Some(&small::half_way().out()), cases(5));
 }
 
 // --- what is durable before what -----------------------------------------------------------------------------------
@@ -267,12 +257,8 @@ fn between(spans: &[Span], behind: usize, before: usize, is_it: impl Fn(&str) ->
     spans.iter().find(|span| span.began > behind && span.ended < before && is_it(&span.text))
 }
 
-#[test]
 fn l5_an_answer_is_in_the_journal_and_then_in_the_ledger_before_the_next_request_and_a_file_is_whole_before_it_is_named()
  {
-    if !can_trace() {
-        return;
-    }
     let (home, api) = (small::home(), small::api(None));
     let trace = "trace=fsync,fdatasync,rename,sendto,writev,write";
     let (command, log) = traced(&small::command(&home, &api, &ONE_BY_ONE), &home.path(""), &[trace], &[]);
@@ -334,16 +320,20 @@ fn l5_an_answer_is_in_the_journal_and_then_in_the_ledger_before_the_next_request
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// A disk of so many KiB, if the machine lets a test mount one.
-    fn mount(directory: &Path, size: u32) -> Option<Self> {
+    /// Mounts a disk of so many KiB.
+    fn mount(directory: &Path, size: u32) -> Result<Self, String> {
         std::fs::create_dir_all(directory).unwrap();
         let option = format!("size={size}k,mode=700");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &option, "tmpfs"]).arg(directory).output();
-        let done = mounted.is_ok_and(|mounted| mounted.status.success());
-        if !done {
-            eprintln!("skipped: nothing may be mounted here");
-        }
-        done.then(|| Self(directory.to_owned()))
+        let mounted = mounted.map_err(|error| error.to_string())?;
+        let message = String::from_utf8_lossy(&mounted.stderr).into_owned();
+        mounted.status.success().then(|| Self(directory.to_owned())).ok_or(message)
+    }
+
+    /// Why nothing may be mounted here, if nothing may.
+    fn why_none() -> Option<&'static str> {
+        let directory = crate::common::scratch();
+        Self::mount(&directory.path().join("disk"), 64).is_err().then_some("nothing may be mounted here")
     }
 
     fn grow(&self, size: u32) {
@@ -358,18 +348,17 @@ impl Drop for SmallDisk {
     }
 }
 
-#[test]
 fn l5_a_disk_that_fills_up_stops_the_run_and_with_more_room_the_same_command_ends_well() {
     let simulator = simulator("products=60,max_videos=400,seed=2");
     let server = pagehaul::simulator::start(Arc::clone(&simulator)).unwrap();
     let ids = ids(&simulator);
     let (mut paid, fewest) = (0, fewest_requests(&simulator, &ids));
-    // A floor of some hundred KiB is more than what eight requests under way need, one of a KiB is none.
+    // A floor of some hundred KiB is more than what eight requests in flight need, one of a KiB is none.
     let floors = [(700, "1KiB", Some(false)), (1_024, "1KiB", Some(false)), (1_024, "200KiB", Some(true))];
     let more = [(2_048, "1KiB", Some(false)), (2_048, "none", None), (2_048, "500KiB", Some(true))];
     for (size, min_free_space, foreseen) in floors.into_iter().chain(more) {
         let home = Home::new(&ids);
-        let Some(disk) = SmallDisk::mount(&home.out(), size) else { return };
+        let disk = SmallDisk::mount(&home.out(), size).unwrap();
         let more = ["--min-free-space", min_free_space, "--max-in-flight", "8", "--lookahead", "0"];
         let export = || home.export(&server.base_url(), &more);
         let about = format!("{size} KiB, min_free_space {min_free_space}");
@@ -395,7 +384,7 @@ fn l5_a_disk_that_fills_up_stops_the_run_and_with_more_room_the_same_command_end
 
 // --- the program's own writes --------------------------------------------------------------------------------------
 
-/// A run in a runtime of its own: what is still under way when it fails ends with it, as with a process.
+/// A run in a runtime of its own: what is still in flight when it fails ends with it, as with a process.
 #[cfg(debug_assertions)]
 fn process(out: &Path) -> (Result<ExitCode, Error>, usize) {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
@@ -443,7 +432,6 @@ fn refused(
 }
 
 #[cfg(debug_assertions)]
-#[test]
 fn l5_a_disk_that_refuses_any_step_once_or_for_good_ends_with_8_and_costs_no_row() {
     use std::io::ErrorKind;
     for (kind, stays) in
@@ -463,7 +451,6 @@ fn l5_a_disk_that_refuses_any_step_once_or_for_good_ends_with_8_and_costs_no_row
 }
 
 #[cfg(debug_assertions)]
-#[test]
 fn l7_a_write_that_is_interrupted_is_repeated_and_nobody_notices() {
     // What has happened is no more interrupted.
     let is_write = |step: &Failpoint<'_>| step.when == When::Before && step.action == "write";
@@ -475,11 +462,7 @@ fn l7_a_write_that_is_interrupted_is_repeated_and_nobody_notices() {
     assert!(number > 10, "{number} writes are no run");
 }
 
-#[test]
 fn l7_a_call_that_is_interrupted_is_repeated_and_nobody_notices() {
-    if !can_trace() {
-        return;
-    }
     // Calls that a signal may interrupt on a local disk. The program takes signals; a test need not send any.
     for call in ["openat", "pwrite64", "pread64", "ftruncate"] {
         for when in ["60", "5+7"] {
@@ -501,4 +484,23 @@ fn l7_a_call_that_is_interrupted_is_repeated_and_nobody_notices() {
             assert_eq!(small::found(&home.out()), small::expected(), "{call}");
         }
     }
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let (trace, disk) = (why_no_trace(), SmallDisk::why_none());
+    #[cfg_attr(not(debug_assertions), expect(unused_mut, reason = "others have failpoints"))]
+    let mut trials = trials![
+        l5_a_disk_that_is_full_or_read_only_or_over_quota_at_any_call_ends_with_8_and_costs_no_row: trace,
+        l6_an_error_of_the_disk_at_any_call_ends_with_8_and_costs_no_row: trace,
+        l6_an_error_of_the_disk_while_an_earlier_run_is_recovered_ends_with_8_and_costs_no_row: trace,
+        l5_an_answer_is_in_the_journal_and_then_in_the_ledger_before_the_next_request_and_a_file_is_whole_before_it_is_named: trace,
+        l5_a_disk_that_fills_up_stops_the_run_and_with_more_room_the_same_command_ends_well: disk,
+        l7_a_call_that_is_interrupted_is_repeated_and_nobody_notices: trace,
+    ];
+    #[cfg(debug_assertions)]
+    trials.extend(trials![
+        l5_a_disk_that_refuses_any_step_once_or_for_good_ends_with_8_and_costs_no_row: None,
+        l7_a_write_that_is_interrupted_is_repeated_and_nobody_notices: None,
+    ]);
+    trials
 }

@@ -1,7 +1,7 @@
 //! Crash points: the built program ends itself at its first step around a durable operation, its second, its third, until a
 //! run passes clean; after each the same command must end with the same rows, and have paid for at most one page twice.
 //!
-//! One request is under way at a time and the wall clock stands still, so that published files can be compared byte for
+//! One request is in flight at a time and the wall clock stands still, so that published files can be compared byte for
 //! byte. `PAGEHAUL_GRID=whole` plays every pair of a crash and a crash in its recovery, not a sample of them.
 
 #![cfg(all(debug_assertions, unix))]
@@ -12,10 +12,12 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::trials;
 use crate::common::{
     assert_no_page_billed_twice, assert_rows, billed, copy, expected, fewest_requests, ids, manifests, on_all_cores,
     simulator,
 };
+use libtest_mimic::Trial;
 use pagehaul::simulator::{self, Server, Simulator};
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::SplitMix64;
@@ -24,7 +26,7 @@ use rand_xoshiro::SplitMix64;
 const WORLD: &str = "products=3,max_videos=28";
 const OPTIONS: [&str; 8] =
     ["--max-in-flight", "1", "--segment-size", "6KiB", "--qps", "unlimited", "--progress", "none"];
-/// The same with several requests under way, pages of one row, and far ahead.
+/// The same with several requests in flight, pages of one row, and far ahead.
 const AHEAD: [&str; 14] = [
     "--max-in-flight",
     "4",
@@ -149,7 +151,6 @@ fn count_up<T: Send>(trigger: impl Fn(usize) -> Option<T> + Sync) -> BTreeMap<us
 /// Credits that evidence about the ends of lists may cost.
 const EVIDENCE: u64 = 3;
 
-#[test]
 fn l1_a_kill_at_any_step_and_at_any_step_of_the_recovery_costs_one_page_at_most_and_no_row() {
     let reference = Case::new();
     reference.resume("without a crash");
@@ -217,7 +218,6 @@ fn crash_in_recovery(crashed: &BTreeMap<usize, Left>) {
     });
 }
 
-#[test]
 fn l2_a_sigterm_at_any_step_pays_for_nothing_twice_and_loses_no_row() {
     let struck = count_up(|step| {
         let case = Case::new();
@@ -231,7 +231,6 @@ fn l2_a_sigterm_at_any_step_pays_for_nothing_twice_and_loses_no_row() {
     assert!(struck.len() > 40, "{} steps", struck.len());
 }
 
-#[test]
 fn l27_a_panic_at_any_step_ends_with_1_and_the_same_command_resumes() {
     let struck = count_up(|step| {
         let case = Case::new();
@@ -248,8 +247,7 @@ fn l27_a_panic_at_any_step_ends_with_1_and_the_same_command_resumes() {
     assert!(struck.len() > 80, "{} steps", struck.len());
 }
 
-#[test]
-fn a_kill_at_any_step_of_a_run_that_looks_ahead_costs_no_more_pages_than_were_under_way_and_no_row() {
+fn a_kill_at_any_step_of_a_run_that_looks_ahead_costs_no_more_pages_than_were_in_flight_and_no_row() {
     let struck = count_up(|number| {
         let case = Case::ahead();
         let about = format!("killed at step {}", 1 + STRIDE * (number - 1));
@@ -264,4 +262,13 @@ fn a_kill_at_any_step_of_a_run_that_looks_ahead_costs_no_more_pages_than_were_un
         Some(())
     });
     assert!(struck.len() > 20, "{} kills show little", struck.len());
+}
+
+pub(crate) fn trials() -> Vec<Trial> {
+    trials![
+        l1_a_kill_at_any_step_and_at_any_step_of_the_recovery_costs_one_page_at_most_and_no_row: None,
+        l2_a_sigterm_at_any_step_pays_for_nothing_twice_and_loses_no_row: None,
+        l27_a_panic_at_any_step_ends_with_1_and_the_same_command_resumes: None,
+        a_kill_at_any_step_of_a_run_that_looks_ahead_costs_no_more_pages_than_were_in_flight_and_no_row: None,
+    ]
 }

@@ -16,7 +16,7 @@ fn a_key_that_a_page_repeats_is_in_no_file_and_no_line_also_unpacked() {
     let api = Api::start({
         let simulator = Arc::clone(&simulator);
         move |asked| {
-            let Answer { status, body } = Answer::of(&simulator, asked);
+            let Answer { status, body } = Answer::from_simulator(&simulator, asked);
             let mut body: Value = serde_json::from_slice(&body).unwrap();
             let rows = body["data"].as_array_mut().unwrap();
             if rows.is_empty() {

@@ -399,7 +399,7 @@ fn a_refused_product_is_its_own_failure_and_is_asked_for_again_only_when_told_to
         let (simulator, refused, healed) = (Arc::clone(&simulator), refused.clone(), Arc::clone(&healed));
         move |asked| {
             let refuse = asked.product == refused && !healed.load(Ordering::Relaxed);
-            if refuse { Answer::refusal(400, "no such product") } else { Answer::of(&simulator, asked) }
+            if refuse { Answer::refusal(400, "no such product") } else { Answer::from_simulator(&simulator, asked) }
         }
     });
     let home = Home::new(&ids);
@@ -465,7 +465,7 @@ fn a_key_that_is_revoked_half_way_keeps_what_was_paid_and_another_one_goes_on() 
             let is_old = asked.authorization == "Bearer sk_live_OLD";
             let one_less = |left: usize| left.checked_sub(1);
             let revoked = is_old && accepted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err();
-            if revoked { Answer::refusal(401, "apiKey is null") } else { Answer::of(&simulator, asked) }
+            if revoked { Answer::refusal(401, "apiKey is null") } else { Answer::from_simulator(&simulator, asked) }
         }
     });
     let home = Home::new(&ids);
@@ -654,9 +654,9 @@ impl HalfWay {
         let api = Api::start({
             let (simulator, gate) = (Arc::clone(&simulator), Arc::clone(&gate));
             move |asked| {
-                let billed = billed_first.then(|| Answer::of(&simulator, asked));
+                let billed = billed_first.then(|| Answer::from_simulator(&simulator, asked));
                 gate.pass();
-                billed.unwrap_or_else(|| Answer::of(&simulator, asked))
+                billed.unwrap_or_else(|| Answer::from_simulator(&simulator, asked))
             }
         });
         assert!(fewest_requests(&simulator, &ids) > 60, "there is something left to do behind the gate");
@@ -1190,7 +1190,7 @@ fn the_key_is_in_no_file_and_no_line_however_a_run_ends() {
         let api = Api::start(move |asked| match code {
             3 if asked.product == refused => Answer::refusal(400, "no such product"),
             7 if asked.number > 2 => Answer::refusal(401, &format!("{} is not accepted", asked.authorization)),
-            _ => Answer::of(&simulator, asked),
+            _ => Answer::from_simulator(&simulator, asked),
         });
         let home = Home::new(&ids);
         let state = home.argument("state");

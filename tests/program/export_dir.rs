@@ -11,7 +11,7 @@ use pagehaul::state::ledger::{Ledger, LedgerError};
 fn an_export_is_not_begun_where_the_output_of_another_one_lies() {
     let simulator = simulator("products=3,max_videos=25");
     let ids = ids(&simulator);
-    let (home, api) = (Home::new(&ids), Api::of(&simulator));
+    let (home, api) = (Home::new(&ids), Api::from_simulator(&simulator));
     run(home.export(&api.base_url(), &[])).ended(0);
     let paid = api.requests();
     std::fs::remove_dir_all(home.path("out/_pagehaul")).unwrap();
@@ -24,10 +24,10 @@ fn an_export_is_not_begun_where_the_output_of_another_one_lies() {
 }
 
 #[test]
-fn an_output_whose_state_lies_elsewhere_is_never_begun_anew() {
+fn an_output_whose_state_lies_elsewhere_is_never_started_again() {
     let simulator = simulator("products=3,max_videos=25");
     let ids = ids(&simulator);
-    let (home, api) = (Home::new(&ids), Api::of(&simulator));
+    let (home, api) = (Home::new(&ids), Api::from_simulator(&simulator));
     let state = home.argument("state");
     run(home.export(&api.base_url(), &["--state-dir", &state, "--max-credits", "2"])).ended(6);
     let paid = api.requests();
@@ -58,7 +58,7 @@ fn two_state_directories_cannot_share_an_output_at_the_same_time() {
 fn ids_that_a_crash_left_in_the_ledger_of_a_complete_export_are_walked() {
     let simulator = simulator("products=6,max_videos=25");
     let all = ids(&simulator);
-    let (home, api) = (Home::new(&all[..4]), Api::of(&simulator));
+    let (home, api) = (Home::new(&all[..4]), Api::from_simulator(&simulator));
     run(home.export(&api.base_url(), &[])).ended(0);
     let mut ledger = Ledger::open(&home.path("out/_pagehaul/ledger.sqlite")).unwrap();
     ledger.add_items(all.iter().map(|id| Ok::<_, LedgerError>(ItemId::new(id)))).unwrap();
@@ -72,7 +72,7 @@ fn ids_that_a_crash_left_in_the_ledger_of_a_complete_export_are_walked() {
 fn a_mark_of_success_that_a_crash_kept_from_being_written_is_written_by_the_next_run() {
     let simulator = simulator("products=3,max_videos=25");
     let ids = ids(&simulator);
-    let (home, api) = (Home::new(&ids), Api::of(&simulator));
+    let (home, api) = (Home::new(&ids), Api::from_simulator(&simulator));
     run(home.export(&api.base_url(), &[])).ended(0);
     let paid = api.requests();
     pagehaul::state::disk::Disk.remove(&home.path("out/_SUCCESS")).unwrap();
@@ -85,7 +85,7 @@ fn a_mark_of_success_that_a_crash_kept_from_being_written_is_written_by_the_next
 fn a_mark_of_success_goes_before_the_list_has_an_id_more_whatever_becomes_of_that_run() {
     let simulator = simulator("products=6,max_videos=25");
     let all = ids(&simulator);
-    let (whole, api) = (Home::new(&all[..4]), Api::of(&simulator));
+    let (whole, api) = (Home::new(&all[..4]), Api::from_simulator(&simulator));
     run(whole.export(&api.base_url(), &[])).ended(0);
     for step in 1.. {
         let home = Home::new(&all);

@@ -41,7 +41,7 @@ fn one_product_that_always_fails_does_not_end_every_run_as_a_temporary_failure()
             if asked.product == bad {
                 Answer::refusal(500, "Internal server error")
             } else {
-                Answer::of(&simulator, asked)
+                Answer::from_simulator(&simulator, asked)
             }
         }
     });
@@ -80,7 +80,7 @@ fn a_success_without_a_list_is_said_to_have_none() {
                 if asked.product == bad {
                     Answer::new(200, format!(r#"{{"code":0,"message":"success","data":{data}}}"#))
                 } else {
-                    Answer::of(&simulator, asked)
+                    Answer::from_simulator(&simulator, asked)
                 }
             }
         });

@@ -92,7 +92,7 @@ fn rejects(out: &Path) -> Vec<(String, String, String)> {
 /// Fails unless the counts of a summary add up, and gives received, published, folded and rejected rows.
 fn counts(summary: &Value) -> [u64; 4] {
     let count = |name: &str| summary["rows"][name].as_u64().unwrap();
-    let [received, published, duplicates, rejected] = ["received", "published", "folded", "rejected"].map(count);
+    let [received, published, duplicates, rejected] = ["received", "published", "duplicates", "rejected"].map(count);
     assert_eq!((received, count("waiting")), (published + duplicates + rejected, 0), "{summary}");
     [received, published, duplicates, rejected]
 }
@@ -500,10 +500,10 @@ fn d9_rows_without_identity_are_rejects_with_reason_and_raw_text_and_cost_no_oth
         (r#"{"video_id":""}"#, "the row has no identity"),
         (r#"{"video_id":{"a":"\ud83d"}}"#, "the row has no identity"),
         (r#"{"video_id":1.0}"#, "the identity is a number with an exponent or a fraction, which may be rounded"),
-        ("17", "the row is no JSON object"),
-        ("null", "the row is no JSON object"),
-        (r#"["video_id","9"]"#, "the row is no JSON object"),
-        ("\"\\ud83d\"", "the row is no JSON object"),
+        ("17", "the row is not a JSON object"),
+        ("null", "the row is not a JSON object"),
+        (r#"["video_id","9"]"#, "the row is not a JSON object"),
+        ("\"\\ud83d\"", "the row is not a JSON object"),
         (r#"{"video_id":"9","product_id":"99"}"#, "the row belongs to 99"),
         ("{\"video_id\":\"9\",\"product_id\":\"\u{1b}[2J\"}", "the row belongs to \u{fffd}[2J"),
     ];
@@ -606,7 +606,7 @@ fn d10_no_region_leaves_the_output_and_none_is_mistaken_for_another() {
 
 #[test]
 fn d10_directories_beyond_the_most_share_the_default_one_and_their_text_is_kept() {
-    let most = partition::MOST_DIRECTORIES;
+    let most = partition::MAX_DIRECTORIES;
     let decoder = Decoder::new(&endpoint(), |_| true);
     let answer = |regions: std::ops::Range<usize>| {
         let rows: Vec<String> = regions.map(|at| format!(r#"{{"video_id":"{at}","region":"r{at}"}}"#)).collect();

@@ -17,6 +17,9 @@ use pagehaul::simulator::Simulator;
 use pagehaul::state::ledger::Ledger;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::SplitMix64;
+use rusqlite::Connection;
+use rusqlite::config::DbConfig;
+use rusqlite::functions::FunctionFlags;
 
 /// What is done to the bytes of a file.
 type Change = Box<dyn Fn(&mut Vec<u8>)>;
@@ -37,7 +40,7 @@ fn l18_a_ledger_of_another_format_or_of_another_program_is_refused_and_left_as_i
         let home = small::home();
         copy(&begun.out(), &home.out());
         let path = home.path("out/_pagehaul/ledger.sqlite");
-        rusqlite::Connection::open(&path).unwrap().execute_batch(&format!("PRAGMA {pragma}")).unwrap();
+        Connection::open(&path).unwrap().execute_batch(&format!("PRAGMA {pragma}")).unwrap();
         let before = std::fs::read(&path).unwrap();
         let (api, out) = (small::api(None), home.argument("out"));
         let refused = run(small::command(&home, &api, &[]));
@@ -230,6 +233,45 @@ async fn l13_the_ledger_of_another_export_is_refused() {
     assert!(damaged("of another export", killed.path(), swap).await);
 }
 
+#[test]
+fn l13_a_damaged_row_and_a_damaged_index_are_named_by_verify_and_refused_by_export() {
+    let begun = kept::half_way();
+    let wrong_checksum: fn(&Connection) = |db| {
+        db.create_scalar_function("row_crc", -1, FunctionFlags::SQLITE_UTF8, |_| Ok(0)).unwrap();
+        db.execute("UPDATE items SET tries = 7 WHERE ix = 1", []).unwrap();
+    };
+    // An index without the entry of an item, in place of the real one: SQLite's quick check does not notice it.
+    let other_index: fn(&Connection) = |db| {
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, false).unwrap();
+        db.execute_batch(
+            "CREATE INDEX other ON items (id) WHERE ix <> 1; PRAGMA writable_schema = 1;
+             WITH two (name, root) AS (
+               SELECT name, rootpage FROM sqlite_schema WHERE name IN ('other', 'sqlite_autoindex_items_1'))
+             UPDATE sqlite_schema SET rootpage = (SELECT sum(root) FROM two) - rootpage
+               WHERE name IN (SELECT name FROM two);
+             PRAGMA writable_schema = RESET; DROP INDEX other",
+        )
+        .unwrap();
+    };
+    for (damage, says) in [
+        (wrong_checksum, "1 rows of items are not as they were written"),
+        (other_index, "the index sqlite_autoindex_items_1 is not that of its table"),
+    ] {
+        let home = kept::home();
+        copy(&begun.out(), &home.out());
+        let db = Connection::open(home.path("out/_pagehaul/ledger.sqlite")).unwrap();
+        damage(&pagehaul::state::ledger::configure(db).unwrap());
+        let verified = run(common::pagehaul(["verify", "--out", &home.argument("out")]));
+        let found = verified.ended(9)["found"].to_string();
+        assert!(found.contains(&format!("ledger: {says}")), "{verified}");
+        let (api, path) = (kept::api(None), home.path("out/_pagehaul/ledger.sqlite"));
+        let before = std::fs::read(&path).unwrap();
+        let refused = run(kept::command(&home, &api, &[]));
+        assert!(refused.ended(9)["cause"].as_str().unwrap().contains(says), "{refused}");
+        assert_eq!((std::fs::read(&path).unwrap(), api.requests()), (before, 0), "{says}");
+    }
+}
+
 // --- L17: other settings -------------------------------------------------------------------------------------------
 
 /// An export of a few products that stopped half way, and the API that it is exported from.
@@ -238,7 +280,7 @@ fn half_way() -> (Home, Api, Arc<Simulator>) {
     let home = Home::new(&ids(&simulator)[..2]);
     let api = Api::start({
         let simulator = Arc::clone(&simulator);
-        move |asked| Answer::of(&simulator, asked)
+        move |asked| Answer::from_simulator(&simulator, asked)
     });
     run(home.export(&api.base_url(), &["--max-credits", "2"])).ended(6);
     (home, api, simulator)
@@ -359,7 +401,7 @@ fn l17_a_product_that_is_no_longer_listed_stays_part_of_the_export_and_another_k
 #[test]
 fn other_columns_on_resume_are_refused_by_name() {
     let simulator = simulator("products=2,max_videos=25");
-    let (home, api) = (Home::new(&ids(&simulator)), Api::of(&simulator));
+    let (home, api) = (Home::new(&ids(&simulator)), Api::from_simulator(&simulator));
     run(home.export(&api.base_url(), &["--max-credits", "1"])).ended(6);
     let summary = run(home.export(&api.base_url(), &["--drop-columns", "play_addr"])).ended(9);
     assert!(summary["cause"].as_str().unwrap().contains("columns was"), "{summary}");

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::common::hostile::{Authority, Evil, Wire, answer, answer_with, self_signed};
+use crate::common::scripted::{Reply, Scripted};
 use crate::common::{
     Answer, DEADLINE, Gate, Home, KEY, ReceivedRequest, assert_rows, context, endpoint, expected, fewest_requests,
     files_that_hold, ids, rows, run, simulator,
@@ -19,14 +20,12 @@ use pagehaul::error::ExitCode;
 use pagehaul::fetch::classify::{Failure, StopCause, Verdict};
 use pagehaul::fetch::dispatcher::{DispatchMode, Dispatcher, FetchOutcome};
 use pagehaul::fetch::rate_limit::RateLimiter;
-use pagehaul::fetch::{
-    BODY_CAP, ClientError, ContentHeaders, Fetch, FetchError, HEAD_CAP, HEADERS, HttpApi, HttpSettings, RawResponse,
-};
+use pagehaul::fetch::{BODY_CAP, ClientError, Fetch, HEAD_CAP, HEADERS, HttpApi, HttpSettings};
 use pagehaul::model::clock;
 use pagehaul::model::page::{AttemptId, Charge, ItemId, ItemIx, PageNum, Request};
 use pagehaul::report::summary::Summary;
 use pagehaul::run::export::export;
-use pagehaul::simulator::{ApiRequest, Simulator};
+use pagehaul::simulator::Simulator;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 
@@ -161,7 +160,7 @@ fn spoiling(
     let (simulator, known) = (Arc::clone(simulator), Mutex::new(BTreeSet::new()));
     Evil::start(move |wire| {
         while let Some(asked) = wire.asked() {
-            let Answer { status, body } = Answer::of(&simulator, &asked);
+            let Answer { status, body } = Answer::from_simulator(&simulator, &asked);
             let right = answer(status, body);
             let first = known.lock().unwrap().insert((asked.product.clone(), asked.page));
             let goes_on = if first { spoil(wire, &asked, &right) } else { wire.say(&right) };
@@ -191,7 +190,7 @@ async fn assert_given_up_after_two<T>(
                     asked_for_bad.fetch_add(1, Ordering::SeqCst);
                     script(wire); // and whether the connection goes on is for the client to say
                 } else {
-                    let Answer { status, body } = Answer::of(&simulator, &asked);
+                    let Answer { status, body } = Answer::from_simulator(&simulator, &asked);
                     wire.say(answer(status, body));
                 }
             }
@@ -281,42 +280,10 @@ async fn n4_a_body_that_stalls_after_its_first_byte_ends_at_the_limit_for_whole_
     assert_outcome("N4", &outcome, &UNAVAILABLE, Charge::InDoubt, "no whole response in time");
 }
 
-/// An API in virtual time, from a simulator that charges as soon as it is asked.
-struct Slow<F> {
-    simulator: Arc<Simulator>,
-    sent: AtomicUsize,
-    /// How long the answer to the request of this number takes.
-    takes: F,
-}
-
-impl<F: Fn(usize) -> Duration + Send + Sync + 'static> Fetch for Slow<F> {
-    async fn fetch(&self, request: &Request) -> Result<RawResponse, FetchError> {
-        let query = format!("page_size=10&product_id={}&page_num={}", request.id, request.page);
-        let path = &endpoint().path;
-        let answer = self.simulator.answer(&ApiRequest { path, query: &query, authorization: Some("Bearer x") });
-        tokio::time::sleep((self.takes)(self.sent.fetch_add(1, Ordering::SeqCst))).await;
-        Ok(RawResponse {
-            status: answer.status,
-            retry_after: None,
-            content: ContentHeaders::default(),
-            body: answer.body,
-            share: None,
-        })
-    }
-}
-
 #[tokio::test(start_paused = true)]
-async fn n4_a_response_that_drips_for_ever_ends_after_exactly_the_limit_however_it_drips() {
-    struct Drip;
-    impl Fetch for Drip {
-        async fn fetch(&self, _: &Request) -> Result<RawResponse, FetchError> {
-            loop {
-                tokio::time::sleep(Duration::from_secs(10)).await; // a byte came
-            }
-        }
-    }
+async fn n4_a_response_that_never_comes_ends_after_exactly_the_limit() {
     let (began, limit) = (clock::now(), Duration::from_secs(30));
-    let outcome = ask_within(&Arc::new(Drip), limit).await;
+    let outcome = ask_within(&Scripted::new(|_| Reply::never()), limit).await;
     assert_outcome("N4", &outcome, &UNAVAILABLE, Charge::InDoubt, "no whole response in time");
     assert_eq!(clock::now() - began, limit);
 }
@@ -470,7 +437,7 @@ async fn n9_a_length_that_is_wrong_or_said_twice_never_makes_a_page() {
     let chunked = "Transfer-Encoding: chunked";
     let table = [
         ("one more", head(&format!("Content-Length: {}", length + 1)), UNAVAILABLE, broke),
-        ("one less", head(&format!("Content-Length: {}", length - 1)), UNUSABLE, "the body breaks off"),
+        ("one less", head(&format!("Content-Length: {}", length - 1)), UNUSABLE, "the body is truncated"),
         ("none", head("Content-Length: 0"), UNUSABLE, "the body is empty"),
         ("below none", head("Content-Length: -5"), UNUSABLE, unreadable),
         ("no number", head("Content-Length: 1e2"), UNUSABLE, unreadable),
@@ -497,7 +464,7 @@ async fn n9_a_length_that_is_wrong_or_said_twice_never_makes_a_page() {
     for (case, message, verdict, words) in table {
         assert_answer(case, message, &verdict, words).await;
     }
-    assert_given_up_after_two("one less", "the body breaks off", move |wire| {
+    assert_given_up_after_two("one less", "the body is truncated", move |wire| {
         wire.say(format!("HTTP/1.1 200 x\r\nContent-Length: {}\r\n\r\n{PAGE}", length - 1));
     })
     .await;
@@ -567,7 +534,7 @@ async fn n11_a_server_that_closes_after_each_response_loses_no_page_of_five_hund
         let simulator = Arc::clone(&simulator);
         move |wire| {
             if let Some(asked) = wire.asked() {
-                let Answer { status, body } = Answer::of(&simulator, &asked);
+                let Answer { status, body } = Answer::from_simulator(&simulator, &asked);
                 wire.say(answer(status, body)); // and nothing says that the connection ends here
             }
         }
@@ -758,7 +725,7 @@ async fn n15_a_portal_in_the_middle_of_a_run_ends_it_as_temporary_before_it_has_
         let simulator = Arc::clone(&simulator);
         move |wire| {
             while let Some(asked) = wire.asked() {
-                let Answer { status, body } = Answer::of(&simulator, &asked);
+                let Answer { status, body } = Answer::from_simulator(&simulator, &asked);
                 let is_open = passed.fetch_add(1, Ordering::SeqCst) < 40;
                 wire.say(if is_open { answer(status, body) } else { answer(200, PORTAL) });
             }
@@ -921,7 +888,7 @@ async fn n20_rows_of_another_product_are_kept_as_evidence_and_published_nowhere(
                 if asked.product == mixed {
                     asked.query = asked.query.replace(&mixed, &other);
                 }
-                let Answer { status, body } = Answer::of(&simulator, &asked);
+                let Answer { status, body } = Answer::from_simulator(&simulator, &asked);
                 wire.say(answer(status, body));
             }
         }
@@ -943,12 +910,17 @@ async fn n22_responses_that_come_after_the_limit_are_exactly_what_is_in_doubt() 
     let simulator = simulator("products=40,max_videos=60");
     let ids = ids(&simulator);
     let late = |number: usize| number % 7 == 3;
-    let takes = move |number| if late(number) { Duration::from_secs(31) } else { Duration::from_millis(80) };
-    let api = Arc::new(Slow { simulator: Arc::clone(&simulator), sent: AtomicUsize::new(0), takes });
+    let api = Scripted::new({
+        let simulator = Arc::clone(&simulator);
+        move |sent| {
+            let takes = if late(sent.number) { Duration::from_secs(31) } else { Duration::from_millis(80) };
+            Reply::from_simulator(&simulator, sent, 10).after(takes)
+        }
+    });
     let done = run_with(Arc::clone(&api), &ids, &[("request_timeout", "30s")]).await;
     assert_nothing_lost(&done, &simulator, &ids);
-    let (credits, sent) = (done.1.credits, api.sent.load(Ordering::SeqCst));
-    let came_late = (0..sent).filter(|number| late(*number)).count() as u64;
+    let (credits, sent) = (done.1.credits, api.requests());
+    let came_late = (1..=sent).filter(|number| late(*number)).count() as u64;
     assert!(came_late > 10);
     assert_eq!((credits.in_doubt, simulator.account().pages - credits.billed), (came_late, came_late), "{}", done.1);
 }

@@ -57,7 +57,7 @@ fn converse(wire: &mut Wire, simulator: &Simulator, fates: &BTreeMap<String, Fat
 }
 
 fn regular(simulator: &Simulator, asked: &ReceivedRequest) -> Vec<u8> {
-    message(&Answer::of(simulator, asked))
+    message(&Answer::from_simulator(simulator, asked))
 }
 
 fn message(of: &Answer) -> Vec<u8> {

@@ -25,6 +25,7 @@ mod faults_ledger;
 mod faults_machine;
 mod faults_network;
 mod faults_together;
+mod formats;
 mod hostile_text;
 mod refused;
 mod replay;

@@ -409,7 +409,7 @@ fn rows_that_came_before_in_an_earlier_segment_are_folded_again() {
     // A segment a page: what came before came in another one.
     let flags = ["--max-in-flight", "1", "--segment-size", "1KiB"];
     let exported = run(home.export(&api.base_url(), &flags)).ended(0);
-    assert!(manifests(&home.out()).len() > 8 && exported["rows"]["folded"].as_u64().unwrap() > 8, "{exported}");
+    assert!(manifests(&home.out()).len() > 8 && exported["rows"]["duplicates"].as_u64().unwrap() > 8, "{exported}");
     let (before, asked) = (rows(&home.out()), api.requests());
     let out = home.argument("out");
     let replayed = run(pagehaul(["replay", "--out", &out, "--all", "--progress", "none"])).ended(0);

@@ -53,7 +53,7 @@ fn held() -> Held {
         let gate = Arc::clone(&gate);
         move |asked| {
             gate.pass();
-            Answer::of(&simulator, asked)
+            Answer::from_simulator(&simulator, asked)
         }
     });
     let program = Program::start(home.export(&api.base_url(), &["--max-in-flight", "6"]));
@@ -144,7 +144,7 @@ fn products_that_failed_are_counted_by_reason_and_what_a_server_says_is_harmless
                 "\u{1b}]0;pwned\u{7}\nnot\u{202e} found ☺字字字字字字字字字字字字字字字字字字字字字",
             ),
             product if others.contains(product) => Answer::refusal(400, "no such product"),
-            _ => Answer::of(&simulator, asked),
+            _ => Answer::from_simulator(&simulator, asked),
         }
     });
     let home = Home::new(&list);

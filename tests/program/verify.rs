@@ -42,7 +42,7 @@ fn untidy(simulator: &Arc<Simulator>) -> Api {
 fn exported(simulator: &Arc<Simulator>) -> Home {
     let (home, api) = (Home::new(&products(simulator)).with_evidence(), untidy(simulator));
     let summary = run(home.export(&api.base_url(), &["--segment-size", "64KiB", "--max-in-flight", "1"])).ended(0);
-    assert!(summary["rows"]["folded"].as_u64().unwrap() > 3 && summary["rows"]["rejected"] == 12, "{summary}");
+    assert!(summary["rows"]["duplicates"].as_u64().unwrap() > 3 && summary["rows"]["rejected"] == 12, "{summary}");
     assert_eq!(manifests(&home.out()).len(), 2);
     home
 }
@@ -223,7 +223,7 @@ fn l15_every_edit_of_an_output_its_state_or_its_journal_is_found_and_named_and_n
     let home = exported(&simulator);
     let result = assert_whole(&home.out(), &[]);
     assert_eq!(result["read"]["files"], result["read"]["files_read"]);
-    assert!(result["rows"]["rejected"] == 12 && result["rows"]["folded"].as_u64().unwrap() > 3, "{result}");
+    assert!(result["rows"]["rejected"] == 12 && result["rows"]["duplicates"].as_u64().unwrap() > 3, "{result}");
     for (number, (what, word, damage)) in DAMAGES.iter().enumerate() {
         let out = home.path(&format!("copy{number}"));
         copy(&home.out(), &out);

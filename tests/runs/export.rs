@@ -15,10 +15,10 @@ use pagehaul::error::ExitCode;
 use pagehaul::fetch::FetchErrorKind;
 use pagehaul::simulator::Simulator;
 
-/// The embedded API; a run that asks for the so manyth time is told to stop.
+/// The embedded API; request number `stop_at` stops the run.
 fn stopping_at(stop_at: usize, simulator: &Arc<Simulator>) -> Arc<Scripted> {
     let simulator = Arc::clone(simulator);
-    Scripted::stopping_at(stop_at, move |sent| Reply::of(&simulator, sent, 10))
+    Scripted::stopping_at(stop_at, move |sent| Reply::from_simulator(&simulator, sent, 10))
 }
 
 #[tokio::test(start_paused = true)]
@@ -29,7 +29,7 @@ async fn without_looking_ahead_every_row_is_exported_once_with_the_fewest_possib
         let directory = scratch();
         let api = Scripted::new({
             let simulator = Arc::clone(&simulator);
-            move |sent| Reply::of(&simulator, sent, page_size)
+            move |sent| Reply::from_simulator(&simulator, sent, page_size)
         });
         let settings = [("page_size", &*page_size.to_string()), ("lookahead", "0"), ("end", "short-page")];
         let summary = run_job(&built_in_context(directory.path(), None, &settings), &api, &list).await.unwrap();
@@ -78,7 +78,7 @@ async fn errors_and_lost_answers_cost_no_row_and_only_lost_answers_cost_a_credit
     let api = Scripted::new({
         let simulator = Arc::clone(&simulator);
         move |sent| {
-            let reply = Reply::of(&simulator, sent, 10); // lost on its way back it is billed all the same
+            let reply = Reply::from_simulator(&simulator, sent, 10); // lost on its way back it is billed all the same
             if sent.number.is_multiple_of(17) { Reply::lost(FetchErrorKind::Disconnected) } else { reply }
         }
     });
@@ -158,7 +158,7 @@ async fn a_signal_at_any_request_costs_nothing_and_the_next_run_ends_with_the_sa
 }
 
 #[test]
-fn a_run_dropped_at_any_request_costs_at_most_what_was_under_way_and_no_row() {
+fn a_run_dropped_at_any_request_costs_at_most_what_was_in_flight_and_no_row() {
     let simulator_of = || simulator("products=8,max_videos=60,latency=20ms,record=true");
     let list = ids(&simulator_of());
     let all = usize::try_from(fewest_requests(&simulator_of(), &list)).unwrap();
@@ -170,7 +170,7 @@ fn a_run_dropped_at_any_request_costs_at_most_what_was_under_way_and_no_row() {
         let api = stopping_at(stop_at, &simulator);
         let crashed = runtime();
         crashed.block_on(async {
-            // Nothing tells the run to stop: it is dropped where it stands, with every answer under way.
+            // Nothing tells the run to stop: it is dropped where it stands, with every answer in flight.
             let running = run_until(&context, &api, &list, std::future::pending());
             tokio::select! {
                 biased;
@@ -253,7 +253,7 @@ async fn assert_one_failing_product_is_partial(delay: Duration) {
             if fails {
                 Reply::refusal(500, "Internal server error").after(delay)
             } else {
-                Reply::of(&simulator, sent, 10).after(Duration::from_millis(50))
+                Reply::from_simulator(&simulator, sent, 10).after(Duration::from_millis(50))
             }
         })
     };
@@ -275,19 +275,21 @@ async fn a_product_that_always_fails_is_its_own_failure_also_when_nothing_else_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_product_that_fails_slowly_is_its_own_failure_also_when_patience_ends_while_it_is_asked_for() {
+async fn a_product_that_fails_slowly_is_its_own_failure_also_when_max_outage_ends_while_it_is_asked_for() {
     assert_one_failing_product_is_partial(Duration::from_secs(25)).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_segment_is_published_when_no_answer_is_under_way_also_one_that_was_large_enough_before_the_run() {
+async fn a_segment_is_published_when_no_answer_is_in_flight_also_one_that_was_large_enough_before_the_run() {
     let simulator = simulator("products=60,max_videos=45");
     let list = ids(&simulator);
     let directory = tempfile::tempdir().unwrap();
     let mut context = built_in_context(directory.path(), Some(200.0), &[("max_in_flight", "16")]);
     let api = |stop_at| {
         let simulator = Arc::clone(&simulator);
-        Scripted::stopping_at(stop_at, move |sent| Reply::of(&simulator, sent, 10).after(Duration::from_millis(300)))
+        Scripted::stopping_at(stop_at, move |sent| {
+            Reply::from_simulator(&simulator, sent, 10).after(Duration::from_millis(300))
+        })
     };
     let first = run_job(&context, &api(60), &list).await.unwrap();
     assert_eq!((first.exit, manifests(directory.path()).len()), (ExitCode::Interrupted, 0), "{first}");
@@ -322,7 +324,7 @@ async fn a_page_that_is_due_while_the_quota_holds_everyone_does_not_spin() {
             let reply = match sent.number {
                 1 => Reply::refusal(500, "Internal server error"),
                 2 => Reply::refusal(429, "Too Many Requests").with_retry_after(Duration::from_secs(2)),
-                _ => Reply::of(&simulator, sent, 10),
+                _ => Reply::from_simulator(&simulator, sent, 10),
             };
             reply.after(Duration::from_millis(20))
         }

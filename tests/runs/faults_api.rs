@@ -35,7 +35,7 @@ async fn export(out: &Path, api: &Arc<Scripted>, list: &[String], more: &[(&str,
 /// The embedded API, but for the requests of which a function says something else.
 fn but(simulator: &Arc<Simulator>, other: impl Fn(&Sent) -> Option<Reply> + Send + Sync + 'static) -> Arc<Scripted> {
     let simulator = Arc::clone(simulator);
-    Scripted::new(move |sent| other(sent).unwrap_or_else(|| Reply::of(&simulator, sent, 10)).after(LATENCY))
+    Scripted::new(move |sent| other(sent).unwrap_or_else(|| Reply::from_simulator(&simulator, sent, 10)).after(LATENCY))
 }
 
 /// Products by these names.
@@ -77,7 +77,7 @@ fn assert_ended(summary: &Summary, exit: ExitCode) {
 
 // --- the key and the account ----------------------------------------------------------------------------------------
 
-/// From the so manyth request on, everything is refused like this: for every number, all that was paid for is kept and
+/// From one request on, everything is refused like this: whichever it is, all that was paid for is kept and
 /// published, at most what was in flight and two requests more are in vain, and a run that is accepted again ends with the same rows.
 async fn assert_kept_whenever_it_begins(status: u16, message: &'static str) {
     const IN_FLIGHT: usize = 4;
@@ -122,17 +122,17 @@ async fn a3_a_500_that_speaks_of_a_usage_limit_at_any_request_means_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a3_what_is_under_way_when_the_credits_end_is_still_committed() {
+async fn a3_what_is_in_flight_when_the_credits_end_is_still_committed() {
     let simulator = simulator("products=40,max_videos=9");
     let list = ids(&simulator);
     let directory = scratch();
-    // The refusal comes first, when eight pages are still under way.
+    // The refusal comes first, when eight pages are still in flight.
     let api = Scripted::new({
         let simulator = Arc::clone(&simulator);
         move |sent| match sent.number {
-            1 => Reply::of(&simulator, sent, 10),
+            1 => Reply::from_simulator(&simulator, sent, 10),
             10.. => Reply::refusal(402, "apiKey quota is not enough"),
-            _ => Reply::of(&simulator, sent, 10).after(Duration::from_secs(5)),
+            _ => Reply::from_simulator(&simulator, sent, 10).after(Duration::from_secs(5)),
         }
     });
     let summary = export(directory.path(), &api, &list, &[]).await;
@@ -375,7 +375,8 @@ async fn a6_no_storm_makes_many_more_requests_than_pages_or_costs_a_row() {
             let simulator = Arc::clone(&simulator);
             move |sent| {
                 let since = sent.at - *began.lock().unwrap().get_or_insert(sent.at);
-                weather(since, sent).map_or_else(|| Reply::of(&simulator, sent, 10), |reply| reply.after(LATENCY))
+                weather(since, sent)
+                    .map_or_else(|| Reply::from_simulator(&simulator, sent, 10), |reply| reply.after(LATENCY))
             }
         });
         let most = IN_FLIGHT.to_string();
@@ -979,7 +980,7 @@ async fn n21_an_hour_without_the_api_costs_some_seventy_requests_and_the_run_goe
             assert_ended(&summary, ExitCode::Complete);
             assert_eq!(rows(directory.path()).len(), products * 90, "{name}");
             let in_vain = within(&api, from, until);
-            // What was under way when it began, at most 32, and one a minute.
+            // What was in flight when it began, at most 32, and one a minute.
             assert!((40..=72 + 32).contains(&in_vain), "{name} at {qps} a second: {in_vain} requests");
             let took = summary.run.seconds;
             let alone = products as f64 * 10.0 / qps;
@@ -1000,7 +1001,7 @@ async fn n21_an_hour_without_a_connection_is_waited_for_also_by_the_last_product
 }
 
 #[tokio::test(start_paused = true)]
-async fn n21_an_outage_that_outlasts_patience_is_no_product_s_fault_and_the_next_run_goes_on() {
+async fn n21_an_outage_that_outlasts_max_outage_is_no_product_s_fault_and_the_next_run_goes_on() {
     for (name, kind) in GONE {
         let directory = scratch();
         let from = Duration::from_secs(3);
@@ -1096,7 +1097,7 @@ async fn the_same_500_to_every_product_from_some_page_on_ends_the_run_within_som
         let summary = run_job(&context, &api, &named(500)).await.unwrap();
         assert_ended(&summary, ExitCode::Temporary);
         let in_vain = api.requests() + 1 - from;
-        // Twenty products, and what was under way when the first of them had failed: 25 at 500 a second.
+        // Twenty products, and what was in flight when the first of them had failed: 25 at 500 a second.
         assert!((20..=20 + 30).contains(&in_vain), "{in_vain} requests in vain");
         assert_eq!((summary.products.failed, summary.products.cut), (0, 0), "{summary}");
         assert!(summary.cause.as_ref().unwrap().contains("the same answer"), "{summary}");
@@ -1122,7 +1123,7 @@ async fn an_answer_of_somebody_else_half_way_is_waited_for_and_no_page_is_asked_
 }
 
 #[tokio::test(start_paused = true)]
-async fn patience_does_not_end_before_an_answer_could_come_to_what_was_sent_after_a_wait_that_the_server_asked_for() {
+async fn max_outage_does_not_end_before_an_answer_could_come_to_what_was_sent_after_a_wait_that_the_server_asked_for() {
     for (status, wish) in [(429, 300), (429, 3_600), (503, 300)] {
         for refused in [1, usize::MAX] {
             let directory = scratch();
@@ -1208,7 +1209,7 @@ async fn max_credits_hold_also_where_answers_are_lost_and_the_summary_counts_eac
         let api = Scripted::new({
             let simulator = Arc::clone(&simulator);
             move |sent| {
-                let reply = Reply::of(&simulator, sent, 10).after(LATENCY);
+                let reply = Reply::from_simulator(&simulator, sent, 10).after(LATENCY);
                 if sent.number % 9 == 4 { Reply::lost(FetchErrorKind::Disconnected).after(LATENCY) } else { reply }
             }
         });

@@ -42,8 +42,8 @@ impl Stopping {
         let simulator = Arc::clone(&self.simulator);
         let api = Scripted::stopping_at(BREAKS_AT, move |sent| match sent.number {
             BREAKS_AT.. => broken().after(Duration::from_millis(80)),
-            number if number + 10 >= BREAKS_AT => Reply::of(&simulator, sent, 10).after(late),
-            _ => Reply::of(&simulator, sent, 10).after(Duration::from_millis(80)),
+            number if number + 10 >= BREAKS_AT => Reply::from_simulator(&simulator, sent, 10).after(late),
+            _ => Reply::from_simulator(&simulator, sent, 10).after(Duration::from_millis(80)),
         });
         let told = Arc::clone(&api);
         let stopped = async move {
@@ -61,7 +61,7 @@ impl Stopping {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_that_are_slower_than_grace_are_waited_for_and_kept_when_a_run_stops_by_itself() {
+async fn answers_that_are_slower_than_the_drain_timeout_are_waited_for_and_kept_when_a_run_stops_by_itself() {
     for (broken, exit) in BROKEN {
         let stopping = Stopping::new();
         let (summary, took, requests) = stopping.run(Duration::from_secs(25), broken, None).await;
@@ -89,7 +89,7 @@ async fn answers_that_never_come_hold_a_run_that_stops_by_itself_for_as_long_as_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_signal_leaves_a_run_that_stops_by_itself_no_longer_than_grace() {
+async fn a_signal_leaves_a_run_that_stops_by_itself_no_longer_than_the_drain_timeout() {
     for (broken, exit) in BROKEN {
         let (summary, took, _) =
             Stopping::new().run(Duration::from_secs(25), broken, Some(Duration::from_secs(5))).await;
@@ -99,7 +99,7 @@ async fn a_signal_leaves_a_run_that_stops_by_itself_no_longer_than_grace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_a_signal_stops_waits_no_longer_than_grace() {
+async fn a_run_that_a_signal_stops_waits_no_longer_than_the_drain_timeout() {
     let served: fn() -> Reply = || Reply::page(&[]);
     let (summary, took, _) = Stopping::new().run(Duration::from_secs(25), served, Some(Duration::ZERO)).await;
     assert_eq!((summary.exit, summary.credits.in_doubt), (ExitCode::Interrupted, 10), "{summary}");

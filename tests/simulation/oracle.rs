@@ -59,7 +59,7 @@ impl Ledger {
         self.count("SELECT count(*) FROM pages WHERE item = ?1 AND page = ?2 AND outdated > 0", &about) > 0
     }
 
-    /// Pages, attempts in doubt or under way, and all attempts.
+    /// Pages, attempts in doubt or in flight, and all attempts.
     pub(crate) fn credits(&self) -> (u64, u64, u64) {
         let count = |sql: &str| u64::try_from(self.count(sql, &[])).unwrap();
         let billed = count("SELECT count(*) FROM pages");

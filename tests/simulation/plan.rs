@@ -102,15 +102,15 @@ pub(crate) enum End {
 /// How a life of the run ends, if it does not end by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Death {
-    /// At the so manyth step around a durable operation.
+    /// At the step of this number around a durable operation.
     Failpoint(u64),
     /// Not the machine, only the operation at that step fails: the run sees an error and ends.
     Refusal(u64),
-    /// The so manyth published file cannot be given its name: the run ends while answers are under way.
+    /// The published file of this number cannot be given its name: the run ends while answers are in flight.
     Unpublished(u64),
-    /// When the so manyth request has left.
+    /// When the request of this number has left.
     Request(u64),
-    /// By a signal when the so manyth request has left.
+    /// By a signal when the request of this number has left.
     Signal(u64),
 }
 
@@ -123,7 +123,7 @@ pub(crate) struct OddPages {
     pub(crate) filtered: u64,
     /// Whether null comes in place of an empty list.
     pub(crate) ends_with_null: bool,
-    /// Its lists gain a row at their heads with every so manyth page of theirs.
+    /// Its lists gain a row at their heads with every page of theirs whose number is a multiple of this.
     pub(crate) grows: Option<u64>,
 }
 

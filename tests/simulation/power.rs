@@ -245,7 +245,7 @@ fn come_back(from: &Path, left: &Durable, moment: &Moment) {
     oracle::check_rows(&out);
     oracle::check_complete(&world, &out);
     let twice: u32 = world.account.lock().unwrap().pages.values().map(|times| times - 1).sum();
-    assert!(twice <= 1, "{twice} pages paid for twice, one was under way");
+    assert!(twice <= 1, "{twice} pages paid for twice, one was in flight");
 }
 
 #[test]

@@ -219,7 +219,7 @@ impl Lookahead {
             return;
         }
         if page == self.first_unknown {
-            if pages.state(page) == PageState::FullNew || pages.rules.is_full(counts) && counts.is_barren() {
+            if pages.state(page) == PageState::FullNew || pages.rules.is_full(counts) && counts.has_no_valid_rows() {
                 self.extend_to(page.next(), pages);
             }
         } else if self.farthest == Some(page.next()) && pages.state(page) == PageState::FullNew {

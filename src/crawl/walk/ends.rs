@@ -116,7 +116,7 @@ impl Walk {
 
     /// Its end, if it ends with this page.
     pub(super) fn end_after(&self, page: PageNum, counts: Counts, rules: &PagingRules) -> Option<End> {
-        let end = rules.end_at(page, counts, self.pages_without_usable_row);
+        let end = rules.end_at(page, counts, self.pages_without_valid_rows);
         let mut end = end.filter(|end| !self.is_disproved(end))?;
         if let (StopReason::RepeatedPage, Some(from), Some(check)) = (end.stop, self.moves.repeats_from, end.check) {
             // Unseen rows are as far behind the first page that repeats others, not behind the last one.

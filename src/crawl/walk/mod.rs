@@ -52,7 +52,7 @@ pub struct Walk {
     /// The first page that has each row so far. None: the rows must be loaded before the next page is applied.
     first_pages: Option<HashMap<Key, PageNum>>,
     /// The pages right before the first missing one that have rows of which none is usable.
-    pages_without_usable_row: u8,
+    pages_without_valid_rows: u8,
     end: Option<End>,
     /// Ends at pages up to this one are ignored.
     skip: Option<PageNum>,
@@ -101,7 +101,7 @@ impl Walk {
             refused: BTreeMap::new(),
             lookahead: Lookahead::new(rules),
             first_pages: None,
-            pages_without_usable_row: 0,
+            pages_without_valid_rows: 0,
             end: None,
             skip,
             checks: BTreeSet::new(),
@@ -358,13 +358,13 @@ impl Walk {
                 self.page_without_list.get_or_insert(before);
             }
         }
-        if counts.is_barren() && self.skip.is_some_and(|skip| page <= skip) {
+        if counts.has_no_valid_rows() && self.skip.is_some_and(|skip| page <= skip) {
             self.skipped_page.get_or_insert(page);
         }
         let is_behind = self.end.is_some() && !self.checks.contains(&page);
         self.behind_end = self.behind_end.saturating_add(is_behind.into());
-        let without = self.pages_without_usable_row.saturating_add(1);
-        self.pages_without_usable_row = if counts.is_barren() { without } else { 0 };
+        let without = self.pages_without_valid_rows.saturating_add(1);
+        self.pages_without_valid_rows = if counts.has_no_valid_rows() { without } else { 0 };
     }
 }
 

@@ -75,9 +75,9 @@ impl<R: BufRead> Lines<R> {
                 continue;
             }
             let end = memchr::memchr2(b'\n', b'\r', chunk);
-            let (text, behind) = chunk.split_at(end.unwrap_or(chunk.len()));
+            let (text, rest) = chunk.split_at(end.unwrap_or(chunk.len()));
             line.extend_from_slice(text);
-            self.after_return = behind.starts_with(b"\r");
+            self.after_return = rest.starts_with(b"\r");
             let read = text.len() + usize::from(end.is_some());
             self.reader.consume(read);
             if line.len() >= LONGEST {

@@ -20,7 +20,7 @@ use crate::model::page::ItemId;
 use lines::WithoutEndMark;
 
 pub(crate) use id::trimmed;
-pub(crate) use table::{column_values, no_column};
+pub(crate) use table::{column_values, next_batch, open_columns, positions};
 
 /// Bytes per read.
 const BUFFER: usize = 1 << 16;

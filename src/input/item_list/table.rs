@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::DataType;
-use arrow::error::ArrowError;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
@@ -19,14 +18,16 @@ use crate::input::error::InputError;
 use crate::input::foreign_parquet::quietly;
 use crate::model::event::{Event, EventSink};
 use crate::model::page::ItemId;
+use crate::model::sanitize::{Sanitized, sanitize};
 
 /// Longest record of a CSV table, bytes.
 const LONGEST_RECORD: u64 = 1 << 20;
+const DAMAGED: &str = "it is damaged: the decoder fails";
 
 /// The id of a row, if it has one.
 type Entry = Result<Option<ItemId>, InputError>;
 
-/// The column of a table that holds the ids.
+/// The column of ids of a table.
 pub(super) struct TableColumn {
     /// The table's name, for errors.
     pub(super) list: String,
@@ -42,9 +43,7 @@ impl TableColumn {
         let mut table = csv::ReaderBuilder::new().flexible(true).from_reader(reader);
         let header = table.byte_headers().map_err(|error| self.unreadable(error.to_string()))?;
         let names: Vec<String> = header.iter().map(|name| trimmed(&String::from_utf8_lossy(name)).to_owned()).collect();
-        let Some(at) = names.iter().position(|name| *name == self.name) else {
-            return Err(self.unreadable(no_column(&self.name, names.iter().map(String::as_str))));
-        };
+        let [at] = positions(&names, [&self.name]).map_err(|reason| self.unreadable(reason))?;
         let events = Arc::clone(&self.events);
         let entries = table.into_byte_records().map(move |record| {
             since.store(0, Ordering::Relaxed);
@@ -57,16 +56,17 @@ impl TableColumn {
     }
 
     pub(super) fn read_parquet(self, path: &Path) -> Result<Ids, InputError> {
-        let damaged = || "it is damaged: the decoder fails".to_owned();
-        let opened = quietly(|| open_column(path, &self.name)).unwrap_or_else(|| Err(damaged()));
-        let mut rows = Some(opened.map_err(|reason| self.unreadable(reason))?);
+        let mut reader = Some(open_columns(path, [&self.name]).map_err(|reason| self.unreadable(reason))?);
         let mut row = 0;
         let batches = std::iter::from_fn(move || {
-            let values = quietly(|| rows.as_mut()?.next().map(values_of)).unwrap_or_else(|| Some(Err(damaged())))?;
-            if values.is_err() {
-                rows = None; // a reader that failed is not asked again
+            let batch = next_batch(reader.as_mut()?)?;
+            if batch.is_err() {
+                reader = None; // not read again after an error
             }
-            Some(values)
+            let values = |batch: RecordBatch| {
+                quietly(|| column_values(batch.column(0))).unwrap_or_else(|| Err(DAMAGED.to_owned()))
+            };
+            Some(batch.and_then(values))
         });
         let events = Arc::clone(&self.events);
         let entries = batches.flat_map(move |values| {
@@ -131,19 +131,36 @@ impl<R: Read> Read for Limited<R> {
     }
 }
 
-fn open_column(path: &Path, column: &str) -> Result<ParquetRecordBatchReader, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let table = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| error.to_string())?;
-    let names: Vec<String> = table.schema().fields().iter().map(|field| field.name().clone()).collect();
-    let Some(at) = names.iter().position(|name| name == column) else {
-        return Err(no_column(column, names.iter().map(String::as_str)));
+/// A reader of these columns of a Parquet file.
+pub(crate) fn open_columns<const N: usize>(
+    path: &Path,
+    columns: [&str; N],
+) -> Result<ParquetRecordBatchReader, String> {
+    let open = || {
+        let file = File::open(path).map_err(|error| error.to_string())?;
+        let table = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|error| error.to_string())?;
+        let names: Vec<String> = table.schema().fields().iter().map(|field| field.name().clone()).collect();
+        let only = ProjectionMask::roots(table.parquet_schema(), positions(&names, columns)?);
+        table.with_projection(only).build().map_err(|error| error.to_string())
     };
-    let only = ProjectionMask::roots(table.parquet_schema(), [at]);
-    table.with_projection(only).build().map_err(|error| error.to_string())
+    quietly(open).unwrap_or_else(|| Err(DAMAGED.to_owned()))
 }
 
-fn values_of(batch: Result<RecordBatch, ArrowError>) -> Result<Vec<Option<Vec<u8>>>, String> {
-    column_values(batch.map_err(|error| error.to_string())?.column(0))
+/// The next batch, or an error if the file is damaged.
+pub(crate) fn next_batch(reader: &mut ParquetRecordBatchReader) -> Option<Result<RecordBatch, String>> {
+    match quietly(|| reader.next()) {
+        Some(batch) => batch.map(|batch| batch.map_err(|error| error.to_string())),
+        None => Some(Err(DAMAGED.to_owned())),
+    }
+}
+
+/// The positions of these columns among the names of a table.
+pub(crate) fn positions<const N: usize>(names: &[String], columns: [&str; N]) -> Result<[usize; N], String> {
+    let mut positions = [0; N];
+    for (position, column) in positions.iter_mut().zip(columns) {
+        *position = names.iter().position(|name| name == column).ok_or_else(|| no_column(column, names))?;
+    }
+    Ok(positions)
 }
 
 /// The values of a column of text, of bytes that may be text, or of whole numbers (as digits); a dictionary of these too.
@@ -185,8 +202,7 @@ fn text_values(column: &dyn Array) -> Result<Vec<Option<Vec<u8>>>, String> {
     Ok(texts.as_string::<i32>().iter().map(|text| text.map(|text| text.as_bytes().to_vec())).collect())
 }
 
-pub(crate) fn no_column<'a>(column: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let known: Vec<&str> = known.take(20).collect();
-    let known = crate::model::sanitize::sanitize(&known.join(", "));
-    format!("it has no column {}; it has {known}", crate::model::sanitize::Sanitized(column))
+fn no_column(column: &str, names: &[String]) -> String {
+    let names: Vec<&str> = names.iter().take(20).map(String::as_str).collect();
+    format!("it has no column {}; it has {}", Sanitized(column), sanitize(&names.join(", ")))
 }

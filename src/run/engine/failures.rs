@@ -113,7 +113,7 @@ impl Engine<'_> {
             self.limiter.restore();
         }
         if let Some(held) = outcome.throttle {
-            self.context.events.event(&Event::Held { wait: held.wait, rate: held.rate });
+            self.context.events.event(&Event::Throttled { wait: held.wait, rate: held.rate });
         }
         outcome.throttle.is_some()
     }

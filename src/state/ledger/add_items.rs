@@ -2,9 +2,14 @@
 
 use rusqlite::Transaction;
 
-use super::open::{CACHE, LARGE_CACHE};
 use super::{Doing, Ledger, LedgerError};
 use crate::model::page::ItemId;
+
+/// SQLite's default cache size, KiB.
+const CACHE: i64 = 2_000;
+/// The cache size while a list is added, KiB: an index of this size is written in another order than its table without reading
+/// pages again and again.
+const LARGE_CACHE: i64 = 32 * 1_024;
 
 /// Ids of a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +50,10 @@ impl Ledger {
         self.set_cache(CACHE).doing("add items")?;
         self.after("add items")?;
         Ok(added)
+    }
+
+    fn set_cache(&self, size: i64) -> rusqlite::Result<()> {
+        self.db.pragma_update(None, "cache_size", -size)
     }
 }
 

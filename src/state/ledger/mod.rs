@@ -1,10 +1,10 @@
 //! The ledger: what was requested, which pages came, what was published. SQLite, one connection.
 //!
-//! Read `ledger.sql` first: it declares all tables. [`group`] writes most of them, in the one transaction of a group commit.
-//! Everything else is in the file of its table: [`export`], [`items`] (and [`add_items`]), [`pages`], [`attempts`],
-//! [`segments`] (and their frames), [`drift`]. Statements over items and pages are in files of their own: [`ends`] (what is
-//! known of how lists end), [`reopen`] (ended walks that continue), [`totals`]. [`open`] opens a ledger to write, [`read_only`]
-//! to read, and [`check`] finds damage.
+//! Read `ledger.sql` first: it declares all tables. `group` writes most of them, in the one transaction of a group commit.
+//! Everything else is in the file of its table: `export`, `items` (and `add_items`), `pages`, `attempts`,
+//! `segments` (and their frames), `drift`. Statements over items and pages are in files of their own: `ends` (what is
+//! known of how lists end), `reopen` (ended walks that continue), `totals`. `open` opens a ledger to write, `read_only`
+//! to read, and `check` finds damage.
 //!
 //! Durable by WAL with synchronous FULL, both read back after they are set, because SQLite may decline silently. Nothing here
 //! knows of HTTP, Parquet or the journal's bytes.

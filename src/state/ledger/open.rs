@@ -13,27 +13,21 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::{Doing, ExportRow, Ledger, LedgerError};
 
-/// SQLite's own cache size, KiB.
-pub(super) const CACHE: i64 = 2_000;
-/// The cache while all of a ledger is read, or a whole list is added, KiB: with it, an index can be read or written in another
-/// order than its table without reading pages again and again.
-pub(super) const LARGE_CACHE: i64 = 32 * 1_024;
 /// "phl1": marks the file as a ledger of this program.
 pub(super) const APPLICATION_ID: i64 = 0x7068_6c31;
 pub(super) const VERSION: i64 = 5;
 pub(super) const SCHEMA: &str = include_str!("ledger.sql");
+
 impl Ledger {
     /// Opens the ledger at a path; creates one where there is none. Reads all of it.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        let mut ledger = Self::new(connect(path).map_err(|error| unreadable(path, error))?);
-        ledger.set_cache(LARGE_CACHE).map_err(|error| unreadable(path, error))?;
+        let ledger = Self::new(connect(path).map_err(|error| unreadable(path, error))?);
         ledger.check_or_create(path)?;
-        ledger.set_cache(CACHE).map_err(|error| unreadable(path, error))?;
         ledger.make_durable(path)?;
         Ok(ledger)
     }
 
-    fn check_or_create(&mut self, path: &Path) -> Result<(), LedgerError> {
+    fn check_or_create(&self, path: &Path) -> Result<(), LedgerError> {
         let unreadable = |error| unreadable(path, error);
         let found = self.read_header().map_err(unreadable)?;
         if found.application == 0 && found.version == 0 && found.tables == 0 {
@@ -52,11 +46,6 @@ impl Ledger {
             Some(damage) => Err(unusable(path, format!("is damaged: {damage}"))),
             None => Ok(()),
         }
-    }
-
-    /// Sets the cache's size, KiB.
-    pub(super) fn set_cache(&self, size: i64) -> rusqlite::Result<()> {
-        self.db.pragma_update(None, "cache_size", -size)
     }
 
     /// Lets SQLite move the log into the file when the ledger is closed. Before, a ledger that turns out to be unusable stays as

@@ -19,7 +19,7 @@ fn full_pages(lists: usize) -> Vec<u64> {
 
 #[tokio::test(start_paused = true)]
 async fn an_api_that_caps_its_pages_is_found_out_and_all_rows_are_read() {
-    let play = Play::of(World::of(every_size(200, 115)).capped(8));
+    let play = Play::new(World::new(every_size(200, 115)).capped(8));
     assert!(play.world.rows() > 10_000);
     let most = play.most_credits();
     play.run().await.completes(&play).warned(1).costs_at_most(most);
@@ -29,7 +29,7 @@ async fn an_api_that_caps_its_pages_is_found_out_and_all_rows_are_read() {
 async fn any_cap_is_found_out_with_and_without_looking_ahead() {
     for cap in [1, 2, 5, 8, 9] {
         for lookahead in [0, 1] {
-            let play = Play::of(World::of(every_size(150, 60)).capped(cap)).with("lookahead", lookahead);
+            let play = Play::new(World::new(every_size(150, 60)).capped(cap)).with("lookahead", lookahead);
             let most = play.most_credits();
             play.run().await.completes(&play).warned(1).costs_at_most(most);
         }
@@ -39,8 +39,8 @@ async fn any_cap_is_found_out_with_and_without_looking_ahead() {
 #[tokio::test(start_paused = true)]
 async fn a_cap_below_a_page_size_that_was_asked_for_is_found_out() {
     for (asked, cap) in [(7, 5), (3, 2), (9, 8)] {
-        let world = World::of(every_size(100, 60)).asked_for(asked).capped(cap);
-        let play = Play::of(world).with("page_size", asked);
+        let world = World::new(every_size(100, 60)).asked_for(asked).capped(cap);
+        let play = Play::new(world).with("page_size", asked);
         play.run().await.completes(&play).warned(1);
     }
 }
@@ -48,7 +48,7 @@ async fn a_cap_below_a_page_size_that_was_asked_for_is_found_out() {
 #[tokio::test(start_paused = true)]
 async fn a_cap_is_found_out_by_the_only_list() {
     for rows in [8, 9, 16, 17, 57, 400] {
-        let play = Play::of(World::of([rows]).capped(8));
+        let play = Play::new(World::new([rows]).capped(8));
         play.run().await.completes(&play);
     }
 }
@@ -56,14 +56,14 @@ async fn a_cap_is_found_out_by_the_only_list() {
 #[tokio::test(start_paused = true)]
 async fn a_cap_is_found_out_by_two_lists() {
     for lists in [[57, 57], [3, 57], [57, 3], [8, 57], [57, 8], [0, 57]] {
-        let play = Play::of(World::of(lists).capped(8));
+        let play = Play::new(World::new(lists).capped(8));
         play.run().await.completes(&play);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cap_that_no_list_reaches_costs_the_evidence_and_no_warning() {
-    let play = Play::of(World::of(every_size(200, 7)).capped(8)).with("lookahead", 0);
+    let play = Play::new(World::new(every_size(200, 7)).capped(8)).with("lookahead", 0);
     let most = play.most_credits();
     play.run().await.completes(&play).warned(0).costs_at_most(most);
 }
@@ -72,7 +72,7 @@ async fn a_cap_that_no_list_reaches_costs_the_evidence_and_no_warning() {
 async fn a_cap_is_found_out_also_where_the_first_lists_are_short_ones() {
     for first in [5, 20, 100] {
         let lists = [every_size(first, 7), every_size(100, 60)].concat();
-        let mut play = Play::of(World::of(lists).capped(8));
+        let mut play = Play::new(World::new(lists).capped(8));
         play.run_at_any_price().await.completes(&play);
     }
 }
@@ -81,7 +81,7 @@ async fn a_cap_is_found_out_also_where_the_first_lists_are_short_ones() {
 async fn a_cap_is_found_out_also_where_few_lists_reach_it() {
     for deep in [2, 5, 20] {
         let lists: Vec<u64> = (0..400).map(|list| if hash(&[list, 9]) % 400 < deep { 57 } else { list % 8 }).collect();
-        let mut play = Play::of(World::of(lists).capped(8));
+        let mut play = Play::new(World::new(lists).capped(8));
         play.run_at_any_price().await.completes(&play);
     }
 }
@@ -89,9 +89,9 @@ async fn a_cap_is_found_out_also_where_few_lists_reach_it() {
 #[tokio::test(start_paused = true)]
 async fn a_cap_is_found_out_whichever_answers_come_first() {
     for seed in 0..20 {
-        let world = World::of(every_size(120, 60)).capped(8);
+        let world = World::new(every_size(120, 60)).capped(8);
         let world = world.taking(move |call| Some(Duration::from_millis(hash(&[seed, call.number as u64]) % 900)));
-        let play = Play::of(world);
+        let play = Play::new(world);
         play.run().await.completes(&play).warned(1);
     }
 }
@@ -99,7 +99,7 @@ async fn a_cap_is_found_out_whichever_answers_come_first() {
 #[tokio::test(start_paused = true)]
 async fn what_was_found_out_about_the_end_is_known_to_the_next_run_wherever_the_first_one_stops() {
     for stop_at in [1, 2, 3, 4, 5, 6, 8, 12, 20, 60, 200] {
-        let play = Play::of(World::of(every_size(60, 60)).capped(8));
+        let play = Play::new(World::new(every_size(60, 60)).capped(8));
         play.run_until(stop_at).await;
         let most = play.most_credits();
         let ended = play.run().await.completes(&play).costs_at_most(most + 3);
@@ -110,18 +110,18 @@ async fn what_was_found_out_about_the_end_is_known_to_the_next_run_wherever_the_
 #[tokio::test(start_paused = true)]
 async fn a_page_size_that_was_found_out_is_not_paid_for_again_when_the_list_grows() {
     let lists = every_size(60, 60);
-    let play = Play::of(World::of(lists.clone()).capped(8));
+    let play = Play::new(World::new(lists.clone()).capped(8));
     play.run().await.completes(&play);
     let finished = play.run().await.completes(&play);
     assert_eq!(finished.sent.len(), 0, "{finished}");
-    let more = play.against(World::of([lists, every_size(40, 50)].concat()).capped(8));
+    let more = play.against(World::new([lists, every_size(40, 50)].concat()).capped(8));
     let most = more.most_credits();
     more.run().await.completes(&more).costs_at_most(most + 3);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_looser_rule_after_the_short_page_was_disproved_is_another_export() {
-    let mut play = Play::of(World::of(every_size(60, 60)).capped(8));
+    let mut play = Play::new(World::new(every_size(60, 60)).capped(8));
     play.run().await.completes(&play);
     play.set("end", "short-page");
     let error = play.try_run(usize::MAX).await.err().unwrap();
@@ -146,7 +146,7 @@ async fn many_lists_of_one_same_length_are_no_reason_to_stop() {
         ("one page of each, all short", vec![3; 60], "1"),
     ];
     for (name, lists, max_pages) in cases {
-        let play = Play::of(World::of(lists)).with("max_pages", max_pages).with("lookahead", 0);
+        let play = Play::new(World::new(lists)).with("max_pages", max_pages).with("lookahead", 0);
         let most = play.most_credits();
         let ended = play.run().await;
         assert_eq!(ended.summary.exit, ExitCode::Complete, "{name}: {ended}");
@@ -159,7 +159,7 @@ async fn many_lists_of_one_same_length_are_no_reason_to_stop() {
 async fn lists_of_every_size_cost_the_pages_and_the_evidence() {
     for (lists, most_rows) in [(30, 30), (300, 12), (600, 45), (2_000, 9)] {
         for lookahead in [0, 1] {
-            let play = Play::of(World::of(every_size(lists, most_rows))).with("lookahead", lookahead);
+            let play = Play::new(World::new(every_size(lists, most_rows))).with("lookahead", lookahead);
             let most = play.most_credits();
             let ended = play.run().await.completes(&play).warned(0).costs_at_most(most);
             let over = ended.summary.credits.billed - play.world.fewest(None);
@@ -170,7 +170,7 @@ async fn lists_of_every_size_cost_the_pages_and_the_evidence() {
 
 #[tokio::test(start_paused = true)]
 async fn evidence_is_asked_for_over_the_whole_run() {
-    let play = Play::of(World::of(every_size(6_000, 9))).with("lookahead", 0);
+    let play = Play::new(World::new(every_size(6_000, 9))).with("lookahead", 0);
     let most = play.most_credits();
     let ended = play.run().await.completes(&play).costs_at_most(most);
     let asked: Vec<usize> = ended.sent.iter().filter(|sent| sent.page == 2).map(|sent| place(&sent.id)).collect();
@@ -183,7 +183,7 @@ async fn an_explicit_rule_is_trusted_and_costs_no_evidence() {
     for (end, more) in [("short-page", 0), ("empty-page", 1)] {
         let lists: Vec<u64> = every_size(200, 35).into_iter().filter(|rows| rows % 10 != 0).collect();
         let count = lists.len() as u64;
-        let play = Play::of(World::of(lists)).with("end", end).with("lookahead", 0);
+        let play = Play::new(World::new(lists)).with("end", end).with("lookahead", 0);
         let ended = play.run().await.completes(&play);
         assert_eq!(ended.sent.len() as u64, play.world.fewest(None) + more * count, "{end}: {ended}");
     }
@@ -192,9 +192,9 @@ async fn an_explicit_rule_is_trusted_and_costs_no_evidence() {
 #[tokio::test(start_paused = true)]
 async fn evidence_stays_within_the_allowed_credits() {
     let lists = [5, 7, 3, 12, 4, 8];
-    let fewest = World::of(lists).fewest(None);
+    let fewest = World::new(lists).fewest(None);
     for most in 1..=fewest + 3 {
-        let play = Play::of(World::of(lists)).with("max_credits", most).with("lookahead", 0);
+        let play = Play::new(World::new(lists)).with("max_credits", most).with("lookahead", 0);
         let ended = play.run().await.costs_at_most(most);
         assert!(most < fewest + 3 || ended.summary.exit == ExitCode::Complete, "{most} of {fewest}: {ended}");
     }
@@ -203,7 +203,7 @@ async fn evidence_stays_within_the_allowed_credits() {
 #[tokio::test(start_paused = true)]
 async fn no_evidence_is_asked_for_beyond_max_pages() {
     for max_pages in [1, 2, 3] {
-        let play = Play::of(World::of(every_size(100, 45))).with("max_pages", max_pages);
+        let play = Play::new(World::new(every_size(100, 45))).with("max_pages", max_pages);
         let ended = play.run().await.completes(&play);
         assert!(ended.sent.iter().all(|sent| sent.page <= max_pages), "{ended}");
     }
@@ -212,7 +212,7 @@ async fn no_evidence_is_asked_for_beyond_max_pages() {
 #[tokio::test(start_paused = true)]
 async fn a_capped_api_with_max_pages_gives_the_rows_of_those_pages() {
     for max_pages in [1, 2, 4] {
-        let play = Play::of(World::of(every_size(100, 45)).capped(8)).with("max_pages", max_pages);
+        let play = Play::new(World::new(every_size(100, 45)).capped(8)).with("max_pages", max_pages);
         let ended = play.run().await.is(ExitCode::Complete);
         let first = play.world.ids().len();
         let owed: usize = (0..first).map(|item| play.world.owed(item, Some(max_pages)).count()).sum();
@@ -225,7 +225,7 @@ async fn a_capped_api_with_max_pages_gives_the_rows_of_those_pages() {
 #[tokio::test(start_paused = true)]
 async fn rows_left_out_of_five_pages_in_a_hundred_are_found_out_and_all_others_are_read() {
     for seed in 0..5 {
-        let mut play = Play::of(World::of(vec![95; 200]).hiding_one_in_some_pages(5, seed));
+        let mut play = Play::new(World::new(vec![95; 200]).hiding_one_in_some_pages(5, seed));
         let ended = play.run_at_any_price().await.completes(&play);
         assert!(!ended.warnings.is_empty() || play.world.requests() > ended.sent.len(), "{ended}");
     }
@@ -234,7 +234,7 @@ async fn rows_left_out_of_five_pages_in_a_hundred_are_found_out_and_all_others_a
 #[tokio::test(start_paused = true)]
 async fn rows_left_out_of_any_share_of_the_pages_are_found_out() {
     for percent in [10, 20, 50, 100] {
-        let mut play = Play::of(World::of(every_size(150, 95)).hiding_one_in_some_pages(percent, 1));
+        let mut play = Play::new(World::new(every_size(150, 95)).hiding_one_in_some_pages(percent, 1));
         play.run_at_any_price().await.completes(&play);
     }
 }
@@ -242,9 +242,9 @@ async fn rows_left_out_of_any_share_of_the_pages_are_found_out() {
 #[tokio::test(start_paused = true)]
 async fn rows_left_out_one_by_one_are_found_out() {
     for percent in [3, 10, 30] {
-        let world = World::of(every_size(150, 95));
+        let world = World::new(every_size(150, 95));
         let world = world.hiding(move |item, row| hash(&[item as u64, row, 77]) % 100 < percent);
-        let mut play = Play::of(world);
+        let mut play = Play::new(world);
         play.run_at_any_price().await.completes(&play);
     }
 }
@@ -252,7 +252,7 @@ async fn rows_left_out_one_by_one_are_found_out() {
 #[tokio::test(start_paused = true)]
 async fn rows_left_out_of_the_only_list_are_found_out() {
     for at in [5, 25, 29, 105, 255] {
-        let play = Play::of(World::of([395]).hiding(move |_, row| row == at || row == 355));
+        let play = Play::new(World::new([395]).hiding(move |_, row| row == at || row == 355));
         play.run().await.completes(&play);
     }
 }
@@ -260,9 +260,9 @@ async fn rows_left_out_of_the_only_list_are_found_out() {
 #[tokio::test(start_paused = true)]
 async fn rows_left_out_of_a_deep_list_are_found_out_whatever_is_asked_ahead() {
     for lookahead in [0, 1, 20] {
-        let world = World::of([vec![4_005], every_size(30, 30)].concat());
+        let world = World::new([vec![4_005], every_size(30, 30)].concat());
         let world = world.hiding(|item, row| item == 0 && hash(&[row, 8]).is_multiple_of(200));
-        let mut play = Play::of(world).with("lookahead", lookahead);
+        let mut play = Play::new(world).with("lookahead", lookahead);
         play.run_at_any_price().await.completes(&play);
     }
 }
@@ -270,15 +270,15 @@ async fn rows_left_out_of_a_deep_list_are_found_out_whatever_is_asked_ahead() {
 #[tokio::test(start_paused = true)]
 async fn an_api_that_is_capped_and_leaves_rows_out_is_found_out() {
     let world =
-        World::of(every_size(150, 95)).capped(8).hiding(|item, row| hash(&[item as u64, row, 4]).is_multiple_of(30));
-    let mut play = Play::of(world);
+        World::new(every_size(150, 95)).capped(8).hiding(|item, row| hash(&[item as u64, row, 4]).is_multiple_of(30));
+    let mut play = Play::new(world);
     play.run_at_any_price().await.completes(&play);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_rule_that_is_disproved_late_stops_the_run_first_and_names_the_price() {
-    let world = World::of([vec![3; 3_000], vec![95; 600]].concat());
-    let mut play = Play::of(world.hiding(|item, row| item >= 3_000 && row % 30 == 14));
+    let world = World::new([vec![3; 3_000], vec![95; 600]].concat());
+    let mut play = Play::new(world.hiding(|item, row| item >= 3_000 && row % 30 == 14));
     let ended = play.run().await.is(ExitCode::Limit).says(&["max-evidence"]);
     assert!(ended.summary.cause.as_ref().unwrap().contains(|c: char| c.is_ascii_digit()), "{ended}");
     let again = play.run().await.is(ExitCode::Limit);
@@ -290,8 +290,8 @@ async fn a_rule_that_is_disproved_late_stops_the_run_first_and_names_the_price()
 #[tokio::test(start_paused = true)]
 async fn what_was_found_out_about_rows_left_out_is_known_to_the_next_run_wherever_the_first_one_stops() {
     for stop_at in [2, 4, 6, 8, 10, 15, 30, 60, 150] {
-        let world = World::of(every_size(40, 95));
-        let mut play = Play::of(world.hiding(|item, row| hash(&[item as u64, row, 77]).is_multiple_of(10)));
+        let world = World::new(every_size(40, 95));
+        let mut play = Play::new(world.hiding(|item, row| hash(&[item as u64, row, 77]).is_multiple_of(10)));
         play.run_until(stop_at).await;
         play.run_at_any_price().await.completes(&play);
     }
@@ -302,12 +302,12 @@ async fn what_was_found_out_about_rows_left_out_is_known_to_the_next_run_whereve
 #[tokio::test(start_paused = true)]
 async fn a_list_that_grows_between_its_short_page_and_the_evidence_is_read_on_and_nothing_else_changes() {
     for (rows, grown) in [(99, 3), (99, 25), (5_009, 2), (8, 5)] {
-        let world = World::of([vec![rows], every_size(60, 30)].concat()).changing(move |call, list| {
+        let world = World::new([vec![rows], every_size(60, 30)].concat()).changing(move |call, list| {
             if call.item == 0 && u64::from(call.page) * 10 > rows && list.len() as u64 == rows {
                 list.extend((0..grown).map(later));
             }
         });
-        let play = Play::of(world).with("lookahead", 0);
+        let play = Play::new(world).with("lookahead", 0);
         // Pages that the list grew by, and one behind them.
         let most = play.most_credits() + grown.div_ceil(10) + 1;
         play.run().await.completes(&play).warned(0).costs_at_most(most);
@@ -322,8 +322,8 @@ const NOTHING: [&str; 4] = ["null", "{}", "\"\"", "false"];
 async fn a_success_without_a_list_where_a_list_is_empty_or_has_just_ended_is_an_empty_page_and_costs_one_request() {
     for nothing in NOTHING {
         for lookahead in [0, 1] {
-            let world = World::of([full_pages(60), every_size(60, 30)].concat()).ending_with(nothing);
-            let play = Play::of(world).with("lookahead", lookahead);
+            let world = World::new([full_pages(60), every_size(60, 30)].concat()).ending_with(nothing);
+            let play = Play::new(world).with("lookahead", lookahead);
             let most = play.most_credits();
             let ended = play.run().await.completes(&play).costs_at_most(most).warned(0);
             // Behind a full page of the first lists, the next page is looked at before it is taken for an end.
@@ -338,12 +338,12 @@ async fn a_success_without_a_list_where_a_list_is_empty_or_has_just_ended_is_an_
 async fn where_the_rule_of_the_end_is_trusted_an_end_without_a_list_costs_one_request_beyond_the_first_three_lists() {
     for end in ["short-page", "empty-page"] {
         for nothing in NOTHING {
-            let world = World::of([full_pages(60), every_size(60, 30)].concat()).ending_with(nothing);
+            let world = World::new([full_pages(60), every_size(60, 30)].concat()).ending_with(nothing);
             let fewest: u64 = match end {
                 "short-page" => world.fewest(None),
                 _ => [full_pages(60), every_size(60, 30)].concat().iter().map(|rows| rows.div_ceil(10) + 1).sum(),
             };
-            let play = Play::of(world).with("end", end).with("lookahead", 0);
+            let play = Play::new(world).with("end", end).with("lookahead", 0);
             // For the first lists the page behind it is looked at: a null that came once would cut the list.
             let ended = play.run().await.completes(&play).warned(0);
             let (sent, in_doubt) = (ended.sent.len() as u64, ended.summary.credits.in_doubt);
@@ -355,7 +355,7 @@ async fn where_the_rule_of_the_end_is_trusted_an_end_without_a_list_costs_one_re
 #[tokio::test(start_paused = true)]
 async fn the_first_list_may_be_empty_without_a_list() {
     for nothing in NOTHING {
-        let play = Play::of(World::of([0, 0, 0, 25, 30, 5]).ending_with(nothing));
+        let play = Play::new(World::new([0, 0, 0, 25, 30, 5]).ending_with(nothing));
         play.run().await.completes(&play);
     }
 }
@@ -363,8 +363,8 @@ async fn the_first_list_may_be_empty_without_a_list() {
 #[tokio::test(start_paused = true)]
 async fn a_success_without_a_list_is_a_failure_where_empty_lists_are_sent_as_such() {
     for nothing in NOTHING {
-        let world = World::of([vec![0, 0, 25], every_size(30, 30)].concat());
-        let play = Play::of(world.sending(move |call| (call.item == 2 && call.page == 2).then(|| success(nothing))));
+        let world = World::new([vec![0, 0, 25], every_size(30, 30)].concat());
+        let play = Play::new(world.sending(move |call| (call.item == 2 && call.page == 2).then(|| success(nothing))));
         let ended = play.run().await.completes_but(&[2], "");
         let asked = ended.sent.iter().filter(|sent| place(&sent.id) == 2 && sent.page == 2).count();
         assert!(asked <= 2, "{asked} times: {ended}");
@@ -375,9 +375,9 @@ async fn a_success_without_a_list_is_a_failure_where_empty_lists_are_sent_as_suc
 async fn an_end_without_a_list_that_came_before_the_first_empty_list_is_judged_again() {
     for nothing in NOTHING {
         // A page in the middle of the first list gets no list, once; lists that have ended get an empty one.
-        let world = World::of([vec![45], every_size(60, 30)].concat());
+        let world = World::new([vec![45], every_size(60, 30)].concat());
         let once = |call: &Call| call.item == 0 && call.page == 3 && call.nth == 1;
-        let play = Play::of(world.sending(move |call| once(call).then(|| success(nothing))));
+        let play = Play::new(world.sending(move |call| once(call).then(|| success(nothing))));
         let ended = play.run().await;
         if ended.summary.exit != ExitCode::Complete {
             ended.completes_but(&[0], "");
@@ -389,9 +389,9 @@ async fn an_end_without_a_list_that_came_before_the_first_empty_list_is_judged_a
 async fn a_success_without_a_list_in_mid_list_is_no_end_where_later_pages_of_it_have_rows() {
     for nothing in NOTHING {
         for page in [30, 57, 120] {
-            let world = World::of([2_005, 15, 25]).ending_with(nothing);
+            let world = World::new([2_005, 15, 25]).ending_with(nothing);
             let once = move |call: &Call| call.item == 0 && call.page == page && call.nth == 1;
-            let play = Play::of(world.sending(move |call| once(call).then(|| success(nothing))));
+            let play = Play::new(world.sending(move |call| once(call).then(|| success(nothing))));
             // Pages twice as far are known by then: another answer is the page, and what cannot be asked for again is named.
             let ended = play.run().await;
             if ended.summary.exit != ExitCode::Complete {
@@ -422,7 +422,7 @@ async fn a_refusal_of_the_page_behind_a_full_last_page_is_the_end() {
         for lookahead in [0, 1] {
             let lists: Vec<u64> = full_pages(80).into_iter().map(|rows| rows.max(3)).collect();
             let full: Vec<usize> = (0..80).filter(|list| lists[*list].is_multiple_of(10)).collect();
-            let play = Play::of(World::of(lists).behind(Behind::Says(kind))).with("lookahead", lookahead);
+            let play = Play::new(World::new(lists).behind(Behind::Says(kind))).with("lookahead", lookahead);
             let ended = play.run().await;
             assert_eq!(ended.summary.exit, ExitCode::Complete, "{name}: {ended}");
             let ended = ended.completes(&play).ended_as("end_refused", full);
@@ -436,7 +436,7 @@ async fn a_refusal_of_the_page_behind_a_full_last_page_is_the_end() {
 #[tokio::test(start_paused = true)]
 async fn the_end_of_the_only_list_may_be_a_refusal() {
     for rows in [10, 50, 600] {
-        let play = Play::of(World::of([rows]).behind(Behind::Says(|| refusal(404, "no such page"))));
+        let play = Play::new(World::new([rows]).behind(Behind::Says(|| refusal(404, "no such page"))));
         play.run().await.completes(&play).ended_as("end_refused", [0]);
     }
 }
@@ -444,9 +444,9 @@ async fn the_end_of_the_only_list_may_be_a_refusal() {
 #[tokio::test(start_paused = true)]
 async fn a_refusal_in_mid_list_is_no_end_where_the_next_page_has_rows() {
     for page in [2, 3, 5] {
-        let world = World::of([vec![95], every_size(40, 30)].concat());
+        let world = World::new([vec![95], every_size(40, 30)].concat());
         let bad = move |call: &Call| call.item == 0 && call.page == page;
-        let play = Play::of(world.but(move |call| bad(call).then(|| refusal(404, "no such page"))));
+        let play = Play::new(world.but(move |call| bad(call).then(|| refusal(404, "no such page"))));
         play.run().await.completes_but(&[0], "no such page");
     }
 }
@@ -457,8 +457,8 @@ async fn one_page_number_from_which_on_many_lists_are_refused_is_a_cap_of_the_ap
         for lookahead in [0, 1] {
             let lists = every_size(80, 120);
             let cut: Vec<usize> = (0..80).filter(|list| lists[*list] >= 50).collect();
-            let world = World::of(lists).but(move |call| (call.page > 5).then(|| refusal(status, message)));
-            let play = Play::of(world).with("lookahead", lookahead);
+            let world = World::new(lists).but(move |call| (call.page > 5).then(|| refusal(status, message)));
+            let play = Play::new(world).with("lookahead", lookahead);
             let ended = play.run().await.is(ExitCode::Partial).ended_as("page_cap", cut.iter().copied());
             let complete = ended.products.values().filter(|product| product.complete).count();
             assert_eq!(complete, 80 - cut.len(), "{ended}");
@@ -468,8 +468,8 @@ async fn one_page_number_from_which_on_many_lists_are_refused_is_a_cap_of_the_ap
 
 #[tokio::test(start_paused = true)]
 async fn a_cap_of_the_api_on_the_page_number_is_no_end_of_the_only_list() {
-    let world = World::of([995]).but(|call| (call.page > 50).then(|| refusal(422, "Only the first 500 results")));
-    let ended = Play::of(world).run_unjudged().await;
+    let world = World::new([995]).but(|call| (call.page > 50).then(|| refusal(422, "Only the first 500 results")));
+    let ended = Play::new(world).run_unjudged().await;
     // Nothing tells it from an end but the truth; it must at least say how the list ended.
     assert!(matches!(ended.products[&0].stop.as_str(), "end_refused" | "page_cap"), "{ended}");
 }
@@ -478,21 +478,21 @@ async fn a_cap_of_the_api_on_the_page_number_is_no_end_of_the_only_list() {
 async fn a_product_behind_a_page_cap_is_read_on_once_the_cap_is_gone() {
     let lists = every_size(40, 120);
     let cap = |call: &Call| (call.page > 5).then(|| refusal(422, "Only the first 50 results are available"));
-    let play = Play::of(World::of(lists.clone()).but(cap));
+    let play = Play::new(World::new(lists.clone()).but(cap));
     play.run().await.is(ExitCode::Partial);
-    let play = play.against(World::of(lists)).with("retry_failed", "true");
+    let play = play.against(World::new(lists)).with("retry_failed", "true");
     play.run().await.completes(&play);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_list_that_was_cut_where_a_page_came_again_is_read_on_when_that_is_asked_for() {
-    let world = World::of([600]).changing(|call, list| {
+    let world = World::new([600]).changing(|call, list| {
         if call.page == 5 && list[0] == 0 {
             list.splice(0..0, (0..10).map(later));
         }
     });
     // Page 6 is page 5 once more, and no credit is left to see where unseen rows would be.
-    let mut play = Play::of(world).with("lookahead", 0).with("max_credits", 6);
+    let mut play = Play::new(world).with("lookahead", 0).with("max_credits", 6);
     play.run().await.is(ExitCode::Partial).ended_as("repeated_page", [0]);
     play.unset("max_credits");
     play.set("retry_failed", "true");
@@ -507,9 +507,9 @@ async fn a_product_behind_a_page_that_was_another_s_is_read_on_once_that_is_mend
         (call.item == 3 && call.page == 2).then(|| body(200, format!("{{\"code\":0,\"data\":[{}]}}", rows.join(","))))
     };
     let lists = [vec![25, 25, 25, 95], every_size(20, 30)].concat();
-    let play = Play::of(World::of(lists.clone()).sending(foreign));
+    let play = Play::new(World::new(lists.clone()).sending(foreign));
     play.run().await.is(ExitCode::Partial).ended_as("rejected", [3]);
-    let play = play.against(World::of(lists)).with("retry_failed", "true");
+    let play = play.against(World::new(lists)).with("retry_failed", "true");
     let ended = play.run().await;
     // The page itself was paid for and is never asked for again (P1): its ten rows stay out, and the product is not complete.
     assert_eq!(ended.summary.rows.published as usize, play.world.rows() - 10, "{ended}");
@@ -520,7 +520,7 @@ async fn a_product_behind_a_page_that_was_another_s_is_read_on_once_that_is_mend
 
 /// How an API repeats itself behind the end.
 fn repeating(kind: usize, lists: Vec<u64>) -> World {
-    World::of(lists).behind([Behind::Last, Behind::First, Behind::Around].into_iter().nth(kind).unwrap())
+    World::new(lists).behind([Behind::Last, Behind::First, Behind::Around].into_iter().nth(kind).unwrap())
 }
 
 #[tokio::test(start_paused = true)]
@@ -532,7 +532,7 @@ async fn a_repetition_behind_the_end_is_the_end_and_costs_one_check_at_most() {
             let full: Vec<usize> = (0..count).filter(|list| lists[*list].is_multiple_of(10)).collect();
             // What is in flight when the third list wraps is checked, too.
             let checks = if kind == 0 { full.len() } else { 3 + 4 };
-            let play = Play::of(repeating(kind, lists)).with("lookahead", lookahead).about(format!("way {kind}"));
+            let play = Play::new(repeating(kind, lists)).with("lookahead", lookahead).about(format!("way {kind}"));
             let most = play.most_credits() + checks as u64;
             let ended = play.run().await;
             assert_eq!(ended.summary.exit, ExitCode::Complete, "{kind}: {ended}");
@@ -546,7 +546,7 @@ async fn lists_of_every_size_that_repeat_behind_their_ends_are_complete() {
     for kind in 0..3 {
         for (lists, most_rows) in [(200, 35), (60, 120), (1, 50), (3, 400)] {
             let lists: Vec<u64> = every_size(lists, most_rows).into_iter().map(|rows| rows.max(1)).collect();
-            let play = Play::of(repeating(kind, lists));
+            let play = Play::new(repeating(kind, lists));
             play.run().await.completes(&play).warned(0);
         }
     }
@@ -556,7 +556,7 @@ async fn lists_of_every_size_that_repeat_behind_their_ends_are_complete() {
 async fn the_only_list_that_repeats_behind_its_full_end_is_complete() {
     for kind in 0..3 {
         for rows in [10, 20, 90, 100, 1_280] {
-            let play = Play::of(repeating(kind, vec![rows]));
+            let play = Play::new(repeating(kind, vec![rows]));
             let ended = play.run().await;
             // One page alone that comes again may also mean that the API reads no page number.
             if rows == 10 && ended.summary.exit == ExitCode::Partial {
@@ -572,7 +572,7 @@ async fn the_only_list_that_repeats_behind_its_full_end_is_complete() {
 async fn deep_lists_that_wrap_around_keep_to_the_budget_for_looking_ahead() {
     for kind in 0..3 {
         let lists: Vec<u64> = (0..20).map(|list| 300 + hash(&[list, 2]) % 1_500).collect();
-        let play = Play::of(repeating(kind, lists)).about(format!("way {kind}"));
+        let play = Play::new(repeating(kind, lists)).about(format!("way {kind}"));
         let most = play.most_credits() + 20;
         play.run().await.completes(&play).costs_at_most(most);
     }
@@ -585,7 +585,7 @@ async fn an_api_that_ignores_the_page_number_is_not_called_complete() {
         let rows: Vec<String> = (0..10).map(|row| super::world::text_of(call.item, row)).collect();
         Some(body(200, format!("{{\"code\":0,\"data\":[{}]}}", rows.join(","))))
     };
-    let play = Play::of(World::of(vec![95; 30]).sending(first));
+    let play = Play::new(World::new(vec![95; 30]).sending(first));
     let ended = play.run().await;
     assert!(matches!(ended.summary.exit, ExitCode::Partial | ExitCode::Contract), "{ended}");
 }
@@ -596,12 +596,12 @@ async fn rows_put_in_at_the_head_between_two_pages_do_not_cut_a_list() {
         for (rows, after, lookahead) in
             [(600, 5, 0), (600, 5, 1), (595, 5, 1), (600, 1, 0), (600, 1, 1), (70, 5, 1), (1_200, 60, 0)]
         {
-            let world = World::of([vec![rows], every_size(20, 30)].concat()).changing(move |call, list| {
+            let world = World::new([vec![rows], every_size(20, 30)].concat()).changing(move |call, list| {
                 if call.item == 0 && call.page == after && list[0] == 0 {
                     list.splice(0..0, (0..put_in).map(later));
                 }
             });
-            let play = Play::of(world).with("lookahead", lookahead);
+            let play = Play::new(world).with("lookahead", lookahead);
             let ended = play.run().await;
             assert_eq!(ended.summary.exit, ExitCode::Complete, "{put_in} rows after page {after}: {ended}");
             ended.completes(&play);
@@ -613,12 +613,12 @@ async fn rows_put_in_at_the_head_between_two_pages_do_not_cut_a_list() {
 async fn rows_put_in_at_the_head_while_pages_are_asked_ahead_are_read_or_the_product_is_named() {
     for put_in in [1, 5, 10, 20] {
         for after in [9, 16, 40, 60] {
-            let world = World::of([vec![1_200], every_size(20, 30)].concat()).changing(move |call, list| {
+            let world = World::new([vec![1_200], every_size(20, 30)].concat()).changing(move |call, list| {
                 if call.item == 0 && call.page == after && list[0] == 0 {
                     list.splice(0..0, (0..put_in).map(later));
                 }
             });
-            let play = Play::of(world);
+            let play = Play::new(world);
             let ended = play.run().await;
             if ended.summary.exit != ExitCode::Complete {
                 ended.is(ExitCode::Partial).ended_as("shifted", [0]);
@@ -630,25 +630,25 @@ async fn rows_put_in_at_the_head_while_pages_are_asked_ahead_are_read_or_the_pro
 #[tokio::test(start_paused = true)]
 async fn rows_put_in_twice_between_pages_do_not_cut_a_list() {
     for put_in in [10, 20] {
-        let world = World::of([vec![600], every_size(20, 30)].concat()).changing(move |call, list| {
+        let world = World::new([vec![600], every_size(20, 30)].concat()).changing(move |call, list| {
             let times = list.iter().filter(|row| **row >= later(0)).count() as u64 / put_in;
             if call.item == 0 && (call.page == 5 && times == 0 || call.page == 20 && times == 1) {
                 list.splice(0..0, (times * put_in..(times + 1) * put_in).map(later));
             }
         });
-        let play = Play::of(world).with("lookahead", 0);
+        let play = Play::new(world).with("lookahead", 0);
         play.run().await.completes(&play);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn rows_put_in_at_the_head_of_many_lists_do_not_cut_one() {
-    let world = World::of(vec![150; 40]).changing(|call, list| {
+    let world = World::new(vec![150; 40]).changing(|call, list| {
         if call.page == 1 + call.item as u32 % 12 && list[0] == 0 {
             list.splice(0..0, (0..10).map(later));
         }
     });
-    let play = Play::of(world).with("lookahead", 0);
+    let play = Play::new(world).with("lookahead", 0);
     play.run().await.completes(&play);
 }
 
@@ -658,9 +658,9 @@ type Outcome = (ExitCode, BTreeMap<usize, String>, u64);
 
 /// How a deep list with short pages ends where the answer to one page is lost once.
 async fn with_lost(page: u32, lost: fn() -> Reply, lookahead: u32, end: &'static str) -> Outcome {
-    let world = World::of([2_005, 15, 25, 7]).hiding(|item, row| item == 0 && (row == 195 || row == 1_111));
+    let world = World::new([2_005, 15, 25, 7]).hiding(|item, row| item == 0 && (row == 195 || row == 1_111));
     let is_lost = move |call: &Call| call.item == 0 && call.page == page && call.nth == 1;
-    let play = Play::of(world.but(move |call| is_lost(call).then(lost)));
+    let play = Play::new(world.but(move |call| is_lost(call).then(lost)));
     let mut play = play.with("lookahead", lookahead).with("end", end);
     if end == "auto" {
         play.unset("end");
@@ -696,7 +696,7 @@ async fn the_same_pages_give_the_same_end_whichever_answer_is_lost_once() {
 #[tokio::test(start_paused = true)]
 async fn two_thousand_empty_lists_end_the_run_after_fifty_from_all_over_the_list() {
     for empty in ["[]", "null"] {
-        let play = Play::of(World::of(vec![0; 2_000]).ending_with(empty));
+        let play = Play::new(World::new(vec![0; 2_000]).ending_with(empty));
         let ended = play.run().await.is(ExitCode::Contract);
         let most = 50 + ended.most_in_flight + 3;
         let ended = ended.sent_at_most(most);
@@ -714,7 +714,7 @@ async fn two_thousand_empty_lists_end_the_run_after_fifty_from_all_over_the_list
 #[tokio::test(start_paused = true)]
 async fn fewer_than_fifty_empty_lists_are_a_warning() {
     for lists in [1, 20, 49] {
-        let play = Play::of(World::of(vec![0; lists]));
+        let play = Play::new(World::new(vec![0; lists]));
         let ended = play.run().await.completes(&play);
         assert!(!ended.warnings.is_empty(), "{ended}");
     }
@@ -724,9 +724,9 @@ async fn fewer_than_fifty_empty_lists_are_a_warning() {
 async fn lists_that_turn_empty_in_mid_run_end_the_run_after_fifty_in_a_row() {
     for (lists, from) in [(500, 300), (2_000, 1_000), (200, 120)] {
         let empty = move |call: &Call| call.number > from;
-        let world = World::of(every_size(lists, 25).into_iter().map(|rows| rows + 1))
+        let world = World::new(every_size(lists, 25).into_iter().map(|rows| rows + 1))
             .sending(move |call| empty(call).then(|| success("[]")));
-        let play = Play::of(world).with("lookahead", 0);
+        let play = Play::new(world).with("lookahead", 0);
         // What ended while the API was degraded counts as complete and is not; the run says so by its exit code.
         let ended = play.run_unjudged().await.is(ExitCode::Contract);
         let most = from + 50 + ended.most_in_flight + 60;
@@ -741,7 +741,7 @@ async fn lists_that_turn_empty_in_mid_run_end_the_run_after_fifty_in_a_row() {
 async fn many_empty_lists_among_others_are_no_reason_to_stop() {
     for percent in [30, 60, 90] {
         let lists = (0..1_000).map(|list| if hash(&[list, 6]) % 100 < percent { 0 } else { 1 + list % 25 });
-        let play = Play::of(World::of(lists));
+        let play = Play::new(World::new(lists));
         play.run().await.completes(&play);
     }
 }
@@ -749,6 +749,6 @@ async fn many_empty_lists_among_others_are_no_reason_to_stop() {
 #[tokio::test(start_paused = true)]
 async fn a_block_of_forty_nine_empty_lists_is_no_reason_to_stop() {
     let lists = [every_size(200, 25).into_iter().map(|rows| rows + 1).collect(), vec![0; 49], vec![12; 100]].concat();
-    let play = Play::of(World::of(lists)).with("lookahead", 0);
+    let play = Play::new(World::new(lists)).with("lookahead", 0);
     play.run().await.completes(&play);
 }

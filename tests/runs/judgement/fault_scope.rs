@@ -31,17 +31,17 @@ const ACCOUNT: [Kind; 6] = [
 
 /// An export of 200 lists of 0 to 30 rows of which some items always get another answer.
 fn with_dead(dead: &'static [usize], kind: fn() -> Reply) -> World {
-    World::of(every_size(200, 30)).but(move |call| dead.contains(&call.item).then(kind))
+    World::new(every_size(200, 30)).but(move |call| dead.contains(&call.item).then(kind))
 }
 
 /// Fails unless a run fails these items alone, and the same command afterwards no others.
 async fn assert_own(dead: &'static [usize], (words, kind): Kind) {
-    let play = Play::of(with_dead(dead, kind));
+    let play = Play::new(with_dead(dead, kind));
     let most = play.most_credits() as usize + dead.len() * OWN;
     play.run().await.completes_but(dead, words).sent_at_most(most);
     play.run().await.completes_but(dead, words).sent_at_most(dead.len() * OWN);
     // A refusal in the API's own words may be for good: that such a product is asked for again takes --retry-failed.
-    let healed = play.against(World::of(every_size(200, 30))).with("retry_failed", true);
+    let healed = play.against(World::new(every_size(200, 30))).with("retry_failed", true);
     healed.run().await.completes(&healed);
 }
 
@@ -77,8 +77,8 @@ async fn six_products_all_over_the_list_that_are_refused_like_an_account_fail_al
 async fn the_third_page_of_a_product_that_is_refused_like_an_account_fails_that_product_alone_and_keeps_its_first_two()
 {
     for (words, kind) in ACCOUNT {
-        let world = World::of([vec![45], every_size(60, 30)].concat());
-        let play = Play::of(world.but(move |call| (call.item == 0 && call.page == 3).then(kind)));
+        let world = World::new([vec![45], every_size(60, 30)].concat());
+        let play = Play::new(world.but(move |call| (call.item == 0 && call.page == 3).then(kind)));
         let most = play.most_credits() as usize + OWN;
         let ended = play.run().await.completes_but(&[0], words).sent_at_most(most);
         let whole: usize = every_size(60, 30).iter().sum::<u64>() as usize;
@@ -90,7 +90,7 @@ async fn the_third_page_of_a_product_that_is_refused_like_an_account_fails_that_
 async fn of_two_products_the_one_that_is_refused_like_an_account_fails_alone_whichever_it_is() {
     for dead in [0, 1] {
         for (words, kind) in ACCOUNT {
-            let play = Play::of(World::of([25, 25]).but(move |call| (call.item == dead).then(kind)));
+            let play = Play::new(World::new([25, 25]).but(move |call| (call.item == dead).then(kind)));
             play.run().await.completes_but(&[dead], words).sent_at_most(3 + 3 + OWN);
         }
     }
@@ -99,7 +99,7 @@ async fn of_two_products_the_one_that_is_refused_like_an_account_fails_alone_whi
 #[tokio::test(start_paused = true)]
 async fn with_one_request_in_flight_a_product_that_is_refused_like_an_account_fails_alone_too() {
     for dead in [&[0][..], &[99], &[199]] {
-        let play = Play::of(with_dead(dead, ACCOUNT[2].1)).with("max_in_flight", 1);
+        let play = Play::new(with_dead(dead, ACCOUNT[2].1)).with("max_in_flight", 1);
         play.run().await.completes_but(dead, "forbidden");
     }
 }
@@ -107,7 +107,7 @@ async fn with_one_request_in_flight_a_product_that_is_refused_like_an_account_fa
 #[tokio::test(start_paused = true)]
 async fn thirty_neighbours_that_are_refused_like_an_account_fail_alone_within_three_runs() {
     let kind = ACCOUNT[2].1;
-    let play = Play::of(World::of(every_size(200, 30)).but(move |call| (100..130).contains(&call.item).then(kind)));
+    let play = Play::new(World::new(every_size(200, 30)).but(move |call| (100..130).contains(&call.item).then(kind)));
     let mut ended = play.run().await;
     for _ in 0..2 {
         if ended.summary.exit == ExitCode::Account {
@@ -121,8 +121,8 @@ async fn thirty_neighbours_that_are_refused_like_an_account_fail_alone_within_th
 async fn one_answer_of_a_gateway_in_mid_run_is_asked_for_again() {
     for status in [301, 302, 307, 308, 401, 403, 407, 500, 502, 503, 504, 520] {
         for at in [1, 2, 40, 150] {
-            let world = World::of(every_size(100, 30)).but(move |call| (call.number == at).then(|| html(status)));
-            let play = Play::of(world);
+            let world = World::new(every_size(100, 30)).but(move |call| (call.number == at).then(|| html(status)));
+            let play = Play::new(world);
             let ended = play.run().await.completes(&play);
             assert!(ended.summary.credits.free + ended.summary.credits.in_doubt >= 1, "{status} at {at}: {ended}");
         }
@@ -132,8 +132,8 @@ async fn one_answer_of_a_gateway_in_mid_run_is_asked_for_again() {
 #[tokio::test(start_paused = true)]
 async fn one_answer_of_a_gateway_to_the_last_page_of_all_is_asked_for_again() {
     for status in [301, 403, 503] {
-        let world = World::of([25, 25, 85]).but(move |call| (call.page == 9 && call.nth == 1).then(|| html(status)));
-        let play = Play::of(world);
+        let world = World::new([25, 25, 85]).but(move |call| (call.page == 9 && call.nth == 1).then(|| html(status)));
+        let play = Play::new(world);
         play.run().await.completes(&play);
     }
 }
@@ -142,20 +142,20 @@ async fn one_answer_of_a_gateway_to_the_last_page_of_all_is_asked_for_again() {
 async fn two_answers_of_a_gateway_to_two_products_at_once_are_asked_for_again() {
     for status in [301, 403, 503] {
         let hit = |call: &Call| (call.number == 40 || call.number == 41) && call.nth == 1;
-        let play = Play::of(World::of(every_size(100, 30)).but(move |call| hit(call).then(|| html(status))));
+        let play = Play::new(World::new(every_size(100, 30)).but(move |call| hit(call).then(|| html(status))));
         play.run().await.completes(&play);
     }
 }
 
 /// From the nth request on everything is refused like this; then the account is in order again.
 async fn assert_stops(from: usize, (words, kind): Kind, most_in_flight: usize) {
-    let world = World::of(every_size(100, 30)).but(move |call| (call.number >= from).then(kind));
-    let play = Play::of(world).with("max_in_flight", most_in_flight);
+    let world = World::new(every_size(100, 30)).but(move |call| (call.number >= from).then(kind));
+    let play = Play::new(world).with("max_in_flight", most_in_flight);
     let ended = play.run().await.is(ExitCode::Account).says(&[words]);
     assert_eq!((ended.summary.products.failed, ended.summary.credits.in_doubt), (0, 0), "{ended}");
     let ended = ended.sent_at_most(from - 1 + most_in_flight + 2);
     assert_eq!(ended.summary.credits.billed as usize, from - 1, "what was paid for is kept: {ended}");
-    let again = play.against(World::of(every_size(100, 30)));
+    let again = play.against(World::new(every_size(100, 30)));
     again.run().await.completes(&again);
 }
 
@@ -180,8 +180,8 @@ async fn credits_that_are_spent_in_mid_run_cost_what_is_in_flight_and_two_reques
 
 #[tokio::test(start_paused = true)]
 async fn a_key_that_is_revoked_while_many_requests_are_in_flight_costs_them_and_two_more() {
-    let world = World::of(every_size(900, 30)).but(|call| (call.number >= 700).then(ACCOUNT[0].1));
-    let ended = Play::of(world).at(Some(500.0)).run().await.is(ExitCode::Account);
+    let world = World::new(every_size(900, 30)).but(|call| (call.number >= 700).then(ACCOUNT[0].1));
+    let ended = Play::new(world).at(Some(500.0)).run().await.is(ExitCode::Account);
     // One more may leave at the very moment at which the first refusal arrives.
     let most = 699 + ended.most_in_flight + 1 + 2;
     ended.sent_at_most(most);
@@ -191,7 +191,7 @@ async fn a_key_that_is_revoked_while_many_requests_are_in_flight_costs_them_and_
 async fn a_key_that_is_refused_from_the_first_request_on_costs_three_requests() {
     for kind in ACCOUNT {
         for lists in [1, 2, 3, 300] {
-            let play = Play::of(World::of(every_size(lists, 30)).but(move |_| Some(kind.1())));
+            let play = Play::new(World::new(every_size(lists, 30)).but(move |_| Some(kind.1())));
             let ended = play.run().await.is(ExitCode::Account).says(&[kind.0]);
             let ended = ended.sent_at_most(if lists == 2 { 6 } else { 3 });
             assert_eq!(ended.summary.products.failed, 0, "{ended}");
@@ -205,10 +205,10 @@ async fn a_key_that_is_refused_from_the_first_request_on_costs_three_requests() 
 #[tokio::test(start_paused = true)]
 async fn a_success_that_was_sent_before_the_key_was_revoked_proves_nothing() {
     let slow = Duration::from_secs(5);
-    let world = World::of(every_size(100, 30))
+    let world = World::new(every_size(100, 30))
         .but(|call| (call.number >= 60).then(ACCOUNT[0].1))
         .taking(move |call| (50..60).contains(&call.number).then_some(slow));
-    let ended = Play::of(world).run().await.is(ExitCode::Account);
+    let ended = Play::new(world).run().await.is(ExitCode::Account);
     let most = 59 + ended.most_in_flight + 2;
     let ended = ended.sent_at_most(most);
     assert_eq!((ended.summary.credits.billed, ended.summary.products.failed), (59, 0), "{ended}");
@@ -218,26 +218,26 @@ async fn a_success_that_was_sent_before_the_key_was_revoked_proves_nothing() {
 async fn slow_answers_that_are_in_flight_when_a_run_stops_by_itself_are_waited_for_and_kept() {
     let slow = Duration::from_secs(25);
     let world = || {
-        World::of(every_size(100, 30))
+        World::new(every_size(100, 30))
             .but(|call| (call.number >= 60).then(ACCOUNT[0].1))
             .taking(move |call| (50..60).contains(&call.number).then_some(slow))
     };
-    let play = Play::of(world()).with("drain_timeout", "10s");
+    let play = Play::new(world()).with("drain_timeout", "10s");
     let ended = play.run().await.is(ExitCode::Account);
     assert_eq!((ended.summary.credits.billed, ended.summary.credits.in_doubt), (59, 0), "{ended}");
     // Where none of them ever comes, the run ends anyway.
-    let never = World::of(every_size(100, 30)).but(|call| match call.number {
+    let never = World::new(every_size(100, 30)).but(|call| match call.number {
         50..60 => Some(Reply::never()),
         60.. => Some(ACCOUNT[0].1()),
         _ => None,
     });
-    let play = Play::of(never).with("drain_timeout", "10s").with("request_timeout", "40s");
+    let play = Play::new(never).with("drain_timeout", "10s").with("request_timeout", "40s");
     play.run().await.is(ExitCode::Account).took_at_most(Duration::from_secs(45));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_signal_ends_the_wait_for_slow_answers_of_a_run_that_stops_by_itself() {
-    let world = World::of(every_size(100, 30)).but(|call| match call.number {
+    let world = World::new(every_size(100, 30)).but(|call| match call.number {
         50..60 => Some(Reply::never()),
         60.. => Some(ACCOUNT[0].1()),
         _ => None,
@@ -259,10 +259,10 @@ async fn a_signal_ends_the_wait_for_slow_answers_of_a_run_that_stops_by_itself()
 }
 
 #[tokio::test(start_paused = true)]
-async fn slow_answers_that_are_in_flight_when_a_signal_comes_are_waited_for_as_long_as_grace_says() {
-    let world = World::of(every_size(100, 30))
+async fn slow_answers_that_are_in_flight_when_a_signal_comes_are_waited_for_as_long_as_the_drain_timeout_says() {
+    let world = World::new(every_size(100, 30))
         .taking(|call| (50..60).contains(&call.number).then_some(Duration::from_secs(25)));
-    let play = Play::of(world).with("drain_timeout", "10s");
+    let play = Play::new(world).with("drain_timeout", "10s");
     let ended = play.run_until(60).await.is(ExitCode::Interrupted).took_at_most(Duration::from_secs(13));
     assert_eq!(ended.summary.credits.in_doubt, 10, "{ended}");
 }
@@ -270,11 +270,11 @@ async fn slow_answers_that_are_in_flight_when_a_signal_comes_are_waited_for_as_l
 #[tokio::test(start_paused = true)]
 async fn a_key_that_is_revoked_when_one_deep_list_is_all_that_is_left_stops_the_run_and_blames_no_product() {
     for kind in ACCOUNT {
-        let world = World::of([5, 15, 400]).but(move |call| (call.number >= 30).then(kind.1));
-        let play = Play::of(world);
+        let world = World::new([5, 15, 400]).but(move |call| (call.number >= 30).then(kind.1));
+        let play = Play::new(world);
         let ended = play.run().await.is(ExitCode::Account).says(&[kind.0]);
         assert_eq!(ended.summary.products.failed, 0, "{ended}");
-        let again = play.against(World::of([5, 15, 400]));
+        let again = play.against(World::new([5, 15, 400]));
         again.run().await.completes(&again);
     }
 }
@@ -282,8 +282,8 @@ async fn a_key_that_is_revoked_when_one_deep_list_is_all_that_is_left_stops_the_
 #[tokio::test(start_paused = true)]
 async fn the_last_page_of_the_last_list_that_is_refused_like_an_account_fails_its_product_after_control_requests() {
     for (words, kind) in ACCOUNT {
-        let world = World::of([5, 15, 85]).but(move |call| (call.item == 2 && call.page == 9).then(kind));
-        let play = Play::of(world);
+        let world = World::new([5, 15, 85]).but(move |call| (call.item == 2 && call.page == 9).then(kind));
+        let play = Play::new(world);
         let ended = play.run().await.completes_but(&[2], words);
         assert!(ended.asked_for(|item| item != 2) <= 3 + 3 + CONTROL, "{ended}");
     }
@@ -292,8 +292,8 @@ async fn the_last_page_of_the_last_list_that_is_refused_like_an_account_fails_it
 #[tokio::test(start_paused = true)]
 async fn control_requests_stay_within_the_allowed_credits() {
     for most in 13..=18 {
-        let world = World::of([5, 15, 85]).but(|call| (call.item == 2 && call.page == 9).then(internal_error));
-        let play = Play::of(world).with("max_credits", most);
+        let world = World::new([5, 15, 85]).but(|call| (call.item == 2 && call.page == 9).then(internal_error));
+        let play = Play::new(world).with("max_credits", most);
         let ended = play.run().await.costs_at_most(most);
         assert!(matches!(ended.summary.exit, ExitCode::Partial | ExitCode::Limit | ExitCode::Temporary), "{ended}");
     }
@@ -301,7 +301,7 @@ async fn control_requests_stay_within_the_allowed_credits() {
 
 #[tokio::test(start_paused = true)]
 async fn a_single_list_whose_page_always_fails_is_temporary_first_and_fails_in_the_second_run() {
-    let play = Play::of(World::of([95]).but(|call| (call.page == 5).then(internal_error)));
+    let play = Play::new(World::new([95]).but(|call| (call.page == 5).then(internal_error)));
     let first = play.run().await.is(ExitCode::Temporary);
     assert_eq!(first.summary.products.failed, 0, "{first}");
     play.run().await.completes_but(&[0], "Internal server error").sent_at_most(OWN);
@@ -310,7 +310,7 @@ async fn a_single_list_whose_page_always_fails_is_temporary_first_and_fails_in_t
 #[tokio::test(start_paused = true)]
 async fn a_single_list_whose_page_is_always_refused_like_an_account_fails_in_the_second_run() {
     for (words, kind) in ACCOUNT {
-        let play = Play::of(World::of([95]).but(move |call| (call.page == 5).then(kind)));
+        let play = Play::new(World::new([95]).but(move |call| (call.page == 5).then(kind)));
         let first = play.run().await;
         assert!(matches!(first.summary.exit, ExitCode::Temporary | ExitCode::Account), "{first}");
         assert_eq!(first.summary.products.failed, 0, "{first}");
@@ -320,7 +320,7 @@ async fn a_single_list_whose_page_is_always_refused_like_an_account_fails_in_the
 
 #[tokio::test(start_paused = true)]
 async fn a_single_list_of_which_no_page_ever_came_is_never_blamed() {
-    let play = Play::of(World::of([95]).but(|_| Some(internal_error())));
+    let play = Play::new(World::new([95]).but(|_| Some(internal_error())));
     for _ in 0..3 {
         let ended = play.run().await;
         assert!(matches!(ended.summary.exit, ExitCode::Temporary | ExitCode::Contract), "{ended}");
@@ -331,7 +331,8 @@ async fn a_single_list_of_which_no_page_ever_came_is_never_blamed() {
 #[tokio::test(start_paused = true)]
 async fn before_any_page_came_no_product_is_asked_for_twice_while_others_were_never_asked_for() {
     for reply in [|| html(404), || html(503), || success("7")] {
-        let play = Play::of(World::of(every_size(300, 30)).but(move |_| Some(reply()))).with("retry_base_delay", "5ms");
+        let play =
+            Play::new(World::new(every_size(300, 30)).but(move |_| Some(reply()))).with("retry_base_delay", "5ms");
         let ended = play.run().await;
         assert!(matches!(ended.summary.exit, ExitCode::Temporary | ExitCode::Contract), "{ended}");
         let mut first: Vec<usize> = ended.sent.iter().take(20).map(|sent| place(&sent.id)).collect();
@@ -344,8 +345,8 @@ async fn before_any_page_came_no_product_is_asked_for_twice_while_others_were_ne
 /// For some time everything gets a code of the API's own, whatever the HTTP status says.
 async fn assert_waited_out(lists: usize, qps: Option<f64>, busy: std::ops::Range<u64>, kind: fn() -> Reply) {
     let during = move |call: &Call| busy.contains(&(call.since.as_millis() as u64));
-    let world = World::of(every_size(lists, 30)).but(move |call| during(call).then(kind));
-    let play = Play::of(world).at(qps);
+    let world = World::new(every_size(lists, 30)).but(move |call| during(call).then(kind));
+    let play = Play::new(world).at(qps);
     let most = play.most_credits();
     let ended = play.run().await.completes(&play);
     let in_vain = ended.sent.len() - ended.summary.credits.billed as usize;
@@ -379,19 +380,19 @@ async fn a_code_of_the_api_s_own_for_the_first_second_of_a_run_is_waited_out() {
 #[tokio::test(start_paused = true)]
 async fn a_code_of_the_api_s_own_to_every_twentieth_request_is_asked_for_again() {
     let busy = |call: &Call| call.number.is_multiple_of(20);
-    let world = World::of(every_size(200, 30)).but(move |call| busy(call).then(|| inside(10_005, "system busy")));
-    let play = Play::of(world);
+    let world = World::new(every_size(200, 30)).but(move |call| busy(call).then(|| inside(10_005, "system busy")));
+    let play = Play::new(world);
     play.run().await.completes(&play);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_product_that_always_gets_a_code_of_the_api_s_own_fails_alone_and_the_same_command_tries_again() {
     for dead in [&[57][..], &[0], &[199]] {
-        let play = Play::of(with_dead(dead, || inside(10_404, "not for sale")));
+        let play = Play::new(with_dead(dead, || inside(10_404, "not for sale")));
         play.run().await.completes_but(dead, "not for sale");
         let again = play.run().await.completes_but(dead, "not for sale");
         assert!(again.asked(dead[0]) > 0, "{again}");
-        let healed = play.against(World::of(every_size(200, 30)));
+        let healed = play.against(World::new(every_size(200, 30)));
         healed.run().await.completes(&healed);
     }
 }
@@ -399,8 +400,8 @@ async fn a_product_that_always_gets_a_code_of_the_api_s_own_fails_alone_and_the_
 #[tokio::test(start_paused = true)]
 async fn after_a_success_a_400_404_410_or_422_in_the_envelope_concludes_at_once() {
     for status in [400, 404, 410, 422] {
-        let world = World::of(every_size(100, 30));
-        let play = Play::of(world.but(move |call| (call.item == 57).then(|| refusal(status, "no such product"))));
+        let world = World::new(every_size(100, 30));
+        let play = Play::new(world.but(move |call| (call.item == 57).then(|| refusal(status, "no such product"))));
         let ended = play.run().await.completes_but(&[57], "no such product");
         assert_eq!(ended.asked(57), 1, "{status}: {ended}");
         let again = play.run().await.completes_but(&[57], "no such product");
@@ -422,8 +423,8 @@ fn rate_after_third(ended: &Ended, item: usize) -> f64 {
 
 /// One item of many always gets a 429: all others are read at the rate that was asked for.
 async fn assert_429_holds_nobody(item: usize, retry_after: u64) {
-    let world = World::of(every_size(2_000, 30)).but(move |call| (call.item == item).then(|| throttled(retry_after)));
-    let play = Play::of(world);
+    let world = World::new(every_size(2_000, 30)).but(move |call| (call.item == item).then(|| throttled(retry_after)));
+    let play = Play::new(world);
     let ended = play.run().await.completes_but(&[item], "qps limit exceeded");
     assert!((4..=7).contains(&ended.asked(item)), "{} tries: {ended}", ended.asked(item));
     let rate = rate_after_third(&ended, item);
@@ -446,15 +447,15 @@ async fn a_page_that_is_always_throttled_with_a_wish_for_a_wait_holds_nobody_fro
 
 #[tokio::test(start_paused = true)]
 async fn a_deep_page_that_is_always_throttled_keeps_the_pages_before_it() {
-    let world = World::of([vec![300], every_size(1_000, 30)].concat());
-    let play = Play::of(world.but(|call| (call.item == 0 && call.page == 4).then(|| throttled(0))));
+    let world = World::new([vec![300], every_size(1_000, 30)].concat());
+    let play = Play::new(world.but(|call| (call.item == 0 && call.page == 4).then(|| throttled(0))));
     let ended = play.run().await.completes_but(&[0], "qps limit exceeded");
     assert_eq!(ended.summary.rows.published as usize, play.world.rows() - 270, "{ended}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_page_that_is_always_throttled_and_all_that_is_left_fails_within_three_runs() {
-    let play = Play::of(World::of(every_size(60, 30)).but(|call| (call.item == 59).then(|| throttled(0))));
+    let play = Play::new(World::new(every_size(60, 30)).but(|call| (call.item == 59).then(|| throttled(0))));
     let mut ended = play.run().await;
     for _ in 0..2 {
         if ended.summary.exit == ExitCode::Temporary {
@@ -467,8 +468,8 @@ async fn a_page_that_is_always_throttled_and_all_that_is_left_fails_within_three
 #[tokio::test(start_paused = true)]
 async fn throttling_that_serves_somebody_now_and_then_is_nobody_s_own() {
     // One request in three passes, whichever it is; some pages are refused many times running.
-    let world = World::of(every_size(150, 30)).but(|call| (!call.number.is_multiple_of(3)).then(|| throttled(0)));
-    let play = Play::of(world);
+    let world = World::new(every_size(150, 30)).but(|call| (!call.number.is_multiple_of(3)).then(|| throttled(0)));
+    let play = Play::new(world);
     play.run().await.completes(&play);
 }
 
@@ -476,15 +477,15 @@ async fn throttling_that_serves_somebody_now_and_then_is_nobody_s_own() {
 async fn a_minute_of_429s_for_everyone_is_nobody_s_own() {
     for retry_after in [0, 20] {
         let during = |call: &Call| (2..62).contains(&call.since.as_secs());
-        let world = World::of(every_size(300, 30)).but(move |call| during(call).then(|| throttled(retry_after)));
-        let play = Play::of(world);
+        let world = World::new(every_size(300, 30)).but(move |call| during(call).then(|| throttled(retry_after)));
+        let play = Play::new(world);
         play.run().await.completes(&play);
     }
 }
 
 /// The last six of 200 always fail.
 fn six_dead(kind: fn() -> Reply) -> World {
-    World::of(every_size(200, 30)).but(move |call| (call.item >= 194).then(kind))
+    World::new(every_size(200, 30)).but(move |call| (call.item >= 194).then(kind))
 }
 
 const SIX: [usize; 6] = [194, 195, 196, 197, 198, 199];
@@ -492,7 +493,7 @@ const SIX: [usize; 6] = [194, 195, 196, 197, 198, 199];
 #[tokio::test(start_paused = true)]
 async fn six_products_that_always_answer_500_and_are_all_that_is_left_are_named_in_the_first_or_second_run() {
     for kind in [internal_error as fn() -> Reply, || html(502), || Reply::never()] {
-        let play = Play::of(six_dead(kind));
+        let play = Play::new(six_dead(kind));
         let mut ended = play.run().await;
         if ended.summary.exit == ExitCode::Temporary {
             ended = play.run().await;
@@ -504,7 +505,7 @@ async fn six_products_that_always_answer_500_and_are_all_that_is_left_are_named_
 #[tokio::test(start_paused = true)]
 async fn six_products_that_always_answer_500_are_named_in_the_run_after_a_signal() {
     for stop_at in [380, 410, 430] {
-        let play = Play::of(six_dead(internal_error));
+        let play = Play::new(six_dead(internal_error));
         let before = play.run_until(stop_at).await.summary.credits.billed;
         let mut ended = play.run().await;
         if ended.summary.exit == ExitCode::Temporary {
@@ -518,7 +519,7 @@ async fn six_products_that_always_answer_500_are_named_in_the_run_after_a_signal
 
 #[tokio::test(start_paused = true)]
 async fn tries_survive_runs_that_end_by_a_signal() {
-    let play = Play::of(six_dead(internal_error));
+    let play = Play::new(six_dead(internal_error));
     let mut ended = play.run_until(420).await;
     for _ in 0..25 {
         if ended.summary.exit == ExitCode::Interrupted {
@@ -533,7 +534,7 @@ async fn tries_survive_runs_that_end_by_a_signal() {
 
 #[tokio::test(start_paused = true)]
 async fn a_product_that_failed_gets_three_fresh_tries_when_it_is_opened_again() {
-    let play = Play::of(World::of(every_size(60, 30)).but(|call| (call.item == 30).then(internal_error)));
+    let play = Play::new(World::new(every_size(60, 30)).but(|call| (call.item == 30).then(internal_error)));
     play.run().await.completes_but(&[30], "Internal server error");
     for _ in 0..3 {
         let again = play.run().await.completes_but(&[30], "Internal server error");
@@ -545,8 +546,8 @@ async fn a_product_that_failed_gets_three_fresh_tries_when_it_is_opened_again() 
 #[tokio::test(start_paused = true)]
 async fn a_success_without_a_list_is_paid_for_twice_at_most_and_fails_its_product_alone() {
     for kind in [|| html(200), || inside(0, "success"), || success("{\"list\":[]}"), || success("7")] {
-        let world = World::of(every_size(60, 30)).but(move |call| (call.item == 30).then(kind));
-        let play = Play::of(world);
+        let world = World::new(every_size(60, 30)).but(move |call| (call.item == 30).then(kind));
+        let play = Play::new(world);
         let ended = play.run().await;
         // A null where nothing else was ever sent for an empty list may be one; here `[]` came before.
         let ended = ended.completes_but(&[30], "");
@@ -557,28 +558,28 @@ async fn a_success_without_a_list_is_paid_for_twice_at_most_and_fails_its_produc
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_longer_than_the_patience_that_everyone_is_asked_for_ends_the_run_and_says_how_long() {
+async fn a_wait_longer_than_max_outage_that_everyone_is_asked_for_ends_the_run_and_says_how_long() {
     for (status, max_outage) in [(429, "2h"), (429, "10m"), (503, "2h")] {
         let reply = move || refusal(status, "come back later").with_retry_after(Duration::from_secs(86_400));
-        let world = World::of(every_size(200, 30)).but(move |call| (call.number > 100).then(reply));
-        let play = Play::of(world).with("max_outage", max_outage);
+        let world = World::new(every_size(200, 30)).but(move |call| (call.number > 100).then(reply));
+        let play = Play::new(world).with("max_outage", max_outage);
         let ended = play.run().await.is(ExitCode::Temporary).says(&["86400", "86,400", "24h", "24 h", "day", "1d"]);
         assert_eq!((ended.summary.products.failed, ended.summary.credits.billed), (0, 100), "{ended}");
         // Five items in a row make an outage of what is not a 429.
         let most = 100 + ended.most_in_flight + if status == 429 { 3 } else { 5 };
         let ended = ended.sent_at_most(most).took_at_most(Duration::from_secs(400));
         drop(ended);
-        let again = play.against(World::of(every_size(200, 30)));
+        let again = play.against(World::new(every_size(200, 30)));
         again.run().await.completes(&again);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_longer_than_the_patience_that_one_product_is_asked_for_holds_the_others_once_at_most() {
+async fn a_wait_longer_than_max_outage_that_one_product_is_asked_for_holds_the_others_once_at_most() {
     for status in [429, 503] {
         let reply = move || refusal(status, "come back later").with_retry_after(Duration::from_secs(86_400));
-        let world = World::of(every_size(200, 30)).but(move |call| (call.item == 57).then(reply));
-        let play = Play::of(world);
+        let world = World::new(every_size(200, 30)).but(move |call| (call.item == 57).then(reply));
+        let play = Play::new(world);
         let ended = play.run().await.completes_but(&[57], "come back later");
         let first = ended.sent[0].at;
         let mut others: Vec<_> =
@@ -590,14 +591,14 @@ async fn a_wait_longer_than_the_patience_that_one_product_is_asked_for_holds_the
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_hour_s_wait_that_everyone_is_asked_for_is_waited_for_within_the_patience() {
+async fn an_hour_s_wait_that_everyone_is_asked_for_is_waited_for_within_max_outage() {
     let hour = Duration::from_secs(3_600);
     let during = move |call: &Call| (Duration::from_secs(2)..hour).contains(&call.since);
-    let world = World::of(every_size(200, 30)).but(move |call| {
+    let world = World::new(every_size(200, 30)).but(move |call| {
         let left = hour.checked_sub(call.since).unwrap_or_default();
         during(call).then(|| refusal(429, "later").with_retry_after(left))
     });
-    let play = Play::of(world);
+    let play = Play::new(world);
     let ended = play.run().await.completes(&play);
     assert!(ended.sent.len() <= play.most_credits() as usize + ended.most_in_flight + 15, "{ended}");
 }
@@ -613,7 +614,7 @@ fn endpoint_with(codes: &str) -> String {
 async fn an_unknown_code_with_rows_beside_it_stops_the_run_after_three_requests_and_names_the_setting() {
     for code in [200, 1, 10_000] {
         for lists in [1, 2, 200] {
-            let play = Play::of(World::of(every_size(lists, 30)).succeeding_with(code));
+            let play = Play::new(World::new(every_size(lists, 30)).succeeding_with(code));
             let ended = play.run().await.is(ExitCode::Contract).says(&["success_codes"]).sent_at_most(3);
             assert_eq!(ended.summary.products.failed, 0, "{ended}");
         }
@@ -622,7 +623,7 @@ async fn an_unknown_code_with_rows_beside_it_stops_the_run_after_three_requests_
 
 #[tokio::test(start_paused = true)]
 async fn bodies_under_an_unknown_code_are_judged_again_and_not_paid_for_twice_once_the_code_is_known() {
-    let mut play = Play::of(World::of(every_size(60, 30)).succeeding_with(200));
+    let mut play = Play::new(World::new(every_size(60, 30)).succeeding_with(200));
     play.run().await.is(ExitCode::Contract);
     let path = play.file("endpoint.toml", &endpoint_with("[0, 200]"));
     play.set("endpoint", path);
@@ -634,11 +635,11 @@ async fn bodies_under_an_unknown_code_are_judged_again_and_not_paid_for_twice_on
 
 #[tokio::test(start_paused = true)]
 async fn an_unknown_code_with_rows_beside_it_in_mid_run_blames_no_product_and_pays_for_no_page_three_times() {
-    let world = World::of(every_size(300, 30)).sending(|call| {
+    let world = World::new(every_size(300, 30)).sending(|call| {
         let rows = format!("{{\"code\":200,\"data\":[{}]}}", super::world::text_of(call.item, 0));
         (call.number > 100).then(|| super::world::body(200, rows))
     });
-    let play = Play::of(world);
+    let play = Play::new(world);
     let ended = play.run().await;
     assert!(matches!(ended.summary.exit, ExitCode::Temporary | ExitCode::Contract), "{ended}");
     assert_eq!(ended.summary.products.failed, 0, "{ended}");
@@ -657,14 +658,14 @@ async fn eleven_products_that_fail_in_different_ways_at_once_fail_alone() {
         15 => Some(html([403, 404, 502][call.item % 3])),
         _ => None,
     };
-    let play = Play::of(World::of(every_size(80, 30)).but(dead));
+    let play = Play::new(World::new(every_size(80, 30)).but(dead));
     let failing: Vec<usize> = (0..80).filter(|item| [3, 9, 15].contains(&(item % 20))).collect();
     play.run().await.completes_but(&failing, "");
 }
 
 #[tokio::test(start_paused = true)]
 async fn failures_at_random_of_every_kind_cost_no_product() {
-    let world = World::of(every_size(400, 30)).but(|call| {
+    let world = World::new(every_size(400, 30)).but(|call| {
         let dice = hash(&[call.number as u64, 5]) % 200;
         match dice {
             0 => Some(internal_error()),
@@ -676,7 +677,7 @@ async fn failures_at_random_of_every_kind_cost_no_product() {
             _ => None,
         }
     });
-    let play = Play::of(world);
+    let play = Play::new(world);
     let ended = play.run().await.completes(&play);
     assert!(ended.sent.len() > 700 && ended.sent.iter().any(|sent| sent.id == id(399)), "{ended}");
 }

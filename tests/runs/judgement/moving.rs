@@ -10,9 +10,9 @@ use super::play::{Ended, Play};
 use super::world::{Behind, Call, World, every_size, internal_error, later, success};
 use crate::common::evidence;
 
-/// A list that gains a row at its head with every so manyth answer of its own, and some that stand still.
+/// A list that gains a row at its head with every nth answer of its own, and some that stand still.
 fn growing(rows: u64, one_in: usize) -> World {
-    World::of([vec![rows], every_size(20, 30)].concat()).changing(move |call, list| {
+    World::new([vec![rows], every_size(20, 30)].concat()).changing(move |call, list| {
         if call.item == 0 && call.number.is_multiple_of(one_in) {
             let put_in = list.iter().filter(|row| **row >= later(0)).count();
             list.insert(0, later(put_in as u64));
@@ -38,7 +38,7 @@ fn paid_twice(play: &Play) -> u64 {
 async fn a_list_that_grows_while_pages_of_it_are_asked_ahead_loses_no_row_or_is_named() {
     let mut complete = 0;
     for (rows, one_in) in [(2_000, 10), (2_000, 3), (2_000, 50), (600, 7), (1_200, 90), (5_000, 400)] {
-        let play = Play::of(growing(rows, one_in)).about(format!("{rows} rows, one new in {one_in} answers"));
+        let play = Play::new(growing(rows, one_in)).about(format!("{rows} rows, one new in {one_in} answers"));
         let ended = play.run().await; // the oracle looks for rows that are missing
         let again = ended.summary.pages.outdated;
         assert!(again <= evidence(ended.summary.pages.journaled), "within the evidence budget: {ended}");
@@ -59,7 +59,7 @@ async fn a_list_that_grows_while_pages_of_it_are_asked_ahead_loses_no_row_or_is_
 #[tokio::test(start_paused = true)]
 async fn pages_that_are_read_again_stay_within_the_budget_however_often_the_run_is_interrupted() {
     for steps in [7, 13, 29] {
-        let play = Play::of(growing(1_200, 90)).about(format!("a signal every {steps} requests"));
+        let play = Play::new(growing(1_200, 90)).about(format!("a signal every {steps} requests"));
         let mut ended = play.run_until(steps).await;
         for _ in 0..60 {
             if matches!(ended.summary.exit, ExitCode::Complete | ExitCode::Partial) {
@@ -76,7 +76,7 @@ async fn pages_that_are_read_again_stay_within_the_budget_however_often_the_run_
 async fn an_empty_page_that_came_before_the_list_moved_does_not_show_that_a_repeated_page_is_its_end() {
     for (pages, put_in) in [(14, 10), (14, 25), (15, 10), (15, 25), (16, 20), (24, 30)] {
         let served = AtomicU64::new(0);
-        let world = World::of([vec![10 * pages], every_size(20, 30)].concat()).changing(move |call, list| {
+        let world = World::new([vec![10 * pages], every_size(20, 30)].concat()).changing(move |call, list| {
             if call.item == 0 {
                 let served = served.fetch_or(1 << call.page, Ordering::SeqCst) | 1 << call.page;
                 // All pages have come but the last one, and perhaps some behind it.
@@ -85,7 +85,8 @@ async fn an_empty_page_that_came_before_the_list_moved_does_not_show_that_a_repe
                 }
             }
         });
-        let play = Play::of(world).at(None).with("lookahead_saves", "0s").about(format!("{pages} pages, {put_in} new"));
+        let play =
+            Play::new(world).at(None).with("lookahead_saves", "0s").about(format!("{pages} pages, {put_in} new"));
         let ended = play.run().await; // the oracle looks for rows that are missing
         assert!(ended.products[&0].moved, "{ended}");
     }
@@ -93,19 +94,19 @@ async fn an_empty_page_that_came_before_the_list_moved_does_not_show_that_a_repe
 
 #[tokio::test(start_paused = true)]
 async fn a_page_that_waits_for_another_try_behind_outdated_ones_is_not_asked_for_twice_at_a_time() {
-    let world = World::of([vec![600; 60], vec![185]].concat())
+    let world = World::new([vec![600; 60], vec![185]].concat())
         .taking(|call| (call.item == 60 && call.page == 1).then_some(Duration::from_secs(20)))
         .but(|call| (call.item == 60 && call.page == 16 && call.nth <= 3).then(internal_error))
         .changing(putting_in(1, 13, |item| item == 60));
-    let play = Play::of(world).at(None).with("lookahead_saves", "0s").with("max_in_flight", 16);
+    let play = Play::new(world).at(None).with("lookahead_saves", "0s").with("max_in_flight", 16);
     let ended = play.run().await.completes(&play);
     assert!(ended.summary.pages.outdated > 0, "{ended}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn where_two_pages_of_rows_were_put_in_the_page_that_shows_the_rest_is_not_outdated_by_those_before_it() {
-    let world = World::of(vec![60; 20]).changing(putting_in(20, 5, |_| true));
-    let play = Play::of(world);
+    let world = World::new(vec![60; 20]).changing(putting_in(20, 5, |_| true));
+    let play = Play::new(world);
     play.run().await.completes(&play);
 }
 
@@ -113,9 +114,10 @@ async fn where_two_pages_of_rows_were_put_in_the_page_that_shows_the_rest_is_not
 async fn a_page_that_showed_another_one_before_the_list_moved_does_not_show_where_it_ends() {
     for behind in [|| Behind::First, || Behind::Last, || Behind::Around] {
         for (at, rows) in [(10, 2), (9, 2), (10, 1), (10, 7)] {
-            let world = World::of([vec![110], every_size(20, 30)].concat()).behind(behind());
+            let world = World::new([vec![110], every_size(20, 30)].concat()).behind(behind());
             let world = world.changing(putting_in(rows, at, |item| item == 0));
-            let play = Play::of(world).at(None).with("lookahead_saves", "0s").about(format!("{rows} new at page {at}"));
+            let play =
+                Play::new(world).at(None).with("lookahead_saves", "0s").about(format!("{rows} new at page {at}"));
             let ended = play.run().await; // the oracle looks for rows that are missing
             assert!(ended.products[&0].moved, "{ended}");
         }
@@ -124,8 +126,8 @@ async fn a_page_that_showed_another_one_before_the_list_moved_does_not_show_wher
 
 #[tokio::test(start_paused = true)]
 async fn outdated_pages_for_which_too_few_credits_are_left_are_read_again_by_a_run_that_has_them() {
-    let world = World::of([160]).changing(putting_in(1, 12, |_| true));
-    let mut play = Play::of(world).at(None).with("lookahead_saves", "0s").with("lookahead", 100);
+    let world = World::new([160]).changing(putting_in(1, 12, |_| true));
+    let mut play = Play::new(world).at(None).with("lookahead_saves", "0s").with("lookahead", 100);
     for most in 10..22 {
         play.set("max_credits", most.to_string());
         let ended = play.run().await;
@@ -136,7 +138,7 @@ async fn outdated_pages_for_which_too_few_credits_are_left_are_read_again_by_a_r
 
 /// A run that leaves the first list as `shifted`: too many of its pages are outdated.
 async fn shifted() -> (Play, Ended) {
-    let play = Play::of(World::of(vec![1_205, 31]).changing(putting_in(7, 60, |item| item == 0)))
+    let play = Play::new(World::new(vec![1_205, 31]).changing(putting_in(7, 60, |item| item == 0)))
         .at(None)
         .with("lookahead_saves", "0s");
     let ended = play.run().await.is(ExitCode::Partial).ended_as("shifted", [0]);
@@ -201,9 +203,9 @@ async fn a_repair_costs_no_more_than_was_allowed_and_goes_on_later() {
 #[tokio::test(start_paused = true)]
 async fn lists_that_came_empty_are_asked_for_again_by_a_repair_once_the_api_is_mended() {
     for empty in ["[]", "null"] {
-        let play = Play::of(World::of(vec![0; 300]).ending_with(empty));
+        let play = Play::new(World::new(vec![0; 300]).ending_with(empty));
         let asked = play.run().await.is(ExitCode::Contract).summary.pages.journaled;
-        let mut play = play.against(World::of(every_size(300, 25)));
+        let mut play = play.against(World::new(every_size(300, 25)));
         play.run_unjudged().await.is(ExitCode::Contract).sent_at_most(0);
         play.set("repair", "true");
         let ended = play.run().await.completes(&play);
@@ -214,7 +216,7 @@ async fn lists_that_came_empty_are_asked_for_again_by_a_repair_once_the_api_is_m
 
 #[tokio::test(start_paused = true)]
 async fn a_repair_while_lists_still_come_empty_stops_after_fifty_again() {
-    let mut play = Play::of(World::of(vec![0; 300]));
+    let mut play = Play::new(World::new(vec![0; 300]));
     play.run().await.is(ExitCode::Contract);
     play.set("repair", "true");
     let ended = play.run().await.is(ExitCode::Contract);
@@ -224,10 +226,10 @@ async fn a_repair_while_lists_still_come_empty_stops_after_fifty_again() {
 #[tokio::test(start_paused = true)]
 async fn lists_that_turned_empty_in_mid_run_are_read_on_by_a_repair_where_they_seemed_to_end() {
     let lists: Vec<u64> = every_size(500, 45).into_iter().map(|rows| rows + 1).collect();
-    let world = World::of(lists.clone()).sending(|call| (call.number > 300).then(|| success("[]")));
-    let play = Play::of(world).with("lookahead", 0);
+    let world = World::new(lists.clone()).sending(|call| (call.number > 300).then(|| success("[]")));
+    let play = Play::new(world).with("lookahead", 0);
     play.run_unjudged().await.is(ExitCode::Contract);
-    let mut play = play.against(World::of(lists));
+    let mut play = play.against(World::new(lists));
     play.set("repair", "true");
     let ended = play.run().await.completes(&play);
     let rows = &ended.summary.rows;
@@ -239,7 +241,7 @@ async fn lists_that_turned_empty_in_mid_run_are_read_on_by_a_repair_where_they_s
 
 #[tokio::test(start_paused = true)]
 async fn empty_lists_among_lists_with_rows_are_not_repaired() {
-    let mut play = Play::of(World::of((0..60).map(|list| list % 3 * 7)));
+    let mut play = Play::new(World::new((0..60).map(|list| list % 3 * 7)));
     play.run().await.completes(&play);
     play.set("repair", "true");
     let ended = play.run().await.completes(&play);
@@ -249,13 +251,13 @@ async fn empty_lists_among_lists_with_rows_are_not_repaired() {
 #[tokio::test(start_paused = true)]
 async fn lists_that_all_turned_empty_behind_full_pages_are_not_called_complete_and_a_repair_reads_them_on() {
     for empty in ["[]", "null"] {
-        let world = World::of(vec![95; 200])
+        let world = World::new(vec![95; 200])
             .ending_with(empty)
             .sending(move |call| (call.number > 700).then(|| success(empty)));
-        let play = Play::of(world).at(None).with("lookahead", 0);
+        let play = Play::new(world).at(None).with("lookahead", 0);
         play.run().await.is(ExitCode::Contract); // the oracle looks for rows that are missing
         play.run().await.is(ExitCode::Contract).sent_at_most(0);
-        let mut play = play.against(World::of(vec![95; 200]).ending_with(empty));
+        let mut play = play.against(World::new(vec![95; 200]).ending_with(empty));
         play.set("repair", "true");
         play.run().await.completes(&play);
     }
@@ -264,7 +266,7 @@ async fn lists_that_all_turned_empty_behind_full_pages_are_not_called_complete_a
 #[tokio::test(start_paused = true)]
 async fn lists_that_end_behind_full_pages_all_at_once_cost_a_second_look_within_the_evidence_and_are_complete() {
     for (lists, rows) in [(200, 10), (200, 40), (1_000, 20), (60, 30)] {
-        let play = Play::of(World::of(vec![rows; lists])).at(None).with("lookahead", 0);
+        let play = Play::new(World::new(vec![rows; lists])).at(None).with("lookahead", 0);
         let ended = play.run().await.completes(&play).costs_at_most(play.most_credits());
         assert!(ended.summary.pages.outdated <= 3 && ended.summary.products.moved == 0, "{ended}");
     }
@@ -274,7 +276,7 @@ async fn lists_that_end_behind_full_pages_all_at_once_cost_a_second_look_within_
 async fn one_list_whose_rows_are_gone_is_not_taken_for_an_api_without_rows() {
     let is_first = AtomicBool::new(true);
     let gone = move |call: &Call| (call.nth == 2 && is_first.swap(false, Ordering::SeqCst)).then(|| success("[]"));
-    let play = Play::of(World::of(vec![40; 200]).sending(gone)).at(None).with("lookahead", 0);
+    let play = Play::new(World::new(vec![40; 200]).sending(gone)).at(None).with("lookahead", 0);
     let ended = play.run().await.completes(&play).costs_at_most(play.most_credits());
     assert!((2..=3).contains(&ended.summary.pages.outdated), "another list was looked at: {ended}");
     let again = play.run().await.completes(&play);

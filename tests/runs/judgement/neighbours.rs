@@ -15,7 +15,7 @@ use crate::common::scripted::Reply;
 
 /// Lists of 0 to 30 rows.
 fn shop() -> World {
-    World::of(every_size(300, 30))
+    World::new(every_size(300, 30))
 }
 
 /// Answers like this for this many seconds from a time on.
@@ -41,7 +41,7 @@ async fn until_complete(play: &Play, times: usize) -> Ended {
 #[tokio::test(start_paused = true)]
 async fn a_shop_whose_bucket_leaks_two_requests_a_second_and_asks_for_two_seconds_is_read_to_the_end() {
     let tokens = std::sync::Mutex::new((0.0, 40.0));
-    let world = World::of(every_size(60, 20)).but(move |call| {
+    let world = World::new(every_size(60, 20)).but(move |call| {
         let mut tokens = tokens.lock().unwrap();
         let now = call.since.as_secs_f64();
         *tokens = (now, f64::min(tokens.1 + (now - tokens.0) * 2.0, 40.0));
@@ -49,27 +49,27 @@ async fn a_shop_whose_bucket_leaks_two_requests_a_second_and_asks_for_two_second
         tokens.1 -= if is_empty { 0.0 } else { 1.0 };
         is_empty.then(|| throttled(2))
     });
-    let play = Play::of(world);
+    let play = Play::new(world);
     play.run().await.completes(&play);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_ticket_system_that_asks_everyone_for_a_minute_once_is_read_to_the_end() {
-    let play = Play::of(shop().but(during(2..62, || throttled(60))));
+    let play = Play::new(shop().but(during(2..62, || throttled(60))));
     let ended = play.run().await.completes(&play);
     assert!(ended.sent.len() <= play.most_credits() as usize + 2 * ended.most_in_flight + 4, "{ended}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_crm_that_refuses_for_ten_seconds_without_a_wish_is_read_to_the_end() {
-    let play = Play::of(shop().but(during(2..12, || throttled(0))));
+    let play = Play::new(shop().but(during(2..12, || throttled(0))));
     play.run().await.completes(&play);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_crm_whose_daily_quota_is_spent_until_midnight_ends_as_temporary_and_is_read_the_next_day() {
     for kind in [|| throttled(0), || refusal(429, "daily limit reached"), || html(429)] {
-        let play = Play::of(shop().but(move |call| (call.number > 150).then(kind)));
+        let play = Play::new(shop().but(move |call| (call.number > 150).then(kind)));
         let ended = play.run().await.is(ExitCode::Temporary);
         assert_eq!((ended.summary.products.failed, ended.summary.credits.billed), (0, 150), "{ended}");
         let tomorrow = play.against(shop());
@@ -79,33 +79,33 @@ async fn a_crm_whose_daily_quota_is_spent_until_midnight_ends_as_temporary_and_i
 
 #[tokio::test(start_paused = true)]
 async fn a_payment_api_that_locks_one_object_for_some_tries_is_read_to_the_end() {
-    let play = Play::of(shop().but(|call| (call.item == 80 && call.nth <= 4).then(|| throttled(0))));
+    let play = Play::new(shop().but(|call| (call.item == 80 && call.nth <= 4).then(|| throttled(0))));
     play.run().await.completes(&play);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_marketplace_whose_429_belongs_to_two_hot_items_reads_all_others() {
     let hot = |call: &Call| (call.item == 20 || call.item == 1_200).then(|| throttled(0));
-    let play = Play::of(World::of(every_size(1_500, 20)).but(hot));
+    let play = Play::new(World::new(every_size(1_500, 20)).but(hot));
     play.run().await.completes_but(&[20, 1_200], "qps limit exceeded");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_marketplace_that_sends_429_for_the_second_page_of_every_list_once_is_read_to_the_end() {
-    let play = Play::of(shop().but(|call| (call.page == 2 && call.nth == 1).then(|| throttled(0))));
+    let play = Play::new(shop().but(|call| (call.page == 2 && call.nth == 1).then(|| throttled(0))));
     play.run().await.completes(&play);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cdn_that_sends_its_1015_page_for_twenty_seconds_is_waited_out() {
-    let play = Play::of(shop().but(during(2..22, || html(429))));
+    let play = Play::new(shop().but(during(2..22, || html(429))));
     play.run().await.completes(&play);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_code_host_whose_rate_limit_is_a_403_with_a_wish_loses_and_blames_nothing() {
     let limited = || refusal(403, "You have exceeded a secondary rate limit").with_retry_after(Duration::from_secs(60));
-    let play = Play::of(shop().but(during(2..62, limited)));
+    let play = Play::new(shop().but(during(2..62, limited)));
     let mut ended = play.run().await;
     assert!(matches!(ended.summary.exit, ExitCode::Complete | ExitCode::Account | ExitCode::Temporary), "{ended}");
     assert_eq!(ended.summary.products.failed, 0, "{ended}");
@@ -121,22 +121,22 @@ async fn a_code_host_whose_rate_limit_is_a_403_with_a_wish_loses_and_blames_noth
 #[tokio::test(start_paused = true)]
 async fn a_load_balancer_that_sends_502_for_half_a_minute_is_waited_out() {
     for status in [500, 502, 503, 504, 520, 521, 522, 525, 526, 530] {
-        let play = Play::of(shop().but(move |call| (2..32).contains(&call.since.as_secs()).then(|| html(status))));
+        let play = Play::new(shop().but(move |call| (2..32).contains(&call.since.as_secs()).then(|| html(status))));
         play.run().await.completes(&play);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_load_balancer_that_times_out_on_one_deep_page_fails_that_product_alone_and_names_the_page() {
-    let world = World::of([vec![150], every_size(100, 30)].concat());
-    let play = Play::of(world.but(|call| (call.item == 0 && call.page == 12).then(|| html(504))));
+    let world = World::new([vec![150], every_size(100, 30)].concat());
+    let play = Play::new(world.but(|call| (call.item == 0 && call.page == 12).then(|| html(504))));
     play.run().await.completes_but(&[0], "page 12");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cdn_that_blocks_one_product_by_its_text_fails_that_product_alone() {
     for kind in [|| html(403), || body(403, "{\"message\":\"Forbidden\"}"), || body(403, "")] {
-        let play = Play::of(shop().but(move |call| (call.item == 111).then(kind)));
+        let play = Play::new(shop().but(move |call| (call.item == 111).then(kind)));
         play.run().await.completes_but(&[111], "403");
     }
 }
@@ -144,7 +144,7 @@ async fn a_cdn_that_blocks_one_product_by_its_text_fails_that_product_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_cdn_that_challenges_everyone_from_some_request_on_blames_no_product() {
     for status in [403, 503] {
-        let play = Play::of(shop().but(move |call| (call.number > 150).then(|| html(status))));
+        let play = Play::new(shop().but(move |call| (call.number > 150).then(|| html(status))));
         let ended = play.run().await;
         assert!(matches!(ended.summary.exit, ExitCode::Account | ExitCode::Temporary), "{ended}");
         assert_eq!((ended.summary.products.failed, ended.summary.credits.billed), (0, 150), "{ended}");
@@ -155,7 +155,7 @@ async fn a_cdn_that_challenges_everyone_from_some_request_on_blames_no_product()
 
 #[tokio::test(start_paused = true)]
 async fn a_firewall_that_blocks_everyone_for_five_seconds_loses_and_blames_nothing() {
-    let play = Play::of(shop().but(during(2..7, || body(403, "{\"message\":\"Forbidden\"}"))));
+    let play = Play::new(shop().but(during(2..7, || body(403, "{\"message\":\"Forbidden\"}"))));
     let ended = play.run().await;
     assert!(matches!(ended.summary.exit, ExitCode::Complete | ExitCode::Account | ExitCode::Temporary), "{ended}");
     tokio::time::advance(Duration::from_secs(10)).await;
@@ -165,20 +165,20 @@ async fn a_firewall_that_blocks_everyone_for_five_seconds_loses_and_blames_nothi
 #[tokio::test(start_paused = true)]
 async fn a_firewall_that_blocks_one_request_in_thirty_is_read_to_the_end() {
     let blocked = |call: &Call| hash(&[call.number as u64, 31]).is_multiple_of(30);
-    let play = Play::of(shop().but(move |call| blocked(call).then(|| html(403))));
+    let play = Play::new(shop().but(move |call| blocked(call).then(|| html(403))));
     play.run().await.completes(&play);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_portal_that_redirects_one_request_in_fifty_to_its_login_is_read_to_the_end() {
     let hit = |call: &Call| hash(&[call.number as u64, 53]).is_multiple_of(50);
-    let play = Play::of(shop().but(move |call| hit(call).then(|| html(302))));
+    let play = Play::new(shop().but(move |call| hit(call).then(|| html(302))));
     play.run().await.completes(&play);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_portal_that_redirects_everyone_from_some_request_on_blames_no_product() {
-    let play = Play::of(shop().but(|call| (call.number > 150).then(|| html(302))));
+    let play = Play::new(shop().but(|call| (call.number > 150).then(|| html(302))));
     let ended = play.run().await;
     assert!(matches!(ended.summary.exit, ExitCode::Contract | ExitCode::Temporary), "{ended}");
     assert_eq!(ended.summary.products.failed, 0, "{ended}");
@@ -188,14 +188,14 @@ async fn a_portal_that_redirects_everyone_from_some_request_on_blames_no_product
 
 #[tokio::test(start_paused = true)]
 async fn an_api_that_moved_for_good_is_told_after_few_requests() {
-    let play = Play::of(shop().but(|_| Some(html(301))));
+    let play = Play::new(shop().but(|_| Some(html(301))));
     let ended = play.run().await.is(ExitCode::Contract).sent_at_most(20);
     assert_eq!(ended.summary.products.failed, 0, "{ended}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn maintenance_of_a_minute_as_a_page_under_200_is_waited_out_and_no_page_is_paid_for_three_times() {
-    let play = Play::of(shop().but(during(2..62, || html(200))));
+    let play = Play::new(shop().but(during(2..62, || html(200))));
     let ended = play.run().await.completes(&play);
     let mut asked = std::collections::BTreeMap::new();
     ended.sent.iter().for_each(|sent| *asked.entry((sent.id.clone(), sent.page)).or_insert(0) += 1);
@@ -205,7 +205,7 @@ async fn maintenance_of_a_minute_as_a_page_under_200_is_waited_out_and_no_page_i
 #[tokio::test(start_paused = true)]
 async fn maintenance_of_ten_minutes_in_the_envelope_is_waited_out() {
     for kind in [|| inside(503, "under maintenance"), || inside(99_999, "under maintenance")] {
-        let play = Play::of(shop().but(during(2..602, kind)));
+        let play = Play::new(shop().but(during(2..602, kind)));
         let ended = play.run().await.completes(&play);
         assert!(ended.sent.len() <= play.most_credits() as usize + 60, "{ended}");
     }
@@ -217,7 +217,7 @@ async fn maintenance_in_the_envelope_with_the_time_in_its_words_is_one_answer_an
         let text = format!("busy, request {} at {:?}", call.number, call.since);
         (2..62).contains(&call.since.as_secs()).then(|| inside(20_001, &text))
     };
-    let play = Play::of(shop().but(kind));
+    let play = Play::new(shop().but(kind));
     play.run().await.completes(&play);
 }
 
@@ -226,21 +226,21 @@ async fn maintenance_under_codes_that_change_is_waited_out() {
     let kind = |call: &Call| {
         (2..62).contains(&call.since.as_secs()).then(|| inside(20_000 + call.number as i64 % 7, "system error"))
     };
-    let play = Play::of(shop().but(kind));
+    let play = Play::new(shop().but(kind));
     play.run().await.completes(&play);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_is_restarted_and_refuses_connections_for_ten_minutes_is_waited_out() {
     for lost in [|| Reply::lost(FetchErrorKind::Connect), || Reply::lost(FetchErrorKind::Disconnected)] {
-        let play = Play::of(shop().but(during(2..602, lost)));
+        let play = Play::new(shop().but(during(2..602, lost)));
         play.run().await.completes(&play);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_api_that_answers_nobody_from_some_request_on_blames_no_product() {
-    let play = Play::of(shop().but(|call| (call.number > 150).then(Reply::never)));
+    let play = Play::new(shop().but(|call| (call.number > 150).then(Reply::never)));
     let ended = play.run().await.is(ExitCode::Temporary);
     assert_eq!(ended.summary.products.failed, 0, "{ended}");
     let again = play.against(shop());
@@ -251,7 +251,7 @@ async fn an_api_that_answers_nobody_from_some_request_on_blames_no_product() {
 
 #[tokio::test(start_paused = true)]
 async fn a_token_that_expires_in_mid_run_stops_it_and_a_new_one_goes_on() {
-    let play = Play::of(shop().but(|call| (call.number > 200).then(|| refusal(401, "token expired"))));
+    let play = Play::new(shop().but(|call| (call.number > 200).then(|| refusal(401, "token expired"))));
     let ended = play.run().await.is(ExitCode::Account).says(&["token expired"]);
     assert_eq!((ended.summary.products.failed, ended.summary.credits.billed), (0, 200), "{ended}");
     let most = 200 + ended.most_in_flight + 2;
@@ -263,19 +263,19 @@ async fn a_token_that_expires_in_mid_run_stops_it_and_a_new_one_goes_on() {
 #[tokio::test(start_paused = true)]
 async fn a_replica_that_does_not_know_the_key_yet_and_answers_one_request_in_twenty_is_read_to_the_end() {
     let stale = |call: &Call| hash(&[call.number as u64, 23]).is_multiple_of(20);
-    let play = Play::of(shop().but(move |call| stale(call).then(|| refusal(401, "unknown key"))));
+    let play = Play::new(shop().but(move |call| stale(call).then(|| refusal(401, "unknown key"))));
     play.run().await.completes(&play);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_payment_api_whose_402_is_one_customer_s_fails_that_one_alone() {
-    let play = Play::of(shop().but(|call| (call.item == 200).then(|| refusal(402, "card was declined"))));
+    let play = Play::new(shop().but(|call| (call.item == 200).then(|| refusal(402, "card was declined"))));
     play.run().await.completes_but(&[200], "card was declined");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_shop_that_forbids_every_tenth_product_fails_those_alone_within_three_runs() {
-    let play = Play::of(shop().but(|call| (call.item % 10 == 7).then(|| refusal(403, "not your region"))));
+    let play = Play::new(shop().but(|call| (call.item % 10 == 7).then(|| refusal(403, "not your region"))));
     let mut ended = play.run().await;
     for _ in 0..2 {
         if ended.summary.exit == ExitCode::Account {
@@ -290,7 +290,7 @@ async fn a_shop_that_forbids_every_tenth_product_fails_those_alone_within_three_
 async fn a_shop_that_forbids_deep_pages_fails_the_deep_products_alone() {
     let forbid = |call: &Call| (call.page > 5).then(|| refusal(403, "deep pages need another plan"));
     let lists: Vec<u64> = (0..120).map(|list| if list % 12 == 5 { 95 } else { hash(&[list]) % 40 }).collect();
-    let play = Play::of(World::of(lists).but(forbid));
+    let play = Play::new(World::new(lists).but(forbid));
     let mut ended = play.run().await;
     for _ in 0..2 {
         if ended.summary.exit == ExitCode::Account {
@@ -308,7 +308,7 @@ async fn a_key_that_is_revoked_beside_a_forbidden_product_still_stops_the_run() 
         let is_revoked = call.number > 250;
         (is_revoked || call.item == 40).then(|| refusal(403, "forbidden"))
     });
-    let ended = Play::of(world).run().await.is(ExitCode::Account);
+    let ended = Play::new(world).run().await.is(ExitCode::Account);
     // What turned out to be one product's own is asked about again when three in a row are told so.
     let most = 250 + ended.most_in_flight + 2 + 2;
     ended.sent_at_most(most);
@@ -318,7 +318,7 @@ async fn a_key_that_is_revoked_beside_a_forbidden_product_still_stops_the_run() 
 
 #[tokio::test(start_paused = true)]
 async fn a_deleted_account_s_404_fails_at_once_and_half_of_the_list_may_be_deleted() {
-    let play = Play::of(shop().but(|call| (call.item % 2 == 1).then(|| refusal(404, "user not found"))));
+    let play = Play::new(shop().but(|call| (call.item % 2 == 1).then(|| refusal(404, "user not found"))));
     let deleted: Vec<usize> = (0..300).filter(|item| item % 2 == 1).collect();
     let ended = play.run().await.completes_but(&deleted, "user not found");
     assert!(deleted.iter().all(|item| ended.asked(*item) == 1), "{ended}");
@@ -326,8 +326,8 @@ async fn a_deleted_account_s_404_fails_at_once_and_half_of_the_list_may_be_delet
 
 #[tokio::test(start_paused = true)]
 async fn a_corrupt_record_s_500_fails_its_product_alone_and_keeps_the_pages_before() {
-    let world = World::of([every_size(50, 30), vec![95], every_size(50, 30)].concat());
-    let play = Play::of(world.but(|call| (call.item == 50 && call.page == 7).then(internal_error)));
+    let world = World::new([every_size(50, 30), vec![95], every_size(50, 30)].concat());
+    let play = Play::new(world.but(|call| (call.item == 50 && call.page == 7).then(internal_error)));
     let ended = play.run().await.completes_but(&[50], "page 7");
     assert_eq!(ended.summary.rows.published as usize, play.world.rows() - 35, "{ended}");
 }
@@ -336,7 +336,7 @@ async fn a_corrupt_record_s_500_fails_its_product_alone_and_keeps_the_pages_befo
 async fn a_database_that_cannot_read_beyond_a_page_number_fails_the_deep_products_and_is_no_outage() {
     let lists: Vec<u64> = (0..150).map(|list| if list % 5 == 2 { 150 } else { hash(&[list, 1]) % 40 }).collect();
     for kind in [internal_error as fn() -> Reply, || html(504)] {
-        let play = Play::of(World::of(lists.clone()).but(move |call| (call.page > 8).then(kind)));
+        let play = Play::new(World::new(lists.clone()).but(move |call| (call.page > 8).then(kind)));
         let mut ended = play.run().await;
         for _ in 0..2 {
             if ended.summary.exit == ExitCode::Temporary {
@@ -354,7 +354,7 @@ async fn a_database_that_cannot_read_beyond_a_page_number_fails_the_deep_product
 async fn a_search_index_that_refuses_beyond_its_window_with_500_fails_the_deep_products_and_is_no_outage() {
     let message = || refusal(500, "Result window is too large, from + size must be less than or equal to: 80");
     let lists: Vec<u64> = (0..150).map(|list| if list % 5 == 2 { 150 } else { hash(&[list, 1]) % 40 }).collect();
-    let play = Play::of(World::of(lists).but(move |call| (call.page > 8).then(message)));
+    let play = Play::new(World::new(lists).but(move |call| (call.page > 8).then(message)));
     let mut ended = play.run().await;
     for _ in 0..2 {
         if ended.summary.exit == ExitCode::Temporary {
@@ -368,7 +368,7 @@ async fn a_search_index_that_refuses_beyond_its_window_with_500_fails_the_deep_p
 
 #[tokio::test(start_paused = true)]
 async fn a_product_that_answers_nobody_in_time_fails_alone_and_keeps_nobody_waiting() {
-    let play = Play::of(shop().but(|call| (call.item == 10).then(Reply::never)));
+    let play = Play::new(shop().but(|call| (call.item == 10).then(Reply::never)));
     let ended = play.run().await;
     if ended.summary.exit == ExitCode::Temporary {
         play.run().await.completes_but(&[10], "");
@@ -387,7 +387,7 @@ async fn a_page_that_fails_twice_and_then_comes_costs_its_product_nothing() {
         || inside(10_005, "busy"),
         || Reply::lost(FetchErrorKind::Disconnected),
     ] {
-        let play = Play::of(shop().but(move |call| (call.item % 9 == 4 && call.nth <= 2).then(kind)));
+        let play = Play::new(shop().but(move |call| (call.item % 9 == 4 && call.nth <= 2).then(kind)));
         play.run().await.completes(&play);
     }
 }
@@ -398,7 +398,7 @@ async fn a_page_that_fails_twice_and_then_comes_costs_its_product_nothing() {
 async fn an_issue_tracker_that_clamps_the_start_to_the_last_page_is_read_to_the_end() {
     for lists in [every_size(120, 60), vec![50; 40], vec![55; 40]] {
         let lists = lists.into_iter().map(|rows| rows.max(1));
-        let play = Play::of(World::of(lists).behind(Behind::Last));
+        let play = Play::new(World::new(lists).behind(Behind::Last));
         play.run().await.completes(&play).warned(0);
     }
 }
@@ -407,7 +407,7 @@ async fn an_issue_tracker_that_clamps_the_start_to_the_last_page_is_read_to_the_
 async fn an_issue_tracker_that_clamps_and_silently_caps_its_pages_is_read_to_the_end() {
     for behind in [Behind::Last, Behind::First, Behind::Around] {
         let lists = every_size(120, 60).into_iter().map(|rows| rows.max(1));
-        let play = Play::of(World::of(lists).capped(5).behind(behind));
+        let play = Play::new(World::new(lists).capped(5).behind(behind));
         play.run().await.completes(&play);
     }
 }
@@ -416,7 +416,7 @@ async fn an_issue_tracker_that_clamps_and_silently_caps_its_pages_is_read_to_the
 async fn a_code_host_that_shows_the_first_thousand_results_says_so_for_each_product_that_has_more() {
     let lists: Vec<u64> = (0..12).map(|list| if list % 3 == 0 { 1_500 } else { 40 + list }).collect();
     let message = || refusal(422, "Only the first 1000 search results are available");
-    let play = Play::of(World::of(lists).but(move |call| (call.page > 100).then(message)));
+    let play = Play::new(World::new(lists).but(move |call| (call.page > 100).then(message)));
     let ended = play.run().await.is(ExitCode::Partial);
     assert!([0, 3, 6, 9].iter().all(|item| !ended.products[item].complete), "{ended}");
     assert_eq!(ended.summary.products.complete, 8, "{ended}");
@@ -426,7 +426,7 @@ async fn a_code_host_that_shows_the_first_thousand_results_says_so_for_each_prod
 async fn a_search_index_that_refuses_beyond_its_window_with_400_says_so_for_each_product_that_has_more() {
     let lists: Vec<u64> = (0..60).map(|list| if list % 4 == 0 { 150 } else { hash(&[list, 1]) % 80 }).collect();
     let window = || refusal(400, "Result window is too large, from + size must be less than or equal to: 100");
-    let play = Play::of(World::of(lists).but(move |call| (call.page > 10).then(window)));
+    let play = Play::new(World::new(lists).but(move |call| (call.page > 10).then(window)));
     let deep = (0..60).filter(|list| list % 4 == 0);
     play.run().await.is(ExitCode::Partial).ended_as("page_cap", deep);
 }
@@ -439,7 +439,7 @@ async fn a_blog_that_answers_400_with_a_word_for_a_code_behind_the_last_page_is_
         body(400, text)
     };
     let lists: Vec<u64> = (0..80).map(|list| 10 * (1 + hash(&[list, 12]) % 5)).chain([55]).collect();
-    let play = Play::of(World::of(lists).behind(Behind::Says(behind)));
+    let play = Play::new(World::new(lists).behind(Behind::Says(behind)));
     play.run().await.completes(&play);
 }
 
@@ -447,7 +447,7 @@ async fn a_blog_that_answers_400_with_a_word_for_a_code_behind_the_last_page_is_
 async fn a_framework_that_answers_a_bare_404_behind_the_last_page_is_read_to_the_end() {
     for kind in [|| body(404, "{\"detail\":\"Invalid page.\"}"), || html(404)] {
         let lists: Vec<u64> = (0..80).map(|list| 10 * (1 + hash(&[list, 12]) % 5)).chain([55]).collect();
-        let play = Play::of(World::of(lists).behind(Behind::Says(kind)));
+        let play = Play::new(World::new(lists).behind(Behind::Says(kind)));
         play.run().await.completes(&play);
     }
 }
@@ -455,8 +455,8 @@ async fn a_framework_that_answers_a_bare_404_behind_the_last_page_is_read_to_the
 #[tokio::test(start_paused = true)]
 async fn a_framework_whose_empty_list_is_a_404_on_the_first_page_fails_those_and_reads_all_others() {
     let world =
-        World::of((0..61).map(|list| list % 3 * 10).chain([45])).behind(Behind::Says(|| refusal(404, "no data")));
-    let play = Play::of(world.but(|call| (call.item % 3 == 0).then(|| refusal(404, "no data"))));
+        World::new((0..61).map(|list| list % 3 * 10).chain([45])).behind(Behind::Says(|| refusal(404, "no data")));
+    let play = Play::new(world.but(|call| (call.item % 3 == 0).then(|| refusal(404, "no data"))));
     let ended = play.run().await;
     assert!(matches!(ended.summary.exit, ExitCode::Partial | ExitCode::Complete), "{ended}");
     assert_eq!(ended.summary.rows.published as usize, play.world.rows(), "{ended}");
@@ -466,25 +466,25 @@ async fn a_framework_whose_empty_list_is_a_404_on_the_first_page_fails_those_and
 #[tokio::test(start_paused = true)]
 async fn a_social_network_that_leaves_out_private_posts_is_read_to_the_end() {
     for percent in [2, 15, 40] {
-        let world = World::of((0..100).map(|list| 40 + hash(&[list, 2]) % 60));
-        let mut play = Play::of(world.hiding(move |item, row| hash(&[item as u64, row, 90]) % 100 < percent));
+        let world = World::new((0..100).map(|list| 40 + hash(&[list, 2]) % 60));
+        let mut play = Play::new(world.hiding(move |item, row| hash(&[item as u64, row, 90]) % 100 < percent));
         play.run_at_any_price().await.completes(&play);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_video_list_whose_first_page_lacks_deleted_videos_is_read_to_the_end() {
-    let world = World::of([vec![45; 30], every_size(60, 30)].concat());
-    let mut play = Play::of(world.hiding(|item, row| item < 30 && row == 3));
+    let world = World::new([vec![45; 30], every_size(60, 30)].concat());
+    let mut play = Play::new(world.hiding(|item, row| item < 30 && row == 3));
     play.run_at_any_price().await.completes(&play);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_feed_that_has_an_empty_page_in_the_middle_of_a_deep_list_is_no_lie_where_more_is_known() {
     for page in [30, 57, 120] {
-        let world = World::of([vec![2_005], every_size(20, 30)].concat());
+        let world = World::new([vec![2_005], every_size(20, 30)].concat());
         let play =
-            Play::of(world.hiding(move |item, row| item == 0 && row / 10 + 1 == page)).with("lookahead_saves", "0s");
+            Play::new(world.hiding(move |item, row| item == 0 && row / 10 + 1 == page)).with("lookahead_saves", "0s");
         play.run().await.completes(&play);
     }
 }
@@ -492,11 +492,11 @@ async fn a_feed_that_has_an_empty_page_in_the_middle_of_a_deep_list_is_no_lie_wh
 #[tokio::test(start_paused = true)]
 async fn a_partner_s_export_that_sends_null_for_one_page_of_some_lists_once_is_no_lie() {
     for seed in 0..10 {
-        let world = World::of(every_size(100, 60)).sending(move |call| {
+        let world = World::new(every_size(100, 60)).sending(move |call| {
             let dice = hash(&[seed, call.item as u64, u64::from(call.page)]) % 40;
             (dice == 0 && call.nth == 1).then(|| success("null"))
         });
-        let play = Play::of(world);
+        let play = Play::new(world);
         // Which of them is an end shows later; what cannot be asked for again is named.
         let ended = play.run().await;
         assert!(matches!(ended.summary.exit, ExitCode::Complete | ExitCode::Partial), "{ended}");
@@ -506,7 +506,7 @@ async fn a_partner_s_export_that_sends_null_for_one_page_of_some_lists_once_is_n
 #[tokio::test(start_paused = true)]
 async fn a_shop_whose_lists_all_have_exactly_one_full_page_is_read_to_the_end_whatever_it_does_behind() {
     for behind in [Behind::Empty, Behind::Last, Behind::First, Behind::Says(|| refusal(404, "no such page"))] {
-        let play = Play::of(World::of(vec![10; 60]).behind(behind));
+        let play = Play::new(World::new(vec![10; 60]).behind(behind));
         let ended = play.run().await;
         // That every list ends behind its first page may also mean that the API reads no page number.
         assert!(matches!(ended.summary.exit, ExitCode::Complete | ExitCode::Partial), "{ended}");
@@ -516,24 +516,24 @@ async fn a_shop_whose_lists_all_have_exactly_one_full_page_is_read_to_the_end_wh
 
 #[tokio::test(start_paused = true)]
 async fn a_forum_whose_lists_grow_at_the_head_while_they_are_read_in_order_is_read_to_the_end() {
-    let world = World::of((0..30).map(|list| 60 + list)).changing(|call, list| {
+    let world = World::new((0..30).map(|list| 60 + list)).changing(|call, list| {
         if hash(&[call.number as u64, 3]).is_multiple_of(6) {
             list.insert(0, later(call.number as u64));
         }
     });
-    let play = Play::of(world).with("lookahead", 0);
+    let play = Play::new(world).with("lookahead", 0);
     play.run().await.completes(&play);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_forum_whose_lists_grow_at_the_head_and_that_wraps_behind_the_end_is_read_to_the_end() {
     for behind in [Behind::Last, Behind::First, Behind::Around] {
-        let world = World::of((0..30).map(|list| 60 + list)).behind(behind).changing(|call, list| {
+        let world = World::new((0..30).map(|list| 60 + list)).behind(behind).changing(|call, list| {
             if hash(&[call.number as u64, 3]).is_multiple_of(6) {
                 list.insert(0, later(call.number as u64));
             }
         });
-        let play = Play::of(world).with("lookahead", 0);
+        let play = Play::new(world).with("lookahead", 0);
         play.run().await.completes(&play);
     }
 }
@@ -541,9 +541,9 @@ async fn a_forum_whose_lists_grow_at_the_head_and_that_wraps_behind_the_end_is_r
 #[tokio::test(start_paused = true)]
 async fn an_api_whose_degraded_replica_sends_a_few_empty_first_pages_costs_those_lists_and_no_other() {
     // Nothing tells such an answer from an empty list; what is checked is that it spreads no further.
-    let world = World::of(every_size(200, 30).into_iter().map(|rows| rows + 1));
+    let world = World::new(every_size(200, 30).into_iter().map(|rows| rows + 1));
     let hit = |call: &Call| call.item % 50 == 9 && call.page == 1;
-    let play = Play::of(world.sending(move |call| hit(call).then(|| success("[]"))));
+    let play = Play::new(world.sending(move |call| hit(call).then(|| success("[]"))));
     let ended = play.run_unjudged().await.is(ExitCode::Complete);
     let lost: usize = (0..200).filter(|item| item % 50 == 9).map(|item| play.world.owed(item, None).count()).sum();
     assert_eq!(ended.summary.rows.published as usize, play.world.rows() - lost, "{ended}");
@@ -552,12 +552,12 @@ async fn an_api_whose_degraded_replica_sends_a_few_empty_first_pages_costs_those
 #[tokio::test(start_paused = true)]
 async fn an_api_that_sends_the_rows_of_another_page_once_loses_no_other_page() {
     // A cache that answers page 3 with page 2, once: its own rows are lost, as the page was paid for, and the walk goes on.
-    let world = World::of([vec![95], every_size(40, 30)].concat()).sending(|call| {
+    let world = World::new([vec![95], every_size(40, 30)].concat()).sending(|call| {
         let rows: Vec<String> = (10..20).map(|row| text_of(call.item, row)).collect();
         let hit = call.item == 0 && call.page == 3 && call.nth == 1;
         hit.then(|| body(200, format!("{{\"code\":0,\"data\":[{}]}}", rows.join(","))))
     });
-    let play = Play::of(world).with("lookahead", 0);
+    let play = Play::new(world).with("lookahead", 0);
     let ended = play.run_unjudged().await;
     assert_eq!(ended.summary.rows.published as usize, play.world.rows() - 10, "{ended}");
 }

@@ -68,7 +68,7 @@ impl fmt::Display for Ended {
 
 impl Play {
     /// An export of all items of a model, at 50 requests a second.
-    pub(crate) fn of(world: World) -> Self {
+    pub(crate) fn new(world: World) -> Self {
         Self {
             world: Arc::new(world),
             directory: scratch(),
@@ -128,7 +128,7 @@ impl Play {
         self.run_until(usize::MAX).await
     }
 
-    /// A run that gets a signal when it sends its so manyth request.
+    /// A run that gets a signal when it sends request number `stop_at`.
     pub(crate) async fn run_until(&self, stop_at: usize) -> Ended {
         self.try_run(stop_at).await.unwrap_or_else(|error| panic!("{}", pagehaul::model::sanitize::chain(&error)))
     }

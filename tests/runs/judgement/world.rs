@@ -106,7 +106,7 @@ pub(crate) struct World {
 
 impl World {
     /// An API without quirks whose lists have this many rows.
-    pub(crate) fn of(lists: impl IntoIterator<Item = u64>) -> Self {
+    pub(crate) fn new(lists: impl IntoIterator<Item = u64>) -> Self {
         let lists: Vec<Vec<u64>> = lists.into_iter().map(|rows| (0..rows).collect()).collect();
         Self {
             owed: lists.iter().map(|rows| rows.iter().copied().collect()).collect(),

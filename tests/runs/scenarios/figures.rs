@@ -35,9 +35,9 @@ pub(crate) enum Figure {
     /// Answers 429, as a share of the requests that left.
     Throttled,
     /// Requests in flight, on average over time.
-    UnderWay,
+    InFlight,
     /// The most requests in flight at a time.
-    MostUnderWay,
+    MostInFlight,
 }
 
 /// The numbers that will do: one, or from the first to the second.
@@ -95,18 +95,18 @@ impl Ended<'_> {
                 self.server.permitted(from, until).map_or(f64::NAN, |permitted| number(passed) / permitted)
             }
             Figure::Throttled => count(&|seen| seen.throttled) / count(&|_| true),
-            Figure::UnderWay => {
+            Figure::InFlight => {
                 let in_flight = self.seen.iter().map(|seen| {
                     let end = seen.ended.unwrap_or(Duration::MAX).min(until);
                     end.saturating_sub(seen.left.max(from)).as_secs_f64()
                 });
                 in_flight.sum::<f64>() / seconds
             }
-            Figure::MostUnderWay => self.most_under_way(from, until),
+            Figure::MostInFlight => self.most_in_flight(from, until),
         }
     }
 
-    fn most_under_way(&self, from: Duration, until: Duration) -> f64 {
+    fn most_in_flight(&self, from: Duration, until: Duration) -> f64 {
         let is_in = |seen: &&Seen| seen.left < until && seen.ended.is_none_or(|ended| ended > from);
         let mut steps: Vec<(Duration, i32)> = Vec::new();
         for seen in self.seen.iter().filter(is_in) {
@@ -150,10 +150,10 @@ pub(crate) fn shown(figure: Figure, number: f64) -> String {
         Figure::Exit | Figure::Complete | Figure::Failed | Figure::Extra | Figure::Retries | Figure::Credits => {
             format!("{number:.0}")
         }
-        Figure::Requests | Figure::MostUnderWay => format!("{number:.0}"),
+        Figure::Requests | Figure::MostInFlight => format!("{number:.0}"),
         Figure::Seconds => format!("{number:.0} s"),
         Figure::Rate => format!("{number:.1}/s"),
-        Figure::UnderWay => format!("{number:.1}"),
+        Figure::InFlight => format!("{number:.1}"),
         Figure::Used | Figure::Throttled => format!("{:.1} %", number * 100.0),
     }
 }
@@ -190,8 +190,8 @@ impl fmt::Display for Figure {
             Self::Rate => "rate",
             Self::Used => "used",
             Self::Throttled => "429",
-            Self::UnderWay => "in flight",
-            Self::MostUnderWay => "most in flight",
+            Self::InFlight => "in flight",
+            Self::MostInFlight => "most in flight",
         })
     }
 }

@@ -100,7 +100,7 @@ pub(crate) enum By {
     /// Any second at all.
     SlidingWindow,
     /// Requests that are with the API at one time.
-    UnderWay,
+    InFlight,
 }
 
 /// What the API lets pass.

@@ -2,7 +2,7 @@
 //! file of its own beside this one. The production scheduler, quota, retry, ledger and committer run in virtual time.
 //!
 //! `docs/scenarios.md` is the table of all files with what was expected and what came. After a change that moves a figure,
-//! `PAGEHAUL_WRITE_DOCS=1 cargo test --test runs scenarios` writes it anew; the ranges in the files are what must hold.
+//! `PAGEHAUL_WRITE_DOCS=1 cargo test --test runs scenarios` writes it; the ranges in the files are what must hold.
 
 mod figures;
 mod file;
@@ -176,7 +176,7 @@ fn the_table_of_the_documents_is_what_came() {
         return std::fs::write(&path, [before, HEAD, &rows].concat()).unwrap();
     }
     for (is, was) in rows.lines().zip(was.lines()) {
-        assert_eq!(is, was, "docs/scenarios.md; PAGEHAUL_WRITE_DOCS=1 cargo test --test runs scenarios writes it anew");
+        assert_eq!(is, was, "docs/scenarios.md; PAGEHAUL_WRITE_DOCS=1 cargo test --test runs scenarios writes it");
     }
     assert_eq!(rows.lines().count(), was.lines().count(), "rows of docs/scenarios.md");
 }

@@ -107,7 +107,7 @@ impl Server {
         for (at, limit) in limits.iter().enumerate() {
             let end = limits.get(at + 1).map_or(Duration::MAX, |next| next.from).min(until);
             let seconds = end.saturating_sub(limit.from.max(from)).as_secs_f64();
-            if limit.by == By::UnderWay && seconds > 0.0 {
+            if limit.by == By::InFlight && seconds > 0.0 {
                 return None;
             }
             permitted += seconds * f64::from(limit.lets);
@@ -237,7 +237,7 @@ impl Count {
                 here < usize::try_from(limit.lets).unwrap()
             }
             By::SlidingWindow => self.passed.len() < usize::try_from(limit.lets).unwrap(),
-            By::UnderWay => self.in_flight < limit.lets,
+            By::InFlight => self.in_flight < limit.lets,
         };
         if passes {
             self.tokens -= 1.0;
@@ -248,12 +248,12 @@ impl Count {
 }
 
 /// A request in flight. It ends when this is dropped: with its answer, or because it is not waited for any longer.
-struct UnderWay<'a> {
+struct InFlight<'a> {
     server: &'a Server,
     number: usize,
 }
 
-impl Drop for UnderWay<'_> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         let mut state = self.server.state();
         let now = clock::now() - state.began.unwrap();
@@ -268,7 +268,7 @@ impl Fetch for Server {
     async fn fetch(&self, request: &Request) -> Result<RawResponse, FetchError> {
         let product = u32::try_from(request.id.as_str().parse::<u64>().unwrap() - FIRST_ID).unwrap();
         let (number, now) = self.leaves();
-        let _under_way = UnderWay { server: self, number };
+        let _in_flight = InFlight { server: self, number };
         let seed = self.world.seed << 32 | u64::try_from(number).unwrap();
         let mut dice = SplitMix64::seed_from_u64(SplitMix64::seed_from_u64(seed).next_u64());
         let fault = self.fault(product, now, &mut dice);

@@ -3,17 +3,12 @@
 //! Everything here is literal, and the built program makes it: a name that changes inside the program changes none of it. What
 //! the ledger and a journal's frames hold is pinned beside their code.
 
-#![cfg(unix)]
-#![expect(clippy::unwrap_used, reason = "what helps a test fails by panicking")]
-
-mod common;
-
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::path::Path;
 
-use common::{Answer, Api, Home, Program, Run, manifests, pagehaul, run, tree};
+use crate::common::{Answer, Api, Home, Program, Run, manifests, pagehaul, run, tree};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde::Deserializer;
 use serde::de::{Deserialize, MapAccess, SeqAccess, Visitor};

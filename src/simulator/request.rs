@@ -1,6 +1,6 @@
-//! What the simulated API says when it does not hand out a page, and how it reads a request.
+//! Parses a request to the simulated API, and formats the response to one that gets no page.
 //!
-//! The order of the checks is in `Simulator::answer`; here is what each one looks at, and the words of each refusal.
+//! `Simulator::respond` has the order of the checks.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -9,25 +9,25 @@ use bytes::Bytes;
 
 use crate::endpoint::{Endpoint, SortParams};
 
-/// A request, as far as the API looks at it.
+/// The parts of a request that the API reads.
 #[derive(Clone, Copy, Debug)]
 pub struct ApiRequest<'a> {
-    /// Path of the address.
+    /// Path of the URL.
     pub path: &'a str,
-    /// What stands behind the question mark, still encoded.
+    /// Query of the URL, still encoded.
     pub query: &'a str,
-    /// The header of that name.
+    /// The `Authorization` header.
     pub authorization: Option<&'a str>,
 }
 
-/// An answer, and how long it takes.
+/// A response, and how long it takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiResponse {
     /// HTTP status.
     pub status: u16,
     /// The envelope.
     pub body: Bytes,
-    /// The time until it comes; what it says was decided before.
+    /// Time until it is sent, after its content was decided.
     pub delay: Duration,
 }
 
@@ -70,8 +70,8 @@ impl Refusal {
     }
 }
 
-/// Whether an `Authorization` header holds an accepted key: the only one, or any that is not empty.
-pub(super) fn authorized(header: Option<&str>, only: Option<&str>) -> bool {
+/// Whether an `Authorization` header has the accepted key, or any key where `only` is none.
+pub(super) fn is_authorized(header: Option<&str>, only: Option<&str>) -> bool {
     let Some((scheme, key)) = header.and_then(|header| header.trim().split_once(' ')) else {
         return false;
     };
@@ -79,7 +79,7 @@ pub(super) fn authorized(header: Option<&str>, only: Option<&str>) -> bool {
     scheme.eq_ignore_ascii_case("bearer") && !key.is_empty() && only.is_none_or(|only| only == key)
 }
 
-/// The page that a query asks for.
+/// The page that a query requests.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ParsedRequest<'a> {
     pub(super) item: Cow<'a, str>,
@@ -94,39 +94,41 @@ pub(super) struct ParsedRequest<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Sort<'a> {
     pub(super) field: Cow<'a, str>,
-    pub(super) descending: bool,
+    pub(super) is_descending: bool,
 }
 
 impl<'a> ParsedRequest<'a> {
-    /// Reads a query. Parameters that the endpoint does not know are ignored; of one that comes twice, the first holds.
-    pub(super) fn read(endpoint: &Endpoint, query: &'a str) -> Result<Self, Refusal> {
+    /// Ignores unknown parameters, and all but the first of several with one name.
+    pub(super) fn parse(endpoint: &Endpoint, query: &'a str) -> Result<Self, Refusal> {
         let item = required(query, &endpoint.item.param)?;
         let limits = &endpoint.page;
         let page = number(query, &limits.number_param, limits.first, limits.last)?;
         let size = number(query, &limits.size_param, 1, limits.size_max)?;
-        let sort = endpoint.sort.as_ref().map_or(Ok(None), |sort| Sort::read(sort, query))?;
+        let sort = endpoint.sort.as_ref().map_or(Ok(None), |sort| Sort::parse(sort, query))?;
         let start = u64::from(page.saturating_sub(limits.first)) * u64::from(size);
         Ok(Self { item, page, start, size, sort })
     }
 }
 
 impl<'a> Sort<'a> {
-    fn read(params: &SortParams, query: &'a str) -> Result<Option<Self>, Refusal> {
+    fn parse(params: &SortParams, query: &'a str) -> Result<Option<Self>, Refusal> {
         let direction = parameter(query, &params.direction_param);
-        let descending = match direction.as_deref() {
+        let is_descending = match direction.as_deref() {
             Some(given) if given == params.descending => true,
             Some(given) if given != params.ascending => return Err(Refusal::Invalid(params.direction_param.clone())),
             Some(_) | None => false,
         };
         match parameter(query, &params.field_param) {
             None => Ok(None),
-            Some(field) if params.fields.values().any(|known| *known == field) => Ok(Some(Self { field, descending })),
+            Some(field) if params.fields.values().any(|known| *known == field) => {
+                Ok(Some(Self { field, is_descending }))
+            }
             Some(_) => Err(Refusal::Invalid(params.field_param.clone())),
         }
     }
 }
 
-/// The value of a parameter that is there and not empty.
+/// The value of a parameter; none if it is missing or empty.
 fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
     let mut pairs = url::form_urlencoded::parse(query.as_bytes());
     pairs.find(|(key, _)| key == name).map(|(_, value)| value).filter(|value| !value.is_empty())
@@ -144,49 +146,51 @@ fn number(query: &str, name: &str, least: u32, most: u32) -> Result<u32, Refusal
 
 #[cfg(test)]
 mod tests {
-    use super::{ParsedRequest, Refusal, authorized};
+    use super::{ParsedRequest, Refusal, is_authorized};
     use crate::endpoint::{BUILT_IN, Endpoint};
 
-    fn read(query: &str) -> Result<ParsedRequest<'_>, Refusal> {
-        ParsedRequest::read(&Endpoint::parse(BUILT_IN).unwrap(), query)
+    fn parse(query: &str) -> Result<ParsedRequest<'_>, Refusal> {
+        ParsedRequest::parse(&Endpoint::parse(BUILT_IN).unwrap(), query)
     }
 
     #[test]
-    fn only_a_bearer_key_is_accepted_and_only_the_right_one_where_there_is_one() {
+    fn only_a_bearer_key_is_accepted_and_only_the_right_one_if_one_is_set() {
         let any = ["Bearer sk_live_1", "bearer x", " Bearer  x "];
-        assert!(any.into_iter().all(|header| authorized(Some(header), None)));
+        assert!(any.into_iter().all(|header| is_authorized(Some(header), None)));
         let none = [None, Some(""), Some("Bearer"), Some("Bearer "), Some("Basic x"), Some("sk_live_1")];
-        assert!(none.into_iter().all(|header| !authorized(header, None)));
-        assert!(authorized(Some("Bearer right"), Some("right")) && !authorized(Some("Bearer wrong"), Some("right")));
+        assert!(none.into_iter().all(|header| !is_authorized(header, None)));
+        assert!(
+            is_authorized(Some("Bearer right"), Some("right")) && !is_authorized(Some("Bearer wrong"), Some("right"))
+        );
     }
 
     #[test]
-    fn a_query_is_read_as_a_page_of_a_sorted_list() {
-        let asked =
-            read("page_size=10&page_num=3&product_id=a%2Bb&product_video_sort_field=6&sort_type=1&x=y").unwrap();
-        assert_eq!((asked.item.as_ref(), asked.page, asked.start, asked.size), ("a+b", 3, 20, 10));
-        let sort = asked.sort.unwrap();
-        assert_eq!((sort.field.as_ref(), sort.descending), ("6", true));
-        assert_eq!(read("product_id=1&page_num=1&page_size=1&sort_type=1").unwrap().sort, None);
+    fn a_query_is_parsed_as_a_page_of_a_sorted_list() {
+        let parsed =
+            parse("page_size=10&page_num=3&product_id=a%2Bb&product_video_sort_field=6&sort_type=1&x=y").unwrap();
+        assert_eq!((parsed.item.as_ref(), parsed.page, parsed.start, parsed.size), ("a+b", 3, 20, 10));
+        let sort = parsed.sort.unwrap();
+        assert_eq!((sort.field.as_ref(), sort.is_descending), ("6", true));
+        assert_eq!(parse("product_id=1&page_num=1&page_size=1&sort_type=1").unwrap().sort, None);
     }
 
     #[test]
     fn a_parameter_that_is_missing_or_outside_its_limits_is_named() {
         let missing = |name: &str| Err(Refusal::Missing(name.to_owned()));
         let invalid = |name: &str| Err(Refusal::Invalid(name.to_owned()));
-        assert_eq!(read("page_num=1&page_size=10"), missing("product_id"));
-        assert_eq!(read("product_id=&page_num=1&page_size=10"), missing("product_id"));
-        assert_eq!(read("product_id=1&page_size=10"), missing("page_num"));
-        assert_eq!(read("product_id=1&page_num=1"), missing("page_size"));
+        assert_eq!(parse("page_num=1&page_size=10"), missing("product_id"));
+        assert_eq!(parse("product_id=&page_num=1&page_size=10"), missing("product_id"));
+        assert_eq!(parse("product_id=1&page_size=10"), missing("page_num"));
+        assert_eq!(parse("product_id=1&page_num=1"), missing("page_size"));
         for page in ["0", "100001", "-1", "1.0", "x", "99999999999"] {
-            assert_eq!(read(&format!("product_id=1&page_num={page}&page_size=10")), invalid("page_num"));
+            assert_eq!(parse(&format!("product_id=1&page_num={page}&page_size=10")), invalid("page_num"));
         }
         for size in ["0", "11", "ten"] {
-            assert_eq!(read(&format!("product_id=1&page_num=1&page_size={size}")), invalid("page_size"));
+            assert_eq!(parse(&format!("product_id=1&page_num=1&page_size={size}")), invalid("page_size"));
         }
         let sorted = |rest: &str| format!("product_id=1&page_num=1&page_size=10&{rest}");
-        assert_eq!(read(&sorted("product_video_sort_field=7")), invalid("product_video_sort_field"));
-        assert_eq!(read(&sorted("product_video_sort_field=1&sort_type=2")), invalid("sort_type"));
-        assert!(read(&sorted("product_video_sort_field=1&sort_type=0")).is_ok());
+        assert_eq!(parse(&sorted("product_video_sort_field=7")), invalid("product_video_sort_field"));
+        assert_eq!(parse(&sorted("product_video_sort_field=1&sort_type=2")), invalid("sort_type"));
+        assert!(parse(&sorted("product_video_sort_field=1&sort_type=0")).is_ok());
     }
 }

@@ -235,7 +235,7 @@ async fn l13_the_ledger_of_another_export_is_refused() {
 
 #[test]
 fn l13_a_damaged_row_and_a_damaged_index_are_named_by_verify_and_refused_by_export() {
-    let begun = kept::half_way();
+    let begun = small::half_way();
     let wrong_checksum: fn(&Connection) = |db| {
         db.create_scalar_function("row_crc", -1, FunctionFlags::SQLITE_UTF8, |_| Ok(0)).unwrap();
         db.execute("UPDATE items SET tries = 7 WHERE ix = 1", []).unwrap();
@@ -257,16 +257,16 @@ fn l13_a_damaged_row_and_a_damaged_index_are_named_by_verify_and_refused_by_expo
         (wrong_checksum, "1 rows of items are not as they were written"),
         (other_index, "the index sqlite_autoindex_items_1 is not that of its table"),
     ] {
-        let home = kept::home();
+        let home = small::home();
         copy(&begun.out(), &home.out());
         let db = Connection::open(home.path("out/_pagehaul/ledger.sqlite")).unwrap();
         damage(&pagehaul::state::ledger::configure(db).unwrap());
-        let verified = run(common::pagehaul(["verify", "--out", &home.argument("out")]));
+        let verified = run(crate::common::pagehaul(["verify", "--out", &home.argument("out")]));
         let found = verified.ended(9)["found"].to_string();
         assert!(found.contains(&format!("ledger: {says}")), "{verified}");
-        let (api, path) = (kept::api(None), home.path("out/_pagehaul/ledger.sqlite"));
+        let (api, path) = (small::api(None), home.path("out/_pagehaul/ledger.sqlite"));
         let before = std::fs::read(&path).unwrap();
-        let refused = run(kept::command(&home, &api, &[]));
+        let refused = run(small::command(&home, &api, &[]));
         assert!(refused.ended(9)["cause"].as_str().unwrap().contains(says), "{refused}");
         assert_eq!((std::fs::read(&path).unwrap(), api.requests()), (before, 0), "{says}");
     }

@@ -81,7 +81,7 @@ impl Frontier {
 
     /// Whether a walk is at such an end, and nothing of it is in flight.
     pub(crate) fn is_idle_at_end(&self, item: ItemIx, is_such: impl Fn(&End) -> bool) -> bool {
-        let is_idle = |open: &&OpenWalk| open.in_flight == 0 && open.check.is_none() && open.closing.is_none();
+        let is_idle = |open: &&OpenWalk| open.is_idle() && open.closing.is_none();
         self.walks.get(&item).filter(is_idle).and_then(|open| open.walk.end()).is_some_and(is_such)
     }
 

@@ -353,15 +353,13 @@ impl Frontier {
         let open = self.walks.get(&item)?;
         match open.walk.end().cloned() {
             // What is in flight may show that the list goes on.
-            Some(end)
-                if open.in_flight == 0 && open.check.is_none() && (open.waiting == 0 || !end.may_be_disproved()) =>
-            {
+            Some(end) if open.is_idle() && (open.waiting == 0 || !end.may_be_disproved()) => {
                 let end = EndRow { error: end.message, ..EndRow::new(item, end.stop) };
                 self.close(end, self.rules.first);
             }
             _ => self.reschedule(item),
         }
-        let is_over = |open: &&OpenWalk| open.in_flight == 0 && open.check.is_none() && open.ends_by(open.walk.next());
+        let is_over = |open: &&OpenWalk| open.is_idle() && open.ends_by(open.walk.next());
         self.walks.get(&item).filter(is_over)?;
         let open = self.walks.remove(&item)?;
         self.suspended -= usize::from(open.is_suspended);

@@ -59,7 +59,12 @@ impl OpenWalk {
         self.closing.as_ref().is_some_and(|closing| closing.at <= page)
     }
 
-    /// Whether nothing of it is in flight or waits to be asked for.
+    /// Whether nothing of it is in flight, and no check waits to be asked for.
+    pub(super) fn is_idle(&self) -> bool {
+        self.in_flight == 0 && self.check.is_none()
+    }
+
+    /// Whether nothing of it is in flight or waits to be asked for again.
     pub(super) fn is_quiet(&self) -> bool {
         self.in_flight == 0 && self.waiting == 0
     }

@@ -1,8 +1,8 @@
 //! How much of a limit is used, and the share of 429s: `cargo bench --bench pacing`, a table in Markdown.
 //!
-//! Up to 50 requests a second an hour of virtual time with nothing but the quota; above, real requests through the dispatcher
+//! Up to 50 requests a second an hour of virtual time with nothing but the rate limiter; above, real requests through the dispatcher
 //! and the HTTP client to the embedded API on a thread of its own: ten seconds after ten seconds of settling in, or eighty where
-//! a window's end is to be learned. `auto` rows are an hour of virtual time with the search. Words after `--` choose rows by
+//! a window's end is to be found. `auto` rows are an hour of virtual time with the search. Words after `--` choose rows by
 //! their first columns, as in `-- 500 window` or `-- auto`.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench that cannot be set up has no figures")]
@@ -25,24 +25,24 @@ use pagehaul::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
 use pagehaul::settings::RateLimit;
 use pagehaul::simulator::{LimitSpec, Simulator, SimulatorSettings, Window, start};
 use tokio::sync::{mpsc, watch};
-use world::{Answers, Way, World, qps};
+use world::{Responses, Way, World, qps};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
 const WARM: Duration = Duration::from_secs(10);
-const LEARNED: Duration = Duration::from_secs(80);
+const WARM_WINDOW: Duration = Duration::from_secs(80);
 const MEASURED: Duration = Duration::from_secs(10);
-/// Requests that may be under way on the wire.
+/// Requests that may be in flight.
 const IN_FLIGHT: usize = 2_048;
 
-/// The quota alone, in virtual time.
-fn virtually(asked: RateLimit, limit: LimitSpec, way: Way, time: Duration) -> Answers {
+/// The rate limiter alone, in virtual time.
+fn virtually(asked: RateLimit, limit: LimitSpec, way: Way, time: Duration) -> Responses {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async { World::new(asked, limit, way).work(time).await })
 }
 
 /// The dispatcher and the client against the embedded API.
-fn on_the_wire(limit: LimitSpec, way: Way) -> Answers {
+fn on_the_wire(limit: LimitSpec, way: Way) -> Responses {
     let endpoint = Endpoint::parse(BUILT_IN).unwrap();
     let settings = SimulatorSettings {
         qps: Some(limit),
@@ -54,7 +54,7 @@ fn on_the_wire(limit: LimitSpec, way: Way) -> Answers {
     let server = start(Arc::new(Simulator::new(&endpoint, settings).unwrap())).unwrap();
     let http = HttpSettings {
         base_url: server.base_url().parse().unwrap(),
-        key: "bench".to_owned().into(),
+        api_key: "bench".to_owned().into(),
         page_size: 1,
         sort: None,
         connections: IN_FLIGHT,
@@ -64,22 +64,22 @@ fn on_the_wire(limit: LimitSpec, way: Way) -> Answers {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let asked = RateLimit::PerSecond(f64::from(limit.per_second.get()));
-    let warm = if limit.window == Window::Fixed && way == Way::FAR { LEARNED } else { WARM };
+    let warm = if limit.window == Window::Fixed && way == Way::FAR { WARM_WINDOW } else { WARM };
     runtime.block_on(measure(HttpApi::new(&endpoint, http).unwrap(), asked, warm))
 }
 
-async fn measure(api: HttpApi, asked: RateLimit, warm: Duration) -> Answers {
-    let (_ordering, orders) = watch::channel(DispatchMode::Send);
+async fn measure(api: HttpApi, asked: RateLimit, warm: Duration) -> Responses {
+    let (_mode_sender, mode) = watch::channel(DispatchMode::Send);
     let dispatcher = Dispatcher {
         api: Arc::new(api),
-        quota: Arc::new(RateLimiter::new(asked)),
+        rate_limiter: Arc::new(RateLimiter::new(asked)),
         timeout: Duration::from_secs(30),
         drain_timeout: Duration::from_secs(1),
         codes: Arc::new(Codes { success: vec![0], ..Codes::default() }),
-        orders,
+        mode,
     };
     let (to_dispatch, queue) = mpsc::channel(64);
-    let (arrive, mut arrivals) = mpsc::channel::<FetchOutcome>(IN_FLIGHT);
+    let (outcome_sender, mut outcomes) = mpsc::channel::<FetchOutcome>(IN_FLIGHT);
     let begin = clock::now() + warm;
     let end = begin + MEASURED;
     let asking = async {
@@ -93,19 +93,19 @@ async fn measure(api: HttpApi, asked: RateLimit, warm: Duration) -> Answers {
         drop(to_dispatch);
     };
     let counting = async {
-        let mut answers = Answers::default();
-        while let Some(arrival) = arrivals.recv().await {
+        let mut responses = Responses::default();
+        while let Some(outcome) = outcomes.recv().await {
             if (begin..end).contains(&clock::now()) {
-                let refused = matches!(arrival.judged.verdict, Verdict::Failed(Failure::Throttled(_)));
-                answers.refused += u32::from(refused);
-                answers.passed += u32::from(arrival.judged.verdict == Verdict::Page);
+                let refused = matches!(outcome.classification.verdict, Verdict::Failed(Failure::Throttled(_)));
+                responses.refused += u32::from(refused);
+                responses.passed += u32::from(outcome.classification.verdict == Verdict::Page);
             }
         }
-        answers
+        responses
     };
-    let (sent, (), answers) = tokio::join!(dispatcher.run(queue, arrive), asking, counting);
+    let (sent, (), responses) = tokio::join!(dispatcher.run(queue, outcome_sender), asking, counting);
     sent.unwrap();
-    answers
+    responses
 }
 
 fn main() {
@@ -139,9 +139,9 @@ fn main() {
                     (true, false) => HOUR,
                     (false, _) => MEASURED,
                 };
-                let answers = if is_virtual { virtually(asked, limit, way, time) } else { on_the_wire(limit, way) };
-                let used = f64::from(answers.passed) / (f64::from(rate) * time.as_secs_f64());
-                println!("| {label} | {:.2} % | {:.3} % |", used * 100.0, answers.refused_share() * 100.0);
+                let responses = if is_virtual { virtually(asked, limit, way, time) } else { on_the_wire(limit, way) };
+                let used = f64::from(responses.passed) / (f64::from(rate) * time.as_secs_f64());
+                println!("| {label} | {:.2} % | {:.3} % |", used * 100.0, responses.refused_share() * 100.0);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What it costs to decide which page comes next, with a million ids in the ledger: `cargo bench --bench scheduling`.
 //!
-//! Every figure is for a round of 64 pages: they land and are read into their walks, walks that have ended make room, the
+//! Every figure is for a round of 64 pages: they are completed and applied to their walks, walks that have ended make room, the
 //! ledger is asked for new ones, the most urgent pages are picked, and keys are counted. Divide by 64 for a page. Nothing is
 //! fetched, decoded or written: the bench `stages` has those.
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 use criterion::{Criterion, criterion_group, criterion_main};
 use pagehaul::crawl::backlog::Backlog;
 use pagehaul::crawl::end_of_list::PagingRules;
-use pagehaul::crawl::frontier::Scheduler;
+use pagehaul::crawl::frontier::Frontier;
 use pagehaul::decode::{DecodedPage, Key, PageDrift};
 use pagehaul::endpoint::EndRule;
 use pagehaul::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
@@ -20,34 +20,34 @@ use pagehaul::state::ledger::{Ledger, LedgerError};
 
 /// Ids in the ledger.
 const IDS: u64 = 1_000_000;
-/// Pages that land in a round.
+/// Pages that are completed in a round.
 const ROUND: usize = 64;
 /// Rows of a full page.
 const ROWS: u32 = 10;
 /// More keys than ever are in memory.
 const KEYS: usize = 1 << 20;
 
-/// Walks of lists that all have so many pages, the last one short.
+/// Walks of lists that all have this many pages, the last one short.
 struct Walks<'a> {
     ledger: &'a Ledger,
     rules: PagingRules,
     pages: u32,
-    scheduler: Scheduler,
+    frontier: Frontier,
     backlog: Backlog,
     in_flight: VecDeque<(ItemIx, ItemId, PageNum)>,
-    /// Makes every key another one.
+    /// Makes every key different.
     keys: u64,
 }
 
 impl<'a> Walks<'a> {
-    /// So many walks, each with a page under way.
+    /// `open` walks, each with a page in flight.
     fn new(ledger: &'a Ledger, open: usize, pages: u32) -> Self {
         let (first, last) = (PageNum(1), PageNum(100_000));
         let rules =
-            PagingRules { first, last, page_size: ROWS, max_pages: None, end: EndRule::ShortPage, learned: None };
-        let scheduler = Scheduler::new(rules, open);
+            PagingRules { first, last, page_size: ROWS, max_pages: None, end: EndRule::ShortPage, observed: None };
+        let frontier = Frontier::new(rules, open);
         let (backlog, in_flight) = (Backlog::default(), VecDeque::new());
-        let mut walks = Self { ledger, rules, pages, scheduler, backlog, in_flight, keys: 0 };
+        let mut walks = Self { ledger, rules, pages, frontier, backlog, in_flight, keys: 0 };
         while walks.in_flight.len() < open {
             walks.pick(open);
         }
@@ -56,14 +56,14 @@ impl<'a> Walks<'a> {
 
     fn round(&mut self) {
         for _ in 0..ROUND {
-            let (item, id, page) = self.in_flight.pop_front().expect("a page is under way");
-            self.land(item, id, page);
+            let (item, id, page) = self.in_flight.pop_front().expect("a page is in flight");
+            self.complete(item, id, page);
         }
         self.pick(ROUND);
-        self.scheduler.unload_keys(KEYS);
+        self.frontier.unload_keys(KEYS);
     }
 
-    fn land(&mut self, item: ItemIx, id: ItemId, page: PageNum) {
+    fn complete(&mut self, item: ItemIx, id: ItemId, page: PageNum) {
         let rows = if page.0 < self.pages { ROWS } else { ROWS / 2 };
         let keys = (0..rows).map(|_| self.key()).collect();
         let received = usize::try_from(rows).expect("a page is small");
@@ -77,9 +77,9 @@ impl<'a> Walks<'a> {
             rejects: Vec::new(),
             drift: PageDrift::default(),
         };
-        self.scheduler.land(item, page).expect("it was under way");
-        self.scheduler.walk_mut(item).expect("it is open").accept(&decoded, AttemptId(1), &self.rules);
-        self.scheduler.settle(item);
+        self.frontier.complete(item, page).expect("it was in flight");
+        self.frontier.walk_mut(item).expect("it is open").accept(&decoded, AttemptId(1), &self.rules);
+        self.frontier.take_ended(item);
     }
 
     fn key(&mut self) -> Key {
@@ -88,17 +88,17 @@ impl<'a> Walks<'a> {
     }
 
     fn pick(&mut self, pages: usize) {
-        while self.scheduler.is_half_empty() {
+        while self.frontier.is_half_empty() {
             if self.backlog.is_empty() {
                 self.backlog = Backlog::default(); // and again from the beginning
             }
             self.backlog
-                .refill(&mut self.scheduler, self.ledger, &self.rules, (true, &[]))
+                .refill(&mut self.frontier, self.ledger, &self.rules, (true, &[]))
                 .expect("the ledger is whole");
         }
         for _ in 0..pages {
-            let Some(wanted) = self.scheduler.next_page() else { return };
-            self.in_flight.push_back((wanted.item, wanted.id.clone(), wanted.page));
+            let Some(task) = self.frontier.next_page() else { return };
+            self.in_flight.push_back((task.item, task.id.clone(), task.page));
         }
     }
 }

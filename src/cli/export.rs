@@ -108,7 +108,7 @@ async fn export(layers: Layers) -> Result<Summary, Error> {
 fn http_settings(settings: &Settings, key: SecretString) -> HttpSettings {
     HttpSettings {
         base_url: settings.base_url.clone(),
-        key,
+        api_key: key,
         page_size: settings.page_size,
         sort: sort_values(settings),
         connections: settings.max_in_flight,

@@ -1,116 +1,116 @@
-//! The walks that the ledger still holds: a few at a time go to the scheduler, however many there are.
+//! The walks that are only in the ledger yet: a few at a time are added to the frontier, however many there are.
 //!
-//! Walks under way first, then new ones in the order of the list. As long as no page ever came, nobody knows whether the
-//! question is wrong or the list begins with items that are gone: then one item at a time is asked for, from all over the
-//! list, and none twice before all others were, in whichever run.
+//! Walks that have begun come first, then new ones in the order of the list. As long as no page ever came, nobody knows whether
+//! the request is wrong or the list begins with items that are gone. Then one item at a time is sampled from all over the list,
+//! and none twice before all others were, in any run.
 
 use std::collections::BTreeSet;
 
 use crate::crawl::end_of_list::PagingRules;
-use crate::crawl::frontier::Scheduler;
+use crate::crawl::frontier::Frontier;
 use crate::crawl::walk::Walk;
 use crate::model::page::{ItemIx, SegmentId};
 use crate::state::ledger::{Ledger, LedgerError, OpenItem};
 
-/// How far the ledger's open items have been taken: walks under way first, then new ones.
+/// How far the ledger's open items were taken: walks that have begun first, then new ones.
 #[derive(Debug)]
 pub struct Backlog {
-    walking: Option<ItemIx>,
-    fresh: Option<ItemIx>,
-    /// New ones that were taken before their turn: as many as were asked for before the first page came.
+    begun: Option<ItemIx>,
+    unstarted: Option<ItemIx>,
+    /// New ones that were taken out of order, before the first page came.
     samples: BTreeSet<ItemIx>,
-    /// Whether walks were opened again that had ended: then those that have begun are gone through once more.
+    /// Whether ended walks were reopened: then the walks that have begun are taken once more.
     is_reopened: bool,
 }
 
 impl Default for Backlog {
     fn default() -> Self {
-        Self { walking: Some(ItemIx(0)), fresh: Some(ItemIx(0)), samples: BTreeSet::new(), is_reopened: false }
+        Self { begun: Some(ItemIx(0)), unstarted: Some(ItemIx(0)), samples: BTreeSet::new(), is_reopened: false }
     }
 }
 
 impl Backlog {
-    /// Walks that had ended were opened again.
+    /// Records that ended walks were reopened.
     pub fn reopen(&mut self) {
-        (self.walking, self.is_reopened) = (Some(ItemIx(0)), true);
+        (self.begun, self.is_reopened) = (Some(ItemIx(0)), true);
     }
 
     /// Whether every open item was taken.
     pub fn is_empty(&self) -> bool {
-        self.walking.is_none() && self.fresh.is_none()
+        self.begun.is_none() && self.unstarted.is_none()
     }
 
-    /// Fills the scheduler up when it has become half empty. `is_heard`: a page came, in this run or an earlier one; `ended`:
-    /// walks whose end the ledger does not know yet. Gives
-    /// those whose pages say that they are over, or outdated: a crash came before that was written down.
+    /// Adds walks to the frontier if it is half empty. `in_order`: items are taken in the order of the list, because a page came
+    /// in this run or an earlier one. `ended`: walks whose end is not in the ledger yet. Returns the walks whose pages show that
+    /// they have ended, or are outdated: the process died before that was recorded.
     pub fn refill(
         &mut self,
-        scheduler: &mut Scheduler,
+        frontier: &mut Frontier,
         ledger: &Ledger,
         rules: &PagingRules,
-        (is_heard, ended): (bool, &[ItemIx]),
+        (in_order, ended): (bool, &[ItemIx]),
     ) -> Result<Vec<ItemIx>, LedgerError> {
         let mut over = Vec::new();
-        for open in self.take(scheduler, ledger, is_heard, ended)? {
+        for open in self.take(frontier, ledger, in_order, ended)? {
             let OpenItem { item, id, tries, unproven, skip, failed_before, has_pages, is_moved, size } = open;
             let pages = if has_pages { ledger.pages(item, SegmentId::BEHIND_ALL)? } else { Vec::new() };
             let mut walk = Walk::new(item, id, rules, pages, skip);
-            (walk.tries, walk.unproven, walk.failed_before) = (tries, unproven, failed_before);
+            (walk.proven_failures, walk.unproven_runs, walk.failed_before) = (tries, unproven, failed_before);
             if has_pages {
-                walk.unload(); // all of them may be outdated: then it begins anew, and its rows are known
+                walk.unload_keys(); // if all its pages are outdated it looks new, but its rows are known
             }
             if is_moved {
                 walk.read_in_order();
             }
-            walk.hint(size.and_then(|rows| rules.last_of(rows)));
-            over.extend((walk.end().is_some() || walk.is_stuck()).then_some(item));
-            scheduler.add(walk);
+            walk.set_hint(size.and_then(|rows| rules.last_of(rows)));
+            over.extend((walk.end().is_some() || walk.is_blocked()).then_some(item));
+            frontier.add(walk);
         }
-        scheduler.has_all(self.is_empty());
+        frontier.set_has_all(self.is_empty());
         Ok(over)
     }
 
     fn take(
         &mut self,
-        scheduler: &Scheduler,
+        frontier: &Frontier,
         ledger: &Ledger,
-        is_heard: bool,
+        in_order: bool,
         ended: &[ItemIx],
     ) -> Result<Vec<OpenItem>, LedgerError> {
-        // What the last sample brings is waited for: if it is a page, the list goes on in its order.
-        let waits = !is_heard && (scheduler.has_next() || scheduler.is_flying());
-        if waits || !scheduler.is_half_empty() {
+        // The next sample waits for the outcome of the last one: after a page, items are taken in order.
+        let waits = !in_order && (frontier.has_next() || frontier.has_in_flight());
+        if waits || !frontier.is_half_empty() {
             return Ok(Vec::new());
         }
-        if !is_heard && let Some(sample) = self.sample(ledger)? {
+        if !in_order && let Some(sample) = self.sample(ledger)? {
             return Ok(vec![sample]);
         }
-        // A sample whose page came and was not read is a walk that the scheduler will hold.
-        let is_read = self.samples.is_empty() || self.fresh != Some(ItemIx(0)) || !scheduler.is_flying();
-        let room = scheduler.room() - usize::from(!is_read);
-        if room == 0 {
+        // The walk of a sample whose page came and is not yet applied will take a slot.
+        let is_applied = self.samples.is_empty() || self.unstarted != Some(ItemIx(0)) || !frontier.has_in_flight();
+        let slots = frontier.free_slots() - usize::from(!is_applied);
+        if slots == 0 {
             return Ok(Vec::new());
         }
-        if let Some(after) = self.walking {
-            // A sample that was opened again is a walk like any other.
-            let held = if self.is_reopened {
-                scheduler.items().chain(ended.iter().copied()).collect()
+        if let Some(after) = self.begun {
+            // A sample that was reopened is a walk like any other.
+            let known = if self.is_reopened {
+                frontier.items().chain(ended.iter().copied()).collect()
             } else {
                 self.samples.clone()
             };
-            let items = ledger.walking_items(after, &held, room)?;
-            self.walking = next(&items, room);
+            let items = ledger.walking_items(after, &known, slots)?;
+            self.begun = next(&items, slots);
             if !items.is_empty() {
                 return Ok(items);
             }
         }
-        let Some(after) = self.fresh else { return Ok(Vec::new()) };
-        let items = ledger.unstarted_items(after, &self.samples, room)?;
-        self.fresh = next(&items, room);
+        let Some(after) = self.unstarted else { return Ok(Vec::new()) };
+        let items = ledger.unstarted_items(after, &self.samples, slots)?;
+        self.unstarted = next(&items, slots);
         Ok(items)
     }
 
-    /// An item that was never asked for, from anywhere in the list; none if all were.
+    /// An item that was never asked for, from anywhere in the list. None: all were.
     fn sample(&mut self, ledger: &Ledger) -> Result<Option<OpenItem>, LedgerError> {
         let mut asked = ledger.items_without_page()?;
         asked.extend(&self.samples);
@@ -124,13 +124,13 @@ impl Backlog {
     }
 }
 
-/// Behind which item the next ones are; none if these were the last.
-fn next(items: &[OpenItem], room: usize) -> Option<ItemIx> {
-    items.last().map(|last| last.item).filter(|_| items.len() == room)
+/// The item after which the next ones come. None: these were the last.
+fn next(items: &[OpenItem], slots: usize) -> Option<ItemIx> {
+    items.last().map(|last| last.item).filter(|_| items.len() == slots)
 }
 
-/// Behind which item of a list a sample is taken, the so manyth: at the beginning, the half, the quarters, the eighths, and
-/// so on (van der Corput's sequence). However many there are, they lie all over it.
+/// The item after which the sample with this number is taken: the beginning, the half, the quarters, the eighths, and so on
+/// (van der Corput's sequence). However many samples there are, they are spread over the whole list.
 fn place(number: usize, last: ItemIx) -> ItemIx {
     let share = u64::try_from(number).unwrap_or_default().reverse_bits();
     let items = u64::try_from(last.0).unwrap_or_default();
@@ -144,7 +144,7 @@ mod tests {
     use crate::model::page::ItemIx;
 
     #[test]
-    fn samples_lie_all_over_a_list_however_many_there_are() {
+    fn samples_are_spread_over_a_list_however_many_there_are() {
         let places = |count, last| (0..count).map(|number| place(number, ItemIx(last)).0).collect::<Vec<_>>();
         assert_eq!(places(8, 80), [0, 40, 20, 60, 10, 50, 30, 70]);
         for (count, last) in [(20, 1_000_000), (40, 1_000), (20, 27), (1, 1)] {

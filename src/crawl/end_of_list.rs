@@ -1,40 +1,41 @@
-//! What the walks of an export have in common: how pages are numbered, and what ends a walk.
+//! How pages are numbered, and which page ends a list: the same rules for every list of an export.
 //!
-//! Pure, and decided from a page's number and its counts alone, so that the ledger's rows are enough to decide it again.
-//! Under `end = "auto"` an end may be a guess: it names the page that would tell (`check`), and `ending` decides
-//! whether that page is worth a credit. What such pages have shown about the API is part of the rules (`ObservedEnd`).
+//! Decided from a page's number and its counts alone, so that the ledger's rows are enough to decide it again. Start with
+//! [`PagingRules::end_at`]. Under `end = "auto"` an end may be a guess: it names the page that would show it (`check`), and
+//! `end_evidence` decides whether that page is worth a credit. What such pages have shown about the API is a part of the rules
+//! ([`ObservedEnd`]).
 
 use crate::endpoint::EndRule;
 use crate::model::page::{Counts, PageNum, StopReason};
 
-/// Pages in a row without a single usable row that end a walk.
-const BARREN_PAGES: u8 = 3;
+/// Pages in a row without a usable row that end a walk.
+const MAX_PAGES_WITHOUT_VALID_ROWS: u8 = 3;
 
-/// What the walks of an export have in common.
+/// The rules for all lists of an export.
 #[derive(Clone, Copy, Debug)]
 pub struct PagingRules {
     /// Number of the first page.
     pub first: PageNum,
     /// Largest page number that the API accepts.
     pub last: PageNum,
-    /// Rows asked for with each page.
+    /// Requested rows per page.
     pub page_size: u32,
-    /// Pages of each item that were asked for; none: all.
+    /// Maximum number of pages of each item. None: all.
     pub max_pages: Option<u32>,
-    /// What ends a walk.
+    /// The configured rule.
     pub end: EndRule,
-    /// What pages behind the ends of lists have shown about that, under [`EndRule::Auto`].
-    pub learned: Option<ObservedEnd>,
+    /// What pages behind the ends of lists have shown about the API, under [`EndRule::Auto`].
+    pub observed: Option<ObservedEnd>,
 }
 
-/// What evidence has shown: the short-page rule does not hold as it was assumed.
+/// What evidence has shown: a page with fewer rows than requested does not always end a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObservedEnd {
     /// The API gives at most this many rows a page, fewer than were asked for.
     PageSize(u32),
     /// Pages in the middle of a list may be short: only an empty page is an end.
     EmptyPage,
-    /// The same, and to read on behind the short pages costs more than was allowed for.
+    /// The same, and reading on behind the short pages costs more than the budget allows.
     Unpaid,
 }
 
@@ -43,21 +44,26 @@ pub enum ObservedEnd {
 pub struct End {
     /// Why it ended.
     pub stop: StopReason,
-    /// What there is to say about it.
+    /// Details for the report.
     pub message: Option<String>,
     /// Rows of the page that ended it.
     pub received: usize,
-    /// A page that was not read and that would show whether the list goes on anyway; none: there is nothing to ask.
+    /// A page that would show whether the list goes on all the same. None: there is nothing to ask.
     pub check: Option<PageNum>,
     /// Whether the page that ended it repeats the first page.
     pub is_wrap: bool,
-    /// Whether that page must be asked for, whatever it costs: it was asked for before, and the response was lost.
-    pub is_must: bool,
+    /// Whether the check must be made whatever it costs: that page was asked for before, and shows nothing yet.
+    pub must_check: bool,
 }
 
 impl End {
-    /// Whether new rows behind it show that it is none.
-    pub fn may_be_passed(&self) -> bool {
+    /// An end without a check.
+    pub fn new(stop: StopReason, message: Option<String>, received: usize) -> Self {
+        Self { stop, message, received, check: None, is_wrap: false, must_check: false }
+    }
+
+    /// Whether new rows behind it would show that it is none.
+    pub fn may_be_disproved(&self) -> bool {
         match self.stop {
             StopReason::ShortPage
             | StopReason::EmptyPage
@@ -74,7 +80,7 @@ impl End {
 }
 
 impl ObservedEnd {
-    /// The word for it in the ledger.
+    /// Its form in the ledger.
     pub fn word(self) -> String {
         match self {
             Self::PageSize(rows) => format!("size {rows}"),
@@ -83,7 +89,7 @@ impl ObservedEnd {
         }
     }
 
-    /// What [`word`](Self::word) wrote.
+    /// Reads what [`word`](Self::word) wrote.
     pub fn from_word(word: &str) -> Option<Self> {
         match word.strip_prefix("size ") {
             Some(rows) => rows.parse().ok().map(Self::PageSize),
@@ -94,9 +100,9 @@ impl ObservedEnd {
 }
 
 impl PagingRules {
-    /// Rows of a page that others may follow; none: any number above zero.
+    /// Rows of a page that others may follow. None: any number above zero.
     pub fn full_size(&self) -> Option<usize> {
-        let rows = match (self.end, self.learned) {
+        let rows = match (self.end, self.observed) {
             (EndRule::EmptyPage, _) | (EndRule::Auto, Some(ObservedEnd::EmptyPage | ObservedEnd::Unpaid)) => {
                 return None;
             }
@@ -106,7 +112,7 @@ impl PagingRules {
         Some(usize::try_from(rows).unwrap_or(usize::MAX))
     }
 
-    /// Whether a page holds as much as one that others follow.
+    /// Whether a page has as many rows as one that others follow.
     pub fn is_full(&self, counts: Counts) -> bool {
         self.full_size().map_or(counts.received > 0, |rows| counts.received >= rows)
     }
@@ -118,28 +124,21 @@ impl PagingRules {
 
     /// The last page that may be asked for.
     pub fn limit(&self) -> PageNum {
-        let wanted = self.max_pages.map(|most| self.first.0.saturating_add(most.saturating_sub(1)));
-        PageNum(wanted.map_or(self.last.0, |wanted| wanted.min(self.last.0)))
+        let limit = self.max_pages.map(|most| self.first.0.saturating_add(most.saturating_sub(1)));
+        PageNum(limit.map_or(self.last.0, |limit| limit.min(self.last.0)))
     }
 
-    /// The last page of a list of so many rows.
+    /// The last page of a list with this many rows.
     pub fn last_of(&self, rows: u64) -> Option<PageNum> {
         let pages = u32::try_from(rows.div_ceil(self.page_size.max(1).into())).unwrap_or(u32::MAX);
         let last = PageNum(self.first.0.saturating_add(pages.checked_sub(1)?));
         Some(last.min(self.limit()))
     }
 
-    /// Whether a walk ends at this page, all before it having been read; `barren` pages in a row, this one included, had no
-    /// usable row.
-    pub fn end_at(&self, page: PageNum, counts: Counts, barren: u8) -> Option<End> {
-        let end = |stop, message| End {
-            stop,
-            message,
-            received: counts.received,
-            check: None,
-            is_wrap: false,
-            is_must: false,
-        };
+    /// Why a list ends with this page, if it does. All pages before it were applied, and the last `without_valid_rows` pages,
+    /// including this one, had no usable row.
+    pub fn end_at(&self, page: PageNum, counts: Counts, without_valid_rows: u8) -> Option<End> {
+        let end = |stop, message| End::new(stop, message, counts.received);
         let behind = |check: PageNum| Some(check.min(self.limit())).filter(|check| *check > page);
         if counts.received == 0 {
             return Some(end(StopReason::EmptyPage, None));
@@ -156,19 +155,25 @@ impl PagingRules {
             return Some(end(StopReason::MaxPages, None));
         }
         if page >= self.last {
-            let message = format!("the API numbers pages up to {}: rows beyond it cannot be reached", self.last);
+            let message = format!("the API has no page after {}: rows behind it cannot be reached", self.last);
             return Some(end(StopReason::PageCap, Some(message)));
         }
         if counts.fresh == 0 && counts.usable() > 0 {
-            // Rows that were put in further ahead push others back: the first unseen one is as far on as this page's first row.
-            let home = counts.repeats.unwrap_or(page);
-            let shift = page.0.saturating_sub(home.0).max(1);
-            let message = format!("every row of page {page} had come before, on page {home} and behind it");
+            // Rows that were inserted ahead push others back: the first unseen row is as far behind this page as this page is
+            // behind the one that had its first row.
+            let original = counts.repeats.unwrap_or(page);
+            let shift = page.0.saturating_sub(original.0).max(1);
+            let message =
+                format!("every row of page {page} is on page {original} or one of the pages behind it already");
             let check = behind(PageNum(page.0.saturating_add(shift)));
-            return Some(End { check, is_wrap: home == self.first, ..end(StopReason::RepeatedPage, Some(message)) });
+            return Some(End {
+                check,
+                is_wrap: original == self.first,
+                ..end(StopReason::RepeatedPage, Some(message))
+            });
         }
-        if barren >= BARREN_PAGES {
-            let message = format!("no usable row on {BARREN_PAGES} pages in a row, the last one page {page}");
+        if without_valid_rows >= MAX_PAGES_WITHOUT_VALID_ROWS {
+            let message = format!("no usable row on {MAX_PAGES_WITHOUT_VALID_ROWS} pages in a row, up to page {page}");
             return Some(end(StopReason::Rejected, Some(message)));
         }
         None
@@ -187,7 +192,7 @@ mod tests {
         page_size: 3,
         max_pages: None,
         end: EndRule::ShortPage,
-        learned: None,
+        observed: None,
     };
     const AUTO: PagingRules = PagingRules { end: EndRule::Auto, ..RULES };
 
@@ -213,12 +218,12 @@ mod tests {
 
     #[test]
     fn what_counts_as_full_follows_from_the_rule_and_from_what_evidence_has_shown() {
-        let learned = |learned| PagingRules { learned: Some(learned), ..AUTO };
+        let with = |observed| PagingRules { observed: Some(observed), ..AUTO };
         let table = [
             (RULES, [Some(StopReason::EmptyPage), Some(StopReason::ShortPage), Some(StopReason::ShortPage), None]),
             (AUTO, [Some(StopReason::EmptyPage), Some(StopReason::ShortPage), Some(StopReason::ShortPage), None]),
-            (learned(ObservedEnd::PageSize(2)), [Some(StopReason::EmptyPage), Some(StopReason::ShortPage), None, None]),
-            (learned(ObservedEnd::EmptyPage), [Some(StopReason::EmptyPage), None, None, None]),
+            (with(ObservedEnd::PageSize(2)), [Some(StopReason::EmptyPage), Some(StopReason::ShortPage), None, None]),
+            (with(ObservedEnd::EmptyPage), [Some(StopReason::EmptyPage), None, None, None]),
             (PagingRules { end: EndRule::EmptyPage, ..RULES }, [Some(StopReason::EmptyPage), None, None, None]),
         ];
         for (rules, ends) in table {
@@ -266,14 +271,14 @@ mod tests {
     }
 
     #[test]
-    fn what_was_learned_is_read_back_from_its_word() {
+    fn an_observed_end_is_read_back_from_its_word() {
         let words = [
             ("size 8", ObservedEnd::PageSize(8)),
             ("empty-page", ObservedEnd::EmptyPage),
             ("unpaid", ObservedEnd::Unpaid),
         ];
-        for (word, learned) in words {
-            assert_eq!((learned.word().as_str(), ObservedEnd::from_word(word)), (word, Some(learned)));
+        for (word, observed) in words {
+            assert_eq!((observed.word().as_str(), ObservedEnd::from_word(word)), (word, Some(observed)));
         }
         assert_eq!(ObservedEnd::from_word("short-page"), None);
     }

@@ -1,6 +1,6 @@
 //! Converts bodies that are labelled as ISO-8859-1 to UTF-8, before anything reads them.
 //!
-//! This is one of the two changes that are ever made to a raw answer. It loses nothing: each byte becomes a distinct character.
+//! This is one of the two changes that are ever made to a raw response. It loses nothing: each byte becomes a distinct character.
 //! As in the Encoding Standard, both `ISO-8859-1` and `windows-1252` mean windows-1252, which has letters and quotation marks
 //! where ISO-8859-1 has control characters that texts do not use.
 //!
@@ -14,13 +14,13 @@ use reqwest::header::{CONTENT_TYPE, HeaderMap};
 const LABELS: [&str; 9] =
     ["iso-8859-1", "iso8859-1", "iso_8859-1", "latin1", "latin-1", "l1", "windows-1252", "cp1252", "x-cp1252"];
 
-/// What windows-1252 has from 0x80 to 0x9F. The five bytes that it leaves open are the control characters.
+/// The characters of windows-1252 from 0x80 to 0x9F. The five bytes that it leaves undefined become control characters.
 const HIGH: [char; 32] = [
     '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘', '’',
     '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
 ];
 
-/// Whether the head of an answer says that its body is in this character set.
+/// Whether the headers say that the body is in this character set.
 pub(super) fn is_labelled(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE).map(|kind| String::from_utf8_lossy(kind.as_bytes()).to_ascii_lowercase());
     let kind = kind.unwrap_or_default();
@@ -29,22 +29,22 @@ pub(super) fn is_labelled(headers: &HeaderMap) -> bool {
     charset.is_some_and(|(_, value)| LABELS.contains(&value.trim().trim_matches(['"', '\''])))
 }
 
-/// Whether a body that is labelled so is what its label says.
+/// Whether a body with such a label really is in this character set.
 pub(super) fn is_meant(body: &[u8]) -> bool {
-    let (mut as_utf8, mut otherwise) = (0_usize, 0_usize);
+    let (mut valid, mut invalid) = (0_usize, 0_usize);
     for chunk in body.utf8_chunks() {
-        as_utf8 += chunk.valid().chars().filter(|c| !c.is_ascii()).count();
-        otherwise += chunk.invalid().len();
+        valid += chunk.valid().chars().filter(|c| !c.is_ascii()).count();
+        invalid += chunk.invalid().len();
     }
-    otherwise > as_utf8 && body.trim_ascii_start().starts_with(b"{")
+    invalid > valid && body.trim_ascii_start().starts_with(b"{")
 }
 
-/// The length of a body in UTF-8.
-pub(super) fn length(body: &[u8]) -> usize {
+/// The length of the body in UTF-8, bytes.
+pub(super) fn utf8_length(body: &[u8]) -> usize {
     body.iter().map(|byte| character(*byte).len_utf8()).sum()
 }
 
-/// The body in UTF-8, which has this length.
+/// Converts the body. `length` is its [`utf8_length`].
 pub(super) fn to_utf8(body: &[u8], length: usize) -> Bytes {
     let mut text = String::with_capacity(length);
     text.extend(body.iter().map(|byte| character(*byte)));
@@ -58,13 +58,13 @@ fn character(byte: u8) -> char {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_labelled, is_meant, length, to_utf8};
+    use super::{is_labelled, is_meant, to_utf8, utf8_length};
     use reqwest::header::{CONTENT_TYPE, HeaderMap};
     use std::collections::HashSet;
 
     fn utf8(body: &[u8]) -> String {
-        let plain = to_utf8(body, length(body));
-        assert_eq!(plain.len(), length(body));
+        let plain = to_utf8(body, utf8_length(body));
+        assert_eq!(plain.len(), utf8_length(body));
         String::from_utf8(plain.to_vec()).unwrap()
     }
 
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_utf8_for_the_greater_part_or_no_object_is_not_what_its_label_says() {
+    fn a_body_that_is_mostly_utf8_or_not_an_object_is_not_what_its_label_says() {
         for body in [&b"{\"a\":\"caf\xe9\"}"[..], b" \r\n{\"a\":\"\xe9\xe8\"}", "{\"Ã©\":1}".as_bytes()] {
             assert_eq!(is_meant(body), body.contains(&0xe9), "{body:?}");
         }

@@ -1,129 +1,107 @@
-//! What one outcome of an attempt says: one pure function over HTTP status, envelope and transport error.
+//! What one outcome of an attempt claims: one pure function of HTTP status, envelope and transport error.
 //!
-//! It says what was claimed and what it cost, and nothing more: whether a failure is the item's or the API's, one answer
-//! cannot tell (see `judgement`). The API answers errors both by status and by `code` inside a 200, and the two can
-//! differ: the stricter one wins.
+//! It says what was claimed and what it cost, and nothing more: one response cannot show whether a failure is the item's or the
+//! API's (see `judgement`). The API reports errors both by status and by `code` inside a 200. Where the two differ, the stricter
+//! one wins.
 
 use std::time::Duration;
 
 use crate::decode::envelope::{Envelope, NotEnvelope, Payload};
 use crate::endpoint::Codes;
+use crate::fetch::FetchErrorKind;
 use crate::model::page::Charge;
 
 /// What came back from one attempt.
 #[derive(Debug)]
 pub enum Outcome<'a> {
-    /// Bytes under an HTTP status; the envelope if they are one.
+    /// A whole response.
     Response {
         /// HTTP status.
         status: u16,
-        /// The frame of the body.
+        /// The envelope, if the body is one.
         envelope: &'a Result<Envelope, NotEnvelope>,
-        /// The server's wish, already parsed.
+        /// The wait that the server asks for.
         retry_after: Option<Duration>,
     },
-    /// No whole answer.
-    TransportError(TransportError),
-}
-
-/// Why there is no whole answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TransportError {
-    /// The request never left: the run stopped before its turn.
-    Unsent,
-    /// No connection was made: name, route, refused, or too slow.
-    Connect,
-    /// The server's identity could not be verified.
-    Tls,
-    /// The proxy did not accept its credentials.
-    Proxy,
-    /// The connection broke after the request was sent.
-    Transport,
-    /// No whole answer in time.
-    Timeout,
-    /// What came is no HTTP: a head too large or malformed, chunks that are none, two lengths.
-    Unreadable,
-    /// The body is larger than the cap.
-    TooLarge,
-    /// An answer that points elsewhere.
-    Redirect,
+    /// No whole response.
+    NoResponse(FetchErrorKind),
 }
 
 /// What an outcome claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is a page: keep it.
+    /// A page.
     Page,
-    /// A success whose data is null, `{}`, `""` or false where a list should be: an empty page, or a failure in disguise.
+    /// A success whose data is null, `{}`, `""` or false instead of a list: an empty page, or a hidden failure.
     NoList,
-    /// It never left: forget the attempt.
+    /// The request was not sent.
     Unsent,
-    /// It is not a page.
+    /// Not a page.
     Failed(Failure),
 }
 
-/// What a failure claims. Whether that is so for this item or for all, `judgement` decides.
+/// What a failure claims. Whether it is this item's or everyone's, `judgement` decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// No way to the API: no page can be the cause.
-    NoRoute,
-    /// Something that may pass: 5xx, 408, 425, a lost or late response, a code listed in `retry_codes`.
+    /// No connection to the API: no page can be the cause.
+    NoConnection,
+    /// A failure that may pass: 5xx, 408, 425, a lost or late response, a code from `retry_codes`.
     Unavailable,
-    /// 429, or a code listed in `throttle_codes`; the server's wish.
+    /// 429, or a code from `throttle_codes`; the wait that the server asks for.
     Throttled(Option<Duration>),
-    /// The key, its credits, or the server itself: 401, 402, 403, 407, a redirect, a code listed in `stop_codes`.
+    /// The key, its credits, or the server: 401, 402, 403, 407, a redirect, a code from `stop_codes`.
     Refused(StopCause),
-    /// A code of the API's own that no list of codes names. With rows beside it, it may be a success code.
+    /// A code of the API that no list of codes names. With rows, it may be a success code.
     UnknownCode {
         /// Whether `data` is a list.
         with_rows: bool,
     },
-    /// In the API's own form: there is no such item or page. 400, 404, 410, 422.
+    /// An envelope that says that there is no such item or page: 400, 404, 410, 422.
     NoSuchPage,
-    /// In the API's own form, by a code listed in `end_of_list_codes`: the list has ended.
+    /// An envelope with a code from `end_of_list_codes`: the list has ended.
     EndOfList,
-    /// Another refusal, or one that is not in the API's form and may be another server's.
-    Unusual,
-    /// A success whose data is null, `{}`, `""` or false behind a full page: the end of its list, or a failure in disguise.
+    /// Another refusal, or one without an envelope, which may be another server's.
+    OtherRefusal,
+    /// [`Verdict::NoList`] right after a full page: the end of its list, or a hidden failure.
     MissingList,
-    /// It may have been billed and cannot be used: a success without an envelope, something that is not HTTP.
+    /// Not usable, though it may have been billed: a success without an envelope, or something that is not HTTP.
     Unusable,
 }
 
-/// Why nothing will work.
+/// Why no further request can succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopCause {
-    /// The key is not accepted, its credits are used up, or the server is not who it should be.
+    /// The key is not accepted, its credits are used up, or the server is not the right one.
     Account,
-    /// The API is not the described one.
+    /// The API is not as the endpoint file describes it.
     Contract,
 }
 
-/// What an outcome claims, and its price.
+/// What an outcome claims, and what it cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Classification {
     /// What it claims.
     pub verdict: Verdict,
     /// What it cost.
     pub charge: Charge,
-    /// Whether the API said it in a way that is not for the moment: what many are told like that, all are told.
-    pub is_told: bool,
+    /// Whether nothing about the failure suggests that it passes by itself: if many items get it, all will.
+    pub is_permanent: bool,
 }
 
 impl Classification {
-    /// A failure at this price.
+    /// A failure.
     pub fn failed(failure: Failure, charge: Charge) -> Self {
-        Self { verdict: Verdict::Failed(failure), charge, is_told: false }
+        Self { verdict: Verdict::Failed(failure), charge, is_permanent: false }
     }
 
     /// A page.
-    pub const PAGE: Self = Self { verdict: Verdict::Page, charge: Charge::Billed, is_told: false };
+    pub const PAGE: Self = Self { verdict: Verdict::Page, charge: Charge::Billed, is_permanent: false };
 }
 
-/// Classifies one outcome. `codes` are the envelope codes that the endpoint names.
+/// Classifies one outcome. `codes` are the envelope codes that the endpoint file lists.
 pub fn classify(outcome: &Outcome<'_>, codes: &Codes) -> Classification {
     match outcome {
-        Outcome::TransportError(lost) => classify_lost(*lost),
+        Outcome::NoResponse(kind) => classify_error(*kind),
         Outcome::Response { status, envelope: Err(_), retry_after } => classify_bare(*status, *retry_after),
         Outcome::Response { status, envelope: Ok(envelope), retry_after } => {
             classify_envelope(*status, envelope, *retry_after, codes)
@@ -131,38 +109,38 @@ pub fn classify(outcome: &Outcome<'_>, codes: &Codes) -> Classification {
     }
 }
 
-fn classify_lost(lost: TransportError) -> Classification {
-    let (failure, charge) = match lost {
-        TransportError::Unsent => {
-            return Classification { verdict: Verdict::Unsent, charge: Charge::Free, is_told: false };
+fn classify_error(kind: FetchErrorKind) -> Classification {
+    let (failure, charge) = match kind {
+        FetchErrorKind::Unsent => {
+            return Classification { verdict: Verdict::Unsent, charge: Charge::Free, is_permanent: false };
         }
-        TransportError::Connect => (Failure::NoRoute, Charge::Free),
-        TransportError::Tls | TransportError::Proxy => (Failure::Refused(StopCause::Account), Charge::Free),
-        TransportError::Transport | TransportError::Timeout => (Failure::Unavailable, Charge::InDoubt),
-        TransportError::Unreadable | TransportError::TooLarge => (Failure::Unusable, Charge::InDoubt),
-        TransportError::Redirect => (Failure::Refused(StopCause::Contract), Charge::InDoubt),
+        FetchErrorKind::Connect => (Failure::NoConnection, Charge::Free),
+        FetchErrorKind::Tls | FetchErrorKind::Proxy => (Failure::Refused(StopCause::Account), Charge::Free),
+        FetchErrorKind::Disconnected | FetchErrorKind::Timeout => (Failure::Unavailable, Charge::InDoubt),
+        FetchErrorKind::Malformed | FetchErrorKind::TooLarge => (Failure::Unusable, Charge::InDoubt),
+        FetchErrorKind::Redirect => (Failure::Refused(StopCause::Contract), Charge::InDoubt),
     };
-    let is_told = failure == Failure::Unusable && lost != TransportError::TooLarge;
-    Classification { is_told, ..Classification::failed(failure, charge) }
+    let is_permanent = failure == Failure::Unusable && kind != FetchErrorKind::TooLarge;
+    Classification { is_permanent, ..Classification::failed(failure, charge) }
 }
 
-/// A body that is no envelope: only the status speaks. All but a 429 may have been billed (promise P5).
+/// A body that is not an envelope: only the status counts. Everything except a 429 may have been billed (promise P5).
 fn classify_bare(status: u16, retry_after: Option<Duration>) -> Classification {
-    let message = by_status(status, retry_after);
-    let failure = if message == Failure::NoSuchPage { Failure::Unusual } else { message };
-    let is_told = matches!(failure, Failure::Unusable | Failure::Unusual);
+    let by_status = by_status(status, retry_after);
+    let failure = if by_status == Failure::NoSuchPage { Failure::OtherRefusal } else { by_status };
+    let is_permanent = matches!(failure, Failure::Unusable | Failure::OtherRefusal);
     let charge = if status == 429 { Charge::Free } else { Charge::InDoubt };
-    Classification { is_told, ..Classification::failed(failure, charge) }
+    Classification { is_permanent, ..Classification::failed(failure, charge) }
 }
 
-/// An envelope: success needs status 200, a success code and a list; a code that is no success is never billed.
+/// An envelope: a page needs status 200, a success code and a list. A code that is not a success is never billed.
 fn classify_envelope(status: u16, envelope: &Envelope, retry_after: Option<Duration>, codes: &Codes) -> Classification {
     let code = envelope.code.unwrap_or_default();
     if codes.success.contains(&code) {
         return match (status, envelope.data) {
             (200, Payload::Rows) => Classification::PAGE,
             (200, Payload::None) => {
-                Classification { verdict: Verdict::NoList, charge: Charge::InDoubt, is_told: false }
+                Classification { verdict: Verdict::NoList, charge: Charge::InDoubt, is_permanent: false }
             }
             (200..=299, _) => Classification::failed(Failure::Unusable, Charge::InDoubt),
             _ => classify_bare(status, retry_after),
@@ -171,14 +149,14 @@ fn classify_envelope(status: u16, envelope: &Envelope, retry_after: Option<Durat
     let failure =
         listed(code, codes, retry_after).unwrap_or_else(|| by_status_and_code(status, code, envelope, retry_after));
     let passes = [i64::from(status), code].iter().any(|number| matches!(number, 408 | 425 | 502..=504));
-    let is_told = !passes && !matches!(failure, Failure::Throttled(_));
-    // With rows it may be a success under a code that the description lacks.
+    let is_permanent = !passes && !matches!(failure, Failure::Throttled(_));
+    // With rows it may be a success whose code the endpoint file does not list.
     let with_rows = failure == Failure::UnknownCode { with_rows: true };
     let charge = if with_rows { Charge::InDoubt } else { Charge::Free };
-    Classification { is_told, ..Classification::failed(failure, charge) }
+    Classification { is_permanent, ..Classification::failed(failure, charge) }
 }
 
-/// What the endpoint's description says of a code, if it names it.
+/// What the endpoint file says about a code, if it lists it.
 fn listed(code: i64, codes: &Codes, retry_after: Option<Duration>) -> Option<Failure> {
     let table = [
         (&codes.stop, Failure::Refused(StopCause::Account)),
@@ -189,12 +167,12 @@ fn listed(code: i64, codes: &Codes, retry_after: Option<Duration>) -> Option<Fai
     table.into_iter().find(|(codes, _)| codes.contains(&code)).map(|(_, failure)| failure)
 }
 
-/// A code is a number of HTTP where it says what went wrong; a redirect it cannot be. Others are the API's own.
+/// A code from 400 to 599 means the same as the HTTP status. All others are the API's own.
 fn by_status_and_code(status: u16, code: i64, envelope: &Envelope, retry_after: Option<Duration>) -> Failure {
     let by_code = u16::try_from(code).ok().filter(|code| (400..=599).contains(code));
     let numbers = [Some(status), by_code];
     let is_failure = numbers.iter().flatten().any(|number| *number >= 500) && !numbers.contains(&Some(429));
-    if is_failure && says_used_up(&envelope.message) {
+    if is_failure && says_credits_used_up(&envelope.message) {
         return Failure::Refused(StopCause::Account);
     }
     let inner = by_code.map(|code| by_status(code, retry_after));
@@ -205,12 +183,12 @@ fn by_status_and_code(status: u16, code: i64, envelope: &Envelope, retry_after: 
     inner.filter(|inner| severity(*inner) >= severity(outer)).unwrap_or(outer)
 }
 
-/// Which of two failures that one answer claims is the stricter.
+/// Orders the failures that status and code of one response may claim: the larger is the stricter.
 fn severity(failure: Failure) -> u8 {
     match failure {
-        Failure::NoRoute | Failure::Unavailable => 1,
+        Failure::NoConnection | Failure::Unavailable => 1,
         Failure::Unusable | Failure::MissingList | Failure::UnknownCode { .. } => 2,
-        Failure::NoSuchPage | Failure::EndOfList | Failure::Unusual => 3,
+        Failure::NoSuchPage | Failure::EndOfList | Failure::OtherRefusal => 3,
         Failure::Throttled(_) => 4,
         Failure::Refused(_) => 5,
     }
@@ -223,13 +201,13 @@ fn by_status(status: u16, retry_after: Option<Duration>) -> Failure {
         408 | 425 | 500..=599 => Failure::Unavailable,
         300..=399 => Failure::Refused(StopCause::Contract),
         400 | 404 | 410 | 422 => Failure::NoSuchPage,
-        400..=499 => Failure::Unusual,
+        400..=499 => Failure::OtherRefusal,
         _ => Failure::Unusable,
     }
 }
 
-/// A sister service reports an empty quota as a 500 with such words.
-fn says_used_up(message: &str) -> bool {
+/// A related service reports used-up credits as a 500 with such words.
+fn says_credits_used_up(message: &str) -> bool {
     let message = message.to_ascii_lowercase();
     ["usage limit", "quota is not enough", "quota exceeded", "insufficient credit", "not enough credit"]
         .iter()
@@ -240,9 +218,10 @@ fn says_used_up(message: &str) -> bool {
 mod tests {
     use std::ops::RangeInclusive;
 
-    use super::{Classification, Failure, Outcome, StopCause, TransportError, Verdict, classify};
+    use super::{Classification, Failure, Outcome, StopCause, Verdict, classify};
     use crate::decode::envelope::{Envelope, NotEnvelope, Payload};
     use crate::endpoint::Codes;
+    use crate::fetch::FetchErrorKind;
     use crate::model::page::Charge;
 
     const ACCOUNT: Failure = Failure::Refused(StopCause::Account);
@@ -254,34 +233,39 @@ mod tests {
 
     fn on(status: u16, code: i64, message: &str, data: Payload) -> Classification {
         let envelope = Ok(Envelope { code: Some(code), message: message.to_owned(), data });
-        untold(classify(&Outcome::Response { status, envelope: &envelope, retry_after: None }, &codes()))
+        regardless_of_permanence(classify(
+            &Outcome::Response { status, envelope: &envelope, retry_after: None },
+            &codes(),
+        ))
     }
 
     fn bare(status: u16) -> Classification {
-        untold(classify(
+        regardless_of_permanence(classify(
             &Outcome::Response { status, envelope: &Err(NotEnvelope::Foreign), retry_after: None },
             &codes(),
         ))
     }
 
-    /// Without what one test of its own looks at.
-    fn untold(classification: Classification) -> Classification {
-        Classification { is_told: false, ..classification }
+    /// Without the field that has a test of its own.
+    fn regardless_of_permanence(classification: Classification) -> Classification {
+        Classification { is_permanent: false, ..classification }
     }
 
     #[test]
-    fn what_the_api_says_for_good_is_told_and_what_says_by_itself_that_it_passes_is_not() {
+    fn a_failure_is_permanent_unless_its_status_or_code_says_that_it_passes() {
         let envelope = |code| Ok(Envelope { code: Some(code), ..Envelope::default() });
-        let told = |status, envelope: &Result<Envelope, NotEnvelope>| {
-            classify(&Outcome::Response { status, envelope, retry_after: None }, &codes()).is_told
+        let is_permanent_with = |status, envelope: &Result<Envelope, NotEnvelope>| {
+            classify(&Outcome::Response { status, envelope, retry_after: None }, &codes()).is_permanent
         };
-        for (status, code, is_told) in
+        for (status, code, is_permanent) in
             [(500, 500, true), (200, 500, true), (503, 503, false), (200, 503, false), (504, 1, false), (200, 7, true)]
         {
-            assert_eq!(told(status, &envelope(code)), is_told, "HTTP {status}, code {code}");
+            assert_eq!(is_permanent_with(status, &envelope(code)), is_permanent, "HTTP {status}, code {code}");
         }
-        assert!(told(200, &Err(NotEnvelope::Foreign)) && !told(500, &Err(NotEnvelope::Foreign)));
-        assert!(!told(429, &envelope(429)));
+        assert!(
+            is_permanent_with(200, &Err(NotEnvelope::Foreign)) && !is_permanent_with(500, &Err(NotEnvelope::Foreign))
+        );
+        assert!(!is_permanent_with(429, &envelope(429)));
     }
 
     fn free(failure: Failure) -> Classification {
@@ -304,8 +288,8 @@ mod tests {
 
     /// What a refusal by a status claims, in the envelope and without it: each status once.
     const CLAIMS: [(RangeInclusive<u16>, [Failure; 2]); 18] = {
-        const ITEM: [Failure; 2] = [Failure::NoSuchPage, Failure::Unusual];
-        const OTHER: [Failure; 2] = [Failure::Unusual; 2];
+        const ITEM: [Failure; 2] = [Failure::NoSuchPage, Failure::OtherRefusal];
+        const OTHER: [Failure; 2] = [Failure::OtherRefusal; 2];
         [
             (100..=299, [Failure::Unusable; 2]),
             (300..=399, [CONTRACT; 2]),
@@ -333,10 +317,10 @@ mod tests {
         for status in [400, 404, 410, 422] {
             let refused = on(status, i64::from(status), "", Payload::None);
             assert_eq!(refused, free(Failure::NoSuchPage), "{status} in the API's words is that item's end, and free");
-            assert_eq!(bare(status), in_doubt(Failure::Unusual), "{status} without them may be another server's");
+            assert_eq!(bare(status), in_doubt(Failure::OtherRefusal), "{status} without them may be another server's");
         }
         for status in [405, 413, 414, 418, 451] {
-            assert_eq!(on(status, i64::from(status), "", Payload::None), free(Failure::Unusual));
+            assert_eq!(on(status, i64::from(status), "", Payload::None), free(Failure::OtherRefusal));
         }
         for status in [401, 402, 403] {
             assert_eq!(bare(status), in_doubt(ACCOUNT));
@@ -390,7 +374,7 @@ mod tests {
 
     #[test]
     fn a13_a_success_without_a_list_may_have_been_billed_and_null_may_be_an_empty_page() {
-        let no_list = Classification { verdict: Verdict::NoList, charge: Charge::InDoubt, is_told: false };
+        let no_list = Classification { verdict: Verdict::NoList, charge: Charge::InDoubt, is_permanent: false };
         assert_eq!(on(200, 0, "success", Payload::None), no_list);
         assert_eq!(on(200, 0, "success", Payload::Other), in_doubt(Failure::Unusable));
     }
@@ -435,7 +419,10 @@ mod tests {
         for (code, failure) in table {
             let envelope = Ok(Envelope { code: Some(code), ..Envelope::default() });
             let on = |status| {
-                untold(classify(&Outcome::Response { status, envelope: &envelope, retry_after: None }, &codes))
+                regardless_of_permanence(classify(
+                    &Outcome::Response { status, envelope: &envelope, retry_after: None },
+                    &codes,
+                ))
             };
             assert_eq!(on(200), free(failure), "{code}");
             if code != 11 {
@@ -448,24 +435,24 @@ mod tests {
     fn a_200_without_an_envelope_may_have_been_billed_whatever_it_holds() {
         for not in [NotEnvelope::Foreign, NotEnvelope::Empty, NotEnvelope::Truncated] {
             let outcome = Outcome::Response { status: 200, envelope: &Err(not), retry_after: None };
-            assert_eq!(untold(classify(&outcome, &codes())), in_doubt(Failure::Unusable));
+            assert_eq!(regardless_of_permanence(classify(&outcome, &codes())), in_doubt(Failure::Unusable));
         }
     }
 
     #[test]
-    fn what_never_left_is_free_and_what_may_have_arrived_is_in_doubt() {
-        let charge = |lost| classify(&Outcome::TransportError(lost), &codes()).charge;
-        for lost in [TransportError::Unsent, TransportError::Connect, TransportError::Tls, TransportError::Proxy] {
-            assert_eq!(charge(lost), Charge::Free, "{lost:?}");
+    fn what_was_not_sent_is_free_and_what_may_have_arrived_is_in_doubt() {
+        let charge = |kind| classify(&Outcome::NoResponse(kind), &codes()).charge;
+        for kind in [FetchErrorKind::Unsent, FetchErrorKind::Connect, FetchErrorKind::Tls, FetchErrorKind::Proxy] {
+            assert_eq!(charge(kind), Charge::Free, "{kind:?}");
         }
-        for lost in [
-            TransportError::Transport,
-            TransportError::Timeout,
-            TransportError::Unreadable,
-            TransportError::TooLarge,
-            TransportError::Redirect,
+        for kind in [
+            FetchErrorKind::Disconnected,
+            FetchErrorKind::Timeout,
+            FetchErrorKind::Malformed,
+            FetchErrorKind::TooLarge,
+            FetchErrorKind::Redirect,
         ] {
-            assert_eq!(charge(lost), Charge::InDoubt, "{lost:?}");
+            assert_eq!(charge(kind), Charge::InDoubt, "{kind:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Bodies that come packed, where they were asked for so: unpacked piece by piece, and never beyond what a body may hold.
+//! Compressed bodies, where the settings allow them: decompressed piece by piece, and never beyond the cap of a body.
 //!
-//! A label alone makes no packed body: one that does not begin like its coding stays as it came, and is judged by its frame.
-//! Codings in layers are not undone, for nobody asked for them.
+//! The label alone is not enough: a body that does not begin like its coding stays as it is, and is classified like any other.
+//! Nested codings are not decoded, because they are never requested.
 
 use std::io::{Cursor, Read};
 
@@ -11,69 +11,68 @@ use reqwest::header::{CONTENT_ENCODING, HeaderMap};
 use zstd::stream::read::Decoder;
 
 use super::caps::{BODY_CAP, FREE_BYTES};
-use super::transport_error::FetchError;
-use crate::fetch::classify::TransportError;
+use super::error::{FetchError, FetchErrorKind};
 
-/// The codings that are asked for.
+/// The value of `Accept-Encoding`.
 pub(super) const CODINGS: &str = "zstd, gzip";
-/// Largest window of a zstd body, as a power of two: what RFC 9659 allows on the web.
-const WINDOW: u32 = 23;
-/// How many times its packed bytes a body may be, if it is no small one. Pages reach 5, lists of equal rows 60.
-const RATIO: usize = 250;
+/// Maximum window of a zstd body, as a power of two: the limit of RFC 9659 for the web.
+const MAX_WINDOW_LOG: u32 = 23;
+/// Maximum ratio of a body's size to its compressed size, unless it is small. Pages reach 5, lists of equal rows 60.
+const MAX_RATIO: usize = 250;
 
-/// A body that is being unpacked.
-pub(super) struct Unpacking {
-    packed: usize,
+/// A body that is being decompressed.
+pub(super) struct Decompressor {
+    compressed: usize,
     reader: Box<dyn Read + Send>,
-    plain: Vec<u8>,
+    body: Vec<u8>,
 }
 
-impl Unpacking {
-    /// Begins with a body, if it is packed in one of [`CODINGS`] and says so.
-    pub(super) fn begin(headers: &HeaderMap, body: &Bytes) -> Result<Option<Self>, FetchError> {
+impl Decompressor {
+    /// None: the body is not compressed in one of [`CODINGS`], or its label does not say so.
+    pub(super) fn new(headers: &HeaderMap, body: &Bytes) -> Result<Option<Self>, FetchError> {
         let label = headers.get(CONTENT_ENCODING).map(|label| label.as_bytes().trim_ascii().to_ascii_lowercase());
-        let packed = Cursor::new(body.clone());
+        let compressed = Cursor::new(body.clone());
         let reader: Box<dyn Read + Send> = match (label.as_deref(), body.as_ref()) {
-            (Some(b"gzip" | b"x-gzip"), [0x1f, 0x8b, ..]) => Box::new(MultiGzDecoder::new(packed)),
+            (Some(b"gzip" | b"x-gzip"), [0x1f, 0x8b, ..]) => Box::new(MultiGzDecoder::new(compressed)),
             (Some(b"zstd"), [0x28, 0xb5, 0x2f, 0xfd, ..]) => {
-                let mut decoder = Decoder::with_buffer(packed).map_err(broken)?;
-                decoder.window_log_max(WINDOW).map_err(broken)?;
+                let mut decoder = Decoder::with_buffer(compressed).map_err(damaged)?;
+                decoder.window_log_max(MAX_WINDOW_LOG).map_err(damaged)?;
                 Box::new(decoder)
             }
             _ => return Ok(None),
         };
-        Ok(Some(Self { packed: body.len(), reader, plain: Vec::new() }))
+        Ok(Some(Self { compressed: body.len(), reader, body: Vec::new() }))
     }
 
-    /// Unpacks as many bytes more as a body may hold without asking. True: that was all of it.
+    /// Decompresses the next [`FREE_BYTES`]. True: that was the end.
     pub(super) fn step(&mut self) -> Result<bool, FetchError> {
         let most = u64::try_from(FREE_BYTES).unwrap_or_default();
-        let read = self.reader.by_ref().take(most).read_to_end(&mut self.plain).map_err(broken)?;
-        if self.plain.len() > BODY_CAP {
-            return Err(FetchError::bare(TransportError::TooLarge));
+        let read = self.reader.by_ref().take(most).read_to_end(&mut self.body).map_err(damaged)?;
+        if self.body.len() > BODY_CAP {
+            return Err(FetchError::new(FetchErrorKind::TooLarge));
         }
-        if self.plain.len() > FREE_BYTES && self.plain.len() / RATIO > self.packed {
-            let message = format!("it is more than {RATIO} times as large as its packed bytes");
-            return Err(FetchError::because(TransportError::TooLarge, message));
+        if self.body.len() > FREE_BYTES && self.body.len() / MAX_RATIO > self.compressed {
+            let message = format!("it is more than {MAX_RATIO} times as large as its compressed bytes");
+            return Err(FetchError::with_source(FetchErrorKind::TooLarge, message));
         }
         Ok(read < FREE_BYTES)
     }
 
-    /// The body as it was before it was packed.
-    pub(super) fn plain(self) -> Bytes {
-        Bytes::from(self.plain)
+    /// The decompressed body.
+    pub(super) fn into_body(self) -> Bytes {
+        Bytes::from(self.body)
     }
 }
 
-fn broken(error: std::io::Error) -> FetchError {
-    FetchError::because(TransportError::Unreadable, error)
+fn damaged(error: std::io::Error) -> FetchError {
+    FetchError::with_source(FetchErrorKind::Malformed, error)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Unpacking;
+    use super::Decompressor;
+    use crate::fetch::FetchErrorKind;
     use crate::fetch::caps::{BODY_CAP, FREE_BYTES};
-    use crate::fetch::classify::TransportError;
     use bytes::Bytes;
     use reqwest::header::{CONTENT_ENCODING, HeaderMap};
     use std::io::Write;
@@ -88,19 +87,19 @@ mod tests {
         zstd::bulk::compress(plain, 3).unwrap()
     }
 
-    /// The unpacked body and in how many steps; none where it stays as it is.
-    fn unpacked(label: &str, body: &[u8]) -> Result<Option<(Vec<u8>, usize)>, TransportError> {
+    /// The decompressed body and the number of steps; none if it stays as it is.
+    fn decompressed(label: &str, body: &[u8]) -> Result<Option<(Vec<u8>, usize)>, FetchErrorKind> {
         let headers = HeaderMap::from_iter([(CONTENT_ENCODING, label.parse().unwrap())]);
-        let begun = Unpacking::begin(&headers, &Bytes::copy_from_slice(body)).map_err(|error| error.lost)?;
-        let Some(mut unpacking) = begun else { return Ok(None) };
+        let begun = Decompressor::new(&headers, &Bytes::copy_from_slice(body)).map_err(|error| error.kind)?;
+        let Some(mut decompressor) = begun else { return Ok(None) };
         let mut steps = 1;
-        while !unpacking.step().map_err(|error| error.lost)? {
+        while !decompressor.step().map_err(|error| error.kind)? {
             steps += 1;
         }
-        Ok(Some((unpacking.plain().to_vec(), steps)))
+        Ok(Some((decompressor.into_body().to_vec(), steps)))
     }
 
-    /// Bytes that no packer makes much smaller.
+    /// Bytes that do not compress.
     fn noise(length: usize) -> Vec<u8> {
         let mut state = 1_u64;
         let next = || {
@@ -114,8 +113,8 @@ mod tests {
     fn a_body_of_any_length_comes_out_as_it_went_in() {
         for length in [0, 1, 12_000, FREE_BYTES - 1, FREE_BYTES, FREE_BYTES + 1, BODY_CAP] {
             let plain = noise(length);
-            for (label, packed) in [("gzip", gzip(&plain)), ("X-Gzip ", gzip(&plain)), ("zstd", zstd(&plain))] {
-                let (found, steps) = unpacked(label, &packed).unwrap().unwrap();
+            for (label, compressed) in [("gzip", gzip(&plain)), ("X-Gzip ", gzip(&plain)), ("zstd", zstd(&plain))] {
+                let (found, steps) = decompressed(label, &compressed).unwrap().unwrap();
                 assert!(found == plain, "{label}, {length} bytes");
                 assert_eq!(steps, length / FREE_BYTES + 1, "{label}, {length} bytes");
             }
@@ -123,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_packed_as_it_says_stays_as_it_is() {
+    fn a_body_that_is_not_compressed_as_its_label_says_stays_as_it_is() {
         for (label, body) in [
             ("gzip", b"{}".to_vec()),
             ("zstd", b"{}".to_vec()),
@@ -133,33 +132,33 @@ mod tests {
             ("identity", zstd(b"{}")),
             ("gzip", Vec::new()),
         ] {
-            assert_eq!(unpacked(label, &body), Ok(None), "{label}");
+            assert_eq!(decompressed(label, &body), Ok(None), "{label}");
         }
     }
 
     #[test]
     fn a_bomb_is_given_up_while_it_is_still_small() {
         let bomb = vec![b' '; 4 * BODY_CAP];
-        for (label, packed) in [("gzip", gzip(&bomb)), ("zstd", zstd(&bomb))] {
-            assert_eq!(unpacked(label, &packed), Err(TransportError::TooLarge), "{label}");
+        for (label, compressed) in [("gzip", gzip(&bomb)), ("zstd", zstd(&bomb))] {
+            assert_eq!(decompressed(label, &compressed), Err(FetchErrorKind::TooLarge), "{label}");
         }
         let large = noise(BODY_CAP + 1);
-        for (label, packed) in [("gzip", gzip(&large)), ("zstd", zstd(&large))] {
-            assert_eq!(unpacked(label, &packed), Err(TransportError::TooLarge), "{label}");
+        for (label, compressed) in [("gzip", gzip(&large)), ("zstd", zstd(&large))] {
+            assert_eq!(decompressed(label, &compressed), Err(FetchErrorKind::TooLarge), "{label}");
         }
     }
 
     #[test]
-    fn a_packed_body_that_breaks_off_or_is_damaged_is_never_whole() {
+    fn a_compressed_body_that_is_cut_or_damaged_is_never_whole() {
         let plain = noise(12_000);
-        for (label, packed) in [("gzip", gzip(&plain)), ("zstd", zstd(&plain))] {
-            for cut in [5, packed.len() / 2, packed.len() - 1] {
-                let found = unpacked(label, &packed[..cut]);
+        for (label, compressed) in [("gzip", gzip(&plain)), ("zstd", zstd(&plain))] {
+            for cut in [5, compressed.len() / 2, compressed.len() - 1] {
+                let found = decompressed(label, &compressed[..cut]);
                 assert!(found.is_err() || found != Ok(Some((plain.clone(), 1))), "{label} cut at {cut}");
             }
-            let mut damaged = packed;
+            let mut damaged = compressed;
             damaged[100] ^= 0x10;
-            assert!(unpacked(label, &damaged) != Ok(Some((plain.clone(), 1))), "{label}");
+            assert!(decompressed(label, &damaged) != Ok(Some((plain.clone(), 1))), "{label}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Requests whose intent is durable, sent at the quota's pace, each exactly once.
+//! Sends requests whose intent is durable, at the permitted rate, each exactly once.
 //!
-//! One dispatcher takes them in order, waits for the quota and starts a task for each. An attempt ends in exactly one
-//! [`FetchOutcome`], whatever happens: an answer judged by its frame, a loss, or "not sent" because it was recalled.
+//! One dispatcher takes them in order, waits for the rate limit and starts a task for each. An attempt ends in exactly one
+//! [`FetchOutcome`], whatever happens: a response classified by its envelope, an error, or "not sent" because it was recalled.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,56 +12,56 @@ use tokio::time::Instant;
 
 use crate::decode::envelope;
 use crate::endpoint::Codes;
-use crate::fetch::cause;
-use crate::fetch::classify::{Classification, Failure, Outcome, TransportError, Verdict, classify};
-use crate::fetch::rate_limit::{LONGEST_WAIT, RateLimiter, Throttle};
-use crate::fetch::{Fetch, FetchError, RawResponse};
+use crate::fetch::classify::{Classification, Failure, Outcome, Verdict, classify};
+use crate::fetch::explain::explain;
+use crate::fetch::rate_limit::{MAX_WAIT, RateLimiter, Throttle};
+use crate::fetch::{Fetch, FetchError, FetchErrorKind, RawResponse};
 use crate::model::clock::{self, Utc64};
 use crate::model::page::{AttemptId, Request};
-use crate::model::sanitize::chain;
+use crate::model::sanitize::{chain, redact};
 
-/// What became of a request.
+/// The outcome of one request.
 #[derive(Debug)]
 pub struct FetchOutcome {
-    /// The request.
+    /// What was requested.
     pub request: Request,
-    /// When it left.
+    /// When it was sent.
     pub sent: Instant,
     /// When its outcome was known.
     pub at: Utc64,
     /// What it claims, and what it cost.
-    pub judged: Classification,
+    pub classification: Classification,
     /// Why it failed, sanitised; empty for a page.
-    pub cause: String,
-    /// What came back, if anything whole did.
-    pub answer: Option<RawResponse>,
-    /// The wait that it brought upon everyone: a 429, and the first of its burst.
-    pub held: Option<Throttle>,
+    pub message: String,
+    /// The whole response, if there is one.
+    pub response: Option<RawResponse>,
+    /// The wait for all requests that this one caused: only the first 429 of a burst causes one.
+    pub throttle: Option<Throttle>,
 }
 
 impl FetchOutcome {
-    /// How long the server wants to be left alone: by everyone after a 429, with this page after any other answer.
-    pub fn wish(&self) -> Duration {
-        let wish = self.answer.as_ref().and_then(|answer| answer.retry_after);
-        wish.unwrap_or_default().min(LONGEST_WAIT)
+    /// The wait that the server asks for, [`MAX_WAIT`] at most: for all requests after a 429, for this page otherwise.
+    pub fn retry_after(&self) -> Duration {
+        let wait = self.response.as_ref().and_then(|response| response.retry_after);
+        wait.unwrap_or_default().min(MAX_WAIT)
     }
 }
 
-/// What to do with requests that wait for the quota.
+/// What the dispatcher does with requests that wait for the rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DispatchMode {
-    /// Send them.
+    /// Sends them.
     Send,
-    /// Give those back unsent that are numbered up to this one: what they were asked for before is in question.
+    /// Returns attempts up to this one unsent: an outage, or a refusal that may be for everyone, began after they were made.
     Recall(AttemptId),
-    /// Give all back unsent, and wait for whole answers to what is in flight: the run is stopping.
+    /// Returns all unsent, and waits for the responses in flight: the run is stopping.
     Finish,
-    /// The same, but wait only `drain_timeout`: the run was told to stop.
+    /// The same, but waits only for `drain_timeout`: a signal stops the run.
     Halt,
 }
 
 impl DispatchMode {
-    fn draining(self, attempt: AttemptId) -> bool {
+    fn recalls(self, attempt: AttemptId) -> bool {
         match self {
             Self::Send => false,
             Self::Recall(last) => attempt <= last,
@@ -70,45 +70,45 @@ impl DispatchMode {
     }
 }
 
-/// Sends what it is given.
+/// Sends requests.
 #[derive(Debug)]
 pub struct Dispatcher<F> {
     /// The API.
     pub api: Arc<F>,
-    /// The gate.
-    pub quota: Arc<RateLimiter>,
-    /// Longest time for a whole answer.
+    /// Permits each request.
+    pub rate_limiter: Arc<RateLimiter>,
+    /// Time limit for a whole response.
     pub timeout: Duration,
-    /// How long answers are waited for once a signal stops the run.
+    /// The same, from the moment when a signal stops the run.
     pub drain_timeout: Duration,
     /// What the codes of envelopes mean.
     pub codes: Arc<Codes>,
-    /// What to do.
-    pub orders: watch::Receiver<DispatchMode>,
+    /// Changes whenever the engine wants something else.
+    pub mode: watch::Receiver<DispatchMode>,
 }
 
 impl<F: Fetch> Dispatcher<F> {
-    /// Works until the channel of requests is closed and every attempt has arrived. The arrivals' channel must hold as many
-    /// as may be under way. Fails only if an attempt panicked.
+    /// Runs until the channel of requests is closed and every attempt has an outcome. The channel of outcomes must have room for
+    /// every request in flight. Fails only if an attempt panicked.
     pub async fn run(
         self,
         mut requests: mpsc::Receiver<Request>,
-        arrivals: mpsc::Sender<FetchOutcome>,
+        outcomes: mpsc::Sender<FetchOutcome>,
     ) -> Result<(), tokio::task::JoinError> {
-        let mut orders = self.orders.clone();
+        let mut mode = self.mode.clone();
         let mut attempts = JoinSet::new();
         let shared = Arc::new(self);
         while let Some(request) = requests.recv().await {
             let permitted = tokio::select! {
                 biased;
-                _ = orders.wait_for(|orders| orders.draining(request.attempt)) => false,
-                () = shared.quota.ready() => true,
+                _ = mode.wait_for(|mode| mode.recalls(request.attempt)) => false,
+                () = shared.rate_limiter.acquire() => true,
             };
-            let (shared, arrivals) = (Arc::clone(&shared), arrivals.clone());
+            let (shared, outcomes) = (Arc::clone(&shared), outcomes.clone());
             attempts.spawn(async move {
-                let arrival = if permitted { shared.attempt(request).await } else { shared.unsent(request) };
-                // A closed channel means that the run failed and nobody is left to tell.
-                drop(arrivals.send(arrival).await);
+                let outcome = if permitted { shared.attempt(request).await } else { shared.unsent(request) };
+                // The channel is closed only when the run has failed.
+                drop(outcomes.send(outcome).await);
             });
             while let Some(ended) = attempts.try_join_next() {
                 ended?;
@@ -122,63 +122,66 @@ impl<F: Fetch> Dispatcher<F> {
 
     async fn attempt(&self, request: Request) -> FetchOutcome {
         let sent = clock::now();
-        let answer = tokio::select! {
+        let result = tokio::select! {
             biased;
-            answer = self.api.fetch(&request) => answer,
-            () = self.max_outage() => Err(FetchError::bare(TransportError::Timeout)),
+            result = self.api.fetch(&request) => result,
+            () = self.deadline() => Err(FetchError::new(FetchErrorKind::Timeout)),
         };
-        self.judged(request, sent, answer)
+        self.outcome(request, sent, result)
     }
 
-    /// Ends when a whole answer is not waited for any longer.
-    async fn max_outage(&self) {
-        let mut orders = self.orders.clone();
-        let stopping = async {
-            if orders.wait_for(|orders| *orders == DispatchMode::Halt).await.is_err() {
+    /// Ends after `timeout`, or `drain_timeout` after a signal.
+    async fn deadline(&self) {
+        let mut mode = self.mode.clone();
+        let halted = async {
+            if mode.wait_for(|mode| *mode == DispatchMode::Halt).await.is_err() {
                 std::future::pending::<()>().await;
             }
             tokio::time::sleep(self.drain_timeout).await;
         };
         tokio::select! {
             () = tokio::time::sleep(self.timeout) => {}
-            () = stopping => {}
+            () = halted => {}
         }
     }
 
     fn unsent(&self, request: Request) -> FetchOutcome {
-        self.judged(request, clock::now(), Err(FetchError::bare(TransportError::Unsent)))
+        self.outcome(request, clock::now(), Err(FetchError::new(FetchErrorKind::Unsent)))
     }
 
-    fn judged(&self, request: Request, sent: Instant, answer: Result<RawResponse, FetchError>) -> FetchOutcome {
+    fn outcome(&self, request: Request, sent: Instant, result: Result<RawResponse, FetchError>) -> FetchOutcome {
         let at = clock::wall();
-        match answer {
-            Ok(answer) => {
-                let envelope = envelope::read(&answer.body);
-                let (status, retry_after) = (answer.status, answer.retry_after);
-                let judged = classify(&Outcome::Response { status, envelope: &envelope, retry_after }, &self.codes);
-                let is_page = judged.verdict == Verdict::Page;
-                let success = &self.codes.success;
-                let cause = if is_page { String::new() } else { cause::of(&answer, &envelope, request.page, success) };
-                let body = crate::model::sanitize::redact(answer.body);
-                let held = self.learn(&request, sent, judged.verdict);
-                FetchOutcome { request, sent, at, judged, cause, answer: Some(RawResponse { body, ..answer }), held }
+        match result {
+            Ok(response) => {
+                let envelope = envelope::read(&response.body);
+                let (status, retry_after) = (response.status, response.retry_after);
+                let outcome = Outcome::Response { status, envelope: &envelope, retry_after };
+                let classification = classify(&outcome, &self.codes);
+                let message = if classification.verdict == Verdict::Page {
+                    String::new()
+                } else {
+                    explain(&response, &envelope, request.page, &self.codes.success)
+                };
+                let response = Some(RawResponse { body: redact(response.body), ..response });
+                let throttle = self.report(&request, sent, classification.verdict);
+                FetchOutcome { request, sent, at, classification, message, response, throttle }
             }
             Err(error) => {
-                let judged = classify(&Outcome::TransportError(error.lost), &self.codes);
-                self.quota.take_excused(request.attempt);
-                let cause = chain(&error);
-                FetchOutcome { request, sent, at, judged, cause, answer: None, held: None }
+                let classification = classify(&Outcome::NoResponse(error.kind), &self.codes);
+                self.rate_limiter.take_exempt(request.attempt);
+                let message = chain(&error);
+                FetchOutcome { request, sent, at, classification, message, response: None, throttle: None }
             }
         }
     }
 
-    /// Reports an answer to the quota, before its group is written: a 429 holds those who wait behind it at once.
-    fn learn(&self, request: &Request, sent: Instant, verdict: Verdict) -> Option<Throttle> {
-        let is_excused = self.quota.take_excused(request.attempt);
+    /// Reports a response to the rate limiter, before its group is written: a 429 delays the requests behind it at once.
+    fn report(&self, request: &Request, sent: Instant, verdict: Verdict) -> Option<Throttle> {
+        let is_exempt = self.rate_limiter.take_exempt(request.attempt);
         if let Verdict::Failed(Failure::Throttled(retry_after)) = verdict {
-            return if is_excused { None } else { self.quota.throttled(sent, retry_after) };
+            return if is_exempt { None } else { self.rate_limiter.record_throttle(sent, retry_after) };
         }
-        self.quota.passed(sent);
+        self.rate_limiter.record_response(sent);
         None
     }
 }

@@ -1,12 +1,12 @@
-//! The API over HTTP: one request out, one whole answer or a reason why there is none.
+//! The API over HTTP: one request out, one whole response back, or the reason why there is none.
 //!
-//! No retry, no redirect, no reading of the body beyond its cap happens here.
+//! Never retries, never follows a redirect, never reads a body beyond its cap.
 //!
-//! All bodies in flight share one byte budget. Each may hold a little for free. One that grows takes its share of a pool before
-//! it holds more: as many bytes as it can ever have, which is the length in its head, or the cap where nothing bounds it (no
-//! length, or a body that is unpacked or brought to UTF-8 here). It takes that share once and never another, so whoever has one
-//! comes to its end without waiting for anybody: bodies wait for each other, but never in a circle. The pool is served in the
-//! order of asking, so that a large body is not passed by small ones for ever.
+//! All bodies in flight share one byte budget. Each may use a little of it for free. Before a body grows beyond that, it takes its
+//! share of a pool: as many bytes as it can ever have, which is its `Content-Length`, or the cap where nothing bounds it (no
+//! length, or a body that is decompressed or converted to UTF-8 here). A body takes a share only once, so whoever has one can
+//! finish: bodies wait for each other, but never in a circle. The pool serves first come, first served, so that small bodies
+//! cannot overtake a large one for ever.
 //!
 //! # Transport security
 //!
@@ -14,16 +14,16 @@
 //! |---|---|
 //! | identity | TLS 1.2 or 1.3, the machine's root certificates (or `SSL_CERT_FILE`); no switch turns it off |
 //! | plain HTTP | to this machine only; the settings refuse anything else, and so does the client |
-//! | redirects | never followed, so that the key goes to the host that was named and to no other |
+//! | redirects | never followed, so that the key goes to the configured host only |
 //! | proxies | those of the environment (`HTTPS_PROXY`, `NO_PROXY`), as tunnels: they see the host and not the key |
 //! | protocol | HTTP/1.1; a second protocol would be a second set of faults |
-//! | content codings | none is asked for and none is undone, unless the settings ask for zstd and gzip (`packed`) |
-//! | characters | UTF-8; a body that says ISO-8859-1 and is it comes out as UTF-8 (`charset`) |
-//! | fields of an answer's head | [`HEADERS`] |
-//! | bytes of an answer's head | [`HEAD_CAP`] |
+//! | content codings | none is requested and none is decoded, unless the settings ask for zstd and gzip (`compressed`) |
+//! | characters | UTF-8; a body that is labelled as ISO-8859-1, and is it, is converted (`charset`) |
+//! | header fields | [`HEADERS`] |
+//! | bytes of the headers | [`HEAD_CAP`] |
 //! | bytes of a body | [`BODY_CAP`] |
-//! | bytes of all bodies | [`BODY_POOL`], and 64 KiB for each under way |
-//! | time | the caller's, over everything: connecting, any number of interim answers, the body |
+//! | bytes of all bodies | [`BODY_POOL`], and 64 KiB for each in flight |
+//! | time | the caller's limit covers everything: connecting, any number of interim responses, the body |
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,46 +38,45 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use super::caps::{BODY_CAP, BODY_POOL, FREE_BYTES, HEAD_CAP, HEADERS};
-use super::compressed::Unpacking;
-use super::port::{Fetch, Media, RawResponse};
-use super::transport_error::FetchError;
+use super::compressed::Decompressor;
+use super::error::{FetchError, FetchErrorKind};
+use super::port::{ContentHeaders, Fetch, RawResponse};
 use super::{charset, compressed};
 use crate::endpoint::Endpoint;
-use crate::fetch::classify::TransportError;
 use crate::model::clock;
 use crate::model::page::Request;
 
-/// Idle connections are dropped before common servers drop them: a request must not race their closing.
-const IDLE: Duration = Duration::from_secs(20);
+/// Idle connections are dropped before common servers drop them: a request must not race with their closing.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How to reach the API.
 #[derive(Debug)]
 pub struct HttpSettings {
     /// Scheme and host, checked by the settings.
     pub base_url: Url,
-    /// The key.
-    pub key: SecretString,
-    /// Rows a page.
+    /// Sent as a bearer token.
+    pub api_key: SecretString,
+    /// Rows per page.
     pub page_size: u32,
     /// Values of the sort field and direction parameters.
     pub sort: Option<(String, String)>,
-    /// Connections that may be kept open.
+    /// Idle connections that may be kept open.
     pub connections: usize,
-    /// Longest time to make a connection.
+    /// Time limit for making a connection.
     pub connect_timeout: Duration,
-    /// Whether bodies may come packed.
+    /// Whether bodies may be compressed.
     pub compressed: bool,
-    /// Whether the host is this machine: plain HTTP is allowed, proxies are not used.
+    /// Whether the host is this machine: then plain HTTP is allowed, and proxies are not used.
     pub is_loopback: bool,
 }
 
-/// The API over HTTP.
+/// Sends requests over HTTP.
 #[derive(Debug)]
 pub struct HttpApi {
     client: reqwest::Client,
-    /// Path and every parameter but the item's and the page's.
+    /// The path and every parameter except the item's and the page's.
     base: Url,
-    /// Host and port, as errors name them.
+    /// Host and port, for error messages.
     host: String,
     item_param: String,
     page_param: String,
@@ -86,15 +85,15 @@ pub struct HttpApi {
     pool: Arc<Semaphore>,
 }
 
-/// There is no client to send requests with.
+/// Why the HTTP client cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// The key would travel in clear.
-    #[error("plain http is for this machine only: the key would travel in clear; use https")]
-    Plain,
-    /// The key cannot be sent.
-    #[error("the key holds characters that no header may hold")]
-    Key,
+    /// Plain HTTP to another machine.
+    #[error("plain http is for this machine only: the key would not be encrypted; use https")]
+    PlainHttp,
+    /// The key is not a valid header value.
+    #[error("the key contains characters that are not allowed in an HTTP header")]
+    InvalidKey,
     /// Most likely this machine has no root certificates.
     #[error("make the HTTP client (root certificates come from this machine, or from the file in SSL_CERT_FILE)")]
     Build(#[source] reqwest::Error),
@@ -104,12 +103,12 @@ impl HttpApi {
     /// A client for one endpoint.
     pub fn new(endpoint: &Endpoint, settings: HttpSettings) -> Result<Self, ClientError> {
         let client = client(&settings)?.build().map_err(ClientError::Build)?;
-        Self::with(client, endpoint, settings)
+        Self::with_client(client, endpoint, settings)
     }
 
-    fn with(client: reqwest::Client, endpoint: &Endpoint, settings: HttpSettings) -> Result<Self, ClientError> {
-        let mut authorization =
-            HeaderValue::try_from(format!("Bearer {}", settings.key.expose_secret())).map_err(|_| ClientError::Key)?;
+    fn with_client(client: reqwest::Client, endpoint: &Endpoint, settings: HttpSettings) -> Result<Self, ClientError> {
+        let mut authorization = HeaderValue::try_from(format!("Bearer {}", settings.api_key.expose_secret()))
+            .map_err(|_| ClientError::InvalidKey)?;
         authorization.set_sensitive(true); // shown by no log
         let mut base = settings.base_url;
         let path = format!("{}{}", base.path().trim_end_matches('/'), endpoint.path);
@@ -132,65 +131,64 @@ impl HttpApi {
         })
     }
 
+    /// Reads the body, within the caps and the byte budget.
     async fn read(&self, mut response: reqwest::Response) -> Result<(Bytes, Option<OwnedSemaphorePermit>), FetchError> {
-        let is_labelled = charset::is_labelled(response.headers());
-        let may_unpack = self.compressed && response.headers().contains_key(CONTENT_ENCODING);
-        // The transport gives no byte beyond the length, so it is the most that comes.
+        let is_latin1 = charset::is_labelled(response.headers());
+        let may_decompress = self.compressed && response.headers().contains_key(CONTENT_ENCODING);
+        // The transport delivers no byte beyond the length, so the length is a bound.
         let length = response.content_length().and_then(|length| usize::try_from(length).ok());
-        let length = length.filter(|_| !is_labelled && !may_unpack);
+        let length = length.filter(|_| !is_latin1 && !may_decompress);
         let most = length.map_or(BODY_CAP, |length| length.min(BODY_CAP));
         let mut share = None;
         let mut body = BytesMut::new();
-        let mut only = Bytes::new(); // most bodies come as one chunk and are not copied
-        while let Some(chunk) = response.chunk().await.map_err(|error| FetchError::of(error, &self.host))? {
-            let size = only.len() + body.len() + chunk.len();
-            if size > BODY_CAP {
-                return Err(FetchError::bare(TransportError::TooLarge));
-            }
-            if share.is_none() && size > FREE_BYTES {
-                share = Some(self.share(most).await?);
-                if length.is_some() && !body.is_empty() {
-                    body.reserve(most.saturating_sub(body.len()));
-                }
-            }
-            if only.is_empty() && body.is_empty() {
-                only = chunk;
+        let mut first = Bytes::new(); // most bodies come as one chunk, which is not copied
+        while let Some(chunk) = response.chunk().await.map_err(|error| FetchError::from_reqwest(error, &self.host))? {
+            let size = first.len() + body.len() + chunk.len();
+            self.reserve(&mut share, size, most).await?;
+            if first.is_empty() && body.is_empty() {
+                first = chunk;
                 continue;
             }
             if body.is_empty() {
                 body.reserve(if length.is_some() && share.is_some() { most } else { 2 * size });
-                body.extend_from_slice(&std::mem::take(&mut only));
+                body.extend_from_slice(&std::mem::take(&mut first));
+            } else if length.is_some() && share.is_some() {
+                body.reserve(most.saturating_sub(body.len())); // all of it at once
             }
             body.extend_from_slice(&chunk);
         }
-        let mut body = if body.is_empty() { only } else { body.freeze() };
-        let packed = if self.compressed { Unpacking::begin(response.headers(), &body)? } else { None };
-        if let Some(mut packed) = packed {
-            while !packed.step()? {
-                if share.is_none() {
-                    share = Some(self.share(BODY_CAP).await?);
-                }
+        let mut body = if body.is_empty() { first } else { body.freeze() };
+        let decompressor = if self.compressed { Decompressor::new(response.headers(), &body)? } else { None };
+        if let Some(mut decompressor) = decompressor {
+            while !decompressor.step()? {
+                self.reserve(&mut share, FREE_BYTES + 1, BODY_CAP).await?;
             }
-            body = packed.plain();
+            body = decompressor.into_body();
         }
-        if is_labelled && charset::is_meant(&body) {
-            let length = charset::length(&body);
-            if length > BODY_CAP {
-                return Err(FetchError::bare(TransportError::TooLarge));
-            }
-            if share.is_none() && length > FREE_BYTES {
-                share = Some(self.share(BODY_CAP).await?);
-            }
+        if is_latin1 && charset::is_meant(&body) {
+            let length = charset::utf8_length(&body);
+            self.reserve(&mut share, length, BODY_CAP).await?;
             body = charset::to_utf8(&body, length);
         }
         Ok((body, share))
     }
 
-    /// The room for a body of at most this many bytes.
-    async fn share(&self, most: usize) -> Result<OwnedSemaphorePermit, FetchError> {
-        let most = u32::try_from(most.div_ceil(1024)).unwrap_or(u32::MAX);
-        let permit = Arc::clone(&self.pool).acquire_many_owned(most).await;
-        permit.map_err(|_| FetchError::bare(TransportError::Transport))
+    /// Takes the share of a body that has grown to this size, if it needs one and has none; it will have `most` bytes at most.
+    async fn reserve(
+        &self,
+        share: &mut Option<OwnedSemaphorePermit>,
+        size: usize,
+        most: usize,
+    ) -> Result<(), FetchError> {
+        if size > BODY_CAP {
+            return Err(FetchError::new(FetchErrorKind::TooLarge));
+        }
+        if share.is_none() && size > FREE_BYTES {
+            let kib = u32::try_from(most.div_ceil(1024)).unwrap_or(u32::MAX);
+            let permit = Arc::clone(&self.pool).acquire_many_owned(kib).await;
+            *share = Some(permit.map_err(|_| FetchError::new(FetchErrorKind::Disconnected))?);
+        }
+        Ok(())
     }
 }
 
@@ -200,30 +198,30 @@ impl Fetch for HttpApi {
         url.query_pairs_mut()
             .append_pair(&self.item_param, request.id.as_str())
             .append_pair(&self.page_param, &request.page.to_string());
-        let asked = self.client.get(url).header(AUTHORIZATION, self.authorization.clone());
-        let response = asked.send().await.map_err(|error| FetchError::of(error, &self.host))?;
+        let request = self.client.get(url).header(AUTHORIZATION, self.authorization.clone());
+        let response = request.send().await.map_err(|error| FetchError::from_reqwest(error, &self.host))?;
         check_head(&response)?;
         let (status, retry_after) = (response.status().as_u16(), retry_after(response.headers()));
-        let media = Media::from_headers(response.headers());
+        let content = ContentHeaders::from_headers(response.headers());
         let (body, share) = self.read(response).await?;
-        Ok(RawResponse { status, retry_after, media, body, share })
+        Ok(RawResponse { status, retry_after, content, body, share })
     }
 }
 
-/// Host and port.
-pub fn authority(url: &Url) -> String {
+/// `host:port`.
+pub(crate) fn authority(url: &Url) -> String {
     format!("{}:{}", url.host_str().unwrap_or_default(), url.port_or_known_default().unwrap_or_default())
 }
 
 fn client(settings: &HttpSettings) -> Result<reqwest::ClientBuilder, ClientError> {
     let plain = settings.base_url.scheme() == "http";
     if plain && !settings.is_loopback {
-        return Err(ClientError::Plain);
+        return Err(ClientError::PlainHttp);
     }
-    // reqwest's rustls takes the process's provider; a second installation only says that there is one.
+    // reqwest's rustls uses the process's provider; a second installation fails because there is one already.
     drop(rustls::crypto::ring::default_provider().install_default());
     let codings = if settings.compressed { compressed::CODINGS } else { "identity" };
-    // What is not asked for by name may be answered in any coding (RFC 9110, section 12.5.3).
+    // Without this header a server may use any coding (RFC 9110, section 12.5.3).
     let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(codings))]);
     let mut builder = reqwest::Client::builder()
         .user_agent(concat!("pagehaul/", env!("CARGO_PKG_VERSION")))
@@ -236,39 +234,39 @@ fn client(settings: &HttpSettings) -> Result<reqwest::ClientBuilder, ClientError
         .http1_max_headers(HEADERS)
         .referer(false)
         .connect_timeout(settings.connect_timeout)
-        .pool_idle_timeout(IDLE)
+        .pool_idle_timeout(IDLE_TIMEOUT)
         .pool_max_idle_per_host(settings.connections);
     if settings.is_loopback {
         builder = builder.no_proxy();
     }
     if plain {
-        builder = builder.tls_certs_only([]); // none are needed, and a bare machine may have none
+        builder = builder.tls_certs_only([]); // none are needed, and a minimal machine may have none
     }
     Ok(builder)
 }
 
-/// Refuses an answer that it would be unsafe to read on: a redirect, a head beyond its cap, and a body whose end two fields
-/// disagree about (RFC 9112, section 6.3: somebody may be smuggling).
+/// Refuses a response that is not safe to read: a redirect, headers beyond their cap, and a body whose end is given by two
+/// fields that may disagree (RFC 9112, section 6.3: request smuggling).
 fn check_head(response: &reqwest::Response) -> Result<(), FetchError> {
     let headers = response.headers();
     if let Some(location) = headers.get(LOCATION).filter(|_| response.status().is_redirection()) {
         let target = String::from_utf8_lossy(location.as_bytes());
-        return Err(FetchError::because(
-            TransportError::Redirect,
+        return Err(FetchError::with_source(
+            FetchErrorKind::Redirect,
             format!("HTTP {} to {target}", response.status().as_u16()),
         ));
     }
     if headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>() > HEAD_CAP {
-        return Err(FetchError::because(TransportError::Unreadable, "its head is larger than 64 KiB"));
+        return Err(FetchError::with_source(FetchErrorKind::Malformed, "its headers are larger than 64 KiB"));
     }
     if headers.contains_key(TRANSFER_ENCODING) && headers.contains_key(CONTENT_LENGTH) {
-        return Err(FetchError::because(TransportError::Unreadable, "it has both a length and chunks"));
+        return Err(FetchError::with_source(FetchErrorKind::Malformed, "it has both a length and chunks"));
     }
     Ok(())
 }
 
-/// `Retry-After` as a duration from now (RFC 9110, section 10.2.3). A date counts from the answer's own `Date`, so that our
-/// clock does not matter; nonsense, the past and several of them count as none.
+/// `Retry-After` as a duration from now (RFC 9110, section 10.2.3). A date is compared with the response's own `Date`, so that
+/// the clock of this machine does not matter. An invalid value, a time in the past, or more than one value counts as none.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let mut values = headers.get_all(RETRY_AFTER).iter();
     let text = values.next()?.to_str().ok()?.trim();
@@ -280,9 +278,9 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     }
     let until = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
     let date = headers.get(reqwest::header::DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
-    let now = date.and_then(|date| date.duration_since(std::time::UNIX_EPOCH).ok());
-    let here = Duration::from_secs(u64::try_from(clock::wall().seconds()).unwrap_or_default());
-    until.checked_sub(now.unwrap_or(here))
+    let server_time = date.and_then(|date| date.duration_since(std::time::UNIX_EPOCH).ok());
+    let own_time = || Duration::from_secs(u64::try_from(clock::wall().seconds()).unwrap_or_default());
+    until.checked_sub(server_time.unwrap_or_else(own_time))
 }
 
 #[cfg(test)]
@@ -328,15 +326,15 @@ mod tests {
     async fn n18_a_host_whose_first_address_is_a_broken_ipv6_one_is_reached_by_its_ipv4_address() {
         let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = server.local_addr().unwrap().port();
-        let answering = std::thread::spawn(move || {
+        let server_thread = std::thread::spawn(move || {
             let mut stream = server.accept().unwrap().0;
-            let asked = stream.read(&mut [0; 4096]).unwrap();
+            let received = stream.read(&mut [0; 4096]).unwrap();
             stream.write_all(b"HTTP/1.1 200 x\r\nContent-Length: 2\r\n\r\n{}").unwrap();
-            asked
+            received
         });
         let settings = HttpSettings {
             base_url: format!("http://both.invalid:{port}").parse().unwrap(),
-            key: "key".to_owned().into(),
+            api_key: "key".to_owned().into(),
             page_size: 10,
             sort: None,
             connections: 1,
@@ -347,11 +345,11 @@ mod tests {
         // Nobody listens at the first one: refused, or without a way to it where the machine has no IPv6.
         let addresses = [(Ipv6Addr::LOCALHOST, port).into(), (Ipv4Addr::LOCALHOST, port).into()];
         let client = client(&settings).unwrap().resolve_to_addrs("both.invalid", &addresses).build().unwrap();
-        let api = HttpApi::with(client, &Endpoint::parse(BUILT_IN).unwrap(), settings).unwrap();
+        let api = HttpApi::with_client(client, &Endpoint::parse(BUILT_IN).unwrap(), settings).unwrap();
         let (attempt, item) = (AttemptId(1), ItemIx(1));
-        let answer = api.fetch(&Request { attempt, item, id: ItemId::new("17"), page: PageNum(1) }).await.unwrap();
-        assert_eq!((answer.status, answer.body.as_ref()), (200, b"{}".as_slice()));
-        assert!(answering.join().unwrap() > 0);
+        let response = api.fetch(&Request { attempt, item, id: ItemId::new("17"), page: PageNum(1) }).await.unwrap();
+        assert_eq!((response.status, response.body.as_ref()), (200, b"{}".as_slice()));
+        assert!(server_thread.join().unwrap() > 0);
     }
 
     #[test]
@@ -392,7 +390,7 @@ mod tests {
         for value in ["120", "120"] {
             twice.append(RETRY_AFTER, value.parse().unwrap());
         }
-        assert_eq!(retry_after(&twice), None, "two wishes are none");
+        assert_eq!(retry_after(&twice), None, "two values are none");
     }
 
     #[test]
@@ -412,12 +410,12 @@ mod tests {
             value in "[ -~]{0,40}|[0-9]{1,30}|[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9:]{8} GMT",
             date in proptest::option::of("[ -~]{0,40}|[A-Z][a-z]{2}, [0-9]{2} Nov [0-9]{4} 08:[0-9]{2}:37 GMT"),
         ) {
-            let wish = parsed(&value, date.as_deref());
+            let wait = parsed(&value, date.as_deref());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-            let held = runtime.block_on(async {
-                crate::fetch::rate_limit::RateLimiter::new(Some(10.0)).throttled(crate::model::clock::now(), wish).unwrap()
+            let throttle = runtime.block_on(async {
+                crate::fetch::rate_limit::RateLimiter::new(Some(10.0)).record_throttle(crate::model::clock::now(), wait).unwrap()
             });
-            assert!(held.wait <= Duration::from_secs(300), "{value:?} {date:?}: {held:?}");
+            assert!(throttle.wait <= Duration::from_secs(300), "{value:?} {date:?}: {throttle:?}");
         }
     }
 }

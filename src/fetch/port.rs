@@ -1,4 +1,4 @@
-//! The API as a port: one request out, one whole answer or a reason why there is none.
+//! The API as a port: one request out, one whole response back, or the reason why there is none.
 
 use std::future::Future;
 use std::time::Duration;
@@ -7,41 +7,40 @@ use bytes::Bytes;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::transport_error::FetchError;
+use super::error::FetchError;
 use crate::model::page::Request;
 
-/// Sends requests. The real one is [`HttpApi`]; tests bring their own.
+/// Sends requests: [`HttpApi`](super::HttpApi), or a scripted API in tests.
 pub trait Fetch: Send + Sync + 'static {
-    /// Sends one request, once, and reads the whole answer. The caller sets the time limit.
+    /// Sends one request, once, and reads the whole response. The caller sets the time limit.
     fn fetch(&self, request: &Request) -> impl Future<Output = Result<RawResponse, FetchError>> + Send;
 }
 
-/// An answer as it came.
+/// A whole response, not yet interpreted.
 #[derive(Debug)]
 pub struct RawResponse {
     /// HTTP status.
     pub status: u16,
-    /// The server's wish for a pause.
+    /// The wait that the server asks for, from the moment of the response.
     pub retry_after: Option<Duration>,
-    /// What its head says of the body.
-    pub media: Media,
-    /// The body.
+    /// What the headers say about the body, for messages.
+    pub content: ContentHeaders,
+    /// The body, decompressed and in UTF-8 where that was asked for.
     pub body: Bytes,
-    /// Its share of the byte budget, given back when this is dropped.
+    /// The body's share of the byte budget, returned when this is dropped.
     pub share: Option<OwnedSemaphorePermit>,
 }
 
-/// What an answer's head says of its body, as it came.
+/// What the headers of a response say about its body, unchecked.
 #[derive(Debug, Default)]
-pub struct Media {
+pub struct ContentHeaders {
     /// `Content-Type`.
     pub kind: Option<Box<str>>,
     /// `Content-Encoding`.
     pub coding: Option<Box<str>>,
 }
 
-impl Media {
-    /// Of a response's head.
+impl ContentHeaders {
     pub(super) fn from_headers(headers: &HeaderMap) -> Self {
         let text = |name| headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into());
         Self { kind: text(CONTENT_TYPE), coding: text(CONTENT_ENCODING) }

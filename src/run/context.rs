@@ -32,7 +32,7 @@ pub struct RunContext {
 
 impl RunContext {
     /// What the walks have in common. `learned` is the ledger's word for what evidence has shown about ends.
-    pub fn rules(&self, learned: Option<&str>) -> PagingRules {
+    pub fn rules(&self, observed: Option<&str>) -> PagingRules {
         let settings = &self.settings;
         PagingRules {
             first: PageNum(settings.endpoint.page.first),
@@ -40,7 +40,7 @@ impl RunContext {
             page_size: settings.page_size,
             max_pages: settings.max_pages,
             end: settings.end,
-            learned: learned.and_then(ObservedEnd::from_word),
+            observed: observed.and_then(ObservedEnd::from_word),
         }
     }
 

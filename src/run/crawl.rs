@@ -33,11 +33,11 @@ impl OpenExport<'_> {
         let (outcome, outcomes) = mpsc::channel(settings.max_in_flight);
         let dispatcher = Dispatcher {
             api,
-            quota: Arc::clone(&limiter),
+            rate_limiter: Arc::clone(&limiter),
             timeout: settings.request_timeout,
             drain_timeout: settings.drain_timeout,
             codes: Arc::new(settings.endpoint.codes()),
-            orders: modes,
+            mode: modes,
         };
         let committer = GroupCommitter::open(
             Arc::clone(&self.dir.ledger),
@@ -53,7 +53,7 @@ impl OpenExport<'_> {
         let engine = Engine::new(context, Arc::clone(&self.dir), parts, retry, Arc::clone(&limiter))?;
         let channels = Channels { to_dispatch, outcomes, writer: writer.orders.clone(), mode };
         let (ended, mut stats) = engine.run(channels, stopped).await;
-        stats.found = limiter.found();
+        stats.found = limiter.discovered();
         if let Err(panic) = dispatching.await.flatten() {
             return writer.end(Err(panic.into())).await; // the writer's own failure comes first
         }

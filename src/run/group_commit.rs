@@ -64,7 +64,7 @@ impl GroupCommitter {
         let mut responses = Vec::new();
         for outcome in outcomes {
             let request = &outcome.request;
-            match (outcome.judged.verdict, &outcome.answer) {
+            match (outcome.classification.verdict, &outcome.response) {
                 (Verdict::Page, Some(response)) => {
                     let (item, page, at) = (request.item, request.page, outcome.at);
                     group.pages.push(PageRow { attempt: request.attempt, item, page, at });
@@ -73,8 +73,8 @@ impl GroupCommitter {
                 (Verdict::Unsent, _) => group.unsent.push(request.attempt),
                 (_, _) => group.failed.push(FailedRow {
                     attempt: request.attempt,
-                    charge: outcome.judged.charge,
-                    cause: outcome.cause.clone(),
+                    charge: outcome.classification.charge,
+                    cause: outcome.message.clone(),
                 }),
             }
         }
@@ -85,14 +85,14 @@ impl GroupCommitter {
 
 /// What the journal keeps of an outcome: every body, whether it is a page or not.
 fn entry(outcome: &FetchOutcome) -> Option<JournalEntry> {
-    let response = outcome.answer.as_ref()?;
+    let response = outcome.response.as_ref()?;
     Some(JournalEntry {
         attempt: outcome.request.attempt,
         id: outcome.request.id.clone(),
         page: outcome.request.page,
         at: outcome.at,
         status: response.status,
-        is_page: outcome.judged.verdict == Verdict::Page,
+        is_page: outcome.classification.verdict == Verdict::Page,
         body: response.body.clone(),
     })
 }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use pagehaul::error::{Error, ExitCode};
-use pagehaul::fetch::classify::TransportError;
-use pagehaul::fetch::{Fetch, FetchError, Media, RawResponse};
+use pagehaul::fetch::FetchErrorKind;
+use pagehaul::fetch::{ContentHeaders, Fetch, FetchError, RawResponse};
 use pagehaul::model::clock;
 use pagehaul::model::page::{ItemId, Request};
 use pagehaul::report::summary::Summary;
@@ -38,7 +38,7 @@ pub(crate) struct Sent {
 #[derive(Debug)]
 pub(crate) struct Reply {
     after: Duration,
-    answer: Result<RawResponse, TransportError>,
+    answer: Result<RawResponse, FetchErrorKind>,
 }
 
 impl From<Answer> for Reply {
@@ -46,7 +46,7 @@ impl From<Answer> for Reply {
         let answer = RawResponse {
             status: answer.status,
             retry_after: None,
-            media: Media::default(),
+            content: ContentHeaders::default(),
             body: answer.body.into(),
             share: None,
         };
@@ -66,13 +66,13 @@ impl Reply {
     }
 
     /// No complete response.
-    pub(crate) fn lost(lost: TransportError) -> Self {
+    pub(crate) fn lost(lost: FetchErrorKind) -> Self {
         Self { after: Duration::ZERO, answer: Err(lost) }
     }
 
     /// No response, ever.
     pub(crate) fn never() -> Self {
-        Self { after: Duration::from_secs(1 << 30), answer: Err(TransportError::Transport) }
+        Self { after: Duration::from_secs(1 << 30), answer: Err(FetchErrorKind::Disconnected) }
     }
 
     /// The response of an embedded API, after its latency.
@@ -86,7 +86,7 @@ impl Reply {
     /// What the client gets, after the delay.
     pub(crate) async fn result(self) -> Result<RawResponse, FetchError> {
         tokio::time::sleep(self.after).await;
-        self.answer.map_err(FetchError::bare)
+        self.answer.map_err(FetchError::new)
     }
 
     /// The same, after this time.

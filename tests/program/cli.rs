@@ -536,7 +536,7 @@ fn an_api_that_fails_for_too_long_ends_with_5_and_the_same_command_resumes() {
     held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let nobody = format!("http://{}", held.local_addr().unwrap());
     let summary = run(home.export(&nobody, &IMPATIENT)).ended(5);
-    assert!(summary["cause"].as_str().unwrap().contains("no connection to the API"), "{summary}");
+    assert!(summary["cause"].as_str().unwrap().contains("cannot connect to the API"), "{summary}");
     assert_eq!(summary["credits"]["in_doubt"], 0, "{summary}");
     let server = simulator::start(Arc::clone(&sound)).unwrap();
     run(home.export(&server.base_url(), &IMPATIENT)).ended(0);

@@ -130,12 +130,12 @@ async fn l20_after_a_suspend_of_eight_hours_no_burst_follows() {
     for rate in [2.0, 50.0, 500.0] {
         let quota = RateLimiter::new(Some(rate));
         for _ in 0..20 {
-            quota.ready().await;
+            quota.acquire().await;
         }
         tokio::time::advance(Duration::from_secs(8 * 3_600)).await;
         let (woken, mut at_once) = (clock::now(), 0_u32);
         loop {
-            quota.ready().await;
+            quota.acquire().await;
             if clock::now() > woken {
                 break;
             }

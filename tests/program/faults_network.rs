@@ -35,7 +35,7 @@ const SHORT: Duration = Duration::from_millis(300);
 /// A page of one row, complete.
 const PAGE: &str = r#"{"code":0,"message":"success","data":[{"video_id":"7","region":"ID"}],"requestId":"r"}"#;
 
-const NO_ROUTE: Verdict = Verdict::Failed(Failure::NoRoute);
+const NO_ROUTE: Verdict = Verdict::Failed(Failure::NoConnection);
 const UNAVAILABLE: Verdict = Verdict::Failed(Failure::Unavailable);
 /// Something that may have been billed and cannot be used: asked for once more.
 const UNUSABLE: Verdict = Verdict::Failed(Failure::Unusable);
@@ -50,7 +50,7 @@ fn api_of(base_url: &str, connect_timeout: Duration) -> Arc<HttpApi> {
 fn api_with(base_url: &str, connect_timeout: Duration, compressed: bool) -> Arc<HttpApi> {
     let settings = HttpSettings {
         base_url: base_url.parse().unwrap(),
-        key: KEY.to_owned().into(),
+        api_key: KEY.to_owned().into(),
         page_size: 10,
         sort: None,
         connections: 16,
@@ -69,36 +69,36 @@ fn request(id: &str, page: u32) -> Request {
     Request { attempt: AttemptId(1), item: ItemIx(1), id: ItemId::new(id), page: PageNum(page) }
 }
 
-/// Sends requests as a run would, all at once, and gives what `take` makes of each arrival as soon as it comes.
+/// Sends requests as a run would, all at once, and returns what `take` makes of each outcome as soon as it comes.
 async fn send<F: Fetch, T>(
     api: &Arc<F>,
     requests: Vec<Request>,
     timeout: Duration,
     take: impl Fn(FetchOutcome) -> T,
 ) -> Vec<T> {
-    let (_ordering, orders) = watch::channel(DispatchMode::Send);
-    let quota = Arc::new(RateLimiter::new(None));
+    let (_mode_sender, mode) = watch::channel(DispatchMode::Send);
+    let rate_limiter = Arc::new(RateLimiter::new(None));
     let codes = Arc::new(Codes { success: vec![0], ..Codes::default() });
-    let dispatcher = Dispatcher { api: Arc::clone(api), quota, timeout, drain_timeout: timeout, codes, orders };
+    let dispatcher = Dispatcher { api: Arc::clone(api), rate_limiter, timeout, drain_timeout: timeout, codes, mode };
     let (to_dispatch, queue) = mpsc::channel(requests.len());
-    let (arrive, mut arrivals) = mpsc::channel(requests.len());
+    let (outcome_sender, mut outcomes) = mpsc::channel(requests.len());
     for request in requests {
         to_dispatch.send(request).await.unwrap();
     }
     drop(to_dispatch);
     let mut taken = Vec::new();
     let taking = async {
-        while let Some(arrival) = arrivals.recv().await {
-            taken.push(take(arrival));
+        while let Some(outcome) = outcomes.recv().await {
+            taken.push(take(outcome));
         }
     };
-    let (sent, ()) = tokio::join!(dispatcher.run(queue, arrive), taking);
+    let (sent, ()) = tokio::join!(dispatcher.run(queue, outcome_sender), taking);
     sent.unwrap();
     taken
 }
 
 async fn ask_within<F: Fetch>(api: &Arc<F>, timeout: Duration) -> FetchOutcome {
-    send(api, vec![request("17", 1)], timeout, |arrival| arrival).await.remove(0)
+    send(api, vec![request("17", 1)], timeout, |outcome| outcome).await.remove(0)
 }
 
 async fn ask<F: Fetch>(api: &Arc<F>) -> FetchOutcome {
@@ -106,10 +106,17 @@ async fn ask<F: Fetch>(api: &Arc<F>) -> FetchOutcome {
 }
 
 /// Fails unless an attempt ended like this, saying these words on one line, and the key is not among them.
-fn assert_arrival(case: &str, arrival: &FetchOutcome, verdict: &Verdict, charge: Charge, words: &str) {
-    assert_eq!((&arrival.judged.verdict, arrival.judged.charge), (verdict, charge), "{case}: {arrival:?}");
-    assert!(arrival.cause.contains(words), "{case}: {:?} lacks {words:?}", arrival.cause);
-    assert!(!arrival.cause.contains("CANARY") && !arrival.cause.chars().any(char::is_control), "{case}: {arrival:?}");
+fn assert_outcome(case: &str, outcome: &FetchOutcome, verdict: &Verdict, charge: Charge, words: &str) {
+    assert_eq!(
+        (&outcome.classification.verdict, outcome.classification.charge),
+        (verdict, charge),
+        "{case}: {outcome:?}"
+    );
+    assert!(outcome.message.contains(words), "{case}: {:?} lacks {words:?}", outcome.message);
+    assert!(
+        !outcome.message.contains("CANARY") && !outcome.message.chars().any(char::is_control),
+        "{case}: {outcome:?}"
+    );
 }
 
 /// Writes this answer to the first request of each connection and closes it. The attempt must end like that.
@@ -119,7 +126,7 @@ async fn assert_answer(case: &str, message: Vec<u8>, verdict: &Verdict, words: &
         wire.say(&message);
     });
     let charge = if *verdict == Verdict::Page { Charge::Billed } else { Charge::InDoubt };
-    assert_arrival(case, &ask(&api(&server)).await, verdict, charge, words);
+    assert_outcome(case, &ask(&api(&server)).await, verdict, charge, words);
     assert_eq!(server.requests(), 1, "{case}: nothing below us may send it again");
 }
 
@@ -206,8 +213,8 @@ async fn n1_a_name_that_does_not_resolve_costs_nothing_is_named_and_ends_the_run
     // No part of a name may be so long: the resolver refuses it without asking anybody.
     let host = format!("{}.invalid", "a".repeat(64));
     let api = api_of(&format!("http://{host}"), DEADLINE);
-    let named = format!("no connection to the API: {host}:80");
-    assert_arrival("N1", &ask(&api).await, &NO_ROUTE, Charge::Free, &named);
+    let named = format!("cannot connect to the API: {host}:80");
+    assert_outcome("N1", &ask(&api).await, &NO_ROUTE, Charge::Free, &named);
     let (_directory, summary) = run_with(api, &["17".to_owned()], &[("max_outage", "50ms")]).await;
     assert_eq!(summary.exit, ExitCode::Temporary, "{summary}");
     assert_eq!((summary.credits.billed, summary.credits.in_doubt, summary.products.open), (0, 0, 1), "{summary}");
@@ -221,8 +228,8 @@ async fn n2_a_refused_connection_costs_nothing_and_ends_the_run_as_temporary() {
     socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
     let port = socket.local_addr().unwrap().as_socket().unwrap().port();
     let api = api_of(&format!("http://127.0.0.1:{port}"), DEADLINE);
-    let named = format!("no connection to the API: 127.0.0.1:{port}");
-    assert_arrival("refused", &ask(&api).await, &NO_ROUTE, Charge::Free, &named);
+    let named = format!("cannot connect to the API: 127.0.0.1:{port}");
+    assert_outcome("refused", &ask(&api).await, &NO_ROUTE, Charge::Free, &named);
     let (_directory, summary) = run_with(api, &["17".to_owned()], &[("max_outage", "50ms")]).await;
     assert_eq!((summary.exit, summary.credits.in_doubt), (ExitCode::Temporary, 0), "{summary}");
 }
@@ -232,21 +239,21 @@ async fn n2_a_connection_that_never_comes_about_ends_at_its_own_limit_and_costs_
     // It takes the connection and never shakes hands.
     let server = Evil::start(Wire::hold);
     let api = api_of(&server.base_url().replace("http:", "https:"), SHORT);
-    assert_arrival("black hole", &ask(&api).await, &NO_ROUTE, Charge::Free, "no connection to the API");
+    assert_outcome("black hole", &ask(&api).await, &NO_ROUTE, Charge::Free, "cannot connect to the API");
     assert_eq!(server.requests(), 0);
 }
 
 // --- N3, N4: broken, stalled ---------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn n3_a_reset_in_the_middle_of_an_answer_is_in_doubt_and_asked_again() {
+async fn n3_a_reset_in_the_middle_of_a_response_is_in_doubt_and_asked_for_again() {
     let reset = |wire: &mut Wire| {
         wire.asked();
         wire.will_reset();
         wire.say(&answer(200, PAGE)[..80]);
     };
     let server = Evil::start(reset);
-    assert_arrival("N3", &ask(&api(&server)).await, &UNAVAILABLE, Charge::InDoubt, "the connection broke");
+    assert_outcome("N3", &ask(&api(&server)).await, &UNAVAILABLE, Charge::InDoubt, "the connection broke");
 
     let simulator = simulator("products=6,max_videos=35");
     let ids = ids(&simulator);
@@ -263,21 +270,21 @@ async fn n3_a_reset_in_the_middle_of_an_answer_is_in_doubt_and_asked_again() {
 }
 
 #[tokio::test]
-async fn n4_a_body_that_stalls_after_its_first_byte_ends_at_the_limit_for_whole_answers() {
+async fn n4_a_body_that_stalls_after_its_first_byte_ends_at_the_limit_for_whole_responses() {
     let server = Evil::start(|wire| {
         wire.asked();
         wire.say(&answer(200, PAGE)[..60]);
         wire.hold();
     });
-    let arrival = ask_within(&api(&server), SHORT).await;
-    assert_arrival("N4", &arrival, &UNAVAILABLE, Charge::InDoubt, "no whole answer in time");
+    let outcome = ask_within(&api(&server), SHORT).await;
+    assert_outcome("N4", &outcome, &UNAVAILABLE, Charge::InDoubt, "no whole response in time");
 }
 
 #[tokio::test(start_paused = true)]
 async fn n4_a_response_that_never_comes_ends_after_exactly_the_limit() {
     let (began, limit) = (clock::now(), Duration::from_secs(30));
-    let arrival = ask_within(&Scripted::new(|_| Reply::never()), limit).await;
-    assert_arrival("N4", &arrival, &UNAVAILABLE, Charge::InDoubt, "no whole answer in time");
+    let outcome = ask_within(&Scripted::new(|_| Reply::never()), limit).await;
+    assert_outcome("N4", &outcome, &UNAVAILABLE, Charge::InDoubt, "no whole response in time");
     assert_eq!(clock::now() - began, limit);
 }
 
@@ -297,7 +304,7 @@ async fn n5_a_body_without_end_is_cut_at_its_cap_and_asked_for_once_more_only() 
         wire.say("HTTP/1.1 200 x\r\n\r\n{");
         wire.flood(" ".repeat(0x10000));
     };
-    let words = "the answer is larger than 8 MiB";
+    let words = "the response is larger than 8 MiB";
     assert_eq!(BODY_CAP, 8 << 20);
     assert_given_up_after_two("chunks", words, chunks).await;
     assert_given_up_after_two("announced", words, announced).await;
@@ -305,22 +312,22 @@ async fn n5_a_body_without_end_is_cut_at_its_cap_and_asked_for_once_more_only() 
 }
 
 #[tokio::test]
-async fn n6_an_answer_that_is_packed_unasked_is_no_page_and_is_never_unpacked() {
+async fn n6_a_response_that_is_compressed_unasked_is_no_page_and_is_never_decompressed() {
     let bomb = zstd::bulk::compress(&vec![b' '; 64 << 20], 1).unwrap();
     assert!(bomb.len() < 64 << 10);
-    let packed_page = zstd::bulk::compress(PAGE.as_bytes(), 1).unwrap();
+    let compressed_page = zstd::bulk::compress(PAGE.as_bytes(), 1).unwrap();
     let gzip = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff".repeat(100);
     let (zstd, gzip_words) = (
-        "compressed with zstd, which was not asked for: run again with --compressed",
-        "compressed with gzip, which was not asked for: run again with --compressed",
+        "compressed with zstd, which was not requested: run again with --compressed",
+        "compressed with gzip, which was not requested: run again with --compressed",
     );
     for (coding, body, words) in [
         ("zstd", bomb, zstd),
-        ("zstd", packed_page, zstd),
+        ("zstd", compressed_page, zstd),
         ("gzip", gzip.clone(), gzip_words),
-        ("gzip, gzip", gzip, "compressed with gzip, gzip, which was not asked for: only gzip and zstd can be read"),
-        ("br", b"\x1b\x3a\x00\xf8\x05".repeat(9), "compressed with br, which was not asked for: only gzip"),
-        ("deflate", b"\x78\x9c\x00\xf8\x05".repeat(9), "compressed with deflate, which was not asked for: only gzip"),
+        ("gzip, gzip", gzip, "compressed with gzip, gzip, which was not requested: only gzip and zstd can be read"),
+        ("br", b"\x1b\x3a\x00\xf8\x05".repeat(9), "compressed with br, which was not requested: only gzip"),
+        ("deflate", b"\x78\x9c\x00\xf8\x05".repeat(9), "compressed with deflate, which was not requested: only gzip"),
         ("x-unheard-of", b"\x00\x01\x02".to_vec(), "compressed with x-unheard-of"),
     ] {
         let message = answer_with(200, &format!("Content-Encoding: {coding}\r\n"), &body);
@@ -329,9 +336,9 @@ async fn n6_an_answer_that_is_packed_unasked_is_no_page_and_is_never_unpacked() 
             assert!(head.contains("\r\naccept-encoding: identity\r\n"), "{head}");
             wire.say(&message);
         });
-        let arrival = ask(&api(&server)).await;
-        assert_arrival(coding, &arrival, &UNUSABLE, Charge::InDoubt, words);
-        assert_eq!(arrival.answer.unwrap().body, body, "evidence is kept as it came");
+        let outcome = ask(&api(&server)).await;
+        assert_outcome(coding, &outcome, &UNUSABLE, Charge::InDoubt, words);
+        assert_eq!(outcome.response.unwrap().body, body, "evidence is kept as it came");
     }
     // A label alone makes no garbage of an answer that is whole and paid for.
     let mislabelled = answer_with(200, "Content-Encoding: gzip\r\n", PAGE);
@@ -343,16 +350,16 @@ async fn n6_an_answer_that_is_packed_unasked_is_no_page_and_is_never_unpacked() 
 }
 
 #[tokio::test]
-async fn n6_an_answer_that_is_packed_as_asked_is_unpacked_up_to_the_cap_and_kept_unpacked() {
-    let packed_page = zstd::bulk::compress(PAGE.as_bytes(), 1).unwrap();
+async fn n6_a_response_that_is_compressed_as_asked_is_decompressed_up_to_the_cap_and_kept_so() {
+    let compressed_page = zstd::bulk::compress(PAGE.as_bytes(), 1).unwrap();
     let bomb = zstd::bulk::compress(&vec![b' '; 64 << 20], 1).unwrap();
-    let cut = packed_page[..packed_page.len() - 4].to_vec();
-    let too_large = "the answer is larger than 8 MiB";
+    let cut = compressed_page[..compressed_page.len() - 4].to_vec();
+    let too_large = "the response is larger than 8 MiB";
     for (coding, body, verdict, words) in [
-        ("zstd", packed_page, Verdict::Page, ""),
+        ("zstd", compressed_page, Verdict::Page, ""),
         ("zstd", bomb, UNUSABLE, too_large),
-        ("zstd", cut, UNUSABLE, "the answer is no HTTP that can be read"),
-        ("gzip", b"\x1f\x8b\x08\x00".to_vec(), UNUSABLE, "the answer is no HTTP that can be read"),
+        ("zstd", cut, UNUSABLE, "the response is not valid HTTP"),
+        ("gzip", b"\x1f\x8b\x08\x00".to_vec(), UNUSABLE, "the response is not valid HTTP"),
         ("gzip", PAGE.as_bytes().to_vec(), Verdict::Page, ""),
     ] {
         let message = answer_with(200, &format!("Content-Encoding: {coding}\r\n"), &body);
@@ -361,23 +368,23 @@ async fn n6_an_answer_that_is_packed_as_asked_is_unpacked_up_to_the_cap_and_kept
             assert!(head.contains("\r\naccept-encoding: zstd, gzip\r\n"), "{head}");
             wire.say(&message);
         });
-        let arrival = ask(&api_with(&server.base_url(), DEADLINE, true)).await;
+        let outcome = ask(&api_with(&server.base_url(), DEADLINE, true)).await;
         let charge = if verdict == Verdict::Page { Charge::Billed } else { Charge::InDoubt };
-        assert_arrival(coding, &arrival, &verdict, charge, words);
-        if let Some(answer) = arrival.answer {
+        assert_outcome(coding, &outcome, &verdict, charge, words);
+        if let Some(answer) = outcome.response {
             assert_eq!(answer.body, PAGE.as_bytes(), "{coding}");
         }
     }
 }
 
 #[tokio::test]
-async fn n7_interim_answers_without_end_end_at_the_limit_for_whole_answers() {
+async fn n7_interim_responses_without_end_end_at_the_limit_for_whole_responses() {
     let server = Evil::start(|wire| {
         wire.asked();
         wire.flood("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(100));
     });
-    let arrival = ask_within(&api(&server), SHORT).await;
-    assert_arrival("N7", &arrival, &UNAVAILABLE, Charge::InDoubt, "no whole answer in time");
+    let outcome = ask_within(&api(&server), SHORT).await;
+    assert_outcome("N7", &outcome, &UNAVAILABLE, Charge::InDoubt, "no whole response in time");
     let some = ["HTTP/1.1 103 x\r\n\r\n".repeat(50).into_bytes(), answer(200, PAGE)].concat();
     assert_answer("fifty of them", some, &Verdict::Page, "").await;
 }
@@ -386,8 +393,8 @@ async fn n7_interim_answers_without_end_end_at_the_limit_for_whole_answers() {
 async fn n8_a_head_beyond_its_caps_is_asked_for_once_more_only() {
     let fields = |count: usize| "X: y\r\n".repeat(count);
     let long = |size: usize| format!("X-Long: {}\r\n", "y".repeat(size));
-    let words = "the answer is no HTTP that can be read";
-    let larger = "its head is larger than 64 KiB";
+    let words = "the response is not valid HTTP";
+    let larger = "its headers are larger than 64 KiB";
     let most = fields(HEADERS - 1); // its length is one more
     assert_answer("as many fields as may be", answer_with(200, &most, PAGE), &Verdict::Page, "").await;
     let more = answer_with(200, &fields(HEADERS), PAGE);
@@ -424,7 +431,7 @@ fn framed(way: &str, body: &str) -> Vec<u8> {
 #[tokio::test]
 async fn n9_a_length_that_is_wrong_or_said_twice_never_makes_a_page() {
     let broke = "the connection broke";
-    let unreadable = "the answer is no HTTP that can be read";
+    let unreadable = "the response is not valid HTTP";
     let head = |fields: &str| format!("HTTP/1.1 200 x\r\n{fields}\r\n\r\n{PAGE}").into_bytes();
     let length = PAGE.len();
     let chunked = "Transfer-Encoding: chunked";
@@ -464,15 +471,15 @@ async fn n9_a_length_that_is_wrong_or_said_twice_never_makes_a_page() {
 }
 
 #[tokio::test]
-async fn n9_what_stands_behind_a_short_length_never_answers_the_next_request() {
+async fn n9_bytes_behind_a_short_length_never_answer_the_next_request() {
     let forged = PAGE.replace("\"7\"", "\"666\"");
     let message = [&answer(200, PAGE)[..], &answer(200, &forged)].concat();
     let server = Evil::start(move |wire| while wire.asked().is_some() && wire.say(&message) {});
     let api = api(&server);
     for _ in 0..50 {
-        let arrival = ask(&api).await;
-        let body = arrival.answer.as_ref().map(|answer| answer.body.as_ref());
-        assert!(body.is_none_or(|body| body == PAGE.as_bytes()), "{arrival:?}");
+        let outcome = ask(&api).await;
+        let body = outcome.response.as_ref().map(|answer| answer.body.as_ref());
+        assert!(body.is_none_or(|body| body == PAGE.as_bytes()), "{outcome:?}");
     }
 }
 
@@ -488,15 +495,15 @@ async fn n10_a_body_cut_at_any_byte_is_never_a_short_page() {
         let whole = framed(way, PAGE);
         let requests: Vec<Request> = (0..=whole.len() as u32).map(|cut| request(way, cut)).collect();
         for requests in requests.chunks(16) {
-            for arrival in send(&api, requests.to_vec(), DEADLINE, |arrival| arrival).await {
-                let (case, cut) = (format!("{way}, {}", arrival.request.page), arrival.request.page.0 as usize);
+            for outcome in send(&api, requests.to_vec(), DEADLINE, |outcome| outcome).await {
+                let (case, cut) = (format!("{way}, {}", outcome.request.page), outcome.request.page.0 as usize);
                 if cut == whole.len() {
-                    assert_arrival(&case, &arrival, &Verdict::Page, Charge::Billed, "");
+                    assert_outcome(&case, &outcome, &Verdict::Page, Charge::Billed, "");
                 } else {
                     // Half an answer without a length looks whole to the transport: it may be billed, so once more only.
-                    let verdict = if arrival.answer.is_some() { UNUSABLE } else { UNAVAILABLE };
-                    assert_arrival(&case, &arrival, &verdict, Charge::InDoubt, "");
-                    assert!(arrival.answer.is_none() || way == "close", "{case}: {arrival:?}");
+                    let verdict = if outcome.response.is_some() { UNUSABLE } else { UNAVAILABLE };
+                    assert_outcome(&case, &outcome, &verdict, Charge::InDoubt, "");
+                    assert!(outcome.response.is_none() || way == "close", "{case}: {outcome:?}");
                 }
             }
         }
@@ -518,7 +525,7 @@ async fn n10_a_body_cut_at_any_byte_is_never_a_short_page() {
 }
 
 #[tokio::test]
-async fn n11_a_server_that_closes_after_each_answer_loses_no_page_of_five_hundred() {
+async fn n11_a_server_that_closes_after_each_response_loses_no_page_of_five_hundred() {
     let simulator = simulator("products=140,max_videos=90");
     let ids = ids(&simulator);
     let fewest = fewest_requests(&simulator, &ids);
@@ -541,11 +548,11 @@ async fn n11_a_server_that_closes_after_each_answer_loses_no_page_of_five_hundre
 }
 
 #[tokio::test]
-async fn n12_http_2_is_never_spoken_its_frames_are_no_answer_and_a_server_that_drains_loses_no_page() {
+async fn n12_http_2_is_never_spoken_its_frames_are_no_response_and_a_server_that_drains_loses_no_page() {
     let settings: &[u8] = b"\x00\x00\x00\x04\x00\x00\x00\x00\x00";
     let go_away: &[u8] = b"\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x0b";
     let reset: &[u8] = b"\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x07";
-    let unreadable = "the answer is no HTTP that can be read";
+    let unreadable = "the response is not valid HTTP";
     for (case, message) in [
         ("settings", settings.to_vec()),
         ("goaway", [settings, go_away].concat()),
@@ -605,10 +612,7 @@ fn n13_a_server_that_cannot_prove_who_it_is_ends_the_run_at_once_and_is_sent_not
     ] {
         let server = Evil::start_tls(&identity, pages);
         let message = export_under_tls(&server, &root, 7);
-        assert!(
-            message.contains("identity could not be verified: 127.0.0.1:") && message.contains(words),
-            "{case}: {message}"
-        );
+        assert!(message.contains("the API's identity: 127.0.0.1:") && message.contains(words), "{case}: {message}");
         assert_eq!(server.requests(), 0, "{case}");
         assert!((1..=3).contains(&server.connections()), "{case}: no retries, {} connections", server.connections());
     }
@@ -633,11 +637,7 @@ fn n13_a_server_of_tls_1_1_ends_the_run_at_once_and_one_that_breaks_the_handshak
         command.env("SSL_CERT_FILE", roots).env_remove("SSL_CERT_DIR");
         let summary = run(command).ended(code);
         let message = summary["cause"].as_str().unwrap();
-        let words = if code == 7 {
-            "identity could not be verified: 127.0.0.1:"
-        } else {
-            "no connection to the API: 127.0.0.1:"
-        };
+        let words = if code == 7 { "the API's identity: 127.0.0.1:" } else { "cannot connect to the API: 127.0.0.1:" };
         assert!(message.contains(words), "{case}: {message}");
         assert_eq!(server.connections() == 1, code == 7, "{case}");
         assert_eq!((server.requests(), &summary["credits"]["in_doubt"]), (0, &0.into()), "{case}: {summary}");
@@ -676,7 +676,7 @@ fn n13_a_machine_without_root_certificates_is_told_so_and_needs_none_for_itself(
 fn plain_http_is_refused_by_the_client_itself_unless_it_stays_on_this_machine() {
     let settings = HttpSettings {
         base_url: "http://api.invalid".parse().unwrap(),
-        key: KEY.to_owned().into(),
+        api_key: KEY.to_owned().into(),
         page_size: 10,
         sort: None,
         connections: 1,
@@ -684,7 +684,7 @@ fn plain_http_is_refused_by_the_client_itself_unless_it_stays_on_this_machine() 
         compressed: false,
         is_loopback: false,
     };
-    assert!(matches!(HttpApi::new(&endpoint(), settings), Err(ClientError::Plain)));
+    assert!(matches!(HttpApi::new(&endpoint(), settings), Err(ClientError::PlainHttp)));
 }
 
 // --- N15 to N17: somebody in between -------------------------------------------------------------------------------
@@ -745,10 +745,10 @@ async fn n16_a_redirect_is_shown_and_never_followed() {
         for target in [&evil, "http://127.0.0.1:1/", "/v1/loop", "//other.invalid/x", "", "\u{9b}31m\u{202e}", KEY] {
             let message = answer_with(status, &format!("Location: {target}\r\n"), "");
             let server = Evil::start(move |wire| while wire.asked().is_some() && wire.say(&message) {});
-            let arrival = ask(&api(&server)).await;
-            let words = format!("the answer is a redirect, which is never followed: HTTP {status} to ");
+            let outcome = ask(&api(&server)).await;
+            let words = format!("the response is a redirect, which is never followed: HTTP {status} to ");
             let (case, verdict) = (format!("{status} to {target:?}"), ELSEWHERE);
-            assert_arrival(&case, &arrival, &verdict, Charge::InDoubt, &words);
+            assert_outcome(&case, &outcome, &verdict, Charge::InDoubt, &words);
             assert_eq!((server.requests(), server.connections()), (1, 1), "{case}");
         }
     }
@@ -842,9 +842,9 @@ fn n17_hosts_that_need_no_proxy_and_this_machine_are_reached_without_one() {
 // --- N19, N20: not what was asked for ------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn n19_an_answer_that_is_none_is_no_page_whatever_its_status() {
+async fn n19_a_response_that_is_no_envelope_is_no_page_whatever_its_status() {
     let (once, stop) = (UNUSABLE, ELSEWHERE);
-    let unreadable = "the answer is no HTTP that can be read";
+    let unreadable = "the response is not valid HTTP";
     for (case, message, verdict, words) in [
         ("204", b"HTTP/1.1 204 x\r\n\r\n".to_vec(), &once, "HTTP 204"),
         ("206", answer_with(206, "Content-Range: bytes 0-9/20\r\n", PAGE), &once, "HTTP 206"),
@@ -867,7 +867,7 @@ async fn n19_an_answer_that_is_none_is_no_page_whatever_its_status() {
 }
 
 #[test]
-fn n19_a_server_that_never_gives_an_answer_ends_the_run_as_another_api() {
+fn n19_a_server_that_never_gives_an_envelope_ends_the_run_as_another_api() {
     let server = Evil::start(|wire| drop((wire.asked(), wire.say("NOISE\r\n\r\n"))));
     let home = Home::new(&(100..400).map(|id| id.to_string()).collect::<Vec<_>>());
     let summary =
@@ -906,7 +906,7 @@ async fn n20_rows_of_another_product_are_kept_as_evidence_and_published_nowhere(
 // --- N22: too late -------------------------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
-async fn n22_answers_that_come_after_the_limit_are_exactly_what_is_in_doubt() {
+async fn n22_responses_that_come_after_the_limit_are_exactly_what_is_in_doubt() {
     let simulator = simulator("products=40,max_videos=60");
     let ids = ids(&simulator);
     let late = |number: usize| number % 7 == 3;
@@ -947,14 +947,14 @@ async fn large_bodies_wait_for_each_other_but_never_in_a_circle_and_never_hold_u
         }
     });
     let api = api(&server);
-    let small = || async { assert_eq!(ask(&api).await.judged.verdict, Verdict::Page) };
+    let small = || async { assert_eq!(ask(&api).await.classification.verdict, Verdict::Page) };
     let large = |count: usize| vec![request("17", 3); count];
     // Each of four whose length is not known takes a quarter of the pool, though it is small, and holds it as long as nobody
     // has taken its body: a fifth cannot come through, one below the free bytes can.
-    let holding = send(&api, large(4), DEADLINE, |arrival| arrival).await;
-    assert!(holding.iter().all(|arrival| arrival.answer.as_ref().is_some_and(|answer| answer.share.is_some())));
+    let holding = send(&api, large(4), DEADLINE, |outcome| outcome).await;
+    assert!(holding.iter().all(|outcome| outcome.response.as_ref().is_some_and(|answer| answer.share.is_some())));
     {
-        let mut fifth = std::pin::pin!(send(&api, large(1), DEADLINE, |arrival| arrival.judged.verdict));
+        let mut fifth = std::pin::pin!(send(&api, large(1), DEADLINE, |outcome| outcome.classification.verdict));
         for _ in 0..20 {
             tokio::select! {
                 biased;
@@ -966,7 +966,7 @@ async fn large_bodies_wait_for_each_other_but_never_in_a_circle_and_never_hold_u
         assert_eq!(fifth.await, [Verdict::Page]);
     }
     // Twelve that stall in the middle, three times as many as fit; then all of them go on.
-    let stalled = send(&api, vec![request("17", 2); 12], DEADLINE, |arrival| arrival.judged.verdict);
+    let stalled = send(&api, vec![request("17", 2); 12], DEADLINE, |outcome| outcome.classification.verdict);
     let opened = async {
         for _ in 0..12 {
             while held.try_recv().is_err() {
@@ -998,9 +998,9 @@ async fn a_body_whose_length_is_known_takes_no_more_of_the_pool_than_that() {
     });
     let kib_of = async |page: u32, compressed: bool| {
         let api = api_with(&server.base_url(), DEADLINE, compressed);
-        let arrival = send(&api, vec![request("17", page)], DEADLINE, |arrival| arrival).await.remove(0);
-        assert_eq!(arrival.judged.verdict, Verdict::Page, "{arrival:?}");
-        arrival.answer.unwrap().share.map_or(0, |share| share.num_permits())
+        let outcome = send(&api, vec![request("17", page)], DEADLINE, |outcome| outcome).await.remove(0);
+        assert_eq!(outcome.classification.verdict, Verdict::Page, "{outcome:?}");
+        outcome.response.unwrap().share.map_or(0, |share| share.num_permits())
     };
     // Up to the free bytes nothing; a length in whole KiB, rounded up; the cap where a body may become more than its length.
     let whole = BODY_CAP / 1024;
@@ -1009,14 +1009,17 @@ async fn a_body_whose_length_is_known_takes_no_more_of_the_pool_than_that() {
     assert_eq!((kib_of(3, false).await, kib_of(4, false).await), (whole, whole));
     // Eight times as many as of unknown length are in flight at once, all of them whole and none of them taken.
     let api = api(&server);
-    let holding = send(&api, vec![request("17", 1); 32], DEADLINE, |arrival| arrival).await;
-    assert!(holding.iter().all(|arrival| arrival.judged.verdict == Verdict::Page && arrival.answer.is_some()));
-    let mut next = std::pin::pin!(send(&api, vec![request("17", 1)], DEADLINE, |arrival| arrival.judged.verdict));
+    let holding = send(&api, vec![request("17", 1); 32], DEADLINE, |outcome| outcome).await;
+    assert!(
+        holding.iter().all(|outcome| outcome.classification.verdict == Verdict::Page && outcome.response.is_some())
+    );
+    let mut next =
+        std::pin::pin!(send(&api, vec![request("17", 1)], DEADLINE, |outcome| outcome.classification.verdict));
     for _ in 0..5 {
         tokio::select! {
             biased;
             _ = &mut next => panic!("more than the pool holds"),
-            arrived = send(&api, vec![request("17", 6)], DEADLINE, |arrival| arrival.judged.verdict) => {
+            arrived = send(&api, vec![request("17", 6)], DEADLINE, |outcome| outcome.classification.verdict) => {
                 assert_eq!(arrived, [Verdict::Page], "one below the free bytes waits for nobody");
             }
         }
@@ -1046,9 +1049,9 @@ async fn a_body_that_says_that_it_is_iso_8859_1_is_read_as_such_unless_it_is_utf
             wire.asked();
             wire.say(&message);
         });
-        let arrival = ask(&api(&server)).await;
-        assert_arrival(read, &arrival, &Verdict::Page, Charge::Billed, "");
-        assert_eq!(text(&arrival.answer.unwrap().body), read);
+        let outcome = ask(&api(&server)).await;
+        assert_outcome(read, &outcome, &Verdict::Page, Charge::Billed, "");
+        assert_eq!(text(&outcome.response.unwrap().body), read);
     }
     // Without the label such bytes are kept as they came, and so is what is not a page.
     for (fields, body, verdict) in [
@@ -1061,12 +1064,12 @@ async fn a_body_that_says_that_it_is_iso_8859_1_is_read_as_such_unless_it_is_utf
             wire.asked();
             wire.say(&message);
         });
-        let arrival = ask(&api(&server)).await;
-        assert_eq!((&arrival.judged.verdict, &arrival.answer.unwrap().body[..]), (&verdict, &body[..]));
+        let outcome = ask(&api(&server)).await;
+        assert_eq!((&outcome.classification.verdict, &outcome.response.unwrap().body[..]), (&verdict, &body[..]));
     }
     // The cap holds for what a body becomes, not only for what came.
     let high = answer_with(200, LATIN, page(&vec![0xe9; BODY_CAP / 2 + 1]));
-    assert_answer("too large", high, &UNUSABLE, "the answer is larger than 8 MiB").await;
+    assert_answer("too large", high, &UNUSABLE, "the response is larger than 8 MiB").await;
 }
 
 #[test]

@@ -149,9 +149,12 @@ async fn with_sizes(list: &[String], sizes: SizeHints, lookahead: &str) -> (temp
 async fn sizes_from_an_earlier_export_spare_the_search_and_those_that_are_wrong_cost_no_row() {
     let list = lists([900, 400, 3]);
     let (earlier, first) = walk(&honest(), &list, Some(50.0), &[]).await;
-    let (directory, told) = with_sizes(&list, SizeHints::Export(earlier.path().to_owned()), "1").await;
+    let (directory, with_hints) = with_sizes(&list, SizeHints::Export(earlier.path().to_owned()), "1").await;
     assert_eq!(rows(directory.path()).len(), 1_303);
-    assert!(told.run.wasted <= first.run.wasted && told.run.seconds <= first.run.seconds, "{first}\n{told}");
+    assert!(
+        with_hints.run.wasted <= first.run.wasted && with_hints.run.seconds <= first.run.seconds,
+        "{first}\n{with_hints}"
+    );
 
     for message in ["1", "8", "9", "450", "899", "901", "5000", "99999999999999999999", "many", "-1", ""] {
         let table = earlier.path().join("sizes.csv");
@@ -189,7 +192,7 @@ async fn an_api_that_answers_any_page_number_costs_a_handful_of_credits_and_no_r
 
 #[tokio::test(start_paused = true)]
 async fn a_list_that_grows_by_a_page_while_it_is_walked_is_walked_to_its_end() {
-    // From the hundredth request on a page of new rows stands in front: what was page 99 is page 100 now.
+    // From the hundredth request on there is a page of new rows in front: what was page 99 is page 100 now.
     let api = Scripted::new(|sent| {
         let shift = u32::from(sent.number > 100);
         let last = depth(&sent.id) + shift;
@@ -268,7 +271,7 @@ async fn what_is_said_of_a_page_behind_the_end_stops_no_run_and_is_asked_once() 
             walk(&api, &lists([12]), None, &[("lookahead", "100"), ("lookahead_saves", "0s")]).await;
         assert_eq!((summary.exit, rows(directory.path()).len()), (ExitCode::Complete, 12), "{status}: {summary}");
     }
-    // A success that is no page may have been billed: as a scout it is not asked for again.
+    // A success that is no page may have been billed: as a probe it is not asked for again.
     let api = Scripted::new(|sent| match sent.page {
         page if page <= 12 => full(sent, page),
         13 => Reply::page(&[]).after(LATENCY),
@@ -350,7 +353,7 @@ async fn a_run_that_is_stopped_while_it_looks_ahead_goes_on_where_it_was_and_ask
 async fn a_walk_whose_end_a_crash_kept_from_the_ledger_is_ended_by_the_next_run_and_holds_nobody_up() {
     let (directory, list) = (scratch(), lists([12]));
     let settings = [("page_size", "1"), ("lookahead", "100"), ("lookahead_saves", "0s")];
-    // The scout at page 18 never comes back.
+    // The probe at page 18 never comes back.
     let hanging = Scripted::new(|sent| match sent.page {
         18 => Reply::never(),
         page if page <= 12 => full(sent, page),
@@ -360,7 +363,7 @@ async fn a_walk_whose_end_a_crash_kept_from_the_ledger_is_ended_by_the_next_run_
     let crashed = tokio::time::timeout(Duration::from_secs(20), run_job(&context, &hanging, &list)).await;
     assert!(crashed.is_err() && hanging.requests() == 14, "{} requests", hanging.requests());
     // The first run after it reads the walk again. By the second one its pages are published, and not read again; versions
-    // that published a segment while answers were under way left it open then.
+    // that published a segment while responses were in flight left it open then.
     for is_read_again in [true, false] {
         if !is_read_again {
             let ledger = rusqlite::Connection::open(directory.path().join("_pagehaul/ledger.sqlite")).unwrap();

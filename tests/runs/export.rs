@@ -12,7 +12,7 @@ use crate::common::{
     manifests, scratch, simulator,
 };
 use pagehaul::error::ExitCode;
-use pagehaul::fetch::classify::TransportError;
+use pagehaul::fetch::FetchErrorKind;
 use pagehaul::simulator::Simulator;
 
 /// The embedded API; request number `stop_at` stops the run.
@@ -79,7 +79,7 @@ async fn errors_and_lost_answers_cost_no_row_and_only_lost_answers_cost_a_credit
         let simulator = Arc::clone(&simulator);
         move |sent| {
             let reply = Reply::from_simulator(&simulator, sent, 10); // lost on its way back it is billed all the same
-            if sent.number.is_multiple_of(17) { Reply::lost(TransportError::Transport) } else { reply }
+            if sent.number.is_multiple_of(17) { Reply::lost(FetchErrorKind::Disconnected) } else { reply }
         }
     });
     let summary =

@@ -14,7 +14,7 @@ use crate::common::{
 };
 use pagehaul::endpoint::BUILT_IN;
 use pagehaul::error::ExitCode;
-use pagehaul::fetch::classify::TransportError;
+use pagehaul::fetch::FetchErrorKind;
 use pagehaul::report::summary::Summary;
 use pagehaul::simulator::Simulator;
 use rand_core::{Rng, SeedableRng};
@@ -172,7 +172,7 @@ async fn a3_an_outage_that_ends_with_a_refused_account_is_not_hammered() {
     let directory = scratch();
     let tried = AtomicUsize::new(0);
     let api = Scripted::new(move |sent| match sent.page {
-        3 if tried.fetch_add(1, Ordering::Relaxed) < 8 => Reply::lost(TransportError::Connect),
+        3 if tried.fetch_add(1, Ordering::Relaxed) < 8 => Reply::lost(FetchErrorKind::Connect),
         3 => Reply::refusal(402, "apiKey quota is not enough").after(LATENCY),
         _ => page_of(sent, 25, 10),
     });
@@ -342,7 +342,7 @@ const SCENARIOS: [Scenario; 14] = [
         "broken connections, 8 %, and a burst of them",
         "latency=80ms",
         50.0,
-        |at, sent| (at.as_secs() == 5 || one_of(sent, 8)).then(|| Reply::lost(TransportError::Transport)),
+        |at, sent| (at.as_secs() == 5 || one_of(sent, 8)).then(|| Reply::lost(FetchErrorKind::Disconnected)),
         12.0..40.0,
     ),
     (
@@ -481,7 +481,7 @@ async fn a10_a_page_that_fails_for_ever_is_named_costs_its_attempts_and_stops_no
 async fn a10_a_page_that_fails_for_ever_ends_within_minutes_also_when_nothing_else_is_left() {
     for (name, reply) in [
         ("500", internal_error as fn() -> Reply),
-        ("broken connection", || Reply::lost(TransportError::Transport)),
+        ("broken connection", || Reply::lost(FetchErrorKind::Disconnected)),
         ("502", || Answer::new(502, "<html>Bad Gateway</html>").into()),
     ] {
         let directory = scratch();
@@ -574,7 +574,7 @@ async fn a13_a_success_without_a_list_is_asked_for_once_more_and_is_never_an_emp
 /// list is asked for beside it.
 #[tokio::test(start_paused = true)]
 async fn a13_what_is_left_is_found_to_fail_by_itself_also_where_lists_end_without_a_list() {
-    let lost = |_: &Sent| Reply::lost(TransportError::Transport);
+    let lost = |_: &Sent| Reply::lost(FetchErrorKind::Disconnected);
     let rows = |sent: &Sent| page_of(sent, 25, 10);
     let null = |_: &Sent| without_list();
     let table: [(_, Says, Says, _, _, _); 4] = [
@@ -959,8 +959,8 @@ type Kind = (&'static str, fn(&Sent) -> Reply);
 
 /// How an API can be gone.
 const GONE: [Kind; 5] = [
-    ("no connection", |_| Reply::lost(TransportError::Connect).after(LATENCY)),
-    ("broken connections", |_| Reply::lost(TransportError::Transport).after(LATENCY)),
+    ("no connection", |_| Reply::lost(FetchErrorKind::Connect).after(LATENCY)),
+    ("broken connections", |_| Reply::lost(FetchErrorKind::Disconnected).after(LATENCY)),
     ("no answer", |_| Reply::never()),
     ("502 of a gateway", |_| Reply::from(Answer::new(502, "<html>Bad Gateway</html>")).after(LATENCY)),
     ("503 of the API", |_| Reply::refusal(503, "Service unavailable").after(LATENCY)),
@@ -1210,7 +1210,7 @@ async fn max_credits_hold_also_where_answers_are_lost_and_the_summary_counts_eac
             let simulator = Arc::clone(&simulator);
             move |sent| {
                 let reply = Reply::from_simulator(&simulator, sent, 10).after(LATENCY);
-                if sent.number % 9 == 4 { Reply::lost(TransportError::Transport).after(LATENCY) } else { reply }
+                if sent.number % 9 == 4 { Reply::lost(FetchErrorKind::Disconnected).after(LATENCY) } else { reply }
             }
         });
         let summary = export(directory.path(), &api, &list, &[("max_credits", &most.to_string())]).await;

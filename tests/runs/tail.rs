@@ -1,4 +1,4 @@
-//! The end of a run: the rate is used until the last answer, however late a list turns out to be deep. In virtual time.
+//! The end of a run: the rate is used until the last response, however late a list turns out to be deep. In virtual time.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 /// Requests a second that are permitted.
 const RATE: f64 = 50.0;
 
-/// What a whole run used of the rate, from its first request to its last answer, and the most that it could have used.
+/// What a whole run used of the rate, from its first request to its last response, and the most that it could have used.
 async fn used(seed: u32) -> (f64, f64, u64) {
     let simulator = simulator(&format!("seed={seed},products=200,qps=50,latency=80ms"));
     let (list, directory, api) = (ids(&simulator), scratch(), Scripted::direct(&simulator));
@@ -19,7 +19,7 @@ async fn used(seed: u32) -> (f64, f64, u64) {
     let sent = api.sent();
     let (latency, requests) = (0.08, f64::from(u32::try_from(sent.len()).unwrap()));
     let took = (sent.last().unwrap().at - sent.first().unwrap().at).as_secs_f64() + latency;
-    // The last request leaves no earlier than the rate permits, and its answer takes its time. No list bounds it: the
+    // The last request is sent no earlier than the rate permits, and its response takes its time. No list bounds it: the
     // deepest, 201 pages, takes 16 of the 22 seconds or more.
     let least = (requests - 1.0) / RATE + latency;
     (requests / took / RATE, requests / least / RATE, summary.run.wasted)

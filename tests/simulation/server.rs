@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use pagehaul::fetch::classify::TransportError;
-use pagehaul::fetch::{Fetch, FetchError, Media, RawResponse};
+use pagehaul::fetch::FetchErrorKind;
+use pagehaul::fetch::{ContentHeaders, Fetch, FetchError, RawResponse};
 use pagehaul::model::clock;
 use pagehaul::model::page::Request;
 use pagehaul::simulator::Simulator;
@@ -242,15 +242,15 @@ impl Life {
     async fn answer(&self, request: &Request) -> Result<RawResponse, FetchError> {
         let (fault, jitter) = self.fault();
         let latency = self.world.plan.latency + Duration::from_millis(jitter);
-        let lost = |lost| Err(FetchError::bare(lost));
+        let lost = |lost| Err(FetchError::new(lost));
         if fault == Some(Fault::NoConnection) || self.is_out() {
             tokio::time::sleep(latency).await;
-            return lost(TransportError::Connect);
+            return lost(FetchErrorKind::Connect);
         }
         self.world.account.lock().unwrap().requests += 1;
         if fault == Some(Fault::LostBefore) {
             tokio::time::sleep(latency).await;
-            return lost(TransportError::Transport);
+            return lost(FetchErrorKind::Disconnected);
         }
         let refusal = self.refusal(request, fault);
         let charged = refusal.is_none() && self.world.charge(request);
@@ -266,9 +266,15 @@ impl Life {
         };
         tokio::time::sleep(wait).await;
         if charged && fault == Some(Fault::LostAfter) {
-            return lost(TransportError::Transport);
+            return lost(FetchErrorKind::Disconnected);
         }
-        Ok(RawResponse { status, retry_after: None, media: Media::default(), body: Bytes::from(body), share: None })
+        Ok(RawResponse {
+            status,
+            retry_after: None,
+            content: ContentHeaders::default(),
+            body: Bytes::from(body),
+            share: None,
+        })
     }
 
     /// What the server says instead of a page.
@@ -329,7 +335,7 @@ impl Fetch for Life {
         let at = (clock::now() - self.began).as_millis();
         let message = match &answer {
             Ok(answer) => format!("{} with {} bytes", answer.status, answer.body.len()),
-            Err(error) => format!("{:?}", error.lost),
+            Err(error) => format!("{:?}", error.kind),
         };
         self.world.account.lock().unwrap().log.push(format!("{at} ms: {} gets {message}", request.attempt.0));
         answer

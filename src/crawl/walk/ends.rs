@@ -1,30 +1,42 @@
-//! Where a walk ends: judged by the rules, page by page, and taken back when rows lie behind.
+//! Where a walk ends: judged by the rules, page by page, and taken back when there are rows behind.
 
-use super::{MOST_FORGIVEN, Walk};
+use super::Walk;
 use crate::crawl::end_of_list::{End, PagingRules};
 use crate::model::page::{Counts, PageNum, StopReason};
 use crate::state::ledger::EndRow;
 
+/// How often a refused page with rows behind it is asked for again.
+const MAX_REFUSAL_RETRIES: u8 = 2;
+
+/// How the API refused a page.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    message: String,
+    /// Whether it came as a success without a list of rows.
+    is_without_list: bool,
+}
+
 impl Walk {
-    /// Why the walk lacks a page in its middle, if it does: it was refused, or came without a list, and rows lie behind it.
-    pub fn hole(&self) -> Option<(PageNum, String)> {
-        if let Some(page) = self.lacks {
-            return Some((page, format!("page {page} had no usable row; what lies behind it was read")));
+    /// A page in its middle that it lacks, though there are rows behind it, and why.
+    pub fn missing_page(&self) -> Option<(PageNum, String)> {
+        if let Some(page) = self.skipped_page {
+            return Some((page, format!("page {page} had no usable row; the pages behind it were read")));
         }
-        if let Some(page) = self.gap {
+        if let Some(page) = self.page_without_list {
             return Some((page, format!("page {page} came without a list of rows, and pages behind it have rows")));
         }
-        let message = self.refused.get(&self.next).filter(|_| self.end.is_none())?;
-        Some((self.next, format!("page {} was refused, and pages behind it have rows: {message}", self.next)))
+        let refusal = self.refused.get(&self.next).filter(|_| self.end.is_none())?;
+        let message = format!("page {} was refused, and pages behind it have rows: {}", self.next, refusal.message);
+        Some((self.next, message))
     }
 
-    /// What its end comes to: a list that lacks a page has failed, and one that may lack rows is not complete.
-    pub fn outcome(&self, end: EndRow) -> EndRow {
+    /// Its final end: a list that lacks a page has failed, and one that may lack rows is not complete.
+    pub fn resolve_end(&self, end: EndRow) -> EndRow {
         let end = EndRow { is_moved: self.is_moved(), ..end };
         if !end.stop.is_complete() {
             return end;
         }
-        if let Some((_, message)) = self.hole() {
+        if let Some((_, message)) = self.missing_page() {
             return EndRow { stop: StopReason::Failed, error: Some(message), ..end };
         }
         if self.is_shifted() {
@@ -34,15 +46,15 @@ impl Walk {
         end
     }
 
-    /// Takes back that its first missing page was refused, because rows lie behind it: it is worth another request, twice at
-    /// most. `in_doubt`: the refusal may have been billed. False: it was taken back often enough.
-    pub fn forgive(&mut self, rules: &PagingRules) -> bool {
-        if self.forgiven >= MOST_FORGIVEN || self.refused.remove(&self.next).is_none() {
+    /// Takes back that its first missing page was refused, because there are rows behind it: the page is asked for again, twice
+    /// at most. False: that was done often enough.
+    pub fn retry_refused(&mut self, rules: &PagingRules) -> bool {
+        if self.refusal_retries >= MAX_REFUSAL_RETRIES || self.refused.remove(&self.next).is_none() {
             return false;
         }
-        self.forgiven += 1;
-        self.in_doubt.insert(self.next);
-        self.depth.ask_again(self.next);
+        self.refusal_retries += 1;
+        self.in_doubt.insert(self.next); // the refusal may have been billed
+        self.lookahead.ask_again(self.next);
         self.advance(rules);
         true
     }
@@ -52,35 +64,38 @@ impl Walk {
         page > rules.first
     }
 
-    /// Whether a page is the first missing one, behind a page as full as one that others follow.
+    /// Whether a page is the first missing one, right behind a full page.
     pub fn follows_full(&self, page: PageNum, rules: &PagingRules) -> bool {
         page == self.next && self.last.is_some_and(|(_, counts)| rules.is_full(counts))
     }
 
-    /// Takes note that the API refused a page that [may be behind the end](Self::may_end_before).
+    /// Records that the API refused a page that [may be behind the end](Self::may_end_before).
     pub fn refuse(&mut self, page: PageNum, message: String, rules: &PagingRules) {
-        self.refused.insert(page, message);
+        self.record_refusal(page, Refusal { message, is_without_list: false }, rules);
+    }
+
+    /// Records that such a page came as a success without a list of rows.
+    pub fn refuse_without_list(&mut self, page: PageNum, message: String, rules: &PagingRules) {
+        self.record_refusal(page, Refusal { message, is_without_list: true }, rules);
+    }
+
+    fn record_refusal(&mut self, page: PageNum, refusal: Refusal, rules: &PagingRules) {
+        self.refused.insert(page, refusal);
         self.advance(rules);
     }
 
-    /// Takes note that such a page came as a success without a list of rows.
-    pub fn refuse_as_null(&mut self, page: PageNum, message: String, rules: &PagingRules) {
-        self.nulls.insert(page);
-        self.refuse(page, message, rules);
-    }
-
-    /// Takes back that a success without a list was the end: an empty list came behind it. False: it was not, or was taken back
-    /// often enough.
-    pub fn doubt_null(&mut self, rules: &PagingRules) -> bool {
-        if !self.nulls.remove(&self.next) {
+    /// Takes back that a success without a list was the end, because an empty list came behind it. False: it was not the end, or
+    /// was taken back often enough.
+    pub fn doubt_missing_list(&mut self, rules: &PagingRules) -> bool {
+        if !self.refused.get(&self.next).is_some_and(|refusal| refusal.is_without_list) {
             return false;
         }
         self.end = None;
-        self.forgive(rules)
+        self.retry_refused(rules)
     }
 
-    /// Does without the check of its end. `is_trusted`: the end is one all the same.
-    pub fn settle_end(&mut self, is_trusted: bool) {
+    /// Drops the check of its end. `is_trusted`: the check would have confirmed the end.
+    pub fn drop_check(&mut self, is_trusted: bool) {
         self.lost.clear();
         let Some(end) = &mut self.end else { return };
         end.check = None;
@@ -90,17 +105,19 @@ impl Walk {
     }
 
     /// Judges its end again, after the rules have changed.
-    pub fn rejudge(&mut self, rules: &PagingRules) {
-        self.depth.forget_ceiling();
+    pub fn reevaluate_end(&mut self, rules: &PagingRules) {
+        self.lookahead.forget_end();
         self.goes_on_behind_short = false;
         if let Some((page, counts)) = self.last.filter(|_| !self.is_foreign) {
-            self.end = self.judged(page, counts, rules);
+            self.end = self.end_after(page, counts, rules);
         }
         self.advance(rules);
     }
 
-    pub(super) fn judged(&self, page: PageNum, counts: Counts, rules: &PagingRules) -> Option<End> {
-        let mut end = rules.end_at(page, counts, self.barren).filter(|end| !self.is_passed(end))?;
+    /// Its end, if it ends with this page.
+    pub(super) fn end_after(&self, page: PageNum, counts: Counts, rules: &PagingRules) -> Option<End> {
+        let end = rules.end_at(page, counts, self.pages_without_valid_rows);
+        let mut end = end.filter(|end| !self.is_disproved(end))?;
         if let (StopReason::RepeatedPage, Some(from), Some(check)) = (end.stop, self.moves.repeats_from, end.check) {
             // Unseen rows are as far behind the first page that repeats others, not behind the last one.
             let check = check.0.saturating_sub(page.0.saturating_sub(from.0));
@@ -113,41 +130,40 @@ impl Walk {
 
     /// The end of a list whose next page was refused.
     pub(super) fn refused_at_next(&self, rules: &PagingRules) -> Option<End> {
-        let message = self.refused.get(&self.next)?;
-        // Nothing is said of an end that the endpoint's description names.
-        let message = Some(format!("page {} was refused: {message}", self.next)).filter(|_| !message.is_empty());
-        let check = Some(self.next.next()).filter(|check| *check <= rules.limit() && message.is_some());
-        let received = self.last.map_or(0, |(_, counts)| counts.received);
-        if self.nulls.contains(&self.next) {
-            let stop = StopReason::EmptyPage;
-            return Some(End { stop, message: None, received: 0, check, is_wrap: false, is_must: true });
+        let refusal = self.refused.get(&self.next)?;
+        // A refusal without a message is a code that the endpoint file lists as the end: it needs no check.
+        let is_described = refusal.message.is_empty();
+        let check = Some(self.next.next()).filter(|check| *check <= rules.limit() && !is_described);
+        if refusal.is_without_list {
+            return Some(End { check, must_check: true, ..End::new(StopReason::EmptyPage, None, 0) });
         }
-        Some(End { stop: StopReason::EndRefused, message, received, check, is_wrap: false, is_must: false })
+        let message = (!is_described).then(|| format!("page {} was refused: {}", self.next, refusal.message));
+        let received = self.last.map_or(0, |(_, counts)| counts.received);
+        Some(End { check, ..End::new(StopReason::EndRefused, message, received) })
     }
 
-    /// That a response was lost proves nothing: if the page lies behind the end, it is asked for once more before that is one.
+    /// Where a response behind the end was lost, that page checks the end: the loss proves nothing.
     pub(super) fn check_lost(&mut self) {
         let Some(page) = self.lost.range(self.next..).next_back().copied() else { return };
-        if let Some(end) = self.end.as_mut().filter(|end| end.may_be_passed()) {
-            (end.check, end.is_must) = (Some(page), true);
+        if let Some(end) = self.end.as_mut().filter(|end| end.may_be_disproved()) {
+            (end.check, end.must_check) = (Some(page), true);
         }
     }
 
-    /// Takes the check of its end as done, if that page came or was refused, too, and the walk is still at its end.
+    /// Confirms its end if the page that checks it came or was refused, and the walk is still at its end.
     pub(super) fn confirm(&mut self) {
-        let Some((check, stop)) = self.end.as_ref().and_then(|end| end.check.zip(Some(end.stop))) else { return };
-        let moves = &mut self.moves;
-        let tells = |counts: &Counts| stop != StopReason::RepeatedPage || moves.may_confirm(*counts);
-        let has_come = self.beyond.get(&check).is_some_and(tells);
+        let Some(check) = self.end.as_ref().and_then(|end| end.check) else { return };
+        let is_outdated = self.is_check_outdated();
+        let has_come = self.beyond.contains_key(&check) && self.moves.accepts(is_outdated);
         if check < self.next || has_come || self.refused.contains_key(&check) {
-            self.settle_end(true);
+            self.drop_check(true);
         }
     }
 
-    /// Whether an end is none, because new rows are known to lie behind it: pages that were read long before or after their
-    /// neighbours may be short or repeat others where a list changed meanwhile.
-    pub(super) fn is_passed(&self, end: &End) -> bool {
-        let may_be = end.may_be_passed() || end.stop == StopReason::Rejected && !self.is_foreign;
+    /// Whether an end is none, because new rows are known behind it: a page that was read long before or after its neighbours
+    /// may be short, or repeat others, where a list changed meanwhile.
+    pub(super) fn is_disproved(&self, end: &End) -> bool {
+        let may_be = end.may_be_disproved() || end.stop == StopReason::Rejected && !self.is_foreign;
         may_be && self.beyond.values().any(|counts| counts.fresh > 0)
     }
 }

@@ -1,9 +1,9 @@
 //! One item's walk: which pages it has, which rows it has seen, and when it is over.
 //!
 //! The pages are a set, and may come in any order. What a page means for the end is decided in the order of the pages, by
-//! their counts alone: the same pages give the same end, in the first run, after a crash and in a replay, asked for one by
-//! one or ahead, whatever was lost on the way. Which row is published is decided in the order in which pages were read,
-//! which is the journal's; which row is *fresh* is decided by page numbers: the first page that holds a row is its home.
+//! their counts alone. So the same pages give the same end: in the first run, after a crash and in a replay, asked for one by one
+//! or ahead, whatever was lost. Which row is published is decided in the order in which pages are applied, which is the
+//! journal's. Which row is *fresh* is decided by page numbers: it is fresh on the first page that has it.
 
 mod ends;
 mod moves;
@@ -12,21 +12,19 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::crawl::end_of_list::{End, PagingRules};
-use crate::crawl::lookahead::{Known, Lookahead, Stage};
+use crate::crawl::lookahead::{Lookahead, Pages, Stage};
 use crate::decode::{DecodedPage, Key};
 use crate::model::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, StopReason};
 use crate::model::sanitize::Sanitized;
+use ends::Refusal;
 use moves::Moves;
 
-/// How often a refused page with rows behind it is asked for again.
-const MOST_FORGIVEN: u8 = 2;
-
-/// Pages that were asked for ahead and came, and are not known to lie in the list.
+/// Pages that were asked for ahead, came, and are not known to be in the list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Ahead {
-    /// They lie behind the end, or repeat others.
+pub struct LookaheadCost {
+    /// They are behind the end, or repeat others.
     pub in_vain: u32,
-    /// They hold new rows, and may be the answer to any page number.
+    /// They have new rows, and may be what the API shows for any page number.
     pub in_doubt: u32,
 }
 
@@ -34,52 +32,48 @@ pub struct Ahead {
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one fact about the list, and no two exclude each other")]
 pub struct Walk {
-    /// The item's place in the ledger.
     pub item: ItemIx,
-    /// The item's id.
     pub id: ItemId,
     /// Failures of its first missing page that earlier runs proved to be its own.
-    pub tries: u32,
+    pub proven_failures: u32,
     /// Runs in which that page had all its tries and nothing showed whose fault it was.
-    pub unproven: u32,
-    /// Whether an earlier run gave it up at that page for a passing cause.
+    pub unproven_runs: u32,
+    /// Whether an earlier run gave it up at that page for a reason that may pass.
     pub failed_before: bool,
     /// The first page that is missing.
     next: PageNum,
     /// The last page before it, if there is one.
     last: Option<(PageNum, Counts)>,
-    /// Pages beyond it.
+    /// Pages behind it.
     beyond: BTreeMap<PageNum, Counts>,
-    /// Pages that the API refused, behind others that came, and what it said.
-    refused: BTreeMap<PageNum, String>,
-    /// Those of them that came as a success without a list.
-    nulls: BTreeSet<PageNum>,
-    depth: Lookahead,
-    /// The rows so far, by the first page that holds each; none: they must be loaded before the next page is read.
-    homes: Option<HashMap<Key, PageNum>>,
-    /// Pages without a usable row, counted back from the first missing one.
-    barren: u8,
+    /// Pages that the API refused though others came before them.
+    refused: BTreeMap<PageNum, Refusal>,
+    lookahead: Lookahead,
+    /// The first page that has each row so far. None: the rows must be loaded before the next page is applied.
+    first_pages: Option<HashMap<Key, PageNum>>,
+    /// The pages right before the first missing one that have rows of which none is usable.
+    pages_without_valid_rows: u8,
     end: Option<End>,
-    /// Ends at pages up to this one are passed over.
+    /// Ends at pages up to this one are ignored.
     skip: Option<PageNum>,
     /// Pages that are asked for to see whether it has ended.
     checks: BTreeSet<PageNum>,
-    /// Pages right behind the end that came, and were not asked for to see whether it is one.
-    behind: u32,
+    /// Pages right behind the end that came and are not checks.
+    behind_end: u32,
     /// Pages that were asked for ahead in vain, and may have been billed.
     in_doubt: BTreeSet<PageNum>,
     /// Pages that were asked for ahead and whose responses were lost.
     lost: BTreeSet<PageNum>,
-    /// Whether a page answered for another item, which ends it whatever else comes.
+    /// Whether a page was for another item, which ends the walk whatever else comes.
     is_foreign: bool,
     /// Whether a page with fresh rows followed a short one.
     goes_on_behind_short: bool,
-    /// How often a refusal was taken back.
-    forgiven: u8,
-    /// A page that came without a list of rows, though a page behind it has rows.
-    gap: Option<PageNum>,
-    /// A page without a usable row that it was told to go on behind.
-    lacks: Option<PageNum>,
+    /// How often a refused page was asked for again.
+    refusal_retries: u8,
+    /// A page without a list of rows, though a page behind it has rows.
+    page_without_list: Option<PageNum>,
+    /// A page without a usable row at which its end was skipped.
+    skipped_page: Option<PageNum>,
     moves: Moves,
     /// Whether any page had a row.
     has_rows: bool,
@@ -87,7 +81,7 @@ pub struct Walk {
 
 impl Walk {
     /// A walk that has these pages. Its rows are loaded when they are needed, unless there are none. Ends at pages up to
-    /// `skip` are passed over: it was opened again to go on behind them.
+    /// `skip` are ignored: the walk was reopened to go on behind them.
     pub fn new(
         item: ItemIx,
         id: ItemId,
@@ -98,45 +92,44 @@ impl Walk {
         let mut walk = Self {
             item,
             id,
-            tries: 0,
-            unproven: 0,
+            proven_failures: 0,
+            unproven_runs: 0,
             failed_before: false,
             next: rules.first,
             last: None,
             beyond: BTreeMap::new(),
             refused: BTreeMap::new(),
-            nulls: BTreeSet::new(),
-            depth: Lookahead::new(rules),
-            homes: None,
-            barren: 0,
+            lookahead: Lookahead::new(rules),
+            first_pages: None,
+            pages_without_valid_rows: 0,
             end: None,
             skip,
             checks: BTreeSet::new(),
-            behind: 0,
+            behind_end: 0,
             in_doubt: BTreeSet::new(),
             lost: BTreeSet::new(),
             is_foreign: false,
             goes_on_behind_short: false,
-            forgiven: 0,
-            gap: None,
-            lacks: None,
+            refusal_retries: 0,
+            page_without_list: None,
+            skipped_page: None,
             moves: Moves::default(),
             has_rows: false,
         };
-        // All of them are there before the first one is judged, as if they had come one by one.
+        // All pages are added before the first one is judged, as if they had come one by one.
         walk.beyond.extend(pages);
         let mut contiguous = rules.first;
         for (page, counts) in &walk.beyond {
             walk.has_rows |= counts.received > 0;
             if *page == contiguous {
-                walk.depth.pass(*page);
+                walk.lookahead.require(*page);
                 contiguous = page.next();
             }
-            walk.depth.learn(*page, *counts, rules, |page| known(&walk.beyond, walk.next, page, rules));
+            walk.lookahead.record_page(*page, *counts, Pages { rules, next: walk.next, beyond: &walk.beyond });
         }
         walk.advance(rules);
         if walk.is_new(rules) {
-            walk.homes = Some(HashMap::new());
+            walk.first_pages = Some(HashMap::new());
         }
         walk
     }
@@ -146,12 +139,12 @@ impl Walk {
         self.next
     }
 
-    /// Whether nothing of it was read yet.
+    /// Whether it has no pages yet.
     pub fn is_new(&self, rules: &PagingRules) -> bool {
         self.next == rules.first && self.beyond.is_empty()
     }
 
-    /// Why it is over, if it is.
+    /// Its end, if it has come to one.
     pub fn end(&self) -> Option<&End> {
         self.end.as_ref()
     }
@@ -161,112 +154,109 @@ impl Walk {
         self.has_rows
     }
 
-    /// Whether a page with new rows followed a page with fewer than a full one has: then short pages are no end here.
+    /// Whether a page with fresh rows followed a short one: then a short page is no end in this list.
     pub fn goes_on_behind_short(&self) -> bool {
         self.goes_on_behind_short
     }
 
-    /// Takes a hint at its last page, which is used and not trusted.
-    pub fn hint(&mut self, last: Option<PageNum>) {
-        self.depth.hint(last);
+    /// Sets a hint at its last page, which is used and not trusted.
+    pub fn set_hint(&mut self, last: Option<PageNum>) {
+        self.lookahead.set_hint(last);
     }
 
-    /// Rows whose keys are in memory; none if they must be loaded.
+    /// Row keys in memory. None: they must be loaded.
     pub fn keys(&self) -> Option<usize> {
-        self.homes.as_ref().map(HashMap::len)
+        self.first_pages.as_ref().map(HashMap::len)
     }
 
-    /// Takes over the keys of earlier rows, each with a page that holds it.
-    pub fn load(&mut self, keys: impl IntoIterator<Item = (Key, PageNum)>) {
-        let homes = self.homes.get_or_insert_default();
+    /// Adds the keys of earlier rows, each with a page that has it.
+    pub fn load_keys(&mut self, keys: impl IntoIterator<Item = (Key, PageNum)>) {
+        let first_pages = self.first_pages.get_or_insert_default();
         for (key, page) in keys {
-            homes.entry(key).and_modify(|home| *home = page.min(*home)).or_insert(page);
+            first_pages.entry(key).and_modify(|first| *first = page.min(*first)).or_insert(page);
         }
     }
 
-    /// Frees the memory of its keys: they are in the ledger.
-    pub fn unload(&mut self) {
-        self.homes = None;
+    /// Frees the memory of its keys, which are in the ledger.
+    pub fn unload_keys(&mut self) {
+        self.first_pages = None;
     }
 
-    /// A page to ask for that is needed in any case.
+    /// A needed page that was not asked for.
     pub fn next_needed(&self, rules: &PagingRules) -> Option<PageNum> {
-        let known = |page| self.known(page, rules);
-        self.depth.next_needed(self.next, rules, known).filter(|page| self.may_ask(*page))
+        self.lookahead.next_needed(self.pages(rules)).filter(|page| self.may_ask(*page))
     }
 
-    /// The first page that is not known to exist, if it can be asked for and was not: it is needed in any case.
+    /// The first page that is not known to exist, if it can be asked for and was not. It is needed in any case.
     pub fn next_unknown(&self, rules: &PagingRules) -> Option<PageNum> {
-        let known = |page| self.known(page, rules);
-        self.depth.next_unknown(self.next, rules, known).filter(|page| self.may_ask(*page))
+        self.lookahead.next_unknown(self.pages(rules)).filter(|page| self.may_ask(*page))
     }
 
-    /// A page ahead to ask for, that may turn out to lie behind the end.
+    /// A page ahead to ask for, which may turn out to be behind the end.
     pub fn probe(&self, rules: &PagingRules) -> Option<(Stage, PageNum)> {
-        let probe = self.depth.probe(self.next, rules, |page| self.known(page, rules));
-        probe.filter(|(_, page)| self.may_ask(*page))
+        self.lookahead.probe(self.pages(rules)).filter(|(_, page)| self.may_ask(*page))
     }
 
-    /// Takes note that a page is asked for. Gives whether it is one that may turn out to lie behind the end.
+    /// Records that a page is asked for. True: it may turn out to be behind the end.
     pub fn ask(&mut self, page: PageNum, rules: &PagingRules) -> bool {
-        let is_probe = !self.depth.needs(page);
+        let is_probe = !self.lookahead.needs(page);
         if is_probe || self.next_needed(rules) != Some(page) {
-            self.depth.send(page);
+            self.lookahead.send_out_of_order(page);
         } else {
-            self.depth.ask(page);
+            self.lookahead.send_in_order(page);
         }
         is_probe
     }
 
-    /// Takes note that a page is asked for to see whether it has ended.
+    /// Records that a page is asked for to see whether the walk has ended.
     pub fn ask_check(&mut self, page: PageNum) {
         self.checks.insert(page);
-        self.depth.send(page);
+        self.lookahead.send_out_of_order(page);
     }
 
-    /// Takes note that a page which was asked for did not come and is not asked for any more.
+    /// Records that a page did not come and is no longer asked for.
     pub fn ask_again(&mut self, page: PageNum) {
-        self.depth.ask_again(page);
+        self.lookahead.ask_again(page);
     }
 
-    /// Whether a page is needed, whatever else comes.
+    /// Whether a page is needed, whatever the other pages show.
     pub fn needs(&self, page: PageNum) -> bool {
-        self.depth.needs(page)
+        self.lookahead.needs(page)
     }
 
-    /// How many pages of it there may be of which nothing is known.
+    /// An estimate of how many unknown pages it has.
     pub fn unknown(&self, rules: &PagingRules) -> u32 {
-        self.depth.unknown(rules)
+        self.lookahead.unknown(rules)
     }
 
-    /// How many pages of it are expected to be asked for yet.
+    /// An estimate of how many pages of it are still to be asked for.
     pub fn expected(&self, rules: &PagingRules) -> f64 {
-        self.depth.expected(self.next, rules)
+        self.lookahead.expected(self.next, rules)
     }
 
-    /// What became of the pages that were asked for ahead and came, as far as it is known now.
-    pub fn ahead(&self) -> Ahead {
-        let mut ahead = Ahead { in_vain: self.behind, in_doubt: 0 };
-        let beyond = self.beyond.range(self.depth.edge().next()..).filter(|(page, _)| !self.checks.contains(page));
-        for counts in beyond.map(|(_, counts)| counts) {
-            if self.depth.is_flat() || counts.fresh == 0 {
-                ahead.in_vain = ahead.in_vain.saturating_add(1);
-            } else {
-                ahead.in_doubt = ahead.in_doubt.saturating_add(1);
+    /// Its pages that were asked for ahead and came, as far as is known now.
+    pub fn lookahead_cost(&self) -> LookaheadCost {
+        let mut cost = LookaheadCost { in_vain: self.behind_end, in_doubt: 0 };
+        for (page, counts) in self.beyond.range(self.lookahead.first_unknown().next()..) {
+            if self.checks.contains(page) {
+                continue;
             }
+            let is_in_vain = self.lookahead.is_untrusted() || counts.fresh == 0;
+            let count = if is_in_vain { &mut cost.in_vain } else { &mut cost.in_doubt };
+            *count = count.saturating_add(1);
         }
-        ahead
+        cost
     }
 
-    /// Whether a page behind this one is known to hold rows that no page before holds.
+    /// Whether a page behind this one is known to have rows that no page before it has.
     pub fn has_rows_behind(&self, page: PageNum) -> bool {
         self.beyond.range(page.next()..).any(|(_, counts)| counts.fresh > 0)
     }
 
-    /// Takes note that a page which is not needed will not come. `in_doubt`: it may have been billed all the same.
-    /// `passes`: another request may fare better.
-    pub fn lost(&mut self, page: PageNum, is_refused: bool, in_doubt: bool, passes: bool) {
-        self.depth.lost(page, is_refused);
+    /// Records that a page which is not needed will not come. `in_doubt`: it may have been billed all the same. `passes`: its
+    /// failure may pass.
+    pub fn record_lost(&mut self, page: PageNum, is_refused: bool, in_doubt: bool, passes: bool) {
+        self.lookahead.record_failure(page, is_refused);
         if passes {
             self.lost.insert(page);
         }
@@ -275,31 +265,31 @@ impl Walk {
         }
     }
 
-    /// Whether a page was asked for ahead and may have been billed.
+    /// Whether a page was asked for in vain and may have been billed.
     pub fn is_in_doubt(&self, page: PageNum) -> bool {
         self.in_doubt.contains(&page)
     }
 
-    /// Reads a page whose rows are decoded: says for each of them whether it is published. `came`: the newest request by when
-    /// it came. The keys must be loaded.
+    /// Applies a decoded page. Returns for each row whether it is published. `came`: the newest attempt when the page came. The
+    /// keys must be loaded.
     pub fn accept(&mut self, page: &DecodedPage, came: AttemptId, rules: &PagingRules) -> Vec<bool> {
         let number = page.request.page;
-        let homes = self.homes.get_or_insert_default();
+        let first_pages = self.first_pages.get_or_insert_default();
         let mut keep = Vec::with_capacity(page.keys.len());
         let asked = page.request.attempt;
         let mut counts = Counts { received: page.received, is_list: page.is_list, asked, came, ..Counts::default() };
         for key in &page.keys {
-            match homes.entry(*key) {
+            match first_pages.entry(*key) {
                 Entry::Vacant(free) => {
                     free.insert(number);
                     keep.push(true);
                     counts.fresh += 1;
                 }
-                Entry::Occupied(mut home) => {
+                Entry::Occupied(mut known) => {
                     keep.push(false);
-                    let first = *home.get();
+                    let first = *known.get();
                     if first > number {
-                        home.insert(number);
+                        known.insert(number);
                         counts.fresh += 1;
                         if let Some(later) = self.beyond.get_mut(&first) {
                             later.fresh = later.fresh.saturating_sub(1);
@@ -314,73 +304,67 @@ impl Walk {
         counts.rejected = page.received.saturating_sub(page.keys.len());
         self.has_rows |= counts.received > 0;
         self.lost.remove(&number);
-        self.add(number, counts, rules);
+        self.beyond.insert(number, counts);
+        self.lookahead.record_page(number, counts, Pages { rules, next: self.next, beyond: &self.beyond });
+        self.advance(rules);
         if page.foreign > 0 && page.keys.is_empty() {
             self.is_foreign = true;
             let reason = page.rejects.first().map_or("the rows belong to another item", |reject| &*reject.reason);
-            let message = format!("page {number} is an answer for another product: {}", Sanitized(reason));
-            let (stop, message) = (StopReason::Rejected, Some(message));
-            self.end =
-                Some(End { stop, message, received: page.received, check: None, is_wrap: false, is_must: false });
+            let message = format!("page {number} is a response for another product: {}", Sanitized(reason));
+            self.end = Some(End::new(StopReason::Rejected, Some(message), page.received));
         }
         keep
     }
 
-    fn add(&mut self, page: PageNum, counts: Counts, rules: &PagingRules) {
-        self.beyond.insert(page, counts);
-        self.depth.learn(page, counts, rules, |page| known(&self.beyond, self.next, page, rules));
-        self.advance(rules);
-    }
-
-    fn known(&self, page: PageNum, rules: &PagingRules) -> Known {
-        known(&self.beyond, self.next, page, rules)
+    fn pages<'a>(&'a self, rules: &'a PagingRules) -> Pages<'a> {
+        Pages { rules, next: self.next, beyond: &self.beyond }
     }
 
     /// Goes on to the first page that is missing, and judges each page on the way.
     fn advance(&mut self, rules: &PagingRules) {
-        if self.end.as_ref().is_some_and(|end| self.is_passed(end)) {
-            (self.end, self.behind) = (None, 0);
+        if self.end.as_ref().is_some_and(|end| self.is_disproved(end)) {
+            (self.end, self.behind_end) = (None, 0);
         }
         while let Some(counts) = self.beyond.get(&self.next).copied() {
-            if !self.moves.may_pass(counts, self.end.as_ref()) {
+            let is_outdated = self.is_next_outdated();
+            if !self.moves.accepts(is_outdated) {
                 break;
             }
             let page = self.next;
             self.beyond.remove(&page);
             self.moves.pass(page, counts);
             self.next = page.next();
-            let follows_short = self.last.is_some_and(|(_, before)| rules.is_short(before));
-            self.goes_on_behind_short |= follows_short && counts.fresh > 0;
-            let no_list = self.last.filter(|(_, before)| !before.is_list && counts.fresh > 0);
-            self.gap = self.gap.or(no_list.map(|(before, _)| before));
+            self.note_oddities(page, counts, rules);
             self.last = Some((page, counts));
-            let is_lacking = counts.has_no_valid_rows() && self.skip.is_some_and(|skip| page <= skip);
-            self.lacks = self.lacks.or(is_lacking.then_some(page));
-            let is_behind = self.end.is_some() && !self.checks.contains(&page);
-            self.behind = self.behind.saturating_add(is_behind.into());
-            self.barren = if counts.has_no_valid_rows() { self.barren.saturating_add(1) } else { 0 };
             if !self.is_foreign && (self.end.is_none() || counts.fresh > 0) {
-                self.end = self.judged(page, counts, rules);
+                self.end = self.end_after(page, counts, rules);
             }
         }
         if self.end.is_none() {
-            self.end = self.refused_at_next(rules).filter(|end| !self.is_passed(end));
+            self.end = self.refused_at_next(rules).filter(|end| !self.is_disproved(end));
         }
         self.check_lost();
         self.confirm();
         if self.end.is_none() {
-            self.depth.pass(self.next);
+            self.lookahead.require(self.next);
         }
     }
-}
 
-fn known(beyond: &BTreeMap<PageNum, Counts>, next: PageNum, page: PageNum, rules: &PagingRules) -> Known {
-    match beyond.get(&page) {
-        None if page < next => Known::Solid,
-        None => Known::Missing,
-        Some(counts) if rules.is_full(*counts) && counts.fresh > 0 => Known::Solid,
-        Some(counts) if rules.is_full(*counts) && counts.usable() > 0 => Known::Repeat,
-        Some(_) => Known::Other,
+    /// Takes note of what is unusual about the next page, before its end is judged.
+    fn note_oddities(&mut self, page: PageNum, counts: Counts, rules: &PagingRules) {
+        if let Some((before, before_counts)) = self.last.filter(|_| counts.fresh > 0) {
+            self.goes_on_behind_short |= rules.is_short(before_counts);
+            if !before_counts.is_list {
+                self.page_without_list.get_or_insert(before);
+            }
+        }
+        if counts.has_no_valid_rows() && self.skip.is_some_and(|skip| page <= skip) {
+            self.skipped_page.get_or_insert(page);
+        }
+        let is_behind = self.end.is_some() && !self.checks.contains(&page);
+        self.behind_end = self.behind_end.saturating_add(is_behind.into());
+        let without = self.pages_without_valid_rows.saturating_add(1);
+        self.pages_without_valid_rows = if counts.has_no_valid_rows() { without } else { 0 };
     }
 }
 
@@ -398,7 +382,7 @@ mod tests {
         page_size: 3,
         max_pages: None,
         end: EndRule::ShortPage,
-        learned: None,
+        observed: None,
     };
     const AUTO: PagingRules = PagingRules { end: EndRule::Auto, last: PageNum(99), ..RULES };
 
@@ -414,17 +398,17 @@ mod tests {
         let full = Counts { received: 3, fresh: 3, ..Counts::default() };
         let pages = pages.into_iter().map(|page| (PageNum(page), full));
         let mut walk = Walk::new(ItemIx(1), ItemId::new("a"), &RULES, pages, None);
-        walk.load([]);
+        walk.load_keys([]);
         walk
     }
 
-    /// Reads a page that came before another one was asked for.
-    fn read(walk: &mut Walk, page: &DecodedPage, rules: &PagingRules) -> Vec<bool> {
+    /// Applies a page that came before another one was asked for.
+    fn apply(walk: &mut Walk, page: &DecodedPage, rules: &PagingRules) -> Vec<bool> {
         walk.accept(page, page.request.attempt, rules)
     }
 
     fn stop_of(walk: &mut Walk, page: &DecodedPage, rules: &PagingRules) -> Option<StopReason> {
-        read(walk, page, rules);
+        apply(walk, page, rules);
         walk.end().map(|end| end.stop)
     }
 
@@ -446,10 +430,10 @@ mod tests {
     }
 
     #[test]
-    fn rows_seen_before_are_folded_and_a_page_of_nothing_else_ends_the_walk() {
+    fn rows_seen_before_are_duplicates_and_a_page_of_nothing_else_ends_the_walk() {
         let mut walk = with([]);
-        read(&mut walk, &page(1, 0..3), &RULES);
-        assert_eq!(read(&mut walk, &page(2, [2, 3, 3]), &RULES), [false, true, false]);
+        apply(&mut walk, &page(1, 0..3), &RULES);
+        assert_eq!(apply(&mut walk, &page(2, [2, 3, 3]), &RULES), [false, true, false]);
         assert_eq!(walk.end(), None);
         assert_eq!(stop_of(&mut walk, &page(3, [1, 2, 3]), &RULES), Some(StopReason::RepeatedPage));
     }
@@ -484,7 +468,7 @@ mod tests {
                 let mut walk = with([]);
                 let mut kept = 0;
                 for number in &order {
-                    kept += read(&mut walk, &pages[*number], &AUTO).iter().filter(|keep| **keep).count();
+                    kept += apply(&mut walk, &pages[*number], &AUTO).iter().filter(|keep| **keep).count();
                 }
                 let end = walk.end().map(|end| (end.stop, end.check));
                 let check = (rows == 13).then_some(PageNum(6));
@@ -495,11 +479,11 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_was_lost_ahead_changes_no_end() {
+    fn a_response_that_was_lost_ahead_changes_no_end() {
         let mut walk = with([1, 2, 3]);
-        walk.lost(PageNum(6), false, true, true);
-        read(&mut walk, &page(5, 20..23), &AUTO);
-        read(&mut walk, &page(4, 9..11), &AUTO);
+        walk.record_lost(PageNum(6), false, true, true);
+        apply(&mut walk, &page(5, 20..23), &AUTO);
+        apply(&mut walk, &page(4, 9..11), &AUTO);
         assert_eq!(walk.end(), None, "rows are known behind the short page");
         assert_eq!(walk.next_needed(&AUTO), Some(PageNum(6)));
     }
@@ -508,19 +492,19 @@ mod tests {
     fn rows_that_were_put_in_ahead_make_pages_repeat_and_the_walk_goes_on_where_unseen_rows_are() {
         let mut walk = with([]);
         for (number, from) in [(1, 0), (2, 3), (3, 3)] {
-            read(&mut walk, &page(number, from..from + 3), &AUTO);
+            apply(&mut walk, &page(number, from..from + 3), &AUTO);
         }
         let end = walk.end().unwrap();
         assert_eq!((end.stop, end.check), (StopReason::RepeatedPage, Some(PageNum(4))));
-        read(&mut walk, &page(4, 6..9), &AUTO);
+        apply(&mut walk, &page(4, 6..9), &AUTO);
         assert_eq!((walk.end(), walk.next_needed(&AUTO)), (None, Some(PageNum(5))));
-        read(&mut walk, &page(5, 6..9), &AUTO);
-        read(&mut walk, &page(6, 3..6), &AUTO);
+        apply(&mut walk, &page(5, 6..9), &AUTO);
+        apply(&mut walk, &page(6, 3..6), &AUTO);
         assert_eq!(walk.end().map(|end| (end.stop, end.check)), Some((StopReason::EndRepeated, None)));
     }
 
     #[test]
-    fn a_list_whose_next_page_is_refused_has_ended_if_the_one_behind_is_refused_too_and_has_a_hole_if_not() {
+    fn a_list_whose_next_page_is_refused_has_ended_if_the_one_behind_is_refused_too_and_lacks_a_page_if_not() {
         let refuse = |walk: &mut Walk, page| walk.refuse(PageNum(page), "HTTP 404".to_owned(), &AUTO);
         let mut walk = with([1, 2]);
         assert!(Walk::may_end_before(PageNum(3), &AUTO) && !Walk::may_end_before(PageNum(1), &AUTO));
@@ -530,18 +514,18 @@ mod tests {
         assert_eq!(walk.end().map(|end| (end.stop, end.check)), Some((StopReason::EndRefused, None)));
         let mut walk = with([1, 2]);
         refuse(&mut walk, 3);
-        read(&mut walk, &page(4, 20..23), &AUTO);
-        assert_eq!((walk.end(), walk.hole().map(|(page, _)| page)), (None, Some(PageNum(3))));
+        apply(&mut walk, &page(4, 20..23), &AUTO);
+        assert_eq!((walk.end(), walk.missing_page().map(|(page, _)| page)), (None, Some(PageNum(3))));
     }
 
     #[test]
-    fn null_in_the_middle_of_a_list_is_an_end_until_rows_come_behind_it_and_then_a_hole() {
+    fn null_in_the_middle_of_a_list_is_an_end_until_rows_come_behind_it_and_then_a_missing_page() {
         let mut walk = with([1, 2]);
-        read(&mut walk, &DecodedPage { is_list: false, ..page(3, []) }, &AUTO);
+        apply(&mut walk, &DecodedPage { is_list: false, ..page(3, []) }, &AUTO);
         assert_eq!(walk.end().map(|end| (end.stop, end.check)), Some((StopReason::EmptyPage, None)));
-        assert_eq!(walk.hole(), None);
-        read(&mut walk, &page(4, 20..22), &AUTO);
-        assert_eq!(walk.hole().map(|(page, _)| page), Some(PageNum(3)));
+        assert_eq!(walk.missing_page(), None);
+        apply(&mut walk, &page(4, 20..22), &AUTO);
+        assert_eq!(walk.missing_page().map(|(page, _)| page), Some(PageNum(3)));
     }
 
     #[test]
@@ -554,9 +538,9 @@ mod tests {
     }
 
     #[test]
-    fn an_end_is_none_if_new_rows_lie_behind_it() {
+    fn an_end_is_none_if_there_are_new_rows_behind_it() {
         let mut walk = with([]);
-        read(&mut walk, &page(1, 0..3), &RULES);
+        apply(&mut walk, &page(1, 0..3), &RULES);
         assert_eq!(stop_of(&mut walk, &page(2, 3..5), &RULES), Some(StopReason::ShortPage));
         assert_eq!(stop_of(&mut walk, &page(3, 6..9), &RULES), None);
         assert_eq!(walk.next_needed(&RULES), Some(PageNum(4)));
@@ -566,7 +550,7 @@ mod tests {
     fn the_first_page_that_is_missing_is_the_one_that_is_needed() {
         let mut walk = with([1, 2, 5, 4]);
         assert_eq!((walk.next(), walk.next_needed(&RULES)), (PageNum(3), Some(PageNum(3))));
-        read(&mut walk, &page(3, 0..3), &RULES);
+        apply(&mut walk, &page(3, 0..3), &RULES);
         assert_eq!((walk.next(), walk.next_needed(&RULES)), (PageNum(6), Some(PageNum(6))));
         walk.ask(PageNum(6), &RULES);
         assert_eq!(walk.next_needed(&RULES), None);
@@ -575,25 +559,25 @@ mod tests {
     #[test]
     fn pages_without_a_usable_row_do_not_go_on_for_ever() {
         let mut walk = with([]);
-        let barren = |number| DecodedPage { received: 3, ..page(number, []) };
-        assert_eq!(stop_of(&mut walk, &barren(1), &RULES), None);
+        let unusable = |number| DecodedPage { received: 3, ..page(number, []) };
+        assert_eq!(stop_of(&mut walk, &unusable(1), &RULES), None);
         assert_eq!(walk.next_needed(&RULES), Some(PageNum(2)));
-        assert_eq!(stop_of(&mut walk, &barren(2), &RULES), None);
-        assert_eq!(stop_of(&mut walk, &barren(3), &RULES), Some(StopReason::Rejected));
+        assert_eq!(stop_of(&mut walk, &unusable(2), &RULES), None);
+        assert_eq!(stop_of(&mut walk, &unusable(3), &RULES), Some(StopReason::Rejected));
     }
 
     #[test]
     fn a_last_page_without_a_usable_row_is_no_regular_end() {
-        let barren = DecodedPage { received: 2, ..page(1, []) };
-        assert_eq!(stop_of(&mut with([]), &barren, &RULES), Some(StopReason::Rejected));
+        let unusable = DecodedPage { received: 2, ..page(1, []) };
+        assert_eq!(stop_of(&mut with([]), &unusable, &RULES), Some(StopReason::Rejected));
     }
 
     #[test]
-    fn an_answer_for_another_product_ends_the_walk_and_says_so() {
+    fn a_response_for_another_product_ends_the_walk_and_says_so() {
         let mut walk = with([]);
-        read(&mut walk, &DecodedPage { received: 3, foreign: 3, ..page(1, []) }, &RULES);
+        apply(&mut walk, &DecodedPage { received: 3, foreign: 3, ..page(1, []) }, &RULES);
         let end = walk.end().unwrap();
         assert_eq!(end.stop, StopReason::Rejected);
-        assert!(end.message.as_ref().unwrap().contains("answer for another product"));
+        assert!(end.message.as_ref().unwrap().contains("response for another product"));
     }
 }

@@ -1,58 +1,47 @@
-//! Lists that move while they are read, and the pages that are outdated by that.
+//! Lists that move while they are read, and the pages that are outdated because of that.
 //!
-//! A row that is put in at the head of a list pushes every other one back: rows come again on later pages, which costs nothing.
-//! But a page that was asked for before a page in front of it came may show the list as it was before: what has since moved
-//! from the one to the other is on neither. So a page is *outdated* if rows came again on a page in front of it that came
-//! after it was asked for. Such a page is not read into the walk: it is asked for again, or, where that costs too much, the
-//! walk goes on behind it and says in the end that rows may be missing.
+//! A row that is inserted at the head of a list pushes every other row back: rows come again on later pages, which costs nothing.
+//! But a page that was asked for before a page in front of it came may show the list as it was before. A row that has moved from
+//! the one to the other in between is on neither. So a page is *outdated* if rows came again on a page in front of it that came
+//! after it was asked for. An outdated page is not applied: it is asked for again, or, where that costs too much, the walk goes
+//! on behind it and reports in the end that rows may be missing.
 //!
-//! Decided from attempt numbers alone (`Counts::asked`, `Counts::came`), so that the same pages give the same answer in the
-//! first run, after a crash and in a replay. Rows that are removed ahead of the reader leave no such trace, nor does a list that
-//! grows by more rows between two pages than were read of it before.
+//! This is decided from attempt numbers alone (`Counts::asked`, `Counts::came`), so that the same pages give the same result in
+//! the first run, after a crash and in a replay. Rows that are removed ahead of the reader leave no such trace, nor does a list
+//! that grows, between two pages, by more rows than were read of it before.
 
 use super::Walk;
-use crate::crawl::end_of_list::{End, PagingRules};
+use crate::crawl::end_of_list::PagingRules;
 use crate::decode::DecodedPage;
 use crate::model::page::{AttemptId, Counts, PageNum, StopReason};
 
-/// What pages up to the first missing one have shown about that.
+/// What the pages up to the first missing one have shown about moves.
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one fact about the list, and no two exclude each other")]
 pub(super) struct Moves {
-    /// The newest request by when the last page came that holds rows of pages before it.
+    /// The newest attempt when the last page came that has rows of pages before it.
     seen_by: Option<AttemptId>,
     /// Whether rows came again on later pages.
     is_moved: bool,
-    /// The first of the last pages that hold nothing but rows of pages before them: a move if new rows come behind them.
+    /// The first of the last pages that have only rows of pages before them: a move, if new rows come behind them.
     pub(super) repeats_from: Option<PageNum>,
-    /// How far the rows of the last page had been pushed: pages, and rows on the first of the pages that held them.
+    /// How far the rows of the last page were pushed: pages, and rows on the first of the pages that had them.
     pushed: Option<(u32, usize)>,
-    /// Whether outdated pages are read all the same, and whether one was.
-    takes_outdated: bool,
+    /// Whether outdated pages are accepted, and whether one was.
+    accepts_outdated: bool,
     is_shifted: bool,
-    /// Whether it was said that pages are to be asked for one after the other.
+    /// Whether the engine decided that pages are asked for one after the other.
     is_in_order: bool,
 }
 
 impl Moves {
-    /// Whether the walk may go on with this page, which is the next one. `end`: why it seems to have ended before it.
-    pub(super) fn may_pass(&mut self, counts: Counts, end: Option<&End>) -> bool {
-        let is_outdated = self.outdates_next(counts, end);
-        self.takes(is_outdated)
+    /// Whether a page that came may be used.
+    pub(super) fn accepts(&mut self, is_outdated: bool) -> bool {
+        self.is_shifted |= is_outdated && self.accepts_outdated;
+        !is_outdated || self.accepts_outdated
     }
 
-    /// Whether a page that came shows that a list has ended on a page which repeats others.
-    pub(super) fn may_confirm(&mut self, counts: Counts) -> bool {
-        let is_outdated = self.outdates(counts);
-        self.takes(is_outdated)
-    }
-
-    fn takes(&mut self, is_outdated: bool) -> bool {
-        self.is_shifted |= is_outdated && self.takes_outdated;
-        !is_outdated || self.takes_outdated
-    }
-
-    /// Takes note of the next page.
+    /// Records the next page.
     pub(super) fn pass(&mut self, page: PageNum, counts: Counts) {
         let pushed = counts.repeats.map(|first| (page.0.saturating_sub(first.0), counts.shared));
         // A page behind one that came again whole is pushed as far as that one, unless the list has moved once more.
@@ -63,19 +52,6 @@ impl Moves {
         self.is_moved |= counts.fresh > 0 && (counts.repeated > 0 || self.repeats_from.is_some());
         let repeats_all = counts.usable() > 0 && counts.fresh == 0;
         self.repeats_from = self.repeats_from.or(Some(page)).filter(|_| repeats_all);
-    }
-
-    /// Whether pages are asked for one after the other: a list that moves is not looked ahead in, unless rows of it may be missing
-    /// anyway.
-    fn is_in_order(&self) -> bool {
-        self.is_in_order || self.is_moved && !self.takes_outdated
-    }
-
-    /// Whether the next page must not be read as it is. Behind the end of a list it says nothing, but a page that repeats others
-    /// is the end only if one that came since shows that.
-    fn outdates_next(&self, counts: Counts, end: Option<&End>) -> bool {
-        let is_over = end.is_some_and(|end| end.stop != StopReason::RepeatedPage);
-        self.outdates(counts) && !(is_over && counts.fresh == 0)
     }
 
     fn outdates(&self, counts: Counts) -> bool {
@@ -89,7 +65,7 @@ impl Walk {
         self.moves.is_moved
     }
 
-    /// Whether rows may be missing: outdated pages were read.
+    /// Whether rows may be missing, because outdated pages were accepted.
     pub fn is_shifted(&self) -> bool {
         self.moves.is_shifted
     }
@@ -99,54 +75,66 @@ impl Walk {
         self.moves.is_in_order = true;
     }
 
-    /// The pages that are to be asked for again, if the next one is outdated, or the one that shows whether the walk has ended: all
-    /// behind the next one, whose rows may be its.
+    /// The pages to ask for again, if it is [blocked](Self::is_blocked): all behind the next one, which may have the same rows.
     pub fn outdated(&self) -> Vec<PageNum> {
-        if self.is_stuck() { self.beyond.keys().copied().collect() } else { Vec::new() }
+        if self.is_blocked() { self.beyond.keys().copied().collect() } else { Vec::new() }
     }
 
-    /// Whether it waits until it is settled what becomes of outdated pages.
-    pub fn is_stuck(&self) -> bool {
-        let end = self.end.as_ref();
-        let is_next = self.beyond.get(&self.next).is_some_and(|counts| self.moves.outdates_next(*counts, end));
-        let check = end.filter(|end| end.stop == StopReason::RepeatedPage).and_then(|end| end.check);
-        let check = check.and_then(|check| self.beyond.get(&check));
-        !self.moves.takes_outdated && (is_next || check.is_some_and(|counts| self.moves.outdates(*counts)))
+    /// Whether it waits for a decision about an outdated page: the next one, or the one that checks its end.
+    pub fn is_blocked(&self) -> bool {
+        !self.moves.accepts_outdated && (self.is_next_outdated() || self.is_check_outdated())
     }
 
-    /// Forgets the pages behind the first missing one: they are asked for again, one after the other. The ledger must know of it
-    /// before the next page is read.
-    pub fn forget_outdated(&mut self) {
+    /// Whether the next page came and is outdated. Behind the end of a list that does not matter, unless the end is a repeated
+    /// page: that one needs a check which is not outdated.
+    pub(super) fn is_next_outdated(&self) -> bool {
+        let is_over = self.end.as_ref().is_some_and(|end| end.stop != StopReason::RepeatedPage);
+        let is_outdated = |counts: &Counts| self.moves.outdates(*counts) && !(is_over && counts.fresh == 0);
+        self.beyond.get(&self.next).is_some_and(is_outdated)
+    }
+
+    /// Whether the page that checks whether a repeated page is the end came and is outdated.
+    pub(super) fn is_check_outdated(&self) -> bool {
+        let end = self.end.as_ref().filter(|end| end.stop == StopReason::RepeatedPage);
+        let check = end.and_then(|end| self.beyond.get(&end.check?));
+        check.is_some_and(|counts| self.moves.outdates(*counts))
+    }
+
+    /// Forgets the pages behind the first missing one: they are asked for again, one after the other. The ledger must know that
+    /// before the next page is applied.
+    pub fn discard_outdated(&mut self) {
         for page in std::mem::take(&mut self.beyond).into_keys() {
-            self.depth.ask_again(page);
+            self.lookahead.ask_again(page);
         }
-        self.homes = None;
+        self.first_pages = None;
         self.moves.is_in_order = true;
     }
 
-    /// Goes on with outdated pages as they are.
+    /// Accepts outdated pages as they are.
     pub fn take_outdated(&mut self, rules: &PagingRules) {
-        self.moves.takes_outdated = true;
+        self.moves.accepts_outdated = true;
         self.advance(rules);
     }
 
-    /// Reads a page that is outdated: its rows are published, and tell nothing about the list.
+    /// Applies a page that is outdated: its rows are published, and show nothing about the list.
     pub fn accept_outdated(&mut self, page: &DecodedPage) -> Vec<bool> {
-        let homes = self.homes.get_or_insert_default();
+        let first_pages = self.first_pages.get_or_insert_default();
         let mut is_new = |key| {
-            let is_new = !homes.contains_key(&key);
+            let is_new = !first_pages.contains_key(&key);
             if is_new {
-                homes.insert(key, PageNum::NONE);
+                first_pages.insert(key, PageNum::NONE);
             }
             is_new
         };
         page.keys.iter().map(|key| is_new(*key)).collect()
     }
 
-    /// Whether a page may be asked for, as far as moves and refusals go.
+    /// Whether a page may be asked for, as far as moves and refusals go. A list that moves is read in order, unless rows of it may
+    /// be missing anyway.
     pub(super) fn may_ask(&self, page: PageNum) -> bool {
-        let is_turn = !self.moves.is_in_order() || page == self.next;
-        is_turn && !self.is_stuck() && !self.refused.contains_key(&page)
+        let Moves { is_in_order, is_moved, accepts_outdated, .. } = self.moves;
+        let is_turn = page == self.next || !(is_in_order || is_moved && !accepts_outdated);
+        is_turn && !self.is_blocked() && !self.refused.contains_key(&page)
     }
 }
 
@@ -166,12 +154,12 @@ mod tests {
         page_size: 3,
         max_pages: None,
         end: EndRule::Auto,
-        learned: None,
+        observed: None,
     };
 
-    /// A list of fourteen rows that gains rows at its head: a page of it, by the rows that were put in until it was made.
-    fn page(number: u32, put_in: u8, attempt: i64) -> DecodedPage {
-        let rows: Vec<u8> = (0..put_in).rev().map(|row| 100 + row).chain(0..14).collect();
+    /// A list of fourteen rows that gains rows at its head: a page of it, by the rows that were inserted until it was made.
+    fn page(number: u32, inserted: u8, attempt: i64) -> DecodedPage {
+        let rows: Vec<u8> = (0..inserted).rev().map(|row| 100 + row).chain(0..14).collect();
         let from = usize::try_from(number - 1).unwrap() * 3;
         let keys: Vec<_> = rows.iter().skip(from).take(3).map(|row| [*row; 16]).collect();
         let request =
@@ -185,10 +173,10 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_is_read_in_order_loses_nothing_when_rows_are_put_in_at_its_head() {
+    fn a_list_that_is_read_in_order_loses_nothing_when_rows_are_inserted_at_its_head() {
         let mut walk = walk();
-        for (number, put_in) in [(1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (6, 2)] {
-            walk.accept(&page(number, put_in, number.into()), AttemptId(number.into()), &RULES);
+        for (number, inserted) in [(1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (6, 2)] {
+            walk.accept(&page(number, inserted, number.into()), AttemptId(number.into()), &RULES);
             assert_eq!(walk.outdated(), []);
         }
         assert!(walk.is_moved() && !walk.is_shifted());
@@ -206,25 +194,25 @@ mod tests {
         walk.accept(&page(3, 1, 4), AttemptId(4), &RULES);
         assert_eq!((walk.outdated(), walk.end(), walk.next()), (vec![PageNum(4)], None, PageNum(4)));
         assert_eq!((walk.next_needed(&RULES), walk.probe(&RULES)), (None, None), "until that is settled");
-        walk.forget_outdated();
+        walk.discard_outdated();
         assert_eq!(walk.next_needed(&RULES), Some(PageNum(4)));
-        walk.load([0, 1, 2, 3, 4, 5, 6, 7].map(|row| ([row; 16], PageNum(u32::from(row) / 3 + 1))));
-        walk.load([9, 10].map(|row| ([row; 16], PageNum::NONE)));
+        walk.load_keys([0, 1, 2, 3, 4, 5, 6, 7].map(|row| ([row; 16], PageNum(u32::from(row) / 3 + 1))));
+        walk.load_keys([9, 10].map(|row| ([row; 16], PageNum::NONE)));
         assert_eq!(walk.accept(&page(4, 1, 5), AttemptId(5), &RULES), [true, false, false]);
         assert_eq!(walk.end().map(|end| end.stop), None, "three rows are a full page");
         assert!(!walk.is_shifted());
     }
 
     #[test]
-    fn outdated_pages_that_are_taken_as_they_are_make_a_list_that_is_not_complete() {
+    fn outdated_pages_that_are_accepted_as_they_are_make_a_list_that_is_not_complete() {
         let mut walk = walk();
-        for (number, put_in, attempt, came) in [(1, 0, 1, 1), (4, 0, 2, 3), (2, 0, 3, 4), (3, 1, 4, 4)] {
-            walk.accept(&page(number, put_in, attempt), AttemptId(came), &RULES);
+        for (number, inserted, attempt, came) in [(1, 0, 1, 1), (4, 0, 2, 3), (2, 0, 3, 4), (3, 1, 4, 4)] {
+            walk.accept(&page(number, inserted, attempt), AttemptId(came), &RULES);
         }
         assert!(!walk.is_shifted());
         walk.take_outdated(&RULES);
         assert!(walk.is_shifted());
-        let end = walk.outcome(crate::state::ledger::EndRow::new(ItemIx(1), StopReason::ShortPage));
+        let end = walk.resolve_end(crate::state::ledger::EndRow::new(ItemIx(1), StopReason::ShortPage));
         assert_eq!((end.stop, end.is_moved), (StopReason::Shifted, true));
     }
 
@@ -244,13 +232,13 @@ mod tests {
         let mut count = (0, 0);
         for order in orders() {
             for moves in 0..2_u8.pow(4) {
-                let put_in: Vec<u8> = (0..5).map(|at| (1..=at).map(|bit| moves >> (bit - 1) & 1).sum()).collect();
+                let inserted: Vec<u8> = (0..5).map(|at| (1..=at).map(|bit| moves >> (bit - 1) & 1).sum()).collect();
                 let mut walk = walk();
                 let mut seen = BTreeMap::new();
                 // Each was asked for while the one before it in this order was in flight.
                 for (at, number) in order.iter().enumerate() {
                     let (asked, came) = (i64::try_from(at).unwrap(), i64::try_from(at + 1).unwrap());
-                    let page = page(*number, put_in[at], asked);
+                    let page = page(*number, inserted[at], asked);
                     seen.extend(page.keys.iter().map(|key| (key[0], *number)));
                     walk.accept(&page, AttemptId(came), &RULES);
                 }
@@ -260,19 +248,19 @@ mod tests {
                     if walk.end().is_some() {
                         break;
                     }
-                    let page = page(number, put_in[4], attempt);
+                    let page = page(number, inserted[4], attempt);
                     seen.extend(page.keys.iter().map(|key| (key[0], number)));
                     walk.accept(&page, AttemptId(attempt), &RULES);
                 }
                 let all = (0..14).all(|row| seen.contains_key(&row));
-                assert!(all || walk.is_shifted(), "{order:?} {put_in:?}: {seen:?}");
+                assert!(all || walk.is_shifted(), "{order:?} {inserted:?}: {seen:?}");
                 count.0 += u32::from(!all);
                 count.1 += u32::from(walk.is_shifted());
             }
         }
         assert!(
             count.0 > 100 && count.1 < 10 * count.0,
-            "{count:?}: rows are lost, and few lists are suspected in vain"
+            "{count:?}: rows are lost, and few lists are suspected without reason"
         );
     }
 

@@ -3,10 +3,10 @@
 use tokio::time::Instant;
 
 use super::Engine;
-use crate::crawl::frontier::Worth;
+use crate::crawl::frontier::ProbePolicy;
 use crate::crawl::judgement::{Question, RefusalScope};
 use crate::crawl::lookahead::Stage;
-use crate::crawl::walk::Ahead;
+use crate::crawl::walk::LookaheadCost;
 use crate::error::Error;
 use crate::model::clock;
 use crate::model::page::{AttemptId, Request};
@@ -48,7 +48,7 @@ impl Engine<'_> {
         if check.is_some() {
             return check;
         }
-        let has_scout = self.scheduler.probe(&self.worth()).is_some_and(|stage| self.affords(stage));
+        let has_scout = self.scheduler.lookahead_stage(&self.worth()).is_some_and(|stage| self.affords(stage));
         match (next, due) {
             // Until a page ever came, no item is requested twice before all others were requested.
             (true, _) if !self.outages.ever() => Some(Turn::Next),
@@ -66,7 +66,7 @@ impl Engine<'_> {
         if question.asked.is_some() {
             return None;
         }
-        if self.scheduler.has_others(question.refused(), question.refusal != RefusalScope::SamePage) {
+        if self.scheduler.has_other_items(question.refused(), question.refusal != RefusalScope::SamePage) {
             return Some(Turn::Others);
         }
         let is_due = self.scheduler.due().is_some_and(|due| due <= now);
@@ -115,13 +115,13 @@ impl Engine<'_> {
                 Some(Turn::Check) => self.scheduler.next_check(),
                 Some(Turn::Others) => {
                     let Some(question) = &self.question else { return };
-                    self.scheduler.next_of_others(question.refused(), question.refusal != RefusalScope::SamePage)
+                    self.scheduler.next_of_other_items(question.refused(), question.refusal != RefusalScope::SamePage)
                 }
-                Some(Turn::Probe) => self.scheduler.next_probe(),
+                Some(Turn::Probe) => self.scheduler.next_health_check(),
                 Some(Turn::Scout) => {
-                    self.lookahead_budget.risk();
+                    self.lookahead_budget.reserve();
                     let worth = self.worth();
-                    self.scheduler.next_scout(&worth)
+                    self.scheduler.next_lookahead(&worth)
                 }
                 Some(Turn::Retry) => {
                     self.retry.spend();
@@ -135,26 +135,26 @@ impl Engine<'_> {
             if let Some(question) = &mut self.question {
                 question.asked = Some((task.item, task.page));
             }
-            if self.throttled.is_excused(task.item, task.page) || self.long_waits.contains(&task.item) {
-                self.limiter.excuse(attempt);
+            if self.throttled.is_exempt(task.item, task.page) || self.long_waits.contains(&task.item) {
+                self.limiter.exempt(attempt);
             }
             self.group.intents.push(Request { attempt, item: task.item, id: task.id.clone(), page: task.page });
         }
     }
 
     /// What latency and rate are at present: whether look-ahead pays.
-    fn worth(&self) -> Worth {
+    fn worth(&self) -> ProbePolicy {
         let latency = self.limiter.latency();
         let slots = u32::try_from(self.context.settings.max_in_flight).map_or(f64::INFINITY, f64::from);
         let most = slots / latency.as_secs_f64();
         let rate = self.limiter.rate().map_or(most, |rate| rate.min(most));
-        Worth { latency, rate, saves: self.context.settings.lookahead_saves }
+        ProbePolicy { latency, rate, min_saving: self.context.settings.lookahead_saves }
     }
 
     /// Whether the budget allows a page ahead that may be wasted.
     fn affords(&self, stage: Stage) -> bool {
-        let Ahead { in_vain, in_doubt } = self.scheduler.ahead();
-        self.lookahead_budget.affords_one(in_vain.saturating_add(in_doubt), stage == Stage::Confirm)
+        let LookaheadCost { in_vain, in_doubt } = self.scheduler.lookahead_cost();
+        self.lookahead_budget.can_reserve(in_vain.saturating_add(in_doubt), stage == Stage::Confirm)
     }
 
     /// Whether one more request stays within `max_credits`, if everything in flight is billed.
@@ -165,7 +165,7 @@ impl Engine<'_> {
 
     /// Whether no request is in flight and no page waits to be applied.
     pub(super) fn at_rest(&self) -> bool {
-        self.in_flight == 0 && !self.scheduler.is_flying()
+        self.in_flight == 0 && !self.scheduler.has_in_flight()
     }
 
     fn has_slot(&self) -> bool {

@@ -16,10 +16,10 @@ impl Engine<'_> {
     /// Applies a page to its walk and returns which rows are new. None if the walk is over.
     pub(super) fn read_page(&mut self, page: &DecodedPage) -> Result<Option<Vec<bool>>, Error> {
         let item = page.request.item;
-        let Some(task) = self.scheduler.land(item, page.request.page) else { return Ok(None) };
+        let Some(task) = self.scheduler.complete(item, page.request.page) else { return Ok(None) };
         let Some(walk) = self.scheduler.walk_mut(item) else { return Ok(None) };
         if walk.keys().is_none() {
-            walk.load(self.dir.ledger().row_keys(item, SegmentId::BEHIND_ALL)?);
+            walk.load_keys(self.dir.ledger().row_keys(item, SegmentId::BEHIND_ALL)?);
         }
         let is_first = page.request.page == self.rules.first;
         let is_end = is_first || walk.follows_full(page.request.page, &self.rules);
@@ -27,15 +27,15 @@ impl Engine<'_> {
         apply_pages::note(page, &new, is_first, &mut self.group, &*self.context.events);
         let is_fresh = new.contains(&true);
         if task.is_probe {
-            self.lookahead_budget.settle(false);
+            self.lookahead_budget.release(false);
         }
         if is_fresh || !task.is_probe {
-            self.lookahead_budget.earn();
+            self.lookahead_budget.credit();
         }
         self.learn_from(&task, (page.received, is_fresh));
         if page.received == 0 && page.is_list {
             self.had_empty_list = true;
-            self.doubt_null(item);
+            self.doubt_missing_list(item);
         }
         self.count_list(is_first, page.received);
         self.count_empty((item, page.request.page), page.received, is_end);
@@ -45,13 +45,13 @@ impl Engine<'_> {
     }
 
     /// Requests a page again that was a success without a list, after an empty list came.
-    fn doubt_null(&mut self, item: ItemIx) {
+    fn doubt_missing_list(&mut self, item: ItemIx) {
         let rules = self.rules;
-        if self.scheduler.walk_mut(item).is_some_and(|walk| walk.doubt_null(&rules)) {
+        if self.scheduler.walk_mut(item).is_some_and(|walk| walk.doubt_missing_list(&rules)) {
             if self.revisited.remove(&item) {
                 self.group.reopened.push(item);
             }
-            self.scheduler.requeue(item);
+            self.scheduler.reschedule(item);
         }
     }
 

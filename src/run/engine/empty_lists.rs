@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::Engine;
-use crate::crawl::judgement::ending::MANY;
+use crate::crawl::judgement::end_evidence::MANY;
 use crate::crawl::walk::Walk;
 use crate::endpoint::EndRule;
 use crate::error::Error;
@@ -76,7 +76,7 @@ impl Engine<'_> {
         self.dir.ledger().reread_page(ended.item, ended.last)?;
         let pages = self.dir.ledger().pages(ended.item, SegmentId::BEHIND_ALL)?;
         let mut walk = Walk::new(ended.item, ended.id, &self.rules, pages, None);
-        walk.unload(); // its rows are in the ledger
+        walk.unload_keys(); // its rows are in the ledger
         self.scheduler.add(walk);
         self.evidence.spend(1);
         let look = &mut self.second_look;

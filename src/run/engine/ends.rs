@@ -4,7 +4,7 @@
 use super::{Engine, RefusedEnd};
 use crate::crawl::end_of_list::{End, ObservedEnd, PagingRules};
 use crate::crawl::frontier::PageTask;
-use crate::crawl::judgement::ending::{self, Wish};
+use crate::crawl::judgement::end_evidence;
 use crate::crawl::judgement::ends_list;
 use crate::crawl::walk::Walk;
 use crate::endpoint::EndRule;
@@ -26,29 +26,30 @@ impl Engine<'_> {
         self.fail_at_hole(item);
         self.read_again(item);
         if !self.scheduler.outdated(item).is_empty() {
-            return self.scheduler.requeue(item); // the next run decides
+            return self.scheduler.reschedule(item); // the next run decides
         }
-        if let Some(page) = self.scheduler.unchecked(item) {
-            let wish = self.wish(item);
-            if wish == Wish::Ask && self.can_afford() {
+        if let Some(page) = self.scheduler.next_end_check(item) {
+            let is_worth_check = self.is_worth_check(item);
+            if is_worth_check && self.can_afford() {
                 self.evidence.spend(1);
-                return self.scheduler.check(item, page);
+                return self.scheduler.add_check(item, page);
             }
             if let Some(walk) = self.scheduler.walk_mut(item) {
-                walk.settle_end(wish == Wish::Trust);
+                walk.drop_check(!is_worth_check);
             }
         }
         if self.waits_for_others(item) {
             return;
         }
-        let ended = self.scheduler.settle(item);
-        (0..self.scheduler.take_dropped()).for_each(|_| self.lookahead_budget.settle(false));
-        self.stats.wasted = u64::from(self.lookahead_budget.lost()) + u64::from(self.scheduler.ahead().in_vain);
+        let ended = self.scheduler.take_ended(item);
+        (0..self.scheduler.take_dropped_probes()).for_each(|_| self.lookahead_budget.release(false));
+        self.stats.wasted =
+            u64::from(self.lookahead_budget.lost()) + u64::from(self.scheduler.lookahead_cost().in_vain);
         let Some((walk, end)) = ended else { return };
         if self.revisited.remove(&item) {
             return; // it had ended before, and nothing has changed
         }
-        let end = walk.outcome(end);
+        let end = walk.resolve_end(end);
         self.context.events.event(&Event::Ended { id: &walk.id, stop: end.stop, error: end.error.as_deref() });
         self.group.ended.push(end);
     }
@@ -60,7 +61,7 @@ impl Engine<'_> {
         if !self.scheduler.is_idle_at_end(item, is_end) || self.released.remove(&item) {
             return false;
         }
-        if self.scheduler.set_aside_ended(item) {
+        if self.scheduler.suspend_at_end(item) {
             self.refused_ends.push(RefusedEnd { item, at });
         }
         true
@@ -71,7 +72,7 @@ impl Engine<'_> {
         let (known, rest) = std::mem::take(&mut self.refused_ends).into_iter().partition(is_known);
         self.refused_ends = rest;
         for RefusedEnd { item, .. } in known {
-            self.scheduler.set_free(item);
+            self.scheduler.end_suspension(item);
             self.released.insert(item);
             self.end(item);
         }
@@ -81,9 +82,9 @@ impl Engine<'_> {
     fn fail_at_hole(&mut self, item: ItemIx) {
         let rules = self.rules;
         let Some(walk) = self.scheduler.walk_mut(item) else { return };
-        let Some((page, message)) = walk.hole().filter(|(page, _)| *page == walk.next()) else { return };
-        if walk.forgive(&rules) {
-            return self.scheduler.requeue(item);
+        let Some((page, message)) = walk.missing_page().filter(|(page, _)| *page == walk.next()) else { return };
+        if walk.retry_refused(&rules) {
+            return self.scheduler.reschedule(item);
         }
         self.scheduler.close(EndRow::failed(item, message), page);
     }
@@ -102,19 +103,19 @@ impl Engine<'_> {
         // Where `max_credits` has fewer left, the run stops among them, and another run continues.
         if self.evidence.affords(credits) {
             self.evidence.spend(credits);
-            walk.forget_outdated();
+            walk.discard_outdated();
             self.group.outdated.extend(pages.into_iter().map(|page| (item, page)));
         } else {
             walk.take_outdated(&rules);
         }
-        self.scheduler.requeue(item);
+        self.scheduler.reschedule(item);
     }
 
-    fn wish(&mut self, item: ItemIx) -> Wish {
+    fn is_worth_check(&mut self, item: ItemIx) -> bool {
         let rules = self.rules;
-        let Some(walk) = self.scheduler.walk_mut(item) else { return Wish::Trust };
-        let (depth, goes_on) = (ending::depth(walk.next(), &rules), walk.goes_on_behind_short());
-        walk.end().map_or(Wish::Trust, |end| self.evidence.wish(end, depth, goes_on))
+        let Some(walk) = self.scheduler.walk_mut(item) else { return false };
+        let (depth, goes_on) = (end_evidence::depth(walk.next(), &rules), walk.goes_on_behind_short());
+        walk.end().is_some_and(|end| self.evidence.is_worth_check(end, depth, goes_on))
     }
 
     /// Takes a refusal of a page that may be behind the end of its list.
@@ -126,7 +127,7 @@ impl Engine<'_> {
         // A code that the endpoint's description names needs no message.
         let message = if failure == Failure::EndOfList { String::new() } else { task.faults.message.clone() };
         if failure == Failure::MissingList {
-            walk.refuse_as_null(task.page, message, &rules);
+            walk.refuse_without_list(task.page, message, &rules);
         } else {
             walk.refuse(task.page, message, &rules);
         }
@@ -134,7 +135,7 @@ impl Engine<'_> {
 
     fn waste_nothing(&mut self, task: &PageTask) {
         if task.is_probe {
-            self.lookahead_budget.settle(false); // it is needed by now, and a refusal is free
+            self.lookahead_budget.release(false); // it is needed by now, and a refusal is free
         }
     }
 
@@ -142,12 +143,12 @@ impl Engine<'_> {
     pub(super) fn check_failed(&mut self, mut task: PageTask, failure: Failure, outcome: &FetchOutcome) {
         let (item, rules) = (task.item, self.rules);
         if ends_list(failure) || failure == Failure::MissingList {
-            if outcome.judged.charge == Charge::Free {
-                self.evidence.give_back();
+            if outcome.classification.charge == Charge::Free {
+                self.evidence.refund();
             }
-            self.scheduler.checked(item, true);
+            self.scheduler.check_done(item, true);
             if let Some(walk) = self.scheduler.walk_mut(item) {
-                walk.refuse(task.page, outcome.cause.clone(), &rules);
+                walk.refuse(task.page, outcome.message.clone(), &rules);
             }
             return;
         }
@@ -157,7 +158,7 @@ impl Engine<'_> {
         let is_needed = self.scheduler.walk_mut(item).and_then(|walk| walk.end().map(|end| end.stop))
             == Some(StopReason::RepeatedPage);
         // A lost response proves nothing: the page is requested once more.
-        let passes = matches!(failure, Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_));
+        let passes = matches!(failure, Failure::NoConnection | Failure::Unavailable | Failure::Throttled(_));
         let is_first = passes && !std::mem::replace(&mut task.asked_again, true);
         if (is_needed || is_first) && !matches!(failure, Failure::Unusable) && self.question.is_none() {
             return self.ask_again(task, failure, outcome);
@@ -167,9 +168,9 @@ impl Engine<'_> {
 
     /// Drops the check of a walk's end.
     pub(super) fn drop_check(&mut self, item: ItemIx, is_trusted: bool) {
-        self.scheduler.checked(item, true);
+        self.scheduler.check_done(item, true);
         if let Some(walk) = self.scheduler.walk_mut(item) {
-            walk.settle_end(is_trusted);
+            walk.drop_check(is_trusted);
         }
     }
 
@@ -185,24 +186,24 @@ impl Engine<'_> {
     pub(super) fn learn_from(&mut self, task: &PageTask, rows: (usize, bool)) {
         let (item, (received, is_fresh)) = (task.item, rows);
         if task.is_check {
-            self.scheduler.checked(item, false);
+            self.scheduler.check_done(item, false);
             if is_fresh {
-                self.evidence.give_back(); // it is a page of the list
+                self.evidence.refund(); // it is a page of the list
                 if self.revisited.remove(&item) {
                     self.group.reopened.push(item);
                 }
             }
         }
-        self.evidence.page();
+        self.evidence.record_page();
         let Some(walk) = self.scheduler.walk_mut(item) else { return };
         if walk.goes_on_behind_short() {
-            self.evidence.contradict(item);
+            self.evidence.record_contradiction(item);
         }
         let is_wrap = walk.end().is_some_and(|end| end.is_wrap && end.stop == StopReason::EndRepeated);
         if task.is_check && is_wrap {
-            self.evidence.wrapped();
+            self.evidence.record_wrap();
         }
-        if let Some(ObservedEnd::PageSize(rows)) = self.rules.learned {
+        if let Some(ObservedEnd::PageSize(rows)) = self.rules.observed {
             self.is_size_wrong |= usize::try_from(rows).is_ok_and(|rows| received > rows);
         }
     }
@@ -215,9 +216,9 @@ impl Engine<'_> {
             return Ok(());
         }
         self.commit(Vec::new()).await?; // the ledger must know what was applied
-        let learned = ending::learned(&self.rules, self.dir.ledger().largest_page()?);
+        let learned = end_evidence::observed_end(&self.rules, self.dir.ledger().largest_page()?);
         let (ends, pages) = self.short_ends()?;
-        let in_vain = (as_f64(ends) * self.evidence.share_in_vain()).ceil();
+        let in_vain = (as_f64(ends) * self.evidence.wasted_share()).ceil();
         let is_paid = learned != ObservedEnd::EmptyPage || in_vain <= self.most_evidence(pages);
         let learned = if is_paid { learned } else { ObservedEnd::Unpaid };
         let only = match learned {
@@ -225,7 +226,7 @@ impl Engine<'_> {
             ObservedEnd::EmptyPage | ObservedEnd::Unpaid => None,
         };
         let opened = self.dir.ledger().set_end_rule(&learned.word(), only)?;
-        self.rules = PagingRules { learned: Some(learned), ..self.rules };
+        self.rules = PagingRules { observed: Some(learned), ..self.rules };
         self.evidence.restart();
         self.seen_ends.clear();
         self.is_size_wrong = false;
@@ -246,7 +247,7 @@ impl Engine<'_> {
 
     /// Checks whether `max_evidence` allows by now what an earlier run stopped for: reading on behind short pages.
     pub(super) fn price_unpaid(&mut self) -> Result<(), Error> {
-        if self.rules.learned != Some(ObservedEnd::Unpaid) || self.rules.end != EndRule::Auto {
+        if self.rules.observed != Some(ObservedEnd::Unpaid) || self.rules.end != EndRule::Auto {
             return Ok(());
         }
         let (ends, pages) = {
@@ -259,7 +260,7 @@ impl Engine<'_> {
         }
         let learned = ObservedEnd::EmptyPage;
         self.dir.ledger().set_end_rule(&learned.word(), None)?;
-        self.rules.learned = Some(learned);
+        self.rules.observed = Some(learned);
         Ok(())
     }
 
@@ -269,11 +270,11 @@ impl Engine<'_> {
         let mut walk = Walk::new(ended.item, ended.id, &self.rules, pages, None);
         if walk.end().is_none() {
             // It ended on a success without a list, which is not in the journal.
-            walk.refuse_as_null(walk.next(), String::new(), &self.rules);
-            walk.settle_end(true);
+            walk.refuse_without_list(walk.next(), String::new(), &self.rules);
+            walk.drop_check(true);
         }
         self.scheduler.add(walk);
-        self.scheduler.check(ended.item, ended.last.next());
+        self.scheduler.add_check(ended.item, ended.last.next());
         self.revisited.insert(ended.item);
         self.evidence.spend(1);
         Ok(())

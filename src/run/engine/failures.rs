@@ -6,11 +6,13 @@ use std::time::Duration;
 use super::outage::{OutageDetector, without_numbers};
 use super::{Deferred, Engine, LongWait};
 use crate::crawl::frontier::PageTask;
-use crate::crawl::judgement::{PROOFS, Question, REFUSED_IN_A_ROW, RefusalScope, ends_list, is_transient, proofs};
+use crate::crawl::judgement::{
+    PROOFS, Question, REFUSED_IN_A_ROW, RefusalScope, ends_list, is_transient, required_proofs,
+};
 use crate::error::Error;
-use crate::fetch::cause;
 use crate::fetch::classify::{Failure, StopCause};
 use crate::fetch::dispatcher::FetchOutcome;
+use crate::fetch::explain;
 use crate::model::clock;
 use crate::model::event::Event;
 use crate::model::page::{AttemptId, ItemIx};
@@ -30,7 +32,7 @@ impl Engine<'_> {
             return;
         }
         if matches!(task.faults.failure, Some(Failure::Throttled(_))) {
-            // One that passes is not enough: see `judgement::throttle`.
+            // One that passes is not enough: see `judgement::throttled_pages`.
             if !self.throttled.waits(task.item, task.page) {
                 task.faults.pending = None;
                 task.faults.proven = self.throttled.proofs(task.item, task.page);
@@ -40,8 +42,8 @@ impl Engine<'_> {
         task.faults.pending = None;
         task.faults.proven += 1;
         if let Some(walk) = self.scheduler.walk_mut(task.item).filter(|walk| walk.next() == task.page) {
-            walk.tries = task.faults.proven;
-            let (item, tries, unproven) = (task.item, walk.tries, walk.unproven);
+            walk.proven_failures = task.faults.proven;
+            let (item, tries, unproven) = (task.item, walk.proven_failures, walk.unproven_runs);
             self.group.tries.push(RetryRow { item, tries, unproven });
         }
     }
@@ -57,13 +59,13 @@ impl Engine<'_> {
         self.stop = self.stop.take().or(stop);
         if self.outages.is_down() && !was_down {
             self.draining = Some(AttemptId(self.last_attempt));
-            self.context.events.event(&Event::Outage { cause: &outcome.cause });
+            self.context.events.event(&Event::Outage { cause: &outcome.message });
         }
-        let is_first = matches!(failure, Failure::Throttled(_)) && task.tries.is_none();
+        let is_first = matches!(failure, Failure::Throttled(_)) && task.retry.is_none();
         if is_first && !self.scheduler.has_next() && self.backlog.is_empty() && !self.outages.is_down() {
-            task.tries = Some(self.retry.begin());
+            task.retry = Some(self.retry.new_state());
             self.stats.retries += 1;
-            return self.scheduler.resume(task); // nobody else could pass meanwhile
+            return self.scheduler.retry_now(task); // nobody else could pass meanwhile
         }
         task.asked_again |= is_perhaps_billed(failure);
         self.park(task, failure, outcome);
@@ -76,26 +78,26 @@ impl Engine<'_> {
         let until = if let Some(probe_at) = self.outages.probe_at().filter(|_| self.question.is_none()) {
             // Pages take turns at checking the API; these failures are not counted.
             self.notify_retry(&task, outcome, probe_at.saturating_duration_since(now));
-            task.tries.get_or_insert_with(|| self.retry.begin());
+            task.retry.get_or_insert_with(|| self.retry.new_state());
             now
         } else {
-            let mut tries = task.tries.take().unwrap_or_else(|| self.retry.begin());
-            tries.failed += u32::from(failure != Failure::NoRoute);
-            let wait = if is_perhaps_billed(failure) { self.retry.later() } else { self.retry.wait(&mut tries) };
+            let mut tries = task.retry.take().unwrap_or_else(|| self.retry.new_state());
+            tries.failed += u32::from(failure != Failure::NoConnection);
+            let wait = if is_perhaps_billed(failure) { self.retry.long_wait() } else { self.retry.wait(&mut tries) };
             // After a cooldown others go first, to see whether they pass.
             let behind =
                 if matches!(failure, Failure::Throttled(_)) { self.retry.policy().first } else { Duration::ZERO };
-            let wait = wait.max(outcome.wish() + behind);
-            task.tries = Some(tries);
+            let wait = wait.max(outcome.retry_after() + behind);
+            task.retry = Some(tries);
             self.notify_retry(&task, outcome, wait);
             now + wait
         };
         self.stats.retries += 1;
-        self.scheduler.park(task, until);
+        self.scheduler.delay(task, until);
     }
 
     fn notify_retry(&self, task: &PageTask, outcome: &FetchOutcome, after: Duration) {
-        let (page, cause) = (task.page, outcome.cause.as_str());
+        let (page, cause) = (task.page, outcome.message.as_str());
         self.context.events.event(&Event::Retrying { id: &task.id, page, after, cause });
     }
 
@@ -108,37 +110,37 @@ impl Engine<'_> {
         task.faults.proven =
             self.throttled.refused(task.item, task.page, outcome.request.attempt, AttemptId(self.last_attempt));
         if task.faults.proven == PROOFS - 1 {
-            self.limiter.pardon();
+            self.limiter.restore();
         }
-        if let Some(held) = outcome.held {
+        if let Some(held) = outcome.throttle {
             self.context.events.event(&Event::Throttled { wait: held.wait, rate: held.rate });
         }
-        outcome.held.is_some()
+        outcome.throttle.is_some()
     }
 
     /// Notes a wait that is longer than `max_outage`. The run waits once, as long as it ever waits. If then a second item gets the
     /// same, the wait is meant for all. Until then, and for that item, nobody waits again.
     pub(super) fn note_long_wait(&mut self, item: ItemIx, outcome: &FetchOutcome) {
-        let wish = outcome.answer.as_ref().and_then(|response| response.retry_after).unwrap_or_default();
+        let wish = outcome.response.as_ref().and_then(|response| response.retry_after).unwrap_or_default();
         if wish <= self.retry.policy().max_outage {
             return;
         }
         self.long_waits.insert(item);
         match self.long_wait {
             Some(wait) if wait.item != item && outcome.sent >= wait.until => {
-                let message = format!("{}; the server asks to wait {} s", outcome.cause, wish.as_secs());
+                let message = format!("{}; the server asks to wait {} s", outcome.message, wish.as_secs());
                 self.stop.get_or_insert(Stop::Temporary(message));
             }
             Some(_) => {}
-            None => self.long_wait = Some(LongWait { item, until: clock::now() + outcome.wish() }),
+            None => self.long_wait = Some(LongWait { item, until: clock::now() + outcome.retry_after() }),
         }
     }
 
     /// Sends only pages of other items until it is known whether a refusal is meant for all.
     pub(super) fn ask_others(&mut self, task: PageTask, refusal: RefusalScope, outcome: &FetchOutcome) {
-        let (item, message) = (task.item, &outcome.cause);
+        let (item, message) = (task.item, &outcome.message);
         if self.question.is_none() && self.was_answered(refusal, item, message) {
-            let failure = task.faults.failure.unwrap_or(Failure::Unusual);
+            let failure = task.faults.failure.unwrap_or(Failure::OtherRefusal);
             return self.park(task, failure, outcome);
         }
         let is_for_all = match &mut self.question {
@@ -151,18 +153,18 @@ impl Engine<'_> {
             }
         };
         // Where no other item is left, a page has its attempts.
-        let failed = task.tries.as_ref().map_or(0, |tries| tries.failed);
+        let failed = task.retry.as_ref().map_or(0, |tries| tries.failed);
         if is_for_all || failed >= self.retry.policy().attempts {
             self.stop.get_or_insert(self.refused_stop(refusal, message));
         }
-        let failure = task.faults.failure.unwrap_or(Failure::Unusual);
+        let failure = task.faults.failure.unwrap_or(Failure::OtherRefusal);
         let asked_again = task.asked_again | is_perhaps_billed(failure);
         self.park(PageTask { asked_again, ..task }, failure, outcome);
     }
 
     /// Whether the same refusal was not meant for all before, and few items got it since.
     fn was_answered(&mut self, refusal: RefusalScope, item: ItemIx, message: &str) -> bool {
-        let kind = without_numbers(cause::kind(message));
+        let kind = without_numbers(explain::kind(message));
         let is_known = self.answered.as_ref().is_some_and(|(known, words)| *known == refusal && *words == kind);
         if is_known {
             self.refused_since.insert(item);
@@ -176,8 +178,8 @@ impl Engine<'_> {
         let refusal = question.refusal;
         let is_alike =
             matches!((failure, refusal), (Failure::Refused(cause), RefusalScope::Cause(asked)) if cause == asked);
-        if is_alike && question.add(item, outcome.request.attempt, &outcome.cause) {
-            self.stop.get_or_insert(self.refused_stop(refusal, &outcome.cause));
+        if is_alike && question.add(item, outcome.request.attempt, &outcome.message) {
+            self.stop.get_or_insert(self.refused_stop(refusal, &outcome.message));
         }
     }
 
@@ -204,23 +206,23 @@ impl Engine<'_> {
             self.stop = self.stop.take().or(stop);
         }
         if !self.scheduler.needs(&task) {
-            return self.lose(&task, true, outcome.judged.charge);
+            return self.lose(&task, true, outcome.classification.charge);
         }
         let (item, at) = (task.item, AttemptId(self.last_attempt));
-        if !self.scheduler.set_aside(item, task.page) {
+        if !self.scheduler.suspend(item, task.page) {
             return; // its walk ends before that page in any case
         }
-        self.deferred.push(Deferred { task, message: outcome.cause.clone(), at, failure });
+        self.deferred.push(Deferred { task, message: outcome.message.clone(), at, failure });
         if let Some(question) = self.question.as_mut().filter(|question| question.refusal == RefusalScope::SamePage)
-            && question.add(item, outcome.request.attempt, &outcome.cause)
+            && question.add(item, outcome.request.attempt, &outcome.message)
         {
-            self.stop.get_or_insert(self.refused_stop(RefusalScope::SamePage, &outcome.cause));
+            self.stop.get_or_insert(self.refused_stop(RefusalScope::SamePage, &outcome.message));
         }
         let in_a_row = self.deferred.iter().filter(|deferred| deferred.failure == Failure::NoSuchPage).count();
         if self.outages.ever() && in_a_row >= REFUSED_IN_A_ROW && self.question.is_none() {
-            let mut question = Question::new(RefusalScope::SamePage, item, at, outcome.cause.clone());
+            let mut question = Question::new(RefusalScope::SamePage, item, at, outcome.message.clone());
             for deferred in &self.deferred {
-                question.add(deferred.task.item, at, &outcome.cause);
+                question.add(deferred.task.item, at, &outcome.message);
             }
             self.question = Some(question);
             self.draining = Some(AttemptId(self.last_attempt));
@@ -235,7 +237,7 @@ impl Engine<'_> {
         }
         self.give_up_proven();
         let is_stuck = self.question.as_ref().is_some_and(|question| {
-            let others = self.scheduler.has_others(question.refused(), question.refusal != RefusalScope::SamePage);
+            let others = self.scheduler.has_other_items(question.refused(), question.refusal != RefusalScope::SamePage);
             question.asked.is_none() && !others && !self.scheduler.has_check()
         });
         // Two others that are refused alike end the run. The second is a control request, if one can be sent.
@@ -257,7 +259,7 @@ impl Engine<'_> {
                 self.conclude(deferred);
             }
         }
-        if self.is_alone() && self.scheduler.has_parked() && self.at_rest() && !self.scheduler.has_check() {
+        if self.is_alone() && self.scheduler.has_delayed() && self.at_rest() && !self.scheduler.has_check() {
             self.weigh_alone()?;
         }
         Ok(())
@@ -274,16 +276,16 @@ impl Engine<'_> {
             self.prove(&mut task);
             let failure = task.faults.failure.unwrap_or(Failure::Unavailable);
             let is_tried = !alone || self.has_had_all(&task);
-            if is_tried && task.faults.proven >= proofs(failure, attempts, alone) {
+            if is_tried && task.faults.proven >= required_proofs(failure, attempts, alone) {
                 self.give_up_as_proven(&task, failure);
             } else if !alone && self.throttled.waits(task.item, task.page) && self.has_other_work() {
-                self.scheduler.park(task, now + self.retry.policy().first);
+                self.scheduler.delay(task, now + self.retry.policy().first);
             } else {
                 due.push(task);
             }
         }
         for task in due {
-            self.scheduler.park(task, now);
+            self.scheduler.delay(task, now);
         }
     }
 
@@ -294,13 +296,13 @@ impl Engine<'_> {
             return self.end(task.item);
         }
         let proven = task.faults.proven;
-        let failed = task.tries.as_ref().map_or(proven, |tries| tries.failed.max(proven));
+        let failed = task.retry.as_ref().map_or(proven, |tries| tries.failed.max(proven));
         let message = format!("page {} failed {failed} times, lastly: {}", task.page, task.faults.message);
         self.give_up(task, &message, is_transient(failure));
     }
 
     fn has_other_work(&self) -> bool {
-        self.scheduler.has_next() || !self.backlog.is_empty() || self.scheduler.is_flying()
+        self.scheduler.has_next() || !self.backlog.is_empty() || self.scheduler.has_in_flight()
     }
 }
 

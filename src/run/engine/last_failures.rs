@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Deferred, Engine};
 use crate::crawl::frontier::PageTask;
-use crate::crawl::judgement::{CONTROLS, PROOFS, RefusalScope, is_transient, proofs, tries};
+use crate::crawl::judgement::{CONTROLS, PROOFS, RefusalScope, is_transient, required_failures, required_proofs};
 use crate::error::Error;
 use crate::fetch::classify::Failure;
 use crate::model::clock;
@@ -47,19 +47,19 @@ impl Engine<'_> {
     /// Decides what to do when only failed pages are left. When each has failed once more, a control request tells whether the API
     /// works. Where none can be sent, each page has its attempts, and then the run ends.
     pub(super) fn weigh_alone(&mut self) -> Result<(), Error> {
-        for (due, mut task) in self.scheduler.take_all_parked() {
+        for (due, mut task) in self.scheduler.take_all_delayed() {
             self.prove(&mut task);
             let failure = task.faults.failure.unwrap_or(Failure::Unavailable);
             let is_tried = self.has_had_all(&task);
-            let is_own = task.faults.proven >= proofs(failure, self.retry.policy().attempts, true);
+            let is_own = task.faults.proven >= required_proofs(failure, self.retry.policy().attempts, true);
             if is_tried && (is_own || !self.scheduler.needs(&task)) {
                 self.give_up_as_proven(&task, failure);
             } else {
-                self.scheduler.park(task, due);
+                self.scheduler.delay(task, due);
             }
         }
         let pending = |task: &PageTask| task.faults.pending.is_some();
-        if !self.scheduler.has_parked() || !self.scheduler.all_tried(pending) {
+        if !self.scheduler.has_delayed() || !self.scheduler.all_tried(pending) {
             return Ok(());
         }
         if let Some(at) = self.outages.probe_at() {
@@ -70,7 +70,7 @@ impl Engine<'_> {
             return Ok(());
         }
         // A failure that may pass has all its attempts before a control request is worth a credit.
-        let has_failed = |task: &PageTask| task.tries.as_ref().is_some_and(|tries| tries.failed >= PROOFS);
+        let has_failed = |task: &PageTask| task.retry.as_ref().is_some_and(|tries| tries.failed >= PROOFS);
         let is_worth_it = self.controls == 0 && self.scheduler.all_tried(has_failed)
             || self.scheduler.all_tried(|task| self.lacks_tries(task) < PROOFS);
         if is_worth_it && self.control()? {
@@ -91,8 +91,8 @@ impl Engine<'_> {
     /// Attempts that a page still has.
     fn lacks_tries(&self, task: &PageTask) -> u32 {
         let failure = task.faults.failure.unwrap_or(Failure::Unavailable);
-        let most = tries(failure, self.retry.policy().attempts, task.faults.gave_up_before);
-        let failed = task.tries.as_ref().map_or(0, |tries| tries.failed);
+        let most = required_failures(failure, self.retry.policy().attempts, task.faults.gave_up_before);
+        let failed = task.retry.as_ref().map_or(0, |tries| tries.failed);
         most.saturating_sub(failed.max(task.faults.proven))
     }
 
@@ -100,19 +100,19 @@ impl Engine<'_> {
     /// this fail; the rest is left to the next run.
     pub(super) fn end_unproven(&mut self) {
         let mut stop = None;
-        for task in self.scheduler.take_parked() {
+        for (_, task) in self.scheduler.take_all_delayed() {
             let failure = task.faults.failure.unwrap_or(Failure::Unavailable);
             let message = format!("page {} failed for too long, lastly: {}", task.page, task.faults.message);
             let (ever, is_tried) = (self.outages.ever(), self.has_had_all(&task));
             let walk = self.scheduler.walk_mut(task.item);
-            let unproven = walk.as_ref().map_or(0, |walk| walk.unproven) + u32::from(is_tried);
+            let unproven = walk.as_ref().map_or(0, |walk| walk.unproven_runs) + u32::from(is_tried);
             if ever && unproven >= 2 {
                 self.give_up(&task, &message, is_transient(failure));
                 continue;
             }
             if let Some(walk) = walk {
-                walk.unproven = unproven;
-                let tries = walk.tries;
+                walk.unproven_runs = unproven;
+                let tries = walk.proven_failures;
                 self.group.tries.push(RetryRow { item: task.item, tries, unproven });
             }
             stop = stop.or(Some(match (failure, &self.question) {
@@ -120,19 +120,19 @@ impl Engine<'_> {
                 (Failure::Refused(cause), None) => Stop::Cause(cause, task.faults.message.clone()),
                 _ => Stop::Temporary(task.faults.message.clone()),
             }));
-            self.scheduler.resume(task);
+            self.scheduler.retry_now(task);
         }
         self.stop = self.stop.take().or(stop);
     }
 
     /// Whether only pages that failed are left.
     pub(super) fn is_alone(&self) -> bool {
-        self.backlog.is_empty() && self.scheduler.all_tried(|task| task.tries.is_some())
+        self.backlog.is_empty() && self.scheduler.all_tried(|task| task.retry.is_some())
     }
 
     pub(super) fn may_control(&self) -> bool {
-        let is_mute = self.question.as_ref().is_some_and(|question| question.is_mute);
-        self.controls < CONTROLS && self.can_afford() && self.has_control && !is_mute
+        let is_inconclusive = self.question.as_ref().is_some_and(|question| question.is_inconclusive);
+        self.controls < CONTROLS && self.can_afford() && self.has_control && !is_inconclusive
     }
 
     /// Requests the page behind the end of a complete list, to see whether the API serves. Returns false if there is no such list,
@@ -163,7 +163,8 @@ impl Engine<'_> {
         let policy = self.retry.policy();
         // An outage and throttling may pass.
         let has_had_all = |task: &PageTask| {
-            self.has_had_all(task) && !matches!(task.faults.failure, Some(Failure::Throttled(_) | Failure::NoRoute))
+            self.has_had_all(task)
+                && !matches!(task.faults.failure, Some(Failure::Throttled(_) | Failure::NoConnection))
         };
         let is_hopeless = !self.outages.is_down() && self.is_alone() && self.scheduler.all_tried(has_had_all);
         if self.outages.is_proven() && !is_hopeless { policy.max_outage } else { policy.soon() }

@@ -25,11 +25,11 @@ use tokio::time::Instant;
 
 use crate::crawl::backlog::Backlog;
 use crate::crawl::end_of_list::PagingRules;
-use crate::crawl::frontier::{PageTask, Scheduler};
-use crate::crawl::judgement::ending::Evidence;
-use crate::crawl::judgement::throttle::Throttled;
+use crate::crawl::frontier::{Frontier, PageTask};
+use crate::crawl::judgement::end_evidence::Evidence;
+use crate::crawl::judgement::throttled_pages::ThrottledPages;
 use crate::crawl::judgement::{Question, RefusalScope, Served};
-use crate::crawl::lookahead_budget::LookaheadBudget;
+use crate::crawl::lookahead::budget::LookaheadBudget;
 use crate::crawl::retry::Retry;
 use crate::decode::{Decoded, Decoder};
 use crate::error::{Error, ExitCode};
@@ -108,7 +108,7 @@ pub(crate) struct Engine<'a> {
     decoder: Decoder,
     retry: Retry,
     limiter: Arc<RateLimiter>,
-    scheduler: Scheduler,
+    scheduler: Frontier,
     lookahead_budget: LookaheadBudget,
     /// What is known about the ends of lists.
     evidence: Evidence,
@@ -136,7 +136,7 @@ pub(crate) struct Engine<'a> {
     /// Items whose pages came last: a refusal in the API's own form says nothing about the account.
     paid: Served,
     /// Pages that get 429.
-    throttled: Throttled,
+    throttled: ThrottledPages,
     /// A refusal that may be meant for all items.
     question: Option<Question>,
     /// The last refusal that was not meant for all, without its numbers, and the items that got it since others were served.
@@ -190,7 +190,7 @@ impl<'a> Engine<'a> {
             decoder,
             retry,
             limiter,
-            scheduler: Scheduler::new(rules, context.settings.max_in_flight),
+            scheduler: Frontier::new(rules, context.settings.max_in_flight),
             lookahead_budget: LookaheadBudget::new(context.settings.lookahead),
             evidence: Evidence::new(totals.items, totals.pages, short.in_vain + again, short.lists),
             is_size_wrong: false,
@@ -209,7 +209,7 @@ impl<'a> Engine<'a> {
             draining: None,
             served: Served::default(),
             paid: Served::default(),
-            throttled: Throttled::default(),
+            throttled: ThrottledPages::default(),
             question: None,
             answered: None,
             refused_since: BTreeSet::new(),

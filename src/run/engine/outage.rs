@@ -12,9 +12,9 @@ use tokio::time::Instant;
 
 use crate::crawl::frontier::PageTask;
 use crate::crawl::retry::{Retry, RetryState};
-use crate::fetch::cause;
 use crate::fetch::classify::Failure;
 use crate::fetch::dispatcher::FetchOutcome;
+use crate::fetch::explain;
 use crate::model::clock;
 use crate::model::page::ItemIx;
 use crate::run::stop::Stop;
@@ -126,8 +126,8 @@ impl OutageDetector {
     ) -> Option<Stop> {
         let now = clock::now();
         let streak = self.streak.get_or_insert_with(|| FailureStreak::new(now));
-        streak.message.clone_from(&outcome.cause);
-        let wish = outcome.wish();
+        streak.message.clone_from(&outcome.message);
+        let wish = outcome.retry_after();
         if !wish.is_zero() {
             streak.wish = Some((now, streak.wish.map_or(now, |(_, until)| until).max(now + wish)));
         }
@@ -137,8 +137,8 @@ impl OutageDetector {
         let item = outcome.request.item;
         let is_for_item = matches!(failure, Failure::NoSuchPage | Failure::EndOfList);
         // An unusual response shows that the API is up.
-        let is_there = failure == Failure::Unusual && self.ever;
-        if failure == Failure::NoRoute {
+        let is_there = failure == Failure::OtherRefusal && self.ever;
+        if failure == Failure::NoConnection {
             streak.unreached += 1;
         } else if matches!(failure, Failure::Throttled(_)) {
             streak.unreached += usize::from(held);
@@ -146,18 +146,18 @@ impl OutageDetector {
             streak.items.insert(item);
         }
         let is_code = matches!(failure, Failure::UnknownCode { .. });
-        let may_follow_the_list = outcome.judged.is_told && !is_for_item && !is_code;
+        let may_follow_the_list = outcome.classification.is_permanent && !is_for_item && !is_code;
         let is_gateway = |status: u16| (502..=504).contains(&status); // passes by its own meaning
-        let is_page_less = outcome.answer.as_ref().is_some_and(|response| !is_gateway(response.status));
+        let is_page_less = outcome.response.as_ref().is_some_and(|response| !is_gateway(response.status));
         let is_no_page = may_follow_the_list || is_page_less && !matches!(failure, Failure::Throttled(_));
         let is_answer = !own && if self.ever { may_follow_the_list } else { is_no_page };
         // Before any page came every other response says the same: the request is wrong.
-        let response = if self.ever { without_numbers(cause::kind(&outcome.cause)) } else { String::new() };
+        let response = if self.ever { without_numbers(explain::kind(&outcome.message)) } else { String::new() };
         let is_new = is_answer && streak.told(response, item);
         // Then the next item is requested soon, until all were.
         streak.probed(is_new && !self.ever, wish, retry, now);
         let items = streak.same.len();
-        (is_new && items >= SAME).then(|| self.refused(items, &outcome.cause))
+        (is_new && items >= SAME).then(|| self.refused(items, &outcome.message))
     }
 
     /// The reason to stop when `items` got this message.
@@ -193,11 +193,11 @@ impl FailureStreak {
         let down = self.items.len() >= OUTAGE || self.unreached >= OUTAGE;
         let outage = match &mut self.outage {
             Some(outage) => outage,
-            None if down => self.outage.insert(Outage { tries: retry.begin(), probe_at: now }),
+            None if down => self.outage.insert(Outage { tries: retry.new_state(), probe_at: now }),
             None => return,
         };
         if soon {
-            outage.tries = retry.begin();
+            outage.tries = retry.new_state();
         }
         outage.probe_at = now + retry.wait(&mut outage.tries).max(wish);
     }

@@ -6,10 +6,10 @@ use super::outage::OutageDetector;
 use super::outage::without_numbers;
 use super::{Deferred, Engine};
 use crate::crawl::frontier::PageTask;
-use crate::crawl::judgement::{Facts, FailureAction, Question, RefusalScope, course, serves};
-use crate::fetch::cause;
+use crate::crawl::judgement::{Facts, FailureAction, Question, RefusalScope, action_for, serves};
 use crate::fetch::classify::{Classification, Failure, StopCause, Verdict};
 use crate::fetch::dispatcher::FetchOutcome;
+use crate::fetch::explain;
 use crate::model::event::Event;
 use crate::model::page::{AttemptId, Charge, ItemIx, PageNum};
 use crate::run::stop::Stop;
@@ -21,7 +21,7 @@ impl Engine<'_> {
         for outcome in outcomes {
             self.in_flight = self.in_flight.saturating_sub(1);
             self.read_missing_list(outcome);
-            let Classification { verdict, charge, .. } = outcome.judged;
+            let Classification { verdict, charge, .. } = outcome.classification;
             if verdict != Verdict::Unsent {
                 self.stats.requests += 1;
                 let throttled = matches!(verdict, Verdict::Failed(Failure::Throttled(_)));
@@ -35,8 +35,8 @@ impl Engine<'_> {
             match verdict {
                 Verdict::Page => self.page_came(outcome),
                 Verdict::Unsent => {
-                    if let Some(task) = self.scheduler.land(item, page) {
-                        self.scheduler.resume(task);
+                    if let Some(task) = self.scheduler.complete(item, page) {
+                        self.scheduler.retry_now(task);
                     }
                     self.end(item);
                 }
@@ -51,7 +51,7 @@ impl Engine<'_> {
     /// a page that is null once would cut its list, and the run would call it complete. In all other cases it is a failure that
     /// may have been billed (promise P2).
     fn read_missing_list(&mut self, outcome: &mut FetchOutcome) {
-        if outcome.judged.verdict != Verdict::NoList {
+        if outcome.classification.verdict != Verdict::NoList {
             return;
         }
         let (item, page, rules) = (outcome.request.item, outcome.request.page, self.rules);
@@ -61,12 +61,12 @@ impl Engine<'_> {
         let failed = |failure| Classification::failed(failure, Charge::InDoubt);
         // A list with evidence behind its end keeps that end: it ended on such a response, which is not in the journal.
         let is_again = walk.is_some_and(|walk| walk.is_in_doubt(page)) || self.revisited.contains(&item);
-        outcome.judged = if self.had_empty_list || has_rows_behind {
+        outcome.classification = if self.had_empty_list || has_rows_behind {
             failed(Failure::Unusable)
-        } else if follows_full && (is_again || self.evidence.wish_behind_null()) {
+        } else if follows_full && (is_again || self.evidence.checks_missing_list()) {
             failed(Failure::MissingList)
         } else {
-            outcome.cause.clear();
+            outcome.message.clear();
             Classification::PAGE
         };
     }
@@ -74,7 +74,7 @@ impl Engine<'_> {
     /// Takes a page. It waits for the commit; what it shows about others is known at once.
     fn page_came(&mut self, outcome: &FetchOutcome) {
         self.stats.pages += 1;
-        self.retry.earn();
+        self.retry.credit();
         let (item, page) = (outcome.request.item, outcome.request.page);
         self.throttled.forget(item, page);
         // A control request shows that the API works, not that what failed before was the API's fault.
@@ -83,8 +83,8 @@ impl Engine<'_> {
         }
         self.outages.page();
         self.served(outcome);
-        if let Some(walk) = self.scheduler.walk_mut(item).filter(|walk| walk.tries + walk.unproven > 0) {
-            (walk.tries, walk.unproven) = (0, 0);
+        if let Some(walk) = self.scheduler.walk_mut(item).filter(|walk| walk.proven_failures + walk.unproven_runs > 0) {
+            (walk.proven_failures, walk.unproven_runs) = (0, 0);
             self.group.tries.push(RetryRow { item, tries: 0, unproven: 0 });
         }
     }
@@ -92,15 +92,15 @@ impl Engine<'_> {
     /// Notes that the API served a request: it proves failures of others that came before this request left.
     pub(super) fn served(&mut self, outcome: &FetchOutcome) {
         let (item, attempt) = (outcome.request.item, outcome.request.attempt);
-        self.served.note(item, attempt);
+        self.served.record(item, attempt);
         self.throttled.passed(item, attempt);
         if self.revisited.contains(&item) {
             self.throttled.prove_all(); // a control request: nobody else is left who could pass
         }
         // A refusal of a single page answers neither "is every page refused?" nor "are there credits?".
-        let is_page = outcome.judged.verdict == Verdict::Page;
+        let is_page = outcome.classification.verdict == Verdict::Page;
         if is_page {
-            self.paid.note(item, attempt);
+            self.paid.record(item, attempt);
         }
         let is_answer = |question: &Question| {
             question.is_answered_by(item, attempt)
@@ -110,7 +110,7 @@ impl Engine<'_> {
         if self.question.as_ref().is_some_and(is_answer)
             && let Some(question) = self.question.take()
         {
-            self.answered = Some((question.refusal, without_numbers(cause::kind(&question.message))));
+            self.answered = Some((question.refusal, without_numbers(explain::kind(&question.message))));
         }
         self.refused_since.clear();
         self.long_wait = self.long_wait.filter(|wait| wait.item == item || outcome.sent < wait.until);
@@ -142,36 +142,38 @@ impl Engine<'_> {
         let served = &self.served;
         let is_proven =
             |task: &PageTask| task.faults.pending.is_some_and(|failed| served.others_since(failed, task.item));
-        self.scheduler.pardon(|task| !OutageDetector::is_own(task) && !is_proven(task));
+        self.scheduler.clear_failures(|task| !OutageDetector::is_own(task) && !is_proven(task));
     }
 
     fn failed(&mut self, failure: Failure, outcome: &FetchOutcome) {
         let (item, page) = (outcome.request.item, outcome.request.page);
-        let Some(mut task) = self.scheduler.land(item, page) else { return };
+        let Some(mut task) = self.scheduler.complete(item, page) else { return };
         if self.stop.is_some() {
-            self.scheduler.resume(task); // a stopping run blames nobody
+            self.scheduler.retry_now(task); // a stopping run blames nobody
             return self.end(item);
         }
-        if self.outages.ever() && (serves(outcome.judged.verdict) || self.is_other_answer(item, failure)) {
+        if self.outages.ever() && (serves(outcome.classification.verdict) || self.is_other_answer(item, failure)) {
             self.outages.works();
             self.served(outcome);
         } else if !matches!(failure, Failure::Throttled(_)) {
             self.throttled.passed(item, outcome.request.attempt);
         }
-        if let Some(question) = self.question.as_mut().filter(|_| task.is_check && serves(outcome.judged.verdict)) {
-            question.is_mute = true;
+        if let Some(question) =
+            self.question.as_mut().filter(|_| task.is_check && serves(outcome.classification.verdict))
+        {
+            question.is_inconclusive = true;
         }
         self.prove(&mut task);
         task.faults.failure = Some(failure);
-        task.faults.message.clone_from(&outcome.cause);
+        task.faults.message.clone_from(&outcome.message);
         task.faults.pending = Some(AttemptId(self.last_attempt));
         self.note_long_wait(item, outcome);
         if task.is_check {
             self.check_failed(task, failure, outcome);
-        } else if !self.scheduler.needs(&task) && !is_waited_out(failure, outcome.judged.charge) {
+        } else if !self.scheduler.needs(&task) && !is_waited_out(failure, outcome.classification.charge) {
             // A page that may not exist is no reason to stop for pages that do.
             let is_refused = matches!(failure, Failure::NoSuchPage | Failure::EndOfList | Failure::Refused(_));
-            self.lose(&task, is_refused, outcome.judged.charge);
+            self.lose(&task, is_refused, outcome.classification.charge);
         } else {
             self.follow(task, failure, outcome);
         }
@@ -189,18 +191,18 @@ impl Engine<'_> {
 
     fn follow(&mut self, task: PageTask, failure: Failure, outcome: &FetchOutcome) {
         let may_end = self.scheduler.may_end_before(&task);
-        if let (Failure::Refused(cause), None, false) = (failure, &outcome.answer, self.outages.is_proven()) {
+        if let (Failure::Refused(cause), None, false) = (failure, &outcome.response, self.outages.is_proven()) {
             // TLS, proxy or redirect, before anything worked: every other item would fail alike.
-            self.stop.get_or_insert(Stop::Cause(cause, outcome.cause.clone()));
-            return self.scheduler.resume(task);
+            self.stop.get_or_insert(Stop::Cause(cause, outcome.message.clone()));
+            return self.scheduler.retry_now(task);
         }
         let facts = Facts {
             is_own: task.faults.proven > 0,
             asked_again: task.asked_again,
             may_end,
-            failed_before: task.tries.is_some(),
+            failed_before: task.retry.is_some(),
         };
-        match course(failure, facts) {
+        match action_for(failure, facts) {
             FailureAction::AskAgain => self.ask_again(task, failure, outcome),
             FailureAction::AskOthers(refusal) => self.ask_others(task, refusal, outcome),
             FailureAction::SetAside => self.set_aside(task, failure, outcome),
@@ -212,11 +214,11 @@ impl Engine<'_> {
     pub(super) fn lose(&mut self, task: &PageTask, is_refused: bool, charge: Charge) {
         let in_doubt = charge != Charge::Free;
         if task.is_probe {
-            self.lookahead_budget.settle(in_doubt);
+            self.lookahead_budget.release(in_doubt);
         }
         let passes =
-            matches!(task.faults.failure, Some(Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_)));
-        self.scheduler.lose(task, is_refused, in_doubt, passes);
+            matches!(task.faults.failure, Some(Failure::NoConnection | Failure::Unavailable | Failure::Throttled(_)));
+        self.scheduler.give_up(task, is_refused, in_doubt, passes);
     }
 
     /// Ends the walk of a page that will not come, once the pages before it are there. If the walk does not need the page, it goes
@@ -232,7 +234,7 @@ impl Engine<'_> {
             return self.end(task.item);
         }
         if task.is_probe {
-            self.lookahead_budget.settle(false); // it is needed by now
+            self.lookahead_budget.release(false); // it is needed by now
         }
         self.fail_walk(task.item, task.page, message.to_owned(), transient);
     }
@@ -247,5 +249,5 @@ impl Engine<'_> {
 
 /// Whether a failure of an unneeded page is worth a retry: it may pass, and it was free.
 fn is_waited_out(failure: Failure, charge: Charge) -> bool {
-    matches!(failure, Failure::NoRoute | Failure::Unavailable | Failure::Throttled(_)) && charge == Charge::Free
+    matches!(failure, Failure::NoConnection | Failure::Unavailable | Failure::Throttled(_)) && charge == Charge::Free
 }

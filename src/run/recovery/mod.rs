@@ -158,11 +158,11 @@ impl Recovery {
         in_flight.left = in_flight.left.saturating_sub(1);
         if in_flight.left == 0 {
             // With pages in later segments the walk was opened again. An end that a page has to confirm is for the run to decide.
-            let is_settled = |end: &&End| !in_flight.goes_on && end.check.is_none() && !in_flight.walk.is_stuck();
+            let is_settled = |end: &&End| !in_flight.goes_on && end.check.is_none() && !in_flight.walk.is_blocked();
             match in_flight.walk.end().filter(is_settled) {
                 Some(end) => {
                     let end = EndRow { error: end.message.clone(), ..EndRow::new(item, end.stop) };
-                    group.ended.push(in_flight.walk.outcome(end));
+                    group.ended.push(in_flight.walk.resolve_end(end));
                 }
                 // A page behind its end came just before the process ended: the list continues.
                 None if in_flight.walk.end().is_none() && !in_flight.goes_on => group.reopened.push(item),
@@ -179,7 +179,7 @@ impl Recovery {
         let (left, goes_on) = ledger.pages_from(item, segment.id)?;
         let pages = ledger.pages(item, segment.id)?;
         let mut walk = Walk::new(item, request.id.clone(), &self.rules, pages, ledger.skip(item)?);
-        walk.load(ledger.row_keys(item, segment.id)?);
+        walk.load_keys(ledger.row_keys(item, segment.id)?);
         Ok(InFlight { walk, left, goes_on })
     }
 }

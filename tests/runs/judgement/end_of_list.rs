@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use pagehaul::error::ExitCode;
-use pagehaul::fetch::classify::TransportError;
+use pagehaul::fetch::FetchErrorKind;
 
 use super::play::{Play, evidence};
 use super::world::{Behind, Call, World, body, every_size, hash, html, inside, later, place, refusal, success};
@@ -672,7 +672,7 @@ async fn with_lost(page: u32, lost: fn() -> Reply, lookahead: u32, end: &'static
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_ahead_that_is_lost_once_while_an_earlier_page_is_short_loses_no_row() {
-    for lost in [|| html(502), || Reply::lost(TransportError::Transport), || Reply::lost(TransportError::Connect)] {
+    for lost in [|| html(502), || Reply::lost(FetchErrorKind::Disconnected), || Reply::lost(FetchErrorKind::Connect)] {
         for page in [17, 19, 20, 21, 22, 32, 33, 40, 64, 113, 128, 200] {
             let (exit, _, rows) = with_lost(page, lost, 20, "auto").await;
             assert_eq!((exit, rows), (ExitCode::Complete, 2_005 - 2 + 47), "the answer to page {page} is lost");

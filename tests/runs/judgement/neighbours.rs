@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use pagehaul::error::ExitCode;
-use pagehaul::fetch::classify::TransportError;
+use pagehaul::fetch::FetchErrorKind;
 
 use super::play::{Ended, Play};
 use super::world::{
@@ -232,7 +232,7 @@ async fn maintenance_under_codes_that_change_is_waited_out() {
 
 #[tokio::test(start_paused = true)]
 async fn a_host_that_is_restarted_and_refuses_connections_for_ten_minutes_is_waited_out() {
-    for lost in [|| Reply::lost(TransportError::Connect), || Reply::lost(TransportError::Transport)] {
+    for lost in [|| Reply::lost(FetchErrorKind::Connect), || Reply::lost(FetchErrorKind::Disconnected)] {
         let play = Play::new(shop().but(during(2..602, lost)));
         play.run().await.completes(&play);
     }
@@ -385,7 +385,7 @@ async fn a_page_that_fails_twice_and_then_comes_costs_its_product_nothing() {
         || html(403),
         || html(502),
         || inside(10_005, "busy"),
-        || Reply::lost(TransportError::Transport),
+        || Reply::lost(FetchErrorKind::Disconnected),
     ] {
         let play = Play::new(shop().but(move |call| (call.item % 9 == 4 && call.nth <= 2).then(kind)));
         play.run().await.completes(&play);

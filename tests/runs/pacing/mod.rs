@@ -20,8 +20,8 @@ fn used(passed: u32, limit: u32, time: Duration) -> f64 {
 async fn an_hour(limit: LimitSpec, way: Way) -> (f64, f64) {
     let number = limit.per_second.get();
     let mut world = World::new(RateLimit::PerSecond(f64::from(number)), limit, way);
-    let answers = world.work(60 * MINUTE).await;
-    (used(answers.passed, number, 60 * MINUTE), answers.refused_share())
+    let responses = world.work(60 * MINUTE).await;
+    (used(responses.passed, number, 60 * MINUTE), responses.refused_share())
 }
 
 #[tokio::test(start_paused = true)]
@@ -29,7 +29,7 @@ async fn of_a_number_that_is_the_limit_all_is_used_and_next_to_nothing_is_refuse
     for limit in [5, 10, 50] {
         for window in [Window::Bucket, Window::Fixed, Window::Sliding] {
             for way in [Way::NONE, Way::FAR] {
-                // Under jitter a sliding window has no room for more: see the next test.
+                // Under jitter a sliding window cannot have more: see the next test.
                 if window == Window::Sliding && way == Way::FAR {
                     continue;
                 }
@@ -56,18 +56,18 @@ async fn where_there_are_no_windows_nothing_is_worse_than_an_even_pace() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_window_s_end_is_learned_whatever_its_phase_and_then_nothing_is_refused_any_more() {
+async fn a_window_s_end_is_found_whatever_its_phase_and_then_nothing_is_refused_any_more() {
     for phase in [0, 250, 480, 770] {
         for limit in [5, 50] {
             let limit = LimitSpec { phase: Duration::from_millis(phase), ..qps(limit, Window::Fixed) };
             let number = limit.per_second.get();
             let mut world = World::new(RateLimit::PerSecond(f64::from(number)), limit, Way::FAR);
             world.work(20 * MINUTE).await;
-            let answers = world.work(20 * MINUTE).await;
-            let used = used(answers.passed, number, 20 * MINUTE);
+            let responses = world.work(20 * MINUTE).await;
+            let used = used(responses.passed, number, 20 * MINUTE);
             assert!(
-                used >= 0.995 && answers.refused_share() <= 0.0003,
-                "{number} at {phase} ms: {used:.4} {answers:?}"
+                used >= 0.995 && responses.refused_share() <= 0.0003,
+                "{number} at {phase} ms: {used:.4} {responses:?}"
             );
         }
     }
@@ -80,10 +80,10 @@ async fn auto_finds_any_limit_within_a_minute_and_refusals_stay_rare() {
             for way in [Way::NONE, Way::FAR] {
                 let mut world = World::new(RateLimit::Auto(None), qps(limit, window), way);
                 world.work(MINUTE).await;
-                let answers = world.work(10 * MINUTE).await;
-                let used = used(answers.passed, limit, 10 * MINUTE);
+                let responses = world.work(10 * MINUTE).await;
+                let used = used(responses.passed, limit, 10 * MINUTE);
                 assert!(used >= 0.95, "{window:?} {limit} {way:?}: {used:.3} used");
-                assert!(answers.refused_share() <= 0.01, "{window:?} {limit} {way:?}: {answers:?}");
+                assert!(responses.refused_share() <= 0.01, "{window:?} {limit} {way:?}: {responses:?}");
             }
         }
     }
@@ -93,11 +93,14 @@ async fn auto_finds_any_limit_within_a_minute_and_refusals_stay_rare() {
 async fn what_an_earlier_run_found_is_used_from_the_first_second_and_corrected_where_it_is_wrong() {
     for (known, limit, least) in [(50.0, 50, 0.96), (100.0, 50, 0.9), (25.0, 50, 0.6)] {
         let mut world = World::new(RateLimit::Auto(Some(known)), qps(limit, Window::Bucket), Way::FAR);
-        let answers = world.work(MINUTE).await;
-        let first = used(answers.passed, limit, MINUTE);
-        assert!(first >= least && answers.refused_share() <= 0.05, "{known} for {limit}: {first:.3} used, {answers:?}");
-        let answers = world.work(5 * MINUTE).await;
-        assert!(used(answers.passed, limit, 5 * MINUTE) >= 0.95, "{known} for {limit}: {answers:?}");
+        let responses = world.work(MINUTE).await;
+        let first = used(responses.passed, limit, MINUTE);
+        assert!(
+            first >= least && responses.refused_share() <= 0.05,
+            "{known} for {limit}: {first:.3} used, {responses:?}"
+        );
+        let responses = world.work(5 * MINUTE).await;
+        assert!(used(responses.passed, limit, 5 * MINUTE) >= 0.95, "{known} for {limit}: {responses:?}");
     }
 }
 
@@ -105,12 +108,12 @@ async fn what_an_earlier_run_found_is_used_from_the_first_second_and_corrected_w
 async fn a_rate_that_nobody_uses_does_not_grow_beyond_all_bounds() {
     let mut world = World::new(RateLimit::Auto(None), qps(1_000_000, Window::Bucket), Way::FAR);
     world.work(Duration::from_secs(5)).await;
-    let before = world.quota.rate().unwrap();
+    let before = world.limiter.rate().unwrap();
     for _ in 0..600 {
         tokio::time::advance(Duration::from_secs(1)).await;
-        world.quota.ready().await;
+        world.limiter.acquire().await;
     }
-    assert!(world.quota.rate().unwrap() <= before * 2.0, "{before} grew to {:?}", world.quota.rate());
+    assert!(world.limiter.rate().unwrap() <= before * 2.0, "{before} grew to {:?}", world.limiter.rate());
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,10 +124,10 @@ async fn auto_follows_a_limit_that_is_halved_or_doubled() {
             world.work(3 * MINUTE).await;
             world.limit.set(later.try_into().unwrap());
             world.work(3 * MINUTE).await;
-            let answers = world.work(5 * MINUTE).await;
-            let used = used(answers.passed, later, 5 * MINUTE);
+            let responses = world.work(5 * MINUTE).await;
+            let used = used(responses.passed, later, 5 * MINUTE);
             assert!(used >= 0.95, "{window:?} {limit} to {later}: {used:.3} used");
-            assert!(answers.refused_share() <= 0.01, "{window:?} {limit} to {later}: {answers:?}");
+            assert!(responses.refused_share() <= 0.01, "{window:?} {limit} to {later}: {responses:?}");
         }
     }
 }
@@ -134,7 +137,7 @@ async fn a_server_that_asks_for_pauses_is_probed_the_more_rarely_the_longer_they
     let bucket = qps(50, Window::Bucket);
     let mut world = World::new(RateLimit::Auto(None), bucket, Way::FAR).with_retry_after(Duration::from_secs(10));
     world.work(2 * MINUTE).await;
-    let answers = world.work(30 * MINUTE).await;
-    let used = used(answers.passed, 50, 30 * MINUTE);
-    assert!(used >= 0.9 && answers.refused_share() <= 0.001, "{used:.3} used, {answers:?}");
+    let responses = world.work(30 * MINUTE).await;
+    let used = used(responses.passed, 50, 30 * MINUTE);
+    assert!(used >= 0.9 && responses.refused_share() <= 0.001, "{used:.3} used, {responses:?}");
 }

@@ -1,4 +1,4 @@
-//! The production quota against one of the embedded API's limits, in virtual time: nothing but permits, ways and answers.
+//! The production rate limiter against one of the embedded API's limits, in virtual time: nothing but permits, latencies and responses.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use rand_xoshiro::SplitMix64;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// Longest way of a request, and how much shorter it may be.
+/// The time until a request is counted: at least `least`, and up to `jitter` more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Way {
     pub(crate) least: Duration,
@@ -27,15 +27,15 @@ impl Way {
     pub(crate) const FAR: Self = Self { least: Duration::from_millis(40), jitter: Duration::from_millis(80) };
 }
 
-/// What the answers of a stretch of time were.
+/// The responses in a stretch of time.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Answers {
+pub(crate) struct Responses {
     pub(crate) passed: u32,
     pub(crate) refused: u32,
 }
 
-impl Answers {
-    /// Share of the answers that were 429.
+impl Responses {
+    /// The share of the responses that were 429.
     pub(crate) fn refused_share(self) -> f64 {
         f64::from(self.refused) / f64::from((self.passed + self.refused).max(1))
     }
@@ -43,18 +43,18 @@ impl Answers {
 
 /// A server and its client.
 pub(crate) struct World {
-    pub(crate) quota: Arc<RateLimiter>,
+    pub(crate) limiter: Arc<RateLimiter>,
     pub(crate) limit: Arc<Limit>,
     way: Way,
-    wish: Option<Duration>,
+    retry_after: Option<Duration>,
     dice: Mutex<SplitMix64>,
-    answers: Arc<Mutex<Answers>>,
+    responses: Arc<Mutex<Responses>>,
     in_flight: JoinSet<()>,
     /// When each permit was given.
     pub(crate) sent: Vec<Instant>,
 }
 
-/// A limit of so many a second.
+/// A limit of this many requests a second.
 pub(crate) fn qps(per_second: u32, window: Window) -> LimitSpec {
     LimitSpec { per_second: NonZeroU32::new(per_second).unwrap(), window, burst: None, phase: Duration::ZERO }
 }
@@ -62,31 +62,31 @@ pub(crate) fn qps(per_second: u32, window: Window) -> LimitSpec {
 impl World {
     pub(crate) fn new(asked: RateLimit, limit: LimitSpec, way: Way) -> Self {
         Self {
-            quota: Arc::new(RateLimiter::new(asked)),
+            limiter: Arc::new(RateLimiter::new(asked)),
             limit: Arc::new(Limit::new(limit)),
             way,
-            wish: None,
+            retry_after: None,
             dice: Mutex::new(SplitMix64::seed_from_u64(7)),
-            answers: Arc::default(),
+            responses: Arc::default(),
             in_flight: JoinSet::new(),
             sent: Vec::new(),
         }
     }
 
     /// The same, but every 429 asks for a pause.
-    pub(crate) fn with_retry_after(self, wish: Duration) -> Self {
-        Self { wish: Some(wish), ..self }
+    pub(crate) fn with_retry_after(self, retry_after: Duration) -> Self {
+        Self { retry_after: Some(retry_after), ..self }
     }
 
-    /// Asks for so long, and gives what was answered meanwhile.
-    pub(crate) async fn work(&mut self, time: Duration) -> Answers {
+    /// Sends requests for this long. Returns the responses that came meanwhile.
+    pub(crate) async fn work(&mut self, time: Duration) -> Responses {
         let end = clock::now() + time;
-        *self.answers.lock().unwrap() = Answers::default();
-        while tokio::time::timeout_at(end, self.quota.ready()).await.is_ok() {
+        *self.responses.lock().unwrap() = Responses::default();
+        while tokio::time::timeout_at(end, self.limiter.acquire()).await.is_ok() {
             self.send();
             while self.in_flight.try_join_next().is_some() {}
         }
-        *self.answers.lock().unwrap()
+        *self.responses.lock().unwrap()
     }
 
     fn send(&mut self) {
@@ -95,19 +95,19 @@ impl World {
         let bits = self.dice.lock().unwrap().next_u64() >> 32;
         let share = f64::from(u32::try_from(bits).unwrap()) / f64::from(u32::MAX);
         let way = self.way.least + self.way.jitter.mul_f64(share);
-        let (quota, limit) = (Arc::clone(&self.quota), Arc::clone(&self.limit));
-        let (answers, wish) = (Arc::clone(&self.answers), self.wish);
+        let (limiter, limit) = (Arc::clone(&self.limiter), Arc::clone(&self.limit));
+        let (responses, retry_after) = (Arc::clone(&self.responses), self.retry_after);
         self.in_flight.spawn(async move {
             if !way.is_zero() {
                 tokio::time::sleep(way).await;
             }
             let admitted = limit.admits();
             if admitted {
-                answers.lock().unwrap().passed += 1;
-                quota.passed(sent);
+                responses.lock().unwrap().passed += 1;
+                limiter.record_response(sent);
             } else {
-                answers.lock().unwrap().refused += 1;
-                quota.throttled(sent, wish);
+                responses.lock().unwrap().refused += 1;
+                limiter.record_throttle(sent, retry_after);
             }
         });
     }

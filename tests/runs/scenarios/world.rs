@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use pagehaul::fetch::classify::TransportError;
+use pagehaul::fetch::FetchErrorKind;
 use pagehaul::fetch::{Fetch, FetchError, RawResponse};
 use pagehaul::model::clock;
 use pagehaul::model::page::Request;
@@ -156,7 +156,7 @@ impl Server {
         state.seen[number].passed = true;
         state.count.in_flight += 1;
         match fault.map(|fault| fault.does) {
-            Some(FailureStreak::Resets) => return Reply::lost(TransportError::Transport),
+            Some(FailureStreak::Resets) => return Reply::lost(FetchErrorKind::Disconnected),
             Some(FailureStreak::Answers500) => return Reply::refusal(500, "Internal server error"),
             Some(FailureStreak::AnswersHtml) => {
                 return Answer::new(502, "<html><h1>502 Bad Gateway</h1></html>").into();
@@ -274,7 +274,7 @@ impl Fetch for Server {
         let fault = self.fault(product, now, &mut dice);
         let half = self.half(fault, &mut dice);
         if fault.is_some_and(|fault| fault.does == FailureStreak::RefusesConnections) {
-            return Reply::lost(TransportError::Connect).after(Duration::from_millis(1)).result().await;
+            return Reply::lost(FetchErrorKind::Connect).after(Duration::from_millis(1)).result().await;
         }
         tokio::time::sleep(half).await;
         let answer = self.answer(number, product, request.page.0, fault).result().await;

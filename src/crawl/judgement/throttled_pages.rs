@@ -1,44 +1,44 @@
-//! A page that is always answered 429 while others pass: real throttling always serves somebody, so it is the page.
+//! Pages that always get a 429 while others pass: real throttling serves some request, so it is the page.
 //!
-//! That takes three refusals running, each followed by twenty responses to others that are not a 429. From the third refusal on
-//! nobody waits for it.
+//! The proof is three 429s in a row, each followed by twenty responses to other items that are not a 429. From the third 429 on
+//! no other request waits because of that page.
 
 use std::collections::BTreeMap;
 
 use super::PROOFS;
 use crate::model::page::{AttemptId, ItemIx, PageNum};
 
-/// Responses to others that must pass after a refusal.
-const PASSED: u32 = 20;
+/// Responses to other items that must pass after a 429.
+const MIN_PASSED: u32 = 20;
 
-/// The pages that were refused with a 429 last time.
+/// The pages whose last response was a 429.
 #[derive(Debug, Default)]
-pub(crate) struct Throttled {
+pub(crate) struct ThrottledPages {
     pages: BTreeMap<(ItemIx, PageNum), Page>,
 }
 
 #[derive(Debug)]
 struct Page {
-    /// The last request when the last 429 arrived.
+    /// The last attempt when the last 429 arrived.
     since: AttemptId,
-    /// Others that passed since.
+    /// Responses to other items that passed since.
     passed: u32,
-    /// Refusals running that were each followed by enough others.
+    /// 429s in a row that were each followed by enough of them.
     proven: u32,
 }
 
 impl Page {
     fn proofs(&self) -> u32 {
-        self.proven + u32::from(self.passed >= PASSED)
+        self.proven + u32::from(self.passed >= MIN_PASSED)
     }
 }
 
-impl Throttled {
-    /// A page was refused with a 429, and `last` was the last request by then. Gives how many refusals before this one are proven to be its own. Refusals of other
-    /// pages after theirs prove that it is the server.
+impl ThrottledPages {
+    /// Records a 429 to a page; `last` is the last attempt so far. Returns how many 429s before this one are proven to be its own.
+    /// For other pages, a 429 to a later attempt shows that it is the server.
     pub(crate) fn refused(&mut self, item: ItemIx, page: PageNum, attempt: AttemptId, last: AttemptId) -> u32 {
         for (other, known) in &mut self.pages {
-            // A page that is known to be refused by itself says nothing about others.
+            // Not for a page whose 429s are known to be its own.
             if *other != (item, page) && attempt > known.since && known.proofs() < PROOFS - 1 {
                 (known.passed, known.proven) = (0, 0);
             }
@@ -49,7 +49,7 @@ impl Throttled {
         known.proven
     }
 
-    /// A response that is not a 429, to another item than those that wait.
+    /// Records a response that is not a 429.
     pub(crate) fn passed(&mut self, item: ItemIx, attempt: AttemptId) {
         for ((refused, _), known) in &mut self.pages {
             if *refused != item && attempt > known.since {
@@ -58,29 +58,29 @@ impl Throttled {
         }
     }
 
-    /// Counts every last refusal as proven because a control request was served.
+    /// Counts every last 429 as proven, because a control request was served.
     pub(crate) fn prove_all(&mut self) {
         for known in self.pages.values_mut() {
-            known.passed = PASSED;
+            known.passed = MIN_PASSED;
         }
     }
 
-    /// How many refusals running are proven to be the page's own.
+    /// How many 429s in a row are proven to be the page's own.
     pub(crate) fn proofs(&self, item: ItemIx, page: PageNum) -> u32 {
         self.pages.get(&(item, page)).map_or(0, Page::proofs)
     }
 
-    /// Whether a page was refused, and some of the others that must pass before it is asked for again did and some did not.
+    /// Whether a page got a 429, and some but not all of the responses that must pass before it is asked for again did.
     pub(crate) fn waits(&self, item: ItemIx, page: PageNum) -> bool {
-        self.pages.get(&(item, page)).is_some_and(|known| (1..PASSED).contains(&known.passed))
+        self.pages.get(&(item, page)).is_some_and(|known| (1..MIN_PASSED).contains(&known.passed))
     }
 
-    /// Whether a 429 to this page makes nobody wait.
-    pub(crate) fn is_excused(&self, item: ItemIx, page: PageNum) -> bool {
+    /// Whether a 429 to this page causes no wait for others.
+    pub(crate) fn is_exempt(&self, item: ItemIx, page: PageNum) -> bool {
         self.proofs(item, page) >= PROOFS - 1
     }
 
-    /// The page came, or is given up.
+    /// Forgets a page that came or was given up.
     pub(crate) fn forget(&mut self, item: ItemIx, page: PageNum) {
         self.pages.remove(&(item, page));
     }
@@ -88,23 +88,23 @@ impl Throttled {
 
 #[cfg(test)]
 mod tests {
-    use super::{PASSED, Throttled};
+    use super::{MIN_PASSED, ThrottledPages};
     use crate::model::page::{AttemptId, ItemIx, PageNum};
 
     #[test]
-    fn a_page_is_refused_by_itself_if_twenty_others_pass_after_each_of_three_refusals() {
+    fn it_is_the_page_if_twenty_others_pass_after_each_of_three_429s() {
         let mut attempt = 0;
         let mut next = || {
             attempt += 1;
             AttemptId(attempt)
         };
-        let mut throttled = Throttled::default();
+        let mut throttled = ThrottledPages::default();
         let page = (ItemIx(1), PageNum(7));
         for proven in 0..4 {
-            assert_eq!(throttled.is_excused(page.0, page.1), proven >= 2);
+            assert_eq!(throttled.is_exempt(page.0, page.1), proven >= 2);
             let sent = next();
             assert_eq!(throttled.refused(page.0, page.1, sent, sent), proven);
-            for passed in 0..PASSED {
+            for passed in 0..MIN_PASSED {
                 assert_eq!(throttled.waits(page.0, page.1), passed > 0);
                 throttled.passed(ItemIx(2), next());
             }
@@ -114,12 +114,12 @@ mod tests {
     }
 
     #[test]
-    fn refusals_of_others_and_responses_to_earlier_requests_prove_that_it_is_the_server() {
+    fn refusals_of_others_prove_that_it_is_the_server_and_responses_to_earlier_requests_prove_nothing() {
         let (one, other) = ((ItemIx(1), PageNum(7)), (ItemIx(2), PageNum(3)));
-        let mut throttled = Throttled::default();
+        let mut throttled = ThrottledPages::default();
         throttled.refused(one.0, one.1, AttemptId(1), AttemptId(9));
         (0..50).for_each(|_| throttled.passed(ItemIx(3), AttemptId(9)));
-        assert_eq!(throttled.proofs(one.0, one.1), 0, "they left before it was refused");
+        assert_eq!(throttled.proofs(one.0, one.1), 0, "they were sent before it was refused");
         (0..50).for_each(|_| throttled.passed(ItemIx(3), AttemptId(10)));
         assert_eq!(throttled.proofs(one.0, one.1), 1);
         throttled.refused(other.0, other.1, AttemptId(11), AttemptId(12));

@@ -1,10 +1,10 @@
 //! Which walk goes on first.
 //!
-//! As long as the ledger has more walks, the deepest goes first: few are open at a time. Once all that are left are open,
-//! the run must not end with one deep list alone, asked for page by page while the rate is idle. How deep a list is shows
-//! only by reading it, so all of them go on in rounds: everyone to one page, to two, to four, to eight. What is known to
-//! exist tells nothing and waits, because it can be asked for all at once whenever there is nothing else: it keeps the rate
-//! busy while the ends of the last lists are found.
+//! As long as the ledger has more walks, the deepest goes first, so that few are open at a time. Once all walks that are left are
+//! open, the run must not end with one deep list that is read page by page while the rate is not used. How deep a list is shows
+//! only by reading it, so all walks go on in rounds: each to one page, to three, to seven, to fifteen. Pages that are known to
+//! exist show nothing about the end, so they wait: they can be asked for at any time, all at once, and keep the rate busy
+//! while the ends of the last lists are found.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -14,61 +14,56 @@ use crate::model::page::{ItemIx, PageNum};
 /// A walk by its first missing page, the deepest first.
 pub(super) type WalkDepth = (Reverse<PageNum>, ItemIx);
 
-/// Where a walk is in the order.
+/// A walk's rank in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rank {
     pub(super) depth: WalkDepth,
-    /// Whether the next page of it that is not known to exist can be asked for.
+    /// Whether its first unknown page can be asked for.
     pub(super) is_open_ended: bool,
 }
 
-/// Walks with a page that is needed and was not asked for.
+/// Walks with a needed page that was not asked for.
 #[derive(Debug, Default)]
 pub(super) struct WalkOrder {
     deepest: BTreeSet<WalkDepth>,
-    /// Those that are open-ended, the earliest round first, and the deepest first within a round.
+    /// The open-ended ones, the earliest round first, and the deepest first within a round.
     rounds: BTreeSet<(u32, WalkDepth)>,
 }
 
 impl WalkOrder {
-    /// Adds a walk.
-    pub(super) fn insert(&mut self, place: Rank) {
-        self.deepest.insert(place.depth);
-        if place.is_open_ended {
-            self.rounds.insert((round(place.depth), place.depth));
+    pub(super) fn insert(&mut self, rank: Rank) {
+        self.deepest.insert(rank.depth);
+        if rank.is_open_ended {
+            self.rounds.insert((round(rank.depth), rank.depth));
         }
     }
 
-    /// Removes a walk.
-    pub(super) fn remove(&mut self, place: Rank) {
-        self.deepest.remove(&place.depth);
-        if place.is_open_ended {
-            self.rounds.remove(&(round(place.depth), place.depth));
+    pub(super) fn remove(&mut self, rank: Rank) {
+        self.deepest.remove(&rank.depth);
+        if rank.is_open_ended {
+            self.rounds.remove(&(round(rank.depth), rank.depth));
         }
     }
 
-    /// The deepest walk.
     pub(super) fn deepest(&self) -> Option<ItemIx> {
         self.deepest.first().map(|(_, item)| *item)
     }
 
-    /// The walk that is first in the rounds.
     pub(super) fn first_in_rounds(&self) -> Option<ItemIx> {
         self.rounds.first().map(|(_, (_, item))| *item)
     }
 
-    /// All of them, the deepest first.
+    /// The deepest first.
     pub(super) fn items(&self) -> impl Iterator<Item = ItemIx> {
         self.deepest.iter().map(|(_, item)| *item)
     }
 
-    /// How many walks there are.
     pub(super) fn len(&self) -> usize {
         self.deepest.len()
     }
 }
 
-/// The round that a walk is in: each goes to twice the depth of the one before. Pages are numbered from 0 or 1.
+/// The round that a walk is in: each goes to twice the depth of the one before. The first page is 0 or 1.
 fn round((Reverse(next), _): WalkDepth) -> u32 {
     u32::BITS - next.0.leading_zeros()
 }

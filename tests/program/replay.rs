@@ -461,7 +461,7 @@ fn a_journal_that_is_missing_or_damaged_is_named_and_the_old_output_is_left_as_i
             let refused = run(case.replay(flags));
             let json = refused.ended(9);
             let message = json["cause"].as_str().unwrap();
-            assert!(message.starts_with("segment 2 must be built again (") && message.contains(word), "{refused}");
+            assert!(message.starts_with("segment 2 must be rebuilt (") && message.contains(word), "{refused}");
             assert!(json["next"].as_str().unwrap().contains("nothing was changed"), "{refused}");
             assert!(untouched(&case.home.out()) == before, "{word}: something was changed");
         }
@@ -520,7 +520,7 @@ fn a_directory_whose_name_begins_like_an_address_is_a_directory_and_an_address_i
     let before = tree(&case.home.path(""));
     for out in ["s3://bucket/videos", "file:///videos"] {
         let refused = run(pagehaul(["export", "--simulate", "--out", out]));
-        assert!(refused.ended(2)["cause"].as_str().unwrap().contains("only a directory"), "{refused}");
+        assert!(refused.ended(2)["cause"].as_str().unwrap().contains("must be a local directory"), "{refused}");
     }
     assert!(tree(&case.home.path("")) == before);
 }

@@ -72,7 +72,7 @@ fn a_run_under_way_is_seen_with_its_process_and_its_requests_and_goes_on_undistu
     // All six slots wait: nothing moves until the gate opens, and so nothing may change while it is looked at.
     let value = looked_at(&home.out());
     assert_eq!(
-        (&value["status"], &value["under_way"], &value["credits"]["in_doubt"]),
+        (&value["status"], &value["in_flight"], &value["credits"]["in_doubt"]),
         (&"running".into(), &6.into(), &0.into())
     );
     assert!(value["holder"].as_str().unwrap().starts_with("process "), "{value}");
@@ -101,7 +101,7 @@ fn attempts_of_a_killed_run_are_in_doubt_before_anybody_has_resumed_it() {
     assert!(home.out().join("_pagehaul/ledger.sqlite-wal").exists(), "the ledger was not closed");
     let value = looked_at(&home.out());
     assert_eq!(
-        (&value["status"], &value["holder"], &value["under_way"]),
+        (&value["status"], &value["holder"], &value["in_flight"]),
         (&"unfinished".into(), &Value::Null, &0.into())
     );
     assert_eq!((&value["credits"]["in_doubt"], &value["credits"]["billed"]), (&6.into(), &30.into()));

@@ -1,8 +1,7 @@
 //! The engine: one loop that takes outcomes, admits pages, commits the group and applies the new pages.
 //!
-//! A tick takes what came while the last group was written, so groups grow with the load and nothing waits for a timer. All
-//! state of a run is here, owned by one thread, and needs no lock. A request has its slot from the commit of its intent until
-//! its outcome is taken. Files: `outcomes` is the one way in, `failures`, `ends`, `empty_lists` and `outage` say what follows,
+//! A tick takes what came while the last group was written, so nothing waits for a timer. All state of a run is here, owned by
+//! one thread, and needs no lock. `outcomes` is the one way in; `failures`, `ends`, `empty_lists` and `outage` say what follows;
 //! `admit` chooses, `apply` takes rows, `last_failures` and `stopping` end a run.
 
 mod admit;

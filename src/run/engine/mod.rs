@@ -134,7 +134,6 @@ pub(crate) struct Engine<'a> {
     served: Served,
     /// Items whose pages came last: a refusal in the API's own form says nothing about the account.
     paid: Served,
-    /// Pages that get 429.
     throttled: ThrottledPages,
     /// A refusal that may be meant for all items.
     question: Option<Question>,

@@ -239,7 +239,7 @@ mod tests {
 
     /// What follows from a failure: a letter for each combination of facts, which are the bits of its place from 0 to 15
     /// (1 `is_own`, 2 `asked_again`, 4 `may_end`, 8 `failed_before`): `a` ask again, `o` ask others, `s` set aside, `e` end the
-    /// list. Then which others, the required_proofs it takes of eight with and without other work, and whether the same command tries again.
+    /// list. Then which others, the proofs it takes of eight with and without other work, and whether the same command tries again.
     #[test]
     fn the_truth_table_of_failures_holds_for_every_combination_of_facts() {
         const CONTRACT: Failure = Failure::Refused(StopCause::Contract);

@@ -42,7 +42,7 @@ pub fn repaired(text: &str) -> String {
             '"' => in_string = !in_string,
             '\\' if in_string => length += rest.chars().nth(1).map_or(0, char::len_utf8),
             '\0'..' ' if in_string => {
-                repaired.push_str(&format!("\\u{:04x}", u32::from(c)));
+                repaired.extend(format!("\\u{:04x}", u32::from(c)).chars());
                 rest = rest.get(length..).unwrap_or_default();
                 continue;
             }

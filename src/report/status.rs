@@ -41,7 +41,7 @@ pub(crate) struct ExportStatus {
     pub totals: ExportTotals,
     pub segments: Segments,
     /// Why products failed or are incomplete, the most frequent reasons first.
-    pub reasons: Vec<Reason>,
+    pub reasons: Vec<EndCause>,
     pub next: Option<&'static str>,
 }
 
@@ -57,7 +57,7 @@ pub(crate) struct Segments {
 
 /// Why some products failed or are incomplete.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Reason {
+pub(crate) struct EndCause {
     /// Why their walks ended.
     pub stop_reason: &'static str,
     pub error: Option<String>,
@@ -93,7 +93,7 @@ async fn read(export: &ExportPath) -> Result<ExportStatus, ReportError> {
     }
     let segments = ledger.segments()?;
     let count = |state| segments.iter().filter(|segment| segment.state == state).count();
-    let reasons = ledger.failure_reasons(REASONS)?.into_iter().map(|reason| Reason {
+    let reasons = ledger.failure_reasons(REASONS)?.into_iter().map(|reason| EndCause {
         stop_reason: reason.stop.as_str(),
         error: reason.error,
         products: reason.items,

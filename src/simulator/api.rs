@@ -336,8 +336,8 @@ mod tests {
     #[test]
     fn an_endpoint_without_fake_patterns_gets_rows_that_fit_its_columns_keys_and_sort_fields() {
         let lines: Vec<&str> = BUILT_IN.lines().take_while(|line| *line != "[fake]").collect();
-        let plain: String =
-            lines.iter().filter(|line| !line.starts_with("fake = ")).map(|line| format!("{line}\n")).collect();
+        let kept: Vec<&str> = lines.into_iter().filter(|line| !line.starts_with("fake = ")).collect();
+        let plain = kept.join("\n");
         for (from, to) in [("", ""), ("unit = \"s\"", "unit = \"ms\""), ("json = \"string\"", "json = \"integer\"")] {
             let endpoint = Endpoint::parse(&plain.replace(from, to)).unwrap();
             let simulator = Simulator::new(&endpoint, SimulatorSettings::default()).unwrap();

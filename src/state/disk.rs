@@ -131,10 +131,11 @@ impl Disk {
         Ok(NewFile { file: BufWriter::with_capacity(1 << 16, file), bytes: 0, hash: Sha256::new() })
     }
 
-    /// Opens a file to append to, or creates it, that only this process reads, before it ends: not synced, not hashed.
-    pub(crate) fn append_scratch(self, path: &Path) -> Result<impl Write + use<>, DiskError> {
+    /// Opens a file to append to that only this process reads, before it ends: not synced, not hashed. A new one must not exist:
+    /// what an earlier process left is not part of it.
+    pub fn append_scratch(self, path: &Path, is_new: bool) -> Result<impl Write + use<>, DiskError> {
         let mut options = OpenOptions::new();
-        options.append(true).create(true);
+        options.append(true).create_new(is_new);
         restrict(&mut options, Access::Private);
         let file = durably("create", path, || open(&options, path))?;
         Ok(TracedFile { file, path: path.to_owned() })

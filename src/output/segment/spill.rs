@@ -31,7 +31,7 @@ impl SpillFile {
     }
 
     pub(super) fn push(&mut self, rows: &RecordBatch, schema: &SchemaRef) -> Result<(), OutputError> {
-        let mut file = BufWriter::with_capacity(BUFFER, Disk.append_scratch(&self.path)?);
+        let mut file = BufWriter::with_capacity(BUFFER, Disk.append_scratch(&self.path, self.rows == 0)?);
         let (generator, options) = (IpcDataGenerator::default(), IpcWriteOptions::default());
         let mut dictionaries = DictionaryTracker::new(false);
         if self.rows == 0 {

@@ -610,7 +610,7 @@ fn pages_capped_below_the_size_that_was_asked_for_are_found_out_and_read_on_with
     let home = Home::new(&ids);
     let run = run(home.export(&api.base_url(), &["--end", "auto"]));
     run.ended(0);
-    assert_eq!(run.stderr.matches("the API gives at most 3 rows a page").count(), 1, "{run}");
+    assert_eq!(run.stderr.matches("the API returns at most 3 rows a page").count(), 1, "{run}");
     assert_rows(&home.out(), &expected(&simulator, &ids, 3));
     assert!(api.asked().values().all(|times| *times == 1), "{:?}", api.asked());
 }

@@ -73,7 +73,7 @@ fn a_200_that_breaks_off_is_asked_for_at_most_twice() {
 fn a_success_without_a_list_is_said_to_have_none() {
     let simulator = simulator("products=6,max_videos=25");
     let ids = ids(&simulator);
-    for (data, is) in [(r#"{"more":{}}"#, "an object"), ("\"rows\"", "a text")] {
+    for (data, is) in [(r#"{"more":{}}"#, "an object"), ("\"rows\"", "a string")] {
         let api = Api::start({
             let (simulator, bad) = (Arc::clone(&simulator), ids[0].clone());
             move |asked| {

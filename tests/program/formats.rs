@@ -291,8 +291,8 @@ fn columns_and_settings_are_printed_in_these_words() {
         "region Utf8 yes partition The directory.",
         "video_desc Utf8 yes attribute Some text.",
         "_fetched_at Timestamp(µs, \"UTC\") no own When the row was fetched.",
-        "_page_num Int32 no own Page on which it stood.",
-        "_extra Utf8 yes own JSON of unknown fields and of values that did not fit.",
+        "_page_num Int32 no own Page that the row was on.",
+        "_extra Utf8 yes own JSON of unknown fields and of values of another type.",
     ];
     assert_eq!(words, expected);
     let sql = run(pagehaul(["schema", "--sql"])).stdout;

@@ -9,7 +9,7 @@
 # choose code by it: on any x86-64 of the last ten years it has AVX2, but neither AVX-512 nor SHA instructions. On other
 # machines nothing is compared. SHA-256 therefore takes 40 instructions a byte that a real processor does not need.
 #
-# Needs: valgrind; builds with `--profile ci`, without link-time optimisation, which would hide what a change costs where.
+# Needs: valgrind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 renew=${1:-}
@@ -17,8 +17,8 @@ baseline=benches/instructions.txt
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-cargo bench --quiet --locked --profile ci --bench instructions --no-run
-program=$(cargo bench --quiet --locked --profile ci --bench instructions --no-run --message-format json |
+cargo bench --quiet --locked --bench instructions --no-run
+program=$(cargo bench --quiet --locked --bench instructions --no-run --message-format json |
     sed -n 's/.*"executable":"\([^"]*instructions-[^"]*\)".*/\1/p')
 
 # count STAGE TIMES

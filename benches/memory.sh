@@ -2,7 +2,7 @@
 # Peak memory where it could grow: 10,000 regions with 128 file descriptors, and a million ids; and how long a million ids
 # take from the start of the process to its first request, the first time and when the export is resumed.
 #
-#   benches/memory.sh      PROFILE=ci skips link-time optimisation
+#   benches/memory.sh
 #
 # Needs: a release build (made if missing), /usr/bin/time, python3.
 set -euo pipefail

@@ -4,7 +4,7 @@
 #
 #   benches/whole.sh [PAGES] [RUNS]    default: 100000 pages (a million rows), 5 runs
 #
-# PROFILE=ci skips link-time optimisation. COMPARE=no leaves the script out. IN_FLIGHT is 96.
+# PROFILE=dist measures a build with link-time optimization. COMPARE=no leaves the script out. IN_FLIGHT is 96.
 # The script exports a fifth of the pages: its cost a page is the same from the first to the last.
 # Needs: taskset, /usr/bin/time, python3 with venv; wrk is used where it is installed. The script's packages go to an
 # environment in the user's cache, once.

@@ -42,30 +42,31 @@
 //!
 //! * **P1** A page whose answer was journaled is never requested again, unless its list was seen to move since (within the
 //!   evidence budget) or `--repair` asks for it, which says its price.
-//!   (`tests/crash.rs`: `l1_…`; `tests/simulation`: `every_seed_…` and `a_power_loss_…`)
-//! * **P2** An answer is judged by its frame alone before it is journaled; its rows are looked at only afterwards. Other
-//!   bodies are journaled as evidence; a 200 without an envelope is asked for once more at most in a run. (`decode/envelope`, `fetch/classify`)
+//!   (`tests/crash`: `l1_…`; `tests/simulation`: `every_seed_…` and `a_power_loss_…`)
+//! * **P2** A response is classified by its envelope alone before it is journaled; its rows are decoded only afterwards. Other
+//!   bodies are journaled as evidence; a 200 without an envelope is requested at most once more in a run.
+//!   (`decode/envelope`, `fetch/classify`)
 //! * **P3** An intent is committed before each send, so that after a hard kill at most `max_in_flight` requests are in
 //!   doubt; they count as spent. (`tests/simulation`: `every_seed_…`, at each send)
-//! * **P4** Readers of the manifests see whole files and each key once. Key = (asked item, identity); the first sighting
-//!   in journal order wins. (`tests/crash.rs`: `l1_…`; `tests/replay.rs`: `a_replay_killed_at_any_step_…`)
-//! * **P5** No attempt leaves without the quota, retries included, and `max_credits` is never passed: billed, in doubt
-//!   and under way together. (`tests/simulation`: `every_seed_…`; `tests/export.rs`: `max_credits_…`)
-//! * **P6** A run that is not complete says so: exit code, stop reason per item, summary. (`tests/cli.rs`)
-//! * **P7** The key is in no file, log, error or argument. (`tests/cli.rs`: the canary)
-//! * **P8** Memory is bounded, whatever the number of items, pages and regions, by the sum of these budgets:
+//! * **P4** Readers of the manifests see complete files and each row key once. Row key = (requested item, identity); the first
+//!   sighting in journal order wins. (`tests/crash`: `l1_…`; `tests/program/replay.rs`: `a_replay_killed_at_any_step_…`)
+//! * **P5** No attempt leaves without the rate limiter, retries included, and `max_credits` is never exceeded by what is billed,
+//!   in doubt and in flight together. (`tests/simulation`: `every_seed_…`; `tests/runs/export.rs`: `max_credits_…`)
+//! * **P6** A run that is not complete says so: exit code, stop reason per item, summary. (`tests/program/cli.rs`)
+//! * **P7** The API key is in no file, log, error or argument. (`tests/program/cli.rs`: the canary)
+//! * **P8** Memory is bounded by the sum of these budgets, whatever the number of items, pages and regions:
 //!
 //! | what | bound | where |
 //! |---|---|---|
-//! | bodies in flight | `max_in_flight` × (64 KiB and a read buffer, 816 KiB at most) + 32 MiB; twice that with `compressed`, or while bodies in ISO-8859-1 are brought to UTF-8 | [`fetch::BODY_POOL`] |
-//! | a group being packed, and decoded | 2 × the bodies, and 3 decoded groups | [`run::group_commit`], [`output::writer::QUEUE`] |
+//! | bodies in flight | `max_in_flight` × (64 KiB and a read buffer, 816 KiB at most) + 32 MiB; twice that with `compressed`, or while bodies in ISO-8859-1 are converted to UTF-8 | [`fetch::BODY_POOL`] |
+//! | a group being compressed, and decoded | 2 × the bodies, and 3 decoded groups | [`run::group_commit`], [`output::writer::QUEUE`] |
 //! | rows before a split by region | 5,000 rows or a quarter of `row_group_memory`, and one group | [`output::segment`] |
 //! | rows waiting for a row group | half of `row_group_memory` (16 MiB), twice `row_group_memory` with many regions, then the disk | [`output::segment`] |
 //! | the one row group being encoded | `row_group_memory`, where rows shrink to a quarter as usual; at most twice that, and 25 MiB for the encoder | [`output::parquet_file`] |
-//! | keys of open walks | 2^20 keys, about 32 MiB, or those of the walks under way if these have more | [`run::engine`] |
+//! | row keys of open walks | 2^20 keys, about 32 MiB, or those of the walks with pages in flight if these have more | [`run::engine`] |
 //! | open walks | 2 × `max_in_flight` and 4,096 walks without keys | [`crawl::frontier`] |
-//! | names of a run's folders | 20,000 × 180 bytes, 4 MiB | [`model::partition::MOST_FOLDERS`] |
-//! | the ledger's cache | 2 MiB; 32 MiB while it is opened and a list is added, before anything else is there | [`state::ledger`] |
+//! | names of a run's partition directories | 20,000 × 180 bytes, 4 MiB | [`model::partition::MAX_DIRECTORIES`] |
+//! | the ledger's cache | 2 MiB; 32 MiB while a list is added, before anything else is there | [`state::ledger`] |
 
 pub mod cli;
 pub mod crawl;

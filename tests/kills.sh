@@ -3,13 +3,13 @@
 #
 #   tests/kills.sh [RANDOM_KILLS]     at 50, 75 and 90 % of 600 products, then so many times at random (default 20)
 #
-# BIN is the program (default: built with the profile ci), PORT the simulator's port.
+# BIN is the program (default: the release build), PORT the simulator's port.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 random_kills=${1:-20}
 port=${PORT:-18480}
-bin=${BIN:-target/ci/pagehaul}
-[ -n "${BIN:-}" ] || cargo build --quiet --profile ci --locked
+bin=${BIN:-target/release/pagehaul}
+[ -n "${BIN:-}" ] || cargo build --quiet --release --locked
 spec=products=600,max_videos=300,latency=20ms,jitter=20ms
 export KEYAPI_TOKEN=any
 directory=$(mktemp -d)

@@ -130,9 +130,7 @@ async fn read(export: &ExportPath) -> Result<ExportStatus, ReportError> {
 
 fn next(status: &str) -> Option<&'static str> {
     match status {
-        "unfinished" => {
-            Some("`pagehaul export` resumes; `replay` publishes what is in the journal")
-        }
+        "unfinished" => Some("`pagehaul export` resumes; `replay` publishes what is in the journal"),
         "partial" => Some("run the same `pagehaul export` again to retry temporary failures"),
         _ => None,
     }

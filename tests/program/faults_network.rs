@@ -708,10 +708,7 @@ fn n15_a_portal_before_the_first_page_ends_the_run_soon_and_nothing_of_it_acts_o
     done.ended(10);
     assert!(server.requests() < 60, "{} requests", server.requests());
     let shown = format!("{}{}", done.stdout, done.stderr);
-    assert!(
-        done.stderr.lines().any(|line| line.starts_with("contract: ") && line.ends_with("to the list)")),
-        "{done}"
-    );
+    assert!(done.stderr.lines().any(|line| line.starts_with("contract: ") && line.ends_with("to the list)")), "{done}");
     assert!(shown.contains("begins: <html>\u{fffd}]0;owned") && !shown.contains('\x1b'), "{done}");
     assert_ne!(files_that_hold(&home.out(), "hotel").len(), 0, "the journal keeps it as evidence");
 }

@@ -35,8 +35,8 @@ impl Engine<'_> {
         if !self.has_slot() {
             return None;
         }
-        let (next, due) = (self.scheduler.has_next(), self.scheduler.due());
-        let check = self.scheduler.has_check().then_some(Turn::Check);
+        let (next, due) = (self.frontier.has_next(), self.frontier.due());
+        let check = self.frontier.has_check().then_some(Turn::Check);
         if let Some(question) = &self.question {
             return check.filter(|_| question.asked.is_none()).or_else(|| self.turn_of_question(question, now));
         }
@@ -48,7 +48,7 @@ impl Engine<'_> {
         if check.is_some() {
             return check;
         }
-        let has_scout = self.scheduler.lookahead_stage(&self.worth()).is_some_and(|stage| self.affords(stage));
+        let has_scout = self.frontier.lookahead_stage(&self.worth()).is_some_and(|stage| self.affords(stage));
         match (next, due) {
             // Until a page ever came, no item is requested twice before all others were requested.
             (true, _) if !self.outages.ever() => Some(Turn::Next),
@@ -66,10 +66,10 @@ impl Engine<'_> {
         if question.asked.is_some() {
             return None;
         }
-        if self.scheduler.has_other_items(question.refused(), question.refusal != RefusalScope::SamePage) {
+        if self.frontier.has_other_items(question.refused(), question.refusal != RefusalScope::SamePage) {
             return Some(Turn::Others);
         }
-        let is_due = self.scheduler.due().is_some_and(|due| due <= now);
+        let is_due = self.frontier.due().is_some_and(|due| due <= now);
         (is_due && self.at_rest() && self.backlog.is_empty()).then_some(Turn::Retry)
     }
 
@@ -82,7 +82,7 @@ impl Engine<'_> {
     pub(super) fn next_turn(&self, now: Instant) -> Option<Instant> {
         let at = match self.outages.probe_at().filter(|_| self.question.is_none()) {
             Some(at) => Some(at).filter(|_| self.in_flight == 0),
-            None => self.scheduler.due(),
+            None => self.frontier.due(),
         };
         at.filter(|at| *at > now && self.has_slot())
     }
@@ -111,21 +111,21 @@ impl Engine<'_> {
             }
             let task = match self.turn(now) {
                 None => return,
-                Some(Turn::Next) => self.scheduler.next_page(),
-                Some(Turn::Check) => self.scheduler.next_check(),
+                Some(Turn::Next) => self.frontier.next_page(),
+                Some(Turn::Check) => self.frontier.next_check(),
                 Some(Turn::Others) => {
                     let Some(question) = &self.question else { return };
-                    self.scheduler.next_of_other_items(question.refused(), question.refusal != RefusalScope::SamePage)
+                    self.frontier.next_of_other_items(question.refused(), question.refusal != RefusalScope::SamePage)
                 }
-                Some(Turn::Probe) => self.scheduler.next_health_check(),
+                Some(Turn::Probe) => self.frontier.next_health_check(),
                 Some(Turn::Scout) => {
                     self.lookahead_budget.reserve();
                     let worth = self.worth();
-                    self.scheduler.next_lookahead(&worth)
+                    self.frontier.next_lookahead(&worth)
                 }
                 Some(Turn::Retry) => {
                     self.retry.spend();
-                    self.scheduler.next_retry(now)
+                    self.frontier.next_retry(now)
                 }
             };
             let Some(task) = task else { return };
@@ -153,7 +153,7 @@ impl Engine<'_> {
 
     /// Whether the budget allows a page ahead that may be wasted.
     fn affords(&self, stage: Stage) -> bool {
-        let LookaheadCost { in_vain, in_doubt } = self.scheduler.lookahead_cost();
+        let LookaheadCost { in_vain, in_doubt } = self.frontier.lookahead_cost();
         self.lookahead_budget.can_reserve(in_vain.saturating_add(in_doubt), stage == Stage::Confirm)
     }
 
@@ -165,7 +165,7 @@ impl Engine<'_> {
 
     /// Whether no request is in flight and no page waits to be applied.
     pub(super) fn at_rest(&self) -> bool {
-        self.in_flight == 0 && !self.scheduler.has_in_flight()
+        self.in_flight == 0 && !self.frontier.has_in_flight()
     }
 
     fn has_slot(&self) -> bool {

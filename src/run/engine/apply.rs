@@ -16,8 +16,8 @@ impl Engine<'_> {
     /// Applies a page to its walk and returns which rows are new. None if the walk is over.
     pub(super) fn read_page(&mut self, page: &DecodedPage) -> Result<Option<Vec<bool>>, Error> {
         let item = page.request.item;
-        let Some(task) = self.scheduler.complete(item, page.request.page) else { return Ok(None) };
-        let Some(walk) = self.scheduler.walk_mut(item) else { return Ok(None) };
+        let Some(task) = self.frontier.complete(item, page.request.page) else { return Ok(None) };
+        let Some(walk) = self.frontier.walk_mut(item) else { return Ok(None) };
         if walk.keys().is_none() {
             walk.load_keys(self.dir.ledger().row_keys(item, SegmentId::BEHIND_ALL)?);
         }
@@ -47,11 +47,11 @@ impl Engine<'_> {
     /// Requests a page again that was a success without a list, after an empty list came.
     fn doubt_missing_list(&mut self, item: ItemIx) {
         let rules = self.rules;
-        if self.scheduler.walk_mut(item).is_some_and(|walk| walk.doubt_missing_list(&rules)) {
+        if self.frontier.walk_mut(item).is_some_and(|walk| walk.doubt_missing_list(&rules)) {
             if self.revisited.remove(&item) {
                 self.group.reopened.push(item);
             }
-            self.scheduler.reschedule(item);
+            self.frontier.reschedule(item);
         }
     }
 

@@ -77,7 +77,7 @@ impl Engine<'_> {
         let pages = self.dir.ledger().pages(ended.item, SegmentId::BEHIND_ALL)?;
         let mut walk = Walk::new(ended.item, ended.id, &self.rules, pages, None);
         walk.unload_keys(); // its rows are in the ledger
-        self.scheduler.add(walk);
+        self.frontier.add(walk);
         self.evidence.spend(1);
         let look = &mut self.second_look;
         (look.asked, look.worth_it) = (Some((ended.item, ended.last)), empty.saturating_mul(2));

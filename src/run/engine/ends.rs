@@ -25,26 +25,25 @@ impl Engine<'_> {
     pub(super) fn end(&mut self, item: ItemIx) {
         self.fail_at_hole(item);
         self.read_again(item);
-        if !self.scheduler.outdated(item).is_empty() {
-            return self.scheduler.reschedule(item); // the next run decides
+        if !self.frontier.outdated(item).is_empty() {
+            return self.frontier.reschedule(item); // the next run decides
         }
-        if let Some(page) = self.scheduler.next_end_check(item) {
+        if let Some(page) = self.frontier.next_end_check(item) {
             let is_worth_check = self.is_worth_check(item);
             if is_worth_check && self.can_afford() {
                 self.evidence.spend(1);
-                return self.scheduler.add_check(item, page);
+                return self.frontier.add_check(item, page);
             }
-            if let Some(walk) = self.scheduler.walk_mut(item) {
+            if let Some(walk) = self.frontier.walk_mut(item) {
                 walk.drop_check(!is_worth_check);
             }
         }
         if self.waits_for_others(item) {
             return;
         }
-        let ended = self.scheduler.take_ended(item);
-        (0..self.scheduler.take_dropped_probes()).for_each(|_| self.lookahead_budget.release(false));
-        self.stats.wasted =
-            u64::from(self.lookahead_budget.lost()) + u64::from(self.scheduler.lookahead_cost().in_vain);
+        let ended = self.frontier.take_ended(item);
+        (0..self.frontier.take_dropped_probes()).for_each(|_| self.lookahead_budget.release(false));
+        self.stats.wasted = u64::from(self.lookahead_budget.lost()) + u64::from(self.frontier.lookahead_cost().in_vain);
         let Some((walk, end)) = ended else { return };
         if self.revisited.remove(&item) {
             return; // it had ended before, and nothing has changed
@@ -58,10 +57,10 @@ impl Engine<'_> {
     fn waits_for_others(&mut self, item: ItemIx) -> bool {
         let at = AttemptId(self.last_attempt);
         let is_end = |end: &End| end.stop == StopReason::EndRefused && end.check.is_none() && end.message.is_some();
-        if !self.scheduler.is_idle_at_end(item, is_end) || self.released.remove(&item) {
+        if !self.frontier.is_idle_at_end(item, is_end) || self.released.remove(&item) {
             return false;
         }
-        if self.scheduler.suspend_at_end(item) {
+        if self.frontier.suspend_at_end(item) {
             self.refused_ends.push(RefusedEnd { item, at });
         }
         true
@@ -72,7 +71,7 @@ impl Engine<'_> {
         let (known, rest) = std::mem::take(&mut self.refused_ends).into_iter().partition(is_known);
         self.refused_ends = rest;
         for RefusedEnd { item, .. } in known {
-            self.scheduler.end_suspension(item);
+            self.frontier.end_suspension(item);
             self.released.insert(item);
             self.end(item);
         }
@@ -81,22 +80,22 @@ impl Engine<'_> {
     /// Requests a refused page again that has rows behind it. In the end its walk fails there.
     fn fail_at_hole(&mut self, item: ItemIx) {
         let rules = self.rules;
-        let Some(walk) = self.scheduler.walk_mut(item) else { return };
+        let Some(walk) = self.frontier.walk_mut(item) else { return };
         let Some((page, message)) = walk.missing_page().filter(|(page, _)| *page == walk.next()) else { return };
         if walk.retry_refused(&rules) {
-            return self.scheduler.reschedule(item);
+            return self.frontier.reschedule(item);
         }
-        self.scheduler.close(EndRow::failed(item, message), page);
+        self.frontier.close(EndRow::failed(item, message), page);
     }
 
     /// Requests the outdated pages of a list that has moved again, in order, if the evidence budget has that many credits.
     /// Otherwise the walk goes on and ends as `shifted`.
     fn read_again(&mut self, item: ItemIx) {
-        let (rules, pages) = (self.rules, self.scheduler.outdated(item));
+        let (rules, pages) = (self.rules, self.frontier.outdated(item));
         if pages.is_empty() || self.stop.is_some() {
             return;
         }
-        let Some(walk) = self.scheduler.walk_mut(item) else { return };
+        let Some(walk) = self.frontier.walk_mut(item) else { return };
         // The page that shows whether it has ended is paid for as a check.
         let check = walk.end().and_then(|end| end.check).filter(|check| pages.contains(check));
         let credits = u32::try_from(pages.len()).unwrap_or(u32::MAX) - u32::from(check.is_some());
@@ -108,12 +107,12 @@ impl Engine<'_> {
         } else {
             walk.take_outdated(&rules);
         }
-        self.scheduler.reschedule(item);
+        self.frontier.reschedule(item);
     }
 
     fn is_worth_check(&mut self, item: ItemIx) -> bool {
         let rules = self.rules;
-        let Some(walk) = self.scheduler.walk_mut(item) else { return false };
+        let Some(walk) = self.frontier.walk_mut(item) else { return false };
         let (depth, goes_on) = (end_evidence::depth(walk.next(), &rules), walk.goes_on_behind_short());
         walk.end().is_some_and(|end| self.evidence.is_worth_check(end, depth, goes_on))
     }
@@ -123,7 +122,7 @@ impl Engine<'_> {
         let rules = self.rules;
         self.waste_nothing(task);
         self.throttled.forget(task.item, task.page);
-        let Some(walk) = self.scheduler.walk_mut(task.item) else { return };
+        let Some(walk) = self.frontier.walk_mut(task.item) else { return };
         // A code that the endpoint's description names needs no message.
         let message = if failure == Failure::EndOfList { String::new() } else { task.faults.message.clone() };
         if failure == Failure::MissingList {
@@ -146,8 +145,8 @@ impl Engine<'_> {
             if outcome.classification.charge == Charge::Free {
                 self.evidence.refund();
             }
-            self.scheduler.check_done(item, true);
-            if let Some(walk) = self.scheduler.walk_mut(item) {
+            self.frontier.check_done(item, true);
+            if let Some(walk) = self.frontier.walk_mut(item) {
                 walk.refuse(task.page, outcome.message.clone(), &rules);
             }
             return;
@@ -155,7 +154,7 @@ impl Engine<'_> {
         if matches!(failure, Failure::Refused(_)) && self.question.is_some() {
             self.ask_others_alike(item, failure, outcome);
         }
-        let is_needed = self.scheduler.walk_mut(item).and_then(|walk| walk.end().map(|end| end.stop))
+        let is_needed = self.frontier.walk_mut(item).and_then(|walk| walk.end().map(|end| end.stop))
             == Some(StopReason::RepeatedPage);
         // A lost response proves nothing: the page is requested once more.
         let passes = matches!(failure, Failure::NoConnection | Failure::Unavailable | Failure::Throttled(_));
@@ -168,15 +167,15 @@ impl Engine<'_> {
 
     /// Drops the check of a walk's end.
     pub(super) fn drop_check(&mut self, item: ItemIx, is_trusted: bool) {
-        self.scheduler.check_done(item, true);
-        if let Some(walk) = self.scheduler.walk_mut(item) {
+        self.frontier.check_done(item, true);
+        if let Some(walk) = self.frontier.walk_mut(item) {
             walk.drop_check(is_trusted);
         }
     }
 
     /// Drops the checks that wait: no credit is left for them.
     pub(super) fn drop_checks(&mut self) {
-        for item in self.scheduler.take_checks() {
+        for item in self.frontier.take_checks() {
             self.drop_check(item, false);
             self.end(item);
         }
@@ -186,7 +185,7 @@ impl Engine<'_> {
     pub(super) fn learn_from(&mut self, task: &PageTask, rows: (usize, bool)) {
         let (item, (received, is_fresh)) = (task.item, rows);
         if task.is_check {
-            self.scheduler.check_done(item, false);
+            self.frontier.check_done(item, false);
             if is_fresh {
                 self.evidence.refund(); // it is a page of the list
                 if self.revisited.remove(&item) {
@@ -195,7 +194,7 @@ impl Engine<'_> {
             }
         }
         self.evidence.record_page();
-        let Some(walk) = self.scheduler.walk_mut(item) else { return };
+        let Some(walk) = self.frontier.walk_mut(item) else { return };
         if walk.goes_on_behind_short() {
             self.evidence.record_contradiction(item);
         }
@@ -236,7 +235,7 @@ impl Engine<'_> {
         } else {
             self.stop = Some(Stop::Evidence { ends, pages });
         }
-        for item in self.scheduler.set_rules(self.rules) {
+        for item in self.frontier.set_rules(self.rules) {
             if self.revisited.remove(&item) {
                 self.group.reopened.push(item); // it may continue, or end elsewhere
             }
@@ -273,8 +272,8 @@ impl Engine<'_> {
             walk.refuse_without_list(walk.next(), String::new(), &self.rules);
             walk.drop_check(true);
         }
-        self.scheduler.add(walk);
-        self.scheduler.add_check(ended.item, ended.last.next());
+        self.frontier.add(walk);
+        self.frontier.add_check(ended.item, ended.last.next());
         self.revisited.insert(ended.item);
         self.evidence.spend(1);
         Ok(())

@@ -41,7 +41,7 @@ impl Engine<'_> {
         }
         task.faults.pending = None;
         task.faults.proven += 1;
-        if let Some(walk) = self.scheduler.walk_mut(task.item).filter(|walk| walk.next() == task.page) {
+        if let Some(walk) = self.frontier.walk_mut(task.item).filter(|walk| walk.next() == task.page) {
             walk.proven_failures = task.faults.proven;
             let (item, tries, unproven) = (task.item, walk.proven_failures, walk.unproven_runs);
             self.group.tries.push(RetryRow { item, tries, unproven });
@@ -53,7 +53,7 @@ impl Engine<'_> {
         let was_down = self.outages.is_down();
         let held = self.note_throttle(&mut task, failure, outcome);
         // Where nothing else is left, a control request tells more than a fifth failure.
-        let may_end = ends_list(failure) && self.scheduler.may_end_before(&task);
+        let may_end = ends_list(failure) && self.frontier.may_end_before(&task);
         let own = OutageDetector::is_own(&task) || may_end || self.is_alone() && self.may_control();
         let stop = self.outages.failed(failure, outcome, (own, held), &mut self.retry);
         self.stop = self.stop.take().or(stop);
@@ -62,10 +62,10 @@ impl Engine<'_> {
             self.context.events.event(&Event::Outage { cause: &outcome.message });
         }
         let is_first = matches!(failure, Failure::Throttled(_)) && task.retry.is_none();
-        if is_first && !self.scheduler.has_next() && self.backlog.is_empty() && !self.outages.is_down() {
+        if is_first && !self.frontier.has_next() && self.backlog.is_empty() && !self.outages.is_down() {
             task.retry = Some(self.retry.new_state());
             self.stats.retries += 1;
-            return self.scheduler.retry_now(task); // nobody else could pass meanwhile
+            return self.frontier.retry_now(task); // nobody else could pass meanwhile
         }
         task.asked_again |= is_perhaps_billed(failure);
         self.park(task, failure, outcome);
@@ -93,7 +93,7 @@ impl Engine<'_> {
             now + wait
         };
         self.stats.retries += 1;
-        self.scheduler.delay(task, until);
+        self.frontier.delay(task, until);
     }
 
     fn notify_retry(&self, task: &PageTask, outcome: &FetchOutcome, after: Duration) {
@@ -205,11 +205,11 @@ impl Engine<'_> {
             let stop = self.outages.failed(failure, outcome, (own, false), &mut self.retry);
             self.stop = self.stop.take().or(stop);
         }
-        if !self.scheduler.needs(&task) {
+        if !self.frontier.needs(&task) {
             return self.lose(&task, true, outcome.classification.charge);
         }
         let (item, at) = (task.item, AttemptId(self.last_attempt));
-        if !self.scheduler.suspend(item, task.page) {
+        if !self.frontier.suspend(item, task.page) {
             return; // its walk ends before that page in any case
         }
         self.deferred.push(Deferred { task, message: outcome.message.clone(), at, failure });
@@ -237,12 +237,12 @@ impl Engine<'_> {
         }
         self.give_up_proven();
         let is_stuck = self.question.as_ref().is_some_and(|question| {
-            let others = self.scheduler.has_other_items(question.refused(), question.refusal != RefusalScope::SamePage);
-            question.asked.is_none() && !others && !self.scheduler.has_check()
+            let others = self.frontier.has_other_items(question.refused(), question.refusal != RefusalScope::SamePage);
+            question.asked.is_none() && !others && !self.frontier.has_check()
         });
         // Two others that are refused alike end the run. The second is a control request, if one can be sent.
         let is_half = self.question.as_ref().is_some_and(|question| question.alike() == 1 && question.asked.is_none());
-        if is_half && !self.scheduler.has_check() && self.control()? {
+        if is_half && !self.frontier.has_check() && self.control()? {
             return Ok(());
         }
         if is_stuck && self.at_rest() && (self.backlog.is_empty() || self.is_same_page()) {
@@ -259,7 +259,7 @@ impl Engine<'_> {
                 self.conclude(deferred);
             }
         }
-        if self.is_alone() && self.scheduler.has_delayed() && self.at_rest() && !self.scheduler.has_check() {
+        if self.is_alone() && self.frontier.has_delayed() && self.at_rest() && !self.frontier.has_check() {
             self.weigh_alone()?;
         }
         Ok(())
@@ -272,26 +272,26 @@ impl Engine<'_> {
     fn give_up_proven(&mut self) {
         let (now, alone, attempts) = (clock::now(), self.is_alone(), self.retry.policy().attempts);
         let mut due = Vec::new();
-        while let Some(mut task) = self.scheduler.take_due(now) {
+        while let Some(mut task) = self.frontier.take_due(now) {
             self.prove(&mut task);
             let failure = task.faults.failure.unwrap_or(Failure::Unavailable);
             let is_tried = !alone || self.has_had_all(&task);
             if is_tried && task.faults.proven >= required_proofs(failure, attempts, alone) {
                 self.give_up_as_proven(&task, failure);
             } else if !alone && self.throttled.waits(task.item, task.page) && self.has_other_work() {
-                self.scheduler.delay(task, now + self.retry.policy().first);
+                self.frontier.delay(task, now + self.retry.policy().first);
             } else {
                 due.push(task);
             }
         }
         for task in due {
-            self.scheduler.delay(task, now);
+            self.frontier.delay(task, now);
         }
     }
 
     /// Gives up a page whose failures are its own: its item fails, or its list ends before it.
     pub(super) fn give_up_as_proven(&mut self, task: &PageTask, failure: Failure) {
-        if ends_list(failure) && !task.is_check && self.scheduler.may_end_before(task) {
+        if ends_list(failure) && !task.is_check && self.frontier.may_end_before(task) {
             self.refuse_page(task, failure);
             return self.end(task.item);
         }
@@ -302,7 +302,7 @@ impl Engine<'_> {
     }
 
     fn has_other_work(&self) -> bool {
-        self.scheduler.has_next() || !self.backlog.is_empty() || self.scheduler.has_in_flight()
+        self.frontier.has_next() || !self.backlog.is_empty() || self.frontier.has_in_flight()
     }
 }
 

@@ -15,7 +15,7 @@ use crate::state::ledger::RetryRow;
 impl Engine<'_> {
     /// Whether every walk has ended.
     pub(super) fn is_done(&self) -> bool {
-        self.scheduler.is_done() && self.backlog.is_empty()
+        self.frontier.is_done() && self.backlog.is_empty()
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -47,19 +47,19 @@ impl Engine<'_> {
     /// Decides what to do when only failed pages are left. When each has failed once more, a control request tells whether the API
     /// works. Where none can be sent, each page has its attempts, and then the run ends.
     pub(super) fn weigh_alone(&mut self) -> Result<(), Error> {
-        for (due, mut task) in self.scheduler.take_all_delayed() {
+        for (due, mut task) in self.frontier.take_all_delayed() {
             self.prove(&mut task);
             let failure = task.faults.failure.unwrap_or(Failure::Unavailable);
             let is_tried = self.has_had_all(&task);
             let is_own = task.faults.proven >= required_proofs(failure, self.retry.policy().attempts, true);
-            if is_tried && (is_own || !self.scheduler.needs(&task)) {
+            if is_tried && (is_own || !self.frontier.needs(&task)) {
                 self.give_up_as_proven(&task, failure);
             } else {
-                self.scheduler.delay(task, due);
+                self.frontier.delay(task, due);
             }
         }
         let pending = |task: &PageTask| task.faults.pending.is_some();
-        if !self.scheduler.has_delayed() || !self.scheduler.all_tried(pending) {
+        if !self.frontier.has_delayed() || !self.frontier.all_tried(pending) {
             return Ok(());
         }
         if let Some(at) = self.outages.probe_at() {
@@ -71,14 +71,14 @@ impl Engine<'_> {
         }
         // A failure that may pass has all its attempts before a control request is worth a credit.
         let has_failed = |task: &PageTask| task.retry.as_ref().is_some_and(|tries| tries.failed >= PROOFS);
-        let is_worth_it = self.controls == 0 && self.scheduler.all_tried(has_failed)
-            || self.scheduler.all_tried(|task| self.lacks_tries(task) < PROOFS);
+        let is_worth_it = self.controls == 0 && self.frontier.all_tried(has_failed)
+            || self.frontier.all_tried(|task| self.lacks_tries(task) < PROOFS);
         if is_worth_it && self.control()? {
             return Ok(());
         }
         // If all get 429, this is throttling: it ends with `max_outage`.
         let is_throttled = |task: &PageTask| matches!(task.faults.failure, Some(Failure::Throttled(_)));
-        if self.scheduler.all_tried(|task| self.has_had_all(task) && !is_throttled(task)) {
+        if self.frontier.all_tried(|task| self.has_had_all(task) && !is_throttled(task)) {
             self.end_unproven();
         }
         Ok(())
@@ -100,11 +100,11 @@ impl Engine<'_> {
     /// this fail; the rest is left to the next run.
     pub(super) fn end_unproven(&mut self) {
         let mut stop = None;
-        for (_, task) in self.scheduler.take_all_delayed() {
+        for (_, task) in self.frontier.take_all_delayed() {
             let failure = task.faults.failure.unwrap_or(Failure::Unavailable);
             let message = format!("page {} failed for too long, lastly: {}", task.page, task.faults.message);
             let (ever, is_tried) = (self.outages.ever(), self.has_had_all(&task));
-            let walk = self.scheduler.walk_mut(task.item);
+            let walk = self.frontier.walk_mut(task.item);
             let unproven = walk.as_ref().map_or(0, |walk| walk.unproven_runs) + u32::from(is_tried);
             if ever && unproven >= 2 {
                 self.give_up(&task, &message, is_transient(failure));
@@ -120,14 +120,14 @@ impl Engine<'_> {
                 (Failure::Refused(cause), None) => Stop::Cause(cause, task.faults.message.clone()),
                 _ => Stop::Temporary(task.faults.message.clone()),
             }));
-            self.scheduler.retry_now(task);
+            self.frontier.retry_now(task);
         }
         self.stop = self.stop.take().or(stop);
     }
 
     /// Whether only pages that failed are left.
     pub(super) fn is_alone(&self) -> bool {
-        self.backlog.is_empty() && self.scheduler.all_tried(|task| task.retry.is_some())
+        self.backlog.is_empty() && self.frontier.all_tried(|task| task.retry.is_some())
     }
 
     pub(super) fn may_control(&self) -> bool {
@@ -166,7 +166,7 @@ impl Engine<'_> {
             self.has_had_all(task)
                 && !matches!(task.faults.failure, Some(Failure::Throttled(_) | Failure::NoConnection))
         };
-        let is_hopeless = !self.outages.is_down() && self.is_alone() && self.scheduler.all_tried(has_had_all);
+        let is_hopeless = !self.outages.is_down() && self.is_alone() && self.frontier.all_tried(has_had_all);
         if self.outages.is_proven() && !is_hopeless { policy.max_outage } else { policy.soon() }
     }
 

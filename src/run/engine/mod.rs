@@ -107,7 +107,7 @@ pub(crate) struct Engine<'a> {
     decoder: Decoder,
     retry: Retry,
     limiter: Arc<RateLimiter>,
-    scheduler: Frontier,
+    frontier: Frontier,
     lookahead_budget: LookaheadBudget,
     /// What is known about the ends of lists.
     evidence: Evidence,
@@ -188,7 +188,7 @@ impl<'a> Engine<'a> {
             decoder,
             retry,
             limiter,
-            scheduler: Frontier::new(rules, context.settings.max_in_flight),
+            frontier: Frontier::new(rules, context.settings.max_in_flight),
             lookahead_budget: LookaheadBudget::new(context.settings.lookahead),
             evidence: Evidence::new(totals.items, totals.pages, short.in_vain + again, short.lists),
             is_size_wrong: false,
@@ -276,7 +276,7 @@ impl<'a> Engine<'a> {
             let may_follow_the_list = self.may_follow_the_list();
             let ended: Vec<ItemIx> = self.group.ended.iter().map(|end| end.item).collect();
             let over = self.backlog.refill(
-                &mut self.scheduler,
+                &mut self.frontier,
                 &self.dir.ledger(),
                 &self.rules,
                 (may_follow_the_list, &ended),
@@ -329,8 +329,7 @@ impl<'a> Engine<'a> {
         let most = self.context.settings.max_in_flight;
         let now = clock::now();
         let wants = self.has_turn(now);
-        let at_rest =
-            self.at_rest() && (self.stop.is_some() || self.scheduler.is_done() || wants && !self.can_afford());
+        let at_rest = self.at_rest() && (self.stop.is_some() || self.frontier.is_done() || wants && !self.can_afford());
         let busy = at_rest || !self.group.is_empty();
         let wants = wants && self.can_afford();
         let patience_ends = self.outages.lasts_until(self.max_outage(), self.context.settings.request_timeout);
@@ -384,7 +383,7 @@ impl<'a> Engine<'a> {
         .await?;
         self.committer = Some(committer);
         self.has_control |= has_ended;
-        self.scheduler.unload_keys(KEYS);
+        self.frontier.unload_keys(KEYS);
         rows
     }
 

@@ -35,8 +35,8 @@ impl Engine<'_> {
             match verdict {
                 Verdict::Page => self.page_came(outcome),
                 Verdict::Unsent => {
-                    if let Some(task) = self.scheduler.complete(item, page) {
-                        self.scheduler.retry_now(task);
+                    if let Some(task) = self.frontier.complete(item, page) {
+                        self.frontier.retry_now(task);
                     }
                     self.end(item);
                 }
@@ -55,7 +55,7 @@ impl Engine<'_> {
             return;
         }
         let (item, page, rules) = (outcome.request.item, outcome.request.page, self.rules);
-        let walk = self.scheduler.walk_mut(item);
+        let walk = self.frontier.walk_mut(item);
         let has_rows_behind = walk.as_ref().is_none_or(|walk| walk.has_rows_behind(page));
         let follows_full = walk.as_ref().is_some_and(|walk| walk.follows_full(page, &rules));
         let failed = |failure| Classification::failed(failure, Charge::InDoubt);
@@ -78,12 +78,12 @@ impl Engine<'_> {
         let (item, page) = (outcome.request.item, outcome.request.page);
         self.throttled.forget(item, page);
         // A control request shows that the API works, not that what failed before was the API's fault.
-        if self.outages.is_down() && !self.scheduler.is_check(item, page) {
+        if self.outages.is_down() && !self.frontier.is_check(item, page) {
             self.recover(outcome.request.attempt);
         }
         self.outages.page();
         self.served(outcome);
-        if let Some(walk) = self.scheduler.walk_mut(item).filter(|walk| walk.proven_failures + walk.unproven_runs > 0) {
+        if let Some(walk) = self.frontier.walk_mut(item).filter(|walk| walk.proven_failures + walk.unproven_runs > 0) {
             (walk.proven_failures, walk.unproven_runs) = (0, 0);
             self.group.tries.push(RetryRow { item, tries: 0, unproven: 0 });
         }
@@ -142,14 +142,14 @@ impl Engine<'_> {
         let served = &self.served;
         let is_proven =
             |task: &PageTask| task.faults.pending.is_some_and(|failed| served.others_since(failed, task.item));
-        self.scheduler.clear_failures(|task| !OutageDetector::is_own(task) && !is_proven(task));
+        self.frontier.clear_failures(|task| !OutageDetector::is_own(task) && !is_proven(task));
     }
 
     fn failed(&mut self, failure: Failure, outcome: &FetchOutcome) {
         let (item, page) = (outcome.request.item, outcome.request.page);
-        let Some(mut task) = self.scheduler.complete(item, page) else { return };
+        let Some(mut task) = self.frontier.complete(item, page) else { return };
         if self.stop.is_some() {
-            self.scheduler.retry_now(task); // a stopping run blames nobody
+            self.frontier.retry_now(task); // a stopping run blames nobody
             return self.end(item);
         }
         if self.outages.ever() && (serves(outcome.classification.verdict) || self.is_other_answer(item, failure)) {
@@ -170,7 +170,7 @@ impl Engine<'_> {
         self.note_long_wait(item, outcome);
         if task.is_check {
             self.check_failed(task, failure, outcome);
-        } else if !self.scheduler.needs(&task) && !is_waited_out(failure, outcome.classification.charge) {
+        } else if !self.frontier.needs(&task) && !is_waited_out(failure, outcome.classification.charge) {
             // A page that may not exist is no reason to stop for pages that do.
             let is_refused = matches!(failure, Failure::NoSuchPage | Failure::EndOfList | Failure::Refused(_));
             self.lose(&task, is_refused, outcome.classification.charge);
@@ -190,11 +190,11 @@ impl Engine<'_> {
     }
 
     fn follow(&mut self, task: PageTask, failure: Failure, outcome: &FetchOutcome) {
-        let may_end = self.scheduler.may_end_before(&task);
+        let may_end = self.frontier.may_end_before(&task);
         if let (Failure::Refused(cause), None, false) = (failure, &outcome.response, self.outages.is_proven()) {
             // TLS, proxy or redirect, before anything worked: every other item would fail alike.
             self.stop.get_or_insert(Stop::Cause(cause, outcome.message.clone()));
-            return self.scheduler.retry_now(task);
+            return self.frontier.retry_now(task);
         }
         let facts = Facts {
             is_own: task.faults.proven > 0,
@@ -218,7 +218,7 @@ impl Engine<'_> {
         }
         let passes =
             matches!(task.faults.failure, Some(Failure::NoConnection | Failure::Unavailable | Failure::Throttled(_)));
-        self.scheduler.give_up(task, is_refused, in_doubt, passes);
+        self.frontier.give_up(task, is_refused, in_doubt, passes);
     }
 
     /// Ends the walk of a page that will not come, once the pages before it are there. If the walk does not need the page, it goes
@@ -229,7 +229,7 @@ impl Engine<'_> {
             self.drop_check(task.item, false);
             return self.end(task.item);
         }
-        if !self.scheduler.needs(task) {
+        if !self.frontier.needs(task) {
             self.lose(task, false, Charge::Free);
             return self.end(task.item);
         }
@@ -242,7 +242,7 @@ impl Engine<'_> {
     /// Ends a walk before a page as failed.
     pub(super) fn fail_walk(&mut self, item: ItemIx, page: PageNum, message: String, transient: bool) {
         let end = EndRow { transient, ..EndRow::failed(item, message) };
-        self.scheduler.close(end, page);
+        self.frontier.close(end, page);
         self.end(item);
     }
 }

@@ -240,3 +240,55 @@ fn every_planted_bug_still_fits_the_code_that_it_spoils() {
     let page = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
     assert!(page.contains(&format!("| {bugs} planted bugs,")), "ARCHITECTURE.md counts other than {bugs} planted bugs");
 }
+
+/// Words of the old dialect, and calques: ARCHITECTURE.md says what each concept is called now. CHANGELOG.md keeps the old
+/// names of settings.
+const RETIRED: [&str; 26] = [
+    "RawAnswer",
+    "Arrival",
+    "Imprint",
+    "Rounds",
+    "Wanted",
+    "Recorder",
+    "Committer",
+    "anew",
+    "will not do",
+    "another hand",
+    "so many as",
+    "manyth",
+    "comes to",
+    "under way",
+    "under_way",
+    "barren",
+    "scout",
+    "folded",
+    "parked",
+    "patience",
+    "grace",
+    "wish",
+    "mended",
+    "packed",
+    "hopeless",
+    "flying",
+];
+
+#[test]
+fn no_retired_word_comes_back() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = rust_files("src");
+    files.extend(["README.md", "ARCHITECTURE.md", "SECURITY.md", "config/default.toml"].map(|name| root.join(name)));
+    files.extend(std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let mut found = Vec::new();
+    for path in files {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for word in RETIRED {
+            // What is before and behind each place where the letters are.
+            let parts: Vec<&str> = text.split(word).collect();
+            if parts.windows(2).any(|pair| !pair[0].ends_with(is_part) && !pair[1].starts_with(is_part)) {
+                found.push(format!("{}: {word}", path.display()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{found:#?}");
+}

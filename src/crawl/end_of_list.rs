@@ -258,9 +258,10 @@ mod tests {
     #[test]
     fn under_the_strict_rule_a_short_page_without_a_usable_row_is_no_end_and_three_in_a_row_are() {
         let strict = PagingRules { end: EndRule::EmptyPage, ..RULES };
-        let barren = Counts { received: 2, rejected: 2, ..Counts::default() };
-        let stop =
-            |rules: &PagingRules, barren_pages| rules.end_at(PageNum(4), barren, barren_pages).map(|end| end.stop);
+        let without_valid_rows = Counts { received: 2, rejected: 2, ..Counts::default() };
+        let stop = |rules: &PagingRules, barren_pages| {
+            rules.end_at(PageNum(4), without_valid_rows, barren_pages).map(|end| end.stop)
+        };
         assert_eq!(stop(&RULES, 1), Some(StopReason::Rejected));
         assert_eq!([1, 2, 3].map(|pages| stop(&strict, pages)), [None, None, Some(StopReason::Rejected)]);
     }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, Visitor};
 
 /// A body as text: without the byte order mark that some proxies add, and with each byte that is not UTF-8 as the JSON escape
-/// `\udc80` to `\udcff`, which stands only for that byte. Usually borrowed; at most six times as long as the body.
+/// `\udc80` to `\udcff`, which no other input produces. Usually borrowed; at most six times as long as the body.
 pub fn text(body: &[u8]) -> Cow<'_, str> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     simdutf8::basic::from_utf8(body).map_or_else(|_| Cow::Owned(escaped(body)), Cow::Borrowed)

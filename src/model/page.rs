@@ -267,7 +267,7 @@ mod tests {
         ];
         for (word, reason) in words {
             assert_eq!((reason.as_str(), StopReason::from_word(word)), (word, Some(reason)));
-            assert_eq!(reason.to_string(), word, "it stands in the ledger's queries");
+            assert_eq!(reason.to_string(), word, "the ledger's queries have it");
         }
         assert_eq!(words.map(|(_, reason)| reason), StopReason::ALL);
         assert_eq!(StopReason::from_word("done"), None);

@@ -43,7 +43,7 @@ impl LocalStore {
     /// Makes the directories of an output. The root may be a symbolic link, nothing below it may.
     pub(super) fn create(&self) -> Result<(), DiskError> {
         Disk.make_directory(&self.root, Access::Shared)?;
-        // Others may read the manifests, so they may enter `_pagehaul`. What is private in it is private by its own mode.
+        // Others may read the manifests, so they may enter `_pagehaul`. What is private in it has a private mode.
         Disk.make_directory_below(&self.root, Path::new(MANIFESTS), Access::Shared)?;
         Disk.make_directory_below(&self.root, Path::new(STAGING), Access::Private)?;
         // A process that made one of them may have been killed before its name was durable.

@@ -1,4 +1,4 @@
-//! The writer: takes rows in order, stages them, and publishes a segment when it is told to.
+//! The writer: takes rows in order, stages them, and publishes a segment on command.
 //!
 //! It works on blocking threads behind a bounded channel. A writer that is slower than the API fills the channel, and a
 //! full channel stops new requests: backpressure needs no other code.
@@ -20,7 +20,7 @@ use crate::state::ledger::OpenSegment;
 /// Groups that may wait for the writer: each is up to `max_in_flight` decoded pages.
 pub(crate) const QUEUE: usize = 2;
 
-/// What the writer is told.
+/// A command to the writer.
 #[derive(Debug)]
 pub(crate) enum WriterCommand {
     /// Begin the files of a segment.
@@ -65,7 +65,7 @@ pub(crate) struct SegmentWriterTask {
 }
 
 impl SegmentWriterTask {
-    /// Works until the channel is closed. A segment that was not told to be published stays in the journal.
+    /// Works until the channel is closed. A segment that got no publish command stays in the journal.
     ///
     /// Each order is carried out on the writer's own thread, and waited for by a blocking task that ends with it: one that
     /// stayed would keep tokio's paused clock, and so every test in virtual time, from moving.

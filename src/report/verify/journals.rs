@@ -130,7 +130,7 @@ impl Compared<'_, '_> {
         Ok(())
     }
 
-    /// What stands behind the last frame that the ledger names: in the open segment, what a crash left.
+    /// What is behind the last frame that the ledger names: in the open segment, what a crash left.
     fn tail(&mut self, journal: &mut JournalReader, is_open: bool) -> Result<(), ReportError> {
         loop {
             match journal.next_frame()? {

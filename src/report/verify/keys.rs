@@ -1,4 +1,4 @@
-//! Keys: each stands once in the ledger, and the files hold exactly the rows whose keys the ledger has.
+//! Keys: each is once in the ledger, and the files hold exactly the rows whose keys the ledger has.
 //!
 //! The ledger's keys are gone through an item at a time, so no more than one item's are held: 16 bytes a row. With the files
 //! they are compared as sums, which do not depend on order and need no memory: one for each segment, over a hash of every

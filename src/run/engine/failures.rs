@@ -121,14 +121,14 @@ impl Engine<'_> {
     /// Notes a wait that is longer than `max_outage`. The run waits once, as long as it ever waits. If then a second item gets the
     /// same, the wait is meant for all. Until then, and for that item, nobody waits again.
     pub(super) fn note_long_wait(&mut self, item: ItemIx, outcome: &FetchOutcome) {
-        let wish = outcome.response.as_ref().and_then(|response| response.retry_after).unwrap_or_default();
-        if wish <= self.retry.policy().max_outage {
+        let requested_wait = outcome.response.as_ref().and_then(|response| response.retry_after).unwrap_or_default();
+        if requested_wait <= self.retry.policy().max_outage {
             return;
         }
         self.long_waits.insert(item);
         match self.long_wait {
             Some(wait) if wait.item != item && outcome.sent >= wait.until => {
-                let message = format!("{}; the server asks to wait {} s", outcome.message, wish.as_secs());
+                let message = format!("{}; the server asks to wait {} s", outcome.message, requested_wait.as_secs());
                 self.stop.get_or_insert(Stop::Temporary(message));
             }
             Some(_) => {}

@@ -141,7 +141,7 @@ pub(crate) struct Engine<'a> {
     answered: Option<(RefusalScope, String)>,
     refused_since: BTreeSet<ItemIx>,
     long_wait: Option<LongWait>,
-    /// Items that were told to wait for too long: their 429s delay nobody.
+    /// Items that were asked to wait for too long: their 429s delay nobody.
     long_waits: BTreeSet<ItemIx>,
     refused_ends: Vec<RefusedEnd>,
     /// Walks that a refusal is known to end.

@@ -41,7 +41,7 @@ struct FailureStreak {
     /// The last message.
     message: String,
     /// When the server last asked for a wait, and until when it lasts.
-    wish: Option<(Instant, Instant)>,
+    requested_wait: Option<(Instant, Instant)>,
     /// Items that failed.
     items: BTreeSet<ItemIx>,
     /// Requests that did not reach the API, and 429s that started a cooldown.
@@ -90,7 +90,7 @@ impl OutageDetector {
     pub(super) fn lasts_until(&self, max_outage: Duration, timeout: Duration) -> Option<Instant> {
         let streak = self.streak.as_ref()?;
         let end = streak.since + max_outage;
-        let kept_waiting = streak.wish.filter(|(at, _)| *at <= end);
+        let kept_waiting = streak.requested_wait.filter(|(at, _)| *at <= end);
         Some(kept_waiting.map_or(end, |(_, until)| end.max(until + timeout)))
     }
 
@@ -127,9 +127,10 @@ impl OutageDetector {
         let now = clock::now();
         let streak = self.streak.get_or_insert_with(|| FailureStreak::new(now));
         streak.message.clone_from(&outcome.message);
-        let wish = outcome.retry_after();
-        if !wish.is_zero() {
-            streak.wish = Some((now, streak.wish.map_or(now, |(_, until)| until).max(now + wish)));
+        let requested_wait = outcome.retry_after();
+        if !requested_wait.is_zero() {
+            streak.requested_wait =
+                Some((now, streak.requested_wait.map_or(now, |(_, until)| until).max(now + requested_wait)));
         }
         if streak.outage.as_ref().is_some_and(|outage| outcome.sent < outage.probe_at) {
             return None; // it left before the outage
@@ -147,15 +148,15 @@ impl OutageDetector {
         }
         let is_code = matches!(failure, Failure::UnknownCode { .. });
         let may_follow_the_list = outcome.classification.is_permanent && !is_for_item && !is_code;
-        let is_gateway = |status: u16| (502..=504).contains(&status); // passes by its own meaning
+        let is_gateway = |status: u16| (502..=504).contains(&status); // these say that the failure is temporary
         let is_page_less = outcome.response.as_ref().is_some_and(|response| !is_gateway(response.status));
         let is_no_page = may_follow_the_list || is_page_less && !matches!(failure, Failure::Throttled(_));
         let is_answer = !own && if self.ever { may_follow_the_list } else { is_no_page };
         // Before any page came every other response says the same: the request is wrong.
         let response = if self.ever { without_numbers(explain::kind(&outcome.message)) } else { String::new() };
-        let is_new = is_answer && streak.told(response, item);
+        let is_new = is_answer && streak.got_response(response, item);
         // Then the next item is requested soon, until all were.
-        streak.probed(is_new && !self.ever, wish, retry, now);
+        streak.probed(is_new && !self.ever, requested_wait, retry, now);
         let items = streak.same.len();
         (is_new && items >= SAME).then(|| self.refused(items, &outcome.message))
     }
@@ -171,7 +172,7 @@ impl FailureStreak {
         Self {
             since,
             message: String::new(),
-            wish: None,
+            requested_wait: None,
             items: BTreeSet::new(),
             unreached: 0,
             response: String::new(),
@@ -181,7 +182,7 @@ impl FailureStreak {
     }
 
     /// Notes who got a response. Returns true if the item had not got it before.
-    fn told(&mut self, response: String, item: ItemIx) -> bool {
+    fn got_response(&mut self, response: String, item: ItemIx) -> bool {
         if response != self.response {
             (self.response, self.same) = (response, BTreeSet::new());
         }
@@ -189,7 +190,7 @@ impl FailureStreak {
     }
 
     /// Starts an outage, or schedules its next check after a failed one.
-    fn probed(&mut self, soon: bool, wish: Duration, retry: &mut Retry, now: Instant) {
+    fn probed(&mut self, soon: bool, requested_wait: Duration, retry: &mut Retry, now: Instant) {
         let down = self.items.len() >= OUTAGE || self.unreached >= OUTAGE;
         let outage = match &mut self.outage {
             Some(outage) => outage,
@@ -199,7 +200,7 @@ impl FailureStreak {
         if soon {
             outage.tries = retry.new_state();
         }
-        outage.probe_at = now + retry.wait(&mut outage.tries).max(wish);
+        outage.probe_at = now + retry.wait(&mut outage.tries).max(requested_wait);
     }
 }
 

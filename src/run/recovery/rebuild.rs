@@ -45,7 +45,7 @@ impl RebuildPlan {
     /// Finds out what has to be done, after recovery. Changes nothing. Fails where the output is not of this ledger.
     pub(crate) async fn make(
         dir: &Arc<ExportDir>,
-        imprint: &ManifestSchema,
+        schema: &ManifestSchema,
         which: RebuildScope,
     ) -> Result<Self, Error> {
         let segments = dir.ledger().segments()?;
@@ -61,7 +61,7 @@ impl RebuildPlan {
                 SegmentState::Decided => {
                     plan.rebuild.push((row.id, "its files cannot get their names any more".to_owned()));
                 }
-                SegmentState::Published => plan.add(dir, imprint, which, row).await?,
+                SegmentState::Published => plan.add(dir, schema, which, row).await?,
             }
         }
         Ok(plan)
@@ -70,7 +70,7 @@ impl RebuildPlan {
     async fn add(
         &mut self,
         dir: &Arc<ExportDir>,
-        imprint: &ManifestSchema,
+        schema: &ManifestSchema,
         which: RebuildScope,
         row: SegmentRow,
     ) -> Result<(), Error> {
@@ -80,7 +80,7 @@ impl RebuildPlan {
                 OutputError::Damaged(format!("the ledger's manifest of segment {} is not readable", row.id)).into()
             );
         };
-        let reason = reason(dir, imprint, &manifest, which).await?;
+        let reason = reason(dir, schema, &manifest, which).await?;
         if which != RebuildScope::OtherColumns {
             let name = manifest_name(row.id);
             let found = dir.store.get(&name).await?.unwrap_or_default();
@@ -147,11 +147,11 @@ impl RebuildPlan {
 /// Why a published segment has to be rebuilt; none if it has not.
 async fn reason(
     dir: &Arc<ExportDir>,
-    imprint: &ManifestSchema,
+    schema: &ManifestSchema,
     manifest: &Manifest,
     which: RebuildScope,
 ) -> Result<Option<String>, Error> {
-    if !imprint.fits(manifest) {
+    if !schema.fits(manifest) {
         return Ok(Some("its columns are others".to_owned()));
     }
     match which {

@@ -11,7 +11,7 @@ impl Frontier {
     /// Whether `is_such` is true of every page that is left; false while there are pages that were never asked for.
     pub(crate) fn all_tried(&self, is_such: impl Fn(&PageTask) -> bool) -> bool {
         let untried = !self.unstarted.is_empty() || self.ready.len() > 0 || !self.retry_now.is_empty();
-        !untried && self.delayed.values().chain(self.in_flight.values()).all(is_such)
+        !untried && self.delayed.values().chain(self.in_flight.tasks()).all(is_such)
     }
 
     /// Forgets the failures of the delayed pages that `is_innocent` selects: they may be asked for at once.

@@ -97,7 +97,7 @@ impl Frontier {
 
     /// Whether a page in flight was asked for as a check.
     pub(crate) fn is_check(&self, item: ItemIx, page: PageNum) -> bool {
-        self.in_flight.get(&(item, page)).is_some_and(|task| task.is_check)
+        self.in_flight.get((item, page)).is_some_and(|task| task.is_check)
     }
 
     /// Whether a refusal of a page may be the end of its list.

@@ -7,6 +7,7 @@
 
 mod delayed;
 mod end_checks;
+mod in_flight;
 mod open_walk;
 mod probes;
 mod row_keys;
@@ -23,6 +24,7 @@ use crate::crawl::walk::{LookaheadCost, Walk};
 use crate::fetch::classify::Failure;
 use crate::model::page::{AttemptId, ItemId, ItemIx, PageNum};
 use crate::state::ledger::EndRow;
+use in_flight::InFlight;
 use open_walk::{Closing, OpenWalk};
 use probes::ProbeCandidate;
 pub(crate) use probes::ProbePolicy;
@@ -87,7 +89,7 @@ pub struct Frontier {
     /// Walks that have ended, with the page that would show whether they go on.
     checks: VecDeque<(ItemIx, PageNum)>,
     /// Pages in flight, or received and not yet applied.
-    in_flight: HashMap<(ItemIx, PageNum), PageTask>,
+    in_flight: InFlight,
     /// The number of suspended walks.
     suspended: usize,
     /// Probes that are no longer asked for, because their walks end.
@@ -116,7 +118,7 @@ impl Frontier {
             retry_now: BTreeMap::new(),
             delayed: BTreeMap::new(),
             checks: VecDeque::new(),
-            in_flight: HashMap::new(),
+            in_flight: InFlight::default(),
             suspended: 0,
             dropped_probes: 0,
             bound: bound.max(1),
@@ -264,7 +266,7 @@ impl Frontier {
         if let Some(open) = self.walks.get_mut(&task.item) {
             open.in_flight += 1;
         }
-        self.in_flight.entry((task.item, task.page)).insert_entry(task).into_mut()
+        self.in_flight.insert(task)
     }
 
     fn send_again(&mut self, task: PageTask) -> &PageTask {
@@ -281,7 +283,7 @@ impl Frontier {
     /// Takes back a page that is no longer in flight. The caller applies it ([`walk_mut`](Self::walk_mut),
     /// [`take_ended`](Self::take_ended)), asks for it again, or gives it up.
     pub fn complete(&mut self, item: ItemIx, page: PageNum) -> Option<PageTask> {
-        let task = self.in_flight.remove(&(item, page))?;
+        let task = self.in_flight.remove((item, page))?;
         if let Some(open) = self.walks.get_mut(&item) {
             open.in_flight = open.in_flight.saturating_sub(1);
         }
@@ -384,11 +386,6 @@ impl Frontier {
     /// When the first delayed page is due.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.delayed.first_key_value().map(|((due, ..), _)| *due)
-    }
-
-    /// Whether a page is in flight, or received and not yet applied.
-    pub(crate) fn has_in_flight(&self) -> bool {
-        !self.in_flight.is_empty()
     }
 
     /// Whether no walk is open except suspended ones.

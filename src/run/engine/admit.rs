@@ -41,7 +41,7 @@ impl Engine<'_> {
             return check.filter(|_| question.asked.is_none()).or_else(|| self.turn_of_question(question, now));
         }
         if let Some(at) = self.outages.probe_at() {
-            let is_time = self.in_flight == 0 && at <= now;
+            let is_time = self.frontier.requests_in_flight() == 0 && at <= now;
             return check.or((next || due.is_some()).then_some(Turn::Probe)).filter(|_| is_time);
         }
         let due = due.is_some_and(|due| due <= now);
@@ -81,7 +81,7 @@ impl Engine<'_> {
     /// When a page is due that may not be requested now. None if nothing waits for time alone.
     pub(super) fn next_turn(&self, now: Instant) -> Option<Instant> {
         let at = match self.outages.probe_at().filter(|_| self.question.is_none()) {
-            Some(at) => Some(at).filter(|_| self.in_flight == 0),
+            Some(at) => Some(at).filter(|_| self.frontier.requests_in_flight() == 0),
             None => self.frontier.due(),
         };
         at.filter(|at| *at > now && self.has_slot())
@@ -130,7 +130,6 @@ impl Engine<'_> {
             };
             let Some(task) = task else { return };
             self.last_attempt += 1;
-            self.in_flight += 1;
             let attempt = AttemptId(self.last_attempt);
             if let Some(question) = &mut self.question {
                 question.asked = Some((task.item, task.page));
@@ -159,17 +158,18 @@ impl Engine<'_> {
 
     /// Whether one more request stays within `max_credits`, if everything in flight is billed.
     pub(super) fn can_afford(&self) -> bool {
-        let reserved = self.spent.saturating_add(u64::try_from(self.in_flight).unwrap_or(u64::MAX));
+        let in_flight = u64::try_from(self.frontier.requests_in_flight()).unwrap_or(u64::MAX);
+        let reserved = self.spent.saturating_add(in_flight);
         self.context.settings.max_credits.is_none_or(|most| reserved < most)
     }
 
     /// Whether no request is in flight and no page waits to be applied.
     pub(super) fn at_rest(&self) -> bool {
-        self.in_flight == 0 && !self.frontier.has_in_flight()
+        !self.frontier.has_in_flight()
     }
 
     fn has_slot(&self) -> bool {
         let most = if self.outages.is_proven() { self.context.settings.max_in_flight } else { 1 };
-        self.in_flight < most && !self.is_segment_full()
+        self.frontier.requests_in_flight() < most && !self.is_segment_full()
     }
 }

@@ -70,7 +70,7 @@ impl Engine<'_> {
     /// Publishes the segment when its journal is full and nothing is in flight, and starts the next one. Responses that came
     /// meanwhile would hold their shares of the body budget, and others would wait for theirs.
     pub(super) async fn publish_full_segment(&mut self, channels: &mut Channels) -> Result<(), Error> {
-        if !self.is_segment_full() || self.in_flight > 0 || self.stop.is_some() {
+        if !self.is_segment_full() || self.frontier.requests_in_flight() > 0 || self.stop.is_some() {
             return Ok(());
         }
         self.commit(Vec::new()).await?; // the ledger must know what was applied before it is published

@@ -19,7 +19,7 @@ impl Engine<'_> {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.in_flight == 0 && (self.stop.is_some() || self.is_done())
+        self.frontier.requests_in_flight() == 0 && (self.stop.is_some() || self.is_done())
     }
 
     /// Ends what is suspended, when everything else has been requested: the items fail, or the API does.

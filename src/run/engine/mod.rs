@@ -120,7 +120,6 @@ pub(crate) struct Engine<'a> {
     second_look: SecondLook,
     /// What the next commit writes beside the outcomes.
     group: Group,
-    in_flight: usize,
     last_attempt: i64,
     /// Credits billed or in doubt.
     spent: u64,
@@ -197,7 +196,6 @@ impl<'a> Engine<'a> {
             had_empty_list,
             second_look: SecondLook::default(),
             group: Group::default(),
-            in_flight: 0,
             last_attempt: last_attempt.0,
             spent: credits.billed + credits.in_doubt,
             backlog: Backlog::default(),
@@ -312,8 +310,9 @@ impl<'a> Engine<'a> {
         for request in intents {
             self.first_request.get_or_insert_with(clock::now);
             // The dispatcher ends early only by a panic; `crawl` reports it.
+            let (item, page) = (request.item, request.page);
             if channels.to_dispatch.send(request).await.is_err() {
-                self.in_flight -= 1;
+                self.frontier.note_outcome(item, page);
             }
         }
         Ok(true)
@@ -334,16 +333,16 @@ impl<'a> Engine<'a> {
         let wants = wants && self.can_afford();
         let patience_ends = self.outages.lasts_until(self.max_outage(), self.context.settings.request_timeout);
         let next = self.next_turn(now).into_iter().chain(patience_ends).min().filter(|_| self.stop.is_none());
-        if self.in_flight == 0 && !busy && !wants && next.is_none() && self.stop.is_none() {
+        if self.frontier.requests_in_flight() == 0 && !busy && !wants && next.is_none() && self.stop.is_none() {
             self.stop_waiting(); // nothing would ever wake this run
             return outcomes;
         }
         tokio::select! {
             biased;
             code = stopped, if !self.has_signal => self.signalled(code),
-            received = channels.outcomes.recv_many(&mut outcomes, most), if self.in_flight > 0 => {
+            received = channels.outcomes.recv_many(&mut outcomes, most), if self.frontier.requests_in_flight() > 0 => {
                 if received == 0 {
-                    self.in_flight = 0; // the dispatcher is gone
+                    self.frontier.abandon_requests(); // the dispatcher is gone
                     self.stop.get_or_insert(Stop::Temporary("the dispatcher ended".to_owned()));
                 }
             }

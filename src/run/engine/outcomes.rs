@@ -19,7 +19,7 @@ impl Engine<'_> {
     /// Decides what each outcome means for its walk.
     pub(super) fn take_outcomes(&mut self, outcomes: &mut [FetchOutcome]) {
         for outcome in outcomes {
-            self.in_flight = self.in_flight.saturating_sub(1);
+            self.frontier.note_outcome(outcome.request.item, outcome.request.page);
             self.read_missing_list(outcome);
             let Classification { verdict, charge, .. } = outcome.classification;
             if verdict != Verdict::Unsent {

@@ -16,15 +16,18 @@ impl Engine<'_> {
         self.has_signal = true;
         if let Some(stop) = &self.stop {
             let cause = format!("{stop}; {}", Stop::Signal(code));
-            self.context.events.event(&Event::Stopping { cause: &cause, in_flight: self.in_flight });
+            self.context
+                .events
+                .event(&Event::Stopping { cause: &cause, in_flight: self.frontier.requests_in_flight() });
         }
         self.stop.get_or_insert(Stop::Signal(code));
     }
 
     /// Sets the dispatcher's mode, if it changed.
     pub(super) fn set_dispatch_mode(&mut self, mode: &watch::Sender<DispatchMode>) {
-        self.draining =
-            self.draining.filter(|_| self.in_flight > 0 && (self.outages.is_down() || self.question.is_some()));
+        self.draining = self
+            .draining
+            .filter(|_| self.frontier.requests_in_flight() > 0 && (self.outages.is_down() || self.question.is_some()));
         let task = match (&self.stop, self.draining) {
             (Some(_), _) if self.has_signal => DispatchMode::Halt,
             (Some(_), _) => DispatchMode::Finish,
@@ -36,7 +39,9 @@ impl Engine<'_> {
             return;
         }
         if let Some(stop) = self.stop.as_ref().filter(|_| current != DispatchMode::Finish) {
-            self.context.events.event(&Event::Stopping { cause: &stop.to_string(), in_flight: self.in_flight });
+            self.context
+                .events
+                .event(&Event::Stopping { cause: &stop.to_string(), in_flight: self.frontier.requests_in_flight() });
         }
         mode.send_replace(task);
     }

@@ -29,8 +29,8 @@
 //! 2. The engine asks [`crawl::frontier`] for the most urgent page. Its intent is committed to the [`state::ledger`].
 //! 3. [`fetch::dispatcher`] waits for the [`fetch::rate_limit`], sends the request through [`fetch::HttpApi`], reads the
 //!    envelope ([`decode::envelope`]) and classifies the response ([`fetch::classify`]).
-//! 4. [`run::group_commit`] appends the response to the [`state::journal`] and commits it to the ledger. Only then it decodes
-//!    the rows ([`decode::Decoder`]).
+//! 4. [`run::group_commit`] appends the response to the [`state::journal`] and commits it to the ledger. Only then the engine
+//!    decodes the rows ([`decode::Decoder`]).
 //! 5. [`run::apply_pages`] takes the rows into their [`crawl::walk`], which says which are new and whether the list has ended.
 //! 6. [`output::writer`] hands the rows to the [`output::segment`], which splits them by region into Parquet files.
 //!    [`output::publisher`] gives the files their names and writes the manifest.
@@ -40,7 +40,7 @@
 //!
 //! Each is an invariant of the code, with the test that guards it.
 //!
-//! * **P1** A page whose answer was journaled is never requested again, unless its list was seen to move since (within the
+//! * **P1** A page whose response was journaled is never requested again, unless its list was seen to move since (within the
 //!   evidence budget) or `--repair` asks for it, which says its price.
 //!   (`tests/crash`: `l1_…`; `tests/simulation`: `every_seed_…` and `a_power_loss_…`)
 //! * **P2** A response is classified by its envelope alone before it is journaled; its rows are decoded only afterwards. Other

@@ -1,7 +1,7 @@
 //! The command line: one file a command, the flags from the table of settings, and what a user sees of a run.
 //!
 //! May use everything. A command returns what to print and the exit code; only `main` prints and exits.
-//! Read first: [`run`], then `export.rs`.
+//! Read first: `cli::run`, then `export.rs`.
 
 mod arguments;
 mod config;

@@ -1,7 +1,7 @@
 //! Response bodies into Arrow rows: the envelope before anything is durable, the rows afterwards.
 //!
-//! May use `endpoint` and `model`. Pure: the same bytes and the same columns give the same rows, live, after a crash and in a
-//! replay. Nothing here knows of HTTP, files or the ledger.
+//! May use `endpoint` and `model`. The same pages in the same order give the same rows, live, after a crash and in a replay.
+//! Nothing here knows of HTTP, files or the ledger.
 //! Read first: [`envelope::Envelope`], then [`Decoder`].
 
 mod cells;

@@ -1,7 +1,8 @@
 //! The described list call: its URL, its pages, the form of its ids, and every column of its rows.
 //!
 //! May use `model`. Nothing else in the crate names a column.
-//! Read first: [`Endpoint`].
+//! Read first: [`Endpoint`]. To add a column: `config/endpoints/*.toml`, and the tests in `description.rs` that count and pin the
+//! columns. Unfinished exports with other columns are refused until `replay` has rebuilt them.
 
 mod codes;
 mod description;

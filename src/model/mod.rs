@@ -1,6 +1,6 @@
 //! What every folder shares: ids and page numbers, time, events, exit codes, text that is safe to show.
 //!
-//! Plain values and pure functions. Uses nothing else of the crate, and knows no file format, no HTTP and no settings.
+//! Plain values, the clock and the failpoints of tests. Uses nothing else of the crate, and knows no file format, no HTTP and no settings.
 //! Read first: [`page::Request`], [`page::StopReason`], [`event::Event`].
 
 pub mod clock;

@@ -1,7 +1,7 @@
 //! The directory of one export: rows staged as Parquet files by region, and published under manifests.
 //!
 //! May use `state`, `decode`, `settings`, `endpoint` and `model`. Data before manifest; a file gets its name once it is durable;
-//! only [`store::Store`] touches the output.
+//! only [`store::Store`] touches published names, the segment writer only its staging directory.
 //! Read first: [`segment::SegmentWriter`], then [`publisher::Publisher`].
 
 mod differences;

@@ -1,6 +1,6 @@
 //! A run from its start to its end: `export` and `replay`, the engine between them, recovery after a crash.
 //!
-//! May use everything but `cli`. The only place that starts tasks and owns channels.
+//! May use everything but `cli`. It starts the long-lived tasks (dispatcher, writer) and owns their channels.
 //! Read first: [`export`], then [`engine::Engine`].
 
 pub(crate) mod apply_pages;

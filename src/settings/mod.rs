@@ -1,7 +1,8 @@
 //! Every setting: its name, type and parser ([`table`]), its layers (flag, environment, file, built-in value), and its value.
 //!
-//! May use `endpoint` and `model`. Values are text in [`Layers`] until [`Settings::resolve`] parses them all, once.
-//! Read first: [`Settings`]. To add a setting: [`table`], `config/default.toml` and [`Settings`].
+//! May use `endpoint` and `model`. Values are text in [`Layers`]; [`Settings::resolve`] parses those of a run, `cli` those of its
+//! list and its API key. Flags that are no settings (`--json`, `--config`) are in `cli`.
+//! Read first: [`Settings`]. To add a setting: [`table`], `config/default.toml`, [`Settings`], and the list in `cli/replay.rs`.
 
 mod layers;
 mod parse;

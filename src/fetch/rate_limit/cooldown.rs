@@ -1,7 +1,7 @@
 //! How long all requests wait after a 429.
 //!
-//! As long as the server asks for, clamped. Where it asks for nothing: two periods after a single 429, and doubling waits while
-//! the requests that follow such waits are refused as well, so that a server that refuses everything gets fewer and fewer requests.
+//! Two periods after a single 429, and doubling waits while the requests that follow such waits are refused as well, so that a
+//! server that refuses everything gets fewer and fewer requests; longer if the server asks for it. At most `MAX_WAIT`.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The rate limit: every request waits for its permit here, and every 429 is handled here.
+//! The rate limit: every request waits for its permit here, and every 429 causes its cooldown here.
 //!
 //! `pacer` says when the next permit is due, `controller` how many there are a second, `cooldown` how long all requests wait after
 //! a 429, `window_detector` whether the server counts by the second, and `window_guard` keeps requests away from the end of such a
@@ -26,7 +26,7 @@ use pacer::Pacer;
 use window_detector::WindowDetector;
 use window_guard::WindowGuard;
 
-/// The longest wait that a server's `Retry-After` may cause.
+/// The longest cooldown, whether the server asks for it or not.
 pub const MAX_WAIT: Duration = Duration::from_secs(300);
 /// How far requests keep away from a window's end: this many mean deviations of the latency, within these bounds. RFC 6298
 /// waits for four; here the way back is a part of the deviation that does not matter.

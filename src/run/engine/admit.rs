@@ -19,9 +19,9 @@ enum Turn {
     /// A page that failed and is due.
     Retry,
     /// A page ahead that shows how deep a list is.
-    Scout,
-    /// Any page, to see whether an outage is over.
     Probe,
+    /// Any page, to see whether an outage is over.
+    HealthCheck,
     /// A page behind an end: evidence, or a control request.
     Check,
     /// A page of an item that was not refused, to see whether others are.
@@ -40,20 +40,20 @@ impl Engine<'_> {
         if let Some(question) = &self.question {
             return check.filter(|_| question.asked.is_none()).or_else(|| self.turn_of_question(question, now));
         }
-        if let Some(at) = self.outages.probe_at() {
+        if let Some(at) = self.outages.check_at() {
             let is_time = self.frontier.requests_in_flight() == 0 && at <= now;
-            return check.or((next || due.is_some()).then_some(Turn::Probe)).filter(|_| is_time);
+            return check.or((next || due.is_some()).then_some(Turn::HealthCheck)).filter(|_| is_time);
         }
         let due = due.is_some_and(|due| due <= now);
         if check.is_some() {
             return check;
         }
-        let has_scout = self.frontier.lookahead_stage(&self.worth()).is_some_and(|stage| self.affords(stage));
+        let has_probe = self.frontier.lookahead_stage(&self.worth()).is_some_and(|stage| self.affords(stage));
         match (next, due) {
             // Until a page ever came, no item is requested twice before all others were requested.
             (true, _) if !self.outages.ever() => Some(Turn::Next),
             (_, true) if self.retry.has_one() => Some(Turn::Retry),
-            _ if has_scout => Some(Turn::Scout),
+            _ if has_probe => Some(Turn::Probe),
             (true, _) => Some(Turn::Next),
             (false, true) if self.at_rest() => Some(Turn::Retry),
             (false, _) => None,
@@ -80,7 +80,7 @@ impl Engine<'_> {
 
     /// When a page is due that may not be requested now. None if nothing waits for time alone.
     pub(super) fn next_turn(&self, now: Instant) -> Option<Instant> {
-        let at = match self.outages.probe_at().filter(|_| self.question.is_none()) {
+        let at = match self.outages.check_at().filter(|_| self.question.is_none()) {
             Some(at) => Some(at).filter(|_| self.frontier.requests_in_flight() == 0),
             None => self.frontier.due(),
         };
@@ -117,8 +117,8 @@ impl Engine<'_> {
                     let Some(question) = &self.question else { return };
                     self.frontier.next_of_other_items(question.refused(), question.refusal != RefusalScope::SamePage)
                 }
-                Some(Turn::Probe) => self.frontier.next_health_check(),
-                Some(Turn::Scout) => {
+                Some(Turn::HealthCheck) => self.frontier.next_health_check(),
+                Some(Turn::Probe) => {
                     self.lookahead_budget.reserve();
                     let worth = self.worth();
                     self.frontier.next_lookahead(&worth)

@@ -68,16 +68,16 @@ impl Engine<'_> {
             return self.frontier.retry_now(task); // nobody else could pass meanwhile
         }
         task.asked_again |= is_perhaps_billed(failure);
-        self.park(task, failure, outcome);
+        self.delay(task, failure, outcome);
     }
 
     /// Delays a page until its next attempt.
-    fn park(&mut self, mut task: PageTask, failure: Failure, outcome: &FetchOutcome) {
+    fn delay(&mut self, mut task: PageTask, failure: Failure, outcome: &FetchOutcome) {
         let now = clock::now();
         // During a question about the account an outage's checks do not apply: both would wait for each other.
-        let until = if let Some(probe_at) = self.outages.probe_at().filter(|_| self.question.is_none()) {
+        let until = if let Some(check_at) = self.outages.check_at().filter(|_| self.question.is_none()) {
             // Pages take turns at checking the API; these failures are not counted.
-            self.notify_retry(&task, outcome, probe_at.saturating_duration_since(now));
+            self.notify_retry(&task, outcome, check_at.saturating_duration_since(now));
             task.retry.get_or_insert_with(|| self.retry.new_state());
             now
         } else {
@@ -141,7 +141,7 @@ impl Engine<'_> {
         let (item, message) = (task.item, &outcome.message);
         if self.question.is_none() && self.was_answered(refusal, item, message) {
             let failure = task.faults.failure.unwrap_or(Failure::OtherRefusal);
-            return self.park(task, failure, outcome);
+            return self.delay(task, failure, outcome);
         }
         let is_for_all = match &mut self.question {
             Some(question) if question.refusal == refusal => question.add(item, outcome.request.attempt, message),
@@ -159,7 +159,7 @@ impl Engine<'_> {
         }
         let failure = task.faults.failure.unwrap_or(Failure::OtherRefusal);
         let asked_again = task.asked_again | is_perhaps_billed(failure);
-        self.park(PageTask { asked_again, ..task }, failure, outcome);
+        self.delay(PageTask { asked_again, ..task }, failure, outcome);
     }
 
     /// Whether the same refusal was not meant for all before, and few items got it since.

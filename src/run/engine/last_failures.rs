@@ -62,7 +62,7 @@ impl Engine<'_> {
         if !self.frontier.has_delayed() || !self.frontier.all_tried(pending) {
             return Ok(());
         }
-        if let Some(at) = self.outages.probe_at() {
+        if let Some(at) = self.outages.check_at() {
             // A page that never failed tells best whether this is an outage.
             if at <= clock::now() {
                 self.control()?;

@@ -56,7 +56,7 @@ struct FailureStreak {
 struct Outage {
     tries: RetryState,
     /// When the next check may leave.
-    probe_at: Instant,
+    check_at: Instant,
 }
 
 impl OutageDetector {
@@ -77,12 +77,12 @@ impl OutageDetector {
 
     /// Whether there is an outage.
     pub(super) fn is_down(&self) -> bool {
-        self.probe_at().is_some()
+        self.check_at().is_some()
     }
 
     /// When the next check may leave, if there is an outage.
-    pub(super) fn probe_at(&self) -> Option<Instant> {
-        self.streak.as_ref().and_then(|streak| streak.outage.as_ref()).map(|outage| outage.probe_at)
+    pub(super) fn check_at(&self) -> Option<Instant> {
+        self.streak.as_ref().and_then(|streak| streak.outage.as_ref()).map(|outage| outage.check_at)
     }
 
     /// When nothing will have succeeded for `max_outage`, if anything failed since the last success. Where the server asked for a
@@ -132,7 +132,7 @@ impl OutageDetector {
             streak.requested_wait =
                 Some((now, streak.requested_wait.map_or(now, |(_, until)| until).max(now + requested_wait)));
         }
-        if streak.outage.as_ref().is_some_and(|outage| outcome.sent < outage.probe_at) {
+        if streak.outage.as_ref().is_some_and(|outage| outcome.sent < outage.check_at) {
             return None; // it left before the outage
         }
         let item = outcome.request.item;
@@ -156,7 +156,7 @@ impl OutageDetector {
         let response = if self.ever { without_numbers(explain::kind(&outcome.message)) } else { String::new() };
         let is_new = is_answer && streak.got_response(response, item);
         // Then the next item is requested soon, until all were.
-        streak.probed(is_new && !self.ever, requested_wait, retry, now);
+        streak.schedule_check(is_new && !self.ever, requested_wait, retry, now);
         let items = streak.same.len();
         (is_new && items >= SAME).then(|| self.refused(items, &outcome.message))
     }
@@ -190,17 +190,17 @@ impl FailureStreak {
     }
 
     /// Starts an outage, or schedules its next check after a failed one.
-    fn probed(&mut self, soon: bool, requested_wait: Duration, retry: &mut Retry, now: Instant) {
+    fn schedule_check(&mut self, soon: bool, requested_wait: Duration, retry: &mut Retry, now: Instant) {
         let down = self.items.len() >= OUTAGE || self.unreached >= OUTAGE;
         let outage = match &mut self.outage {
             Some(outage) => outage,
-            None if down => self.outage.insert(Outage { tries: retry.new_state(), probe_at: now }),
+            None if down => self.outage.insert(Outage { tries: retry.new_state(), check_at: now }),
             None => return,
         };
         if soon {
             outage.tries = retry.new_state();
         }
-        outage.probe_at = now + retry.wait(&mut outage.tries).max(requested_wait);
+        outage.check_at = now + retry.wait(&mut outage.tries).max(requested_wait);
     }
 }
 

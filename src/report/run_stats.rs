@@ -11,7 +11,7 @@ pub(crate) struct RunStats {
     pub retries: u64,
     /// Responses 429.
     pub throttled: u64,
-    /// Pages requested ahead that had no row.
+    /// Pages requested ahead that are behind the end of a list or repeat others, and lost ones that may have been billed.
     pub wasted: u64,
     /// Credits spent on pages behind the ends of lists, to see whether they are ends, or whether the API serves.
     pub evidence: u64,

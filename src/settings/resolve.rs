@@ -149,7 +149,7 @@ impl Settings {
         })
     }
 
-    /// Whether the API is on this machine. Then plain HTTP is allowed, and the port is no part of the identity.
+    /// Whether the API is on this machine. Then plain HTTP is allowed, and the port is not part of the identity.
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.base_url)
     }

@@ -344,7 +344,7 @@ const SENT: [Option<&str>; 9] = [
 
 /// What becomes of it, in the order of [`SENT`].
 ///
-/// * `=` it stands in its column (of the partition: in the directory's name), and nowhere else
+/// * `=` the value is in its column only (a partition value: in the directory's name)
 /// * `x` the column is null (of the partition: the default directory), and its JSON text stands in `_extra`
 /// * `.` the column is null (of the partition: the default directory), and nothing stands in `_extra`
 /// * `a` the column holds the asked product, and its JSON text stands in `_extra`

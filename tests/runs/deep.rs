@@ -271,7 +271,7 @@ async fn what_is_said_of_a_page_behind_the_end_stops_no_run_and_is_asked_once() 
             walk(&api, &lists([12]), None, &[("lookahead", "100"), ("lookahead_saves", "0s")]).await;
         assert_eq!((summary.exit, rows(directory.path()).len()), (ExitCode::Complete, 12), "{status}: {summary}");
     }
-    // A success that is no page may have been billed: as a probe it is not asked for again.
+    // A success without a page may have been billed: a probe that gets one is not requested again.
     let api = Scripted::new(|sent| match sent.page {
         page if page <= 12 => full(sent, page),
         13 => Reply::page(&[]).after(LATENCY),

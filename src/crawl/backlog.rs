@@ -1,7 +1,7 @@
 //! The walks that are only in the ledger yet: a few at a time are added to the frontier, however many there are.
 //!
-//! Walks that have begun come first, then new ones in the order of the list. As long as no page ever came, nobody knows whether
-//! the request is wrong or the list begins with items that are gone. Then one item at a time is sampled from all over the list,
+//! Walks that have started come first, then new ones in the order of the list. As long as no page ever came, nobody knows whether
+//! the request is wrong or the list starts with items that are gone. Then one item at a time is sampled from all over the list,
 //! and none twice before all others were, in any run.
 
 use std::collections::BTreeSet;
@@ -12,35 +12,35 @@ use crate::crawl::walk::Walk;
 use crate::model::page::{ItemIx, SegmentId};
 use crate::state::ledger::{Ledger, LedgerError, OpenItem};
 
-/// How far the ledger's open items were taken: walks that have begun first, then new ones.
+/// How far the ledger's open items were taken: walks that have started first, then new ones.
 #[derive(Debug)]
 pub struct Backlog {
-    begun: Option<ItemIx>,
+    started: Option<ItemIx>,
     unstarted: Option<ItemIx>,
-    /// New ones that were taken out of order, before the first page came.
+    /// New ones that were taken out of order, before the first page arrived.
     samples: BTreeSet<ItemIx>,
-    /// Whether ended walks were reopened: then the walks that have begun are taken once more.
+    /// Whether ended walks were reopened: then the walks that have started are taken once more.
     is_reopened: bool,
 }
 
 impl Default for Backlog {
     fn default() -> Self {
-        Self { begun: Some(ItemIx(0)), unstarted: Some(ItemIx(0)), samples: BTreeSet::new(), is_reopened: false }
+        Self { started: Some(ItemIx(0)), unstarted: Some(ItemIx(0)), samples: BTreeSet::new(), is_reopened: false }
     }
 }
 
 impl Backlog {
     /// Records that ended walks were reopened.
     pub fn reopen(&mut self) {
-        (self.begun, self.is_reopened) = (Some(ItemIx(0)), true);
+        (self.started, self.is_reopened) = (Some(ItemIx(0)), true);
     }
 
     /// Whether every open item was taken.
     pub fn is_empty(&self) -> bool {
-        self.begun.is_none() && self.unstarted.is_none()
+        self.started.is_none() && self.unstarted.is_none()
     }
 
-    /// Adds walks to the frontier if it is half empty. `in_order`: items are taken in the order of the list, because a page came
+    /// Adds walks to the frontier if it is half empty. `in_order`: items are taken in the order of the list, because a page arrived
     /// in this run or an earlier one. `ended`: walks whose end is not in the ledger yet. Returns the walks whose pages show that
     /// they have ended, or are outdated: the process died before that was recorded.
     pub fn refill(
@@ -85,13 +85,13 @@ impl Backlog {
         if !in_order && let Some(sample) = self.sample(ledger)? {
             return Ok(vec![sample]);
         }
-        // The walk of a sample whose page came and is not yet applied will take a slot.
+        // The walk of a sample whose page arrived and is not yet applied will take a slot.
         let is_applied = self.samples.is_empty() || self.unstarted != Some(ItemIx(0)) || !frontier.has_in_flight();
         let slots = frontier.free_slots() - usize::from(!is_applied);
         if slots == 0 {
             return Ok(Vec::new());
         }
-        if let Some(after) = self.begun {
+        if let Some(after) = self.started {
             // A sample that was reopened is a walk like any other.
             let known = if self.is_reopened {
                 frontier.items().chain(ended.iter().copied()).collect()
@@ -99,7 +99,7 @@ impl Backlog {
                 self.samples.clone()
             };
             let items = ledger.walking_items(after, &known, slots)?;
-            self.begun = next(&items, slots);
+            self.started = next(&items, slots);
             if !items.is_empty() {
                 return Ok(items);
             }
@@ -110,7 +110,7 @@ impl Backlog {
         Ok(items)
     }
 
-    /// An item that was never asked for, from anywhere in the list. None: all were.
+    /// An item that was never requested, from anywhere in the list. None: all were.
     fn sample(&mut self, ledger: &Ledger) -> Result<Option<OpenItem>, LedgerError> {
         let mut asked = ledger.items_without_page()?;
         asked.extend(&self.samples);

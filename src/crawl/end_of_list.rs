@@ -31,7 +31,7 @@ pub struct PagingRules {
 /// What evidence has shown: a page with fewer rows than requested does not always end a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ObservedEnd {
-    /// The API gives at most this many rows a page, fewer than were asked for.
+    /// The API gives at most this many rows a page, fewer than were requested.
     PageSize(u32),
     /// Pages in the middle of a list may be short: only an empty page is an end.
     EmptyPage,
@@ -48,11 +48,11 @@ pub struct End {
     pub message: Option<String>,
     /// Rows of the page that ended it.
     pub received: usize,
-    /// A page that would show whether the list goes on all the same. None: there is nothing to ask.
+    /// A page that would show whether the list continues all the same. None: there is nothing to request.
     pub check: Option<PageNum>,
     /// Whether the page that ended it repeats the first page.
     pub is_wrap: bool,
-    /// Whether the check must be made whatever it costs: that page was asked for before, and shows nothing yet.
+    /// Whether the check must be made whatever it costs: that page was requested before, and shows nothing yet.
     pub must_check: bool,
 }
 
@@ -122,7 +122,7 @@ impl PagingRules {
         counts.received > 0 && !self.is_full(counts)
     }
 
-    /// The last page that may be asked for.
+    /// The last page that may be requested.
     pub fn limit(&self) -> PageNum {
         let limit = self.max_pages.map(|most| self.first.0.saturating_add(most.saturating_sub(1)));
         PageNum(limit.map_or(self.last.0, |limit| limit.min(self.last.0)))

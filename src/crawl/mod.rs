@@ -1,4 +1,4 @@
-//! Which page to ask for next, what a failure proves, and when a list has ended.
+//! Which page to request next, what a failure proves, and when a list has ended.
 //!
 //! May use `fetch` (what responses claim), `state` (the ledger's rows), `decode`, `settings`, `endpoint` and `model`. It decides
 //! and does nothing else: no request is sent here, and nothing is written.

@@ -1,10 +1,10 @@
-//! When a page is asked for again, and how many retries there are over all: intervals from the `backoff` crate, jitter from a seed.
+//! When a page is requested again, and how many retries there are over all: intervals from the `backoff` crate, jitter from a seed.
 //!
 //! One budget for all pages bounds the retries, however many pages fail: each page that comes earns a fifth of a retry. Without
 //! budget a failed page waits, and new pages go first.
 //!
 //! The only user of `backoff` (unmaintained; see deny.toml), which only makes the intervals: everything that must be decided
-//! or repeated exactly is here. Whether to ask again at all is decided in `judgement`.
+//! or repeated exactly is here. Whether to request again at all is decided in `judgement`.
 
 use std::time::Duration;
 
@@ -38,13 +38,13 @@ pub(crate) struct RetryState {
 }
 
 impl Retry {
-    /// `seed` is the jitter's; `saved` the number of retries to begin with, [`MAX_SAVED`] at most.
+    /// `seed` is the jitter's; `saved` the number of retries to start with, [`MAX_SAVED`] at most.
     pub(crate) fn new(policy: RetryPolicy, seed: u64, saved: usize) -> Self {
         let saved = u32::try_from(saved).unwrap_or(u32::MAX).min(MAX_SAVED);
         Self { policy, random: SplitMix64::seed_from_u64(seed), budget: saved * PAGES_PER_RETRY }
     }
 
-    /// Records a page that came.
+    /// Records a page that arrived.
     pub(crate) fn credit(&mut self) {
         self.budget = self.budget.saturating_add(1).min(MAX_SAVED * PAGES_PER_RETRY);
     }

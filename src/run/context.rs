@@ -11,9 +11,9 @@ use crate::settings::RateLimit;
 use crate::settings::Settings;
 
 /// How long an intent may wait for the rate limiter, seconds: covers a slow fsync, and bounds what is in doubt after a crash.
-const AHEAD: f64 = 0.25;
+const MAX_QUEUE_WAIT: f64 = 0.25;
 /// How many intents may wait for an unknown rate limit: enough for two group commits at thousands a second.
-const AHEAD_OF_ANY: usize = 64;
+const QUEUE_AT_UNKNOWN_RATE: usize = 64;
 
 /// What a run works with.
 #[derive(Debug)]
@@ -45,14 +45,15 @@ impl RunContext {
     }
 
     /// How many intents may be committed before the rate limiter lets them go.
-    pub fn ahead(&self) -> usize {
+    pub fn queue_length(&self) -> usize {
         let most = self.settings.max_in_flight;
         let rate = match self.qps {
             RateLimit::PerSecond(rate) => rate,
-            RateLimit::Auto(_) => return most.min(AHEAD_OF_ANY),
+            RateLimit::Auto(_) => return most.min(QUEUE_AT_UNKNOWN_RATE),
             RateLimit::Unlimited => return most,
         };
-        let wanted = (1..most).find(|count| u32::try_from(*count).is_ok_and(|count| f64::from(count) >= rate * AHEAD));
+        let wanted =
+            (1..most).find(|count| u32::try_from(*count).is_ok_and(|count| f64::from(count) >= rate * MAX_QUEUE_WAIT));
         let burst = usize::try_from(rate_limit::burst(rate).get()).unwrap_or(most);
         wanted.unwrap_or(most).max(burst).min(most)
     }

@@ -18,7 +18,7 @@ use crate::run::resume::Resumed;
 use crate::run::stop::Stop;
 
 impl OpenExport<'_> {
-    /// Asks for pages until there is nothing left to do or a reason to stop, and publishes what came.
+    /// Requests pages until there is nothing left to do or a reason to stop, and publishes what arrived.
     pub(super) async fn crawl<F: Fetch>(
         &self,
         resumed: Resumed,
@@ -29,7 +29,7 @@ impl OpenExport<'_> {
         let Resumed { writer, segment, .. } = resumed;
         let limiter = Arc::new(RateLimiter::new(context.qps));
         let (mode, modes) = watch::channel(DispatchMode::Send);
-        let (to_dispatch, requests) = mpsc::channel(context.ahead());
+        let (to_dispatch, requests) = mpsc::channel(context.queue_length());
         let (outcome, outcomes) = mpsc::channel(settings.max_in_flight);
         let dispatcher = Dispatcher {
             api,

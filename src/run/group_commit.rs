@@ -1,4 +1,4 @@
-//! Group commit: one journal frame and one ledger transaction for everything that came while the last group was written.
+//! Group commit: one journal frame and one ledger transaction for everything that arrived while the last group was written.
 //!
 //! There is no timer: one page waits for one fsync, and a hundred pages wait for the same one. Bodies are durable before the
 //! ledger names them, and named before they are decoded (promise P2). The intents of the next requests become durable in the

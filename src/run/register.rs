@@ -28,7 +28,7 @@ struct Registered {
 }
 
 impl OpenExport<'_> {
-    /// Adds the list's items and size hints to the ledger, and opens the walks that this run is to go on with. Takes as long as
+    /// Adds the list's items and size hints to the ledger, and opens the walks that this run is to continue with. Takes as long as
     /// the list does: one on a pipe may stall.
     pub(super) async fn register(&self, ids: Ids) -> Result<(), Error> {
         let (dir, settings) = (Arc::clone(&self.dir), self.context.settings.clone());

@@ -19,7 +19,7 @@ use crate::run::recovery::reclassify::reclassify;
 use crate::settings::CODES;
 use crate::state::ledger::OpenSegment;
 
-/// The writer at work, and the segment that goes on.
+/// The writer at work, and the segment that continues.
 pub(super) struct Resumed {
     pub(super) writer: WriterHandle,
     pub(super) segment: OpenSegment,
@@ -47,7 +47,7 @@ impl OpenExport<'_> {
         if !plan.is_empty() || dir.export.identity != identity || self.has_waiting()? {
             dir.store.remove(vec![SUCCESS.to_owned()]).await?;
         }
-        // The identity first: from here on only a run with these columns may go on.
+        // The identity first: from here on only a run with these columns may continue.
         dir.ledger().set_identity(&identity)?;
 
         let writer = self.start_writer();

@@ -1,4 +1,4 @@
-//! Pages that failed and wait until they may be asked for again.
+//! Pages that failed and wait until they may be requested again.
 
 use std::cmp::Reverse;
 
@@ -8,13 +8,13 @@ use super::{Faults, Frontier, PageTask};
 use crate::model::page::{ItemIx, PageNum};
 
 impl Frontier {
-    /// Whether `is_such` is true of every page that is left; false while there are pages that were never asked for.
+    /// Whether `is_such` is true of every page that is left; false while there are pages that were never requested.
     pub(crate) fn all_tried(&self, is_such: impl Fn(&PageTask) -> bool) -> bool {
         let untried = !self.unstarted.is_empty() || self.ready.len() > 0 || !self.retry_now.is_empty();
         !untried && self.delayed.values().chain(self.in_flight.tasks()).all(is_such)
     }
 
-    /// Forgets the failures of the delayed pages that `is_innocent` selects: they may be asked for at once.
+    /// Forgets the failures of the delayed pages that `is_innocent` selects: they may be requested at once.
     pub(crate) fn clear_failures(&mut self, is_innocent: impl Fn(&PageTask) -> bool) {
         for (key, mut task) in std::mem::take(&mut self.delayed) {
             if is_innocent(&task) {

@@ -31,7 +31,7 @@ impl Frontier {
         true
     }
 
-    /// Lets a suspended walk go on, or end.
+    /// Lets a suspended walk continue, or end.
     pub(crate) fn end_suspension(&mut self, item: ItemIx) {
         if let Some(open) = self.walks.get_mut(&item) {
             self.suspended -= usize::from(std::mem::take(&mut open.is_suspended));
@@ -39,13 +39,13 @@ impl Frontier {
         self.reschedule(item);
     }
 
-    /// The page that checks whether a walk goes on behind its end, of the walk whose check was added first.
+    /// The page that checks whether a walk continues behind its end, of the walk whose check was added first.
     pub(crate) fn next_check(&mut self) -> Option<&PageTask> {
         let (item, page) = self.checks.pop_front()?;
         let walk = &mut self.walks.get_mut(&item)?.walk;
-        walk.ask_check(page);
-        let (id, asked_again, faults) = (walk.id.clone(), walk.is_in_doubt(page), Faults::default());
-        let task = PageTask { item, id, page, retry: None, faults, asked_again, is_probe: false, is_check: true };
+        walk.request_check(page);
+        let (id, was_repeated, faults) = (walk.id.clone(), walk.is_in_doubt(page), Faults::default());
+        let task = PageTask { item, id, page, retry: None, faults, was_repeated, probe: None, is_check: true };
         self.reschedule(item); // its probe may be this page
         Some(self.send(task))
     }
@@ -63,7 +63,7 @@ impl Frontier {
         open.map(|open| open.walk.outdated()).unwrap_or_default()
     }
 
-    /// Keeps a walk open until this page has shown whether it goes on.
+    /// Keeps a walk open until this page has shown whether it continues.
     pub(crate) fn add_check(&mut self, item: ItemIx, page: PageNum) {
         if let Some(open) = self.walks.get_mut(&item) {
             open.check = Some(page);
@@ -75,7 +75,7 @@ impl Frontier {
     pub(crate) fn check_done(&mut self, item: ItemIx, is_lost: bool) {
         let Some(open) = self.walks.get_mut(&item) else { return };
         if let Some(page) = open.check.take().filter(|_| is_lost) {
-            open.walk.ask_again(page);
+            open.walk.request_again(page);
         }
     }
 
@@ -85,17 +85,27 @@ impl Frontier {
         self.walks.get(&item).filter(is_idle).and_then(|open| open.walk.end()).is_some_and(is_such)
     }
 
-    /// Whether a check waits to be asked for.
+    /// Whether a walk had ended, and only a page behind its end is requested.
+    pub(crate) fn is_revisit(&self, item: ItemIx) -> bool {
+        self.walks.get(&item).is_some_and(|open| open.walk.is_revisit)
+    }
+
+    /// Makes such a walk an open one like any other. Returns false if it is one.
+    pub(crate) fn take_revisit(&mut self, item: ItemIx) -> bool {
+        self.walks.get_mut(&item).is_some_and(|open| std::mem::take(&mut open.walk.is_revisit))
+    }
+
+    /// Whether a check waits to be requested.
     pub(crate) fn has_check(&self) -> bool {
         !self.checks.is_empty()
     }
 
-    /// Removes the checks that wait to be asked for. Returns their walks.
+    /// Removes the checks that wait to be requested. Returns their walks.
     pub(crate) fn take_checks(&mut self) -> Vec<ItemIx> {
         std::mem::take(&mut self.checks).into_iter().map(|(item, _)| item).collect()
     }
 
-    /// Whether a page in flight was asked for as a check.
+    /// Whether a page in flight was requested as a check.
     pub(crate) fn is_check(&self, item: ItemIx, page: PageNum) -> bool {
         self.in_flight.get((item, page)).is_some_and(|task| task.is_check)
     }

@@ -1,5 +1,5 @@
 //! The one owner of what is in flight: each page from the moment it is handed out until it is applied, requested again or given
-//! up. A page whose response came and was not applied yet is kept, but is not a request in flight any more.
+//! up. A page whose response arrived and was not applied yet is kept, but is not a request in flight any more.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,7 +11,7 @@ type Key = (ItemIx, PageNum);
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
     tasks: HashMap<Key, PageTask>,
-    /// Those whose outcome came.
+    /// Those whose outcome arrived.
     received: HashSet<Key>,
 }
 

@@ -1,7 +1,7 @@
 //! Which page next: the most urgent one that is ready.
 //!
-//! Walks that have begun come before new ones, the deepest first, so that few walks are open at a time. Once all walks that are
-//! left are open, they go on in rounds (`walk_order`). A page that failed is delayed, and delays no other page of its walk. No
+//! Walks that have started come before new ones, the deepest first, so that few walks are open at a time. Once all walks that are
+//! left are open, they continue in rounds (`walk_order`). A page that failed is delayed, and delays no other page of its walk. No
 //! clock, no ledger and no channel is used here. The caller bounds the memory: it adds walks only while
 //! [`Frontier::free_slots`] allows it.
 
@@ -19,6 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use tokio::time::Instant;
 
 use crate::crawl::end_of_list::PagingRules;
+use crate::crawl::lookahead::budget::Reservation;
 use crate::crawl::retry::RetryState;
 use crate::crawl::walk::{LookaheadCost, Walk};
 use crate::fetch::classify::Failure;
@@ -30,7 +31,7 @@ use probes::ProbeCandidate;
 pub(crate) use probes::ProbePolicy;
 use walk_order::{Rank, WalkDepth, WalkOrder};
 
-/// A page that is asked for, and its failures so far.
+/// A page that is requested, and its failures so far.
 #[derive(Debug)]
 pub struct PageTask {
     /// The item, by its place in the ledger.
@@ -43,11 +44,11 @@ pub struct PageTask {
     pub(crate) retry: Option<RetryState>,
     /// What is known of whose failures they are.
     pub(crate) faults: Faults,
-    /// Whether it was already asked for once more after a response that may have been billed.
-    pub(crate) asked_again: bool,
-    /// Whether it may turn out to be behind the end of its list.
-    pub(crate) is_probe: bool,
-    /// Whether it is asked for to see whether its list has ended.
+    /// Whether it was already requested once more after a response that may have been billed.
+    pub(crate) was_repeated: bool,
+    /// Its part of the look-ahead budget, if it may turn out to be behind the end of its list.
+    pub(crate) probe: Option<Reservation>,
+    /// Whether it shows whether its list has ended.
     pub(crate) is_check: bool,
 }
 
@@ -56,7 +57,7 @@ pub struct PageTask {
 pub(crate) struct Faults {
     /// Failures that were followed by a response to another item's later request: they are the page's own.
     pub(crate) proven: u32,
-    /// The last attempt when the last failure came, as long as nobody knows whose failure it is.
+    /// The last attempt when the last failure arrived, as long as nobody knows whose failure it is.
     pub(crate) pending: Option<AttemptId>,
     /// Whether earlier runs gave its item up, or found failures to be its own: then three tries are enough.
     pub(crate) gave_up_before: bool,
@@ -74,33 +75,31 @@ pub struct Frontier {
     unstarted: VecDeque<Walk>,
     /// All other open walks.
     walks: HashMap<ItemIx, OpenWalk>,
-    /// Walks with a needed page that was not asked for.
+    /// Walks with a needed page that was not requested.
     ready: WalkOrder,
     /// Walks with a page ahead that would show where their lists end.
     probes: BTreeSet<ProbeCandidate>,
-    /// An estimate of how many pages of all open walks are still to be asked for.
+    /// An estimate of how many pages of all open walks are still to be requested.
     expected: f64,
     /// Of pages ahead in this run: in vain, of all walks; in doubt, of open ones.
     lookahead_cost: LookaheadCost,
-    /// Pages to be asked for again at once: the deepest first.
+    /// Pages to be requested again at once: the deepest first.
     retry_now: BTreeMap<WalkDepth, PageTask>,
     /// Pages that failed, by the time of their next attempt.
     delayed: BTreeMap<(Instant, ItemIx, PageNum), PageTask>,
-    /// Walks that have ended, with the page that would show whether they go on.
+    /// Walks that have ended, with the page that would show whether they continue.
     checks: VecDeque<(ItemIx, PageNum)>,
     /// Pages in flight, or received and not yet applied.
     in_flight: InFlight,
     /// The number of suspended walks.
     suspended: usize,
-    /// Probes that are no longer asked for, because their walks end.
-    dropped_probes: u32,
     /// Maximum number of walks in `unstarted` and `ready`.
     bound: usize,
-    /// Whether the ledger has no more walks: then they go on in rounds.
+    /// Whether the ledger has no more walks: then they continue in rounds.
     has_all: bool,
 }
 
-/// Delayed pages from which on no walk begins: pages that keep failing must not delay the others, and a walk that waits takes
+/// Delayed pages from which on no walk starts: pages that keep failing must not delay the others, and a walk that waits takes
 /// about 500 bytes and no keys.
 const MAX_DELAYED: usize = 4_096;
 
@@ -120,7 +119,6 @@ impl Frontier {
             checks: VecDeque::new(),
             in_flight: InFlight::default(),
             suspended: 0,
-            dropped_probes: 0,
             bound: bound.max(1),
             has_all: false,
         }
@@ -198,35 +196,35 @@ impl Frontier {
         let open = self.walks.get(&item)?;
         let unknown = open.next_unknown(&self.rules).filter(|_| self.has_all);
         let page = unknown.or_else(|| open.next_needed(&self.rules))?;
-        self.ask(item, page)
+        self.request(item, page, None)
     }
 
     /// The walk whose turn it is. A new one is opened.
     fn next_item(&mut self) -> Option<ItemIx> {
         let deepest = self.ready.deepest();
         let first = if self.has_all { self.ready.first_in_rounds() } else { deepest };
-        let may_begin = !self.has_too_many_delayed() && (self.has_all || first.is_none());
-        if may_begin && let Some(walk) = self.unstarted.pop_front() {
+        let may_start = !self.has_too_many_delayed() && (self.has_all || first.is_none());
+        if may_start && let Some(walk) = self.unstarted.pop_front() {
             return Some(self.open(walk));
         }
         first.or(deepest)
     }
 
-    fn ask(&mut self, item: ItemIx, page: PageNum) -> Option<&PageTask> {
+    fn request(&mut self, item: ItemIx, page: PageNum, probe: Option<Reservation>) -> Option<&PageTask> {
         let walk = &mut self.walks.get_mut(&item)?.walk;
         // What earlier runs know is about the first page that is missing.
         let is_next = page == walk.next();
         let proven = if is_next { walk.proven_failures } else { 0 };
         let gave_up_before = is_next && (walk.failed_before || proven > 0);
         let faults = Faults { proven, gave_up_before, ..Faults::default() };
-        let (is_probe, asked_again) = (walk.ask(page, &self.rules), walk.is_in_doubt(page));
-        let id = walk.id.clone();
-        let task = PageTask { item, id, page, retry: None, faults, asked_again, is_probe, is_check: false };
+        walk.request(page, &self.rules);
+        let (id, was_repeated) = (walk.id.clone(), walk.is_in_doubt(page));
+        let task = PageTask { item, id, page, retry: None, faults, was_repeated, probe, is_check: false };
         self.reschedule(item);
         Some(self.send(task))
     }
 
-    /// A page of an item that is not in `except`, to see how others fare: of a walk that has begun if there is one, otherwise of
+    /// A page of an item that is not in `except`, to see how others fare: of a walk that has started if there is one, otherwise of
     /// an unstarted one if `may_start` allows that.
     pub(crate) fn next_of_other_items(&mut self, except: &BTreeSet<ItemIx>, may_start: bool) -> Option<&PageTask> {
         let known = self.ready.items().find(|item| !except.contains(item));
@@ -239,7 +237,7 @@ impl Frontier {
             }
         };
         let page = self.walks.get(&item)?.next_needed(&self.rules)?;
-        self.ask(item, page)
+        self.request(item, page, None)
     }
 
     /// Whether [`next_of_other_items`](Self::next_of_other_items) has a page.
@@ -290,7 +288,7 @@ impl Frontier {
         Some(task)
     }
 
-    /// A walk that has begun.
+    /// A walk that has started.
     pub fn walk_mut(&mut self, item: ItemIx) -> Option<&mut Walk> {
         self.walks.get_mut(&item).map(|open| &mut open.walk)
     }
@@ -309,15 +307,10 @@ impl Frontier {
         }
     }
 
-    /// False: its walk is about to end before this page, so that it is not asked for again.
+    /// False: its walk is about to end before this page, so that it is not requested again.
     fn start_waiting(&mut self, task: &PageTask) -> bool {
         let open = self.walks.get_mut(&task.item).filter(|open| !open.ends_by(task.page));
-        let Some(open) = open else {
-            self.dropped_probes += u32::from(task.is_probe);
-            return false;
-        };
-        open.waiting += 1;
-        true
+        open.map(|open| open.waiting += 1).is_some()
     }
 
     /// Whether a page is needed, whatever the other pages show.
@@ -337,11 +330,9 @@ impl Frontier {
         open.closing = Some(Closing { at, end });
         self.suspended -= usize::from(std::mem::take(&mut open.is_suspended));
         if open.waiting > 0 {
-            let (waiting, dropped_probes) = (&mut open.waiting, &mut self.dropped_probes);
             let mut stays = |task: &PageTask| {
                 let stays = task.item != item || task.page < at;
-                *waiting -= usize::from(!stays);
-                *dropped_probes += u32::from(!stays && task.is_probe);
+                open.waiting -= usize::from(!stays);
                 stays
             };
             self.retry_now.retain(|_, task| stays(task));
@@ -354,7 +345,7 @@ impl Frontier {
     pub fn take_ended(&mut self, item: ItemIx) -> Option<(Walk, EndRow)> {
         let open = self.walks.get(&item)?;
         match open.walk.end().cloned() {
-            // What is in flight may show that the list goes on.
+            // What is in flight may show that the list continues.
             Some(end) if open.is_idle() && (open.waiting == 0 || !end.may_be_disproved()) => {
                 let end = EndRow { error: end.message, ..EndRow::new(item, end.stop) };
                 self.close(end, self.rules.first);
@@ -367,11 +358,6 @@ impl Frontier {
         self.suspended -= usize::from(open.is_suspended);
         self.lookahead_cost.in_doubt = self.lookahead_cost.in_doubt.saturating_sub(open.cost.in_doubt);
         open.closing.map(|closing| (open.walk, closing.end))
-    }
-
-    /// How many probes were dropped since the last call.
-    pub(crate) fn take_dropped_probes(&mut self) -> u32 {
-        std::mem::take(&mut self.dropped_probes)
     }
 
     /// Whether [`next_page`](Self::next_page) has a page.
@@ -398,6 +384,7 @@ impl Frontier {
 mod tests {
     use super::{Frontier, MAX_DELAYED, PageTask, ProbePolicy};
     use crate::crawl::end_of_list::PagingRules;
+    use crate::crawl::lookahead::budget::LookaheadBudget;
     use crate::crawl::retry::Retry;
     use crate::crawl::walk::Walk;
     use crate::decode::DecodedPage;
@@ -509,7 +496,7 @@ mod tests {
         let needed = frontier.next_page().unwrap().page.0;
         let mut pages = Vec::new();
         let mut probe = |frontier: &mut Frontier| {
-            let page = frontier.next_lookahead(&PROBES).unwrap().page.0;
+            let page = frontier.next_lookahead(&PROBES, LookaheadBudget::new(1.0).reserve()).unwrap().page.0;
             pages.push(page);
             page
         };
@@ -602,8 +589,8 @@ mod tests {
         let later = clock::now() + Duration::from_secs(3_600);
         assert!(frontier.lookahead_stage(&PROBES).is_none(), "page 10 tells where the end is at no risk");
         fail(&mut frontier, later);
-        let probe = frontier.next_lookahead(&PROBES).unwrap();
-        assert!(probe.is_probe && probe.page == PageNum(13), "{probe:?}");
+        let probe = frontier.next_lookahead(&PROBES, LookaheadBudget::new(1.0).reserve()).unwrap();
+        assert!(probe.probe.is_some() && probe.page == PageNum(13), "{probe:?}");
         frontier.close(end(1), PageNum(10));
         assert!(frontier.due().is_none() && frontier.take_ended(ItemIx(1)).is_none() && !frontier.is_done());
         frontier.complete(ItemIx(1), PageNum(13)).unwrap();

@@ -1,4 +1,4 @@
-//! A walk that has begun: what of it is in flight, what waits, and how it ends.
+//! A walk that has started: what of it is in flight, what waits, and how it ends.
 
 use super::probes::ProbeCandidate;
 use super::walk_order::Rank;
@@ -7,13 +7,13 @@ use crate::crawl::walk::{LookaheadCost, Walk};
 use crate::model::page::PageNum;
 use crate::state::ledger::EndRow;
 
-/// A walk that has begun.
+/// A walk that has started.
 #[derive(Debug)]
 pub(super) struct OpenWalk {
     pub(super) walk: Walk,
     /// Pages in flight.
     pub(super) in_flight: usize,
-    /// Pages that failed and will be asked for again.
+    /// Pages that failed and will be requested again.
     pub(super) waiting: usize,
     /// Its entry in the frontier's `ready`.
     pub(super) rank: Option<Rank>,
@@ -25,7 +25,7 @@ pub(super) struct OpenWalk {
     pub(super) cost: LookaheadCost,
     /// Whether it waits until it is known what becomes of other walks.
     pub(super) is_suspended: bool,
-    /// The page that will show whether it goes on behind its end.
+    /// The page that will show whether it continues behind its end.
     pub(super) check: Option<PageNum>,
     pub(super) closing: Option<Closing>,
 }
@@ -54,27 +54,27 @@ impl OpenWalk {
         }
     }
 
-    /// Whether nothing of it is asked for from this page on.
+    /// Whether nothing of it is requested from this page on.
     pub(super) fn ends_by(&self, page: PageNum) -> bool {
         self.closing.as_ref().is_some_and(|closing| closing.at <= page)
     }
 
-    /// Whether nothing of it is in flight, and no check waits to be asked for.
+    /// Whether nothing of it is in flight, and no check waits to be requested.
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight == 0 && self.check.is_none()
     }
 
-    /// Whether nothing of it is in flight or waits to be asked for again.
+    /// Whether nothing of it is in flight or waits to be requested again.
     pub(super) fn is_quiet(&self) -> bool {
         self.in_flight == 0 && self.waiting == 0
     }
 
-    /// The next page of it that is needed and was not asked for.
+    /// The next page of it that is needed and was not requested.
     pub(super) fn next_needed(&self, rules: &PagingRules) -> Option<PageNum> {
         self.walk.next_needed(rules).filter(|page| !self.ends_by(*page))
     }
 
-    /// The first page of it that is not known to exist, if that was not asked for.
+    /// The first page of it that is not known to exist, if that was not requested.
     pub(super) fn next_unknown(&self, rules: &PagingRules) -> Option<PageNum> {
         self.walk.next_unknown(rules).filter(|page| !self.ends_by(*page))
     }

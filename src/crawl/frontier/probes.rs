@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use super::{Frontier, PageTask};
 use crate::crawl::lookahead::Stage;
+use crate::crawl::lookahead::budget::Reservation;
 use crate::crawl::walk::LookaheadCost;
 use crate::model::page::ItemIx;
 
@@ -28,7 +29,7 @@ pub(crate) struct ProbePolicy {
     pub(crate) latency: Duration,
     /// Requests a second that can be sent.
     pub(crate) rate: f64,
-    /// The time that a search must save before it begins.
+    /// The time that a search must save before it starts.
     pub(crate) min_saving: Duration,
 }
 
@@ -48,19 +49,19 @@ impl ProbePolicy {
 
     fn allows(&self, ProbeCandidate { stage, unknown: Reverse(unknown), .. }: ProbeCandidate, all: f64) -> bool {
         match stage {
-            // Without its neighbour the probe that came is worth nothing, and the neighbour of a page mostly exists.
+            // Without its neighbour the probe that arrived is worth nothing, and the neighbour of a page mostly exists.
             Stage::Confirm => true,
-            // A search goes on as long as this list is what the run waits for.
+            // A search continues as long as this list is what the run waits for.
             Stage::Search => {
                 let (time, rest) = self.times(unknown, all);
                 time > rest
             }
-            Stage::Begin => self.saving(unknown, all) > self.min_saving.as_secs_f64(),
+            Stage::Start => self.saving(unknown, all) > self.min_saving.as_secs_f64(),
         }
     }
 }
 
-/// A walk with a page ahead to ask for: the most urgent stage first, then the list that may be longest.
+/// A walk with a page ahead to request: the most urgent stage first, then the list that may be longest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct ProbeCandidate {
     pub(super) stage: Stage,
@@ -68,10 +69,10 @@ pub(super) struct ProbeCandidate {
     pub(super) item: ItemIx,
 }
 
-/// The candidate that is most worth a credit, if `all` pages are left to be asked for.
+/// The candidate that is most worth a credit, if `all` pages are left to be requested.
 fn best(candidates: &BTreeSet<ProbeCandidate>, policy: &ProbePolicy, all: f64) -> Option<ProbeCandidate> {
     // The first of each stage may save most.
-    [Stage::Confirm, Stage::Search, Stage::Begin].into_iter().find_map(|stage| {
+    [Stage::Confirm, Stage::Search, Stage::Start].into_iter().find_map(|stage| {
         let from = ProbeCandidate { stage, unknown: Reverse(u32::MAX), item: ItemIx(i64::MIN) };
         let first = candidates.range(from..).next().filter(|first| first.stage == stage)?;
         Some(*first).filter(|first| policy.allows(*first, all))
@@ -85,10 +86,10 @@ impl Frontier {
     }
 
     /// The page ahead that is most worth a credit.
-    pub(crate) fn next_lookahead(&mut self, policy: &ProbePolicy) -> Option<&PageTask> {
+    pub(crate) fn next_lookahead(&mut self, policy: &ProbePolicy, credit: Reservation) -> Option<&PageTask> {
         let ProbeCandidate { item, .. } = self.best_probe(policy)?;
         let (_, page) = self.walks.get(&item)?.walk.probe(&self.rules)?;
-        self.ask(item, page)
+        self.request(item, page, Some(credit))
     }
 
     fn best_probe(&self, policy: &ProbePolicy) -> Option<ProbeCandidate> {
@@ -130,18 +131,18 @@ mod tests {
 
     #[test]
     fn a_search_is_begun_where_it_saves_enough_and_goes_on_while_it_saves_anything() {
-        use Stage::{Begin, Confirm, Search};
+        use Stage::{Confirm, Search, Start};
         type Case<'a> = (&'a [(Stage, u32)], f64, Option<i64>);
         let table: [Case<'_>; 9] = [
-            (&[(Begin, 25)], 25.0, None), // 2 s page by page, and nothing else to do
-            (&[(Begin, 26)], 26.0, Some(0)),
-            (&[(Begin, 26)], 31.0, None),     // a tenth of a second of other work
-            (&[(Begin, 50)], 249.0, Some(0)), // 4 s page by page, nearly 4 s of other work
-            (&[(Begin, 50)], 250.0, None),
+            (&[(Start, 25)], 25.0, None), // 2 s page by page, and nothing else to do
+            (&[(Start, 26)], 26.0, Some(0)),
+            (&[(Start, 26)], 31.0, None),     // a tenth of a second of other work
+            (&[(Start, 50)], 249.0, Some(0)), // 4 s page by page, nearly 4 s of other work
+            (&[(Start, 50)], 250.0, None),
             (&[(Search, 5)], 24.0, Some(0)),
             (&[(Search, 5)], 25.0, None),
-            (&[(Begin, 400), (Search, 300), (Confirm, 1)], 0.0, Some(2)),
-            (&[(Begin, 400), (Search, 1), (Begin, 500)], 1_000.0, Some(2)),
+            (&[(Start, 400), (Search, 300), (Confirm, 1)], 0.0, Some(2)),
+            (&[(Start, 400), (Search, 1), (Start, 500)], 1_000.0, Some(2)),
         ];
         for (candidates, all, item) in table {
             assert_eq!(chosen(candidates, all, &POLICY), item, "{candidates:?} of {all}");
@@ -151,7 +152,7 @@ mod tests {
     #[test]
     fn where_answers_take_no_time_nothing_is_saved() {
         let policy = ProbePolicy { latency: Duration::ZERO, rate: f64::INFINITY, min_saving: Duration::ZERO };
-        assert_eq!(chosen(&[(Stage::Begin, u32::MAX), (Stage::Search, 9)], 0.0, &policy), None);
+        assert_eq!(chosen(&[(Stage::Start, u32::MAX), (Stage::Search, 9)], 0.0, &policy), None);
     }
 
     proptest! {

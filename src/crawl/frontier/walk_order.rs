@@ -1,9 +1,9 @@
-//! Which walk goes on first.
+//! Which walk goes first.
 //!
 //! As long as the ledger has more walks, the deepest goes first, so that few are open at a time. Once all walks that are left are
 //! open, the run must not end with one deep list that is read page by page while the rate is not used. How deep a list is shows
-//! only by reading it, so all walks go on in rounds: each to one page, to three, to seven, to fifteen. Pages that are known to
-//! exist show nothing about the end, so they wait: they can be asked for at any time, all at once, and keep the rate busy
+//! only by reading it, so all walks continue in rounds: each to one page, to three, to seven, to fifteen. Pages that are known to
+//! exist show nothing about the end, so they wait: they can be requested at any time, all at once, and keep the rate busy
 //! while the ends of the last lists are found.
 
 use std::cmp::Reverse;
@@ -18,11 +18,11 @@ pub(super) type WalkDepth = (Reverse<PageNum>, ItemIx);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rank {
     pub(super) depth: WalkDepth,
-    /// Whether its first unknown page can be asked for.
+    /// Whether its first unknown page can be requested.
     pub(super) is_open_ended: bool,
 }
 
-/// Walks with a needed page that was not asked for.
+/// Walks with a needed page that was not requested.
 #[derive(Debug, Default)]
 pub(super) struct WalkOrder {
     deepest: BTreeSet<WalkDepth>,

@@ -35,12 +35,12 @@ pub(crate) struct Evidence {
     /// Pages of the export.
     pages: u32,
     /// Credits spent on evidence, including those in flight.
-    asked: u32,
+    cost: u32,
     /// Those of earlier runs.
-    asked_before: u32,
+    cost_before: u32,
     /// Credits spent in this run under other rules.
-    spent: u64,
-    /// Lists that went on behind a short page in earlier runs.
+    spent_before: u64,
+    /// Lists that continued behind a short page in earlier runs.
     contradicted_before: u64,
     /// The same in this run.
     contradicted: BTreeSet<ItemIx>,
@@ -54,57 +54,69 @@ pub(crate) struct Evidence {
     without_list: u32,
     /// Lists that wrapped around to their first page and had ended there.
     wraps: u32,
+    /// Whether a page was larger than the page size that was observed.
+    is_size_wrong: bool,
+    /// Lists that were checked after all lists had been read, and what evidence had cost before the last of them.
+    last_checks: BTreeSet<ItemIx>,
+    spent_before_last: u64,
 }
 
 impl Evidence {
-    /// What is known from earlier runs. `asked`: credits spent on evidence; `contradicted`: lists that went on behind a short page.
-    pub(crate) fn new(items: u64, pages: u64, asked: u64, contradicted: u64) -> Self {
+    /// What is known from earlier runs. `cost`: credits spent on evidence; `contradicted`: lists that continued behind a short page.
+    pub(crate) fn new(items: u64, pages: u64, cost: u64, contradicted: u64) -> Self {
         let small = |number: u64| u32::try_from(number).unwrap_or(u32::MAX);
         Self {
             pages: small(pages),
-            asked: small(asked),
-            asked_before: small(asked),
-            spent: 0,
+            cost: small(cost),
+            cost_before: small(cost),
+            spent_before: 0,
             contradicted_before: contradicted,
             contradicted: BTreeSet::new(),
             items,
-            has_checked_first: asked > 0,
+            has_checked_first: cost > 0,
             short: HashMap::new(),
             refused: 0,
             without_list: 0,
             wraps: 0,
+            is_size_wrong: false,
+            last_checks: BTreeSet::new(),
+            spent_before_last: 0,
         }
     }
 
-    pub(crate) fn record_page(&mut self) {
+    /// Records a page with this many rows.
+    pub(crate) fn record_page(&mut self, received: usize, observed: Option<ObservedEnd>) {
         self.pages = self.pages.saturating_add(1);
+        if let Some(ObservedEnd::PageSize(rows)) = observed {
+            self.is_size_wrong |= usize::try_from(rows).is_ok_and(|rows| received > rows);
+        }
     }
 
     /// Whether the budget has this many credits.
     pub(crate) fn affords(&self, credits: u32) -> bool {
         // Pages that were evidence themselves do not add to the budget.
-        let read = self.pages.saturating_sub(self.asked);
-        f64::from(self.asked) + f64::from(credits) <= (BUDGET_SHARE * f64::from(read)).max(MIN_BUDGET)
+        let read = self.pages.saturating_sub(self.cost);
+        f64::from(self.cost) + f64::from(credits) <= (BUDGET_SHARE * f64::from(read)).max(MIN_BUDGET)
     }
 
-    /// Records that pages are asked for as evidence.
+    /// Records that pages are requested as evidence.
     pub(crate) fn spend(&mut self, credits: u32) {
-        self.asked = self.asked.saturating_add(credits);
+        self.cost = self.cost.saturating_add(credits);
     }
 
-    /// Records that a page that was asked for as evidence was a page of its list, or free.
+    /// Records that a page that was requested as evidence was a page of its list, or free.
     pub(crate) fn refund(&mut self) {
-        self.asked = self.asked.saturating_sub(1);
+        self.cost = self.cost.saturating_sub(1);
     }
 
     /// Credits spent on evidence in this run.
     pub(crate) fn spent(&self) -> u64 {
-        self.spent + u64::from(self.asked.saturating_sub(self.asked_before))
+        self.spent_before + u64::from(self.cost.saturating_sub(self.cost_before))
     }
 
-    /// Whether the page that checks an end is worth a credit, or the end is trusted. `depth`: the pages of the list; `goes_on`: the
-    /// same list went on behind a short page before.
-    pub(crate) fn is_worth_check(&mut self, end: &End, depth: u32, goes_on: bool) -> bool {
+    /// Whether the page that checks an end is worth a credit, or the end is trusted. `depth`: the pages of the list; `continues`: the
+    /// same list continued behind a short page before.
+    pub(crate) fn is_worth_check(&mut self, end: &End, depth: u32, continues: bool) -> bool {
         let affords = self.affords(KEPT + 1) || self.items <= u64::from(ALWAYS_CHECKED) && self.affords(1);
         match end.stop {
             _ if end.must_check => true,
@@ -119,8 +131,8 @@ impl Evidence {
             | StopReason::Rejected
             | StopReason::Failed => {
                 let is_telling = self.is_telling(end.received, depth);
-                // In a list that went on behind a short page, no short page is an end.
-                goes_on
+                // In a list that continued behind a short page, no short page is an end.
+                continues
                     || affords && (is_telling || self.contradictions() > 0 || self.items <= u64::from(ALWAYS_CHECKED))
             }
         }
@@ -135,7 +147,7 @@ impl Evidence {
         is_sample || is_first
     }
 
-    /// Whether the page behind a success without a list is asked for, where that follows a full page.
+    /// Whether the page behind a success without a list is requested, where that follows a full page.
     pub(crate) fn checks_missing_list(&mut self) -> bool {
         // Where many lists may end like this, one credit is kept to see whether the API still has rows (`engine::empty_lists`).
         let kept = u32::from(self.items >= MANY);
@@ -147,35 +159,50 @@ impl Evidence {
         self.wraps = self.wraps.saturating_add(1);
     }
 
-    /// Records a list that went on behind a short page.
+    /// Records a list that continued behind a short page.
     pub(crate) fn record_contradiction(&mut self, item: ItemIx) {
         self.contradicted.insert(item);
     }
 
-    /// Lists that went on behind a short page, in all runs.
+    /// Lists that continued behind a short page, in all runs.
     fn contradictions(&self) -> u64 {
         self.contradicted_before + u64::try_from(self.contradicted.len()).unwrap_or(u64::MAX)
     }
 
-    /// Whether the short-page rule is disproved, for an export of this many items.
-    pub(crate) fn is_disproved(&self, items: u64) -> bool {
-        self.contradictions() >= items.clamp(1, 2)
+    /// Whether the rule is disproved that a page with fewer rows than requested, or than the largest page had, ends a list.
+    pub(crate) fn is_disproved(&self) -> bool {
+        self.is_size_wrong || self.contradictions() >= self.items.clamp(1, 2)
+    }
+
+    /// Which short end to check next, once all lists have been read: the deepest or any, except those that were. Any list first:
+    /// where an API leaves rows out, most lists continue. If that one did not, the deepest: it has the most rows to lose.
+    pub(crate) fn next_last_check(&self) -> (bool, &BTreeSet<ItemIx>) {
+        let was_in_vain = self.spent() > self.spent_before_last;
+        (was_in_vain && !self.last_checks.is_empty(), &self.last_checks)
+    }
+
+    /// Records that this one is checked.
+    pub(crate) fn record_last_check(&mut self, item: ItemIx) {
+        self.spent_before_last = self.spent();
+        self.last_checks.insert(item);
     }
 
     /// The share of pages behind short ones that had no row: an estimate of what reopening lists with short ends would waste.
     pub(crate) fn wasted_share(&self) -> f64 {
         let lists = u32::try_from(self.contradictions()).unwrap_or(u32::MAX);
-        f64::from(self.asked) / f64::from(self.asked.saturating_add(lists).max(1))
+        f64::from(self.cost) / f64::from(self.cost.saturating_add(lists).max(1))
     }
 
     /// Restarts after the rules have changed: the evidence was about the old ones, and the new ones have a budget of their own.
     pub(crate) fn restart(&mut self) {
-        self.spent = self.spent();
-        (self.asked, self.asked_before) = (self.asked.min(1), self.asked.min(1));
+        self.spent_before = self.spent();
+        (self.cost, self.cost_before) = (self.cost.min(1), self.cost.min(1));
         self.contradicted_before = 0;
         self.contradicted.clear();
         self.short.clear();
         self.has_checked_first = false;
+        self.is_size_wrong = false;
+        self.last_checks.clear();
     }
 }
 
@@ -218,17 +245,17 @@ mod tests {
     #[test]
     fn evidence_costs_three_credits_and_then_no_more_than_the_budget_has() {
         let mut evidence = Evidence::new(100_000, 0, 0, 0);
-        let mut asked = 0;
+        let mut checked = 0;
         for list in 0..100_000_u32 {
-            (0..3).for_each(|_| evidence.record_page());
+            (0..3).for_each(|_| evidence.record_page(0, None));
             let rows = usize::try_from(list % 7).unwrap() + 1;
             if short(&mut evidence, rows, 1 + list % 11) {
-                asked += 1;
-                evidence.record_page(); // the page behind the end came, and earns no evidence of its own
+                checked += 1;
+                evidence.record_page(0, None); // the page behind the end came, and earns no evidence of its own
             }
-            assert!(f64::from(asked) <= (0.003 * 3.0 * f64::from(list + 1)).max(3.0), "{asked} after {list} lists");
+            assert!(f64::from(checked) <= (0.003 * 3.0 * f64::from(list + 1)).max(3.0), "{checked} after {list} lists");
         }
-        assert!(asked >= 700, "{asked}: about every hundredth");
+        assert!(checked >= 700, "{checked}: about every hundredth");
     }
 
     #[test]
@@ -249,12 +276,12 @@ mod tests {
         assert_eq!([(); 3].map(|()| short(&mut evidence, 4, 1)), [false; 3], "the first one was an earlier run's");
         evidence.record_contradiction(ItemIx(1));
         evidence.record_contradiction(ItemIx(1));
-        assert!(!evidence.is_disproved(200) && evidence.is_disproved(1), "unless it is the only one");
+        assert!(!evidence.is_disproved() && Evidence::new(1, 10, 3, 1).is_disproved(), "unless it is the only one");
         assert!(short(&mut evidence, 4, 1));
         assert!(evidence.is_worth_check(&end(StopReason::ShortPage, 4), 1, true), "that list itself, always");
         evidence.record_contradiction(ItemIx(2));
-        assert!(evidence.is_disproved(200));
-        assert!(Evidence::new(200, 10, 3, 2).is_disproved(200), "also where earlier runs saw it");
+        assert!(evidence.is_disproved());
+        assert!(Evidence::new(200, 10, 3, 2).is_disproved(), "also where earlier runs saw it");
         let mut few = Evidence::new(3, 0, 0, 0);
         assert_eq!([4, 4, 4].map(|rows| short(&mut few, rows, 1)), [true; 3], "of three lists each is checked");
     }
@@ -277,9 +304,9 @@ mod tests {
     #[test]
     fn refusals_behind_a_full_page_are_checked_three_times_and_then_every_hundredth() {
         let mut evidence = Evidence::new(9, 0, 0, 0);
-        let asked: Vec<u32> =
+        let checked: Vec<u32> =
             (1..=300).filter(|_| evidence.is_worth_check(&end(StopReason::EndRefused, 3), 5, false)).collect();
-        assert_eq!(asked, [1, 2, 3, 100, 200, 300]);
+        assert_eq!(checked, [1, 2, 3, 100, 200, 300]);
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl ThrottledPages {
         self.pages.get(&(item, page)).map_or(0, Page::proofs)
     }
 
-    /// Whether a page got a 429, and some but not all of the responses that must pass before it is asked for again did.
+    /// Whether a page got a 429, and some but not all of the responses that must pass before it is requested again did.
     pub(crate) fn waits(&self, item: ItemIx, page: PageNum) -> bool {
         self.pages.get(&(item, page)).is_some_and(|known| (1..MIN_PASSED).contains(&known.passed))
     }
@@ -80,7 +80,7 @@ impl ThrottledPages {
         self.proofs(item, page) >= PROOFS - 1
     }
 
-    /// Forgets a page that came or was given up.
+    /// Forgets a page that arrived or was given up.
     pub(crate) fn forget(&mut self, item: ItemIx, page: PageNum) {
         self.pages.remove(&(item, page));
     }

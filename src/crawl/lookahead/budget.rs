@@ -4,30 +4,39 @@
 //! share was wasted, or one credit where the share is less than one. Where an API answers any page number, only two
 //! neighbouring pages show that, so two credits are the minimum there.
 
+use std::sync::Arc;
+
 /// The budget of one run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct LookaheadBudget {
     /// Credits that may be wasted for each useful page.
     share: f64,
     pages: u32,
     /// Requests without a response that may have been billed.
     lost: u32,
-    /// Requests in flight that may turn out to be wasted.
-    reserved: u32,
+    /// Shared with the reservations: one more reference than there are pages that may turn out to be wasted.
+    reservations: Arc<()>,
+}
+
+/// A credit for a page that may turn out to be wasted. Dropping it returns the credit.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    _counted: Arc<()>,
 }
 
 impl LookaheadBudget {
     /// A budget of `percent` wasted credits for a hundred pages.
     pub(crate) fn new(percent: f64) -> Self {
-        Self { share: percent / 100.0, pages: 0, lost: 0, reserved: 0 }
+        Self { share: percent / 100.0, pages: 0, lost: 0, reservations: Arc::default() }
     }
 
-    /// Whether one more credit may be risked. `came`: pages ahead that came and were wasted, or still may be. `confirms`: this
+    /// Whether one more credit may be risked. `arrived`: pages ahead that arrived and were wasted, or still may be. `confirms`: this
     /// credit shows whether one of them was.
-    pub(crate) fn can_reserve(&self, came: u32, confirms: bool) -> bool {
+    pub(crate) fn can_reserve(&self, arrived: u32, confirms: bool) -> bool {
         let least = if confirms { 2.0 } else { 1.0 };
         let most = if self.share > 0.0 { (self.share * f64::from(self.pages)).max(least) } else { 0.0 };
-        f64::from(self.lost) + f64::from(self.reserved) + f64::from(came) + 1.0 <= most
+        let reserved = u32::try_from(Arc::strong_count(&self.reservations) - 1).unwrap_or(u32::MAX);
+        f64::from(self.lost) + f64::from(reserved) + f64::from(arrived) + 1.0 <= most
     }
 
     /// Records a useful page.
@@ -35,15 +44,14 @@ impl LookaheadBudget {
         self.pages = self.pages.saturating_add(1);
     }
 
-    /// Records a request that may be wasted.
-    pub(crate) fn reserve(&mut self) {
-        self.reserved = self.reserved.saturating_add(1);
+    /// Reserves a credit for a page that may be wasted.
+    pub(crate) fn reserve(&self) -> Reservation {
+        Reservation { _counted: Arc::clone(&self.reservations) }
     }
 
-    /// Records that such a request has ended. `is_lost`: without a page, and it may have been billed.
-    pub(crate) fn release(&mut self, is_lost: bool) {
-        self.reserved = self.reserved.saturating_sub(1);
-        self.lost = self.lost.saturating_add(u32::from(is_lost));
+    /// Records a request that ended without a page and may have been billed.
+    pub(crate) fn record_lost(&mut self) {
+        self.lost = self.lost.saturating_add(1);
     }
 
     /// Credits that may have been billed for pages that never came.
@@ -60,12 +68,11 @@ mod tests {
     fn only_what_was_earned_may_be_risked_and_a_useful_page_returns_its_credit() {
         let mut budget = LookaheadBudget::new(1.0);
         assert!(budget.can_reserve(0, false), "the first one is free");
-        budget.reserve();
+        let reservation = budget.reserve();
         assert!(!budget.can_reserve(0, false));
-        budget.release(false);
+        drop(reservation);
         assert!(budget.can_reserve(0, false));
-        budget.reserve();
-        budget.release(true);
+        budget.record_lost();
         (0..199).for_each(|_| budget.credit());
         assert!(!budget.can_reserve(0, false));
         budget.credit();

@@ -1,11 +1,11 @@
-//! How long one list is: which of its pages are known to exist, and which page ahead is worth asking for.
+//! How long one list is: which of its pages are known to exist, and which page ahead is worth requesting.
 //!
 //! A walk goes page by page until its list has proven deep. Then a *probe*, a page far ahead, may be worth its risk (`frontier`
-//! decides that). Each probe is half as far again as what exists (galloping search): two of three lists that came so far reach
+//! decides that). Each probe is half as far again as what exists (galloping search): two of three lists that have come so far reach
 //! that, and half of them reach twice as far. After the first probe behind the end, the next one is half-way between what exists
 //! and what does not (bisection).
 //! A probe counts only if all its rows are new and its neighbour has new rows too: one of the two exposes an API that answers a
-//! page number behind the end with the last page, or with any page. All pages before such a pair exist, so asking for all of them
+//! page number behind the end with the last page, or with any page. All pages before such a pair exist, so requesting all of them
 //! at once costs nothing.
 //!
 //! Galloping search: J. L. Bentley, A. C. Yao, "An almost optimal algorithm for unbounded searching", Information
@@ -20,7 +20,7 @@ use crate::model::page::{Counts, PageNum};
 
 /// Pages that a walk must have before it looks ahead.
 pub(crate) const MIN_PAGES: u32 = 8;
-/// Pages after the first missing one that may be asked for before it came: it bounds the memory of a walk.
+/// Pages after the first missing one that may be requested before it arrived: it bounds the memory of a walk.
 const WINDOW: u32 = 4_096;
 
 /// What is known of a list's length.
@@ -37,10 +37,10 @@ pub(crate) struct Lookahead {
     /// The last page according to an earlier export.
     hint: Option<PageNum>,
     /// Whether a probe was ever sent.
-    has_begun: bool,
-    /// All pages before this one were asked for, or are there.
+    has_started: bool,
+    /// All pages before this one were requested, or are there.
     next_in_order: PageNum,
-    /// Pages in flight that were asked for out of order: probes, their neighbours, the first unknown page.
+    /// Pages in flight that were requested out of order: probes, their neighbours, the first unknown page.
     out_of_order: BTreeSet<PageNum>,
 }
 
@@ -84,10 +84,10 @@ enum PageState {
 pub enum Stage {
     /// A page far ahead exists; the page before it shows whether that can be trusted.
     Confirm,
-    /// The search goes on.
+    /// The search continues.
     Search,
-    /// The search begins.
-    Begin,
+    /// The search starts.
+    Start,
 }
 
 impl Lookahead {
@@ -98,7 +98,7 @@ impl Lookahead {
             last_possible: None,
             is_untrusted: false,
             hint: None,
-            has_begun: false,
+            has_started: false,
             next_in_order: rules.first,
             out_of_order: BTreeSet::new(),
         }
@@ -109,7 +109,7 @@ impl Lookahead {
         self.hint = last;
     }
 
-    /// Whether a page will be asked for sooner or later, whatever the other pages show.
+    /// Whether a page will be requested sooner or later, whatever the other pages show.
     pub(crate) fn needs(&self, page: PageNum) -> bool {
         page <= self.first_unknown
     }
@@ -127,7 +127,7 @@ impl Lookahead {
         }
     }
 
-    /// An estimate of how many pages are still to be asked for: those that are known to exist, and the unknown ones.
+    /// An estimate of how many pages are still to be requested: those that are known to exist, and the unknown ones.
     pub(crate) fn expected(&self, next: PageNum, rules: &PagingRules) -> f64 {
         let known = self.first_unknown.0.saturating_sub(self.next_in_order.max(next).0);
         f64::from(known) + f64::from(self.unknown(rules).max(1))
@@ -138,26 +138,26 @@ impl Lookahead {
         self.farthest.unwrap_or(PageNum(self.first_unknown.0.saturating_sub(1)))
     }
 
-    /// The first needed page that was not asked for.
+    /// The first needed page that was not requested.
     pub(crate) fn next_needed(&self, pages: Pages<'_>) -> Option<PageNum> {
         let last = self.first_unknown.min(pages.rules.limit()).0.min(pages.next.0.saturating_add(WINDOW));
         let mut needed = (self.next_in_order.max(pages.next).0..=last).map(PageNum);
         needed.find(|page| self.is_free(*page, pages))
     }
 
-    /// The first page that is not known to exist, if it can be asked for and was not. Pages before it may be missing.
+    /// The first page that is not known to exist, if it can be requested and was not. Pages before it may be missing.
     pub(crate) fn next_unknown(&self, pages: Pages<'_>) -> Option<PageNum> {
         let last = pages.rules.limit().0.min(pages.next.0.saturating_add(WINDOW));
         let page = self.first_unknown;
         (page >= self.next_in_order && page.0 <= last && self.is_free(page, pages)).then_some(page)
     }
 
-    /// Whether a page did not come and was not asked for out of order.
+    /// Whether a page did not come and was not requested out of order.
     fn is_free(&self, page: PageNum, pages: Pages<'_>) -> bool {
         pages.state(page) == PageState::Missing && !self.out_of_order.contains(&page)
     }
 
-    /// Records that the first needed page is asked for.
+    /// Records that the first needed page is requested.
     pub(crate) fn send_in_order(&mut self, page: PageNum) {
         self.next_in_order = page.next();
     }
@@ -191,13 +191,13 @@ impl Lookahead {
             (None, _) => farther,
         };
         let target = PageNum(target).min(pages.rules.limit());
-        let stage = if self.has_begun { Stage::Search } else { Stage::Begin };
+        let stage = if self.has_started { Stage::Search } else { Stage::Start };
         (target > exists && is_free(target)).then_some((stage, target))
     }
 
-    /// Records that a page is asked for before those in front of it.
+    /// Records that a page is requested before those in front of it.
     pub(crate) fn send_out_of_order(&mut self, page: PageNum) {
-        self.has_begun |= page > self.first_unknown;
+        self.has_started |= page > self.first_unknown;
         self.out_of_order.insert(page);
     }
 
@@ -211,7 +211,7 @@ impl Lookahead {
         }
     }
 
-    /// Records a page that came, and that `pages` includes.
+    /// Records a page that arrived, and that `pages` includes.
     pub(crate) fn record_page(&mut self, page: PageNum, counts: Counts, pages: Pages<'_>) {
         self.out_of_order.remove(&page);
         let before = PageNum(page.0.saturating_sub(1));
@@ -237,8 +237,8 @@ impl Lookahead {
         }
     }
 
-    /// Records that a page that was asked for must be asked for again.
-    pub(crate) fn ask_again(&mut self, page: PageNum) {
+    /// Records that a page that was requested must be requested again.
+    pub(crate) fn request_again(&mut self, page: PageNum) {
         self.next_in_order = self.next_in_order.min(page);
         self.out_of_order.remove(&page);
     }
@@ -258,7 +258,7 @@ impl Lookahead {
         self.is_untrusted
     }
 
-    /// Records that the walk goes on at a page, so that it is needed.
+    /// Records that the walk continues at a page, so that it is needed.
     pub(crate) fn require(&mut self, next: PageNum) {
         self.first_unknown = self.first_unknown.max(next);
     }

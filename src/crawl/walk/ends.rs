@@ -5,7 +5,7 @@ use crate::crawl::end_of_list::{End, PagingRules};
 use crate::model::page::{Counts, PageNum, StopReason};
 use crate::state::ledger::EndRow;
 
-/// How often a refused page with rows behind it is asked for again.
+/// How often a refused page with rows behind it is requested again.
 const MAX_REFUSAL_RETRIES: u8 = 2;
 
 /// How the API refused a page.
@@ -46,7 +46,7 @@ impl Walk {
         end
     }
 
-    /// Takes back that its first missing page was refused, because there are rows behind it: the page is asked for again, twice
+    /// Takes back that its first missing page was refused, because there are rows behind it: the page is requested again, twice
     /// at most. False: that was done often enough.
     pub fn retry_refused(&mut self, rules: &PagingRules) -> bool {
         if self.refusal_retries >= MAX_REFUSAL_RETRIES || self.refused.remove(&self.next).is_none() {
@@ -54,7 +54,7 @@ impl Walk {
         }
         self.refusal_retries += 1;
         self.in_doubt.insert(self.next); // the refusal may have been billed
-        self.lookahead.ask_again(self.next);
+        self.lookahead.request_again(self.next);
         self.advance(rules);
         true
     }
@@ -107,7 +107,7 @@ impl Walk {
     /// Judges its end again, after the rules have changed.
     pub fn reevaluate_end(&mut self, rules: &PagingRules) {
         self.lookahead.forget_end();
-        self.goes_on_behind_short = false;
+        self.continues_behind_short = false;
         if let Some((page, counts)) = self.last.filter(|_| !self.is_foreign) {
             self.end = self.end_after(page, counts, rules);
         }
@@ -150,7 +150,7 @@ impl Walk {
         }
     }
 
-    /// Confirms its end if the page that checks it came or was refused, and the walk is still at its end.
+    /// Confirms its end if the page that checks it arrived or was refused, and the walk is still at its end.
     pub(super) fn confirm(&mut self) {
         let Some(check) = self.end.as_ref().and_then(|end| end.check) else { return };
         let is_outdated = self.is_check_outdated();

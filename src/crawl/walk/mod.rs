@@ -1,7 +1,7 @@
 //! One item's walk: which pages it has, which rows it has seen, and when it is over.
 //!
 //! The pages are a set, and may come in any order. What a page means for the end is decided in the order of the pages, by
-//! their counts alone. So the same pages give the same end: in the first run, after a crash and in a replay, asked for one by one
+//! their counts alone. So the same pages give the same end: in the first run, after a crash and in a replay, requested one by one
 //! or ahead, whatever was lost. Which row is published is decided in the order in which pages are applied, which is the
 //! journal's. Which row is *fresh* is decided by page numbers: it is fresh on the first page that has it.
 
@@ -19,7 +19,7 @@ use crate::model::sanitize::Sanitized;
 use ends::Refusal;
 use moves::Moves;
 
-/// Pages that were asked for ahead, came, and are not known to be in the list.
+/// Pages that were requested ahead, arrived, and are not known to be in the list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LookaheadCost {
     /// They are behind the end, or repeat others.
@@ -40,13 +40,15 @@ pub struct Walk {
     pub unproven_runs: u32,
     /// Whether an earlier run gave it up at that page for a reason that may pass.
     pub failed_before: bool,
+    /// Whether it had ended before, and only a page behind its end is requested.
+    pub is_revisit: bool,
     /// The first page that is missing.
     next: PageNum,
     /// The last page before it, if there is one.
     last: Option<(PageNum, Counts)>,
     /// Pages behind it.
     beyond: BTreeMap<PageNum, Counts>,
-    /// Pages that the API refused though others came before them.
+    /// Pages that the API refused though others arrived before them.
     refused: BTreeMap<PageNum, Refusal>,
     lookahead: Lookahead,
     /// The first page that has each row so far. None: the rows must be loaded before the next page is applied.
@@ -56,19 +58,19 @@ pub struct Walk {
     end: Option<End>,
     /// Ends at pages up to this one are ignored.
     skip: Option<PageNum>,
-    /// Pages that are asked for to see whether it has ended.
+    /// Pages that are requested to see whether it has ended.
     checks: BTreeSet<PageNum>,
-    /// Pages right behind the end that came and are not checks.
+    /// Pages right behind the end that arrived and are not checks.
     behind_end: u32,
-    /// Pages that were asked for ahead in vain, and may have been billed.
+    /// Pages that were requested ahead in vain, and may have been billed.
     in_doubt: BTreeSet<PageNum>,
-    /// Pages that were asked for ahead and whose responses were lost.
+    /// Pages that were requested ahead and whose responses were lost.
     lost: BTreeSet<PageNum>,
     /// Whether a page was for another item, which ends the walk whatever else comes.
     is_foreign: bool,
     /// Whether a page with fresh rows followed a short one.
-    goes_on_behind_short: bool,
-    /// How often a refused page was asked for again.
+    continues_behind_short: bool,
+    /// How often a refused page was requested again.
     refusal_retries: u8,
     /// A page without a list of rows, though a page behind it has rows.
     page_without_list: Option<PageNum>,
@@ -81,7 +83,7 @@ pub struct Walk {
 
 impl Walk {
     /// A walk that has these pages. Its rows are loaded when they are needed, unless there are none. Ends at pages up to
-    /// `skip` are ignored: the walk was reopened to go on behind them.
+    /// `skip` are ignored: the walk was reopened to continue behind them.
     pub fn new(
         item: ItemIx,
         id: ItemId,
@@ -95,6 +97,7 @@ impl Walk {
             proven_failures: 0,
             unproven_runs: 0,
             failed_before: false,
+            is_revisit: false,
             next: rules.first,
             last: None,
             beyond: BTreeMap::new(),
@@ -109,7 +112,7 @@ impl Walk {
             in_doubt: BTreeSet::new(),
             lost: BTreeSet::new(),
             is_foreign: false,
-            goes_on_behind_short: false,
+            continues_behind_short: false,
             refusal_retries: 0,
             page_without_list: None,
             skipped_page: None,
@@ -155,8 +158,8 @@ impl Walk {
     }
 
     /// Whether a page with fresh rows followed a short one: then a short page is no end in this list.
-    pub fn goes_on_behind_short(&self) -> bool {
-        self.goes_on_behind_short
+    pub fn continues_behind_short(&self) -> bool {
+        self.continues_behind_short
     }
 
     /// Sets a hint at its last page, which is used and not trusted.
@@ -182,41 +185,39 @@ impl Walk {
         self.first_pages = None;
     }
 
-    /// A needed page that was not asked for.
+    /// A needed page that was not requested.
     pub fn next_needed(&self, rules: &PagingRules) -> Option<PageNum> {
-        self.lookahead.next_needed(self.pages(rules)).filter(|page| self.may_ask(*page))
+        self.lookahead.next_needed(self.pages(rules)).filter(|page| self.may_request(*page))
     }
 
-    /// The first page that is not known to exist, if it can be asked for and was not. It is needed in any case.
+    /// The first page that is not known to exist, if it can be requested and was not. It is needed in any case.
     pub fn next_unknown(&self, rules: &PagingRules) -> Option<PageNum> {
-        self.lookahead.next_unknown(self.pages(rules)).filter(|page| self.may_ask(*page))
+        self.lookahead.next_unknown(self.pages(rules)).filter(|page| self.may_request(*page))
     }
 
-    /// A page ahead to ask for, which may turn out to be behind the end.
+    /// A page ahead to request, which may turn out to be behind the end.
     pub fn probe(&self, rules: &PagingRules) -> Option<(Stage, PageNum)> {
-        self.lookahead.probe(self.pages(rules)).filter(|(_, page)| self.may_ask(*page))
+        self.lookahead.probe(self.pages(rules)).filter(|(_, page)| self.may_request(*page))
     }
 
-    /// Records that a page is asked for. True: it may turn out to be behind the end.
-    pub fn ask(&mut self, page: PageNum, rules: &PagingRules) -> bool {
-        let is_probe = !self.lookahead.needs(page);
-        if is_probe || self.next_needed(rules) != Some(page) {
-            self.lookahead.send_out_of_order(page);
-        } else {
+    /// Records that a page is requested.
+    pub fn request(&mut self, page: PageNum, rules: &PagingRules) {
+        if self.next_needed(rules) == Some(page) {
             self.lookahead.send_in_order(page);
+        } else {
+            self.lookahead.send_out_of_order(page);
         }
-        is_probe
     }
 
-    /// Records that a page is asked for to see whether the walk has ended.
-    pub fn ask_check(&mut self, page: PageNum) {
+    /// Records that a page is requested to see whether the walk has ended.
+    pub fn request_check(&mut self, page: PageNum) {
         self.checks.insert(page);
         self.lookahead.send_out_of_order(page);
     }
 
-    /// Records that a page did not come and is no longer asked for.
-    pub fn ask_again(&mut self, page: PageNum) {
-        self.lookahead.ask_again(page);
+    /// Records that a page did not come and is no longer requested.
+    pub fn request_again(&mut self, page: PageNum) {
+        self.lookahead.request_again(page);
     }
 
     /// Whether a page is needed, whatever the other pages show.
@@ -229,12 +230,12 @@ impl Walk {
         self.lookahead.unknown(rules)
     }
 
-    /// An estimate of how many pages of it are still to be asked for.
+    /// An estimate of how many pages of it are still to be requested.
     pub fn expected(&self, rules: &PagingRules) -> f64 {
         self.lookahead.expected(self.next, rules)
     }
 
-    /// Its pages that were asked for ahead and came, as far as is known now.
+    /// Its pages that were requested ahead and arrived, as far as is known now.
     pub fn lookahead_cost(&self) -> LookaheadCost {
         let mut cost = LookaheadCost { in_vain: self.behind_end, in_doubt: 0 };
         for (page, counts) in self.beyond.range(self.lookahead.first_unknown().next()..) {
@@ -265,12 +266,12 @@ impl Walk {
         }
     }
 
-    /// Whether a page was asked for in vain and may have been billed.
+    /// Whether a page was requested in vain and may have been billed.
     pub fn is_in_doubt(&self, page: PageNum) -> bool {
         self.in_doubt.contains(&page)
     }
 
-    /// Applies a decoded page. Returns for each row whether it is published. `came`: the newest attempt when the page came. The
+    /// Applies a decoded page. Returns for each row whether it is published. `came`: the newest attempt when the page arrived. The
     /// keys must be loaded.
     pub fn accept(&mut self, page: &DecodedPage, came: AttemptId, rules: &PagingRules) -> Vec<bool> {
         let number = page.request.page;
@@ -353,7 +354,7 @@ impl Walk {
     /// Takes note of what is unusual about the next page, before its end is judged.
     fn note_oddities(&mut self, page: PageNum, counts: Counts, rules: &PagingRules) {
         if let Some((before, before_counts)) = self.last.filter(|_| counts.fresh > 0) {
-            self.goes_on_behind_short |= rules.is_short(before_counts);
+            self.continues_behind_short |= rules.is_short(before_counts);
             if !before_counts.is_list {
                 self.page_without_list.get_or_insert(before);
             }
@@ -402,7 +403,7 @@ mod tests {
         walk
     }
 
-    /// Applies a page that came before another one was asked for.
+    /// Applies a page that arrived before another one was requested.
     fn apply(walk: &mut Walk, page: &DecodedPage, rules: &PagingRules) -> Vec<bool> {
         walk.accept(page, page.request.attempt, rules)
     }
@@ -473,7 +474,7 @@ mod tests {
                 let end = walk.end().map(|end| (end.stop, end.check));
                 let check = (rows == 13).then_some(PageNum(6));
                 assert_eq!((kept, end), (rows, Some((stop, check))), "{last:?} behind the end, {order:?}");
-                assert_eq!(walk.goes_on_behind_short(), rows == 13);
+                assert_eq!(walk.continues_behind_short(), rows == 13);
             }
         }
     }
@@ -552,7 +553,7 @@ mod tests {
         assert_eq!((walk.next(), walk.next_needed(&RULES)), (PageNum(3), Some(PageNum(3))));
         apply(&mut walk, &page(3, 0..3), &RULES);
         assert_eq!((walk.next(), walk.next_needed(&RULES)), (PageNum(6), Some(PageNum(6))));
-        walk.ask(PageNum(6), &RULES);
+        walk.request(PageNum(6), &RULES);
         assert_eq!(walk.next_needed(&RULES), None);
     }
 

@@ -1,9 +1,9 @@
 //! Lists that move while they are read, and the pages that are outdated because of that.
 //!
 //! A row that is inserted at the head of a list pushes every other row back: rows come again on later pages, which costs nothing.
-//! But a page that was asked for before a page in front of it came may show the list as it was before. A row that has moved from
-//! the one to the other in between is on neither. So a page is *outdated* if rows came again on a page in front of it that came
-//! after it was asked for. An outdated page is not applied: it is asked for again, or, where that costs too much, the walk goes
+//! But a page that was requested before a page in front of it arrived may show the list as it was before. A row that has moved from
+//! the one to the other in between is on neither. So a page is *outdated* if rows came again on a page in front of it that arrived
+//! after it was requested. An outdated page is not applied: it is requested again, or, where that costs too much, the walk goes
 //! on behind it and reports in the end that rows may be missing.
 //!
 //! This is decided from attempt numbers alone (`Counts::asked`, `Counts::came`), so that the same pages give the same result in
@@ -19,7 +19,7 @@ use crate::model::page::{AttemptId, Counts, PageNum, StopReason};
 #[derive(Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one fact about the list, and no two exclude each other")]
 pub(super) struct Moves {
-    /// The newest attempt when the last page came that has rows of pages before it.
+    /// The newest attempt when the last page arrived that has rows of pages before it.
     seen_by: Option<AttemptId>,
     /// Whether rows came again on later pages.
     is_moved: bool,
@@ -30,12 +30,12 @@ pub(super) struct Moves {
     /// Whether outdated pages are accepted, and whether one was.
     accepts_outdated: bool,
     is_shifted: bool,
-    /// Whether the engine decided that pages are asked for one after the other.
+    /// Whether the engine decided that pages are requested one after the other.
     is_in_order: bool,
 }
 
 impl Moves {
-    /// Whether a page that came may be used.
+    /// Whether a page that arrived may be used.
     pub(super) fn accepts(&mut self, is_outdated: bool) -> bool {
         self.is_shifted |= is_outdated && self.accepts_outdated;
         !is_outdated || self.accepts_outdated
@@ -70,12 +70,12 @@ impl Walk {
         self.moves.is_shifted
     }
 
-    /// From now on its pages are asked for one after the other.
+    /// From now on its pages are requested one after the other.
     pub fn read_in_order(&mut self) {
         self.moves.is_in_order = true;
     }
 
-    /// The pages to ask for again, if it is [blocked](Self::is_blocked): all behind the next one, which may have the same rows.
+    /// The pages to request again, if it is [blocked](Self::is_blocked): all behind the next one, which may have the same rows.
     pub fn outdated(&self) -> Vec<PageNum> {
         if self.is_blocked() { self.beyond.keys().copied().collect() } else { Vec::new() }
     }
@@ -85,7 +85,7 @@ impl Walk {
         !self.moves.accepts_outdated && (self.is_next_outdated() || self.is_check_outdated())
     }
 
-    /// Whether the next page came and is outdated. Behind the end of a list that does not matter, unless the end is a repeated
+    /// Whether the next page arrived and is outdated. Behind the end of a list that does not matter, unless the end is a repeated
     /// page: that one needs a check which is not outdated.
     pub(super) fn is_next_outdated(&self) -> bool {
         let is_over = self.end.as_ref().is_some_and(|end| end.stop != StopReason::RepeatedPage);
@@ -100,11 +100,11 @@ impl Walk {
         check.is_some_and(|counts| self.moves.outdates(*counts))
     }
 
-    /// Forgets the pages behind the first missing one: they are asked for again, one after the other. The ledger must know that
+    /// Forgets the pages behind the first missing one: they are requested again, one after the other. The ledger must know that
     /// before the next page is applied.
     pub fn discard_outdated(&mut self) {
         for page in std::mem::take(&mut self.beyond).into_keys() {
-            self.lookahead.ask_again(page);
+            self.lookahead.request_again(page);
         }
         self.first_pages = None;
         self.moves.is_in_order = true;
@@ -129,9 +129,9 @@ impl Walk {
         page.keys.iter().map(|key| is_new(*key)).collect()
     }
 
-    /// Whether a page may be asked for, as far as moves and refusals go. A list that moves is read in order, unless rows of it may
+    /// Whether a page may be requested, as far as moves and refusals go. A list that moves is read in order, unless rows of it may
     /// be missing anyway.
-    pub(super) fn may_ask(&self, page: PageNum) -> bool {
+    pub(super) fn may_request(&self, page: PageNum) -> bool {
         let Moves { is_in_order, is_moved, accepts_outdated, .. } = self.moves;
         let is_turn = page == self.next || !(is_in_order || is_moved && !accepts_outdated);
         is_turn && !self.is_blocked() && !self.refused.contains_key(&page)
@@ -190,7 +190,7 @@ mod tests {
         walk.accept(&page(4, 0, 2), AttemptId(3), &RULES);
         walk.accept(&page(2, 0, 3), AttemptId(4), &RULES);
         assert_eq!((walk.outdated(), walk.is_moved()), (vec![], false));
-        // Row 8 was the last one of page 3 and has moved to page 4, which came before.
+        // Row 8 was the last one of page 3 and has moved to page 4, which arrived before.
         walk.accept(&page(3, 1, 4), AttemptId(4), &RULES);
         assert_eq!((walk.outdated(), walk.end(), walk.next()), (vec![PageNum(4)], None, PageNum(4)));
         assert_eq!((walk.next_needed(&RULES), walk.probe(&RULES)), (None, None), "until that is settled");
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(walk.accept(&page(2, 1, 3), AttemptId(3), &RULES), [false; 3]);
     }
 
-    /// Five pages, asked for two at a time in any order, while the list gains a row or none between any two of them: if one of
+    /// Five pages, requested two at a time in any order, while the list gains a row or none between any two of them: if one of
     /// its rows is not received, its walk says so.
     #[test]
     fn no_row_is_missing_from_a_walk_that_does_not_say_so_whatever_was_asked_for_ahead() {
@@ -235,7 +235,7 @@ mod tests {
                 let inserted: Vec<u8> = (0..5).map(|at| (1..=at).map(|bit| moves >> (bit - 1) & 1).sum()).collect();
                 let mut walk = walk();
                 let mut seen = BTreeMap::new();
-                // Each was asked for while the one before it in this order was in flight.
+                // Each was requested while the one before it in this order was in flight.
                 for (at, number) in order.iter().enumerate() {
                     let (asked, came) = (i64::try_from(at).unwrap(), i64::try_from(at + 1).unwrap());
                     let page = page(*number, inserted[at], asked);
@@ -276,6 +276,6 @@ mod tests {
                 })
                 .collect();
         }
-        orders.into_iter().filter(|order| order[0] == 1).collect() // nothing is asked for before the first page came
+        orders.into_iter().filter(|order| order[0] == 1).collect() // nothing is requested before the first page arrived
     }
 }

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 
 use super::Engine;
 use crate::crawl::frontier::ProbePolicy;
-use crate::crawl::judgement::{Question, RefusalScope};
+use crate::crawl::judgement::inquiry::Inquiry;
 use crate::crawl::lookahead::Stage;
 use crate::crawl::walk::LookaheadCost;
 use crate::error::Error;
@@ -37,8 +37,8 @@ impl Engine<'_> {
         }
         let (next, due) = (self.frontier.has_next(), self.frontier.due());
         let check = self.frontier.has_check().then_some(Turn::Check);
-        if let Some(question) = &self.question {
-            return check.filter(|_| question.asked.is_none()).or_else(|| self.turn_of_question(question, now));
+        if let Some(inquiry) = &self.refusals.inquiry {
+            return check.filter(|_| inquiry.in_flight.is_none()).or_else(|| self.turn_of_inquiry(inquiry, now));
         }
         if let Some(at) = self.outages.check_at() {
             let is_time = self.frontier.requests_in_flight() == 0 && at <= now;
@@ -48,29 +48,29 @@ impl Engine<'_> {
         if check.is_some() {
             return check;
         }
-        let has_probe = self.frontier.lookahead_stage(&self.worth()).is_some_and(|stage| self.affords(stage));
+        let has_probe = self.frontier.lookahead_stage(&self.probe_policy()).is_some_and(|stage| self.affords(stage));
         match (next, due) {
             // Until a page ever came, no item is requested twice before all others were requested.
             (true, _) if !self.outages.ever() => Some(Turn::Next),
             (_, true) if self.retry.has_one() => Some(Turn::Retry),
             _ if has_probe => Some(Turn::Probe),
             (true, _) => Some(Turn::Next),
-            (false, true) if self.at_rest() => Some(Turn::Retry),
+            (false, true) if self.is_idle() => Some(Turn::Retry),
             (false, _) => None,
         }
     }
 
     /// While it is open whether a refusal is meant for all, others are requested one at a time; where there are none, the refused
     /// ones again.
-    fn turn_of_question(&self, question: &Question, now: Instant) -> Option<Turn> {
-        if question.asked.is_some() {
+    fn turn_of_inquiry(&self, inquiry: &Inquiry, now: Instant) -> Option<Turn> {
+        if inquiry.in_flight.is_some() {
             return None;
         }
-        if self.frontier.has_other_items(question.refused(), question.refusal != RefusalScope::SamePage) {
+        if self.frontier.has_other_items(inquiry.refused(), inquiry.may_start_items()) {
             return Some(Turn::Others);
         }
         let is_due = self.frontier.due().is_some_and(|due| due <= now);
-        (is_due && self.at_rest() && self.backlog.is_empty()).then_some(Turn::Retry)
+        (is_due && self.is_idle() && self.backlog.is_empty()).then_some(Turn::Retry)
     }
 
     /// Whether a page could be requested now, if there is a credit for it.
@@ -80,7 +80,7 @@ impl Engine<'_> {
 
     /// When a page is due that may not be requested now. None if nothing waits for time alone.
     pub(super) fn next_turn(&self, now: Instant) -> Option<Instant> {
-        let at = match self.outages.check_at().filter(|_| self.question.is_none()) {
+        let at = match self.outages.check_at().filter(|_| self.refusals.inquiry.is_none()) {
             Some(at) => Some(at).filter(|_| self.frontier.requests_in_flight() == 0),
             None => self.frontier.due(),
         };
@@ -104,7 +104,7 @@ impl Engine<'_> {
             }
             if !self.can_afford() {
                 self.drop_checks();
-                if self.at_rest() && !self.is_done() {
+                if self.is_idle() && !self.is_done() {
                     self.stop = Some(Stop::Credits);
                 }
                 return;
@@ -114,14 +114,13 @@ impl Engine<'_> {
                 Some(Turn::Next) => self.frontier.next_page(),
                 Some(Turn::Check) => self.frontier.next_check(),
                 Some(Turn::Others) => {
-                    let Some(question) = &self.question else { return };
-                    self.frontier.next_of_other_items(question.refused(), question.refusal != RefusalScope::SamePage)
+                    let Some(inquiry) = &self.refusals.inquiry else { return };
+                    self.frontier.next_of_other_items(inquiry.refused(), inquiry.may_start_items())
                 }
                 Some(Turn::HealthCheck) => self.frontier.next_health_check(),
                 Some(Turn::Probe) => {
-                    self.lookahead_budget.reserve();
-                    let worth = self.worth();
-                    self.frontier.next_lookahead(&worth)
+                    let (policy, credit) = (self.probe_policy(), self.lookahead_budget.reserve());
+                    self.frontier.next_lookahead(&policy, credit)
                 }
                 Some(Turn::Retry) => {
                     self.retry.spend();
@@ -129,12 +128,12 @@ impl Engine<'_> {
                 }
             };
             let Some(task) = task else { return };
-            self.last_attempt += 1;
-            let attempt = AttemptId(self.last_attempt);
-            if let Some(question) = &mut self.question {
-                question.asked = Some((task.item, task.page));
+            let attempt = AttemptId(self.newest_attempt.0 + 1);
+            self.newest_attempt = attempt;
+            if let Some(inquiry) = &mut self.refusals.inquiry {
+                inquiry.in_flight = Some((task.item, task.page));
             }
-            if self.throttled.is_exempt(task.item, task.page) || self.long_waits.contains(&task.item) {
+            if self.throttled.is_exempt(task.item, task.page) || self.long_waits.has(task.item) {
                 self.limiter.exempt(attempt);
             }
             self.group.intents.push(Request { attempt, item: task.item, id: task.id.clone(), page: task.page });
@@ -142,7 +141,7 @@ impl Engine<'_> {
     }
 
     /// What latency and rate are at present: whether look-ahead pays.
-    fn worth(&self) -> ProbePolicy {
+    fn probe_policy(&self) -> ProbePolicy {
         let latency = self.limiter.latency();
         let slots = u32::try_from(self.context.settings.max_in_flight).map_or(f64::INFINITY, f64::from);
         let most = slots / latency.as_secs_f64();
@@ -164,7 +163,7 @@ impl Engine<'_> {
     }
 
     /// Whether no request is in flight and no page waits to be applied.
-    pub(super) fn at_rest(&self) -> bool {
+    pub(super) fn is_idle(&self) -> bool {
         !self.frontier.has_in_flight()
     }
 

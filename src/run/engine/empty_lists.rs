@@ -18,79 +18,58 @@ use crate::state::ledger::EmptyLists;
 
 /// Lists whose rows are gone that end the run: a single list may really have become empty.
 const GONE: usize = 2;
+/// Empty lists after which items are taken in list order, though no list has a row.
+const EMPTY_SAMPLES: u64 = 50;
 
-/// A second look at a page that had rows.
+/// What is known of lists without rows.
 #[derive(Debug)]
-pub(super) struct SecondLook {
+pub(super) struct EmptyListDetector {
+    /// Lists by whether their first page had a row.
+    lists: EmptyLists,
+    /// Whether an empty list ever came: then a success without a list is a failure.
+    pub(super) had_empty_list: bool,
     /// Empty pages in a row at which lists ended, without a page with rows in between.
-    in_a_row: u64,
-    /// How many of them are worth a second look; each look doubles it.
-    worth_it: u64,
+    empty_ends: u64,
+    /// How many of them are worth a second request for a page that had rows; each such request doubles it.
+    threshold: u64,
     /// The page that is requested again.
-    asked: Option<(ItemIx, PageNum)>,
-    /// Lists of which a page that had rows came empty, without a page with rows since.
+    reread: Option<(ItemIx, PageNum)>,
+    /// Lists of which a page that had rows arrived empty, without a page with rows since.
     vanished: BTreeSet<ItemIx>,
 }
 
-impl Default for SecondLook {
-    fn default() -> Self {
-        Self { in_a_row: 0, worth_it: MANY, asked: None, vanished: BTreeSet::new() }
+impl EmptyListDetector {
+    /// The state at the start of a run.
+    pub(super) fn new(lists: EmptyLists, had_empty_list: bool) -> Self {
+        Self { lists, had_empty_list, empty_ends: 0, threshold: MANY, reread: None, vanished: BTreeSet::new() }
+    }
+
+    /// Whether it is known that lists have rows, or that many have none.
+    pub(super) fn knows_lists(&self) -> bool {
+        self.lists.with_rows > 0 || self.lists.empty >= EMPTY_SAMPLES
+    }
+
+    /// Notes how many rows a page has. `is_first`: it is the first of its list; `is_end`: an empty page would end its list.
+    fn note_page(&mut self, (item, page): (ItemIx, PageNum), received: usize, (is_first, is_end): (bool, bool)) {
+        if is_first {
+            self.lists.add(received > 0);
+        }
+        let is_reread = self.reread.take_if(|reread| *reread == (item, page)).is_some();
+        if received > 0 {
+            (self.lists.in_a_row, self.empty_ends) = (0, 0);
+            self.vanished.clear();
+        } else if is_reread {
+            self.vanished.insert(item);
+        } else {
+            self.empty_ends += u64::from(is_end);
+        }
     }
 }
 
 impl Engine<'_> {
-    /// Counts pages at which lists end without a row. `is_end`: an empty page would end its list.
-    pub(super) fn count_empty(&mut self, (item, page): (ItemIx, PageNum), received: usize, is_end: bool) {
-        let look = &mut self.second_look;
-        let is_asked = look.asked == Some((item, page));
-        look.asked = look.asked.filter(|_| !is_asked);
-        if received > 0 {
-            look.in_a_row = 0;
-            look.vanished.clear();
-        } else if is_asked {
-            look.vanished.insert(item);
-        } else {
-            look.in_a_row += u64::from(is_end);
-        }
-    }
-
-    /// Requests the last page with rows of a list that ended on an empty one again, if many did in a row. If it is empty now,
-    /// another list is looked at, and the run stops if that one has no rows either, or if there is no other.
-    pub(super) async fn look_at_rows(&mut self) -> Result<(), Error> {
-        let is_open = self.stop.is_none() && self.rules.end == EndRule::Auto && !self.context.settings.allow_empty;
-        let look = &self.second_look;
-        let (empty, vanished) = (look.in_a_row, look.vanished.len());
-        if !is_open || look.asked.is_some() || vanished == 0 && empty < look.worth_it {
-            return Ok(());
-        }
-        self.commit(Vec::new()).await?; // the ledger must know what has ended
-        let may_look = vanished < GONE && self.evidence.affords(1) && self.can_afford();
-        let found = if may_look { self.dir.ledger().newest_empty_end(&self.second_look.vanished)? } else { None };
-        let Some(ended) = found else {
-            if vanished > 0 {
-                self.stop = Some(Stop::EmptyLists { empty, all: false });
-            }
-            self.second_look.worth_it = empty.saturating_mul(2);
-            return Ok(());
-        };
-        self.dir.ledger().reread_page(ended.item, ended.last)?;
-        let pages = self.dir.ledger().pages(ended.item, SegmentId::BEHIND_ALL)?;
-        let mut walk = Walk::new(ended.item, ended.id, &self.rules, pages, None);
-        walk.unload_keys(); // its rows are in the ledger
-        self.frontier.add(walk);
-        self.evidence.spend(1);
-        let look = &mut self.second_look;
-        (look.asked, look.worth_it) = (Some((ended.item, ended.last)), empty.saturating_mul(2));
-        Ok(())
-    }
-
-    /// Counts lists with and without rows, and stops the run if the API seems to return nothing.
-    pub(super) fn count_list(&mut self, is_first: bool, received: usize) {
-        match (is_first, received) {
-            (true, _) => self.lists.add(received > 0),
-            (false, 0) => {}
-            (false, _) => self.lists.in_a_row = 0,
-        }
+    /// Notes how many rows a page has (see [`EmptyListDetector::note_page`]), and stops the run if the API seems to return nothing.
+    pub(super) fn note_rows(&mut self, key: (ItemIx, PageNum), received: usize, place: (bool, bool)) {
+        self.empty_lists.note_page(key, received, place);
         self.judge_lists();
     }
 
@@ -99,14 +78,45 @@ impl Engine<'_> {
         if self.context.settings.allow_empty {
             return;
         }
-        if let Some((empty, all)) = seems_empty(self.lists).filter(|(empty, _)| *empty >= MANY) {
+        if let Some((empty, all)) = seems_empty(self.empty_lists.lists).filter(|(empty, _)| *empty >= MANY) {
             self.stop.get_or_insert(Stop::EmptyLists { empty, all });
         }
     }
 
+    /// Requests the last page with rows of a list that ended on an empty one again, if many did in a row. If it is empty now,
+    /// another list is tried, and the run stops if that one has no rows either, or if there is no other.
+    pub(super) async fn recheck_rows(&mut self) -> Result<(), Error> {
+        let is_open = self.stop.is_none() && self.rules.end == EndRule::Auto && !self.context.settings.allow_empty;
+        let EmptyListDetector { empty_ends, threshold, reread, .. } = self.empty_lists;
+        let vanished = self.empty_lists.vanished.len();
+        if !is_open || reread.is_some() || vanished == 0 && empty_ends < threshold {
+            return Ok(());
+        }
+        self.commit(Vec::new()).await?; // the ledger must know what has ended
+        self.empty_lists.threshold = empty_ends.saturating_mul(2);
+        let may_reread = vanished < GONE && self.evidence.affords(1) && self.can_afford();
+        let mut ledger = self.dir.ledger();
+        let found = if may_reread { ledger.newest_empty_end(&self.empty_lists.vanished)? } else { None };
+        let Some(ended) = found else {
+            if vanished > 0 {
+                self.stop = Some(Stop::EmptyLists { empty: empty_ends, all: false });
+            }
+            return Ok(());
+        };
+        ledger.reread_page(ended.item, ended.last)?;
+        let pages = ledger.pages(ended.item, SegmentId::BEHIND_ALL)?;
+        drop(ledger);
+        let mut walk = Walk::new(ended.item, ended.id, &self.rules, pages, None);
+        walk.unload_keys(); // its rows are in the ledger
+        self.frontier.add(walk);
+        self.evidence.spend(1);
+        self.empty_lists.reread = Some((ended.item, ended.last));
+        Ok(())
+    }
+
     /// Warns if no list had a row and they were too few to stop for.
     pub(super) fn warn_of_empty_lists(&self) {
-        let lists = self.lists;
+        let lists = self.empty_lists.lists;
         if self.stop.is_none() && lists.with_rows == 0 && lists.empty > 0 && !self.context.settings.allow_empty {
             let message = format!(
                 "no list has a row ({} lists): check the endpoint, the account, the market and the list of products; --repair requests them again",
@@ -118,7 +128,7 @@ impl Engine<'_> {
 }
 
 /// Whether lists without rows are in doubt, and how many. True: no list has a row. False: many in a row have none where most had,
-/// or a page came empty that had rows before.
+/// or a page arrived empty that had rows before.
 pub(crate) fn seems_empty(lists: EmptyLists) -> Option<(u64, bool)> {
     if lists.vanished > 0 {
         return Some((lists.vanished.max(MANY), false));

@@ -1,7 +1,7 @@
 //! Ends of lists: which ends are checked, what a check shows, and what follows for the export when lists continue behind pages
 //! that were taken for their last ones.
 
-use super::{Engine, RefusedEnd};
+use super::Engine;
 use crate::crawl::end_of_list::{End, ObservedEnd, PagingRules};
 use crate::crawl::frontier::PageTask;
 use crate::crawl::judgement::end_evidence;
@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::fetch::classify::Failure;
 use crate::fetch::dispatcher::FetchOutcome;
 use crate::model::event::Event;
-use crate::model::page::{AttemptId, Charge, ItemIx, SegmentId, StopReason};
+use crate::model::page::{Charge, ItemIx, SegmentId, StopReason};
 use crate::run::stop::Stop;
 use crate::state::ledger::{EndRow, EndedItem};
 
@@ -42,10 +42,9 @@ impl Engine<'_> {
             return;
         }
         let ended = self.frontier.take_ended(item);
-        (0..self.frontier.take_dropped_probes()).for_each(|_| self.lookahead_budget.release(false));
         self.stats.wasted = u64::from(self.lookahead_budget.lost()) + u64::from(self.frontier.lookahead_cost().in_vain);
         let Some((walk, end)) = ended else { return };
-        if self.revisited.remove(&item) {
+        if walk.is_revisit {
             return; // it had ended before, and nothing has changed
         }
         let end = walk.resolve_end(end);
@@ -55,24 +54,20 @@ impl Engine<'_> {
 
     /// Ends a list before a refused page once others get pages: until then the API may be refusing everyone.
     fn waits_for_others(&mut self, item: ItemIx) -> bool {
-        let at = AttemptId(self.last_attempt);
         let is_end = |end: &End| end.stop == StopReason::EndRefused && end.check.is_none() && end.message.is_some();
-        if !self.frontier.is_idle_at_end(item, is_end) || self.released.remove(&item) {
+        if !self.frontier.is_idle_at_end(item, is_end) || self.refusals.take_confirmed(item) {
             return false;
         }
         if self.frontier.suspend_at_end(item) {
-            self.refused_ends.push(RefusedEnd { item, at });
+            self.refusals.add_end(item, self.newest_attempt);
         }
         true
     }
 
     /// Ends the walks whose refused page is known by now to be behind their end.
-    pub(super) fn conclude_ends(&mut self, is_known: impl Fn(&RefusedEnd) -> bool) {
-        let (known, rest) = std::mem::take(&mut self.refused_ends).into_iter().partition(is_known);
-        self.refused_ends = rest;
-        for RefusedEnd { item, .. } in known {
+    pub(super) fn end_refused_walks(&mut self, items: Vec<ItemIx>) {
+        for item in items {
             self.frontier.end_suspension(item);
-            self.released.insert(item);
             self.end(item);
         }
     }
@@ -89,7 +84,7 @@ impl Engine<'_> {
     }
 
     /// Requests the outdated pages of a list that has moved again, in order, if the evidence budget has that many credits.
-    /// Otherwise the walk goes on and ends as `shifted`.
+    /// Otherwise the walk continues and ends as `shifted`.
     fn read_again(&mut self, item: ItemIx) {
         let (rules, pages) = (self.rules, self.frontier.outdated(item));
         if pages.is_empty() || self.stop.is_some() {
@@ -113,14 +108,13 @@ impl Engine<'_> {
     fn is_worth_check(&mut self, item: ItemIx) -> bool {
         let rules = self.rules;
         let Some(walk) = self.frontier.walk_mut(item) else { return false };
-        let (depth, goes_on) = (end_evidence::depth(walk.next(), &rules), walk.goes_on_behind_short());
-        walk.end().is_some_and(|end| self.evidence.is_worth_check(end, depth, goes_on))
+        let (depth, continues) = (end_evidence::depth(walk.next(), &rules), walk.continues_behind_short());
+        walk.end().is_some_and(|end| self.evidence.is_worth_check(end, depth, continues))
     }
 
     /// Takes a refusal of a page that may be behind the end of its list.
     pub(super) fn refuse_page(&mut self, task: &PageTask, failure: Failure) {
         let rules = self.rules;
-        self.waste_nothing(task);
         self.throttled.forget(task.item, task.page);
         let Some(walk) = self.frontier.walk_mut(task.item) else { return };
         // A code that the endpoint's description names needs no message.
@@ -132,13 +126,7 @@ impl Engine<'_> {
         }
     }
 
-    fn waste_nothing(&mut self, task: &PageTask) {
-        if task.is_probe {
-            self.lookahead_budget.release(false); // it is needed by now, and a refusal is free
-        }
-    }
-
-    /// Takes a failure of the page that would show whether a walk goes on.
+    /// Takes a failure of the page that would show whether a walk continues.
     pub(super) fn check_failed(&mut self, mut task: PageTask, failure: Failure, outcome: &FetchOutcome) {
         let (item, rules) = (task.item, self.rules);
         if ends_list(failure) || failure == Failure::MissingList {
@@ -151,16 +139,16 @@ impl Engine<'_> {
             }
             return;
         }
-        if matches!(failure, Failure::Refused(_)) && self.question.is_some() {
-            self.ask_others_alike(item, failure, outcome);
+        if matches!(failure, Failure::Refused(_)) && self.refusals.inquiry.is_some() {
+            self.note_like_refusal(item, failure, outcome);
         }
         let is_needed = self.frontier.walk_mut(item).and_then(|walk| walk.end().map(|end| end.stop))
             == Some(StopReason::RepeatedPage);
         // A lost response proves nothing: the page is requested once more.
         let passes = matches!(failure, Failure::NoConnection | Failure::Unavailable | Failure::Throttled(_));
-        let is_first = passes && !std::mem::replace(&mut task.asked_again, true);
-        if (is_needed || is_first) && !matches!(failure, Failure::Unusable) && self.question.is_none() {
-            return self.ask_again(task, failure, outcome);
+        let is_first = passes && !std::mem::replace(&mut task.was_repeated, true);
+        if (is_needed || is_first) && !matches!(failure, Failure::Unusable) && self.refusals.inquiry.is_none() {
+            return self.retry_later(task, failure, outcome);
         }
         self.drop_check(item, !is_needed);
     }
@@ -182,36 +170,38 @@ impl Engine<'_> {
     }
 
     /// Learns from a page how lists end.
-    pub(super) fn learn_from(&mut self, task: &PageTask, rows: (usize, bool)) {
+    pub(super) fn record_evidence(&mut self, task: &PageTask, rows: (usize, bool)) {
         let (item, (received, is_fresh)) = (task.item, rows);
         if task.is_check {
             self.frontier.check_done(item, false);
             if is_fresh {
                 self.evidence.refund(); // it is a page of the list
-                if self.revisited.remove(&item) {
-                    self.group.reopened.push(item);
-                }
+                self.reopen_revisit(item);
             }
         }
-        self.evidence.record_page();
+        self.evidence.record_page(received, self.rules.observed);
         let Some(walk) = self.frontier.walk_mut(item) else { return };
-        if walk.goes_on_behind_short() {
+        if walk.continues_behind_short() {
             self.evidence.record_contradiction(item);
         }
         let is_wrap = walk.end().is_some_and(|end| end.is_wrap && end.stop == StopReason::EndRepeated);
         if task.is_check && is_wrap {
             self.evidence.record_wrap();
         }
-        if let Some(ObservedEnd::PageSize(rows)) = self.rules.observed {
-            self.is_size_wrong |= usize::try_from(rows).is_ok_and(|rows| received > rows);
+    }
+
+    /// Reopens a walk that had ended, if only a page behind its end was requested so far.
+    pub(super) fn reopen_revisit(&mut self, item: ItemIx) {
+        if self.frontier.take_revisit(item) {
+            self.group.reopened.push(item);
         }
     }
 
     /// Changes the end rule if pages behind short ones have disproved it, and opens the walks whose ends are in doubt then. Where
     /// reading on costs more than `max_evidence`, the run stops first.
-    pub(super) async fn learn_end(&mut self) -> Result<(), Error> {
+    pub(super) async fn update_end_rule(&mut self) -> Result<(), Error> {
         let is_open = self.rules.full_size().is_some() && self.rules.end == EndRule::Auto;
-        if self.stop.is_some() || !is_open || !(self.is_size_wrong || self.evidence.is_disproved(self.items)) {
+        if self.stop.is_some() || !is_open || !self.evidence.is_disproved() {
             return Ok(());
         }
         self.commit(Vec::new()).await?; // the ledger must know what was applied
@@ -227,8 +217,6 @@ impl Engine<'_> {
         let opened = self.dir.ledger().set_end_rule(&learned.word(), only)?;
         self.rules = PagingRules { observed: Some(learned), ..self.rules };
         self.evidence.restart();
-        self.seen_ends.clear();
-        self.is_size_wrong = false;
         if is_paid {
             self.backlog.reopen();
             self.context.events.event(&Event::Warning(&message(learned, opened, self.rules.page_size)));
@@ -236,16 +224,14 @@ impl Engine<'_> {
             self.stop = Some(Stop::Evidence { ends, pages });
         }
         for item in self.frontier.set_rules(self.rules) {
-            if self.revisited.remove(&item) {
-                self.group.reopened.push(item); // it may continue, or end elsewhere
-            }
+            self.reopen_revisit(item); // it may continue, or end elsewhere
             self.end(item);
         }
         Ok(())
     }
 
     /// Checks whether `max_evidence` allows by now what an earlier run stopped for: reading on behind short pages.
-    pub(super) fn price_unpaid(&mut self) -> Result<(), Error> {
+    pub(super) fn check_unpaid(&mut self) -> Result<(), Error> {
         if self.rules.observed != Some(ObservedEnd::Unpaid) || self.rules.end != EndRule::Auto {
             return Ok(());
         }
@@ -264,7 +250,7 @@ impl Engine<'_> {
     }
 
     /// Requests the page behind the end of a list.
-    pub(super) fn look_behind(&mut self, ended: EndedItem) -> Result<(), Error> {
+    pub(super) fn request_behind_end(&mut self, ended: EndedItem) -> Result<(), Error> {
         let pages = self.dir.ledger().pages(ended.item, SegmentId::BEHIND_ALL)?;
         let mut walk = Walk::new(ended.item, ended.id, &self.rules, pages, None);
         if walk.end().is_none() {
@@ -272,27 +258,26 @@ impl Engine<'_> {
             walk.refuse_without_list(walk.next(), String::new(), &self.rules);
             walk.drop_check(true);
         }
+        walk.is_revisit = true;
         self.frontier.add(walk);
         self.frontier.add_check(ended.item, ended.last.next());
-        self.revisited.insert(ended.item);
         self.evidence.spend(1);
         Ok(())
     }
 
     /// Spends what is left of the evidence budget behind the lists that are the likeliest to continue, once all have ended.
-    pub(super) fn look_once_more(&mut self) -> Result<(), Error> {
+    pub(super) fn check_likeliest_ends(&mut self) -> Result<(), Error> {
         let is_open = self.rules.end == EndRule::Auto && self.rules.full_size().is_some();
         if self.stop.is_some() || !is_open || !self.evidence.affords(1) || !self.can_afford() {
             return Ok(());
         }
-        // Any list first: where an API leaves rows out, most lists continue. If that one did not, the deepest: it has the most rows
-        // to lose.
-        let is_deepest = self.evidence.spent() > self.spent_on_look;
-        let found = self.dir.ledger().longest_short_end(is_deepest && !self.seen_ends.is_empty(), &self.seen_ends)?;
+        let found = {
+            let (is_deepest, except) = self.evidence.next_last_check();
+            self.dir.ledger().longest_short_end(is_deepest, except)?
+        };
         let Some(ended) = found.filter(|ended| ended.last < self.rules.limit()) else { return Ok(()) };
-        self.spent_on_look = self.evidence.spent();
-        self.seen_ends.insert(ended.item);
-        self.look_behind(ended)
+        self.evidence.record_last_check(ended.item);
+        self.request_behind_end(ended)
     }
 
     fn short_ends(&self) -> Result<(u64, u64), Error> {

@@ -1,33 +1,29 @@
-//! Ambiguous failures: pages that are retried, refusals that raise a question about the API, and how both end once it is known
+//! Ambiguous failures: pages that are retried, refusals that raise an inquiry about the API, and how both end once it is known
 //! what other items get.
 
 use std::time::Duration;
 
-use super::outage::{OutageDetector, without_numbers};
-use super::{Deferred, Engine, LongWait};
+use super::Engine;
+use super::outage::OutageDetector;
+use super::refusals::DeferredFailure;
 use crate::crawl::frontier::PageTask;
-use crate::crawl::judgement::{
-    PROOFS, Question, REFUSED_IN_A_ROW, RefusalScope, ends_list, is_transient, required_proofs,
-};
+use crate::crawl::judgement::inquiry::Inquiry;
+use crate::crawl::judgement::{PROOFS, RefusalScope, ends_list, is_transient, required_proofs};
 use crate::error::Error;
 use crate::fetch::classify::{Failure, StopCause};
 use crate::fetch::dispatcher::FetchOutcome;
-use crate::fetch::explain;
 use crate::model::clock;
 use crate::model::event::Event;
-use crate::model::page::{AttemptId, ItemIx};
+use crate::model::page::ItemIx;
 use crate::run::stop::Stop;
 use crate::state::ledger::RetryRow;
 
-/// Items in a row that get a refusal which was not meant for all before the question is asked again.
-const REFUSED_SINCE: usize = 3;
-
 impl Engine<'_> {
     /// Counts a page's last failure as its own if a request of another item that left after it was served.
-    pub(super) fn prove(&mut self, task: &mut PageTask) {
+    pub(super) fn attribute_failure(&mut self, task: &mut PageTask) {
         let Some(failed) = task.faults.pending else { return };
         let is_account = task.faults.failure == Some(Failure::Refused(StopCause::Account));
-        let served = if is_account { &self.paid } else { &self.served };
+        let served = if is_account { &self.last_page } else { &self.last_served };
         if !served.others_since(failed, task.item) {
             return;
         }
@@ -49,16 +45,16 @@ impl Engine<'_> {
     }
 
     /// Retries a page after a wait.
-    pub(super) fn ask_again(&mut self, mut task: PageTask, failure: Failure, outcome: &FetchOutcome) {
+    pub(super) fn retry_later(&mut self, mut task: PageTask, failure: Failure, outcome: &FetchOutcome) {
         let was_down = self.outages.is_down();
         let held = self.note_throttle(&mut task, failure, outcome);
         // Where nothing else is left, a control request tells more than a fifth failure.
         let may_end = ends_list(failure) && self.frontier.may_end_before(&task);
-        let own = OutageDetector::is_own(&task) || may_end || self.is_alone() && self.may_control();
+        let own = OutageDetector::is_own(&task) || may_end || self.has_only_failed() && self.may_send_control();
         let stop = self.outages.failed(failure, outcome, (own, held), &mut self.retry);
         self.stop = self.stop.take().or(stop);
         if self.outages.is_down() && !was_down {
-            self.draining = Some(AttemptId(self.last_attempt));
+            self.start_draining();
             self.context.events.event(&Event::Outage { cause: &outcome.message });
         }
         let is_first = matches!(failure, Failure::Throttled(_)) && task.retry.is_none();
@@ -67,15 +63,15 @@ impl Engine<'_> {
             self.stats.retries += 1;
             return self.frontier.retry_now(task); // nobody else could pass meanwhile
         }
-        task.asked_again |= is_perhaps_billed(failure);
+        task.was_repeated |= is_perhaps_billed(failure);
         self.delay(task, failure, outcome);
     }
 
     /// Delays a page until its next attempt.
     fn delay(&mut self, mut task: PageTask, failure: Failure, outcome: &FetchOutcome) {
         let now = clock::now();
-        // During a question about the account an outage's checks do not apply: both would wait for each other.
-        let until = if let Some(check_at) = self.outages.check_at().filter(|_| self.question.is_none()) {
+        // During a inquiry into the account an outage's checks do not apply: both would wait for each other.
+        let until = if let Some(check_at) = self.outages.check_at().filter(|_| self.refusals.inquiry.is_none()) {
             // Pages take turns at checking the API; these failures are not counted.
             self.notify_retry(&task, outcome, check_at.saturating_duration_since(now));
             task.retry.get_or_insert_with(|| self.retry.new_state());
@@ -107,8 +103,7 @@ impl Engine<'_> {
             return false;
         }
         self.stats.throttled += 1;
-        task.faults.proven =
-            self.throttled.refused(task.item, task.page, outcome.request.attempt, AttemptId(self.last_attempt));
+        task.faults.proven = self.throttled.refused(task.item, task.page, outcome.request.attempt, self.newest_attempt);
         if task.faults.proven == PROOFS - 1 {
             self.limiter.restore();
         }
@@ -118,74 +113,39 @@ impl Engine<'_> {
         outcome.throttle.is_some()
     }
 
-    /// Notes a wait that is longer than `max_outage`. The run waits once, as long as it ever waits. If then a second item gets the
-    /// same, the wait is meant for all. Until then, and for that item, nobody waits again.
-    pub(super) fn note_long_wait(&mut self, item: ItemIx, outcome: &FetchOutcome) {
-        let requested_wait = outcome.response.as_ref().and_then(|response| response.retry_after).unwrap_or_default();
-        if requested_wait <= self.retry.policy().max_outage {
-            return;
-        }
-        self.long_waits.insert(item);
-        match self.long_wait {
-            Some(wait) if wait.item != item && outcome.sent >= wait.until => {
-                let message = format!("{}; the server asks to wait {} s", outcome.message, requested_wait.as_secs());
-                self.stop.get_or_insert(Stop::Temporary(message));
-            }
-            Some(_) => {}
-            None => self.long_wait = Some(LongWait { item, until: clock::now() + outcome.retry_after() }),
-        }
-    }
-
     /// Sends only pages of other items until it is known whether a refusal is meant for all.
-    pub(super) fn ask_others(&mut self, task: PageTask, refusal: RefusalScope, outcome: &FetchOutcome) {
-        let (item, message) = (task.item, &outcome.message);
-        if self.question.is_none() && self.was_answered(refusal, item, message) {
-            let failure = task.faults.failure.unwrap_or(Failure::OtherRefusal);
+    pub(super) fn inquire(&mut self, task: PageTask, scope: RefusalScope, outcome: &FetchOutcome) {
+        let (item, message, is_open) = (task.item, &outcome.message, self.refusals.inquiry.is_some());
+        let failure = task.faults.failure.unwrap_or(Failure::OtherRefusal);
+        if !is_open && self.refusals.was_refuted(scope, item, message) {
             return self.delay(task, failure, outcome);
         }
-        let is_for_all = match &mut self.question {
-            Some(question) if question.refusal == refusal => question.add(item, outcome.request.attempt, message),
-            Some(_) => false,
-            None => {
-                self.question = Some(Question::new(refusal, item, AttemptId(self.last_attempt), message.clone()));
-                self.draining = Some(AttemptId(self.last_attempt));
-                false
-            }
-        };
+        let is_for_all = self.refusals.add_alike(scope, item, outcome.request.attempt, message);
+        if !is_open {
+            self.refusals.inquiry = Some(Inquiry::new(scope, item, self.newest_attempt, message.clone()));
+            self.start_draining();
+        }
         // Where no other item is left, a page has its attempts.
         let failed = task.retry.as_ref().map_or(0, |tries| tries.failed);
         if is_for_all || failed >= self.retry.policy().attempts {
-            self.stop.get_or_insert(self.refused_stop(refusal, message));
+            self.stop.get_or_insert(self.refused_stop(scope, message));
         }
-        let failure = task.faults.failure.unwrap_or(Failure::OtherRefusal);
-        let asked_again = task.asked_again | is_perhaps_billed(failure);
-        self.delay(PageTask { asked_again, ..task }, failure, outcome);
-    }
-
-    /// Whether the same refusal was not meant for all before, and few items got it since.
-    fn was_answered(&mut self, refusal: RefusalScope, item: ItemIx, message: &str) -> bool {
-        let kind = without_numbers(explain::kind(message));
-        let is_known = self.answered.as_ref().is_some_and(|(known, words)| *known == refusal && *words == kind);
-        if is_known {
-            self.refused_since.insert(item);
-        }
-        is_known && self.refused_since.len() < REFUSED_SINCE
+        let was_repeated = task.was_repeated | is_perhaps_billed(failure);
+        self.delay(PageTask { was_repeated, ..task }, failure, outcome);
     }
 
     /// Notes that a control request was refused like the page that it was sent for.
-    pub(super) fn ask_others_alike(&mut self, item: ItemIx, failure: Failure, outcome: &FetchOutcome) {
-        let Some(question) = &mut self.question else { return };
-        let refusal = question.refusal;
-        let is_alike =
-            matches!((failure, refusal), (Failure::Refused(cause), RefusalScope::Cause(asked)) if cause == asked);
-        if is_alike && question.add(item, outcome.request.attempt, &outcome.message) {
-            self.stop.get_or_insert(self.refused_stop(refusal, &outcome.message));
+    pub(super) fn note_like_refusal(&mut self, item: ItemIx, failure: Failure, outcome: &FetchOutcome) {
+        let Failure::Refused(cause) = failure else { return };
+        let (scope, attempt) = (RefusalScope::Cause(cause), outcome.request.attempt);
+        if self.refusals.add_alike(scope, item, attempt, &outcome.message) {
+            self.stop.get_or_insert(self.refused_stop(scope, &outcome.message));
         }
     }
 
     /// The reason to stop when others are refused alike.
-    pub(super) fn refused_stop(&self, refusal: RefusalScope, message: &str) -> Stop {
-        match refusal {
+    pub(super) fn refused_stop(&self, scope: RefusalScope, message: &str) -> Stop {
+        match scope {
             RefusalScope::Cause(cause) => Stop::Cause(cause, message.to_owned()),
             RefusalScope::SamePage => Stop::Same(message.to_owned()),
             RefusalScope::UnknownCode => {
@@ -199,83 +159,77 @@ impl Engine<'_> {
     }
 
     /// Suspends an item: it fails as soon as others are served. After many in a row it asks whether all are refused.
-    pub(super) fn set_aside(&mut self, task: PageTask, failure: Failure, outcome: &FetchOutcome) {
+    pub(super) fn defer(&mut self, task: PageTask, failure: Failure, outcome: &FetchOutcome) {
         if !self.outages.ever() || is_perhaps_billed(failure) {
             let own = OutageDetector::is_own(&task);
             let stop = self.outages.failed(failure, outcome, (own, false), &mut self.retry);
             self.stop = self.stop.take().or(stop);
         }
         if !self.frontier.needs(&task) {
-            return self.lose(&task, true, outcome.classification.charge);
+            return self.drop_page(&task, true, outcome.classification.charge);
         }
-        let (item, at) = (task.item, AttemptId(self.last_attempt));
+        let (item, at, message) = (task.item, self.newest_attempt, &outcome.message);
         if !self.frontier.suspend(item, task.page) {
             return; // its walk ends before that page in any case
         }
-        self.deferred.push(Deferred { task, message: outcome.message.clone(), at, failure });
-        if let Some(question) = self.question.as_mut().filter(|question| question.refusal == RefusalScope::SamePage)
-            && question.add(item, outcome.request.attempt, &outcome.message)
-        {
-            self.stop.get_or_insert(self.refused_stop(RefusalScope::SamePage, &outcome.message));
+        self.refusals.defer(DeferredFailure { task, message: message.clone(), at, failure });
+        if self.refusals.add_alike(RefusalScope::SamePage, item, outcome.request.attempt, message) {
+            self.stop.get_or_insert(self.refused_stop(RefusalScope::SamePage, message));
         }
-        let in_a_row = self.deferred.iter().filter(|deferred| deferred.failure == Failure::NoSuchPage).count();
-        if self.outages.ever() && in_a_row >= REFUSED_IN_A_ROW && self.question.is_none() {
-            let mut question = Question::new(RefusalScope::SamePage, item, at, outcome.message.clone());
-            for deferred in &self.deferred {
-                question.add(deferred.task.item, at, &outcome.message);
-            }
-            self.question = Some(question);
-            self.draining = Some(AttemptId(self.last_attempt));
+        if self.outages.ever() && self.refusals.inquire_into_deferred(item, at, message) {
+            self.start_draining();
         }
     }
 
     /// Before admission: gives up pages whose failures are proven. Where only failing pages are left, it finds out whose fault
     /// that is.
-    pub(super) fn weigh(&mut self) -> Result<(), Error> {
+    pub(super) fn resolve_failures(&mut self) -> Result<(), Error> {
         if self.stop.is_some() {
             return Ok(());
         }
         self.give_up_proven();
-        let is_stuck = self.question.as_ref().is_some_and(|question| {
-            let others = self.frontier.has_other_items(question.refused(), question.refusal != RefusalScope::SamePage);
-            question.asked.is_none() && !others && !self.frontier.has_check()
+        let is_stuck = self.refusals.inquiry.as_ref().is_some_and(|inquiry| {
+            let others = self.frontier.has_other_items(inquiry.refused(), inquiry.may_start_items());
+            inquiry.in_flight.is_none() && !others && !self.frontier.has_check()
         });
         // Two others that are refused alike end the run. The second is a control request, if one can be sent.
-        let is_half = self.question.as_ref().is_some_and(|question| question.alike() == 1 && question.asked.is_none());
-        if is_half && !self.frontier.has_check() && self.control()? {
+        let is_half =
+            self.refusals.inquiry.as_ref().is_some_and(|inquiry| inquiry.alike() == 1 && inquiry.in_flight.is_none());
+        if is_half && !self.frontier.has_check() && self.send_control()? {
             return Ok(());
         }
-        if is_stuck && self.at_rest() && (self.backlog.is_empty() || self.is_same_page()) {
-            if self.control()? {
+        if is_stuck && self.is_idle() && (self.backlog.is_empty() || self.is_same_page()) {
+            if self.send_control()? {
                 return Ok(());
             }
-            if !self.outages.is_proven() && self.question.as_ref().is_some_and(|question| question.refused().len() > 1)
+            if !self.outages.is_proven()
+                && self.refusals.inquiry.as_ref().is_some_and(|inquiry| inquiry.refused().len() > 1)
             {
                 self.end_unproven(); // all items were refused alike, and nothing came in this run
             }
             if self.is_same_page() {
-                self.question = None; // no other item is left: each refusal counts
-                let deferred = std::mem::take(&mut self.deferred);
-                self.conclude(deferred);
+                self.refusals.inquiry = None; // no other item is left: each refusal counts
+                let deferred = self.refusals.take_deferred();
+                self.fail_deferred(deferred);
             }
         }
-        if self.is_alone() && self.frontier.has_delayed() && self.at_rest() && !self.frontier.has_check() {
-            self.weigh_alone()?;
+        if self.has_only_failed() && self.frontier.has_delayed() && self.is_idle() && !self.frontier.has_check() {
+            self.resolve_last_failures()?;
         }
         Ok(())
     }
 
     fn is_same_page(&self) -> bool {
-        self.question.as_ref().is_some_and(|question| question.refusal == RefusalScope::SamePage)
+        self.refusals.inquiry.as_ref().is_some_and(|inquiry| inquiry.scope == RefusalScope::SamePage)
     }
 
     fn give_up_proven(&mut self) {
-        let (now, alone, attempts) = (clock::now(), self.is_alone(), self.retry.policy().attempts);
+        let (now, alone, attempts) = (clock::now(), self.has_only_failed(), self.retry.policy().attempts);
         let mut due = Vec::new();
         while let Some(mut task) = self.frontier.take_due(now) {
-            self.prove(&mut task);
+            self.attribute_failure(&mut task);
             let failure = task.faults.failure.unwrap_or(Failure::Unavailable);
-            let is_tried = !alone || self.has_had_all(&task);
+            let is_tried = !alone || self.has_had_all_attempts(&task);
             if is_tried && task.faults.proven >= required_proofs(failure, attempts, alone) {
                 self.give_up_as_proven(&task, failure);
             } else if !alone && self.throttled.waits(task.item, task.page) && self.has_other_work() {

@@ -1,20 +1,22 @@
 //! The engine: one loop that takes outcomes, admits pages, commits the group and applies the new pages.
 //!
-//! A tick takes what came while the last group was written, so nothing waits for a timer. All state of a run is here, owned by
+//! A tick takes what arrived while the last group was written, so nothing waits for a timer. All state of a run is here, owned by
 //! one thread, and needs no lock. `outcomes` is the one way in; `failures`, `ends`, `empty_lists` and `outage` say what follows;
 //! `admit` chooses, `apply` takes rows, `last_failures` and `stopping` end a run.
 
 mod admit;
 mod apply;
+mod controls;
 mod empty_lists;
 mod ends;
 mod failures;
 mod last_failures;
+mod long_waits;
 mod outage;
 mod outcomes;
+mod refusals;
 mod stopping;
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,15 +26,14 @@ use tokio::time::Instant;
 
 use crate::crawl::backlog::Backlog;
 use crate::crawl::end_of_list::PagingRules;
-use crate::crawl::frontier::{Frontier, PageTask};
+use crate::crawl::frontier::Frontier;
 use crate::crawl::judgement::end_evidence::Evidence;
+use crate::crawl::judgement::last_served::LastServed;
 use crate::crawl::judgement::throttled_pages::ThrottledPages;
-use crate::crawl::judgement::{Question, RefusalScope, Served};
 use crate::crawl::lookahead::budget::LookaheadBudget;
 use crate::crawl::retry::Retry;
 use crate::decode::{Decoded, Decoder};
 use crate::error::{Error, ExitCode};
-use crate::fetch::classify::Failure;
 use crate::fetch::dispatcher::{DispatchMode, FetchOutcome};
 use crate::fetch::rate_limit::RateLimiter;
 use crate::model::clock;
@@ -45,17 +46,18 @@ use crate::run::apply_pages;
 use crate::run::context::RunContext;
 use crate::run::group_commit::GroupCommitter;
 use crate::run::stop::Stop;
-use crate::state::ledger::{EmptyLists, Group};
-use empty_lists::SecondLook;
+use crate::state::ledger::Group;
+use apply::UsableRows;
+use controls::Controls;
+use empty_lists::EmptyListDetector;
 pub(crate) use empty_lists::seems_empty;
+use long_waits::LongWaits;
 use outage::OutageDetector;
+use refusals::Refusals;
 
 /// Row keys that open walks may have in memory: 32 MiB, more than one walk of a million rows.
 const KEYS: usize = 1 << 20;
-/// Empty lists after which items are taken in list order, though no list has a row.
-const EMPTY_SAMPLES: u64 = 50;
-/// Pages with rows that end the run if no row of any page was ever usable.
-const MOST_UNUSABLE_PAGES: u32 = 20;
+
 /// The engine's ends of the channels to the dispatcher and the writer.
 #[derive(Debug)]
 pub(crate) struct Channels {
@@ -69,35 +71,8 @@ pub(crate) struct Channels {
     pub mode: watch::Sender<DispatchMode>,
 }
 
-/// A page that is not requested again. Its item fails as soon as others are served.
-#[derive(Debug)]
-struct Deferred {
-    task: PageTask,
-    message: String,
-    /// The newest attempt when it failed.
-    at: AttemptId,
-    failure: Failure,
-}
-
-/// A walk that ends before a refused page, as soon as others get pages.
-#[derive(Clone, Copy, Debug)]
-struct RefusedEnd {
-    item: ItemIx,
-    /// The newest attempt when it was refused.
-    at: AttemptId,
-}
-
-/// A wait that the server asked for and that is longer than `max_outage`.
-#[derive(Clone, Copy, Debug)]
-struct LongWait {
-    item: ItemIx,
-    /// Until when the run waits: the longest wait it accepts.
-    until: Instant,
-}
-
 /// The state of a run.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is one fact about the run, and no two exclude each other")]
 pub(crate) struct Engine<'a> {
     context: &'a RunContext,
     dir: Arc<ExportDir>,
@@ -105,62 +80,41 @@ pub(crate) struct Engine<'a> {
     /// None while it commits a group.
     committer: Option<GroupCommitter>,
     decoder: Decoder,
-    retry: Retry,
-    limiter: Arc<RateLimiter>,
-    frontier: Frontier,
-    lookahead_budget: LookaheadBudget,
-    /// What is known about the ends of lists.
-    evidence: Evidence,
-    /// Whether a page was larger than the page size that was observed.
-    is_size_wrong: bool,
-    items: u64,
-    lists: EmptyLists,
-    /// Whether an empty list ever came: then a success without a list is a failure.
-    had_empty_list: bool,
-    second_look: SecondLook,
     /// What the next commit writes beside the outcomes.
     group: Group,
-    last_attempt: i64,
+    newest_attempt: AttemptId,
     /// Credits billed or in doubt.
     spent: u64,
+
+    // Which page next.
     backlog: Backlog,
-    shown_rate: Option<f64>,
-    first_request: Option<Instant>,
+    frontier: Frontier,
+    lookahead_budget: LookaheadBudget,
+    retry: Retry,
+    limiter: Arc<RateLimiter>,
+
+    // What the responses show about the API.
+    evidence: Evidence,
+    empty_lists: EmptyListDetector,
+    usable_rows: UsableRows,
     outages: OutageDetector,
-    /// The newest attempt before an outage or a question started, while older requests are in flight.
-    draining: Option<AttemptId>,
-    /// Items that were served last.
-    served: Served,
-    /// Items whose pages came last: a refusal in the API's own form says nothing about the account.
-    paid: Served,
+    refusals: Refusals,
     throttled: ThrottledPages,
-    /// A refusal that may be meant for all items.
-    question: Option<Question>,
-    /// The last refusal that was not meant for all, without its numbers, and the items that got it since others were served.
-    answered: Option<(RefusalScope, String)>,
-    refused_since: BTreeSet<ItemIx>,
-    long_wait: Option<LongWait>,
-    /// Items that were asked to wait for too long: their 429s delay nobody.
-    long_waits: BTreeSet<ItemIx>,
-    refused_ends: Vec<RefusedEnd>,
-    /// Walks that a refusal is known to end.
-    released: BTreeSet<ItemIx>,
-    deferred: Vec<Deferred>,
-    /// Control requests so far, lists with a page requested behind their end, and where the next control request is looked for.
-    controls: u32,
-    revisited: BTreeSet<ItemIx>,
-    control_before: ItemIx,
-    has_control: bool,
-    /// Lists that got such a page after all lists had been read.
-    seen_ends: BTreeSet<ItemIx>,
-    /// Credits that evidence had cost before the last of these.
-    spent_on_look: u64,
-    /// Whether any row was usable, and pages with rows before the first usable one.
-    has_usable_row: bool,
-    unusable_pages: u32,
+    long_waits: LongWaits,
+    controls: Controls,
+    /// Items that were served last.
+    last_served: LastServed,
+    /// Items whose pages arrived last: a refusal in the API's own form says nothing about the account.
+    last_page: LastServed,
+
+    // How the run ends.
     stop: Option<Stop>,
     has_signal: bool,
+    /// The newest attempt before an outage or an inquiry started, while older requests are in flight.
+    draining: Option<AttemptId>,
     stats: RunStats,
+    first_request: Option<Instant>,
+    shown_rate: Option<f64>,
 }
 
 impl<'a> Engine<'a> {
@@ -175,9 +129,9 @@ impl<'a> Engine<'a> {
         let ledger = dir.ledger();
         let rules = context.rules(ledger.end_rule()?.as_deref());
         let full = rules.full_size().and_then(|rows| u32::try_from(rows).ok()).unwrap_or_default();
-        let (credits, totals, last_attempt) = (ledger.credits()?, ledger.totals()?, ledger.last_attempt()?);
-        let (short, lists) = (ledger.short_evidence(full)?, ledger.empty_lists(rules.first)?);
-        let (had_empty_list, again) = (ledger.has_empty_list()?, ledger.pages_read_again(rules.first)?);
+        let (credits, totals, newest_attempt) = (ledger.credits()?, ledger.totals()?, ledger.last_attempt()?);
+        let (short, reread) = (ledger.short_evidence(full)?, ledger.pages_read_again(rules.first)?);
+        let empty_lists = EmptyListDetector::new(ledger.empty_lists(rules.first)?, ledger.has_empty_list()?);
         drop(ledger);
         Ok(Self {
             context,
@@ -185,46 +139,30 @@ impl<'a> Engine<'a> {
             rules,
             committer: Some(committer),
             decoder,
-            retry,
-            limiter,
-            frontier: Frontier::new(rules, context.settings.max_in_flight),
-            lookahead_budget: LookaheadBudget::new(context.settings.lookahead),
-            evidence: Evidence::new(totals.items, totals.pages, short.in_vain + again, short.lists),
-            is_size_wrong: false,
-            items: totals.items,
-            lists,
-            had_empty_list,
-            second_look: SecondLook::default(),
             group: Group::default(),
-            last_attempt: last_attempt.0,
+            newest_attempt,
             spent: credits.billed + credits.in_doubt,
             backlog: Backlog::default(),
-            shown_rate: context.qps.per_second(),
-            first_request: None,
+            frontier: Frontier::new(rules, context.settings.max_in_flight),
+            lookahead_budget: LookaheadBudget::new(context.settings.lookahead),
+            retry,
+            limiter,
+            evidence: Evidence::new(totals.items, totals.pages, short.in_vain + reread, short.lists),
+            empty_lists,
+            usable_rows: UsableRows::new(totals.kept > 0),
             outages: OutageDetector::new(credits.billed > 0),
-            draining: None,
-            served: Served::default(),
-            paid: Served::default(),
+            refusals: Refusals::default(),
             throttled: ThrottledPages::default(),
-            question: None,
-            answered: None,
-            refused_since: BTreeSet::new(),
-            long_wait: None,
-            long_waits: BTreeSet::new(),
-            refused_ends: Vec::new(),
-            released: BTreeSet::new(),
-            deferred: Vec::new(),
-            controls: 0,
-            revisited: BTreeSet::new(),
-            control_before: ItemIx(i64::MAX),
-            has_control: true,
-            seen_ends: BTreeSet::new(),
-            spent_on_look: 0,
-            has_usable_row: totals.kept > 0,
-            unusable_pages: 0,
+            long_waits: LongWaits::default(),
+            controls: Controls::default(),
+            last_served: LastServed::default(),
+            last_page: LastServed::default(),
             stop: None,
             has_signal: false,
+            draining: None,
             stats: RunStats::default(),
+            first_request: None,
+            shown_rate: context.qps.per_second(),
         })
     }
 
@@ -236,7 +174,7 @@ impl<'a> Engine<'a> {
     ) -> (Result<Option<Stop>, Error>, RunStats) {
         let mut stopped = std::pin::pin!(stopped);
         self.judge_lists();
-        if let Err(error) = self.price_unpaid() {
+        if let Err(error) = self.check_unpaid() {
             channels.mode.send_replace(DispatchMode::Halt);
             return (Err(error), self.stats);
         }
@@ -266,8 +204,8 @@ impl<'a> Engine<'a> {
         stopped: Pin<&mut impl Future<Output = ExitCode>>,
     ) -> Result<bool, Error> {
         self.publish_full_segment(channels).await?;
-        self.learn_end().await?;
-        self.look_at_rows().await?;
+        self.update_end_rule().await?;
+        self.recheck_rows().await?;
         let mut outcomes = self.wait(channels, stopped).await;
         self.take_outcomes(&mut outcomes);
         if self.stop.is_none() {
@@ -285,13 +223,13 @@ impl<'a> Engine<'a> {
         }
         self.set_dispatch_mode(&channels.mode);
         self.check_free_space()?;
-        self.weigh()?;
+        self.resolve_failures()?;
         self.admit(channels.to_dispatch.capacity());
         if self.stop.is_none() && self.is_done() {
-            self.conclude_remaining()?;
+            self.resolve_deferred()?;
             // Evidence needs ends that the ledger knows.
             if self.is_done() && self.group.is_empty() && outcomes.is_empty() {
-                self.look_once_more()?;
+                self.check_likeliest_ends()?;
             }
         }
         self.set_dispatch_mode(&channels.mode);
@@ -318,7 +256,7 @@ impl<'a> Engine<'a> {
         Ok(true)
     }
 
-    /// Waits until there is something to do, and returns what came.
+    /// Waits until there is something to do, and returns what arrived.
     async fn wait(
         &mut self,
         channels: &mut Channels,
@@ -328,8 +266,8 @@ impl<'a> Engine<'a> {
         let most = self.context.settings.max_in_flight;
         let now = clock::now();
         let wants = self.has_turn(now);
-        let at_rest = self.at_rest() && (self.stop.is_some() || self.frontier.is_done() || wants && !self.can_afford());
-        let busy = at_rest || !self.group.is_empty();
+        let is_idle = self.is_idle() && (self.stop.is_some() || self.frontier.is_done() || wants && !self.can_afford());
+        let busy = is_idle || !self.group.is_empty();
         let wants = wants && self.can_afford();
         let patience_ends = self.outages.lasts_until(self.max_outage(), self.context.settings.request_timeout);
         let next = self.next_turn(now).into_iter().chain(patience_ends).min().filter(|_| self.stop.is_none());
@@ -360,15 +298,14 @@ impl<'a> Engine<'a> {
     /// Whether items are taken in list order. While the request may be wrong, the key refused or every list empty, they are taken
     /// from all over the list, one at a time.
     fn may_follow_the_list(&self) -> bool {
-        let is_refused = self.question.is_some() && !self.outages.is_proven();
-        let has_rows =
-            self.lists.with_rows > 0 || self.lists.empty >= EMPTY_SAMPLES || self.context.settings.allow_empty;
+        let is_refused = self.refusals.inquiry.is_some() && !self.outages.is_proven();
+        let has_rows = self.empty_lists.knows_lists() || self.context.settings.allow_empty;
         self.outages.ever() && !is_refused && has_rows
     }
 
     /// Commits the outcomes and the group on a blocking thread; then decodes the pages among them.
     async fn commit(&mut self, outcomes: Vec<FetchOutcome>) -> Result<Option<Decoded>, Error> {
-        let group = Group { newest: AttemptId(self.last_attempt), ..std::mem::take(&mut self.group) };
+        let group = Group { newest: self.newest_attempt, ..std::mem::take(&mut self.group) };
         let Some(mut committer) = self.committer.take() else { return Ok(None) };
         let has_ended = group.ended.iter().any(|end| end.stop.is_complete());
         let decoder = self.decoder.clone();
@@ -381,14 +318,16 @@ impl<'a> Engine<'a> {
         })
         .await?;
         self.committer = Some(committer);
-        self.has_control |= has_ended;
+        if has_ended {
+            self.controls.add_list();
+        }
         self.frontier.unload_keys(KEYS);
         rows
     }
 
     /// Applies decoded pages to their walks and sends the rows to the writer.
     async fn read(&mut self, decoded: Decoded, channels: &mut Channels) -> Result<(), Error> {
-        let rows = apply_pages::group(decoded, |page| self.read_page(page))?;
+        let rows = apply_pages::group(decoded, |page| self.apply_page(page))?;
         // The writer ends early only by an error; `crawl` reports it.
         if channels.writer.send(WriterCommand::Rows(rows)).await.is_err() {
             self.stop.get_or_insert(Stop::Temporary("the writer ended".to_owned()));

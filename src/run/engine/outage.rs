@@ -2,7 +2,7 @@
 //!
 //! Five items that fail in a row are an outage: then one request at a time checks the API, at growing intervals, until one
 //! succeeds. Twenty items in a row with the same response end the run, and so does any response other than a page before any
-//! page came. A page that failed before while others came says nothing here, unless the API cannot be reached. Until something
+//! page arrived. A page that failed before while others arrived says nothing here, unless the API cannot be reached. Until something
 //! has succeeded, a run requests one page at a time: a wrong key costs one request.
 
 use std::collections::BTreeSet;
@@ -40,7 +40,7 @@ struct FailureStreak {
     since: Instant,
     /// The last message.
     message: String,
-    /// When the server last asked for a wait, and until when it lasts.
+    /// When the server last requested a wait, and until when it lasts.
     requested_wait: Option<(Instant, Instant)>,
     /// Items that failed.
     items: BTreeSet<ItemIx>,
@@ -85,7 +85,7 @@ impl OutageDetector {
         self.streak.as_ref().and_then(|streak| streak.outage.as_ref()).map(|outage| outage.check_at)
     }
 
-    /// When nothing will have succeeded for `max_outage`, if anything failed since the last success. Where the server asked for a
+    /// When nothing will have succeeded for `max_outage`, if anything failed since the last success. Where the server requested a
     /// wait in that time, a request after it has `timeout` more.
     pub(super) fn lasts_until(&self, max_outage: Duration, timeout: Duration) -> Option<Instant> {
         let streak = self.streak.as_ref()?;
@@ -152,7 +152,7 @@ impl OutageDetector {
         let is_page_less = outcome.response.as_ref().is_some_and(|response| !is_gateway(response.status));
         let is_no_page = may_follow_the_list || is_page_less && !matches!(failure, Failure::Throttled(_));
         let is_answer = !own && if self.ever { may_follow_the_list } else { is_no_page };
-        // Before any page came every other response says the same: the request is wrong.
+        // Before any page arrived every other response says the same: the request is wrong.
         let response = if self.ever { without_numbers(explain::kind(&outcome.message)) } else { String::new() };
         let is_new = is_answer && streak.got_response(response, item);
         // Then the next item is requested soon, until all were.

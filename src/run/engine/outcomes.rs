@@ -2,14 +2,13 @@
 //!
 //! Every outcome comes in here. Pages wait for the commit (`apply`), failures go to `failures`, checks of ends to `ends`.
 
+use super::Engine;
 use super::outage::OutageDetector;
-use super::outage::without_numbers;
-use super::{Deferred, Engine};
+use super::refusals::DeferredFailure;
 use crate::crawl::frontier::PageTask;
-use crate::crawl::judgement::{Facts, FailureAction, Question, RefusalScope, action_for, serves};
-use crate::fetch::classify::{Classification, Failure, StopCause, Verdict};
+use crate::crawl::judgement::{Facts, FailureAction, action_for, serves};
+use crate::fetch::classify::{Classification, Failure, Verdict};
 use crate::fetch::dispatcher::FetchOutcome;
-use crate::fetch::explain;
 use crate::model::event::Event;
 use crate::model::page::{AttemptId, Charge, ItemIx, PageNum};
 use crate::run::stop::Stop;
@@ -29,11 +28,11 @@ impl Engine<'_> {
             }
             self.spent += u64::from(charge != Charge::Free);
             let (item, page) = (outcome.request.item, outcome.request.page);
-            if let Some(question) = &mut self.question {
-                question.asked = question.asked.filter(|asked| *asked != (item, page));
+            if let Some(inquiry) = &mut self.refusals.inquiry {
+                inquiry.in_flight = inquiry.in_flight.filter(|asked| *asked != (item, page));
             }
             match verdict {
-                Verdict::Page => self.page_came(outcome),
+                Verdict::Page => self.take_page(outcome),
                 Verdict::Unsent => {
                     if let Some(task) = self.frontier.complete(item, page) {
                         self.frontier.retry_now(task);
@@ -60,8 +59,8 @@ impl Engine<'_> {
         let follows_full = walk.as_ref().is_some_and(|walk| walk.follows_full(page, &rules));
         let failed = |failure| Classification::failed(failure, Charge::InDoubt);
         // A list with evidence behind its end keeps that end: it ended on such a response, which is not in the journal.
-        let is_again = walk.is_some_and(|walk| walk.is_in_doubt(page)) || self.revisited.contains(&item);
-        outcome.classification = if self.had_empty_list || has_rows_behind {
+        let is_again = walk.is_some_and(|walk| walk.is_in_doubt(page)) || self.frontier.is_revisit(item);
+        outcome.classification = if self.empty_lists.had_empty_list || has_rows_behind {
             failed(Failure::Unusable)
         } else if follows_full && (is_again || self.evidence.checks_missing_list()) {
             failed(Failure::MissingList)
@@ -72,7 +71,7 @@ impl Engine<'_> {
     }
 
     /// Takes a page. It waits for the commit; what it shows about others is known at once.
-    fn page_came(&mut self, outcome: &FetchOutcome) {
+    fn take_page(&mut self, outcome: &FetchOutcome) {
         self.stats.pages += 1;
         self.retry.credit();
         let (item, page) = (outcome.request.item, outcome.request.page);
@@ -82,52 +81,34 @@ impl Engine<'_> {
             self.recover(outcome.request.attempt);
         }
         self.outages.page();
-        self.served(outcome);
+        self.note_served(outcome);
         if let Some(walk) = self.frontier.walk_mut(item).filter(|walk| walk.proven_failures + walk.unproven_runs > 0) {
             (walk.proven_failures, walk.unproven_runs) = (0, 0);
             self.group.tries.push(RetryRow { item, tries: 0, unproven: 0 });
         }
     }
 
-    /// Notes that the API served a request: it proves failures of others that came before this request left.
-    pub(super) fn served(&mut self, outcome: &FetchOutcome) {
+    /// Notes that the API served a request: it proves failures of others that arrived before this request left.
+    pub(super) fn note_served(&mut self, outcome: &FetchOutcome) {
         let (item, attempt) = (outcome.request.item, outcome.request.attempt);
-        self.served.record(item, attempt);
+        let is_page = outcome.classification.verdict == Verdict::Page;
+        self.last_served.record(item, attempt);
+        if is_page {
+            self.last_page.record(item, attempt);
+        }
         self.throttled.passed(item, attempt);
-        if self.revisited.contains(&item) {
+        if self.frontier.is_revisit(item) {
             self.throttled.prove_all(); // a control request: nobody else is left who could pass
         }
-        // A refusal of a single page answers neither "is every page refused?" nor "are there credits?".
-        let is_page = outcome.classification.verdict == Verdict::Page;
-        if is_page {
-            self.paid.record(item, attempt);
-        }
-        let is_answer = |question: &Question| {
-            question.is_answered_by(item, attempt)
-                && (is_page
-                    || !matches!(question.refusal, RefusalScope::SamePage | RefusalScope::Cause(StopCause::Account)))
-        };
-        if self.question.as_ref().is_some_and(is_answer)
-            && let Some(question) = self.question.take()
-        {
-            self.answered = Some((question.refusal, without_numbers(explain::kind(&question.message))));
-        }
-        self.refused_since.clear();
-        self.long_wait = self.long_wait.filter(|wait| wait.item == item || outcome.sent < wait.until);
-        let is_proven = |deferred: &Deferred| {
-            deferred.at < attempt && deferred.task.item != item && (is_page || deferred.failure != Failure::NoSuchPage)
-        };
-        let (proven, rest) = std::mem::take(&mut self.deferred).into_iter().partition(is_proven);
-        self.deferred = rest;
-        self.conclude(proven);
-        if is_page {
-            self.conclude_ends(|end| end.at < attempt && end.item != item);
-        }
+        self.long_waits.note_served(outcome);
+        let (deferred, ended) = self.refusals.note_served(item, attempt, is_page);
+        self.fail_deferred(deferred);
+        self.end_refused_walks(ended);
     }
 
     /// Gives up pages that were suspended until others were served.
-    pub(super) fn conclude(&mut self, deferred: Vec<Deferred>) {
-        for Deferred { task, message, .. } in deferred {
+    pub(super) fn fail_deferred(&mut self, deferred: Vec<DeferredFailure>) {
+        for DeferredFailure { task, message, .. } in deferred {
             self.give_up(&task, &message, false);
         }
     }
@@ -139,7 +120,7 @@ impl Engine<'_> {
         if self.draining.is_some_and(|last| by <= last) {
             return;
         }
-        let served = &self.served;
+        let served = &self.last_served;
         let is_proven =
             |task: &PageTask| task.faults.pending.is_some_and(|failed| served.others_since(failed, task.item));
         self.frontier.clear_failures(|task| !OutageDetector::is_own(task) && !is_proven(task));
@@ -154,42 +135,43 @@ impl Engine<'_> {
         }
         if self.outages.ever() && (serves(outcome.classification.verdict) || self.is_other_answer(item, failure)) {
             self.outages.works();
-            self.served(outcome);
+            self.note_served(outcome);
         } else if !matches!(failure, Failure::Throttled(_)) {
             self.throttled.passed(item, outcome.request.attempt);
         }
-        if let Some(question) =
-            self.question.as_mut().filter(|_| task.is_check && serves(outcome.classification.verdict))
+        if let Some(inquiry) =
+            self.refusals.inquiry.as_mut().filter(|_| task.is_check && serves(outcome.classification.verdict))
         {
-            question.is_inconclusive = true;
+            inquiry.is_inconclusive = true;
         }
-        self.prove(&mut task);
+        self.attribute_failure(&mut task);
         task.faults.failure = Some(failure);
         task.faults.message.clone_from(&outcome.message);
-        task.faults.pending = Some(AttemptId(self.last_attempt));
-        self.note_long_wait(item, outcome);
+        task.faults.pending = Some(self.newest_attempt);
+        let wait = self.long_waits.note(outcome, self.retry.policy().max_outage);
+        self.stop = self.stop.take().or(wait);
         if task.is_check {
             self.check_failed(task, failure, outcome);
         } else if !self.frontier.needs(&task) && !is_waited_out(failure, outcome.classification.charge) {
             // A page that may not exist is no reason to stop for pages that do.
             let is_refused = matches!(failure, Failure::NoSuchPage | Failure::EndOfList | Failure::Refused(_));
-            self.lose(&task, is_refused, outcome.classification.charge);
+            self.drop_page(&task, is_refused, outcome.classification.charge);
         } else {
-            self.follow(task, failure, outcome);
+            self.act_on(task, failure, outcome);
         }
         self.end(item);
     }
 
-    /// Whether a control request got a success without a list while nothing is deferred and no question is open: then the API
+    /// Whether a control request got a success without a list while nothing is deferred and no inquiry is open: then the API
     /// serves.
     fn is_other_answer(&self, item: ItemIx, failure: Failure) -> bool {
         failure == Failure::MissingList
-            && self.revisited.contains(&item)
-            && self.deferred.is_empty()
-            && self.question.is_none()
+            && self.frontier.is_revisit(item)
+            && self.refusals.deferred().is_empty()
+            && self.refusals.inquiry.is_none()
     }
 
-    fn follow(&mut self, task: PageTask, failure: Failure, outcome: &FetchOutcome) {
+    fn act_on(&mut self, task: PageTask, failure: Failure, outcome: &FetchOutcome) {
         let may_end = self.frontier.may_end_before(&task);
         if let (Failure::Refused(cause), None, false) = (failure, &outcome.response, self.outages.is_proven()) {
             // TLS, proxy or redirect, before anything worked: every other item would fail alike.
@@ -198,23 +180,23 @@ impl Engine<'_> {
         }
         let facts = Facts {
             is_own: task.faults.proven > 0,
-            asked_again: task.asked_again,
+            was_repeated: task.was_repeated,
             may_end,
             failed_before: task.retry.is_some(),
         };
         match action_for(failure, facts) {
-            FailureAction::AskAgain => self.ask_again(task, failure, outcome),
-            FailureAction::AskOthers(refusal) => self.ask_others(task, refusal, outcome),
-            FailureAction::SetAside => self.set_aside(task, failure, outcome),
+            FailureAction::Retry => self.retry_later(task, failure, outcome),
+            FailureAction::Inquire(refusal) => self.inquire(task, refusal, outcome),
+            FailureAction::Defer => self.defer(task, failure, outcome),
             FailureAction::EndList => self.refuse_page(&task, failure),
         }
     }
 
     /// Drops a page ahead that its walk may not have.
-    pub(super) fn lose(&mut self, task: &PageTask, is_refused: bool, charge: Charge) {
+    pub(super) fn drop_page(&mut self, task: &PageTask, is_refused: bool, charge: Charge) {
         let in_doubt = charge != Charge::Free;
-        if task.is_probe {
-            self.lookahead_budget.release(in_doubt);
+        if task.probe.is_some() && in_doubt {
+            self.lookahead_budget.record_lost();
         }
         let passes =
             matches!(task.faults.failure, Some(Failure::NoConnection | Failure::Unavailable | Failure::Throttled(_)));
@@ -230,11 +212,8 @@ impl Engine<'_> {
             return self.end(task.item);
         }
         if !self.frontier.needs(task) {
-            self.lose(task, false, Charge::Free);
+            self.drop_page(task, false, Charge::Free);
             return self.end(task.item);
-        }
-        if task.is_probe {
-            self.lookahead_budget.release(false); // it is needed by now
         }
         self.fail_walk(task.item, task.page, message.to_owned(), transient);
     }

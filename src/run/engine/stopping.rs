@@ -23,11 +23,16 @@ impl Engine<'_> {
         self.stop.get_or_insert(Stop::Signal(code));
     }
 
+    /// Recalls unsent requests, and decides nothing by older ones that are in flight.
+    pub(super) fn start_draining(&mut self) {
+        self.draining = Some(self.newest_attempt);
+    }
+
     /// Sets the dispatcher's mode, if it changed.
     pub(super) fn set_dispatch_mode(&mut self, mode: &watch::Sender<DispatchMode>) {
-        self.draining = self
-            .draining
-            .filter(|_| self.frontier.requests_in_flight() > 0 && (self.outages.is_down() || self.question.is_some()));
+        self.draining = self.draining.filter(|_| {
+            self.frontier.requests_in_flight() > 0 && (self.outages.is_down() || self.refusals.inquiry.is_some())
+        });
         let task = match (&self.stop, self.draining) {
             (Some(_), _) if self.has_signal => DispatchMode::Halt,
             (Some(_), _) => DispatchMode::Finish,

@@ -143,29 +143,30 @@ impl Recovery {
         &self,
         page: &DecodedPage,
         segment: OpenSegment,
-        walks: &mut HashMap<ItemIx, InFlight>,
+        walks: &mut HashMap<ItemIx, RereadWalk>,
         group: &mut Group,
     ) -> Result<Vec<bool>, Error> {
         let item = page.request.item;
-        let in_flight = match walks.entry(item) {
+        let reread_walk = match walks.entry(item) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(free) => free.insert(self.begin(&page.request, segment)?),
+            Entry::Vacant(free) => free.insert(self.open_walk(&page.request, segment)?),
         };
         let (came, is_outdated) = self.dir.ledger().arrival(page.request.attempt)?;
-        let walk = &mut in_flight.walk;
+        let walk = &mut reread_walk.walk;
         let new = if is_outdated { walk.accept_outdated(page) } else { walk.accept(page, came, &self.rules) };
         apply_pages::note(page, &new, page.request.page == self.rules.first, group, &NullSink);
-        in_flight.left = in_flight.left.saturating_sub(1);
-        if in_flight.left == 0 {
+        reread_walk.left = reread_walk.left.saturating_sub(1);
+        if reread_walk.left == 0 {
             // With pages in later segments the walk was opened again. An end that a page has to confirm is for the run to decide.
-            let is_settled = |end: &&End| !in_flight.goes_on && end.check.is_none() && !in_flight.walk.is_blocked();
-            match in_flight.walk.end().filter(is_settled) {
+            let is_settled =
+                |end: &&End| !reread_walk.continues && end.check.is_none() && !reread_walk.walk.is_blocked();
+            match reread_walk.walk.end().filter(is_settled) {
                 Some(end) => {
                     let end = EndRow { error: end.message.clone(), ..EndRow::new(item, end.stop) };
-                    group.ended.push(in_flight.walk.resolve_end(end));
+                    group.ended.push(reread_walk.walk.resolve_end(end));
                 }
                 // A page behind its end came just before the process ended: the list continues.
-                None if in_flight.walk.end().is_none() && !in_flight.goes_on => group.reopened.push(item),
+                None if reread_walk.walk.end().is_none() && !reread_walk.continues => group.reopened.push(item),
                 None => {}
             }
             walks.remove(&item);
@@ -174,22 +175,22 @@ impl Recovery {
     }
 
     /// An item's walk as it was before a segment.
-    fn begin(&self, request: &Request, segment: OpenSegment) -> Result<InFlight, Error> {
+    fn open_walk(&self, request: &Request, segment: OpenSegment) -> Result<RereadWalk, Error> {
         let (item, ledger) = (request.item, self.dir.ledger());
-        let (left, goes_on) = ledger.pages_from(item, segment.id)?;
+        let (left, continues) = ledger.pages_from(item, segment.id)?;
         let pages = ledger.pages(item, segment.id)?;
         let mut walk = Walk::new(item, request.id.clone(), &self.rules, pages, ledger.skip(item)?);
         walk.load_keys(ledger.row_keys(item, segment.id)?);
-        Ok(InFlight { walk, left, goes_on })
+        Ok(RereadWalk { walk, left, continues })
     }
 }
 
 /// A walk whose pages are read again.
 #[derive(Debug)]
-struct InFlight {
+struct RereadWalk {
     walk: Walk,
     /// Its pages that are still to come in this segment.
     left: usize,
     /// Whether later segments have more pages of it.
-    goes_on: bool,
+    continues: bool,
 }

@@ -1,14 +1,14 @@
 //! The engine: one loop that takes outcomes, admits pages, commits the group and applies the new pages.
 //!
 //! A tick takes what arrived while the last group was written, so nothing waits for a timer. All state of a run is here, owned by
-//! one thread, and needs no lock. `outcomes` is the one way in; `failures`, `ends`, `empty_lists` and `outage` say what follows;
+//! one thread, and needs no lock. `outcomes` is the one way in; `failures`, `walk_ends`, `end_rule` and `empty_lists` say what follows;
 //! `admit` chooses, `apply` takes rows, `last_failures` and `stopping` end a run.
 
 mod admit;
 mod apply;
 mod controls;
 mod empty_lists;
-mod ends;
+mod end_rule;
 mod failures;
 mod last_failures;
 mod long_waits;
@@ -16,6 +16,7 @@ mod outage;
 mod outcomes;
 mod refusals;
 mod stopping;
+mod walk_ends;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,6 +1,6 @@
 //! What the outcome of an attempt means for its walk: from the dispatcher to `crawl::judgement`, and what follows.
 //!
-//! Every outcome comes in here. Pages wait for the commit (`apply`), failures go to `failures`, checks of ends to `ends`.
+//! Every outcome comes in here. Pages wait for the commit (`apply`), failures go to `failures`, checks of ends to `walk_ends`.
 
 use super::Engine;
 use super::outage::OutageDetector;

@@ -16,6 +16,7 @@ use crate::crawl::lookahead::{Lookahead, Pages, Stage};
 use crate::decode::{DecodedPage, Key};
 use crate::model::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, StopReason};
 use crate::model::sanitize::Sanitized;
+use crate::state::ledger::RetryRow;
 use ends::Refusal;
 use moves::Moves;
 
@@ -145,6 +146,11 @@ impl Walk {
     /// Whether it has no pages yet.
     pub fn is_new(&self, rules: &PagingRules) -> bool {
         self.next == rules.first && self.beyond.is_empty()
+    }
+
+    /// What the ledger keeps of its failures.
+    pub(crate) fn retry_row(&self) -> RetryRow {
+        RetryRow { item: self.item, tries: self.proven_failures, unproven: self.unproven_runs }
     }
 
     /// Its end, if it has come to one.

@@ -65,9 +65,8 @@ impl Engine<'_> {
             self.doubt_missing_list(item);
         }
         self.note_rows((item, page.request.page), page.received, (is_first, is_end));
-        if let Some(unusable) = self.usable_rows.note_page(page) {
-            self.stop.get_or_insert(unusable);
-        }
+        let unusable = self.usable_rows.note_page(page);
+        self.stop_for(unusable);
         self.end(item);
         Ok(Some(new))
     }
@@ -90,7 +89,7 @@ impl Engine<'_> {
         self.commit(Vec::new()).await?; // the ledger must know what was applied before it is published
         let (done, published) = oneshot::channel();
         if channels.writer.send(WriterCommand::Publish(done)).await.is_err() || published.await.is_err() {
-            self.stop.get_or_insert(Stop::Temporary("the writer ended".to_owned()));
+            self.stop_for(Stop::Temporary("the writer ended".to_owned()));
             return Ok(());
         }
         let segment = self.dir.ledger().start_segment()?;

@@ -79,7 +79,7 @@ impl Engine<'_> {
             return;
         }
         if let Some((empty, all)) = seems_empty(self.empty_lists.lists).filter(|(empty, _)| *empty >= MANY) {
-            self.stop.get_or_insert(Stop::EmptyLists { empty, all });
+            self.stop_for(Stop::EmptyLists { empty, all });
         }
     }
 

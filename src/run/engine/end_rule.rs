@@ -58,7 +58,7 @@ impl Engine<'_> {
             (ledger.walks_behind_short_pages(self.rules.page_size)?, ledger.totals()?.pages)
         };
         if as_f64(ends) > self.most_evidence(pages) {
-            self.stop.get_or_insert(Stop::Evidence { ends, pages });
+            self.stop_for(Stop::Evidence { ends, pages });
             return Ok(());
         }
         let learned = ObservedEnd::EmptyPage;

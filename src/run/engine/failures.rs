@@ -16,7 +16,6 @@ use crate::model::clock;
 use crate::model::event::Event;
 use crate::model::page::ItemIx;
 use crate::run::stop::Stop;
-use crate::state::ledger::RetryRow;
 
 impl Engine<'_> {
     /// Counts a page's last failure as its own if a request of another item that left after it was served.
@@ -39,8 +38,7 @@ impl Engine<'_> {
         task.faults.proven += 1;
         if let Some(walk) = self.frontier.walk_mut(task.item).filter(|walk| walk.next() == task.page) {
             walk.proven_failures = task.faults.proven;
-            let (item, tries, unproven) = (task.item, walk.proven_failures, walk.unproven_runs);
-            self.group.tries.push(RetryRow { item, tries, unproven });
+            self.group.tries.push(walk.retry_row());
         }
     }
 
@@ -52,7 +50,7 @@ impl Engine<'_> {
         let may_end = ends_list(failure) && self.frontier.may_end_before(&task);
         let own = OutageDetector::is_own(&task) || may_end || self.has_only_failed() && self.may_send_control();
         let stop = self.outages.failed(failure, outcome, (own, held), &mut self.retry);
-        self.stop = self.stop.take().or(stop);
+        self.stop_for(stop);
         if self.outages.is_down() && !was_down {
             self.start_draining();
             self.context.events.event(&Event::Outage { cause: &outcome.message });
@@ -70,7 +68,7 @@ impl Engine<'_> {
     /// Delays a page until its next attempt.
     fn delay(&mut self, mut task: PageTask, failure: Failure, outcome: &FetchOutcome) {
         let now = clock::now();
-        // During a inquiry into the account an outage's checks do not apply: both would wait for each other.
+        // During an inquiry into the account an outage's checks do not apply: both would wait for each other.
         let until = if let Some(check_at) = self.outages.check_at().filter(|_| self.refusals.inquiry.is_none()) {
             // Pages take turns at checking the API; these failures are not counted.
             self.notify_retry(&task, outcome, check_at.saturating_duration_since(now));
@@ -128,7 +126,7 @@ impl Engine<'_> {
         // Where no other item is left, a page has its attempts.
         let failed = task.retry.as_ref().map_or(0, |tries| tries.failed);
         if is_for_all || failed >= self.retry.policy().attempts {
-            self.stop.get_or_insert(self.refused_stop(scope, message));
+            self.stop_for(self.refused_stop(scope, message));
         }
         let was_repeated = task.was_repeated | is_perhaps_billed(failure);
         self.delay(PageTask { was_repeated, ..task }, failure, outcome);
@@ -139,7 +137,7 @@ impl Engine<'_> {
         let Failure::Refused(cause) = failure else { return };
         let (scope, attempt) = (RefusalScope::Cause(cause), outcome.request.attempt);
         if self.refusals.add_alike(scope, item, attempt, &outcome.message) {
-            self.stop.get_or_insert(self.refused_stop(scope, &outcome.message));
+            self.stop_for(self.refused_stop(scope, &outcome.message));
         }
     }
 
@@ -163,7 +161,7 @@ impl Engine<'_> {
         if !self.outages.ever() || is_perhaps_billed(failure) {
             let own = OutageDetector::is_own(&task);
             let stop = self.outages.failed(failure, outcome, (own, false), &mut self.retry);
-            self.stop = self.stop.take().or(stop);
+            self.stop_for(stop);
         }
         if !self.frontier.needs(&task) {
             return self.drop_page(&task, true, outcome.classification.charge);
@@ -174,7 +172,7 @@ impl Engine<'_> {
         }
         self.refusals.defer(DeferredFailure { task, message: message.clone(), at, failure });
         if self.refusals.add_alike(RefusalScope::SamePage, item, outcome.request.attempt, message) {
-            self.stop.get_or_insert(self.refused_stop(RefusalScope::SamePage, message));
+            self.stop_for(self.refused_stop(RefusalScope::SamePage, message));
         }
         if self.outages.ever() && self.refusals.inquire_into_deferred(item, at, message) {
             self.start_draining();

@@ -10,7 +10,6 @@ use crate::error::Error;
 use crate::fetch::classify::Failure;
 use crate::model::clock;
 use crate::run::stop::Stop;
-use crate::state::ledger::RetryRow;
 
 impl Engine<'_> {
     /// Whether every walk has ended.
@@ -113,8 +112,7 @@ impl Engine<'_> {
             }
             if let Some(walk) = walk {
                 walk.unproven_runs = unproven;
-                let tries = walk.proven_failures;
-                self.group.tries.push(RetryRow { item: task.item, tries, unproven });
+                self.group.tries.push(walk.retry_row());
             }
             stop = stop.or(Some(match (failure, &self.refusals.inquiry) {
                 (_, Some(inquiry)) => self.refused_stop(inquiry.scope, &task.faults.message),
@@ -123,7 +121,7 @@ impl Engine<'_> {
             }));
             self.frontier.retry_now(task);
         }
-        self.stop = self.stop.take().or(stop);
+        self.stop_for(stop);
     }
 
     /// Whether only pages that failed are left.

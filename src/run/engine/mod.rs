@@ -244,7 +244,7 @@ impl<'a> Engine<'a> {
         let intents = self.group.intents.clone();
         let decoded = self.commit(outcomes).await?;
         if let Some(decoded) = decoded {
-            self.read(decoded, channels).await?;
+            self.apply(decoded, channels).await?;
         }
         for request in intents {
             self.first_request.get_or_insert_with(clock::now);
@@ -282,7 +282,7 @@ impl<'a> Engine<'a> {
             received = channels.outcomes.recv_many(&mut outcomes, most), if self.frontier.requests_in_flight() > 0 => {
                 if received == 0 {
                     self.frontier.abandon_requests(); // the dispatcher is gone
-                    self.stop.get_or_insert(Stop::Temporary("the dispatcher ended".to_owned()));
+                    self.stop_for(Stop::Temporary("the dispatcher ended".to_owned()));
                 }
             }
             () = std::future::ready(()), if busy => {}
@@ -327,11 +327,11 @@ impl<'a> Engine<'a> {
     }
 
     /// Applies decoded pages to their walks and sends the rows to the writer.
-    async fn read(&mut self, decoded: Decoded, channels: &mut Channels) -> Result<(), Error> {
+    async fn apply(&mut self, decoded: Decoded, channels: &mut Channels) -> Result<(), Error> {
         let rows = apply_pages::group(decoded, |page| self.apply_page(page))?;
         // The writer ends early only by an error; `crawl` reports it.
         if channels.writer.send(WriterCommand::Rows(rows)).await.is_err() {
-            self.stop.get_or_insert(Stop::Temporary("the writer ended".to_owned()));
+            self.stop_for(Stop::Temporary("the writer ended".to_owned()));
         }
         Ok(())
     }

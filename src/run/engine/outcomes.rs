@@ -12,7 +12,7 @@ use crate::fetch::dispatcher::FetchOutcome;
 use crate::model::event::Event;
 use crate::model::page::{AttemptId, Charge, ItemIx, PageNum};
 use crate::run::stop::Stop;
-use crate::state::ledger::{EndRow, RetryRow};
+use crate::state::ledger::EndRow;
 
 impl Engine<'_> {
     /// Decides what each outcome means for its walk.
@@ -84,7 +84,7 @@ impl Engine<'_> {
         self.note_served(outcome);
         if let Some(walk) = self.frontier.walk_mut(item).filter(|walk| walk.proven_failures + walk.unproven_runs > 0) {
             (walk.proven_failures, walk.unproven_runs) = (0, 0);
-            self.group.tries.push(RetryRow { item, tries: 0, unproven: 0 });
+            self.group.tries.push(walk.retry_row());
         }
     }
 
@@ -149,7 +149,7 @@ impl Engine<'_> {
         task.faults.message.clone_from(&outcome.message);
         task.faults.pending = Some(self.newest_attempt);
         let wait = self.long_waits.note(outcome, self.retry.policy().max_outage);
-        self.stop = self.stop.take().or(wait);
+        self.stop_for(wait);
         if task.is_check {
             self.check_failed(task, failure, outcome);
         } else if !self.frontier.needs(&task) && !is_waited_out(failure, outcome.classification.charge) {
@@ -175,7 +175,7 @@ impl Engine<'_> {
         let may_end = self.frontier.may_end_before(&task);
         if let (Failure::Refused(cause), None, false) = (failure, &outcome.response, self.outages.is_proven()) {
             // TLS, proxy or redirect, before anything worked: every other item would fail alike.
-            self.stop.get_or_insert(Stop::Cause(cause, outcome.message.clone()));
+            self.stop_for(Stop::Cause(cause, outcome.message.clone()));
             return self.frontier.retry_now(task);
         }
         let facts = Facts {

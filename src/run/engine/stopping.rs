@@ -11,6 +11,11 @@ use crate::model::event::Event;
 use crate::run::stop::Stop;
 
 impl Engine<'_> {
+    /// Stops the run for a reason, if there is one. The first reason stays.
+    pub(super) fn stop_for(&mut self, reason: impl Into<Option<Stop>>) {
+        self.stop = self.stop.take().or(reason.into());
+    }
+
     /// Takes a signal: it stops the run, or shortens the wait of one that is stopping. The first reason stays the reason.
     pub(super) fn signalled(&mut self, code: ExitCode) {
         self.has_signal = true;
@@ -20,7 +25,7 @@ impl Engine<'_> {
                 .events
                 .event(&Event::Stopping { cause: &cause, in_flight: self.frontier.requests_in_flight() });
         }
-        self.stop.get_or_insert(Stop::Signal(code));
+        self.stop_for(Stop::Signal(code));
     }
 
     /// Recalls unsent requests, and decides nothing by older ones that are in flight.

@@ -6,13 +6,13 @@ use std::collections::{HashMap, HashSet};
 use super::{Frontier, PageTask};
 use crate::model::page::{ItemIx, PageNum};
 
-type Key = (ItemIx, PageNum);
+type TaskKey = (ItemIx, PageNum);
 
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    tasks: HashMap<Key, PageTask>,
+    tasks: HashMap<TaskKey, PageTask>,
     /// Those whose outcome arrived.
-    received: HashSet<Key>,
+    received: HashSet<TaskKey>,
 }
 
 impl InFlight {
@@ -20,7 +20,7 @@ impl InFlight {
         self.tasks.entry((task.item, task.page)).insert_entry(task).into_mut()
     }
 
-    pub(super) fn get(&self, key: Key) -> Option<&PageTask> {
+    pub(super) fn get(&self, key: TaskKey) -> Option<&PageTask> {
         self.tasks.get(&key)
     }
 
@@ -28,7 +28,7 @@ impl InFlight {
         self.tasks.values()
     }
 
-    pub(super) fn remove(&mut self, key: Key) -> Option<PageTask> {
+    pub(super) fn remove(&mut self, key: TaskKey) -> Option<PageTask> {
         self.received.remove(&key);
         self.tasks.remove(&key)
     }

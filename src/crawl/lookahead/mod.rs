@@ -46,7 +46,7 @@ pub(crate) struct Lookahead {
 
 /// The pages of a walk.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pages<'a> {
+pub(crate) struct WalkPages<'a> {
     pub(crate) rules: &'a PagingRules,
     /// The first page that is missing.
     pub(crate) next: PageNum,
@@ -54,7 +54,7 @@ pub(crate) struct Pages<'a> {
     pub(crate) beyond: &'a BTreeMap<PageNum, Counts>,
 }
 
-impl Pages<'_> {
+impl WalkPages<'_> {
     fn state(&self, page: PageNum) -> PageState {
         match self.beyond.get(&page) {
             None if page < self.next => PageState::FullNew,
@@ -139,21 +139,21 @@ impl Lookahead {
     }
 
     /// The first needed page that was not requested.
-    pub(crate) fn next_needed(&self, pages: Pages<'_>) -> Option<PageNum> {
+    pub(crate) fn next_needed(&self, pages: WalkPages<'_>) -> Option<PageNum> {
         let last = self.first_unknown.min(pages.rules.limit()).0.min(pages.next.0.saturating_add(WINDOW));
         let mut needed = (self.next_in_order.max(pages.next).0..=last).map(PageNum);
         needed.find(|page| self.is_free(*page, pages))
     }
 
     /// The first page that is not known to exist, if it can be requested and was not. Pages before it may be missing.
-    pub(crate) fn next_unknown(&self, pages: Pages<'_>) -> Option<PageNum> {
+    pub(crate) fn next_unknown(&self, pages: WalkPages<'_>) -> Option<PageNum> {
         let last = pages.rules.limit().0.min(pages.next.0.saturating_add(WINDOW));
         let page = self.first_unknown;
         (page >= self.next_in_order && page.0 <= last && self.is_free(page, pages)).then_some(page)
     }
 
     /// Whether a page did not come and was not requested out of order.
-    fn is_free(&self, page: PageNum, pages: Pages<'_>) -> bool {
+    fn is_free(&self, page: PageNum, pages: WalkPages<'_>) -> bool {
         pages.state(page) == PageState::Missing && !self.out_of_order.contains(&page)
     }
 
@@ -163,7 +163,7 @@ impl Lookahead {
     }
 
     /// The page ahead that says most about where the end is.
-    pub(crate) fn probe(&self, pages: Pages<'_>) -> Option<(Stage, PageNum)> {
+    pub(crate) fn probe(&self, pages: WalkPages<'_>) -> Option<(Stage, PageNum)> {
         let is_free = |page: PageNum| page > self.first_unknown && self.is_free(page, pages);
         if self.is_untrusted {
             return None;
@@ -212,7 +212,7 @@ impl Lookahead {
     }
 
     /// Records a page that arrived, and that `pages` includes.
-    pub(crate) fn record_page(&mut self, page: PageNum, counts: Counts, pages: Pages<'_>) {
+    pub(crate) fn record_page(&mut self, page: PageNum, counts: Counts, pages: WalkPages<'_>) {
         self.out_of_order.remove(&page);
         let before = PageNum(page.0.saturating_sub(1));
         if page < self.first_unknown {
@@ -264,11 +264,11 @@ impl Lookahead {
     }
 
     /// Two neighbours with new rows cannot both be what the API shows for any number: this page and all before it exist.
-    fn trust(&mut self, page: PageNum, pages: Pages<'_>) {
+    fn trust(&mut self, page: PageNum, pages: WalkPages<'_>) {
         self.extend_to(if pages.state(page) == PageState::FullNew { page.next() } else { page }, pages);
     }
 
-    fn extend_to(&mut self, page: PageNum, pages: Pages<'_>) {
+    fn extend_to(&mut self, page: PageNum, pages: WalkPages<'_>) {
         self.first_unknown = self.first_unknown.max(page);
         while pages.state(self.first_unknown) == PageState::FullNew {
             self.first_unknown = self.first_unknown.next();

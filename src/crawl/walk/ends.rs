@@ -10,7 +10,7 @@ const MAX_REFUSAL_RETRIES: u8 = 2;
 
 /// How the API refused a page.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct PageRefusal {
     message: String,
     /// Whether it came as a success without a list of rows.
     is_without_list: bool,
@@ -71,15 +71,15 @@ impl Walk {
 
     /// Records that the API refused a page that [may be behind the end](Self::may_end_before).
     pub fn refuse(&mut self, page: PageNum, message: String, rules: &PagingRules) {
-        self.record_refusal(page, Refusal { message, is_without_list: false }, rules);
+        self.record_refusal(page, PageRefusal { message, is_without_list: false }, rules);
     }
 
     /// Records that such a page came as a success without a list of rows.
     pub fn refuse_without_list(&mut self, page: PageNum, message: String, rules: &PagingRules) {
-        self.record_refusal(page, Refusal { message, is_without_list: true }, rules);
+        self.record_refusal(page, PageRefusal { message, is_without_list: true }, rules);
     }
 
-    fn record_refusal(&mut self, page: PageNum, refusal: Refusal, rules: &PagingRules) {
+    fn record_refusal(&mut self, page: PageNum, refusal: PageRefusal, rules: &PagingRules) {
         self.refused.insert(page, refusal);
         self.advance(rules);
     }

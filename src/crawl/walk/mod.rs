@@ -12,12 +12,12 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::crawl::end_of_list::{End, PagingRules};
-use crate::crawl::lookahead::{Lookahead, Pages, Stage};
+use crate::crawl::lookahead::{Lookahead, Stage, WalkPages};
 use crate::decode::{DecodedPage, Key};
 use crate::model::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, StopReason};
 use crate::model::sanitize::Sanitized;
 use crate::state::ledger::RetryRow;
-use ends::Refusal;
+use ends::PageRefusal;
 use moves::Moves;
 
 /// Pages that were requested ahead, arrived, and are not known to be in the list.
@@ -50,7 +50,7 @@ pub struct Walk {
     /// Pages behind it.
     beyond: BTreeMap<PageNum, Counts>,
     /// Pages that the API refused though others arrived before them.
-    refused: BTreeMap<PageNum, Refusal>,
+    refused: BTreeMap<PageNum, PageRefusal>,
     lookahead: Lookahead,
     /// The first page that has each row so far. None: the rows must be loaded before the next page is applied.
     first_pages: Option<HashMap<Key, PageNum>>,
@@ -129,7 +129,7 @@ impl Walk {
                 walk.lookahead.require(*page);
                 contiguous = page.next();
             }
-            walk.lookahead.record_page(*page, *counts, Pages { rules, next: walk.next, beyond: &walk.beyond });
+            walk.lookahead.record_page(*page, *counts, WalkPages { rules, next: walk.next, beyond: &walk.beyond });
         }
         walk.advance(rules);
         if walk.is_new(rules) {
@@ -312,7 +312,7 @@ impl Walk {
         self.has_rows |= counts.received > 0;
         self.lost.remove(&number);
         self.beyond.insert(number, counts);
-        self.lookahead.record_page(number, counts, Pages { rules, next: self.next, beyond: &self.beyond });
+        self.lookahead.record_page(number, counts, WalkPages { rules, next: self.next, beyond: &self.beyond });
         self.advance(rules);
         if page.foreign > 0 && page.keys.is_empty() {
             self.is_foreign = true;
@@ -323,8 +323,8 @@ impl Walk {
         keep
     }
 
-    fn pages<'a>(&'a self, rules: &'a PagingRules) -> Pages<'a> {
-        Pages { rules, next: self.next, beyond: &self.beyond }
+    fn pages<'a>(&'a self, rules: &'a PagingRules) -> WalkPages<'a> {
+        WalkPages { rules, next: self.next, beyond: &self.beyond }
     }
 
     /// Goes on to the first page that is missing, and judges each page on the way.

@@ -266,13 +266,15 @@ impl<'a> Engine<'a> {
         let mut outcomes = Vec::new();
         let most = self.context.settings.max_in_flight;
         let now = clock::now();
-        let wants = self.has_turn(now);
-        let is_idle = self.is_idle() && (self.stop.is_some() || self.frontier.is_done() || wants && !self.can_afford());
-        let busy = is_idle || !self.group.is_empty();
-        let wants = wants && self.can_afford();
-        let patience_ends = self.outages.lasts_until(self.max_outage(), self.context.settings.request_timeout);
-        let next = self.next_turn(now).into_iter().chain(patience_ends).min().filter(|_| self.stop.is_none());
-        if self.frontier.requests_in_flight() == 0 && !busy && !wants && next.is_none() && self.stop.is_none() {
+        let can_request = self.has_turn(now);
+        let is_idle =
+            self.is_idle() && (self.stop.is_some() || self.frontier.is_done() || can_request && !self.can_afford());
+        let is_busy = is_idle || !self.group.is_empty();
+        let can_request = can_request && self.can_afford();
+        let outage_limit = self.outages.lasts_until(self.max_outage(), self.context.settings.request_timeout);
+        let next = self.next_turn(now).into_iter().chain(outage_limit).min().filter(|_| self.stop.is_none());
+        if self.frontier.requests_in_flight() == 0 && !is_busy && !can_request && next.is_none() && self.stop.is_none()
+        {
             self.stop_waiting(); // nothing would ever wake this run
             return outcomes;
         }
@@ -285,12 +287,12 @@ impl<'a> Engine<'a> {
                     self.stop_for(Stop::Temporary("the dispatcher ended".to_owned()));
                 }
             }
-            () = std::future::ready(()), if busy => {}
-            _ = channels.to_dispatch.reserve(), if wants => {}
+            () = std::future::ready(()), if is_busy => {}
+            _ = channels.to_dispatch.reserve(), if can_request => {}
             () = tokio::time::sleep_until(next.unwrap_or(now)), if next.is_some() => {}
             else => {}
         }
-        if patience_ends.is_some_and(|end| end <= clock::now()) && outcomes.is_empty() && self.stop.is_none() {
+        if outage_limit.is_some_and(|end| end <= clock::now()) && outcomes.is_empty() && self.stop.is_none() {
             self.stop_waiting();
         }
         outcomes

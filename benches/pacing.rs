@@ -45,7 +45,10 @@ fn virtually(asked: RateLimit, limit: LimitSpec, way: Way, time: Duration) -> Re
 fn on_the_wire(limit: LimitSpec, way: Way) -> Responses {
     let endpoint = Endpoint::parse(BUILT_IN).unwrap();
     let settings = SimulatorSettings {
-        qps: Some(limit),
+        qps: Some(limit.per_second),
+        limit: limit.window,
+        burst: limit.burst,
+        phase: limit.phase,
         request_latency: way.least,
         request_jitter: way.jitter,
         max_videos: 1,

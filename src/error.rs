@@ -38,9 +38,6 @@ pub enum Error {
     /// An endpoint description cannot be used.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
-    /// A simulator's specification cannot be used.
-    #[error(transparent)]
-    Spec(#[from] crate::simulator::SimulatorSettingsError),
     /// A disk is nearly full, before the first request of this run.
     #[error("{0}")]
     NoFreeSpace(String),
@@ -56,7 +53,7 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
-    /// The simulator cannot be created.
+    /// The simulator cannot be created from its specification or the endpoint.
     #[error(transparent)]
     Simulator(#[from] SimulatorError),
     /// The HTTP client cannot be created.
@@ -133,7 +130,6 @@ impl Error {
             | Self::Usage(_)
             | Self::CommandLine(_)
             | Self::Endpoint(_)
-            | Self::Spec(_)
             | Self::Simulator(_)
             | Self::System { .. }
             | Self::Listen { .. }

@@ -35,5 +35,5 @@ fn check(mut layers: Layers) -> Result<(), Error> {
         layers.set(table::OUT.info.key, "any".to_owned(), &Origin::BuiltIn)?;
     }
     let simulate = Settings::resolve(&layers)?.simulate.filter(|spec| spec != DEFAULTS);
-    simulate.map(|spec| spec.parse::<SimulatorSettings>()).transpose().map(drop).map_err(Error::Spec)
+    Ok(simulate.map(|spec| spec.parse::<SimulatorSettings>()).transpose().map(drop)?)
 }

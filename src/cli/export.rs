@@ -177,7 +177,7 @@ fn size_hints(layers: &Layers) -> Result<Vec<SizeHints>, Error> {
 fn start_simulator(settings: &mut Settings) -> Result<Option<(Server, SimulatorSettings)>, Error> {
     let Some(text) = &settings.simulate else { return Ok(None) };
     let text = if text == DEFAULTS { DEMONSTRATION } else { text };
-    let spec: SimulatorSettings = text.parse().map_err(Error::Spec)?;
+    let spec: SimulatorSettings = text.parse()?;
     let simulator = Simulator::new(&settings.endpoint, spec.clone())?;
     let server = simulator::start(Arc::new(simulator))
         .map_err(|source| Error::System { action: "start the simulator", source })?;
@@ -197,7 +197,7 @@ fn rate_limit(
         (Some(RateLimit::PerSecond(rate)), _) => Ok(RateLimit::PerSecond(rate)),
         (Some(RateLimit::Auto(_)), _) => Ok(RateLimit::Auto(cache.and_then(RateCache::rate))),
         (Some(RateLimit::Unlimited), _) => Ok(RateLimit::Unlimited),
-        (None, Some(spec)) => Ok(spec.qps.map(|qps| f64::from(qps.per_second.get())).into()),
+        (None, Some(spec)) => Ok(spec.qps.map(|qps| f64::from(qps.get())).into()),
         (None, None) if settings.is_loopback() => Ok(RateLimit::Unlimited),
         (None, None) => Err(SettingsError::Missing {
             what: "no rate limit",

@@ -26,12 +26,12 @@ pub(super) fn command() -> Command {
             count.help("Print N product ids and exit"),
             spec.help("Changes to the defaults, such as seed=7,qps=50,latency=80ms"),
         ])
-        .after_help(simulator::SETTINGS_HELP)
+        .after_help(simulator::settings_help())
 }
 
 pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
     let text = flags.get_one::<String>("spec").map_or("", String::as_str);
-    let mut spec: SimulatorSettings = text.parse().map_err(Error::Spec)?;
+    let mut spec: SimulatorSettings = text.parse()?;
     if let Some(count) = flags.get_one::<String>("products") {
         spec.products = count.parse().map_err(|_| Error::Usage("--products must be a whole number"))?;
         return Ok(CommandOutput::Text(spec.ids().fold(String::new(), |text, id| text + &id + "\n")));

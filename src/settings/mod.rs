@@ -5,7 +5,7 @@
 //! Read first: [`Settings`]. To add a setting: [`table`], `config/default.toml`, [`Settings`], and the list in `cli/replay.rs`.
 
 mod layers;
-mod parse;
+pub(crate) mod parse;
 mod rate_limit;
 mod resolve;
 mod retry_policy;

@@ -19,21 +19,21 @@ const MAX_MEMORY: u64 = 1 << 30;
 type Parsed<T> = Result<T, String>;
 
 /// A value of a type with a standard text form, if it satisfies a condition; otherwise the error.
-fn checked<T: FromStr>(text: &str, is_valid: impl Fn(&T) -> bool, error: &str) -> Parsed<T> {
+pub(crate) fn checked<T: FromStr>(text: &str, is_valid: impl Fn(&T) -> bool, error: &str) -> Parsed<T> {
     text.parse().ok().filter(is_valid).ok_or_else(|| error.to_owned())
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "all parsers have one type")]
-pub(super) fn text(text: &str) -> Parsed<String> {
+pub(crate) fn text(text: &str) -> Parsed<String> {
     Ok(text.to_owned())
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "all parsers have one type")]
-pub(super) fn path(text: &str) -> Parsed<PathBuf> {
+pub(crate) fn path(text: &str) -> Parsed<PathBuf> {
     Ok(text.into())
 }
 
-pub(super) fn directory(text: &str) -> Parsed<PathBuf> {
+pub(crate) fn directory(text: &str) -> Parsed<PathBuf> {
     if text.contains("://") {
         return Err("must be a local directory; object stores are not supported yet".to_owned());
     }
@@ -41,11 +41,11 @@ pub(super) fn directory(text: &str) -> Parsed<PathBuf> {
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "all parsers have one type")]
-pub(super) fn list(text: &str) -> Parsed<Vec<String>> {
+pub(crate) fn list(text: &str) -> Parsed<Vec<String>> {
     Ok(text.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect())
 }
 
-pub(super) fn switch(text: &str) -> Parsed<bool> {
+pub(crate) fn switch(text: &str) -> Parsed<bool> {
     match text {
         "true" | "1" => Ok(true),
         "false" | "0" | "" => Ok(false),
@@ -53,45 +53,45 @@ pub(super) fn switch(text: &str) -> Parsed<bool> {
     }
 }
 
-pub(super) fn whole(text: &str) -> Parsed<u64> {
+pub(crate) fn whole(text: &str) -> Parsed<u64> {
     checked(&text.replace('_', ""), |_| true, "must be a whole number")
 }
 
-pub(super) fn count<const MIN: u64, const MAX: u64>(text: &str) -> Parsed<u64> {
+pub(crate) fn count<const MIN: u64, const MAX: u64>(text: &str) -> Parsed<u64> {
     let range = if MAX == u64::MAX { format!(", {MIN} or more") } else { format!(" from {MIN} to {MAX}") };
     whole(text).ok().filter(|number| (MIN..=MAX).contains(number)).ok_or(format!("must be a whole number{range}"))
 }
 
-pub(super) fn percent(text: &str) -> Parsed<f64> {
+pub(crate) fn percent(text: &str) -> Parsed<f64> {
     checked(text.trim_end_matches('%'), |number| (0.0..=100.0).contains(number), "must be a number from 0 to 100")
 }
 
-pub(super) fn duration_or_zero(text: &str) -> Parsed<Duration> {
+pub(crate) fn duration_or_zero(text: &str) -> Parsed<Duration> {
     let time = humantime::parse_duration(text).ok().filter(|time| *time <= MAX_DURATION);
     time.ok_or_else(|| "must be a time such as 500ms, 30s, 5m or 1h".to_owned())
 }
 
-pub(super) fn duration(text: &str) -> Parsed<Duration> {
+pub(crate) fn duration(text: &str) -> Parsed<Duration> {
     let time = duration_or_zero(text)?;
     if time.is_zero() { Err("must be longer than 0s".to_owned()) } else { Ok(time) }
 }
 
 /// Requires a unit: a plain number would be bytes, and is probably a mistake.
-pub(super) fn size(text: &str) -> Parsed<u64> {
+pub(crate) fn size(text: &str) -> Parsed<u64> {
     let has_unit = text.ends_with(|c: char| c.is_ascii_alphabetic());
     let size = text.parse::<ByteSize>().ok().map(|size| size.0).filter(|size| has_unit && *size >= MIN_SIZE);
     size.ok_or_else(|| "must be a size such as 64KiB, 48MiB or 2GiB".to_owned())
 }
 
-pub(super) fn file_size(text: &str) -> Parsed<u64> {
+pub(crate) fn file_size(text: &str) -> Parsed<u64> {
     Some(size(text)?).filter(|size| *size >= MIN_FILE_SIZE).ok_or_else(|| "must be 1MiB or more".to_owned())
 }
 
-pub(super) fn memory(text: &str) -> Parsed<u64> {
+pub(crate) fn memory(text: &str) -> Parsed<u64> {
     Some(size(text)?).filter(|size| *size <= MAX_MEMORY).ok_or_else(|| "must be 1GiB or less".to_owned())
 }
 
-pub(super) fn rate_limit(text: &str) -> Parsed<RateLimit> {
+pub(crate) fn rate_limit(text: &str) -> Parsed<RateLimit> {
     match text {
         "auto" => Ok(RateLimit::Auto(None)),
         "unlimited" => Ok(RateLimit::Unlimited),
@@ -102,21 +102,21 @@ pub(super) fn rate_limit(text: &str) -> Parsed<RateLimit> {
     }
 }
 
-pub(super) fn end_rule(text: &str) -> Parsed<EndRule> {
+pub(crate) fn end_rule(text: &str) -> Parsed<EndRule> {
     one_of(text, &[("auto", EndRule::Auto), ("short-page", EndRule::ShortPage), ("empty-page", EndRule::EmptyPage)])
 }
 
-pub(super) fn progress(text: &str) -> Parsed<Progress> {
+pub(crate) fn progress(text: &str) -> Parsed<Progress> {
     let words =
         [("auto", Progress::Auto), ("bar", Progress::Bar), ("plain", Progress::Plain), ("none", Progress::None)];
     one_of(text, &words)
 }
 
-pub(super) fn is_json(text: &str) -> Parsed<bool> {
+pub(crate) fn is_json(text: &str) -> Parsed<bool> {
     one_of(text, &[("text", false), ("json", true)])
 }
 
-fn one_of<T: Copy>(text: &str, values: &[(&str, T)]) -> Parsed<T> {
+pub(crate) fn one_of<T: Copy>(text: &str, values: &[(&str, T)]) -> Parsed<T> {
     let found = values.iter().find(|(word, _)| *word == text);
     found.map(|(_, value)| *value).ok_or_else(|| {
         let words: Vec<_> = values.iter().map(|(word, _)| *word).collect();

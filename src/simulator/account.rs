@@ -1,10 +1,8 @@
-//! Counts what the simulator receives and how it responds, for tests and for the summary of `pagehaul simulate`.
+//! What the simulator counts and remembers between requests, for tests and for the summary of `pagehaul simulate`.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
 
-use super::request::Refusal;
+use tokio::time::Instant;
 
 /// How many times each page of each product was billed.
 pub type Billed = BTreeMap<(String, u32), u32>;
@@ -30,75 +28,30 @@ pub struct Account {
     pub not_found: u64,
 }
 
-/// The live counters of an [`Account`].
-#[derive(Debug, Default)]
-pub(super) struct Counters {
-    sent: AtomicU64,
-    requests: AtomicU64,
-    pages: AtomicU64,
-    throttled: AtomicU64,
-    errors: AtomicU64,
-    unauthorized: AtomicU64,
-    invalid: AtomicU64,
-    unpaid: AtomicU64,
-    not_found: AtomicU64,
-    /// Only recorded on demand: it costs memory and a lock.
-    billed: Option<Mutex<HashMap<(String, u32), u32>>>,
+impl Account {
+    pub(super) fn count_refusal(&mut self, status: u16) {
+        let counter = match status {
+            400 => &mut self.invalid,
+            401 => &mut self.unauthorized,
+            402 => &mut self.unpaid,
+            404 => &mut self.not_found,
+            429 => &mut self.throttled,
+            _ => &mut self.errors,
+        };
+        *counter += 1;
+    }
 }
 
-impl Counters {
-    pub(super) fn new(record: bool) -> Self {
-        Self { billed: record.then(Mutex::default), ..Self::default() }
-    }
-
-    /// The number, from 0, of a request that the client has sent.
-    pub(super) fn count_sent(&self) -> u64 {
-        self.sent.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// The number, from 0, of a request that has come in.
-    pub(super) fn count_request(&self) -> u64 {
-        self.requests.fetch_add(1, Ordering::Relaxed)
-    }
-
-    pub(super) fn count_page(&self, item: &str, page: u32) {
-        self.pages.fetch_add(1, Ordering::Relaxed);
-        if let Some(billed) = &self.billed {
-            let mut billed = billed.lock().unwrap_or_else(PoisonError::into_inner);
-            *billed.entry((item.to_owned(), page)).or_default() += 1;
-        }
-    }
-
-    pub(super) fn count_refusal(&self, refusal: &Refusal) {
-        let counter = match refusal {
-            Refusal::NotFound => &self.not_found,
-            Refusal::Unauthorized => &self.unauthorized,
-            Refusal::Throttled => &self.throttled,
-            Refusal::Missing(_) | Refusal::Invalid(_) => &self.invalid,
-            Refusal::Injected => &self.errors,
-            Refusal::Unpaid => &self.unpaid,
-        };
-        counter.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn account(&self) -> Account {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Account {
-            requests: read(&self.requests),
-            pages: read(&self.pages),
-            throttled: read(&self.throttled),
-            errors: read(&self.errors),
-            unauthorized: read(&self.unauthorized),
-            invalid: read(&self.invalid),
-            unpaid: read(&self.unpaid),
-            not_found: read(&self.not_found),
-        }
-    }
-
-    pub(super) fn billed(&self) -> Billed {
-        let billed = self.billed.iter().map(|billed| billed.lock().unwrap_or_else(PoisonError::into_inner));
-        billed
-            .flat_map(|billed| billed.iter().map(|(page, times)| (page.clone(), *times)).collect::<Vec<_>>())
-            .collect()
-    }
+/// What changes from request to request.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) account: Account,
+    /// Requests that the client has sent.
+    pub(super) sent: u64,
+    /// Credits that are left; none: there is no end.
+    pub(super) credits: Option<u64>,
+    /// Only recorded on demand: it costs memory.
+    pub(super) billed: Option<Billed>,
+    /// When all bodies so far will have been sent.
+    pub(super) bandwidth_free_at: Option<Instant>,
 }

@@ -3,40 +3,24 @@
 //! `pagehaul simulate` serves it, `export --simulate` runs against it without a key, and tests compare with it: a row is a pure
 //! function of the seed, the item and the row's position.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use rand_core::Rng;
 use rand_xoshiro::SplitMix64;
-use tokio::time::Instant;
 
-use super::account::Counters;
+use super::account::State;
 use super::fake::Template;
 use super::list::{List, random_below, random_bits};
 use super::request::{ParsedRequest, Refusal, is_authorized};
-use super::{Account, ApiRequest, ApiResponse, Billed, Limit, PatternError, SimulatorSettings, list, row};
+use super::{Account, ApiRequest, ApiResponse, Billed, Limit, SimulatorError, SimulatorSettings, list, row};
 use crate::endpoint::Endpoint;
 use crate::model::clock;
 
 /// Expected bytes of a row and of an envelope, to allocate a body once.
 const ROW_SIZE: usize = 1300;
 const ENVELOPE_SIZE: usize = 128;
-
-/// The simulator cannot be created.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SimulatorError {
-    /// A column's `fake` pattern is invalid.
-    #[error("read the fake pattern of column {column}")]
-    Pattern {
-        /// The column's name.
-        column: String,
-        /// The reason.
-        #[source]
-        source: PatternError,
-    },
-}
 
 /// The simulated API, without a socket.
 #[derive(Debug)]
@@ -46,26 +30,24 @@ pub struct Simulator {
     template: Template,
     envelope_start: Vec<u8>,
     limit: Option<Limit>,
-    credits: Option<AtomicU64>,
-    counters: Counters,
-    /// When all bodies so far will have been sent.
-    bandwidth_free_at: Mutex<Option<Instant>>,
+    state: Mutex<State>,
 }
 
 impl Simulator {
     /// Simulates the API that an endpoint describes.
     pub fn new(endpoint: &Endpoint, settings: SimulatorSettings) -> Result<Self, SimulatorError> {
-        let template =
-            Template::compile(endpoint).map_err(|(column, source)| SimulatorError::Pattern { column, source })?;
+        let template = Template::compile(endpoint)?;
         let code = endpoint.success_codes.first().copied().unwrap_or_default();
         Ok(Self {
             endpoint: endpoint.clone(),
             template,
             envelope_start: format!("{{\"code\":{code},\"message\":\"success\",\"data\":[").into_bytes(),
-            limit: settings.qps.map(Limit::new),
-            credits: settings.credits.map(AtomicU64::new),
-            counters: Counters::new(settings.record),
-            bandwidth_free_at: Mutex::default(),
+            limit: settings.limit_spec().map(Limit::new),
+            state: Mutex::new(State {
+                credits: settings.credits,
+                billed: settings.record.then(Billed::new),
+                ..State::default()
+            }),
             settings,
         })
     }
@@ -98,19 +80,21 @@ impl Simulator {
         if self.settings.request_jitter.is_zero() {
             return self.settings.request_latency;
         }
-        let mut rng = random_bits(!self.settings.seed, self.counters.count_sent());
+        let number = counted(&mut self.state().sent);
+        let mut rng = random_bits(!self.settings.seed, number);
         self.settings.request_latency.saturating_add(random_duration(self.settings.request_jitter, rng.next_u64()))
     }
 
     /// Responds to a request and bills it, without waiting.
     pub fn respond(&self, request: &ApiRequest<'_>) -> ApiResponse {
-        let mut rng = random_bits(self.settings.seed, self.counters.count_request());
+        let number = counted(&mut self.state().account.requests);
+        let mut rng = random_bits(self.settings.seed, number);
         let delay = self.settings.latency.saturating_add(random_duration(self.settings.jitter, rng.next_u64()));
         match self.page(request, &mut rng) {
             Ok(body) => ApiResponse { status: 200, body, delay },
             Err(refusal) => {
-                self.counters.count_refusal(&refusal);
-                ApiResponse { status: refusal.status(), body: refusal.body(), delay }
+                self.state().account.count_refusal(refusal.status);
+                ApiResponse { status: refusal.status, body: refusal.body(), delay }
             }
         }
     }
@@ -120,42 +104,52 @@ impl Simulator {
         let Some(bandwidth) = self.settings.bandwidth else { return Duration::ZERO };
         let nanos = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(1_000_000_000) / u64::from(bandwidth.get());
         let now = clock::now();
-        let mut free = self.bandwidth_free_at.lock().unwrap_or_else(PoisonError::into_inner);
-        let ends = free.filter(|at| *at > now).unwrap_or(now) + Duration::from_nanos(nanos);
-        *free = Some(ends);
+        let free_at = &mut self.state().bandwidth_free_at;
+        let ends = free_at.filter(|at| *at > now).unwrap_or(now) + Duration::from_nanos(nanos);
+        *free_at = Some(ends);
         ends - now
     }
 
     /// The counts so far.
     pub fn account(&self) -> Account {
-        self.counters.account()
+        self.state().account
     }
 
     /// How many times each page of each product was billed; empty unless the settings say `record`.
     pub fn billed(&self) -> Billed {
-        self.counters.billed()
+        self.state().billed.clone().unwrap_or_default()
     }
 
     /// Checks in the order of a gateway: path, key, limit and parameters before a request can fail or cost.
     fn page(&self, request: &ApiRequest<'_>, rng: &mut SplitMix64) -> Result<Bytes, Refusal> {
         if request.path != self.endpoint.path {
-            return Err(Refusal::NotFound);
+            return Err(Refusal::new(404, "Not found"));
         }
         if !is_authorized(request.authorization, self.settings.key.as_deref()) {
-            return Err(Refusal::Unauthorized);
+            return Err(Refusal::new(401, "apiKey is null"));
         }
         if self.limit.as_ref().is_some_and(|limit| !limit.admits()) {
-            return Err(Refusal::Throttled);
+            return Err(Refusal::new(429, "qps limit exceeded"));
         }
         let parsed = ParsedRequest::parse(&self.endpoint, request.query)?;
         if list::share(rng.next_u64()) <= self.settings.errors {
-            return Err(Refusal::Injected);
+            return Err(Refusal::new(500, "Internal server error"));
         }
-        if self.credits.as_ref().is_some_and(|credits| !spend(credits)) {
-            return Err(Refusal::Unpaid);
-        }
-        self.counters.count_page(&parsed.item, parsed.page);
+        self.bill(&parsed)?;
         Ok(self.body(&parsed, rng))
+    }
+
+    fn bill(&self, parsed: &ParsedRequest<'_>) -> Result<(), Refusal> {
+        let mut state = self.state();
+        if state.credits == Some(0) {
+            return Err(Refusal::new(402, "apiKey quota is not enough"));
+        }
+        state.credits = state.credits.map(|left| left - 1);
+        state.account.pages += 1;
+        if let Some(billed) = &mut state.billed {
+            *billed.entry((parsed.item.to_string(), parsed.page)).or_default() += 1;
+        }
+        Ok(())
     }
 
     fn body(&self, parsed: &ParsedRequest<'_>, rng: &mut SplitMix64) -> Bytes {
@@ -165,12 +159,16 @@ impl Simulator {
         let mut body = Vec::with_capacity(capacity + ENVELOPE_SIZE);
         body.extend_from_slice(&self.envelope_start);
         let sort = parsed.sort.as_ref();
-        let order = sort.and_then(|sort| Some((self.template.field(&sort.field)?, sort.is_descending)));
+        let order = sort.and_then(|(field, is_descending)| Some((self.template.field(field)?, *is_descending)));
         self.push_rows(&list, order, rows, &mut body);
         body.extend_from_slice(b"],\"requestId\":\"");
         row::push_uuid(&mut body, rng);
         body.extend_from_slice(b"\"}");
         Bytes::from(body)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn list(&self, product: &str) -> List {
@@ -195,9 +193,9 @@ impl Simulator {
     }
 }
 
-/// Spends one credit; false if there is none.
-fn spend(credits: &AtomicU64) -> bool {
-    credits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+/// Adds one to a counter, and returns what it was.
+fn counted(counter: &mut u64) -> u64 {
+    std::mem::replace(counter, *counter + 1)
 }
 
 /// A duration from 0 up to a limit.
@@ -208,7 +206,7 @@ fn random_duration(limit: Duration, bits: u64) -> Duration {
 
 #[cfg(test)]
 mod tests {
-    use super::{Account, ApiRequest, Simulator, SimulatorError, SimulatorSettings};
+    use super::{Account, ApiRequest, Simulator, SimulatorSettings};
     use crate::decode::envelope::{self, Payload};
     use crate::decode::{Decoder, Response};
     use crate::endpoint::{BUILT_IN, EXTRA, Endpoint};
@@ -217,7 +215,6 @@ mod tests {
     use arrow::array::Array;
     use serde_json::Value;
     use std::collections::{BTreeMap, BTreeSet};
-    use std::error::Error;
     use std::time::Duration;
 
     fn simulator(settings: &str) -> Simulator {
@@ -482,7 +479,6 @@ mod tests {
     fn an_invalid_pattern_is_reported_with_its_column() {
         let endpoint = Endpoint::parse(&BUILT_IN.replace("{words:13}", "{wrods:13}")).unwrap();
         let error = Simulator::new(&endpoint, SimulatorSettings::default()).unwrap_err();
-        assert!(matches!(&error, SimulatorError::Pattern { column, .. } if column == "video_desc"));
-        assert_eq!(error.source().unwrap().to_string(), "{wrods:13} is not a placeholder");
+        assert_eq!(error.to_string(), "fake pattern of column video_desc: {wrods:13} is not a placeholder");
     }
 }

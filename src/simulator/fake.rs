@@ -22,6 +22,7 @@
 
 use std::collections::BTreeSet;
 
+use super::SimulatorError;
 use super::list::List;
 use super::row::{Part, Skewed, Word};
 use super::words::{CAPTIONS, TAGS, escaped};
@@ -29,29 +30,7 @@ use crate::endpoint::{Column, ColumnKind, Endpoint, JsonType, Role};
 
 /// The partitions of an endpoint without `fake.partitions`.
 const PARTITIONS: [&str; 3] = ["A", "B", "C"];
-
-/// A `fake` pattern is invalid.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum PatternError {
-    /// A brace without its counterpart.
-    #[error("a brace is not closed or not opened")]
-    Brace,
-    /// No such placeholder, or not with these arguments.
-    #[error("{{{given}}} is not a placeholder")]
-    Placeholder {
-        /// The text between the braces.
-        given: String,
-    },
-    /// The column is a JSON number, but the values are not.
-    #[error("the pattern does not generate a JSON number")]
-    NotNumber,
-    /// The column is a sort field, but the values do not follow its order.
-    #[error("the column is sort field {field} and needs exactly one placeholder that follows it")]
-    NotSorted {
-        /// The value of the sort field parameter.
-        field: String,
-    },
-}
+const BRACE: &str = "a brace is not closed or not opened";
 
 /// The compiled patterns of all columns: a row as one flat list of parts.
 #[derive(Debug)]
@@ -61,13 +40,14 @@ pub(super) struct Template {
 }
 
 impl Template {
-    /// The error has the column's name.
-    pub(super) fn compile(endpoint: &Endpoint) -> Result<Self, (String, PatternError)> {
+    pub(super) fn compile(endpoint: &Endpoint) -> Result<Self, SimulatorError> {
         let sort_fields: BTreeSet<&String> = endpoint.sort.iter().flat_map(|sort| sort.fields.values()).collect();
         let mut template = Self { parts: Vec::new(), fields: sort_fields.into_iter().cloned().collect() };
         let mut before = b"{\"".as_slice();
         for column in &endpoint.columns {
-            let parts = template.column(endpoint, column).map_err(|reason| (column.name.clone(), reason))?;
+            let parts = template.column(endpoint, column);
+            let parts =
+                parts.map_err(|reason| SimulatorError(format!("fake pattern of column {}: {reason}", column.name)))?;
             let is_number = column.json != JsonType::String && template.is_number(&parts, column.json);
             let quote = if is_number { "" } else { "\"" };
             let name = [before, &escaped(&column.name), b"\":", quote.as_bytes()].concat();
@@ -105,25 +85,28 @@ impl Template {
         }
     }
 
-    fn column(&mut self, endpoint: &Endpoint, column: &Column) -> Result<Vec<Part>, PatternError> {
+    /// The parts of a column, or what is wrong with its pattern.
+    fn column(&mut self, endpoint: &Endpoint, column: &Column) -> Result<Vec<Part>, String> {
         let field = endpoint.sort.as_ref().and_then(|sort| sort.fields.get(&column.name));
         let Some(mut rest) = column.fake.as_deref() else {
             return Ok(self.default_parts(endpoint, column, field));
         };
         let mut parts = Vec::new();
         while let Some((literal, after)) = rest.split_once('{') {
-            let (given, after) = after.split_once('}').ok_or(PatternError::Brace)?;
+            let (given, after) = after.split_once('}').ok_or(BRACE)?;
             parts.extend(literal_part(literal)?);
             let part = self.placeholder(endpoint, given);
-            parts.push(part.ok_or_else(|| PatternError::Placeholder { given: given.to_owned() })?);
+            parts.push(part.ok_or_else(|| format!("{{{given}}} is not a placeholder"))?);
             rest = after;
         }
         parts.extend(literal_part(rest)?);
         if column.json != JsonType::String && !self.is_number(&parts, column.json) {
-            return Err(PatternError::NotNumber);
+            return Err("it does not generate a JSON number".to_owned());
         }
         match field {
-            Some(field) if !self.follows(&parts, field) => Err(PatternError::NotSorted { field: field.clone() }),
+            Some(field) if !self.follows(&parts, field) => {
+                Err(format!("it needs exactly one placeholder that follows sort field {field}"))
+            }
             Some(_) | None => Ok(parts),
         }
     }
@@ -209,9 +192,9 @@ fn caption(count: usize) -> Part {
     Part::Words(count, CAPTIONS.iter().map(|language| words("", language)).collect())
 }
 
-fn literal_part(literal: &str) -> Result<Option<Part>, PatternError> {
+fn literal_part(literal: &str) -> Result<Option<Part>, String> {
     if literal.contains('}') {
-        return Err(PatternError::Brace);
+        return Err(BRACE.to_owned());
     }
     Ok((!literal.is_empty()).then(|| Part::Literal(escaped(literal))))
 }
@@ -222,11 +205,11 @@ fn words(sign: &str, texts: &str) -> Vec<Word> {
 
 #[cfg(test)]
 mod tests {
-    use super::{CAPTIONS, PatternError, TAGS, Template, words};
+    use super::{CAPTIONS, SimulatorError, TAGS, Template, words};
     use crate::endpoint::{BUILT_IN, Endpoint};
     use crate::simulator::list::List;
 
-    fn compiled(column: &str, fake: &str) -> Result<Template, (String, PatternError)> {
+    fn compiled(column: &str, fake: &str) -> Result<Template, SimulatorError> {
         let mut endpoint = Endpoint::parse(BUILT_IN).unwrap();
         endpoint.columns.iter_mut().find(|known| known.name == column).unwrap().fake = Some(fake.to_owned());
         Template::compile(&endpoint)
@@ -258,25 +241,28 @@ mod tests {
 
     #[test]
     fn an_invalid_pattern_is_refused_with_its_column() {
-        let placeholder = |given: &str| PatternError::Placeholder { given: given.to_owned() };
         let cases = [
-            ("video_desc", "{words:3", PatternError::Brace),
-            ("video_desc", "words}", PatternError::Brace),
-            ("video_desc", "{word:3}", placeholder("word:3")),
-            ("video_desc", "{words}", placeholder("words")),
-            ("video_desc", "{words:x}", placeholder("words:x")),
-            ("video_desc", "{pick}", placeholder("pick")),
-            ("video_desc", "{int:2:1}", placeholder("int:2:1")),
-            ("video_desc", "{int:0:18446744073709551615}", placeholder("int:0:18446744073709551615")),
-            ("duration", "{digits:3}", PatternError::NotNumber),
-            ("duration", "", PatternError::NotNumber),
-            ("duration", "{int:1:1}.5", PatternError::NotNumber),
-            ("create_time", "{time:5}", PatternError::NotSorted { field: "6".to_owned() }),
-            ("create_time", "{time:6}0", PatternError::NotSorted { field: "6".to_owned() }),
-            ("total_views_cnt", "{int:0:9}", PatternError::NotSorted { field: "1".to_owned() }),
+            ("video_desc", "{words:3", "a brace"),
+            ("video_desc", "words}", "a brace"),
+            ("video_desc", "{word:3}", "{word:3} is not a placeholder"),
+            ("video_desc", "{words}", "{words} is not"),
+            ("video_desc", "{words:x}", "{words:x} is not"),
+            ("video_desc", "{pick}", "{pick} is not"),
+            ("video_desc", "{int:2:1}", "{int:2:1} is not"),
+            ("video_desc", "{int:0:18446744073709551615}", "{int:0:18446744073709551615} is not"),
+            ("duration", "{digits:3}", "it does not generate a JSON number"),
+            ("duration", "", "it does not generate"),
+            ("duration", "{int:1:1}.5", "it does not generate"),
+            ("create_time", "{time:5}", "that follows sort field 6"),
+            ("create_time", "{time:6}0", "that follows sort field 6"),
+            ("total_views_cnt", "{int:0:9}", "that follows sort field 1"),
         ];
         for (column, fake, reason) in cases {
-            assert_eq!(compiled(column, fake).err(), Some((column.to_owned(), reason)), "{fake}");
+            let error = compiled(column, fake).unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("fake pattern of column {column}: ")) && error.contains(reason),
+                "{error}"
+            );
         }
     }
 

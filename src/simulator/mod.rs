@@ -15,9 +15,13 @@ mod settings;
 mod words;
 
 pub use account::{Account, Billed};
-pub use api::{Simulator, SimulatorError};
-pub use fake::PatternError;
+pub use api::Simulator;
 pub use limit::Limit;
 pub use request::{ApiRequest, ApiResponse};
 pub use server::{Server, serve, start};
-pub use settings::{LimitSpec, SETTINGS_HELP, SimulatorSettings, SimulatorSettingsError, Window};
+pub use settings::{LimitSpec, SimulatorSettings, Window, settings_help};
+
+/// Settings of the simulator or a column's `fake` pattern that cannot be used. The text is the whole message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SimulatorError(String);

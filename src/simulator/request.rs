@@ -33,39 +33,22 @@ pub struct ApiResponse {
 
 /// Why a request gets no page.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    NotFound,
-    Unauthorized,
-    Throttled,
-    Missing(String),
-    Invalid(String),
-    Injected,
-    Unpaid,
+pub(super) struct Refusal {
+    pub(super) status: u16,
+    message: String,
 }
 
 impl Refusal {
-    pub(super) fn status(&self) -> u16 {
-        match self {
-            Self::NotFound => 404,
-            Self::Unauthorized => 401,
-            Self::Throttled => 429,
-            Self::Missing(_) | Self::Invalid(_) => 400,
-            Self::Injected => 500,
-            Self::Unpaid => 402,
-        }
+    pub(super) fn new(status: u16, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    fn invalid(name: &str) -> Self {
+        Self::new(400, format!("Invalid parameter: {name}"))
     }
 
     pub(super) fn body(&self) -> Bytes {
-        let message = match self {
-            Self::NotFound => Cow::Borrowed("Not found"),
-            Self::Unauthorized => Cow::Borrowed("apiKey is null"),
-            Self::Throttled => Cow::Borrowed("qps limit exceeded"),
-            Self::Missing(name) => Cow::Owned(format!("Missing required parameter: {name}")),
-            Self::Invalid(name) => Cow::Owned(format!("Invalid parameter: {name}")),
-            Self::Injected => Cow::Borrowed("Internal server error"),
-            Self::Unpaid => Cow::Borrowed("apiKey quota is not enough"),
-        };
-        let envelope = serde_json::json!({ "code": self.status(), "data": null, "message": message });
+        let envelope = serde_json::json!({ "code": self.status, "data": null, "message": self.message });
         Bytes::from(envelope.to_string())
     }
 }
@@ -87,14 +70,8 @@ pub(super) struct ParsedRequest<'a> {
     /// Position of the page's first row.
     pub(super) start: u64,
     pub(super) size: u32,
-    pub(super) sort: Option<Sort<'a>>,
-}
-
-/// A sort order.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Sort<'a> {
-    pub(super) field: Cow<'a, str>,
-    pub(super) is_descending: bool,
+    /// The value of the sort field parameter, and whether the order is descending.
+    pub(super) sort: Option<(Cow<'a, str>, bool)>,
 }
 
 impl<'a> ParsedRequest<'a> {
@@ -104,27 +81,23 @@ impl<'a> ParsedRequest<'a> {
         let limits = &endpoint.page;
         let page = number(query, &limits.number_param, limits.first, limits.last)?;
         let size = number(query, &limits.size_param, 1, limits.size_max)?;
-        let sort = endpoint.sort.as_ref().map_or(Ok(None), |sort| Sort::parse(sort, query))?;
+        let sort = endpoint.sort.as_ref().map_or(Ok(None), |params| sort(params, query))?;
         let start = u64::from(page.saturating_sub(limits.first)) * u64::from(size);
         Ok(Self { item, page, start, size, sort })
     }
 }
 
-impl<'a> Sort<'a> {
-    fn parse(params: &SortParams, query: &'a str) -> Result<Option<Self>, Refusal> {
-        let direction = parameter(query, &params.direction_param);
-        let is_descending = match direction.as_deref() {
-            Some(given) if given == params.descending => true,
-            Some(given) if given != params.ascending => return Err(Refusal::Invalid(params.direction_param.clone())),
-            Some(_) | None => false,
-        };
-        match parameter(query, &params.field_param) {
-            None => Ok(None),
-            Some(field) if params.fields.values().any(|known| *known == field) => {
-                Ok(Some(Self { field, is_descending }))
-            }
-            Some(_) => Err(Refusal::Invalid(params.field_param.clone())),
-        }
+fn sort<'a>(params: &SortParams, query: &'a str) -> Result<Option<(Cow<'a, str>, bool)>, Refusal> {
+    let direction = parameter(query, &params.direction_param);
+    let is_descending = match direction.as_deref() {
+        Some(given) if given == params.descending => true,
+        Some(given) if given != params.ascending => return Err(Refusal::invalid(&params.direction_param)),
+        Some(_) | None => false,
+    };
+    match parameter(query, &params.field_param) {
+        None => Ok(None),
+        Some(field) if params.fields.values().any(|known| *known == field) => Ok(Some((field, is_descending))),
+        Some(_) => Err(Refusal::invalid(&params.field_param)),
     }
 }
 
@@ -135,13 +108,13 @@ fn parameter<'a>(query: &'a str, name: &str) -> Option<Cow<'a, str>> {
 }
 
 fn required<'a>(query: &'a str, name: &str) -> Result<Cow<'a, str>, Refusal> {
-    parameter(query, name).ok_or_else(|| Refusal::Missing(name.to_owned()))
+    parameter(query, name).ok_or_else(|| Refusal::new(400, format!("Missing required parameter: {name}")))
 }
 
 fn number(query: &str, name: &str, least: u32, most: u32) -> Result<u32, Refusal> {
     let given = required(query, name)?;
     let number = given.parse().ok().filter(|number| (least..=most).contains(number));
-    number.ok_or_else(|| Refusal::Invalid(name.to_owned()))
+    number.ok_or_else(|| Refusal::invalid(name))
 }
 
 #[cfg(test)]
@@ -169,15 +142,14 @@ mod tests {
         let parsed =
             parse("page_size=10&page_num=3&product_id=a%2Bb&product_video_sort_field=6&sort_type=1&x=y").unwrap();
         assert_eq!((parsed.item.as_ref(), parsed.page, parsed.start, parsed.size), ("a+b", 3, 20, 10));
-        let sort = parsed.sort.unwrap();
-        assert_eq!((sort.field.as_ref(), sort.is_descending), ("6", true));
+        assert_eq!(parsed.sort, Some(("6".into(), true)));
         assert_eq!(parse("product_id=1&page_num=1&page_size=1&sort_type=1").unwrap().sort, None);
     }
 
     #[test]
     fn a_parameter_that_is_missing_or_outside_its_limits_is_named() {
-        let missing = |name: &str| Err(Refusal::Missing(name.to_owned()));
-        let invalid = |name: &str| Err(Refusal::Invalid(name.to_owned()));
+        let missing = |name: &str| Err(Refusal::new(400, format!("Missing required parameter: {name}")));
+        let invalid = |name: &str| Err(Refusal::invalid(name));
         assert_eq!(parse("page_num=1&page_size=10"), missing("product_id"));
         assert_eq!(parse("product_id=&page_num=1&page_size=10"), missing("product_id"));
         assert_eq!(parse("product_id=1&page_size=10"), missing("page_num"));

@@ -1,42 +1,13 @@
-//! The simulated API's size, limits and faults.
-//!
-//! Written as `key=value,key=value` on the command line and in an export's identity. The text is canonical and omits
-//! defaults, so that equal settings are equal texts.
+//! The simulated API's size, limits and faults, written as `key=value,key=value`.
 
-use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::SimulatorError;
 use super::list::{MAX_VIDEOS, scramble};
 use crate::settings::nearest;
-
-/// The keys, as messages list them.
-const KEYS: &str = "seed, products, qps, limit, burst, phase, request_latency, request_jitter, latency, jitter, errors, credits, key, \
-                    max_videos, compress, bandwidth, record";
-
-/// For `pagehaul simulate --help`.
-pub const SETTINGS_HELP: &str = "\
-Settings, separated by commas:
-  seed=N                seed of all random values [default: 1]
-  products=N            ids that --products prints, up to 2^46 [default: 200]
-  max_videos=N          most rows of a product, up to 100000000 [default: 2000]
-  qps=N                 requests a second; more get 429 [default: no limit]
-  limit=KIND            counted by bucket, window (each second) or sliding (the
-                        last second) [default: bucket]
-  burst=N               tokens in a full bucket [default: those of a second]
-  phase=TIME            age of the first window, below 1s [default: 0]
-  request_latency=TIME  time until a request is counted, e.g. 20ms [default: 0]
-  request_jitter=TIME   at most this much more [default: 0]
-  latency=TIME          time from then to the response, e.g. 80ms [default: 0]
-  jitter=TIME           at most this much more [default: 0]
-  errors=SHARE          share of responses with 500, 0 to 1 [default: 0]
-  credits=N             pages until all responses are 402 [default: no end]
-  key=TEXT              the only accepted API key [default: any]
-  compress=BOOL         compress for clients that accept it [default: false]
-  bandwidth=N           bytes a second of all responses [default: no limit]
-  record=BOOL           record billed pages, for tests [default: false]
-";
+use crate::settings::parse::{checked, count, duration_or_zero, one_of, switch, text, whole};
 
 /// The number of different ids.
 const MAX_PRODUCTS: u64 = 1 << ID_BITS;
@@ -44,57 +15,15 @@ const ID_BITS: u32 = 46;
 /// Ids have 19 digits and begin like those of TikTok Shop.
 const FIRST_ID: u64 = 1_729_380_000_000_000_000;
 
-/// A setting of the simulator is invalid.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SimulatorSettingsError {
-    /// There is no such key.
-    #[error("simulator setting {key:?} is unknown{hint}; the settings are {KEYS}")]
-    Unknown {
-        /// The unknown key.
-        key: String,
-        /// A known key that is similar; empty if there is none.
-        hint: String,
-    },
-    /// The value is not one that the key accepts.
-    #[error("simulator setting {key}: {given:?} is not {expected} (the settings are {KEYS})")]
-    Value {
-        /// The setting's key.
-        key: String,
-        /// The invalid value.
-        given: String,
-        /// What the key accepts.
-        expected: &'static str,
-    },
-    /// The key has no effect without other settings.
-    #[error("simulator setting {key} needs {needed} (the settings are {KEYS})")]
-    Needs {
-        /// The setting's key.
-        key: &'static str,
-        /// The missing settings.
-        needed: &'static str,
-    },
-}
-
 /// How requests count against the limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Window {
     /// A token bucket, refilled continuously.
-    #[default]
     Bucket,
     /// Each second has its own count.
     Fixed,
     /// The second before each request.
     Sliding,
-}
-
-impl Window {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Bucket => "bucket",
-            Self::Fixed => "window",
-            Self::Sliding => "sliding",
-        }
-    }
 }
 
 /// The rate limit.
@@ -110,91 +39,93 @@ pub struct LimitSpec {
     pub phase: Duration,
 }
 
-/// The simulated API's size, limits and faults.
-#[derive(Clone, Debug, PartialEq)]
-pub struct SimulatorSettings {
-    /// Seed of all random values.
-    pub seed: u64,
-    /// The number of [`ids`](Self::ids). Any other id has a list too.
-    pub products: u64,
-    /// The rate limit; `None`: there is none.
-    pub qps: Option<LimitSpec>,
-    /// Least time before a request is counted and its response is decided.
-    pub request_latency: Duration,
-    /// Most time in addition to `request_latency`.
-    pub request_jitter: Duration,
-    /// Least time from then to the response.
-    pub latency: Duration,
-    /// Most time in addition to `latency`.
-    pub jitter: Duration,
-    /// Share of injected 500 responses, 0 to 1.
-    pub errors: f64,
-    /// Pages that are billed before the account is empty; `None`: it never is.
-    pub credits: Option<u64>,
-    /// The only accepted API key; `None`: any is. It is not a secret.
-    pub key: Option<String>,
-    /// Most rows of a product.
-    pub max_videos: u64,
-    /// Whether responses are compressed for clients that accept zstd or gzip.
-    pub compress: bool,
-    /// Bytes a second of all bodies together; `None`: no limit.
-    pub bandwidth: Option<NonZeroU32>,
-    /// Whether to record how often each page was billed. Costs speed and memory; for tests.
-    pub record: bool,
+/// One row a setting: key, type, default, placeholder, parser, help.
+macro_rules! settings {
+    ($($key:ident: $type:ty = $default:expr, $value:literal, $parse:expr, $help:literal;)*) => {
+        /// The simulated API's size, limits and faults.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct SimulatorSettings {
+            $(#[doc = $help] pub $key: $type,)*
+        }
+
+        impl Default for SimulatorSettings {
+            fn default() -> Self {
+                Self { $($key: $default,)* }
+            }
+        }
+
+        const KEYS: &[&str] = &[$(stringify!($key)),*];
+
+        /// For `pagehaul simulate --help`.
+        pub fn settings_help() -> String {
+            let rows = [$((concat!(stringify!($key), "=", $value), $help)),*];
+            let rows = rows.map(|(setting, help)| format!("  {setting:<20}  {help}\n"));
+            format!("Settings, separated by commas:\n{}", rows.concat())
+        }
+
+        impl SimulatorSettings {
+            /// Sets a value. The error is what the value must be.
+            fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+                match key {
+                    $(stringify!($key) => self.$key = $parse(value)?.into(),)*
+                    _ => {
+                        let hint = nearest(key, KEYS.iter().copied()).map(|near| format!(", did you mean {near}?"));
+                        return Err(format!("unknown{}", hint.unwrap_or_default()));
+                    }
+                }
+                Ok(())
+            }
+        }
+    };
 }
 
-impl Default for SimulatorSettings {
-    fn default() -> Self {
-        Self {
-            seed: 1,
-            products: 200,
-            qps: None,
-            request_latency: Duration::ZERO,
-            request_jitter: Duration::ZERO,
-            latency: Duration::ZERO,
-            jitter: Duration::ZERO,
-            errors: 0.0,
-            credits: None,
-            key: None,
-            max_videos: 2000,
-            compress: false,
-            bandwidth: None,
-            record: false,
-        }
-    }
+settings! {
+    seed: u64 = 1, "N", whole, "seed of all random values [default: 1]";
+    products: u64 = 200, "N", count::<0, MAX_PRODUCTS>, "ids that --products prints, up to 2^46 [default: 200]";
+    max_videos: u64 = 2000, "N", count::<0, MAX_VIDEOS>, "most rows of a product, up to 100000000 [default: 2000]";
+    qps: Option<NonZeroU32> = None, "N", positive, "requests a second; more get 429 [default: no limit]";
+    limit: Window = Window::Bucket, "KIND", window, "bucket, window (each second) or sliding [default: bucket]";
+    burst: Option<NonZeroU32> = None, "N", positive, "tokens in a full bucket [default: those of a second]";
+    phase: Duration = Duration::ZERO, "TIME", phase, "age of the first window, below 1s [default: 0]";
+    request_latency: Duration = Duration::ZERO, "TIME", duration_or_zero, "time until a request is counted [default: 0]";
+    request_jitter: Duration = Duration::ZERO, "TIME", duration_or_zero, "at most this much more [default: 0]";
+    latency: Duration = Duration::ZERO, "TIME", duration_or_zero, "time from then to the response [default: 0]";
+    jitter: Duration = Duration::ZERO, "TIME", duration_or_zero, "at most this much more [default: 0]";
+    errors: f64 = 0.0, "SHARE", share, "share of responses with 500, 0 to 1 [default: 0]";
+    credits: Option<u64> = None, "N", whole, "pages until all responses are 402 [default: no end]";
+    key: Option<String> = None, "TEXT", text, "the only accepted API key [default: any]";
+    compress: bool = false, "BOOL", switch, "compress for clients that accept it [default: false]";
+    bandwidth: Option<NonZeroU32> = None, "N", positive, "bytes a second of all responses [default: no limit]";
+    record: bool = false, "BOOL", switch, "record billed pages, for tests [default: false]";
+}
+
+fn positive(text: &str) -> Result<NonZeroU32, String> {
+    checked(text, |_| true, "must be a whole number from 1")
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    checked(text, |share| (0.0..=1.0).contains(share), "must be a number from 0 to 1")
+}
+
+fn phase(text: &str) -> Result<Duration, String> {
+    let phase = duration_or_zero(text)?;
+    if phase < Duration::from_secs(1) { Ok(phase) } else { Err("must be less than a second".to_owned()) }
+}
+
+fn window(text: &str) -> Result<Window, String> {
+    one_of(text, &[("bucket", Window::Bucket), ("window", Window::Fixed), ("sliding", Window::Sliding)])
 }
 
 impl SimulatorSettings {
-    /// The ids of the simulated products, all different and 19 digits long.
+    /// The ids of the simulated products, all different and 19 digits long. Any other id has a list too.
     pub fn ids(&self) -> impl Iterator<Item = String> + use<> {
         let seed = self.seed;
         (0..self.products).map(move |index| scattered_id(index, seed).to_string())
     }
 
-    /// Every key with its value as text; empty if there is none.
-    fn pairs(&self) -> [(&'static str, String); 17] {
-        fn text_or_empty<T: ToString>(value: Option<&T>) -> String {
-            value.map(ToString::to_string).unwrap_or_default()
-        }
-        [
-            ("seed", self.seed.to_string()),
-            ("products", self.products.to_string()),
-            ("qps", text_or_empty(self.qps.map(|qps| qps.per_second).as_ref())),
-            ("limit", self.qps.map_or(Window::default(), |qps| qps.window).as_str().to_owned()),
-            ("burst", text_or_empty(self.qps.and_then(|qps| qps.burst).as_ref())),
-            ("phase", duration_text(self.qps.map_or(Duration::ZERO, |qps| qps.phase))),
-            ("request_latency", duration_text(self.request_latency)),
-            ("request_jitter", duration_text(self.request_jitter)),
-            ("latency", duration_text(self.latency)),
-            ("jitter", duration_text(self.jitter)),
-            ("errors", self.errors.to_string()),
-            ("credits", text_or_empty(self.credits.as_ref())),
-            ("key", text_or_empty(self.key.as_ref())),
-            ("max_videos", self.max_videos.to_string()),
-            ("compress", self.compress.to_string()),
-            ("bandwidth", text_or_empty(self.bandwidth.as_ref())),
-            ("record", self.record.to_string()),
-        ]
+    pub(super) fn limit_spec(&self) -> Option<LimitSpec> {
+        let Self { limit: window, burst, phase, .. } = *self;
+        self.qps.map(|per_second| LimitSpec { per_second, window, burst, phase })
     }
 }
 
@@ -209,177 +140,64 @@ fn scattered_id(index: u64, seed: u64) -> u64 {
     FIRST_ID + id
 }
 
-impl fmt::Display for SimulatorSettings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for ((key, value), (_, default)) in self.pairs().into_iter().zip(Self::default().pairs()) {
-            if value != default {
-                write!(f, "{separator}{key}={value}")?;
-                separator = ",";
-            }
-        }
-        Ok(())
-    }
-}
-
 impl FromStr for SimulatorSettings {
-    type Err = SimulatorSettingsError;
+    type Err = SimulatorError;
 
-    fn from_str(text: &str) -> Result<Self, SimulatorSettingsError> {
+    fn from_str(text: &str) -> Result<Self, SimulatorError> {
+        let error = |key: &str, reason: &str| {
+            SimulatorError(format!("simulator setting {key}: {reason} (the settings are {})", KEYS.join(", ")))
+        };
         let mut settings = Self::default();
-        let mut rate = None;
-        let (mut window, mut burst, mut phase) = (None, None, None);
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-            let (key, given) = part.split_once('=').unwrap_or((part, ""));
-            let (key, given) = (key.trim(), given.trim());
-            let value = Value { key, given };
-            match key {
-                "seed" => settings.seed = value.number("a whole number")?,
-                "products" => settings.products = value.at_most(MAX_PRODUCTS, "a whole number up to 2^46")?,
-                "qps" => rate = Some(value.number("a whole number from 1")?),
-                "limit" => window = Some(value.window()?),
-                "burst" => burst = Some(value.number("a whole number from 1")?),
-                "phase" => phase = Some(value.phase()?),
-                "request_latency" => settings.request_latency = value.duration()?,
-                "request_jitter" => settings.request_jitter = value.duration()?,
-                "latency" => settings.latency = value.duration()?,
-                "jitter" => settings.jitter = value.duration()?,
-                "errors" => settings.errors = value.share()?,
-                "credits" => settings.credits = Some(value.number("a whole number")?),
-                "key" => settings.key = Some(value.text()?),
-                "max_videos" => settings.max_videos = value.at_most(MAX_VIDEOS, "a whole number up to 100000000")?,
-                "compress" => settings.compress = value.number("true or false")?,
-                "bandwidth" => settings.bandwidth = Some(value.number("a whole number of bytes a second from 1")?),
-                "record" => settings.record = value.number("true or false")?,
-                _ => {
-                    let hint = nearest(key, KEYS.split(", ")).map(|near| format!(", did you mean {near}?"));
-                    return Err(SimulatorSettingsError::Unknown {
-                        key: key.to_owned(),
-                        hint: hint.unwrap_or_default(),
-                    });
-                }
-            }
+            let (key, value) = part.split_once('=').map_or((part, ""), |(key, value)| (key.trim(), value.trim()));
+            let set = if value.is_empty() { Err("has no value".to_owned()) } else { settings.set(key, value) };
+            set.map_err(|reason| error(&format!("{part:?}"), &reason))?;
         }
-        let kind = window.unwrap_or_default();
-        settings.qps =
-            rate.map(|per_second| LimitSpec { per_second, window: kind, burst, phase: phase.unwrap_or_default() });
-        let unmet = [
-            ("limit", "qps", window.is_some() && rate.is_none()),
-            ("burst", "qps and limit=bucket", burst.is_some() && (rate.is_none() || kind != Window::Bucket)),
-            ("phase", "qps and limit=window", phase.is_some() && (rate.is_none() || kind != Window::Fixed)),
+        let (is_unlimited, window) = (settings.qps.is_none(), settings.limit);
+        let without_effect = [
+            ("limit", "qps", window != Window::Bucket && is_unlimited),
+            ("burst", "qps and limit=bucket", settings.burst.is_some() && (is_unlimited || window != Window::Bucket)),
+            ("phase", "qps and limit=window", !settings.phase.is_zero() && (is_unlimited || window != Window::Fixed)),
         ];
-        match unmet.into_iter().find(|(_, _, is_unmet)| *is_unmet) {
-            Some((key, needed, _)) => Err(SimulatorSettingsError::Needs { key, needed }),
+        match without_effect.into_iter().find(|(_, _, is_so)| *is_so) {
+            Some((key, needed, _)) => Err(error(key, &format!("needs {needed}"))),
             None => Ok(settings),
         }
     }
 }
 
-/// A value to parse, and its key for messages.
-#[derive(Clone, Copy)]
-struct Value<'a> {
-    key: &'a str,
-    given: &'a str,
-}
-
-impl Value<'_> {
-    fn or_error<T>(self, value: Option<T>, expected: &'static str) -> Result<T, SimulatorSettingsError> {
-        let (key, given) = (self.key.to_owned(), self.given.to_owned());
-        value.ok_or(SimulatorSettingsError::Value { key, given, expected })
-    }
-
-    fn number<T: FromStr>(self, expected: &'static str) -> Result<T, SimulatorSettingsError> {
-        self.or_error(self.given.parse().ok(), expected)
-    }
-
-    fn at_most(self, most: u64, expected: &'static str) -> Result<u64, SimulatorSettingsError> {
-        self.or_error(self.given.parse().ok().filter(|value| *value <= most), expected)
-    }
-
-    fn share(self) -> Result<f64, SimulatorSettingsError> {
-        let share = self.given.parse().ok().filter(|share| (0.0..=1.0).contains(share));
-        self.or_error(share, "a number from 0 to 1")
-    }
-
-    fn window(self) -> Result<Window, SimulatorSettingsError> {
-        let mut windows = [Window::Bucket, Window::Fixed, Window::Sliding].into_iter();
-        self.or_error(windows.find(|window| window.as_str() == self.given), "bucket, window or sliding")
-    }
-
-    fn phase(self) -> Result<Duration, SimulatorSettingsError> {
-        let phase = self.duration()?;
-        self.or_error(Some(phase).filter(|phase| *phase < Duration::from_secs(1)), "less than a second")
-    }
-
-    fn text(self) -> Result<String, SimulatorSettingsError> {
-        self.or_error(Some(self.given.to_owned()).filter(|text| !text.is_empty()), "a key")
-    }
-
-    fn duration(self) -> Result<Duration, SimulatorSettingsError> {
-        let number = |unit: &str| self.given.strip_suffix(unit).and_then(|number| number.trim().parse().ok());
-        let duration = match self.given {
-            "0" => Some(Duration::ZERO),
-            _ => number("us")
-                .map(Duration::from_micros)
-                .or_else(|| number("ms").map(Duration::from_millis))
-                .or_else(|| number("s").map(Duration::from_secs)),
-        };
-        self.or_error(duration, "a duration like 80ms or 1s")
-    }
-}
-
-/// The shortest text that [`Value::duration`] reads as this duration.
-fn duration_text(duration: Duration) -> String {
-    let micros = duration.as_micros();
-    if micros == 0 {
-        "0".to_owned()
-    } else if micros.is_multiple_of(1_000_000) {
-        format!("{}s", micros / 1_000_000)
-    } else if micros.is_multiple_of(1000) {
-        format!("{}ms", micros / 1000)
-    } else {
-        format!("{micros}us")
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{LimitSpec, SimulatorSettings, Window};
+    use super::{SimulatorSettings, Window, settings_help};
     use std::collections::BTreeSet;
     use std::num::NonZeroU32;
     use std::time::Duration;
 
     #[test]
     fn the_help_has_a_line_for_every_setting_with_its_default_and_fits_a_terminal() {
-        let lines = super::SETTINGS_HELP.replace("\n                        ", " ");
-        for (key, value) in SimulatorSettings::default().pairs() {
-            let line = lines.split("\n  ").find(|line| line.starts_with(&format!("{key}=")));
-            let line = line.unwrap_or_else(|| panic!("{key} has no line"));
-            assert!(value.is_empty() || line.contains(&format!("[default: {value}]")), "{line}");
+        let help = settings_help();
+        assert!(help.lines().all(|line| line.len() <= 80), "{help}");
+        for line in help.lines().skip(1) {
+            let (key, default) = line.trim().split_once('=').unwrap();
+            let default = default.rsplit_once("[default: ").unwrap().1.trim_end_matches(']');
+            if !["no limit", "no end", "any", "those of a second"].contains(&default) {
+                assert_eq!(format!("{key}={default}").parse(), Ok(SimulatorSettings::default()), "{line}");
+            }
         }
-        assert!(super::SETTINGS_HELP.lines().all(|line| line.len() <= 80));
     }
 
     #[test]
-    fn an_empty_text_is_the_default_and_the_default_is_written_as_an_empty_text() {
-        assert_eq!("".parse(), Ok(SimulatorSettings::default()));
-        assert_eq!(SimulatorSettings::default().to_string(), "");
-    }
-
-    #[test]
-    fn settings_are_read_back_from_their_text() {
+    fn each_setting_is_read() {
         let settings = SimulatorSettings {
             seed: 7,
             products: 1_000_000,
-            qps: Some(LimitSpec {
-                per_second: NonZeroU32::new(20).unwrap(),
-                window: Window::Fixed,
-                burst: None,
-                phase: Duration::from_millis(250),
-            }),
+            qps: NonZeroU32::new(20),
+            limit: Window::Fixed,
+            burst: None,
+            phase: Duration::from_millis(250),
             request_latency: Duration::from_millis(40),
             request_jitter: Duration::from_millis(80),
-            latency: Duration::from_millis(80),
+            latency: Duration::from_secs(2),
             jitter: Duration::from_micros(1500),
             errors: 0.015,
             credits: Some(0),
@@ -389,43 +207,39 @@ mod tests {
             bandwidth: NonZeroU32::new(250_000),
             record: true,
         };
-        let text_or_empty = settings.to_string();
-        let expected = "seed=7,products=1000000,qps=20,limit=window,phase=250ms,request_latency=40ms,\
-                        request_jitter=80ms,latency=80ms,jitter=1500us,errors=0.015,credits=0,key=sk_live_a=b,max_videos=12,\
-                        compress=true,bandwidth=250000,record=true";
-        assert_eq!(text_or_empty, expected);
-        assert_eq!(text_or_empty.parse(), Ok(settings));
-    }
-
-    #[test]
-    fn equal_settings_have_equal_texts() {
-        let settings: SimulatorSettings =
-            " latency = 2000ms , qps=5, limit=bucket, seed=1 ,jitter=0ms".parse().unwrap();
-        assert_eq!(settings.to_string(), "qps=5,latency=2s");
+        let text = "seed=7,products=1000000, qps = 20 ,limit=window,phase=250ms,request_latency=40ms,\
+                    request_jitter=80ms,latency=2s,jitter=1500us,errors=0.015,credits=0,key=sk_live_a=b,max_videos=12,\
+                    compress=true,bandwidth=250000,record=true,";
+        assert_eq!(text.parse(), Ok(settings));
+        for (word, window) in [("bucket", Window::Bucket), ("window", Window::Fixed), ("sliding", Window::Sliding)] {
+            let settings: SimulatorSettings = format!("qps=5,limit={word}").parse().unwrap();
+            assert_eq!(settings.limit_spec().unwrap().window, window);
+        }
+        assert_eq!("".parse(), Ok(SimulatorSettings::default()));
     }
 
     #[test]
     fn an_unknown_key_or_a_bad_value_is_refused_by_name_with_the_known_keys() {
         let cases = [
-            ("sede=1", "\"sede\" is unknown"),
-            ("seed", "seed: \"\" is not a whole number"),
-            ("qps=0", "qps: \"0\" is not a whole number from 1"),
-            ("qps=1,limit=leaky", "limit: \"leaky\" is not bucket, window or sliding"),
-            ("limit=window", "limit needs qps "),
-            ("qps=5,limit=window,burst=3", "burst needs qps and limit=bucket"),
-            ("qps=5,phase=300ms", "phase needs qps and limit=window"),
-            ("qps=5,limit=window,phase=1s", "phase: \"1s\" is not less than a second"),
-            ("latency=80", "latency: \"80\" is not a duration"),
-            ("errors=1.5", "errors: \"1.5\" is not a number from 0 to 1"),
-            ("errors=NaN", "errors: \"NaN\" is not"),
-            ("products=99999999999999999", "products: "),
-            ("max_videos=100000001", "max_videos: "),
-            ("key=", "key: \"\" is not a key"),
-            ("record=yes", "record: \"yes\" is not true or false"),
+            ("sede=1", "\"sede=1\": unknown, did you mean seed?"),
+            ("seed", "\"seed\": has no value"),
+            ("qps=0", "\"qps=0\": must be a whole number from 1"),
+            ("qps=1,limit=leaky", "\"limit=leaky\": must be one of bucket, window, sliding"),
+            ("limit=window", "limit: needs qps "),
+            ("qps=5,limit=window,burst=3", "burst: needs qps and limit=bucket"),
+            ("qps=5,phase=300ms", "phase: needs qps and limit=window"),
+            ("qps=5,limit=window,phase=1s", "\"phase=1s\": must be less than a second"),
+            ("latency=80", "\"latency=80\": must be a time"),
+            ("errors=1.5", "\"errors=1.5\": must be a number from 0 to 1"),
+            ("errors=NaN", "\"errors=NaN\": must be"),
+            ("products=99999999999999999", "from 0 to 70368744177664"),
+            ("max_videos=100000001", "from 0 to 100000000"),
+            ("key=", "\"key=\": has no value"),
+            ("record=yes", "\"record=yes\": must be true or false"),
         ];
         for (text, reason) in cases {
             let error = text.parse::<SimulatorSettings>().unwrap_err().to_string();
-            assert!(error.contains(reason) && error.contains("seed, products, qps"), "{error}");
+            assert!(error.contains(reason) && error.contains("seed, products, max_videos"), "{error}");
         }
     }
 
@@ -437,13 +251,5 @@ mod tests {
         assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 50_000);
         assert!(settings.ids().eq(ids.iter().cloned()));
         assert!(SimulatorSettings { seed: 2, ..settings }.ids().next() != ids.first().cloned());
-    }
-
-    #[test]
-    fn each_word_for_how_requests_are_counted_is_read_back() {
-        for (word, window) in [("bucket", Window::Bucket), ("window", Window::Fixed), ("sliding", Window::Sliding)] {
-            let settings: SimulatorSettings = format!("qps=5,limit={word}").parse().unwrap();
-            assert_eq!((settings.qps.unwrap().window, window.as_str()), (window, word));
-        }
     }
 }

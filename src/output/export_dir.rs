@@ -24,9 +24,10 @@ use crate::output::publisher::Publisher;
 use crate::output::segment::SegmentConfig;
 use crate::output::store::Store;
 use crate::settings::Settings;
-use crate::state::disk::{Access, Disk, DiskError, Doing, Lock};
+use crate::state::disk::{Access, Disk, DiskError, Doing};
 use crate::state::free_space::MinFreeSpace;
 use crate::state::ledger::{ExportRow, Ledger};
+use crate::state::lock::{Lock, lock_alone};
 
 /// Name of the lock in a state directory.
 pub(crate) const LOCK: &str = "lock";
@@ -266,10 +267,10 @@ async fn lock_all(settings: &Settings) -> Result<Vec<Lock>, OutputError> {
 async fn lock(directory: &Path) -> Result<Lock, OutputError> {
     let about_me = format!("process {}, since {}", std::process::id(), clock::wall());
     let path = directory.join(LOCK);
-    let mut taken = Disk.lock(&path, &about_me).map_err(OutputError::Unwritable)?;
+    let mut taken = lock_alone(&path, &about_me).map_err(OutputError::Unwritable)?;
     if taken.is_err() {
         tokio::time::sleep(SECOND_TRY).await;
-        taken = Disk.lock(&path, &about_me).map_err(OutputError::Unwritable)?;
+        taken = lock_alone(&path, &about_me).map_err(OutputError::Unwritable)?;
     }
     taken.map_err(|holder| {
         let holder = if holder.is_empty() { "one that has just started" } else { &holder };

@@ -9,7 +9,7 @@ use crate::output::names::{MANIFESTS, OWNER};
 use crate::output::store::Store;
 use crate::settings::{Layers, table};
 use crate::state::ledger::{ExportRow, Ledger};
-use crate::state::lock;
+use crate::state::lock::{Lock, lock_shared};
 
 /// The directories of an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,10 +39,10 @@ impl ExportPath {
 
     /// Locks the export so that no process can start to work on it while the locks are kept. The inner error: a process does
     /// work on it, and this is what it wrote about itself.
-    pub(crate) fn lock(&self) -> Result<Result<Vec<lock::SharedLock>, String>, OutputError> {
+    pub(crate) fn lock(&self) -> Result<Result<Vec<Lock>, String>, OutputError> {
         let mut locks = Vec::new();
         for directory in lock_directories(&self.out, &self.state) {
-            match lock::lock_shared(&directory.join(LOCK))? {
+            match lock_shared(&directory.join(LOCK))? {
                 Ok(lock) => locks.push(lock),
                 Err(holder) => return Ok(Err(sanitize(&holder))),
             }

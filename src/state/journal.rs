@@ -131,15 +131,15 @@ impl Journal {
 
     /// Bytes in the file.
     pub fn bytes(&self) -> u64 {
-        self.file.len()
+        self.file.len
     }
 
     /// Appends a group and waits until it is durable.
     pub fn append(&mut self, entries: &[JournalEntry]) -> Result<FrameRef, JournalError> {
         self.compress(entries).map_err(JournalError::Compress)?;
-        let offset = self.file.len();
+        let offset = self.file.len;
         self.file.append(&self.frame)?;
-        Ok(FrameRef { offset, length: self.file.len() - offset })
+        Ok(FrameRef { offset, length: self.file.len - offset })
     }
 
     fn compress(&mut self, entries: &[JournalEntry]) -> io::Result<()> {

@@ -137,14 +137,12 @@ impl EndRow {
 impl Ledger {
     /// Writes all of a group or nothing, durably.
     pub fn commit(&mut self, group: &Group, now: Utc64) -> Result<(), LedgerError> {
-        let seen = self.transaction("commit a group", |transaction, seen| {
+        self.transaction("commit a group", |transaction| {
             write_pages(transaction, group)?;
             write_items(transaction, group)?;
             write_intents(transaction, group, now)?;
-            drift::write(transaction, &group.drift, group.reapplied, seen)
-        })?;
-        self.seen.add(seen);
-        Ok(())
+            drift::write(transaction, &group.drift, group.reapplied)
+        })
     }
 }
 

@@ -120,7 +120,7 @@ impl Ledger {
         if sizes.is_empty() {
             return Ok(());
         }
-        self.transaction("write hints of sizes", |transaction, _| {
+        self.transaction("write hints of sizes", |transaction| {
             let sql = "INSERT OR REPLACE INTO sizes (item, rows) SELECT ix, ?2 FROM items WHERE id = ?1";
             let mut insert = transaction.prepare_cached(sql)?;
             sizes.iter().try_for_each(|(id, rows)| insert.execute(params![id.as_str(), signed(*rows)]).map(drop))

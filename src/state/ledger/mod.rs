@@ -90,15 +90,9 @@ impl<T> Doing<T> for rusqlite::Result<T> {
 #[derive(Debug)]
 pub struct Ledger {
     db: Connection,
-    /// Columns that need not be written to the drift table again.
-    seen: drift::Seen,
 }
 
 impl Ledger {
-    fn new(db: Connection) -> Self {
-        Self { db, seen: drift::Seen::default() }
-    }
-
     /// The error that this ledger cannot be used.
     pub(crate) fn unusable(&self, reason: String) -> LedgerError {
         LedgerError::Unusable { path: self.db.path().unwrap_or_default().to_owned(), reason }
@@ -159,11 +153,11 @@ impl Ledger {
     fn transaction<T>(
         &mut self,
         action: &'static str,
-        work: impl FnOnce(&Transaction<'_>, &mut drift::Seen) -> rusqlite::Result<T>,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, LedgerError> {
         self.before(action)?;
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate).doing(action)?;
-        let done = work(&transaction, &mut self.seen).doing(action)?;
+        let done = work(&transaction).doing(action)?;
         transaction.commit().doing(action)?;
         self.after(action)?;
         Ok(done)

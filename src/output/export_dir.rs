@@ -2,7 +2,6 @@
 //!
 //! One directory is one export. Whatever may be wrong with its directories is found here, before the first paid request.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -86,7 +85,7 @@ impl ExportDir {
         };
         ledger.allow_checkpoint()?;
         let directories = vec![settings.out.clone(), settings.state_dir.clone()];
-        let min_free_space = MinFreeSpace::new(directories, settings.min_free_space);
+        let min_free_space = MinFreeSpace { directories, bytes: settings.min_free_space };
         Ok(Self { export, ledger: Arc::new(Mutex::new(ledger)), store, journal, min_free_space, _locks: locks })
     }
 
@@ -181,19 +180,6 @@ impl Found {
             None => Ok(()),
         }
     }
-}
-
-/// The settings that an existing export was started with, for a command that takes them over.
-pub(crate) fn identity(out: Option<&Path>, state_dir: Option<&str>) -> Result<BTreeMap<String, String>, OutputError> {
-    let Some(out) = out else { return Err(OutputError::NoExport("no directory of an export: name it with --out DIR")) };
-    let state = state_dir.map_or_else(|| out.join("_pagehaul"), PathBuf::from);
-    let path = state.join(LEDGER);
-    let nothing =
-        OutputError::NoExport("there is no export in that directory (its ledger is missing: is --state-dir right?)");
-    if !path.exists() {
-        return Err(nothing);
-    }
-    Ledger::export_at(&path)?.map(|export| export.identity).ok_or(nothing)
 }
 
 /// Makes the state directory and gives the journal's. The first may be a symbolic link, the other may not.

@@ -28,18 +28,10 @@ pub(crate) enum Put {
 
 #[derive(Debug)]
 pub(super) struct LocalStore {
-    root: PathBuf,
+    pub(super) root: PathBuf,
 }
 
 impl LocalStore {
-    pub(super) fn new(root: PathBuf) -> Self {
-        Self { root }
-    }
-
-    pub(super) fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// Makes the directories of an output. The root may be a symbolic link, nothing below it may.
     pub(super) fn create(&self) -> Result<(), DiskError> {
         Disk.make_directory(&self.root, Access::Shared)?;
@@ -215,7 +207,7 @@ mod tests {
 
     fn store() -> (tempfile::TempDir, LocalStore) {
         let directory = tempfile::tempdir().unwrap();
-        let store = LocalStore::new(directory.path().to_owned());
+        let store = LocalStore { root: directory.path().to_owned() };
         store.create().unwrap();
         (directory, store)
     }

@@ -108,7 +108,7 @@ fn encoded_singly(to: WriterPropertiesBuilder, column: ColumnPath, kind: &DataTy
 #[derive(Debug)]
 pub struct ParquetFile<W: Write + Send> {
     writer: ArrowWriter<W>,
-    rows: u64,
+    pub(crate) rows: u64,
     /// Bytes that a row group may need beside its values.
     group_overhead: usize,
 }
@@ -125,11 +125,6 @@ impl<W: Write + Send> ParquetFile<W> {
     pub fn write(&mut self, rows: &RecordBatch) -> Result<(), ParquetError> {
         self.rows += u64::try_from(rows.num_rows()).unwrap_or_default();
         self.writer.write(rows)
-    }
-
-    /// Rows so far.
-    pub fn rows(&self) -> u64 {
-        self.rows
     }
 
     /// Bytes that the file has at most, if it ends here.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::model::sanitize::sanitize;
+use crate::output::differences::Identity;
 use crate::output::error::OutputError;
 use crate::output::export_dir::{LEDGER, LOCK, lock_directories};
 use crate::output::names::{MANIFESTS, OWNER};
@@ -10,6 +11,8 @@ use crate::output::store::Store;
 use crate::settings::{Layers, table};
 use crate::state::ledger::{ExportRow, Ledger};
 use crate::state::lock::{Lock, lock_shared};
+
+const NO_LEDGER: &str = "there is no export in that directory (its ledger is missing: is --state-dir right?)";
 
 /// The directories of an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +38,13 @@ impl ExportPath {
 
     pub(crate) fn ledger(&self) -> PathBuf {
         self.state.join(LEDGER)
+    }
+
+    /// The settings that the export was started with, for a command that takes them over.
+    pub(crate) fn identity(&self) -> Result<Identity, OutputError> {
+        let path = self.ledger();
+        let export = if path.exists() { Ledger::export_at(&path)? } else { None };
+        Ok(export.ok_or(OutputError::NoExport(NO_LEDGER))?.identity)
     }
 
     /// Locks the export so that no process can start to work on it while the locks are kept. The inner error: a process does
@@ -69,8 +79,6 @@ impl ExportPath {
                 shown(&self.state)
             )));
         }
-        Err(OutputError::NoExport(
-            "there is no export in that directory (its ledger is missing: is --state-dir right?)",
-        ))
+        Err(OutputError::NoExport(NO_LEDGER))
     }
 }

@@ -14,16 +14,13 @@ const DISK_PARTS: u64 = 20;
 /// The space that an export leaves free.
 #[derive(Clone, Debug)]
 pub(crate) struct MinFreeSpace {
-    directories: Vec<PathBuf>,
-    bytes: Option<u64>,
+    /// Directories on the disks that are measured.
+    pub(crate) directories: Vec<PathBuf>,
+    /// None: the default.
+    pub(crate) bytes: Option<u64>,
 }
 
 impl MinFreeSpace {
-    /// On the disks of these directories; the default if no number of bytes is given.
-    pub(crate) fn new(directories: Vec<PathBuf>, bytes: Option<u64>) -> Self {
-        Self { directories, bytes }
-    }
-
     /// A message if a disk has less free space.
     pub(crate) fn shortage(&self) -> Result<Option<String>, DiskError> {
         for directory in &self.directories {
@@ -92,14 +89,15 @@ mod tests {
     #[test]
     fn the_minimum_is_what_was_given_or_a_small_part_of_the_disk() {
         let directory = tempfile::tempdir().unwrap();
-        let shortage = |bytes| MinFreeSpace::new(vec![directory.path().to_owned()], bytes).shortage();
+        let shortage = |bytes| MinFreeSpace { directories: vec![directory.path().to_owned()], bytes }.shortage();
         assert_eq!(shortage(Some(0)).unwrap(), None);
         let message = shortage(Some(u64::MAX)).unwrap().unwrap();
         assert!(
             message.contains("min_free_space") && message.contains(directory.path().to_str().unwrap()),
             "{message}"
         );
-        assert!(MinFreeSpace::new(vec![directory.path().join("missing")], None).shortage().is_err());
+        let missing = MinFreeSpace { directories: vec![directory.path().join("missing")], bytes: None };
+        assert!(missing.shortage().is_err());
     }
 
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]

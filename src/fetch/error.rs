@@ -73,22 +73,14 @@ impl FetchError {
     pub(super) fn from_reqwest(error: reqwest::Error, host: &str) -> Self {
         let error = error.without_url();
         let kind = kind(&error);
-        let host = host.to_owned();
-        match kind {
-            FetchErrorKind::Connect | FetchErrorKind::Proxy => {
+        match (kind, tls(&error)) {
+            (FetchErrorKind::Connect | FetchErrorKind::Proxy, _) => {
                 let tunnel = causes(&error).any(|cause| cause.to_string().starts_with(TUNNEL));
-                Self::with_source(kind, Unreached { host, by: if tunnel { " through the proxy" } else { "" }, error })
+                let by = if tunnel { " through the proxy" } else { "" };
+                Self::with_source(kind, Unreached { host: host.to_owned(), by, error })
             }
-            FetchErrorKind::Tls => match tls(&error) {
-                Some(cause) => Self::with_source(kind, Unverified { host, cause: tls_message(cause) }),
-                None => Self::with_source(kind, error),
-            },
-            FetchErrorKind::Unsent
-            | FetchErrorKind::Disconnected
-            | FetchErrorKind::Timeout
-            | FetchErrorKind::Malformed
-            | FetchErrorKind::TooLarge
-            | FetchErrorKind::Redirect => Self::with_source(kind, error),
+            (FetchErrorKind::Tls, Some(cause)) => Self::with_source(kind, format!("{host}: {}", tls_message(cause))),
+            _ => Self::with_source(kind, error),
         }
     }
 }
@@ -100,14 +92,6 @@ struct Unreached {
     by: &'static str,
     #[source]
     error: reqwest::Error,
-}
-
-/// A connection was made, but it is not known to whom.
-#[derive(Debug, thiserror::Error)]
-#[error("{host}: {cause}")]
-struct Unverified {
-    host: String,
-    cause: String,
 }
 
 fn kind(error: &reqwest::Error) -> FetchErrorKind {

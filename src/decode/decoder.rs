@@ -37,7 +37,6 @@ pub type Key = [u8; 16];
 /// A journaled response that is a page.
 #[derive(Clone, Debug)]
 pub struct Response {
-    /// The request that it answers.
     pub request: Request,
     /// When the body was complete.
     pub at: Utc64,
@@ -56,10 +55,8 @@ pub struct Decoded {
     pub pages: Vec<DecodedPage>,
 }
 
-/// One page of a group.
 #[derive(Debug)]
 pub struct DecodedPage {
-    /// The request that it answers.
     pub request: Request,
     /// Key of each row, in the order of the batch.
     pub keys: Vec<Key>,

@@ -21,20 +21,13 @@ pub const PAGE_NUM: &str = "_page_num";
 /// The column of unknown fields and of values that do not fit their column, as JSON text; null if there are none.
 pub const EXTRA: &str = "_extra";
 
-/// An endpoint's description is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
     /// Not TOML, or not an endpoint; with the line.
     #[error("read the endpoint description: {0}")]
     Parse(String),
-    /// The description contradicts itself.
     #[error("endpoint {name}: {reason}")]
-    Invalid {
-        /// The endpoint's name.
-        name: String,
-        /// The contradiction.
-        reason: String,
-    },
+    Invalid { name: String, reason: String },
 }
 
 /// The description of a list call. `config/endpoints/product-videos.toml` explains the fields.
@@ -43,7 +36,6 @@ pub enum EndpointError {
 pub struct Endpoint {
     pub(crate) name: String,
     pub(crate) base_url: String,
-    /// Path of the call's URL.
     pub path: String,
     pub(crate) success_codes: Vec<i64>,
     #[serde(default)]
@@ -104,7 +96,6 @@ pub(crate) struct Fake {
     pub(crate) partitions: Vec<String>,
 }
 
-/// One column of a row.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
@@ -116,7 +107,6 @@ pub struct Column {
     pub kind: ColumnKind,
     #[serde(default = "yes")]
     pub(crate) nullable: bool,
-    /// Its purpose.
     #[serde(default)]
     pub role: Role,
     pub(crate) unique: Option<bool>,
@@ -139,15 +129,11 @@ pub(crate) enum JsonType {
     Number,
 }
 
-/// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ColumnKind {
-    /// Text.
     Utf8,
-    /// A whole number.
     Int64,
-    /// A double.
     Float64,
     /// A moment in UTC, microseconds. The API counts in the column's unit, `s` or `ms`.
     Timestamp,
@@ -184,11 +170,9 @@ impl ColumnKind {
     }
 }
 
-/// The purpose of a column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// A plain property of the row.
     #[default]
     Attribute,
     /// Part of the row's key.
@@ -222,7 +206,6 @@ pub(crate) fn at_line(text: &str, error: &toml::de::Error) -> String {
 }
 
 impl Endpoint {
-    /// Parses and checks a description.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
         let endpoint: Self = toml::from_str(text).map_err(|error| EndpointError::Parse(at_line(text, &error)))?;
         match endpoint.check() {

@@ -58,7 +58,6 @@ impl Decompressor {
         Ok(read < FREE_BYTES)
     }
 
-    /// The decompressed body.
     pub(super) fn into_body(self) -> Bytes {
         Bytes::from(self.body)
     }

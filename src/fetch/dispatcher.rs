@@ -20,12 +20,9 @@ use crate::model::clock::{self, Utc64};
 use crate::model::page::{AttemptId, Request};
 use crate::model::sanitize::{chain, redact};
 
-/// The outcome of one request.
 #[derive(Debug)]
 pub struct FetchOutcome {
-    /// What was requested.
     pub request: Request,
-    /// When it was sent.
     pub sent: Instant,
     /// When its outcome was known.
     pub at: Utc64,
@@ -33,7 +30,6 @@ pub struct FetchOutcome {
     pub classification: Classification,
     /// Why it failed, sanitised; empty for a page.
     pub message: String,
-    /// The whole response, if there is one.
     pub response: Option<RawResponse>,
     /// The wait for all requests that this one caused: only the first 429 of a burst causes one.
     pub throttle: Option<Throttle>,
@@ -70,12 +66,9 @@ impl DispatchMode {
     }
 }
 
-/// Sends requests.
 #[derive(Debug)]
 pub struct Dispatcher<F> {
-    /// The API.
     pub api: Arc<F>,
-    /// Permits each request.
     pub rate_limiter: Arc<RateLimiter>,
     /// Time limit for a whole response.
     pub timeout: Duration,

@@ -28,7 +28,6 @@ pub enum FetchErrorKind {
     Proxy,
     /// The connection broke after the request was sent.
     Disconnected,
-    /// No whole response in time.
     Timeout,
     /// The response is not valid HTTP: a head too large or malformed, invalid chunks, two lengths.
     Malformed,
@@ -52,7 +51,6 @@ pub enum FetchErrorKind {
     FetchErrorKind::Redirect => "the response is a redirect, which is never followed",
 })]
 pub struct FetchError {
-    /// What went wrong.
     pub kind: FetchErrorKind,
     /// The transport's own error.
     #[source]
@@ -60,7 +58,6 @@ pub struct FetchError {
 }
 
 impl FetchError {
-    /// An error without a source.
     pub fn new(kind: FetchErrorKind) -> Self {
         Self { kind, source: None }
     }

@@ -17,14 +17,12 @@ use crate::state::ledger::Ledger;
 /// Sizes per call of the consumer.
 const PORTION: usize = 4_096;
 
-/// The source of hints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SizeHints {
     /// In a column of the table of ids.
     Column {
         /// The table, CSV or Parquet.
         table: PathBuf,
-        /// The column of ids.
         ids: String,
         /// The column of row counts.
         rows: String,

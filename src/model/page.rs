@@ -41,7 +41,6 @@ impl PageNum {
     /// After every page: for rows that are no longer on any page of their walk.
     pub const NONE: Self = Self(u32::MAX);
 
-    /// The page after this one.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
@@ -57,12 +56,10 @@ impl fmt::Display for PageNum {
 /// Row counts of a page, and what it repeats of other pages of its list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// Rows in the response.
     pub received: usize,
     /// Rows that are on no earlier page of the list. Page numbers decide, not the order of arrival, so that the same pages
     /// always give the same counts.
     pub fresh: usize,
-    /// Rows that cannot be decoded.
     pub rejected: usize,
     /// Rows that are also on an earlier page.
     pub repeated: usize,
@@ -142,17 +139,12 @@ impl fmt::Display for SegmentId {
 /// A request for one page. The ledger has the intent of its attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Its number.
     pub attempt: AttemptId,
-    /// The item's number in the ledger.
     pub item: ItemIx,
-    /// The item's id.
     pub id: ItemId,
-    /// The page of the item's list.
     pub page: PageNum,
 }
 
-/// Why a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
     /// The last page had fewer rows than requested.
@@ -178,7 +170,6 @@ pub enum StopReason {
 }
 
 impl StopReason {
-    /// Every reason.
     pub const ALL: [Self; 10] = [
         Self::ShortPage,
         Self::EmptyPage,
@@ -208,7 +199,6 @@ impl StopReason {
         }
     }
 
-    /// The reason with this name.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == word)
     }

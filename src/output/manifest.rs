@@ -11,17 +11,12 @@ use crate::output::names::{MANIFESTS, segment_of};
 use crate::output::store::Store;
 use crate::state::ledger::{Ledger, SegmentState};
 
-/// The format of a manifest.
 pub(crate) const FORMAT: u32 = 1;
 
-/// What a segment published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Format of this document.
     pub format: u32,
-    /// The export's id.
     pub export: String,
-    /// The segment's number.
     pub segment: i64,
     /// The attempt whose files these are.
     pub attempt: i64,
@@ -37,7 +32,6 @@ pub struct Manifest {
     /// The column whose value is in the directory's name and in no file.
     #[serde(default)]
     pub partition: String,
-    /// The journal file that has the responses.
     pub journal: String,
     /// Files of rows.
     pub files: Vec<FileEntry>,
@@ -45,7 +39,6 @@ pub struct Manifest {
     pub rejects: Option<FileEntry>,
 }
 
-/// A published file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
     /// Its name, relative to the output.
@@ -54,9 +47,7 @@ pub struct FileEntry {
     /// Where it was staged, relative to the staging directory: recovery looks for it there.
     #[serde(deserialize_with = "inside")]
     pub staged: String,
-    /// How many rows it has.
     pub rows: u64,
-    /// Its length.
     pub bytes: u64,
     /// SHA-256, hexadecimal.
     pub sha256: String,
@@ -71,7 +62,6 @@ fn inside<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
 }
 
 impl Manifest {
-    /// Reads a manifest.
     pub fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(text)
     }
@@ -109,7 +99,6 @@ impl FileEntry {
 /// What all manifests of an export have in common.
 #[derive(Clone, Debug)]
 pub struct ManifestSchema {
-    /// The export's id.
     pub export: String,
     /// The endpoint and the fingerprint of its columns.
     pub endpoint: String,

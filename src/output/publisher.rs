@@ -21,7 +21,6 @@ use crate::output::segment::StagedSegment;
 use crate::output::store::{Put, Store};
 use crate::state::ledger::{Ledger, SegmentState};
 
-/// Publishes staged segments.
 #[derive(Clone, Debug)]
 pub(crate) struct Publisher {
     ledger: Arc<Mutex<Ledger>>,

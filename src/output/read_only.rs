@@ -14,7 +14,6 @@ use crate::state::lock::{Lock, lock_shared};
 
 const NO_LEDGER: &str = "there is no export in that directory (its ledger is missing: is --state-dir right?)";
 
-/// The directories of an export.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ExportPath {
     pub out: PathBuf,

@@ -14,7 +14,6 @@ pub(crate) use crate::output::local_store::Put;
 use crate::output::names::STAGING;
 use crate::state::disk::DiskError;
 
-/// An output.
 #[derive(Clone, Debug)]
 pub struct Store(Arc<LocalStore>);
 

@@ -13,7 +13,6 @@ use std::{io, thread};
 pub(crate) struct Worker(SyncSender<Box<dyn FnOnce() + Send>>);
 
 impl Worker {
-    /// Starts the thread.
     pub(crate) fn start(name: &str) -> io::Result<Self> {
         let (orders, ordered) = sync_channel::<Box<dyn FnOnce() + Send>>(1);
         let work = move || ordered.into_iter().for_each(|order| order());

@@ -12,15 +12,12 @@ use sha2::{Digest, Sha256};
 
 use crate::model::failpoint::failpoint;
 
-/// Something could not be made durable.
 #[derive(Debug, thiserror::Error)]
 #[error("{action} {}", path.display())]
 pub struct DiskError {
     /// A verb.
     pub action: &'static str,
-    /// A file or directory.
     pub path: PathBuf,
-    /// The system's error.
     #[source]
     pub source: io::Error,
 }
@@ -229,7 +226,6 @@ impl Write for TracedFile {
 /// A durable file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// Its length.
     pub bytes: u64,
     /// SHA-256 of the content, hexadecimal.
     pub sha256: String,

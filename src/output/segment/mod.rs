@@ -47,11 +47,10 @@ const GROUP_BUDGETS: usize = 4;
 /// How the files of an export look, and where they are staged.
 #[derive(Clone, Debug)]
 pub struct SegmentConfig {
-    /// Directory for staged files, on the same file system as the output.
+    /// On the same file system as the output.
     pub staging: PathBuf,
     /// The export's id, first part of every file name.
     pub export: String,
-    /// Schema of the rows.
     pub schema: SchemaRef,
     /// Name of the partition column.
     pub partition: String,
@@ -75,7 +74,6 @@ pub struct Rows {
 /// A segment whose files are whole and durable under their staged names.
 #[derive(Debug)]
 pub struct StagedSegment {
-    /// The segment.
     pub segment: SegmentId,
     /// How often its files were started.
     pub attempt: i64,
@@ -85,7 +83,6 @@ pub struct StagedSegment {
     pub rejects: Option<FileEntry>,
 }
 
-/// The segment being written.
 #[derive(Debug)]
 pub struct SegmentWriter {
     staging: Staging,

@@ -39,7 +39,6 @@ impl Staging {
     }
 }
 
-/// A file being written.
 #[derive(Debug)]
 pub(super) struct StagedParquet {
     file: ParquetFile<NewFile>,

@@ -10,7 +10,6 @@ use crate::model::page::{AttemptId, ItemIx};
 pub struct Credits {
     /// Pages: one credit each.
     pub billed: u64,
-    /// Attempts known to be free.
     pub free: u64,
     /// Attempts that may have been billed, an upper bound.
     pub in_doubt: u64,

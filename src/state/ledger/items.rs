@@ -9,12 +9,9 @@ use super::{Doing, Ledger, LedgerError, signed, unsigned};
 use crate::model::page::{ItemId, ItemIx, PageNum, StopReason};
 use crate::model::sanitize::DETAILS;
 
-/// An item whose walk has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenItem {
-    /// Its position in the list.
     pub item: ItemIx,
-    /// As requests name it.
     pub id: ItemId,
     /// Failures of its first missing page that were proven to be its own.
     pub tries: u32,
@@ -38,7 +35,6 @@ pub(crate) struct FailureReason {
     pub stop: StopReason,
     /// Sanitised; of the first of them.
     pub error: Option<String>,
-    /// How many items.
     pub items: u64,
     /// The first item's id.
     pub first: String,

@@ -46,30 +46,20 @@ pub use segments::{OpenSegment, SegmentSums};
 pub(crate) use segments::{SegmentRow, SegmentState};
 pub use totals::{ItemRow, Totals};
 
-/// The ledger could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// SQLite failed.
     #[error("{action} in the ledger")]
     Sql {
-        /// What was being done.
         action: &'static str,
-        /// SQLite's error.
         #[source]
         source: rusqlite::Error,
     },
     /// The file is not a ledger that this program can use.
     #[error("the ledger {path} {reason}")]
-    Unusable {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        reason: String,
-    },
+    Unusable { path: String, reason: String },
     /// The file system does not keep what is committed.
     #[error("the ledger {path} cannot be made durable: it {reason}")]
     Undurable {
-        /// The file.
         path: String,
         /// Which setting SQLite declined.
         reason: String,
@@ -86,7 +76,6 @@ impl<T> Doing<T> for rusqlite::Result<T> {
     }
 }
 
-/// The ledger of one export.
 #[derive(Debug)]
 pub struct Ledger {
     db: Connection,

@@ -12,9 +12,7 @@ use crate::model::page::{ItemIx, PageNum};
 /// What a repair reads again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Repair {
-    /// Lists that moved.
     pub moved: u64,
-    /// Empty lists.
     pub empty: u64,
     /// Pages that they had: the price, if the lists are as long as they were.
     pub pages: u64,

@@ -37,7 +37,6 @@ pub(crate) enum SegmentState {
     Published,
 }
 
-/// Sums over the pages of a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SegmentSums {
     /// All of its pages.
@@ -147,7 +146,6 @@ impl Ledger {
         self.rows(sql, [segment.0], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)))
     }
 
-    /// Sums over the pages of a segment.
     pub fn segment_sums(&self, segment: SegmentId) -> Result<SegmentSums, LedgerError> {
         let sql = "SELECT count(*), count(*) FILTER (WHERE received IS NULL), coalesce(sum(received), 0),
                      coalesce(sum(kept), 0), coalesce(sum(rejected), 0) FROM pages WHERE segment = ?1";

@@ -7,10 +7,8 @@ use crate::model::clock::Utc64;
 use crate::model::event::ProgressSnapshot;
 use crate::model::page::StopReason;
 
-/// An item's row of the report.
 #[derive(Clone, Debug)]
 pub struct ItemRow {
-    /// As requests name it.
     pub id: String,
     /// Pages in the journal.
     pub pages: i64,
@@ -30,7 +28,6 @@ pub struct ItemRow {
     pub in_doubt: i64,
 }
 
-/// Sums over the whole export.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Pages in the journal.
@@ -39,7 +36,6 @@ pub struct Totals {
     pub received: u64,
     /// Rows that are or will be published.
     pub kept: u64,
-    /// Rows that could not be typed.
     pub rejected: u64,
     /// Pages in segments that are not published yet.
     pub pages_waiting: u64,
@@ -47,11 +43,9 @@ pub struct Totals {
     pub rows_waiting: u64,
     /// Pages that were requested again since.
     pub pages_outdated: u64,
-    /// Ids of the list.
     pub items: u64,
     /// Items whose walks reached the end.
     pub complete: u64,
-    /// Items that failed.
     pub failed: u64,
     /// Items that were cut short otherwise.
     pub cut: u64,

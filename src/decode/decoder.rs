@@ -44,7 +44,6 @@ pub struct Response {
     pub body: bytes::Bytes,
 }
 
-/// A group of responses, decoded together.
 #[derive(Debug)]
 pub struct Decoded {
     /// The rows of all pages in order, in the schema of the files.
@@ -66,9 +65,7 @@ pub struct DecodedPage {
     pub is_list: bool,
     /// Rejects that belong to another item than the requested one.
     pub foreign: usize,
-    /// Rows that cannot be published.
     pub rejects: Vec<Reject>,
-    /// Where its rows differ from the description.
     pub drift: PageDrift,
 }
 
@@ -85,7 +82,6 @@ pub struct Reject {
     pub raw: String,
 }
 
-/// Decodes responses of one endpoint into rows of one schema.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     columns: Arc<[Column]>,
@@ -97,7 +93,8 @@ pub struct Decoder {
     item: usize,
     keys: Vec<usize>,
     partition: usize,
-    schema: SchemaRef,
+    /// Of the rows and of the files.
+    pub schema: SchemaRef,
     /// Shared by all clones: the limit counts a run's directories.
     directories: Arc<Mutex<PartitionDirs>>,
 }
@@ -127,11 +124,6 @@ impl Decoder {
         }
     }
 
-    /// The schema of the rows and of the files.
-    pub fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
     /// Decodes a group of responses. An error is a bug: the schema does not fit the columns.
     pub fn decode(&self, responses: &[Response]) -> Result<Decoded, ArrowError> {
         let mut batch = Batch::new(self, responses.len());
@@ -148,7 +140,6 @@ pub fn received(body: &[u8]) -> usize {
     count + usize::from(read.is_none()) // the rest of an unreadable page is a reject
 }
 
-/// The rows of a group under construction.
 struct Batch<'a> {
     directories: MutexGuard<'a, PartitionDirs>,
     builders: Vec<Option<Builder>>,

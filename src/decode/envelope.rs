@@ -37,7 +37,6 @@ pub enum Payload {
     None,
     /// Any other value that is not a list.
     Other,
-    /// A list of rows, however long.
     Rows,
 }
 
@@ -52,7 +51,6 @@ impl Payload {
     }
 }
 
-/// A body is not an envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotEnvelope {
     /// Nothing but white space.

@@ -11,7 +11,6 @@ use arrow::array::{
 use super::{lenient_json, number, time};
 use crate::endpoint::{Column, ColumnKind};
 
-/// A column under construction.
 pub(super) enum Builder {
     Text(StringBuilder),
     Int(Int64Builder),

@@ -21,7 +21,6 @@ pub struct Codes {
     pub success: Vec<i64>,
     /// The same request may succeed later.
     pub retry: Vec<i64>,
-    /// Requests come too fast.
     pub throttle: Vec<i64>,
     /// The API key is not accepted, or its credits are spent.
     pub stop: Vec<i64>,

@@ -214,7 +214,6 @@ impl Endpoint {
         }
     }
 
-    /// Refuses a description that contradicts itself, with the reason.
     fn check(&self) -> Result<(), String> {
         let require = |is_met: bool, what: &str| if is_met { Ok(()) } else { Err(what.to_owned()) };
         let none = |wrong: Option<&Column>, what: &str| match wrong {

@@ -7,7 +7,6 @@ use crate::model::partition::MAX_COLUMN_NAME;
 use crate::model::sanitize::sanitize;
 
 impl Endpoint {
-    /// Refuses a name that cannot be used, with the reason.
     pub(super) fn check_names(&self) -> Result<(), String> {
         let mut shown = self.columns.iter().map(|column| &column.name).chain([&self.name]);
         if let Some(name) = shown.find(|name| name.is_empty() || sanitize(name) != **name) {

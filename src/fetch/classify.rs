@@ -13,13 +13,7 @@ use crate::model::page::Charge;
 
 #[derive(Debug)]
 pub enum Outcome<'a> {
-    Response {
-        status: u16,
-        /// The envelope, if the body is one.
-        envelope: &'a Result<Envelope, NotEnvelope>,
-        /// The wait that the server asks for.
-        retry_after: Option<Duration>,
-    },
+    Response { status: u16, envelope: &'a Result<Envelope, NotEnvelope>, retry_after: Option<Duration> },
     NoResponse(FetchErrorKind),
 }
 

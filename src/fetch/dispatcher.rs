@@ -26,7 +26,6 @@ pub struct FetchOutcome {
     pub sent: Instant,
     /// When its outcome was known.
     pub at: Utc64,
-    /// What it claims, and what it cost.
     pub classification: Classification,
     /// Why it failed, sanitised; empty for a page.
     pub message: String,
@@ -74,7 +73,6 @@ pub struct Dispatcher<F> {
     pub timeout: Duration,
     /// The same, from the moment when a signal stops the run.
     pub drain_timeout: Duration,
-    /// What the codes of envelopes mean.
     pub codes: Arc<Codes>,
     /// Changes whenever the engine wants something else.
     pub mode: watch::Receiver<DispatchMode>,

@@ -22,9 +22,7 @@ pub enum FetchErrorKind {
     Unsent,
     /// No connection was made: the name, the route, a refusal, or a timeout.
     Connect,
-    /// The server's identity could not be verified.
     Tls,
-    /// The proxy did not accept its credentials.
     Proxy,
     /// The connection broke after the request was sent.
     Disconnected,
@@ -33,7 +31,6 @@ pub enum FetchErrorKind {
     Malformed,
     /// The body is larger than [`BODY_CAP`](super::BODY_CAP).
     TooLarge,
-    /// A redirect, which is never followed.
     Redirect,
 }
 
@@ -52,7 +49,6 @@ pub enum FetchErrorKind {
 })]
 pub struct FetchError {
     pub kind: FetchErrorKind,
-    /// The transport's own error.
     #[source]
     pub source: Option<Box<dyn StdError + Send + Sync>>,
 }

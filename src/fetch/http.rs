@@ -56,7 +56,6 @@ pub struct HttpSettings {
     /// Sent as a bearer token.
     pub api_key: SecretString,
     pub page_size: u32,
-    /// Values of the sort field and direction parameters.
     pub sort: Option<(String, String)>,
     /// Idle connections that may be kept open.
     pub connections: usize,
@@ -82,10 +81,8 @@ pub struct HttpApi {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Plain HTTP to another machine.
     #[error("plain http is for this machine only: the key would not be encrypted; use https")]
     PlainHttp,
-    /// The key is not a valid header value.
     #[error("the key contains characters that are not allowed in an HTTP header")]
     InvalidKey,
     /// Most likely this machine has no root certificates.

@@ -27,7 +27,6 @@ pub enum SizeHints {
         /// The column of row counts.
         rows: String,
     },
-    /// In the ledger of another export.
     Export(PathBuf),
 }
 

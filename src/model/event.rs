@@ -22,7 +22,6 @@ pub enum Event<'a> {
     },
     /// Lists were reopened, as `--repair` requests.
     Repair {
-        /// Lists that moved while they were read.
         moved: u64,
         /// Empty lists that are in doubt.
         empty: u64,
@@ -45,7 +44,6 @@ pub enum Event<'a> {
         duplicates: u64,
         rejected: u64,
     },
-    /// A page will be requested again.
     Retrying {
         id: &'a ItemId,
         page: PageNum,
@@ -63,7 +61,7 @@ pub enum Event<'a> {
     Throttled {
         /// For how long from now.
         wait: Duration,
-        /// The rate after that, requests per second.
+        /// Afterwards, requests per second.
         rate: f64,
     },
     /// The rate has risen, requests per second.

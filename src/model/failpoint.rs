@@ -36,7 +36,6 @@ mod counted {
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum When {
-        /// The operation has not happened.
         Before,
         /// The operation has happened; its caller does not know yet.
         After,

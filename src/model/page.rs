@@ -17,7 +17,6 @@ impl ItemId {
         Self(Arc::from(id))
     }
 
-    /// The id as the API writes it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -69,7 +68,6 @@ pub struct Counts {
     pub shared: usize,
     /// Whether the rows came as a list. False for a success whose data was null, `{}`, `""` or false, which may mean no rows.
     pub is_list: bool,
-    /// The request that brought the page.
     pub asked: AttemptId,
     /// The newest request of any page when it arrived: one with a larger number was sent later.
     pub came: AttemptId,
@@ -149,7 +147,6 @@ pub struct Request {
 pub enum StopReason {
     /// The last page had fewer rows than requested.
     ShortPage,
-    /// The last page had no rows.
     EmptyPage,
     /// `max_pages` pages were read.
     MaxPages,

@@ -20,7 +20,6 @@ pub enum OutputError {
     Unwritable(#[source] DiskError),
     #[error("another process works on this export: {holder}")]
     Busy { holder: String },
-    /// Directory and settings do not belong together.
     #[error("{0}")]
     Mismatch(String),
     /// The export cannot go on because a file that it needs was changed or is gone.
@@ -46,13 +45,11 @@ pub enum OutputError {
     /// A staged file is gone, and no file has its name: something other than pagehaul removed it.
     #[error("staged file {} is missing and {name} is not there either", staged.display())]
     StagedMissing { staged: PathBuf, name: String },
-    /// Another file has a staged file's name.
     #[error("{name} is there already, with another content than the staged file's")]
     NameTaken { name: String },
     /// The segment has a manifest that this export did not write.
     #[error("segment {segment} already has a manifest that another export wrote")]
     SegmentTaken { segment: SegmentId },
-    /// A manifest could not be parsed or serialized.
     #[error("the manifest of segment {segment} cannot be read")]
     Manifest {
         segment: SegmentId,

@@ -28,9 +28,7 @@ use crate::state::free_space::MinFreeSpace;
 use crate::state::ledger::{ExportRow, Ledger};
 use crate::state::lock::{Lock, lock_alone};
 
-/// Name of the lock in a state directory.
 pub(crate) const LOCK: &str = "lock";
-/// Name of the ledger in a state directory.
 pub(crate) const LEDGER: &str = "ledger.sqlite";
 /// How long after the first try a taken lock is tried once more. `status` and `verify` take it only for a moment.
 const SECOND_TRY: Duration = Duration::from_millis(100);
@@ -98,7 +96,7 @@ impl ExportDir {
         SegmentConfig {
             staging: self.store.staging(),
             export: self.export.id.clone(),
-            schema: Arc::clone(decoder.schema()),
+            schema: Arc::clone(&decoder.schema),
             partition: settings.endpoint.partition().name.clone(),
             parquet: ParquetOptions::from_settings(settings),
         }
@@ -109,7 +107,7 @@ impl ExportDir {
     }
 
     pub(crate) fn manifest_schema(&self, settings: &Settings, decoder: &Decoder) -> ManifestSchema {
-        let fields = decoder.schema().fields().iter();
+        let fields = decoder.schema.fields().iter();
         ManifestSchema {
             export: self.export.id.clone(),
             endpoint: format!("{} {}", settings.endpoint.name, settings.endpoint.fingerprint()),
@@ -134,7 +132,6 @@ type Differences = fn(&Identity, &Identity) -> Vec<String>;
 
 /// What earlier runs left in an output and its state directory, beside the ledger.
 struct Found {
-    /// The export that the owner file names.
     owner_file: Option<String>,
     /// The same, or else the export of the first manifest.
     owner: Option<String>,
@@ -190,7 +187,6 @@ fn create_state(state: &Path) -> Result<PathBuf, DiskError> {
     Ok(journal)
 }
 
-/// The segments that have a journal file.
 fn journals(directory: &Path) -> Result<Vec<SegmentId>, OutputError> {
     let listed = std::fs::read_dir(directory).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let names = listed.doing("list", directory)?.into_iter().map(|entry| PathBuf::from(entry.file_name()));

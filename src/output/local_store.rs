@@ -15,7 +15,6 @@ use crate::output::error::OutputError;
 use crate::output::names::{MANIFESTS, REJECTS, STAGING, access};
 use crate::state::disk::{Access, Disk, DiskError, Doing};
 
-/// What became of a file that should be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Put {
     /// Nothing had its name, or the same content was there already.

@@ -35,7 +35,6 @@ pub struct Manifest {
     pub journal: String,
     /// Files of rows.
     pub files: Vec<FileEntry>,
-    /// The file of rows that could not be typed.
     pub rejects: Option<FileEntry>,
 }
 
@@ -66,7 +65,6 @@ impl Manifest {
         serde_json::from_slice(text)
     }
 
-    /// Reads the manifest of a segment.
     pub(crate) fn of_segment(segment: SegmentId, text: &[u8]) -> Result<Self, OutputError> {
         Self::parse(text).map_err(|source| OutputError::Manifest { segment, source })
     }
@@ -96,17 +94,13 @@ impl FileEntry {
     }
 }
 
-/// What all manifests of an export have in common.
+/// What all manifests of an export have in common, as [`Manifest`] has it.
 #[derive(Clone, Debug)]
 pub struct ManifestSchema {
     pub export: String,
-    /// The endpoint and the fingerprint of its columns.
     pub endpoint: String,
-    /// Columns of the files in order: name and Arrow type.
     pub columns: Vec<(String, String)>,
-    /// The columns that make a row's key: the item first.
     pub key: Vec<String>,
-    /// The partition column, as directory names have it.
     pub partition: String,
 }
 

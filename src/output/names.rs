@@ -22,7 +22,6 @@ pub(crate) fn manifest_name(segment: SegmentId) -> String {
     format!("{MANIFESTS}/{:06}.json", segment.0)
 }
 
-/// The segment whose manifest has this name.
 pub(crate) fn segment_of(name: &str) -> Option<SegmentId> {
     let number = name.rsplit_once('/').map_or(name, |(_, file)| file).strip_suffix(".json")?;
     number.parse().ok().map(SegmentId).filter(|segment| manifest_name(*segment).ends_with(name))

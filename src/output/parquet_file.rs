@@ -102,7 +102,6 @@ fn encoded_singly(to: WriterPropertiesBuilder, column: ColumnPath, kind: &DataTy
     }
 }
 
-/// A Parquet file being written to `W`.
 #[derive(Debug)]
 pub struct ParquetFile<W: Write + Send> {
     writer: ArrowWriter<W>,

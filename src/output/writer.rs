@@ -22,7 +22,6 @@ pub(crate) const QUEUE: usize = 2;
 
 #[derive(Debug)]
 pub(crate) enum WriterCommand {
-    /// Begin the files of a segment.
     Begin(OpenSegment),
     Rows(Rows),
     /// Finish and publish it. The sender hears when that is done.

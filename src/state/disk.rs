@@ -22,7 +22,6 @@ pub struct DiskError {
     pub source: io::Error,
 }
 
-/// Adds action and path to an error.
 pub(crate) trait Doing<T> {
     fn doing(self, action: &'static str, path: &Path) -> Result<T, DiskError>;
 }

@@ -70,7 +70,6 @@ struct HeadLine<'a> {
     length: usize,
 }
 
-/// The position of a frame in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameRef {
     pub offset: u64,
@@ -85,7 +84,6 @@ impl FrameRef {
     }
 }
 
-/// The name of a segment's file.
 pub fn file_name(segment: SegmentId) -> String {
     format!("{:06}.zst", segment.0)
 }

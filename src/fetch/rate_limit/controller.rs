@@ -73,7 +73,6 @@ struct ResponseCount {
     refused: u32,
 }
 
-/// The current rate, and what it is based on.
 #[derive(Debug)]
 pub(super) struct RateController {
     /// The given number; infinite if there is none.

@@ -67,7 +67,6 @@ pub struct Rows {
     pub partitions: Vec<Option<Box<str>>>,
     /// For each row, whether it is written.
     pub keep: Vec<bool>,
-    /// Rows that could not be typed.
     pub rejects: Vec<Reject>,
 }
 
@@ -79,7 +78,6 @@ pub struct StagedSegment {
     pub attempt: i64,
     /// Files of rows, region by region.
     pub files: Vec<FileEntry>,
-    /// The rejects, if there are any.
     pub rejects: Option<FileEntry>,
 }
 

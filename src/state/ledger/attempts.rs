@@ -43,7 +43,6 @@ impl Ledger {
         self.value(sql, [attempt.0], "find an attempt")
     }
 
-    /// Whether an attempt ended without a page.
     pub(crate) fn is_failed(&self, attempt: AttemptId) -> Result<bool, LedgerError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM attempts WHERE id = ?1 AND charge IS NOT NULL)";
         self.value(sql, [attempt.0], "find an attempt")

@@ -22,7 +22,6 @@ pub struct ShortEvidence {
 pub struct EndedItem {
     pub item: ItemIx,
     pub id: ItemId,
-    /// Its last page in the journal.
     pub last: PageNum,
 }
 

@@ -15,9 +15,7 @@ pub struct Group {
     pub pages: Vec<PageRow>,
     pub failed: Vec<FailedRow>,
     pub unsent: Vec<AttemptId>,
-    /// Pages whose rows were applied to their walks.
     pub applied: Vec<AppliedRow>,
-    /// Where rows of those pages differ from the description.
     pub drift: PageDrift,
     /// The segment whose pages were all applied again: its counts of drift are replaced, not added to.
     pub reapplied: Option<SegmentId>,
@@ -98,7 +96,6 @@ pub struct EndRow {
     pub error: Option<String>,
     /// Whether another run may succeed.
     pub transient: bool,
-    /// Whether the list moved while it was read.
     pub is_moved: bool,
 }
 

@@ -21,7 +21,6 @@ pub struct OpenItem {
     pub skip: Option<PageNum>,
     /// Whether an earlier run gave it up for a transient cause.
     pub failed_before: bool,
-    /// Whether the journal has a page of it.
     pub has_pages: bool,
     /// Whether its list moved while it was read: then it is read in order.
     pub is_moved: bool,

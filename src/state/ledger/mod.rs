@@ -82,7 +82,6 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// The error that this ledger cannot be used.
     pub(crate) fn unusable(&self, reason: String) -> LedgerError {
         LedgerError::Unusable { path: self.db.path().unwrap_or_default().to_owned(), reason }
     }
@@ -98,7 +97,6 @@ impl Ledger {
         rows.collect::<rusqlite::Result<_>>().doing("read rows")
     }
 
-    /// The one row of a query.
     fn row<T, P: rusqlite::Params>(
         &self,
         sql: &str,

@@ -6,7 +6,6 @@ use rusqlite::{OptionalExtension, params};
 use super::{Doing, Ledger, LedgerError, unsigned};
 use crate::model::page::SegmentId;
 
-/// A segment whose files are being written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenSegment {
     /// From 1.

@@ -16,7 +16,6 @@ pub struct ItemRow {
     pub rows: i64,
     /// Rows of them that had come before.
     pub duplicates: i64,
-    /// Whether the list moved while it was read.
     pub is_moved: bool,
     /// None while its walk is open.
     pub stop: Option<StopReason>,
@@ -44,17 +43,14 @@ pub struct Totals {
     /// Pages that were requested again since.
     pub pages_outdated: u64,
     pub items: u64,
-    /// Items whose walks reached the end.
     pub complete: u64,
     pub failed: u64,
     /// Items that were cut short otherwise.
     pub cut: u64,
-    /// Items whose lists moved while they were read.
     pub moved: u64,
 }
 
 impl Ledger {
-    /// The progress of all runs so far.
     pub fn progress(&self) -> Result<ProgressSnapshot, LedgerError> {
         let (totals, credits) = (self.totals()?, self.credits()?);
         let ended = totals.complete + totals.failed + totals.cut;
@@ -68,7 +64,6 @@ impl Ledger {
         })
     }
 
-    /// Sums over all pages and items.
     pub fn totals(&self) -> Result<Totals, LedgerError> {
         let sql = "SELECT count(*), coalesce(sum(received), 0), coalesce(sum(kept), 0), coalesce(sum(rejected), 0),
                      count(*) FILTER (WHERE waits), coalesce(sum(kept) FILTER (WHERE waits), 0),

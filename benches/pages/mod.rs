@@ -50,7 +50,7 @@ pub(crate) fn shape(directory: &Path, endpoint: &Endpoint, decoder: &Decoder) ->
     SegmentConfig {
         staging: directory.to_owned(),
         export: "bench".to_owned(),
-        schema: Arc::clone(decoder.schema()),
+        schema: Arc::clone(&decoder.schema),
         partition: endpoint.partition().name.clone(),
         parquet: ParquetOptions {
             unique: endpoint.unique_columns().map(|column| column.name.clone()).collect(),

@@ -195,7 +195,7 @@ fn rate_limit(
 ) -> Result<RateLimit, Error> {
     match (settings.qps, simulated) {
         (Some(RateLimit::PerSecond(rate)), _) => Ok(RateLimit::PerSecond(rate)),
-        (Some(RateLimit::Auto(_)), _) => Ok(RateLimit::Auto(cache.and_then(RateCache::rate))),
+        (Some(RateLimit::Auto(_)), _) => Ok(RateLimit::Auto(cache.and_then(|cache| cache.rate))),
         (Some(RateLimit::Unlimited), _) => Ok(RateLimit::Unlimited),
         (None, Some(spec)) => Ok(spec.qps.map(|qps| f64::from(qps.get())).into()),
         (None, None) if settings.is_loopback() => Ok(RateLimit::Unlimited),

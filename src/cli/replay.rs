@@ -1,6 +1,5 @@
 //! `replay`: rebuilds the files of an export from its journal, offline.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{ArgMatches, Command};
@@ -11,7 +10,7 @@ use super::signals::{listen_for_signals, signal};
 use super::{CommandOutput, block_on, log};
 use crate::error::Error;
 use crate::output::error::OutputError;
-use crate::output::export_dir::identity;
+use crate::output::read_only::ExportPath;
 use crate::report::summary::Summary;
 use crate::run::context::RunContext;
 use crate::run::recovery::rebuild::RebuildScope;
@@ -52,8 +51,7 @@ pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
 }
 
 async fn replay(mut layers: Layers, scope: RebuildScope) -> Result<Summary, Error> {
-    let out = layers.given(table::OUT).map(PathBuf::from);
-    let identity = identity(out.as_deref(), layers.given(table::STATE_DIR))?;
+    let identity = ExportPath::from_layers(&layers)?.identity()?;
     if identity.get(DESCRIPTION).is_some_and(|source| source == FROM_FILE) && layers.is_built_in(table::ENDPOINT) {
         return Err(OutputError::Mismatch(
             "the export used an endpoint file: name it with --endpoint FILE, or use the built-in endpoint with --endpoint none"

@@ -297,7 +297,6 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The text of any value.
     fn value(&mut self) -> Option<&'a str> {
         let first = self.peek()?;
         let start = self.at;

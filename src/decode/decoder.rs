@@ -37,7 +37,6 @@ pub type Key = [u8; 16];
 /// A journaled response that is a page.
 #[derive(Clone, Debug)]
 pub struct Response {
-    /// The request that it answers.
     pub request: Request,
     /// When the body was complete.
     pub at: Utc64,
@@ -45,7 +44,6 @@ pub struct Response {
     pub body: bytes::Bytes,
 }
 
-/// A group of responses, decoded together.
 #[derive(Debug)]
 pub struct Decoded {
     /// The rows of all pages in order, in the schema of the files.
@@ -56,10 +54,8 @@ pub struct Decoded {
     pub pages: Vec<DecodedPage>,
 }
 
-/// One page of a group.
 #[derive(Debug)]
 pub struct DecodedPage {
-    /// The request that it answers.
     pub request: Request,
     /// Key of each row, in the order of the batch.
     pub keys: Vec<Key>,
@@ -69,9 +65,7 @@ pub struct DecodedPage {
     pub is_list: bool,
     /// Rejects that belong to another item than the requested one.
     pub foreign: usize,
-    /// Rows that cannot be published.
     pub rejects: Vec<Reject>,
-    /// Where its rows differ from the description.
     pub drift: PageDrift,
 }
 
@@ -88,7 +82,6 @@ pub struct Reject {
     pub raw: String,
 }
 
-/// Decodes responses of one endpoint into rows of one schema.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     columns: Arc<[Column]>,
@@ -100,7 +93,8 @@ pub struct Decoder {
     item: usize,
     keys: Vec<usize>,
     partition: usize,
-    schema: SchemaRef,
+    /// Of the rows and of the files.
+    pub schema: SchemaRef,
     /// Shared by all clones: the limit counts a run's directories.
     directories: Arc<Mutex<PartitionDirs>>,
 }
@@ -130,11 +124,6 @@ impl Decoder {
         }
     }
 
-    /// The schema of the rows and of the files.
-    pub fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
     /// Decodes a group of responses. An error is a bug: the schema does not fit the columns.
     pub fn decode(&self, responses: &[Response]) -> Result<Decoded, ArrowError> {
         let mut batch = Batch::new(self, responses.len());
@@ -151,7 +140,6 @@ pub fn received(body: &[u8]) -> usize {
     count + usize::from(read.is_none()) // the rest of an unreadable page is a reject
 }
 
-/// The rows of a group under construction.
 struct Batch<'a> {
     directories: MutexGuard<'a, PartitionDirs>,
     builders: Vec<Option<Builder>>,

@@ -80,7 +80,6 @@ impl PageDrift {
         }
     }
 
-    /// Marks the columns whose field a row has.
     pub(super) fn see(&mut self, values: &[Option<&str>]) {
         for (cell, raw) in self.columns.iter_mut().zip(values) {
             cell.is_seen |= raw.is_some();

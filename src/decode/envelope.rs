@@ -19,7 +19,6 @@ pub const DATA: &str = "data";
 /// The first bytes of gzip (RFC 1952) and zstd (RFC 8878). Neither is text.
 const COMPRESSED: [&[u8]; 2] = [b"\x1f\x8b", b"\x28\xb5\x2f\xfd"];
 
-/// The envelope of a response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
     /// The API's result code, if it is a number or a text that contains one.
@@ -38,7 +37,6 @@ pub enum Payload {
     None,
     /// Any other value that is not a list.
     Other,
-    /// A list of rows, however long.
     Rows,
 }
 
@@ -53,7 +51,6 @@ impl Payload {
     }
 }
 
-/// A body is not an envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotEnvelope {
     /// Nothing but white space.

@@ -11,7 +11,6 @@ use arrow::array::{
 use super::{lenient_json, number, time};
 use crate::endpoint::{Column, ColumnKind};
 
-/// A column under construction.
 pub(super) enum Builder {
     Text(StringBuilder),
     Int(Int64Builder),
@@ -32,15 +31,18 @@ impl Builder {
     /// Appends a cell's JSON text. False if it does not fit: then the cell is null, or the repaired text.
     pub(super) fn append(&mut self, raw: Option<&str>, column: &Column) -> bool {
         let raw = raw.filter(|raw| *raw != "null");
+        let value = raw.and_then(text_of);
+        let text = value.as_ref().map(|value| &*value.text);
         let fits = match self {
             Self::Text(builder) => {
-                let value = raw.and_then(text_of);
-                builder.append_option(value.as_ref().map(|value| &value.text));
+                builder.append_option(text);
                 value.is_some_and(|value| value.is_exact)
             }
-            Self::Int(builder) => append_number(builder, raw.and_then(integer_of)),
-            Self::Float(builder) => append_number(builder, raw.and_then(double_of)),
-            Self::Time(builder) => append_number(builder, raw.and_then(|raw| micros_of(raw, column.unit.as_deref()))),
+            Self::Int(builder) => append_number(builder, text.and_then(number::whole)),
+            Self::Float(builder) => append_number(builder, text.and_then(number::double)),
+            Self::Time(builder) => {
+                append_number(builder, text.and_then(|text| micros_of(text, column.unit.as_deref())))
+            }
         };
         fits || raw.is_none()
     }
@@ -100,23 +102,14 @@ pub(super) fn key_text_of(raw: &str) -> Option<Text<'_>> {
     Some(Text { text: Cow::Owned(serde_json::Value::from(&*value.text).to_string()), is_exact: false })
 }
 
-fn integer_of(raw: &str) -> Option<i64> {
-    number::whole(&text_of(raw)?.text)
-}
-
-fn double_of(raw: &str) -> Option<f64> {
-    number::double(&text_of(raw)?.text)
-}
-
 /// Microseconds since 1970, from a count of seconds or milliseconds or from ISO 8601. None outside of 1970 to 2100, where the
 /// number means something else.
-fn micros_of(raw: &str, unit: Option<&str>) -> Option<i64> {
+fn micros_of(text: &str, unit: Option<&str>) -> Option<i64> {
     const YEAR_2100: i64 = 4_102_444_800_000_000;
-    let text = text_of(raw)?.text;
     let factor = if unit == Some("ms") { 1_000 } else { 1_000_000 };
-    let micros = match number::whole(&text) {
+    let micros = match number::whole(text) {
         Some(count) => count.checked_mul(factor),
-        None => time::micros(&text),
+        None => time::micros(text),
     };
     micros.filter(|micros| (1..YEAR_2100).contains(micros))
 }

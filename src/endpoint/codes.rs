@@ -4,7 +4,6 @@ use serde::Deserialize;
 
 use super::Endpoint;
 
-/// What ends a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EndRule {
@@ -19,11 +18,9 @@ pub enum EndRule {
 /// Values of an envelope's `code`, by meaning.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Codes {
-    /// Success.
     pub success: Vec<i64>,
     /// The same request may succeed later.
     pub retry: Vec<i64>,
-    /// Requests come too fast.
     pub throttle: Vec<i64>,
     /// The API key is not accepted, or its credits are spent.
     pub stop: Vec<i64>,

@@ -21,20 +21,13 @@ pub const PAGE_NUM: &str = "_page_num";
 /// The column of unknown fields and of values that do not fit their column, as JSON text; null if there are none.
 pub const EXTRA: &str = "_extra";
 
-/// An endpoint's description is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum EndpointError {
     /// Not TOML, or not an endpoint; with the line.
     #[error("read the endpoint description: {0}")]
     Parse(String),
-    /// The description contradicts itself.
     #[error("endpoint {name}: {reason}")]
-    Invalid {
-        /// The endpoint's name.
-        name: String,
-        /// The contradiction.
-        reason: String,
-    },
+    Invalid { name: String, reason: String },
 }
 
 /// The description of a list call. `config/endpoints/product-videos.toml` explains the fields.
@@ -43,7 +36,6 @@ pub enum EndpointError {
 pub struct Endpoint {
     pub(crate) name: String,
     pub(crate) base_url: String,
-    /// Path of the call's URL.
     pub path: String,
     pub(crate) success_codes: Vec<i64>,
     #[serde(default)]
@@ -104,7 +96,6 @@ pub(crate) struct Fake {
     pub(crate) partitions: Vec<String>,
 }
 
-/// One column of a row.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
@@ -116,7 +107,6 @@ pub struct Column {
     pub kind: ColumnKind,
     #[serde(default = "yes")]
     pub(crate) nullable: bool,
-    /// Its purpose.
     #[serde(default)]
     pub role: Role,
     pub(crate) unique: Option<bool>,
@@ -139,15 +129,11 @@ pub(crate) enum JsonType {
     Number,
 }
 
-/// The type of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ColumnKind {
-    /// Text.
     Utf8,
-    /// A whole number.
     Int64,
-    /// A double.
     Float64,
     /// A moment in UTC, microseconds. The API counts in the column's unit, `s` or `ms`.
     Timestamp,
@@ -184,11 +170,9 @@ impl ColumnKind {
     }
 }
 
-/// The purpose of a column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// A plain property of the row.
     #[default]
     Attribute,
     /// Part of the row's key.
@@ -222,55 +206,45 @@ pub(crate) fn at_line(text: &str, error: &toml::de::Error) -> String {
 }
 
 impl Endpoint {
-    /// Parses and checks a description.
     pub fn parse(text: &str) -> Result<Self, EndpointError> {
         let endpoint: Self = toml::from_str(text).map_err(|error| EndpointError::Parse(at_line(text, &error)))?;
-        match endpoint.contradiction() {
-            None => Ok(endpoint),
-            Some(reason) => Err(EndpointError::Invalid { name: endpoint.name, reason }),
+        match endpoint.check() {
+            Ok(()) => Ok(endpoint),
+            Err(reason) => Err(EndpointError::Invalid { name: endpoint.name, reason }),
         }
     }
 
-    fn contradiction(&self) -> Option<String> {
-        if let Some(reason) = self.unusable_name() {
-            return Some(reason);
-        }
-        if self.columns.iter().filter(|column| column.role == Role::Partition).count() != 1 {
-            return Some("exactly one column must have the role partition".to_owned());
-        }
-        if self.partition().kind != ColumnKind::Utf8 {
-            return Some("the partition column must be utf8".to_owned());
-        }
+    fn check(&self) -> Result<(), String> {
+        let require = |is_met: bool, what: &str| if is_met { Ok(()) } else { Err(what.to_owned()) };
+        let none = |wrong: Option<&Column>, what: &str| match wrong {
+            Some(column) => Err(format!("column {}: {what}", column.name)),
+            None => Ok(()),
+        };
+        self.check_names()?;
+        let partitions = self.columns.iter().filter(|column| column.role == Role::Partition);
+        require(partitions.count() == 1, "exactly one column must have the role partition")?;
+        require(self.partition().kind == ColumnKind::Utf8, "the partition column must be utf8")?;
         let item = self.columns.iter().find(|column| column.name == self.item.column);
         if item.is_none_or(|column| column.role != Role::Identity || column.kind != ColumnKind::Utf8) {
-            return Some(format!("item column {} must be an identity column of type utf8", self.item.column));
+            return Err(format!("item column {} must be an identity column of type utf8", self.item.column));
         }
-        if self.key_columns().next().is_none() {
-            return Some("a row needs an identity column beside the item's".to_owned());
-        }
+        require(self.key_columns().next().is_some(), "a row needs an identity column beside the item's")?;
         if let Some(wrong) = self.key_columns().find(|column| column.kind != ColumnKind::Utf8) {
-            return Some(format!("identity column {} must be utf8: ids never pass through a number", wrong.name));
+            return Err(format!("identity column {} must be utf8: ids never pass through a number", wrong.name));
         }
         let is_timed = |column: &Column| matches!(column.unit.as_deref(), Some("s" | "ms"));
         let mut times = self.columns.iter().filter(|column| column.kind == ColumnKind::Timestamp);
-        if let Some(wrong) = times.find(|column| !is_timed(column)) {
-            return Some(format!("column {}: a timestamp needs the unit s or ms", wrong.name));
+        none(times.find(|column| !is_timed(column)), "a timestamp needs the unit s or ms")?;
+        let required = self.columns.iter().find(|column| !column.nullable && column.role != Role::Identity);
+        none(required, "only identity columns can have nullable = false")?;
+        require(self.page.size_max > 0 && self.page.first <= self.page.last, "page limits are empty")?;
+        let has_call = self.path.starts_with('/') && !self.success_codes.is_empty();
+        require(has_call, "path must begin with a slash, and success_codes must not be empty")?;
+        let mut sorted = self.sort.iter().flat_map(|sort| sort.fields.keys());
+        match sorted.find(|field| !self.columns.iter().any(|column| column.name == **field)) {
+            Some(field) => Err(format!("sort field {field} is not a column")),
+            None => Ok(()),
         }
-        if let Some(wrong) = self.columns.iter().find(|column| !column.nullable && column.role != Role::Identity) {
-            return Some(format!("column {}: only identity columns can have nullable = false", wrong.name));
-        }
-        let page = &self.page;
-        if page.size_max == 0 || page.first > page.last {
-            return Some("page limits are empty".to_owned());
-        }
-        if !self.path.starts_with('/') || self.success_codes.is_empty() {
-            return Some("path must begin with a slash, and success_codes must not be empty".to_owned());
-        }
-        let sorted = self.sort.iter().flat_map(|sort| sort.fields.keys());
-        sorted
-            .into_iter()
-            .find(|field| !self.columns.iter().any(|column| column.name == **field))
-            .map(|field| format!("sort field {field} is not a column"))
     }
 
     /// The partition column.

@@ -8,7 +8,6 @@ use std::fmt;
 use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
 
-/// The form of an id.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct IdPattern {

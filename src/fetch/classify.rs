@@ -11,32 +11,18 @@ use crate::endpoint::Codes;
 use crate::fetch::FetchErrorKind;
 use crate::model::page::Charge;
 
-/// What came back from one attempt.
 #[derive(Debug)]
 pub enum Outcome<'a> {
-    /// A whole response.
-    Response {
-        /// HTTP status.
-        status: u16,
-        /// The envelope, if the body is one.
-        envelope: &'a Result<Envelope, NotEnvelope>,
-        /// The wait that the server asks for.
-        retry_after: Option<Duration>,
-    },
-    /// No whole response.
+    Response { status: u16, envelope: &'a Result<Envelope, NotEnvelope>, retry_after: Option<Duration> },
     NoResponse(FetchErrorKind),
 }
 
-/// What an outcome claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// A page.
     Page,
     /// A success whose data is null, `{}`, `""` or false instead of a list: an empty page, or a hidden failure.
     NoList,
-    /// The request was not sent.
     Unsent,
-    /// Not a page.
     Failed(Failure),
 }
 
@@ -77,24 +63,19 @@ pub enum StopCause {
     Contract,
 }
 
-/// What an outcome claims, and what it cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Classification {
-    /// What it claims.
     pub verdict: Verdict,
-    /// What it cost.
     pub charge: Charge,
     /// Whether nothing about the failure suggests that it passes by itself: if many items get it, all will.
     pub is_permanent: bool,
 }
 
 impl Classification {
-    /// A failure.
     pub fn failed(failure: Failure, charge: Charge) -> Self {
         Self { verdict: Verdict::Failed(failure), charge, is_permanent: false }
     }
 
-    /// A page.
     pub const PAGE: Self = Self { verdict: Verdict::Page, charge: Charge::Billed, is_permanent: false };
 }
 

@@ -20,7 +20,6 @@ const MAX_WINDOW_LOG: u32 = 23;
 /// Maximum ratio of a body's size to its compressed size, unless it is small. Pages reach 5, lists of equal rows 60.
 const MAX_RATIO: usize = 250;
 
-/// A body that is being decompressed.
 pub(super) struct Decompressor {
     compressed: usize,
     reader: Box<dyn Read + Send>,
@@ -58,7 +57,6 @@ impl Decompressor {
         Ok(read < FREE_BYTES)
     }
 
-    /// The decompressed body.
     pub(super) fn into_body(self) -> Bytes {
         Bytes::from(self.body)
     }

@@ -20,20 +20,15 @@ use crate::model::clock::{self, Utc64};
 use crate::model::page::{AttemptId, Request};
 use crate::model::sanitize::{chain, redact};
 
-/// The outcome of one request.
 #[derive(Debug)]
 pub struct FetchOutcome {
-    /// What was requested.
     pub request: Request,
-    /// When it was sent.
     pub sent: Instant,
     /// When its outcome was known.
     pub at: Utc64,
-    /// What it claims, and what it cost.
     pub classification: Classification,
     /// Why it failed, sanitised; empty for a page.
     pub message: String,
-    /// The whole response, if there is one.
     pub response: Option<RawResponse>,
     /// The wait for all requests that this one caused: only the first 429 of a burst causes one.
     pub throttle: Option<Throttle>,
@@ -70,18 +65,14 @@ impl DispatchMode {
     }
 }
 
-/// Sends requests.
 #[derive(Debug)]
 pub struct Dispatcher<F> {
-    /// The API.
     pub api: Arc<F>,
-    /// Permits each request.
     pub rate_limiter: Arc<RateLimiter>,
     /// Time limit for a whole response.
     pub timeout: Duration,
     /// The same, from the moment when a signal stops the run.
     pub drain_timeout: Duration,
-    /// What the codes of envelopes mean.
     pub codes: Arc<Codes>,
     /// Changes whenever the engine wants something else.
     pub mode: watch::Receiver<DispatchMode>,

@@ -22,19 +22,15 @@ pub enum FetchErrorKind {
     Unsent,
     /// No connection was made: the name, the route, a refusal, or a timeout.
     Connect,
-    /// The server's identity could not be verified.
     Tls,
-    /// The proxy did not accept its credentials.
     Proxy,
     /// The connection broke after the request was sent.
     Disconnected,
-    /// No whole response in time.
     Timeout,
     /// The response is not valid HTTP: a head too large or malformed, invalid chunks, two lengths.
     Malformed,
     /// The body is larger than [`BODY_CAP`](super::BODY_CAP).
     TooLarge,
-    /// A redirect, which is never followed.
     Redirect,
 }
 
@@ -52,15 +48,12 @@ pub enum FetchErrorKind {
     FetchErrorKind::Redirect => "the response is a redirect, which is never followed",
 })]
 pub struct FetchError {
-    /// What went wrong.
     pub kind: FetchErrorKind,
-    /// The transport's own error.
     #[source]
     pub source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl FetchError {
-    /// An error without a source.
     pub fn new(kind: FetchErrorKind) -> Self {
         Self { kind, source: None }
     }
@@ -73,22 +66,14 @@ impl FetchError {
     pub(super) fn from_reqwest(error: reqwest::Error, host: &str) -> Self {
         let error = error.without_url();
         let kind = kind(&error);
-        let host = host.to_owned();
-        match kind {
-            FetchErrorKind::Connect | FetchErrorKind::Proxy => {
+        match (kind, tls(&error)) {
+            (FetchErrorKind::Connect | FetchErrorKind::Proxy, _) => {
                 let tunnel = causes(&error).any(|cause| cause.to_string().starts_with(TUNNEL));
-                Self::with_source(kind, Unreached { host, by: if tunnel { " through the proxy" } else { "" }, error })
+                let by = if tunnel { " through the proxy" } else { "" };
+                Self::with_source(kind, Unreached { host: host.to_owned(), by, error })
             }
-            FetchErrorKind::Tls => match tls(&error) {
-                Some(cause) => Self::with_source(kind, Unverified { host, cause: tls_message(cause) }),
-                None => Self::with_source(kind, error),
-            },
-            FetchErrorKind::Unsent
-            | FetchErrorKind::Disconnected
-            | FetchErrorKind::Timeout
-            | FetchErrorKind::Malformed
-            | FetchErrorKind::TooLarge
-            | FetchErrorKind::Redirect => Self::with_source(kind, error),
+            (FetchErrorKind::Tls, Some(cause)) => Self::with_source(kind, format!("{host}: {}", tls_message(cause))),
+            _ => Self::with_source(kind, error),
         }
     }
 }
@@ -100,14 +85,6 @@ struct Unreached {
     by: &'static str,
     #[source]
     error: reqwest::Error,
-}
-
-/// A connection was made, but it is not known to whom.
-#[derive(Debug, thiserror::Error)]
-#[error("{host}: {cause}")]
-struct Unverified {
-    host: String,
-    cause: String,
 }
 
 fn kind(error: &reqwest::Error) -> FetchErrorKind {

@@ -49,28 +49,22 @@ use crate::model::page::Request;
 /// Idle connections are dropped before common servers drop them: a request must not race with their closing.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How to reach the API.
 #[derive(Debug)]
 pub struct HttpSettings {
     /// Scheme and host, checked by the settings.
     pub base_url: Url,
     /// Sent as a bearer token.
     pub api_key: SecretString,
-    /// Rows per page.
     pub page_size: u32,
-    /// Values of the sort field and direction parameters.
     pub sort: Option<(String, String)>,
     /// Idle connections that may be kept open.
     pub connections: usize,
-    /// Time limit for making a connection.
     pub connect_timeout: Duration,
-    /// Whether bodies may be compressed.
     pub compressed: bool,
     /// Whether the host is this machine: then plain HTTP is allowed, and proxies are not used.
     pub is_loopback: bool,
 }
 
-/// Sends requests over HTTP.
 #[derive(Debug)]
 pub struct HttpApi {
     client: reqwest::Client,
@@ -85,13 +79,10 @@ pub struct HttpApi {
     pool: Arc<Semaphore>,
 }
 
-/// Why the HTTP client cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Plain HTTP to another machine.
     #[error("plain http is for this machine only: the key would not be encrypted; use https")]
     PlainHttp,
-    /// The key is not a valid header value.
     #[error("the key contains characters that are not allowed in an HTTP header")]
     InvalidKey,
     /// Most likely this machine has no root certificates.
@@ -100,7 +91,6 @@ pub enum ClientError {
 }
 
 impl HttpApi {
-    /// A client for one endpoint.
     pub fn new(endpoint: &Endpoint, settings: HttpSettings) -> Result<Self, ClientError> {
         let client = client(&settings)?.build().map_err(ClientError::Build)?;
         Self::with_client(client, endpoint, settings)

@@ -16,10 +16,8 @@ pub trait Fetch: Send + Sync + 'static {
     fn fetch(&self, request: &Request) -> impl Future<Output = Result<RawResponse, FetchError>> + Send;
 }
 
-/// A whole response, not yet interpreted.
 #[derive(Debug)]
 pub struct RawResponse {
-    /// HTTP status.
     pub status: u16,
     /// The wait that the server asks for, from the moment of the response.
     pub retry_after: Option<Duration>,

@@ -18,7 +18,6 @@ const MAX_READ: usize = 2 * LONGEST;
 const QUOTES: [char; 10] =
     ['"', '\'', '`', '\u{b4}', '\u{2018}', '\u{2019}', '\u{201c}', '\u{201d}', '\u{ab}', '\u{bb}'];
 
-/// Where the API key comes from.
 #[derive(Debug)]
 pub(crate) enum KeySource {
     Stdin,

@@ -17,19 +17,16 @@ use crate::state::ledger::Ledger;
 /// Sizes per call of the consumer.
 const PORTION: usize = 4_096;
 
-/// The source of hints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SizeHints {
     /// In a column of the table of ids.
     Column {
         /// The table, CSV or Parquet.
         table: PathBuf,
-        /// The column of ids.
         ids: String,
         /// The column of row counts.
         rows: String,
     },
-    /// In the ledger of another export.
     Export(PathBuf),
 }
 
@@ -45,7 +42,6 @@ impl SizeHints {
     ) -> Result<(), InputError> {
         match self {
             Self::Column { table, ids, rows } => {
-                let unreadable = |reason: String| InputError::Unreadable { list: table.display().to_string(), reason };
                 let mut sized = Vec::new();
                 let mut portion = |texts: Vec<(String, String)>| {
                     sized.extend(texts.into_iter().filter_map(|(id, rows)| {
@@ -59,10 +55,7 @@ impl SizeHints {
                     table.read_exact(&mut head).is_ok() && head == *b"PAR1"
                 });
                 let read = if is_parquet { from_parquet } else { from_csv };
-                read(table, [ids, rows], &mut portion).map_err(|error| match error {
-                    Failure::Table(reason) => unreadable(reason),
-                    Failure::Consumer(error) => error,
-                })?;
+                read(table, [ids, rows], &mut portion)?;
                 consume(sized)
             }
             Self::Export(directory) => {
@@ -73,38 +66,36 @@ impl SizeHints {
     }
 }
 
-enum Failure {
-    /// Of the table: the reason.
-    Table(String),
-    /// Of the consumer of its rows.
-    Consumer(InputError),
-}
-
 type Portion<'a> = &'a mut dyn FnMut(Vec<(String, String)>) -> Result<(), InputError>;
 
-fn from_csv(table: &Path, columns: [&str; 2], consume: Portion<'_>) -> Result<(), Failure> {
-    let message = |error: csv::Error| Failure::Table(error.to_string());
-    let mut table = csv::ReaderBuilder::new().flexible(true).from_path(table).map_err(message)?;
+fn from_csv(path: &Path, columns: [&str; 2], consume: Portion<'_>) -> Result<(), InputError> {
+    let message = |error: csv::Error| unreadable(path, error.to_string());
+    let mut table = csv::ReaderBuilder::new().flexible(true).from_path(path).map_err(message)?;
     let header = table.byte_headers().map_err(message)?;
     let header = header.iter().map(|name| name.strip_prefix(b"\xef\xbb\xbf").unwrap_or(name));
     let names: Vec<String> = header.map(|name| String::from_utf8_lossy(name).trim().to_owned()).collect();
-    let [ids, rows] = positions(&names, columns).map_err(Failure::Table)?;
+    let [ids, rows] = positions(&names, columns).map_err(|reason| unreadable(path, reason))?;
     for record in table.byte_records() {
         let record = record.map_err(message)?;
         let text = |at| String::from_utf8_lossy(record.get(at).unwrap_or_default()).into_owned();
-        consume(vec![(text(ids), text(rows))]).map_err(Failure::Consumer)?;
+        consume(vec![(text(ids), text(rows))])?;
     }
     Ok(())
 }
 
-fn from_parquet(table: &Path, columns: [&str; 2], consume: Portion<'_>) -> Result<(), Failure> {
-    let mut batches = open_columns(table, columns).map_err(Failure::Table)?;
+fn from_parquet(path: &Path, columns: [&str; 2], consume: Portion<'_>) -> Result<(), InputError> {
+    let unreadable = |reason| unreadable(path, reason);
+    let mut batches = open_columns(path, columns).map_err(unreadable)?;
     while let Some(batch) = next_batch(&mut batches) {
-        let batch = batch.map_err(Failure::Table)?;
-        let [ids, rows] = columns.map(|column| texts(&batch, column).map_err(Failure::Table));
-        consume(ids?.into_iter().zip(rows?).collect()).map_err(Failure::Consumer)?;
+        let batch = batch.map_err(unreadable)?;
+        let [ids, rows] = columns.map(|column| texts(&batch, column).map_err(unreadable));
+        consume(ids?.into_iter().zip(rows?).collect())?;
     }
     Ok(())
+}
+
+fn unreadable(table: &Path, reason: String) -> InputError {
+    InputError::Unreadable { list: table.display().to_string(), reason }
 }
 
 fn texts(batch: &RecordBatch, column: &str) -> Result<Vec<String>, String> {

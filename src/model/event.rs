@@ -10,22 +10,18 @@ use crate::model::page::{Charge, ItemId, PageNum, SegmentId, StopReason};
 /// Something that happened. Events arrive in order.
 #[derive(Debug)]
 pub enum Event<'a> {
-    /// The list was read.
     Registered {
-        /// Ids in it.
         listed: u64,
         /// Items that are new to the export.
         new: u64,
         /// Ids that are in it more than once: all but the first.
         repeated: u64,
-        /// Items to walk again.
         reopened: usize,
         /// Items of earlier lists that are not in this one. They stay in the export.
         others: u64,
     },
     /// Lists were reopened, as `--repair` requests.
     Repair {
-        /// Lists that moved while they were read.
         moved: u64,
         /// Empty lists that are in doubt.
         empty: u64,
@@ -34,11 +30,8 @@ pub enum Event<'a> {
     },
     /// The ledger was read, before the first request of this run.
     Opened(ProgressSnapshot),
-    /// An attempt ended.
     Attempted {
-        /// What it cost.
         charge: Charge,
-        /// Whether the status was 429.
         throttled: bool,
     },
     /// A page was applied: its rows went to the segment.
@@ -49,25 +42,17 @@ pub enum Event<'a> {
         kept: u64,
         /// Rows seen before in the same walk.
         duplicates: u64,
-        /// Rows that cannot be decoded.
         rejected: u64,
     },
-    /// A page will be requested again.
     Retrying {
-        /// The item.
         id: &'a ItemId,
-        /// The page.
         page: PageNum,
-        /// The delay.
         after: Duration,
         /// Why the attempt failed, sanitised.
         cause: &'a str,
     },
-    /// A walk ended.
     Ended {
-        /// The item.
         id: &'a ItemId,
-        /// Why.
         stop: StopReason,
         /// The error, sanitised; none for a regular end.
         error: Option<&'a str>,
@@ -76,7 +61,7 @@ pub enum Event<'a> {
     Throttled {
         /// For how long from now.
         wait: Duration,
-        /// The rate after that, requests per second.
+        /// Afterwards, requests per second.
         rate: f64,
     },
     /// The rate has risen, requests per second.
@@ -88,30 +73,20 @@ pub enum Event<'a> {
         /// The last error, sanitised.
         cause: &'a str,
     },
-    /// The outage is over.
     Recovered,
-    /// A published segment is rebuilt from its journal.
     Rebuilding {
-        /// The segment.
         segment: SegmentId,
         /// Its number among those to rebuild, from 1.
         nth: usize,
-        /// The number of segments to rebuild.
         of: usize,
-        /// Why.
         reason: &'a str,
     },
     /// This many more pages were read from the journal.
     Reread(usize),
-    /// A segment's files are published.
     Published {
-        /// The segment.
         segment: SegmentId,
-        /// Its Parquet files.
         files: u64,
-        /// Their rows.
         rows: u64,
-        /// Their bytes.
         bytes: u64,
     },
     /// No more requests are sent. Responses in flight are still kept.
@@ -126,7 +101,6 @@ pub enum Event<'a> {
 /// Counts over all runs of an export, at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProgressSnapshot {
-    /// Items of the export.
     pub items: u64,
     /// Items whose walk has ended, for any reason.
     pub ended: u64,
@@ -140,7 +114,6 @@ pub struct ProgressSnapshot {
     pub credits: u64,
 }
 
-/// A receiver of events.
 pub trait EventSink: Debug + Send + Sync {
     /// Called on the hot path: must not block.
     fn event(&self, event: &Event<'_>);

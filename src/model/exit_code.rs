@@ -11,11 +11,9 @@ pub enum ExitCode {
     Usage,
     /// The output is valid but incomplete: some products failed or are incomplete; after a replay also unfinished ones.
     Partial,
-    /// Another process is using this export.
     Busy,
     /// Network, API or rate limit failed for too long; everything is kept, the same command resumes.
     Temporary,
-    /// A limit that the user set is reached.
     Limit,
     /// The API key, its credits or the server's identity.
     Account,
@@ -51,43 +49,32 @@ impl ExitCode {
 
     /// The number that the process ends with.
     pub fn number(self) -> u8 {
-        match self {
-            Self::Complete => 0,
-            Self::Internal => 1,
-            Self::Usage => 2,
-            Self::Partial => 3,
-            Self::Busy => 4,
-            Self::Temporary => 5,
-            Self::Limit => 6,
-            Self::Account => 7,
-            Self::Storage => 8,
-            Self::Integrity => 9,
-            Self::Contract => 10,
-            Self::Interrupted => 130,
-            Self::Terminated => 143,
-        }
+        self.number_and_name().0
     }
 
     /// Its name in the summary.
     pub fn as_str(self) -> &'static str {
+        self.number_and_name().1
+    }
+
+    fn number_and_name(self) -> (u8, &'static str) {
         match self {
-            Self::Complete => "complete",
-            Self::Internal => "internal",
-            Self::Usage => "usage",
-            Self::Partial => "partial",
-            Self::Busy => "busy",
-            Self::Temporary => "temporary",
-            Self::Limit => "limit",
-            Self::Account => "account",
-            Self::Storage => "storage",
-            Self::Integrity => "integrity",
-            Self::Contract => "contract",
-            Self::Interrupted => "interrupted",
-            Self::Terminated => "terminated",
+            Self::Complete => (0, "complete"),
+            Self::Internal => (1, "internal"),
+            Self::Usage => (2, "usage"),
+            Self::Partial => (3, "partial"),
+            Self::Busy => (4, "busy"),
+            Self::Temporary => (5, "temporary"),
+            Self::Limit => (6, "limit"),
+            Self::Account => (7, "account"),
+            Self::Storage => (8, "storage"),
+            Self::Integrity => (9, "integrity"),
+            Self::Contract => (10, "contract"),
+            Self::Interrupted => (130, "interrupted"),
+            Self::Terminated => (143, "terminated"),
         }
     }
 
-    /// What to do about it, on one line.
     pub fn next_step(self) -> Option<&'static str> {
         match self {
             Self::Complete => None,

@@ -34,23 +34,18 @@ mod counted {
     use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
     use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
-    /// The side of the operation.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
     pub enum When {
-        /// The operation has not happened.
         Before,
         /// The operation has happened; its caller does not know yet.
         After,
     }
 
-    /// A moment before or after a durable operation.
     #[derive(Clone, Copy, Debug)]
     pub struct Failpoint<'a> {
-        /// Before or after.
         pub when: When,
         /// The operation, as a verb.
         pub action: &'static str,
-        /// The file or directory.
         pub path: &'a Path,
     }
 

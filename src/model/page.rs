@@ -17,7 +17,6 @@ impl ItemId {
         Self(Arc::from(id))
     }
 
-    /// The id as the API writes it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -41,7 +40,6 @@ impl PageNum {
     /// After every page: for rows that are no longer on any page of their walk.
     pub const NONE: Self = Self(u32::MAX);
 
-    /// The page after this one.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
@@ -57,12 +55,10 @@ impl fmt::Display for PageNum {
 /// Row counts of a page, and what it repeats of other pages of its list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counts {
-    /// Rows in the response.
     pub received: usize,
     /// Rows that are on no earlier page of the list. Page numbers decide, not the order of arrival, so that the same pages
     /// always give the same counts.
     pub fresh: usize,
-    /// Rows that cannot be decoded.
     pub rejected: usize,
     /// Rows that are also on an earlier page.
     pub repeated: usize,
@@ -72,7 +68,6 @@ pub struct Counts {
     pub shared: usize,
     /// Whether the rows came as a list. False for a success whose data was null, `{}`, `""` or false, which may mean no rows.
     pub is_list: bool,
-    /// The request that brought the page.
     pub asked: AttemptId,
     /// The newest request of any page when it arrived: one with a larger number was sent later.
     pub came: AttemptId,
@@ -142,22 +137,16 @@ impl fmt::Display for SegmentId {
 /// A request for one page. The ledger has the intent of its attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// Its number.
     pub attempt: AttemptId,
-    /// The item's number in the ledger.
     pub item: ItemIx,
-    /// The item's id.
     pub id: ItemId,
-    /// The page of the item's list.
     pub page: PageNum,
 }
 
-/// Why a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
     /// The last page had fewer rows than requested.
     ShortPage,
-    /// The last page had no rows.
     EmptyPage,
     /// `max_pages` pages were read.
     MaxPages,
@@ -178,7 +167,6 @@ pub enum StopReason {
 }
 
 impl StopReason {
-    /// Every reason.
     pub const ALL: [Self; 10] = [
         Self::ShortPage,
         Self::EmptyPage,
@@ -208,7 +196,6 @@ impl StopReason {
         }
     }
 
-    /// The reason with this name.
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == word)
     }

@@ -169,11 +169,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         }
         cause = error.source();
     }
-    let mut shown = String::new();
-    if show(&text, LONGEST_ERROR, &mut shown).is_err() {
-        shown.clear(); // writing to a String cannot fail
-    }
-    shown
+    shown(&text, LONGEST_ERROR)
 }
 
 /// The first characters of bytes from outside, sanitised, with one space for any white space.
@@ -181,10 +177,12 @@ pub fn beginning(bytes: &[u8], characters: usize) -> String {
     // More bytes are searched than shown, so that no key is cut before it is found.
     let text = String::from_utf8_lossy(bytes.get(..SEARCHED.min(bytes.len())).unwrap_or_default());
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    shown(&text, characters)
+}
+
+fn shown(text: &str, limit: usize) -> String {
     let mut shown = String::new();
-    if show(&text, characters, &mut shown).is_err() {
-        shown.clear(); // writing to a String cannot fail
-    }
+    show(text, limit, &mut shown).ok(); // writing to a String cannot fail
     shown
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::settings::{CODES, DESCRIPTION};
 
-pub(super) type Identity = BTreeMap<String, String>;
+pub(crate) type Identity = BTreeMap<String, String>;
 
 /// What differs in settings that would change pages or rows. The end rule may become stricter: walks that it ended too early
 /// are opened again.

@@ -10,7 +10,6 @@ use crate::model::page::SegmentId;
 use crate::state::disk::DiskError;
 use crate::state::ledger::LedgerError;
 
-/// An export's directory could not be opened, read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// No directory was named, or it has no export.
@@ -19,13 +18,8 @@ pub enum OutputError {
     /// The output or state directory cannot be written to. Found before the first request.
     #[error("the directory cannot be written to")]
     Unwritable(#[source] DiskError),
-    /// Another process works on this export.
     #[error("another process works on this export: {holder}")]
-    Busy {
-        /// What the process wrote about itself.
-        holder: String,
-    },
-    /// Directory and settings do not belong together.
+    Busy { holder: String },
     #[error("{0}")]
     Mismatch(String),
     /// The export cannot go on because a file that it needs was changed or is gone.
@@ -34,60 +28,39 @@ pub enum OutputError {
     /// Published files were changed or deleted. The journal can bring them back.
     #[error("{0}")]
     Modified(String),
-    /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
     /// Rows could not be split by region or spilled.
     #[error("split rows by region")]
     Arrow(#[from] ArrowError),
-    /// A Parquet file could not be written.
     #[error("write a staged file of {directory}")]
     Parquet {
         /// The partition directory that the file is for.
         directory: String,
-        /// What the writer said.
         #[source]
         source: ParquetError,
     },
     /// A staged file is gone, and no file has its name: something other than pagehaul removed it.
     #[error("staged file {} is missing and {name} is not there either", staged.display())]
-    StagedMissing {
-        /// Where it was staged.
-        staged: PathBuf,
-        /// The name it should get.
-        name: String,
-    },
-    /// Another file has a staged file's name.
+    StagedMissing { staged: PathBuf, name: String },
     #[error("{name} is there already, with another content than the staged file's")]
-    NameTaken {
-        /// The name it should get.
-        name: String,
-    },
+    NameTaken { name: String },
     /// The segment has a manifest that this export did not write.
     #[error("segment {segment} already has a manifest that another export wrote")]
-    SegmentTaken {
-        /// The segment.
-        segment: SegmentId,
-    },
-    /// A manifest could not be parsed or serialized.
+    SegmentTaken { segment: SegmentId },
     #[error("the manifest of segment {segment} cannot be read")]
     Manifest {
-        /// The segment.
         segment: SegmentId,
-        /// Why.
         #[source]
         source: serde_json::Error,
     },
     /// The writer ended before its work did. Its own error says why.
     #[error("the writer of files ended")]
     WriterEnded,
-    /// The writer's thread could not be started.
     #[error("run the writer's thread")]
     Thread(#[source] std::io::Error),
-    /// A task panicked.
     #[error("a task of the program failed")]
     Panic(#[from] tokio::task::JoinError),
 }

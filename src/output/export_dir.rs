@@ -2,7 +2,6 @@
 //!
 //! One directory is one export. Whatever may be wrong with its directories is found here, before the first paid request.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,13 +23,12 @@ use crate::output::publisher::Publisher;
 use crate::output::segment::SegmentConfig;
 use crate::output::store::Store;
 use crate::settings::Settings;
-use crate::state::disk::{Access, Disk, DiskError, Doing, Lock};
+use crate::state::disk::{Access, Disk, DiskError, Doing};
 use crate::state::free_space::MinFreeSpace;
 use crate::state::ledger::{ExportRow, Ledger};
+use crate::state::lock::{Lock, lock_alone};
 
-/// Name of the lock in a state directory.
 pub(crate) const LOCK: &str = "lock";
-/// Name of the ledger in a state directory.
 pub(crate) const LEDGER: &str = "ledger.sqlite";
 /// How long after the first try a taken lock is tried once more. `status` and `verify` take it only for a moment.
 const SECOND_TRY: Duration = Duration::from_millis(100);
@@ -85,7 +83,7 @@ impl ExportDir {
         };
         ledger.allow_checkpoint()?;
         let directories = vec![settings.out.clone(), settings.state_dir.clone()];
-        let min_free_space = MinFreeSpace::new(directories, settings.min_free_space);
+        let min_free_space = MinFreeSpace { directories, bytes: settings.min_free_space };
         Ok(Self { export, ledger: Arc::new(Mutex::new(ledger)), store, journal, min_free_space, _locks: locks })
     }
 
@@ -98,7 +96,7 @@ impl ExportDir {
         SegmentConfig {
             staging: self.store.staging(),
             export: self.export.id.clone(),
-            schema: Arc::clone(decoder.schema()),
+            schema: Arc::clone(&decoder.schema),
             partition: settings.endpoint.partition().name.clone(),
             parquet: ParquetOptions::from_settings(settings),
         }
@@ -109,7 +107,7 @@ impl ExportDir {
     }
 
     pub(crate) fn manifest_schema(&self, settings: &Settings, decoder: &Decoder) -> ManifestSchema {
-        let fields = decoder.schema().fields().iter();
+        let fields = decoder.schema.fields().iter();
         ManifestSchema {
             export: self.export.id.clone(),
             endpoint: format!("{} {}", settings.endpoint.name, settings.endpoint.fingerprint()),
@@ -134,7 +132,6 @@ type Differences = fn(&Identity, &Identity) -> Vec<String>;
 
 /// What earlier runs left in an output and its state directory, beside the ledger.
 struct Found {
-    /// The export that the owner file names.
     owner_file: Option<String>,
     /// The same, or else the export of the first manifest.
     owner: Option<String>,
@@ -182,19 +179,6 @@ impl Found {
     }
 }
 
-/// The settings that an existing export was started with, for a command that takes them over.
-pub(crate) fn identity(out: Option<&Path>, state_dir: Option<&str>) -> Result<BTreeMap<String, String>, OutputError> {
-    let Some(out) = out else { return Err(OutputError::NoExport("no directory of an export: name it with --out DIR")) };
-    let state = state_dir.map_or_else(|| out.join("_pagehaul"), PathBuf::from);
-    let path = state.join(LEDGER);
-    let nothing =
-        OutputError::NoExport("there is no export in that directory (its ledger is missing: is --state-dir right?)");
-    if !path.exists() {
-        return Err(nothing);
-    }
-    Ledger::export_at(&path)?.map(|export| export.identity).ok_or(nothing)
-}
-
 /// Makes the state directory and gives the journal's. The first may be a symbolic link, the other may not.
 fn create_state(state: &Path) -> Result<PathBuf, DiskError> {
     Disk.make_directory(state, Access::Private)?;
@@ -203,7 +187,6 @@ fn create_state(state: &Path) -> Result<PathBuf, DiskError> {
     Ok(journal)
 }
 
-/// The segments that have a journal file.
 fn journals(directory: &Path) -> Result<Vec<SegmentId>, OutputError> {
     let listed = std::fs::read_dir(directory).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let names = listed.doing("list", directory)?.into_iter().map(|entry| PathBuf::from(entry.file_name()));
@@ -266,10 +249,10 @@ async fn lock_all(settings: &Settings) -> Result<Vec<Lock>, OutputError> {
 async fn lock(directory: &Path) -> Result<Lock, OutputError> {
     let about_me = format!("process {}, since {}", std::process::id(), clock::wall());
     let path = directory.join(LOCK);
-    let mut taken = Disk.lock(&path, &about_me).map_err(OutputError::Unwritable)?;
+    let mut taken = lock_alone(&path, &about_me).map_err(OutputError::Unwritable)?;
     if taken.is_err() {
         tokio::time::sleep(SECOND_TRY).await;
-        taken = Disk.lock(&path, &about_me).map_err(OutputError::Unwritable)?;
+        taken = lock_alone(&path, &about_me).map_err(OutputError::Unwritable)?;
     }
     taken.map_err(|holder| {
         let holder = if holder.is_empty() { "one that has just started" } else { &holder };

@@ -15,7 +15,6 @@ use crate::output::error::OutputError;
 use crate::output::names::{MANIFESTS, REJECTS, STAGING, access};
 use crate::state::disk::{Access, Disk, DiskError, Doing};
 
-/// What became of a file that should be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Put {
     /// Nothing had its name, or the same content was there already.
@@ -28,18 +27,10 @@ pub(crate) enum Put {
 
 #[derive(Debug)]
 pub(super) struct LocalStore {
-    root: PathBuf,
+    pub(super) root: PathBuf,
 }
 
 impl LocalStore {
-    pub(super) fn new(root: PathBuf) -> Self {
-        Self { root }
-    }
-
-    pub(super) fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// Makes the directories of an output. The root may be a symbolic link, nothing below it may.
     pub(super) fn create(&self) -> Result<(), DiskError> {
         Disk.make_directory(&self.root, Access::Shared)?;
@@ -215,7 +206,7 @@ mod tests {
 
     fn store() -> (tempfile::TempDir, LocalStore) {
         let directory = tempfile::tempdir().unwrap();
-        let store = LocalStore::new(directory.path().to_owned());
+        let store = LocalStore { root: directory.path().to_owned() };
         store.create().unwrap();
         (directory, store)
     }

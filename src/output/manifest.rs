@@ -11,17 +11,12 @@ use crate::output::names::{MANIFESTS, segment_of};
 use crate::output::store::Store;
 use crate::state::ledger::{Ledger, SegmentState};
 
-/// The format of a manifest.
 pub(crate) const FORMAT: u32 = 1;
 
-/// What a segment published.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Format of this document.
     pub format: u32,
-    /// The export's id.
     pub export: String,
-    /// The segment's number.
     pub segment: i64,
     /// The attempt whose files these are.
     pub attempt: i64,
@@ -37,15 +32,12 @@ pub struct Manifest {
     /// The column whose value is in the directory's name and in no file.
     #[serde(default)]
     pub partition: String,
-    /// The journal file that has the responses.
     pub journal: String,
     /// Files of rows.
     pub files: Vec<FileEntry>,
-    /// The file of rows that could not be typed.
     pub rejects: Option<FileEntry>,
 }
 
-/// A published file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileEntry {
     /// Its name, relative to the output.
@@ -54,9 +46,7 @@ pub struct FileEntry {
     /// Where it was staged, relative to the staging directory: recovery looks for it there.
     #[serde(deserialize_with = "inside")]
     pub staged: String,
-    /// How many rows it has.
     pub rows: u64,
-    /// Its length.
     pub bytes: u64,
     /// SHA-256, hexadecimal.
     pub sha256: String,
@@ -71,12 +61,10 @@ fn inside<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error
 }
 
 impl Manifest {
-    /// Reads a manifest.
     pub fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(text)
     }
 
-    /// Reads the manifest of a segment.
     pub(crate) fn of_segment(segment: SegmentId, text: &[u8]) -> Result<Self, OutputError> {
         Self::parse(text).map_err(|source| OutputError::Manifest { segment, source })
     }
@@ -106,18 +94,13 @@ impl FileEntry {
     }
 }
 
-/// What all manifests of an export have in common.
+/// What all manifests of an export have in common, as [`Manifest`] has it.
 #[derive(Clone, Debug)]
 pub struct ManifestSchema {
-    /// The export's id.
     pub export: String,
-    /// The endpoint and the fingerprint of its columns.
     pub endpoint: String,
-    /// Columns of the files in order: name and Arrow type.
     pub columns: Vec<(String, String)>,
-    /// The columns that make a row's key: the item first.
     pub key: Vec<String>,
-    /// The partition column, as directory names have it.
     pub partition: String,
 }
 

@@ -9,11 +9,8 @@ use crate::state::disk::Access;
 pub(crate) const OWNER: &str = "_pagehaul/export.json";
 /// Says that the output is complete: written last, removed before anything changes.
 pub(crate) const SUCCESS: &str = "_SUCCESS";
-/// Directory of the manifests.
 pub const MANIFESTS: &str = "_pagehaul/segments";
-/// Directory of staged files.
 pub(crate) const STAGING: &str = "_pagehaul/staging";
-/// Directory of the rejects.
 pub(crate) const REJECTS: &str = "_rejects";
 
 /// Who may read a file: rejects are rows as the API sent them, with the columns that the user drops; all else is output.
@@ -21,12 +18,10 @@ pub(crate) fn access(name: &str) -> Access {
     if Path::new(name).starts_with(REJECTS) { Access::Private } else { Access::Shared }
 }
 
-/// The name of a segment's manifest.
 pub(crate) fn manifest_name(segment: SegmentId) -> String {
     format!("{MANIFESTS}/{:06}.json", segment.0)
 }
 
-/// The segment whose manifest has this name.
 pub(crate) fn segment_of(name: &str) -> Option<SegmentId> {
     let number = name.rsplit_once('/').map_or(name, |(_, file)| file).strip_suffix(".json")?;
     number.parse().ok().map(SegmentId).filter(|segment| manifest_name(*segment).ends_with(name))

@@ -34,7 +34,6 @@ pub struct ParquetOptions {
     pub unique: Vec<String>,
     /// Columns of text that nobody queries by range. They have no statistics: bounds of such text prune nothing.
     pub no_statistics: Vec<String>,
-    /// Columns with a bloom filter.
     pub bloom: Vec<String>,
     /// Maximum bytes of one file. Only a single larger row makes a larger file.
     pub file_size: usize,
@@ -51,7 +50,6 @@ impl Default for ParquetOptions {
 }
 
 impl ParquetOptions {
-    /// The options of an export's files.
     pub fn from_settings(settings: &Settings) -> Self {
         let names = |columns: &mut dyn Iterator<Item = &Column>| columns.map(|column| column.name.clone()).collect();
         let mut identity = settings.endpoint.row_key().filter(|_| settings.bloom_filters);
@@ -104,32 +102,24 @@ fn encoded_singly(to: WriterPropertiesBuilder, column: ColumnPath, kind: &DataTy
     }
 }
 
-/// A Parquet file being written to `W`.
 #[derive(Debug)]
 pub struct ParquetFile<W: Write + Send> {
     writer: ArrowWriter<W>,
-    rows: u64,
+    pub(crate) rows: u64,
     /// Bytes that a row group may need beside its values.
     group_overhead: usize,
 }
 
 impl<W: Write + Send> ParquetFile<W> {
-    /// Starts a file of this schema.
     pub fn create(sink: W, schema: &SchemaRef, parquet: &ParquetOptions) -> Result<Self, ParquetError> {
         let writer = ArrowWriter::try_new(sink, SchemaRef::clone(schema), Some(parquet.properties(schema)?))?;
         let group_overhead = schema.fields().len() * CHUNK_BYTES + parquet.bloom.len() * BLOOM_BYTES;
         Ok(Self { writer, rows: 0, group_overhead })
     }
 
-    /// Adds rows.
     pub fn write(&mut self, rows: &RecordBatch) -> Result<(), ParquetError> {
         self.rows += u64::try_from(rows.num_rows()).unwrap_or_default();
         self.writer.write(rows)
-    }
-
-    /// Rows so far.
-    pub fn rows(&self) -> u64 {
-        self.rows
     }
 
     /// Bytes that the file has at most, if it ends here.

@@ -15,13 +15,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::model::clock;
 use crate::model::page::SegmentId;
 use crate::output::error::OutputError;
-use crate::output::manifest::{self, FORMAT, FileEntry, Manifest, ManifestSchema};
+use crate::output::manifest::{self, FORMAT, Manifest, ManifestSchema};
 use crate::output::names::{manifest_name, of_file};
-use crate::output::segment::{StagedFile, StagedSegment};
+use crate::output::segment::StagedSegment;
 use crate::output::store::{Put, Store};
 use crate::state::ledger::{Ledger, SegmentState};
 
-/// Publishes staged segments.
 #[derive(Clone, Debug)]
 pub(crate) struct Publisher {
     ledger: Arc<Mutex<Ledger>>,
@@ -45,13 +44,6 @@ impl Publisher {
     }
 
     fn manifest(&self, staged: &StagedSegment) -> Manifest {
-        let entry = |file: &StagedFile| FileEntry {
-            path: file.name.clone(),
-            staged: file.staged.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            rows: file.rows,
-            bytes: file.bytes,
-            sha256: file.sha256.clone(),
-        };
         let ManifestSchema { export, endpoint, columns, key, partition } = self.schema.clone();
         Manifest {
             format: FORMAT,
@@ -64,8 +56,8 @@ impl Publisher {
             key,
             partition,
             journal: crate::state::journal::file_name(staged.segment),
-            files: staged.files.iter().map(entry).collect(),
-            rejects: staged.rejects.as_ref().map(entry),
+            files: staged.files.clone(),
+            rejects: staged.rejects.clone(),
         }
     }
 
@@ -145,11 +137,11 @@ impl Publisher {
 mod tests {
     use super::Publisher;
     use crate::model::page::SegmentId;
-    use crate::output::manifest::{Manifest, ManifestSchema, manifests};
-    use crate::output::names::manifest_name;
-    use crate::output::segment::{StagedFile, StagedSegment};
+    use crate::output::manifest::{FileEntry, Manifest, ManifestSchema, manifests};
+    use crate::output::names::{STAGING, manifest_name};
+    use crate::output::segment::StagedSegment;
     use crate::output::store::Store;
-    use crate::state::disk::{Access, Disk};
+    use crate::state::disk::{Access, Disk, Written};
     use crate::state::ledger::Ledger;
     use std::io::Write;
     use std::path::Path;
@@ -173,17 +165,11 @@ mod tests {
 
     fn staged(root: &Path) -> StagedSegment {
         let files = ["ID", "TH"].map(|region| {
-            let staged = root.join(format!("_pagehaul/staging/x-{region}.parquet"));
-            let mut file = Disk.create(&staged, Access::Shared).unwrap();
+            let staged = format!("x-{region}.parquet");
+            let mut file = Disk.create(&root.join(STAGING).join(&staged), Access::Shared).unwrap();
             file.write_all(region.as_bytes()).unwrap();
-            let written = file.finish().unwrap();
-            StagedFile {
-                staged,
-                name: format!("region={region}/x.parquet"),
-                rows: 1,
-                bytes: written.bytes,
-                sha256: written.sha256,
-            }
+            let Written { bytes, sha256 } = file.finish().unwrap();
+            FileEntry { path: format!("region={region}/x.parquet"), staged, rows: 1, bytes, sha256 }
         });
         StagedSegment { segment: SegmentId(1), attempt: 1, files: files.into(), rejects: None }
     }
@@ -268,7 +254,8 @@ mod tests {
                     Disk.rename(&name, &root.path().join("gone")).unwrap();
                 }
                 for file in segment.files.iter().skip(renamed) {
-                    Disk.rename(&root.path().join(&file.name), &file.staged).unwrap();
+                    let staged = root.path().join(STAGING).join(&file.staged);
+                    Disk.rename(&root.path().join(&file.path), &staged).unwrap();
                 }
                 publisher.recover().await.unwrap();
                 assert_eq!(manifests(&publisher.store).await.unwrap(), [manifest]);
@@ -289,7 +276,7 @@ mod tests {
         let text = std::fs::read_to_string(&name).unwrap();
         ledger.lock().unwrap().unpublish_for_test(SegmentId(1), &text);
         Disk.remove(&name).unwrap();
-        Disk.remove(&root.path().join(&segment.files[1].name)).unwrap();
+        Disk.remove(&root.path().join(&segment.files[1].path)).unwrap();
         publisher.recover().await.unwrap();
         assert!(manifests(&publisher.store).await.unwrap().is_empty());
         assert_eq!(ledger.lock().unwrap().decided_segments().unwrap(), [(SegmentId(1), text)]);

@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use crate::model::sanitize::sanitize;
+use crate::output::differences::Identity;
 use crate::output::error::OutputError;
 use crate::output::export_dir::{LEDGER, LOCK, lock_directories};
 use crate::output::names::{MANIFESTS, OWNER};
 use crate::output::store::Store;
 use crate::settings::{Layers, table};
 use crate::state::ledger::{ExportRow, Ledger};
-use crate::state::lock;
+use crate::state::lock::{Lock, lock_shared};
 
-/// The directories of an export.
+const NO_LEDGER: &str = "there is no export in that directory (its ledger is missing: is --state-dir right?)";
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ExportPath {
     pub out: PathBuf,
@@ -37,12 +39,19 @@ impl ExportPath {
         self.state.join(LEDGER)
     }
 
+    /// The settings that the export was started with, for a command that takes them over.
+    pub(crate) fn identity(&self) -> Result<Identity, OutputError> {
+        let path = self.ledger();
+        let export = if path.exists() { Ledger::export_at(&path)? } else { None };
+        Ok(export.ok_or(OutputError::NoExport(NO_LEDGER))?.identity)
+    }
+
     /// Locks the export so that no process can start to work on it while the locks are kept. The inner error: a process does
     /// work on it, and this is what it wrote about itself.
-    pub(crate) fn lock(&self) -> Result<Result<Vec<lock::SharedLock>, String>, OutputError> {
+    pub(crate) fn lock(&self) -> Result<Result<Vec<Lock>, String>, OutputError> {
         let mut locks = Vec::new();
         for directory in lock_directories(&self.out, &self.state) {
-            match lock::lock_shared(&directory.join(LOCK))? {
+            match lock_shared(&directory.join(LOCK))? {
                 Ok(lock) => locks.push(lock),
                 Err(holder) => return Ok(Err(sanitize(&holder))),
             }
@@ -69,8 +78,6 @@ impl ExportPath {
                 shown(&self.state)
             )));
         }
-        Err(OutputError::NoExport(
-            "there is no export in that directory (its ledger is missing: is --state-dir right?)",
-        ))
+        Err(OutputError::NoExport(NO_LEDGER))
     }
 }

@@ -14,19 +14,18 @@ pub(crate) use crate::output::local_store::Put;
 use crate::output::names::STAGING;
 use crate::state::disk::DiskError;
 
-/// An output.
 #[derive(Clone, Debug)]
 pub struct Store(Arc<LocalStore>);
 
 impl Store {
     /// The output in a directory, which need not exist.
     pub fn new(root: &Path) -> Self {
-        Self(Arc::new(LocalStore::new(root.to_owned())))
+        Self(Arc::new(LocalStore { root: root.to_owned() }))
     }
 
     /// The local directory where files are staged.
     pub(crate) fn staging(&self) -> PathBuf {
-        self.0.root().join(STAGING)
+        self.0.root.join(STAGING)
     }
 
     /// Makes what an output needs before anything is written to it.

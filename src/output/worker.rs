@@ -1,7 +1,8 @@
 //! A thread that does all work of one kind, one piece at a time.
 //!
 //! The allocator keeps a pool of memory a thread. Row groups that are encoded on whatever thread is free leave a row group's
-//! worth of freed memory in the pool of each; on one thread the next one takes what the last one freed.
+//! worth of freed memory in the pool of each; on one thread the next one takes what the last one freed. With 1,000 regions a run
+//! peaks at 132 instead of 145 MiB (medians of seven in turns, 141 and 167 at most); with 21 regions there is no difference.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -12,7 +13,6 @@ use std::{io, thread};
 pub(crate) struct Worker(SyncSender<Box<dyn FnOnce() + Send>>);
 
 impl Worker {
-    /// Starts the thread.
     pub(crate) fn start(name: &str) -> io::Result<Self> {
         let (orders, ordered) = sync_channel::<Box<dyn FnOnce() + Send>>(1);
         let work = move || ordered.into_iter().for_each(|order| order());

@@ -20,12 +20,9 @@ use crate::state::ledger::OpenSegment;
 /// Groups that may wait for the writer: each is up to `max_in_flight` decoded pages.
 pub(crate) const QUEUE: usize = 2;
 
-/// A command to the writer.
 #[derive(Debug)]
 pub(crate) enum WriterCommand {
-    /// Begin the files of a segment.
     Begin(OpenSegment),
-    /// Add rows to it.
     Rows(Rows),
     /// Finish and publish it. The sender hears when that is done.
     Publish(oneshot::Sender<()>),
@@ -34,9 +31,7 @@ pub(crate) enum WriterCommand {
 /// A writer at work, as those who give the orders know it.
 #[derive(Debug)]
 pub(crate) struct WriterHandle {
-    /// The way to it.
     pub orders: mpsc::Sender<WriterCommand>,
-    /// Its task.
     pub task: JoinHandle<Result<(), OutputError>>,
 }
 
@@ -56,7 +51,6 @@ impl WriterHandle {
     }
 }
 
-/// Stages and publishes segments.
 #[derive(Debug)]
 pub(crate) struct SegmentWriterTask {
     pub config: SegmentConfig,

@@ -4,29 +4,24 @@
 //! Nothing is written through a symbolic link. An fsync that fails is never repeated: the kernel may already have dropped the
 //! bytes.
 
-use std::fmt;
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use crate::model::failpoint::failpoint;
 
-/// Something could not be made durable.
 #[derive(Debug, thiserror::Error)]
 #[error("{action} {}", path.display())]
 pub struct DiskError {
     /// A verb.
     pub action: &'static str,
-    /// A file or directory.
     pub path: PathBuf,
-    /// The system's error.
     #[source]
     pub source: io::Error,
 }
 
-/// Adds action and path to an error.
 pub(crate) trait Doing<T> {
     fn doing(self, action: &'static str, path: &Path) -> Result<T, DiskError>;
 }
@@ -58,20 +53,26 @@ pub enum Access {
     Shared,
 }
 
-#[cfg(unix)]
 impl Access {
-    fn file_mode(self) -> u32 {
+    /// The modes of a file and of a directory.
+    #[cfg(unix)]
+    fn modes(self) -> (u32, u32) {
         match self {
-            Self::Private => 0o600,
-            Self::Shared => 0o666,
+            Self::Private => (0o600, 0o700),
+            Self::Shared => (0o666, 0o777),
         }
     }
 
-    fn directory_mode(self) -> u32 {
-        match self {
-            Self::Private => 0o700,
-            Self::Shared => 0o777,
+    /// Options that give a new file its mode, and open none through a symbolic link.
+    #[cfg_attr(not(unix), expect(clippy::unused_self, reason = "only Unix has modes"))]
+    pub(super) fn options(self) -> OpenOptions {
+        let mut options = OpenOptions::new();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::OpenOptionsExt;
+            options.mode(self.modes().0).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
         }
+        options
     }
 }
 
@@ -96,7 +97,7 @@ impl Disk {
         }
         let mut builder = fs::DirBuilder::new();
         #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut builder, access.directory_mode());
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, access.modes().1);
         match between_failpoints("make directory", path, || builder.create(path)) {
             Ok(()) => self.sync_directory(parent),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -123,10 +124,7 @@ impl Disk {
 
     /// Creates a file that counts and hashes what is written to it. An error if the file exists.
     pub fn create(self, path: &Path, access: Access) -> Result<NewFile, DiskError> {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        restrict(&mut options, access);
-        let file = durably("create", path, || open(&options, path))?;
+        let file = durably("create", path, || open(path, access.options().write(true).create_new(true)))?;
         let file = TracedFile { file, path: path.to_owned() };
         Ok(NewFile { file: BufWriter::with_capacity(1 << 16, file), bytes: 0, hash: Sha256::new() })
     }
@@ -134,28 +132,23 @@ impl Disk {
     /// Opens a file to append to that only this process reads, before it ends: not synced, not hashed. A new one must not exist:
     /// what an earlier process left is not part of it.
     pub fn append_scratch(self, path: &Path, is_new: bool) -> Result<impl Write + use<>, DiskError> {
-        let mut options = OpenOptions::new();
-        options.append(true).create_new(is_new);
-        restrict(&mut options, Access::Private);
-        let file = durably("create", path, || open(&options, path))?;
+        let mut options = Access::Private.options();
+        let file = durably("create", path, || open(path, options.append(true).create_new(is_new)))?;
         Ok(TracedFile { file, path: path.to_owned() })
     }
 
     /// Creates an empty private file unless there is one: SQLite keeps the mode of a file that it opens.
     pub fn make_private_file(self, path: &Path) -> Result<(), DiskError> {
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(false);
-        restrict(&mut options, Access::Private);
-        durably("open", path, || open(&options, path)).map(drop)
+        let mut options = Access::Private.options();
+        durably("open", path, || open(path, options.write(true).create(true).truncate(false))).map(drop)
     }
 
     /// Opens a private file to append to and truncates it to `len` bytes. Fsyncs its directory if the file is empty: it is new,
     /// or the process that created it was killed before it did.
     pub fn append(self, path: &Path, len: u64) -> Result<AppendFile, DiskError> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        restrict(&mut options, Access::Private);
-        let mut file = durably("open", path, || open(&options, path))?;
+        let mut options = Access::Private.options();
+        let mut file =
+            durably("open", path, || open(path, options.read(true).write(true).create(true).truncate(false)))?;
         let found = file.seek(SeekFrom::End(0)).doing("measure", path)?;
         if found > len {
             durably("truncate", path, || file.set_len(len))?;
@@ -202,32 +195,10 @@ impl Disk {
         self.replace(&path, b"probe", Access::Private)?;
         self.remove(&path)
     }
-
-    /// Takes the lock of a state directory. The inner error: another process has it, and this is what it wrote about itself.
-    pub fn lock(self, path: &Path, about_me: &str) -> Result<Result<Lock, String>, DiskError> {
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        restrict(&mut options, Access::Private);
-        let mut file = open(&options, path).doing("open", path)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut owner = Vec::new();
-                file.take(200).read_to_end(&mut owner).doing("read", path)?;
-                return Ok(Err(String::from_utf8_lossy(&owner).into_owned()));
-            }
-            Err(TryLockError::Error(error)) => return Err(error).doing("lock", path),
-        }
-        file.set_len(0).and_then(|()| file.write_all(about_me.as_bytes())).doing("write", path)?;
-        Ok(Ok(Lock(file)))
-    }
 }
 
-/// A lock that is taken until this is dropped, or the process ends in any way.
-#[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "the open file is the lock")] File);
-
 /// A new file. It is durable after [`finish`](Self::finish).
+#[derive(Debug)]
 pub struct NewFile {
     file: BufWriter<TracedFile>,
     bytes: u64,
@@ -254,7 +225,6 @@ impl Write for TracedFile {
 /// A durable file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Written {
-    /// Its length.
     pub bytes: u64,
     /// SHA-256 of the content, hexadecimal.
     pub sha256: String,
@@ -284,34 +254,16 @@ impl Write for NewFile {
     }
 }
 
-impl fmt::Debug for NewFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NewFile")
-            .field("path", &self.file.get_ref().path)
-            .field("bytes", &self.bytes)
-            .finish_non_exhaustive()
-    }
-}
-
 /// A file whose appended bytes are durable when `append` returns.
 #[derive(Debug)]
 pub struct AppendFile {
     file: File,
     path: PathBuf,
-    len: u64,
+    /// Bytes in the file.
+    pub(super) len: u64,
 }
 
 impl AppendFile {
-    /// Bytes in the file.
-    pub fn len(&self) -> u64 {
-        self.len
-    }
-
-    /// Whether nothing was ever appended.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
     /// Appends bytes and fsyncs them.
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), DiskError> {
         durably("append to", &self.path, || self.file.write_all(bytes))?;
@@ -321,19 +273,8 @@ impl AppendFile {
     }
 }
 
-/// Sets the mode of a new file, and that it is not opened through a symbolic link.
-fn restrict(options: &mut OpenOptions, access: Access) {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::OpenOptionsExt;
-        options.mode(access.file_mode()).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed());
-    }
-    #[cfg(not(unix))]
-    let _unused = (options, access);
-}
-
 /// Opens a file, with an error that says so if it is a symbolic link.
-fn open(options: &OpenOptions, path: &Path) -> io::Result<File> {
+pub(super) fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
     options.open(path).map_err(|error| refuse_symlink(path).err().unwrap_or(error))
 }
 
@@ -375,7 +316,7 @@ mod tests {
         Disk.append(&path, 0).unwrap().append(b"good torn").unwrap();
         let mut file = Disk.append(&path, 5).unwrap();
         file.append(b"better").unwrap();
-        assert_eq!((file.len(), std::fs::read(&path).unwrap().as_slice()), (11, &b"good better"[..]));
+        assert_eq!((file.len, std::fs::read(&path).unwrap().as_slice()), (11, &b"good better"[..]));
     }
 
     #[cfg(debug_assertions)]
@@ -401,13 +342,13 @@ mod tests {
     }
 
     #[test]
-    fn who_finds_a_lock_taken_learns_by_which_process() {
+    fn a_scratch_file_begins_empty_or_not_at_all() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("lock");
-        let lock = Disk.lock(&path, "process 7").unwrap().unwrap();
-        assert_eq!(Disk.lock(&path, "process 8").unwrap().unwrap_err(), "process 7");
-        drop(lock);
-        assert!(Disk.lock(&path, "process 8").unwrap().is_ok());
+        let path = directory.path().join("a");
+        Disk.append_scratch(&path, true).unwrap().write_all(b"one").unwrap();
+        Disk.append_scratch(&path, false).unwrap().write_all(b" two").unwrap();
+        assert!(Disk.append_scratch(&path, true).is_err(), "what another process left is not continued");
+        assert_eq!(std::fs::read(&path).unwrap(), b"one two");
     }
 
     #[test]

@@ -11,26 +11,21 @@ use crate::state::disk::{DiskError, Doing};
 const DEFAULT: u64 = 256 << 20;
 const DISK_PARTS: u64 = 20;
 
-/// The space that an export leaves free.
 #[derive(Clone, Debug)]
 pub(crate) struct MinFreeSpace {
-    directories: Vec<PathBuf>,
-    bytes: Option<u64>,
+    /// Directories on the disks that are measured.
+    pub(crate) directories: Vec<PathBuf>,
+    /// None: the default.
+    pub(crate) bytes: Option<u64>,
 }
 
 impl MinFreeSpace {
-    /// On the disks of these directories; the default if no number of bytes is given.
-    pub(crate) fn new(directories: Vec<PathBuf>, bytes: Option<u64>) -> Self {
-        Self { directories, bytes }
-    }
-
-    /// A message if a disk has less free space.
     pub(crate) fn shortage(&self) -> Result<Option<String>, DiskError> {
         for directory in &self.directories {
-            let Some(space) = free_space(directory)? else { continue };
-            let least = self.bytes.unwrap_or_else(|| DEFAULT.min(space.total / DISK_PARTS));
-            if space.free < least {
-                let (free, least, directory) = (space.free >> 10, least >> 10, directory.display());
+            let Some((free, total)) = free_space(directory)? else { continue };
+            let least = self.bytes.unwrap_or_else(|| DEFAULT.min(total / DISK_PARTS));
+            if free < least {
+                let (free, least, directory) = (free >> 10, least >> 10, directory.display());
                 return Ok(Some(format!(
                     "the disk of {directory} has {free} KiB free, less than min_free_space: {least} KiB"
                 )));
@@ -40,21 +35,16 @@ impl MinFreeSpace {
     }
 }
 
-/// Bytes of a disk.
-struct FreeSpace {
-    free: u64,
-    total: u64,
-}
-
+/// Free and total bytes of a disk, where the system says them.
 #[cfg(unix)]
-fn free_space(directory: &Path) -> Result<Option<FreeSpace>, DiskError> {
+fn free_space(directory: &Path) -> Result<Option<(u64, u64)>, DiskError> {
     let found = rustix::fs::statvfs(directory).map_err(std::io::Error::from).doing("measure the disk of", directory)?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
-    Ok(Some(FreeSpace { free: bytes(found.f_bavail), total: bytes(found.f_blocks) }))
+    Ok(Some((bytes(found.f_bavail), bytes(found.f_blocks))))
 }
 
 #[cfg(not(unix))]
-fn free_space(_directory: &Path) -> Result<Option<FreeSpace>, DiskError> {
+fn free_space(_directory: &Path) -> Result<Option<(u64, u64)>, DiskError> {
     Ok(None)
 }
 
@@ -92,14 +82,15 @@ mod tests {
     #[test]
     fn the_minimum_is_what_was_given_or_a_small_part_of_the_disk() {
         let directory = tempfile::tempdir().unwrap();
-        let shortage = |bytes| MinFreeSpace::new(vec![directory.path().to_owned()], bytes).shortage();
+        let shortage = |bytes| MinFreeSpace { directories: vec![directory.path().to_owned()], bytes }.shortage();
         assert_eq!(shortage(Some(0)).unwrap(), None);
         let message = shortage(Some(u64::MAX)).unwrap().unwrap();
         assert!(
             message.contains("min_free_space") && message.contains(directory.path().to_str().unwrap()),
             "{message}"
         );
-        assert!(MinFreeSpace::new(vec![directory.path().join("missing")], None).shortage().is_err());
+        let missing = MinFreeSpace { directories: vec![directory.path().join("missing")], bytes: None };
+        assert!(missing.shortage().is_err());
     }
 
     #[cfg(all(target_os = "linux", target_pointer_width = "64"))]

@@ -28,39 +28,29 @@ const LEVEL: i32 = 1;
 /// Longest frame that is read, bytes. The body budget bounds groups far below.
 const MAX_FRAME: u32 = 1 << 30;
 
-/// The journal could not be written or read.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// A frame that the ledger names is missing or not as it was written.
     #[error("journal {} is damaged at byte {at}: {reason}", path.display())]
     Damaged {
-        /// The file of a segment.
         path: PathBuf,
         /// Offset of the frame, bytes.
         at: u64,
-        /// What is wrong.
         reason: &'static str,
     },
-    /// A group could not be compressed.
     #[error("compress a group of responses")]
     Compress(#[source] io::Error),
 }
 
-/// One response of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JournalEntry {
-    /// The attempt that brought it.
     pub attempt: AttemptId,
-    /// The item that was requested.
     pub id: ItemId,
-    /// The page that was requested.
     pub page: PageNum,
     /// When the response was whole.
     pub at: Utc64,
-    /// HTTP status.
     pub status: u16,
     /// Whether it is the page, by the envelope; otherwise it is evidence of a failure.
     pub is_page: bool,
@@ -80,10 +70,8 @@ struct HeadLine<'a> {
     length: usize,
 }
 
-/// The position of a frame in its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameRef {
-    /// First byte.
     pub offset: u64,
     /// Bytes, headers included.
     pub length: u64,
@@ -96,12 +84,10 @@ impl FrameRef {
     }
 }
 
-/// The name of a segment's file.
 pub fn file_name(segment: SegmentId) -> String {
     format!("{:06}.zst", segment.0)
 }
 
-/// A journal file that is being written.
 pub struct Journal {
     file: AppendFile,
     /// Kept from group to group: a new one would cost a megabyte of memory.
@@ -129,17 +115,16 @@ impl Journal {
         Self::open(disk, directory, segment, 0)
     }
 
-    /// Bytes in the file.
     pub fn bytes(&self) -> u64 {
-        self.file.len()
+        self.file.len
     }
 
     /// Appends a group and waits until it is durable.
     pub fn append(&mut self, entries: &[JournalEntry]) -> Result<FrameRef, JournalError> {
         self.compress(entries).map_err(JournalError::Compress)?;
-        let offset = self.file.len();
+        let offset = self.file.len;
         self.file.append(&self.frame)?;
-        Ok(FrameRef { offset, length: self.file.len() - offset })
+        Ok(FrameRef { offset, length: self.file.len - offset })
     }
 
     fn compress(&mut self, entries: &[JournalEntry]) -> io::Result<()> {
@@ -207,7 +192,6 @@ pub struct JournalReader {
 /// What is at the reader's position.
 #[derive(Debug)]
 pub enum NextFrame {
-    /// A whole frame.
     Frame(FrameRef, Vec<JournalEntry>),
     /// The end of the file, exactly behind a frame.
     End,

@@ -48,7 +48,8 @@ pub(crate) struct RateCache {
     directory: PathBuf,
     salt: String,
     name: String,
-    rate: Option<f64>,
+    /// What an earlier run found, requests a second.
+    pub(crate) rate: Option<f64>,
 }
 
 /// The directory that XDG gives to state.
@@ -68,11 +69,6 @@ impl RateCache {
         let name = hex(hmac::sign(&secret, name.as_bytes()).as_ref());
         let rate = file.limits.get(&name).map(|limit| limit.qps).filter(|qps| PLAUSIBLE.contains(qps));
         Some(Self { directory: directory.to_owned(), salt, name, rate })
-    }
-
-    /// The rate that an earlier run found, requests a second.
-    pub(crate) fn rate(&self) -> Option<f64> {
-        self.rate
     }
 
     /// Writes the rate, requests a second. Entries that other processes wrote meanwhile stay.
@@ -134,10 +130,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let directory = directory.path().join("a/b");
         let first = open(&directory, HOST, "sk_1");
-        assert_eq!(first.rate(), None);
+        assert_eq!(first.rate, None);
         first.store(49.876_54).unwrap();
         open(&directory, HOST, "sk_2").store(7.0).unwrap();
-        let rate = |host: &str, key: &str| open(&directory, host, key).rate();
+        let rate = |host: &str, key: &str| open(&directory, host, key).rate;
         assert_eq!([rate(HOST, "sk_1"), rate(HOST, "sk_2"), rate("other", "sk_1")], [Some(49.877), Some(7.0), None]);
     }
 
@@ -175,14 +171,14 @@ mod tests {
         {
             assert!(sound.contains(old));
             write(directory.path(), sound.replace(old, new).as_bytes());
-            assert_eq!(open(directory.path(), HOST, "k").rate(), None, "{new}");
+            assert_eq!(open(directory.path(), HOST, "k").rate, None, "{new}");
         }
         for text in [&b""[..], b"\0\xff", b"{}", b"[[[[[[", huge.as_bytes(), &sound.as_bytes()[..sound.len() / 2]] {
             write(directory.path(), text);
             let cache = open(directory.path(), HOST, "k");
-            assert_eq!(cache.rate(), None);
+            assert_eq!(cache.rate, None);
             cache.store(6.0).unwrap();
-            assert_eq!(open(directory.path(), HOST, "k").rate(), Some(6.0));
+            assert_eq!(open(directory.path(), HOST, "k").rate, Some(6.0));
         }
     }
 
@@ -195,12 +191,12 @@ mod tests {
         std::os::unix::fs::symlink(&target, directory.path().join(FILE)).unwrap();
         let cache = open(directory.path(), HOST, "k");
         cache.store(5.0).unwrap();
-        assert_eq!((cache.rate(), std::fs::metadata(&target).unwrap().len()), (None, 0));
-        assert_eq!(open(directory.path(), HOST, "k").rate(), Some(5.0), "a file replaced the link");
+        assert_eq!((cache.rate, std::fs::metadata(&target).unwrap().len()), (None, 0));
+        assert_eq!(open(directory.path(), HOST, "k").rate, Some(5.0), "a file replaced the link");
         let blocked = directory.path().join("blocked");
         std::fs::create_dir_all(blocked.join(FILE)).unwrap();
         let cache = open(&blocked, HOST, "k");
-        assert!(cache.rate().is_none() && cache.store(5.0).is_err());
+        assert!(cache.rate.is_none() && cache.store(5.0).is_err());
     }
 
     #[test]
@@ -209,7 +205,7 @@ mod tests {
         for number in 0..120 {
             open(directory.path(), HOST, &format!("sk_{number}")).store(5.0).unwrap();
         }
-        let known = (0..120).filter(|number| open(directory.path(), HOST, &format!("sk_{number}")).rate().is_some());
+        let known = (0..120).filter(|number| open(directory.path(), HOST, &format!("sk_{number}")).rate.is_some());
         assert_eq!(known.count(), 100);
         let length = std::fs::metadata(directory.path().join(FILE)).unwrap().len();
         assert!(length < super::MAX_BYTES / 2, "{length} bytes");
@@ -240,7 +236,7 @@ mod tests {
         };
         write(directory.path(), text("5.0", "1").as_bytes());
         let cache = open(directory.path(), HOST, "sk_1");
-        assert_eq!(cache.rate(), Some(5.0));
+        assert_eq!(cache.rate, Some(5.0));
         cache.store(6.5).unwrap();
         let written = std::fs::read_to_string(directory.path().join(FILE)).unwrap();
         let at = written.rsplit(':').next().unwrap().trim_end_matches(['}', '\n']);

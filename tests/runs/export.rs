@@ -341,3 +341,26 @@ async fn a_page_that_is_due_while_the_quota_holds_everyone_does_not_spin() {
     assert!(rounds <= 10 * sent, "{rounds} rounds for {sent} requests");
     assert_rows(directory.path(), &expected(&simulator, &list, 10));
 }
+
+/// A task on a blocking thread that waits for another one needs two of them: adding items waits until the mark of completeness
+/// is removed. Nothing else waits like that, and the program has three.
+#[test]
+fn two_blocking_threads_are_enough_for_a_run_that_removes_the_mark_while_it_adds_items() {
+    let (ended, waits) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().max_blocking_threads(2).build().unwrap();
+        let simulator = simulator("products=6,max_videos=30,record=true");
+        let list = ids(&simulator);
+        let directory = scratch();
+        for (items, repair) in [(3, "false"), (6, "false"), (6, "true")] {
+            let context = built_in_context(directory.path(), None, &[("repair", repair)]);
+            let api = Scripted::direct(&simulator);
+            let summary = runtime.block_on(run_job(&context, &api, &list[..items])).unwrap();
+            assert_eq!(summary.exit, ExitCode::Complete);
+        }
+        assert_rows(directory.path(), &expected(&simulator, &list, 10));
+        ended.send(()).unwrap();
+    });
+    waits.recv_timeout(Duration::from_secs(60)).expect("a run waits for a thread that never comes");
+}

@@ -73,13 +73,13 @@ struct ResponseCount {
     refused: u32,
 }
 
-/// The current rate, and what it is based on.
 #[derive(Debug)]
 pub(super) struct RateController {
     /// The given number; infinite if there is none.
     max: f64,
     price: Price,
-    current: f64,
+    /// Requests a second at present.
+    pub(super) current: f64,
     /// The rate that was refused last, or is assumed to be the limit.
     peak: f64,
     stage: RateStage,
@@ -146,11 +146,6 @@ impl RateController {
             self.stage = RateStage::Climb { since: now, plateau: MIN_PLATEAU };
             self.count = ResponseCount::new(now);
         }
-    }
-
-    /// Requests a second at present.
-    pub(super) fn current(&self) -> f64 {
-        self.current
     }
 
     /// What the limit seems to be, if 429s have shown it, requests a second.

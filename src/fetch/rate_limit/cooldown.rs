@@ -13,7 +13,6 @@ use super::MAX_WAIT;
 /// window of a second.
 const BASE_WAIT: Duration = Duration::from_millis(250);
 
-/// The current wait.
 #[derive(Debug)]
 pub(super) struct Cooldown {
     /// When the last one began: a 429 to a request that was sent before belongs to its burst.

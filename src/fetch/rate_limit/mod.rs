@@ -40,8 +40,6 @@ const RATE_SPAN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct RateLimiter {
     state: Mutex<LimiterState>,
-    /// Attempts whose 429 causes no wait, because it is the page that is refused.
-    exempt: Mutex<BTreeSet<AttemptId>>,
 }
 
 #[derive(Debug)]
@@ -56,6 +54,8 @@ struct LimiterState {
     /// Permits since `counting_since`: the rate that is reached without a limit.
     permits: u32,
     counting_since: Instant,
+    /// Attempts whose 429 causes no wait, because it is the page that is refused.
+    exempt: BTreeSet<AttemptId>,
 }
 
 /// A 429 that makes all requests wait.
@@ -84,13 +84,14 @@ impl RateLimiter {
             deviation: Duration::ZERO,
             permits: 0,
             counting_since: now,
+            exempt: BTreeSet::new(),
         };
-        Self { state: Mutex::new(state), exempt: Mutex::default() }
+        Self { state: Mutex::new(state) }
     }
 
     /// The current rate, requests a second. None: there is no limit.
     pub fn rate(&self) -> Option<f64> {
-        self.state().limit.as_ref().map(|(controller, _)| controller.current())
+        self.state().limit.as_ref().map(|(controller, _)| controller.current)
     }
 
     /// The time of a response, smoothed; zero before the first.
@@ -107,18 +108,18 @@ impl RateLimiter {
     pub fn restore(&self) {
         if let Some((controller, pacer)) = &mut self.state().limit {
             controller.restore(clock::now());
-            pacer.set_rate(controller.current());
+            pacer.set_rate(controller.current);
         }
     }
 
     /// A 429 to this attempt is to cause no wait.
     pub fn exempt(&self, attempt: AttemptId) {
-        self.exempt.lock().unwrap_or_else(PoisonError::into_inner).insert(attempt);
+        self.state().exempt.insert(attempt);
     }
 
     /// Whether an attempt, which is over now, was exempt.
     pub fn take_exempt(&self, attempt: AttemptId) -> bool {
-        self.exempt.lock().unwrap_or_else(PoisonError::into_inner).remove(&attempt)
+        self.state().exempt.remove(&attempt)
     }
 
     /// Waits for a permit. If it is cancelled, no permit is taken.
@@ -137,7 +138,7 @@ impl RateLimiter {
             None => Some(cooldown.until).filter(|until| *until > now),
             Some((controller, pacer)) => {
                 if controller.step(now, *latency) {
-                    pacer.set_rate(controller.current());
+                    pacer.set_rate(controller.current);
                 }
                 pacer.take(now, cooldown.until)
             }
@@ -164,7 +165,7 @@ impl RateLimiter {
         if let Some((controller, pacer)) = limit
             && controller.record_response(now, sent)
         {
-            pacer.set_rate(controller.current());
+            pacer.set_rate(controller.current);
         }
     }
 
@@ -176,10 +177,10 @@ impl RateLimiter {
         let margin = (state.deviation * MARGIN_DEVIATIONS).clamp(MIN_MARGIN, MAX_MARGIN);
         let LimiterState { limit, cooldown, windows, .. } = &mut *state;
         let (controller, pacer) = limit.get_or_insert_with(|| paced(RateController::from_reached(reached, now), now));
-        let period = Duration::from_secs_f64(1.0 / controller.current());
+        let period = Duration::from_secs_f64(1.0 / controller.current);
         let wait = cooldown.record_throttle(now, sent, period, retry_after);
         if controller.record_throttle(now, sent, wait.unwrap_or_default()) {
-            pacer.set_rate(controller.current());
+            pacer.set_rate(controller.current);
         }
         if wait.is_some() {
             let was_known = windows.end().is_some();
@@ -188,10 +189,10 @@ impl RateLimiter {
             pacer.set_guard(end.map(|end| WindowGuard::new(end, margin)));
             if end.is_some() && !was_known {
                 controller.restore(now); // the window's end was the cause of the 429s so far
-                pacer.set_rate(controller.current());
+                pacer.set_rate(controller.current);
             }
         }
-        wait.map(|wait| Throttle { wait, rate: controller.current() })
+        wait.map(|wait| Throttle { wait, rate: controller.current })
     }
 
     fn state(&self) -> MutexGuard<'_, LimiterState> {
@@ -217,7 +218,7 @@ impl LimiterState {
 }
 
 fn paced(controller: RateController, now: Instant) -> (RateController, Pacer) {
-    let pacer = Pacer::new(controller.current(), now);
+    let pacer = Pacer::new(controller.current, now);
     (controller, pacer)
 }
 

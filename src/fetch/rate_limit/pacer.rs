@@ -45,7 +45,6 @@ impl Clock for ScheduleClock {
     }
 }
 
-/// A schedule of permits.
 #[derive(Debug)]
 pub(super) struct Pacer {
     origin: Instant,

@@ -17,7 +17,6 @@ const MIN_WEIGHT: f64 = 4.5;
 const MIN_LENGTH: f64 = 0.85;
 const MIN_LENGTH_AFTER: f64 = 0.6;
 
-/// The points on the clock face.
 #[derive(Debug, Default)]
 pub(super) struct WindowDetector {
     /// Sum of the directions, and of their weights.

@@ -10,11 +10,11 @@ use crate::model::sanitize::{KEY_PREFIX, Sanitized};
 /// Longest id, bytes.
 const LONGEST: usize = 256;
 
-/// Where an entry is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Position<'a> {
-    /// A line of a text.
-    Line { is_first: bool },
+    Line {
+        is_first: bool,
+    },
     /// A cell of this column of a table.
     Cell(&'a str),
 }

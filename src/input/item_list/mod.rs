@@ -28,12 +28,9 @@ const BUFFER: usize = 1 << 16;
 /// Ids in the list's order.
 pub type Ids = Box<dyn Iterator<Item = Result<ItemId, InputError>> + Send>;
 
-/// The source of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ItemList {
-    /// Standard input.
     Stdin,
-    /// A file.
     File(PathBuf),
 }
 

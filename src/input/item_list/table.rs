@@ -27,7 +27,6 @@ const DAMAGED: &str = "it is damaged: the decoder fails";
 /// The id of a row, if it has one.
 type Entry = Result<Option<ItemId>, InputError>;
 
-/// The column of ids of a table.
 pub(super) struct TableColumn {
     /// The table's name, for errors.
     pub(super) list: String,

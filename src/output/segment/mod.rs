@@ -24,6 +24,7 @@ use crate::endpoint::{ColumnKind, FETCHED_AT, PAGE_NUM};
 use crate::model::page::SegmentId;
 use crate::model::partition;
 use crate::output::error::OutputError;
+use crate::output::manifest::FileEntry;
 use crate::output::names::{REJECTS, stem};
 use crate::output::parquet_file::{GROUP_ROWS, ParquetOptions};
 use crate::state::disk::Disk;
@@ -46,11 +47,10 @@ const GROUP_BUDGETS: usize = 4;
 /// How the files of an export look, and where they are staged.
 #[derive(Clone, Debug)]
 pub struct SegmentConfig {
-    /// Directory for staged files, on the same file system as the output.
+    /// On the same file system as the output.
     pub staging: PathBuf,
     /// The export's id, first part of every file name.
     pub export: String,
-    /// Schema of the rows.
     pub schema: SchemaRef,
     /// Name of the partition column.
     pub partition: String,
@@ -67,43 +67,23 @@ pub struct Rows {
     pub partitions: Vec<Option<Box<str>>>,
     /// For each row, whether it is written.
     pub keep: Vec<bool>,
-    /// Rows that could not be typed.
     pub rejects: Vec<Reject>,
-}
-
-/// A staged file, whole and durable, and the name that it will get.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StagedFile {
-    /// Where it is.
-    pub staged: PathBuf,
-    /// The name it gets, relative to the output.
-    pub name: String,
-    /// Rows.
-    pub rows: u64,
-    /// Length.
-    pub bytes: u64,
-    /// SHA-256, hexadecimal.
-    pub sha256: String,
 }
 
 /// A segment whose files are whole and durable under their staged names.
 #[derive(Debug)]
 pub struct StagedSegment {
-    /// The segment.
     pub segment: SegmentId,
     /// How often its files were started.
     pub attempt: i64,
     /// Files of rows, region by region.
-    pub files: Vec<StagedFile>,
-    /// The rejects, if there are any.
-    pub rejects: Option<StagedFile>,
+    pub files: Vec<FileEntry>,
+    pub rejects: Option<FileEntry>,
 }
 
-/// The segment being written.
 #[derive(Debug)]
 pub struct SegmentWriter {
     staging: Staging,
-    partition: String,
     segment: SegmentId,
     attempt: i64,
     pending: Vec<Rows>,
@@ -127,10 +107,8 @@ struct Region {
 impl SegmentWriter {
     /// A segment without rows. Each attempt at it gives its files other names.
     pub fn new(config: SegmentConfig, segment: SegmentId, attempt: i64) -> Self {
-        let stem = stem(&config.export, segment, attempt);
         Self {
-            staging: Staging::new(config.staging, stem, config.schema, config.parquet),
-            partition: config.partition,
+            staging: Staging { stem: stem(&config.export, segment, attempt), config, created: 0 },
             segment,
             attempt,
             pending: Vec::new(),
@@ -143,7 +121,7 @@ impl SegmentWriter {
     }
 
     fn memory(&self) -> usize {
-        self.staging.parquet.row_group_memory
+        self.staging.config.parquet.row_group_memory
     }
 
     /// Adds rows. Blocks, as they may go to the disk.
@@ -174,7 +152,7 @@ impl SegmentWriter {
             files.append(&mut region.files.finish()?);
         }
         let rejects = self.rejects.take().map(StagedParquet::finish).transpose()?;
-        Disk.sync_directory(&self.staging.directory)?;
+        Disk.sync_directory(&self.staging.config.staging)?;
         Ok(StagedSegment { segment: self.segment, attempt: self.attempt, files, rejects })
     }
 
@@ -193,7 +171,10 @@ impl SegmentWriter {
         // Values that share a directory share a file. A sorted order makes the files the same in every run.
         let mut directories: BTreeMap<String, Vec<(usize, usize)>> = BTreeMap::new();
         for (value, mut rows) in places {
-            directories.entry(partition::directory(&self.partition, value)).or_default().append(&mut rows);
+            directories
+                .entry(partition::directory(&self.staging.config.partition, value))
+                .or_default()
+                .append(&mut rows);
         }
         let batches: Vec<&RecordBatch> = pending.iter().map(|rows| &rows.batch).collect();
         for (directory, mut rows) in directories {
@@ -235,15 +216,18 @@ impl SegmentWriter {
         let Some(region) = self.regions.get_mut(directory) else { return Ok(()) };
         let rows = match std::mem::take(&mut region.rows).as_slice() {
             [rows] => rows.clone(),
-            rows => concat_batches(&self.staging.schema, rows)?,
+            rows => concat_batches(&self.staging.config.schema, rows)?,
         };
         self.buffered = self.buffered.saturating_sub(std::mem::take(&mut region.bytes));
         let mut spilled = match region.spilled.take() {
             Some(spilled) => spilled,
-            None => SpillFile::new(self.staging.next_path("spill")),
+            None => {
+                let name = self.staging.next_name("spill");
+                SpillFile::new(self.staging.config.staging.join(name))
+            }
         };
-        spilled.push(&rows, &self.staging.schema)?;
-        if spilled.rows < GROUP_ROWS && spilled.bytes < GROUP_BUDGETS * self.staging.parquet.row_group_memory {
+        spilled.push(&rows, &self.staging.config.schema)?;
+        if spilled.rows < GROUP_ROWS && spilled.bytes < GROUP_BUDGETS * self.staging.config.parquet.row_group_memory {
             region.spilled = Some(spilled);
             return Ok(());
         }
@@ -336,7 +320,7 @@ mod tests {
             let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(file, 1 << 16).unwrap();
             reader.flat_map(|rows| rows.unwrap().column(0).as_primitive::<Int64Type>().values().to_vec()).collect()
         };
-        files.into_iter().map(|file| (file.name.clone(), read(&file.staged))).collect()
+        files.into_iter().map(|file| (file.path.clone(), read(&shape.staging.join(&file.staged)))).collect()
     }
 
     #[test]
@@ -377,7 +361,7 @@ mod tests {
             metadata.row_groups().iter().map(RowGroupMetaData::num_rows).collect()
         };
         let files = writer.seal().unwrap().files;
-        files.iter().map(|file| (file.name.clone(), (groups(&file.staged), file.bytes))).collect()
+        files.iter().map(|file| (file.path.clone(), (groups(&shape.staging.join(&file.staged)), file.bytes))).collect()
     }
 
     #[test]
@@ -430,6 +414,6 @@ mod tests {
         let sealed = writer.seal().unwrap();
         assert!(sealed.files.is_empty());
         let rejects = sealed.rejects.unwrap();
-        assert_eq!((rejects.name.as_str(), rejects.rows), ("_rejects/x-s000003-1.parquet", 1));
+        assert_eq!((rejects.path.as_str(), rejects.rows), ("_rejects/x-s000003-1.parquet", 1));
     }
 }

@@ -58,3 +58,33 @@ impl SpillFile {
         Ok(Disk.remove(&self.path)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::SpillFile;
+    use arrow::array::{AsArray, Int64Array, RecordBatch};
+    use arrow::datatypes::Int64Type;
+    use std::sync::Arc;
+
+    #[test]
+    fn rows_come_back_in_order_and_what_an_earlier_process_left_is_not_among_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x-0.spill");
+        let batch =
+            |numbers: Vec<i64>| RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(numbers)) as _)]).unwrap();
+        let (first, second) = (batch(vec![1, 2]), batch(vec![3]));
+        let schema = first.schema();
+        let mut spilled = SpillFile::new(path.clone());
+        spilled.push(&first, &schema).unwrap();
+        spilled.push(&second, &schema).unwrap();
+        assert!(SpillFile::new(path).push(&second, &schema).is_err(), "a file that is there is not continued");
+        let mut rows = Vec::new();
+        spilled
+            .drain(|batch| {
+                rows.extend_from_slice(batch.column(0).as_primitive::<Int64Type>().values());
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!((rows, std::fs::read_dir(directory.path()).unwrap().count()), (vec![1, 2, 3], 0));
+    }
+}

@@ -1,79 +1,75 @@
 //! The files of one directory being staged: a new one before one grows too large.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 
-use super::StagedFile;
+use super::SegmentConfig;
 use crate::output::error::OutputError;
+use crate::output::manifest::FileEntry;
 use crate::output::names::access;
-use crate::output::parquet_file::{ParquetFile, ParquetOptions};
-use crate::state::disk::{Disk, NewFile};
+use crate::output::parquet_file::ParquetFile;
+use crate::state::disk::{Disk, NewFile, Written};
 
-/// Where files of a segment's attempt are staged, and in which format.
+/// Where and how the files of a segment's attempt are staged.
 #[derive(Debug)]
 pub(super) struct Staging {
-    pub(super) directory: PathBuf,
+    pub(super) config: SegmentConfig,
     /// What the names of the files begin with.
     pub(super) stem: String,
-    pub(super) schema: SchemaRef,
-    pub(super) parquet: ParquetOptions,
-    created: u32,
+    pub(super) created: u32,
 }
 
 impl Staging {
-    pub(super) fn new(directory: PathBuf, stem: String, schema: SchemaRef, parquet: ParquetOptions) -> Self {
-        Self { directory, stem, schema, parquet, created: 0 }
-    }
-
     /// The next free name in the staging directory.
-    pub(super) fn next_path(&mut self, extension: &str) -> PathBuf {
-        let path = self.directory.join(format!("{}-{}.{extension}", self.stem, self.created));
+    pub(super) fn next_name(&mut self, extension: &str) -> String {
+        let name = format!("{}-{}.{extension}", self.stem, self.created);
         self.created += 1;
-        path
+        name
     }
 
-    /// Starts a file that will get this name when it is published.
-    pub(super) fn create(&mut self, name: String, schema: &SchemaRef) -> Result<StagedParquet, OutputError> {
-        let path = self.next_path("parquet");
-        let file = ParquetFile::create(Disk.create(&path, access(&name))?, schema, &self.parquet)
-            .map_err(|source| OutputError::Parquet { directory: name.clone(), source })?;
-        Ok(StagedParquet { file, path, name })
+    /// Starts a file that will have this path in the output.
+    pub(super) fn create(&mut self, path: String, schema: &SchemaRef) -> Result<StagedParquet, OutputError> {
+        let staged = self.next_name("parquet");
+        let file = Disk.create(&self.config.staging.join(&staged), access(&path))?;
+        let file = ParquetFile::create(file, schema, &self.config.parquet)
+            .map_err(|source| OutputError::Parquet { directory: path.clone(), source })?;
+        Ok(StagedParquet { file, staged, path })
     }
 }
 
-/// A file being written.
 #[derive(Debug)]
 pub(super) struct StagedParquet {
     file: ParquetFile<NewFile>,
-    path: PathBuf,
-    name: String,
+    /// Its name in the staging directory.
+    staged: String,
+    /// Its name in the output.
+    path: String,
 }
 
 impl StagedParquet {
     pub(super) fn write(&mut self, rows: &RecordBatch) -> Result<(), OutputError> {
-        self.file.write(rows).map_err(|source| OutputError::Parquet { directory: self.name.clone(), source })
+        self.file.write(rows).map_err(|source| OutputError::Parquet { directory: self.path.clone(), source })
     }
 
     fn end_group(&mut self) -> Result<(), OutputError> {
-        self.file.flush().map_err(|source| OutputError::Parquet { directory: self.name.clone(), source })
+        self.file.flush().map_err(|source| OutputError::Parquet { directory: self.path.clone(), source })
     }
 
-    pub(super) fn finish(self) -> Result<StagedFile, OutputError> {
-        let Self { file, path, name } = self;
+    pub(super) fn finish(self) -> Result<FileEntry, OutputError> {
+        let Self { file, staged, path } = self;
         let finished = file.finish();
-        let (sink, rows) = finished.map_err(|source| OutputError::Parquet { directory: name.clone(), source })?;
-        let written = sink.finish()?;
-        Ok(StagedFile { staged: path, name, rows, bytes: written.bytes, sha256: written.sha256 })
+        let (sink, rows) = finished.map_err(|source| OutputError::Parquet { directory: path.clone(), source })?;
+        let Written { bytes, sha256 } = sink.finish()?;
+        Ok(FileEntry { path, staged, rows, bytes, sha256 })
     }
 }
 
 /// The files of one directory: the finished ones, and the one that takes rows.
 #[derive(Debug, Default)]
 pub(super) struct DirectoryFiles {
-    whole: Vec<StagedFile>,
+    whole: Vec<FileEntry>,
     open: Option<StagedParquet>,
 }
 
@@ -91,8 +87,8 @@ impl DirectoryFiles {
                 Some(file) => file,
                 None => Self::create(self.whole.len(), directory, staging)?,
             };
-            let fits = file.file.bytes() + size(&rows)? <= staging.parquet.file_size;
-            if !fits && file.file.rows() > 0 {
+            let fits = file.file.bytes() + size(&rows)? <= staging.config.parquet.file_size;
+            if !fits && file.file.rows > 0 {
                 self.whole.push(file.finish()?);
                 rest.push(rows);
                 continue;
@@ -113,7 +109,7 @@ impl DirectoryFiles {
         self.open.as_mut().map_or(Ok(()), StagedParquet::end_group)
     }
 
-    pub(super) fn finish(self) -> Result<Vec<StagedFile>, OutputError> {
+    pub(super) fn finish(self) -> Result<Vec<FileEntry>, OutputError> {
         let Self { mut whole, open } = self;
         whole.extend(open.map(StagedParquet::finish).transpose()?);
         Ok(whole)
@@ -121,7 +117,7 @@ impl DirectoryFiles {
 
     fn create(number: usize, directory: &str, staging: &mut Staging) -> Result<StagedParquet, OutputError> {
         let name = format!("{directory}/{}-{number}.parquet", staging.stem);
-        let schema = Arc::clone(&staging.schema);
+        let schema = Arc::clone(&staging.config.schema);
         staging.create(name, &schema)
     }
 }

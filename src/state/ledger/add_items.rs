@@ -11,7 +11,6 @@ const CACHE: i64 = 2_000;
 /// pages again and again.
 const LARGE_CACHE: i64 = 32 * 1_024;
 
-/// Ids of a list.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AddedItems {
     /// All of them.

@@ -10,7 +10,6 @@ use crate::model::page::{AttemptId, ItemIx};
 pub struct Credits {
     /// Pages: one credit each.
     pub billed: u64,
-    /// Attempts known to be free.
     pub free: u64,
     /// Attempts that may have been billed, an upper bound.
     pub in_doubt: u64,
@@ -44,7 +43,6 @@ impl Ledger {
         self.value(sql, [attempt.0], "find an attempt")
     }
 
-    /// Whether an attempt ended without a page.
     pub(crate) fn is_failed(&self, attempt: AttemptId) -> Result<bool, LedgerError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM attempts WHERE id = ?1 AND charge IS NOT NULL)";
         self.value(sql, [attempt.0], "find an attempt")

@@ -13,25 +13,6 @@ use crate::model::sanitize::sanitize;
 /// A field whose name is empty, as it is shown. In the table an empty name is that of the fields beyond the bound.
 const UNNAMED: &str = "\"\"";
 
-/// Columns of one segment whose field came, as the table says: these need not be written again.
-#[derive(Debug, Default)]
-pub(super) struct Seen {
-    segment: i64,
-    columns: BTreeSet<String>,
-}
-
-impl Seen {
-    /// Adds what is committed.
-    pub(super) fn add(&mut self, now: Option<Self>) {
-        let Some(mut now) = now else { return };
-        if now.segment == self.segment {
-            self.columns.append(&mut now.columns);
-        } else {
-            *self = now;
-        }
-    }
-}
-
 /// The drift of a whole export.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct DriftCounts {
@@ -45,32 +26,29 @@ pub(crate) struct DriftCounts {
     pub seen: BTreeSet<String>,
 }
 
-/// Adds counts to those of the open segment, or replaces those of a segment whose pages were all applied again. Returns the
-/// columns that came for the first time.
+/// Adds counts to those of the open segment, or replaces those of a segment whose pages were all applied again.
 pub(super) fn write(
     transaction: &Transaction<'_>,
     drift: &PageDrift,
     again: Option<SegmentId>,
-    seen: &Seen,
-) -> rusqlite::Result<Option<Seen>> {
+) -> rusqlite::Result<()> {
     if let Some(segment) = again {
         transaction.execute("DELETE FROM drift WHERE segment = ?1", [segment.0])?;
     } else if drift.seen().next().is_none() && drift.misfits().next().is_none() && drift.unknown().next().is_none() {
-        return Ok(None);
+        return Ok(());
     }
     let open = "SELECT id FROM segments WHERE state = 'open'";
     let segment = match again {
         Some(segment) => Some(segment.0),
         None => transaction.prepare_cached(open)?.query_row([], |row| row.get(0)).optional()?,
     };
-    let Some(segment) = segment else { return Ok(None) };
+    let Some(segment) = segment else { return Ok(()) };
+    // A column that came before changes nothing, so that most groups write no page of this table.
     let sql = "INSERT INTO drift (segment, kind, name, cells) VALUES (?1, ?2, ?3, ?4)
-               ON CONFLICT DO UPDATE SET cells = CASE kind WHEN 'seen' THEN 1 ELSE cells + excluded.cells END";
+               ON CONFLICT DO UPDATE SET cells = cells + excluded.cells WHERE kind <> 'seen'";
     let mut add = transaction.prepare_cached(sql)?;
     let mut count = |kind: &str, name: &str, cells: u64| add.execute(params![segment, kind, name, signed(cells)]);
-    let is_known = |name: &str| again.is_none() && seen.segment == segment && seen.columns.contains(name);
-    let new: BTreeSet<String> = drift.seen().filter(|name| !is_known(name)).map(str::to_owned).collect();
-    for name in &new {
+    for name in drift.seen() {
         count("seen", name, 1)?;
     }
     for (name, cells) in drift.misfits() {
@@ -79,7 +57,7 @@ pub(super) fn write(
     for (name, cells) in drift.unknown() {
         count("unknown", &kept_name(transaction, segment, name)?, cells)?;
     }
-    Ok(Some(Seen { segment, columns: new }))
+    Ok(())
 }
 
 /// The name under which an unknown field is counted: its own, unless a segment has as many as are kept.

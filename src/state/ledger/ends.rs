@@ -18,14 +18,10 @@ pub struct ShortEvidence {
     pub lists: u64,
 }
 
-/// A list that was read to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndedItem {
-    /// Its position in the list of items.
     pub item: ItemIx,
-    /// As requests name it.
     pub id: ItemId,
-    /// Its last page in the journal.
     pub last: PageNum,
 }
 
@@ -37,9 +33,7 @@ const EMPTY_IN_A_ROW: u32 = 1_000;
 /// Lists by whether they have rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EmptyLists {
-    /// Lists with rows.
     pub with_rows: u64,
-    /// Lists without any.
     pub empty: u64,
     /// The newest empty ones, with no page with rows between.
     pub in_a_row: u64,
@@ -48,7 +42,6 @@ pub struct EmptyLists {
 }
 
 impl EmptyLists {
-    /// Counts one more list.
     pub(crate) fn add(&mut self, has_rows: bool) {
         if has_rows {
             (self.with_rows, self.in_a_row) = (self.with_rows + 1, 0);

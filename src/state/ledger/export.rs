@@ -7,7 +7,6 @@ use rusqlite::{OptionalExtension, params};
 use super::{Doing, Ledger, LedgerError};
 use crate::model::clock::Utc64;
 
-/// Which export a ledger belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportRow {
     /// Alphanumeric; part of every file's name.

@@ -7,30 +7,23 @@ use crate::decode::PageDrift;
 use crate::model::clock::Utc64;
 use crate::model::page::{AttemptId, Charge, ItemIx, PageNum, Request, SegmentId, StopReason};
 
-/// What one transaction writes.
 #[derive(Debug, Default)]
 pub struct Group {
     /// The journal frame of the responses of `pages`: segment, offset, length.
     pub frame: Option<(SegmentId, u64, u64)>,
     /// Pages in that frame.
     pub pages: Vec<PageRow>,
-    /// Attempts that ended without a page.
     pub failed: Vec<FailedRow>,
-    /// Attempts that were not sent.
     pub unsent: Vec<AttemptId>,
-    /// Pages whose rows were applied to their walks.
     pub applied: Vec<AppliedRow>,
-    /// Where rows of those pages differ from the description.
     pub drift: PageDrift,
     /// The segment whose pages were all applied again: its counts of drift are replaced, not added to.
     pub reapplied: Option<SegmentId>,
-    /// Walks that ended.
     pub ended: Vec<EndRow>,
     /// Walks that had ended and continue.
     pub reopened: Vec<ItemIx>,
     /// Failures of an item's first missing page that were proven to be its own, and runs that ended without a proof.
     pub tries: Vec<RetryRow>,
-    /// Requests about to be sent.
     pub intents: Vec<Request>,
     /// The newest request, these included.
     pub newest: AttemptId,
@@ -39,7 +32,6 @@ pub struct Group {
 }
 
 impl Group {
-    /// Whether there is nothing to commit.
     pub fn is_empty(&self) -> bool {
         self.pages.is_empty()
             && self.failed.is_empty()
@@ -53,20 +45,15 @@ impl Group {
     }
 }
 
-/// A page in the journal.
 #[derive(Clone, Copy, Debug)]
 pub struct PageRow {
-    /// The attempt that brought it.
     pub attempt: AttemptId,
-    /// Its item.
     pub item: ItemIx,
-    /// Its number.
     pub page: PageNum,
     /// When the response was whole.
     pub at: Utc64,
 }
 
-/// An attempt that ended without a page.
 #[derive(Clone, Debug)]
 pub struct FailedRow {
     /// It has a row by its intent.
@@ -77,16 +64,11 @@ pub struct FailedRow {
     pub cause: String,
 }
 
-/// A page whose rows were applied to its walk.
 #[derive(Clone, Debug)]
 pub struct AppliedRow {
-    /// The attempt that brought it.
     pub attempt: AttemptId,
-    /// Its item.
     pub item: ItemIx,
-    /// Rows in the response.
     pub received: usize,
-    /// Rows that could not be typed.
     pub rejected: usize,
     /// False for a success whose data was null, `{}`, `""` or false.
     pub is_list: bool,
@@ -99,7 +81,6 @@ pub struct AppliedRow {
 /// How often an item's first missing page has failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RetryRow {
-    /// Whose page it is.
     pub item: ItemIx,
     /// Failures that were proven to be its own.
     pub tries: u32,
@@ -107,18 +88,14 @@ pub struct RetryRow {
     pub unproven: u32,
 }
 
-/// A walk that ended.
 #[derive(Clone, Debug)]
 pub struct EndRow {
-    /// Its item.
     pub item: ItemIx,
-    /// Why it ended.
     pub stop: StopReason,
     /// Sanitised.
     pub error: Option<String>,
     /// Whether another run may succeed.
     pub transient: bool,
-    /// Whether the list moved while it was read.
     pub is_moved: bool,
 }
 
@@ -137,14 +114,12 @@ impl EndRow {
 impl Ledger {
     /// Writes all of a group or nothing, durably.
     pub fn commit(&mut self, group: &Group, now: Utc64) -> Result<(), LedgerError> {
-        let seen = self.transaction("commit a group", |transaction, seen| {
+        self.transaction("commit a group", |transaction| {
             write_pages(transaction, group)?;
             write_items(transaction, group)?;
             write_intents(transaction, group, now)?;
-            drift::write(transaction, &group.drift, group.reapplied, seen)
-        })?;
-        self.seen.add(seen);
-        Ok(())
+            drift::write(transaction, &group.drift, group.reapplied)
+        })
     }
 }
 

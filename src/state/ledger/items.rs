@@ -9,12 +9,9 @@ use super::{Doing, Ledger, LedgerError, signed, unsigned};
 use crate::model::page::{ItemId, ItemIx, PageNum, StopReason};
 use crate::model::sanitize::DETAILS;
 
-/// An item whose walk has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenItem {
-    /// Its position in the list.
     pub item: ItemIx,
-    /// As requests name it.
     pub id: ItemId,
     /// Failures of its first missing page that were proven to be its own.
     pub tries: u32,
@@ -24,7 +21,6 @@ pub struct OpenItem {
     pub skip: Option<PageNum>,
     /// Whether an earlier run gave it up for a transient cause.
     pub failed_before: bool,
-    /// Whether the journal has a page of it.
     pub has_pages: bool,
     /// Whether its list moved while it was read: then it is read in order.
     pub is_moved: bool,
@@ -38,7 +34,6 @@ pub(crate) struct FailureReason {
     pub stop: StopReason,
     /// Sanitised; of the first of them.
     pub error: Option<String>,
-    /// How many items.
     pub items: u64,
     /// The first item's id.
     pub first: String,
@@ -120,7 +115,7 @@ impl Ledger {
         if sizes.is_empty() {
             return Ok(());
         }
-        self.transaction("write hints of sizes", |transaction, _| {
+        self.transaction("write hints of sizes", |transaction| {
             let sql = "INSERT OR REPLACE INTO sizes (item, rows) SELECT ix, ?2 FROM items WHERE id = ?1";
             let mut insert = transaction.prepare_cached(sql)?;
             sizes.iter().try_for_each(|(id, rows)| insert.execute(params![id.as_str(), signed(*rows)]).map(drop))

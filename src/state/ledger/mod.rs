@@ -46,30 +46,20 @@ pub use segments::{OpenSegment, SegmentSums};
 pub(crate) use segments::{SegmentRow, SegmentState};
 pub use totals::{ItemRow, Totals};
 
-/// The ledger could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// SQLite failed.
     #[error("{action} in the ledger")]
     Sql {
-        /// What was being done.
         action: &'static str,
-        /// SQLite's error.
         #[source]
         source: rusqlite::Error,
     },
     /// The file is not a ledger that this program can use.
     #[error("the ledger {path} {reason}")]
-    Unusable {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        reason: String,
-    },
+    Unusable { path: String, reason: String },
     /// The file system does not keep what is committed.
     #[error("the ledger {path} cannot be made durable: it {reason}")]
     Undurable {
-        /// The file.
         path: String,
         /// Which setting SQLite declined.
         reason: String,
@@ -86,20 +76,12 @@ impl<T> Doing<T> for rusqlite::Result<T> {
     }
 }
 
-/// The ledger of one export.
 #[derive(Debug)]
 pub struct Ledger {
     db: Connection,
-    /// Columns that need not be written to the drift table again.
-    seen: drift::Seen,
 }
 
 impl Ledger {
-    fn new(db: Connection) -> Self {
-        Self { db, seen: drift::Seen::default() }
-    }
-
-    /// The error that this ledger cannot be used.
     pub(crate) fn unusable(&self, reason: String) -> LedgerError {
         LedgerError::Unusable { path: self.db.path().unwrap_or_default().to_owned(), reason }
     }
@@ -115,7 +97,6 @@ impl Ledger {
         rows.collect::<rusqlite::Result<_>>().doing("read rows")
     }
 
-    /// The one row of a query.
     fn row<T, P: rusqlite::Params>(
         &self,
         sql: &str,
@@ -159,11 +140,11 @@ impl Ledger {
     fn transaction<T>(
         &mut self,
         action: &'static str,
-        work: impl FnOnce(&Transaction<'_>, &mut drift::Seen) -> rusqlite::Result<T>,
+        work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T, LedgerError> {
         self.before(action)?;
         let transaction = self.db.transaction_with_behavior(TransactionBehavior::Immediate).doing(action)?;
-        let done = work(&transaction, &mut self.seen).doing(action)?;
+        let done = work(&transaction).doing(action)?;
         transaction.commit().doing(action)?;
         self.after(action)?;
         Ok(done)

@@ -21,7 +21,8 @@ pub(super) const SCHEMA: &str = include_str!("ledger.sql");
 impl Ledger {
     /// Opens the ledger at a path; creates one where there is none. Reads all of it.
     pub fn open(path: &Path) -> Result<Self, LedgerError> {
-        let ledger = Self::new(connect(path).map_err(|error| unreadable(path, error))?);
+        let ledger =
+            Self { db: connect(path, OpenFlags::SQLITE_OPEN_CREATE).map_err(|error| unreadable(path, error))? };
         ledger.check_or_create(path)?;
         ledger.make_durable(path)?;
         Ok(ledger)
@@ -29,15 +30,16 @@ impl Ledger {
 
     fn check_or_create(&self, path: &Path) -> Result<(), LedgerError> {
         let unreadable = |error| unreadable(path, error);
-        let found = self.read_header().map_err(unreadable)?;
-        if found.application == 0 && found.version == 0 && found.tables == 0 {
+        let number = |sql: &str| self.db.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(unreadable);
+        let (application, version) = (number("PRAGMA application_id")?, number("PRAGMA user_version")?);
+        if (application, version, number("SELECT count(*) FROM sqlite_schema")?) == (0, 0, 0) {
             return self.create();
         }
-        if found.application != APPLICATION_ID {
+        if application != APPLICATION_ID {
             return Err(unusable(path, "is a database of another program".to_owned()));
         }
-        if found.version != VERSION {
-            return Err(unusable(path, other_format(found.version)));
+        if version != VERSION {
+            return Err(unusable(path, other_format(version)));
         }
         if self.db.is_readonly("main").map_err(unreadable)? {
             return Err(not_writable(path));
@@ -56,20 +58,10 @@ impl Ledger {
 
     /// The export of a ledger, whatever its format, without reading the rest of it and without a change.
     pub(crate) fn export_at(path: &Path) -> Result<Option<ExportRow>, LedgerError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let db = open(path, flags).and_then(configure).doing("open a connection")?;
-        Self::new(db).export().map_err(|error| match error {
+        let db = connect(path, OpenFlags::empty()).doing("open a connection")?;
+        Self { db }.export().map_err(|error| match error {
             LedgerError::Sql { source, .. } => unreadable(path, source),
             other @ (LedgerError::Unusable { .. } | LedgerError::Undurable { .. }) => other,
-        })
-    }
-
-    fn read_header(&self) -> rusqlite::Result<Header> {
-        let number = |sql: &str| self.db.query_row(sql, [], |row| row.get(0));
-        Ok(Header {
-            application: number("PRAGMA application_id")?,
-            version: number("PRAGMA user_version")?,
-            tables: number("SELECT count(*) FROM sqlite_schema")?,
         })
     }
 
@@ -148,22 +140,12 @@ fn not_writable(path: &Path) -> LedgerError {
     LedgerError::Undurable { path, reason: "cannot be opened for writing".to_owned() }
 }
 
-/// What a database file says of itself.
-struct Header {
-    application: i64,
-    version: i64,
-    tables: i64,
-}
-
-/// Opens a connection, and creates the file if it is missing.
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    configure(open(path, flags)?)
-}
-
-/// Opens a file by its absolute path: SQLite takes names that begin with `file:` for URLs, and a directory may have that name.
-fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
-    Connection::open_with_flags(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()), flags)
+/// Opens a connection by the file's absolute path: SQLite takes names that begin with `file:` for URLs, and a directory may have
+/// that name.
+fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let flags = flags | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    configure(Connection::open_with_flags(path, flags)?)
 }
 
 /// Configures any connection to a ledger: no code that the file declares runs, and `row_crc` is there.

@@ -10,7 +10,6 @@ use crate::model::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, SegmentId};
 /// A page as `verify` compares it with the journal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct JournaledPage {
-    /// Its item's id.
     pub id: String,
     pub page: PageNum,
     pub segment: SegmentId,

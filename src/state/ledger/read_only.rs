@@ -44,7 +44,7 @@ impl Ledger {
             return Err(unusable(other_format(version)));
         }
         db.execute_batch("PRAGMA query_only = 1; PRAGMA cell_size_check = 1").doing("open a connection")?;
-        Ok(Self::new(db))
+        Ok(Self { db })
     }
 
     /// Everything that is read from now on is of one moment, whatever another process writes meanwhile.

@@ -12,9 +12,7 @@ use crate::model::page::{ItemIx, PageNum};
 /// What a repair reads again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Repair {
-    /// Lists that moved.
     pub moved: u64,
-    /// Empty lists.
     pub empty: u64,
     /// Pages that they had: the price, if the lists are as long as they were.
     pub pages: u64,
@@ -61,7 +59,7 @@ impl Ledger {
     /// Sets the rule of ends and reopens the walks that it puts in doubt, both or neither: those that a page of exactly `only`
     /// rows ended, or all that a short page ended. Returns how many.
     pub fn set_end_rule(&mut self, rule: &str, only: Option<u32>) -> Result<usize, LedgerError> {
-        self.transaction("write the rule of ends", |transaction, _| {
+        self.transaction("write the rule of ends", |transaction| {
             transaction.execute("UPDATE export SET end_rule = ?1, completed_at = NULL", [rule])?;
             transaction.execute(&reopen(SHORT_END), [only])
         })
@@ -133,7 +131,7 @@ impl Ledger {
         let repair = Repair { moved: count(moved.items.len()), empty: count(empty.items.len()), pages };
         if pages > 0 {
             before()?;
-            self.transaction("reopen lists to read them again", |transaction, _| {
+            self.transaction("reopen lists to read them again", |transaction| {
                 transaction.execute("UPDATE export SET completed_at = NULL", [])?;
                 [moved, empty].iter().try_for_each(|pages| pages.write(transaction))
             })?;
@@ -146,7 +144,7 @@ impl Ledger {
         let sql = "SELECT attempt FROM pages WHERE item = ?1 AND page = ?2 AND outdated = 0";
         let attempts = self.rows(sql, [item.0, page.0.into()], |row| row.get(0))?;
         let pages = OutdatedPages { attempts, items: BTreeSet::from([item.0]) };
-        self.transaction("reopen a list to read a page again", |transaction, _| pages.write(transaction))
+        self.transaction("reopen a list to read a page again", |transaction| pages.write(transaction))
     }
 
     fn outdated_pages(&self, which: &str) -> Result<OutdatedPages, LedgerError> {

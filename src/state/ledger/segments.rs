@@ -6,7 +6,6 @@ use rusqlite::{OptionalExtension, params};
 use super::{Doing, Ledger, LedgerError, unsigned};
 use crate::model::page::SegmentId;
 
-/// A segment whose files are being written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenSegment {
     /// From 1.
@@ -37,7 +36,6 @@ pub(crate) enum SegmentState {
     Published,
 }
 
-/// Sums over the pages of a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SegmentSums {
     /// All of its pages.
@@ -147,7 +145,6 @@ impl Ledger {
         self.rows(sql, [segment.0], |row| Ok((unsigned(row, 0)?, unsigned(row, 1)?)))
     }
 
-    /// Sums over the pages of a segment.
     pub fn segment_sums(&self, segment: SegmentId) -> Result<SegmentSums, LedgerError> {
         let sql = "SELECT count(*), count(*) FILTER (WHERE received IS NULL), coalesce(sum(received), 0),
                      coalesce(sum(kept), 0), coalesce(sum(rejected), 0) FROM pages WHERE segment = ?1";

@@ -7,10 +7,8 @@ use crate::model::clock::Utc64;
 use crate::model::event::ProgressSnapshot;
 use crate::model::page::StopReason;
 
-/// An item's row of the report.
 #[derive(Clone, Debug)]
 pub struct ItemRow {
-    /// As requests name it.
     pub id: String,
     /// Pages in the journal.
     pub pages: i64,
@@ -18,7 +16,6 @@ pub struct ItemRow {
     pub rows: i64,
     /// Rows of them that had come before.
     pub duplicates: i64,
-    /// Whether the list moved while it was read.
     pub is_moved: bool,
     /// None while its walk is open.
     pub stop: Option<StopReason>,
@@ -30,7 +27,6 @@ pub struct ItemRow {
     pub in_doubt: i64,
 }
 
-/// Sums over the whole export.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Pages in the journal.
@@ -39,7 +35,6 @@ pub struct Totals {
     pub received: u64,
     /// Rows that are or will be published.
     pub kept: u64,
-    /// Rows that could not be typed.
     pub rejected: u64,
     /// Pages in segments that are not published yet.
     pub pages_waiting: u64,
@@ -47,20 +42,15 @@ pub struct Totals {
     pub rows_waiting: u64,
     /// Pages that were requested again since.
     pub pages_outdated: u64,
-    /// Ids of the list.
     pub items: u64,
-    /// Items whose walks reached the end.
     pub complete: u64,
-    /// Items that failed.
     pub failed: u64,
     /// Items that were cut short otherwise.
     pub cut: u64,
-    /// Items whose lists moved while they were read.
     pub moved: u64,
 }
 
 impl Ledger {
-    /// The progress of all runs so far.
     pub fn progress(&self) -> Result<ProgressSnapshot, LedgerError> {
         let (totals, credits) = (self.totals()?, self.credits()?);
         let ended = totals.complete + totals.failed + totals.cut;
@@ -74,7 +64,6 @@ impl Ledger {
         })
     }
 
-    /// Sums over all pages and items.
     pub fn totals(&self) -> Result<Totals, LedgerError> {
         let sql = "SELECT count(*), coalesce(sum(received), 0), coalesce(sum(kept), 0), coalesce(sum(rejected), 0),
                      count(*) FILTER (WHERE waits), coalesce(sum(kept) FILTER (WHERE waits), 0),

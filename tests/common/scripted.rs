@@ -98,8 +98,16 @@ impl Reply {
     }
 
     /// Its body; empty where there is no complete response.
-    pub(crate) fn body_mut(&mut self) -> Option<&mut bytes::Bytes> {
-        self.answer.as_mut().ok().map(|answer| &mut answer.body)
+    pub(crate) fn body(&self) -> &[u8] {
+        self.answer.as_ref().map_or(&[], |answer| &answer.body)
+    }
+
+    /// The same with a body made from its own.
+    pub(crate) fn map_body(mut self, change: impl FnOnce(&[u8]) -> Vec<u8>) -> Self {
+        if let Ok(answer) = &mut self.answer {
+            answer.body = change(&answer.body).into();
+        }
+        self
     }
 
     /// The same, this much sooner.

@@ -9,7 +9,7 @@ use crate::common::scripted::Reply;
 
 /// How requests are counted.
 #[derive(Debug)]
-pub(crate) enum Counter {
+enum Counter {
     /// By time, as the embedded API counts them.
     Rate(simulator::Limit, LimitSpec),
     /// Those that are with the API at one time.
@@ -19,25 +19,34 @@ pub(crate) enum Counter {
 /// A limit.
 #[derive(Debug)]
 pub(crate) struct Limit {
-    /// When it starts to apply.
-    pub(crate) from: Duration,
-    pub(crate) counter: Counter,
-    /// What a 429 asks for.
-    pub(crate) retry_after: Option<Duration>,
+    from: Duration,
+    counter: Counter,
+    retry_after: Option<Duration>,
 }
 
 impl Limit {
     /// A limit by time that applies from the start.
     pub(crate) fn new(spec: LimitSpec) -> Self {
-        Self { from: Duration::ZERO, counter: Counter::Rate(simulator::Limit::new(spec), spec), retry_after: None }
+        Self::counting(Counter::Rate(simulator::Limit::new(spec), spec))
     }
 
-    /// Requests that it admits in a second; none where it does not count them by time.
-    pub(crate) fn per_second(&self) -> Option<u32> {
-        match &self.counter {
-            Counter::Rate(_, spec) => Some(spec.per_second.get()),
-            Counter::AtOnce(_) => None,
-        }
+    /// A limit of requests that are with the API at one time.
+    pub(crate) fn at_once(most: u32) -> Self {
+        Self::counting(Counter::AtOnce(most))
+    }
+
+    /// The same from a time on.
+    pub(crate) fn applying_from(self, from: Duration) -> Self {
+        Self { from, ..self }
+    }
+
+    /// The same, with a `Retry-After` in its 429s.
+    pub(crate) fn asking_for(self, retry_after: Option<Duration>) -> Self {
+        Self { retry_after, ..self }
+    }
+
+    fn counting(counter: Counter) -> Self {
+        Self { from: Duration::ZERO, counter, retry_after: None }
     }
 
     pub(super) fn restart(&mut self) {
@@ -56,4 +65,19 @@ pub(super) fn refusal_at(limits: &[Limit], now: Duration, in_flight: u32) -> Opt
     };
     let reply = || refusal(429, "qps limit exceeded");
     (!admits).then(|| limit.retry_after.map_or_else(reply, |pause| reply().with_retry_after(pause)))
+}
+
+/// Requests that limits admit in a part of the run; none where one of them does not count by time.
+pub(super) fn permitted(limits: &[Limit], from: Duration, until: Duration) -> Option<f64> {
+    let mut permitted = 0.0;
+    for (at, limit) in limits.iter().enumerate() {
+        let end = limits.get(at + 1).map_or(Duration::MAX, |next| next.from).min(until);
+        let seconds = end.saturating_sub(limit.from.max(from)).as_secs_f64();
+        match &limit.counter {
+            Counter::Rate(_, spec) => permitted += seconds * f64::from(spec.per_second.get()),
+            Counter::AtOnce(_) if seconds > 0.0 => return None,
+            Counter::AtOnce(_) => {}
+        }
+    }
+    Some(permitted).filter(|permitted| *permitted > 0.0)
 }

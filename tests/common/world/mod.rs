@@ -28,7 +28,7 @@ use super::lock;
 use super::scripted::{Reply, Scripted, Sent};
 
 pub(crate) use self::account::{Call, Seen};
-pub(crate) use self::limits::{Counter, Limit};
+pub(crate) use self::limits::Limit;
 pub(crate) use self::lists::{ASKED, Behind, later};
 pub(crate) use self::replies::*;
 
@@ -249,21 +249,21 @@ impl World {
         if !self.account().has_credits() {
             return refusal(402, "apiKey quota is not enough").after(delay);
         }
-        let other = first(&self.others, call);
-        let reply = other.inspect(|_| self.account().bill(call)).unwrap_or_else(|| self.page(call)).after(delay);
-        self.lists.change(call.item, |list| self.changes.iter().for_each(|change| change(call, list)));
-        self.spoils.iter().fold(reply, |reply, spoil| spoil(call, reply))
-    }
-
-    fn page(&self, call: &Call) -> Reply {
-        let rows = match self.lists.page(call) {
-            Ok(rows) => rows,
-            Err(reply) => return reply,
+        let page = match first(&self.others, call).map_or_else(|| self.page(call), Ok) {
+            Ok(page) => page.after(delay),
+            Err(refusal) => return refusal.after(delay),
         };
         self.account().bill(call);
+        self.lists.change(call.item, |list| self.changes.iter().for_each(|change| change(call, list)));
+        self.spoils.iter().fold(page, |page, spoil| spoil(call, page))
+    }
+
+    /// A page, or what is said in place of one for free.
+    fn page(&self, call: &Call) -> Result<Reply, Reply> {
+        let rows = self.lists.page(call)?;
         let rows: Vec<String> = rows.into_iter().map(|row| (self.row)(call.item, row)).collect();
         let data = if rows.is_empty() { self.empty.to_owned() } else { format!("[{}]", rows.join(",")) };
-        success_with(self.code, &data)
+        Ok(success_with(self.code, &data))
     }
 }
 
@@ -274,9 +274,9 @@ impl World {
         lock(&self.account)
     }
 
-    /// The limits, in the order of their times.
-    pub(crate) fn limits(&self) -> MutexGuard<'_, Vec<Limit>> {
-        lock(&self.limits)
+    /// Requests that the limits admit in a part of the run; none where they do not count by time.
+    pub(crate) fn permitted(&self, from: Duration, until: Duration) -> Option<f64> {
+        limits::permitted(&lock(&self.limits), from, until)
     }
 
     /// How many rows a page has at most.

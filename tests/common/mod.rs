@@ -4,6 +4,8 @@
 //! not stop the suite.
 
 #![expect(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
     clippy::disallowed_methods,
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -12,7 +14,7 @@
     clippy::wildcard_enum_match_arm,
     reason = "what helps a test fails by panicking, and its files need not survive a crash"
 )]
-#![allow(dead_code, reason = "each test binary uses a part of it, and which part differs")]
+#![allow(dead_code, unused_imports, reason = "each test binary uses a part of it, and which part differs")]
 
 mod api;
 mod home;
@@ -21,6 +23,7 @@ mod output;
 mod program;
 pub(crate) mod scripted;
 pub(crate) mod small;
+pub(crate) mod world;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,8 +1,11 @@
-//! An API in virtual time whose responses come from a function. It records every request. tokio's clock must be paused; then
-//! hours take milliseconds, and a run can be stopped or dropped at any request.
+//! The scripted fake of the API: virtual time, and a function from requests to responses that the test writes. It records every
+//! request. tokio's clock must be paused; then hours take milliseconds, and a run can be stopped or dropped at any request.
+//!
+//! For a test that needs some exact responses in an exact order. The head of `world` says when to take another fake.
 
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -89,6 +92,30 @@ impl Reply {
         self.answer.map_err(FetchError::new)
     }
 
+    /// Its status; none: no complete response.
+    pub(crate) fn status(&self) -> Option<u16> {
+        self.answer.as_ref().ok().map(|answer| answer.status)
+    }
+
+    /// Its body; empty where there is no complete response.
+    pub(crate) fn body(&self) -> &[u8] {
+        self.answer.as_ref().map_or(&[], |answer| &answer.body)
+    }
+
+    /// The same with a body made from its own.
+    pub(crate) fn map_body(mut self, change: impl FnOnce(&[u8]) -> Vec<u8>) -> Self {
+        if let Ok(answer) = &mut self.answer {
+            answer.body = change(&answer.body).into();
+        }
+        self
+    }
+
+    /// The same, this much sooner.
+    pub(crate) fn sooner_by(mut self, by: Duration) -> Self {
+        self.after = self.after.saturating_sub(by);
+        self
+    }
+
     /// The same, after this time.
     pub(crate) fn after(self, after: Duration) -> Self {
         Self { after, ..self }
@@ -103,9 +130,12 @@ impl Reply {
     }
 }
 
+/// What a request will get.
+type Response = Pin<Box<dyn Future<Output = Result<RawResponse, FetchError>> + Send>>;
+
 /// The API.
 pub(crate) struct Scripted {
-    answer: Box<dyn Fn(&Sent) -> Reply + Send + Sync>,
+    respond: Box<dyn Fn(&Sent) -> Response + Send + Sync>,
     sent: Mutex<Vec<Sent>>,
     stop_at: usize,
     stop: Notify,
@@ -121,8 +151,13 @@ impl Scripted {
 
     /// The same, but request number `stop_at` stops the run.
     pub(crate) fn stopping_at(stop_at: usize, answer: impl Fn(&Sent) -> Reply + Send + Sync + 'static) -> Arc<Self> {
+        Self::responding(stop_at, move |sent| Box::pin(answer(sent).result()))
+    }
+
+    /// The same, where what a request gets may be decided later than it leaves.
+    pub(crate) fn responding(stop_at: usize, respond: impl Fn(&Sent) -> Response + Send + Sync + 'static) -> Arc<Self> {
         Arc::new(Self {
-            answer: Box::new(answer),
+            respond: Box::new(respond),
             sent: Mutex::default(),
             stop_at,
             stop: Notify::new(),
@@ -181,11 +216,11 @@ impl Fetch for Scripted {
             all[number - 1].clone()
         };
         self.most_in_flight.fetch_max(self.in_flight.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-        let reply = (self.answer)(&sent);
+        let response = (self.respond)(&sent);
         if sent.number == self.stop_at {
             self.stop.notify_one();
         }
-        let answer = reply.result().await;
+        let answer = response.await;
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         answer
     }

@@ -6,6 +6,8 @@
 
 #![cfg(debug_assertions)]
 #![expect(
+    clippy::as_conversions,
+    clippy::cast_possible_truncation,
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
@@ -31,13 +33,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pagehaul::error::{Error, ExitCode};
-use pagehaul::model::clock;
 use pagehaul::model::failpoint::{Failpoint, FailpointObserver, When, watch};
 use pagehaul::model::page::ItemId;
 use pagehaul::report::summary::Summary;
 use pagehaul::run::context::RunContext;
 use pagehaul::run::export::export;
-use tokio::sync::Notify;
 
 use oracle::Ledger;
 use plan::{Death, End, Fault, Plan};
@@ -103,51 +103,41 @@ fn check_end(world: &Arc<World>, out: &Path) {
         oracle::check_waste(world);
     }
     if success {
-        let before = world.account.lock().unwrap().requests;
+        let before = world.api.requests();
         let Outcome::Ended(again) = live(world, out, None, true) else { panic!("it crashed by itself") };
         assert!(again.complete_since.is_some(), "{again}");
-        assert_eq!(world.account.lock().unwrap().requests, before, "a finished export sends nothing");
+        assert_eq!(world.api.requests(), before, "a finished export sends nothing");
     }
 }
 
 /// One life of the run: until it ends or its machine dies.
 fn live(world: &Arc<World>, out: &Path, death: Option<Death>, calm: bool) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    let life = runtime.block_on(async {
-        Arc::new(Life {
-            world: Arc::clone(world),
-            death,
-            die: Notify::new(),
-            signal: Notify::new(),
-            began: clock::now(),
-            sent: Mutex::default(),
-            ledger: Ledger::new(out),
-            calm,
-        })
-    });
+    let life = runtime.block_on(async { Arc::new(Life::new(world, death, Ledger::new(out), calm)) });
     let dead = Arc::new(AtomicBool::new(false));
     let watch = watch_steps(out, &life, &dead);
     let context = context(world, out);
     let ended = runtime.block_on(run(&context, &life));
     dead.store(true, Ordering::SeqCst);
-    *world.lived.lock().unwrap() += runtime.block_on(async { clock::now() - life.began });
+    runtime.block_on(async { world.api.restart() });
     drop(runtime);
     drop(watch);
-    oracle::check_account(world, &life.ledger, &life.sent.lock().unwrap());
+    oracle::check_account(world, &life.ledger, &life.api.sent());
     ended
 }
 
 async fn run(context: &RunContext, life: &Arc<Life>) -> Outcome {
-    let ids: Vec<_> = life.world.ids().iter().map(|id| Ok(ItemId::new(id))).collect();
-    let told = Arc::clone(life);
+    let ids: Vec<_> = life.world.api.ids().iter().map(|id| Ok(ItemId::new(id))).collect();
+    let interrupted = Arc::clone(life);
     let stopped = async move {
-        told.signal.notified().await;
+        interrupted.stops_if(|death| matches!(death, Death::Signal(_))).await;
         ExitCode::Interrupted
     };
     let running = export(context, Box::new(ids.into_iter()), Arc::clone(life), stopped);
     tokio::select! {
         biased;
         () = life.die.notified() => Outcome::Crashed,
+        () = life.stops_if(|death| matches!(death, Death::Request(_))) => Outcome::Crashed,
         ended = tokio::time::timeout(LIFE_SPAN, running) => match ended {
             Ok(Ok(summary)) => Outcome::Ended(Box::new(summary)),
             // The step that killed the machine is what the run sees as a broken disk.

@@ -11,10 +11,11 @@ use pagehaul::model::page::Request;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
 
+use crate::common::scripted::Sent;
+use crate::common::world::{Behind, id};
 use crate::common::{Key, Row, endpoint, files, manifests, rows};
-use crate::plan::{Behind, End};
+use crate::plan::End;
 use crate::server::World;
 
 /// The ledger of a run, for looking at it while it is written.
@@ -74,15 +75,16 @@ impl Ledger {
 }
 
 /// The account adds up, and no window of time holds more requests than the quota allows.
-pub(crate) fn check_account(world: &World, ledger: &Ledger, sent: &[Instant]) {
+pub(crate) fn check_account(world: &World, ledger: &Ledger, sent: &[Sent]) {
     let account = world.account.lock().unwrap();
     assert!(account.wrong.is_empty(), "{:#?}", account.wrong);
     if ledger.has_begun() {
         let (billed, in_doubt, attempts) = ledger.credits();
-        let charged = account.charged;
+        let charged = world.api.account().charged();
         assert!(billed <= charged, "the ledger counts {billed} pages, the server charged {charged}");
         assert!(charged <= billed + in_doubt, "{charged} charged, {billed} billed and {in_doubt} in doubt");
-        assert!(account.requests <= attempts, "{} requests, {attempts} attempts in the ledger", account.requests);
+        let requests = world.api.requests() as u64;
+        assert!(requests <= attempts, "{requests} requests, {attempts} attempts in the ledger");
         if let Some(most) = world.plan.max_credits.filter(|_| !world.limit_was_raised()) {
             assert!(charged <= most, "{charged} charged where {most} were allowed");
         }
@@ -93,8 +95,9 @@ pub(crate) fn check_account(world: &World, ledger: &Ledger, sent: &[Instant]) {
     let burst = f64::from(pagehaul::fetch::rate_limit::burst(rate).get()) + guards;
     for (from, first) in sent.iter().enumerate() {
         for (count, last) in (1_u32..).zip(&sent[from..]) {
-            let most = burst + rate * (*last - *first).as_secs_f64();
-            assert!(f64::from(count) <= most, "{count} requests in {:?} at {rate} a second", *last - *first);
+            let between = last.at - first.at;
+            let most = burst + rate * between.as_secs_f64();
+            assert!(f64::from(count) <= most, "{count} requests in {between:?} at {rate} a second");
         }
     }
 }
@@ -205,14 +208,14 @@ pub(crate) fn pages(out: &Path) -> Vec<(String, u32, Value)> {
 
 /// No more was paid for than a walk page by page costs, what may be wasted on looking ahead, and the evidence.
 pub(crate) fn check_waste(world: &World) {
-    let (plan, charged) = (&world.plan, world.account.lock().unwrap().charged);
-    if plan.odd.grows.is_some() && plan.behind != Behind::Nothing {
+    let (plan, charged) = (&world.plan, world.api.account().charged());
+    if plan.odd.grows.is_some() && !matches!(plan.behind, Behind::Empty) {
         return; // each look behind the end makes the list longer, and shows its new last rows
     }
     let size = plan.rows_a_page();
     let is_found_out = plan.end == End::Auto && plan.has_short_pages();
-    let pages = world.ids().into_iter().map(|id| {
-        let rows = world.rows_of(&id);
+    let pages = (0..plan.lists.len()).map(|item| {
+        let rows = world.api.length(item) as u64;
         let behind_all = plan.end == End::EmptyPage || is_found_out;
         let pages = if behind_all { rows.div_ceil(size) } else { rows / size } + 1;
         plan.max_pages.map_or(pages, |most| pages.min(most.into()))
@@ -226,7 +229,7 @@ pub(crate) fn check_waste(world: &World) {
     let lists = u64::try_from(plan.lists.len()).unwrap();
     let repeats = matches!(plan.behind, Behind::Last | Behind::First);
     let (few, checks) = if repeats { (6 * lists, lists) } else { (u64::MAX, 0) };
-    let seem_new = if plan.behind == Behind::Nothing { 0 } else { lists };
+    let seem_new = if matches!(plan.behind, Behind::Empty) { 0 } else { lists };
     let ahead = (fewest * u64::from(plan.lookahead) / 100).clamp(1, few) + seem_new;
     let ahead = if plan.lookahead > 0 { ahead } else { 0 };
     let most = fewest + evidence + checks + ahead;
@@ -237,12 +240,12 @@ pub(crate) fn check_waste(world: &World) {
 pub(crate) fn check_complete(world: &World, out: &Path) {
     let published: BTreeMap<Key, Row> = rows(out);
     let size = world.plan.rows_a_page();
-    for ((id, count), item) in world.ids().iter().zip(&world.plan.lists).zip(0..) {
+    for (item, count) in world.plan.lists.iter().enumerate() {
         // Rows that were put in push others out of what was asked for.
-        let put_in = world.rows_of(id) - count;
+        let put_in = world.api.length(item) as u64 - count;
         let most = world.plan.max_pages.map_or(u64::MAX, |pages| (u64::from(pages) * size).saturating_sub(put_in));
-        for at in (0..(*count).min(most)).filter(|at| !world.plan.hides(item, *at)) {
-            assert!(published.contains_key(&(id.clone(), format!("v{at}"))), "row {at} of {id} is missing");
+        for at in world.api.owed(item, None).filter(|at| *at < most) {
+            assert!(published.contains_key(&(id(item), format!("v{at}"))), "row {at} of {} is missing", id(item));
         }
     }
 }

@@ -5,6 +5,9 @@ use std::time::Duration;
 use rand_core::{Rng, SeedableRng};
 use rand_xoshiro::SplitMix64;
 
+use crate::common::world::Behind;
+use crate::server::no_such_page;
+
 /// Random numbers from a seed.
 #[derive(Debug)]
 pub(crate) struct Dice(SplitMix64);
@@ -75,19 +78,6 @@ impl Fault {
     ];
 }
 
-/// What the API says to a page number behind the end of a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Behind {
-    /// An empty page, as it should.
-    Nothing,
-    /// The last page once more.
-    Last,
-    /// The first page once more.
-    First,
-    /// That there is no such page.
-    Refusal,
-}
-
 /// What the run takes for the end of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -138,7 +128,7 @@ pub(crate) struct Plan {
     /// Whether the rate is to be found out; then there is none.
     pub(crate) auto: bool,
     /// Requests a second that the server allows; none: as many as come.
-    pub(crate) limit: Option<f64>,
+    pub(crate) limit: Option<u32>,
     pub(crate) max_in_flight: usize,
     pub(crate) segment_size: u64,
     pub(crate) behind: Behind,
@@ -168,7 +158,7 @@ pub(crate) struct Plan {
 impl Plan {
     /// Whether a run may end without some product's whole list and be right.
     pub(crate) fn may_lack_something(&self) -> bool {
-        let is_odd = self.behind != Behind::Nothing || self.odd.grows.is_some();
+        let is_odd = !matches!(self.behind, Behind::Empty) || self.odd.grows.is_some();
         !self.faults.is_empty() || self.dead.is_some() || self.refused.is_some() || is_odd
     }
 
@@ -242,7 +232,7 @@ impl Plan {
             Fault::ALL.into_iter().filter(|_| dice.one_in(share)).collect()
         };
         let qps = if dice.one_in(3) { None } else { Some(dice.pick(&[2.0, 5.0, 20.0, 50.0, 300.0])) };
-        let limit = if dice.one_in(3) { Some(dice.pick(&[3.0, 10.0, 40.0])) } else { None };
+        let limit = if dice.one_in(3) { Some(dice.pick(&[3, 10, 40])) } else { None };
         let deaths = (0..dice.below(4))
             .map(|_| match dice.below(9) {
                 8 => Death::Unpublished(1 + dice.below(6)),
@@ -267,7 +257,7 @@ impl Plan {
             limit,
             max_in_flight: dice.pick(&[1, 2, 3, 8, 16]),
             segment_size: dice.pick(&[1 << 31, 1 << 31, 30_000, 8_000]),
-            behind: dice.pick(&[Behind::Nothing, Behind::Nothing, Behind::Last, Behind::First, Behind::Refusal]),
+            behind: dice.pick(&[Behind::Empty, Behind::Empty, Behind::Last, Behind::First, Behind::Says(no_such_page)]),
             lookahead: dice.pick(&[0, 1, 20, 100]),
             end: if dice.one_in(4) { End::EmptyPage } else { End::Auto },
             odd: OddPages::default(),

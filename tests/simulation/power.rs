@@ -52,7 +52,7 @@ struct Durable {
 struct Moment {
     durable: Durable,
     pending: Vec<Pending>,
-    billed: BTreeMap<(String, u32), u32>,
+    billed: BTreeMap<(usize, u32), u32>,
     about: String,
 }
 
@@ -79,7 +79,7 @@ impl Follower {
         self.moments.push(Moment {
             durable: self.durable.clone(),
             pending: self.pending.clone(),
-            billed: world.account.lock().unwrap().pages.clone(),
+            billed: world.api.served(),
             about: format!("{:?} {} {}", step.when, step.action, path.display()),
         });
     }
@@ -244,7 +244,7 @@ fn come_back(from: &Path, left: &Durable, moment: &Moment) {
     oracle::check_files(&out);
     oracle::check_rows(&out);
     oracle::check_complete(&world, &out);
-    let twice: u32 = world.account.lock().unwrap().pages.values().map(|times| times - 1).sum();
+    let twice: u32 = world.api.served().values().map(|times| times - 1).sum();
     assert!(twice <= 1, "{twice} pages paid for twice, one was in flight");
 }
 

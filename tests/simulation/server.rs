@@ -1,38 +1,31 @@
-//! The API of a seed: it hands out the rows of its lists, keeps its own account, and lets go wrong what the plan says.
+//! The scheduled world of a seed, and one life of the run in it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
-use pagehaul::fetch::FetchErrorKind;
-use pagehaul::fetch::{ContentHeaders, Fetch, FetchError, RawResponse};
+use pagehaul::fetch::{Fetch, FetchError, FetchErrorKind, RawResponse};
 use pagehaul::model::clock;
 use pagehaul::model::page::Request;
-use pagehaul::simulator::Simulator;
+use pagehaul::simulator::{LimitSpec, Simulator, Window};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::common::scripted::{Reply, Scripted};
+use crate::common::world::{self, Call, Limit, hash, html, id, inside, internal_error, later, refusal, success};
 use crate::oracle::Ledger;
-use crate::plan::{Behind, Death, Dice, Fault, Plan};
+use crate::plan::{Death, Dice, Fault, Plan};
 
-/// Numbers of rows that were put in while the run went on start here.
-const LATER: u64 = 1_000;
 /// Rows that are put in at most: a list comes to rest.
 const MOST_PUT_IN: u64 = 12;
 
-/// What the server saw and did, over all lives.
+/// What is known of a seed over all lives, beside what its world counts.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
-    /// Requests that reached it.
-    pub(crate) requests: u64,
-    /// Pages that it charged for, delivered or not.
-    pub(crate) charged: u64,
-    /// The same by product and page.
-    pub(crate) pages: BTreeMap<(String, u32), u32>,
-    /// Empty lists that it sent as such.
+    /// Empty lists that were sent as such.
     pub(crate) empty_lists: u64,
     /// Pages that were in the journal when a life ended.
     pub(crate) journaled: BTreeSet<(String, u32)>,
@@ -43,52 +36,30 @@ pub(crate) struct Account {
 }
 
 /// The server's side of all lives.
-#[derive(Debug)]
 pub(crate) struct World {
-    pub(crate) plan: Plan,
-    pub(crate) rows: Simulator,
-    pub(crate) account: Mutex<Account>,
-    dice: Mutex<Dice>,
-    /// Credits left.
-    credits: Mutex<Option<u64>>,
-    /// Virtual seconds of the lives before.
-    pub(crate) lived: Mutex<Duration>,
-    /// When a token was last counted, virtual time since the first life began, and how many there were.
-    tokens: Mutex<(Duration, f64)>,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) api: Arc<world::World>,
+    pub(crate) account: Arc<Mutex<Account>>,
+    /// Whether nothing goes wrong any more: the last life must come to an end.
+    is_calm: Arc<AtomicBool>,
     raised: AtomicBool,
 }
 
 impl World {
     pub(crate) fn new(plan: Plan) -> Self {
-        let settings = format!("seed={},max_videos=50", plan.seed).parse().unwrap();
-        Self {
-            rows: Simulator::new(&crate::common::endpoint(), settings).unwrap(),
-            account: Mutex::default(),
-            dice: Mutex::new(Dice::new(plan.seed ^ 0x5EED)),
-            credits: Mutex::new(plan.credits),
-            lived: Mutex::default(),
-            tokens: Mutex::new((Duration::ZERO, 3.0)),
-            raised: AtomicBool::new(false),
-            plan,
-        }
+        let (plan, account, is_calm) = (Arc::new(plan), Arc::default(), Arc::default());
+        let faults = Faults { plan: Arc::clone(&plan), account: Arc::clone(&account), is_calm: Arc::clone(&is_calm) };
+        Self { api: Arc::new(api(&plan, faults)), plan, account, is_calm, raised: AtomicBool::new(false) }
     }
 
     /// What an earlier life of this world was charged for.
-    pub(crate) fn remember(&self, pages: &BTreeMap<(String, u32), u32>) {
-        let mut account = self.account.lock().unwrap();
-        account.charged = pages.values().map(|times| u64::from(*times)).sum();
-        account.requests = account.charged;
-        account.pages.clone_from(pages);
-    }
-
-    /// The ids of the products, in order.
-    pub(crate) fn ids(&self) -> Vec<String> {
-        (0..self.plan.lists.len()).map(|at| format!("70{at}")).collect()
+    pub(crate) fn remember(&self, pages: &BTreeMap<(usize, u32), u32>) {
+        self.api.account().served.clone_from(pages);
     }
 
     /// More credits than anyone needs.
     pub(crate) fn top_up(&self) {
-        *self.credits.lock().unwrap() = None;
+        self.api.account().credits = None;
     }
 
     /// The client's own limit is lifted.
@@ -99,229 +70,190 @@ impl World {
     pub(crate) fn limit_was_raised(&self) -> bool {
         self.raised.load(Ordering::SeqCst)
     }
+}
 
-    /// Rows of a list by now.
-    pub(crate) fn rows_of(&self, id: &str) -> u64 {
-        self.plan.lists[usize::try_from(place(id)).unwrap()] + self.put_in(id)
+/// The API of a plan.
+fn api(plan: &Arc<Plan>, faults: Faults) -> world::World {
+    let (hides, grows) = (Arc::clone(plan), plan.odd.grows);
+    let [delays, losses, free, spoils] = [(); 4].map(|()| faults.clone());
+    let served = Mutex::new(BTreeMap::<usize, u64>::new());
+    let mut api = world::World::new(plan.lists.iter().copied())
+        .asked_for(plan.page_size as usize)
+        .capped(plan.odd.cap.map_or(usize::MAX, |cap| cap as usize))
+        .behind(plan.behind)
+        .ending_with(if plan.odd.ends_with_null { "null" } else { "[]" })
+        .with_rows(rows(plan.seed))
+        .with_credits(plan.credits)
+        .taking(move |call| Some(delays.delay(call)))
+        .losing(move |call| losses.loss(call))
+        .but(move |call| free.free(call))
+        .shifting(move |call| usize::from(faults.of(call) == Some(Fault::Shifted)))
+        .spoiling(move |call, reply| spoils.spoil(call, reply))
+        .changing(move |call, list| {
+            let Some(one_in) = grows else { return };
+            let mut served = served.lock().unwrap();
+            let pages = served.entry(call.item).or_default();
+            *pages += 1;
+            let put_in = list.iter().filter(|row| **row >= later(0)).count() as u64;
+            if pages.is_multiple_of(one_in) && put_in < MOST_PUT_IN {
+                list.insert(0, later(put_in));
+            }
+        });
+    if plan.odd.filtered > 0 {
+        api = api.hiding(move |item, row| hides.hides(item as u64, row));
     }
-
-    /// Rows that were put in at the head of a list.
-    fn put_in(&self, id: &str) -> u64 {
-        let Some(one_in) = self.plan.odd.grows else { return 0 };
-        let account = self.account.lock().unwrap();
-        let pages: u32 = account.pages.iter().filter(|((of, _), _)| of == id).map(|(_, times)| times).sum();
-        (u64::from(pages) / one_in).min(MOST_PUT_IN)
+    if let Some(per_second) = plan.limit {
+        let per_second = NonZeroU32::new(per_second).unwrap();
+        let spec = LimitSpec { per_second, window: Window::Bucket, burst: NonZeroU32::new(3), phase: Duration::ZERO };
+        api = api.limited(Limit::new(spec));
     }
+    api
+}
 
-    /// The page that an API shows in place of one behind the end; none where it says that there is no such page.
-    fn shown(&self, id: &str, page: u32) -> Option<u32> {
-        let rows = self.rows_of(id);
-        let last = u32::try_from(rows.div_ceil(self.plan.rows_a_page()).max(1)).unwrap();
-        match self.plan.behind {
-            Behind::Last => Some(page.min(last)),
-            Behind::First if page > last => Some(1),
-            Behind::Refusal if page > last => None,
-            Behind::Nothing | Behind::First | Behind::Refusal => Some(page),
-        }
-    }
-
-    /// The rows of a page, as JSON values.
-    pub(crate) fn page(&self, id: &str, page: u32, shift: u64) -> Vec<Value> {
-        let (rows, put_in) = (self.rows_of(id), self.put_in(id));
-        let size = self.plan.rows_a_page();
-        let from = (u64::from(self.shown(id, page).unwrap_or(page)) - 1) * size;
-        let positions = (from..from + size).filter_map(|at| at.checked_sub(shift.min(at))).filter(|at| *at < rows);
-        let shown = positions.filter(|at| !self.plan.hides(place(id), *at));
-        // What was put in is at the head, the newest first.
-        shown.map(|at| self.row(id, at.checked_sub(put_in).unwrap_or(LATER + put_in - at))).collect()
-    }
-
-    /// A row of a list: one of the simulator's, under an id that says where it stands.
-    pub(crate) fn row(&self, id: &str, at: u64) -> Value {
-        // Any product's row will do for the values; the list itself is the plan's.
-        let donor = self.rows.settings().ids().find(|id| self.rows.videos(id) > 0).unwrap();
-        let mut row: Value = serde_json::from_str(&self.rows.row(&donor, None, 0).unwrap()).unwrap();
+/// Rows with a value in every column, all of them those of one row of the embedded API.
+fn rows(seed: u64) -> impl Fn(usize, u64) -> String {
+    let settings = format!("seed={seed},max_videos=50").parse().unwrap();
+    let simulator = Simulator::new(&crate::common::endpoint(), settings).unwrap();
+    let donor = simulator.settings().ids().find(|id| simulator.videos(id) > 0).unwrap();
+    let donor: Value = serde_json::from_str(&simulator.row(&donor, None, 0).unwrap()).unwrap();
+    move |item, at| {
+        let (mut row, id) = (donor.clone(), id(item));
+        row["video_desc"] = format!("row {at} of {id}").into();
         row["product_id"] = id.into();
         // The same videos in every list: a key is a product and a video.
         row["video_id"] = format!("v{at}").into();
-        row["region"] = ["ID", "TH", "VN"][usize::try_from(at % 3).unwrap()].into();
-        row["video_desc"] = format!("row {at} of {id}").into();
-        row
+        row["region"] = ["ID", "TH", "VN"][(at % 3) as usize].into();
+        row.to_string()
+    }
+}
+
+/// What goes wrong with each request. It follows from the seed and the request's number.
+#[derive(Clone)]
+struct Faults {
+    plan: Arc<Plan>,
+    account: Arc<Mutex<Account>>,
+    is_calm: Arc<AtomicBool>,
+}
+
+impl Faults {
+    fn dice(&self, call: &Call) -> Dice {
+        Dice::new(hash(&[self.plan.seed ^ 0x5EED, call.number as u64]))
     }
 
-    fn throttles(&self, now: Duration) -> bool {
-        let Some(rate) = self.plan.limit else { return false };
-        let mut tokens = self.tokens.lock().unwrap();
-        let (since, had) = *tokens;
-        *tokens = (now, (had + now.saturating_sub(since).as_secs_f64() * rate).min(3.0));
-        let throttled = tokens.1 < 1.0;
-        tokens.1 -= if throttled { 0.0 } else { 1.0 };
-        throttled
+    fn of(&self, call: &Call) -> Option<Fault> {
+        let mut dice = self.dice(call);
+        let plan = &self.plan;
+        let is_hit = !plan.faults.is_empty() && dice.one_in(plan.fault_in) && !self.is_calm.load(Ordering::SeqCst);
+        is_hit.then(|| dice.pick(&plan.faults))
     }
 
-    /// Takes a credit; false: there is none.
-    fn charge(&self, request: &Request) -> bool {
-        let mut credits = self.credits.lock().unwrap();
-        if *credits == Some(0) {
-            return false;
+    /// No two responses come in the same millisecond, so that their order does not depend on a thread.
+    fn delay(&self, call: &Call) -> Duration {
+        self.plan.latency + Duration::from_millis(hash(&[self.plan.seed, call.number as u64]) % 97)
+    }
+
+    fn loss(&self, call: &Call) -> Option<Reply> {
+        let is_out = self.plan.outage.is_some_and(|(from, long)| (from..from + long).contains(&call.since.as_secs()));
+        let lost = match self.of(call) {
+            _ if is_out => FetchErrorKind::Connect,
+            Some(Fault::NoConnection) => FetchErrorKind::Connect,
+            Some(Fault::LostBefore) => FetchErrorKind::Disconnected,
+            _ => return None,
+        };
+        Some(Reply::lost(lost).after(self.delay(call)))
+    }
+
+    fn free(&self, call: &Call) -> Option<Reply> {
+        let item = Some(call.item as u64);
+        let reply = match self.of(call) {
+            _ if item == self.plan.refused => no_such_page(),
+            _ if item == self.plan.dead => internal_error(),
+            Some(Fault::Error) => internal_error(),
+            Some(Fault::ErrorInside) => inside(500, "Internal server error"),
+            Some(Fault::Html) => html(502),
+            _ => return None,
+        };
+        Some(reply.after(self.delay(call)))
+    }
+
+    fn spoil(&self, call: &Call, reply: Reply) -> Reply {
+        let fault = self.of(call);
+        let is_empty = reply.body().ends_with(br#""data":[]}"#);
+        self.account.lock().unwrap().empty_lists += u64::from(is_empty && fault != Some(Fault::NoList));
+        let delay = self.delay(call);
+        match fault {
+            Some(Fault::LostAfter) => Reply::lost(FetchErrorKind::Disconnected).after(delay),
+            Some(Fault::TooLate) => reply.after(Duration::from_secs(3_600)),
+            Some(Fault::Slow) => reply.after(delay + Duration::from_secs(9)),
+            Some(Fault::NoList) => success("null").after(delay),
+            Some(Fault::Truncated) => reply.map_body(|body| body[..body.len() * 2 / 3].to_vec()),
+            Some(Fault::Dirty) => reply.map_body(spoil_rows),
+            _ => reply,
         }
-        *credits = credits.map(|credits| credits - 1);
-        let mut account = self.account.lock().unwrap();
-        account.charged += 1;
-        *account.pages.entry((request.id.to_string(), request.page.0)).or_default() += 1;
-        true
     }
+}
 
-    /// Rows spoiled in three ways that cost none that has an identity.
-    fn spoil(rows: &mut [Value]) {
-        for (at, row) in rows.iter_mut().enumerate() {
-            match at % 3 {
-                0 => row["total_views_cnt"] = json!({"not": "a number"}),
-                1 => row["nobody_knows_this"] = json!([1, null]),
-                _ => row["video_id"] = Value::Null,
-            }
+/// Rows spoiled in three ways that cost none that has an identity.
+fn spoil_rows(body: &[u8]) -> Vec<u8> {
+    let mut page: Value = serde_json::from_slice(body).unwrap();
+    for (at, row) in page["data"].as_array_mut().into_iter().flatten().enumerate() {
+        match at % 3 {
+            0 => row["total_views_cnt"] = json!({"not": "a number"}),
+            1 => row["nobody_knows_this"] = json!([1, null]),
+            _ => row["video_id"] = Value::Null,
         }
     }
+    page.to_string().into_bytes()
+}
+
+/// What an API says that knows no such product or page.
+pub(crate) fn no_such_page() -> Reply {
+    refusal(400, "Invalid parameter: product_id")
 }
 
 /// One life of the run: the API as it sees it, and where it dies.
-#[derive(Debug)]
 pub(crate) struct Life {
     pub(crate) world: Arc<World>,
     pub(crate) death: Option<Death>,
+    /// What the run sends. Its stop is the death or the signal at a request.
+    pub(crate) api: Arc<Scripted>,
+    /// The machine dies at a failpoint.
     pub(crate) die: Notify,
-    pub(crate) signal: Notify,
-    pub(crate) began: Instant,
-    /// When each request left.
-    pub(crate) sent: Mutex<Vec<Instant>>,
     pub(crate) ledger: Ledger,
-    /// Whether nothing goes wrong any more: the last life must come to an end.
-    pub(crate) calm: bool,
+    started: Instant,
 }
 
 impl Life {
-    /// Notes that a request left, and dies if it is time.
-    fn leave(&self, request: &Request) {
-        let count = {
-            let mut sent = self.sent.lock().unwrap();
-            sent.push(clock::now());
-            u64::try_from(sent.len()).unwrap()
+    pub(crate) fn new(world: &Arc<World>, death: Option<Death>, ledger: Ledger, is_calm: bool) -> Self {
+        world.is_calm.store(is_calm, Ordering::SeqCst);
+        let stop_at = match death {
+            Some(Death::Request(at) | Death::Signal(at)) => usize::try_from(at).unwrap(),
+            _ => usize::MAX,
         };
+        let (api, started) = (world.api.serve(stop_at), clock::now());
+        Self { world: Arc::clone(world), death, api, die: Notify::new(), ledger, started }
+    }
+
+    /// Completes at the request at which this life ends, if it ends like this.
+    pub(crate) async fn stops_if(&self, is_meant: impl Fn(Death) -> bool) {
+        match self.death {
+            Some(death) if is_meant(death) => self.api.stops().await,
+            _ => std::future::pending().await,
+        }
+    }
+
+    fn log(&self, request: &Request, what: &str) {
+        let at = (clock::now() - self.started).as_millis();
+        self.world.account.lock().unwrap().log.push(format!("{at} ms: {} {what}", request.attempt.0));
+    }
+
+    fn check_known(&self, request: &Request) {
         let mut account = self.world.account.lock().unwrap();
         let is_known = account.journaled.contains(&(request.id.to_string(), request.page.0));
         if is_known && !self.ledger.is_outdated(request) {
             account.wrong.push(format!("{} page {} was in the journal when a life ended", request.id, request.page));
         }
-        let at = (clock::now() - self.began).as_millis();
-        account.log.push(format!("{at} ms: {} asks {} page {}", request.attempt.0, request.id, request.page));
-        match self.death {
-            Some(Death::Request(at)) if at == count => self.die.notify_one(),
-            Some(Death::Signal(at)) if at == count => self.signal.notify_one(),
-            _ => {}
-        }
     }
-
-    fn fault(&self) -> (Option<Fault>, u64) {
-        let mut dice = self.world.dice.lock().unwrap();
-        let plan = &self.world.plan;
-        let hit = !plan.faults.is_empty() && dice.one_in(plan.fault_in) && !self.calm;
-        let fault = hit.then(|| dice.pick(&plan.faults));
-        // No two answers come in the same millisecond, so that their order does not hang on a thread.
-        (fault, dice.below(97))
-    }
-
-    /// Virtual time since the first life began.
-    fn now(&self) -> Duration {
-        *self.world.lived.lock().unwrap() + (clock::now() - self.began)
-    }
-
-    fn is_out(&self) -> bool {
-        self.world.plan.outage.is_some_and(|(from, long)| (from..from + long).contains(&self.now().as_secs()))
-    }
-
-    async fn answer(&self, request: &Request) -> Result<RawResponse, FetchError> {
-        let (fault, jitter) = self.fault();
-        let latency = self.world.plan.latency + Duration::from_millis(jitter);
-        let lost = |lost| Err(FetchError::new(lost));
-        if fault == Some(Fault::NoConnection) || self.is_out() {
-            tokio::time::sleep(latency).await;
-            return lost(FetchErrorKind::Connect);
-        }
-        self.world.account.lock().unwrap().requests += 1;
-        if fault == Some(Fault::LostBefore) {
-            tokio::time::sleep(latency).await;
-            return lost(FetchErrorKind::Disconnected);
-        }
-        let refusal = self.refusal(request, fault);
-        let charged = refusal.is_none() && self.world.charge(request);
-        let (status, body) = match refusal {
-            Some(refusal) => refusal,
-            None if charged => (200, self.page(request, fault)),
-            None => (402, envelope(402, "apiKey quota is not enough")),
-        };
-        let wait = match fault {
-            Some(Fault::TooLate) => Duration::from_secs(3_600),
-            Some(Fault::Slow) => latency + Duration::from_secs(9),
-            _ => latency,
-        };
-        tokio::time::sleep(wait).await;
-        if charged && fault == Some(Fault::LostAfter) {
-            return lost(FetchErrorKind::Disconnected);
-        }
-        Ok(RawResponse {
-            status,
-            retry_after: None,
-            content: ContentHeaders::default(),
-            body: Bytes::from(body),
-            share: None,
-        })
-    }
-
-    /// What the server says instead of a page.
-    fn refusal(&self, request: &Request, fault: Option<Fault>) -> Option<(u16, String)> {
-        let plan = &self.world.plan;
-        let place = Some(place(request.id.as_str()));
-        if self.world.throttles(self.now()) {
-            return Some((429, envelope(429, "qps limit exceeded")));
-        }
-        if place == plan.refused || self.world.shown(request.id.as_str(), request.page.0).is_none() {
-            return Some((400, envelope(400, "Invalid parameter: product_id")));
-        }
-        if place == plan.dead {
-            return Some((500, envelope(500, "Internal server error")));
-        }
-        match fault? {
-            Fault::Error => Some((500, envelope(500, "Internal server error"))),
-            Fault::ErrorInside => Some((200, envelope(500, "Internal server error"))),
-            Fault::Html => Some((502, "<html><h1>502 Bad Gateway</h1></html>".to_owned())),
-            _ => None,
-        }
-    }
-
-    fn page(&self, request: &Request, fault: Option<Fault>) -> String {
-        let shift = u64::from(fault == Some(Fault::Shifted));
-        let mut rows = self.world.page(request.id.as_str(), request.page.0, shift);
-        if fault == Some(Fault::Dirty) {
-            World::spoil(&mut rows);
-        }
-        let is_null = fault == Some(Fault::NoList) || rows.is_empty() && self.world.plan.odd.ends_with_null;
-        self.world.account.lock().unwrap().empty_lists += u64::from(rows.is_empty() && !is_null);
-        let data = if is_null { Value::Null } else { rows.into() };
-        let mut body = json!({"code": 0, "message": "success", "data": data, "requestId": "r"}).to_string();
-        if fault == Some(Fault::Truncated) {
-            body.truncate(body.len() * 2 / 3);
-        }
-        body
-    }
-}
-
-/// The place of a product in the lists.
-fn place(id: &str) -> u64 {
-    id.trim_start_matches("70").parse().unwrap()
-}
-
-fn envelope(code: u16, message: &str) -> String {
-    json!({"code": code, "data": null, "message": message}).to_string()
 }
 
 impl Fetch for Life {
@@ -330,14 +262,14 @@ impl Fetch for Life {
         self.world.account.lock().unwrap().wrong.extend(wrong);
         // What other threads write at this moment comes first, whichever of them is faster: no time passes before it is done.
         tokio::time::sleep(Duration::from_millis(1)).await;
-        self.leave(request);
-        let answer = self.answer(request).await;
-        let at = (clock::now() - self.began).as_millis();
-        let message = match &answer {
-            Ok(answer) => format!("{} with {} bytes", answer.status, answer.body.len()),
+        self.check_known(request);
+        self.log(request, &format!("requests {} page {}", request.id, request.page));
+        let response = self.api.fetch(request).await;
+        let message = match &response {
+            Ok(response) => format!("{} with {} bytes", response.status, response.body.len()),
             Err(error) => format!("{:?}", error.kind),
         };
-        self.world.account.lock().unwrap().log.push(format!("{at} ms: {} gets {message}", request.attempt.0));
-        answer
+        self.log(request, &format!("gets {message}"));
+        response
     }
 }

@@ -7,8 +7,8 @@ use pagehaul::error::ExitCode;
 use pagehaul::fetch::FetchErrorKind;
 
 use super::play::{Play, evidence};
-use super::world::{Behind, Call, World, body, every_size, hash, html, inside, later, place, refusal, success};
 use crate::common::scripted::Reply;
+use crate::common::world::{Behind, Call, World, body, every_size, hash, html, inside, later, place, refusal, success};
 
 /// Lists of full pages only, of 0 to 5 pages, and one deeper than all.
 fn full_pages(lists: usize) -> Vec<u64> {
@@ -503,7 +503,7 @@ async fn a_list_that_was_cut_where_a_page_came_again_is_read_on_when_that_is_ask
 #[tokio::test(start_paused = true)]
 async fn a_product_behind_a_page_that_was_another_s_is_read_on_once_that_is_mended() {
     let foreign = |call: &Call| {
-        let rows: Vec<String> = (0..10).map(|row| super::world::text_of(7, row)).collect();
+        let rows: Vec<String> = (0..10).map(|row| crate::common::world::text_of(7, row)).collect();
         (call.item == 3 && call.page == 2).then(|| body(200, format!("{{\"code\":0,\"data\":[{}]}}", rows.join(","))))
     };
     let lists = [vec![25, 25, 25, 95], every_size(20, 30)].concat();
@@ -582,7 +582,7 @@ async fn deep_lists_that_wrap_around_keep_to_the_budget_for_looking_ahead() {
 async fn an_api_that_ignores_the_page_number_is_not_called_complete() {
     // Whatever page is asked for, the first one comes: no list ever had a second page.
     let first = |call: &Call| {
-        let rows: Vec<String> = (0..10).map(|row| super::world::text_of(call.item, row)).collect();
+        let rows: Vec<String> = (0..10).map(|row| crate::common::world::text_of(call.item, row)).collect();
         Some(body(200, format!("{{\"code\":0,\"data\":[{}]}}", rows.join(","))))
     };
     let play = Play::new(World::new(vec![95; 30]).sending(first));

@@ -1,15 +1,16 @@
 //! This item, or the API? A failure is judged by what other items are answered to requests that were sent after it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use pagehaul::endpoint::BUILT_IN;
 use pagehaul::error::ExitCode;
 
 use super::play::{Ended, Play};
-use super::world::{
+use crate::common::scripted::{Reply, run_until};
+use crate::common::world::{
     Call, World, every_size, hash, html, id, inside, internal_error, place, refusal, success, throttled,
 };
-use crate::common::scripted::{Reply, Scripted, run_until};
 use crate::common::{context, scratch};
 
 /// Requests that one item's failures may cost beside its pages: its tries, and three control requests.
@@ -245,7 +246,7 @@ async fn a_signal_ends_the_wait_for_slow_answers_of_a_run_that_stops_by_itself()
     let (directory, list) = (scratch(), world.ids());
     let settings = [("drain_timeout", "1s"), ("request_timeout", "1h")];
     let context = context(&directory.path().join("out"), Some(50.0), &settings);
-    let api = Scripted::new(move |sent| world.answer(sent));
+    let api = Arc::new(world).serve(usize::MAX);
     let signal = async {
         tokio::time::sleep(Duration::from_secs(20)).await;
         ExitCode::Interrupted
@@ -636,8 +637,8 @@ async fn bodies_under_an_unknown_code_are_judged_again_and_not_paid_for_twice_on
 #[tokio::test(start_paused = true)]
 async fn an_unknown_code_with_rows_beside_it_in_mid_run_blames_no_product_and_pays_for_no_page_three_times() {
     let world = World::new(every_size(300, 30)).sending(|call| {
-        let rows = format!("{{\"code\":200,\"data\":[{}]}}", super::world::text_of(call.item, 0));
-        (call.number > 100).then(|| super::world::body(200, rows))
+        let rows = format!("{{\"code\":200,\"data\":[{}]}}", crate::common::world::text_of(call.item, 0));
+        (call.number > 100).then(|| crate::common::world::body(200, rows))
     });
     let play = Play::new(world);
     let ended = play.run().await;

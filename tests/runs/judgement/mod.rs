@@ -1,7 +1,6 @@
 //! Decisions: whose fault a failure is, and when a list has ended. Whole runs in virtual time against models of APIs that know
 //! the truth, so that no run can call itself complete while a row is missing.
 //!
-//! * `world`: the models, and how they are put together from the ways in which real APIs behave.
 //! * `oracle`: what every run is checked against, whatever its test is about.
 //! * `play`: one export against one model, over as many runs as a test needs.
 //! * `fault_scope`: this item, or the API?
@@ -17,4 +16,3 @@ mod neighbours;
 mod new_settings;
 mod oracle;
 mod play;
-mod world;

@@ -7,8 +7,8 @@ use std::time::Duration;
 use pagehaul::error::ExitCode;
 
 use super::play::{Ended, Play};
-use super::world::{Behind, Call, World, every_size, internal_error, later, success};
 use crate::common::evidence;
+use crate::common::world::{Behind, Call, World, every_size, internal_error, later, success};
 
 /// A list that gains a row at its head with every nth answer of its own, and some that stand still.
 fn growing(rows: u64, one_in: usize) -> World {

@@ -7,11 +7,11 @@ use pagehaul::error::ExitCode;
 use pagehaul::fetch::FetchErrorKind;
 
 use super::play::{Ended, Play};
-use super::world::{
+use crate::common::scripted::Reply;
+use crate::common::world::{
     Behind, Call, World, body, every_size, hash, html, inside, internal_error, later, place, refusal, success, text_of,
     throttled,
 };
-use crate::common::scripted::Reply;
 
 /// Lists of 0 to 30 rows.
 fn shop() -> World {

@@ -4,8 +4,8 @@ use pagehaul::endpoint::BUILT_IN;
 use pagehaul::error::ExitCode;
 
 use super::play::Play;
-use super::world::{Behind, Call, World, every_size, inside, success};
 use crate::common::scripted::Reply;
+use crate::common::world::{Behind, Call, World, every_size, inside, success};
 
 /// The built-in endpoint with more lists of codes.
 fn endpoint_with(codes: &str) -> String {

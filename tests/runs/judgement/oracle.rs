@@ -9,8 +9,8 @@ use pagehaul::error::ExitCode;
 use pagehaul::report::summary::Summary;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::world::{World, id, place};
 use crate::common::rows;
+use crate::common::world::{World, id, place};
 
 /// What `products.parquet` says about an item.
 #[derive(Clone, Debug)]

@@ -11,9 +11,9 @@ use pagehaul::model::event::{Event, EventSink};
 use pagehaul::report::summary::Summary;
 
 use super::oracle::{self, Product};
-use super::world::{World, id, place};
 pub(crate) use crate::common::evidence;
-use crate::common::scripted::{Scripted, Sent, run_job};
+use crate::common::scripted::{Sent, run_job};
+use crate::common::world::{World, id, place};
 use crate::common::{context, scratch};
 
 /// Virtual time in which every run ends.
@@ -161,8 +161,7 @@ impl Play {
         let mut context = context(&self.out(), self.qps, &settings);
         let notes = Arc::new(Notes::default());
         context.events = Arc::clone(&notes) as Arc<dyn EventSink>;
-        let world = Arc::clone(&self.world);
-        let api = Scripted::stopping_at(stop_at, move |sent| world.answer(sent));
+        let api = self.world.serve(stop_at);
         let list = self.world.ids();
         let running = tokio::time::timeout(LONGEST, run_job(&context, &api, &list));
         let summary = running.await.unwrap_or_else(|elapsed| panic!("it does not end: {elapsed}"))?;

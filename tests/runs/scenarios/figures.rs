@@ -6,7 +6,7 @@ use std::time::Duration;
 use pagehaul::report::summary::Summary;
 use serde::Deserialize;
 
-use super::world::{Seen, Server};
+use crate::common::world::{Seen, World};
 
 /// A number that says how a run went.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,8 +63,10 @@ impl Range {
 
 /// A run that has ended.
 pub(crate) struct Ended<'a> {
-    pub(crate) server: &'a Server,
+    pub(crate) world: &'a World,
     pub(crate) seen: Vec<Seen>,
+    /// The fewest requests that read all lists to their ends.
+    pub(crate) fewest: u64,
     pub(crate) summary: Summary,
 }
 
@@ -85,16 +87,16 @@ impl Ended<'_> {
             Figure::Seconds => summary.run.seconds,
             Figure::Complete => as_f64(summary.products.complete),
             Figure::Failed => as_f64(summary.products.failed),
-            Figure::Extra => as_f64(summary.run.requests) - as_f64(self.server.fewest()),
+            Figure::Extra => as_f64(summary.run.requests) - as_f64(self.fewest),
             Figure::Retries => as_f64(summary.run.retries),
             Figure::Credits => as_f64(summary.credits.billed + summary.credits.in_doubt),
             Figure::Requests => count(&|_| true),
             Figure::Rate => count(&|_| true) / seconds,
             Figure::Used => {
-                let passed = self.seen.iter().filter(|seen| seen.passed && is_in(seen.came)).count();
-                self.server.permitted(from, until).map_or(f64::NAN, |permitted| number(passed) / permitted)
+                let passed = self.seen.iter().filter(|seen| seen.was_admitted && seen.came.is_some_and(is_in)).count();
+                self.world.permitted(from, until).map_or(f64::NAN, |permitted| number(passed) / permitted)
             }
-            Figure::Throttled => count(&|seen| seen.throttled) / count(&|_| true),
+            Figure::Throttled => count(&|seen| seen.status == Some(429)) / count(&|_| true),
             Figure::InFlight => {
                 let in_flight = self.seen.iter().map(|seen| {
                     let end = seen.ended.unwrap_or(Duration::MAX).min(until);
@@ -126,8 +128,8 @@ impl Ended<'_> {
         const PARTS: usize = 24;
         let mut pages = [0_usize; PARTS];
         let end = self.end().as_secs_f64();
-        for seen in self.seen.iter().filter(|seen| seen.is_page) {
-            let part = (0..PARTS).rfind(|part| seen.came.as_secs_f64() >= end * number(*part) / number(PARTS));
+        for came in self.seen.iter().filter(|seen| seen.status == Some(200)).filter_map(|seen| seen.came) {
+            let part = (0..PARTS).rfind(|part| came.as_secs_f64() >= end * number(*part) / number(PARTS));
             pages[part.unwrap_or_default()] += 1;
         }
         let best = pages.iter().copied().max().unwrap_or_default().max(1);

@@ -1,12 +1,15 @@
 //! A scenario as its file declares it: the world, the settings of the run, and what is expected to come of it.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pagehaul::simulator::{self, LimitSpec};
 use serde::{Deserialize, Deserializer};
 
 use super::figures::{Figure, Range};
+use crate::common::world;
 
 /// A scenario. A key that is not known is an error: what is expected must not be skipped because of a slip.
 #[derive(Debug, Deserialize)]
@@ -90,7 +93,7 @@ pub(crate) struct Tail {
 /// How requests are counted.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum By {
+enum By {
     /// A bucket that holds as many as may pass in a second.
     Bucket,
     /// A bucket that holds one.
@@ -110,16 +113,34 @@ pub(crate) struct Limit {
     /// Since when.
     #[serde(default, deserialize_with = "time")]
     pub(crate) from: Duration,
-    /// So many a second, or at a time.
-    pub(crate) lets: u32,
+    /// This many a second, or at a time.
+    lets: NonZeroU32,
     /// How they are counted.
-    pub(crate) by: By,
-    /// Where in the second a window begins.
+    by: By,
+    /// How long before the first request its window started.
     #[serde(default, deserialize_with = "time")]
-    pub(crate) phase: Duration,
+    phase: Duration,
     /// What a 429 asks for.
     #[serde(default, deserialize_with = "some_time")]
-    pub(crate) retry_after: Option<Duration>,
+    retry_after: Option<Duration>,
+}
+
+impl Limit {
+    /// The limit as a world counts it.
+    pub(crate) fn counted(&self) -> world::Limit {
+        let window = match self.by {
+            By::Bucket | By::StrictBucket => simulator::Window::Bucket,
+            By::FixedWindow => simulator::Window::Fixed,
+            By::SlidingWindow => simulator::Window::Sliding,
+            By::InFlight => return self.applying(world::Limit::at_once(self.lets.get())),
+        };
+        let burst = NonZeroU32::new(1).filter(|_| self.by == By::StrictBucket);
+        self.applying(world::Limit::new(LimitSpec { per_second: self.lets, window, burst, phase: self.phase }))
+    }
+
+    fn applying(&self, limit: world::Limit) -> world::Limit {
+        limit.applying_from(self.from).asking_for(self.retry_after)
+    }
 }
 
 /// Something that goes wrong.
@@ -140,7 +161,7 @@ pub(crate) struct Fault {
     pub(crate) products: Option<[u32; 2]>,
     /// Of those, one in so many is hit; none: all.
     pub(crate) every: Option<u32>,
-    /// How much slower, for `slow`.
+    /// How much slower, for `is_slow`.
     pub(crate) factor: Option<u32>,
     /// What a 429 asks for.
     #[serde(default, deserialize_with = "some_time")]

@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use self::figures::{Ended, Figure, Range, shown, shown_range};
 use self::file::Scenario;
-use self::world::Server;
 
 /// Virtual time in which a run must end.
 const LIFE_SPAN: Duration = Duration::from_secs(7 * 86_400);
@@ -71,16 +70,17 @@ fn play(name: &str) -> Played {
     let directory = crate::common::scratch();
     let settings: Vec<(&str, String)> = run.iter().map(|(key, value)| (key.as_str(), file::text(value))).collect();
     let context = crate::common::context_from(directory.path(), &settings);
-    let server = Arc::new(Server::new(world, context.settings.page_size));
+    let fewest = world.depths().into_iter().map(|pages| u64::from(pages).max(1)).sum();
+    let world = Arc::new(world::world(world, context.settings.page_size));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let summary = runtime.block_on(async {
-        let (api, ids) = (Arc::clone(&server), server.ids());
+        let (api, ids) = (world.serve(usize::MAX), world.ids());
         let running = crate::common::scripted::run_until(&context, &api, &ids, pending());
         let ended = tokio::time::timeout(LIFE_SPAN, running).await.unwrap_or_else(|_| panic!("{name} does not end"));
         ended.unwrap_or_else(|error| panic!("{name}: {error}"))
     });
     drop(runtime);
-    let ended = Ended { server: &server, seen: server.seen(), summary };
+    let ended = Ended { world: &world, seen: world.account().seen.clone(), fewest, summary };
     let mut wrong = account(&ended);
     let whole = Part { name: String::new(), from: Duration::ZERO, until: ended.end(), expect };
     let parts = window.into_iter().map(|window| Part {
@@ -131,7 +131,9 @@ impl Part {
 /// What must be true of every run: both sides count the same, and nothing is lost or bought twice.
 fn account(ended: &Ended<'_>) -> Vec<String> {
     let (summary, mut wrong) = (&ended.summary, Vec::new());
-    let (billed, twice) = ended.server.billed();
+    let served = ended.world.served();
+    let billed = served.values().map(|times| u64::from(*times)).sum();
+    let twice = served.values().filter(|times| **times > 1).count();
     let (certain, doubtful) = (summary.credits.billed, summary.credits.in_doubt);
     if !(certain..=certain + doubtful).contains(&billed) {
         wrong.push(format!("{billed} pages were billed; known are {certain}, and {doubtful} in doubt"));
@@ -143,8 +145,8 @@ fn account(ended: &Ended<'_>) -> Vec<String> {
     if requests != summary.run.requests {
         wrong.push(format!("{requests} requests were seen, {} are known", summary.run.requests));
     }
-    let (rows, all) = (summary.rows.published, ended.server.rows());
-    if summary.exit_code == 0 && rows != all {
+    let (rows, all) = (summary.rows.published, ended.world.rows());
+    if summary.exit_code == 0 && rows != all as u64 {
         wrong.push(format!("{rows} of {all} rows were published"));
     }
     wrong

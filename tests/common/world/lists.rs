@@ -1,0 +1,120 @@
+//! The lists of a world: the rows that exist, and which of them a page shows.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use super::account::Call;
+use crate::common::lock;
+use crate::common::scripted::Reply;
+
+/// Rows that a run asks for with each page, unless a test says otherwise.
+pub(crate) const ASKED: usize = 10;
+/// Numbers of rows that did not exist when the export began start here.
+const LATER: u64 = 1_000_000;
+
+/// The number of a row that came nth.
+pub(crate) fn later(nth: u64) -> u64 {
+    LATER + nth
+}
+
+/// What an API does with a page number behind the last page.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Behind {
+    /// An empty page.
+    Empty,
+    /// The last page once more.
+    Last,
+    /// The first page once more.
+    First,
+    /// The first page, the second, and so on.
+    Around,
+    /// Something else, such as a refusal.
+    Says(fn() -> Reply),
+}
+
+/// Lists of rows, each known by its number.
+pub(super) struct Lists {
+    rows: Mutex<Vec<Vec<u64>>>,
+    /// What existed when the export began and is not hidden.
+    pub(super) owed: Vec<BTreeSet<u64>>,
+    pub(super) asked: usize,
+    pub(super) cap: usize,
+    pub(super) behind: Behind,
+    pub(super) shift: Box<dyn Fn(&Call) -> usize + Send + Sync>,
+    omits: Box<dyn Fn(usize, u64) -> bool + Send + Sync>,
+    is_filtered: bool,
+}
+
+impl Lists {
+    pub(super) fn new(lists: impl IntoIterator<Item = u64>) -> Self {
+        let lists: Vec<Vec<u64>> = lists.into_iter().map(|rows| (0..rows).collect()).collect();
+        Self {
+            owed: lists.iter().map(|rows| rows.iter().copied().collect()).collect(),
+            rows: Mutex::new(lists),
+            asked: ASKED,
+            cap: usize::MAX,
+            behind: Behind::Empty,
+            shift: Box::new(|_| 0),
+            omits: Box::new(|_, _| false),
+            is_filtered: false,
+        }
+    }
+
+    pub(super) fn hide(&mut self, omits: impl Fn(usize, u64) -> bool + Send + Sync + 'static) {
+        for (item, owed) in self.owed.iter_mut().enumerate() {
+            owed.retain(|row| !omits(item, *row));
+        }
+        (self.omits, self.is_filtered) = (Box::new(omits), true);
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.asked.min(self.cap)
+    }
+
+    /// Does something with a list.
+    pub(super) fn change<T>(&self, item: usize, change: impl FnOnce(&mut Vec<u64>) -> T) -> T {
+        change(&mut lock(&self.rows)[item])
+    }
+
+    pub(super) fn owed(&self, item: usize, max_pages: Option<u32>) -> impl Iterator<Item = u64> + '_ {
+        let most = max_pages.map_or(u64::MAX, |pages| u64::from(pages) * self.size() as u64);
+        self.owed[item].range(..most).copied()
+    }
+
+    pub(super) fn knows(&self, item: usize, row: u64) -> bool {
+        row >= LATER || self.owed[item].contains(&row)
+    }
+
+    pub(super) fn fewest(&self, max_pages: Option<u32>) -> u64 {
+        let size = self.size();
+        let lists = lock(&self.rows);
+        let pages = lists.iter().map(|rows| {
+            let full = rows.len().div_ceil(size);
+            let pages = match self.behind {
+                Behind::Says(_) => full.max(1),
+                _ if self.is_filtered => full + 1,
+                Behind::Empty | Behind::Last | Behind::First | Behind::Around => rows.len() / size + 1,
+            };
+            max_pages.map_or(pages, |most| pages.min(most as usize))
+        });
+        pages.sum::<usize>() as u64
+    }
+
+    /// The rows that a page shows, or what the API says in place of a page.
+    pub(super) fn page(&self, call: &Call) -> Result<Vec<u64>, Reply> {
+        let (all, size) = (lock(&self.rows), self.size());
+        let rows = &all[call.item];
+        let last = rows.len().div_ceil(size).max(1) as u32;
+        let page = match self.behind {
+            _ if call.page <= last => call.page,
+            Behind::Empty => call.page,
+            Behind::Last => last,
+            Behind::First => 1,
+            Behind::Around => (call.page - 1) % last + 1,
+            Behind::Says(reply) => return Err(reply()),
+        };
+        let from = ((page as usize - 1) * size).saturating_sub((self.shift)(call));
+        let shown = rows.iter().skip(from).take(size).copied();
+        Ok(shown.filter(|row| !(self.omits)(call.item, *row)).collect())
+    }
+}

@@ -30,7 +30,6 @@ impl Default for Backlog {
 }
 
 impl Backlog {
-    /// Records that ended walks were reopened.
     pub fn reopen(&mut self) {
         (self.started, self.is_reopened) = (Some(ItemIx(0)), true);
     }

@@ -11,18 +11,14 @@ use crate::model::page::{Counts, PageNum, StopReason};
 /// Pages in a row without a usable row that end a walk.
 const MAX_PAGES_WITHOUT_VALID_ROWS: u8 = 3;
 
-/// The rules for all lists of an export.
 #[derive(Clone, Copy, Debug)]
 pub struct PagingRules {
-    /// Number of the first page.
     pub first: PageNum,
     /// Largest page number that the API accepts.
     pub last: PageNum,
-    /// Requested rows per page.
     pub page_size: u32,
     /// Maximum number of pages of each item. None: all.
     pub max_pages: Option<u32>,
-    /// The configured rule.
     pub end: EndRule,
     /// What pages behind the ends of lists have shown about the API, under [`EndRule::Auto`].
     pub observed: Option<ObservedEnd>,
@@ -39,10 +35,8 @@ pub enum ObservedEnd {
     Unpaid,
 }
 
-/// The end of a walk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
-    /// Why it ended.
     pub stop: StopReason,
     /// Details for the report.
     pub message: Option<String>,
@@ -57,7 +51,6 @@ pub struct End {
 }
 
 impl End {
-    /// An end without a check.
     pub fn new(stop: StopReason, message: Option<String>, received: usize) -> Self {
         Self { stop, message, received, check: None, is_wrap: false, must_check: false }
     }
@@ -80,7 +73,6 @@ impl End {
 }
 
 impl ObservedEnd {
-    /// Its form in the ledger.
     pub fn word(self) -> String {
         match self {
             Self::PageSize(rows) => format!("size {rows}"),
@@ -89,7 +81,6 @@ impl ObservedEnd {
         }
     }
 
-    /// Reads what [`word`](Self::word) wrote.
     pub fn from_word(word: &str) -> Option<Self> {
         match word.strip_prefix("size ") {
             Some(rows) => rows.parse().ok().map(Self::PageSize),
@@ -122,7 +113,6 @@ impl PagingRules {
         counts.received > 0 && !self.is_full(counts)
     }
 
-    /// The last page that may be requested.
     pub fn limit(&self) -> PageNum {
         let limit = self.max_pages.map(|most| self.first.0.saturating_add(most.saturating_sub(1)));
         PageNum(limit.map_or(self.last.0, |limit| limit.min(self.last.0)))

@@ -44,7 +44,6 @@ impl Retry {
         Self { policy, random: SplitMix64::seed_from_u64(seed), budget: saved * PAGES_PER_RETRY }
     }
 
-    /// Records a page that arrived.
     pub(crate) fn credit(&mut self) {
         self.budget = self.budget.saturating_add(1).min(MAX_SAVED * PAGES_PER_RETRY);
     }
@@ -54,7 +53,6 @@ impl Retry {
         self.budget >= PAGES_PER_RETRY
     }
 
-    /// Takes a retry, if there is one.
     pub(crate) fn spend(&mut self) {
         self.budget = self.budget.checked_sub(PAGES_PER_RETRY).unwrap_or(self.budget);
     }

@@ -15,12 +15,9 @@ const MAX_QUEUE_WAIT: f64 = 0.25;
 /// How many intents may wait for an unknown rate limit: enough for two group commits at thousands a second.
 const QUEUE_AT_UNKNOWN_RATE: usize = 64;
 
-/// What a run works with.
 #[derive(Debug)]
 pub struct RunContext {
-    /// The checked settings.
     pub settings: Settings,
-    /// What is known of the API key's rate limit.
     pub qps: RateLimit,
     /// Where the sizes of lists are known from.
     pub sizes: Vec<SizeHints>,

@@ -17,7 +17,6 @@ use crate::state::disk::Disk;
 use crate::state::journal::{Journal, JournalEntry};
 use crate::state::ledger::{FailedRow, Group, Ledger, PageRow};
 
-/// Writes groups of one segment.
 #[derive(Debug)]
 pub(crate) struct GroupCommitter {
     ledger: Arc<Mutex<Ledger>>,
@@ -39,7 +38,6 @@ impl GroupCommitter {
         Ok(Self { ledger, disk: Disk, directory, segment, journal })
     }
 
-    /// Bytes in the segment's journal.
     pub(crate) fn journaled(&self) -> u64 {
         self.journal.bytes()
     }

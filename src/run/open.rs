@@ -32,7 +32,6 @@ impl<'a> OpenExport<'a> {
         Ok(self.dir.ledger().set_completed(None)?)
     }
 
-    /// Whether the open segment has a page.
     pub(super) fn has_waiting(&self) -> Result<bool, Error> {
         Ok(self.dir.ledger().has_unpublished_pages()?)
     }

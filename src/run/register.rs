@@ -22,7 +22,6 @@ use crate::state::ledger::{AddedItems, Repair};
 /// What there is to do that was not there before.
 struct Registered {
     added: AddedItems,
-    /// Failed walks that are opened again.
     reopened: usize,
     repair: Repair,
 }

@@ -23,7 +23,6 @@ use crate::state::ledger::OpenSegment;
 pub(super) struct Resumed {
     pub(super) writer: WriterHandle,
     pub(super) segment: OpenSegment,
-    /// Published segments that were rebuilt.
     pub(super) rebuilt: usize,
 }
 

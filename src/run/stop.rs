@@ -6,7 +6,6 @@ use crate::fetch::classify::StopCause;
 /// Why a run stops before it is done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// A signal.
     Signal(ExitCode),
     /// No request will succeed; the message of the last one.
     Cause(StopCause, String),
@@ -16,18 +15,14 @@ pub(crate) enum Stop {
     Same(String),
     /// No page ever came, in this run or before; the number of items that were requested now, and the last message.
     NoPage(usize, String),
-    /// `max_credits` is reached.
     Credits,
     /// Lists continue behind short pages, and reading on costs more than `max_evidence` allows.
     Evidence {
-        /// Lists that ended on a short page.
         ends: u64,
-        /// Pages that were read.
         pages: u64,
     },
     /// Many lists in a row came without a row.
     EmptyLists {
-        /// Their number.
         empty: u64,
         /// True: no list ever had a row. False: most had.
         all: bool,
@@ -37,7 +32,6 @@ pub(crate) enum Stop {
 }
 
 impl Stop {
-    /// The code that the process ends with.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Signal(code) => *code,

@@ -26,7 +26,6 @@ impl Frontier {
         }
     }
 
-    /// Whether a page is delayed.
     pub(crate) fn has_delayed(&self) -> bool {
         !self.delayed.is_empty()
     }
@@ -40,7 +39,6 @@ impl Frontier {
         Some(task)
     }
 
-    /// Takes all delayed pages, with their times.
     pub(crate) fn take_all_delayed(&mut self) -> Vec<(Instant, PageTask)> {
         let delayed: Vec<_> =
             std::mem::take(&mut self.delayed).into_iter().map(|((due, ..), task)| (due, task)).collect();

@@ -95,7 +95,6 @@ impl Frontier {
         self.walks.get_mut(&item).is_some_and(|open| std::mem::take(&mut open.walk.is_revisit))
     }
 
-    /// Whether a check waits to be requested.
     pub(crate) fn has_check(&self) -> bool {
         !self.checks.is_empty()
     }
@@ -105,7 +104,6 @@ impl Frontier {
         std::mem::take(&mut self.checks).into_iter().map(|(item, _)| item).collect()
     }
 
-    /// Whether a page in flight was requested as a check.
     pub(crate) fn is_check(&self, item: ItemIx, page: PageNum) -> bool {
         self.in_flight.get((item, page)).is_some_and(|task| task.is_check)
     }

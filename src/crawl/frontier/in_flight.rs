@@ -39,7 +39,6 @@ impl InFlight {
 }
 
 impl Frontier {
-    /// The number of requests without an outcome.
     pub(crate) fn requests_in_flight(&self) -> usize {
         self.in_flight.tasks.len() - self.in_flight.received.len()
     }

@@ -34,15 +34,11 @@ use walk_order::{Rank, WalkDepth, WalkOrder};
 /// A page that is requested, and its failures so far.
 #[derive(Debug)]
 pub struct PageTask {
-    /// The item, by its place in the ledger.
     pub item: ItemIx,
-    /// The item, by the API's id.
     pub id: ItemId,
-    /// The page of its list.
     pub page: PageNum,
     /// The failures that count. None: there were none.
     pub(crate) retry: Option<RetryState>,
-    /// What is known of whose failures they are.
     pub(crate) faults: Faults,
     /// Whether it was already requested once more after a response that may have been billed.
     pub(crate) was_repeated: bool,
@@ -73,7 +69,6 @@ pub struct Frontier {
     rules: PagingRules,
     /// Walks without a page, in the order of the list.
     unstarted: VecDeque<Walk>,
-    /// All other open walks.
     walks: HashMap<ItemIx, OpenWalk>,
     /// Walks with a needed page that was not requested.
     ready: WalkOrder,
@@ -91,7 +86,6 @@ pub struct Frontier {
     checks: VecDeque<(ItemIx, PageNum)>,
     /// Pages in flight, or received and not yet applied.
     in_flight: InFlight,
-    /// The number of suspended walks.
     suspended: usize,
     /// Maximum number of walks in `unstarted` and `ready`.
     bound: usize,
@@ -139,7 +133,6 @@ impl Frontier {
         self.has_all = has_all;
     }
 
-    /// Adds a walk.
     pub(crate) fn add(&mut self, walk: Walk) {
         if walk.is_new(&self.rules) {
             self.unstarted.push_back(walk);
@@ -288,19 +281,16 @@ impl Frontier {
         Some(task)
     }
 
-    /// A walk that has started.
     pub fn walk_mut(&mut self, item: ItemIx) -> Option<&mut Walk> {
         self.walks.get_mut(&item).map(|open| &mut open.walk)
     }
 
-    /// Asks for a page again at once.
     pub(crate) fn retry_now(&mut self, task: PageTask) {
         if self.start_waiting(&task) {
             self.retry_now.insert((Reverse(task.page), task.item), task);
         }
     }
 
-    /// Asks for a page again at a given time.
     pub(crate) fn delay(&mut self, task: PageTask, until: Instant) {
         if self.start_waiting(&task) {
             self.delayed.insert((until, task.item, task.page), task);
@@ -369,7 +359,6 @@ impl Frontier {
         self.delayed.len() >= MAX_DELAYED
     }
 
-    /// When the first delayed page is due.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.delayed.first_key_value().map(|((due, ..), _)| *due)
     }

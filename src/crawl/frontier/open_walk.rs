@@ -7,11 +7,9 @@ use crate::crawl::walk::{LookaheadCost, Walk};
 use crate::model::page::PageNum;
 use crate::state::ledger::EndRow;
 
-/// A walk that has started.
 #[derive(Debug)]
 pub(super) struct OpenWalk {
     pub(super) walk: Walk,
-    /// Pages in flight.
     pub(super) in_flight: usize,
     /// Pages that failed and will be requested again.
     pub(super) waiting: usize,

@@ -25,9 +25,7 @@ use crate::model::page::ItemIx;
 /// What a probe must be worth under the current conditions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ProbePolicy {
-    /// The time of a response.
     pub(crate) latency: Duration,
-    /// Requests a second that can be sent.
     pub(crate) rate: f64,
     /// The time that a search must save before it starts.
     pub(crate) min_saving: Duration,

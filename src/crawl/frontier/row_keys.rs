@@ -4,7 +4,6 @@ use super::Frontier;
 use super::open_walk::OpenWalk;
 
 impl Frontier {
-    /// Row keys in memory, of all walks.
     pub(crate) fn keys(&self) -> usize {
         self.walks.values().filter_map(|open| open.walk.keys()).sum()
     }

@@ -14,7 +14,6 @@ use crate::model::page::{ItemIx, PageNum};
 /// A walk by its first missing page, the deepest first.
 pub(super) type WalkDepth = (Reverse<PageNum>, ItemIx);
 
-/// A walk's rank in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Rank {
     pub(super) depth: WalkDepth,

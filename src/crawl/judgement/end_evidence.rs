@@ -32,7 +32,6 @@ const BUDGET_SHARE: f64 = 0.003;
 /// What is known about the ends of lists, and what it has cost.
 #[derive(Debug)]
 pub(crate) struct Evidence {
-    /// Pages of the export.
     pages: u32,
     /// Credits spent on evidence, including those in flight.
     cost: u32,
@@ -44,9 +43,7 @@ pub(crate) struct Evidence {
     contradicted_before: u64,
     /// The same in this run.
     contradicted: BTreeSet<ItemIx>,
-    /// Items of the export.
     items: u64,
-    /// Whether the first short end was checked.
     has_checked_first: bool,
     /// Short ends, by the rows of their page and the logarithm of their depth.
     short: HashMap<(usize, u32), u32>,
@@ -84,7 +81,6 @@ impl Evidence {
         }
     }
 
-    /// Records a page with this many rows.
     pub(crate) fn record_page(&mut self, received: usize, observed: Option<ObservedEnd>) {
         self.pages = self.pages.saturating_add(1);
         if let Some(ObservedEnd::PageSize(rows)) = observed {
@@ -92,7 +88,6 @@ impl Evidence {
         }
     }
 
-    /// Whether the budget has this many credits.
     pub(crate) fn affords(&self, credits: u32) -> bool {
         // Pages that were evidence themselves do not add to the budget.
         let read = self.pages.saturating_sub(self.cost);
@@ -109,7 +104,6 @@ impl Evidence {
         self.cost = self.cost.saturating_sub(1);
     }
 
-    /// Credits spent on evidence in this run.
     pub(crate) fn spent(&self) -> u64 {
         self.spent_before + u64::from(self.cost.saturating_sub(self.cost_before))
     }
@@ -181,7 +175,6 @@ impl Evidence {
         (was_in_vain && !self.last_checks.is_empty(), &self.last_checks)
     }
 
-    /// Records that this one is checked.
     pub(crate) fn record_last_check(&mut self, item: ItemIx) {
         self.spent_before_last = self.spent();
         self.last_checks.insert(item);

@@ -17,9 +17,7 @@ pub(crate) struct Inquiry {
     pub scope: RefusalScope,
     /// The last attempt when it arrived.
     pub since: AttemptId,
-    /// The last message.
     pub message: String,
-    /// The items that were refused.
     refused: BTreeSet<ItemIx>,
     /// Requests for other items that were sent after it arrived and were refused alike.
     alike: u32,

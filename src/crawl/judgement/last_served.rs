@@ -12,7 +12,6 @@ pub(crate) struct LastServed {
 }
 
 impl LastServed {
-    /// Records that a request for an item was served.
     pub(crate) fn record(&mut self, item: ItemIx, attempt: AttemptId) {
         match self.latest {
             Some((_, known)) if known == item => self.latest = self.latest.max(Some((attempt, item))),

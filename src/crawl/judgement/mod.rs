@@ -32,7 +32,6 @@ use crate::fetch::classify::{Failure, StopCause, Verdict};
 
 /// Failures of a page that must each be followed by service to another item before the page is given up, unless they may pass.
 pub(crate) const PROOFS: u32 = 3;
-/// Maximum number of control requests in a run.
 pub(crate) const CONTROLS: u32 = 3;
 /// Items in a row that are refused in an envelope, with no page in between, before others are requested.
 pub(crate) const REFUSED_IN_A_ROW: usize = 20;

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-/// The budget of one run.
 #[derive(Debug)]
 pub(crate) struct LookaheadBudget {
     /// Credits that may be wasted for each useful page.
@@ -39,7 +38,6 @@ impl LookaheadBudget {
         f64::from(self.lost) + f64::from(reserved) + f64::from(arrived) + 1.0 <= most
     }
 
-    /// Records a useful page.
     pub(crate) fn credit(&mut self) {
         self.pages = self.pages.saturating_add(1);
     }

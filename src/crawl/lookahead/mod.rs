@@ -44,7 +44,6 @@ pub(crate) struct Lookahead {
     out_of_order: BTreeSet<PageNum>,
 }
 
-/// The pages of a walk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WalkPages<'a> {
     pub(crate) rules: &'a PagingRules,
@@ -248,7 +247,6 @@ impl Lookahead {
         self.last_possible = None;
     }
 
-    /// The first page that is not known to exist.
     pub(crate) fn first_unknown(&self) -> PageNum {
         self.first_unknown
     }

@@ -29,7 +29,6 @@ pub struct LookaheadCost {
     pub in_doubt: u32,
 }
 
-/// The walk of one item.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one fact about the list, and no two exclude each other")]
 pub struct Walk {
@@ -153,7 +152,6 @@ impl Walk {
         RetryRow { item: self.item, tries: self.proven_failures, unproven: self.unproven_runs }
     }
 
-    /// Its end, if it has come to one.
     pub fn end(&self) -> Option<&End> {
         self.end.as_ref()
     }

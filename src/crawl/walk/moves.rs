@@ -41,7 +41,6 @@ impl Moves {
         !is_outdated || self.accepts_outdated
     }
 
-    /// Records the next page.
     pub(super) fn pass(&mut self, page: PageNum, counts: Counts) {
         let pushed = counts.repeats.map(|first| (page.0.saturating_sub(first.0), counts.shared));
         // A page behind one that came again whole is pushed as far as that one, unless the list has moved once more.
@@ -110,7 +109,6 @@ impl Walk {
         self.moves.is_in_order = true;
     }
 
-    /// Accepts outdated pages as they are.
     pub fn take_outdated(&mut self, rules: &PagingRules) {
         self.moves.accepts_outdated = true;
         self.advance(rules);

@@ -12,7 +12,6 @@ use crate::model::clock;
 use crate::model::page::{AttemptId, Request};
 use crate::run::stop::Stop;
 
-/// Which kind of page is next.
 enum Turn {
     /// A page that has not failed.
     Next,

@@ -15,7 +15,6 @@ use crate::run::stop::Stop;
 /// Pages with rows that end the run if no row of any page was ever usable.
 const MAX_UNUSABLE_PAGES: u32 = 20;
 
-/// Whether the rows of pages can be used.
 #[derive(Debug)]
 pub(super) struct UsableRows {
     has_one: bool,

@@ -6,7 +6,6 @@ use crate::error::Error;
 use crate::model::page::{ItemIx, PageNum};
 use crate::state::ledger::{EndedItem, Ledger, LedgerError};
 
-/// The control requests of a run.
 #[derive(Debug)]
 pub(super) struct Controls {
     sent: u32,
@@ -23,12 +22,10 @@ impl Default for Controls {
 }
 
 impl Controls {
-    /// Whether none was sent in this run.
     pub(super) fn is_unused(&self) -> bool {
         self.sent == 0
     }
 
-    /// Notes that a list has become complete.
     pub(super) fn add_list(&mut self) {
         self.has_list = true;
     }

@@ -21,7 +21,6 @@ const GONE: usize = 2;
 /// Empty lists after which items are taken in list order, though no list has a row.
 const EMPTY_SAMPLES: u64 = 50;
 
-/// What is known of lists without rows.
 #[derive(Debug)]
 pub(super) struct EmptyListDetector {
     /// Lists by whether their first page had a row.
@@ -39,7 +38,6 @@ pub(super) struct EmptyListDetector {
 }
 
 impl EmptyListDetector {
-    /// The state at the start of a run.
     pub(super) fn new(lists: EmptyLists, had_empty_list: bool) -> Self {
         Self { lists, had_empty_list, empty_ends: 0, threshold: MANY, reread: None, vanished: BTreeSet::new() }
     }

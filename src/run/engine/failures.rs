@@ -42,7 +42,6 @@ impl Engine<'_> {
         }
     }
 
-    /// Retries a page after a wait.
     pub(super) fn retry_later(&mut self, mut task: PageTask, failure: Failure, outcome: &FetchOutcome) {
         let was_down = self.outages.is_down();
         let held = self.note_throttle(&mut task, failure, outcome);
@@ -65,7 +64,6 @@ impl Engine<'_> {
         self.delay(task, failure, outcome);
     }
 
-    /// Delays a page until its next attempt.
     fn delay(&mut self, mut task: PageTask, failure: Failure, outcome: &FetchOutcome) {
         let now = clock::now();
         // During an inquiry into the account an outage's checks do not apply: both would wait for each other.

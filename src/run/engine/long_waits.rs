@@ -11,7 +11,6 @@ use crate::model::clock;
 use crate::model::page::ItemIx;
 use crate::run::stop::Stop;
 
-/// The waits that are too long, and who got them.
 #[derive(Debug, Default)]
 pub(super) struct LongWaits {
     /// The item that got the first one, and until when the run waits.

@@ -64,15 +64,12 @@ const KEYS: usize = 1 << 20;
 pub(crate) struct Channels {
     /// To the dispatcher. Its bound is how many intents may wait for the rate limiter.
     pub to_dispatch: mpsc::Sender<Request>,
-    /// From the dispatcher.
     pub outcomes: mpsc::Receiver<FetchOutcome>,
-    /// To the writer.
     pub writer: mpsc::Sender<WriterCommand>,
     /// What the dispatcher does with requests that have not left.
     pub mode: watch::Sender<DispatchMode>,
 }
 
-/// The state of a run.
 #[derive(Debug)]
 pub(crate) struct Engine<'a> {
     context: &'a RunContext,
@@ -198,7 +195,7 @@ impl<'a> Engine<'a> {
         (ended, self.stats)
     }
 
-    /// One tick. Returns false when the run is over.
+    /// Returns false when the run is over.
     async fn tick(
         &mut self,
         channels: &mut Channels,

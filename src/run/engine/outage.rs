@@ -38,11 +38,9 @@ pub(super) struct OutageDetector {
 #[derive(Debug)]
 struct FailureStreak {
     since: Instant,
-    /// The last message.
     message: String,
     /// When the server last requested a wait, and until when it lasts.
     requested_wait: Option<(Instant, Instant)>,
-    /// Items that failed.
     items: BTreeSet<ItemIx>,
     /// Requests that did not reach the API, and 429s that started a cooldown.
     unreached: usize,
@@ -55,7 +53,6 @@ struct FailureStreak {
 #[derive(Debug)]
 struct Outage {
     tries: RetryState,
-    /// When the next check may leave.
     check_at: Instant,
 }
 
@@ -70,12 +67,10 @@ impl OutageDetector {
         self.ever
     }
 
-    /// Whether it served something in this run.
     pub(super) fn is_proven(&self) -> bool {
         self.is_proven
     }
 
-    /// Whether there is an outage.
     pub(super) fn is_down(&self) -> bool {
         self.check_at().is_some()
     }
@@ -104,7 +99,6 @@ impl OutageDetector {
         task.faults.proven > 0 || task.faults.gave_up_before
     }
 
-    /// Notes a page.
     pub(super) fn page(&mut self) {
         self.ever = true;
         self.works();

@@ -218,7 +218,6 @@ impl Engine<'_> {
         self.fail_walk(task.item, task.page, message.to_owned(), transient);
     }
 
-    /// Ends a walk before a page as failed.
     pub(super) fn fail_walk(&mut self, item: ItemIx, page: PageNum, message: String, transient: bool) {
         let end = EndRow { transient, ..EndRow::failed(item, message) };
         self.frontier.close(end, page);

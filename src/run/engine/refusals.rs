@@ -13,7 +13,6 @@ use crate::model::page::{AttemptId, ItemIx};
 /// Items in a row that get a refusal which was not meant for all before it is inquired into again.
 const REFUTED_IN_A_ROW: usize = 3;
 
-/// What waits until others are served.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
     /// The refusal that other items' pages are requested for.
@@ -29,7 +28,6 @@ pub(super) struct Refusals {
     confirmed: BTreeSet<ItemIx>,
 }
 
-/// A page that is not requested again.
 #[derive(Debug)]
 pub(super) struct DeferredFailure {
     pub(super) task: PageTask,
@@ -39,11 +37,9 @@ pub(super) struct DeferredFailure {
     pub(super) failure: Failure,
 }
 
-/// A walk that ends before a refused page.
 #[derive(Clone, Copy, Debug)]
 struct RefusedEnd {
     item: ItemIx,
-    /// The newest attempt when it was refused.
     at: AttemptId,
 }
 
@@ -83,7 +79,6 @@ impl Refusals {
         inquiry.is_some_and(|inquiry| inquiry.add(item, attempt, message))
     }
 
-    /// Defers a failure until others are served.
     pub(super) fn defer(&mut self, deferred: DeferredFailure) {
         self.deferred.push(deferred);
     }

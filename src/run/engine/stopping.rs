@@ -33,7 +33,6 @@ impl Engine<'_> {
         self.draining = Some(self.newest_attempt);
     }
 
-    /// Sets the dispatcher's mode, if it changed.
     pub(super) fn set_dispatch_mode(&mut self, mode: &watch::Sender<DispatchMode>) {
         self.draining = self.draining.filter(|_| {
             self.frontier.requests_in_flight() > 0 && (self.outages.is_down() || self.refusals.inquiry.is_some())

@@ -33,7 +33,6 @@ use adopt::adopt;
 /// Pages that are applied between two commits.
 const PAGES_A_COMMIT: usize = 4_096;
 
-/// Reads a segment's journal again.
 #[derive(Debug)]
 pub(crate) struct Recovery {
     pub dir: Arc<ExportDir>,
@@ -185,7 +184,6 @@ impl Recovery {
     }
 }
 
-/// A walk whose pages are read again.
 #[derive(Debug)]
 struct RereadWalk {
     walk: Walk,

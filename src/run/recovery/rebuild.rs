@@ -28,11 +28,9 @@ pub(crate) enum RebuildScope {
     OtherColumns,
     /// Also those whose files were modified. All files are read to find out.
     Modified,
-    /// All.
     All,
 }
 
-/// What has to be done to segments.
 #[derive(Debug, Default)]
 pub(crate) struct RebuildPlan {
     /// Manifests that differ from the ledger: restored as they were.
@@ -96,12 +94,10 @@ impl RebuildPlan {
         Ok(())
     }
 
-    /// Whether there is nothing to do.
     pub(crate) fn is_empty(&self) -> bool {
         self.restore.is_empty() && self.rebuild.is_empty()
     }
 
-    /// How many segments are rebuilt.
     pub(crate) fn rebuilt(&self) -> usize {
         self.rebuild.len()
     }
@@ -122,7 +118,6 @@ impl RebuildPlan {
         Ok(())
     }
 
-    /// Rebuilds one segment after the other.
     pub(crate) async fn carry_out(
         &self,
         dir: &ExportDir,

@@ -76,7 +76,7 @@ async fn export(layers: Layers) -> Result<Summary, Error> {
     let qps = rate_limit(&settings, simulated, rate_cache.as_ref())?;
     let sizes = size_hints(&layers)?;
     let api = Arc::new(HttpApi::new(&settings.endpoint, http_settings(&settings, key))?);
-    let reporter = ProgressReporter::new(&settings, qps.per_second());
+    let reporter = Arc::new(ProgressReporter::new(&settings, qps.per_second()));
     log::init(&settings, &reporter);
     log_limits(qps, settings.max_in_flight, requested);
     let seed = clock::wall().0.unsigned_abs();

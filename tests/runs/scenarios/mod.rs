@@ -132,7 +132,7 @@ impl Part {
 fn account(ended: &Ended<'_>) -> Vec<String> {
     let (summary, mut wrong) = (&ended.summary, Vec::new());
     let (billed, twice) = ended.server.billed();
-    let (certain, doubtful) = (summary.credits.billed, summary.credits.in_doubt);
+    let (certain, doubtful) = (summary.totals.credits.billed, summary.totals.credits.in_doubt);
     if !(certain..=certain + doubtful).contains(&billed) {
         wrong.push(format!("{billed} pages were billed; known are {certain}, and {doubtful} in doubt"));
     }
@@ -143,7 +143,7 @@ fn account(ended: &Ended<'_>) -> Vec<String> {
     if requests != summary.run.requests {
         wrong.push(format!("{requests} requests were seen, {} are known", summary.run.requests));
     }
-    let (rows, all) = (summary.rows.published, ended.server.rows());
+    let (rows, all) = (summary.totals.rows.published, ended.server.rows());
     if summary.exit_code == 0 && rows != all {
         wrong.push(format!("{rows} of {all} rows were published"));
     }

@@ -17,19 +17,18 @@ pub(crate) const PRODUCTS: &str = "_pagehaul/products.parquet";
 const BATCH: usize = 8_192;
 
 pub(crate) async fn write_products(export_dir: &ExportDir) -> Result<(), ReportError> {
-    let failed = |source| ReportError::Write { name: PRODUCTS, source };
-    let schema = rows(&[]).map_err(failed)?.schema();
-    let mut file = ParquetFile::create(Vec::new(), &schema, &ParquetOptions::default()).map_err(failed)?;
+    let schema = rows(&[])?.schema();
+    let mut file = ParquetFile::create(Vec::new(), &schema, &ParquetOptions::default())?;
     let mut items = Vec::new();
     export_dir.ledger().for_each_item(|item| {
         items.push(item);
         if items.len() < BATCH {
             return Ok(());
         }
-        rows(&std::mem::take(&mut items)).and_then(|rows| file.write(&rows)).map_err(failed)
+        Ok::<_, ReportError>(file.write(&rows(&std::mem::take(&mut items))?)?)
     })?;
-    rows(&items).and_then(|rows| file.write(&rows)).map_err(failed)?;
-    let (content, _) = file.finish().map_err(failed)?;
+    file.write(&rows(&items)?)?;
+    let (content, _) = file.finish()?;
     Ok(export_dir.store.put(PRODUCTS, content).await?)
 }
 

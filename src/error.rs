@@ -29,12 +29,9 @@ pub enum Error {
     /// A setting cannot be used.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// A combination of flags, or a flag that is not a setting. The text is the whole message.
+    /// A command line that cannot be used. The text is the whole message.
     #[error("{0}")]
-    Usage(&'static str),
-    /// The command line cannot be parsed.
-    #[error("{0}")]
-    CommandLine(String),
+    Usage(String),
     /// An endpoint description cannot be used.
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
@@ -45,14 +42,8 @@ pub enum Error {
     #[error("stopped at once by a signal")]
     Interrupted(ExitCode),
     /// The simulator cannot listen.
-    #[error("cannot listen on {address}")]
-    Listen {
-        /// Where.
-        address: std::net::SocketAddr,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("cannot listen on {0}")]
+    Listen(std::net::SocketAddr, #[source] std::io::Error),
     /// The simulator cannot be created from its specification or the endpoint.
     #[error(transparent)]
     Simulator(#[from] SimulatorError),
@@ -86,15 +77,9 @@ pub enum Error {
     /// A task panicked.
     #[error("a task of the program failed (a bug)")]
     Panic(#[from] tokio::task::JoinError),
-    /// The operating system refused something.
-    #[error("cannot {action}")]
-    System {
-        /// What, as a verb with its object.
-        action: &'static str,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    /// The operating system refused something: a verb with its object.
+    #[error("cannot {0}")]
+    System(&'static str, #[source] std::io::Error),
 }
 
 impl Error {
@@ -114,10 +99,10 @@ impl Error {
         if let Self::Interrupted(_) = self {
             return Some("run the same command again: it resumes where this one stopped");
         }
-        if let Self::Listen { .. } = self {
+        if let Self::Listen(..) = self {
             return Some("choose another address with --listen");
         }
-        if let Self::System { .. } = self {
+        if let Self::System(..) = self {
             return Some("fix the cause above; no request was sent");
         }
         self.exit_code().next_step()
@@ -128,11 +113,10 @@ impl Error {
         match self {
             Self::Settings(_)
             | Self::Usage(_)
-            | Self::CommandLine(_)
             | Self::Endpoint(_)
             | Self::Simulator(_)
-            | Self::System { .. }
-            | Self::Listen { .. }
+            | Self::System(..)
+            | Self::Listen(..)
             | Self::Client(_) => ExitCode::Usage,
             Self::Input(error) => input_code(error),
             Self::Output(error) => output_code(error),
@@ -191,12 +175,10 @@ fn output_code(error: &OutputError) -> ExitCode {
 
 fn report_code(error: &ReportError) -> ExitCode {
     match error {
-        ReportError::Sample => ExitCode::Usage,
         ReportError::Output(error) => output_code(error),
         ReportError::Ledger(error) => ledger_code(error),
         ReportError::Journal(error) => journal_code(error),
-        ReportError::Disk(_) | ReportError::Write { .. } => ExitCode::Storage,
-        ReportError::Panic(_) => ExitCode::Internal,
+        ReportError::Products(_) => ExitCode::Storage,
     }
 }
 

@@ -21,7 +21,7 @@ use crate::model::sanitize::{chain, hide};
 use crate::report::summary::Summary;
 use crate::run::context::RunContext;
 use crate::run::export;
-use crate::settings::{Layers, RateLimit, SETTINGS, Settings, SettingsError, table};
+use crate::settings::{Layers, RateLimit, SETTINGS, Settings, table};
 use crate::simulator::{self, Server, Simulator, SimulatorSettings};
 use crate::state::rate_cache::{self, RateCache};
 
@@ -55,16 +55,16 @@ pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
 async fn export(layers: Layers) -> Result<Summary, Error> {
     let mut settings = Settings::resolve(&layers)?;
     if layers.get(table::TOKEN_STDIN)? && layers.given(table::PRODUCTS) == Some("-") {
-        return Err(Error::Usage("stdin cannot be both the API key and the list: give one of them as a file"));
+        return Err(Error::Usage(
+            "stdin cannot be both the API key and the list: give one of them as a file".to_owned(),
+        ));
     }
     let simulator = start_simulator(&mut settings)?;
     let signals = listen_for_signals()?;
     let key = if simulator.is_some() {
         SecretString::from("simulated")
     } else if layers.given(table::PRODUCTS).is_none() {
-        return Err(
-            SettingsError::Missing { what: "no list of products", next: "name one with --products FILE" }.into()
-        );
+        return Err(Error::Usage("no list of products; name one with --products FILE".to_owned()));
     } else {
         api_key(&layers, settings.is_loopback(), signals.clone()).await?
     };
@@ -76,7 +76,7 @@ async fn export(layers: Layers) -> Result<Summary, Error> {
     let qps = rate_limit(&settings, simulated, rate_cache.as_ref())?;
     let sizes = size_hints(&layers)?;
     let api = Arc::new(HttpApi::new(&settings.endpoint, http_settings(&settings, key))?);
-    let reporter = ProgressReporter::new(&settings, qps.per_second());
+    let reporter = Arc::new(ProgressReporter::new(&settings, qps.per_second()));
     log::init(&settings, &reporter);
     log_limits(qps, settings.max_in_flight, requested);
     let seed = clock::wall().0.unsigned_abs();
@@ -166,7 +166,9 @@ fn size_hints(layers: &Layers) -> Result<Vec<SizeHints>, Error> {
     if let Some(rows) = layers.find(table::SIZE_HINT_COLUMN)? {
         let list = layers.given(table::PRODUCTS).map(ItemList::from_setting);
         let (Some(ItemList::File(table)), Some(ids)) = (list, layers.find(table::PRODUCT_COLUMN)?) else {
-            return Err(Error::Usage("--size-hint-column needs a list in a CSV or Parquet file, and --product-column"));
+            return Err(Error::Usage(
+                "--size-hint-column needs a list in a CSV or Parquet file, and --product-column".to_owned(),
+            ));
         };
         hints.push(SizeHints::Column { table, ids, rows });
     }
@@ -179,9 +181,9 @@ fn start_simulator(settings: &mut Settings) -> Result<Option<(Server, SimulatorS
     let text = if text == DEFAULTS { DEMONSTRATION } else { text };
     let spec: SimulatorSettings = text.parse()?;
     let simulator = Simulator::new(&settings.endpoint, spec.clone())?;
-    let server = simulator::start(Arc::new(simulator))
-        .map_err(|source| Error::System { action: "start the simulator", source })?;
-    let invalid = |_| Error::Usage("the simulator's address is not a URL");
+    let server =
+        simulator::start(Arc::new(simulator)).map_err(|source| Error::System("start the simulator", source))?;
+    let invalid = |_| Error::Usage("the simulator's address is not a URL".to_owned());
     settings.base_url = url::Url::parse(&server.base_url()).map_err(invalid)?;
     settings.simulated_as = Some(format!("simulator seed={} max_videos={}", spec.seed, spec.max_videos));
     Ok(Some((server, spec)))
@@ -199,11 +201,10 @@ fn rate_limit(
         (Some(RateLimit::Unlimited), _) => Ok(RateLimit::Unlimited),
         (None, Some(spec)) => Ok(spec.qps.map(|qps| f64::from(qps.get())).into()),
         (None, None) if settings.is_loopback() => Ok(RateLimit::Unlimited),
-        (None, None) => Err(SettingsError::Missing {
-            what: "no rate limit",
-            next: "give your plan's requests per second with --qps N (the provider's dashboard shows them), or --qps auto",
-        }
-        .into()),
+        (None, None) => Err(Error::Usage(
+            "no rate limit; give your plan's requests per second with --qps N (the provider's dashboard shows them), or --qps auto"
+                .to_owned(),
+        )),
     }
 }
 

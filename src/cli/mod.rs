@@ -79,7 +79,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Er
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with("For more information"))
         .collect();
-    Err(Error::CommandLine(lines.join("; ") + &simulate_hint(&arguments)))
+    Err(Error::Usage(lines.join("; ") + &simulate_hint(&arguments)))
 }
 
 /// A hint for `--simulate SPEC`: the specification is optional, so only `=` can introduce it.
@@ -109,7 +109,7 @@ where
 {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().max_blocking_threads(BLOCKING_THREADS).build();
-    let runtime = runtime.map_err(|source| Error::System { action: "start the runtime", source })?;
+    let runtime = runtime.map_err(|source| Error::System("start the runtime", source))?;
     let result = runtime.block_on(work);
     // After a second signal blocking work may still run. Leaving it is safe because of the journal.
     runtime.shutdown_background();

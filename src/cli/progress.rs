@@ -1,16 +1,15 @@
 //! The progress of a run: a bar on a terminal, a line at each heartbeat elsewhere.
 //!
-//! Events only add to counters; a task shows them. Log lines go through the bar, so that they never tear.
+//! Events only change counters; a task shows them. Log lines go through the bar, so that they never tear.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use bytesize::ByteSize;
+use indicatif::{FormattedDuration, HumanCount, HumanFloatCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::Instant;
 
 use crate::cli::rate_news::RateNews;
@@ -18,7 +17,7 @@ use crate::model::clock;
 use crate::model::event::{Event, EventSink, ProgressSnapshot};
 use crate::model::page::{Charge, ItemId, StopReason};
 use crate::model::sanitize::Sanitized;
-use crate::report::totals::{Bytes, Count, Grouped, Rate, as_u64, repair_price};
+use crate::report::totals::{Count, as_u64, repair_price};
 use crate::settings::{Progress, Settings};
 
 /// Time between two updates of a bar.
@@ -33,52 +32,31 @@ const LOGGED: u64 = 20;
 pub(crate) struct ProgressReporter {
     bar: Option<ProgressBar>,
     heartbeat: Option<Duration>,
-    counters: Counters,
-    /// The current rate limit, requests per second.
-    limit: Mutex<Option<f64>>,
-    rate_news: RateNews,
     max_credits: Option<u64>,
-    /// When requests started, and how many products had ended before.
-    started: OnceLock<(Instant, u64)>,
     is_replay: bool,
+    state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
-struct Counters {
-    items: AtomicU64,
-    begun: AtomicU64,
-    ended: AtomicU64,
-    failed: AtomicU64,
-    pages: AtomicU64,
-    rows: AtomicU64,
-    credits: AtomicU64,
-    requests: AtomicU64,
-    retries: AtomicU64,
-    throttled: AtomicU64,
-    reread: AtomicU64,
-    rebuilt: AtomicU64,
-    to_rebuild: AtomicU64,
-}
-
-fn add(counter: &AtomicU64, number: u64) {
-    counter.fetch_add(number, Ordering::Relaxed);
-}
-
-fn get(counter: &AtomicU64) -> u64 {
-    counter.load(Ordering::Relaxed)
+struct State {
+    counts: ProgressSnapshot,
+    failed: u64,
+    requests: u64,
+    retries: u64,
+    throttled: u64,
+    reread: u64,
+    /// The segment that is being rebuilt, from 1, and the number of segments to rebuild.
+    rebuilding: (usize, usize),
+    /// The current rate limit, requests per second.
+    limit: Option<f64>,
+    rate_news: RateNews,
+    /// When requests started, and how many products had ended before.
+    started: Option<(Instant, u64)>,
 }
 
 impl ProgressReporter {
     /// For an export whose rate limit starts at `limit` requests per second.
-    pub(crate) fn new(settings: &Settings, limit: Option<f64>) -> Arc<Self> {
-        Self::create(settings, limit, false)
-    }
-
-    pub(crate) fn for_replay(settings: &Settings) -> Arc<Self> {
-        Self::create(settings, None, true)
-    }
-
-    fn create(settings: &Settings, limit: Option<f64>, is_replay: bool) -> Arc<Self> {
+    pub(crate) fn new(settings: &Settings, limit: Option<f64>) -> Self {
         let has_bar = match settings.progress {
             Progress::Auto => io::stderr().is_terminal() && !settings.json_logs,
             Progress::Bar => true,
@@ -86,64 +64,59 @@ impl ProgressReporter {
         };
         let bar = has_bar.then(spinner).filter(|bar| !bar.is_hidden());
         let is_plain = bar.is_none() && settings.progress != Progress::None;
-        Arc::new(Self {
+        Self {
             bar,
             heartbeat: is_plain.then_some(settings.heartbeat),
-            counters: Counters::default(),
-            limit: Mutex::new(limit),
-            rate_news: RateNews::new(limit),
             max_credits: settings.max_credits,
-            started: OnceLock::new(),
-            is_replay,
-        })
+            is_replay: false,
+            state: Mutex::new(State { limit, rate_news: RateNews::new(limit), ..State::default() }),
+        }
+    }
+
+    pub(crate) fn for_replay(settings: &Settings) -> Self {
+        Self { is_replay: true, ..Self::new(settings, None) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Shows the counters until it is dropped.
     pub(crate) async fn show(&self) -> Infallible {
         let every = if self.bar.is_some() { Some(TICK) } else { self.heartbeat };
         let Some(every) = every else { return std::future::pending().await };
-        let mut throughput = Throughput::new(get(&self.counters.requests));
+        let mut throughput = Throughput::new(self.state().requests);
         loop {
             tokio::time::sleep(every).await;
-            let rate = throughput.update(get(&self.counters.requests));
-            match (&self.bar, self.started.get()) {
-                (None, None) => tracing::info!("{}", self.preparation()),
-                (Some(bar), None) => bar.set_message(self.preparation()),
-                (None, Some(_)) => tracing::info!("{}", self.plain(rate, self.eta())),
-                (Some(bar), Some(_)) => {
-                    bar.set_length(get(&self.counters.items));
-                    bar.set_position(get(&self.counters.ended));
-                    bar.set_message(self.line(rate, self.eta()));
+            let state = self.state();
+            let rate = throughput.update(state.requests);
+            let ProgressSnapshot { items, ended, .. } = state.counts;
+            let line = match state.started {
+                Some(_) => state.line(rate, self.max_credits),
+                None => state.preparation(),
+            };
+            match &self.bar {
+                Some(bar) => {
+                    if state.started.is_some() {
+                        bar.set_length(items);
+                        bar.set_position(ended);
+                    }
+                    bar.set_message(line);
                 }
+                None if state.started.is_some() => {
+                    let line = line.replace('\n', "");
+                    tracing::info!("{}/{} products  {line}", HumanCount(ended), HumanCount(items));
+                }
+                None => tracing::info!("{line}"),
             }
-        }
-    }
-
-    /// The time left if products go on ending as they did in this run. Unknown once all have begun: the lengths of the
-    /// remaining lists are unknown.
-    fn eta(&self) -> Option<Duration> {
-        let (since, ended_before) = *self.started.get()?;
-        let [items, begun, ended] = [&self.counters.items, &self.counters.begun, &self.counters.ended].map(get);
-        let number = |count: u64| u32::try_from(count).map_or(f64::from(u32::MAX), f64::from);
-        let (done, left) = (number(ended.saturating_sub(ended_before)), number(items.saturating_sub(ended)));
-        let is_known = done > 0.0 && (begun < items || ended >= items);
-        is_known.then(|| (clock::now() - since).mul_f64((left / done).min(1e6)))
-    }
-
-    /// The text before requests start, and in a replay.
-    fn preparation(&self) -> String {
-        let [read, number, total] = [&self.counters.reread, &self.counters.rebuilt, &self.counters.to_rebuild].map(get);
-        match (total, read) {
-            (0, 0) => "opening the export".to_owned(),
-            (0, read) => format!("reading the journal: {}", Count(read, "page")),
-            (total, read) => format!("rebuilding segment {number} of {total}: {} read", Count(read, "page")),
         }
     }
 
     /// Logs what is durable when a run fails while it works.
     pub(crate) fn log_kept(&self) {
-        let (pages, credits) = (Count(get(&self.counters.pages), "page"), Count(get(&self.counters.credits), "credit"));
-        if self.started.get().is_some() {
+        let state = self.state();
+        if state.started.is_some() {
+            let (pages, credits) = (Count(state.counts.pages, "page"), Count(state.counts.credits, "credit"));
             tracing::info!("kept: {pages} in the journal; {credits} known to be spent");
         }
     }
@@ -155,36 +128,80 @@ impl ProgressReporter {
         }
     }
 
-    /// The counters under a bar: at most 80 columns for ten million of everything.
-    fn line(&self, rate: f64, eta: Option<Duration>) -> String {
-        let counters = &self.counters;
-        let mut line =
-            format!("{} pages  {} rows  {}", Grouped(get(&counters.pages)), Grouped(get(&counters.rows)), Rate(rate));
-        if let Some(limit) = *self.limit.lock().unwrap_or_else(PoisonError::into_inner) {
-            push(&mut line, format_args!("/{}", Rate(limit)));
+    fn opened(&self, state: &mut State) {
+        let ProgressSnapshot { items, ended, pages, .. } = state.counts;
+        if self.is_replay {
+            return;
         }
-        push(&mut line, format_args!(" req/s  eta {}\n  credits {}", Eta(eta), Grouped(get(&counters.credits))));
-        if let Some(max) = self.max_credits {
-            push(&mut line, format_args!("/{}", Grouped(max)));
+        if pages > 0 || ended > 0 {
+            let (done, items, pages) = (HumanCount(ended), HumanCount(items), Count(pages, "page"));
+            tracing::info!("resuming: {done} of {items} products done, {pages} paid for");
         }
-        push(
-            &mut line,
-            format_args!("  retries {}  429s {}", Grouped(get(&counters.retries)), Grouped(get(&counters.throttled))),
-        );
-        push(&mut line, format_args!("  failed {}", Grouped(get(&counters.failed))));
-        line
-    }
-
-    fn plain(&self, rate: f64, eta: Option<Duration>) -> String {
-        let counters = &self.counters;
-        let done = format!("{}/{} products  ", Grouped(get(&counters.ended)), Grouped(get(&counters.items)));
-        done + &self.line(rate, eta).replace('\n', "")
+        state.started.get_or_insert_with(|| (clock::now(), ended));
+        if let Some(bar) = &self.bar {
+            set_style(bar, "\n  {bar:30} {human_pos}/{human_len} products  {elapsed_precise}\n  {msg}");
+        }
     }
 }
 
-fn push(line: &mut String, arguments: std::fmt::Arguments<'_>) {
-    if line.write_fmt(arguments).is_err() {
-        line.push('?'); // writing to a String cannot fail
+impl State {
+    /// The time left if products go on ending as they did in this run. Unknown once all have begun: the lengths of the
+    /// remaining lists are unknown.
+    fn eta(&self) -> Option<Duration> {
+        let (since, ended_before) = self.started?;
+        let ProgressSnapshot { items, begun, ended, .. } = self.counts;
+        let number = |count: u64| u32::try_from(count).map_or(f64::from(u32::MAX), f64::from);
+        let (done, left) = (number(ended.saturating_sub(ended_before)), number(items.saturating_sub(ended)));
+        let is_known = done > 0.0 && (begun < items || ended >= items);
+        is_known.then(|| (clock::now() - since).mul_f64((left / done).min(1e6)))
+    }
+
+    /// The text before requests start, and in a replay.
+    fn preparation(&self) -> String {
+        match (self.rebuilding, self.reread) {
+            ((_, 0), 0) => "opening the export".to_owned(),
+            ((_, 0), read) => format!("reading the journal: {}", Count(read, "page")),
+            ((nth, of), read) => format!("rebuilding segment {nth} of {of}: {} read", Count(read, "page")),
+        }
+    }
+
+    /// The counters under a bar: at most 80 columns for ten million of everything.
+    fn line(&self, rate: f64, max_credits: Option<u64>) -> String {
+        let ProgressSnapshot { pages, rows, credits, .. } = self.counts;
+        let [pages, rows, credits, retries, throttled, failed] =
+            [pages, rows, credits, self.retries, self.throttled, self.failed].map(HumanCount);
+        let limit = self.limit.map(|limit| format!("/{:.0}", HumanFloatCount(limit))).unwrap_or_default();
+        let max = max_credits.map(|max| format!("/{}", HumanCount(max))).unwrap_or_default();
+        let eta = self.eta().map_or("-".to_owned(), |eta| FormattedDuration(eta).to_string());
+        format!(
+            "{pages} pages  {rows} rows  {:.0}{limit} req/s  eta {eta}\n  \
+             credits {credits}{max}  retries {retries}  429s {throttled}  failed {failed}",
+            HumanFloatCount(rate)
+        )
+    }
+
+    fn log_incomplete(&mut self, id: &ItemId, stop: StopReason, message: &str) {
+        // Most products that fail do so at their first page.
+        self.counts.begun += u64::from(stop == StopReason::Failed);
+        self.failed += 1;
+        if self.failed > LOGGED {
+            if self.failed == LOGGED + 1 {
+                tracing::warn!("more products failed or are incomplete: _pagehaul/products.parquet lists them all");
+            }
+        } else if stop == StopReason::Failed {
+            tracing::warn!("product {id} failed: {message}");
+        } else if stop == StopReason::Rejected {
+            tracing::warn!("product {id} was rejected: {message}");
+        } else {
+            tracing::warn!("product {id} is incomplete ({stop}): {message}");
+        }
+    }
+
+    fn log_rate(&mut self, rate: f64, wait: Option<Duration>) {
+        self.limit = Some(rate);
+        if let Some(line) = self.rate_news.line(rate, wait) {
+            tracing::info!("{line}");
+        }
     }
 }
 
@@ -225,135 +242,59 @@ impl Throughput {
     }
 }
 
-struct Eta(Option<Duration>);
-
-impl std::fmt::Display for Eta {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Some(seconds) = self.0.map(|eta| eta.as_secs()) else { return f.write_str("-") };
-        match (seconds / 3_600, seconds / 60 % 60, seconds % 60) {
-            (0, 0, seconds) => write!(f, "{seconds}s"),
-            (0, minutes, seconds) => write!(f, "{minutes}m{seconds:02}s"),
-            (hours, minutes, _) => write!(f, "{hours}h{minutes:02}m"),
-        }
-    }
-}
-
-/// A count with text around it; nothing if it is zero.
-struct Nonzero(&'static str, u64, &'static str);
-
-impl std::fmt::Display for Nonzero {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self(before, count, after) = *self;
-        if count > 0 { write!(f, "{before}{}{after}", Grouped(count)) } else { Ok(()) }
-    }
-}
-
-impl ProgressReporter {
-    fn opened(&self, snapshot: ProgressSnapshot) {
-        let (counters, ProgressSnapshot { items, ended, begun, pages, rows, credits }) = (&self.counters, snapshot);
-        let values = [
-            (&counters.items, items),
-            (&counters.ended, ended),
-            (&counters.begun, begun),
-            (&counters.pages, pages),
-            (&counters.rows, rows),
-            (&counters.credits, credits),
-        ];
-        for (counter, number) in values {
-            counter.store(number, Ordering::Relaxed);
-        }
-        if self.is_replay {
-            return;
-        }
-        if pages > 0 || ended > 0 {
-            let (done, items, pages) = (Grouped(ended), Grouped(items), Count(pages, "page"));
-            tracing::info!("resuming: {done} of {items} products done, {pages} paid for");
-        }
-        self.started.get_or_init(|| (clock::now(), ended));
-        if let Some(bar) = &self.bar {
-            set_style(bar, "\n  {bar:30} {human_pos}/{human_len} products  {elapsed_precise}\n  {msg}");
-        }
-    }
-
-    fn log(line: Option<String>) {
-        if let Some(line) = line {
-            tracing::info!("{line}");
-        }
-    }
-
-    fn log_incomplete(&self, id: &ItemId, stop: StopReason, message: &str) {
-        // Most products that fail do so at their first page.
-        add(&self.counters.begun, u64::from(stop == StopReason::Failed));
-        let before = self.counters.failed.fetch_add(1, Ordering::Relaxed);
-        match before.cmp(&LOGGED) {
-            std::cmp::Ordering::Greater => {}
-            std::cmp::Ordering::Equal => {
-                tracing::warn!("more products failed or are incomplete: _pagehaul/products.parquet lists them all");
-            }
-            std::cmp::Ordering::Less if stop == StopReason::Failed => tracing::warn!("product {id} failed: {message}"),
-            std::cmp::Ordering::Less if stop == StopReason::Rejected => {
-                tracing::warn!("product {id} was rejected: {message}");
-            }
-            std::cmp::Ordering::Less => tracing::warn!("product {id} is incomplete ({stop}): {message}"),
-        }
-    }
-}
-
 impl EventSink for ProgressReporter {
     fn event(&self, event: &Event<'_>) {
-        let counters = &self.counters;
+        let state = &mut *self.state();
         match event {
             Event::Registered { listed, new, repeated, reopened, others } => {
-                let (listed, new) = (Count(*listed, "id"), Grouped(*new));
-                let duplicates = Nonzero(" (duplicates: ", *repeated, ")");
-                let others = Nonzero("; ", *others, " from earlier lists stay in the export");
+                let unless_zero = |count: u64, text: String| if count > 0 { text } else { String::new() };
+                let duplicates = unless_zero(*repeated, format!(" (duplicates: {})", HumanCount(*repeated)));
+                let others =
+                    unless_zero(*others, format!("; {} from earlier lists stay in the export", HumanCount(*others)));
+                let (listed, new) = (Count(*listed, "id"), HumanCount(*new));
                 tracing::info!("{listed} listed{duplicates}, {new} new, {reopened} to retry{others}");
             }
             Event::Repair { moved, empty, pages } => tracing::info!("{}", repair_price(*moved, *empty, *pages)),
-            Event::Opened(standing) => self.opened(*standing),
-            Event::Attempted { charge, throttled } => {
-                add(&counters.requests, 1);
-                add(&counters.credits, u64::from(*charge != Charge::Free));
-                add(&counters.throttled, u64::from(*throttled));
-                add(&counters.retries, u64::from(*throttled));
+            Event::Opened(snapshot) => {
+                state.counts = *snapshot;
+                self.opened(state);
             }
-            Event::Reread(pages) => add(&counters.reread, as_u64(*pages)),
+            Event::Attempted { charge, throttled } => {
+                state.requests += 1;
+                state.counts.credits += u64::from(*charge != Charge::Free);
+                state.throttled += u64::from(*throttled);
+                state.retries += u64::from(*throttled);
+            }
+            Event::Reread(pages) => state.reread += as_u64(*pages),
             Event::Read { first, kept, .. } => {
-                add(&counters.begun, u64::from(*first));
-                add(&counters.pages, 1);
-                add(&counters.rows, *kept);
+                state.counts.begun += u64::from(*first);
+                state.counts.pages += 1;
+                state.counts.rows += *kept;
             }
             Event::Retrying { id, page, after, cause } => {
-                add(&counters.retries, 1);
+                state.retries += 1;
                 tracing::debug!("{id}, page {page}: {cause}; retrying in {after:.1?}");
             }
             Event::Ended { id, stop, error } => {
-                add(&counters.ended, 1);
+                state.counts.ended += 1;
                 if !stop.is_complete() {
-                    self.log_incomplete(id, *stop, error.unwrap_or_default());
+                    state.log_incomplete(id, *stop, error.unwrap_or_default());
                 }
             }
-            Event::Throttled { wait, rate } => {
-                *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = Some(*rate);
-                Self::log(self.rate_news.throttled(*wait, *rate));
-            }
-            Event::Rate(rate) => {
-                *self.limit.lock().unwrap_or_else(PoisonError::into_inner) = Some(*rate);
-                Self::log(self.rate_news.changed(*rate));
-            }
+            Event::Throttled { wait, rate } => state.log_rate(*rate, Some(*wait)),
+            Event::Rate(rate) => state.log_rate(*rate, None),
             Event::Warning(message) => tracing::warn!("{message}"),
             Event::Outage { cause } => {
                 tracing::warn!("all requests fail, sending one at a time until one succeeds: {cause}");
             }
             Event::Recovered => tracing::info!("the API works again"),
             Event::Rebuilding { segment, nth, of, reason } => {
-                counters.rebuilt.store(as_u64(*nth), Ordering::Relaxed);
-                counters.to_rebuild.store(as_u64(*of), Ordering::Relaxed);
+                state.rebuilding = (*nth, *of);
                 tracing::info!("rebuilding segment {segment}: {}", Sanitized(reason));
             }
             Event::Published { segment, files, rows, bytes } => {
                 let (files, rows) = (Count(*files, "file"), Count(*rows, "row"));
-                tracing::info!("segment {segment} published: {files}, {rows}, {}", Bytes(*bytes));
+                tracing::info!("segment {segment} published: {files}, {rows}, {}", ByteSize(*bytes));
             }
             Event::Stopping { cause, in_flight: 0 } => tracing::warn!("stopping: {cause}"),
             Event::Stopping { cause, in_flight } => {
@@ -390,10 +331,9 @@ mod tests {
     use crate::model::event::{Event, EventSink, ProgressSnapshot};
     use crate::model::page::{ItemId, StopReason};
     use crate::settings::{Layers, Origin, Settings};
-    use std::sync::Arc;
     use std::time::Duration;
 
-    fn reporter() -> Arc<ProgressReporter> {
+    fn reporter() -> ProgressReporter {
         let mut layers = Layers::built_in().unwrap();
         for (key, value) in [("out", "x"), ("progress", "plain")] {
             layers.set(key, value.to_owned(), &Origin::Flag).unwrap();
@@ -411,17 +351,17 @@ mod tests {
     async fn the_time_that_is_left_counts_what_this_run_ended_and_not_what_earlier_ones_did() {
         let reporter = reporter();
         tokio::time::advance(Duration::from_secs(90)).await; // the ledger is being read
-        assert_eq!(reporter.eta(), None);
+        assert_eq!(reporter.state().eta(), None);
         reporter.event(&Event::Opened(ProgressSnapshot {
             items: 1_000,
             ended: 900,
             begun: 900,
             ..ProgressSnapshot::default()
         }));
-        assert_eq!(reporter.eta(), None, "nothing has ended in this run");
+        assert_eq!(reporter.state().eta(), None, "nothing has ended in this run");
         tokio::time::advance(Duration::from_secs(10)).await;
         ended(&reporter, 10);
-        assert_eq!(reporter.eta(), Some(Duration::from_secs(90)));
+        assert_eq!(reporter.state().eta(), Some(Duration::from_secs(90)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -433,19 +373,19 @@ mod tests {
         }
         tokio::time::advance(Duration::from_secs(10)).await;
         ended(&reporter, 39);
-        assert_eq!(reporter.eta(), None);
+        assert_eq!(reporter.state().eta(), None);
         ended(&reporter, 1);
-        assert_eq!(reporter.eta(), Some(Duration::ZERO));
+        assert_eq!(reporter.state().eta(), Some(Duration::ZERO));
     }
 
     #[test]
     fn what_is_shown_before_the_first_request_and_in_a_replay_is_what_is_read() {
         let reporter = reporter();
-        assert_eq!(reporter.preparation(), "opening the export");
+        assert_eq!(reporter.state().preparation(), "opening the export");
         reporter.event(&Event::Reread(1));
-        assert_eq!(reporter.preparation(), "reading the journal: 1 page");
+        assert_eq!(reporter.state().preparation(), "reading the journal: 1 page");
         reporter.event(&Event::Rebuilding { segment: crate::model::page::SegmentId(7), nth: 1, of: 3, reason: "all" });
         reporter.event(&Event::Reread(1_199));
-        assert_eq!(reporter.preparation(), "rebuilding segment 1 of 3: 1,200 pages read");
+        assert_eq!(reporter.state().preparation(), "rebuilding segment 1 of 3: 1,200 pages read");
     }
 }

@@ -72,7 +72,7 @@ async fn replay(mut layers: Layers, scope: RebuildScope) -> Result<Summary, Erro
     }
     let mut settings = Settings::resolve(&layers)?;
     settings.simulated_as = identity.get(table::BASE_URL.info.key).cloned(); // no request is sent: any API is fine
-    let reporter = ProgressReporter::for_replay(&settings);
+    let reporter = Arc::new(ProgressReporter::for_replay(&settings));
     log::init(&settings, &reporter);
     let events = Arc::<ProgressReporter>::clone(&reporter);
     let context = RunContext { settings, qps: RateLimit::Unlimited, sizes: Vec::new(), seed: 0, events };

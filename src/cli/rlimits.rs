@@ -14,7 +14,7 @@ pub(crate) fn requests(requested: usize, files: u64) -> Result<usize, Error> {
         0 => {
             let needed = OWN_FILES + files;
             let reason = format!("{allowed} may be open at once, {needed} are needed; raise the limit (ulimit -n)");
-            Err(Error::System { action: "open enough files", source: std::io::Error::other(reason) })
+            Err(Error::System("open enough files", std::io::Error::other(reason)))
         }
         max => Ok(usize::try_from(max).unwrap_or(requested)),
     }

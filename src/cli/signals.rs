@@ -43,7 +43,7 @@ fn next_signal() -> Result<StopSignals, Error> {
     use tokio::signal::unix::{SignalKind, signal};
     let on = |(kind, code)| match signal(kind) {
         Ok(signal) => Ok((signal, code)),
-        Err(source) => Err(Error::System { action: "listen for signals", source }),
+        Err(source) => Err(Error::System("listen for signals", source)),
     };
     let hangup = SignalKind::hangup();
     // A script's shell starts a command before `&` with SIGINT ignored. A SIGINT sent to it is meant all the same.

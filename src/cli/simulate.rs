@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command, value_parser};
 use tokio::net::TcpListener;
 
 use super::log::{self, init_for};
@@ -17,12 +17,12 @@ use crate::simulator::{self, Simulator, SimulatorSettings};
 
 pub(super) fn command() -> Command {
     let listen = Arg::new("listen").long("listen").value_name("ADDRESS").default_value("127.0.0.1:8080");
-    let count = Arg::new("products").long("products").value_name("N");
+    let count = Arg::new("products").long("products").value_name("N").value_parser(value_parser!(u64));
     let spec = Arg::new("spec").value_name("SPEC").default_value("").hide_default_value(true);
     Command::new("simulate")
         .about("Serve the simulator on this machine until a signal")
         .args([
-            listen.help("Address to listen on"),
+            listen.help("Address to listen on").value_parser(value_parser!(SocketAddr)),
             count.help("Print N product ids and exit"),
             spec.help("Changes to the defaults, such as seed=7,qps=50,latency=80ms"),
         ])
@@ -32,21 +32,21 @@ pub(super) fn command() -> Command {
 pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
     let text = flags.get_one::<String>("spec").map_or("", String::as_str);
     let mut spec: SimulatorSettings = text.parse()?;
-    if let Some(count) = flags.get_one::<String>("products") {
-        spec.products = count.parse().map_err(|_| Error::Usage("--products must be a whole number"))?;
+    if let Some(count) = flags.get_one("products") {
+        spec.products = *count;
         return Ok(CommandOutput::Text(spec.ids().fold(String::new(), |text, id| text + &id + "\n")));
     }
-    let listen = flags.get_one::<String>("listen").map_or("", String::as_str);
-    let address: SocketAddr =
-        listen.parse().map_err(|_| Error::Usage("--listen must be an address such as 127.0.0.1:8080"))?;
+    let address = flags.get_one("listen").copied().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
     if !address.ip().is_loopback() {
-        return Err(Error::Usage("--listen must be a loopback address: the simulator is for this machine only"));
+        return Err(Error::Usage(
+            "--listen must be a loopback address: the simulator is for this machine only".to_owned(),
+        ));
     }
     let endpoint = Endpoint::parse(crate::endpoint::BUILT_IN).map_err(Error::Endpoint)?;
     let simulator = Arc::new(Simulator::new(&endpoint, spec)?);
     let account = Arc::clone(&simulator);
     block_on(async move {
-        let refused = |source| Error::Listen { address, source };
+        let refused = |source| Error::Listen(address, source);
         let listener = TcpListener::bind(address).await.map_err(refused)?;
         let bound = listener.local_addr().map_err(refused)?;
         init_for(LogLines(None), log::is_json());
@@ -56,7 +56,7 @@ pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
             signal(signals, 1).await;
         };
         let served = simulator::serve(simulator, listener, stopped).await;
-        served.map_err(|source| Error::System { action: "serve the simulator", source })
+        served.map_err(|source| Error::System("serve the simulator", source))
     })?;
     Ok(CommandOutput::Text(format!("{}\n", json(&account.account()))))
 }

@@ -11,14 +11,14 @@ use crate::report::verify::{self, SampleRate};
 const SAMPLE: &str = "sample";
 
 pub(super) fn command() -> Command {
-    let sample = Arg::new(SAMPLE).long(SAMPLE).value_name("PERCENT");
+    let sample = Arg::new(SAMPLE).long(SAMPLE).value_name("PERCENT").value_parser(SampleRate::parse);
     with_settings(Command::new("verify"), LOCATION)
         .about("Compare files, manifests, journal and ledger (read-only)")
         .args([sample.help("Read only this share of files and journal frames"), json()])
 }
 
 pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
-    let sample = SampleRate::parse(flags.get_one::<String>(SAMPLE).map(String::as_str))?;
+    let sample = flags.get_one(SAMPLE).copied().unwrap_or_default();
     let export = ExportPath::from_layers(&layers(flags)?)?;
     let report = block_on(verify::verify(&export, sample))?;
     Ok(CommandOutput::ended(report.to_string(), &report.json(), report.exit, flags.get_flag(JSON)))

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
+use indicatif::HumanCount;
 use serde::Serialize;
 
 use crate::endpoint::{Endpoint, Role};
 use crate::model::sanitize::Sanitized;
-use crate::report::totals::Grouped;
 use crate::state::ledger::{Ledger, LedgerError};
 
 /// One row in this many may differ before it deserves a warning.
@@ -82,12 +82,12 @@ impl fmt::Display for ExportDrift {
         let by_count = |counts: &BTreeMap<String, u64>| {
             let mut counts: Vec<(String, u64)> = counts.iter().map(|(name, cells)| (name.clone(), *cells)).collect();
             counts.sort_by_key(|(_, cells)| std::cmp::Reverse(*cells));
-            counts.into_iter().map(|(name, cells)| format!("{} ({})", Sanitized(&name), Grouped(cells))).collect()
+            counts.into_iter().map(|(name, cells)| format!("{} ({})", Sanitized(&name), HumanCount(cells))).collect()
         };
         let never: Vec<String> = self.never_came.iter().map(|name| Sanitized(name).to_string()).collect();
         let mut new: Vec<String> = by_count(&self.new_fields);
         if self.other_new_fields > 0 {
-            new.push(format!("others ({})", Grouped(self.other_new_fields)));
+            new.push(format!("others ({})", HumanCount(self.other_new_fields)));
         }
         let kinds =
             [("values that did not fit: ", by_count(&self.misfits)), ("new fields: ", new), ("never came: ", never)];

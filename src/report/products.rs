@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{BooleanBuilder, Int64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use parquet::errors::ParquetError;
 
-use crate::endpoint::ColumnKind;
+use crate::model::clock::Utc64;
 use crate::model::page::StopReason;
 use crate::output::export_dir::ExportDir;
 use crate::output::parquet_file::{ParquetFile, ParquetOptions};
@@ -18,89 +17,47 @@ pub(crate) const PRODUCTS: &str = "_pagehaul/products.parquet";
 const BATCH: usize = 8_192;
 
 pub(crate) async fn write_products(export_dir: &ExportDir) -> Result<(), ReportError> {
-    let failed = |source| ReportError::Write { name: PRODUCTS, source };
-    let mut file = ParquetFile::create(Vec::new(), &schema(), &ParquetOptions::default()).map_err(failed)?;
-    let mut columns = Columns::default();
+    let schema = rows(&[])?.schema();
+    let mut file = ParquetFile::create(Vec::new(), &schema, &ParquetOptions::default())?;
+    let mut items = Vec::new();
     export_dir.ledger().for_each_item(|item| {
-        columns.push(&item);
-        if columns.rows >= BATCH { write(&mut file, &mut columns).map_err(failed) } else { Ok(()) }
+        items.push(item);
+        if items.len() < BATCH {
+            return Ok(());
+        }
+        Ok::<_, ReportError>(file.write(&rows(&std::mem::take(&mut items))?)?)
     })?;
-    write(&mut file, &mut columns).map_err(failed)?;
-    let (content, _) = file.finish().map_err(failed)?;
+    file.write(&rows(&items)?)?;
+    let (content, _) = file.finish()?;
     Ok(export_dir.store.put(PRODUCTS, content).await?)
 }
 
-fn write(file: &mut ParquetFile<Vec<u8>>, columns: &mut Columns) -> Result<(), ParquetError> {
-    let rows = std::mem::take(columns).finish()?;
-    file.write(&rows)
-}
-
-#[derive(Default)]
-struct Columns {
-    product: StringBuilder,
-    pages: Int64Builder,
-    rows_published: Int64Builder,
-    duplicates: Int64Builder,
-    moved: BooleanBuilder,
-    complete: BooleanBuilder,
-    stop: StringBuilder,
-    error: StringBuilder,
-    first: TimestampMicrosecondBuilder,
-    last: TimestampMicrosecondBuilder,
-    credits: Int64Builder,
-    rows: usize,
-}
-
-fn schema() -> SchemaRef {
-    let field = |name: &str, kind: DataType, nullable| Field::new(name, kind, nullable);
-    let time = ColumnKind::Timestamp.data_type();
-    Arc::new(Schema::new(vec![
-        field("product", DataType::Utf8, false),
-        field("pages", DataType::Int64, false),
-        field("rows", DataType::Int64, false),
-        field("duplicates", DataType::Int64, false),
-        field("moved", DataType::Boolean, false),
-        field("complete", DataType::Boolean, false),
-        field("stop_reason", DataType::Utf8, true),
-        field("error", DataType::Utf8, true),
-        field("first_fetched_at", time.clone(), true),
-        field("last_fetched_at", time, true),
-        field("credits", DataType::Int64, false),
-    ]))
-}
-
-impl Columns {
-    fn push(&mut self, item: &ItemRow) {
-        self.rows += 1;
-        self.product.append_value(&item.id);
-        self.pages.append_value(item.pages);
-        self.rows_published.append_value(item.rows);
-        self.duplicates.append_value(item.duplicates);
-        self.moved.append_value(item.is_moved);
-        self.complete.append_value(item.stop.is_some_and(StopReason::is_complete));
-        self.stop.append_option(item.stop.map(StopReason::as_str));
-        self.error.append_option(item.error.as_deref());
-        self.first.append_option(item.fetched.map(|(first, _)| first.0));
-        self.last.append_option(item.fetched.map(|(_, last)| last.0));
-        self.credits.append_value(item.pages + item.in_doubt);
+fn rows(items: &[ItemRow]) -> Result<RecordBatch, ParquetError> {
+    fn numbers(items: &[ItemRow], number: fn(&ItemRow) -> i64) -> ArrayRef {
+        Arc::new(Int64Array::from_iter_values(items.iter().map(number)))
     }
-
-    fn finish(mut self) -> Result<RecordBatch, ParquetError> {
-        Ok(RecordBatch::try_new(
-            schema(),
-            vec![
-                Arc::new(self.product.finish()),
-                Arc::new(self.pages.finish()),
-                Arc::new(self.rows_published.finish()),
-                Arc::new(self.duplicates.finish()),
-                Arc::new(self.moved.finish()),
-                Arc::new(self.complete.finish()),
-                Arc::new(self.stop.finish()),
-                Arc::new(self.error.finish()),
-                Arc::new(self.first.finish().with_timezone("UTC")),
-                Arc::new(self.last.finish().with_timezone("UTC")),
-                Arc::new(self.credits.finish()),
-            ],
-        )?)
+    fn flags(items: &[ItemRow], flag: fn(&ItemRow) -> bool) -> ArrayRef {
+        Arc::new(items.iter().map(flag).map(Some).collect::<BooleanArray>())
     }
+    fn texts(items: &[ItemRow], text: fn(&ItemRow) -> Option<&str>) -> ArrayRef {
+        Arc::new(items.iter().map(text).collect::<StringArray>())
+    }
+    fn times(items: &[ItemRow], time: fn((Utc64, Utc64)) -> Utc64) -> ArrayRef {
+        let times = items.iter().map(|item| item.fetched.map(|fetched| time(fetched).0));
+        Arc::new(times.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
+    }
+    let (required, nullable) = (false, true);
+    Ok(RecordBatch::try_from_iter_with_nullable([
+        ("product", texts(items, |item| Some(&item.id)), required),
+        ("pages", numbers(items, |item| item.pages), required),
+        ("rows", numbers(items, |item| item.rows), required),
+        ("duplicates", numbers(items, |item| item.duplicates), required),
+        ("moved", flags(items, |item| item.is_moved), required),
+        ("complete", flags(items, |item| item.stop.is_some_and(StopReason::is_complete)), required),
+        ("stop_reason", texts(items, |item| item.stop.map(StopReason::as_str)), nullable),
+        ("error", texts(items, |item| item.error.as_deref()), nullable),
+        ("first_fetched_at", times(items, |fetched| fetched.0), nullable),
+        ("last_fetched_at", times(items, |fetched| fetched.1), nullable),
+        ("credits", numbers(items, |item| item.pages + item.in_doubt), required),
+    ])?)
 }

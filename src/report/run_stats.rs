@@ -1,8 +1,15 @@
-//! The counts of one run.
+//! The counts of one run, in its summary.
+
+use std::fmt;
+
+use indicatif::{HumanCount, HumanFloatCount};
+use serde::Serialize;
+
+use crate::report::totals::Count;
 
 /// The counts of one run.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct RunStats {
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct RunStats {
     /// Requests sent.
     pub requests: u64,
     /// Responses that are pages.
@@ -17,6 +24,52 @@ pub(crate) struct RunStats {
     pub evidence: u64,
     /// From the first request to the last response, seconds.
     pub seconds: f64,
+    /// Requests a second. The summary sets it.
+    pub rate: f64,
+    /// The rate limit that the user set; none without a number. The summary sets it.
+    pub allowed: Option<f64>,
     /// The rate limit that 429s have shown, requests a second.
     pub found: Option<f64>,
+}
+
+impl RunStats {
+    /// With the rates, and rounded to thousandths.
+    pub(super) fn completed(self, allowed: Option<f64>) -> Self {
+        let requests = u32::try_from(self.requests).map_or(f64::INFINITY, f64::from);
+        let rate = if self.seconds > 0.0 { requests / self.seconds } else { 0.0 };
+        let round = |number: f64| (number * 1_000.0).round() / 1_000.0;
+        Self { seconds: round(self.seconds), rate: round(rate), allowed, found: self.found.map(round), ..self }
+    }
+}
+
+impl fmt::Display for RunStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.requests == 0 {
+            return Ok(());
+        }
+        write!(f, "\n  this run  {} in {:.1} s", Count(self.requests, "request"), HumanFloatCount(self.seconds))?;
+        // In less than two seconds most of the time is the first burst and the last response.
+        if self.seconds >= 2.0 {
+            write!(f, ", {:.1} a second", HumanFloatCount(self.rate))?;
+            if let Some(allowed) = self.allowed {
+                write!(f, " of {:.*} allowed", usize::from(allowed.fract() > 0.0), HumanFloatCount(allowed))?;
+            }
+            if let Some(found) = self.found {
+                write!(f, "; the server allows about {:.1}", HumanFloatCount(found))?;
+            }
+        }
+        if self.retries > 0 {
+            write!(f, "\n  retries   {}", HumanCount(self.retries))?;
+        }
+        if self.throttled > 0 {
+            write!(f, ", {} of them after a 429", HumanCount(self.throttled))?;
+        }
+        if self.wasted > 0 {
+            write!(f, "\n  ahead     {} on pages behind the end of a list", Count(self.wasted, "credit"))?;
+        }
+        if self.evidence > 0 {
+            write!(f, "\n  evidence  {} to see whether lists had ended or moved", Count(self.evidence, "credit"))?;
+        }
+        Ok(())
+    }
 }

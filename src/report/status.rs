@@ -1,12 +1,14 @@
 //! `status`: the progress of an export, also while a process works on it. Changes nothing and makes nobody wait.
 
+use bytesize::ByteSize;
+use indicatif::HumanCount;
 use serde::Serialize;
 
 use crate::model::sanitize::{Sanitized, sanitize};
 use crate::output::manifest::published;
 use crate::output::read_only::ExportPath;
 use crate::report::error::ReportError;
-use crate::report::totals::{Bytes, Count, ExportTotals, Grouped, Published};
+use crate::report::totals::{Count, ExportTotals};
 use crate::state::ledger::{SegmentState, has_log};
 
 /// Reasons that the text lists.
@@ -156,32 +158,31 @@ impl ExportStatus {
             format!("  products  {products}"),
         ];
         if products.open > 0 {
-            let unstarted = Grouped(products.open.saturating_sub(self.walking));
-            lines.push(format!("            of those {} started, {unstarted} not started", Grouped(self.walking)));
+            let unstarted = HumanCount(products.open.saturating_sub(self.walking));
+            lines.push(format!("            of those {} started, {unstarted} not started", HumanCount(self.walking)));
         }
         let pages = totals.pages;
         lines.push(format!(
             "  pages     {} journaled, {} not published",
-            Grouped(pages.journaled),
-            Grouped(pages.waiting)
+            HumanCount(pages.journaled),
+            HumanCount(pages.waiting)
         ));
         lines.push(format!("  rows      {}", totals.rows));
-        let ExportTotals { files, regions, bytes, .. } = *totals;
-        lines.push(format!("  files     {}", Published { files, regions, bytes }));
+        lines.push(format!("  files     {}", totals.published()));
         let Segments { published, decided, open_bytes } = self.segments;
         let decided = if decided > 0 { format!(", {decided} being published") } else { String::new() };
         lines.push(format!(
             "  segments  {published} published{decided}, {} of journal in the open one",
-            Bytes(open_bytes)
+            ByteSize(open_bytes)
         ));
         let open = [(credits.in_doubt, "in doubt"), (self.in_flight, "in flight")];
         let open = open.into_iter().filter(|(count, _)| *count > 0);
-        let open: Vec<String> = open.map(|(count, word)| format!(", up to {} {word}", Grouped(count))).collect();
-        let (billed, free) = (Grouped(credits.billed), Count(credits.free, "attempt"));
+        let open: Vec<String> = open.map(|(count, word)| format!(", up to {} {word}", HumanCount(count))).collect();
+        let (billed, free) = (HumanCount(credits.billed), Count(credits.free, "attempt"));
         lines.push(format!("  credits   {billed} billed, {free} free{}", open.concat()));
         for reason in &self.reasons {
             let (first, message) = (Sanitized(&reason.first), Sanitized(reason.error.as_deref().unwrap_or_default()));
-            let line = format!("  {} × {} (first {first}): {message}", Grouped(reason.products), reason.stop_reason);
+            let line = format!("  {} × {} (first {first}): {message}", HumanCount(reason.products), reason.stop_reason);
             lines.push(if for_terminal { fitted(&line) } else { line });
         }
         lines.extend(self.next.map(|next| format!("  next      {next}")));

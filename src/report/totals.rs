@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use bytesize::ByteSize;
+use indicatif::HumanCount;
 use serde::Serialize;
 
 use crate::model::page::StopReason;
@@ -14,17 +16,16 @@ const LISTED: usize = 20;
 
 /// The totals of an export.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct ExportTotals {
-    /// Products by outcome.
+pub struct ExportTotals {
     pub products: Products,
     pub pages: Pages,
     /// received = published + waiting + duplicates + rejected.
     pub rows: RowCounts,
     pub credits: CreditCounts,
-    /// Directories of the partition.
-    pub regions: usize,
+    /// Directories of the partition that have a file.
+    pub regions: u64,
     /// Published files.
-    pub files: usize,
+    pub files: u64,
     /// Bytes in them.
     pub bytes: u64,
     /// The first products that failed or are incomplete.
@@ -34,7 +35,6 @@ pub(crate) struct ExportTotals {
 /// Products by outcome.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Products {
-    /// All of them.
     pub total: u64,
     /// Read to the end.
     pub complete: u64,
@@ -48,10 +48,8 @@ pub struct Products {
     pub moved: u64,
 }
 
-/// Pages.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Pages {
-    /// In the journal.
     pub journaled: u64,
     /// Of those, not published yet.
     pub waiting: u64,
@@ -59,12 +57,9 @@ pub struct Pages {
     pub outdated: u64,
 }
 
-/// Rows.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct RowCounts {
-    /// In responses.
     pub received: u64,
-    /// In published files.
     pub published: u64,
     /// To be published, still in the journal.
     pub waiting: u64,
@@ -74,10 +69,8 @@ pub struct RowCounts {
     pub rejected: u64,
 }
 
-/// What it cost.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct CreditCounts {
-    /// Pages.
     pub billed: u64,
     /// Attempts known to be free.
     pub free: u64,
@@ -90,11 +83,8 @@ pub struct CreditCounts {
 /// A product that failed or is incomplete.
 #[derive(Clone, Debug, Serialize)]
 pub struct ListedFailure {
-    /// Its id.
     pub product: String,
-    /// Why its walk ended.
     pub stop_reason: &'static str,
-    /// The message.
     pub error: Option<String>,
 }
 
@@ -126,17 +116,22 @@ impl ExportTotals {
                 rejected: totals.rejected,
             },
             credits: CreditCounts { billed, free, in_doubt, max: max_credits },
-            regions: regions.len(),
-            files: files.len(),
+            regions: as_u64(regions.len()),
+            files: as_u64(files.len()),
             bytes: files.iter().map(|file| file.bytes).sum(),
             failures: failures.into_iter().map(failure).collect(),
         })
+    }
+
+    /// The files, in words.
+    pub(crate) fn published(&self) -> String {
+        format!("{} in {}, {}", HumanCount(self.files), Count(self.regions, "region"), ByteSize(self.bytes))
     }
 }
 
 impl fmt::Display for Products {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} of {} complete", Grouped(self.complete), Grouped(self.total))?;
+        write!(f, "{} of {} complete", HumanCount(self.complete), HumanCount(self.total))?;
         also(
             f,
             &[
@@ -151,27 +146,9 @@ impl fmt::Display for Products {
 
 impl fmt::Display for RowCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} published", Grouped(self.published))?;
+        write!(f, "{} published", HumanCount(self.published))?;
         let (waiting, duplicates) = ((self.waiting, "waiting in the journal"), (self.duplicates, "duplicates"));
         also(f, &[waiting, duplicates, (self.rejected, "rejected")])
-    }
-}
-
-/// What is published, in words.
-#[derive(Debug)]
-pub(crate) struct Published {
-    /// Files.
-    pub files: usize,
-    /// Directories of the partition that hold one.
-    pub regions: usize,
-    /// Bytes in the files.
-    pub bytes: u64,
-}
-
-impl fmt::Display for Published {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (regions, s) = (Grouped(as_u64(self.regions)), if self.regions == 1 { "" } else { "s" });
-        write!(f, "{} in {regions} region{s}, {}", Grouped(as_u64(self.files)), Bytes(self.bytes))
     }
 }
 
@@ -180,39 +157,7 @@ fn also(f: &mut fmt::Formatter<'_>, counts: &[(u64, &str)]) -> fmt::Result {
     counts
         .iter()
         .filter(|(count, _)| *count > 0)
-        .try_for_each(|(count, word)| write!(f, ", {} {word}", Grouped(*count)))
-}
-
-/// A number with its thousands apart.
-pub(crate) struct Grouped(pub u64);
-
-impl fmt::Display for Grouped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        grouped(f, &self.0.to_string())
-    }
-}
-
-/// A rate with its thousands apart and as many decimals as the format asks for, or none.
-#[derive(Debug)]
-pub(crate) struct Rate(pub f64);
-
-impl fmt::Display for Rate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = format!("{:.*}", f.precision().unwrap_or(0), self.0);
-        let (whole, decimals) = text.split_once('.').unwrap_or((&text, ""));
-        grouped(f, whole)?;
-        if decimals.is_empty() { Ok(()) } else { write!(f, ".{decimals}") }
-    }
-}
-
-fn grouped(f: &mut fmt::Formatter<'_>, digits: &str) -> fmt::Result {
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            f.write_str(",")?;
-        }
-        write!(f, "{digit}")?;
-    }
-    Ok(())
+        .try_for_each(|(count, word)| write!(f, ", {} {word}", HumanCount(*count)))
 }
 
 /// A number of things: `1 file`, `2 files`.
@@ -221,36 +166,13 @@ pub(crate) struct Count<'a>(pub u64, pub &'a str);
 
 impl fmt::Display for Count<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}{}", Grouped(self.0), self.1, if self.0 == 1 { "" } else { "s" })
+        write!(f, "{} {}{}", HumanCount(self.0), self.1, if self.0 == 1 { "" } else { "s" })
     }
 }
 
 /// A length as a number of things.
 pub(crate) fn as_u64(number: usize) -> u64 {
     u64::try_from(number).unwrap_or(u64::MAX)
-}
-
-impl fmt::Debug for Grouped {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// A size in the unit that suits it.
-#[derive(Debug)]
-pub(crate) struct Bytes(pub u64);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
-        match units.into_iter().find(|(shift, _)| self.0 >> shift > 0) {
-            None => write!(f, "{} B", self.0),
-            Some((shift, unit)) => {
-                let tenths = (self.0 >> (shift - 10)) * 10 / 1_024;
-                write!(f, "{}.{} {unit}", tenths / 10, tenths % 10)
-            }
-        }
-    }
 }
 
 /// What `--repair` reads once more, and what that costs.
@@ -271,21 +193,14 @@ pub(crate) fn repair_price(moved: u64, empty: u64, pages: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bytes, Count, Grouped, Rate, repair_price};
+    use super::{Count, repair_price};
 
     #[test]
-    fn numbers_and_sizes_are_shown_for_people() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(|n| Grouped(n).to_string()), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!(
-            [17, 1_536, 5 << 20, (3 << 30) + (1 << 29)].map(|n| Bytes(n).to_string()),
-            ["17 B", "1.5 KiB", "5.0 MiB", "3.5 GiB"]
-        );
+    fn a_number_of_things_has_its_plural_and_its_thousands_apart() {
         assert_eq!(
             [0, 1, 2, 1_000].map(|n| Count(n, "file").to_string()),
             ["0 files", "1 file", "2 files", "1,000 files"]
         );
-        assert_eq!([Rate(9.96).to_string(), Rate(12_345.6).to_string()], ["10", "12,346"]);
-        assert_eq!([format!("{:.1}", Rate(9.96)), format!("{:.1}", Rate(1_234.56))], ["10.0", "1,234.6"]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The end of a run: what the whole export shows about single lists, the reports, and the mark of success last.
 
+use indicatif::HumanCount;
+
 use crate::error::{Error, ExitCode};
 use crate::model::clock::{self, Utc64};
 use crate::model::event::Event;
@@ -11,7 +13,6 @@ use crate::output::names::SUCCESS;
 use crate::report::products;
 use crate::report::run_stats::RunStats;
 use crate::report::summary::{self, Summary};
-use crate::report::totals::Grouped;
 use crate::run::open::OpenExport;
 use crate::run::recovery::rebuild::{RebuildPlan, RebuildScope};
 use crate::run::stop::Stop;
@@ -42,7 +43,7 @@ impl OpenExport<'_> {
         }
         let summary = self.sum_up(Some(ExitCode::Complete), RunStats::default()).await?;
         let settings = &self.context.settings;
-        if settings.fail_on_drift && summary.drift.serious(summary.rows.received, &settings.endpoint).is_some() {
+        if settings.fail_on_drift && summary.drift.serious(summary.totals.rows.received, &settings.endpoint).is_some() {
             return self.finish(None, RunStats::default(), None).await;
         }
         Ok(summary.found_complete(since))
@@ -100,12 +101,14 @@ impl OpenExport<'_> {
     /// Warns where responses differ much from the endpoint's description. With `fail_on_drift` the run fails for it.
     async fn judge_drift(&self, summary: &mut Summary) -> Result<(), Error> {
         let settings = &self.context.settings;
-        let Some(drift) = summary.drift.serious(summary.rows.received, &settings.endpoint) else { return Ok(()) };
+        let Some(drift) = summary.drift.serious(summary.totals.rows.received, &settings.endpoint) else {
+            return Ok(());
+        };
         if settings.fail_on_drift && matches!(summary.exit, ExitCode::Complete | ExitCode::Partial) {
             summary.set_drifted(&drift);
             return self.unmark().await;
         }
-        let rows = Grouped(summary.rows.received);
+        let rows = HumanCount(summary.totals.rows.received);
         let message = format!("the responses differ from the endpoint's description (of {rows} rows): {drift}");
         self.context.events.event(&Event::Warning(&message));
         Ok(())

@@ -44,45 +44,11 @@ impl fmt::Display for Origin {
 
 /// A setting that cannot be used. The text is the whole message: what, its origin, why, and what to do.
 #[derive(Debug, thiserror::Error)]
-pub enum SettingsError {
-    /// No setting has this name.
-    #[error("unknown setting {key} ({origin}){hint}")]
-    Unknown {
-        /// The name as it is written at its origin.
-        key: String,
-        /// Where it came from.
-        origin: Origin,
-        /// A similar name; empty if there is none.
-        hint: String,
-    },
-    /// A value that is not valid.
-    #[error("{key} = {value} ({origin}): {reason}")]
-    Invalid {
-        /// The setting.
-        key: &'static str,
-        /// The value, sanitised.
-        value: String,
-        /// Where it came from.
-        origin: Origin,
-        /// What the value must be.
-        reason: String,
-    },
-    /// A value that is required.
-    #[error("{what}; {next}")]
-    Missing {
-        /// What is missing.
-        what: &'static str,
-        /// How to give it.
-        next: &'static str,
-    },
-    /// A config file that cannot be read.
-    #[error("cannot read config file {}: {reason}", path.display())]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
+#[error("{0}")]
+pub struct SettingsError(pub(super) String);
+
+fn unreadable(file: impl fmt::Display, reason: impl fmt::Display) -> SettingsError {
+    SettingsError(format!("cannot read config file {file}: {reason}"))
 }
 
 /// Values as text, not yet checked.
@@ -101,16 +67,12 @@ impl Layers {
 
     /// Adds a config file, over the values so far.
     pub fn add_file(&mut self, path: &Path) -> Result<(), SettingsError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| SettingsError::Config { path: path.to_owned(), reason: error.to_string() })?;
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable(path.display(), error))?;
         self.add_toml(&text, &Origin::File(path.to_owned()))
     }
 
     fn add_toml(&mut self, text: &str, origin: &Origin) -> Result<(), SettingsError> {
-        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| SettingsError::Config {
-            path: PathBuf::from(origin.to_string()),
-            reason: at_line(text, &error),
-        })?;
+        let table: toml::Table = text.parse().map_err(|error| unreadable(origin, at_line(text, &error)))?;
         for (key, value) in table {
             let text = match value {
                 toml::Value::String(text) => text,
@@ -120,7 +82,7 @@ impl Layers {
                 toml::Value::Array(list) => list.iter().filter_map(toml::Value::as_str).collect::<Vec<_>>().join(","),
                 toml::Value::Datetime(_) | toml::Value::Table(_) => {
                     let reason = format!("{key} must be a string, a number, true, false or a list of strings");
-                    return Err(SettingsError::Config { path: PathBuf::from(origin.to_string()), reason });
+                    return Err(unreadable(origin, reason));
                 }
             };
             self.set(&key, text, origin)?;
@@ -154,8 +116,7 @@ impl Layers {
                 }
                 None => String::new(),
             };
-            let key = sanitize(&written(key));
-            return Err(SettingsError::Unknown { key, origin: origin.clone(), hint });
+            return Err(SettingsError(format!("unknown setting {} ({origin}){hint}", sanitize(&written(key)))));
         };
         self.values.insert(known.key, (value, origin.clone()));
         Ok(())
@@ -194,10 +155,10 @@ impl Layers {
         self.values.get(setting.info.key).is_none_or(|(_, origin)| *origin == Origin::BuiltIn)
     }
 
-    pub(super) fn invalid<T>(&self, setting: Setting<T>, reason: impl Into<String>) -> SettingsError {
+    pub(super) fn invalid<T>(&self, setting: Setting<T>, reason: impl fmt::Display) -> SettingsError {
         let key = setting.info.key;
-        let origin = self.values.get(key).map_or(Origin::BuiltIn, |(_, origin)| origin.clone());
-        SettingsError::Invalid { key, value: sanitize(self.text(key)), origin, reason: reason.into() }
+        let origin = self.values.get(key).map_or(&Origin::BuiltIn, |(_, origin)| origin);
+        SettingsError(format!("{key} = {} ({origin}): {reason}", sanitize(self.text(key))))
     }
 }
 

@@ -96,10 +96,8 @@ impl Settings {
     /// Parses and checks all values. The first one that is not valid is the error.
     pub fn resolve(layers: &Layers) -> Result<Self, SettingsError> {
         let endpoint = endpoint(layers)?;
-        let out = layers.find(table::OUT)?.ok_or(SettingsError::Missing {
-            what: "no export directory",
-            next: "name one with --out DIR (for a daily job, a new one each day)",
-        })?;
+        let missing = "no export directory; name one with --out DIR (for a daily job, a new one each day)";
+        let out = layers.find(table::OUT)?.ok_or_else(|| SettingsError(missing.to_owned()))?;
         let (page, as_u32) = (&endpoint.page, |number: u64| u32::try_from(number).unwrap_or(u32::MAX));
         let page_size = in_range(layers, table::PAGE_SIZE, u64::from(page.size_max))?;
         let max_pages = in_range(layers, table::MAX_PAGES, u64::from(page.last - page.first) + 1)?;

@@ -84,7 +84,7 @@ settings! {
     products: u64 = 200, "N", count::<0, MAX_PRODUCTS>, "ids that --products prints, up to 2^46 [default: 200]";
     max_videos: u64 = 2000, "N", count::<0, MAX_VIDEOS>, "most rows of a product, up to 100000000 [default: 2000]";
     qps: Option<NonZeroU32> = None, "N", positive, "requests a second; more get 429 [default: no limit]";
-    limit: Window = Window::Bucket, "KIND", window, "bucket, window (each second) or sliding [default: bucket]";
+    limit: Window = Window::Bucket, "KIND", window, "bucket, window (a second) or sliding [default: bucket]";
     burst: Option<NonZeroU32> = None, "N", positive, "tokens in a full bucket [default: those of a second]";
     phase: Duration = Duration::ZERO, "TIME", phase, "age of the first window, below 1s [default: 0]";
     request_latency: Duration = Duration::ZERO, "TIME", duration_or_zero, "time until a request is counted [default: 0]";

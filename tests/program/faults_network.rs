@@ -147,7 +147,7 @@ fn assert_nothing_lost(done: &(TempDir, Summary), simulator: &Simulator, ids: &[
     let (directory, summary) = done;
     assert_eq!(summary.exit, ExitCode::Complete, "{summary}");
     assert_rows(directory.path(), &expected(simulator, ids, 10));
-    let (charged, credits) = (simulator.account().pages, summary.credits);
+    let (charged, credits) = (simulator.account().pages, summary.totals.credits);
     assert!((credits.billed..=credits.billed + credits.in_doubt).contains(&charged), "{charged} charged: {summary}");
 }
 
@@ -199,8 +199,8 @@ async fn assert_given_up_after_two<T>(
     let (directory, summary) = run_with(api(&server), &ids, &[]).await;
     assert_eq!(summary.exit, ExitCode::Partial, "{case}: {summary}");
     assert_eq!(asked_for_bad.load(Ordering::SeqCst), 2, "{case}");
-    assert_eq!((summary.products.failed, summary.credits.in_doubt), (1, 2), "{case}: {summary}");
-    let failure = &summary.failures[0];
+    assert_eq!((summary.totals.products.failed, summary.totals.credits.in_doubt), (1, 2), "{case}: {summary}");
+    let failure = &summary.totals.failures[0];
     let message = failure.error.as_deref().unwrap_or_default();
     assert!(failure.product == bad && message.contains(words), "{case}: {failure:?}");
     assert_rows(directory.path(), &expected(&simulator, &[good], 10));
@@ -217,7 +217,11 @@ async fn n1_a_name_that_does_not_resolve_costs_nothing_is_named_and_ends_the_run
     assert_outcome("N1", &ask(&api).await, &NO_ROUTE, Charge::Free, &named);
     let (_directory, summary) = run_with(api, &["17".to_owned()], &[("max_outage", "50ms")]).await;
     assert_eq!(summary.exit, ExitCode::Temporary, "{summary}");
-    assert_eq!((summary.credits.billed, summary.credits.in_doubt, summary.products.open), (0, 0, 1), "{summary}");
+    assert_eq!(
+        (summary.totals.credits.billed, summary.totals.credits.in_doubt, summary.totals.products.open),
+        (0, 0, 1),
+        "{summary}"
+    );
     assert!(summary.cause.unwrap().contains(&named));
 }
 
@@ -231,7 +235,7 @@ async fn n2_a_refused_connection_costs_nothing_and_ends_the_run_as_temporary() {
     let named = format!("cannot connect to the API: 127.0.0.1:{port}");
     assert_outcome("refused", &ask(&api).await, &NO_ROUTE, Charge::Free, &named);
     let (_directory, summary) = run_with(api, &["17".to_owned()], &[("max_outage", "50ms")]).await;
-    assert_eq!((summary.exit, summary.credits.in_doubt), (ExitCode::Temporary, 0), "{summary}");
+    assert_eq!((summary.exit, summary.totals.credits.in_doubt), (ExitCode::Temporary, 0), "{summary}");
 }
 
 #[tokio::test]
@@ -265,7 +269,7 @@ async fn n3_a_reset_in_the_middle_of_a_response_is_in_doubt_and_asked_for_again(
     let done = run_with(api(&server), &ids, &[]).await;
     assert_nothing_lost(&done, &simulator, &ids);
     let pages = fewest_requests(&simulator, &ids);
-    let (billed, in_doubt) = (done.1.credits.billed, done.1.credits.in_doubt);
+    let (billed, in_doubt) = (done.1.totals.credits.billed, done.1.totals.credits.in_doubt);
     assert_eq!((billed, in_doubt, simulator.account().pages), (pages, pages, 2 * pages), "every first answer was lost");
 }
 
@@ -521,7 +525,7 @@ async fn n10_a_body_cut_at_any_byte_is_never_a_short_page() {
     });
     let done = run_with(api_of(&server.base_url(), DEADLINE), &ids, &[]).await;
     assert_nothing_lost(&done, &simulator, &ids);
-    assert_eq!(done.1.credits.in_doubt, fewest_requests(&simulator, &ids), "every first answer was cut");
+    assert_eq!(done.1.totals.credits.in_doubt, fewest_requests(&simulator, &ids), "every first answer was cut");
 }
 
 #[tokio::test]
@@ -541,7 +545,7 @@ async fn n11_a_server_that_closes_after_each_response_loses_no_page_of_five_hund
     });
     let done = run_with(api(&server), &ids, &[("lookahead", "0")]).await;
     assert_nothing_lost(&done, &simulator, &ids);
-    let (credits, run) = (done.1.credits, done.1.run);
+    let (credits, run) = (done.1.totals.credits, done.1.run);
     assert_eq!(credits.billed, fewest);
     assert_eq!(run.requests, credits.billed + credits.in_doubt + credits.free, "every attempt is accounted for");
     assert!(server.requests() as u64 <= credits.billed + credits.in_doubt, "what was sent is billed or in doubt");
@@ -729,9 +733,9 @@ async fn n15_a_portal_in_the_middle_of_a_run_ends_it_as_temporary_before_it_has_
         }
     });
     let (_directory, summary) = run_with(api(&server), &ids, &[]).await;
-    assert_eq!((summary.exit, summary.credits.billed), (ExitCode::Temporary, 40), "{summary}");
+    assert_eq!((summary.exit, summary.totals.credits.billed), (ExitCode::Temporary, 40), "{summary}");
     assert!(server.requests() < 100, "{} requests", server.requests());
-    assert!(summary.products.failed < 20 && summary.products.open > 100, "{summary}");
+    assert!(summary.totals.products.failed < 20 && summary.totals.products.open > 100, "{summary}");
 }
 
 #[tokio::test]
@@ -891,8 +895,8 @@ async fn n20_rows_of_another_product_are_kept_as_evidence_and_published_nowhere(
         }
     });
     let (directory, summary) = run_with(api(&server), &ids, &[]).await;
-    assert_eq!((summary.exit, summary.products.failed), (ExitCode::Partial, 1), "{summary}");
-    assert!(summary.failures[0].error.as_deref().unwrap().contains("another product"), "{summary}");
+    assert_eq!((summary.exit, summary.totals.products.failed), (ExitCode::Partial, 1), "{summary}");
+    assert!(summary.totals.failures[0].error.as_deref().unwrap().contains("another product"), "{summary}");
     assert_rows(directory.path(), &expected(&simulator, &ids[1..], 10));
     assert!(rows(directory.path()).keys().all(|(product, _)| *product != mixed));
     let video = simulator.row(&other, None, 0).unwrap();
@@ -916,7 +920,7 @@ async fn n22_responses_that_come_after_the_limit_are_exactly_what_is_in_doubt() 
     });
     let done = run_with(Arc::clone(&api), &ids, &[("request_timeout", "30s")]).await;
     assert_nothing_lost(&done, &simulator, &ids);
-    let (credits, sent) = (done.1.credits, api.requests());
+    let (credits, sent) = (done.1.totals.credits, api.requests());
     let came_late = (1..=sent).filter(|number| late(*number)).count() as u64;
     assert!(came_late > 10);
     assert_eq!((credits.in_doubt, simulator.account().pages - credits.billed), (came_late, came_late), "{}", done.1);

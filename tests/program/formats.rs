@@ -154,9 +154,9 @@ fn the_reports_of_a_run_have_these_keys_in_this_order() {
     let (home, _api, ended) = exported(&[]);
     let expected = |rebuilt: &str| {
         format!(
-            "{{status,exit_code,cause,next,{rebuilt}complete_since,export,out,{PRODUCTS},\
-             drift{{misfits{{video_desc,video_id}},new_fields{{new}},never_came[]}},{CREDITS},columns,\
-             run{{requests,pages,retries,throttled,wasted,evidence,seconds,rate,allowed,found}},{FAILURES}}}"
+            "{{status,exit_code,cause,next,{rebuilt}complete_since,export,out,{PRODUCTS},{CREDITS},{FAILURES},\
+             drift{{misfits{{video_desc,video_id}},new_fields{{new}},never_came[]}},columns,\
+             run{{requests,pages,retries,throttled,wasted,evidence,seconds,rate,allowed,found}}}}"
         )
     };
     assert_eq!(printed(&ended), expected(""));

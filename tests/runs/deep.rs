@@ -109,7 +109,10 @@ async fn an_export_takes_no_longer_than_its_rate_its_slots_or_its_deepest_list_d
         let bound = (all / qps).max(all * latency / f64::from(slots)).max(chain * latency);
         let (took, wasted) = (summary.run.seconds, requests - fewest);
         println!("| {name} | {requests} | {fewest} | {wasted} | {took:.1} | {bound:.1} | {:.3} |", took / bound);
-        assert_eq!((summary.products.complete + capped, summary.rows.published), (summary.products.total, full));
+        assert_eq!(
+            (summary.totals.products.complete + capped, summary.totals.rows.published),
+            (summary.totals.products.total, full)
+        );
         assert!(took <= 1.1 * bound, "{name}: {took} s where {bound} s are the bound");
         assert!(wasted <= (fewest / 100).max(1), "{name}: {requests} requests where {fewest} are enough");
         assert_eq!(summary.run.wasted, wasted, "{name}: {summary}");
@@ -211,14 +214,14 @@ async fn a_list_that_grows_by_a_page_while_it_is_walked_is_walked_to_its_end() {
     .await;
     // Pages that were read before repeat rows in the middle, which is no end.
     assert!(api.sent().iter().any(|sent| sent.page == 501), "{summary}");
-    assert!(summary.rows.duplicates > 0 && rows(directory.path()).len() >= 490, "{summary}");
+    assert!(summary.totals.rows.duplicates > 0 && rows(directory.path()).len() >= 490, "{summary}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_api_that_ignores_the_page_number_is_asked_three_times() {
     let api = Scripted::new(|sent| full(sent, 1));
     let (_directory, summary) = walk(&api, &lists([1]), None, &[("lookahead", "100"), ("lookahead_saves", "0s")]).await;
-    assert_eq!((api.requests(), summary.failures[0].stop_reason), (3, "repeated_page"));
+    assert_eq!((api.requests(), summary.totals.failures[0].stop_reason), (3, "repeated_page"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -232,9 +235,9 @@ async fn where_the_api_refuses_pages_from_some_number_on_the_walk_ends_there_and
         let (directory, summary) =
             walk(&api, &lists([999]), None, &[("lookahead", "100"), ("lookahead_saves", "0s")]).await;
         // Of a single list nobody can know whether it ends there or whether the API goes no further.
-        assert_eq!((summary.exit, summary.products.complete), (ExitCode::Complete, 1), "{summary}");
+        assert_eq!((summary.exit, summary.totals.products.complete), (ExitCode::Complete, 1), "{summary}");
         assert_eq!(rows(directory.path()).len(), last as usize, "{summary}");
-        assert_eq!(summary.credits.billed, u64::from(last), "a refusal is free: {summary}");
+        assert_eq!(summary.totals.credits.billed, u64::from(last), "a refusal is free: {summary}");
     }
 }
 

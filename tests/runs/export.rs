@@ -88,10 +88,13 @@ async fn errors_and_lost_answers_cost_no_row_and_only_lost_answers_cost_a_credit
     assert_rows(directory.path(), &expected(&simulator, &list, 10));
     let account = simulator.account();
     let fewest = fewest_requests(&simulator, &list);
-    assert!((fewest..=fewest + evidence(fewest)).contains(&summary.credits.billed), "{summary}");
-    assert_eq!(account.requests, summary.credits.billed + summary.credits.in_doubt + summary.credits.free);
-    assert!(account.pages <= summary.credits.billed + summary.credits.in_doubt);
-    assert!(account.errors > 50 && summary.credits.in_doubt > 5);
+    assert!((fewest..=fewest + evidence(fewest)).contains(&summary.totals.credits.billed), "{summary}");
+    assert_eq!(
+        account.requests,
+        summary.totals.credits.billed + summary.totals.credits.in_doubt + summary.totals.credits.free
+    );
+    assert!(account.pages <= summary.totals.credits.billed + summary.totals.credits.in_doubt);
+    assert!(account.errors > 50 && summary.totals.credits.in_doubt > 5);
 }
 
 #[tokio::test(start_paused = true)]
@@ -121,7 +124,7 @@ async fn max_credits_are_never_passed_and_each_raise_goes_on_where_the_last_run_
         let context = built_in_context(directory.path(), Some(100.0), &[("max_credits", &most.to_string())]);
         let summary = run_job(&context, &api, &list).await.unwrap();
         assert_eq!((summary.exit, simulator.account().pages), (ExitCode::Limit, most));
-        assert_eq!(summary.rows.waiting, 0, "what was paid for is published");
+        assert_eq!(summary.totals.rows.waiting, 0, "what was paid for is published");
     }
     let api = Scripted::direct(&simulator);
     let most = all + evidence(all);
@@ -147,7 +150,7 @@ async fn a_signal_at_any_request_costs_nothing_and_the_next_run_ends_with_the_sa
         let context = built_in_context(directory.path(), Some(80.0), &[]);
         let stopped = run_job(&context, &api, &list).await.unwrap();
         assert!(matches!(stopped.exit, ExitCode::Interrupted | ExitCode::Complete));
-        assert_eq!(stopped.credits.in_doubt, 0);
+        assert_eq!(stopped.totals.credits.in_doubt, 0);
         let summary = run_job(&context, &Scripted::direct(&simulator), &list).await.unwrap();
         assert_eq!(summary.exit, ExitCode::Complete);
         let all = u64::try_from(all).unwrap();
@@ -184,7 +187,10 @@ fn a_run_dropped_at_any_request_costs_at_most_what_was_in_flight_and_no_row() {
         assert_eq!(summary.exit, ExitCode::Complete, "dropped at {stop_at}");
         assert_rows(directory.path(), &expected(&simulator, &list, 10));
         let twice: u32 = billed(&[&simulator]).values().map(|times| times - 1).sum();
-        assert!(u64::from(twice) <= summary.credits.in_doubt && summary.credits.in_doubt <= 3, "dropped at {stop_at}");
+        assert!(
+            u64::from(twice) <= summary.totals.credits.in_doubt && summary.totals.credits.in_doubt <= 3,
+            "dropped at {stop_at}"
+        );
     }
 }
 
@@ -209,7 +215,7 @@ async fn max_pages_is_what_was_asked_for_and_counts_as_complete() {
     let api = Scripted::direct(&simulator);
     let summary = run_job(&built_in_context(directory.path(), None, &[("max_pages", "2")]), &api, &list).await.unwrap();
     assert_eq!(summary.exit, ExitCode::Complete);
-    assert_eq!(summary.rows.published, list.iter().map(|id| simulator.videos(id).min(20)).sum::<u64>());
+    assert_eq!(summary.totals.rows.published, list.iter().map(|id| simulator.videos(id).min(20)).sum::<u64>());
     let again = run_job(&built_in_context(directory.path(), None, &[("max_pages", "2")]), &api, &list).await.unwrap();
     assert!(again.complete_since.is_some() && again.run.requests == 0);
 }
@@ -259,13 +265,17 @@ async fn assert_one_failing_product_is_partial(delay: Duration) {
     };
     let first = run_job(&context, &api(), &list).await.unwrap();
     assert!(matches!(first.exit, ExitCode::Partial | ExitCode::Temporary), "{first}");
-    assert_eq!(first.products.complete, 8);
+    assert_eq!(first.totals.products.complete, 8);
     for _ in 0..2 {
         let api = api();
         let later = run_job(&context, &api, &list).await.unwrap();
         let others = api.sent().iter().filter(|sent| sent.id != failing).count();
         assert!(others <= 3, "a passing failure is tried again; pages behind ends show that the API serves: {others}");
-        assert_eq!((later.exit, later.products.complete, later.products.failed), (ExitCode::Partial, 8, 1), "{later}");
+        assert_eq!(
+            (later.exit, later.totals.products.complete, later.totals.products.failed),
+            (ExitCode::Partial, 8, 1),
+            "{later}"
+        );
     }
 }
 

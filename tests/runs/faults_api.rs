@@ -62,7 +62,7 @@ fn page_of(sent: &Sent, videos: usize, page_size: usize) -> Reply {
 
 /// Why a product did not end well: the stop reason, and what was said.
 fn failure<'a>(summary: &'a Summary, product: &str) -> (&'a str, &'a str) {
-    let failure = summary.failures.iter().find(|failure| failure.product == product);
+    let failure = summary.totals.failures.iter().find(|failure| failure.product == product);
     let failure = failure.unwrap_or_else(|| panic!("{product} did not fail: {summary}"));
     (failure.stop_reason, failure.error.as_deref().unwrap_or_default())
 }
@@ -70,7 +70,7 @@ fn failure<'a>(summary: &'a Summary, product: &str) -> (&'a str, &'a str) {
 /// Fails unless a run ended like this and what it read adds up.
 fn assert_ended(summary: &Summary, exit: ExitCode) {
     assert_eq!(summary.exit, exit, "{summary}");
-    let rows = &summary.rows;
+    let rows = &summary.totals.rows;
     assert_eq!(rows.received, rows.published + rows.waiting + rows.duplicates + rows.rejected, "{summary}");
     assert_eq!(rows.waiting, 0, "what was paid for is published: {summary}");
 }
@@ -92,8 +92,8 @@ async fn assert_kept_whenever_it_begins(status: u16, message: &'static str) {
         assert_ended(&summary, ExitCode::Account);
         assert!(summary.cause.as_ref().unwrap().contains(message), "{summary}");
         assert!(api.requests() < from + IN_FLIGHT + 2, "{} requests, refused from {from} on", api.requests());
-        assert_eq!((summary.credits.billed, summary.products.failed), (from as u64 - 1, 0), "{summary}");
-        assert_eq!(summary.credits.in_doubt, 0, "{summary}");
+        assert_eq!((summary.totals.credits.billed, summary.totals.products.failed), (from as u64 - 1, 0), "{summary}");
+        assert_eq!(summary.totals.credits.in_doubt, 0, "{summary}");
         let again = export(directory.path(), &Scripted::direct(&simulator), &list, &[]).await;
         assert_ended(&again, ExitCode::Complete);
         assert_rows(directory.path(), &expected(&simulator, &list, 10));
@@ -137,7 +137,11 @@ async fn a3_what_is_in_flight_when_the_credits_end_is_still_committed() {
     });
     let summary = export(directory.path(), &api, &list, &[]).await;
     assert_ended(&summary, ExitCode::Account);
-    assert_eq!((api.requests(), summary.credits.billed, summary.credits.in_doubt), (12, 9, 0), "{summary}");
+    assert_eq!(
+        (api.requests(), summary.totals.credits.billed, summary.totals.credits.in_doubt),
+        (12, 9, 0),
+        "{summary}"
+    );
 }
 
 // --- refusals of one product, and of every product ------------------------------------------------------------------
@@ -156,7 +160,7 @@ async fn a3_credits_that_end_before_the_last_product_are_not_its_fault_where_pag
     let list = [("max_in_flight", "1")];
     let summary = export(directory.path(), &api, &named(2), &list).await;
     assert_ended(&summary, ExitCode::Account);
-    assert_eq!(summary.products.failed, 0, "{summary}");
+    assert_eq!(summary.totals.products.failed, 0, "{summary}");
     let in_vain = api.sent().iter().filter(|sent| sent.page > 1 && (sent.id == "p1" || sent.page > 2)).count();
     assert_eq!(
         in_vain, 4,
@@ -206,9 +210,13 @@ async fn a4_a_refusal_of_one_product_is_its_end_and_an_unusual_or_bare_one_is_as
             assert!(stop == "failed" && message.contains(&format!("HTTP {}", refused[number / 2])), "{id}: {message}");
         }
     }
-    assert_eq!((summary.products.complete, summary.products.failed), (6, 14));
+    assert_eq!((summary.totals.products.complete, summary.totals.products.failed), (6, 14));
     // Two pages behind ends show that the API serves, though these are all that is left.
-    assert_eq!((summary.credits.billed, summary.credits.free, summary.credits.in_doubt), (8, 17, 21), "{summary}");
+    assert_eq!(
+        (summary.totals.credits.billed, summary.totals.credits.free, summary.totals.credits.in_doubt),
+        (8, 17, 21),
+        "{summary}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -225,7 +233,11 @@ async fn a4_an_endpoint_that_gives_no_product_a_page_ends_the_run_after_twenty()
         let api = Scripted::new(move |_| Reply::from(Answer::new(status, answered.clone())).after(LATENCY));
         let summary = export(directory.path(), &api, &named(500), &[]).await;
         assert_ended(&summary, ExitCode::Contract);
-        assert_eq!((api.requests(), summary.products.failed, summary.products.open), (20, 0, 500), "{body}: {summary}");
+        assert_eq!(
+            (api.requests(), summary.totals.products.failed, summary.totals.products.open),
+            (20, 0, 500),
+            "{body}: {summary}"
+        );
     }
 }
 
@@ -239,7 +251,11 @@ async fn a4_dead_products_at_the_head_of_a_list_however_many_do_not_hide_the_oth
         });
         let summary = export(directory.path(), &api, &named(dead + alive), &[]).await;
         assert_ended(&summary, ExitCode::Partial);
-        assert_eq!((summary.products.complete, summary.products.failed), (alive as u64, dead as u64), "{summary}");
+        assert_eq!(
+            (summary.totals.products.complete, summary.totals.products.failed),
+            (alive as u64, dead as u64),
+            "{summary}"
+        );
         let more = api.requests() - dead - alive;
         assert!(more <= 3, "each once, and {more} to see whether others are refused, too");
     }
@@ -265,7 +281,7 @@ async fn a4_a_rerun_of_a_list_of_dead_products_asks_for_others_first_until_one_i
     }
     let summary = export(directory.path(), &api, &list, &[]).await;
     assert_ended(&summary, ExitCode::Partial);
-    assert_eq!((summary.products.complete, summary.products.failed), (1, 59), "{summary}");
+    assert_eq!((summary.totals.products.complete, summary.totals.products.failed), (1, 59), "{summary}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -277,7 +293,7 @@ async fn a4_once_the_api_gave_a_page_refusals_are_their_products_own_however_man
     });
     let summary = export(directory.path(), &api, &named(60), &[]).await;
     assert_ended(&summary, ExitCode::Partial);
-    assert_eq!((summary.products.complete, summary.products.failed), (2, 58), "{summary}");
+    assert_eq!((summary.totals.products.complete, summary.totals.products.failed), (2, 58), "{summary}");
     assert!(
         (60..=63).contains(&api.requests()),
         "each once, and some to see whether others are refused, too: {summary}"
@@ -296,7 +312,7 @@ async fn a5_a_400_for_one_product_is_not_asked_again_and_is_named() {
         let summary = export(directory.path(), &api, &list, &[]).await;
         assert_ended(&summary, ExitCode::Partial);
         assert_eq!(failure(&summary, &id), ("failed", "HTTP 400, code 400: product_id is invalid"));
-        assert_eq!((summary.products.complete, api.asked()[&(id.clone(), 1)]), (29, 1));
+        assert_eq!((summary.totals.products.complete, api.asked()[&(id.clone(), 1)]), (29, 1));
         let others: Vec<String> = list.iter().filter(|other| **other != id).cloned().collect();
         assert_rows(directory.path(), &expected(&simulator, &others, 10));
     }
@@ -387,7 +403,7 @@ async fn a6_no_storm_makes_many_more_requests_than_pages_or_costs_a_row() {
         let summary = run_job(&context, &api, &list).await.unwrap();
         assert_ended(&summary, ExitCode::Complete);
         assert_rows(directory.path(), &expected(&simulator, &list, 10));
-        let (pages, requests) = (summary.pages.journaled, api.requests() as u64);
+        let (pages, requests) = (summary.totals.pages.journaled, api.requests() as u64);
         assert!(pages > 500, "{pages} pages show little");
         assert!(requests * 10 <= pages * 12 + u64::from(IN_FLIGHT) * 10, "{name}: {requests} requests, {pages} pages");
         assert!(seconds.contains(&summary.run.seconds), "{name}: {} s", summary.run.seconds);
@@ -405,7 +421,7 @@ async fn a6_pages_that_keep_failing_do_not_keep_others_waiting() {
     let directory = scratch();
     let summary = export(directory.path(), &api, &list, &[("max_in_flight", "16")]).await;
     assert_ended(&summary, ExitCode::Partial);
-    assert_eq!((summary.products.complete, summary.products.failed), (280, 120), "{summary}");
+    assert_eq!((summary.totals.products.complete, summary.totals.products.failed), (280, 120), "{summary}");
     let asked = api.asked();
     let sent = api.sent();
     // Pages behind ends are asked for last, to see whether the API serves.
@@ -428,8 +444,8 @@ async fn a7_a_429_for_ever_ends_as_a_temporary_failure_and_keeps_everything() {
         let api = but(&simulator, move |sent| (sent.number > after).then(|| Reply::refusal(429, "qps limit exceeded")));
         let summary = export(directory.path(), &api, &list, &[]).await;
         assert_ended(&summary, ExitCode::Temporary);
-        assert_eq!((summary.credits.billed, summary.products.failed), (after as u64, 0), "{summary}");
-        assert_eq!(summary.credits.in_doubt, 0);
+        assert_eq!((summary.totals.credits.billed, summary.totals.products.failed), (after as u64, 0), "{summary}");
+        assert_eq!(summary.totals.credits.in_doubt, 0);
         let took = Duration::from_secs_f64(summary.run.seconds);
         assert!((max_outage..max_outage + Duration::from_secs(60)).contains(&took), "{took:?}");
         let in_vain = api.requests() - after;
@@ -473,7 +489,10 @@ async fn a10_a_page_that_fails_for_ever_is_named_costs_its_attempts_and_stops_no
     let (stop, message) = failure(&summary, &poison);
     assert_eq!((stop, api.asked()[&(poison.clone(), 3)]), ("failed", 8));
     assert!(message.starts_with("page 3 failed 8 times, lastly: HTTP 500"), "{message}");
-    assert_eq!((summary.products.complete, summary.rows.published), (119, rows(directory.path()).len() as u64));
+    assert_eq!(
+        (summary.totals.products.complete, summary.totals.rows.published),
+        (119, rows(directory.path()).len() as u64)
+    );
     let healed = Scripted::direct(&simulator);
     assert_ended(&export(directory.path(), &healed, &list, &[]).await, ExitCode::Complete);
     assert!(healed.sent().iter().all(|sent| sent.id == poison && sent.page >= 3), "only what is missing is asked for");
@@ -498,7 +517,7 @@ async fn a10_a_page_that_fails_for_ever_ends_within_minutes_also_when_nothing_el
             let before = api.requests();
             let summary = export(directory.path(), &api, &named(10), &[]).await;
             assert_ended(&summary, ExitCode::Partial);
-            assert_eq!((summary.products.complete, failure(&summary, "p9").0), (9, "failed"), "{name}");
+            assert_eq!((summary.totals.products.complete, failure(&summary, "p9").0), (9, "failed"), "{name}");
             assert!(summary.run.seconds < 420.0, "{name}: {} s", summary.run.seconds);
             let tries = api.requests() - before - if before == 0 { 27 } else { 0 };
             let expected = if before == 0 { 8..=14 } else { 3..=6 };
@@ -520,7 +539,7 @@ async fn a11_answers_of_gateways_and_servers_in_trouble_pass() {
     let summary = export(directory.path(), &api, &list, &[]).await;
     assert_ended(&summary, ExitCode::Complete);
     assert_eq!(
-        (summary.run.retries, summary.credits.in_doubt),
+        (summary.run.retries, summary.totals.credits.in_doubt),
         (14, 14),
         "a bare answer does not say that it was free"
     );
@@ -548,7 +567,7 @@ async fn a12_a_code_inside_a_200_means_what_the_status_would() {
         });
         let summary = export(directory.path(), &api, &list, &[]).await;
         assert_ended(&summary, exit);
-        assert_eq!((summary.credits.free, summary.credits.in_doubt), (1, 0), "{code}: {summary}");
+        assert_eq!((summary.totals.credits.free, summary.totals.credits.in_doubt), (1, 0), "{code}: {summary}");
         assert_eq!(summary.run.throttled, u64::from(code == 429));
     }
 }
@@ -567,10 +586,14 @@ async fn a13_a_success_without_a_list_is_asked_for_once_more_and_is_never_an_emp
     let summary = export(directory.path(), &api, &named(4), &[("max_in_flight", "1")]).await;
     assert_ended(&summary, ExitCode::Partial);
     assert_eq!(failure(&summary, "p1"), ("failed", "HTTP 200, code 0: data is null, not a list of rows; page 2"));
-    assert_eq!((summary.products.complete, summary.rows.published), (3, 90), "what came before and behind it is kept");
+    assert_eq!(
+        (summary.totals.products.complete, summary.totals.rows.published),
+        (3, 90),
+        "what came before and behind it is kept"
+    );
     let asked = api.asked();
     assert_eq!((asked[&("p1".to_owned(), 2)], asked[&("p2".to_owned(), 2)]), (2, 2), "{asked:?}");
-    assert_eq!((summary.credits.billed, summary.credits.in_doubt), (11, 3), "each may have been billed");
+    assert_eq!((summary.totals.credits.billed, summary.totals.credits.in_doubt), (11, 3), "each may have been billed");
 }
 
 /// A control request goes behind a list that ended on a success without a list, which is not in the journal: no page of that
@@ -598,7 +621,11 @@ async fn a13_what_is_left_is_found_to_fail_by_itself_also_where_lists_end_withou
         let api = Scripted::new(move |sent| message(sent).after(LATENCY));
         let summary = export(directory.path(), &api, &named(2), &[]).await;
         assert_ended(&summary, exit);
-        assert_eq!((summary.products.complete, summary.rows.published), (1, published), "{case}: {summary}");
+        assert_eq!(
+            (summary.totals.products.complete, summary.totals.rows.published),
+            (1, published),
+            "{case}: {summary}"
+        );
         let behind = api.sent().iter().filter(|sent| sent.id == "p0" && sent.page > 2).count();
         assert_eq!(behind, asked, "{case}");
     }
@@ -617,7 +644,11 @@ async fn a13_a_success_without_a_list_is_no_end_where_an_empty_list_comes_behind
         });
         let summary = export(directory.path(), &api, &named(1), &[("lookahead", "0")]).await;
         assert_ended(&summary, exit);
-        assert_eq!((summary.rows.published, api.asked()[&("p0".to_owned(), 3)]), (published, 2), "{case}: {summary}");
+        assert_eq!(
+            (summary.totals.rows.published, api.asked()[&("p0".to_owned(), 3)]),
+            (published, 2),
+            "{case}: {summary}"
+        );
     }
     let directory = scratch();
     let api = Scripted::new(move |sent| match (&*sent.id, sent.page) {
@@ -626,7 +657,7 @@ async fn a13_a_success_without_a_list_is_no_end_where_an_empty_list_comes_behind
     });
     let summary = export(directory.path(), &api, &named(2), &[("max_in_flight", "1")]).await;
     assert_ended(&summary, ExitCode::Partial);
-    assert_eq!((summary.products.complete, failure(&summary, "p0").0), (1, "failed"), "{summary}");
+    assert_eq!((summary.totals.products.complete, failure(&summary, "p0").0), (1, "failed"), "{summary}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -686,7 +717,10 @@ async fn a16_an_api_that_ignores_page_num_costs_two_requests_more_and_says_so() 
     let directory = scratch();
     let summary = export(directory.path(), &api, &named(3), &[]).await;
     assert_ended(&summary, ExitCode::Partial);
-    assert_eq!((api.requests(), summary.products.cut, summary.rows.published, summary.rows.duplicates), (9, 3, 30, 60));
+    assert_eq!(
+        (api.requests(), summary.totals.products.cut, summary.totals.rows.published, summary.totals.rows.duplicates),
+        (9, 3, 30, 60)
+    );
     assert_eq!(failure(&summary, "p1").0, "repeated_page");
     assert!(failure(&summary, "p1").1.contains("ignore the number of the page"), "{summary}");
     assert!(!directory.path().join("_SUCCESS").exists());
@@ -701,7 +735,7 @@ async fn a17_an_api_that_goes_round_in_circles_costs_two_requests_more_than_the_
         let summary = export(directory.path(), &api, &named(1), &[]).await;
         // A circle of one page is an API that ignores the number of the page.
         assert_ended(&summary, if circle == 1 { ExitCode::Partial } else { ExitCode::Complete });
-        assert_eq!((api.requests(), summary.rows.published), (circle as usize + 2, u64::from(circle) * 10));
+        assert_eq!((api.requests(), summary.totals.rows.published), (circle as usize + 2, u64::from(circle) * 10));
     }
 }
 
@@ -717,7 +751,7 @@ async fn a18_pages_longer_than_asked_are_kept_and_shorter_ones_are_found_out_to_
     let directory = scratch();
     let summary = export(directory.path(), &shorter, &named(30), &[("max_in_flight", "1"), ("end", "auto")]).await;
     assert_ended(&summary, ExitCode::Complete);
-    assert_eq!((summary.rows.published, summary.rows.duplicates), (210, 0), "{summary}");
+    assert_eq!((summary.totals.rows.published, summary.totals.rows.duplicates), (210, 0), "{summary}");
 }
 
 /// A list that changes whenever it is asked for.
@@ -800,7 +834,7 @@ async fn a19_rows_that_are_put_in_front_meanwhile_cost_no_other_row_and_come_out
         assert!(published.is_subset(&model.ever), "seed {seed}");
         let first: BTreeSet<_> = Shifting::new(seed, &named(3)).ever;
         assert!(first.is_subset(&published), "seed {seed}: a row that was there from the beginning is missing");
-        duplicates += summary.rows.duplicates;
+        duplicates += summary.totals.rows.duplicates;
     }
     assert!(duplicates > 100, "{duplicates} rows came twice");
 }
@@ -839,8 +873,12 @@ async fn a21_behind_the_last_page_number_nothing_is_asked_for_and_the_product_is
     let out = directory.path().join("out");
     let summary = export(&out, &api, &named(3), &[("endpoint", path.to_str().unwrap())]).await;
     assert_ended(&summary, ExitCode::Partial);
-    assert_eq!((api.requests(), summary.products.complete, summary.products.cut), (21, 1, 2), "{summary}");
-    assert_eq!((summary.rows.published, api.sent().iter().map(|sent| sent.page).max()), (209, Some(7)));
+    assert_eq!(
+        (api.requests(), summary.totals.products.complete, summary.totals.products.cut),
+        (21, 1, 2),
+        "{summary}"
+    );
+    assert_eq!((summary.totals.rows.published, api.sent().iter().map(|sent| sent.page).max()), (209, Some(7)));
     for id in ["p1", "p2"] {
         assert_eq!(failure(&summary, id).0, "page_cap");
         assert!(failure(&summary, id).1.contains("no page after 7: rows behind it cannot be reached"), "{summary}");
@@ -860,7 +898,7 @@ async fn a22_a_video_on_two_pages_is_one_row_and_one_of_two_products_is_two() {
     let keys: BTreeSet<_> = rows(directory.path()).into_keys().collect();
     let of = |id: &str| ["same", "x", "y"].map(|video| (id.to_owned(), video.to_owned()));
     assert_eq!(keys, [of("p0"), of("p1")].concat().into_iter().collect());
-    assert_eq!((summary.rows.received, summary.rows.duplicates), (8, 2));
+    assert_eq!((summary.totals.rows.received, summary.totals.rows.duplicates), (8, 2));
 }
 
 /// The one row of a video that is seen twice, the second time with this region and this count.
@@ -879,13 +917,16 @@ async fn seen_twice(region: &'static str, views: u64) -> (Summary, Row) {
 #[tokio::test(start_paused = true)]
 async fn a23_of_two_sightings_with_other_numbers_the_first_wins_and_the_second_is_counted() {
     let (summary, row) = seen_twice("ID", 999).await;
-    assert_eq!((&row["total_views_cnt"], &row["_page_num"], summary.rows.duplicates), (&100.into(), &1.into(), 1));
+    assert_eq!(
+        (&row["total_views_cnt"], &row["_page_num"], summary.totals.rows.duplicates),
+        (&100.into(), &1.into(), 1)
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a24_a_row_whose_region_changes_meanwhile_stays_where_it_was_seen_first() {
     let (summary, row) = seen_twice("TH", 100).await;
-    assert_eq!((&row["region"], summary.rows.published, summary.rows.duplicates), (&"ID".into(), 3, 1));
+    assert_eq!((&row["region"], summary.totals.rows.published, summary.totals.rows.duplicates), (&"ID".into(), 3, 1));
 }
 
 #[tokio::test(start_paused = true)]
@@ -901,7 +942,7 @@ async fn a25_the_account_is_kept_in_requests_whatever_price_an_answer_names() {
         let directory = scratch();
         let summary = export(directory.path(), &api, &named(9), &[("max_credits", "5")]).await;
         assert_ended(&summary, ExitCode::Limit);
-        assert_eq!((summary.credits.billed, api.requests()), (5, 5), "{price}");
+        assert_eq!((summary.totals.credits.billed, api.requests()), (5, 5), "{price}");
     }
 }
 
@@ -917,7 +958,7 @@ async fn a26_answers_that_share_a_request_id_are_different_answers() {
     let directory = scratch();
     let summary = export(directory.path(), &api, &named(50), &[]).await;
     assert_ended(&summary, ExitCode::Complete);
-    assert_eq!((summary.rows.published, summary.rows.duplicates, api.requests()), (101, 0, 50));
+    assert_eq!((summary.totals.rows.published, summary.totals.rows.duplicates, api.requests()), (101, 0, 50));
 }
 
 #[tokio::test(start_paused = true)]
@@ -935,7 +976,7 @@ async fn pages_without_a_usable_row_end_their_walk_at_the_same_page_however_ofte
         let summary = export(directory.path(), &second, &named(1), &[]).await;
         assert_ended(&summary, ExitCode::Partial);
         assert_eq!((first.requests() + second.requests(), failure(&summary, "p0").0), (4, "rejected"), "{stop_at}");
-        assert_eq!((summary.rows.published, summary.rows.rejected), (10, 30), "{summary}");
+        assert_eq!((summary.totals.rows.published, summary.totals.rows.rejected), (10, 30), "{summary}");
     }
 }
 
@@ -999,7 +1040,7 @@ async fn n21_an_hour_without_a_connection_is_waited_for_also_by_the_last_product
     let api = outage(from, until, GONE[0].1);
     let summary = export(directory.path(), &api, &named(1), &[]).await;
     assert_ended(&summary, ExitCode::Complete);
-    assert_eq!((summary.rows.published, summary.credits.in_doubt), (90, 0), "{summary}");
+    assert_eq!((summary.totals.rows.published, summary.totals.credits.in_doubt), (90, 0), "{summary}");
     assert!(within(&api, from, until) <= 72, "{summary}");
 }
 
@@ -1011,7 +1052,7 @@ async fn n21_an_outage_that_outlasts_max_outage_is_no_product_s_fault_and_the_ne
         let api = outage(from, 9 * HOUR, kind);
         let summary = export(directory.path(), &api, &named(40), &[]).await;
         assert_ended(&summary, ExitCode::Temporary);
-        assert_eq!((summary.products.failed, summary.products.cut), (0, 0), "{name}: {summary}");
+        assert_eq!((summary.totals.products.failed, summary.totals.products.cut), (0, 0), "{name}: {summary}");
         let took = summary.run.seconds;
         assert!((7_200.0..7_300.0).contains(&took), "{name}: {took} s");
         let healed = Scripted::new(|sent| page_of(sent, 90, 10));
@@ -1035,7 +1076,7 @@ async fn n21_an_api_that_is_gone_from_the_start_is_given_up_after_five_minutes()
         let api = Scripted::new(kind);
         let summary = export(directory.path(), &api, &named(40), &[]).await;
         assert_ended(&summary, ExitCode::Temporary);
-        assert_eq!((summary.products.failed, summary.products.open), (0, 40), "{name}: {summary}");
+        assert_eq!((summary.totals.products.failed, summary.totals.products.open), (0, 40), "{name}: {summary}");
         assert!((295.0..400.0).contains(&summary.run.seconds), "{name}: {summary}");
         assert!(api.requests() <= 20, "{name}: {} requests", api.requests());
     }
@@ -1054,7 +1095,7 @@ async fn n21_one_page_that_fails_is_not_the_only_probe() {
     let directory = scratch();
     let summary = export(directory.path(), &api, &named(40), &[("max_in_flight", "5")]).await;
     assert_ended(&summary, ExitCode::Partial);
-    assert_eq!((summary.products.complete, failure(&summary, poison).0), (39, "failed"), "{summary}");
+    assert_eq!((summary.totals.products.complete, failure(&summary, poison).0), (39, "failed"), "{summary}");
     assert!(summary.run.seconds < 500.0, "{summary}");
 }
 
@@ -1067,7 +1108,11 @@ async fn the_same_500_to_every_product_from_the_start_is_a_wrong_question_and_co
     });
     let summary = export(directory.path(), &api, &named(500), &[]).await;
     assert_ended(&summary, ExitCode::Contract);
-    assert_eq!((api.requests(), summary.products.failed, summary.products.open), (20, 0, 500), "{summary}");
+    assert_eq!(
+        (api.requests(), summary.totals.products.failed, summary.totals.products.open),
+        (20, 0, 500),
+        "{summary}"
+    );
     assert!(
         summary.cause.as_ref().unwrap().contains("no product got a page; the last response: HTTP 500"),
         "{summary}"
@@ -1081,7 +1126,7 @@ async fn a_500_to_every_one_of_few_products_from_the_start_is_not_asked_for_agai
     let api = Scripted::new(|_| internal_error().after(LATENCY));
     let summary = export(directory.path(), &api, &named(12), &[]).await;
     assert_ended(&summary, ExitCode::Temporary);
-    assert_eq!((summary.products.failed, summary.products.open), (0, 12), "{summary}");
+    assert_eq!((summary.totals.products.failed, summary.totals.products.open), (0, 12), "{summary}");
     assert!((12..=30).contains(&api.requests()), "{summary}");
     assert!((295.0..330.0).contains(&summary.run.seconds), "{summary}");
 }
@@ -1105,7 +1150,7 @@ async fn the_same_500_to_every_product_from_some_page_on_ends_the_run_within_som
         let in_vain = api.requests() + 1 - from;
         // Twenty products, and what was in flight when the first of them had failed: 25 at 500 a second.
         assert!((20..=20 + 30).contains(&in_vain), "{in_vain} requests in vain");
-        assert_eq!((summary.products.failed, summary.products.cut), (0, 0), "{summary}");
+        assert_eq!((summary.totals.products.failed, summary.totals.products.cut), (0, 0), "{summary}");
         assert!(summary.cause.as_ref().unwrap().contains("the same response"), "{summary}");
         let healed = Scripted::new(|sent| page_of(sent, 25, 10));
         assert_ended(&export(directory.path(), &healed, &named(500), &[]).await, ExitCode::Complete);
@@ -1122,7 +1167,7 @@ async fn an_answer_of_somebody_else_half_way_is_waited_for_and_no_page_is_asked_
         let api = outage(from, Duration::from_secs(seconds), portal);
         let summary = export(directory.path(), &api, &named(40), &[]).await;
         assert_ended(&summary, exit);
-        assert_eq!(summary.products.failed, 0, "{summary}");
+        assert_eq!(summary.totals.products.failed, 0, "{summary}");
         assert!(api.asked().values().all(|times| *times <= 2), "it may have been billed");
         assert!(within(&api, from, Duration::from_secs(seconds)) <= 40, "{summary}");
     }
@@ -1188,7 +1233,7 @@ async fn many_products_that_always_fail_are_their_own_failures_in_every_run() {
         });
         let summary = export(directory.path(), &api, &named(160), &[]).await;
         assert_ended(&summary, ExitCode::Partial);
-        assert_eq!((summary.products.complete, summary.products.failed), (120, 40), "{summary}");
+        assert_eq!((summary.totals.products.complete, summary.totals.products.failed), (120, 40), "{summary}");
         let others = api.sent().iter().filter(|sent| !is_dead(&sent.id)).count();
         assert!(round == 0 || others <= 3, "pages behind ends, to see whether the API serves: {others}");
         // What was given up before is given up sooner, once pages behind ends showed that the API serves.
@@ -1220,7 +1265,7 @@ async fn max_credits_hold_also_where_answers_are_lost_and_the_summary_counts_eac
             }
         });
         let summary = export(directory.path(), &api, &list, &[("max_credits", &most.to_string())]).await;
-        let (account, credits) = (simulator.account(), summary.credits);
+        let (account, credits) = (simulator.account(), summary.totals.credits);
         assert!(account.pages <= most && credits.billed + credits.in_doubt <= most, "{summary}");
         assert_eq!(account.requests, credits.billed + credits.free + credits.in_doubt, "{summary}");
         assert!(credits.billed <= account.pages && account.pages <= credits.billed + credits.in_doubt);

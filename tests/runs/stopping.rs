@@ -65,15 +65,15 @@ async fn answers_that_are_slower_than_the_drain_timeout_are_waited_for_and_kept_
     for (broken, exit) in BROKEN {
         let stopping = Stopping::new();
         let (summary, took, requests) = stopping.run(Duration::from_secs(25), broken, None).await;
-        assert_eq!((summary.exit, summary.credits.in_doubt), (exit, 0), "{summary}");
+        assert_eq!((summary.exit, summary.totals.credits.in_doubt), (exit, 0), "{summary}");
         let pages = u64::try_from(if exit == ExitCode::Account { BREAKS_AT - 1 } else { requests }).unwrap();
-        assert_eq!((summary.credits.billed, summary.pages.journaled), (pages, pages), "{summary}");
+        assert_eq!((summary.totals.credits.billed, summary.totals.pages.journaled), (pages, pages), "{summary}");
         assert!(took < Duration::from_secs(25), "no longer than the last of them: {took:?}");
         if exit == ExitCode::Account {
             let repaired = Scripted::direct(&stopping.simulator);
             let summary = run_job(&stopping.context(), &repaired, &stopping.list).await.unwrap();
             assert_eq!(summary.exit, ExitCode::Complete, "{summary}");
-            assert!((600..=600 + evidence(600)).contains(&summary.credits.billed), "{summary}");
+            assert!((600..=600 + evidence(600)).contains(&summary.totals.credits.billed), "{summary}");
             assert_rows(stopping.directory.path(), &expected(&stopping.simulator, &stopping.list, 10));
         }
     }
@@ -83,7 +83,7 @@ async fn answers_that_are_slower_than_the_drain_timeout_are_waited_for_and_kept_
 async fn answers_that_never_come_hold_a_run_that_stops_by_itself_for_as_long_as_a_request_may_take() {
     for (broken, exit) in BROKEN {
         let (summary, took, _) = Stopping::new().run(Duration::from_secs(3_600), broken, None).await;
-        assert_eq!((summary.exit, summary.credits.in_doubt), (exit, 10), "{summary}");
+        assert_eq!((summary.exit, summary.totals.credits.in_doubt), (exit, 10), "{summary}");
         assert!((29..=30).contains(&took.as_secs()), "{took:?}");
     }
 }
@@ -93,7 +93,7 @@ async fn a_signal_leaves_a_run_that_stops_by_itself_no_longer_than_the_drain_tim
     for (broken, exit) in BROKEN {
         let (summary, took, _) =
             Stopping::new().run(Duration::from_secs(25), broken, Some(Duration::from_secs(5))).await;
-        assert_eq!((summary.exit, summary.credits.in_doubt), (exit, 10), "{summary}");
+        assert_eq!((summary.exit, summary.totals.credits.in_doubt), (exit, 10), "{summary}");
         assert!((14..=15).contains(&took.as_secs()), "{took:?}");
     }
 }
@@ -102,6 +102,6 @@ async fn a_signal_leaves_a_run_that_stops_by_itself_no_longer_than_the_drain_tim
 async fn a_run_that_a_signal_stops_waits_no_longer_than_the_drain_timeout() {
     let served: fn() -> Reply = || Reply::page(&[]);
     let (summary, took, _) = Stopping::new().run(Duration::from_secs(25), served, Some(Duration::ZERO)).await;
-    assert_eq!((summary.exit, summary.credits.in_doubt), (ExitCode::Interrupted, 10), "{summary}");
+    assert_eq!((summary.exit, summary.totals.credits.in_doubt), (ExitCode::Interrupted, 10), "{summary}");
     assert!((9..=10).contains(&took.as_secs()), "{took:?}");
 }

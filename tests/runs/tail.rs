@@ -75,7 +75,7 @@ async fn an_api_that_answers_any_page_number_costs_no_more_than_the_share_set_as
             let summary = run_job(&context, &api, &list).await.unwrap();
             let pages = u64::from(lists * last);
             let about = format!("{name}, {lists} lists of {last} pages: {summary}");
-            assert_eq!(summary.rows.published, pages, "{about}");
+            assert_eq!(summary.totals.rows.published, pages, "{about}");
             // The page right behind the last one is what a walk page by page asks for, too.
             let behind =
                 |by: u32| u64::try_from(api.sent().iter().filter(|sent| sent.page > last + by).count()).unwrap();

@@ -29,17 +29,17 @@ pub(crate) use report::{RowSums, VerifiedCounts, VerifyReport};
 /// Differences that are named one by one.
 const NAMED: usize = 40;
 
-/// How much content is read.
-#[derive(Clone, Copy, Debug, PartialEq)]
+/// How much content is read, percent; none: all.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct SampleRate(Option<f64>);
 
 impl SampleRate {
-    /// Percent of the files and frames; all of them without a number.
-    pub(crate) fn parse(percent: Option<&str>) -> Result<Self, ReportError> {
-        let Some(text) = percent else { return Ok(Self(None)) };
-        let number = text.parse().ok().filter(|number: &f64| *number > 0.0 && *number <= 100.0);
-        let wrong = ReportError::Sample;
-        number.map(|number| Self(Some(number).filter(|number| *number < 100.0))).ok_or(wrong)
+    /// Percent of the files and frames. The error says what it must be.
+    pub(crate) fn parse(percent: &str) -> Result<Self, &'static str> {
+        let number = percent.parse().ok().filter(|number: &f64| *number > 0.0 && *number <= 100.0);
+        number
+            .map(|number| Self(Some(number).filter(|number| *number < 100.0)))
+            .ok_or("must be a number above 0, up to 100: percent of the content")
     }
 
     /// Whether this file or frame is read: a matter of its name alone, so that it is the same ones each time.
@@ -182,7 +182,7 @@ mod tests {
     fn a_share_is_always_of_the_same_names_and_about_as_large_as_asked() {
         let names: Vec<String> = (0..4_000).map(|number| format!("region=ID/{number}.parquet")).collect();
         let taken = |percent: &str| {
-            let share = SampleRate::parse(Some(percent)).unwrap();
+            let share = SampleRate::parse(percent).unwrap();
             names.iter().filter(|name| share.takes(name)).collect::<Vec<_>>()
         };
         let (tenth, half) = (taken("10"), taken("50"));
@@ -190,7 +190,7 @@ mod tests {
         assert!(tenth.iter().all(|name| half.contains(name)), "a larger share reads at least what a smaller one reads");
         assert_eq!((taken("100").len(), tenth), (4_000, taken("10")));
         for wrong in ["0", "-1", "101", "NaN", "all", ""] {
-            assert!(SampleRate::parse(Some(wrong)).is_err(), "{wrong}");
+            assert!(SampleRate::parse(wrong).is_err(), "{wrong}");
         }
     }
 

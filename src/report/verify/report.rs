@@ -2,11 +2,13 @@
 
 use std::fmt;
 
+use bytesize::ByteSize;
+use indicatif::HumanCount;
 use serde::Serialize;
 
 use crate::model::exit_code::ExitCode;
 use crate::model::sanitize::Sanitized;
-use crate::report::totals::{Bytes, Count, Grouped};
+use crate::report::totals::{Count, as_u64};
 
 /// What to do about a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,9 +118,9 @@ impl fmt::Display for RowSums {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { received, published, rejected, duplicates, waiting, conserved } = *self;
         let sign = if conserved { '=' } else { '≠' };
-        write!(f, "{} received {sign} {} published", Grouped(received), Grouped(published))?;
-        write!(f, " + {} rejected + {} duplicates", Grouped(rejected), Grouped(duplicates))?;
-        write!(f, " + {} waiting", Grouped(waiting))
+        write!(f, "{} received {sign} {} published", HumanCount(received), HumanCount(published))?;
+        write!(f, " + {} rejected + {} duplicates", HumanCount(rejected), HumanCount(duplicates))?;
+        write!(f, " + {} waiting", HumanCount(waiting))
     }
 }
 
@@ -127,15 +129,15 @@ impl fmt::Display for VerifyReport {
         for line in &self.found {
             writeln!(f, "difference: {line}")?;
         }
-        let unnamed = self.differences.saturating_sub(u64::try_from(self.found.len()).unwrap_or_default());
+        let unnamed = self.differences.saturating_sub(as_u64(self.found.len()));
         if unnamed > 0 {
             writeln!(f, "and {} more", Count(unnamed, "difference"))?;
         }
         writeln!(f, "{}: {}", self.status, Count(self.differences, "difference"))?;
         writeln!(f, "  rows      {}", self.rows)?;
         let read = &self.read;
-        write!(f, "  read      {} of {} files", Grouped(read.files_read), Grouped(read.files))?;
-        write!(f, " ({}), {} of {}", Bytes(read.bytes_read), Grouped(read.frames_read), Grouped(read.frames))?;
+        write!(f, "  read      {} of {} files", HumanCount(read.files_read), HumanCount(read.files))?;
+        write!(f, " ({}), {} of {}", ByteSize(read.bytes_read), HumanCount(read.frames_read), HumanCount(read.frames))?;
         writeln!(f, " journal frames")?;
         if read.decided > 0 {
             writeln!(f, "  segments  {} decided and not published: the next run does it", read.decided)?;

@@ -162,7 +162,7 @@ async fn lists_of_every_size_cost_the_pages_and_the_evidence() {
             let play = Play::new(World::new(every_size(lists, most_rows))).with("lookahead", lookahead);
             let most = play.most_credits();
             let ended = play.run().await.completes(&play).warned(0).costs_at_most(most);
-            let over = ended.summary.credits.billed - play.world.fewest(None);
+            let over = ended.summary.totals.credits.billed - play.world.fewest(None);
             assert!(over >= 1, "no evidence at all: {ended}");
         }
     }
@@ -216,7 +216,7 @@ async fn a_capped_api_with_max_pages_gives_the_rows_of_those_pages() {
         let ended = play.run().await.is(ExitCode::Complete);
         let first = play.world.ids().len();
         let owed: usize = (0..first).map(|item| play.world.owed(item, Some(max_pages)).count()).sum();
-        assert_eq!(ended.summary.rows.published as usize, owed, "{ended}");
+        assert_eq!(ended.summary.totals.rows.published as usize, owed, "{ended}");
     }
 }
 
@@ -327,7 +327,7 @@ async fn a_success_without_a_list_where_a_list_is_empty_or_has_just_ended_is_an_
             let most = play.most_credits();
             let ended = play.run().await.completes(&play).costs_at_most(most).warned(0);
             // Behind a full page of the first lists, the next page is looked at before it is taken for an end.
-            assert!(ended.summary.credits.in_doubt <= 3, "{nothing}: {ended}");
+            assert!(ended.summary.totals.credits.in_doubt <= 3, "{nothing}: {ended}");
             let lists: Vec<usize> = (0..60).filter(|list| full_pages(60)[*list] < 80).collect();
             ended.ended_as("empty_page", lists);
         }
@@ -346,7 +346,7 @@ async fn where_the_rule_of_the_end_is_trusted_an_end_without_a_list_costs_one_re
             let play = Play::new(world).with("end", end).with("lookahead", 0);
             // For the first lists the page behind it is looked at: a null that came once would cut the list.
             let ended = play.run().await.completes(&play).warned(0);
-            let (sent, in_doubt) = (ended.sent.len() as u64, ended.summary.credits.in_doubt);
+            let (sent, in_doubt) = (ended.sent.len() as u64, ended.summary.totals.credits.in_doubt);
             assert!(sent <= fewest + 3 && in_doubt <= 3, "{nothing}: {fewest} are enough: {ended}");
         }
     }
@@ -512,7 +512,7 @@ async fn a_product_behind_a_page_that_was_another_s_is_read_on_once_that_is_mend
     let play = play.against(World::new(lists)).with("retry_failed", "true");
     let ended = play.run().await;
     // The page itself was paid for and is never asked for again (P1): its ten rows stay out, and the product is not complete.
-    assert_eq!(ended.summary.rows.published as usize, play.world.rows() - 10, "{ended}");
+    assert_eq!(ended.summary.totals.rows.published as usize, play.world.rows() - 10, "{ended}");
     ended.is(ExitCode::Partial);
 }
 
@@ -560,7 +560,7 @@ async fn the_only_list_that_repeats_behind_its_full_end_is_complete() {
             let ended = play.run().await;
             // One page alone that comes again may also mean that the API reads no page number.
             if rows == 10 && ended.summary.exit == ExitCode::Partial {
-                assert_eq!(ended.summary.rows.published, 10, "{ended}");
+                assert_eq!(ended.summary.totals.rows.published, 10, "{ended}");
                 continue;
             }
             ended.completes(&play).ended_as("end_repeated", [0]);
@@ -667,7 +667,7 @@ async fn with_lost(page: u32, lost: fn() -> Reply, lookahead: u32, end: &'static
     }
     let ended = play.run_unjudged().await;
     let stops = ended.products.iter().map(|(item, product)| (*item, product.stop.clone())).collect();
-    (ended.summary.exit, stops, ended.summary.rows.published)
+    (ended.summary.exit, stops, ended.summary.totals.rows.published)
 }
 
 #[tokio::test(start_paused = true)]

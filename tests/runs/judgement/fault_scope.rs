@@ -83,7 +83,7 @@ async fn the_third_page_of_a_product_that_is_refused_like_an_account_fails_that_
         let most = play.most_credits() as usize + OWN;
         let ended = play.run().await.completes_but(&[0], words).sent_at_most(most);
         let whole: usize = every_size(60, 30).iter().sum::<u64>() as usize;
-        assert_eq!(ended.summary.rows.published as usize, whole + 20, "{ended}");
+        assert_eq!(ended.summary.totals.rows.published as usize, whole + 20, "{ended}");
     }
 }
 
@@ -125,7 +125,10 @@ async fn one_answer_of_a_gateway_in_mid_run_is_asked_for_again() {
             let world = World::new(every_size(100, 30)).but(move |call| (call.number == at).then(|| html(status)));
             let play = Play::new(world);
             let ended = play.run().await.completes(&play);
-            assert!(ended.summary.credits.free + ended.summary.credits.in_doubt >= 1, "{status} at {at}: {ended}");
+            assert!(
+                ended.summary.totals.credits.free + ended.summary.totals.credits.in_doubt >= 1,
+                "{status} at {at}: {ended}"
+            );
         }
     }
 }
@@ -153,9 +156,9 @@ async fn assert_stops(from: usize, (words, kind): Kind, most_in_flight: usize) {
     let world = World::new(every_size(100, 30)).but(move |call| (call.number >= from).then(kind));
     let play = Play::new(world).with("max_in_flight", most_in_flight);
     let ended = play.run().await.is(ExitCode::Account).says(&[words]);
-    assert_eq!((ended.summary.products.failed, ended.summary.credits.in_doubt), (0, 0), "{ended}");
+    assert_eq!((ended.summary.totals.products.failed, ended.summary.totals.credits.in_doubt), (0, 0), "{ended}");
     let ended = ended.sent_at_most(from - 1 + most_in_flight + 2);
-    assert_eq!(ended.summary.credits.billed as usize, from - 1, "what was paid for is kept: {ended}");
+    assert_eq!(ended.summary.totals.credits.billed as usize, from - 1, "what was paid for is kept: {ended}");
     let again = play.against(World::new(every_size(100, 30)));
     again.run().await.completes(&again);
 }
@@ -195,7 +198,7 @@ async fn a_key_that_is_refused_from_the_first_request_on_costs_three_requests() 
             let play = Play::new(World::new(every_size(lists, 30)).but(move |_| Some(kind.1())));
             let ended = play.run().await.is(ExitCode::Account).says(&[kind.0]);
             let ended = ended.sent_at_most(if lists == 2 { 6 } else { 3 });
-            assert_eq!(ended.summary.products.failed, 0, "{ended}");
+            assert_eq!(ended.summary.totals.products.failed, 0, "{ended}");
             let places: Vec<usize> = ended.sent.iter().map(|sent| place(&sent.id)).collect();
             let apart = places.iter().max().unwrap() - places.iter().min().unwrap();
             assert!(lists < 300 || apart >= 100, "from different parts of the list: {places:?}");
@@ -212,7 +215,7 @@ async fn a_success_that_was_sent_before_the_key_was_revoked_proves_nothing() {
     let ended = Play::new(world).run().await.is(ExitCode::Account);
     let most = 59 + ended.most_in_flight + 2;
     let ended = ended.sent_at_most(most);
-    assert_eq!((ended.summary.credits.billed, ended.summary.products.failed), (59, 0), "{ended}");
+    assert_eq!((ended.summary.totals.credits.billed, ended.summary.totals.products.failed), (59, 0), "{ended}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -225,7 +228,7 @@ async fn slow_answers_that_are_in_flight_when_a_run_stops_by_itself_are_waited_f
     };
     let play = Play::new(world()).with("drain_timeout", "10s");
     let ended = play.run().await.is(ExitCode::Account);
-    assert_eq!((ended.summary.credits.billed, ended.summary.credits.in_doubt), (59, 0), "{ended}");
+    assert_eq!((ended.summary.totals.credits.billed, ended.summary.totals.credits.in_doubt), (59, 0), "{ended}");
     // Where none of them ever comes, the run ends anyway.
     let never = World::new(every_size(100, 30)).but(|call| match call.number {
         50..60 => Some(Reply::never()),
@@ -265,7 +268,7 @@ async fn slow_answers_that_are_in_flight_when_a_signal_comes_are_waited_for_as_l
         .taking(|call| (50..60).contains(&call.number).then_some(Duration::from_secs(25)));
     let play = Play::new(world).with("drain_timeout", "10s");
     let ended = play.run_until(60).await.is(ExitCode::Interrupted).took_at_most(Duration::from_secs(13));
-    assert_eq!(ended.summary.credits.in_doubt, 10, "{ended}");
+    assert_eq!(ended.summary.totals.credits.in_doubt, 10, "{ended}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -274,7 +277,7 @@ async fn a_key_that_is_revoked_when_one_deep_list_is_all_that_is_left_stops_the_
         let world = World::new([5, 15, 400]).but(move |call| (call.number >= 30).then(kind.1));
         let play = Play::new(world);
         let ended = play.run().await.is(ExitCode::Account).says(&[kind.0]);
-        assert_eq!(ended.summary.products.failed, 0, "{ended}");
+        assert_eq!(ended.summary.totals.products.failed, 0, "{ended}");
         let again = play.against(World::new([5, 15, 400]));
         again.run().await.completes(&again);
     }
@@ -304,7 +307,7 @@ async fn control_requests_stay_within_the_allowed_credits() {
 async fn a_single_list_whose_page_always_fails_is_temporary_first_and_fails_in_the_second_run() {
     let play = Play::new(World::new([95]).but(|call| (call.page == 5).then(internal_error)));
     let first = play.run().await.is(ExitCode::Temporary);
-    assert_eq!(first.summary.products.failed, 0, "{first}");
+    assert_eq!(first.summary.totals.products.failed, 0, "{first}");
     play.run().await.completes_but(&[0], "Internal server error").sent_at_most(OWN);
 }
 
@@ -314,7 +317,7 @@ async fn a_single_list_whose_page_is_always_refused_like_an_account_fails_in_the
         let play = Play::new(World::new([95]).but(move |call| (call.page == 5).then(kind)));
         let first = play.run().await;
         assert!(matches!(first.summary.exit, ExitCode::Temporary | ExitCode::Account), "{first}");
-        assert_eq!(first.summary.products.failed, 0, "{first}");
+        assert_eq!(first.summary.totals.products.failed, 0, "{first}");
         play.run().await.completes_but(&[0], words).sent_at_most(OWN);
     }
 }
@@ -325,7 +328,7 @@ async fn a_single_list_of_which_no_page_ever_came_is_never_blamed() {
     for _ in 0..3 {
         let ended = play.run().await;
         assert!(matches!(ended.summary.exit, ExitCode::Temporary | ExitCode::Contract), "{ended}");
-        assert_eq!(ended.summary.products.failed, 0, "{ended}");
+        assert_eq!(ended.summary.totals.products.failed, 0, "{ended}");
     }
 }
 
@@ -350,7 +353,7 @@ async fn assert_waited_out(lists: usize, qps: Option<f64>, busy: std::ops::Range
     let play = Play::new(world).at(qps);
     let most = play.most_credits();
     let ended = play.run().await.completes(&play);
-    let in_vain = ended.sent.len() - ended.summary.credits.billed as usize;
+    let in_vain = ended.sent.len() - ended.summary.totals.credits.billed as usize;
     assert!(in_vain <= 20 + ended.most_in_flight, "{in_vain} requests in vain: {ended}");
     ended.costs_at_most(most);
 }
@@ -451,7 +454,7 @@ async fn a_deep_page_that_is_always_throttled_keeps_the_pages_before_it() {
     let world = World::new([vec![300], every_size(1_000, 30)].concat());
     let play = Play::new(world.but(|call| (call.item == 0 && call.page == 4).then(|| throttled(0))));
     let ended = play.run().await.completes_but(&[0], "qps limit exceeded");
-    assert_eq!(ended.summary.rows.published as usize, play.world.rows() - 270, "{ended}");
+    assert_eq!(ended.summary.totals.rows.published as usize, play.world.rows() - 270, "{ended}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -507,7 +510,7 @@ async fn six_products_that_always_answer_500_and_are_all_that_is_left_are_named_
 async fn six_products_that_always_answer_500_are_named_in_the_run_after_a_signal() {
     for stop_at in [380, 410, 430] {
         let play = Play::new(six_dead(internal_error));
-        let before = play.run_until(stop_at).await.summary.credits.billed;
+        let before = play.run_until(stop_at).await.summary.totals.credits.billed;
         let mut ended = play.run().await;
         if ended.summary.exit == ExitCode::Temporary {
             ended = play.run().await;
@@ -565,7 +568,7 @@ async fn a_wait_longer_than_max_outage_that_everyone_is_asked_for_ends_the_run_a
         let world = World::new(every_size(200, 30)).but(move |call| (call.number > 100).then(reply));
         let play = Play::new(world).with("max_outage", max_outage);
         let ended = play.run().await.is(ExitCode::Temporary).says(&["86400", "86,400", "24h", "24 h", "day", "1d"]);
-        assert_eq!((ended.summary.products.failed, ended.summary.credits.billed), (0, 100), "{ended}");
+        assert_eq!((ended.summary.totals.products.failed, ended.summary.totals.credits.billed), (0, 100), "{ended}");
         // Five items in a row make an outage of what is not a 429.
         let most = 100 + ended.most_in_flight + if status == 429 { 3 } else { 5 };
         let ended = ended.sent_at_most(most).took_at_most(Duration::from_secs(400));
@@ -617,7 +620,7 @@ async fn an_unknown_code_with_rows_beside_it_stops_the_run_after_three_requests_
         for lists in [1, 2, 200] {
             let play = Play::new(World::new(every_size(lists, 30)).succeeding_with(code));
             let ended = play.run().await.is(ExitCode::Contract).says(&["success_codes"]).sent_at_most(3);
-            assert_eq!(ended.summary.products.failed, 0, "{ended}");
+            assert_eq!(ended.summary.totals.products.failed, 0, "{ended}");
         }
     }
 }
@@ -643,7 +646,7 @@ async fn an_unknown_code_with_rows_beside_it_in_mid_run_blames_no_product_and_pa
     let play = Play::new(world);
     let ended = play.run().await;
     assert!(matches!(ended.summary.exit, ExitCode::Temporary | ExitCode::Contract), "{ended}");
-    assert_eq!(ended.summary.products.failed, 0, "{ended}");
+    assert_eq!(ended.summary.totals.products.failed, 0, "{ended}");
     let mut asked = std::collections::BTreeMap::new();
     ended.sent.iter().for_each(|sent| *asked.entry((sent.id.clone(), sent.page)).or_insert(0) += 1);
     assert!(asked.values().all(|times| *times <= 2), "{asked:?}: {ended}");

@@ -40,10 +40,10 @@ async fn a_list_that_grows_while_pages_of_it_are_asked_ahead_loses_no_row_or_is_
     for (rows, one_in) in [(2_000, 10), (2_000, 3), (2_000, 50), (600, 7), (1_200, 90), (5_000, 400)] {
         let play = Play::new(growing(rows, one_in)).about(format!("{rows} rows, one new in {one_in} answers"));
         let ended = play.run().await; // the oracle looks for rows that are missing
-        let again = ended.summary.pages.outdated;
-        assert!(again <= evidence(ended.summary.pages.journaled), "within the evidence budget: {ended}");
+        let again = ended.summary.totals.pages.outdated;
+        assert!(again <= evidence(ended.summary.totals.pages.journaled), "within the evidence budget: {ended}");
         assert_eq!(paid_twice(&play), again, "{ended}");
-        assert_eq!(ended.summary.products.moved, 1, "{ended}");
+        assert_eq!(ended.summary.totals.products.moved, 1, "{ended}");
         let first = &ended.products[&0];
         assert!(first.moved && first.duplicates > 0 && !ended.products[&1].moved, "{first:?}");
         if ended.summary.exit == ExitCode::Complete {
@@ -68,7 +68,7 @@ async fn pages_that_are_read_again_stay_within_the_budget_however_often_the_run_
             ended = play.run_until(steps).await;
         }
         assert!(matches!(ended.summary.exit, ExitCode::Complete | ExitCode::Partial), "{ended}");
-        assert!(ended.summary.pages.outdated <= evidence(ended.summary.pages.journaled), "{ended}");
+        assert!(ended.summary.totals.pages.outdated <= evidence(ended.summary.totals.pages.journaled), "{ended}");
     }
 }
 
@@ -100,7 +100,7 @@ async fn a_page_that_waits_for_another_try_behind_outdated_ones_is_not_asked_for
         .changing(putting_in(1, 13, |item| item == 60));
     let play = Play::new(world).at(None).with("lookahead_saves", "0s").with("max_in_flight", 16);
     let ended = play.run().await.completes(&play);
-    assert!(ended.summary.pages.outdated > 0, "{ended}");
+    assert!(ended.summary.totals.pages.outdated > 0, "{ended}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,8 +155,8 @@ async fn a_repair_reads_a_list_that_moved_once_more_in_order_and_says_the_price_
     let places: Vec<u32> = ended.sent.iter().filter(|sent| sent.id == "1000000").map(|sent| sent.page).collect();
     assert!(places.is_sorted() && places.len() as u64 <= pages, "in order, at most its pages: {places:?}");
     assert_eq!(ended.asked(1), 0, "others are left alone");
-    assert_eq!(ended.summary.pages.outdated, pages);
-    let rows = &ended.summary.rows;
+    assert_eq!(ended.summary.totals.pages.outdated, pages);
+    let rows = &ended.summary.totals.rows;
     assert_eq!((rows.published, rows.duplicates), (1_205 + 7 + 31, rows.received - rows.published), "each row once");
     // The next one finds nothing to repair.
     let again = play.run().await.completes(&play);
@@ -192,7 +192,7 @@ async fn a_repair_that_is_interrupted_anywhere_goes_on_in_order_and_pays_for_no_
 async fn a_repair_costs_no_more_than_was_allowed_and_goes_on_later() {
     let (mut play, before) = shifted().await;
     play.set("repair", "true");
-    play.set("max_credits", (before.summary.credits.billed + 20).to_string());
+    play.set("max_credits", (before.summary.totals.credits.billed + 20).to_string());
     let ended = play.run().await.is(ExitCode::Limit);
     assert_eq!(ended.sent.len(), 20, "{ended}");
     play.unset("max_credits");
@@ -204,7 +204,7 @@ async fn a_repair_costs_no_more_than_was_allowed_and_goes_on_later() {
 async fn lists_that_came_empty_are_asked_for_again_by_a_repair_once_the_api_is_mended() {
     for empty in ["[]", "null"] {
         let play = Play::new(World::new(vec![0; 300]).ending_with(empty));
-        let asked = play.run().await.is(ExitCode::Contract).summary.pages.journaled;
+        let asked = play.run().await.is(ExitCode::Contract).summary.totals.pages.journaled;
         let mut play = play.against(World::new(every_size(300, 25)));
         play.run_unjudged().await.is(ExitCode::Contract).sent_at_most(0);
         play.set("repair", "true");
@@ -232,7 +232,7 @@ async fn lists_that_turned_empty_in_mid_run_are_read_on_by_a_repair_where_they_s
     let mut play = play.against(World::new(lists));
     play.set("repair", "true");
     let ended = play.run().await.completes(&play);
-    let rows = &ended.summary.rows;
+    let rows = &ended.summary.totals.rows;
     assert!(
         rows.duplicates <= 10,
         "no page with rows was paid for twice but the one that was looked at again: {ended}"
@@ -268,7 +268,7 @@ async fn lists_that_end_behind_full_pages_all_at_once_cost_a_second_look_within_
     for (lists, rows) in [(200, 10), (200, 40), (1_000, 20), (60, 30)] {
         let play = Play::new(World::new(vec![rows; lists])).at(None).with("lookahead", 0);
         let ended = play.run().await.completes(&play).costs_at_most(play.most_credits());
-        assert!(ended.summary.pages.outdated <= 3 && ended.summary.products.moved == 0, "{ended}");
+        assert!(ended.summary.totals.pages.outdated <= 3 && ended.summary.totals.products.moved == 0, "{ended}");
     }
 }
 
@@ -278,7 +278,7 @@ async fn one_list_whose_rows_are_gone_is_not_taken_for_an_api_without_rows() {
     let gone = move |call: &Call| (call.nth == 2 && is_first.swap(false, Ordering::SeqCst)).then(|| success("[]"));
     let play = Play::new(World::new(vec![40; 200]).sending(gone)).at(None).with("lookahead", 0);
     let ended = play.run().await.completes(&play).costs_at_most(play.most_credits());
-    assert!((2..=3).contains(&ended.summary.pages.outdated), "another list was looked at: {ended}");
+    assert!((2..=3).contains(&ended.summary.totals.pages.outdated), "another list was looked at: {ended}");
     let again = play.run().await.completes(&play);
     assert_eq!(again.sent.len(), 0, "{again}");
 }

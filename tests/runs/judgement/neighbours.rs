@@ -30,7 +30,7 @@ async fn until_complete(play: &Play, times: usize) -> Ended {
         if ended.summary.exit == ExitCode::Complete {
             break;
         }
-        assert_eq!(ended.summary.products.failed, 0, "no product is to blame: {ended}");
+        assert_eq!(ended.summary.totals.products.failed, 0, "no product is to blame: {ended}");
         ended = play.run().await;
     }
     ended.completes(play)
@@ -71,7 +71,7 @@ async fn a_crm_whose_daily_quota_is_spent_until_midnight_ends_as_temporary_and_i
     for kind in [|| throttled(0), || refusal(429, "daily limit reached"), || html(429)] {
         let play = Play::new(shop().but(move |call| (call.number > 150).then(kind)));
         let ended = play.run().await.is(ExitCode::Temporary);
-        assert_eq!((ended.summary.products.failed, ended.summary.credits.billed), (0, 150), "{ended}");
+        assert_eq!((ended.summary.totals.products.failed, ended.summary.totals.credits.billed), (0, 150), "{ended}");
         let tomorrow = play.against(shop());
         tomorrow.run().await.completes(&tomorrow);
     }
@@ -108,7 +108,7 @@ async fn a_code_host_whose_rate_limit_is_a_403_with_a_wish_loses_and_blames_noth
     let play = Play::new(shop().but(during(2..62, limited)));
     let mut ended = play.run().await;
     assert!(matches!(ended.summary.exit, ExitCode::Complete | ExitCode::Account | ExitCode::Temporary), "{ended}");
-    assert_eq!(ended.summary.products.failed, 0, "{ended}");
+    assert_eq!(ended.summary.totals.products.failed, 0, "{ended}");
     tokio::time::advance(Duration::from_secs(100)).await;
     if ended.summary.exit != ExitCode::Complete {
         ended = play.run().await;
@@ -147,7 +147,7 @@ async fn a_cdn_that_challenges_everyone_from_some_request_on_blames_no_product()
         let play = Play::new(shop().but(move |call| (call.number > 150).then(|| html(status))));
         let ended = play.run().await;
         assert!(matches!(ended.summary.exit, ExitCode::Account | ExitCode::Temporary), "{ended}");
-        assert_eq!((ended.summary.products.failed, ended.summary.credits.billed), (0, 150), "{ended}");
+        assert_eq!((ended.summary.totals.products.failed, ended.summary.totals.credits.billed), (0, 150), "{ended}");
         let again = play.against(shop());
         again.run().await.completes(&again);
     }
@@ -181,7 +181,7 @@ async fn a_portal_that_redirects_everyone_from_some_request_on_blames_no_product
     let play = Play::new(shop().but(|call| (call.number > 150).then(|| html(302))));
     let ended = play.run().await;
     assert!(matches!(ended.summary.exit, ExitCode::Contract | ExitCode::Temporary), "{ended}");
-    assert_eq!(ended.summary.products.failed, 0, "{ended}");
+    assert_eq!(ended.summary.totals.products.failed, 0, "{ended}");
     let again = play.against(shop());
     again.run().await.completes(&again);
 }
@@ -190,7 +190,7 @@ async fn a_portal_that_redirects_everyone_from_some_request_on_blames_no_product
 async fn an_api_that_moved_for_good_is_told_after_few_requests() {
     let play = Play::new(shop().but(|_| Some(html(301))));
     let ended = play.run().await.is(ExitCode::Contract).sent_at_most(20);
-    assert_eq!(ended.summary.products.failed, 0, "{ended}");
+    assert_eq!(ended.summary.totals.products.failed, 0, "{ended}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -242,7 +242,7 @@ async fn a_host_that_is_restarted_and_refuses_connections_for_ten_minutes_is_wai
 async fn an_api_that_answers_nobody_from_some_request_on_blames_no_product() {
     let play = Play::new(shop().but(|call| (call.number > 150).then(Reply::never)));
     let ended = play.run().await.is(ExitCode::Temporary);
-    assert_eq!(ended.summary.products.failed, 0, "{ended}");
+    assert_eq!(ended.summary.totals.products.failed, 0, "{ended}");
     let again = play.against(shop());
     again.run().await.completes(&again);
 }
@@ -253,7 +253,7 @@ async fn an_api_that_answers_nobody_from_some_request_on_blames_no_product() {
 async fn a_token_that_expires_in_mid_run_stops_it_and_a_new_one_goes_on() {
     let play = Play::new(shop().but(|call| (call.number > 200).then(|| refusal(401, "token expired"))));
     let ended = play.run().await.is(ExitCode::Account).says(&["token expired"]);
-    assert_eq!((ended.summary.products.failed, ended.summary.credits.billed), (0, 200), "{ended}");
+    assert_eq!((ended.summary.totals.products.failed, ended.summary.totals.credits.billed), (0, 200), "{ended}");
     let most = 200 + ended.most_in_flight + 2;
     ended.sent_at_most(most);
     let again = play.against(shop());
@@ -299,7 +299,7 @@ async fn a_shop_that_forbids_deep_pages_fails_the_deep_products_alone() {
     }
     let ended = ended.is(ExitCode::Partial);
     let lacking = ended.products.values().filter(|product| !product.complete).count();
-    assert_eq!((lacking, ended.summary.rows.published as usize), (10, play.world.rows() - 450), "{ended}");
+    assert_eq!((lacking, ended.summary.totals.rows.published as usize), (10, play.world.rows() - 450), "{ended}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -329,7 +329,7 @@ async fn a_corrupt_record_s_500_fails_its_product_alone_and_keeps_the_pages_befo
     let world = World::new([every_size(50, 30), vec![95], every_size(50, 30)].concat());
     let play = Play::new(world.but(|call| (call.item == 50 && call.page == 7).then(internal_error)));
     let ended = play.run().await.completes_but(&[50], "page 7");
-    assert_eq!(ended.summary.rows.published as usize, play.world.rows() - 35, "{ended}");
+    assert_eq!(ended.summary.totals.rows.published as usize, play.world.rows() - 35, "{ended}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -346,7 +346,7 @@ async fn a_database_that_cannot_read_beyond_a_page_number_fails_the_deep_product
         let deep: Vec<usize> = (0..150).filter(|list| list % 5 == 2).collect();
         let ended = ended.is(ExitCode::Partial);
         assert!(deep.iter().all(|item| !ended.products[item].complete), "{ended}");
-        assert_eq!(ended.summary.rows.published as usize, play.world.rows() - 30 * 70, "{ended}");
+        assert_eq!(ended.summary.totals.rows.published as usize, play.world.rows() - 30 * 70, "{ended}");
     }
 }
 
@@ -419,7 +419,7 @@ async fn a_code_host_that_shows_the_first_thousand_results_says_so_for_each_prod
     let play = Play::new(World::new(lists).but(move |call| (call.page > 100).then(message)));
     let ended = play.run().await.is(ExitCode::Partial);
     assert!([0, 3, 6, 9].iter().all(|item| !ended.products[item].complete), "{ended}");
-    assert_eq!(ended.summary.products.complete, 8, "{ended}");
+    assert_eq!(ended.summary.totals.products.complete, 8, "{ended}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -459,7 +459,7 @@ async fn a_framework_whose_empty_list_is_a_404_on_the_first_page_fails_those_and
     let play = Play::new(world.but(|call| (call.item % 3 == 0).then(|| refusal(404, "no data"))));
     let ended = play.run().await;
     assert!(matches!(ended.summary.exit, ExitCode::Partial | ExitCode::Complete), "{ended}");
-    assert_eq!(ended.summary.rows.published as usize, play.world.rows(), "{ended}");
+    assert_eq!(ended.summary.totals.rows.published as usize, play.world.rows(), "{ended}");
     assert!((0..62).filter(|item| item % 3 > 0).all(|item| ended.products[&item].complete), "{ended}");
 }
 
@@ -510,7 +510,7 @@ async fn a_shop_whose_lists_all_have_exactly_one_full_page_is_read_to_the_end_wh
         let ended = play.run().await;
         // That every list ends behind its first page may also mean that the API reads no page number.
         assert!(matches!(ended.summary.exit, ExitCode::Complete | ExitCode::Partial), "{ended}");
-        assert_eq!(ended.summary.rows.published, 600, "{ended}");
+        assert_eq!(ended.summary.totals.rows.published, 600, "{ended}");
     }
 }
 
@@ -546,7 +546,7 @@ async fn an_api_whose_degraded_replica_sends_a_few_empty_first_pages_costs_those
     let play = Play::new(world.sending(move |call| hit(call).then(|| success("[]"))));
     let ended = play.run_unjudged().await.is(ExitCode::Complete);
     let lost: usize = (0..200).filter(|item| item % 50 == 9).map(|item| play.world.owed(item, None).count()).sum();
-    assert_eq!(ended.summary.rows.published as usize, play.world.rows() - lost, "{ended}");
+    assert_eq!(ended.summary.totals.rows.published as usize, play.world.rows() - lost, "{ended}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -559,5 +559,5 @@ async fn an_api_that_sends_the_rows_of_another_page_once_loses_no_other_page() {
     });
     let play = Play::new(world).with("lookahead", 0);
     let ended = play.run_unjudged().await;
-    assert_eq!(ended.summary.rows.published as usize, play.world.rows() - 10, "{ended}");
+    assert_eq!(ended.summary.totals.rows.published as usize, play.world.rows() - 10, "{ended}");
 }

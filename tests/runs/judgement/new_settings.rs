@@ -57,8 +57,8 @@ async fn a_code_listed_as_throttle_slows_the_run_down_like_a_429() {
     let world = World::new(every_size(300, 30)).but(|call| (2..5).contains(&call.since.as_secs()).then(busy));
     let play = play(world, "throttle_codes = [10005, 10006]");
     let ended = play.run().await.completes(&play);
-    assert!(ended.summary.run.throttled > 0 && ended.summary.credits.in_doubt == 0, "{ended}");
-    let in_vain = ended.sent.len() - ended.summary.credits.billed as usize;
+    assert!(ended.summary.run.throttled > 0 && ended.summary.totals.credits.in_doubt == 0, "{ended}");
+    let in_vain = ended.sent.len() - ended.summary.totals.credits.billed as usize;
     assert!(in_vain <= 30 + ended.most_in_flight, "{in_vain} requests in vain: {ended}");
 }
 
@@ -69,7 +69,7 @@ async fn a_code_listed_as_stop_ends_the_run_like_a_refused_key() {
         let world = World::new(every_size(100, 30)).but(move |call| (call.number >= from).then(expired));
         let play = play(world, "stop_codes = [10020]").with("max_in_flight", 4);
         let ended = play.run().await.is(ExitCode::Account).says(&["subscription expired"]);
-        assert_eq!((ended.summary.products.failed, ended.summary.credits.in_doubt), (0, 0), "{ended}");
+        assert_eq!((ended.summary.totals.products.failed, ended.summary.totals.credits.in_doubt), (0, 0), "{ended}");
         ended.sent_at_most(from - 1 + 4 + 2);
         let again = play.against(World::new(every_size(100, 30)));
         again.run().await.completes(&again);
@@ -84,8 +84,8 @@ async fn a_code_listed_as_the_end_of_a_list_ends_it() {
     let world = World::new(lists).behind(Behind::Says(no_more)).but(move |call| (empty[call.item] == 0).then(no_more));
     let play = play(world, "end_of_list_codes = [10030]").with("lookahead", 0);
     let ended = play.run().await.completes(&play).warned(0);
-    assert_eq!(ended.summary.credits.in_doubt, 0, "{ended}");
-    let most = ended.summary.credits.billed as usize + 90 + 3;
+    assert_eq!(ended.summary.totals.credits.in_doubt, 0, "{ended}");
+    let most = ended.summary.totals.credits.billed as usize + 90 + 3;
     ended.sent_at_most(most);
 }
 
@@ -105,7 +105,7 @@ async fn evidence_above_the_allowed_share_stops_the_run_before_it_is_paid_and_a_
     let world = World::new([vec![45; 1_000], vec![95; 600]].concat());
     let mut play = Play::new(world.hiding(|item, row| item >= 1_000 && row % 30 == 14)).with("max_evidence", 1);
     let ended = play.run().await.is(ExitCode::Limit).says(&["max-evidence"]);
-    assert!(ended.summary.credits.billed < play.world.fewest(None), "{ended}");
+    assert!(ended.summary.totals.credits.billed < play.world.fewest(None), "{ended}");
     play.set("max_evidence", "30");
     play.run().await.completes(&play);
 }

@@ -69,7 +69,7 @@ pub(crate) fn check(world: &World, out: &Path, summary: &Summary, max_pages: Opt
     let of = |item: usize| published.get(&item).map_or(&[][..], Vec::as_slice);
     let (mut owed, mut missing, mut first) = (0, 0, None);
     // What a run that was interrupted has journaled is published by the next one.
-    assert!(summary.rows.waiting == 0 || summary.exit != ExitCode::Complete, "rows wait: {summary}");
+    assert!(summary.totals.rows.waiting == 0 || summary.exit != ExitCode::Complete, "rows wait: {summary}");
     // And what a run that stopped early calls the end of a list may still turn out to be none.
     let is_final = matches!(summary.exit, ExitCode::Complete | ExitCode::Partial);
     let is_published = |product: &Product| product.complete && is_final;
@@ -99,14 +99,14 @@ pub(crate) fn check(world: &World, out: &Path, summary: &Summary, max_pages: Opt
 
 /// The run's account fits the API's, and no page was paid for twice.
 fn check_account(world: &World, summary: &Summary) {
-    let counts = &summary.rows;
+    let counts = &summary.totals.rows;
     assert_eq!(counts.received, counts.published + counts.waiting + counts.duplicates + counts.rejected, "{summary}");
-    let (credits, served) = (&summary.credits, world.served());
+    let (credits, served) = (&summary.totals.credits, world.served());
     let charged: u64 = served.values().map(|times| u64::from(*times)).sum();
     assert!(credits.billed <= charged && charged <= credits.billed + credits.in_doubt, "{charged} served: {summary}");
     if credits.in_doubt == 0 {
         let twice: Vec<_> = served.iter().filter(|(_, times)| **times > 1).collect();
         let again: u64 = twice.iter().map(|(_, times)| u64::from(**times - 1)).sum();
-        assert!(again <= summary.pages.outdated, "paid for twice, of lists that stood still: {twice:?}");
+        assert!(again <= summary.totals.pages.outdated, "paid for twice, of lists that stood still: {twice:?}");
     }
 }

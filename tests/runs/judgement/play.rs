@@ -140,7 +140,7 @@ impl Play {
             return ended;
         }
         let ended = ended.says(&["max-evidence"]);
-        assert_eq!(ended.summary.products.failed, 0, "{ended}");
+        assert_eq!(ended.summary.totals.products.failed, 0, "{ended}");
         self.set("max_evidence", "100");
         self.run().await
     }
@@ -202,7 +202,7 @@ impl Ended {
     #[track_caller]
     pub(crate) fn completes(self, play: &Play) -> Self {
         let ended = self.is(ExitCode::Complete);
-        let rows = &ended.summary.rows;
+        let rows = &ended.summary.totals.rows;
         assert!(rows.published >= play.world.rows() as u64 || play.settings.contains_key("max_pages"), "{ended}");
         assert_eq!(rows.waiting, 0, "{ended}");
         ended
@@ -219,7 +219,7 @@ impl Ended {
             let product = &ended.products[item];
             assert!(product.stop == "failed" && product.error.contains(words), "{product:?}: {ended}");
             assert!(
-                items.len() > 10 || ended.summary.failures.iter().any(|failure| failure.product == id(*item)),
+                items.len() > 10 || ended.summary.totals.failures.iter().any(|failure| failure.product == id(*item)),
                 "{} is not named: {ended}",
                 id(*item)
             );
@@ -230,7 +230,7 @@ impl Ended {
     /// Fails unless billed and doubtful credits are at most so many.
     #[track_caller]
     pub(crate) fn costs_at_most(self, most: u64) -> Self {
-        let credits = &self.summary.credits;
+        let credits = &self.summary.totals.credits;
         assert!(credits.billed + credits.in_doubt <= most, "at most {most} credits: {self}");
         self
     }

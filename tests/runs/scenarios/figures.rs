@@ -85,11 +85,11 @@ impl Ended<'_> {
         match figure {
             Figure::Exit => f64::from(summary.exit_code),
             Figure::Seconds => summary.run.seconds,
-            Figure::Complete => as_f64(summary.products.complete),
-            Figure::Failed => as_f64(summary.products.failed),
+            Figure::Complete => as_f64(summary.totals.products.complete),
+            Figure::Failed => as_f64(summary.totals.products.failed),
             Figure::Extra => as_f64(summary.run.requests) - as_f64(self.fewest),
             Figure::Retries => as_f64(summary.run.retries),
-            Figure::Credits => as_f64(summary.credits.billed + summary.credits.in_doubt),
+            Figure::Credits => as_f64(summary.totals.credits.billed + summary.totals.credits.in_doubt),
             Figure::Requests => count(&|_| true),
             Figure::Rate => count(&|_| true) / seconds,
             Figure::Used => {

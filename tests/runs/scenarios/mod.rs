@@ -134,7 +134,7 @@ fn account(ended: &Ended<'_>) -> Vec<String> {
     let served = ended.world.served();
     let billed = served.values().map(|times| u64::from(*times)).sum();
     let twice = served.values().filter(|times| **times > 1).count();
-    let (certain, doubtful) = (summary.credits.billed, summary.credits.in_doubt);
+    let (certain, doubtful) = (summary.totals.credits.billed, summary.totals.credits.in_doubt);
     if !(certain..=certain + doubtful).contains(&billed) {
         wrong.push(format!("{billed} pages were billed; known are {certain}, and {doubtful} in doubt"));
     }
@@ -145,7 +145,7 @@ fn account(ended: &Ended<'_>) -> Vec<String> {
     if requests != summary.run.requests {
         wrong.push(format!("{requests} requests were seen, {} are known", summary.run.requests));
     }
-    let (rows, all) = (summary.rows.published, ended.world.rows());
+    let (rows, all) = (summary.totals.rows.published, ended.world.rows());
     if summary.exit_code == 0 && rows != all as u64 {
         wrong.push(format!("{rows} of {all} rows were published"));
     }

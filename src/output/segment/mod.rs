@@ -219,13 +219,10 @@ impl SegmentWriter {
             rows => concat_batches(&self.staging.config.schema, rows)?,
         };
         self.buffered = self.buffered.saturating_sub(std::mem::take(&mut region.bytes));
-        let mut spilled = match region.spilled.take() {
-            Some(spilled) => spilled,
-            None => {
-                let name = self.staging.next_name("spill");
-                SpillFile::new(self.staging.config.staging.join(name))
-            }
-        };
+        let mut spilled = region.spilled.take().unwrap_or_else(|| {
+            let name = self.staging.next_name("spill");
+            SpillFile::new(self.staging.config.staging.join(name))
+        });
         spilled.push(&rows, &self.staging.config.schema)?;
         if spilled.rows < GROUP_ROWS && spilled.bytes < GROUP_BUDGETS * self.staging.config.parquet.row_group_memory {
             region.spilled = Some(spilled);

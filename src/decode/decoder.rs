@@ -26,7 +26,7 @@ use crate::endpoint::{Column, Endpoint, Role};
 use crate::model::clock::Utc64;
 use crate::model::page::{ItemId, PageNum, Request};
 use crate::model::partition::PartitionDirs;
-use crate::model::sanitize::sanitize;
+use crate::model::sanitize::Sanitized;
 
 /// Most rows of a page that are decoded. The rest becomes one reject.
 pub const MOST_ROWS: usize = 100_000;
@@ -187,10 +187,10 @@ impl<'a> Batch<'a> {
             page.received += 1;
             let key = match entry {
                 Entry::Row(cells) => {
-                    self.row(decoder, response, cells, &mut page.drift).inspect_err(|_| page.drift.see(&cells.values))
+                    self.row(decoder, response, cells, &mut page).inspect_err(|_| page.drift.see(&cells.values))
                 }
-                Entry::NotObject => Err(RejectReason::NotObject),
-                Entry::Rest => Err(RejectReason::Rest),
+                Entry::NotObject => Err("the row is not a JSON object".into()),
+                Entry::Rest => Err(format!("the rows beyond the first {MOST_ROWS} of the page").into()),
             };
             match key {
                 Ok(key) => page.keys.push(key),
@@ -202,33 +202,32 @@ impl<'a> Batch<'a> {
         if read.is_none() {
             // The envelope was complete when the response was journaled, so the body was damaged later.
             page.received += 1;
-            page.reject(response, RejectReason::TruncatedPage, &text);
+            page.reject(response, "the page cannot be read to its end".into(), &text);
         }
         page
     }
 
-    /// Adds one row; adds nothing if it returns an error.
+    /// Adds one row; adds nothing if it returns an error, which is why the row is a reject.
     fn row<'c>(
         &mut self,
         decoder: &'c Decoder,
         response: &Response,
         cells: &mut Cells<'c>,
-        drift: &mut PageDrift,
-    ) -> Result<Key, RejectReason> {
+        page: &mut DecodedPage,
+    ) -> Result<Key, Cow<'static, str>> {
         if cells.has_inexact_identity(decoder.item, &decoder.keys) {
-            return Err(RejectReason::InexactIdentity);
+            return Err("the identity is a number with an exponent or a fraction, which may be rounded".into());
         }
         let item = cells.identity(decoder.item);
         if let Some(other) = item.as_ref().filter(|other| other.text != response.request.id.as_str()) {
-            return Err(RejectReason::Foreign(sanitize(&other.text)));
+            page.foreign += 1;
+            return Err(format!("the row belongs to {}", Sanitized(&other.text)).into());
         }
+        let drift = &mut page.drift;
         let Some(key) = cells.key(&decoder.keys) else {
-            decoder
-                .keys
-                .iter()
-                .filter(|column| cells.key(&[**column]).is_none())
-                .for_each(|column| drift.misfit(*column));
-            return Err(RejectReason::NoIdentity);
+            let missing = decoder.keys.iter().filter(|column| cells.key(&[**column]).is_none());
+            missing.for_each(|column| drift.misfit(*column));
+            return Err("the row has no identity".into());
         };
 
         let Cells { values, extra } = cells;
@@ -283,34 +282,9 @@ fn push_partition(partitions: &mut Vec<Option<Box<str>>>, directories: &mut Part
     fits
 }
 
-enum RejectReason {
-    TruncatedPage,
-    NotObject,
-    NoIdentity,
-    InexactIdentity,
-    Foreign(String),
-    Rest,
-}
-
-impl RejectReason {
-    fn text(self) -> Cow<'static, str> {
-        match self {
-            Self::TruncatedPage => "the page cannot be read to its end".into(),
-            Self::NotObject => "the row is not a JSON object".into(),
-            Self::NoIdentity => "the row has no identity".into(),
-            Self::InexactIdentity => {
-                "the identity is a number with an exponent or a fraction, which may be rounded".into()
-            }
-            Self::Foreign(other) => format!("the row belongs to {other}").into(),
-            Self::Rest => format!("the rows beyond the first {MOST_ROWS} of the page").into(),
-        }
-    }
-}
-
 impl DecodedPage {
-    fn reject(&mut self, response: &Response, reason: RejectReason, raw: &str) {
-        self.foreign += usize::from(matches!(reason, RejectReason::Foreign(_)));
+    fn reject(&mut self, response: &Response, reason: Cow<'static, str>, raw: &str) {
         let Request { id, page, .. } = response.request.clone();
-        self.rejects.push(Reject { id, page, at: response.at, reason: reason.text(), raw: raw.to_owned() });
+        self.rejects.push(Reject { id, page, at: response.at, reason, raw: raw.to_owned() });
     }
 }

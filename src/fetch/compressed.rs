@@ -23,7 +23,7 @@ const MAX_RATIO: usize = 250;
 pub(super) struct Decompressor {
     compressed: usize,
     reader: Box<dyn Read + Send>,
-    body: Vec<u8>,
+    pub(super) body: Vec<u8>,
 }
 
 impl Decompressor {
@@ -55,10 +55,6 @@ impl Decompressor {
             return Err(FetchError::with_source(FetchErrorKind::TooLarge, message));
         }
         Ok(read < FREE_BYTES)
-    }
-
-    pub(super) fn into_body(self) -> Bytes {
-        Bytes::from(self.body)
     }
 }
 
@@ -94,7 +90,7 @@ mod tests {
         while !decompressor.step().map_err(|error| error.kind)? {
             steps += 1;
         }
-        Ok(Some((decompressor.into_body().to_vec(), steps)))
+        Ok(Some((decompressor.body, steps)))
     }
 
     /// Bytes that do not compress.

@@ -153,7 +153,7 @@ impl HttpApi {
             while !decompressor.step()? {
                 self.reserve(&mut share, FREE_BYTES + 1, BODY_CAP).await?;
             }
-            body = decompressor.into_body();
+            body = Bytes::from(decompressor.body);
         }
         if is_latin1 && charset::is_meant(&body) {
             let length = charset::utf8_length(&body);

@@ -52,7 +52,6 @@ mod counted {
     type Hook = Arc<dyn Fn(&Failpoint<'_>) -> io::Result<()> + Send + Sync>;
 
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    static OBSERVED: AtomicUsize = AtomicUsize::new(0);
     static HOOKS: Mutex<Vec<(usize, PathBuf, Hook)>> = Mutex::new(Vec::new());
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     static TRIGGER: LazyLock<Option<(u64, String)>> = LazyLock::new(|| {
@@ -79,14 +78,12 @@ mod counted {
     ) -> FailpointObserver {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         HOOKS.lock().unwrap_or_else(PoisonError::into_inner).push((number, root.to_owned(), Arc::new(hook)));
-        OBSERVED.fetch_add(1, Ordering::Release);
         FailpointObserver(number)
     }
 
     impl Drop for FailpointObserver {
         fn drop(&mut self) {
             HOOKS.lock().unwrap_or_else(PoisonError::into_inner).retain(|(number, ..)| *number != self.0);
-            OBSERVED.fetch_sub(1, Ordering::Release);
         }
     }
 
@@ -96,9 +93,6 @@ mod counted {
             && COUNT.fetch_add(1, Ordering::Relaxed) + 1 == *number
         {
             trigger(action);
-        }
-        if OBSERVED.load(Ordering::Acquire) == 0 {
-            return Ok(());
         }
         let hook = {
             let hooks = HOOKS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -63,7 +63,8 @@ impl RateCache {
     /// Reads the entry of an API key at a host. None if the system has no random numbers for a salt.
     pub(crate) fn open(directory: &Path, host: &str, api_key: &SecretString) -> Option<Self> {
         let file = read(directory).unwrap_or_default();
-        let salt = if is_salt(&file.salt) { file.salt.clone() } else { new_salt()? };
+        let is_salt = file.salt.len() == 2 * SALT && file.salt.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let salt = if is_salt { file.salt.clone() } else { new_salt()? };
         let secret = hmac::Key::new(hmac::HMAC_SHA256, salt.as_bytes());
         let name = format!("{host}\n{}", api_key.expose_secret());
         let name = hex(hmac::sign(&secret, name.as_bytes()).as_ref());
@@ -97,10 +98,6 @@ fn read(directory: &Path) -> Option<CacheFile> {
     let mut text = String::new();
     std::fs::File::open(path).ok()?.take(MAX_BYTES).read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
-}
-
-fn is_salt(text: &str) -> bool {
-    text.len() == 2 * SALT && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn new_salt() -> Option<String> {

@@ -10,7 +10,7 @@ mod table;
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::endpoint::id_form::IdPattern;
@@ -88,17 +88,16 @@ impl ItemList {
                 Err(unreadable("Parquet cannot be read from stdin; give a file".to_owned()))
             }
             (Some(column), Self::File(path)) if is_parquet => column.read_parquet(path),
-            (None, Self::File(path)) if is_csv(path) => Err(unreadable(
-                "it is named as CSV; name the column with --product-column, or rename a plain list to .txt".to_owned(),
-            )),
+            (None, Self::File(path)) if path.extension().is_some_and(|kind| kind.eq_ignore_ascii_case("csv")) => {
+                Err(unreadable(
+                    "it is named as CSV; name the column with --product-column, or rename a plain list to .txt"
+                        .to_owned(),
+                ))
+            }
             (None, _) => Ok(lines::from_text(BufReader::with_capacity(BUFFER, reader), list, form)),
             (Some(column), _) => column.read_csv(reader),
         }
     }
-}
-
-fn is_csv(path: &Path) -> bool {
-    path.extension().is_some_and(|kind| kind.eq_ignore_ascii_case("csv"))
 }
 
 #[cfg(test)]

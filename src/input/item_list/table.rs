@@ -170,35 +170,21 @@ pub(crate) fn column_values(column: &dyn Array) -> Result<Vec<Option<Vec<u8>>>, 
         return column_values(&plain.map_err(|error| error.to_string())?);
     }
     let kind = column.data_type();
-    let is_decimal = matches!(
-        kind,
-        DataType::Decimal32(_, 0) | DataType::Decimal64(_, 0) | DataType::Decimal128(_, 0) | DataType::Decimal256(_, 0)
-    );
-    if kind.is_string() || kind.is_integer() || is_decimal {
-        return text_values(column);
+    let is_text = kind.is_string()
+        || kind.is_integer()
+        || matches!(kind, DataType::Decimal32(_, 0) | DataType::Decimal64(_, 0))
+        || matches!(kind, DataType::Decimal128(_, 0) | DataType::Decimal256(_, 0));
+    let is_padded = matches!(kind, DataType::FixedSizeBinary(_)); // shorter texts are padded with zeros
+    let is_bytes = is_padded || matches!(kind, DataType::Binary | DataType::LargeBinary | DataType::BinaryView);
+    if !is_text && !is_bytes {
+        return Err(format!("the column has the type {kind}, not text or whole numbers"));
     }
-    let owned = |value: Option<&[u8]>| value.map(<[u8]>::to_vec);
-    if let Some(bytes) = column.as_binary_opt::<i32>() {
-        return Ok(bytes.iter().map(owned).collect());
-    }
-    if let Some(bytes) = column.as_binary_opt::<i64>() {
-        return Ok(bytes.iter().map(owned).collect());
-    }
-    if let Some(bytes) = column.as_binary_view_opt() {
-        return Ok(bytes.iter().map(owned).collect());
-    }
-    if let Some(bytes) = column.as_fixed_size_binary_opt() {
-        // Shorter texts are padded with zeros.
-        let end = |value: &[u8]| value.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        let text = |value: &[u8]| value.get(..end(value)).unwrap_or_default().to_vec();
-        return Ok(bytes.iter().map(|value| value.map(text)).collect());
-    }
-    Err(format!("the column has the type {kind}, not text or whole numbers"))
-}
-
-fn text_values(column: &dyn Array) -> Result<Vec<Option<Vec<u8>>>, String> {
-    let texts = arrow::compute::cast(column, &DataType::Utf8).map_err(|error| error.to_string())?;
-    Ok(texts.as_string::<i32>().iter().map(|text| text.map(|text| text.as_bytes().to_vec())).collect())
+    let cast = |array: &dyn Array, to| arrow::compute::cast(array, &to).map_err(|error| error.to_string());
+    let texts = if is_text { Some(cast(column, DataType::Utf8)?) } else { None };
+    let bytes = cast(texts.as_deref().unwrap_or(column), DataType::LargeBinary)?;
+    let end = |value: &[u8]| value.iter().rposition(|byte| !is_padded || *byte != 0).map_or(0, |last| last + 1);
+    let owned = |value: &[u8]| value.get(..end(value)).unwrap_or_default().to_vec();
+    Ok(bytes.as_binary::<i64>().iter().map(|value| value.map(owned)).collect())
 }
 
 fn no_column(column: &str, names: &[String]) -> String {

@@ -14,13 +14,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arrow::array::{Int32Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
+use arrow::array::{ArrayRef, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::compute::{concat_batches, interleave_record_batch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 
 use crate::decode::Reject;
-use crate::endpoint::{ColumnKind, FETCHED_AT, PAGE_NUM};
+use crate::endpoint::{FETCHED_AT, PAGE_NUM};
 use crate::model::page::SegmentId;
 use crate::model::partition;
 use crate::output::error::OutputError;
@@ -219,13 +219,10 @@ impl SegmentWriter {
             rows => concat_batches(&self.staging.config.schema, rows)?,
         };
         self.buffered = self.buffered.saturating_sub(std::mem::take(&mut region.bytes));
-        let mut spilled = match region.spilled.take() {
-            Some(spilled) => spilled,
-            None => {
-                let name = self.staging.next_name("spill");
-                SpillFile::new(self.staging.config.staging.join(name))
-            }
-        };
+        let mut spilled = region.spilled.take().unwrap_or_else(|| {
+            let name = self.staging.next_name("spill");
+            SpillFile::new(self.staging.config.staging.join(name))
+        });
         spilled.push(&rows, &self.staging.config.schema)?;
         if spilled.rows < GROUP_ROWS && spilled.bytes < GROUP_BUDGETS * self.staging.config.parquet.row_group_memory {
             region.spilled = Some(spilled);
@@ -246,33 +243,17 @@ impl SegmentWriter {
 }
 
 fn reject_batch(rejects: &[Reject]) -> Result<RecordBatch, ArrowError> {
-    let (mut item, mut reason, mut raw) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
-    let (mut page, mut at) = (Int32Builder::new(), TimestampMicrosecondBuilder::new());
-    for reject in rejects {
-        item.append_value(reject.id.as_str());
-        page.append_value(i32::try_from(reject.page.0).unwrap_or(i32::MAX));
-        at.append_value(reject.at.0);
-        reason.append_value(&reject.reason);
-        raw.append_value(&reject.raw);
-    }
-    let field = |name: &str, kind: DataType| Field::new(name, kind, false);
-    let schema = Schema::new(vec![
-        field("item", DataType::Utf8),
-        field(PAGE_NUM, DataType::Int32),
-        field(FETCHED_AT, ColumnKind::Timestamp.data_type()),
-        field("reason", DataType::Utf8),
-        field("raw", DataType::Utf8),
-    ]);
-    RecordBatch::try_new(
-        Arc::new(schema),
-        vec![
-            Arc::new(item.finish()),
-            Arc::new(page.finish()),
-            Arc::new(at.finish().with_timezone("UTC")),
-            Arc::new(reason.finish()),
-            Arc::new(raw.finish()),
-        ],
-    )
+    let texts = |text: fn(&Reject) -> &str| StringArray::from_iter_values(rejects.iter().map(text));
+    let pages = rejects.iter().map(|reject| i32::try_from(reject.page.0).unwrap_or(i32::MAX));
+    let times = TimestampMicrosecondArray::from_iter_values(rejects.iter().map(|reject| reject.at.0));
+    let columns: [(&str, ArrayRef); 5] = [
+        ("item", Arc::new(texts(|reject| reject.id.as_str()))),
+        (PAGE_NUM, Arc::new(Int32Array::from_iter_values(pages))),
+        (FETCHED_AT, Arc::new(times.with_timezone("UTC"))),
+        ("reason", Arc::new(texts(|reject| &reject.reason))),
+        ("raw", Arc::new(texts(|reject| &reject.raw))),
+    ];
+    RecordBatch::try_from_iter(columns)
 }
 
 #[cfg(test)]

@@ -62,7 +62,7 @@ impl SpillFile {
 #[cfg(test)]
 mod tests {
     use super::SpillFile;
-    use arrow::array::{AsArray, Int64Array, RecordBatch};
+    use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
     use arrow::datatypes::Int64Type;
     use std::sync::Arc;
 
@@ -70,8 +70,10 @@ mod tests {
     fn rows_come_back_in_order_and_what_an_earlier_process_left_is_not_among_them() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x-0.spill");
-        let batch =
-            |numbers: Vec<i64>| RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from(numbers)) as _)]).unwrap();
+        let batch = |numbers: Vec<i64>| -> RecordBatch {
+            let column: ArrayRef = Arc::new(Int64Array::from(numbers));
+            RecordBatch::try_from_iter([("n", column)]).unwrap()
+        };
         let (first, second) = (batch(vec![1, 2]), batch(vec![3]));
         let schema = first.schema();
         let mut spilled = SpillFile::new(path.clone());

@@ -124,9 +124,6 @@ impl DirectoryFiles {
 
 /// Bytes of these rows as they are, which is more than they take when they are encoded.
 fn size(rows: &RecordBatch) -> Result<usize, OutputError> {
-    let mut bytes = 0;
-    for column in rows.columns() {
-        bytes += column.to_data().get_slice_memory_size()?;
-    }
-    Ok(bytes)
+    let sizes = rows.columns().iter().map(|column| column.to_data().get_slice_memory_size());
+    Ok(sizes.sum::<Result<usize, _>>()?)
 }

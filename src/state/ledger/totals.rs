@@ -91,17 +91,12 @@ impl Ledger {
             (2..).zip(StopReason::ALL).map(|(at, stop)| Ok((stop, unsigned(row, at)?))).collect::<Result<Vec<_>, _>>()
         });
         for (stop, items) in counts.doing("sum up items")? {
-            let total = match stop {
-                _ if stop.is_complete() => &mut totals.complete,
-                StopReason::Failed | StopReason::Rejected => &mut totals.failed,
-                StopReason::ShortPage
-                | StopReason::EmptyPage
-                | StopReason::MaxPages
-                | StopReason::EndRefused
-                | StopReason::EndRepeated
-                | StopReason::PageCap
-                | StopReason::RepeatedPage
-                | StopReason::Shifted => &mut totals.cut,
+            let total = if stop.is_complete() {
+                &mut totals.complete
+            } else if matches!(stop, StopReason::Failed | StopReason::Rejected) {
+                &mut totals.failed
+            } else {
+                &mut totals.cut
             };
             *total += items;
         }

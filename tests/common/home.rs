@@ -3,10 +3,12 @@
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 
 use pagehaul::endpoint::BUILT_IN;
+use pagehaul::simulator::{self, Server, Simulator};
 
-use super::{END, KEY, files, pagehaul, scratch, tells_key};
+use super::{END, KEY, files, ids, pagehaul, scratch, simulator, tells_key};
 
 /// The directory of one test, in memory where possible, with a list of products in it.
 pub(crate) struct Home {
@@ -68,6 +70,24 @@ impl Home {
         let mut command = pagehaul(["export", "--base-url", base_url, "--out", &out, "--progress", "none"]);
         command.env("PAGEHAUL_END", self.end).args(more).env("KEYAPI_TOKEN", KEY);
         command
+    }
+}
+
+/// The embedded API on a port, and the directory of an export of all its products.
+pub(crate) struct Served {
+    pub(crate) simulator: Arc<Simulator>,
+    /// It stops when this is dropped.
+    pub(crate) server: Server,
+    pub(crate) ids: Vec<String>,
+    pub(crate) home: Home,
+}
+
+impl Served {
+    /// Starts an API with these settings.
+    pub(crate) fn start(spec: &str) -> Self {
+        let simulator = simulator(spec);
+        let (server, ids) = (simulator::start(Arc::clone(&simulator)).unwrap(), ids(&simulator));
+        Self { simulator, server, home: Home::new(&ids), ids }
     }
 }
 

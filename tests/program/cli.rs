@@ -16,8 +16,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 
 use crate::common::{
-    Answer, Api, DEADLINE, Gate, Home, KEY, Program, Run, assert_no_page_billed_twice, assert_rows, billed, endpoint,
-    expected, fewest_requests, files, files_that_hold, ids, manifests, pagehaul, rows, run, run_with, simulator,
+    Answer, Api, DEADLINE, Gate, Home, KEY, Program, Run, Served, assert_no_page_billed_twice, assert_rows, billed,
+    endpoint, expected, fewest_requests, files, files_that_hold, ids, manifests, pagehaul, rows, run, run_with,
+    simulator,
 };
 use pagehaul::simulator;
 
@@ -44,9 +45,7 @@ fn assert_refused(case: &str, run: &Run, words: &[&str]) {
 
 #[test]
 fn a_key_that_cannot_be_used_is_refused_and_no_request_is_sent() {
-    let simulator = simulator("products=2,max_videos=9");
-    let server = simulator::start(Arc::clone(&simulator)).unwrap();
-    let home = Home::new(&ids(&simulator));
+    let Served { simulator, server, home, .. } = Served::start("products=2,max_videos=9");
     let keyless = |more: &[&str]| {
         let mut command = home.export(&server.base_url(), more);
         command.env_remove("KEYAPI_TOKEN");
@@ -82,8 +81,7 @@ fn a_key_that_cannot_be_used_is_refused_and_no_request_is_sent() {
 
 #[test]
 fn a_list_that_cannot_be_used_is_refused_and_no_request_is_sent() {
-    let simulator = simulator("products=2,max_videos=9");
-    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let Served { simulator, server, .. } = Served::start("products=2,max_videos=9");
     let home = Home::new(&[]);
     let listed = |name: &str, more: &[&str]| {
         let mut command = home.bare_export(&server.base_url(), more);
@@ -120,9 +118,7 @@ fn a_list_that_cannot_be_used_is_refused_and_no_request_is_sent() {
 
 #[test]
 fn settings_that_do_not_fit_are_refused_and_no_request_is_sent() {
-    let simulator = simulator("products=2,max_videos=9");
-    let server = simulator::start(Arc::clone(&simulator)).unwrap();
-    let home = Home::new(&ids(&simulator));
+    let Served { simulator, server, home, .. } = Served::start("products=2,max_videos=9");
     let misspelt = home.file("misspelt.toml", b"page_sise = 5\n");
     let broken = home.file("broken.toml", b"page_size = \n");
     let endpoint =
@@ -190,9 +186,7 @@ fn a_command_line_that_cannot_be_parsed_is_refused_like_any_other_bad_input() {
 
 #[test]
 fn l9_an_output_that_cannot_be_written_is_refused_and_no_request_is_sent() {
-    let simulator = simulator("products=2,max_videos=9");
-    let server = simulator::start(Arc::clone(&simulator)).unwrap();
-    let home = Home::new(&ids(&simulator));
+    let Served { simulator, server, home, .. } = Served::start("products=2,max_videos=9");
     let below_a_file = home.file("file", b"") + "/out";
     let list = home.argument("list.txt");
     let export = |out: &str, more: &[&str]| {
@@ -227,9 +221,7 @@ fn without_a_limit_a_real_host_is_not_even_connected_to() {
 
 #[test]
 fn variables_that_are_not_ours_may_hold_anything() {
-    let simulator = simulator("products=2,max_videos=9");
-    let server = simulator::start(Arc::clone(&simulator)).unwrap();
-    let home = Home::new(&ids(&simulator));
+    let Served { server, home, .. } = Served::start("products=2,max_videos=9");
     let mut command = home.export(&server.base_url(), &[]);
     command.env("LESS_TERMCAP", OsStr::from_bytes(b"\xff\xfe")).env("PAGEHAUL_SERVICE_HOST", "10.0.0.1");
     run(command).ended(0);
@@ -237,9 +229,7 @@ fn variables_that_are_not_ours_may_hold_anything() {
 
 #[test]
 fn a_list_may_come_in_any_usual_form_and_duplicates_are_folded() {
-    let simulator = simulator("products=3,max_videos=1");
-    let server = simulator::start(Arc::clone(&simulator)).unwrap();
-    let ids = ids(&simulator);
+    let Served { simulator, server, ids, .. } = Served::start("products=3,max_videos=1");
     let [a, b, c] = ids.as_slice() else { panic!("three ids") };
     let expected = expected(&simulator, &ids, 10);
     let forms = [
@@ -274,8 +264,7 @@ fn a_list_may_come_in_any_usual_form_and_duplicates_are_folded() {
 
 #[test]
 fn the_key_may_come_on_standard_input_or_from_a_private_file() {
-    let simulator = simulator(&format!("products=1,max_videos=1,key={KEY}"));
-    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let Served { simulator, server, .. } = Served::start(&format!("products=1,max_videos=1,key={KEY}"));
     for line_end in ["", "\n", "\r\n"] {
         let content = format!("{KEY}{line_end}");
         for on_stdin in [false, true] {
@@ -294,10 +283,7 @@ fn the_key_may_come_on_standard_input_or_from_a_private_file() {
 
 #[test]
 fn a_complete_export_has_every_row_and_the_same_command_again_sends_nothing() {
-    let simulator = simulator("products=12,max_videos=45");
-    let server = simulator::start(Arc::clone(&simulator)).unwrap();
-    let ids = ids(&simulator);
-    let home = Home::new(&ids);
+    let Served { simulator, server, ids, home } = Served::start("products=12,max_videos=45");
     let first = run(home.export(&server.base_url(), &[]));
     let summary = first.ended(0);
     let expected = expected(&simulator, &ids, 10);
@@ -323,9 +309,7 @@ fn a_complete_export_has_every_row_and_the_same_command_again_sends_nothing() {
 
 #[test]
 fn a_longer_list_goes_on_with_a_complete_export_whose_mark_is_gone_until_it_is_complete_again() {
-    let simulator = simulator("products=6,max_videos=25");
-    let server = simulator::start(Arc::clone(&simulator)).unwrap();
-    let ids = ids(&simulator);
+    let Served { simulator, server, ids, .. } = Served::start("products=6,max_videos=25");
     let home = Home::new(&ids[..3]);
     run(home.export(&server.base_url(), &[])).ended(0);
     home.file("list.txt", ids.join("\n").as_bytes());
@@ -340,10 +324,7 @@ fn a_longer_list_goes_on_with_a_complete_export_whose_mark_is_gone_until_it_is_c
 
 #[test]
 fn a_run_that_goes_on_says_what_is_there_and_that_a_shorter_list_takes_nothing_out() {
-    let simulator = simulator("products=6,max_videos=25");
-    let server = simulator::start(Arc::clone(&simulator)).unwrap();
-    let ids = ids(&simulator);
-    let home = Home::new(&ids);
+    let Served { simulator, server, ids, home } = Served::start("products=6,max_videos=25");
     let first = run(home.export(&server.base_url(), &["--max-credits", "2"]));
     let paid = first.ended(6)["pages"]["journaled"].clone();
     assert!(!first.stderr.contains("resuming") && !first.stderr.contains("earlier lists"), "{first}");
@@ -440,10 +421,7 @@ fn a_run_that_sends_nothing_publishes_no_segment() {
 
 #[test]
 fn a_key_that_is_not_accepted_ends_with_7_and_nothing_is_lost_or_billed() {
-    let simulator = simulator(&format!("products=4,max_videos=25,key={KEY}"));
-    let server = simulator::start(Arc::clone(&simulator)).unwrap();
-    let ids = ids(&simulator);
-    let home = Home::new(&ids);
+    let Served { simulator, server, ids, home } = Served::start(&format!("products=4,max_videos=25,key={KEY}"));
     let mut wrong = home.export(&server.base_url(), &[]);
     wrong.env("KEYAPI_TOKEN", "sk_live_WRONG");
     let summary = run(wrong).ended(7);
@@ -501,11 +479,8 @@ fn credits_that_are_used_up_end_with_7_and_after_a_top_up_the_rest_is_read() {
 
 #[test]
 fn a_credit_limit_is_kept_to_the_credit_and_raising_it_goes_on() {
-    let simulator = simulator("products=10,max_videos=60");
-    let server = simulator::start(Arc::clone(&simulator)).unwrap();
-    let ids = ids(&simulator);
+    let Served { simulator, server, ids, home } = Served::start("products=10,max_videos=60");
     let all = fewest_requests(&simulator, &ids);
-    let home = Home::new(&ids);
     for limit in [11, all - 1] {
         let summary = run(home.export(&server.base_url(), &["--max-credits", &limit.to_string()])).ended(6);
         assert_eq!((&summary["credits"]["billed"], &summary["credits"]["max"]), (&limit.into(), &limit.into()));
@@ -545,10 +520,7 @@ fn an_api_that_fails_for_too_long_ends_with_5_and_the_same_command_resumes() {
 
 #[test]
 fn other_settings_than_the_export_s_end_with_9_and_are_listed() {
-    let simulator = simulator("products=3,max_videos=25");
-    let server = simulator::start(Arc::clone(&simulator)).unwrap();
-    let ids = ids(&simulator);
-    let home = Home::new(&ids);
+    let Served { simulator, server, ids, home } = Served::start("products=3,max_videos=25");
     run(home.export(&server.base_url(), &[])).ended(0);
     let sent = simulator.account().requests;
     let other = run(home.export(&server.base_url(), &["--page-size", "5", "--sort", "create_time:desc"]));
@@ -564,10 +536,7 @@ fn other_settings_than_the_export_s_end_with_9_and_are_listed() {
 
 #[test]
 fn l14_an_output_whose_ledger_is_gone_ends_with_9_and_stays_as_it_is() {
-    let simulator = simulator("products=3,max_videos=25");
-    let server = simulator::start(Arc::clone(&simulator)).unwrap();
-    let ids = ids(&simulator);
-    let home = Home::new(&ids);
+    let Served { simulator, server, ids, home } = Served::start("products=3,max_videos=25");
     run(home.export(&server.base_url(), &[])).ended(0);
     let sent = simulator.account().requests;
     let ledger = files(&home.out()).into_iter().filter(|path| path.to_string_lossy().contains("ledger.sqlite"));
@@ -918,9 +887,7 @@ fn on_a_terminal(command: &Command) -> Option<String> {
 #[cfg(target_os = "linux")]
 #[test]
 fn the_result_is_printed_as_json_into_a_pipe_always_and_on_a_terminal_where_it_is_asked_for() {
-    let simulator = simulator("products=2,max_videos=5");
-    let server = simulator::start(Arc::clone(&simulator)).unwrap();
-    let home = Home::new(&ids(&simulator));
+    let Served { server, home, .. } = Served::start("products=2,max_videos=5");
     let out = home.argument("out");
     let command = |name: &str, more: &[&str]| match name {
         "export" => home.export(&server.base_url(), more),
@@ -1037,9 +1004,7 @@ fn config_show_shows_a_value_that_cannot_hold_and_ends_with_2() {
 
 #[test]
 fn with_json_lines_everything_on_standard_error_is_json() {
-    let simulator = simulator(&format!("products=4,max_videos=25,key={KEY}"));
-    let server = simulator::start(Arc::clone(&simulator)).unwrap();
-    let home = Home::new(&ids(&simulator));
+    let Served { server, home, .. } = Served::start(&format!("products=4,max_videos=25,key={KEY}"));
     let config = home.file("c.toml", b"log_format = \"json\"\npage_size = 11\n");
     let json = ["--log-format", "json"];
     let mut unaccepted = home.export(&server.base_url(), &json);
@@ -1143,10 +1108,7 @@ fn assert_refused_without_json(run: &Run, word: &str) {
 
 #[test]
 fn a_reader_that_leaves_early_is_no_error() {
-    let simulator = simulator("products=4,max_videos=25");
-    let server = simulator::start(Arc::clone(&simulator)).unwrap();
-    let ids = ids(&simulator);
-    let home = Home::new(&ids);
+    let Served { simulator, server, ids, home } = Served::start("products=4,max_videos=25");
     let commands: [(&str, Command); 6] = [
         ("export", home.export(&server.base_url(), &[])),
         ("export that is refused", home.export(&server.base_url(), &["--page-size", "0"])),
@@ -1221,9 +1183,7 @@ fn a_key_of_another_form_is_hidden_as_well_when_a_server_repeats_it() {
 
 #[test]
 fn a_key_that_is_also_a_letter_or_a_digit_of_the_data_changes_no_row() {
-    let simulator = simulator("products=3,max_videos=40");
-    let server = simulator::start(Arc::clone(&simulator)).unwrap();
-    let ids = ids(&simulator);
+    let Served { simulator, server, ids, .. } = Served::start("products=3,max_videos=40");
     for key in ["x", "0"] {
         let home = Home::new(&ids);
         let mut command = home.export(&server.base_url(), &[]);
@@ -1244,8 +1204,7 @@ fn the_search_for_the_key_that_every_test_ends_with_finds_it_in_each_form() {
 
 #[test]
 fn a_limit_that_auto_found_is_known_to_the_next_run_and_the_key_is_not_in_its_file() {
-    let simulator = simulator("products=170,max_videos=60,qps=60,limit=window");
-    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let Served { simulator, server, .. } = Served::start("products=170,max_videos=60,qps=60,limit=window");
     let limits = tempfile::tempdir().unwrap();
     let directory = limits.path().join("state");
     let export = |more: &[&str]| {

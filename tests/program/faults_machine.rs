@@ -6,18 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::common::{
-    Api, DEADLINE, Home, KEY, Program, assert_no_page_billed_twice, assert_rows, expected, ids, pagehaul, run,
+    Api, DEADLINE, Home, KEY, Program, Served, assert_no_page_billed_twice, assert_rows, expected, ids, pagehaul, run,
     simulator,
 };
 use pagehaul::fetch::rate_limit::{RateLimiter, burst};
 use pagehaul::model::clock;
-use pagehaul::simulator::{self, Server, Simulator};
+use pagehaul::simulator::{Server, Simulator};
 
 /// A small world that is served.
 fn world() -> (Arc<Simulator>, Server, Home) {
-    let simulator = simulator("products=4,max_videos=30");
-    let server = simulator::start(Arc::clone(&simulator)).unwrap();
-    let home = Home::new(&ids(&simulator));
+    let Served { simulator, server, home, .. } = Served::start("products=4,max_videos=30");
     (simulator, server, home)
 }
 

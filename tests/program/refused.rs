@@ -2,11 +2,9 @@
 //! place, the text and the likely cause.
 
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
 
-use crate::common::{Answer, Api, Home, KEY, Run, ids, run, run_with, simulator};
+use crate::common::{Answer, Api, Home, KEY, Run, Served, ids, run, run_with};
 use pagehaul::endpoint::BUILT_IN;
-use pagehaul::simulator;
 
 /// An API that takes anything, and counts it.
 fn api() -> Api {
@@ -112,8 +110,7 @@ fn with_key(home: &Home, base_url: &str, key: &[u8]) -> [Run; 3] {
 
 #[test]
 fn white_space_behind_a_key_is_no_part_of_it_wherever_it_comes_from() {
-    let simulator = simulator(&format!("products=1,max_videos=1,key={KEY}"));
-    let server = simulator::start(Arc::clone(&simulator)).unwrap();
+    let Served { simulator, server, .. } = Served::start(&format!("products=1,max_videos=1,key={KEY}"));
     for behind in ["", "\n", "\r\n", " \n", "\t", "\n\n"] {
         let home = Home::new(&ids(&simulator));
         for ended in with_key(&home, &server.base_url(), format!("{KEY}{behind}").as_bytes()) {

@@ -32,6 +32,18 @@ async fn export(out: &Path, api: &Arc<Scripted>, list: &[String], more: &[(&str,
     run_job(&context(out, Some(50.0), more), api, list).await.unwrap()
 }
 
+/// The same, which must end like this.
+async fn run_to(exit: ExitCode, out: &Path, api: &Arc<Scripted>, list: &[String], more: &[(&str, &str)]) -> Summary {
+    let summary = export(out, api, list, more).await;
+    assert_ended(&summary, exit);
+    summary
+}
+
+/// The same in a directory of its own.
+async fn run_once(exit: ExitCode, api: &Arc<Scripted>, list: &[String], more: &[(&str, &str)]) -> Summary {
+    run_to(exit, scratch().path(), api, list, more).await
+}
+
 /// The embedded API, but for the requests of which a function says something else.
 fn but(simulator: &Arc<Simulator>, other: impl Fn(&Sent) -> Option<Reply> + Send + Sync + 'static) -> Arc<Scripted> {
     let simulator = Arc::clone(simulator);
@@ -88,14 +100,12 @@ async fn assert_kept_whenever_it_begins(status: u16, message: &'static str) {
         let simulator = lists();
         let directory = scratch();
         let api = but(&simulator, move |sent| (sent.number >= from).then(|| Reply::refusal(status, message)));
-        let summary = export(directory.path(), &api, &list, &[("max_in_flight", "4")]).await;
-        assert_ended(&summary, ExitCode::Account);
+        let summary = run_to(ExitCode::Account, directory.path(), &api, &list, &[("max_in_flight", "4")]).await;
         assert!(summary.cause.as_ref().unwrap().contains(message), "{summary}");
         assert!(api.requests() < from + IN_FLIGHT + 2, "{} requests, refused from {from} on", api.requests());
         assert_eq!((summary.totals.credits.billed, summary.totals.products.failed), (from as u64 - 1, 0), "{summary}");
         assert_eq!(summary.totals.credits.in_doubt, 0, "{summary}");
-        let again = export(directory.path(), &Scripted::direct(&simulator), &list, &[]).await;
-        assert_ended(&again, ExitCode::Complete);
+        run_to(ExitCode::Complete, directory.path(), &Scripted::direct(&simulator), &list, &[]).await;
         assert_rows(directory.path(), &expected(&simulator, &list, 10));
         assert_no_page_billed_twice(&[&simulator]);
     }
@@ -125,7 +135,6 @@ async fn a3_a_500_that_speaks_of_a_usage_limit_at_any_request_means_the_same() {
 async fn a3_what_is_in_flight_when_the_credits_end_is_still_committed() {
     let simulator = simulator("products=40,max_videos=9");
     let list = ids(&simulator);
-    let directory = scratch();
     // The refusal comes first, when eight pages are still in flight.
     let api = Scripted::new({
         let simulator = Arc::clone(&simulator);
@@ -135,8 +144,7 @@ async fn a3_what_is_in_flight_when_the_credits_end_is_still_committed() {
             _ => Reply::from_simulator(&simulator, sent, 10).after(Duration::from_secs(5)),
         }
     });
-    let summary = export(directory.path(), &api, &list, &[]).await;
-    assert_ended(&summary, ExitCode::Account);
+    let summary = run_once(ExitCode::Account, &api, &list, &[]).await;
     assert_eq!(
         (api.requests(), summary.totals.credits.billed, summary.totals.credits.in_doubt),
         (12, 9, 0),
@@ -158,8 +166,7 @@ async fn a3_credits_that_end_before_the_last_product_are_not_its_fault_where_pag
         _ => page_of(sent, 15, 10),
     });
     let list = [("max_in_flight", "1")];
-    let summary = export(directory.path(), &api, &named(2), &list).await;
-    assert_ended(&summary, ExitCode::Account);
+    let summary = run_to(ExitCode::Account, directory.path(), &api, &named(2), &list).await;
     assert_eq!(summary.totals.products.failed, 0, "{summary}");
     let in_vain = api.sent().iter().filter(|sent| sent.page > 1 && (sent.id == "p1" || sent.page > 2)).count();
     assert_eq!(
@@ -167,21 +174,19 @@ async fn a3_credits_that_end_before_the_last_product_are_not_its_fault_where_pag
         "the page itself has three tries, and one page behind an end shows that others tell nothing"
     );
     is_topped_up.store(true, Ordering::Relaxed);
-    assert_ended(&export(directory.path(), &api, &named(2), &list).await, ExitCode::Complete);
+    run_to(ExitCode::Complete, directory.path(), &api, &named(2), &list).await;
 }
 
 /// In an outage pages take turns at probing; once the account is in question, they wait for their own turns again.
 #[tokio::test(start_paused = true)]
 async fn a3_an_outage_that_ends_with_a_refused_account_is_not_hammered() {
-    let directory = scratch();
     let tried = AtomicUsize::new(0);
     let api = Scripted::new(move |sent| match sent.page {
         3 if tried.fetch_add(1, Ordering::Relaxed) < 8 => Reply::lost(FetchErrorKind::Connect),
         3 => Reply::refusal(402, "apiKey quota is not enough").after(LATENCY),
         _ => page_of(sent, 25, 10),
     });
-    let summary = export(directory.path(), &api, &named(1), &[]).await;
-    assert_ended(&summary, ExitCode::Account);
+    run_once(ExitCode::Account, &api, &named(1), &[]).await;
     assert!(api.requests() < 30, "{} requests", api.requests());
 }
 
@@ -198,8 +203,14 @@ async fn a4_a_refusal_of_one_product_is_its_end_and_an_unusual_or_bare_one_is_as
         }
     });
     let directory = scratch();
-    let summary = export(directory.path(), &api, &list, &[("max_in_flight", "1"), ("retry_base_delay", "10s")]).await;
-    assert_ended(&summary, ExitCode::Partial);
+    let summary = run_to(
+        ExitCode::Partial,
+        directory.path(),
+        &api,
+        &list,
+        &[("max_in_flight", "1"), ("retry_base_delay", "10s")],
+    )
+    .await;
     let asked = api.asked();
     for (number, id) in list.iter().enumerate() {
         let (bare, failed) = (number % 2 == 1, number < 2 * refused.len());
@@ -228,11 +239,9 @@ async fn a4_an_endpoint_that_gives_no_product_a_page_ends_the_run_after_twenty()
         (200, json!({"code": 1001, "message": "unknown version", "data": null}).to_string()),
         (200, json!({"code": 0, "message": "success", "data": {"list": []}}).to_string()),
     ] {
-        let directory = scratch();
         let answered = body.clone();
         let api = Scripted::new(move |_| Reply::from(Answer::new(status, answered.clone())).after(LATENCY));
-        let summary = export(directory.path(), &api, &named(500), &[]).await;
-        assert_ended(&summary, ExitCode::Contract);
+        let summary = run_once(ExitCode::Contract, &api, &named(500), &[]).await;
         assert_eq!(
             (api.requests(), summary.totals.products.failed, summary.totals.products.open),
             (20, 0, 500),
@@ -244,13 +253,11 @@ async fn a4_an_endpoint_that_gives_no_product_a_page_ends_the_run_after_twenty()
 #[tokio::test(start_paused = true)]
 async fn a4_dead_products_at_the_head_of_a_list_however_many_do_not_hide_the_others() {
     for (dead, alive) in [(22, 5), (1_000, 400), (60, 60)] {
-        let directory = scratch();
         let api = Scripted::new(move |sent| {
             let number = sent.id[1..].parse::<usize>().unwrap();
             if number < dead { Reply::refusal(400, "no such product") } else { page_of(sent, 1 + number % 7, 10) }
         });
-        let summary = export(directory.path(), &api, &named(dead + alive), &[]).await;
-        assert_ended(&summary, ExitCode::Partial);
+        let summary = run_once(ExitCode::Partial, &api, &named(dead + alive), &[]).await;
         assert_eq!(
             (summary.totals.products.complete, summary.totals.products.failed),
             (alive as u64, dead as u64),
@@ -270,8 +277,7 @@ async fn a4_a_rerun_of_a_list_of_dead_products_asks_for_others_first_until_one_i
         _ => Reply::refusal(400, "no such product"),
     });
     for requests in [20, 40] {
-        let summary = export(directory.path(), &api, &list, &[]).await;
-        assert_ended(&summary, ExitCode::Contract);
+        let summary = run_to(ExitCode::Contract, directory.path(), &api, &list, &[]).await;
         let message = summary.cause.as_deref().unwrap();
         assert!(
             message.contains("20 products from all over the list") && message.contains("known to exist"),
@@ -279,20 +285,17 @@ async fn a4_a_rerun_of_a_list_of_dead_products_asks_for_others_first_until_one_i
         );
         assert_eq!((api.requests(), api.asked().len()), (requests, requests), "each time others");
     }
-    let summary = export(directory.path(), &api, &list, &[]).await;
-    assert_ended(&summary, ExitCode::Partial);
+    let summary = run_to(ExitCode::Partial, directory.path(), &api, &list, &[]).await;
     assert_eq!((summary.totals.products.complete, summary.totals.products.failed), (1, 59), "{summary}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a4_once_the_api_gave_a_page_refusals_are_their_products_own_however_many_there_are() {
-    let directory = scratch();
     let api = Scripted::new(|sent| match sent.id.as_str() {
         "p0" | "p59" => page_of(sent, 3, 10),
         _ => Reply::refusal(404, "no such product"),
     });
-    let summary = export(directory.path(), &api, &named(60), &[]).await;
-    assert_ended(&summary, ExitCode::Partial);
+    let summary = run_once(ExitCode::Partial, &api, &named(60), &[]).await;
     assert_eq!((summary.totals.products.complete, summary.totals.products.failed), (2, 58), "{summary}");
     assert!(
         (60..=63).contains(&api.requests()),
@@ -309,8 +312,7 @@ async fn a5_a_400_for_one_product_is_not_asked_again_and_is_named() {
         let id = list[refused].clone();
         let bad = id.clone();
         let api = but(&simulator, move |sent| (sent.id == bad).then(|| Reply::refusal(400, "product_id is invalid")));
-        let summary = export(directory.path(), &api, &list, &[]).await;
-        assert_ended(&summary, ExitCode::Partial);
+        let summary = run_to(ExitCode::Partial, directory.path(), &api, &list, &[]).await;
         assert_eq!(failure(&summary, &id), ("failed", "HTTP 400, code 400: product_id is invalid"));
         assert_eq!((summary.totals.products.complete, api.asked()[&(id.clone(), 1)]), (29, 1));
         let others: Vec<String> = list.iter().filter(|other| **other != id).cloned().collect();
@@ -418,9 +420,7 @@ async fn a6_pages_that_keep_failing_do_not_keep_others_waiting() {
         let reply = if is_dead(&sent.id) { internal_error() } else { page_of(sent, 25, 10) };
         reply.after(LATENCY)
     });
-    let directory = scratch();
-    let summary = export(directory.path(), &api, &list, &[("max_in_flight", "16")]).await;
-    assert_ended(&summary, ExitCode::Partial);
+    let summary = run_once(ExitCode::Partial, &api, &list, &[("max_in_flight", "16")]).await;
     assert_eq!((summary.totals.products.complete, summary.totals.products.failed), (280, 120), "{summary}");
     let asked = api.asked();
     let sent = api.sent();
@@ -442,15 +442,14 @@ async fn a7_a_429_for_ever_ends_as_a_temporary_failure_and_keeps_everything() {
         let list = ids(&simulator);
         let directory = scratch();
         let api = but(&simulator, move |sent| (sent.number > after).then(|| Reply::refusal(429, "qps limit exceeded")));
-        let summary = export(directory.path(), &api, &list, &[]).await;
-        assert_ended(&summary, ExitCode::Temporary);
+        let summary = run_to(ExitCode::Temporary, directory.path(), &api, &list, &[]).await;
         assert_eq!((summary.totals.credits.billed, summary.totals.products.failed), (after as u64, 0), "{summary}");
         assert_eq!(summary.totals.credits.in_doubt, 0);
         let took = Duration::from_secs_f64(summary.run.seconds);
         assert!((max_outage..max_outage + Duration::from_secs(60)).contains(&took), "{took:?}");
         let in_vain = api.requests() - after;
         assert!(in_vain <= 200, "{in_vain} requests in {took:?}");
-        assert_ended(&export(directory.path(), &Scripted::direct(&simulator), &list, &[]).await, ExitCode::Complete);
+        run_to(ExitCode::Complete, directory.path(), &Scripted::direct(&simulator), &list, &[]).await;
         assert_rows(directory.path(), &expected(&simulator, &list, 10));
         assert_no_page_billed_twice(&[&simulator]);
     }
@@ -461,13 +460,11 @@ async fn a8_a_wish_for_a_pause_holds_every_request_for_as_long_but_never_longer_
     for (wish, least, most) in [(120, 120.0, 121.0), (1_000_000_000, 300.0, 301.0), (u64::MAX, 300.0, 301.0)] {
         let simulator = simulator("products=30,max_videos=40");
         let list = ids(&simulator);
-        let directory = scratch();
         let api = but(&simulator, move |sent| {
             let pause = Duration::from_secs(wish);
             (sent.number == 10).then(|| Reply::refusal(429, "qps limit exceeded").with_retry_after(pause))
         });
-        let summary = export(directory.path(), &api, &list, &[]).await;
-        assert_ended(&summary, ExitCode::Complete);
+        run_once(ExitCode::Complete, &api, &list, &[]).await;
         let sent = api.sent();
         let told = sent[9].at + LATENCY;
         let next = sent.iter().find(|sent| sent.at > told).unwrap().at;
@@ -484,8 +481,7 @@ async fn a10_a_page_that_fails_for_ever_is_named_costs_its_attempts_and_stops_no
     let (poison, directory) = (list[deep].clone(), scratch());
     let bad = poison.clone();
     let api = but(&simulator, move |sent| (sent.id == bad && sent.page == 3).then(internal_error));
-    let summary = export(directory.path(), &api, &list, &[("max_in_flight", "4")]).await;
-    assert_ended(&summary, ExitCode::Partial);
+    let summary = run_to(ExitCode::Partial, directory.path(), &api, &list, &[("max_in_flight", "4")]).await;
     let (stop, message) = failure(&summary, &poison);
     assert_eq!((stop, api.asked()[&(poison.clone(), 3)]), ("failed", 8));
     assert!(message.starts_with("page 3 failed 8 times, lastly: HTTP 500"), "{message}");
@@ -494,7 +490,7 @@ async fn a10_a_page_that_fails_for_ever_is_named_costs_its_attempts_and_stops_no
         (119, rows(directory.path()).len() as u64)
     );
     let healed = Scripted::direct(&simulator);
-    assert_ended(&export(directory.path(), &healed, &list, &[]).await, ExitCode::Complete);
+    run_to(ExitCode::Complete, directory.path(), &healed, &list, &[]).await;
     assert!(healed.sent().iter().all(|sent| sent.id == poison && sent.page >= 3), "only what is missing is asked for");
     assert_rows(directory.path(), &expected(&simulator, &list, 10));
 }
@@ -506,7 +502,6 @@ async fn a10_a_page_that_fails_for_ever_ends_within_minutes_also_when_nothing_el
         ("broken connection", || Reply::lost(FetchErrorKind::Disconnected)),
         ("502", || Answer::new(502, "<html>Bad Gateway</html>").into()),
     ] {
-        let directory = scratch();
         let api =
             Scripted::new(
                 move |sent| {
@@ -515,8 +510,7 @@ async fn a10_a_page_that_fails_for_ever_ends_within_minutes_also_when_nothing_el
             );
         for _ in 0..2 {
             let before = api.requests();
-            let summary = export(directory.path(), &api, &named(10), &[]).await;
-            assert_ended(&summary, ExitCode::Partial);
+            let summary = run_once(ExitCode::Partial, &api, &named(10), &[]).await;
             assert_eq!((summary.totals.products.complete, failure(&summary, "p9").0), (9, "failed"), "{name}");
             assert!(summary.run.seconds < 420.0, "{name}: {} s", summary.run.seconds);
             let tries = api.requests() - before - if before == 0 { 27 } else { 0 };
@@ -536,8 +530,7 @@ async fn a11_answers_of_gateways_and_servers_in_trouble_pass() {
         let status = statuses.get(sent.number.checked_sub(2)? / 3).filter(|_| sent.number.is_multiple_of(3))?;
         Some(Answer::new(*status, "<html>\u{1b}[31mtrouble</html>").into())
     });
-    let summary = export(directory.path(), &api, &list, &[]).await;
-    assert_ended(&summary, ExitCode::Complete);
+    let summary = run_to(ExitCode::Complete, directory.path(), &api, &list, &[]).await;
     assert_eq!(
         (summary.run.retries, summary.totals.credits.in_doubt),
         (14, 14),
@@ -560,13 +553,11 @@ async fn a12_a_code_inside_a_200_means_what_the_status_would() {
     ] {
         let simulator = simulator("products=20,max_videos=40");
         let list = ids(&simulator);
-        let directory = scratch();
         let api = but(&simulator, move |sent| {
             let body = json!({"code": code, "message": message, "data": null}).to_string();
             (sent.number == 7).then(|| Answer::new(200, body).into())
         });
-        let summary = export(directory.path(), &api, &list, &[]).await;
-        assert_ended(&summary, exit);
+        let summary = run_once(exit, &api, &list, &[]).await;
         assert_eq!((summary.totals.credits.free, summary.totals.credits.in_doubt), (1, 0), "{code}: {summary}");
         assert_eq!(summary.run.throttled, u64::from(code == 429));
     }
@@ -582,9 +573,7 @@ async fn a13_a_success_without_a_list_is_asked_for_once_more_and_is_never_an_emp
         ("p2", 2) if is_first.swap(false, Ordering::Relaxed) => without_list(),
         _ => page_of(sent, 25, 10),
     });
-    let directory = scratch();
-    let summary = export(directory.path(), &api, &named(4), &[("max_in_flight", "1")]).await;
-    assert_ended(&summary, ExitCode::Partial);
+    let summary = run_once(ExitCode::Partial, &api, &named(4), &[("max_in_flight", "1")]).await;
     assert_eq!(failure(&summary, "p1"), ("failed", "HTTP 200, code 0: data is null, not a list of rows; page 2"));
     assert_eq!(
         (summary.totals.products.complete, summary.totals.rows.published),
@@ -619,8 +608,7 @@ async fn a13_what_is_left_is_found_to_fail_by_itself_also_where_lists_end_withou
             _ => page_of(sent, 20, 10),
         };
         let api = Scripted::new(move |sent| message(sent).after(LATENCY));
-        let summary = export(directory.path(), &api, &named(2), &[]).await;
-        assert_ended(&summary, exit);
+        let summary = run_to(exit, directory.path(), &api, &named(2), &[]).await;
         assert_eq!(
             (summary.totals.products.complete, summary.totals.rows.published),
             (1, published),
@@ -642,8 +630,7 @@ async fn a13_a_success_without_a_list_is_no_end_where_an_empty_list_comes_behind
             3 if asked.fetch_add(1, Ordering::Relaxed) < times => without_list(),
             _ => page_of(sent, 30, 10),
         });
-        let summary = export(directory.path(), &api, &named(1), &[("lookahead", "0")]).await;
-        assert_ended(&summary, exit);
+        let summary = run_to(exit, directory.path(), &api, &named(1), &[("lookahead", "0")]).await;
         assert_eq!(
             (summary.totals.rows.published, api.asked()[&("p0".to_owned(), 3)]),
             (published, 2),
@@ -655,8 +642,7 @@ async fn a13_a_success_without_a_list_is_no_end_where_an_empty_list_comes_behind
         ("p0", 3..) => without_list(),
         _ => page_of(sent, 20, 10),
     });
-    let summary = export(directory.path(), &api, &named(2), &[("max_in_flight", "1")]).await;
-    assert_ended(&summary, ExitCode::Partial);
+    let summary = run_to(ExitCode::Partial, directory.path(), &api, &named(2), &[("max_in_flight", "1")]).await;
     assert_eq!((summary.totals.products.complete, failure(&summary, "p0").0), (1, "failed"), "{summary}");
 }
 
@@ -678,8 +664,7 @@ async fn a14_an_envelope_may_spell_its_fields_otherwise_and_bring_more_of_them()
         Answer::new(200, body.to_string()).into()
     });
     let directory = scratch();
-    let summary = export(directory.path(), &api, &list, &[]).await;
-    assert_ended(&summary, ExitCode::Complete);
+    run_to(ExitCode::Complete, directory.path(), &api, &list, &[]).await;
     let rows = rows(directory.path());
     assert_eq!((rows.len(), api.requests()), (7, 7));
     for ((id, _), row) in rows {
@@ -715,8 +700,7 @@ async fn a15_every_list_from_0_to_41_rows_costs_exactly_its_pages_and_one_probe_
 async fn a16_an_api_that_ignores_page_num_costs_two_requests_more_and_says_so() {
     let api = Scripted::new(|sent| page_of(&Sent { page: 1, ..sent.clone() }, 10, 10));
     let directory = scratch();
-    let summary = export(directory.path(), &api, &named(3), &[]).await;
-    assert_ended(&summary, ExitCode::Partial);
+    let summary = run_to(ExitCode::Partial, directory.path(), &api, &named(3), &[]).await;
     assert_eq!(
         (api.requests(), summary.totals.products.cut, summary.totals.rows.published, summary.totals.rows.duplicates),
         (9, 3, 30, 60)
@@ -743,14 +727,14 @@ async fn a17_an_api_that_goes_round_in_circles_costs_two_requests_more_than_the_
 async fn a18_pages_longer_than_asked_are_kept_and_shorter_ones_are_found_out_to_be_no_ends() {
     let longer = Scripted::new(|sent| page_of(sent, 120, 50));
     let directory = scratch();
-    let summary = export(directory.path(), &longer, &named(2), &[]).await;
-    assert_ended(&summary, ExitCode::Complete);
+    run_to(ExitCode::Complete, directory.path(), &longer, &named(2), &[]).await;
     assert_eq!((longer.requests(), rows(directory.path()).len()), (8, 240), "pages of 50, 50, 20 and none");
 
     let shorter = Scripted::new(|sent| page_of(sent, 7, 3));
     let directory = scratch();
-    let summary = export(directory.path(), &shorter, &named(30), &[("max_in_flight", "1"), ("end", "auto")]).await;
-    assert_ended(&summary, ExitCode::Complete);
+    let summary =
+        run_to(ExitCode::Complete, directory.path(), &shorter, &named(30), &[("max_in_flight", "1"), ("end", "auto")])
+            .await;
     assert_eq!((summary.totals.rows.published, summary.totals.rows.duplicates), (210, 0), "{summary}");
 }
 
@@ -871,8 +855,7 @@ async fn a21_behind_the_last_page_number_nothing_is_asked_for_and_the_product_is
     };
     let api = Scripted::new(move |sent| page_of(sent, videos(&sent.id), 10));
     let out = directory.path().join("out");
-    let summary = export(&out, &api, &named(3), &[("endpoint", path.to_str().unwrap())]).await;
-    assert_ended(&summary, ExitCode::Partial);
+    let summary = run_to(ExitCode::Partial, &out, &api, &named(3), &[("endpoint", path.to_str().unwrap())]).await;
     assert_eq!(
         (api.requests(), summary.totals.products.complete, summary.totals.products.cut),
         (21, 1, 2),
@@ -893,8 +876,7 @@ async fn a22_a_video_on_two_pages_is_one_row_and_one_of_two_products_is_two() {
         Reply::page(&full.unwrap_or_default())
     });
     let directory = scratch();
-    let summary = export(directory.path(), &api, &named(2), &[("page_size", "2")]).await;
-    assert_ended(&summary, ExitCode::Complete);
+    let summary = run_to(ExitCode::Complete, directory.path(), &api, &named(2), &[("page_size", "2")]).await;
     let keys: BTreeSet<_> = rows(directory.path()).into_keys().collect();
     let of = |id: &str| ["same", "x", "y"].map(|video| (id.to_owned(), video.to_owned()));
     assert_eq!(keys, [of("p0"), of("p1")].concat().into_iter().collect());
@@ -909,8 +891,7 @@ async fn seen_twice(region: &'static str, views: u64) -> (Summary, Row) {
         _ => Reply::page(&[]),
     });
     let directory = scratch();
-    let summary = export(directory.path(), &api, &named(1), &[("page_size", "2")]).await;
-    assert_ended(&summary, ExitCode::Complete);
+    let summary = run_to(ExitCode::Complete, directory.path(), &api, &named(1), &[("page_size", "2")]).await;
     (summary, rows(directory.path()).remove(&("p0".to_owned(), "twice".to_owned())).unwrap())
 }
 
@@ -939,9 +920,7 @@ async fn a25_the_account_is_kept_in_requests_whatever_price_an_answer_names() {
                 json!({"code": 0, "message": "success", "data": rows, "credits": named_price, "cost": named_price});
             Answer::new(200, body.to_string()).into()
         });
-        let directory = scratch();
-        let summary = export(directory.path(), &api, &named(9), &[("max_credits", "5")]).await;
-        assert_ended(&summary, ExitCode::Limit);
+        let summary = run_once(ExitCode::Limit, &api, &named(9), &[("max_credits", "5")]).await;
         assert_eq!((summary.totals.credits.billed, api.requests()), (5, 5), "{price}");
     }
 }
@@ -955,9 +934,7 @@ async fn a26_answers_that_share_a_request_id_are_different_answers() {
         let body = format!("{{\"code\":0,\"message\":\"success\",\"data\":[{rows}],\"requestId\":\"{id}\"}}");
         Reply::from(Answer::new(200, body)).after(LATENCY)
     });
-    let directory = scratch();
-    let summary = export(directory.path(), &api, &named(50), &[]).await;
-    assert_ended(&summary, ExitCode::Complete);
+    let summary = run_once(ExitCode::Complete, &api, &named(50), &[]).await;
     assert_eq!((summary.totals.rows.published, summary.totals.rows.duplicates, api.requests()), (101, 0, 50));
 }
 
@@ -973,8 +950,7 @@ async fn pages_without_a_usable_row_end_their_walk_at_the_same_page_however_ofte
         let first = Scripted::stopping_at(stop_at, answer);
         let second = Scripted::new(answer);
         export(directory.path(), &first, &named(1), &[]).await;
-        let summary = export(directory.path(), &second, &named(1), &[]).await;
-        assert_ended(&summary, ExitCode::Partial);
+        let summary = run_to(ExitCode::Partial, directory.path(), &second, &named(1), &[]).await;
         assert_eq!((first.requests() + second.requests(), failure(&summary, "p0").0), (4, "rejected"), "{stop_at}");
         assert_eq!((summary.totals.rows.published, summary.totals.rows.rejected), (10, 30), "{summary}");
     }
@@ -1036,10 +1012,8 @@ async fn n21_an_hour_without_the_api_costs_some_seventy_requests_and_the_run_goe
 #[tokio::test(start_paused = true)]
 async fn n21_an_hour_without_a_connection_is_waited_for_also_by_the_last_product() {
     let (from, until) = (Duration::from_millis(300), HOUR);
-    let directory = scratch();
     let api = outage(from, until, GONE[0].1);
-    let summary = export(directory.path(), &api, &named(1), &[]).await;
-    assert_ended(&summary, ExitCode::Complete);
+    let summary = run_once(ExitCode::Complete, &api, &named(1), &[]).await;
     assert_eq!((summary.totals.rows.published, summary.totals.credits.in_doubt), (90, 0), "{summary}");
     assert!(within(&api, from, until) <= 72, "{summary}");
 }
@@ -1050,13 +1024,12 @@ async fn n21_an_outage_that_outlasts_max_outage_is_no_product_s_fault_and_the_ne
         let directory = scratch();
         let from = Duration::from_secs(3);
         let api = outage(from, 9 * HOUR, kind);
-        let summary = export(directory.path(), &api, &named(40), &[]).await;
-        assert_ended(&summary, ExitCode::Temporary);
+        let summary = run_to(ExitCode::Temporary, directory.path(), &api, &named(40), &[]).await;
         assert_eq!((summary.totals.products.failed, summary.totals.products.cut), (0, 0), "{name}: {summary}");
         let took = summary.run.seconds;
         assert!((7_200.0..7_300.0).contains(&took), "{name}: {took} s");
         let healed = Scripted::new(|sent| page_of(sent, 90, 10));
-        assert_ended(&export(directory.path(), &healed, &named(40), &[]).await, ExitCode::Complete);
+        run_to(ExitCode::Complete, directory.path(), &healed, &named(40), &[]).await;
         assert_eq!(rows(directory.path()).len(), 3_600);
         assert!(healed.asked().keys().all(|page| !is_page(&api, page, from)), "a page is paid for twice");
     }
@@ -1072,10 +1045,8 @@ fn is_page(api: &Scripted, page: &(String, u32), from: Duration) -> bool {
 #[tokio::test(start_paused = true)]
 async fn n21_an_api_that_is_gone_from_the_start_is_given_up_after_five_minutes() {
     for (name, kind) in GONE {
-        let directory = scratch();
         let api = Scripted::new(kind);
-        let summary = export(directory.path(), &api, &named(40), &[]).await;
-        assert_ended(&summary, ExitCode::Temporary);
+        let summary = run_once(ExitCode::Temporary, &api, &named(40), &[]).await;
         assert_eq!((summary.totals.products.failed, summary.totals.products.open), (0, 40), "{name}: {summary}");
         assert!((295.0..400.0).contains(&summary.run.seconds), "{name}: {summary}");
         assert!(api.requests() <= 20, "{name}: {} requests", api.requests());
@@ -1092,22 +1063,18 @@ async fn n21_one_page_that_fails_is_not_the_only_probe() {
         let out = (from..until).contains(&since) || sent.id == poison && sent.page == 2;
         if out { GONE[3].1(sent) } else { page_of(sent, 90, 10).after(LATENCY) }
     });
-    let directory = scratch();
-    let summary = export(directory.path(), &api, &named(40), &[("max_in_flight", "5")]).await;
-    assert_ended(&summary, ExitCode::Partial);
+    let summary = run_once(ExitCode::Partial, &api, &named(40), &[("max_in_flight", "5")]).await;
     assert_eq!((summary.totals.products.complete, failure(&summary, poison).0), (39, "failed"), "{summary}");
     assert!(summary.run.seconds < 500.0, "{summary}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_same_500_to_every_product_from_the_start_is_a_wrong_question_and_costs_twenty_requests() {
-    let directory = scratch();
     let api = Scripted::new(|sent| {
         let message = format!("no shard for product {}, trace 7f{:x}-{}", sent.id, sent.number, sent.number);
         Reply::refusal(500, &message).after(LATENCY)
     });
-    let summary = export(directory.path(), &api, &named(500), &[]).await;
-    assert_ended(&summary, ExitCode::Contract);
+    let summary = run_once(ExitCode::Contract, &api, &named(500), &[]).await;
     assert_eq!(
         (api.requests(), summary.totals.products.failed, summary.totals.products.open),
         (20, 0, 500),
@@ -1122,10 +1089,8 @@ async fn the_same_500_to_every_product_from_the_start_is_a_wrong_question_and_co
 
 #[tokio::test(start_paused = true)]
 async fn a_500_to_every_one_of_few_products_from_the_start_is_not_asked_for_again_and_again() {
-    let directory = scratch();
     let api = Scripted::new(|_| internal_error().after(LATENCY));
-    let summary = export(directory.path(), &api, &named(12), &[]).await;
-    assert_ended(&summary, ExitCode::Temporary);
+    let summary = run_once(ExitCode::Temporary, &api, &named(12), &[]).await;
     assert_eq!((summary.totals.products.failed, summary.totals.products.open), (0, 12), "{summary}");
     assert!((12..=30).contains(&api.requests()), "{summary}");
     assert!((295.0..330.0).contains(&summary.run.seconds), "{summary}");
@@ -1153,7 +1118,7 @@ async fn the_same_500_to_every_product_from_some_page_on_ends_the_run_within_som
         assert_eq!((summary.totals.products.failed, summary.totals.products.cut), (0, 0), "{summary}");
         assert!(summary.cause.as_ref().unwrap().contains("the same response"), "{summary}");
         let healed = Scripted::new(|sent| page_of(sent, 25, 10));
-        assert_ended(&export(directory.path(), &healed, &named(500), &[]).await, ExitCode::Complete);
+        run_to(ExitCode::Complete, directory.path(), &healed, &named(500), &[]).await;
         assert_eq!(healed.requests() + from - 1, 1_500, "no page is asked for again");
     }
 }
@@ -1161,12 +1126,10 @@ async fn the_same_500_to_every_product_from_some_page_on_ends_the_run_within_som
 #[tokio::test(start_paused = true)]
 async fn an_answer_of_somebody_else_half_way_is_waited_for_and_no_page_is_asked_for_more_than_twice() {
     for (seconds, exit) in [(60, ExitCode::Complete), (40_000, ExitCode::Temporary)] {
-        let directory = scratch();
         let from = Duration::from_secs(3);
         let portal = |_: &Sent| Reply::from(Answer::new(200, "<html>Please log in.</html>")).after(LATENCY);
         let api = outage(from, Duration::from_secs(seconds), portal);
-        let summary = export(directory.path(), &api, &named(40), &[]).await;
-        assert_ended(&summary, exit);
+        let summary = run_once(exit, &api, &named(40), &[]).await;
         assert_eq!(summary.totals.products.failed, 0, "{summary}");
         assert!(api.asked().values().all(|times| *times <= 2), "it may have been billed");
         assert!(within(&api, from, Duration::from_secs(seconds)) <= 40, "{summary}");
@@ -1192,14 +1155,12 @@ async fn max_outage_does_not_end_before_an_answer_could_come_to_what_was_sent_af
 
 #[tokio::test(start_paused = true)]
 async fn a_page_that_a_503_asks_to_wait_for_is_asked_for_no_sooner_and_holds_up_no_other() {
-    let directory = scratch();
     let api = Scripted::new(|sent| {
         let refusal = Reply::refusal(503, "busy").with_retry_after(Duration::from_secs(20));
         let videos = 1 + sent.number % 7;
         if sent.id == "p3" && sent.number < 20 { refusal } else { page_of(sent, videos, 10) }.after(LATENCY)
     });
-    let summary = export(directory.path(), &api, &named(40), &[]).await;
-    assert_ended(&summary, ExitCode::Complete);
+    let summary = run_once(ExitCode::Complete, &api, &named(40), &[]).await;
     let sent = api.sent();
     let asked: Vec<&Sent> = sent.iter().filter(|sent| sent.id == "p3").collect();
     assert_eq!(asked.len(), 2, "{summary}");
@@ -1209,15 +1170,13 @@ async fn a_page_that_a_503_asks_to_wait_for_is_asked_for_no_sooner_and_holds_up_
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_probed_no_sooner_than_the_server_asks_for() {
-    let directory = scratch();
     let down = |_: &Sent| {
         let refusal = Reply::refusal(503, "down").with_retry_after(Duration::from_secs(50));
         refusal.after(LATENCY)
     };
     let (from, until) = (Duration::from_secs(3), Duration::from_secs(400));
     let api = outage(from, until, down);
-    let summary = export(directory.path(), &api, &named(40), &[]).await;
-    assert_ended(&summary, ExitCode::Complete);
+    run_once(ExitCode::Complete, &api, &named(40), &[]).await;
     let probes = within(&api, from + Duration::from_secs(1), until);
     assert!((6..=8).contains(&probes), "{probes} probes in 400 s");
 }
@@ -1225,14 +1184,12 @@ async fn an_outage_is_probed_no_sooner_than_the_server_asks_for() {
 #[tokio::test(start_paused = true)]
 async fn many_products_that_always_fail_are_their_own_failures_in_every_run() {
     let is_dead = |id: &str| id[1..].parse::<u32>().unwrap() % 4 == 1;
-    let directory = scratch();
     for round in 0..3 {
         let api = Scripted::new(move |sent| {
             let reply = if is_dead(&sent.id) { internal_error() } else { page_of(sent, 25, 10) };
             reply.after(LATENCY)
         });
-        let summary = export(directory.path(), &api, &named(160), &[]).await;
-        assert_ended(&summary, ExitCode::Partial);
+        let summary = run_once(ExitCode::Partial, &api, &named(160), &[]).await;
         assert_eq!((summary.totals.products.complete, summary.totals.products.failed), (120, 40), "{summary}");
         let others = api.sent().iter().filter(|sent| !is_dead(&sent.id)).count();
         assert!(round == 0 || others <= 3, "pages behind ends, to see whether the API serves: {others}");

@@ -113,8 +113,17 @@ pub(crate) struct OddPages {
     pub(crate) filtered: u64,
     /// Whether null comes in place of an empty list.
     pub(crate) ends_with_null: bool,
-    /// Its lists gain a row at their heads with every page of theirs whose number is a multiple of this.
-    pub(crate) grows: Option<u64>,
+    /// Whether its lists gain rows at their heads.
+    pub(crate) grows: Option<Growth>,
+}
+
+/// How a list grows while it is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Growth {
+    /// Pages of it that are served before.
+    pub(crate) after: u64,
+    /// Then every page whose number among the following ones is a multiple of this brings a row.
+    pub(crate) one_in: u64,
 }
 
 /// Everything that is random about a seed.
@@ -207,7 +216,7 @@ impl Plan {
     }
 
     pub(crate) fn new(seed: u64) -> Self {
-        Self::rolled(seed).with_odd_pages()
+        Self::rolled(seed).with_odd_pages().with_deep_list()
     }
 
     fn rolled(seed: u64) -> Self {
@@ -288,7 +297,27 @@ impl Plan {
             self.faults.retain(|fault| *fault != Fault::NoList);
         }
         // Rows that are left out are known by their places, which must not change.
-        self.odd.grows = (self.odd.filtered == 0 && dice.one_in(6)).then(|| 1 + dice.below(6));
+        self.odd.grows =
+            (self.odd.filtered == 0 && dice.one_in(6)).then(|| Growth { after: 0, one_in: 1 + dice.below(6) });
+        self
+    }
+
+    /// In some worlds a list is so deep that pages of it are in flight when it moves, or when its end is found ahead.
+    fn with_deep_list(mut self) -> Self {
+        let mut dice = Dice::new(self.seed ^ 0xDEE9);
+        if !dice.one_in(4) {
+            return self;
+        }
+        let size = self.rows_a_page();
+        self.lists[0] = size * (12 + dice.below(13)) + dice.below(size);
+        (self.lookahead, self.max_in_flight) = (100, 16);
+        (self.max_pages, self.max_credits, self.credits) = (None, None, None);
+        self.qps = self.qps.filter(|qps| *qps >= 20.0);
+        if self.odd.filtered == 0 && dice.one_in(2) {
+            // Slower than it is read: at the same speed a reader never comes to the rows behind.
+            let one_in = dice.below(6) + if size == 1 { 2 } else { 1 };
+            self.odd.grows = Some(Growth { after: 8 + dice.below(8), one_in });
+        }
         self
     }
 }

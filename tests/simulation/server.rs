@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::common::scripted::{Reply, Scripted};
 use crate::common::world::{self, Call, Limit, hash, html, id, inside, internal_error, later, refusal, success};
 use crate::oracle::Ledger;
-use crate::plan::{Death, Dice, Fault, Plan};
+use crate::plan::{Death, Dice, Fault, Growth, Plan};
 
 /// Rows that are put in at most: a list comes to rest.
 const MOST_PUT_IN: u64 = 12;
@@ -90,12 +90,13 @@ fn api(plan: &Arc<Plan>, faults: Faults) -> world::World {
         .shifting(move |call| usize::from(faults.of(call) == Some(Fault::Shifted)))
         .spoiling(move |call, reply| spoils.spoil(call, reply))
         .changing(move |call, list| {
-            let Some(one_in) = grows else { return };
+            let Some(Growth { after, one_in }) = grows else { return };
             let mut served = served.lock().unwrap();
             let pages = served.entry(call.item).or_default();
             *pages += 1;
             let put_in = list.iter().filter(|row| **row >= later(0)).count() as u64;
-            if pages.is_multiple_of(one_in) && put_in < MOST_PUT_IN {
+            let grows = *pages > after && (*pages - after).is_multiple_of(one_in);
+            if grows && put_in < MOST_PUT_IN {
                 list.insert(0, later(put_in));
             }
         });

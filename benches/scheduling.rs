@@ -77,7 +77,7 @@ impl<'a> Walks<'a> {
             rejects: Vec::new(),
             drift: PageDrift::default(),
         };
-        self.frontier.complete(item, page).expect("it was in flight");
+        self.frontier.take_in_flight(item, page).expect("it was in flight");
         self.frontier.walk_mut(item).expect("it is open").accept(&decoded, AttemptId(1), &self.rules);
         self.frontier.take_ended(item);
     }

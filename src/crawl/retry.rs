@@ -44,7 +44,7 @@ impl Retry {
         Self { policy, random: SplitMix64::seed_from_u64(seed), budget: saved * PAGES_PER_RETRY }
     }
 
-    pub(crate) fn credit(&mut self) {
+    pub(crate) fn record_page(&mut self) {
         self.budget = self.budget.saturating_add(1).min(MAX_SAVED * PAGES_PER_RETRY);
     }
 
@@ -127,11 +127,11 @@ mod tests {
         let mut retry = Retry::new(POLICY, 1, 2);
         let spent = |retry: &mut Retry| std::iter::from_fn(|| retry.has_one().then(|| retry.spend())).count();
         assert_eq!(spent(&mut retry), 2);
-        (0..14).for_each(|_| retry.credit());
+        (0..14).for_each(|_| retry.record_page());
         assert_eq!(spent(&mut retry), 2, "four pages' worth stay");
-        retry.credit();
+        retry.record_page();
         assert_eq!(spent(&mut retry), 1);
-        (0..9_999).for_each(|_| retry.credit());
+        (0..9_999).for_each(|_| retry.record_page());
         assert_eq!(spent(&mut retry), 100);
         assert_eq!(spent(&mut Retry::new(POLICY, 1, usize::MAX)), 100);
     }

@@ -160,7 +160,7 @@ pub enum StopReason {
     RepeatedPage,
     /// The list moved while its pages were requested ahead: rows may be missing.
     Shifted,
-    /// A page had rows of another item.
+    /// A page had rows of another item, or several had no usable row.
     Rejected,
     /// The API refused the item, or all attempts at a page failed.
     Failed,

@@ -28,7 +28,7 @@ pub struct RunContext {
 }
 
 impl RunContext {
-    /// What the walks have in common. `learned` is the ledger's word for what evidence has shown about ends.
+    /// What the walks have in common. `observed` is the ledger's word for what evidence has shown about ends.
     pub fn rules(&self, observed: Option<&str>) -> PagingRules {
         let settings = &self.settings;
         PagingRules {

@@ -58,7 +58,7 @@ impl OpenExport<'_> {
     ) -> Result<Summary, Error> {
         self.dir.remove_leftovers().await?;
         self.publisher.remove_superseded().await?;
-        self.judge_lists().await?;
+        self.correct_ends().await?;
         let mut summary = self.sum_up(None, stats).await?;
         if let Some(stop) = &stop {
             summary.set_stop(stop.exit_code(), stop.to_string());
@@ -89,7 +89,7 @@ impl OpenExport<'_> {
 
     /// Corrects single lists by what all of them show: lists cut at the API's last page, lists that an API without page numbers
     /// repeats, lists that never came.
-    async fn judge_lists(&self) -> Result<(), Error> {
+    async fn correct_ends(&self) -> Result<(), Error> {
         let first = PageNum(self.context.settings.endpoint.page.first);
         let changed = {
             let ledger = self.dir.ledger();

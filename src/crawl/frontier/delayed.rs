@@ -10,7 +10,7 @@ use crate::model::page::{ItemIx, PageNum};
 impl Frontier {
     /// Whether `is_such` is true of every page that is left; false while there are pages that were never requested.
     pub(crate) fn all_tried(&self, is_such: impl Fn(&PageTask) -> bool) -> bool {
-        let untried = !self.unstarted.is_empty() || self.ready.len() > 0 || !self.retry_now.is_empty();
+        let untried = !self.unstarted.is_empty() || self.ready.len() > 0 || !self.requeue.is_empty();
         !untried && self.delayed.values().chain(self.in_flight.tasks()).all(is_such)
     }
 
@@ -19,7 +19,7 @@ impl Frontier {
         for (key, mut task) in std::mem::take(&mut self.delayed) {
             if is_innocent(&task) {
                 (task.retry, task.faults) = (None, Faults::default());
-                self.retry_now.insert((Reverse(task.page), task.item), task);
+                self.requeue.insert((Reverse(task.page), task.item), task);
             } else {
                 self.delayed.insert(key, task);
             }

@@ -44,7 +44,7 @@ pub struct PageTask {
     pub(crate) was_repeated: bool,
     /// Its part of the look-ahead budget, if it may turn out to be behind the end of its list.
     pub(crate) probe: Option<Reservation>,
-    /// Whether it shows whether its list has ended.
+    /// Whether it is behind the end of its list: evidence, or a control request.
     pub(crate) is_check: bool,
 }
 
@@ -79,7 +79,7 @@ pub struct Frontier {
     /// Of pages ahead in this run: in vain, of all walks; in doubt, of open ones.
     lookahead_cost: LookaheadCost,
     /// Pages to be requested again at once: the deepest first.
-    retry_now: BTreeMap<WalkDepth, PageTask>,
+    requeue: BTreeMap<WalkDepth, PageTask>,
     /// Pages that failed, by the time of their next attempt.
     delayed: BTreeMap<(Instant, ItemIx, PageNum), PageTask>,
     /// Walks that have ended, with the page that would show whether they continue.
@@ -108,7 +108,7 @@ impl Frontier {
             probes: BTreeSet::new(),
             expected: 0.0,
             lookahead_cost: LookaheadCost::default(),
-            retry_now: BTreeMap::new(),
+            requeue: BTreeMap::new(),
             delayed: BTreeMap::new(),
             checks: VecDeque::new(),
             in_flight: InFlight::default(),
@@ -182,7 +182,7 @@ impl Frontier {
 
     /// The most urgent page that is needed and not delayed. It is in flight until it is [completed](Self::complete).
     pub fn next_page(&mut self) -> Option<&PageTask> {
-        if let Some((_, task)) = self.retry_now.pop_first() {
+        if let Some((_, task)) = self.requeue.pop_first() {
             return Some(self.send_again(task));
         }
         let item = self.next_item()?;
@@ -273,7 +273,7 @@ impl Frontier {
 
     /// Takes back a page that is no longer in flight. The caller applies it ([`walk_mut`](Self::walk_mut),
     /// [`take_ended`](Self::take_ended)), asks for it again, or gives it up.
-    pub fn complete(&mut self, item: ItemIx, page: PageNum) -> Option<PageTask> {
+    pub fn take_in_flight(&mut self, item: ItemIx, page: PageNum) -> Option<PageTask> {
         let task = self.in_flight.remove((item, page))?;
         if let Some(open) = self.walks.get_mut(&item) {
             open.in_flight = open.in_flight.saturating_sub(1);
@@ -285,9 +285,9 @@ impl Frontier {
         self.walks.get_mut(&item).map(|open| &mut open.walk)
     }
 
-    pub(crate) fn retry_now(&mut self, task: PageTask) {
+    pub(crate) fn requeue(&mut self, task: PageTask) {
         if self.start_waiting(&task) {
-            self.retry_now.insert((Reverse(task.page), task.item), task);
+            self.requeue.insert((Reverse(task.page), task.item), task);
         }
     }
 
@@ -325,7 +325,7 @@ impl Frontier {
                 open.waiting -= usize::from(!stays);
                 stays
             };
-            self.retry_now.retain(|_, task| stays(task));
+            self.requeue.retain(|_, task| stays(task));
             self.delayed.retain(|_, task| stays(task));
         }
         self.reschedule(item);
@@ -352,7 +352,7 @@ impl Frontier {
 
     /// Whether [`next_page`](Self::next_page) has a page.
     pub(crate) fn has_next(&self) -> bool {
-        !self.retry_now.is_empty() || self.ready.len() > 0 || !self.unstarted.is_empty() && !self.has_too_many_delayed()
+        !self.requeue.is_empty() || self.ready.len() > 0 || !self.unstarted.is_empty() && !self.has_too_many_delayed()
     }
 
     fn has_too_many_delayed(&self) -> bool {
@@ -421,7 +421,7 @@ mod tests {
     /// Takes the next page and says that it failed until a time.
     fn fail(frontier: &mut Frontier, until: tokio::time::Instant) -> i64 {
         let PageTask { item, page, .. } = *frontier.next_page().unwrap();
-        let task = frontier.complete(item, page).unwrap();
+        let task = frontier.take_in_flight(item, page).unwrap();
         frontier.delay(task, until);
         item.0
     }
@@ -443,11 +443,11 @@ mod tests {
         assert_eq!(order(&mut frontier), [4, 3, 5, 1, 2]);
         assert!(!frontier.is_done());
         for (item, page) in [(1, 1), (2, 1), (3, 2), (4, 8), (5, 2)] {
-            assert!(frontier.complete(ItemIx(item), PageNum(page)).is_some());
+            assert!(frontier.take_in_flight(ItemIx(item), PageNum(page)).is_some());
             frontier.close(end(item), PageNum(page));
             assert!(frontier.take_ended(ItemIx(item)).is_some());
         }
-        assert!(frontier.is_done() && frontier.complete(ItemIx(1), PageNum(1)).is_none());
+        assert!(frontier.is_done() && frontier.take_in_flight(ItemIx(1), PageNum(1)).is_none());
     }
 
     #[test]
@@ -476,7 +476,7 @@ mod tests {
         let mut frontier = frontier([(1, 9)]);
         frontier.set_has_all(true);
         let came = |frontier: &mut Frontier, page: u32, rows: u8| {
-            frontier.complete(ItemIx(1), PageNum(page)).unwrap();
+            frontier.take_in_flight(ItemIx(1), PageNum(page)).unwrap();
             let keys: Vec<_> = (0..rows).map(|key| [u8::try_from(page * 3).unwrap() + key; 16]).collect();
             frontier.walk_mut(ItemIx(1)).unwrap().accept(&read(page, keys), AttemptId(1), &RULES);
             frontier.take_ended(ItemIx(1));
@@ -550,7 +550,7 @@ mod tests {
         for at in 3..8 {
             let PageTask { item, page, .. } = *frontier.next_health_check().unwrap();
             probed.push(item.0);
-            let failed = frontier.complete(item, page).unwrap();
+            let failed = frontier.take_in_flight(item, page).unwrap();
             frontier.delay(failed, seconds(at));
         }
         assert_eq!(probed, [3, 1, 2, 3, 1]);
@@ -562,7 +562,7 @@ mod tests {
         let later = clock::now() + Duration::from_secs(3_600);
         for item in [1, 2] {
             assert_eq!(frontier.next_page().map(|task| task.item.0), Some(item));
-            let mut failed = frontier.complete(ItemIx(item), PageNum(1)).unwrap();
+            let mut failed = frontier.take_in_flight(ItemIx(item), PageNum(1)).unwrap();
             failed.retry = Some(Retry::new(POLICY, 1, 0).new_state());
             frontier.delay(failed, later);
         }
@@ -582,7 +582,7 @@ mod tests {
         assert!(probe.probe.is_some() && probe.page == PageNum(13), "{probe:?}");
         frontier.close(end(1), PageNum(10));
         assert!(frontier.due().is_none() && frontier.take_ended(ItemIx(1)).is_none() && !frontier.is_done());
-        frontier.complete(ItemIx(1), PageNum(13)).unwrap();
+        frontier.take_in_flight(ItemIx(1), PageNum(13)).unwrap();
         assert!(frontier.take_ended(ItemIx(1)).is_some() && frontier.is_done());
     }
 
@@ -595,14 +595,14 @@ mod tests {
         let asked: Vec<u32> = (0..2).map(|_| frontier.next_page().unwrap().page.0).collect();
         assert_eq!(asked, [4, 5]);
         let later = clock::now() + Duration::from_secs(3_600);
-        let delayed = frontier.complete(ItemIx(1), PageNum(4)).unwrap();
+        let delayed = frontier.take_in_flight(ItemIx(1), PageNum(4)).unwrap();
         frontier.delay(delayed, later);
         frontier.close(end(1), PageNum(9));
         assert_eq!(order(&mut frontier), [1], "page 6, and no page behind the end");
         assert_eq!(frontier.next_retry(later).map(|task| task.page), Some(PageNum(4)));
         for page in [6, 5, 4] {
             assert!(frontier.take_ended(ItemIx(1)).is_none(), "page {page} is missing");
-            frontier.complete(ItemIx(1), PageNum(page)).unwrap();
+            frontier.take_in_flight(ItemIx(1), PageNum(page)).unwrap();
             let keys: Vec<_> = (0..3).map(|key| [u8::try_from(page * 3 + key).unwrap(); 16]).collect();
             let walk = frontier.walk_mut(ItemIx(1)).unwrap();
             walk.accept(&read(page, keys), AttemptId(1), &RULES);
@@ -619,7 +619,7 @@ mod tests {
         frontier.add(Walk::new(ItemIx(1), ItemId::new("a"), &RULES, there, None));
         for page in [4, 5] {
             assert_eq!(frontier.next_page().map(|task| task.page), Some(PageNum(page)));
-            frontier.complete(ItemIx(1), PageNum(page)).unwrap();
+            frontier.take_in_flight(ItemIx(1), PageNum(page)).unwrap();
         }
         assert!(frontier.suspend(ItemIx(1), PageNum(5)) && frontier.is_done());
         frontier.close(end(1), PageNum(4));

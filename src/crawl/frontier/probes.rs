@@ -92,7 +92,7 @@ impl Frontier {
 
     fn best_probe(&self, policy: &ProbePolicy) -> Option<ProbeCandidate> {
         let has_better =
-            self.ready.first_in_rounds().is_some() || !self.unstarted.is_empty() || !self.retry_now.is_empty();
+            self.ready.first_in_rounds().is_some() || !self.unstarted.is_empty() || !self.requeue.is_empty();
         if has_better || !self.has_all { None } else { best(&self.probes, policy, self.expected) }
     }
 

@@ -8,7 +8,7 @@
 //! |---|---|---|---|
 //! | no connection | requested again, without limit | outage | outage |
 //! | 5xx, lost, late, `retry_codes` | its own; fails after `retry_attempts` | outage: waits, then exit 5 | its own after three, if a control request was served |
-//! | 429, `throttle_codes` | its own if 20 others passed, three times in a row; fails after three more | all wait | as above |
+//! | 429, `throttle_codes` | its own if 20 others passed, three times in a row; fails after three more | all wait | the same, with a control request in place of the 20 |
 //! | 401, 402, 403, 407, `stop_codes` | its own; fails after three | two of them: exit 7 | as above; without one: exit 7, in the second run the item fails |
 //! | redirect | its own; fails after three | two of them: exit 10 | as above |
 //! | unknown code | its own; fails after three | outage; exit 5 | as above |

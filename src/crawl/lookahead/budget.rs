@@ -38,7 +38,7 @@ impl LookaheadBudget {
         f64::from(self.lost) + f64::from(reserved) + f64::from(arrived) + 1.0 <= most
     }
 
-    pub(crate) fn credit(&mut self) {
+    pub(crate) fn record_page(&mut self) {
         self.pages = self.pages.saturating_add(1);
     }
 
@@ -71,9 +71,9 @@ mod tests {
         drop(reservation);
         assert!(budget.can_reserve(0, false));
         budget.record_lost();
-        (0..199).for_each(|_| budget.credit());
+        (0..199).for_each(|_| budget.record_page());
         assert!(!budget.can_reserve(0, false));
-        budget.credit();
+        budget.record_page();
         assert!(budget.can_reserve(0, false) && !budget.can_reserve(1, false) && budget.lost() == 1);
     }
 
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn nothing_is_risked_where_nothing_may_be_wasted() {
         let mut budget = LookaheadBudget::new(0.0);
-        (0..1_000_000).for_each(|_| budget.credit());
+        (0..1_000_000).for_each(|_| budget.record_page());
         assert!(!budget.can_reserve(0, false) && !budget.can_reserve(0, true));
     }
 }

@@ -1,7 +1,8 @@
 //! How long all requests wait after a 429.
 //!
-//! Two periods after a single 429, and doubling waits while the requests that follow such waits are refused as well, so that a
-//! server that refuses everything gets fewer and fewer requests; longer if the server asks for it. At most `MAX_WAIT`.
+//! Two periods after a single 429, or `BASE_WAIT` if that is less. Doubling waits while the requests that follow such waits are
+//! refused as well, so that a server that refuses everything gets fewer and fewer requests. Longer if the server asks for it. At
+//! most `MAX_WAIT`.
 
 use std::time::Duration;
 

@@ -39,7 +39,7 @@ impl Engine<'_> {
         if let Some(inquiry) = &self.refusals.inquiry {
             return check.filter(|_| inquiry.in_flight.is_none()).or_else(|| self.turn_of_inquiry(inquiry, now));
         }
-        if let Some(at) = self.outages.check_at() {
+        if let Some(at) = self.api_health.check_at() {
             let is_time = self.frontier.requests_in_flight() == 0 && at <= now;
             return check.or((next || due.is_some()).then_some(Turn::HealthCheck)).filter(|_| is_time);
         }
@@ -50,7 +50,7 @@ impl Engine<'_> {
         let has_probe = self.frontier.lookahead_stage(&self.probe_policy()).is_some_and(|stage| self.affords(stage));
         match (next, due) {
             // Until a page ever came, no item is requested twice before all others were requested.
-            (true, _) if !self.outages.ever() => Some(Turn::Next),
+            (true, _) if !self.api_health.ever_had_page() => Some(Turn::Next),
             (_, true) if self.retry.has_one() => Some(Turn::Retry),
             _ if has_probe => Some(Turn::Probe),
             (true, _) => Some(Turn::Next),
@@ -79,7 +79,7 @@ impl Engine<'_> {
 
     /// When a page is due that may not be requested now. None if nothing waits for time alone.
     pub(super) fn next_turn(&self, now: Instant) -> Option<Instant> {
-        let at = match self.outages.check_at().filter(|_| self.refusals.inquiry.is_none()) {
+        let at = match self.api_health.check_at().filter(|_| self.refusals.inquiry.is_none()) {
             Some(at) => Some(at).filter(|_| self.frontier.requests_in_flight() == 0),
             None => self.frontier.due(),
         };
@@ -104,7 +104,7 @@ impl Engine<'_> {
             if !self.can_afford() {
                 self.drop_checks();
                 if self.is_idle() && !self.is_done() {
-                    self.stop = Some(Stop::Credits);
+                    self.stop_for(Stop::Credits);
                 }
                 return;
             }
@@ -167,7 +167,7 @@ impl Engine<'_> {
     }
 
     fn has_slot(&self) -> bool {
-        let most = if self.outages.is_proven() { self.context.settings.max_in_flight } else { 1 };
+        let most = if self.api_health.has_served() { self.context.settings.max_in_flight } else { 1 };
         self.frontier.requests_in_flight() < most && !self.is_segment_full()
     }
 }

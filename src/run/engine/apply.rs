@@ -45,7 +45,7 @@ impl Engine<'_> {
     /// Applies a page to its walk and returns which rows are new. None if the walk is over.
     pub(super) fn apply_page(&mut self, page: &DecodedPage) -> Result<Option<Vec<bool>>, Error> {
         let item = page.request.item;
-        let Some(task) = self.frontier.complete(item, page.request.page) else { return Ok(None) };
+        let Some(task) = self.frontier.take_in_flight(item, page.request.page) else { return Ok(None) };
         let Some(walk) = self.frontier.walk_mut(item) else { return Ok(None) };
         if walk.keys().is_none() {
             walk.load_keys(self.dir.ledger().row_keys(item, SegmentId::BEHIND_ALL)?);
@@ -56,7 +56,7 @@ impl Engine<'_> {
         apply_pages::note(page, &new, is_first, &mut self.group, &*self.context.events);
         let is_fresh = new.contains(&true);
         if is_fresh || task.probe.is_none() {
-            self.lookahead_budget.credit();
+            self.lookahead_budget.record_page();
         }
         self.record_evidence(&task, (page.received, is_fresh));
         if page.received == 0 && page.is_list {
@@ -66,7 +66,7 @@ impl Engine<'_> {
         self.note_rows((item, page.request.page), page.received, (is_first, is_end));
         let unusable = self.usable_rows.note_page(page);
         self.stop_for(unusable);
-        self.end(item);
+        self.end_if_over(item);
         Ok(Some(new))
     }
 

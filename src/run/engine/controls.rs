@@ -62,10 +62,8 @@ impl Engine<'_> {
             return Ok(false);
         }
         let found = self.controls.next(&self.dir.ledger(), self.rules.limit())?;
-        let is_sent = found.is_some();
-        if let Some(ended) = found {
-            self.request_behind_end(ended)?;
-        }
-        Ok(is_sent)
+        let Some(ended) = found else { return Ok(false) };
+        self.request_behind_end(ended)?;
+        Ok(true)
     }
 }

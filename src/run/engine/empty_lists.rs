@@ -47,6 +47,11 @@ impl EmptyListDetector {
         self.lists.with_rows > 0 || self.lists.empty >= EMPTY_SAMPLES
     }
 
+    /// Whether a page that had rows is worth a second request.
+    fn is_reread_due(&self) -> bool {
+        self.reread.is_none() && (!self.vanished.is_empty() || self.empty_ends >= self.threshold)
+    }
+
     /// Notes how many rows a page has. `is_first`: it is the first of its list; `is_end`: an empty page would end its list.
     fn note_page(&mut self, (item, page): (ItemIx, PageNum), received: usize, (is_first, is_end): (bool, bool)) {
         if is_first {
@@ -68,11 +73,11 @@ impl Engine<'_> {
     /// Notes how many rows a page has (see [`EmptyListDetector::note_page`]), and stops the run if the API seems to return nothing.
     pub(super) fn note_rows(&mut self, key: (ItemIx, PageNum), received: usize, place: (bool, bool)) {
         self.empty_lists.note_page(key, received, place);
-        self.judge_lists();
+        self.stop_if_lists_are_empty();
     }
 
     /// Stops the run if the API seems to return nothing.
-    pub(super) fn judge_lists(&mut self) {
+    pub(super) fn stop_if_lists_are_empty(&mut self) {
         if self.context.settings.allow_empty {
             return;
         }
@@ -85,20 +90,22 @@ impl Engine<'_> {
     /// another list is tried, and the run stops if that one has no rows either, or if there is no other.
     pub(super) async fn recheck_rows(&mut self) -> Result<(), Error> {
         let is_open = self.stop.is_none() && self.rules.end == EndRule::Auto && !self.context.settings.allow_empty;
-        let EmptyListDetector { empty_ends, threshold, reread, .. } = self.empty_lists;
-        let vanished = self.empty_lists.vanished.len();
-        if !is_open || reread.is_some() || vanished == 0 && empty_ends < threshold {
+        if !is_open || !self.empty_lists.is_reread_due() {
             return Ok(());
         }
         self.commit(Vec::new()).await?; // the ledger must know what has ended
-        self.empty_lists.threshold = empty_ends.saturating_mul(2);
-        let may_reread = vanished < GONE && self.evidence.affords(1) && self.can_afford();
+        let empty = self.empty_lists.empty_ends;
+        self.empty_lists.threshold = empty.saturating_mul(2);
+        let vanished = &self.empty_lists.vanished;
+        let may_reread = vanished.len() < GONE && self.evidence.affords(1) && self.can_afford();
+        // A list with a control request in flight is open in the frontier.
+        let except = vanished.iter().copied().chain(self.frontier.items()).collect();
         let mut ledger = self.dir.ledger();
-        let found = if may_reread { ledger.newest_empty_end(&self.empty_lists.vanished)? } else { None };
+        let found = if may_reread { ledger.newest_empty_end(&except)? } else { None };
         let Some(ended) = found else {
-            if vanished > 0 {
-                self.stop = Some(Stop::EmptyLists { empty: empty_ends, all: false });
-            }
+            drop(ledger);
+            let stop = (!vanished.is_empty()).then_some(Stop::EmptyLists { empty, all: false });
+            self.stop_for(stop);
             return Ok(());
         };
         ledger.reread_page(ended.item, ended.last)?;

@@ -39,11 +39,11 @@ impl Engine<'_> {
             self.backlog.reopen();
             self.context.events.event(&Event::Warning(&message(learned, opened, self.rules.page_size)));
         } else {
-            self.stop = Some(Stop::Evidence { ends, pages });
+            self.stop_for(Stop::Evidence { ends, pages });
         }
         for item in self.frontier.set_rules(self.rules) {
             self.reopen_revisit(item); // it may continue, or end elsewhere
-            self.end(item);
+            self.end_if_over(item);
         }
         Ok(())
     }

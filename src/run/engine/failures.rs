@@ -43,22 +43,22 @@ impl Engine<'_> {
     }
 
     pub(super) fn retry_later(&mut self, mut task: PageTask, failure: Failure, outcome: &FetchOutcome) {
-        let was_down = self.outages.is_down();
-        let held = self.note_throttle(&mut task, failure, outcome);
+        let was_down = self.api_health.is_down();
+        let started_cooldown = self.note_throttle(&mut task, failure, outcome);
         // Where nothing else is left, a control request tells more than a fifth failure.
         let may_end = ends_list(failure) && self.frontier.may_end_before(&task);
         let own = OutageDetector::is_own(&task) || may_end || self.has_only_failed() && self.may_send_control();
-        let stop = self.outages.failed(failure, outcome, (own, held), &mut self.retry);
+        let stop = self.api_health.note_failure(failure, outcome, (own, started_cooldown), &mut self.retry);
         self.stop_for(stop);
-        if self.outages.is_down() && !was_down {
+        if self.api_health.is_down() && !was_down {
             self.start_draining();
             self.context.events.event(&Event::Outage { cause: &outcome.message });
         }
         let is_first = matches!(failure, Failure::Throttled(_)) && task.retry.is_none();
-        if is_first && !self.frontier.has_next() && self.backlog.is_empty() && !self.outages.is_down() {
+        if is_first && !self.frontier.has_next() && self.backlog.is_empty() && !self.api_health.is_down() {
             task.retry = Some(self.retry.new_state());
             self.stats.retries += 1;
-            return self.frontier.retry_now(task); // nobody else could pass meanwhile
+            return self.frontier.requeue(task); // nobody else could pass meanwhile
         }
         task.was_repeated |= is_perhaps_billed(failure);
         self.delay(task, failure, outcome);
@@ -67,7 +67,7 @@ impl Engine<'_> {
     fn delay(&mut self, mut task: PageTask, failure: Failure, outcome: &FetchOutcome) {
         let now = clock::now();
         // During an inquiry into the account an outage's checks do not apply: both would wait for each other.
-        let until = if let Some(check_at) = self.outages.check_at().filter(|_| self.refusals.inquiry.is_none()) {
+        let until = if let Some(check_at) = self.api_health.check_at().filter(|_| self.refusals.inquiry.is_none()) {
             // Pages take turns at checking the API; these failures are not counted.
             self.notify_retry(&task, outcome, check_at.saturating_duration_since(now));
             task.retry.get_or_insert_with(|| self.retry.new_state());
@@ -103,8 +103,8 @@ impl Engine<'_> {
         if task.faults.proven == PROOFS - 1 {
             self.limiter.restore();
         }
-        if let Some(held) = outcome.throttle {
-            self.context.events.event(&Event::Throttled { wait: held.wait, rate: held.rate });
+        if let Some(started_cooldown) = outcome.throttle {
+            self.context.events.event(&Event::Throttled { wait: started_cooldown.wait, rate: started_cooldown.rate });
         }
         outcome.throttle.is_some()
     }
@@ -156,9 +156,9 @@ impl Engine<'_> {
 
     /// Suspends an item: it fails as soon as others are served. After many in a row it asks whether all are refused.
     pub(super) fn defer(&mut self, task: PageTask, failure: Failure, outcome: &FetchOutcome) {
-        if !self.outages.ever() || is_perhaps_billed(failure) {
+        if !self.api_health.ever_had_page() || is_perhaps_billed(failure) {
             let own = OutageDetector::is_own(&task);
-            let stop = self.outages.failed(failure, outcome, (own, false), &mut self.retry);
+            let stop = self.api_health.note_failure(failure, outcome, (own, false), &mut self.retry);
             self.stop_for(stop);
         }
         if !self.frontier.needs(&task) {
@@ -172,7 +172,7 @@ impl Engine<'_> {
         if self.refusals.add_alike(RefusalScope::SamePage, item, outcome.request.attempt, message) {
             self.stop_for(self.refused_stop(RefusalScope::SamePage, message));
         }
-        if self.outages.ever() && self.refusals.inquire_into_deferred(item, at, message) {
+        if self.api_health.ever_had_page() && self.refusals.inquire_into_deferred(item, at, message) {
             self.start_draining();
         }
     }
@@ -198,7 +198,7 @@ impl Engine<'_> {
             if self.send_control()? {
                 return Ok(());
             }
-            if !self.outages.is_proven()
+            if !self.api_health.has_served()
                 && self.refusals.inquiry.as_ref().is_some_and(|inquiry| inquiry.refused().len() > 1)
             {
                 self.end_unproven(); // all items were refused alike, and nothing came in this run
@@ -243,7 +243,7 @@ impl Engine<'_> {
     pub(super) fn give_up_as_proven(&mut self, task: &PageTask, failure: Failure) {
         if ends_list(failure) && !task.is_check && self.frontier.may_end_before(task) {
             self.refuse_page(task, failure);
-            return self.end(task.item);
+            return self.end_if_over(task.item);
         }
         let proven = task.faults.proven;
         let failed = task.retry.as_ref().map_or(proven, |tries| tries.failed.max(proven));

@@ -23,20 +23,21 @@ impl Engine<'_> {
 
     /// Ends what is suspended, when everything else has been requested: the items fail, or the API does.
     pub(super) fn resolve_deferred(&mut self) -> Result<(), Error> {
-        let is_unheard = !self.outages.is_proven() && self.outages.ever() && self.controls.is_unused();
+        let is_unheard = !self.api_health.has_served() && self.api_health.ever_had_page() && self.controls.is_unused();
         if self.refusals.deferred().is_empty() && !self.refusals.has_ends() || is_unheard && self.send_control()? {
             return Ok(());
         }
-        let unheard = self.outages.is_down() || !self.outages.ever();
+        let unheard = self.api_health.is_down() || !self.api_health.ever_had_page();
         let ended = self.refusals.take_all_ends();
         self.end_refused_walks(ended);
         let may_be_api = |deferred: &&DeferredFailure| unheard && deferred.failure != Failure::NoSuchPage;
         if let Some(deferred) = self.refusals.deferred().iter().find(may_be_api) {
-            self.stop = Some(if matches!(deferred.failure, Failure::UnknownCode { .. }) {
+            let stop = if matches!(deferred.failure, Failure::UnknownCode { .. }) {
                 self.refused_stop(RefusalScope::UnknownCode, &deferred.message)
             } else {
-                self.outages.refused(self.refusals.deferred().len(), &deferred.message)
-            });
+                self.api_health.refused(self.refusals.deferred().len(), &deferred.message)
+            };
+            self.stop_for(stop);
         } else {
             let deferred = self.refusals.take_deferred();
             self.fail_deferred(deferred);
@@ -62,7 +63,7 @@ impl Engine<'_> {
         if !self.frontier.has_delayed() || !self.frontier.all_tried(pending) {
             return Ok(());
         }
-        if let Some(at) = self.outages.check_at() {
+        if let Some(at) = self.api_health.check_at() {
             // A page that never failed tells best whether this is an outage.
             if at <= clock::now() {
                 self.send_control()?;
@@ -103,10 +104,10 @@ impl Engine<'_> {
         for (_, task) in self.frontier.take_all_delayed() {
             let failure = task.faults.failure.unwrap_or(Failure::Unavailable);
             let message = format!("page {} failed for too long, lastly: {}", task.page, task.faults.message);
-            let (ever, is_tried) = (self.outages.ever(), self.has_had_all_attempts(&task));
+            let (ever_had_page, is_tried) = (self.api_health.ever_had_page(), self.has_had_all_attempts(&task));
             let walk = self.frontier.walk_mut(task.item);
             let unproven = walk.as_ref().map_or(0, |walk| walk.unproven_runs) + u32::from(is_tried);
-            if ever && unproven >= 2 {
+            if ever_had_page && unproven >= 2 {
                 self.give_up(&task, &message, is_transient(failure));
                 continue;
             }
@@ -119,7 +120,7 @@ impl Engine<'_> {
                 (Failure::Refused(cause), None) => Stop::Cause(cause, task.faults.message.clone()),
                 _ => Stop::Temporary(task.faults.message.clone()),
             }));
-            self.frontier.retry_now(task);
+            self.frontier.requeue(task);
         }
         self.stop_for(stop);
     }
@@ -138,12 +139,12 @@ impl Engine<'_> {
                 && !matches!(task.faults.failure, Some(Failure::Throttled(_) | Failure::NoConnection))
         };
         let is_hopeless =
-            !self.outages.is_down() && self.has_only_failed() && self.frontier.all_tried(has_had_all_attempts);
-        if self.outages.is_proven() && !is_hopeless { policy.max_outage } else { policy.soon() }
+            !self.api_health.is_down() && self.has_only_failed() && self.frontier.all_tried(has_had_all_attempts);
+        if self.api_health.has_served() && !is_hopeless { policy.max_outage } else { policy.soon() }
     }
 
     /// Stops the run: nothing succeeded for too long.
     pub(super) fn stop_waiting(&mut self) {
-        self.stop = Some(Stop::Temporary(self.outages.message().to_owned()));
+        self.stop_for(Stop::Temporary(self.api_health.message().to_owned()));
     }
 }

@@ -95,7 +95,7 @@ pub(crate) struct Engine<'a> {
     evidence: Evidence,
     empty_lists: EmptyListDetector,
     usable_rows: UsableRows,
-    outages: OutageDetector,
+    api_health: OutageDetector,
     refusals: Refusals,
     throttled: ThrottledPages,
     long_waits: LongWaits,
@@ -148,7 +148,7 @@ impl<'a> Engine<'a> {
             evidence: Evidence::new(totals.items, totals.pages, short.in_vain + reread, short.lists),
             empty_lists,
             usable_rows: UsableRows::new(totals.kept > 0),
-            outages: OutageDetector::new(credits.billed > 0),
+            api_health: OutageDetector::new(credits.billed > 0),
             refusals: Refusals::default(),
             throttled: ThrottledPages::default(),
             long_waits: LongWaits::default(),
@@ -171,7 +171,7 @@ impl<'a> Engine<'a> {
         stopped: impl Future<Output = ExitCode>,
     ) -> (Result<Option<Stop>, Error>, RunStats) {
         let mut stopped = std::pin::pin!(stopped);
-        self.judge_lists();
+        self.stop_if_lists_are_empty();
         if let Err(error) = self.check_unpaid() {
             channels.mode.send_replace(DispatchMode::Halt);
             return (Err(error), self.stats);
@@ -216,7 +216,7 @@ impl<'a> Engine<'a> {
                 (may_follow_the_list, &ended),
             )?;
             for item in over {
-                self.end(item);
+                self.end_if_over(item);
             }
         }
         self.set_dispatch_mode(&channels.mode);
@@ -268,7 +268,7 @@ impl<'a> Engine<'a> {
             self.is_idle() && (self.stop.is_some() || self.frontier.is_done() || can_request && !self.can_afford());
         let is_busy = is_idle || !self.group.is_empty();
         let can_request = can_request && self.can_afford();
-        let outage_limit = self.outages.lasts_until(self.max_outage(), self.context.settings.request_timeout);
+        let outage_limit = self.api_health.lasts_until(self.max_outage(), self.context.settings.request_timeout);
         let next = self.next_turn(now).into_iter().chain(outage_limit).min().filter(|_| self.stop.is_none());
         if self.frontier.requests_in_flight() == 0 && !is_busy && !can_request && next.is_none() && self.stop.is_none()
         {
@@ -298,9 +298,9 @@ impl<'a> Engine<'a> {
     /// Whether items are taken in list order. While the request may be wrong, the key refused or every list empty, they are taken
     /// from all over the list, one at a time.
     fn may_follow_the_list(&self) -> bool {
-        let is_refused = self.refusals.inquiry.is_some() && !self.outages.is_proven();
+        let is_refused = self.refusals.inquiry.is_some() && !self.api_health.has_served();
         let has_rows = self.empty_lists.knows_lists() || self.context.settings.allow_empty;
-        self.outages.ever() && !is_refused && has_rows
+        self.api_health.ever_had_page() && !is_refused && has_rows
     }
 
     /// Commits the outcomes and the group on a blocking thread; then decodes the pages among them.

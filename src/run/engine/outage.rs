@@ -28,9 +28,9 @@ const SAME: usize = 20;
 #[derive(Debug)]
 pub(super) struct OutageDetector {
     /// Whether a page ever came, in this run or an earlier one.
-    ever: bool,
+    ever_had_page: bool,
     /// Whether the API served something in this run.
-    is_proven: bool,
+    has_served: bool,
     streak: Option<FailureStreak>,
 }
 
@@ -57,18 +57,18 @@ struct Outage {
 }
 
 impl OutageDetector {
-    /// The state at the start of a run. `ever`: an earlier run got a page.
-    pub(super) fn new(ever: bool) -> Self {
-        Self { ever, is_proven: false, streak: None }
+    /// The state at the start of a run. `ever_had_page`: an earlier run got a page.
+    pub(super) fn new(ever_had_page: bool) -> Self {
+        Self { ever_had_page, has_served: false, streak: None }
     }
 
     /// Whether a page ever came, in this run or an earlier one.
-    pub(super) fn ever(&self) -> bool {
-        self.ever
+    pub(super) fn ever_had_page(&self) -> bool {
+        self.ever_had_page
     }
 
-    pub(super) fn is_proven(&self) -> bool {
-        self.is_proven
+    pub(super) fn has_served(&self) -> bool {
+        self.has_served
     }
 
     pub(super) fn is_down(&self) -> bool {
@@ -99,23 +99,23 @@ impl OutageDetector {
         task.faults.proven > 0 || task.faults.gave_up_before
     }
 
-    pub(super) fn page(&mut self) {
-        self.ever = true;
-        self.works();
+    pub(super) fn note_page(&mut self) {
+        self.ever_had_page = true;
+        self.note_service();
     }
 
     /// Notes that the API works: it returned a page, or refused an item in its own form after it had returned pages.
-    pub(super) fn works(&mut self) {
-        self.is_proven = true;
+    pub(super) fn note_service(&mut self) {
+        self.has_served = true;
         self.streak = None;
     }
 
-    /// Notes a failure. `own`: it is the page's own; `held`: it started a cooldown. Returns a reason to stop, if it is one.
-    pub(super) fn failed(
+    /// Notes a failure. `own`: it is the page's own; `started_cooldown`: it started a cooldown. Returns a reason to stop, if it is one.
+    pub(super) fn note_failure(
         &mut self,
         failure: Failure,
         outcome: &FetchOutcome,
-        (own, held): (bool, bool),
+        (own, started_cooldown): (bool, bool),
         retry: &mut Retry,
     ) -> Option<Stop> {
         let now = clock::now();
@@ -132,11 +132,11 @@ impl OutageDetector {
         let item = outcome.request.item;
         let is_for_item = matches!(failure, Failure::NoSuchPage | Failure::EndOfList);
         // An unusual response shows that the API is up.
-        let is_there = failure == Failure::OtherRefusal && self.ever;
+        let is_there = failure == Failure::OtherRefusal && self.ever_had_page;
         if failure == Failure::NoConnection {
             streak.unreached += 1;
         } else if matches!(failure, Failure::Throttled(_)) {
-            streak.unreached += usize::from(held);
+            streak.unreached += usize::from(started_cooldown);
         } else if !is_there && !own && !is_for_item {
             streak.items.insert(item);
         }
@@ -145,19 +145,20 @@ impl OutageDetector {
         let is_gateway = |status: u16| (502..=504).contains(&status); // these say that the failure is temporary
         let is_page_less = outcome.response.as_ref().is_some_and(|response| !is_gateway(response.status));
         let is_no_page = may_follow_the_list || is_page_less && !matches!(failure, Failure::Throttled(_));
-        let is_answer = !own && if self.ever { may_follow_the_list } else { is_no_page };
+        let is_answer = !own && if self.ever_had_page { may_follow_the_list } else { is_no_page };
         // Before any page arrived every other response says the same: the request is wrong.
-        let response = if self.ever { without_numbers(explain::kind(&outcome.message)) } else { String::new() };
+        let response =
+            if self.ever_had_page { without_numbers(explain::kind(&outcome.message)) } else { String::new() };
         let is_new = is_answer && streak.got_response(response, item);
         // Then the next item is requested soon, until all were.
-        streak.schedule_check(is_new && !self.ever, requested_wait, retry, now);
+        streak.schedule_check(is_new && !self.ever_had_page, requested_wait, retry, now);
         let items = streak.same.len();
         (is_new && items >= SAME).then(|| self.refused(items, &outcome.message))
     }
 
     /// The reason to stop when `items` got this message.
     pub(super) fn refused(&self, items: usize, message: &str) -> Stop {
-        if self.ever { Stop::Same(message.to_owned()) } else { Stop::NoPage(items, message.to_owned()) }
+        if self.ever_had_page { Stop::Same(message.to_owned()) } else { Stop::NoPage(items, message.to_owned()) }
     }
 }
 

@@ -34,10 +34,10 @@ impl Engine<'_> {
             match verdict {
                 Verdict::Page => self.take_page(outcome),
                 Verdict::Unsent => {
-                    if let Some(task) = self.frontier.complete(item, page) {
-                        self.frontier.retry_now(task);
+                    if let Some(task) = self.frontier.take_in_flight(item, page) {
+                        self.frontier.requeue(task);
                     }
-                    self.end(item);
+                    self.end_if_over(item);
                 }
                 Verdict::NoList => self.failed(Failure::Unusable, outcome),
                 Verdict::Failed(failure) => self.failed(failure, outcome),
@@ -59,7 +59,7 @@ impl Engine<'_> {
         let follows_full = walk.as_ref().is_some_and(|walk| walk.follows_full(page, &rules));
         let failed = |failure| Classification::failed(failure, Charge::InDoubt);
         // A list with evidence behind its end keeps that end: it ended on such a response, which is not in the journal.
-        let is_again = walk.is_some_and(|walk| walk.is_in_doubt(page)) || self.frontier.is_revisit(item);
+        let is_again = walk.is_some_and(|walk| walk.is_in_doubt(page) || walk.is_revisit);
         outcome.classification = if self.empty_lists.had_empty_list || has_rows_behind {
             failed(Failure::Unusable)
         } else if follows_full && (is_again || self.evidence.checks_missing_list()) {
@@ -73,14 +73,14 @@ impl Engine<'_> {
     /// Takes a page. It waits for the commit; what it shows about others is known at once.
     fn take_page(&mut self, outcome: &FetchOutcome) {
         self.stats.pages += 1;
-        self.retry.credit();
+        self.retry.record_page();
         let (item, page) = (outcome.request.item, outcome.request.page);
         self.throttled.forget(item, page);
         // A control request shows that the API works, not that what failed before was the API's fault.
-        if self.outages.is_down() && !self.frontier.is_check(item, page) {
-            self.recover(outcome.request.attempt);
+        if self.api_health.is_down() && !self.frontier.is_check(item, page) {
+            self.end_outage(outcome.request.attempt);
         }
-        self.outages.page();
+        self.api_health.note_page();
         self.note_served(outcome);
         if let Some(walk) = self.frontier.walk_mut(item).filter(|walk| walk.proven_failures + walk.unproven_runs > 0) {
             (walk.proven_failures, walk.unproven_runs) = (0, 0);
@@ -115,7 +115,7 @@ impl Engine<'_> {
 
     /// Ends an outage: the failures in it were not their pages' fault. A request from before the outage shows only that there was
     /// none: then the failures stay unproven.
-    fn recover(&mut self, by: AttemptId) {
+    fn end_outage(&mut self, by: AttemptId) {
         self.context.events.event(&Event::Recovered);
         if self.draining.is_some_and(|last| by <= last) {
             return;
@@ -128,13 +128,15 @@ impl Engine<'_> {
 
     fn failed(&mut self, failure: Failure, outcome: &FetchOutcome) {
         let (item, page) = (outcome.request.item, outcome.request.page);
-        let Some(mut task) = self.frontier.complete(item, page) else { return };
+        let Some(mut task) = self.frontier.take_in_flight(item, page) else { return };
         if self.stop.is_some() {
-            self.frontier.retry_now(task); // a stopping run blames nobody
-            return self.end(item);
+            self.frontier.requeue(task); // a stopping run blames nobody
+            return self.end_if_over(item);
         }
-        if self.outages.ever() && (serves(outcome.classification.verdict) || self.is_other_answer(item, failure)) {
-            self.outages.works();
+        if self.api_health.ever_had_page()
+            && (serves(outcome.classification.verdict) || self.is_other_answer(item, failure))
+        {
+            self.api_health.note_service();
             self.note_served(outcome);
         } else if !matches!(failure, Failure::Throttled(_)) {
             self.throttled.passed(item, outcome.request.attempt);
@@ -159,7 +161,7 @@ impl Engine<'_> {
         } else {
             self.act_on(task, failure, outcome);
         }
-        self.end(item);
+        self.end_if_over(item);
     }
 
     /// Whether a control request got a success without a list while nothing is deferred and no inquiry is open: then the API
@@ -173,10 +175,10 @@ impl Engine<'_> {
 
     fn act_on(&mut self, task: PageTask, failure: Failure, outcome: &FetchOutcome) {
         let may_end = self.frontier.may_end_before(&task);
-        if let (Failure::Refused(cause), None, false) = (failure, &outcome.response, self.outages.is_proven()) {
+        if let (Failure::Refused(cause), None, false) = (failure, &outcome.response, self.api_health.has_served()) {
             // TLS, proxy or redirect, before anything worked: every other item would fail alike.
             self.stop_for(Stop::Cause(cause, outcome.message.clone()));
-            return self.frontier.retry_now(task);
+            return self.frontier.requeue(task);
         }
         let facts = Facts {
             is_own: task.faults.proven > 0,
@@ -209,11 +211,11 @@ impl Engine<'_> {
         self.throttled.forget(task.item, task.page);
         if task.is_check {
             self.drop_check(task.item, false);
-            return self.end(task.item);
+            return self.end_if_over(task.item);
         }
         if !self.frontier.needs(task) {
             self.drop_page(task, false, Charge::Free);
-            return self.end(task.item);
+            return self.end_if_over(task.item);
         }
         self.fail_walk(task.item, task.page, message.to_owned(), transient);
     }
@@ -221,7 +223,7 @@ impl Engine<'_> {
     pub(super) fn fail_walk(&mut self, item: ItemIx, page: PageNum, message: String, transient: bool) {
         let end = EndRow { transient, ..EndRow::failed(item, message) };
         self.frontier.close(end, page);
-        self.end(item);
+        self.end_if_over(item);
     }
 }
 

@@ -13,7 +13,9 @@ use crate::run::stop::Stop;
 impl Engine<'_> {
     /// Stops the run for a reason, if there is one. The first reason stays.
     pub(super) fn stop_for(&mut self, reason: impl Into<Option<Stop>>) {
-        self.stop = self.stop.take().or(reason.into());
+        if self.stop.is_none() {
+            self.stop = reason.into();
+        }
     }
 
     /// Takes a signal: it stops the run, or shortens the wait of one that is stopping. The first reason stays the reason.
@@ -35,7 +37,7 @@ impl Engine<'_> {
 
     pub(super) fn set_dispatch_mode(&mut self, mode: &watch::Sender<DispatchMode>) {
         self.draining = self.draining.filter(|_| {
-            self.frontier.requests_in_flight() > 0 && (self.outages.is_down() || self.refusals.inquiry.is_some())
+            self.frontier.requests_in_flight() > 0 && (self.api_health.is_down() || self.refusals.inquiry.is_some())
         });
         let task = match (&self.stop, self.draining) {
             (Some(_), _) if self.has_signal => DispatchMode::Halt,

@@ -1,4 +1,4 @@
-//! How walks end: which ends are checked, what a check shows, and the one place where walks end.
+//! How walks end: which ends are checked, what a check shows, and where the engine records them.
 
 use super::Engine;
 use crate::crawl::end_of_list::End;
@@ -11,9 +11,9 @@ use crate::model::page::{Charge, ItemIx, StopReason};
 use crate::state::ledger::EndRow;
 
 impl Engine<'_> {
-    /// Records the end of a walk, if it has one, none of its pages is in flight, and no page behind it is worth a request. The
-    /// one place where walks end.
-    pub(super) fn end(&mut self, item: ItemIx) {
+    /// Records the end of a walk, if it has one, none of its pages is in flight, and no page behind it is worth a request. No
+    /// other code of the engine ends a walk.
+    pub(super) fn end_if_over(&mut self, item: ItemIx) {
         self.fail_at_hole(item);
         self.read_again(item);
         if !self.frontier.outdated(item).is_empty() {
@@ -59,7 +59,7 @@ impl Engine<'_> {
     pub(super) fn end_refused_walks(&mut self, items: Vec<ItemIx>) {
         for item in items {
             self.frontier.end_suspension(item);
-            self.end(item);
+            self.end_if_over(item);
         }
     }
 
@@ -130,9 +130,7 @@ impl Engine<'_> {
             }
             return;
         }
-        if matches!(failure, Failure::Refused(_)) && self.refusals.inquiry.is_some() {
-            self.note_like_refusal(item, failure, outcome);
-        }
+        self.note_like_refusal(item, failure, outcome);
         let is_needed = self.frontier.walk_mut(item).and_then(|walk| walk.end().map(|end| end.stop))
             == Some(StopReason::RepeatedPage);
         // A lost response proves nothing: the page is requested once more.
@@ -156,7 +154,7 @@ impl Engine<'_> {
     pub(super) fn drop_checks(&mut self) {
         for item in self.frontier.take_checks() {
             self.drop_check(item, false);
-            self.end(item);
+            self.end_if_over(item);
         }
     }
 

@@ -1,6 +1,7 @@
 //! Walks that have ended and are reopened, or end in another way than it seemed: statements over items and their pages.
 //!
-//! [`Ledger::repair`] and [`Ledger::reread_page`] are the only way in which pages that are paid for are requested again.
+//! [`Ledger::repair`] and [`Ledger::reread_page`] outdate pages that are paid for, so that they are requested again. So does a group
+//! commit, for the outdated pages of lists that move.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,6 @@
 //! Reads the text of a setting's value. Each error says what the value must be.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -23,14 +24,9 @@ pub(crate) fn checked<T: FromStr>(text: &str, is_valid: impl Fn(&T) -> bool, err
     text.parse().ok().filter(is_valid).ok_or_else(|| error.to_owned())
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "all parsers have one type")]
-pub(crate) fn text(text: &str) -> Parsed<String> {
-    Ok(text.to_owned())
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "all parsers have one type")]
-pub(crate) fn path(text: &str) -> Parsed<PathBuf> {
-    Ok(text.into())
+/// A text or a path.
+pub(crate) fn any<T: FromStr<Err = Infallible>>(text: &str) -> Parsed<T> {
+    text.parse().map_err(|never| match never {})
 }
 
 pub(crate) fn directory(text: &str) -> Parsed<PathBuf> {

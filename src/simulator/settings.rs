@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::SimulatorError;
 use super::list::{MAX_VIDEOS, scramble};
 use crate::settings::nearest;
-use crate::settings::parse::{checked, count, duration_or_zero, one_of, switch, text, whole};
+use crate::settings::parse::{any, checked, count, duration_or_zero, one_of, switch, whole};
 
 /// The number of different ids.
 const MAX_PRODUCTS: u64 = 1 << ID_BITS;
@@ -93,7 +93,7 @@ settings! {
     jitter: Duration = Duration::ZERO, "TIME", duration_or_zero, "at most this much more [default: 0]";
     errors: f64 = 0.0, "SHARE", share, "share of responses with 500, 0 to 1 [default: 0]";
     credits: Option<u64> = None, "N", whole, "pages until all responses are 402 [default: no end]";
-    key: Option<String> = None, "TEXT", text, "the only accepted API key [default: any]";
+    key: Option<String> = None, "TEXT", any::<String>, "the only accepted API key [default: any]";
     compress: bool = false, "BOOL", switch, "compress for clients that accept it [default: false]";
     bandwidth: Option<NonZeroU32> = None, "N", positive, "bytes a second of all responses [default: no limit]";
     record: bool = false, "BOOL", switch, "record billed pages, for tests [default: false]";

@@ -50,15 +50,21 @@ pub fn command() -> Command {
         .max_term_width(COLUMNS)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([
-            export::command(),
-            replay::command(),
-            verify::command(),
-            status::command(),
-            simulate::command(),
-            schema::command(),
-            config::command(),
-        ])
+        .subcommands(commands().map(|(command, _)| command))
+}
+
+type Run = fn(&ArgMatches) -> Result<CommandOutput, Error>;
+
+fn commands() -> [(Command, Run); 7] {
+    [
+        (export::command(), export::run),
+        (replay::command(), replay::run),
+        (verify::command(), verify::run),
+        (status::command(), status::run),
+        (simulate::command(), simulate::run),
+        (schema::command(), schema::run),
+        (config::command(), config::run),
+    ]
 }
 
 /// Parses the command line. Any complaint of clap's becomes one line.
@@ -91,16 +97,9 @@ fn simulate_hint(arguments: &[OsString]) -> String {
 
 /// Runs a command.
 pub fn run(matches: &ArgMatches) -> Result<CommandOutput, Error> {
-    match matches.subcommand() {
-        Some(("export", flags)) => export::run(flags),
-        Some(("replay", flags)) => replay::run(flags),
-        Some(("verify", flags)) => verify::run(flags),
-        Some(("status", flags)) => status::run(flags),
-        Some(("simulate", flags)) => simulate::run(flags),
-        Some(("schema", flags)) => schema::run(flags),
-        Some(("config", flags)) => config::run(flags),
-        Some(_) | None => Ok(CommandOutput::Text(String::new())),
-    }
+    let (name, flags) = matches.subcommand().unwrap_or(("", matches));
+    let run = commands().into_iter().find(|(command, _)| command.get_name() == name);
+    run.map_or_else(|| Ok(CommandOutput::Text(String::new())), |(_, run)| run(flags))
 }
 
 fn block_on<T, E>(work: impl Future<Output = Result<T, E>>) -> Result<T, Error>

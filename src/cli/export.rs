@@ -49,7 +49,7 @@ The README says what a scheduler should do about each.",
 
 pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
     let summary = block_on(export(layers(flags)?))?;
-    Ok(CommandOutput::from_summary(&summary, flags.get_flag(JSON)))
+    Ok(CommandOutput::ended(&summary, summary.exit, flags.get_flag(JSON)))
 }
 
 async fn export(layers: Layers) -> Result<Summary, Error> {

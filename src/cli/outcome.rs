@@ -1,12 +1,14 @@
 //! What a command prints, and what is printed of a command that failed.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::IsTerminal;
+
+use serde::Serialize;
 
 use super::log;
 use crate::error::{Error, ExitCode};
-use crate::model::sanitize::chain;
-use crate::report::summary::Summary;
+use crate::model::sanitize::{chain, json};
 
 /// The result of a command.
 #[derive(Debug)]
@@ -27,14 +29,10 @@ pub enum CommandOutput {
 impl CommandOutput {
     /// Work that ended. If log lines are JSON, the object on stdout is all; on a terminal the text for a person is, unless
     /// `is_json_requested`.
-    pub(super) fn ended(message: String, json: &str, exit: ExitCode, is_json_requested: bool) -> Self {
-        let message = if log::is_json() { String::new() } else { message };
-        let printed = if prints_json(is_json_requested) { format!("{json}\n") } else { String::new() };
+    pub(super) fn ended(report: &(impl Display + Serialize), exit: ExitCode, is_json_requested: bool) -> Self {
+        let message = if log::is_json() { String::new() } else { format!("{report}\n") };
+        let printed = if prints_json(is_json_requested) { json(report) + "\n" } else { String::new() };
         Self::Ended { message, printed, exit }
-    }
-
-    pub(super) fn from_summary(summary: &Summary, is_json_requested: bool) -> Self {
-        Self::ended(format!("{summary}\n"), &summary.json(), summary.exit, is_json_requested)
     }
 }
 
@@ -68,7 +66,7 @@ pub fn error_lines(error: &Error) -> String {
 /// An error as JSON, for stdout: the first fields of a summary.
 pub fn error_json(error: &Error) -> String {
     let code = error.exit_code();
-    crate::model::sanitize::json(&serde_json::json!({
+    json(&serde_json::json!({
         "status": code.as_str(),
         "exit_code": code.number(),
         "cause": chain(error),

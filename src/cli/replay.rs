@@ -47,7 +47,7 @@ pub(super) fn command() -> Command {
 pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
     let scope = if flags.get_flag(ALL) { RebuildScope::All } else { RebuildScope::Modified };
     let summary = block_on(replay(layers(flags)?, scope))?;
-    Ok(CommandOutput::from_summary(&summary, flags.get_flag(JSON)))
+    Ok(CommandOutput::ended(&summary, summary.exit, flags.get_flag(JSON)))
 }
 
 async fn replay(mut layers: Layers, scope: RebuildScope) -> Result<Summary, Error> {

@@ -16,7 +16,7 @@ const REASONS: usize = 8;
 /// Columns of a terminal.
 const COLUMNS: usize = 80;
 /// How often the ledger is read, if a process starts to write meanwhile.
-const TRIES: usize = 3;
+const TRIES: u32 = 3;
 
 /// The progress of an export.
 #[derive(Clone, Debug, Serialize)]
@@ -69,16 +69,16 @@ pub(crate) struct EndCause {
 }
 
 pub(crate) async fn status(export: &ExportPath) -> Result<ExportStatus, ReportError> {
-    let mut left = TRIES;
-    loop {
+    let ledger = export.ledger();
+    for _ in 1..TRIES {
         // A ledger that no process works on is read without a lock. If one starts meanwhile, what was read may be a mixture.
-        let (path, before) = (export.ledger(), has_log(&export.ledger()));
+        let before = has_log(&ledger);
         let status = read(export).await;
-        left -= 1;
-        if before || !has_log(&path) || left == 0 {
+        if before || !has_log(&ledger) {
             return status;
         }
     }
+    read(export).await
 }
 
 async fn read(export: &ExportPath) -> Result<ExportStatus, ReportError> {
@@ -139,10 +139,6 @@ fn next(status: &str) -> Option<&'static str> {
 }
 
 impl ExportStatus {
-    pub(crate) fn json(&self) -> String {
-        crate::model::sanitize::json(self)
-    }
-
     /// On a terminal the reasons, which are a server's messages, are cut to one line.
     pub(crate) fn text(&self, for_terminal: bool) -> String {
         let totals = &self.totals;

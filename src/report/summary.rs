@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::model::clock::Utc64;
 use crate::model::exit_code::ExitCode;
-use crate::model::sanitize::{LONGEST_ERROR, Sanitized, beginning};
+use crate::model::sanitize::{LONGEST_ERROR, Sanitized, beginning, json};
 use crate::output::export_dir::ExportDir;
 use crate::output::store::Store;
 use crate::report::drift::ExportDrift;
@@ -124,14 +124,9 @@ impl Summary {
         );
     }
 
-    /// The JSON object, on one line.
-    pub fn json(&self) -> String {
-        crate::model::sanitize::json(self)
-    }
-
     /// Writes the JSON object beside the output.
     pub async fn write(&self, store: &Store) -> Result<(), ReportError> {
-        Ok(store.put(SUMMARY, format!("{}\n", self.json()).into_bytes()).await?)
+        Ok(store.put(SUMMARY, (json(self) + "\n").into_bytes()).await?)
     }
 }
 

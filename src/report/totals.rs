@@ -57,7 +57,7 @@ pub struct Pages {
     pub outdated: u64,
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct RowCounts {
     pub received: u64,
     pub published: u64,

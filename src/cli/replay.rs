@@ -19,7 +19,6 @@ use crate::settings::{self, DESCRIPTION, DROPPED, FROM_FILE, Layers, Origin, Rat
 
 const ALL: &str = "all";
 
-/// The settings that a replay takes.
 const OWN: &[SettingInfo] = &[
     table::OUT.info,
     table::STATE_DIR.info,

@@ -19,7 +19,7 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
     let status = block_on(status::status(&ExportPath::from_layers(&layers(flags)?)?))?;
-    Ok(CommandOutput::Text(if flags.get_flag(JSON) {
+    Ok(CommandOutput::text(if flags.get_flag(JSON) {
         sanitize::json(&status) + "\n"
     } else {
         status.text(std::io::stdout().is_terminal())

@@ -13,12 +13,10 @@ use crate::state::ledger::{SegmentState, has_log};
 
 /// Reasons that the text lists.
 const REASONS: usize = 8;
-/// Columns of a terminal.
 const COLUMNS: usize = 80;
 /// How often the ledger is read, if a process starts to write meanwhile.
 const TRIES: u32 = 3;
 
-/// The progress of an export.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ExportStatus {
     /// `running`: a process works on it. `complete`: every product is read to the end and published. `partial`: the same, but
@@ -38,7 +36,6 @@ pub(crate) struct ExportStatus {
     pub in_flight: u64,
     /// Products whose walk is open.
     pub walking: u64,
-    /// The same as in a run's summary.
     #[serde(flatten)]
     pub totals: ExportTotals,
     pub segments: Segments,
@@ -49,7 +46,6 @@ pub(crate) struct ExportStatus {
 
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Segments {
-    /// Their files are in the output.
     pub published: usize,
     /// Their files are being published, or were when the process ended.
     pub decided: usize,
@@ -57,10 +53,8 @@ pub(crate) struct Segments {
     pub open_bytes: u64,
 }
 
-/// Why some products failed or are incomplete.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct EndCause {
-    /// Why their walks ended.
     pub stop_reason: &'static str,
     pub error: Option<String>,
     pub products: u64,

@@ -24,17 +24,13 @@ pub const SUMMARY: &str = "_pagehaul/summary.json";
 
 /// The result of a run.
 #[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the keys of a JSON object; here is what their names do not say")]
 pub struct Summary {
-    /// The exit code's word.
     pub status: &'static str,
-    /// The exit code.
     pub exit_code: u8,
-    /// The same, as a value.
     #[serde(skip)]
     pub exit: ExitCode,
-    /// Why the run stopped early.
     pub cause: Option<String>,
-    /// What to do next.
     pub next: Option<&'static str>,
     /// Published segments that a replay built again.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,18 +40,13 @@ pub struct Summary {
     /// Whether it was complete before this run.
     #[serde(skip)]
     pub found_complete: bool,
-    /// The export's id.
     pub export: String,
-    /// The output directory.
     pub out: String,
-    /// The whole export.
     #[serde(flatten)]
     pub totals: ExportTotals,
     /// Where the responses differ from the endpoint's description.
     pub drift: ExportDrift,
-    /// Columns in the files.
     pub columns: usize,
-    /// This run.
     pub run: RunStats,
 }
 

@@ -85,7 +85,6 @@ impl Audit<'_> {
     }
 }
 
-/// Compares all that belongs to an export.
 pub(crate) async fn verify(path: &ExportPath, share: SampleRate) -> Result<VerifyReport, ReportError> {
     let _locks = path.lock()?.map_err(|holder| OutputError::Busy { holder })?;
     let opened = path.open().await?;

@@ -10,7 +10,6 @@ use crate::model::exit_code::ExitCode;
 use crate::model::sanitize::Sanitized;
 use crate::report::totals::{Count, RowCounts, as_u64};
 
-/// What to do about a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Remedy {
     /// Ledger or journal are not what the output was made from, and nothing can be rebuilt without them.
@@ -36,7 +35,6 @@ impl Remedy {
     }
 }
 
-/// The result of `verify`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct VerifyReport {
     /// `verified`, or `integrity` where something differs.
@@ -67,7 +65,6 @@ pub(crate) struct RowSums {
     pub conserved: bool,
 }
 
-/// What was read.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct VerifiedCounts {
     /// Files that the manifests list, rejects among them.

@@ -1,5 +1,6 @@
 //! The one error that carries every other, and the exit code of each.
 
+use std::borrow::Cow;
 use std::io::ErrorKind;
 
 use arrow::error::ArrowError;
@@ -31,7 +32,7 @@ pub enum Error {
     Settings(#[from] SettingsError),
     /// A command line that cannot be used. The text is the whole message.
     #[error("{0}")]
-    Usage(String),
+    Usage(Cow<'static, str>),
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
     /// A disk is nearly full, before the first request of this run.

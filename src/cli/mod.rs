@@ -80,7 +80,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<CommandOutpu
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with("For more information"))
         .collect();
-    Err(Error::Usage(lines.join("; ") + &simulate_hint(&arguments)))
+    Err(Error::Usage((lines.join("; ") + &simulate_hint(&arguments)).into()))
 }
 
 /// A hint for `--simulate SPEC`: the specification is optional, so only `=` can introduce it.

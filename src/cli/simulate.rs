@@ -38,9 +38,7 @@ pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
     }
     let address = flags.get_one("listen").copied().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
     if !address.ip().is_loopback() {
-        return Err(Error::Usage(
-            "--listen must be a loopback address: the simulator is for this machine only".to_owned(),
-        ));
+        return Err(Error::Usage("--listen must be a loopback address: the simulator is for this machine only".into()));
     }
     let endpoint = Endpoint::parse(crate::endpoint::BUILT_IN).map_err(Error::Endpoint)?;
     let simulator = Arc::new(Simulator::new(&endpoint, spec)?);

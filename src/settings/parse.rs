@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::{Progress, RateLimit};
-use crate::endpoint::EndRule;
+use super::RateLimit;
 
 /// Longest time. It also refuses `1M`, which is a month and probably meant as a minute.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -96,20 +95,6 @@ pub(crate) fn rate_limit(text: &str) -> Parsed<RateLimit> {
             checked(text, |rate| (0.01..=1e6).contains(rate), error).map(RateLimit::PerSecond)
         }
     }
-}
-
-pub(crate) fn end_rule(text: &str) -> Parsed<EndRule> {
-    one_of(text, &[("auto", EndRule::Auto), ("short-page", EndRule::ShortPage), ("empty-page", EndRule::EmptyPage)])
-}
-
-pub(crate) fn progress(text: &str) -> Parsed<Progress> {
-    let words =
-        [("auto", Progress::Auto), ("bar", Progress::Bar), ("plain", Progress::Plain), ("none", Progress::None)];
-    one_of(text, &words)
-}
-
-pub(crate) fn is_json(text: &str) -> Parsed<bool> {
-    one_of(text, &[("text", false), ("json", true)])
 }
 
 pub(crate) fn one_of<T: Copy>(text: &str, values: &[(&str, T)]) -> Parsed<T> {

@@ -7,11 +7,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::parse::{
-    any, count, directory, duration, duration_or_zero, end_rule, file_size, is_json, list, memory, percent, progress,
-    rate_limit, size, switch, whole,
+    any, count, directory, duration, duration_or_zero, file_size, list, memory, one_of, percent, rate_limit, size,
+    switch, whole,
 };
 use super::{Progress, RateLimit};
 use crate::endpoint::EndRule;
+
+/// What ends a list, as the settings and an export's identity say it.
+pub(super) const END_RULES: [(&str, EndRule); 3] =
+    [("auto", EndRule::Auto), ("short-page", EndRule::ShortPage), ("empty-page", EndRule::EmptyPage)];
 
 /// What the help and the layers need to know about a setting.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +100,7 @@ settings! {
             "Maximum pages per product; reaching it counts as complete";
         MAX_CREDITS: u64 = "max_credits", "N", count::<1, { u64::MAX }>,
             "Maximum credits of this export, over all its runs";
-        END: EndRule = "end", "auto|short-page|empty-page", end_rule,
+        END: EndRule = "end", "auto|short-page|empty-page", |text| one_of(text, &END_RULES),
             "What ends a list [default: from the endpoint]";
         MAX_EVIDENCE: f64 = "max_evidence", "PERCENT", percent,
             "Maximum credits spent on reading past short pages";
@@ -144,11 +148,12 @@ settings! {
             "Exit with code 10 if responses differ from the description";
     }
     "Display" {
-        PROGRESS: Progress = "progress", "auto|bar|plain|none", progress,
+        PROGRESS: Progress = "progress", "auto|bar|plain|none",
+            |text| one_of(text, &[("auto", Progress::Auto), ("bar", Progress::Bar), ("plain", Progress::Plain), ("none", Progress::None)]),
             "Progress display";
         HEARTBEAT: Duration = "heartbeat", "TIME", duration,
             "Interval between two lines of plain progress";
-        LOG_FORMAT: bool = "log_format", "text|json", is_json,
+        LOG_FORMAT: bool = "log_format", "text|json", |text| one_of(text, &[("text", false), ("json", true)]),
             "Format of log lines on stderr";
     }
     "API key" {

@@ -94,10 +94,9 @@ impl ExportTotals {
         let regions: std::collections::BTreeSet<_> =
             files.iter().filter_map(|file| file.path.split('/').next()).collect();
         let Totals { items: total, complete, failed, cut, moved, .. } = totals;
-        let failure = |(product, stop, error): (String, StopReason, Option<String>)| ListedFailure {
-            product,
-            stop_reason: stop.as_str(),
-            error,
+        let failure = |(product, stop, error)| {
+            let stop_reason = StopReason::as_str(stop);
+            ListedFailure { product, stop_reason, error }
         };
         let Credits { billed, free, in_doubt } = credits;
         Ok(Self {

@@ -1,5 +1,6 @@
 //! The one error that carries every other, and the exit code of each.
 
+use std::borrow::Cow;
 use std::io::ErrorKind;
 
 use arrow::error::ArrowError;
@@ -25,14 +26,13 @@ const RESTORE: &str =
 
 /// An error that ends a command.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "each text, or that of the source, says what failed")]
 pub enum Error {
-    /// A setting cannot be used.
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// A command line that cannot be used. The text is the whole message.
     #[error("{0}")]
-    Usage(String),
-    /// An endpoint description cannot be used.
+    Usage(Cow<'static, str>),
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
     /// A disk is nearly full, before the first request of this run.
@@ -41,40 +41,30 @@ pub enum Error {
     /// A second signal, or one with nothing to wait for. The run ended at once; nothing that was durable is lost.
     #[error("stopped at once by a signal")]
     Interrupted(ExitCode),
-    /// The simulator cannot listen.
     #[error("cannot listen on {0}")]
     Listen(std::net::SocketAddr, #[source] std::io::Error),
     /// The simulator cannot be created from its specification or the endpoint.
     #[error(transparent)]
     Simulator(#[from] SimulatorError),
-    /// The HTTP client cannot be created.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// The list or the API key.
     #[error(transparent)]
     Input(#[from] InputError),
-    /// The export's directory or a file in it.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// A report.
     #[error(transparent)]
     Report(#[from] ReportError),
     /// A bug of the decoder. The rows are safe in the journal.
     #[error("cannot decode responses of the journal")]
     Decode(#[source] ArrowError),
-    /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// The ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The journal failed.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The program panicked.
     #[error("the program failed (a bug)")]
     Bug,
-    /// A task panicked.
     #[error("a task of the program failed (a bug)")]
     Panic(#[from] tokio::task::JoinError),
     /// The operating system refused something: a verb with its object.

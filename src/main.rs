@@ -3,8 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-use pagehaul::cli::log;
-use pagehaul::cli::{self, CommandOutput, Parsed};
+use pagehaul::cli::{self, CommandOutput, log};
 use pagehaul::error::{self, Error};
 use pagehaul::model::sanitize::Sanitized;
 
@@ -19,24 +18,11 @@ fn main() -> ExitCode {
         let message = format!("bug: {}", Sanitized(&panic.to_string()));
         print_error(&if log::is_json() { log::json_line("ERROR", &message, None) } else { message + "\n" });
     }));
-    let run = || match cli::parse(std::env::args_os())? {
-        Parsed::Command(matches) => cli::run(&matches),
-        Parsed::Text(text) => Ok(CommandOutput::Text(text)),
-    };
     // A panic here unwinds past everything that is open, as one in a task does: both are bugs that end with 1.
-    match std::panic::catch_unwind(run).unwrap_or(Err(Error::Bug)) {
-        Ok(CommandOutput::Text(text)) => print(&text, error::ExitCode::Complete),
-        Ok(CommandOutput::Ended { message, printed, exit }) => {
-            print_error(&message);
-            print(&printed, exit)
-        }
-        Err(error) => {
-            print_error(&cli::error_lines(&error));
-            let is_printed = cli::prints_json_error(std::env::args_os());
-            let json = is_printed.then(|| cli::error_json(&error) + "\n");
-            print(&json.unwrap_or_default(), error.exit_code())
-        }
-    }
+    let result = std::panic::catch_unwind(|| cli::run(std::env::args_os())).unwrap_or(Err(Error::Bug));
+    let output = result.unwrap_or_else(|error| CommandOutput::failed(&error, std::env::args_os()));
+    print_error(&output.message);
+    print(&output.printed, output.exit)
 }
 
 /// Prints the result and returns the exit code. A reader that has gone away is not an error; any other failure to write the

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::log;
@@ -62,15 +63,10 @@ pub(super) fn layers(flags: &ArgMatches) -> Result<Layers, Error> {
     }
     let text = |text: OsString| text.to_string_lossy().into_owned();
     layers.add_environment(std::env::vars_os().map(|(name, value)| (text(name), text(value))))?;
-    for setting in SETTINGS {
-        let given = if setting.value.is_empty() {
-            let is_set = flags.try_get_one::<bool>(setting.key).ok().flatten().copied();
-            is_set.filter(|is_set| *is_set).map(|_| "true".to_owned())
-        } else {
-            flags.try_get_one::<String>(setting.key).ok().flatten().cloned()
-        };
-        if let Some(value) = given {
-            layers.set(setting.key, value, &Origin::Flag)?;
+    for SettingInfo { key, .. } in SETTINGS {
+        let value = flags.try_get_raw(key).ok().flatten().and_then(Iterator::last);
+        if let Some(value) = value.filter(|_| flags.value_source(key) == Some(ValueSource::CommandLine)) {
+            layers.set(key, text(value.to_owned()), &Origin::Flag)?;
         }
     }
     log::set_json(layers.get(table::LOG_FORMAT).unwrap_or_default());

@@ -19,14 +19,14 @@ pub(super) fn command() -> Command {
 
 /// Prints all settings, and the first one that is not valid. One that is only missing is not an error here.
 pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
-    let Some((_, flags)) = flags.subcommand() else { return Ok(CommandOutput::Text(String::new())) };
+    let Some((_, flags)) = flags.subcommand() else { return Ok(CommandOutput::text(String::new())) };
     let layers = layers(flags)?;
     let text = layers.shown().fold(String::new(), |text, (key, value, origin)| {
         text + &format!("{:<40} # {origin}\n", format!("{key} = {:?}", sanitize(value)))
     });
     Ok(match check(layers) {
-        Ok(()) => CommandOutput::Text(text),
-        Err(error) => CommandOutput::Ended { message: error_lines(&error), printed: text, exit: error.exit_code() },
+        Ok(()) => CommandOutput::text(text),
+        Err(error) => CommandOutput { message: error_lines(&error), printed: text, exit: error.exit_code() },
     })
 }
 

@@ -49,22 +49,20 @@ The README says what a scheduler should do about each.",
 
 pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
     let summary = block_on(export(layers(flags)?))?;
-    Ok(CommandOutput::from_summary(&summary, flags.get_flag(JSON)))
+    Ok(CommandOutput::ended(&summary, summary.exit, flags.get_flag(JSON)))
 }
 
 async fn export(layers: Layers) -> Result<Summary, Error> {
     let mut settings = Settings::resolve(&layers)?;
     if layers.get(table::TOKEN_STDIN)? && layers.given(table::PRODUCTS) == Some("-") {
-        return Err(Error::Usage(
-            "stdin cannot be both the API key and the list: give one of them as a file".to_owned(),
-        ));
+        return Err(Error::Usage("stdin cannot be both the API key and the list: give one of them as a file".into()));
     }
     let simulator = start_simulator(&mut settings)?;
     let signals = listen_for_signals()?;
     let key = if simulator.is_some() {
         SecretString::from("simulated")
     } else if layers.given(table::PRODUCTS).is_none() {
-        return Err(Error::Usage("no list of products; name one with --products FILE".to_owned()));
+        return Err(Error::Usage("no list of products; name one with --products FILE".into()));
     } else {
         api_key(&layers, settings.is_loopback(), signals.clone()).await?
     };
@@ -167,7 +165,7 @@ fn size_hints(layers: &Layers) -> Result<Vec<SizeHints>, Error> {
         let list = layers.given(table::PRODUCTS).map(ItemList::from_setting);
         let (Some(ItemList::File(table)), Some(ids)) = (list, layers.find(table::PRODUCT_COLUMN)?) else {
             return Err(Error::Usage(
-                "--size-hint-column needs a list in a CSV or Parquet file, and --product-column".to_owned(),
+                "--size-hint-column needs a list in a CSV or Parquet file, and --product-column".into(),
             ));
         };
         hints.push(SizeHints::Column { table, ids, rows });
@@ -183,7 +181,7 @@ fn start_simulator(settings: &mut Settings) -> Result<Option<(Server, SimulatorS
     let simulator = Simulator::new(&settings.endpoint, spec.clone())?;
     let server =
         simulator::start(Arc::new(simulator)).map_err(|source| Error::System("start the simulator", source))?;
-    let invalid = |_| Error::Usage("the simulator's address is not a URL".to_owned());
+    let invalid = |_| Error::Usage("the simulator's address is not a URL".into());
     settings.base_url = url::Url::parse(&server.base_url()).map_err(invalid)?;
     settings.simulated_as = Some(format!("simulator seed={} max_videos={}", spec.seed, spec.max_videos));
     Ok(Some((server, spec)))
@@ -201,10 +199,7 @@ fn rate_limit(
         (Some(RateLimit::Unlimited), _) => Ok(RateLimit::Unlimited),
         (None, Some(spec)) => Ok(spec.qps.map(|qps| f64::from(qps.get())).into()),
         (None, None) if settings.is_loopback() => Ok(RateLimit::Unlimited),
-        (None, None) => Err(Error::Usage(
-            "no rate limit; give your plan's requests per second with --qps N (the provider's dashboard shows them), or --qps auto"
-                .to_owned(),
-        )),
+        (None, None) => Err(Error::Usage("no rate limit; give your plan's requests per second with --qps N (the provider's dashboard shows them), or --qps auto".into())),
     }
 }
 

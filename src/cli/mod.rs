@@ -25,22 +25,13 @@ use clap::{ArgMatches, Command};
 
 use crate::error::Error;
 use crate::model::sanitize::Sanitized;
-pub use outcome::{CommandOutput, error_json, error_lines, prints_json_error};
+pub use outcome::CommandOutput;
 
 /// Width of the help.
 const COLUMNS: usize = 80;
 /// Threads for blocking work: one commits, one writes files, one is for names and recovery. More threads would spread freed
 /// memory over more of the allocator's pools.
 const BLOCKING_THREADS: usize = 3;
-
-/// A command line that was understood.
-#[derive(Debug)]
-pub enum Parsed {
-    /// A command to run.
-    Command(ArgMatches),
-    /// Help or the version, to print.
-    Text(String),
-}
 
 /// The command line of the program.
 pub fn command() -> Command {
@@ -50,28 +41,38 @@ pub fn command() -> Command {
         .max_term_width(COLUMNS)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands([
-            export::command(),
-            replay::command(),
-            verify::command(),
-            status::command(),
-            simulate::command(),
-            schema::command(),
-            config::command(),
-        ])
+        .subcommands(commands().map(|(command, _)| command))
 }
 
-/// Parses the command line. Any complaint of clap's becomes one line.
-pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Error> {
+type Run = fn(&ArgMatches) -> Result<CommandOutput, Error>;
+
+fn commands() -> [(Command, Run); 7] {
+    [
+        (export::command(), export::run),
+        (replay::command(), replay::run),
+        (verify::command(), verify::run),
+        (status::command(), status::run),
+        (simulate::command(), simulate::run),
+        (schema::command(), schema::run),
+        (config::command(), config::run),
+    ]
+}
+
+/// Runs a command line. Any complaint of clap's becomes one line.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<CommandOutput, Error> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     log::set_json(arguments::asks_for_json_lines(&arguments));
     let error = match command().try_get_matches_from(&arguments) {
-        Ok(matches) => return Ok(Parsed::Command(matches)),
+        Ok(matches) => {
+            let (name, flags) = matches.subcommand().unwrap_or(("", &matches));
+            let run = commands().into_iter().find(|(command, _)| command.get_name() == name);
+            return run.map_or_else(|| Ok(CommandOutput::text(String::new())), |(_, run)| run(flags));
+        }
         Err(error) => error,
     };
     let text = error.to_string();
     if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return Ok(Parsed::Text(text));
+        return Ok(CommandOutput::text(text));
     }
     let message = text.split("\n\nUsage:").next().unwrap_or_default().trim_start_matches("error: ");
     let lines: Vec<&str> = message
@@ -79,7 +80,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Parsed, Er
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.starts_with("For more information"))
         .collect();
-    Err(Error::Usage(lines.join("; ") + &simulate_hint(&arguments)))
+    Err(Error::Usage((lines.join("; ") + &simulate_hint(&arguments)).into()))
 }
 
 /// A hint for `--simulate SPEC`: the specification is optional, so only `=` can introduce it.
@@ -87,20 +88,6 @@ fn simulate_hint(arguments: &[OsString]) -> String {
     let next = arguments.iter().skip_while(|argument| *argument != "--simulate").nth(1);
     let spec = next.map(|spec| spec.to_string_lossy()).filter(|spec| spec.contains('=') && !spec.starts_with('-'));
     spec.map(|spec| format!("; write --simulate={}, without a space", Sanitized(&spec))).unwrap_or_default()
-}
-
-/// Runs a command.
-pub fn run(matches: &ArgMatches) -> Result<CommandOutput, Error> {
-    match matches.subcommand() {
-        Some(("export", flags)) => export::run(flags),
-        Some(("replay", flags)) => replay::run(flags),
-        Some(("verify", flags)) => verify::run(flags),
-        Some(("status", flags)) => status::run(flags),
-        Some(("simulate", flags)) => simulate::run(flags),
-        Some(("schema", flags)) => schema::run(flags),
-        Some(("config", flags)) => config::run(flags),
-        Some(_) | None => Ok(CommandOutput::Text(String::new())),
-    }
 }
 
 fn block_on<T, E>(work: impl Future<Output = Result<T, E>>) -> Result<T, Error>

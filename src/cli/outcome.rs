@@ -1,40 +1,43 @@
 //! What a command prints, and what is printed of a command that failed.
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::IsTerminal;
+
+use serde::Serialize;
 
 use super::log;
 use crate::error::{Error, ExitCode};
-use crate::model::sanitize::chain;
-use crate::report::summary::Summary;
+use crate::model::sanitize::{chain, json};
 
-/// The result of a command.
+/// What a command prints, and its exit code.
 #[derive(Debug)]
-pub enum CommandOutput {
-    /// Text for stdout; the exit code is 0.
-    Text(String),
-    /// Work that ended, well or not.
-    Ended {
-        /// For a person, on stderr.
-        message: String,
-        /// For stdout: one JSON object on one line, or nothing on a terminal.
-        printed: String,
-        /// The exit code.
-        exit: ExitCode,
-    },
+pub struct CommandOutput {
+    /// For a person, on stderr.
+    pub message: String,
+    /// For stdout: a text, or one JSON object on one line, or nothing.
+    pub printed: String,
+    /// The exit code.
+    pub exit: ExitCode,
 }
 
 impl CommandOutput {
-    /// Work that ended. If log lines are JSON, the object on stdout is all; on a terminal the text for a person is, unless
-    /// `is_json_requested`.
-    pub(super) fn ended(message: String, json: &str, exit: ExitCode, is_json_requested: bool) -> Self {
-        let message = if log::is_json() { String::new() } else { message };
-        let printed = if prints_json(is_json_requested) { format!("{json}\n") } else { String::new() };
-        Self::Ended { message, printed, exit }
+    pub(super) fn text(printed: String) -> Self {
+        Self { message: String::new(), printed, exit: ExitCode::Complete }
     }
 
-    pub(super) fn from_summary(summary: &Summary, is_json_requested: bool) -> Self {
-        Self::ended(format!("{summary}\n"), &summary.json(), summary.exit, is_json_requested)
+    /// Work that ended. If log lines are JSON, the object on stdout is all; on a terminal the text for a person is, unless
+    /// `is_json_requested`.
+    pub(super) fn ended(report: &(impl Display + Serialize), exit: ExitCode, is_json_requested: bool) -> Self {
+        let message = if log::is_json() { String::new() } else { format!("{report}\n") };
+        let printed = if prints_json(is_json_requested) { json(report) + "\n" } else { String::new() };
+        Self { message, printed, exit }
+    }
+
+    /// A command line that failed.
+    pub fn failed(error: &Error, arguments: impl IntoIterator<Item = OsString>) -> Self {
+        let printed = if prints_json_error(arguments) { error_json(error) + "\n" } else { String::new() };
+        Self { message: error_lines(error), printed, exit: error.exit_code() }
     }
 }
 
@@ -44,7 +47,7 @@ fn prints_json(is_requested: bool) -> bool {
 }
 
 /// Whether a failure of this command line is printed as JSON too, on stdout.
-pub fn prints_json_error(arguments: impl IntoIterator<Item = OsString>) -> bool {
+fn prints_json_error(arguments: impl IntoIterator<Item = OsString>) -> bool {
     let mut arguments = arguments.into_iter().skip(1);
     let command = arguments.next().unwrap_or_default();
     let is_requested = arguments.any(|argument| argument == "--json");
@@ -55,8 +58,7 @@ pub fn prints_json_error(arguments: impl IntoIterator<Item = OsString>) -> bool 
     }
 }
 
-/// The lines about an error, for stderr.
-pub fn error_lines(error: &Error) -> String {
+pub(super) fn error_lines(error: &Error) -> String {
     let chain = chain(error);
     if log::is_json() {
         return log::json_line("ERROR", &chain, error.next_step());
@@ -66,9 +68,9 @@ pub fn error_lines(error: &Error) -> String {
 }
 
 /// An error as JSON, for stdout: the first fields of a summary.
-pub fn error_json(error: &Error) -> String {
+fn error_json(error: &Error) -> String {
     let code = error.exit_code();
-    crate::model::sanitize::json(&serde_json::json!({
+    json(&serde_json::json!({
         "status": code.as_str(),
         "exit_code": code.number(),
         "cause": chain(error),

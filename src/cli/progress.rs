@@ -121,7 +121,6 @@ impl ProgressReporter {
         }
     }
 
-    /// Removes the bar from the screen.
     pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -19,7 +19,6 @@ use crate::settings::{self, DESCRIPTION, DROPPED, FROM_FILE, Layers, Origin, Rat
 
 const ALL: &str = "all";
 
-/// The settings that a replay takes.
 const OWN: &[SettingInfo] = &[
     table::OUT.info,
     table::STATE_DIR.info,
@@ -47,7 +46,7 @@ pub(super) fn command() -> Command {
 pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
     let scope = if flags.get_flag(ALL) { RebuildScope::All } else { RebuildScope::Modified };
     let summary = block_on(replay(layers(flags)?, scope))?;
-    Ok(CommandOutput::from_summary(&summary, flags.get_flag(JSON)))
+    Ok(CommandOutput::ended(&summary, summary.exit, flags.get_flag(JSON)))
 }
 
 async fn replay(mut layers: Layers, scope: RebuildScope) -> Result<Summary, Error> {

@@ -19,7 +19,7 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
     let endpoint = settings::endpoint(&layers(flags)?)?;
-    Ok(CommandOutput::Text(if flags.get_flag(SQL) { sql(&endpoint) } else { text(&endpoint) }))
+    Ok(CommandOutput::text(if flags.get_flag(SQL) { sql(&endpoint) } else { text(&endpoint) }))
 }
 
 fn text(endpoint: &Endpoint) -> String {

@@ -1,8 +1,9 @@
 //! The signals that stop a run: the first one cleanly, the second one at once.
 
-#[cfg(unix)]
-use std::task::{Context, Poll};
+use std::io;
 
+#[cfg(unix)]
+use tokio::signal::unix::{self, Signal, SignalKind};
 use tokio::sync::watch;
 
 use crate::error::{Error, ExitCode};
@@ -13,7 +14,7 @@ pub(crate) type Signals = watch::Receiver<(u32, ExitCode)>;
 /// Listens for SIGINT and SIGTERM; SIGHUP counts as SIGTERM, unless the process started with it ignored (`nohup`).
 pub(crate) fn listen_for_signals() -> Result<Signals, Error> {
     let (sender, signals) = watch::channel((0, ExitCode::Complete));
-    let mut next = next_signal()?;
+    let mut next = StopSignals::listen().map_err(|source| Error::System("listen for signals", source))?;
     let listening = async move {
         while let Some(code) = next.recv().await {
             sender.send_modify(|(count, last)| (*count, *last) = (*count + 1, code));
@@ -33,24 +34,32 @@ pub(crate) async fn signal(mut signals: Signals, count: u32) -> ExitCode {
     }
 }
 
+/// Waits for the next signal that stops a run.
+#[cfg(unix)]
 struct StopSignals {
-    #[cfg(unix)]
-    all: Vec<(tokio::signal::unix::Signal, ExitCode)>,
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+    is_hangup_ignored: bool,
 }
 
 #[cfg(unix)]
-fn next_signal() -> Result<StopSignals, Error> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let on = |(kind, code)| match signal(kind) {
-        Ok(signal) => Ok((signal, code)),
-        Err(source) => Err(Error::System("listen for signals", source)),
-    };
-    let hangup = SignalKind::hangup();
-    // A script's shell starts a command before `&` with SIGINT ignored. A SIGINT sent to it is meant all the same.
-    let always = [(SignalKind::interrupt(), ExitCode::Interrupted), (SignalKind::terminate(), ExitCode::Terminated)];
-    let unless_ignored =
-        Some((hangup, ExitCode::Terminated)).filter(|_| ignored() >> (hangup.as_raw_value() - 1) & 1 == 0);
-    Ok(StopSignals { all: always.into_iter().chain(unless_ignored).map(on).collect::<Result<_, _>>()? })
+impl StopSignals {
+    fn listen() -> io::Result<Self> {
+        let hangup = SignalKind::hangup();
+        let is_hangup_ignored = ignored() >> (hangup.as_raw_value() - 1) & 1 == 1;
+        // A script's shell starts a command before `&` with SIGINT ignored. A SIGINT sent to it is meant all the same.
+        let (interrupt, terminate) = (unix::signal(SignalKind::interrupt())?, unix::signal(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate, hangup: unix::signal(hangup)?, is_hangup_ignored })
+    }
+
+    async fn recv(&mut self) -> Option<ExitCode> {
+        tokio::select! {
+            signal = self.interrupt.recv() => signal.map(|()| ExitCode::Interrupted),
+            signal = self.terminate.recv() => signal.map(|()| ExitCode::Terminated),
+            signal = self.hangup.recv(), if !self.is_hangup_ignored => signal.map(|()| ExitCode::Terminated),
+        }
+    }
 }
 
 /// The signals that this process ignores, one bit each; zero if unknown.
@@ -65,27 +74,16 @@ fn ignored_in(status: &str) -> u64 {
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
 }
 
-#[cfg(unix)]
+#[cfg(not(unix))]
+struct StopSignals;
+
+#[cfg(not(unix))]
 impl StopSignals {
-    async fn recv(&mut self) -> Option<ExitCode> {
-        let came = |context: &mut Context<'_>| {
-            let mut all = self.all.iter_mut();
-            match all.find_map(|(signal, code)| signal.poll_recv(context).is_ready().then_some(*code)) {
-                Some(code) => Poll::Ready(Some(code)),
-                None => Poll::Pending,
-            }
-        };
-        std::future::poll_fn(came).await
+    #[expect(clippy::unnecessary_wraps, reason = "as on Unix")]
+    fn listen() -> io::Result<Self> {
+        Ok(Self)
     }
-}
 
-#[cfg(not(unix))]
-fn next_signal() -> Result<StopSignals, Error> {
-    Ok(StopSignals {})
-}
-
-#[cfg(not(unix))]
-impl StopSignals {
     async fn recv(&mut self) -> Option<ExitCode> {
         tokio::signal::ctrl_c().await.ok().map(|()| ExitCode::Interrupted)
     }

@@ -34,13 +34,11 @@ pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
     let mut spec: SimulatorSettings = text.parse()?;
     if let Some(count) = flags.get_one("products") {
         spec.products = *count;
-        return Ok(CommandOutput::Text(spec.ids().fold(String::new(), |text, id| text + &id + "\n")));
+        return Ok(CommandOutput::text(spec.ids().fold(String::new(), |text, id| text + &id + "\n")));
     }
     let address = flags.get_one("listen").copied().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
     if !address.ip().is_loopback() {
-        return Err(Error::Usage(
-            "--listen must be a loopback address: the simulator is for this machine only".to_owned(),
-        ));
+        return Err(Error::Usage("--listen must be a loopback address: the simulator is for this machine only".into()));
     }
     let endpoint = Endpoint::parse(crate::endpoint::BUILT_IN).map_err(Error::Endpoint)?;
     let simulator = Arc::new(Simulator::new(&endpoint, spec)?);
@@ -58,5 +56,5 @@ pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
         let served = simulator::serve(simulator, listener, stopped).await;
         served.map_err(|source| Error::System("serve the simulator", source))
     })?;
-    Ok(CommandOutput::Text(format!("{}\n", json(&account.account()))))
+    Ok(CommandOutput::text(format!("{}\n", json(&account.account()))))
 }

@@ -7,6 +7,7 @@ use clap::{ArgMatches, Command};
 use super::arguments::{JSON, LOCATION, layers, switch, with_settings};
 use super::{CommandOutput, block_on};
 use crate::error::Error;
+use crate::model::sanitize;
 use crate::output::read_only::ExportPath;
 use crate::report::status;
 
@@ -18,8 +19,8 @@ pub(super) fn command() -> Command {
 
 pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
     let status = block_on(status::status(&ExportPath::from_layers(&layers(flags)?)?))?;
-    Ok(CommandOutput::Text(if flags.get_flag(JSON) {
-        format!("{}\n", status.json())
+    Ok(CommandOutput::text(if flags.get_flag(JSON) {
+        sanitize::json(&status) + "\n"
     } else {
         status.text(std::io::stdout().is_terminal())
     }))

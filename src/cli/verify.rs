@@ -21,5 +21,5 @@ pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
     let sample = flags.get_one(SAMPLE).copied().unwrap_or_default();
     let export = ExportPath::from_layers(&layers(flags)?)?;
     let report = block_on(verify::verify(&export, sample))?;
-    Ok(CommandOutput::ended(report.to_string(), &report.json(), report.exit, flags.get_flag(JSON)))
+    Ok(CommandOutput::ended(&report, report.exit, flags.get_flag(JSON)))
 }

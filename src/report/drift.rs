@@ -4,7 +4,7 @@
 //! nulls looks like data, so the user must know.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write};
+use std::fmt;
 
 use indicatif::HumanCount;
 use serde::Serialize;
@@ -55,14 +55,9 @@ impl ExportDrift {
     /// The part that deserves a warning, if any: more than 1 % of the rows, or anything in an identity or partition column.
     pub fn serious(&self, rows: u64, endpoint: &Endpoint) -> Option<Self> {
         let is_much = |cells: u64| cells.saturating_mul(TOLERATED) > rows;
-        let is_strict = |name: &str| {
-            endpoint
-                .columns
-                .iter()
-                .any(|column| column.name == name && matches!(column.role, Role::Identity | Role::Partition))
-        };
+        let strict = endpoint.columns.iter().filter(|column| matches!(column.role, Role::Identity | Role::Partition));
         let mut serious = self.clone();
-        serious.misfits.retain(|name, cells| is_much(*cells) || is_strict(name));
+        serious.misfits.retain(|name, cells| is_much(*cells) || strict.clone().any(|column| column.name == *name));
         serious.new_fields.retain(|_, cells| is_much(*cells));
         serious.other_new_fields = Some(self.other_new_fields).filter(|cells| is_much(*cells)).unwrap_or_default();
         Some(serious).filter(|serious| !serious.is_empty())
@@ -89,21 +84,14 @@ impl fmt::Display for ExportDrift {
         if self.other_new_fields > 0 {
             new.push(format!("others ({})", HumanCount(self.other_new_fields)));
         }
-        let kinds =
-            [("values that did not fit: ", by_count(&self.misfits)), ("new fields: ", new), ("never came: ", never)];
-        let mut text = String::new();
-        for (what, names) in kinds.into_iter().filter(|(_, names)| !names.is_empty()) {
-            write!(
-                text,
-                "{}{what}{}",
-                if text.is_empty() { "" } else { "; " },
-                names.get(..LISTED.min(names.len())).unwrap_or_default().join(", ")
-            )?;
-            if names.len() > LISTED {
-                write!(text, " and {} more", names.len() - LISTED)?;
-            }
-        }
-        f.write_str(&text)
+        let kinds = [("values that did not fit", by_count(&self.misfits)), ("new fields", new), ("never came", never)];
+        let shown = |(what, names): (&str, Vec<String>)| {
+            let more = names.len().saturating_sub(LISTED);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("{what}: {}{more}", names.get(..LISTED).unwrap_or(&names).join(", "))
+        };
+        let kinds = kinds.into_iter().filter(|(_, names)| !names.is_empty()).map(shown);
+        f.write_str(&kinds.collect::<Vec<_>>().join("; "))
     }
 }
 

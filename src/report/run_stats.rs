@@ -7,16 +7,13 @@ use serde::Serialize;
 
 use crate::report::totals::Count;
 
-/// The counts of one run.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct RunStats {
-    /// Requests sent.
     pub requests: u64,
     /// Responses that are pages.
     pub pages: u64,
     /// Attempts that were followed by another one.
     pub retries: u64,
-    /// Responses 429.
     pub throttled: u64,
     /// Pages requested ahead that are behind the end of a list or repeat others, and lost ones that may have been billed.
     pub wasted: u64,

@@ -13,12 +13,10 @@ use crate::state::ledger::{SegmentState, has_log};
 
 /// Reasons that the text lists.
 const REASONS: usize = 8;
-/// Columns of a terminal.
 const COLUMNS: usize = 80;
 /// How often the ledger is read, if a process starts to write meanwhile.
-const TRIES: usize = 3;
+const TRIES: u32 = 3;
 
-/// The progress of an export.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ExportStatus {
     /// `running`: a process works on it. `complete`: every product is read to the end and published. `partial`: the same, but
@@ -38,7 +36,6 @@ pub(crate) struct ExportStatus {
     pub in_flight: u64,
     /// Products whose walk is open.
     pub walking: u64,
-    /// The same as in a run's summary.
     #[serde(flatten)]
     pub totals: ExportTotals,
     pub segments: Segments,
@@ -49,7 +46,6 @@ pub(crate) struct ExportStatus {
 
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Segments {
-    /// Their files are in the output.
     pub published: usize,
     /// Their files are being published, or were when the process ended.
     pub decided: usize,
@@ -57,10 +53,8 @@ pub(crate) struct Segments {
     pub open_bytes: u64,
 }
 
-/// Why some products failed or are incomplete.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct EndCause {
-    /// Why their walks ended.
     pub stop_reason: &'static str,
     pub error: Option<String>,
     pub products: u64,
@@ -69,16 +63,16 @@ pub(crate) struct EndCause {
 }
 
 pub(crate) async fn status(export: &ExportPath) -> Result<ExportStatus, ReportError> {
-    let mut left = TRIES;
-    loop {
+    let ledger = export.ledger();
+    for _ in 1..TRIES {
         // A ledger that no process works on is read without a lock. If one starts meanwhile, what was read may be a mixture.
-        let (path, before) = (export.ledger(), has_log(&export.ledger()));
+        let before = has_log(&ledger);
         let status = read(export).await;
-        left -= 1;
-        if before || !has_log(&path) || left == 0 {
+        if before || !has_log(&ledger) {
             return status;
         }
     }
+    read(export).await
 }
 
 async fn read(export: &ExportPath) -> Result<ExportStatus, ReportError> {
@@ -139,10 +133,6 @@ fn next(status: &str) -> Option<&'static str> {
 }
 
 impl ExportStatus {
-    pub(crate) fn json(&self) -> String {
-        crate::model::sanitize::json(self)
-    }
-
     /// On a terminal the reasons, which are a server's messages, are cut to one line.
     pub(crate) fn text(&self, for_terminal: bool) -> String {
         let totals = &self.totals;

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::model::clock::Utc64;
 use crate::model::exit_code::ExitCode;
-use crate::model::sanitize::{LONGEST_ERROR, Sanitized, beginning};
+use crate::model::sanitize::{LONGEST_ERROR, Sanitized, beginning, json};
 use crate::output::export_dir::ExportDir;
 use crate::output::store::Store;
 use crate::report::drift::ExportDrift;
@@ -24,17 +24,13 @@ pub const SUMMARY: &str = "_pagehaul/summary.json";
 
 /// The result of a run.
 #[derive(Clone, Debug, Serialize)]
+#[expect(missing_docs, reason = "the keys of a JSON object; here is what their names do not say")]
 pub struct Summary {
-    /// The exit code's word.
     pub status: &'static str,
-    /// The exit code.
     pub exit_code: u8,
-    /// The same, as a value.
     #[serde(skip)]
     pub exit: ExitCode,
-    /// Why the run stopped early.
     pub cause: Option<String>,
-    /// What to do next.
     pub next: Option<&'static str>,
     /// Published segments that a replay built again.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,18 +40,13 @@ pub struct Summary {
     /// Whether it was complete before this run.
     #[serde(skip)]
     pub found_complete: bool,
-    /// The export's id.
     pub export: String,
-    /// The output directory.
     pub out: String,
-    /// The whole export.
     #[serde(flatten)]
     pub totals: ExportTotals,
     /// Where the responses differ from the endpoint's description.
     pub drift: ExportDrift,
-    /// Columns in the files.
     pub columns: usize,
-    /// This run.
     pub run: RunStats,
 }
 
@@ -124,14 +115,9 @@ impl Summary {
         );
     }
 
-    /// The JSON object, on one line.
-    pub fn json(&self) -> String {
-        crate::model::sanitize::json(self)
-    }
-
     /// Writes the JSON object beside the output.
     pub async fn write(&self, store: &Store) -> Result<(), ReportError> {
-        Ok(store.put(SUMMARY, format!("{}\n", self.json()).into_bytes()).await?)
+        Ok(store.put(SUMMARY, (json(self) + "\n").into_bytes()).await?)
     }
 }
 

@@ -14,7 +14,6 @@ use crate::state::ledger::{Credits, Ledger, LedgerError, Totals};
 /// Products that are listed one by one.
 const LISTED: usize = 20;
 
-/// The totals of an export.
 #[derive(Clone, Debug, Serialize)]
 pub struct ExportTotals {
     pub products: Products,
@@ -24,11 +23,8 @@ pub struct ExportTotals {
     pub credits: CreditCounts,
     /// Directories of the partition that have a file.
     pub regions: u64,
-    /// Published files.
     pub files: u64,
-    /// Bytes in them.
     pub bytes: u64,
-    /// The first products that failed or are incomplete.
     pub failures: Vec<ListedFailure>,
 }
 
@@ -42,7 +38,6 @@ pub struct Products {
     pub failed: u64,
     /// Incomplete for another reason.
     pub cut: u64,
-    /// Not finished.
     pub open: u64,
     /// Lists that moved while they were read, whatever their outcome.
     pub moved: u64,
@@ -57,7 +52,7 @@ pub struct Pages {
     pub outdated: u64,
 }
 
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct RowCounts {
     pub received: u64,
     pub published: u64,
@@ -99,10 +94,9 @@ impl ExportTotals {
         let regions: std::collections::BTreeSet<_> =
             files.iter().filter_map(|file| file.path.split('/').next()).collect();
         let Totals { items: total, complete, failed, cut, moved, .. } = totals;
-        let failure = |(product, stop, error): (String, StopReason, Option<String>)| ListedFailure {
-            product,
-            stop_reason: stop.as_str(),
-            error,
+        let failure = |(product, stop, error)| {
+            let stop_reason = StopReason::as_str(stop);
+            ListedFailure { product, stop_reason, error }
         };
         let Credits { billed, free, in_doubt } = credits;
         Ok(Self {

@@ -17,16 +17,13 @@ pub(super) const NONE: &str = "none";
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each text says it")]
 pub enum Origin {
-    /// The command line.
     Flag,
-    /// The environment.
     Environment,
-    /// A config file.
     File(PathBuf),
     /// The ledger of the export, which the first run wrote.
     Ledger,
-    /// `config/default.toml`.
     BuiltIn,
 }
 

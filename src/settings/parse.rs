@@ -1,13 +1,13 @@
 //! Reads the text of a setting's value. Each error says what the value must be.
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 
-use super::{Progress, RateLimit};
-use crate::endpoint::EndRule;
+use super::RateLimit;
 
 /// Longest time. It also refuses `1M`, which is a month and probably meant as a minute.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -23,14 +23,9 @@ pub(crate) fn checked<T: FromStr>(text: &str, is_valid: impl Fn(&T) -> bool, err
     text.parse().ok().filter(is_valid).ok_or_else(|| error.to_owned())
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "all parsers have one type")]
-pub(crate) fn text(text: &str) -> Parsed<String> {
-    Ok(text.to_owned())
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "all parsers have one type")]
-pub(crate) fn path(text: &str) -> Parsed<PathBuf> {
-    Ok(text.into())
+/// A text or a path.
+pub(crate) fn any<T: FromStr<Err = Infallible>>(text: &str) -> Parsed<T> {
+    text.parse().map_err(|never| match never {})
 }
 
 pub(crate) fn directory(text: &str) -> Parsed<PathBuf> {
@@ -100,20 +95,6 @@ pub(crate) fn rate_limit(text: &str) -> Parsed<RateLimit> {
             checked(text, |rate| (0.01..=1e6).contains(rate), error).map(RateLimit::PerSecond)
         }
     }
-}
-
-pub(crate) fn end_rule(text: &str) -> Parsed<EndRule> {
-    one_of(text, &[("auto", EndRule::Auto), ("short-page", EndRule::ShortPage), ("empty-page", EndRule::EmptyPage)])
-}
-
-pub(crate) fn progress(text: &str) -> Parsed<Progress> {
-    let words =
-        [("auto", Progress::Auto), ("bar", Progress::Bar), ("plain", Progress::Plain), ("none", Progress::None)];
-    one_of(text, &words)
-}
-
-pub(crate) fn is_json(text: &str) -> Parsed<bool> {
-    one_of(text, &[("text", false), ("json", true)])
 }
 
 pub(crate) fn one_of<T: Copy>(text: &str, values: &[(&str, T)]) -> Parsed<T> {

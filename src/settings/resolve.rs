@@ -161,11 +161,7 @@ impl Settings {
         let sort = self.sort.as_ref().map_or(NONE.to_owned(), |(field, descending)| {
             format!("{field}:{}", if *descending { "desc" } else { "asc" })
         });
-        let end = match self.end {
-            EndRule::Auto => "auto",
-            EndRule::ShortPage => "short-page",
-            EndRule::EmptyPage => "empty-page",
-        };
+        let end = table::END_RULES.iter().find(|(_, rule)| *rule == self.end).map_or(NONE, |(word, _)| word);
         let is_dropped = |column: &&Column| column.role != Role::Partition && !self.columns.contains(&column.name);
         let dropped: Vec<&str> =
             self.endpoint.columns.iter().filter(is_dropped).map(|column| column.name.as_str()).collect();

@@ -7,11 +7,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::parse::{
-    count, directory, duration, duration_or_zero, end_rule, file_size, is_json, list, memory, path, percent, progress,
-    rate_limit, size, switch, text, whole,
+    any, count, directory, duration, duration_or_zero, file_size, list, memory, one_of, percent, rate_limit, size,
+    switch, whole,
 };
 use super::{Progress, RateLimit};
 use crate::endpoint::EndRule;
+
+/// What ends a list, as the settings and an export's identity say it.
+pub(super) const END_RULES: [(&str, EndRule); 3] =
+    [("auto", EndRule::Auto), ("short-page", EndRule::ShortPage), ("empty-page", EndRule::EmptyPage)];
 
 /// What the help and the layers need to know about a setting.
 #[derive(Clone, Copy, Debug)]
@@ -58,15 +62,15 @@ macro_rules! settings {
 
 settings! {
     "What to export" {
-        PRODUCTS: String = "products", "FILE|-", text,
+        PRODUCTS: String = "products", "FILE|-", any,
             "List of products: one id per line, or CSV or Parquet; - is stdin";
-        SIMULATE: String = "simulate", "SPEC", text,
+        SIMULATE: String = "simulate", "SPEC", any,
             "Export from the simulator, for example --simulate=seed=7,qps=50";
-        PRODUCT_COLUMN: String = "product_column", "NAME", text,
+        PRODUCT_COLUMN: String = "product_column", "NAME", any,
             "Column with the ids in a CSV or Parquet list";
-        SIZE_HINT_COLUMN: String = "size_hint_column", "NAME", text,
+        SIZE_HINT_COLUMN: String = "size_hint_column", "NAME", any,
             "Column with the expected number of rows per product (a hint)";
-        SIZE_HINTS_FROM: PathBuf = "size_hints_from", "DIR", path,
+        SIZE_HINTS_FROM: PathBuf = "size_hints_from", "DIR", any,
             "Earlier export with the expected number of rows (a hint)";
         OUT: PathBuf = "out", "DIR", directory,
             "Export directory; run again with the same one to resume";
@@ -74,13 +78,13 @@ settings! {
             "Ledger and journal directory [default: OUT/_pagehaul]";
     }
     "API" {
-        BASE_URL: String = "base_url", "URL", text,
+        BASE_URL: String = "base_url", "URL", any,
             "Scheme and host of the API [default: from the endpoint]";
-        ENDPOINT: PathBuf = "endpoint", "FILE", path,
+        ENDPOINT: PathBuf = "endpoint", "FILE", any,
             "Endpoint description [default: built-in product-videos]";
         QPS: RateLimit = "qps", "N|auto|unlimited", rate_limit,
             "Rate limit in requests per second, or `auto` to discover it";
-        RATE_CACHE_DIR: PathBuf = "rate_cache_dir", "DIR", path,
+        RATE_CACHE_DIR: PathBuf = "rate_cache_dir", "DIR", any,
             "Cache of discovered rate limits [default: ~/.local/state/pagehaul]";
         MAX_IN_FLIGHT: u64 = "max_in_flight", "N", count::<1, 4096>,
             "Maximum concurrent requests";
@@ -90,13 +94,13 @@ settings! {
             "Minimum time that reading ahead must save";
         PAGE_SIZE: u64 = "page_size", "N", whole,
             "Rows per page [default: the endpoint's maximum]";
-        SORT: String = "sort", "FIELD[:asc|desc]", text,
+        SORT: String = "sort", "FIELD[:asc|desc]", any,
             "Sort order of each list";
         MAX_PAGES: u64 = "max_pages", "N", whole,
             "Maximum pages per product; reaching it counts as complete";
         MAX_CREDITS: u64 = "max_credits", "N", count::<1, { u64::MAX }>,
             "Maximum credits of this export, over all its runs";
-        END: EndRule = "end", "auto|short-page|empty-page", end_rule,
+        END: EndRule = "end", "auto|short-page|empty-page", |text| one_of(text, &END_RULES),
             "What ends a list [default: from the endpoint]";
         MAX_EVIDENCE: f64 = "max_evidence", "PERCENT", percent,
             "Maximum credits spent on reading past short pages";
@@ -144,15 +148,16 @@ settings! {
             "Exit with code 10 if responses differ from the description";
     }
     "Display" {
-        PROGRESS: Progress = "progress", "auto|bar|plain|none", progress,
+        PROGRESS: Progress = "progress", "auto|bar|plain|none",
+            |text| one_of(text, &[("auto", Progress::Auto), ("bar", Progress::Bar), ("plain", Progress::Plain), ("none", Progress::None)]),
             "Progress display";
         HEARTBEAT: Duration = "heartbeat", "TIME", duration,
             "Interval between two lines of plain progress";
-        LOG_FORMAT: bool = "log_format", "text|json", is_json,
+        LOG_FORMAT: bool = "log_format", "text|json", |text| one_of(text, &[("text", false), ("json", true)]),
             "Format of log lines on stderr";
     }
     "API key" {
-        TOKEN_FILE: PathBuf = "token_file", "FILE", path,
+        TOKEN_FILE: PathBuf = "token_file", "FILE", any,
             "File with the API key [default: `KEYAPI_TOKEN`]";
         TOKEN_STDIN: bool = "token_stdin", "", switch,
             "Read the API key from stdin";

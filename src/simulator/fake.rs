@@ -68,7 +68,6 @@ impl Template {
         }
     }
 
-    /// The number of orders that a list needs.
     pub(super) fn fields(&self) -> usize {
         self.fields.len()
     }

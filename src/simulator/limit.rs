@@ -19,13 +19,9 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// Counts requests against a rate limit.
 #[derive(Debug)]
-pub struct Limit(Mutex<State>);
-
-#[derive(Debug)]
-struct State {
-    spec: LimitSpec,
-    /// None before the first request.
-    counter: Option<Counter>,
+pub struct Limit {
+    /// Without a counter before the first request.
+    state: Mutex<(LimitSpec, Option<Counter>)>,
 }
 
 #[derive(Debug)]
@@ -41,19 +37,18 @@ enum Counter {
 impl Limit {
     /// A limit that has counted nothing yet.
     pub fn new(spec: LimitSpec) -> Self {
-        Self(Mutex::new(State { spec, counter: None }))
+        Self { state: Mutex::new((spec, None)) }
     }
 
     /// Changes the limit, requests a second.
     pub fn set(&self, per_second: NonZeroU32) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).spec.per_second = per_second;
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).0.per_second = per_second;
     }
 
     /// Counts a request, and says whether it is below the limit.
     pub fn admits(&self) -> bool {
         let now = clock::now();
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { spec, counter } = &mut *state;
+        let (spec, counter) = &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let allowed = spec.per_second.get();
         match counter.get_or_insert_with(|| spec.counter(now)) {
             Counter::Bucket(filled_at, tokens) => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::SimulatorError;
 use super::list::{MAX_VIDEOS, scramble};
 use crate::settings::nearest;
-use crate::settings::parse::{checked, count, duration_or_zero, one_of, switch, text, whole};
+use crate::settings::parse::{any, checked, count, duration_or_zero, one_of, switch, whole};
 
 /// The number of different ids.
 const MAX_PRODUCTS: u64 = 1 << ID_BITS;
@@ -25,6 +25,9 @@ pub enum Window {
     /// The second before each request.
     Sliding,
 }
+
+const WINDOWS: [(&str, Window); 3] =
+    [("bucket", Window::Bucket), ("window", Window::Fixed), ("sliding", Window::Sliding)];
 
 /// The rate limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,7 +87,7 @@ settings! {
     products: u64 = 200, "N", count::<0, MAX_PRODUCTS>, "ids that --products prints, up to 2^46 [default: 200]";
     max_videos: u64 = 2000, "N", count::<0, MAX_VIDEOS>, "most rows of a product, up to 100000000 [default: 2000]";
     qps: Option<NonZeroU32> = None, "N", positive, "requests a second; more get 429 [default: no limit]";
-    limit: Window = Window::Bucket, "KIND", window, "bucket, window (a second) or sliding [default: bucket]";
+    limit: Window = Window::Bucket, "KIND", |text| one_of(text, &WINDOWS), "bucket, window (a second) or sliding [default: bucket]";
     burst: Option<NonZeroU32> = None, "N", positive, "tokens in a full bucket [default: those of a second]";
     phase: Duration = Duration::ZERO, "TIME", phase, "age of the first window, below 1s [default: 0]";
     request_latency: Duration = Duration::ZERO, "TIME", duration_or_zero, "time until a request is counted [default: 0]";
@@ -93,7 +96,7 @@ settings! {
     jitter: Duration = Duration::ZERO, "TIME", duration_or_zero, "at most this much more [default: 0]";
     errors: f64 = 0.0, "SHARE", share, "share of responses with 500, 0 to 1 [default: 0]";
     credits: Option<u64> = None, "N", whole, "pages until all responses are 402 [default: no end]";
-    key: Option<String> = None, "TEXT", text, "the only accepted API key [default: any]";
+    key: Option<String> = None, "TEXT", any::<String>, "the only accepted API key [default: any]";
     compress: bool = false, "BOOL", switch, "compress for clients that accept it [default: false]";
     bandwidth: Option<NonZeroU32> = None, "N", positive, "bytes a second of all responses [default: no limit]";
     record: bool = false, "BOOL", switch, "record billed pages, for tests [default: false]";
@@ -110,10 +113,6 @@ fn share(text: &str) -> Result<f64, String> {
 fn phase(text: &str) -> Result<Duration, String> {
     let phase = duration_or_zero(text)?;
     if phase < Duration::from_secs(1) { Ok(phase) } else { Err("must be less than a second".to_owned()) }
-}
-
-fn window(text: &str) -> Result<Window, String> {
-    one_of(text, &[("bucket", Window::Bucket), ("window", Window::Fixed), ("sliding", Window::Sliding)])
 }
 
 impl SimulatorSettings {
@@ -168,7 +167,7 @@ impl FromStr for SimulatorSettings {
 
 #[cfg(test)]
 mod tests {
-    use super::{SimulatorSettings, Window, settings_help};
+    use super::{SimulatorSettings, WINDOWS, Window, settings_help};
     use std::collections::BTreeSet;
     use std::num::NonZeroU32;
     use std::time::Duration;
@@ -211,7 +210,7 @@ mod tests {
                     request_jitter=80ms,latency=2s,jitter=1500us,errors=0.015,credits=0,key=sk_live_a=b,max_videos=12,\
                     compress=true,bandwidth=250000,record=true,";
         assert_eq!(text.parse(), Ok(settings));
-        for (word, window) in [("bucket", Window::Bucket), ("window", Window::Fixed), ("sliding", Window::Sliding)] {
+        for (word, window) in WINDOWS {
             let settings: SimulatorSettings = format!("qps=5,limit={word}").parse().unwrap();
             assert_eq!(settings.limit_spec().unwrap().window, window);
         }

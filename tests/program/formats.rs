@@ -208,7 +208,7 @@ fn what_is_said_of_an_export_has_these_keys_in_this_order() {
     assert_eq!(printed(&status), expected);
     let verified = run(pagehaul(["verify", "--json", "--out", &out]));
     let expected = "{status,exit_code,export,out,differences,found[],next[],sample,\
-        rows{received,published,rejected,duplicates,waiting,conserved},\
+        rows{received,published,waiting,duplicates,rejected,conserved},\
         read{files,files_read,bytes_read,frames,frames_read,pages,decided}}";
     assert_eq!(printed(&verified), expected);
     assert_eq!((&status.json()["status"], &verified.json()["status"]), (&"partial".into(), &"verified".into()));

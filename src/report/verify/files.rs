@@ -31,7 +31,6 @@ pub(super) struct Files {
     named: BTreeSet<String>,
 }
 
-/// What the files of a segment hold.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct SegmentContents {
     pub(super) rows: u64,
@@ -40,7 +39,6 @@ pub(super) struct SegmentContents {
     pub(super) keys: Option<KeySum>,
 }
 
-/// What a file holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Content {
     rows: u64,

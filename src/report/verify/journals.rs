@@ -7,6 +7,7 @@ use super::report::Remedy;
 use crate::decode;
 use crate::model::page::SegmentId;
 use crate::report::error::ReportError;
+use crate::report::totals::as_u64;
 use crate::state::journal::{FrameRef, JournalEntry, JournalReader, NextFrame, file_name};
 use crate::state::ledger::SegmentState;
 
@@ -47,7 +48,7 @@ impl Compared<'_, '_> {
 
     fn journal(&mut self, is_open: bool, pages: u64) -> Result<(), ReportError> {
         let frames = self.audit.opened.ledger.frames(self.segment)?;
-        self.audit.read.frames += u64::try_from(frames.len()).unwrap_or_default();
+        self.audit.read.frames += as_u64(frames.len());
         let Some(mut journal) = JournalReader::open(&self.audit.journal, self.segment)? else {
             if !frames.is_empty() {
                 self.differs("it is missing, and nothing can be built again without it");
@@ -76,27 +77,28 @@ impl Compared<'_, '_> {
 
     /// Reads the next frame, which must be this one. False: nothing behind it can be read.
     fn frame(&mut self, journal: &mut JournalReader, frame: FrameRef) -> Result<bool, ReportError> {
-        match journal.next_frame()? {
+        let problem = match journal.next_frame()? {
             NextFrame::Frame(found, entries) if found == frame => {
                 self.audit.read.frames_read += 1;
-                for entry in &entries {
-                    self.entry(entry)?;
-                }
-                Ok(true)
+                entries.iter().try_for_each(|entry| self.entry(entry))?;
+                return Ok(true);
             }
             NextFrame::Frame(..) => {
-                self.differs(&format!("the frame at byte {} has another length than the ledger says", frame.offset));
-                Ok(false)
+                format!("the frame at byte {} has another length than the ledger says", frame.offset)
             }
-            NextFrame::Torn(reason) => {
-                self.differs(&format!("damaged at byte {}: {reason}", frame.offset));
-                Ok(false)
-            }
-            NextFrame::End => {
-                self.differs("it is shorter than the ledger says");
-                Ok(false)
-            }
-        }
+            NextFrame::Torn(reason) => format!("damaged at byte {}: {reason}", frame.offset),
+            NextFrame::End => "it is shorter than the ledger says".to_owned(),
+        };
+        self.differs(&problem);
+        Ok(false)
+    }
+
+    /// Counts a page, and returns its number of rows.
+    fn count(&mut self, page: &JournalEntry) -> u64 {
+        let received = as_u64(decode::received(&page.body));
+        self.audit.read.pages += 1;
+        self.audit.read.rows += received;
+        received
     }
 
     fn entry(&mut self, entry: &JournalEntry) -> Result<(), ReportError> {
@@ -108,9 +110,7 @@ impl Compared<'_, '_> {
             return Ok(());
         }
         self.pages += 1;
-        self.audit.read.pages += 1;
-        let received = u64::try_from(decode::received(&entry.body)).unwrap_or_default();
-        self.audit.read.rows += received;
+        let received = self.count(entry);
         let Some(page) = self.audit.opened.ledger.page_of_attempt(entry.attempt)? else {
             self.differs(&format!("the page of attempt {attempt} is not in the ledger"));
             return Ok(());
@@ -137,10 +137,7 @@ impl Compared<'_, '_> {
                 NextFrame::End => return Ok(()),
                 NextFrame::Frame(_, entries) if is_open => {
                     for entry in entries.iter().filter(|entry| entry.is_page) {
-                        let received = u64::try_from(decode::received(&entry.body)).unwrap_or_default();
-                        self.audit.read.pages += 1;
-                        self.audit.read.rows += received;
-                        self.audit.read.rows_unread += received;
+                        self.audit.read.rows_unread += self.count(entry);
                     }
                 }
                 NextFrame::Torn(_) if is_open => return Ok(()),

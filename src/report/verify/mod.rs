@@ -21,6 +21,7 @@ use crate::output::export_dir;
 use crate::output::names::{OWNER, SUCCESS};
 use crate::output::read_only::{ExportPath, ReadOnlyExport};
 use crate::report::error::ReportError;
+use crate::report::totals::RowCounts;
 use crate::state::ledger::{SegmentRow, SegmentState};
 
 use report::Remedy;
@@ -84,7 +85,6 @@ impl Audit<'_> {
     }
 }
 
-/// Compares all that belongs to an export.
 pub(crate) async fn verify(path: &ExportPath, share: SampleRate) -> Result<VerifyReport, ReportError> {
     let _locks = path.lock()?.map_err(|holder| OutputError::Busy { holder })?;
     let opened = path.open().await?;
@@ -123,7 +123,8 @@ pub(crate) async fn verify(path: &ExportPath, share: SampleRate) -> Result<Verif
 
 /// The equation of conservation: every row that was received is somewhere, and in one path only.
 fn rows(audit: &mut Audit<'_>, files: &files::Files) -> Result<RowSums, ReportError> {
-    let mut rows = RowSums { received: audit.read.rows, waiting: audit.read.rows_unread, ..RowSums::default() };
+    let (received, waiting) = (audit.read.rows, audit.read.rows_unread);
+    let mut rows = RowCounts { received, waiting, ..RowCounts::default() };
     for segment in audit.segments {
         let sums = audit.opened.ledger.segment_sums(segment.id)?;
         rows.duplicates += sums.received.saturating_sub(sums.kept + sums.rejected);
@@ -136,19 +137,17 @@ fn rows(audit: &mut Audit<'_>, files: &files::Files) -> Result<RowSums, ReportEr
         rows.rejected += found.rejected;
         for (what, files, ledger) in [("rows", found.rows, sums.kept), ("rejects", found.rejected, sums.rejected)] {
             if files != ledger {
-                let id = segment.id;
-                audit.differs(
-                    Remedy::Replay,
-                    format!("segment {id}: {files} {what} in its files, {ledger} in the ledger"),
-                );
+                let what = format!("segment {}: {files} {what} in its files, {ledger} in the ledger", segment.id);
+                audit.differs(Remedy::Replay, what);
             }
         }
     }
-    rows.conserved = rows.received == rows.published + rows.rejected + rows.duplicates + rows.waiting;
-    if !rows.conserved {
-        audit.differs(Remedy::Replay, format!("rows are not conserved: {rows}"));
+    let conserved = received == rows.published + rows.rejected + rows.duplicates + rows.waiting;
+    let sums = RowSums { counts: rows, conserved };
+    if !conserved {
+        audit.differs(Remedy::Replay, format!("rows are not conserved: {sums}"));
     }
-    Ok(rows)
+    Ok(sums)
 }
 
 /// The marks that readers trust: whose output it is, and whether it is complete.
@@ -163,8 +162,8 @@ async fn compare_marks(audit: &mut Audit<'_>, rows: &RowSums) -> Result<(), Repo
     if opened.store.get(SUCCESS).await?.is_some() {
         let totals = opened.ledger.totals()?;
         let unfinished = totals.items - totals.complete;
-        if unfinished > 0 || rows.waiting > 0 || opened.export.completed_at.is_none() {
-            let waiting = rows.waiting;
+        let waiting = rows.counts.waiting;
+        if unfinished > 0 || waiting > 0 || opened.export.completed_at.is_none() {
             audit.differs(
                 Remedy::Finish,
                 format!("{SUCCESS} is there, but {unfinished} products are not complete and {waiting} rows are not published"),

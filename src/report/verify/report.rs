@@ -8,9 +8,8 @@ use serde::Serialize;
 
 use crate::model::exit_code::ExitCode;
 use crate::model::sanitize::Sanitized;
-use crate::report::totals::{Count, as_u64};
+use crate::report::totals::{Count, RowCounts, as_u64};
 
-/// What to do about a difference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Remedy {
     /// Ledger or journal are not what the output was made from, and nothing can be rebuilt without them.
@@ -36,21 +35,15 @@ impl Remedy {
     }
 }
 
-/// The result of `verify`.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct VerifyReport {
     /// `verified`, or `integrity` where something differs.
     pub status: &'static str,
-    /// The exit code.
     pub exit_code: u8,
-    /// The same, as a value.
     #[serde(skip)]
     pub exit: ExitCode,
-    /// The export.
     pub export: String,
-    /// Its directory.
     pub out: String,
-    /// How many differences there are.
     pub differences: u64,
     /// The first of them, a line each.
     pub found: Vec<String>,
@@ -58,42 +51,29 @@ pub(crate) struct VerifyReport {
     pub next: Vec<&'static str>,
     /// Percent of files and frames whose content was to be read; none: all.
     pub sample: Option<f64>,
-    /// Where the rows are.
     pub rows: RowSums,
-    /// What was read.
     pub read: VerifiedCounts,
 }
 
 /// Rows by outcome, each counted where it is: received in the journal, published and rejected in the files, duplicates and
 /// waiting in the ledger. What a sample does not read is taken from the ledger and the manifests.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct RowSums {
-    /// In journaled pages.
-    pub received: u64,
-    /// In published files.
-    pub published: u64,
-    /// Could not be typed.
-    pub rejected: u64,
-    /// Seen before in the same walk.
-    pub duplicates: u64,
-    /// In the journal, for the next run to publish.
-    pub waiting: u64,
+    #[serde(flatten)]
+    pub counts: RowCounts,
     /// Whether received = published + rejected + duplicates + waiting.
     pub conserved: bool,
 }
 
-/// What was read.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct VerifiedCounts {
     /// Files that the manifests list, rejects among them.
     pub files: u64,
     /// Of them, files whose content was read.
     pub files_read: u64,
-    /// Bytes of the files that were read.
     pub bytes_read: u64,
     /// Journal frames that the ledger names.
     pub frames: u64,
-    /// Of them, frames that were read.
     pub frames_read: u64,
     /// Pages in the journal.
     pub pages: u64,
@@ -107,17 +87,10 @@ pub(crate) struct VerifiedCounts {
     pub decided: u64,
 }
 
-impl VerifyReport {
-    /// The JSON object, on one line.
-    pub(crate) fn json(&self) -> String {
-        crate::model::sanitize::json(self)
-    }
-}
-
 impl fmt::Display for RowSums {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { received, published, rejected, duplicates, waiting, conserved } = *self;
-        let sign = if conserved { '=' } else { '≠' };
+        let RowCounts { received, published, rejected, duplicates, waiting } = self.counts;
+        let sign = if self.conserved { '=' } else { '≠' };
         write!(f, "{} received {sign} {} published", HumanCount(received), HumanCount(published))?;
         write!(f, " + {} rejected + {} duplicates", HumanCount(rejected), HumanCount(duplicates))?;
         write!(f, " + {} waiting", HumanCount(waiting))
@@ -142,10 +115,7 @@ impl fmt::Display for VerifyReport {
         if read.decided > 0 {
             writeln!(f, "  segments  {} decided and not published: the next run does it", read.decided)?;
         }
-        writeln!(f, "  output    {}", Sanitized(&self.out))?;
-        for next in &self.next {
-            writeln!(f, "  next      {next}")?;
-        }
-        Ok(())
+        write!(f, "  output    {}", Sanitized(&self.out))?;
+        self.next.iter().try_for_each(|next| write!(f, "\n  next      {next}"))
     }
 }

@@ -108,7 +108,7 @@ fn rounds(criterion: &mut Criterion) {
     let mut ledger = Ledger::open(&directory.path().join("ledger.sqlite")).expect("an empty ledger");
     let ids =
         (0..IDS).map(|number| Ok::<_, LedgerError>(ItemId::new(&(1_729_380_000_000_000_000 + number).to_string())));
-    ledger.add_items(ids).expect("ids are added");
+    ledger.add_items(ids, || Ok(())).expect("ids are added");
     for (name, pages) in [("64 pages of lists of 6", 6), ("64 pages of lists of 1", 1)] {
         let mut group = criterion.benchmark_group(name);
         group.measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_secs(1)).sample_size(30);

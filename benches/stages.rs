@@ -83,7 +83,7 @@ fn journal(directory: &Path, responses: &[Response]) -> (Journal, Vec<JournalEnt
 fn ledger(directory: &Path) -> Ledger {
     let mut ledger = Ledger::open(&directory.join("ledger.sqlite")).expect("a ledger");
     let ids = (0..100_000).map(|id: u32| Ok::<_, LedgerError>(ItemId::new(&id.to_string())));
-    ledger.add_items(ids).expect("items");
+    ledger.add_items(ids, || Ok(())).expect("items");
     ledger.start_segment().expect("a segment");
     ledger
 }

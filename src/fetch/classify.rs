@@ -11,12 +11,6 @@ use crate::endpoint::Codes;
 use crate::fetch::FetchErrorKind;
 use crate::model::page::Charge;
 
-#[derive(Debug)]
-pub enum Outcome<'a> {
-    Response { status: u16, envelope: &'a Result<Envelope, NotEnvelope>, retry_after: Option<Duration> },
-    NoResponse(FetchErrorKind),
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Page,
@@ -79,18 +73,21 @@ impl Classification {
     pub const PAGE: Self = Self { verdict: Verdict::Page, charge: Charge::Billed, is_permanent: false };
 }
 
-/// Classifies one outcome. `codes` are the envelope codes that the endpoint file lists.
-pub fn classify(outcome: &Outcome<'_>, codes: &Codes) -> Classification {
-    match outcome {
-        Outcome::NoResponse(kind) => classify_error(*kind),
-        Outcome::Response { status, envelope: Err(_), retry_after } => classify_bare(*status, *retry_after),
-        Outcome::Response { status, envelope: Ok(envelope), retry_after } => {
-            classify_envelope(*status, envelope, *retry_after, codes)
-        }
+/// Classifies a whole response. `codes` are the envelope codes that the endpoint file lists.
+pub fn classify(
+    status: u16,
+    envelope: &Result<Envelope, NotEnvelope>,
+    retry_after: Option<Duration>,
+    codes: &Codes,
+) -> Classification {
+    match envelope {
+        Ok(envelope) => classify_envelope(status, envelope, retry_after, codes),
+        Err(_) => classify_bare(status, retry_after),
     }
 }
 
-fn classify_error(kind: FetchErrorKind) -> Classification {
+/// Classifies an attempt without a whole response.
+pub fn classify_error(kind: FetchErrorKind) -> Classification {
     let (failure, charge) = match kind {
         FetchErrorKind::Unsent => {
             return Classification { verdict: Verdict::Unsent, charge: Charge::Free, is_permanent: false };
@@ -199,7 +196,7 @@ fn says_credits_used_up(message: &str) -> bool {
 mod tests {
     use std::ops::RangeInclusive;
 
-    use super::{Classification, Failure, Outcome, StopCause, Verdict, classify};
+    use super::{Classification, Failure, StopCause, Verdict, classify, classify_error};
     use crate::decode::envelope::{Envelope, NotEnvelope, Payload};
     use crate::endpoint::Codes;
     use crate::fetch::FetchErrorKind;
@@ -214,17 +211,11 @@ mod tests {
 
     fn on(status: u16, code: i64, message: &str, data: Payload) -> Classification {
         let envelope = Ok(Envelope { code: Some(code), message: message.to_owned(), data });
-        regardless_of_permanence(classify(
-            &Outcome::Response { status, envelope: &envelope, retry_after: None },
-            &codes(),
-        ))
+        regardless_of_permanence(classify(status, &envelope, None, &codes()))
     }
 
     fn bare(status: u16) -> Classification {
-        regardless_of_permanence(classify(
-            &Outcome::Response { status, envelope: &Err(NotEnvelope::Foreign), retry_after: None },
-            &codes(),
-        ))
+        regardless_of_permanence(classify(status, &Err(NotEnvelope::Foreign), None, &codes()))
     }
 
     /// Without the field that has a test of its own.
@@ -235,9 +226,8 @@ mod tests {
     #[test]
     fn a_failure_is_permanent_unless_its_status_or_code_says_that_it_passes() {
         let envelope = |code| Ok(Envelope { code: Some(code), ..Envelope::default() });
-        let is_permanent_with = |status, envelope: &Result<Envelope, NotEnvelope>| {
-            classify(&Outcome::Response { status, envelope, retry_after: None }, &codes()).is_permanent
-        };
+        let is_permanent_with =
+            |status, envelope: &Result<Envelope, NotEnvelope>| classify(status, envelope, None, &codes()).is_permanent;
         for (status, code, is_permanent) in
             [(500, 500, true), (200, 500, true), (503, 503, false), (200, 503, false), (504, 1, false), (200, 7, true)]
         {
@@ -399,12 +389,7 @@ mod tests {
         ];
         for (code, failure) in table {
             let envelope = Ok(Envelope { code: Some(code), ..Envelope::default() });
-            let on = |status| {
-                regardless_of_permanence(classify(
-                    &Outcome::Response { status, envelope: &envelope, retry_after: None },
-                    &codes,
-                ))
-            };
+            let on = |status| regardless_of_permanence(classify(status, &envelope, None, &codes));
             assert_eq!(on(200), free(failure), "{code}");
             if code != 11 {
                 assert_eq!(on(400), free(failure), "{code} under HTTP 400");
@@ -415,14 +400,14 @@ mod tests {
     #[test]
     fn a_200_without_an_envelope_may_have_been_billed_whatever_it_holds() {
         for not in [NotEnvelope::Foreign, NotEnvelope::Empty, NotEnvelope::Truncated] {
-            let outcome = Outcome::Response { status: 200, envelope: &Err(not), retry_after: None };
-            assert_eq!(regardless_of_permanence(classify(&outcome, &codes())), in_doubt(Failure::Unusable));
+            let found = classify(200, &Err(not), None, &codes());
+            assert_eq!(regardless_of_permanence(found), in_doubt(Failure::Unusable));
         }
     }
 
     #[test]
     fn what_was_not_sent_is_free_and_what_may_have_arrived_is_in_doubt() {
-        let charge = |kind| classify(&Outcome::NoResponse(kind), &codes()).charge;
+        let charge = |kind| classify_error(kind).charge;
         for kind in [FetchErrorKind::Unsent, FetchErrorKind::Connect, FetchErrorKind::Tls, FetchErrorKind::Proxy] {
             assert_eq!(charge(kind), Charge::Free, "{kind:?}");
         }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::decode::envelope;
 use crate::endpoint::Codes;
-use crate::fetch::classify::{Classification, Failure, Outcome, Verdict, classify};
+use crate::fetch::classify::{Classification, Failure, Verdict, classify, classify_error};
 use crate::fetch::explain::explain;
 use crate::fetch::rate_limit::{MAX_WAIT, RateLimiter, Throttle};
 use crate::fetch::{Fetch, FetchError, FetchErrorKind, RawResponse};
@@ -146,8 +146,7 @@ impl<F: Fetch> Dispatcher<F> {
             Ok(response) => {
                 let envelope = envelope::read(&response.body);
                 let (status, retry_after) = (response.status, response.retry_after);
-                let outcome = Outcome::Response { status, envelope: &envelope, retry_after };
-                let classification = classify(&outcome, &self.codes);
+                let classification = classify(status, &envelope, retry_after, &self.codes);
                 let message = if classification.verdict == Verdict::Page {
                     String::new()
                 } else {
@@ -158,7 +157,7 @@ impl<F: Fetch> Dispatcher<F> {
                 FetchOutcome { request, sent, at, classification, message, response, throttle }
             }
             Err(error) => {
-                let classification = classify(&Outcome::NoResponse(error.kind), &self.codes);
+                let classification = classify_error(error.kind);
                 self.rate_limiter.take_exempt(request.attempt);
                 let message = chain(&error);
                 FetchOutcome { request, sent, at, classification, message, response: None, throttle: None }

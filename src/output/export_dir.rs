@@ -60,7 +60,10 @@ impl ExportDir {
         let store = Store::new(&settings.out);
         store.create().await.map_err(unwritable)?;
         let journal = create_state(&settings.state_dir).map_err(OutputError::Unwritable)?;
-        let locks = lock_all(settings).await?;
+        let mut locks = Vec::new();
+        for directory in lock_directories(&settings.out, &settings.state_dir) {
+            locks.push(lock(&directory).await?);
+        }
         store.check_writable().await.map_err(unwritable)?;
         Disk.check_writable(&settings.state_dir).map_err(OutputError::Unwritable)?;
 
@@ -103,7 +106,8 @@ impl ExportDir {
     }
 
     pub(crate) fn publisher(&self, settings: &Settings, decoder: &Decoder) -> Publisher {
-        Publisher::new(Arc::clone(&self.ledger), self.store.clone(), self.manifest_schema(settings, decoder))
+        let (ledger, store) = (Arc::clone(&self.ledger), self.store.clone());
+        Publisher { ledger, store, schema: self.manifest_schema(settings, decoder) }
     }
 
     pub(crate) fn manifest_schema(&self, settings: &Settings, decoder: &Decoder) -> ManifestSchema {
@@ -236,14 +240,6 @@ pub(crate) fn lock_directories(out: &Path, state: &Path) -> Vec<PathBuf> {
     let inside = out.join("_pagehaul");
     let is_inside = std::fs::canonicalize(state).ok() == std::fs::canonicalize(&inside).ok();
     std::iter::once(state.to_owned()).chain((!is_inside).then_some(inside)).collect()
-}
-
-async fn lock_all(settings: &Settings) -> Result<Vec<Lock>, OutputError> {
-    let mut locks = Vec::new();
-    for directory in lock_directories(&settings.out, &settings.state_dir) {
-        locks.push(lock(&directory).await?);
-    }
-    Ok(locks)
 }
 
 async fn lock(directory: &Path) -> Result<Lock, OutputError> {

@@ -47,10 +47,6 @@ impl LocalStore {
         Disk.check_writable(&self.root.join(STAGING))
     }
 
-    pub(super) fn is_there(&self) -> bool {
-        self.root.is_dir()
-    }
-
     pub(super) fn publish(&self, files: &[(String, String)]) -> Result<(), OutputError> {
         let mut directories = BTreeSet::from([self.root.clone()]);
         for (staged, name) in files {

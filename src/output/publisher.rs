@@ -23,16 +23,12 @@ use crate::state::ledger::{Ledger, SegmentState};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Publisher {
-    ledger: Arc<Mutex<Ledger>>,
-    store: Store,
-    schema: ManifestSchema,
+    pub(super) ledger: Arc<Mutex<Ledger>>,
+    pub(super) store: Store,
+    pub(super) schema: ManifestSchema,
 }
 
 impl Publisher {
-    pub(crate) fn new(ledger: Arc<Mutex<Ledger>>, store: Store, schema: ManifestSchema) -> Self {
-        Self { ledger, store, schema }
-    }
-
     pub(crate) async fn publish(&self, staged: &StagedSegment) -> Result<Manifest, OutputError> {
         let segment = staged.segment;
         let manifest = self.manifest(staged);
@@ -160,7 +156,7 @@ mod tests {
             key: Vec::new(),
             partition: "region".to_owned(),
         };
-        (Publisher::new(Arc::clone(&ledger), Store::new(root), schema), ledger)
+        (Publisher { ledger: Arc::clone(&ledger), store: Store::new(root), schema }, ledger)
     }
 
     fn staged(root: &Path) -> StagedSegment {

@@ -39,7 +39,7 @@ impl Store {
     }
 
     pub(crate) async fn is_there(&self) -> Result<bool, OutputError> {
-        self.on_disk(|local| Ok::<_, DiskError>(local.is_there())).await
+        self.on_disk(|local| Ok::<_, DiskError>(local.root.is_dir())).await
     }
 
     /// Gives staged files, the first of each pair, their durable names. Repeating it after a crash is harmless: a file that has

@@ -56,7 +56,7 @@ fn add(dir: &ExportDir, ids: Ids, settings: &Settings) -> Result<Registered, Err
     let mut ledger = dir.ledger();
     let ids = ids.map(|id| id.map_err(Error::from));
     let unmark = || Ok::<_, Error>(Handle::current().block_on(dir.store.remove(vec![SUCCESS.to_owned()]))?);
-    let added = ledger.add_items_after(ids, unmark)?;
+    let added = ledger.add_items(ids, unmark)?;
     if added.listed == 0 {
         return Err(InputError::Empty.into());
     }

@@ -83,13 +83,9 @@ pub struct Disk;
 impl Disk {
     /// Makes a directory and its parents, and fsyncs the parents of the new ones. An existing one keeps its mode.
     pub fn make_directory(self, path: &Path, access: Access) -> Result<(), DiskError> {
-        if let Ok(known) = fs::symlink_metadata(path) {
-            let directory = known.is_dir() || fs::metadata(path).is_ok_and(|target| target.is_dir());
-            return if directory {
-                Ok(())
-            } else {
-                Err(io::ErrorKind::NotADirectory.into()).doing("make directory", path)
-            };
+        if fs::symlink_metadata(path).is_ok() {
+            let is_directory = if path.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) };
+            return is_directory.doing("make directory", path);
         }
         let parent = parent(path);
         if !parent.exists() {

@@ -61,7 +61,7 @@ fn ids_that_a_crash_left_in_the_ledger_of_a_complete_export_are_walked() {
     let (home, api) = (Home::new(&all[..4]), Api::from_simulator(&simulator));
     run(home.export(&api.base_url(), &[])).ended(0);
     let mut ledger = Ledger::open(&home.path("out/_pagehaul/ledger.sqlite")).unwrap();
-    ledger.add_items(all.iter().map(|id| Ok::<_, LedgerError>(ItemId::new(id)))).unwrap();
+    ledger.add_items(all.iter().map(|id| Ok::<_, LedgerError>(ItemId::new(id))), || Ok(())).unwrap();
     drop(ledger);
     home.file("list.txt", all.join("\n").as_bytes());
     run(home.export(&api.base_url(), &[])).ended(0);

@@ -104,17 +104,12 @@ impl RateController {
 
     /// An unknown limit. `known` is what an earlier run found.
     pub(super) fn auto(known: Option<f64>, now: Instant) -> Self {
-        match known {
-            None => Self::new(START_RATE, (f64::INFINITY, PRICE_AUTO), RateStage::Search, now),
-            Some(peak) => {
-                let climb = RateStage::Climb { since: now, plateau: MIN_PLATEAU };
-                Self {
-                    current: peak * (1.0 - CUT),
-                    is_discovered: true,
-                    ..Self::new(peak, (f64::INFINITY, PRICE_AUTO), climb, now)
-                }
-            }
-        }
+        let Some(peak) = known else {
+            return Self::new(START_RATE, (f64::INFINITY, PRICE_AUTO), RateStage::Search, now);
+        };
+        let climb = RateStage::Climb { since: now, plateau: MIN_PLATEAU };
+        let new = Self::new(peak, (f64::INFINITY, PRICE_AUTO), climb, now);
+        Self { current: peak * (1.0 - CUT), is_discovered: true, ..new }
     }
 
     /// After the first 429 without a limit: the search begins at half the rate that was reached.

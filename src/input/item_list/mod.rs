@@ -56,19 +56,17 @@ impl ItemList {
         events: Arc<dyn EventSink>,
     ) -> Result<Ids, InputError> {
         let list = self.name();
-        let unreadable = |reason: String| InputError::Unreadable { list: list.clone(), reason };
+        let unreadable = |reason: &str| InputError::Unreadable { list: list.clone(), reason: reason.to_owned() };
+        let failed = |error: io::Error| unreadable(&error.to_string());
         let mut reader: Box<dyn Read + Send> = match self {
             Self::Stdin => Box::new(io::stdin()),
-            Self::File(path) if path.is_dir() => return Err(unreadable("it is a directory, not a file".to_owned())),
-            Self::File(path) => Box::new(File::open(path).map_err(|error| unreadable(error.to_string()))?),
+            Self::File(path) if path.is_dir() => return Err(unreadable("it is a directory, not a file")),
+            Self::File(path) => Box::new(File::open(path).map_err(failed)?),
         };
         let mut head = Vec::new(); // a pipe may deliver it byte by byte
-        reader.by_ref().take(4).read_to_end(&mut head).map_err(|error| unreadable(error.to_string()))?;
-        if head.starts_with(&[0xff, 0xfe])
-            || head.starts_with(&[0xfe, 0xff])
-            || matches!(head.get(..2), Some([0, _] | [_, 0]))
-        {
-            return Err(unreadable("it is UTF-16; save it as UTF-8".to_owned()));
+        reader.by_ref().take(4).read_to_end(&mut head).map_err(failed)?;
+        if matches!(head.as_slice(), [0xff, 0xfe, ..] | [0xfe, 0xff, ..] | [0, _, ..] | [_, 0, ..]) {
+            return Err(unreadable("it is UTF-16; save it as UTF-8"));
         }
         let is_parquet = head == b"PAR1";
         let head = head.strip_prefix(b"\xef\xbb\xbf").map(<[u8]>::to_vec).unwrap_or(head);
@@ -81,18 +79,13 @@ impl ItemList {
             events,
         });
         match (column, self) {
-            (None, _) if is_parquet => {
-                Err(unreadable("it is Parquet; name the column with --product-column".to_owned()))
-            }
-            (Some(_), Self::Stdin) if is_parquet => {
-                Err(unreadable("Parquet cannot be read from stdin; give a file".to_owned()))
-            }
+            (None, _) if is_parquet => Err(unreadable("it is Parquet; name the column with --product-column")),
+            (Some(_), Self::Stdin) if is_parquet => Err(unreadable("Parquet cannot be read from stdin; give a file")),
             (Some(column), Self::File(path)) if is_parquet => column.read_parquet(path),
             (None, Self::File(path)) if path.extension().is_some_and(|kind| kind.eq_ignore_ascii_case("csv")) => {
-                Err(unreadable(
-                    "it is named as CSV; name the column with --product-column, or rename a plain list to .txt"
-                        .to_owned(),
-                ))
+                let reason =
+                    "it is named as CSV; name the column with --product-column, or rename a plain list to .txt";
+                Err(unreadable(reason))
             }
             (None, _) => Ok(lines::from_text(BufReader::with_capacity(BUFFER, reader), list, form)),
             (Some(column), _) => column.read_csv(reader),

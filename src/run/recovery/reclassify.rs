@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use crate::decode::envelope;
 use crate::endpoint::Codes;
 use crate::error::Error;
-use crate::fetch::classify::{Outcome, Verdict, classify};
+use crate::fetch::classify::{Verdict, classify};
 use crate::model::clock;
 use crate::model::page::{ItemIx, PageNum};
 use crate::output::export_dir::ExportDir;
@@ -51,8 +51,9 @@ fn pages_among(
     let (mut pages, mut known) = (Vec::new(), BTreeSet::new());
     for mut entry in entries.into_iter().filter(|entry| !entry.is_page) {
         let envelope = envelope::read(&entry.body);
-        let outcome = Outcome::Response { status: entry.status, envelope: &envelope, retry_after: None };
-        if classify(&outcome, codes).verdict != Verdict::Page || !ledger.is_failed(entry.attempt)? {
+        if classify(entry.status, &envelope, None, codes).verdict != Verdict::Page
+            || !ledger.is_failed(entry.attempt)?
+        {
             continue;
         }
         let (Some(item), page) = (ledger.find_item(&entry.id)?, entry.page) else { continue };

@@ -22,17 +22,9 @@ pub struct AddedItems {
 }
 
 impl Ledger {
-    /// Adds the items that are new. Fails with the error of `ids`, and then adds none.
+    /// Adds the items that are new. With new items the export is not complete any more: `first` removes what says so elsewhere,
+    /// before they are committed. Fails with the error of `ids` or of `first`, and then adds none.
     pub fn add_items<E: From<LedgerError>>(
-        &mut self,
-        ids: impl Iterator<Item = Result<ItemId, E>>,
-    ) -> Result<AddedItems, E> {
-        self.add_items_after(ids, || Ok(()))
-    }
-
-    /// The same. With new items the export is not complete any more: `first` removes what says so elsewhere, before they are
-    /// committed. If it fails, none are added.
-    pub(crate) fn add_items_after<E: From<LedgerError>>(
         &mut self,
         ids: impl Iterator<Item = Result<ItemId, E>>,
         first: impl FnOnce() -> Result<(), E>,

@@ -15,7 +15,7 @@ pub(super) fn ledger<T: AsRef<str>>(ids: &[T]) -> (TempDir, Ledger) {
 }
 
 pub(super) fn add<T: AsRef<str>>(ledger: &mut Ledger, ids: &[T]) -> AddedItems {
-    ledger.add_items(ids.iter().map(|id| Ok::<_, LedgerError>(ItemId::new(id.as_ref())))).unwrap()
+    ledger.add_items(ids.iter().map(|id| Ok::<_, LedgerError>(ItemId::new(id.as_ref()))), || Ok(())).unwrap()
 }
 
 /// A ledger of lists whose pages had so many rows, each ended on its last page.

@@ -147,7 +147,7 @@ pub(crate) fn ledger_file() -> Vec<u8> {
     let export = ExportRow { id: "0123456789".to_owned(), created_at: Utc64(1), completed_at: None, identity };
     ledger.create_export(&export).unwrap();
     let ids = (0..40).map(|id| Ok::<_, LedgerError>(ItemId::new(&format!("17293823104076{id:05}"))));
-    ledger.add_items(ids).unwrap();
+    ledger.add_items(ids, || Ok(())).unwrap();
     let segment = ledger.start_segment().unwrap().id;
     for at in 1..20 {
         let (attempt, item, page) = (AttemptId(at), ItemIx(at), PageNum(1));

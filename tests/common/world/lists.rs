@@ -7,9 +7,9 @@ use super::account::Call;
 use crate::common::lock;
 use crate::common::scripted::Reply;
 
-/// Rows that a run asks for with each page, unless a test says otherwise.
-pub(crate) const ASKED: usize = 10;
-/// Numbers of rows that did not exist when the export began start here.
+/// Rows that a run requests with each page, unless a test says otherwise.
+pub(crate) const PAGE_SIZE: usize = 10;
+/// Numbers of rows that did not exist when the export started start here.
 const LATER: u64 = 1_000_000;
 
 /// The number of a row that came nth.
@@ -35,9 +35,9 @@ pub(crate) enum Behind {
 /// Lists of rows, each known by its number.
 pub(super) struct Lists {
     rows: Mutex<Vec<Vec<u64>>>,
-    /// What existed when the export began and is not hidden.
+    /// What existed when the export started and is not hidden.
     pub(super) owed: Vec<BTreeSet<u64>>,
-    pub(super) asked: usize,
+    pub(super) page_size: usize,
     pub(super) cap: usize,
     pub(super) behind: Behind,
     pub(super) shift: Box<dyn Fn(&Call) -> usize + Send + Sync>,
@@ -51,7 +51,7 @@ impl Lists {
         Self {
             owed: lists.iter().map(|rows| rows.iter().copied().collect()).collect(),
             rows: Mutex::new(lists),
-            asked: ASKED,
+            page_size: PAGE_SIZE,
             cap: usize::MAX,
             behind: Behind::Empty,
             shift: Box::new(|_| 0),
@@ -68,7 +68,7 @@ impl Lists {
     }
 
     pub(super) fn size(&self) -> usize {
-        self.asked.min(self.cap)
+        self.page_size.min(self.cap)
     }
 
     /// Does something with a list.

@@ -29,7 +29,7 @@ use super::scripted::{Reply, Scripted, Sent};
 
 pub(crate) use self::account::{Call, Seen};
 pub(crate) use self::limits::Limit;
-pub(crate) use self::lists::{ASKED, Behind, later};
+pub(crate) use self::lists::{Behind, PAGE_SIZE, later};
 pub(crate) use self::replies::*;
 
 /// How long a response takes unless a test says otherwise.
@@ -100,9 +100,9 @@ impl World {
         }
     }
 
-    /// It is asked for pages of this many rows.
-    pub(crate) fn asked_for(mut self, asked: usize) -> Self {
-        self.lists.asked = asked;
+    /// It is requested pages of this many rows.
+    pub(crate) fn with_page_size(mut self, page_size: usize) -> Self {
+        self.lists.page_size = page_size;
         self
     }
 
@@ -258,7 +258,7 @@ impl World {
         self.spoils.iter().fold(page, |page, spoil| spoil(call, page))
     }
 
-    /// A page, or what is said in place of one for free.
+    /// A page, or the free reply in place of one.
     fn page(&self, call: &Call) -> Result<Reply, Reply> {
         let rows = self.lists.page(call)?;
         let rows: Vec<String> = rows.into_iter().map(|row| (self.row)(call.item, row)).collect();
@@ -289,7 +289,7 @@ impl World {
         (0..self.lists.owed.len()).map(id).collect()
     }
 
-    /// How many rows existed when the export began.
+    /// How many rows existed when the export started.
     pub(crate) fn rows(&self) -> usize {
         self.lists.owed.iter().map(std::collections::BTreeSet::len).sum()
     }

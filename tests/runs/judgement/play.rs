@@ -19,7 +19,7 @@ use crate::common::{context, scratch};
 /// Virtual time in which every run ends.
 const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
-/// What a person would be told.
+/// What a person would read.
 #[derive(Debug, Default)]
 struct Notes {
     warnings: Mutex<Vec<String>>,
@@ -110,7 +110,7 @@ impl Play {
         self.directory.path().join("out")
     }
 
-    /// Against another model of the same lists: an API that was mended, or that broke.
+    /// Against another model of the same lists: an API that was repaired, or that broke.
     pub(crate) fn against(self, world: World) -> Self {
         world.inherit(&self.world);
         Self { world: Arc::new(world), ..self }
@@ -126,6 +126,11 @@ impl Play {
     /// A run.
     pub(crate) async fn run(&self) -> Ended {
         self.run_until(usize::MAX).await
+    }
+
+    /// A run that is complete and has every row there is.
+    pub(crate) async fn completes(&self) -> Ended {
+        self.run().await.completes(self)
     }
 
     /// A run that gets a signal when it sends request number `stop_at`.
@@ -145,7 +150,7 @@ impl Play {
         self.run().await
     }
 
-    /// A run that the oracle does not look at: the test says why.
+    /// A run that the oracle does not check: the test says why.
     pub(crate) async fn run_unjudged(&self) -> Ended {
         self.go(usize::MAX, false).await.unwrap_or_else(|error| panic!("{}", pagehaul::model::sanitize::chain(&error)))
     }
@@ -249,7 +254,7 @@ impl Ended {
         self
     }
 
-    /// Fails unless the reason why it stopped holds one of these texts.
+    /// Fails unless the reason why it stopped contains one of these texts.
     #[track_caller]
     pub(crate) fn says(self, words: &[&str]) -> Self {
         let cause = self.summary.cause.clone().unwrap_or_default();
@@ -273,13 +278,13 @@ impl Ended {
         self
     }
 
-    /// How often an item was asked for.
-    pub(crate) fn asked(&self, item: usize) -> usize {
+    /// How often an item was requested.
+    pub(crate) fn requests_for(&self, item: usize) -> usize {
         self.sent.iter().filter(|sent| place(&sent.id) == item).count()
     }
 
     /// Requests for pages of these items.
-    pub(crate) fn asked_for(&self, is: impl Fn(usize) -> bool) -> usize {
+    pub(crate) fn requests_where(&self, is: impl Fn(usize) -> bool) -> usize {
         self.sent.iter().filter(|sent| is(place(&sent.id))).count()
     }
 }

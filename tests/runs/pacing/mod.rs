@@ -133,7 +133,7 @@ async fn auto_follows_a_limit_that_is_halved_or_doubled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_asks_for_pauses_is_probed_the_more_rarely_the_longer_they_are() {
+async fn a_server_that_requests_pauses_is_probed_the_more_rarely_the_longer_they_are() {
     let bucket = qps(50, Window::Bucket);
     let mut world = World::new(RateLimit::Auto(None), bucket, Way::FAR).with_retry_after(Duration::from_secs(10));
     world.work(2 * MINUTE).await;

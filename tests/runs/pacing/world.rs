@@ -60,9 +60,9 @@ pub(crate) fn qps(per_second: u32, window: Window) -> LimitSpec {
 }
 
 impl World {
-    pub(crate) fn new(asked: RateLimit, limit: LimitSpec, way: Way) -> Self {
+    pub(crate) fn new(requested: RateLimit, limit: LimitSpec, way: Way) -> Self {
         Self {
-            limiter: Arc::new(RateLimiter::new(asked)),
+            limiter: Arc::new(RateLimiter::new(requested)),
             limit: Arc::new(Limit::new(limit)),
             way,
             retry_after: None,
@@ -73,7 +73,7 @@ impl World {
         }
     }
 
-    /// The same, but every 429 asks for a pause.
+    /// The same, but every 429 requests a pause.
     pub(crate) fn with_retry_after(self, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..self }
     }

@@ -2,7 +2,7 @@
 //! file of its own beside this one. The production scheduler, quota, retry, ledger and committer run in virtual time.
 //!
 //! `docs/scenarios.md` is the table of all files with what was expected and what came. After a change that moves a figure,
-//! `PAGEHAUL_WRITE_DOCS=1 cargo test --test runs scenarios` writes it; the ranges in the files are what must hold.
+//! `PAGEHAUL_WRITE_DOCS=1 cargo test --test runs scenarios` writes it; the ranges in the files decide.
 
 mod figures;
 mod file;

@@ -109,12 +109,7 @@ async fn with_one_request_in_flight_a_product_that_is_refused_like_an_account_fa
 async fn thirty_neighbours_that_are_refused_like_an_account_fail_alone_within_three_runs() {
     let kind = ACCOUNT[2].1;
     let play = Play::new(World::new(every_size(200, 30)).but(move |call| (100..130).contains(&call.item).then(kind)));
-    let mut ended = play.run().await;
-    for _ in 0..2 {
-        if ended.summary.exit == ExitCode::Account {
-            ended = play.run().await;
-        }
-    }
+    let ended = play.run_while(ExitCode::Account, 3).await;
     ended.completes_but(&(100..130).collect::<Vec<_>>(), "forbidden");
 }
 
@@ -457,12 +452,7 @@ async fn a_deep_page_that_is_always_throttled_keeps_the_pages_before_it() {
 #[tokio::test(start_paused = true)]
 async fn a_page_that_is_always_throttled_and_all_that_is_left_fails_within_three_runs() {
     let play = Play::new(World::new(every_size(60, 30)).but(|call| (call.item == 59).then(|| throttled(0))));
-    let mut ended = play.run().await;
-    for _ in 0..2 {
-        if ended.summary.exit == ExitCode::Temporary {
-            ended = play.run().await;
-        }
-    }
+    let ended = play.run_while(ExitCode::Temporary, 3).await;
     ended.completes_but(&[59], "qps limit exceeded");
 }
 
@@ -493,10 +483,7 @@ const SIX: [usize; 6] = [194, 195, 196, 197, 198, 199];
 async fn six_products_that_always_answer_500_and_are_all_that_is_left_are_named_in_the_first_or_second_run() {
     for kind in [internal_error as fn() -> Reply, || html(502), || Reply::never()] {
         let play = Play::new(six_dead(kind));
-        let mut ended = play.run().await;
-        if ended.summary.exit == ExitCode::Temporary {
-            ended = play.run().await;
-        }
+        let ended = play.run_while(ExitCode::Temporary, 2).await;
         ended.completes_but(&SIX, "").took_at_most(Duration::from_secs(1_200));
     }
 }
@@ -506,10 +493,7 @@ async fn six_products_that_always_answer_500_are_named_in_the_run_after_a_signal
     for stop_at in [380, 410, 430] {
         let play = Play::new(six_dead(internal_error));
         let before = play.run_until(stop_at).await.summary.totals.credits.billed;
-        let mut ended = play.run().await;
-        if ended.summary.exit == ExitCode::Temporary {
-            ended = play.run().await;
-        }
+        let ended = play.run_while(ExitCode::Temporary, 2).await;
         let ended = ended.completes_but(&SIX, "Internal server error");
         let most = (play.most_credits() - before) as usize + CONTROL;
         assert!(ended.requests_where(|item| item < 194) <= most, "{most} at most: {ended}");

@@ -266,12 +266,7 @@ async fn a_payment_api_whose_402_is_one_customer_s_fails_that_one_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_shop_that_forbids_every_tenth_product_fails_those_alone_within_three_runs() {
     let play = Play::new(shop().but(|call| (call.item % 10 == 7).then(|| refusal(403, "not your region"))));
-    let mut ended = play.run().await;
-    for _ in 0..2 {
-        if ended.summary.exit == ExitCode::Account {
-            ended = play.run().await;
-        }
-    }
+    let ended = play.run_while(ExitCode::Account, 3).await;
     let forbidden: Vec<usize> = (0..300).filter(|item| item % 10 == 7).collect();
     ended.completes_but(&forbidden, "not your region");
 }
@@ -281,12 +276,7 @@ async fn a_shop_that_forbids_deep_pages_fails_the_deep_products_alone() {
     let forbid = |call: &Call| (call.page > 5).then(|| refusal(403, "deep pages need another plan"));
     let lists: Vec<u64> = (0..120).map(|list| if list % 12 == 5 { 95 } else { hash(&[list]) % 40 }).collect();
     let play = Play::new(World::new(lists).but(forbid));
-    let mut ended = play.run().await;
-    for _ in 0..2 {
-        if ended.summary.exit == ExitCode::Account {
-            ended = play.run().await;
-        }
-    }
+    let ended = play.run_while(ExitCode::Account, 3).await;
     let ended = ended.is(ExitCode::Partial);
     let lacking = ended.products.values().filter(|product| !product.complete).count();
     assert_eq!((lacking, ended.summary.totals.rows.published as usize), (10, play.world.rows() - 450), "{ended}");
@@ -327,12 +317,7 @@ async fn a_database_that_cannot_read_beyond_a_page_number_fails_the_deep_product
     let lists: Vec<u64> = (0..150).map(|list| if list % 5 == 2 { 150 } else { hash(&[list, 1]) % 40 }).collect();
     for kind in [internal_error as fn() -> Reply, || html(504)] {
         let play = Play::new(World::new(lists.clone()).but(move |call| (call.page > 8).then(kind)));
-        let mut ended = play.run().await;
-        for _ in 0..2 {
-            if ended.summary.exit == ExitCode::Temporary {
-                ended = play.run().await;
-            }
-        }
+        let ended = play.run_while(ExitCode::Temporary, 3).await;
         let deep: Vec<usize> = (0..150).filter(|list| list % 5 == 2).collect();
         let ended = ended.is(ExitCode::Partial);
         assert!(deep.iter().all(|item| !ended.products[item].complete), "{ended}");
@@ -345,12 +330,7 @@ async fn a_search_index_that_refuses_beyond_its_window_with_500_fails_the_deep_p
     let message = || refusal(500, "Result window is too large, from + size must be less than or equal to: 80");
     let lists: Vec<u64> = (0..150).map(|list| if list % 5 == 2 { 150 } else { hash(&[list, 1]) % 40 }).collect();
     let play = Play::new(World::new(lists).but(move |call| (call.page > 8).then(message)));
-    let mut ended = play.run().await;
-    for _ in 0..2 {
-        if ended.summary.exit == ExitCode::Temporary {
-            ended = play.run().await;
-        }
-    }
+    let ended = play.run_while(ExitCode::Temporary, 3).await;
     let ended = ended.is(ExitCode::Partial);
     let complete = ended.products.values().filter(|product| product.complete).count();
     assert_eq!(complete, 120, "{ended}");

@@ -133,6 +133,17 @@ impl Play {
         self.run().await.completes(self)
     }
 
+    /// Runs at most this often, until one ends in another way.
+    pub(crate) async fn run_while(&self, exit: ExitCode, times: usize) -> Ended {
+        let mut ended = self.run().await;
+        for _ in 1..times {
+            if ended.summary.exit == exit {
+                ended = self.run().await;
+            }
+        }
+        ended
+    }
+
     /// A run that gets a signal when it sends request number `stop_at`.
     pub(crate) async fn run_until(&self, stop_at: usize) -> Ended {
         self.try_run(stop_at).await.unwrap_or_else(|error| panic!("{}", pagehaul::model::sanitize::chain(&error)))

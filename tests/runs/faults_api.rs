@@ -508,9 +508,10 @@ async fn a10_a_page_that_fails_for_ever_ends_within_minutes_also_when_nothing_el
                     if sent.id == "p9" { reply().after(Duration::from_secs(1)) } else { page_of(sent, 25, 10) }
                 },
             );
+        let directory = scratch();
         for _ in 0..2 {
             let before = api.requests();
-            let summary = run_once(ExitCode::Partial, &api, &named(10), &[]).await;
+            let summary = run_to(ExitCode::Partial, directory.path(), &api, &named(10), &[]).await;
             assert_eq!((summary.totals.products.complete, failure(&summary, "p9").0), (9, "failed"), "{name}");
             assert!(summary.run.seconds < 420.0, "{name}: {} s", summary.run.seconds);
             let tries = api.requests() - before - if before == 0 { 27 } else { 0 };
@@ -1185,12 +1186,13 @@ async fn an_outage_is_probed_no_sooner_than_the_server_permits() {
 #[tokio::test(start_paused = true)]
 async fn many_products_that_always_fail_are_their_own_failures_in_every_run() {
     let is_dead = |id: &str| id[1..].parse::<u32>().unwrap() % 4 == 1;
+    let directory = scratch();
     for round in 0..3 {
         let api = Scripted::new(move |sent| {
             let reply = if is_dead(&sent.id) { internal_error() } else { page_of(sent, 25, 10) };
             reply.after(LATENCY)
         });
-        let summary = run_once(ExitCode::Partial, &api, &named(160), &[]).await;
+        let summary = run_to(ExitCode::Partial, directory.path(), &api, &named(160), &[]).await;
         assert_eq!((summary.totals.products.complete, summary.totals.products.failed), (120, 40), "{summary}");
         let others = api.sent().iter().filter(|sent| !is_dead(&sent.id)).count();
         assert!(round == 0 || others <= 3, "pages behind ends, to see whether the API serves: {others}");

@@ -17,6 +17,9 @@ const LATENCY: Duration = Duration::from_millis(80);
 /// Where page numbers end, in the endpoint of the test data.
 const LAST: u32 = 1_000;
 
+/// Pages ahead at any price.
+const AHEAD: [(&str, &str); 2] = [("lookahead", "100"), ("lookahead_saves", "0s")];
+
 /// A page of one row.
 fn full(sent: &Sent, number: u32) -> Reply {
     let row = json!({ "video_id": format!("v{number}"), "product_id": sent.id, "region": "ID" });
@@ -182,8 +185,7 @@ async fn an_api_that_answers_any_page_number_costs_a_handful_of_credits_and_no_r
     for (name, shown) in kinds {
         for last in [1, 2, 8, 9, 30, 64, 100, 999] {
             let api = Scripted::new(move |sent| full(sent, shown(sent.page, last)));
-            let (directory, summary) =
-                walk(&api, &lists([last]), None, &[("lookahead", "100"), ("lookahead_saves", "0s")]).await;
+            let (directory, summary) = walk(&api, &lists([last]), None, &AHEAD).await;
             let about = format!("{name}, {last} pages: {summary}");
             // Where every page is the first one, the API may as well ignore the number of the page.
             assert_eq!(summary.exit, if last == 1 { ExitCode::Partial } else { ExitCode::Complete }, "{about}");
@@ -220,7 +222,7 @@ async fn a_list_that_grows_by_a_page_while_it_is_walked_is_walked_to_its_end() {
 #[tokio::test(start_paused = true)]
 async fn an_api_that_ignores_the_page_number_is_requested_three_times() {
     let api = Scripted::new(|sent| full(sent, 1));
-    let (_directory, summary) = walk(&api, &lists([1]), None, &[("lookahead", "100"), ("lookahead_saves", "0s")]).await;
+    let (_directory, summary) = walk(&api, &lists([1]), None, &AHEAD).await;
     assert_eq!((api.requests(), summary.totals.failures[0].stop_reason), (3, "repeated_page"));
 }
 
@@ -232,8 +234,7 @@ async fn where_the_api_refuses_pages_from_some_number_on_the_walk_ends_there_and
                 if sent.page <= last { full(sent, sent.page) } else { Reply::refusal(400, "page_num is too large") };
             reply.after(LATENCY)
         });
-        let (directory, summary) =
-            walk(&api, &lists([999]), None, &[("lookahead", "100"), ("lookahead_saves", "0s")]).await;
+        let (directory, summary) = walk(&api, &lists([999]), None, &AHEAD).await;
         // Of a single list nobody can know whether it ends there or whether the API goes no further.
         assert_eq!((summary.exit, summary.totals.products.complete), (ExitCode::Complete, 1), "{summary}");
         assert_eq!(rows(directory.path()).len(), last as usize, "{summary}");
@@ -270,8 +271,7 @@ async fn what_the_api_says_of_a_page_behind_the_end_stops_no_run_and_is_requeste
             13 => Reply::page(&[]).after(LATENCY),
             _ => Reply::refusal(status, message).after(LATENCY),
         });
-        let (directory, summary) =
-            walk(&api, &lists([12]), None, &[("lookahead", "100"), ("lookahead_saves", "0s")]).await;
+        let (directory, summary) = walk(&api, &lists([12]), None, &AHEAD).await;
         assert_eq!((summary.exit, rows(directory.path()).len()), (ExitCode::Complete, 12), "{status}: {summary}");
     }
     // A success without a page may have been billed: a probe that gets one is not requested again.
@@ -280,8 +280,7 @@ async fn what_the_api_says_of_a_page_behind_the_end_stops_no_run_and_is_requeste
         13 => Reply::page(&[]).after(LATENCY),
         _ => Reply::from(Answer::new(200, "<html></html>")).after(LATENCY),
     });
-    let (_directory, summary) =
-        walk(&api, &lists([12]), None, &[("lookahead", "100"), ("lookahead_saves", "0s")]).await;
+    let (_directory, summary) = walk(&api, &lists([12]), None, &AHEAD).await;
     assert_eq!(summary.exit, ExitCode::Complete, "{summary}");
     assert!(api.requested().values().all(|times| *times == 1) && summary.run.wasted >= 1, "{summary}");
 }

@@ -215,7 +215,7 @@ pub(crate) fn check_waste(world: &World) {
     let size = plan.rows_a_page();
     let is_found_out = plan.end == End::Auto && plan.has_short_pages();
     let pages = (0..plan.lists.len()).map(|item| {
-        let rows = world.api.length(item) as u64;
+        let rows = world.api.lists.length(item) as u64;
         let behind_all = plan.end == End::EmptyPage || is_found_out;
         let pages = if behind_all { rows.div_ceil(size) } else { rows / size } + 1;
         plan.max_pages.map_or(pages, |most| pages.min(most.into()))
@@ -242,9 +242,9 @@ pub(crate) fn check_complete(world: &World, out: &Path) {
     let size = world.plan.rows_a_page();
     for (item, count) in world.plan.lists.iter().enumerate() {
         // Rows that were put in push others out of what was requested.
-        let put_in = world.api.length(item) as u64 - count;
+        let put_in = world.api.lists.length(item) as u64 - count;
         let most = world.plan.max_pages.map_or(u64::MAX, |pages| (u64::from(pages) * size).saturating_sub(put_in));
-        for at in world.api.owed(item, None).filter(|at| *at < most) {
+        for at in world.api.lists.owed(item, None).filter(|at| *at < most) {
             assert!(published.contains_key(&(id(item), format!("v{at}"))), "row {at} of {} is missing", id(item));
         }
     }

@@ -33,7 +33,7 @@ pub(crate) enum Behind {
 }
 
 /// Lists of rows, each known by its number.
-pub(super) struct Lists {
+pub(crate) struct Lists {
     rows: Mutex<Vec<Vec<u64>>>,
     /// What existed when the export started and is not hidden.
     pub(super) owed: Vec<BTreeSet<u64>>,
@@ -67,7 +67,8 @@ impl Lists {
         (self.omits, self.is_filtered) = (Box::new(omits), true);
     }
 
-    pub(super) fn size(&self) -> usize {
+    /// How many rows a page has at most.
+    pub(crate) fn size(&self) -> usize {
         self.page_size.min(self.cap)
     }
 
@@ -76,16 +77,29 @@ impl Lists {
         change(&mut lock(&self.rows)[item])
     }
 
-    pub(super) fn owed(&self, item: usize, max_pages: Option<u32>) -> impl Iterator<Item = u64> + '_ {
+    /// How many rows there were when the export started, without hidden ones.
+    pub(crate) fn rows(&self) -> usize {
+        self.owed.iter().map(BTreeSet::len).sum()
+    }
+
+    /// How many rows a list has by now, hidden ones included.
+    pub(crate) fn length(&self, item: usize) -> usize {
+        self.change(item, |list| list.len())
+    }
+
+    /// The rows of an item that a run must have if it calls the item complete after at most this many pages.
+    pub(crate) fn owed(&self, item: usize, max_pages: Option<u32>) -> impl Iterator<Item = u64> + '_ {
         let most = max_pages.map_or(u64::MAX, |pages| u64::from(pages) * self.size() as u64);
         self.owed[item].range(..most).copied()
     }
 
-    pub(super) fn knows(&self, item: usize, row: u64) -> bool {
+    /// Whether a row exists, or came later.
+    pub(crate) fn knows(&self, item: usize, row: u64) -> bool {
         row >= LATER || self.owed[item].contains(&row)
     }
 
-    pub(super) fn fewest(&self, max_pages: Option<u32>) -> u64 {
+    /// The fewest credits that read every list to its end.
+    pub(crate) fn fewest(&self, max_pages: Option<u32>) -> u64 {
         let size = self.size();
         let lists = lock(&self.rows);
         let pages = lists.iter().map(|rows| {

@@ -62,7 +62,7 @@ type Spoil = Box<dyn Fn(&Call, Reply) -> Reply + Send + Sync>;
 
 /// A model of an API.
 pub(crate) struct World {
-    lists: Lists,
+    pub(crate) lists: Lists,
     account: Mutex<Account>,
     limits: Mutex<Vec<Limit>>,
     row: Row,
@@ -120,7 +120,7 @@ impl World {
 
     /// This many pages of a hundred lack one row each.
     pub(crate) fn hiding_one_in_some_pages(self, percent: u64, seed: u64) -> Self {
-        let size = self.size() as u64;
+        let size = self.lists.size() as u64;
         self.hiding(move |item, row| {
             let page = hash(&[seed, item as u64, row / size]);
             page % 100 < percent && page / 100 % size == row % size
@@ -279,39 +279,9 @@ impl World {
         limits::permitted(&lock(&self.limits), from, until)
     }
 
-    /// How many rows a page has at most.
-    pub(crate) fn size(&self) -> usize {
-        self.lists.size()
-    }
-
     /// The ids of its items.
     pub(crate) fn ids(&self) -> Vec<String> {
         (0..self.lists.owed.len()).map(id).collect()
-    }
-
-    /// How many rows existed when the export started.
-    pub(crate) fn rows(&self) -> usize {
-        self.lists.owed.iter().map(std::collections::BTreeSet::len).sum()
-    }
-
-    /// How many rows a list has by now, hidden ones included.
-    pub(crate) fn length(&self, item: usize) -> usize {
-        self.lists.change(item, |list| list.len())
-    }
-
-    /// The rows of an item that a run must have if it calls the item complete after at most this many pages.
-    pub(crate) fn owed(&self, item: usize, max_pages: Option<u32>) -> impl Iterator<Item = u64> + '_ {
-        self.lists.owed(item, max_pages)
-    }
-
-    /// Whether a row exists, or came later.
-    pub(crate) fn knows(&self, item: usize, row: u64) -> bool {
-        self.lists.knows(item, row)
-    }
-
-    /// The fewest credits that read every list to its end.
-    pub(crate) fn fewest(&self, max_pages: Option<u32>) -> u64 {
-        self.lists.fewest(max_pages)
     }
 
     /// Pages that it served, each as often as it was.

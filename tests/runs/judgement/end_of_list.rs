@@ -20,7 +20,7 @@ fn full_pages(lists: usize) -> Vec<u64> {
 #[tokio::test(start_paused = true)]
 async fn an_api_that_caps_its_pages_is_found_out_and_all_rows_are_read() {
     let play = Play::new(World::new(every_size(200, 115)).capped(8));
-    assert!(play.world.rows() > 10_000);
+    assert!(play.world.lists.rows() > 10_000);
     let most = play.most_credits();
     play.completes().await.warned(1).costs_at_most(most);
 }
@@ -160,7 +160,7 @@ async fn lists_of_every_size_cost_the_pages_and_the_evidence() {
             let play = Play::new(World::new(every_size(lists, most_rows))).with("lookahead", lookahead);
             let most = play.most_credits();
             let ended = play.completes().await.warned(0).costs_at_most(most);
-            let over = ended.summary.totals.credits.billed - play.world.fewest(None);
+            let over = ended.summary.totals.credits.billed - play.world.lists.fewest(None);
             assert!(over >= 1, "no evidence at all: {ended}");
         }
     }
@@ -183,14 +183,14 @@ async fn an_explicit_rule_is_trusted_and_costs_no_evidence() {
         let count = lists.len() as u64;
         let play = Play::new(World::new(lists)).with("end", end).with("lookahead", 0);
         let ended = play.completes().await;
-        assert_eq!(ended.sent.len() as u64, play.world.fewest(None) + more * count, "{end}: {ended}");
+        assert_eq!(ended.sent.len() as u64, play.world.lists.fewest(None) + more * count, "{end}: {ended}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn evidence_stays_within_the_allowed_credits() {
     let lists = [5, 7, 3, 12, 4, 8];
-    let fewest = World::new(lists).fewest(None);
+    let fewest = World::new(lists).lists.fewest(None);
     for most in 1..=fewest + 3 {
         let play = Play::new(World::new(lists)).with("max_credits", most).with("lookahead", 0);
         let ended = play.run().await.costs_at_most(most);
@@ -213,7 +213,7 @@ async fn a_capped_api_with_max_pages_gives_the_rows_of_those_pages() {
         let play = Play::new(World::new(every_size(100, 45)).capped(8)).with("max_pages", max_pages);
         let ended = play.run().await.is(ExitCode::Complete);
         let first = play.world.ids().len();
-        let owed: usize = (0..first).map(|item| play.world.owed(item, Some(max_pages)).count()).sum();
+        let owed: usize = (0..first).map(|item| play.world.lists.owed(item, Some(max_pages)).count()).sum();
         assert_eq!(ended.summary.totals.rows.published as usize, owed, "{ended}");
     }
 }
@@ -337,7 +337,7 @@ async fn where_the_rule_of_the_end_is_trusted_an_end_without_a_list_costs_one_re
         for nothing in NOTHING {
             let world = World::new([full_pages(60), every_size(60, 30)].concat()).ending_with(nothing);
             let fewest: u64 = match end {
-                "short-page" => world.fewest(None),
+                "short-page" => world.lists.fewest(None),
                 _ => [full_pages(60), every_size(60, 30)].concat().iter().map(|rows| rows.div_ceil(10) + 1).sum(),
             };
             let play = Play::new(world).with("end", end).with("lookahead", 0);
@@ -423,7 +423,7 @@ async fn a_refusal_of_the_page_behind_a_full_last_page_is_the_end() {
             assert_eq!(ended.summary.exit, ExitCode::Complete, "{name}: {ended}");
             let ended = ended.completes(&play).ended_as("end_refused", full);
             // Each list's end, the evidence for three of them and every hundredth, and what the run looks ahead for.
-            let most = play.world.fewest(None) as usize + 2 * 80 + 3 + 3 + 3;
+            let most = play.world.lists.fewest(None) as usize + 2 * 80 + 3 + 3 + 3;
             ended.sent_at_most(most);
         }
     }
@@ -507,7 +507,7 @@ async fn a_product_behind_a_page_that_was_another_s_is_read_on_once_that_is_mend
     let play = play.against(World::new(lists)).with("retry_failed", "true");
     let ended = play.run().await;
     // The page itself was paid for and is never requested again (P1): its ten rows stay out, and the product is not complete.
-    assert_eq!(ended.summary.totals.rows.published as usize, play.world.rows() - 10, "{ended}");
+    assert_eq!(ended.summary.totals.rows.published as usize, play.world.lists.rows() - 10, "{ended}");
     ended.is(ExitCode::Partial);
 }
 

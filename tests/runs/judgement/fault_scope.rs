@@ -446,7 +446,7 @@ async fn a_deep_page_that_is_always_throttled_keeps_the_pages_before_it() {
     let world = World::new([vec![300], every_size(1_000, 30)].concat());
     let play = Play::new(world.but(|call| (call.item == 0 && call.page == 4).then(|| throttled(0))));
     let ended = play.run().await.completes_but(&[0], "qps limit exceeded");
-    assert_eq!(ended.summary.totals.rows.published as usize, play.world.rows() - 270, "{ended}");
+    assert_eq!(ended.summary.totals.rows.published as usize, play.world.lists.rows() - 270, "{ended}");
 }
 
 #[tokio::test(start_paused = true)]

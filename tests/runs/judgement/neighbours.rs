@@ -279,7 +279,7 @@ async fn a_shop_that_forbids_deep_pages_fails_the_deep_products_alone() {
     let ended = play.run_while(ExitCode::Account, 3).await;
     let ended = ended.is(ExitCode::Partial);
     let lacking = ended.products.values().filter(|product| !product.complete).count();
-    assert_eq!((lacking, ended.summary.totals.rows.published as usize), (10, play.world.rows() - 450), "{ended}");
+    assert_eq!((lacking, ended.summary.totals.rows.published as usize), (10, play.world.lists.rows() - 450), "{ended}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -309,7 +309,7 @@ async fn a_corrupt_record_s_500_fails_its_product_alone_and_keeps_the_pages_befo
     let world = World::new([every_size(50, 30), vec![95], every_size(50, 30)].concat());
     let play = Play::new(world.but(|call| (call.item == 50 && call.page == 7).then(internal_error)));
     let ended = play.run().await.completes_but(&[50], "page 7");
-    assert_eq!(ended.summary.totals.rows.published as usize, play.world.rows() - 35, "{ended}");
+    assert_eq!(ended.summary.totals.rows.published as usize, play.world.lists.rows() - 35, "{ended}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -321,7 +321,7 @@ async fn a_database_that_cannot_read_beyond_a_page_number_fails_the_deep_product
         let deep: Vec<usize> = (0..150).filter(|list| list % 5 == 2).collect();
         let ended = ended.is(ExitCode::Partial);
         assert!(deep.iter().all(|item| !ended.products[item].complete), "{ended}");
-        assert_eq!(ended.summary.totals.rows.published as usize, play.world.rows() - 30 * 70, "{ended}");
+        assert_eq!(ended.summary.totals.rows.published as usize, play.world.lists.rows() - 30 * 70, "{ended}");
     }
 }
 
@@ -345,7 +345,7 @@ async fn a_product_that_answers_nobody_in_time_fails_alone_and_keeps_nobody_wait
     }
     let until = ended.sent[0].at + Duration::from_secs_f64(1.1 * play.most_credits() as f64 / 50.0 + 2.0);
     let others = ended.sent.iter().filter(|sent| place(&sent.id) != 10 && sent.at <= until).count();
-    assert!(others as u64 + 4 >= play.world.fewest(None), "only {others} requests by then: {ended}");
+    assert!(others as u64 + 4 >= play.world.lists.fewest(None), "only {others} requests by then: {ended}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -425,7 +425,7 @@ async fn a_framework_whose_empty_list_is_a_404_on_the_first_page_fails_those_and
     let play = Play::new(world.but(|call| (call.item % 3 == 0).then(|| refusal(404, "no data"))));
     let ended = play.run().await;
     assert!(matches!(ended.summary.exit, ExitCode::Partial | ExitCode::Complete), "{ended}");
-    assert_eq!(ended.summary.totals.rows.published as usize, play.world.rows(), "{ended}");
+    assert_eq!(ended.summary.totals.rows.published as usize, play.world.lists.rows(), "{ended}");
     assert!((0..62).filter(|item| item % 3 > 0).all(|item| ended.products[&item].complete), "{ended}");
 }
 
@@ -509,8 +509,9 @@ async fn an_api_whose_degraded_replica_sends_a_few_empty_first_pages_costs_those
     let hit = |call: &Call| call.item % 50 == 9 && call.page == 1;
     let play = Play::new(world.sending(move |call| hit(call).then(|| success("[]"))));
     let ended = play.run_unjudged().await.is(ExitCode::Complete);
-    let lost: usize = (0..200).filter(|item| item % 50 == 9).map(|item| play.world.owed(item, None).count()).sum();
-    assert_eq!(ended.summary.totals.rows.published as usize, play.world.rows() - lost, "{ended}");
+    let lost: usize =
+        (0..200).filter(|item| item % 50 == 9).map(|item| play.world.lists.owed(item, None).count()).sum();
+    assert_eq!(ended.summary.totals.rows.published as usize, play.world.lists.rows() - lost, "{ended}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -523,5 +524,5 @@ async fn an_api_that_sends_the_rows_of_another_page_once_loses_no_other_page() {
     });
     let play = Play::new(world).with("lookahead", 0);
     let ended = play.run_unjudged().await;
-    assert_eq!(ended.summary.totals.rows.published as usize, play.world.rows() - 10, "{ended}");
+    assert_eq!(ended.summary.totals.rows.published as usize, play.world.lists.rows() - 10, "{ended}");
 }

@@ -105,7 +105,7 @@ async fn evidence_above_the_allowed_share_stops_the_run_before_it_is_paid_and_a_
     let world = World::new([vec![45; 1_000], vec![95; 600]].concat());
     let mut play = Play::new(world.hiding(|item, row| item >= 1_000 && row % 30 == 14)).with("max_evidence", 1);
     let ended = play.run().await.is(ExitCode::Limit).says(&["max-evidence"]);
-    assert!(ended.summary.totals.credits.billed < play.world.fewest(None), "{ended}");
+    assert!(ended.summary.totals.credits.billed < play.world.lists.fewest(None), "{ended}");
     play.set("max_evidence", "30");
     play.completes().await;
 }

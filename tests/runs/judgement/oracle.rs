@@ -74,7 +74,7 @@ pub(crate) fn check(world: &World, out: &Path, summary: &Summary, max_pages: Opt
     let is_final = matches!(summary.exit, ExitCode::Complete | ExitCode::Partial);
     let is_published = |product: &Product| product.complete && is_final;
     for (item, _) in products.iter().filter(|(_, product)| is_published(product)) {
-        for row in world.owed(*item, max_pages) {
+        for row in world.lists.owed(*item, max_pages) {
             let is_missing = !of(*item).contains(&row);
             owed += 1;
             missing += usize::from(is_missing);
@@ -89,7 +89,7 @@ pub(crate) fn check(world: &World, out: &Path, summary: &Summary, max_pages: Opt
         );
     }
     for (item, rows) in &published {
-        assert!(rows.iter().all(|row| world.knows(*item, *row)), "{} has rows that are not its own", id(*item));
+        assert!(rows.iter().all(|row| world.lists.knows(*item, *row)), "{} has rows that are not its own", id(*item));
     }
     let is_complete = summary.exit == ExitCode::Complete;
     assert_eq!(is_complete, out.join("_SUCCESS").exists(), "the mark of a complete export: {summary}");

@@ -198,7 +198,7 @@ impl Play {
     /// What reading all lists may cost at most: the pages, the evidence, and what looking ahead may waste.
     pub(crate) fn most_credits(&self) -> u64 {
         let max_pages = self.settings.get("max_pages").map(|pages| pages.parse().unwrap());
-        let fewest = self.world.fewest(max_pages);
+        let fewest = self.world.lists.fewest(max_pages);
         let ahead =
             if self.settings.get("lookahead").is_some_and(|share| share == "0") { 0 } else { fewest.div_ceil(100) };
         let is_auto = self.settings.get("end").is_none_or(|end| end == "auto");
@@ -219,7 +219,7 @@ impl Ended {
     pub(crate) fn completes(self, play: &Play) -> Self {
         let ended = self.is(ExitCode::Complete);
         let rows = &ended.summary.totals.rows;
-        assert!(rows.published >= play.world.rows() as u64 || play.settings.contains_key("max_pages"), "{ended}");
+        assert!(rows.published >= play.world.lists.rows() as u64 || play.settings.contains_key("max_pages"), "{ended}");
         assert_eq!(rows.waiting, 0, "{ended}");
         ended
     }

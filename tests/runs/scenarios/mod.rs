@@ -145,7 +145,7 @@ fn account(ended: &Ended<'_>) -> Vec<String> {
     if requests != summary.run.requests {
         wrong.push(format!("{requests} requests were seen, {} are known", summary.run.requests));
     }
-    let (rows, all) = (summary.totals.rows.published, ended.world.rows());
+    let (rows, all) = (summary.totals.rows.published, ended.world.lists.rows());
     if summary.exit_code == 0 && rows != all as u64 {
         wrong.push(format!("{rows} of {all} rows were published"));
     }

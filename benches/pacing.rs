@@ -7,14 +7,15 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench that cannot be set up has no figures")]
 
-#[path = "../tests/runs/pacing/world.rs"]
+#[path = "../tests/runs/pacing/client.rs"]
 #[expect(dead_code, reason = "the tests use more of it")]
-mod world;
+mod client;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
+use client::{LimitedClient, Responses, Way, qps};
 use pagehaul::endpoint::{BUILT_IN, Codes, Endpoint};
 use pagehaul::fetch::classify::{Failure, Verdict};
 use pagehaul::fetch::dispatcher::{DispatchMode, Dispatcher, FetchOutcome};
@@ -25,7 +26,6 @@ use pagehaul::model::page::{AttemptId, ItemId, ItemIx, PageNum, Request};
 use pagehaul::settings::RateLimit;
 use pagehaul::simulator::{LimitSpec, Simulator, SimulatorSettings, Window, start};
 use tokio::sync::{mpsc, watch};
-use world::{Responses, Way, World, qps};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -38,7 +38,7 @@ const IN_FLIGHT: usize = 2_048;
 /// The rate limiter alone, in virtual time.
 fn virtually(asked: RateLimit, limit: LimitSpec, way: Way, time: Duration) -> Responses {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(async { World::new(asked, limit, way).work(time).await })
+    runtime.block_on(async { LimitedClient::new(asked, limit, way).work(time).await })
 }
 
 /// The dispatcher and the client against the embedded API.

@@ -20,20 +20,20 @@ simulate() {
 patches=("$@")
 [ ${#patches[@]} -gt 0 ] || patches=(tests/planted/*.patch)
 echo "without a bug: it must pass"
-simulate >"$copy/said" || { cat "$copy/said"; exit 1; }
+simulate >"$copy/output" || { cat "$copy/output"; exit 1; }
 missed=0
 for patch in "${patches[@]}"; do
     name=$(basename "$patch" .patch)
     patch --quiet --directory "$copy" --strip 1 <"$patch"
-    if simulate >"$copy/said"; then
+    if simulate >"$copy/output"; then
         echo "MISSED  $name"
         missed=$((missed + 1))
-    elif grep -q '^error.*could not compile\|^error\[E' "$copy/said"; then
+    elif grep -q '^error.*could not compile\|^error\[E' "$copy/output"; then
         echo "BROKEN  $name does not compile"
-        grep -m3 '^error' "$copy/said"
+        grep -m3 '^error' "$copy/output"
         missed=$((missed + 1))
     else
-        how=$(grep -m1 -o 'seed [0-9]* failed\|power lost at: [A-Z][a-z]* [a-z ]*\|twice_gives_the_same_log' "$copy/said" || true)
+        how=$(grep -m1 -o 'seed [0-9]* failed\|power lost at: [A-Z][a-z]* [a-z ]*\|twice_gives_the_same_log' "$copy/output" || true)
         echo "caught  $name: ${how:-in another way}"
     fi
     patch --quiet --directory "$copy" --strip 1 --reverse <"$patch"

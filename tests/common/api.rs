@@ -1,4 +1,5 @@
-//! The embedded API, and APIs on loopback whose responses come from a function.
+//! The embedded API, and the hostile fake where it behaves: APIs on loopback whose well-formed responses come from a function. For
+//! tests of the built program. The head of `world` says when to take another fake.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -95,8 +96,8 @@ impl Answer {
     }
 
     /// The response of an embedded API.
-    pub(crate) fn from_simulator(simulator: &Simulator, asked: &ReceivedRequest) -> Self {
-        let ReceivedRequest { path, query, authorization, .. } = asked;
+    pub(crate) fn from_simulator(simulator: &Simulator, request: &ReceivedRequest) -> Self {
+        let ReceivedRequest { path, query, authorization, .. } = request;
         let answer = simulator.respond(&ApiRequest { path, query, authorization: Some(authorization) });
         Self::new(answer.status, answer.body.to_vec())
     }
@@ -105,46 +106,54 @@ impl Answer {
 /// An API on loopback whose responses come from a function. It stops when it is dropped.
 pub(crate) struct Api {
     server: Evil,
-    asked: Arc<Mutex<Vec<(String, u32)>>>,
+    requested: Arc<Mutex<Vec<(String, u32)>>>,
 }
 
 impl Api {
     /// Starts the embedded API.
     pub(crate) fn from_simulator(simulator: &Arc<Simulator>) -> Self {
+        Self::but(simulator, |_| None)
+    }
+
+    /// Starts the embedded API, which responds otherwise to some requests.
+    pub(crate) fn but(
+        simulator: &Arc<Simulator>,
+        other: impl Fn(&ReceivedRequest) -> Option<Answer> + Send + Sync + 'static,
+    ) -> Self {
         let simulator = Arc::clone(simulator);
-        Self::start(move |asked| Answer::from_simulator(&simulator, asked))
+        Self::start(move |request| other(request).unwrap_or_else(|| Answer::from_simulator(&simulator, request)))
     }
 
     /// Starts the embedded API behind a gate that lets `free` requests through. The receiver gets a message for each request that
     /// waits.
     pub(crate) fn gated(simulator: &Arc<Simulator>, free: usize) -> (Self, Arc<Gate>, Receiver<()>) {
-        let (gate, held) = Gate::new(free);
-        let (simulator, keeper) = (Arc::clone(simulator), Arc::clone(&gate));
-        let api = Self::start(move |asked| {
+        let (gate, waiting) = Gate::new(free);
+        let keeper = Arc::clone(&gate);
+        let api = Self::but(simulator, move |_| {
             keeper.pass();
-            Answer::from_simulator(&simulator, asked)
+            None
         });
-        (api, gate, held)
+        (api, gate, waiting)
     }
 
     /// Starts an API that responds like this. The function may block; only its own connection waits.
     pub(crate) fn start(answer: impl Fn(&ReceivedRequest) -> Answer + Send + Sync + 'static) -> Self {
-        let asked = Arc::<Mutex<Vec<(String, u32)>>>::default();
-        let all = Arc::clone(&asked);
+        let requested = Arc::<Mutex<Vec<(String, u32)>>>::default();
+        let all = Arc::clone(&requested);
         let server = Evil::start(move |wire| {
-            while let Some(mut asked) = wire.asked() {
+            while let Some(mut request) = wire.request() {
                 {
                     let mut all = lock(&all);
-                    all.push((asked.product.clone(), asked.page));
-                    asked.number = all.len();
+                    all.push((request.product.clone(), request.page));
+                    request.number = all.len();
                 }
-                let Answer { status, body } = answer(&asked);
+                let Answer { status, body } = answer(&request);
                 if !wire.say(hostile::answer_with(status, "Content-Type: application/json\r\n", body)) {
                     return;
                 }
             }
         });
-        Self { server, asked }
+        Self { server, requested }
     }
 
     /// Scheme, host and port.
@@ -154,13 +163,13 @@ impl Api {
 
     /// Requests so far.
     pub(crate) fn requests(&self) -> usize {
-        lock(&self.asked).len()
+        lock(&self.requested).len()
     }
 
     /// How often each page was requested.
-    pub(crate) fn asked(&self) -> BTreeMap<(String, u32), u32> {
+    pub(crate) fn requested(&self) -> BTreeMap<(String, u32), u32> {
         let mut pages = BTreeMap::new();
-        for page in lock(&self.asked).iter() {
+        for page in lock(&self.requested).iter() {
             *pages.entry(page.clone()).or_default() += 1;
         }
         pages
@@ -173,21 +182,21 @@ pub(crate) struct Gate {
     passed: AtomicUsize,
     open: Mutex<bool>,
     opened: Condvar,
-    holding: Mutex<Sender<()>>,
+    waiting_sender: Mutex<Sender<()>>,
 }
 
 impl Gate {
     /// A gate that lets `free` requests pass, and a receiver of a message for each request that it blocks.
     pub(crate) fn new(free: usize) -> (Arc<Self>, Receiver<()>) {
-        let (holding, held) = channel();
+        let (waiting_sender, waiting) = channel();
         let gate = Self {
             free,
             passed: AtomicUsize::new(0),
             open: Mutex::default(),
             opened: Condvar::new(),
-            holding: Mutex::new(holding),
+            waiting_sender: Mutex::new(waiting_sender),
         };
-        (Arc::new(gate), held)
+        (Arc::new(gate), waiting)
     }
 
     /// Returns at once for the first requests. Blocks for the others until the gate is opened.
@@ -195,7 +204,7 @@ impl Gate {
         if self.passed.fetch_add(1, Ordering::Relaxed) < self.free {
             return;
         }
-        lock(&self.holding).send(()).ok(); // nobody needs to listen
+        lock(&self.waiting_sender).send(()).ok(); // nobody needs to listen
         let shut = |open: &mut bool| !*open;
         drop(self.opened.wait_timeout_while(lock(&self.open), DEADLINE, shut));
     }

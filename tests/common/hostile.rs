@@ -1,5 +1,8 @@
-//! A server on loopback that may break the rules of its transport: a script has each connection and writes anything to it,
-//! in clear or under TLS with a certificate that the test has made.
+//! The hostile fake of the API: a server on loopback that may break the rules of its transport. A script has each connection and
+//! writes anything to it, in clear or under TLS with a certificate that the test has made.
+//!
+//! For tests of sockets, TLS and broken bytes. `api` serves well-formed responses through it, for the built program. The head of
+//! `world` says when to take another fake.
 
 #![expect(clippy::unwrap_used, reason = "what helps a test fails by panicking")]
 
@@ -9,11 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use pagehaul::simulator::Simulator;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use super::ReceivedRequest;
+use super::{Answer, ReceivedRequest};
 
 /// The server. A script runs on a thread for each connection. The server stops when it is dropped.
 pub(crate) struct Evil {
@@ -85,7 +89,7 @@ impl Evil {
 impl Drop for Evil {
     fn drop(&mut self) {
         self.shared.ended.store(true, Ordering::Relaxed);
-        // The listener looks at the flag when somebody comes.
+        // The listener checks the flag at each connection.
         TcpStream::connect(self.address).ok();
     }
 }
@@ -124,7 +128,7 @@ impl Wire {
     }
 
     /// The next request; none when the client has left.
-    pub(crate) fn asked(&mut self) -> Option<ReceivedRequest> {
+    pub(crate) fn request(&mut self) -> Option<ReceivedRequest> {
         let head = self.head()?;
         let target = head.split(' ').nth(1).unwrap();
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -185,6 +189,12 @@ pub(crate) fn answer_with(status: u16, fields: &str, body: impl AsRef<[u8]>) -> 
     let body = body.as_ref();
     let head = format!("HTTP/1.1 {status} x\r\n{fields}Content-Length: {}\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
+}
+
+/// The response of an embedded API.
+pub(crate) fn from_simulator(simulator: &Simulator, request: &ReceivedRequest) -> Vec<u8> {
+    let Answer { status, body } = Answer::from_simulator(simulator, request);
+    answer(status, body)
 }
 
 /// The certificates of a server, and its key.

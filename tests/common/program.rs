@@ -60,7 +60,7 @@ impl Program {
         Self::start_with(command, b"")
     }
 
-    /// Starts a command with these bytes, fewer than a pipe holds, on its standard input.
+    /// Starts a command with these bytes, fewer than fit into a pipe, on its standard input.
     pub(crate) fn start_with(mut command: Command, input: &[u8]) -> Self {
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = piped.spawn().unwrap();

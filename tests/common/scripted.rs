@@ -183,7 +183,7 @@ impl Scripted {
     }
 
     /// How often each page was requested.
-    pub(crate) fn asked(&self) -> BTreeMap<(String, u32), u32> {
+    pub(crate) fn requested(&self) -> BTreeMap<(String, u32), u32> {
         let mut pages = BTreeMap::new();
         for sent in self.sent().iter() {
             *pages.entry((sent.id.clone(), sent.page)).or_default() += 1;
@@ -228,9 +228,9 @@ impl Fetch for Scripted {
 
 /// Runs an export of these products until its API stops it.
 pub(crate) async fn run_job(context: &RunContext, api: &Arc<Scripted>, list: &[String]) -> Result<Summary, Error> {
-    let told = Arc::clone(api);
+    let stopping = Arc::clone(api);
     let stopped = async move {
-        told.stops().await;
+        stopping.stops().await;
         ExitCode::Interrupted
     };
     run_until(context, api, list, stopped).await

@@ -23,8 +23,8 @@ pub(crate) fn data() -> PathBuf {
 
 /// The API that serves the products.
 pub(crate) fn api(gate: Option<Arc<Gate>>) -> Api {
-    Api::start(move |asked| {
-        let answer = answer(&asked.product, asked.page);
+    Api::start(move |request| {
+        let answer = answer(&request.product, request.page);
         if let Some(gate) = gate.as_ref().filter(|_| answer.status == 200) {
             gate.pass(); // billed by now
         }
@@ -101,13 +101,13 @@ pub(crate) const PAGES: usize = 9;
 
 /// How an export in this process ended, in virtual time, and how many pages it was billed. `before` is called before each
 /// response, with the number of pages billed so far.
-pub(crate) async fn go_on(
+pub(crate) async fn resume(
     out: &Path,
     before: impl Fn(usize) + Send + Sync + 'static,
 ) -> (Result<ExitCode, Error>, usize) {
     let before = Arc::new(before);
     loop {
-        let (ended, billed) = go_on_once(out, Arc::clone(&before)).await;
+        let (ended, billed) = resume_once(out, Arc::clone(&before)).await;
         // A child that another test is starting shares the locks of this process until its exec.
         if !matches!(ended, Err(Error::Output(OutputError::Busy { .. }))) {
             return (ended, billed);
@@ -115,7 +115,7 @@ pub(crate) async fn go_on(
     }
 }
 
-async fn go_on_once(
+async fn resume_once(
     out: &Path,
     before: Arc<impl Fn(usize) + Send + Sync + 'static>,
 ) -> (Result<ExitCode, Error>, usize) {

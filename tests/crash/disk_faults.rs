@@ -57,7 +57,7 @@ fn traced(command: &Command, directory: &Path, select: &[&str], only: &[PathBuf]
     (traced, log)
 }
 
-/// The calls in a log, in the order in which they began: the thread that made it, and its text.
+/// The calls in a log, in the order in which they started: the thread that made it, and its text.
 fn calls(log: &Path) -> Vec<(String, String)> {
     let text = String::from_utf8_lossy(&std::fs::read(log).unwrap()).into_owned();
     let lines = text.lines().filter_map(|line| line.split_once(' '));
@@ -110,18 +110,18 @@ fn judge(about: &str, home: &Home, api: &Api, faulty: &Run) {
     let resumed = run(small::command(home, api, &ONE_BY_ONE));
     assert_eq!(resumed.code, Some(3), "{message}\nand then {resumed}");
     assert_eq!(small::found(&home.out()), small::expected(), "{message}\nand then {resumed}");
-    let asked = api.asked();
-    let twice: u32 = asked.iter().filter(|((product, _), _)| product != "104").map(|(_, times)| times - 1).sum();
-    assert!(twice <= 1, "{twice} pages were paid for twice: {asked:?}: {message}");
+    let requested = api.requested();
+    let twice: u32 = requested.iter().filter(|((product, _), _)| product != "104").map(|(_, times)| times - 1).sum();
+    assert!(twice <= 1, "{twice} pages were paid for twice: {requested:?}: {message}");
     let head = std::fs::read(home.path("out/_pagehaul/ledger.sqlite")).unwrap();
     assert_eq!(head[18..20], [2, 2], "the ledger has no write-ahead log: {message}");
 }
 
 /// Plays every fault of a table, each at `each` places of a run.
-fn play(faults: &[(&str, &[&str])], begun: Option<&Path>, each: usize) {
+fn play(faults: &[(&str, &[&str])], started: Option<&Path>, each: usize) {
     let home = || {
         let home = small::home();
-        if let Some(directory) = begun {
+        if let Some(directory) = started {
             copy(directory, &home.out());
         }
         home
@@ -144,21 +144,21 @@ fn play(faults: &[(&str, &[&str])], begun: Option<&Path>, each: usize) {
             plays.extend(places.map(|(at, number)| (*call, *fault, format!("{number}{}", ["", "+"][at % 2]))));
         }
     }
-    let struck = play_at(plays, &home, begun.is_some());
+    let struck = play_at(plays, &home, started.is_some());
     let all = faults.iter().flat_map(|(call, errors)| errors.iter().map(move |fault| format!("{call} {fault}")));
     let missed: Vec<_> = all.filter(|fault| !struck.contains_key(fault)).collect();
     assert!(missed.is_empty(), "never struck: {missed:?}; struck: {struck:?}");
 }
 
 /// The call whose number in its thread says nothing, because any thread may be the one that reads a journal: it is counted
-/// by the files that are there when a run begins.
+/// by the files that are there when a run starts.
 const READ: &str = "read";
 
 /// Plays faults, each at its place, and counts those that struck.
 fn play_at(
     plays: Vec<(&str, &str, String)>,
     home: &(impl Fn() -> Home + Sync),
-    is_begun: bool,
+    is_started: bool,
 ) -> BTreeMap<String, usize> {
     let (plays, struck) = (Mutex::new(plays), Mutex::new(BTreeMap::<String, usize>::new()));
     on_all_cores(|| {
@@ -171,7 +171,7 @@ fn play_at(
             let (command, log) = traced(&command, &home.path(""), &[&format!("trace={call}"), &about], &only);
             let faulty = run(command);
             let hit: Vec<_> = calls(&log).into_iter().filter(|(_, text)| text.ends_with("(INJECTED)")).collect();
-            // What never fails so: the wake-up of a thread. What is no part of an export: the loader, before it begins.
+            // What never fails so: the wake-up of a thread. What is no part of an export: the loader, before it starts.
             let is_foreign =
                 |text: &String| text.contains("<anon_inode:") || text.contains(".so") || text.contains("socket:");
             if hit.iter().any(|(_, text)| is_foreign(text)) {
@@ -183,7 +183,7 @@ fn play_at(
             let about = format!("{about}: {hit:?}");
             judge(&about, &home, &api, &faulty);
             let is_left = |(product, page): &(String, u32)| product == "104" || product == "103" && *page > 1;
-            assert!(!is_begun || api.asked().keys().all(is_left), "{about}: {:?}", api.asked());
+            assert!(!is_started || api.requested().keys().all(is_left), "{about}: {:?}", api.requested());
         }
     });
     struck.into_inner().unwrap()
@@ -229,9 +229,9 @@ fn l6_an_error_of_the_disk_while_an_earlier_run_is_recovered_ends_with_8_and_cos
 
 // --- what is durable before what -----------------------------------------------------------------------------------
 
-/// A call with the lines of the log at which it began and ended.
+/// A call with the lines of the log at which it started and ended.
 struct Span {
-    began: usize,
+    started: usize,
     ended: usize,
     text: String,
 }
@@ -246,15 +246,15 @@ fn spans(log: &Path) -> Vec<Span> {
             spans[open[thread]].ended = at;
         } else {
             open.insert(thread, spans.len());
-            spans.push(Span { began: at, ended: at, text: call.to_owned() });
+            spans.push(Span { started: at, ended: at, text: call.to_owned() });
         }
     }
     spans
 }
 
-/// The first of these calls that began behind a line, and was done before another one.
+/// The first of these calls that started behind a line, and was done before another one.
 fn between(spans: &[Span], behind: usize, before: usize, is_it: impl Fn(&str) -> bool) -> Option<&Span> {
-    spans.iter().find(|span| span.began > behind && span.ended < before && is_it(&span.text))
+    spans.iter().find(|span| span.started > behind && span.ended < before && is_it(&span.text))
 }
 
 fn l5_an_answer_is_in_the_journal_and_then_in_the_ledger_before_the_next_request_and_a_file_is_whole_before_it_is_named()
@@ -268,7 +268,7 @@ fn l5_an_answer_is_in_the_journal_and_then_in_the_ledger_before_the_next_request
     let journal = |text: &str| of(text, "fdatasync(", "/_pagehaul/journal/0");
     let ledger = |text: &str| of(text, "fsync(", "/ledger.sqlite-wal>");
     let sends: Vec<usize> =
-        spans.iter().filter(|span| span.text.contains("\"GET /v1")).map(|span| span.began).collect();
+        spans.iter().filter(|span| span.text.contains("\"GET /v1")).map(|span| span.started).collect();
     assert_eq!(sends.len(), 10);
     assert!(between(&spans, 0, sends[0], ledger).is_some(), "the first intent");
     for send in sends.windows(2) {
@@ -291,18 +291,18 @@ fn l5_an_answer_is_in_the_journal_and_then_in_the_ledger_before_the_next_request
             .filter(|(span, _, to)| {
                 to.ends_with(".parquet")
                     && to.contains("/region=")
-                    && span.began > manifest_before
-                    && span.ended < manifest.began
+                    && span.started > manifest_before
+                    && span.ended < manifest.started
             })
             .collect();
         for (span, from, to) in &named {
-            let whole = between(&spans, manifest_before, span.began, |text| of(text, "fsync(", &format!("<{from}>")));
+            let whole = between(&spans, manifest_before, span.started, |text| of(text, "fsync(", &format!("<{from}>")));
             let whole = whole.unwrap_or_else(|| panic!("{to} was not durable before it was named"));
-            let first = named.iter().map(|(span, _, _)| span.began).min().unwrap();
+            let first = named.iter().map(|(span, _, _)| span.started).min().unwrap();
             assert!(between(&spans, whole.ended, first, ledger).is_some(), "{to} was named before it was decided");
             let directory = Path::new(to).parent().unwrap().to_str().unwrap();
             let synced =
-                between(&spans, span.ended, manifest.began, |text| of(text, "fsync(", &format!("<{directory}>")));
+                between(&spans, span.ended, manifest.started, |text| of(text, "fsync(", &format!("<{directory}>")));
             assert!(synced.is_some(), "the manifest names {to}, whose name was not durable");
             files += 1;
         }
@@ -388,7 +388,7 @@ fn l5_a_disk_that_fills_up_stops_the_run_and_with_more_room_the_same_command_end
 #[cfg(debug_assertions)]
 fn process(out: &Path) -> (Result<ExitCode, Error>, usize) {
     let mut runtime = tokio::runtime::Builder::new_current_thread();
-    runtime.enable_all().start_paused(true).build().unwrap().block_on(small::go_on(out, |_| {}))
+    runtime.enable_all().start_paused(true).build().unwrap().block_on(small::resume(out, |_| {}))
 }
 
 /// Plays a run whose `number`th step of these actions, or every one from it on, is refused; gives whether there was one.
@@ -476,7 +476,7 @@ fn l7_a_call_that_is_interrupted_is_repeated_and_nobody_notices() {
             );
             let ended = run(command);
             let hit: Vec<_> = calls(&log).into_iter().filter(|(_, text)| text.ends_with("(INJECTED)")).collect();
-            // The loader's, before the program began; and listing a directory, which no local disk interrupts: it ends with 8.
+            // The loader's, before the program started; and listing a directory, which no local disk interrupts: it ends with 8.
             if hit.iter().any(|(_, text)| text.contains(".so") || text.contains("O_DIRECTORY")) {
                 continue;
             }

@@ -1,7 +1,7 @@
 //! Crash points: the built program ends itself at its first step around a durable operation, its second, its third, until a
 //! run passes clean; after each the same command must end with the same rows, and have paid for at most one page twice.
 //!
-//! One request is in flight at a time and the wall clock stands still, so that published files can be compared byte for
+//! One request is in flight at a time and the wall clock does not move, so that published files can be compared byte for
 //! byte. `PAGEHAUL_GRID=whole` plays every pair of a crash and a crash in its recovery, not a sample of them.
 
 #![cfg(all(debug_assertions, unix))]
@@ -45,10 +45,10 @@ const AHEAD: [&str; 14] = [
 ];
 /// One step in so many is a crash, where not all are played.
 const STRIDE: usize = 17;
-/// Pairs of crashes that are played when nobody asks for all.
+/// Pairs of crashes that are played when nobody requests all.
 const PAIRS: usize = 2_000;
 
-/// One case: a directory, the API that it is exported from, and how often the program was told to end itself.
+/// One case: a directory, the API that it is exported from, and how often the program had to end itself.
 struct Case {
     directory: tempfile::TempDir,
     server: Server,
@@ -67,7 +67,7 @@ impl Case {
         Self { options: &AHEAD, ..Self::new() }
     }
 
-    /// The state that a crash left, again: for another way to go on from it.
+    /// The state that a crash left, again: for another way to continue from it.
     fn copy_of(crashed: &Path) -> Self {
         let case = Self::new();
         if crashed.exists() {
@@ -80,7 +80,7 @@ impl Case {
         self.directory.path().join("out")
     }
 
-    /// Runs the program to its end, or to the step at which it ends itself: how it ended, and what it said.
+    /// Runs the program to its end, or to the step at which it ends itself: how it ended, and what it printed.
     fn run(&self, step: Option<(usize, &str)>) -> (Option<i32>, String) {
         let list = self.directory.path().join("list.txt");
         std::fs::write(&list, ids(&self.simulator).join("\n")).unwrap();

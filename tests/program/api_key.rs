@@ -15,19 +15,19 @@ fn a_key_that_a_page_repeats_is_in_no_file_and_no_line_also_unpacked() {
     let ids = &ids[..3];
     let api = Api::start({
         let simulator = Arc::clone(&simulator);
-        move |asked| {
-            let Answer { status, body } = Answer::from_simulator(&simulator, asked);
+        move |request| {
+            let Answer { status, body } = Answer::from_simulator(&simulator, request);
             let mut body: Value = serde_json::from_slice(&body).unwrap();
             let rows = body["data"].as_array_mut().unwrap();
             if rows.is_empty() {
-                return Answer::new(status, body.to_string()); // a page behind the end, asked for as evidence
+                return Answer::new(status, body.to_string()); // a page behind the end, requested as evidence
             }
             // A known column, an unknown one, the partition, and a row that becomes a reject.
-            rows[0]["video_desc"] = asked.authorization.clone().into();
-            rows[0]["request"] = serde_json::json!({ "authorization": asked.authorization });
-            rows[0]["region"] = asked.authorization.clone().into();
+            rows[0]["video_desc"] = request.authorization.clone().into();
+            rows[0]["request"] = serde_json::json!({ "authorization": request.authorization });
+            rows[0]["region"] = request.authorization.clone().into();
             rows[1]["video_id"] = Value::Null;
-            rows[1]["video_desc"] = asked.authorization.clone().into();
+            rows[1]["video_desc"] = request.authorization.clone().into();
             Answer::new(status, body.to_string())
         }
     });

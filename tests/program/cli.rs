@@ -1,7 +1,7 @@
 //! The built program as its users meet it: a command line, an exit code, a JSON object, a directory of Parquet.
 //!
 //! Every test runs the binary over real sockets in real time. None depends on how long anything takes: where the moment
-//! matters, the API of the test holds its answers until the test has seen what it waits for.
+//! matters, the API of the test keeps its responses back until the test has seen what it waits for.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -220,7 +220,7 @@ fn without_a_limit_a_real_host_is_not_even_connected_to() {
 }
 
 #[test]
-fn variables_that_are_not_ours_may_hold_anything() {
+fn variables_that_are_not_ours_may_have_any_value() {
     let Served { server, home, .. } = Served::start("products=2,max_videos=9");
     let mut command = home.export(&server.base_url(), &[]);
     command.env("LESS_TERMCAP", OsStr::from_bytes(b"\xff\xfe")).env("PAGEHAUL_SERVICE_HOST", "10.0.0.1");
@@ -308,7 +308,7 @@ fn a_complete_export_has_every_row_and_the_same_command_again_sends_nothing() {
 }
 
 #[test]
-fn a_longer_list_goes_on_with_a_complete_export_whose_mark_is_gone_until_it_is_complete_again() {
+fn a_longer_list_continues_with_a_complete_export_whose_mark_is_gone_until_it_is_complete_again() {
     let Served { simulator, server, ids, .. } = Served::start("products=6,max_videos=25");
     let home = Home::new(&ids[..3]);
     run(home.export(&server.base_url(), &[])).ended(0);
@@ -323,7 +323,7 @@ fn a_longer_list_goes_on_with_a_complete_export_whose_mark_is_gone_until_it_is_c
 }
 
 #[test]
-fn a_run_that_goes_on_says_what_is_there_and_that_a_shorter_list_takes_nothing_out() {
+fn a_run_that_continues_says_what_is_there_and_that_a_shorter_list_takes_nothing_out() {
     let Served { simulator, server, ids, home } = Served::start("products=6,max_videos=25");
     let first = run(home.export(&server.base_url(), &["--max-credits", "2"]));
     let paid = first.ended(6)["pages"]["journaled"].clone();
@@ -341,8 +341,8 @@ fn a_run_that_goes_on_says_what_is_there_and_that_a_shorter_list_takes_nothing_o
 
 #[test]
 fn products_that_fail_are_named_up_to_a_number_and_then_counted() {
-    let api = Api::start(|asked| {
-        if asked.product.ends_with('9') { Answer::refusal(400, "no such product") } else { Answer::page(&[]) }
+    let api = Api::start(|request| {
+        if request.product.ends_with('9') { Answer::refusal(400, "no such product") } else { Answer::page(&[]) }
     });
     let ids: Vec<String> = (1_000..1_300).map(|id| id.to_string()).collect();
     let home = Home::new(&ids);
@@ -371,16 +371,16 @@ fn the_embedded_api_needs_neither_key_nor_list_nor_limit_and_its_seed_is_part_of
 }
 
 #[test]
-fn a_refused_product_is_its_own_failure_and_is_asked_for_again_only_when_told_to() {
+fn a_refused_product_is_its_own_failure_and_is_requested_again_only_on_request() {
     let simulator = simulator("products=9,max_videos=35");
     let ids = ids(&simulator);
     let refused = ids[4].clone();
     let healed = Arc::new(AtomicBool::new(false));
-    let api = Api::start({
-        let (simulator, refused, healed) = (Arc::clone(&simulator), refused.clone(), Arc::clone(&healed));
-        move |asked| {
-            let refuse = asked.product == refused && !healed.load(Ordering::Relaxed);
-            if refuse { Answer::refusal(400, "no such product") } else { Answer::from_simulator(&simulator, asked) }
+    let api = Api::but(&simulator, {
+        let (refused, healed) = (refused.clone(), Arc::clone(&healed));
+        move |request| {
+            let is_refused = request.product == refused && !healed.load(Ordering::Relaxed);
+            is_refused.then(|| Answer::refusal(400, "no such product"))
         }
     });
     let home = Home::new(&ids);
@@ -433,18 +433,15 @@ fn a_key_that_is_not_accepted_ends_with_7_and_nothing_is_lost_or_billed() {
 }
 
 #[test]
-fn a_key_that_is_revoked_half_way_keeps_what_was_paid_and_another_one_goes_on() {
+fn a_key_that_is_revoked_half_way_keeps_what_was_paid_and_another_one_continues() {
     let simulator = simulator("products=10,max_videos=60");
     let ids = ids(&simulator);
     let accepted = AtomicUsize::new(15);
-    let api = Api::start({
-        let simulator = Arc::clone(&simulator);
-        move |asked| {
-            let is_old = asked.authorization == "Bearer sk_live_OLD";
-            let one_less = |left: usize| left.checked_sub(1);
-            let revoked = is_old && accepted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err();
-            if revoked { Answer::refusal(401, "apiKey is null") } else { Answer::from_simulator(&simulator, asked) }
-        }
+    let api = Api::but(&simulator, move |request| {
+        let is_old = request.authorization == "Bearer sk_live_OLD";
+        let one_less = |left: usize| left.checked_sub(1);
+        let is_revoked = is_old && accepted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_err();
+        is_revoked.then(|| Answer::refusal(401, "apiKey is null"))
     });
     let home = Home::new(&ids);
     let mut old = home.export(&api.base_url(), &[]);
@@ -478,7 +475,7 @@ fn credits_that_are_used_up_end_with_7_and_after_a_top_up_the_rest_is_read() {
 }
 
 #[test]
-fn a_credit_limit_is_kept_to_the_credit_and_raising_it_goes_on() {
+fn a_credit_limit_is_kept_to_the_credit_and_raising_it_continues() {
     let Served { simulator, server, ids, home } = Served::start("products=10,max_videos=60");
     let all = fewest_requests(&simulator, &ids);
     for limit in [11, all - 1] {
@@ -507,9 +504,9 @@ fn an_api_that_fails_for_too_long_ends_with_5_and_the_same_command_resumes() {
     drop(server);
     // Bound and never listening: nobody answers, no other test is given the port, and, unlike the port of a connected
     // client, it is never picked as the source of a connection to itself.
-    let held = tokio::net::TcpSocket::new_v4().unwrap();
-    held.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let nobody = format!("http://{}", held.local_addr().unwrap());
+    let unused_port = tokio::net::TcpSocket::new_v4().unwrap();
+    unused_port.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let nobody = format!("http://{}", unused_port.local_addr().unwrap());
     let summary = run(home.export(&nobody, &IMPATIENT)).ended(5);
     assert!(summary["cause"].as_str().unwrap().contains("cannot connect to the API"), "{summary}");
     assert_eq!(summary["credits"]["in_doubt"], 0, "{summary}");
@@ -557,22 +554,22 @@ fn answers_that_are_no_envelopes_end_with_10_and_cost_twenty_requests_however_lo
     let ids: Vec<String> = (100..125).map(|id| id.to_string()).collect();
     let home = Home::new(&ids);
     let summary = run(home.export(&api.base_url(), &["--retry-base-delay", "10ms"])).ended(10);
-    let asked = api.asked();
-    assert!(api.requests() <= 21 && asked.values().all(|times| *times <= 2), "{asked:?}");
+    let requested = api.requested();
+    assert!(api.requests() <= 21 && requested.values().all(|times| *times <= 2), "{requested:?}");
     assert_eq!((&summary["credits"]["in_doubt"], &summary["credits"]["billed"]), (&api.requests().into(), &0.into()));
     assert_eq!((&summary["products"]["failed"], &summary["products"]["open"]), (&0.into(), &25.into()));
 }
 
 #[test]
-fn pages_capped_below_the_size_that_was_asked_for_are_found_out_and_read_on_with_one_warning() {
+fn pages_capped_below_the_size_that_was_requested_are_found_out_and_read_on_with_one_warning() {
     let simulator = simulator("products=60,max_videos=14");
     let ids: Vec<String> = ids(&simulator).into_iter().filter(|id| simulator.videos(id) > 3).take(25).collect();
     assert_eq!(ids.len(), 25);
     let api = Api::start({
         let simulator = Arc::clone(&simulator);
-        move |asked| {
-            let first = u64::from(asked.page - 1) * 3;
-            let rows = (first..first + 3).filter_map(|position| simulator.row(&asked.product, None, position));
+        move |request| {
+            let first = u64::from(request.page - 1) * 3;
+            let rows = (first..first + 3).filter_map(|position| simulator.row(&request.product, None, position));
             Answer::page(&rows.collect::<Vec<_>>())
         }
     });
@@ -581,23 +578,23 @@ fn pages_capped_below_the_size_that_was_asked_for_are_found_out_and_read_on_with
     run.ended(0);
     assert_eq!(run.stderr.matches("the API returns at most 3 rows a page").count(), 1, "{run}");
     assert_rows(&home.out(), &expected(&simulator, &ids, 3));
-    assert!(api.asked().values().all(|times| *times == 1), "{:?}", api.asked());
+    assert!(api.requested().values().all(|times| *times == 1), "{:?}", api.requested());
 }
 
 #[test]
-fn l10_a_second_process_on_the_same_directory_ends_with_4_and_the_first_goes_on() {
+fn l10_a_second_process_on_the_same_directory_ends_with_4_and_the_first_continues() {
     let simulator = simulator("products=3,max_videos=25");
     let ids = ids(&simulator);
-    let (api, gate, held) = Api::gated(&simulator, 0);
+    let (api, gate, waiting) = Api::gated(&simulator, 0);
     let home = Home::new(&ids);
     let first = Program::start(home.export(&api.base_url(), &[]));
-    held.recv_timeout(DEADLINE).unwrap();
+    waiting.recv_timeout(DEADLINE).unwrap();
     for command in [home.export(&api.base_url(), &[]), pagehaul(["replay", "--out", &home.argument("out")])] {
         let second = run(command);
         let json = second.ended(4);
         assert!(json["cause"].as_str().unwrap().contains("another process works on this export"), "{second}");
     }
-    assert!(api.requests() <= ids.len(), "only the first process asked, once for each product");
+    assert!(api.requests() <= ids.len(), "only the first process sent requests, one for each product");
     gate.open();
     first.end().ended(0);
     assert_rows(&home.out(), &expected(&simulator, &ids, 10));
@@ -610,27 +607,27 @@ struct HalfWay {
     ids: Vec<String>,
     api: Api,
     gate: Arc<Gate>,
-    held: Receiver<()>,
+    waiting: Receiver<()>,
     home: Home,
 }
 
 impl HalfWay {
-    /// `billed_first`: what is held at the gate was billed before, so that a client that dies has lost it.
+    /// `billed_first`: what waits at the gate was billed before, so that a client that dies has lost it.
     fn made(billed_first: bool) -> Self {
         let simulator = simulator("products=40,max_videos=90,seed=3");
         let ids = ids(&simulator);
-        let (gate, held) = Gate::new(30);
+        let (gate, waiting) = Gate::new(30);
         let api = Api::start({
             let (simulator, gate) = (Arc::clone(&simulator), Arc::clone(&gate));
-            move |asked| {
-                let billed = billed_first.then(|| Answer::from_simulator(&simulator, asked));
+            move |request| {
+                let billed = billed_first.then(|| Answer::from_simulator(&simulator, request));
                 gate.pass();
-                billed.unwrap_or_else(|| Answer::from_simulator(&simulator, asked))
+                billed.unwrap_or_else(|| Answer::from_simulator(&simulator, request))
             }
         });
         assert!(fewest_requests(&simulator, &ids) > 60, "there is something left to do behind the gate");
         let home = Home::new(&ids);
-        Self { simulator, ids, api, gate, held, home }
+        Self { simulator, ids, api, gate, waiting, home }
     }
 
     fn start(billed_first: bool) -> (Self, Program) {
@@ -645,11 +642,11 @@ impl HalfWay {
 
     fn run_into_the_gate(&self, command: Command) -> Program {
         let program = Program::start(command);
-        assert!(self.held.recv_timeout(DEADLINE).is_ok(), "the export runs into the gate");
+        assert!(self.waiting.recv_timeout(DEADLINE).is_ok(), "the export runs into the gate");
         program
     }
 
-    /// Sends a signal, lets the answers under way come, and gives the summary.
+    /// Sends a signal, lets the answers in flight come, and gives the summary.
     fn interrupt(&self, mut program: Program, signal: &str, code: i32) -> serde_json::Value {
         program.signal(signal);
         program.wait_for_line("stopping");
@@ -667,16 +664,16 @@ impl HalfWay {
 }
 
 #[test]
-fn sigint_stops_cleanly_and_the_same_command_goes_on_without_paying_twice() {
-    stop_and_go_on("INT", 130);
+fn sigint_stops_cleanly_and_the_same_command_continues_without_paying_twice() {
+    stop_and_resume("INT", 130);
 }
 
 #[test]
-fn sigterm_stops_cleanly_and_the_same_command_goes_on_without_paying_twice() {
-    stop_and_go_on("TERM", 143);
+fn sigterm_stops_cleanly_and_the_same_command_continues_without_paying_twice() {
+    stop_and_resume("TERM", 143);
 }
 
-fn stop_and_go_on(signal: &str, code: i32) {
+fn stop_and_resume(signal: &str, code: i32) {
     let (half_way, program) = HalfWay::start(false);
     let summary = half_way.interrupt(program, signal, code);
     let (waiting, published) = (&summary["rows"]["waiting"], &summary["rows"]["published"]);
@@ -713,7 +710,7 @@ fn replay_of_a_directory_without_an_export_is_refused_and_leaves_it_alone() {
 }
 
 #[test]
-fn l3_a_second_signal_ends_at_once_and_costs_at_most_what_was_under_way() {
+fn l3_a_second_signal_ends_at_once_and_costs_at_most_what_was_in_flight() {
     let (half_way, mut program) = HalfWay::start(true);
     program.signal("INT");
     program.wait_for_line("stopping");
@@ -744,7 +741,7 @@ fn behind(first: &str, command: &Command) -> Command {
     like(shell, command)
 }
 
-/// The same command, begun with a signal ignored, as `nohup` and a shell's `&` in a script do.
+/// The same command, started with a signal ignored, as `nohup` and a shell's `&` in a script do.
 fn ignoring(signal: &str, command: &Command) -> Command {
     behind(&format!("trap '' {signal}"), command)
 }
@@ -886,7 +883,7 @@ fn on_a_terminal(command: &Command) -> Option<String> {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_result_is_printed_as_json_into_a_pipe_always_and_on_a_terminal_where_it_is_asked_for() {
+fn the_result_is_printed_as_json_into_a_pipe_always_and_on_a_terminal_where_it_is_requested() {
     let Served { server, home, .. } = Served::start("products=2,max_videos=5");
     let out = home.argument("out");
     let command = |name: &str, more: &[&str]| match name {
@@ -941,14 +938,14 @@ fn a_signal_while_earlier_work_is_taken_up_ends_an_export_and_a_replay_at_once_a
 }
 
 #[test]
-fn a_kill_costs_at_most_what_was_under_way_and_no_row_is_lost_or_doubled() {
+fn a_kill_costs_at_most_what_was_in_flight_and_no_row_is_lost_or_doubled() {
     let (half_way, program) = HalfWay::start(true);
     program.kill();
     assert!(rows(&half_way.home.out()).is_empty() && !half_way.home.out().join("_SUCCESS").exists());
     half_way.gate.open();
     let summary = half_way.resume();
     let twice = assert_paid_twice_at_most(&half_way, 6);
-    assert!(twice > 0, "the answers that were held are lost");
+    assert!(twice > 0, "the responses at the gate are lost");
     let in_doubt = summary["credits"]["in_doubt"].as_u64().unwrap();
     assert!((u64::from(twice)..=6).contains(&in_doubt), "{twice} pages were billed twice: {summary}");
 }
@@ -987,7 +984,7 @@ fn config_show_says_where_each_value_came_from() {
 }
 
 #[test]
-fn config_show_shows_a_value_that_cannot_hold_and_ends_with_2() {
+fn config_show_shows_a_value_that_is_not_valid_and_ends_with_2() {
     let show = |flags: &[&str]| run(pagehaul(["config", "show"].iter().chain(flags)));
     assert_eq!(show(&["--qps", "3"]).code, Some(0), "what is only missing is no error");
     for (flags, words) in [
@@ -1079,7 +1076,7 @@ fn schema_and_help_and_version_print_and_end_with_0() {
 }
 
 #[test]
-fn simulate_prints_as_many_ids_as_asked_for_always_the_same() {
+fn simulate_prints_as_many_ids_as_requested_always_the_same() {
     let ids = run(pagehaul(["simulate", "--products", "3"]));
     let expected: Vec<String> = simulator::SimulatorSettings { products: 3, ..Default::default() }.ids().collect();
     assert_eq!((ids.code, ids.stderr.as_str()), (Some(0), ""));
@@ -1095,8 +1092,8 @@ fn the_served_simulator_ends_with_its_account_as_json_and_names_an_address_that_
     program.signal("TERM");
     let ended = program.end();
     assert_eq!((ended.code, &ended.json()["requests"], &ended.json()["pages"]), (Some(0), &0.into(), &0.into()));
-    let held = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = held.local_addr().unwrap().to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
     assert_refused_without_json(&run(pagehaul(["simulate", "--listen", &address])), &address);
 }
 
@@ -1131,7 +1128,7 @@ fn a_reader_that_leaves_early_is_no_error() {
     assert_rows(&home.out(), &expected(&simulator, &ids, 10));
 }
 
-/// Fails if the key is in what a run said or left behind, apart from what `but` says of a path.
+/// Fails if the key is in what a run printed or left behind, except in the paths that `but` names.
 fn assert_no_key(run: &Run, home: &Home, but: impl Fn(&str) -> bool) {
     assert!(!run.stdout.contains("CANARY") && !run.stderr.contains("CANARY"), "{run}");
     for directory in [home.out(), home.path("state")] {
@@ -1148,11 +1145,13 @@ fn the_key_is_in_no_file_and_no_line_however_a_run_ends() {
     let ids = ids(&simulator);
     let refused = ids[1].clone();
     for (code, log_format) in [(0, "text"), (3, "text"), (7, "json")] {
-        let (simulator, refused) = (Arc::clone(&simulator), refused.clone());
-        let api = Api::start(move |asked| match code {
-            3 if asked.product == refused => Answer::refusal(400, "no such product"),
-            7 if asked.number > 2 => Answer::refusal(401, &format!("{} is not accepted", asked.authorization)),
-            _ => Answer::from_simulator(&simulator, asked),
+        let refused = refused.clone();
+        let api = Api::but(&simulator, move |request| match code {
+            3 if request.product == refused => Some(Answer::refusal(400, "no such product")),
+            7 if request.number > 2 => {
+                Some(Answer::refusal(401, &format!("{} is not accepted", request.authorization)))
+            }
+            _ => None,
         });
         let home = Home::new(&ids);
         let state = home.argument("state");
@@ -1169,7 +1168,7 @@ fn the_key_is_in_no_file_and_no_line_however_a_run_ends() {
 
 #[test]
 fn a_key_of_another_form_is_hidden_as_well_when_a_server_repeats_it() {
-    let api = Api::start(|asked| Answer::refusal(401, &format!("{} is not accepted", asked.authorization)));
+    let api = Api::start(|request| Answer::refusal(401, &format!("{} is not accepted", request.authorization)));
     for key in ["token-CANARY", "sk_live_a.b/CANARY"] {
         let home = Home::new(&["17".to_owned()]);
         let state = home.argument("state");
@@ -1221,8 +1220,8 @@ fn a_limit_that_auto_found_is_known_to_the_next_run_and_the_key_is_not_in_its_fi
     assert!(!text.contains(KEY) && !text.contains("127.0.0.1"), "{text}");
     let second = export(&[]);
     second.ended(0);
-    let told = |run: &Run| run.stderr.contains("found by an earlier run");
-    assert_eq!((told(&first), told(&second)), (false, true), "{first}{second}");
+    let is_announced = |run: &Run| run.stderr.contains("found by an earlier run");
+    assert_eq!((is_announced(&first), is_announced(&second)), (false, true), "{first}{second}");
 }
 
 #[test]
@@ -1233,7 +1232,7 @@ fn a_list_that_stalls_on_a_pipe_can_be_interrupted_and_no_request_was_sent() {
     let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = piped.spawn().unwrap();
     let (id, mut stdin) = (child.id().to_string(), child.stdin.take().unwrap());
-    // More than a pipe and a buffer hold: when all of it is written, the program is in the middle of reading its list.
+    // More than fits into a pipe and a buffer: when all of it is written, the program is in the middle of reading its list.
     let list = (0..40_000).fold(String::new(), |mut list, id| {
         writeln!(list, "{}", 1_000_000 + id).unwrap();
         list

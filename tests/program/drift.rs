@@ -15,12 +15,12 @@ fn export(home: &Home, api: &Api, more: &[&str]) -> Command {
 /// An API whose rows differ from their description: of each product's 25 rows, `odd` have an object for a text, and each has
 /// the unknown field `new`.
 fn api(odd: u32, new: &'static str) -> Api {
-    Api::start(move |asked| {
-        let rows = (asked.page - 1) * 10..(asked.page * 10).min(25);
+    Api::start(move |request| {
+        let rows = (request.page - 1) * 10..(request.page * 10).min(25);
         let row = |at: u32| {
             let text = if at < odd { json!({ "text": at }) } else { json!("fine") };
             let mut row = json!({
-                "video_id": format!("{}{at:03}", asked.product), "product_id": asked.product, "region": "ID", "video_desc": text,
+                "video_id": format!("{}{at:03}", request.product), "product_id": request.product, "region": "ID", "video_desc": text,
             });
             if !new.is_empty() {
                 row[new] = at.into();
@@ -68,20 +68,20 @@ fn answers_as_described_or_nearly_so_are_no_reason_for_a_warning() {
 }
 
 #[test]
-fn drift_fails_a_run_only_where_that_is_asked_for_and_its_output_is_valid_and_published() {
+fn drift_fails_a_run_only_where_that_is_requested_and_its_output_is_valid_and_published() {
     let (home, api) = (home(), api(9, ""));
     let failed = run(export(&home, &api, &["--fail-on-drift"]));
     let summary = failed.ended(10);
     assert!(summary["cause"].as_str().unwrap().contains("video_desc (72)"), "{failed}");
     assert_eq!((&summary["rows"]["published"], &summary["complete_since"]), (&200.into(), &Value::Null), "{failed}");
     assert!(!home.path("out/_SUCCESS").exists());
-    let asked = api.requests();
+    let requested = api.requests();
     run(export(&home, &api, &[])).ended(0);
     assert!(home.path("out/_SUCCESS").exists());
     run(export(&home, &api, &["--fail-on-drift"])).ended(10);
     assert!(!home.path("out/_SUCCESS").exists());
     run(crate::common::pagehaul(["verify", "--out", &home.argument("out")])).ended(0);
-    assert_eq!(api.requests(), asked, "nothing was asked for again");
+    assert_eq!(api.requests(), requested, "nothing was requested again");
 }
 
 #[test]
@@ -107,18 +107,18 @@ fn a_described_field_that_never_came_is_named_and_a_replay_under_a_right_descrip
 #[test]
 fn one_value_that_does_not_fit_is_worth_a_warning_in_identity_and_partition() {
     for field in ["region", "video_id"] {
-        let api = Api::start(move |asked| {
+        let api = Api::start(move |request| {
             let row = |at: u32| {
                 let mut row = json!({
-                    "video_id": format!("{}{}", asked.product, asked.page * 10 + at), "product_id": asked.product,
+                    "video_id": format!("{}{}", request.product, request.page * 10 + at), "product_id": request.product,
                     "region": "ID", "video_desc": "fine",
                 });
-                if asked.product == "100" && asked.page == 1 && at == 3 {
+                if request.product == "100" && request.page == 1 && at == 3 {
                     row[field] = json!(["x"]);
                 }
                 row.to_string()
             };
-            Answer::page(&(0..if asked.page < 10 { 10 } else { 0 }).map(row).collect::<Vec<_>>())
+            Answer::page(&(0..if request.page < 10 { 10 } else { 0 }).map(row).collect::<Vec<_>>())
         });
         let home = home();
         let ended = run(export(&home, &api, &[]));

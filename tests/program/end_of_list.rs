@@ -6,12 +6,12 @@ use std::sync::Arc;
 use crate::common::{Answer, Api, Home, assert_rows, expected, ids, numbered, run, simulator};
 use pagehaul::simulator::Simulator;
 
-/// An API that gives at most `most` rows a page, whatever is asked for.
+/// An API that gives at most `most` rows a page, whatever is requested.
 fn capped(simulator: &Arc<Simulator>, most: u64) -> Api {
     let simulator = Arc::clone(simulator);
-    Api::start(move |asked| {
-        let first = u64::from(asked.page - 1) * most;
-        let rows = (first..first + most).filter_map(|position| simulator.row(&asked.product, None, position));
+    Api::start(move |request| {
+        let first = u64::from(request.page - 1) * most;
+        let rows = (first..first + most).filter_map(|position| simulator.row(&request.product, None, position));
         Answer::page(&rows.collect::<Vec<_>>())
     })
 }
@@ -29,12 +29,14 @@ fn lists_of_an_api_that_caps_its_pages_are_read_to_their_end_by_evidence_and_by_
 
 #[test]
 fn under_the_strict_rule_the_pages_behind_a_short_one_without_a_usable_row_are_read_also_on_resume() {
-    let api = Api::start(|asked| {
+    let api = Api::start(|request| {
         let rows = |count: u32| {
-            let named = (0..count).map(|at| format!("{}-{}-{at}", asked.product, asked.page));
-            named.map(|id| format!(r#"{{"video_id":"{id}","product_id":"{}","region":"US"}}"#, asked.product)).collect()
+            let named = (0..count).map(|at| format!("{}-{}-{at}", request.product, request.page));
+            named
+                .map(|id| format!(r#"{{"video_id":"{id}","product_id":"{}","region":"US"}}"#, request.product))
+                .collect()
         };
-        let rows: Vec<String> = match asked.page {
+        let rows: Vec<String> = match request.page {
             2 => vec![r#"{"region":"US"}"#.to_owned(); 2],
             1 | 3 => rows(10),
             4 => rows(5),
@@ -52,5 +54,5 @@ fn under_the_strict_rule_the_pages_behind_a_short_one_without_a_usable_row_are_r
         let summary = run(home.export(&api.base_url(), &strict)).ended(0);
         assert_eq!((&summary["rows"]["published"], &summary["rows"]["rejected"]), (&75.into(), &6.into()));
     }
-    assert_eq!(api.requests(), 2 * 3 * 5, "no page is asked for twice");
+    assert_eq!(api.requests(), 2 * 3 * 5, "no page is requested twice");
 }

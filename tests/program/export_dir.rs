@@ -24,7 +24,7 @@ fn an_export_is_not_begun_where_the_output_of_another_one_lies() {
 }
 
 #[test]
-fn an_output_whose_state_lies_elsewhere_is_never_started_again() {
+fn an_output_whose_state_is_elsewhere_is_never_started_again() {
     let simulator = simulator("products=3,max_videos=25");
     let ids = ids(&simulator);
     let (home, api) = (Home::new(&ids), Api::from_simulator(&simulator));

@@ -1,8 +1,6 @@
 //! What the built program makes of an API that fails: which exit code, which item is named, and how many requests that costs.
 //! `tests/runs/judgement` has the decisions in full.
 
-use std::sync::Arc;
-
 use crate::common::{Answer, Api, Home, ids, numbered, run, simulator};
 
 /// Waits that make a failing page fail soon.
@@ -35,15 +33,9 @@ fn rows_without_their_identity_are_neither_complete_nor_silent() {
 fn one_product_that_always_fails_does_not_end_every_run_as_a_temporary_failure() {
     let simulator = simulator("products=6,max_videos=25");
     let ids = ids(&simulator);
-    let api = Api::start({
-        let (simulator, bad) = (Arc::clone(&simulator), ids[0].clone());
-        move |asked| {
-            if asked.product == bad {
-                Answer::refusal(500, "Internal server error")
-            } else {
-                Answer::from_simulator(&simulator, asked)
-            }
-        }
+    let bad = ids[0].clone();
+    let api = Api::but(&simulator, move |request| {
+        (request.product == bad).then(|| Answer::refusal(500, "Internal server error"))
     });
     let home = Home::new(&ids);
     for _ in 0..3 {
@@ -61,29 +53,21 @@ fn a_wrong_path_stops_the_run_before_it_has_tried_the_whole_list() {
 }
 
 #[test]
-fn a_200_that_breaks_off_is_asked_for_at_most_twice() {
+fn a_200_that_breaks_off_is_requested_at_most_twice() {
     let api = Api::start(|_| Answer::new(200, r#"{"code":0,"message":"success","data":["#));
     let home = Home::new(&numbered(2));
     let summary = run(home.export(&api.base_url(), &["--retry-base-delay", "5ms"])).ended(10);
-    assert!(api.asked().values().all(|times| *times == 2), "{:?}", api.asked());
+    assert!(api.requested().values().all(|times| *times == 2), "{:?}", api.requested());
     assert_eq!(summary["products"]["open"], 2, "of an API that gave no page at all no product is blamed: {summary}");
 }
 
 #[test]
-fn a_success_without_a_list_is_said_to_have_none() {
+fn a_success_without_a_list_is_reported_to_have_none() {
     let simulator = simulator("products=6,max_videos=25");
     let ids = ids(&simulator);
     for (data, is) in [(r#"{"more":{}}"#, "an object"), ("\"rows\"", "a string")] {
-        let api = Api::start({
-            let (simulator, bad) = (Arc::clone(&simulator), ids[0].clone());
-            move |asked| {
-                if asked.product == bad {
-                    Answer::new(200, format!(r#"{{"code":0,"message":"success","data":{data}}}"#))
-                } else {
-                    Answer::from_simulator(&simulator, asked)
-                }
-            }
-        });
+        let (bad, body) = (ids[0].clone(), format!(r#"{{"code":0,"message":"success","data":{data}}}"#));
+        let api = Api::but(&simulator, move |request| (request.product == bad).then(|| Answer::new(200, body.clone())));
         let summary = run(Home::new(&ids).export(&api.base_url(), &HASTY)).ended(3);
         let message = format!("HTTP 200, code 0: data is {is}, not a list of rows; page 1");
         assert_eq!(summary["failures"][0]["error"], message, "{summary}");

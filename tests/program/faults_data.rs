@@ -1,7 +1,7 @@
-//! Dirty data: rows D1 to D16 of the fault catalogue, and a page that holds all of it at once.
+//! Dirty data: rows D1 to D16 of the fault catalogue, and a page that has all of it at once.
 //!
-//! What is claimed of each: no page is lost, no row is lost that has an identity, what did not fit its column stands in
-//! `_extra` as JSON that every reader takes, what has no identity stands in `_rejects` with its raw text and a reason, and
+//! What is claimed of each: no page is lost, no row is lost that has an identity, what did not fit its column is in
+//! `_extra` as JSON that every reader takes, what has no identity is in `_rejects` with its raw text and a reason, and
 //! the counts of the summary add up.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,7 +23,7 @@ use pagehaul::model::partition;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::{Value, json};
 
-/// The product that is asked for.
+/// The product that is requested.
 const ID: &str = "1729382310407603945";
 
 // --- helpers -------------------------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ fn kept(row: &Row, field: &str) -> Option<Value> {
     extra.get(field).cloned()
 }
 
-/// What `_rejects` of an output holds: item, reason and raw text.
+/// What is in `_rejects` of an output: item, reason and raw text.
 fn rejects(out: &Path) -> Vec<(String, String, String)> {
     let mut all = Vec::new();
     for path in manifests(out).iter().filter_map(|manifest| manifest["rejects"]["path"].as_str()) {
@@ -99,8 +99,8 @@ fn counts(summary: &Value) -> [u64; 4] {
 
 /// An API that has one list: these pages, then empty ones.
 fn api_of(pages: Vec<Vec<u8>>) -> Api {
-    Api::start(move |asked| {
-        let page = usize::try_from(asked.page).unwrap().checked_sub(1).and_then(|at| pages.get(at));
+    Api::start(move |request| {
+        let page = usize::try_from(request.page).unwrap().checked_sub(1).and_then(|at| pages.get(at));
         Answer::new(200, page.cloned().unwrap_or_else(|| body_of("")))
     })
 }
@@ -122,7 +122,7 @@ fn page_of_three() -> Vec<u8> {
     body_of(&rows.join(","))
 }
 
-/// The places in a body that lie inside the strings of its rows.
+/// The places in a body inside the strings of its rows.
 fn inside_strings(body: &[u8]) -> Vec<usize> {
     let (mut places, mut open) = (Vec::new(), false);
     let start = body.iter().position(|byte| *byte == b'[').unwrap();
@@ -174,7 +174,7 @@ fn d1_no_flipped_byte_makes_the_decoder_panic_or_lose_an_entry() {
         for flip in [0x01, 0x20, 0x80, 0xff, whole[at]] {
             let mut body = whole.clone();
             body[at] ^= flip;
-            let Ok(envelope) = envelope::read(&body) else { continue }; // kept as evidence, and asked for again
+            let Ok(envelope) = envelope::read(&body) else { continue }; // kept as evidence, and requested again
             if (envelope.code, envelope.data) == (Some(0), Payload::Rows) {
                 let received = decode(&body).pages[0].received;
                 assert_eq!(received, 3, "byte {at} flipped by {flip:#x}");
@@ -184,7 +184,7 @@ fn d1_no_flipped_byte_makes_the_decoder_panic_or_lose_an_entry() {
 }
 
 #[test]
-fn d2_half_a_surrogate_pair_costs_nothing_wherever_it_stands() {
+fn d2_half_a_surrogate_pair_costs_nothing_wherever_it_is() {
     let halves = [r"\ud83d", r"\ude00", r"cut \ud83d", r"\ud83dx", r"\ude00\ud83d", r"\ud83d\ud83d\ude00", r"\uD83D\n"];
     for half in halves {
         for column in endpoint().columns.iter().filter(|column| column.role != Role::Identity) {
@@ -268,7 +268,7 @@ fn d4_nesting_of_any_depth_costs_no_stack_no_page_and_no_row() {
 
 #[test]
 fn d5_numbers_stand_exactly_or_their_text_is_kept() {
-    // The number as it is sent, what an integer column holds, what a decimal column holds.
+    // The number as it is sent, what an integer column has, what a decimal column has.
     let table: [(&str, Option<i64>, Option<f64>); 30] = [
         ("0", Some(0), Some(0.0)),
         ("-0", Some(0), Some(0.0)),
@@ -311,10 +311,10 @@ fn d5_numbers_stand_exactly_or_their_text_is_kept() {
                 "{raw}"
             );
             for (column, fits) in [("height", whole.is_some()), ("total_video_sale_gmv_amt", decimal.is_some())] {
-                let held = row[EXTRA]
+                let is_kept = row[EXTRA]
                     .as_str()
                     .is_some_and(|extra| extra.contains(&format!("\"{column}\":")) && extra.contains(text));
-                assert_eq!(held, !fits, "{column} {raw}: {}", row[EXTRA]);
+                assert_eq!(is_kept, !fits, "{column} {raw}: {}", row[EXTRA]);
             }
             kept(&row, "");
         }
@@ -345,10 +345,10 @@ const SENT: [Option<&str>; 9] = [
 /// What becomes of it, in the order of [`SENT`].
 ///
 /// * `=` the value is in its column only (a partition value: in the directory's name)
-/// * `x` the column is null (of the partition: the default directory), and its JSON text stands in `_extra`
-/// * `.` the column is null (of the partition: the default directory), and nothing stands in `_extra`
-/// * `a` the column holds the asked product, and its JSON text stands in `_extra`
-/// * `A` the column holds the asked product, and nothing stands in `_extra`
+/// * `x` the column is null (of the partition: the default directory), and its JSON text is in `_extra`
+/// * `.` the column is null (of the partition: the default directory), and nothing is in `_extra`
+/// * `a` the column has the requested product, and its JSON text is in `_extra`
+/// * `A` the column has the requested product, and nothing is in `_extra`
 /// * `r` the row has no identity: a reject
 /// * `n` its identity is a number that may be rounded: a reject
 /// * `f` the row belongs to another product: a reject
@@ -377,8 +377,8 @@ const BECOMES: [(&str, &str); 21] = [
     ("play_addr", "====x.xx."),
 ];
 
-/// What a column holds of a number or a text that fits it.
-fn held(kind: ColumnKind, sent: &str) -> Value {
+/// What a column has of a number or a text that fits it.
+fn cell_of(kind: ColumnKind, sent: &str) -> Value {
     let text = sent.trim_matches('"');
     match kind {
         ColumnKind::Utf8 => text.into(),
@@ -413,7 +413,7 @@ fn d6_every_column_takes_every_json_type_and_loses_nothing() {
             }
             let row = typed_row(&decoded, 0);
             let wanted = match becomes {
-                '=' => held(column.kind, sent.unwrap()),
+                '=' => cell_of(column.kind, sent.unwrap()),
                 'a' | 'A' => ID.into(),
                 _ => Value::Null,
             };
@@ -517,7 +517,7 @@ fn d9_rows_without_identity_are_rejects_with_reason_and_raw_text_and_cost_no_oth
 }
 
 #[test]
-fn d9_rows_beyond_what_a_page_may_hold_are_one_reject_that_keeps_them_all() {
+fn d9_rows_beyond_what_a_page_may_have_are_one_reject_that_keeps_them_all() {
     let numbered: Vec<String> = (0..MOST_ROWS + 3).map(|id| format!(r#"{{"video_id":"{id}"}}"#)).collect();
     let decoded = decode_rows(&numbered.join(","));
     let page = &decoded.pages[0];
@@ -694,18 +694,18 @@ fn d12_ids_reach_the_api_exactly_as_the_list_has_them() {
     ];
     let longest = "7".repeat(256);
     let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).chain([longest]).collect();
-    let api = Api::start(|asked| {
-        assert!(asked.query.is_ascii() && !asked.query.contains([' ', '"', '#', '<']), "{}", asked.query);
-        let row = json!({"video_id": "1", "product_id": asked.product}).to_string();
-        Answer::page(if asked.page == 1 { std::slice::from_ref(&row) } else { &[] })
+    let api = Api::start(|request| {
+        assert!(request.query.is_ascii() && !request.query.contains([' ', '"', '#', '<']), "{}", request.query);
+        let row = json!({"video_id": "1", "product_id": request.product}).to_string();
+        Answer::page(if request.page == 1 { std::slice::from_ref(&row) } else { &[] })
     });
     let home = Home::new(&ids);
     let summary = run(home.export(&api.base_url(), &["--end", "empty-page", &home.any_id()])).ended(0);
     assert_eq!(counts(&summary), [25, 25, 0, 0]);
-    let asked: BTreeSet<String> = api.asked().into_keys().map(|(product, _)| product).collect();
-    assert_eq!(asked, ids.iter().cloned().collect());
+    let requested: BTreeSet<String> = api.requested().into_keys().map(|(product, _)| product).collect();
+    assert_eq!(requested, ids.iter().cloned().collect());
     let published: BTreeSet<String> = rows(&home.out()).into_keys().map(|(product, _)| product).collect();
-    assert_eq!(published, asked);
+    assert_eq!(published, requested);
 }
 
 #[test]
@@ -720,7 +720,7 @@ fn d12_an_id_that_is_too_long_is_refused_with_its_line_before_any_request() {
     assert_eq!(api.requests(), 0);
 }
 
-/// What a list must come to: the code, the ids that are asked for, and words of the reason.
+/// What a list must come to: the code, the ids that are requested, and words of the reason.
 type ListCase<'a> = (&'a str, &'a [u8], i32, &'a [&'a str], &'a [&'a str]);
 
 #[test]
@@ -761,7 +761,11 @@ fn d13_a_list_in_any_form_is_read_or_refused_by_name_before_any_request() {
             let cause = summary["cause"].as_str().unwrap_or_default();
             assert!(words.iter().all(|word| cause.contains(word)), "{name}: {cause}");
             assert_eq!(api.requests() - before, ids.len(), "{name}");
-            assert!(ids.iter().all(|id| api.asked().contains_key(&((*id).to_owned(), 1))), "{name}: {:?}", api.asked());
+            assert!(
+                ids.iter().all(|id| api.requested().contains_key(&((*id).to_owned(), 1))),
+                "{name}: {:?}",
+                api.requested()
+            );
         }
     }
 }
@@ -805,7 +809,7 @@ fn d13_a_mark_that_comes_byte_by_byte_is_still_a_mark() {
     let list = home.file("list.txt", b"\xef\xbb\xbf17\n");
     let shell = limited(&format!("dd if='{list}' bs=1 2>/dev/null | {{ exec \"$0\" \"$@\"; }}; exit $?"), &command);
     run(shell).ended(0);
-    assert_eq!(api.asked().into_keys().collect::<Vec<_>>(), [("17".to_owned(), 1)]);
+    assert_eq!(api.requested().into_keys().collect::<Vec<_>>(), [("17".to_owned(), 1)]);
 }
 
 #[test]
@@ -822,8 +826,10 @@ fn d13_a_million_duplicates_are_one_product() {
 #[test]
 fn d14_a_product_without_rows_is_complete_and_counted() {
     let home = Home::new(&["1".to_owned(), "2".to_owned()]);
-    let api = Api::start(|asked| {
-        Answer::page(if asked.product == "2" { vec![r#"{"video_id":"7"}"#.to_owned()] } else { Vec::new() }.as_slice())
+    let api = Api::start(|request| {
+        Answer::page(
+            if request.product == "2" { vec![r#"{"video_id":"7"}"#.to_owned()] } else { Vec::new() }.as_slice(),
+        )
     });
     let summary = run(home.export(&api.base_url(), &[])).ended(0);
     assert_eq!((&summary["products"]["complete"], counts(&summary)), (&2.into(), [1, 1, 0, 0]));
@@ -847,9 +853,10 @@ fn d15_a_column_that_is_null_in_a_whole_file_has_its_type_all_the_same() {
 }
 
 #[test]
-fn d16_one_output_never_holds_two_schemas() {
+fn d16_one_output_never_has_two_schemas() {
     let home = Home::new(&[ID.to_owned(), "2".to_owned()]);
-    let api = Api::start(|asked| Answer::page(&[json!({"video_id": "7", "product_id": asked.product}).to_string()]));
+    let api =
+        Api::start(|request| Answer::page(&[json!({"video_id": "7", "product_id": request.product}).to_string()]));
     let other = BUILT_IN.replace("name = \"hash_tag\"", "name = \"hash_tags\"");
     let retyped = BUILT_IN.replace(
         "name = \"duration\"\njson = \"integer\"\ntype = \"int64\"",
@@ -905,7 +912,7 @@ fn dirty_fields() -> Vec<String> {
 }
 
 #[test]
-fn a_page_that_holds_all_of_it_at_once_loses_nothing() {
+fn a_page_that_has_all_of_it_at_once_loses_nothing() {
     let fields = dirty_fields();
     let ids = [b"\"a\xff\"".as_slice(), b"\"a\xfe\"", b"6994372454948900122", b"\"1.5\""];
     let bad = [
@@ -924,7 +931,7 @@ fn a_page_that_holds_all_of_it_at_once_loses_nothing() {
     let damaged = ids.map(|id| [b"{\"video_id\":", id, b",\"video_desc\":\"raw \x00\x1b\t\xf0\x9f\"}"].concat());
     let regions = (0..500).map(|at| format!(r#"{{"video_id":"r{at}","region":"r{at}"}}"#).into_bytes());
     let mut entries: Vec<Vec<u8>> = numbered.chain(damaged).chain(regions).collect();
-    let usable = entries.len() + 1; // one more stands on the next page
+    let usable = entries.len() + 1; // one more is on the next page
     entries.extend(bad.map(|raw| raw.as_bytes().to_vec()));
     entries.push(br#"{"video_id":"1"}"#.to_vec()); // seen before
     let body = [

@@ -8,8 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::common::{
-    Answer, Api, Home, assert_rows, cases, copy, expected, fewest_requests, ids, manifests, run, scratch, simulator,
-    small,
+    Api, Home, assert_rows, cases, copy, expected, fewest_requests, ids, manifests, run, scratch, simulator, small,
 };
 use pagehaul::error::ExitCode;
 use pagehaul::model::sanitize::chain;
@@ -28,7 +27,7 @@ type Change = Box<dyn Fn(&mut Vec<u8>)>;
 
 #[test]
 fn l18_a_ledger_of_another_format_or_of_another_program_is_refused_and_left_as_it_is() {
-    let begun = small::half_way();
+    let started = small::half_way();
     for (pragma, says) in [
         ("user_version = 1", "has format 1, this program reads format 5 only: start a new --out"),
         ("user_version = 4", "has format 4, this program reads format 5 only: start a new --out"),
@@ -38,7 +37,7 @@ fn l18_a_ledger_of_another_format_or_of_another_program_is_refused_and_left_as_i
         ("application_id = 7", "is a database of another program"),
     ] {
         let home = small::home();
-        copy(&begun.out(), &home.out());
+        copy(&started.out(), &home.out());
         let path = home.path("out/_pagehaul/ledger.sqlite");
         Connection::open(&path).unwrap().execute_batch(&format!("PRAGMA {pragma}")).unwrap();
         let before = std::fs::read(&path).unwrap();
@@ -70,7 +69,7 @@ async fn killed() -> tempfile::TempDir {
             copy(&from.join("_pagehaul"), &to.join("before"));
         }
     };
-    let (ended, billed) = small::go_on(&running.path().join("out"), snapshot).await;
+    let (ended, billed) = small::resume(&running.path().join("out"), snapshot).await;
     assert_eq!((ended.unwrap(), billed), (ExitCode::Partial, small::PAGES), "one product is refused");
     killed
 }
@@ -88,7 +87,7 @@ async fn damaged(about: &str, killed: &Path, damage: impl FnOnce(&Path)) -> bool
     damage(&state);
     let ledger = || (std::fs::read(state.join(FILES[0])).ok(), std::fs::read(state.join(FILES[1])).unwrap_or_default());
     let before = ledger();
-    let (ended, billed) = small::go_on(&out, |_| {}).await;
+    let (ended, billed) = small::resume(&out, |_| {}).await;
     match ended {
         Ok(exit) => {
             assert_eq!((exit, small::found(&out)), (ExitCode::Partial, small::expected()), "{about}");
@@ -235,7 +234,7 @@ async fn l13_the_ledger_of_another_export_is_refused() {
 
 #[test]
 fn l13_a_damaged_row_and_a_damaged_index_are_named_by_verify_and_refused_by_export() {
-    let begun = small::half_way();
+    let started = small::half_way();
     let wrong_checksum: fn(&Connection) = |db| {
         let pure = FunctionFlags::SQLITE_DETERMINISTIC | FunctionFlags::SQLITE_INNOCUOUS | FunctionFlags::SQLITE_UTF8;
         db.create_scalar_function("row_crc", -1, pure, |_| Ok(0)).unwrap();
@@ -259,7 +258,7 @@ fn l13_a_damaged_row_and_a_damaged_index_are_named_by_verify_and_refused_by_expo
         (other_index, "the index sqlite_autoindex_items_1 is not that of its table"),
     ] {
         let home = small::home();
-        copy(&begun.out(), &home.out());
+        copy(&started.out(), &home.out());
         let db = Connection::open(home.path("out/_pagehaul/ledger.sqlite")).unwrap();
         damage(&pagehaul::state::ledger::configure(db).unwrap());
         let verified = run(crate::common::pagehaul(["verify", "--out", &home.argument("out")]));
@@ -279,10 +278,7 @@ fn l13_a_damaged_row_and_a_damaged_index_are_named_by_verify_and_refused_by_expo
 fn half_way() -> (Home, Api, Arc<Simulator>) {
     let simulator = simulator("products=3,max_videos=25");
     let home = Home::new(&ids(&simulator)[..2]);
-    let api = Api::start({
-        let simulator = Arc::clone(&simulator);
-        move |asked| Answer::from_simulator(&simulator, asked)
-    });
+    let api = Api::from_simulator(&simulator);
     run(home.export(&api.base_url(), &["--max-credits", "2"])).ended(6);
     (home, api, simulator)
 }
@@ -313,7 +309,7 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
         ("columns", vec!["--columns", "video_desc"], Some("columns was with user_id")),
         ("drop_columns", vec!["--drop-columns", "play_addr"], Some("columns was with play_addr")),
         ("state_dir", vec!["--state-dir", &state], Some("its ledger is not in")),
-        ("end", vec!["--end", "empty-page"], None), // stricter only: walks go on
+        ("end", vec!["--end", "empty-page"], None), // stricter only: walks continue
         ("products", vec!["--products", &longer], None),
         ("product_column", vec!["--products", &table_of_ids, "--product-column", "product_id"], None),
         (
@@ -383,14 +379,14 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
         let products = if key == "products" { ids(&simulator) } else { known.clone() };
         assert_rows(&case.out(), &expected(&simulator, &products, 10));
         let least = usize::try_from(fewest_requests(&simulator, &products)).unwrap() - paid;
-        // Up to three pages are asked for behind ends, for evidence; the strict rule asks for one behind each.
+        // Up to three pages are requested behind ends, for evidence; the strict rule requests one behind each.
         let more = if key == "end" { products.len() } else { 3 };
         assert!((least..=least + more).contains(&(api.requests() - before)), "{key}: {ended}");
     }
 }
 
 #[test]
-fn l17_a_product_that_is_no_longer_listed_stays_part_of_the_export_and_another_key_goes_on() {
+fn l17_a_product_that_is_no_longer_listed_stays_part_of_the_export_and_another_key_continues() {
     let (home, api, simulator) = half_way();
     home.file("list.txt", ids(&simulator)[2].as_bytes());
     let mut command = home.export(&api.base_url(), &[]);

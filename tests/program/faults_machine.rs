@@ -32,7 +32,7 @@ fn by_shell(first: &str, command: &Command) -> Command {
 }
 
 #[test]
-fn l4_a_hangup_stops_like_sigterm_and_a_run_that_was_halted_goes_on() {
+fn l4_a_hangup_stops_like_sigterm_and_a_run_that_was_halted_continues() {
     let simulator = simulator("products=4,max_videos=30");
     let (api, gate, held) = Api::gated(&simulator, 3);
     let home = Home::new(&ids(&simulator));
@@ -50,7 +50,7 @@ fn l4_a_hangup_stops_like_sigterm_and_a_run_that_was_halted_goes_on() {
 }
 
 #[test]
-fn l8_too_few_descriptors_are_told_before_the_first_request_and_few_make_fewer_requests_go_out() {
+fn l8_too_few_descriptors_are_reported_before_the_first_request_and_few_make_fewer_requests_go_out() {
     let (simulator, server, home) = world();
     for most in [12, 16, 32, 64, 104] {
         let short = run(by_shell(&format!("ulimit -n {most}"), &home.export(&server.base_url(), &[])));
@@ -91,7 +91,7 @@ fn a_soft_limit_of_descriptors_is_raised_and_no_core_dump_can_show_the_key() {
 }
 
 #[test]
-fn l12_what_a_dead_process_wrote_into_its_lock_holds_nobody_up() {
+fn l12_what_a_dead_process_wrote_into_its_lock_blocks_nobody() {
     let (simulator, server, home) = world();
     std::fs::create_dir_all(home.out().join("_pagehaul")).unwrap();
     // The number of a process that lives: this one.
@@ -163,7 +163,7 @@ fn l23_files_of_other_hands_are_never_touched_and_leftovers_of_ours_are_gone() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, name).unwrap();
     };
-    // Where rows or rejects lie without an export, none is begun: files that look like them come later.
+    // Where there are rows or rejects without an export, none is started: files that look like them come later.
     let (like_ours, others): (Vec<&str>, Vec<&str>) =
         foreign.iter().partition(|name| name.starts_with("_rejects/") || name.starts_with("region="));
     others.into_iter().for_each(write);

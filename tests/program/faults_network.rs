@@ -1,5 +1,5 @@
 //! Faults of the network and of HTTP, rows N1 to N22 of the catalogue: the real client against a server on loopback that
-//! breaks the rules, and whole runs, so that what is lost, kept, counted and said is seen together.
+//! breaks the rules, and whole runs, so that what is lost, kept, counted and reported is seen together.
 //!
 //! Where a test needs a time limit to pass, what it asserts is the same however early the limit comes.
 
@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use crate::common::hostile::{Authority, Evil, Wire, answer, answer_with, self_signed};
+use crate::common::hostile::{Authority, Evil, Wire, answer, answer_with, from_simulator, self_signed};
 use crate::common::scripted::{Reply, Scripted};
 use crate::common::{
-    Answer, DEADLINE, Gate, Home, KEY, ReceivedRequest, assert_rows, context, endpoint, expected, fewest_requests,
+    DEADLINE, Gate, Home, KEY, ReceivedRequest, assert_rows, context, endpoint, expected, fewest_requests,
     files_that_hold, ids, rows, run, simulator,
 };
 use pagehaul::endpoint::Codes;
@@ -29,7 +29,7 @@ use pagehaul::simulator::Simulator;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 
-/// A limit for what would never end by itself. A loaded machine may use it up before anything was said at all.
+/// A limit for what would never end by itself. A loaded machine may use it up before anything was sent at all.
 const SHORT: Duration = Duration::from_millis(300);
 
 /// A page of one row, complete.
@@ -37,7 +37,7 @@ const PAGE: &str = r#"{"code":0,"message":"success","data":[{"video_id":"7","reg
 
 const NO_ROUTE: Verdict = Verdict::Failed(Failure::NoConnection);
 const UNAVAILABLE: Verdict = Verdict::Failed(Failure::Unavailable);
-/// Something that may have been billed and cannot be used: asked for once more.
+/// Something that may have been billed and cannot be used: requested once more.
 const UNUSABLE: Verdict = Verdict::Failed(Failure::Unusable);
 const ELSEWHERE: Verdict = Verdict::Failed(Failure::Refused(StopCause::Contract));
 
@@ -122,7 +122,7 @@ fn assert_outcome(case: &str, outcome: &FetchOutcome, verdict: &Verdict, charge:
 /// Writes this answer to the first request of each connection and closes it. The attempt must end like that.
 async fn assert_answer(case: &str, message: Vec<u8>, verdict: &Verdict, words: &str) {
     let server = Evil::start(move |wire| {
-        wire.asked();
+        wire.request();
         wire.say(&message);
     });
     let charge = if *verdict == Verdict::Page { Charge::Billed } else { Charge::InDoubt };
@@ -132,7 +132,7 @@ async fn assert_answer(case: &str, message: Vec<u8>, verdict: &Verdict, words: &
 
 // --- whole runs ----------------------------------------------------------------------------------------------------
 
-/// A run that begins anew in a directory of its own.
+/// A run that starts anew in a directory of its own.
 async fn run_with<F: Fetch>(api: Arc<F>, ids: &[String], more: &[(&str, &str)]) -> (TempDir, Summary) {
     let directory = tempfile::tempdir().unwrap();
     let quick = [("retry_base_delay", "1ms"), ("retry_max_delay", "2ms"), ("max_in_flight", "8")];
@@ -142,7 +142,7 @@ async fn run_with<F: Fetch>(api: Arc<F>, ids: &[String], more: &[(&str, &str)]) 
     (directory, summary)
 }
 
-/// Fails unless every row is there once, and what the API charged lies between what is known and what is in doubt.
+/// Fails unless every row is there once, and what the API charged is between what is known and what is in doubt.
 fn assert_nothing_lost(done: &(TempDir, Summary), simulator: &Simulator, ids: &[String]) {
     let (directory, summary) = done;
     assert_eq!(summary.exit, ExitCode::Complete, "{summary}");
@@ -152,18 +152,17 @@ fn assert_nothing_lost(done: &(TempDir, Summary), simulator: &Simulator, ids: &[
 }
 
 /// An API that answers from a simulator, but what it says first of each page is spoilt: the function is given the right
-/// answer, which is paid for, writes what it likes of it and says whether the connection goes on.
+/// answer, which is paid for, writes what it likes of it and says whether the connection continues.
 fn spoiling(
     simulator: &Arc<Simulator>,
     spoil: impl Fn(&mut Wire, &ReceivedRequest, &[u8]) -> bool + Send + Sync + 'static,
 ) -> Evil {
     let (simulator, known) = (Arc::clone(simulator), Mutex::new(BTreeSet::new()));
     Evil::start(move |wire| {
-        while let Some(asked) = wire.asked() {
-            let Answer { status, body } = Answer::from_simulator(&simulator, &asked);
-            let right = answer(status, body);
-            let first = known.lock().unwrap().insert((asked.product.clone(), asked.page));
-            let goes_on = if first { spoil(wire, &asked, &right) } else { wire.say(&right) };
+        while let Some(request) = wire.request() {
+            let right = from_simulator(&simulator, &request);
+            let first = known.lock().unwrap().insert((request.product.clone(), request.page));
+            let goes_on = if first { spoil(wire, &request, &right) } else { wire.say(&right) };
             if !goes_on {
                 return;
             }
@@ -181,24 +180,23 @@ async fn assert_given_up_after_two<T>(
     let simulator = simulator("products=40,max_videos=25");
     let ids: Vec<String> = ids(&simulator).into_iter().filter(|id| simulator.videos(id) > 0).take(2).collect();
     let (good, bad) = (ids[0].clone(), ids[1].clone());
-    let asked_for_bad = Arc::new(AtomicUsize::new(0));
+    let requested_bad = Arc::new(AtomicUsize::new(0));
     let server = Evil::start({
-        let (simulator, bad, asked_for_bad) = (Arc::clone(&simulator), bad.clone(), Arc::clone(&asked_for_bad));
+        let (simulator, bad, requested_bad) = (Arc::clone(&simulator), bad.clone(), Arc::clone(&requested_bad));
         move |wire| {
-            while let Some(asked) = wire.asked() {
-                if asked.product == bad {
-                    asked_for_bad.fetch_add(1, Ordering::SeqCst);
-                    script(wire); // and whether the connection goes on is for the client to say
+            while let Some(request) = wire.request() {
+                if request.product == bad {
+                    requested_bad.fetch_add(1, Ordering::SeqCst);
+                    script(wire); // and whether the connection continues is for the client to say
                 } else {
-                    let Answer { status, body } = Answer::from_simulator(&simulator, &asked);
-                    wire.say(answer(status, body));
+                    wire.say(from_simulator(&simulator, &request));
                 }
             }
         }
     });
     let (directory, summary) = run_with(api(&server), &ids, &[]).await;
     assert_eq!(summary.exit, ExitCode::Partial, "{case}: {summary}");
-    assert_eq!(asked_for_bad.load(Ordering::SeqCst), 2, "{case}");
+    assert_eq!(requested_bad.load(Ordering::SeqCst), 2, "{case}");
     assert_eq!((summary.totals.products.failed, summary.totals.credits.in_doubt), (1, 2), "{case}: {summary}");
     let failure = &summary.totals.failures[0];
     let message = failure.error.as_deref().unwrap_or_default();
@@ -250,9 +248,9 @@ async fn n2_a_connection_that_never_comes_about_ends_at_its_own_limit_and_costs_
 // --- N3, N4: broken, stalled ---------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn n3_a_reset_in_the_middle_of_a_response_is_in_doubt_and_asked_for_again() {
+async fn n3_a_reset_in_the_middle_of_a_response_is_in_doubt_and_requested_again() {
     let reset = |wire: &mut Wire| {
-        wire.asked();
+        wire.request();
         wire.will_reset();
         wire.say(&answer(200, PAGE)[..80]);
     };
@@ -276,7 +274,7 @@ async fn n3_a_reset_in_the_middle_of_a_response_is_in_doubt_and_asked_for_again(
 #[tokio::test]
 async fn n4_a_body_that_stalls_after_its_first_byte_ends_at_the_limit_for_whole_responses() {
     let server = Evil::start(|wire| {
-        wire.asked();
+        wire.request();
         wire.say(&answer(200, PAGE)[..60]);
         wire.hold();
     });
@@ -286,16 +284,16 @@ async fn n4_a_body_that_stalls_after_its_first_byte_ends_at_the_limit_for_whole_
 
 #[tokio::test(start_paused = true)]
 async fn n4_a_response_that_never_comes_ends_after_exactly_the_limit() {
-    let (began, limit) = (clock::now(), Duration::from_secs(30));
+    let (started, limit) = (clock::now(), Duration::from_secs(30));
     let outcome = ask_within(&Scripted::new(|_| Reply::never()), limit).await;
     assert_outcome("N4", &outcome, &UNAVAILABLE, Charge::InDoubt, "no whole response in time");
-    assert_eq!(clock::now() - began, limit);
+    assert_eq!(clock::now() - started, limit);
 }
 
 // --- N5 to N8: too much --------------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn n5_a_body_without_end_is_cut_at_its_cap_and_asked_for_once_more_only() {
+async fn n5_a_body_without_end_is_cut_at_its_cap_and_requested_once_more_only() {
     let chunks = |wire: &mut Wire| {
         wire.say("HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n");
         wire.flood(format!("10000\r\n{}\r\n", "7".repeat(0x10000)));
@@ -354,7 +352,7 @@ async fn n6_a_response_that_is_compressed_unasked_is_no_page_and_is_never_decomp
 }
 
 #[tokio::test]
-async fn n6_a_response_that_is_compressed_as_asked_is_decompressed_up_to_the_cap_and_kept_so() {
+async fn n6_a_response_that_is_compressed_as_requested_is_decompressed_up_to_the_cap_and_kept_so() {
     let compressed_page = zstd::bulk::compress(PAGE.as_bytes(), 1).unwrap();
     let bomb = zstd::bulk::compress(&vec![b' '; 64 << 20], 1).unwrap();
     let cut = compressed_page[..compressed_page.len() - 4].to_vec();
@@ -384,7 +382,7 @@ async fn n6_a_response_that_is_compressed_as_asked_is_decompressed_up_to_the_cap
 #[tokio::test]
 async fn n7_interim_responses_without_end_end_at_the_limit_for_whole_responses() {
     let server = Evil::start(|wire| {
-        wire.asked();
+        wire.request();
         wire.flood("HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n".repeat(100));
     });
     let outcome = ask_within(&api(&server), SHORT).await;
@@ -394,7 +392,7 @@ async fn n7_interim_responses_without_end_end_at_the_limit_for_whole_responses()
 }
 
 #[tokio::test]
-async fn n8_a_head_beyond_its_caps_is_asked_for_once_more_only() {
+async fn n8_a_head_beyond_its_caps_is_requested_once_more_only() {
     let fields = |count: usize| "X: y\r\n".repeat(count);
     let long = |size: usize| format!("X-Long: {}\r\n", "y".repeat(size));
     let words = "the response is not valid HTTP";
@@ -433,7 +431,7 @@ fn framed(way: &str, body: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn n9_a_length_that_is_wrong_or_said_twice_never_makes_a_page() {
+async fn n9_a_length_that_is_wrong_or_given_twice_never_makes_a_page() {
     let broke = "the connection broke";
     let unreadable = "the response is not valid HTTP";
     let head = |fields: &str| format!("HTTP/1.1 200 x\r\n{fields}\r\n\r\n{PAGE}").into_bytes();
@@ -478,7 +476,7 @@ async fn n9_a_length_that_is_wrong_or_said_twice_never_makes_a_page() {
 async fn n9_bytes_behind_a_short_length_never_answer_the_next_request() {
     let forged = PAGE.replace("\"7\"", "\"666\"");
     let message = [&answer(200, PAGE)[..], &answer(200, &forged)].concat();
-    let server = Evil::start(move |wire| while wire.asked().is_some() && wire.say(&message) {});
+    let server = Evil::start(move |wire| while wire.request().is_some() && wire.say(&message) {});
     let api = api(&server);
     for _ in 0..50 {
         let outcome = ask(&api).await;
@@ -491,8 +489,8 @@ async fn n9_bytes_behind_a_short_length_never_answer_the_next_request() {
 async fn n10_a_body_cut_at_any_byte_is_never_a_short_page() {
     const WAYS: [&str; 3] = ["length", "chunks", "close"];
     let server = Evil::start(|wire| {
-        let asked = wire.asked().unwrap();
-        wire.say(&framed(&asked.product, PAGE)[..asked.page as usize]);
+        let request = wire.request().unwrap();
+        wire.say(&framed(&request.product, PAGE)[..request.page as usize]);
     });
     let api = api(&server);
     for way in WAYS {
@@ -537,9 +535,8 @@ async fn n11_a_server_that_closes_after_each_response_loses_no_page_of_five_hund
     let server = Evil::start({
         let simulator = Arc::clone(&simulator);
         move |wire| {
-            if let Some(asked) = wire.asked() {
-                let Answer { status, body } = Answer::from_simulator(&simulator, &asked);
-                wire.say(answer(status, body)); // and nothing says that the connection ends here
+            if let Some(request) = wire.request() {
+                wire.say(from_simulator(&simulator, &request)); // and nothing says that the connection ends here
             }
         }
     });
@@ -583,7 +580,7 @@ async fn n12_http_2_is_never_spoken_its_frames_are_no_response_and_a_server_that
 /// The years of certificates that are valid now.
 const NOW: (i32, i32) = (2020, 4096);
 
-/// Exports from this server, whose root the program is told to trust; gives the line that says why it stopped.
+/// Exports from this server, whose root the program must trust; gives the line that says why it stopped.
 fn export_under_tls(server: &Evil, trusted: &Authority, code: i32) -> String {
     let home = Home::new(&(100..112).map(|id| id.to_string()).collect::<Vec<_>>());
     let roots = home.file("roots.pem", trusted.pem().as_bytes());
@@ -597,7 +594,7 @@ fn export_under_tls(server: &Evil, trusted: &Authority, code: i32) -> String {
 
 /// A page of one row, which ends a list, to every request.
 fn pages(wire: &mut Wire) {
-    while wire.asked().is_some() && wire.say(answer(200, PAGE)) {}
+    while wire.request().is_some() && wire.say(answer(200, PAGE)) {}
 }
 
 #[test]
@@ -663,7 +660,7 @@ fn n14_a_certificate_that_is_not_valid_now_is_named_with_its_time_and_this_machi
 }
 
 #[test]
-fn n13_a_machine_without_root_certificates_is_told_so_and_needs_none_for_itself() {
+fn n13_a_machine_without_root_certificates_is_reported_and_needs_none_for_itself() {
     let home = Home::new(&["17".to_owned()]);
     let bare = |base_url: &str| {
         let mut command = home.export(base_url, &[]);
@@ -696,7 +693,7 @@ fn plain_http_is_refused_by_the_client_itself_unless_it_stays_on_this_machine() 
 const PORTAL: &str = "<html>\x1b]0;owned\x07<a href='http://login.invalid/'>Log in to the hotel's network</a></html>";
 
 #[tokio::test]
-async fn n15_a_portal_s_page_is_no_page_and_its_beginning_is_shown_without_what_acts_on_a_terminal() {
+async fn n15_a_portal_s_page_is_no_page_and_its_start_is_shown_without_what_acts_on_a_terminal() {
     for fields in ["Content-Type: text/html\r\n", "Content-Type: application/json\r\n"] {
         let message = answer_with(200, fields, PORTAL);
         assert_answer(fields, message, &UNUSABLE, "HTTP 200: the body is not the documented envelope").await;
@@ -706,7 +703,7 @@ async fn n15_a_portal_s_page_is_no_page_and_its_beginning_is_shown_without_what_
 
 #[test]
 fn n15_a_portal_before_the_first_page_ends_the_run_soon_and_nothing_of_it_acts_on_the_screen() {
-    let server = Evil::start(|wire| while wire.asked().is_some() && wire.say(answer(200, PORTAL)) {});
+    let server = Evil::start(|wire| while wire.request().is_some() && wire.say(answer(200, PORTAL)) {});
     let home = Home::new(&(100..400).map(|id| id.to_string()).collect::<Vec<_>>());
     let done = run(home.export(&server.base_url(), &["--max-in-flight", "4", "--retry-base-delay", "1ms"]));
     done.ended(10);
@@ -725,10 +722,10 @@ async fn n15_a_portal_in_the_middle_of_a_run_ends_it_as_temporary_before_it_has_
     let server = Evil::start({
         let simulator = Arc::clone(&simulator);
         move |wire| {
-            while let Some(asked) = wire.asked() {
-                let Answer { status, body } = Answer::from_simulator(&simulator, &asked);
+            while let Some(request) = wire.request() {
+                let page = from_simulator(&simulator, &request);
                 let is_open = passed.fetch_add(1, Ordering::SeqCst) < 40;
-                wire.say(if is_open { answer(status, body) } else { answer(200, PORTAL) });
+                wire.say(if is_open { page } else { answer(200, PORTAL) });
             }
         }
     });
@@ -745,7 +742,7 @@ async fn n16_a_redirect_is_shown_and_never_followed() {
     for status in [301, 302, 303, 307, 308] {
         for target in [&evil, "http://127.0.0.1:1/", "/v1/loop", "//other.invalid/x", "", "\u{9b}31m\u{202e}", KEY] {
             let message = answer_with(status, &format!("Location: {target}\r\n"), "");
-            let server = Evil::start(move |wire| while wire.asked().is_some() && wire.say(&message) {});
+            let server = Evil::start(move |wire| while wire.request().is_some() && wire.say(&message) {});
             let outcome = ask(&api(&server)).await;
             let words = format!("the response is a redirect, which is never followed: HTTP {status} to ");
             let (case, verdict) = (format!("{status} to {target:?}"), ELSEWHERE);
@@ -754,7 +751,7 @@ async fn n16_a_redirect_is_shown_and_never_followed() {
         }
     }
     let message = answer_with(302, &format!("Location: {evil}/v1\r\n"), "");
-    let server = Evil::start(move |wire| while wire.asked().is_some() && wire.say(&message) {});
+    let server = Evil::start(move |wire| while wire.request().is_some() && wire.say(&message) {});
     let home = Home::new(&(100..130).map(|id| id.to_string()).collect::<Vec<_>>());
     let summary = run(home.export(&server.base_url(), &["--max-in-flight", "2"])).ended(10);
     assert!(summary["cause"].as_str().unwrap().contains(&evil), "{summary}");
@@ -840,7 +837,7 @@ fn n17_hosts_that_need_no_proxy_and_this_machine_are_reached_without_one() {
     assert_eq!(proxy.connections(), 0);
 }
 
-// --- N19, N20: not what was asked for ------------------------------------------------------------------------------
+// --- N19, N20: not what was requested ------------------------------------------------------------------------------
 
 #[tokio::test]
 async fn n19_a_response_that_is_no_envelope_is_no_page_whatever_its_status() {
@@ -869,7 +866,7 @@ async fn n19_a_response_that_is_no_envelope_is_no_page_whatever_its_status() {
 
 #[test]
 fn n19_a_server_that_never_gives_an_envelope_ends_the_run_as_another_api() {
-    let server = Evil::start(|wire| drop((wire.asked(), wire.say("NOISE\r\n\r\n"))));
+    let server = Evil::start(|wire| drop((wire.request(), wire.say("NOISE\r\n\r\n"))));
     let home = Home::new(&(100..400).map(|id| id.to_string()).collect::<Vec<_>>());
     let summary =
         run(home.export(&server.base_url(), &["--max-in-flight", "4", "--retry-base-delay", "1ms"])).ended(10);
@@ -885,12 +882,11 @@ async fn n20_rows_of_another_product_are_kept_as_evidence_and_published_nowhere(
     let server = Evil::start({
         let (simulator, mixed, other) = (Arc::clone(&simulator), mixed.clone(), other.clone());
         move |wire| {
-            while let Some(mut asked) = wire.asked() {
-                if asked.product == mixed {
-                    asked.query = asked.query.replace(&mixed, &other);
+            while let Some(mut request) = wire.request() {
+                if request.product == mixed {
+                    request.query = request.query.replace(&mixed, &other);
                 }
-                let Answer { status, body } = Answer::from_simulator(&simulator, &asked);
-                wire.say(answer(status, body));
+                wire.say(from_simulator(&simulator, &request));
             }
         }
     });
@@ -929,16 +925,16 @@ async fn n22_responses_that_come_after_the_limit_are_exactly_what_is_in_doubt() 
 // --- memory of bodies ----------------------------------------------------------------------------------------------
 
 #[tokio::test]
-async fn large_bodies_wait_for_each_other_but_never_in_a_circle_and_never_hold_up_small_ones() {
+async fn large_bodies_wait_for_each_other_but_never_in_a_circle_and_never_block_small_ones() {
     // A body past its free share, then nothing until the gate opens.
     let (gate, held) = Gate::new(0);
     let server = Evil::start({
         let gate = Arc::clone(&gate);
         move |wire| {
-            while let Some(asked) = wire.asked() {
-                let body = if asked.page == 1 { PAGE.to_owned() } else { format!("{PAGE}{}", " ".repeat(200_000)) };
+            while let Some(request) = wire.request() {
+                let body = if request.page == 1 { PAGE.to_owned() } else { format!("{PAGE}{}", " ".repeat(200_000)) };
                 let message = framed("chunks", &body); // nothing says how long it will be
-                let first = if asked.page == 2 { 100_000 } else { message.len() };
+                let first = if request.page == 2 { 100_000 } else { message.len() };
                 wire.say(&message[..first]);
                 if first < message.len() {
                     gate.pass();
@@ -950,10 +946,10 @@ async fn large_bodies_wait_for_each_other_but_never_in_a_circle_and_never_hold_u
     let api = api(&server);
     let small = || async { assert_eq!(ask(&api).await.classification.verdict, Verdict::Page) };
     let large = |count: usize| vec![request("17", 3); count];
-    // Each of four whose length is not known takes a quarter of the pool, though it is small, and holds it as long as nobody
+    // Each of four whose length is not known takes a quarter of the pool, though it is small, and keeps it as long as nobody
     // has taken its body: a fifth cannot come through, one below the free bytes can.
-    let holding = send(&api, large(4), DEADLINE, |outcome| outcome).await;
-    assert!(holding.iter().all(|outcome| outcome.response.as_ref().is_some_and(|answer| answer.share.is_some())));
+    let untaken = send(&api, large(4), DEADLINE, |outcome| outcome).await;
+    assert!(untaken.iter().all(|outcome| outcome.response.as_ref().is_some_and(|answer| answer.share.is_some())));
     {
         let mut fifth = std::pin::pin!(send(&api, large(1), DEADLINE, |outcome| outcome.classification.verdict));
         for _ in 0..20 {
@@ -963,10 +959,10 @@ async fn large_bodies_wait_for_each_other_but_never_in_a_circle_and_never_hold_u
                 () = small() => {}
             }
         }
-        drop(holding);
+        drop(untaken);
         assert_eq!(fifth.await, [Verdict::Page]);
     }
-    // Twelve that stall in the middle, three times as many as fit; then all of them go on.
+    // Twelve that stall in the middle, three times as many as fit; then all of them continue.
     let stalled = send(&api, vec![request("17", 2); 12], DEADLINE, |outcome| outcome.classification.verdict);
     let opened = async {
         for _ in 0..12 {
@@ -985,8 +981,8 @@ async fn large_bodies_wait_for_each_other_but_never_in_a_circle_and_never_hold_u
 async fn a_body_whose_length_is_known_takes_no_more_of_the_pool_than_that() {
     let body = |bytes: usize| format!("{PAGE}{}", " ".repeat(bytes - PAGE.len()));
     let server = Evil::start(move |wire| {
-        while let Some(asked) = wire.asked() {
-            let message = match asked.page {
+        while let Some(request) = wire.request() {
+            let message = match request.page {
                 1 => answer(200, body((1 << 20) - 100)),
                 2 => answer_with(200, "Content-Encoding: zstd\r\n", body(100_000)),
                 3 => answer_with(200, "Content-Type: application/json; charset=ISO-8859-1\r\n", body(100_000)),
@@ -1010,9 +1006,9 @@ async fn a_body_whose_length_is_known_takes_no_more_of_the_pool_than_that() {
     assert_eq!((kib_of(3, false).await, kib_of(4, false).await), (whole, whole));
     // Eight times as many as of unknown length are in flight at once, all of them whole and none of them taken.
     let api = api(&server);
-    let holding = send(&api, vec![request("17", 1); 32], DEADLINE, |outcome| outcome).await;
+    let untaken = send(&api, vec![request("17", 1); 32], DEADLINE, |outcome| outcome).await;
     assert!(
-        holding.iter().all(|outcome| outcome.classification.verdict == Verdict::Page && outcome.response.is_some())
+        untaken.iter().all(|outcome| outcome.classification.verdict == Verdict::Page && outcome.response.is_some())
     );
     let mut next =
         std::pin::pin!(send(&api, vec![request("17", 1)], DEADLINE, |outcome| outcome.classification.verdict));
@@ -1025,7 +1021,7 @@ async fn a_body_whose_length_is_known_takes_no_more_of_the_pool_than_that() {
             }
         }
     }
-    drop(holding);
+    drop(untaken);
     assert_eq!(next.await, [Verdict::Page]);
 }
 
@@ -1047,7 +1043,7 @@ async fn a_body_that_says_that_it_is_iso_8859_1_is_read_as_such_unless_it_is_utf
     ] {
         let message = answer_with(200, fields, page(sent));
         let server = Evil::start(move |wire| {
-            wire.asked();
+            wire.request();
             wire.say(&message);
         });
         let outcome = ask(&api(&server)).await;
@@ -1062,13 +1058,13 @@ async fn a_body_that_says_that_it_is_iso_8859_1_is_read_as_such_unless_it_is_utf
     ] {
         let message = answer_with(200, fields, &body);
         let server = Evil::start(move |wire| {
-            wire.asked();
+            wire.request();
             wire.say(&message);
         });
         let outcome = ask(&api(&server)).await;
         assert_eq!((&outcome.classification.verdict, &outcome.response.unwrap().body[..]), (&verdict, &body[..]));
     }
-    // The cap holds for what a body becomes, not only for what came.
+    // The cap applies to what a body becomes, not only to what came.
     let high = answer_with(200, LATIN, page(&vec![0xe9; BODY_CAP / 2 + 1]));
     assert_answer("too large", high, &UNUSABLE, "the response is larger than 8 MiB").await;
 }
@@ -1077,7 +1073,7 @@ async fn a_body_that_says_that_it_is_iso_8859_1_is_read_as_such_unless_it_is_utf
 fn rows_in_iso_8859_1_come_out_right_also_when_their_journal_is_replayed() {
     let page = [&b"{\"code\":0,\"data\":[{\"video_id\":\"7\",\"product_id\":\"17\",\"region\":\"ID\",\"video_desc\":\"Caf\xe9\"}]}"[..]].concat();
     let server = Evil::start(move |wire| {
-        while wire.asked().is_some() {
+        while wire.request().is_some() {
             wire.say(answer_with(200, "Content-Type: application/json; charset=iso-8859-1\r\n", &page));
         }
     });

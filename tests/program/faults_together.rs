@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::common::hostile::{Evil, Wire, answer};
-use crate::common::{
-    Answer, Home, Key, ReceivedRequest, Row, assert_rows, expected, fewest_requests, ids, run, simulator,
-};
+use crate::common::hostile::{Evil, Wire, answer, from_simulator};
+use crate::common::{Answer, Home, Key, Row, assert_rows, expected, fewest_requests, ids, run, simulator};
 use arrow::array::AsArray;
 use pagehaul::simulator::Simulator;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -35,29 +33,25 @@ fn fate(place: usize) -> Fate {
 /// Answers on one connection until it breaks: 500s 5 in 100, resets, cut bodies, errors inside a 200 and a proxy's page in
 /// HTML 1 in 100 each.
 fn converse(wire: &mut Wire, simulator: &Simulator, fates: &BTreeMap<String, Fate>, dice: &Mutex<SplitMix64>) {
-    while let Some(asked) = wire.asked() {
+    while let Some(request) = wire.request() {
         let rolled = dice.lock().unwrap().next_u64() % 100;
-        let message = match (fates.get(&asked.product), rolled) {
+        let message = match (fates.get(&request.product), rolled) {
             (Some(Fate::Bad), _) => message(&Answer::refusal(400, "Invalid parameter: product_id")),
             (Some(Fate::Dead), _) | (_, 0..5) => message(&Answer::refusal(500, "Internal server error")),
             (_, 5) => return wire.will_reset(),
             (_, 6) => {
-                let whole = regular(simulator, &asked);
+                let whole = from_simulator(simulator, &request);
                 wire.say(&whole[..whole.len() * 2 / 3]);
                 return;
             }
             (_, 7) => answer(200, Answer::refusal(500, "Internal server error").body),
             (_, 8) => answer(502, "<html><h1>502 Bad Gateway</h1></html>"),
-            _ => regular(simulator, &asked),
+            _ => from_simulator(simulator, &request),
         };
         if !wire.say(message) {
             return;
         }
     }
-}
-
-fn regular(simulator: &Simulator, asked: &ReceivedRequest) -> Vec<u8> {
-    message(&Answer::from_simulator(simulator, asked))
 }
 
 fn message(of: &Answer) -> Vec<u8> {

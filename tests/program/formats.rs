@@ -1,7 +1,7 @@
 //! What a run writes for others, and for later runs: names of files, keys of JSON objects in their order, columns, words.
 //!
 //! Everything here is literal, and the built program makes it: a name that changes inside the program changes none of it. What
-//! the ledger and a journal's frames hold is pinned beside their code.
+//! the ledger and a journal's frames contain is pinned beside their code.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -90,7 +90,7 @@ fn printed(run: &Run) -> String {
 /// An export of three products: one with rows that are new, repeated, odd, or no rows, one that is refused, and one without rows.
 fn exported(more: &[&str]) -> (Home, Api, Run) {
     let row = |at: u32| format!(r#"{{"video_id":"{at}","product_id":"1","region":"ID","video_desc":"some"}}"#);
-    let api = Api::start(move |asked| match (asked.product.as_str(), asked.page) {
+    let api = Api::start(move |request| match (request.product.as_str(), request.page) {
         ("1", 1) => Answer::page(&(0..10).map(row).collect::<Vec<_>>()),
         ("1", 2) => {
             let odd = r#"{"video_id":"10","product_id":"1","region":"TH","video_desc":{},"new":1}"#;
@@ -197,7 +197,7 @@ fn each_key_of_a_report_says_what_its_name_does() {
 }
 
 #[test]
-fn what_is_said_of_an_export_has_these_keys_in_this_order() {
+fn what_is_reported_of_an_export_has_these_keys_in_this_order() {
     let (home, _api, _) = exported(&[]);
     let out = home.argument("out");
     let status = run(pagehaul(["status", "--json", "--out", &out]));

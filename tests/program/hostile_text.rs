@@ -168,15 +168,15 @@ fn a_server_and_a_list_full_of_payloads_leave_no_trace_of_them_on_screen_in_logs
         ids.iter().enumerate().flat_map(|(at, id)| std::iter::once(id.clone()).chain(sound(at))).collect();
     let api = Api::start({
         let payloads = payloads.clone();
-        move |asked| match asked.product.parse::<usize>() {
+        move |request| match request.product.parse::<usize>() {
             // As a message, as the item of a row, and as a body that is not an envelope.
             Ok(at) if at % 3 == 0 => Answer::refusal(400, &payloads[at]),
             Ok(at) if at % 3 == 1 => {
                 Answer::page(&[serde_json::json!({"video_id": "1", "product_id": payloads[at]}).to_string()])
             }
             Ok(at) => Answer::new(400, payloads[at].as_bytes()),
-            Err(_) if asked.product.starts_with("sound") => Answer::page(&[]),
-            Err(_) => Answer::refusal(400, &asked.product),
+            Err(_) if request.product.starts_with("sound") => Answer::page(&[]),
+            Err(_) => Answer::refusal(400, &request.product),
         }
     });
     for format in ["text", "json"] {

@@ -63,7 +63,7 @@ fn a_header_in_a_plain_list_is_refused_as_one_and_nothing_is_sent() {
 }
 
 #[test]
-fn an_export_that_has_begun_goes_on_whatever_form_its_ids_are_to_have_now() {
+fn an_export_that_was_started_continues_whatever_form_its_ids_are_to_have_now() {
     let api = api();
     let home = Home::new(&["17".to_owned(), "18".to_owned()]);
     run(home.export(&api.base_url(), &["--max-credits", "1"])).ended(6);

@@ -55,7 +55,7 @@ impl Case {
         command
     }
 
-    /// Fails unless the output holds exactly the rows of the API, as a fresh export would have them, each asked for once.
+    /// Fails unless the output has exactly the rows of the API, as a fresh export would have them, each requested once.
     fn assert_complete(&self) {
         let list = ids(&self.simulator);
         assert!(self.home.out().join("_SUCCESS").exists());
@@ -92,7 +92,7 @@ fn older(home: &Home) -> String {
     endpoint(home, "older.toml", &[(&without, ""), (height, &text)])
 }
 
-/// What `_pagehaul` and the journal hold that a replay may not change when it is refused: all but the lock and SQLite's files.
+/// What is in `_pagehaul` and the journal that a replay may not change when it is refused: all but the lock and SQLite's files.
 fn untouched(out: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut tree = tree(out);
     tree.retain(|name, _| !name.contains("ledger.sqlite") && !name.ends_with("/lock"));
@@ -126,7 +126,7 @@ fn an_export_read_again_into_other_columns_has_the_rows_of_a_fresh_one_without_a
     assert_eq!((&summary["rebuilt"], &summary["run"]["requests"]), (&segments.into(), &0.into()));
     assert!(manifests(&case.home.out()).iter().all(ratio));
     case.assert_complete();
-    // A column less, and what is dropped stays dropped until it is asked for again.
+    // A column less, and what is dropped stays dropped until it is requested again.
     let has = |name: &str| rows(&case.home.out()).values().any(|row| row.contains_key(name));
     run(case.replay(&["--endpoint", &new, "--drop-columns", "play_addr,ratio"])).ended(0);
     assert!(!has("play_addr") && !has("ratio") && has("height"));
@@ -141,7 +141,7 @@ fn an_export_read_again_into_other_columns_has_the_rows_of_a_fresh_one_without_a
 }
 
 #[test]
-fn an_export_goes_on_under_the_columns_of_its_replay_and_no_longer_under_the_old_ones() {
+fn an_export_continues_under_the_columns_of_its_replay_and_no_longer_under_the_old_ones() {
     let case = Case::new(WORLD);
     let old = older(&case.home);
     run(case.export(&[&SMALL[..], &["--endpoint", &old, "--max-credits", "6"]].concat())).ended(6);
@@ -286,7 +286,7 @@ fn a_decided_segment_that_is_built_again_may_be_killed_at_any_step_of_it() {
 }
 
 #[test]
-fn l15_an_output_that_is_gone_altogether_comes_back_from_a_state_that_lies_elsewhere() {
+fn l15_an_output_that_is_gone_altogether_comes_back_from_a_state_that_is_elsewhere() {
     let case = Case::new(WORLD);
     let state = case.home.argument("state");
     run(case.export(&[&SMALL[..], &["--state-dir", &state]].concat())).ended(0);
@@ -395,12 +395,12 @@ fn rows_that_came_before_in_an_earlier_segment_are_duplicates_again() {
     let list: Vec<String> = ids(&source).into_iter().filter(|id| source.videos(id) > 22).take(4).collect();
     let api = Api::start({
         let source = Arc::clone(&source);
-        move |asked| {
-            let first = u64::from(asked.page - 1) * 10;
+        move |request| {
+            let first = u64::from(request.page - 1) * 10;
             let mut rows: Vec<String> =
-                (first..first + 10).filter_map(|at| source.row(&asked.product, None, at)).collect();
-            if asked.page > 1 && !rows.is_empty() {
-                rows[0] = source.row(&asked.product, None, 0).unwrap();
+                (first..first + 10).filter_map(|at| source.row(&request.product, None, at)).collect();
+            if request.page > 1 && !rows.is_empty() {
+                rows[0] = source.row(&request.product, None, 0).unwrap();
             }
             Answer::page(&rows)
         }
@@ -410,11 +410,11 @@ fn rows_that_came_before_in_an_earlier_segment_are_duplicates_again() {
     let flags = ["--max-in-flight", "1", "--segment-size", "1KiB"];
     let exported = run(home.export(&api.base_url(), &flags)).ended(0);
     assert!(manifests(&home.out()).len() > 8 && exported["rows"]["duplicates"].as_u64().unwrap() > 8, "{exported}");
-    let (before, asked) = (rows(&home.out()), api.requests());
+    let (before, requested) = (rows(&home.out()), api.requests());
     let out = home.argument("out");
     let replayed = run(pagehaul(["replay", "--out", &out, "--all", "--progress", "none"])).ended(0);
     assert_eq!(replayed["rows"], exported["rows"]);
-    assert_eq!((rows(&home.out()), api.requests()), (before, asked));
+    assert_eq!((rows(&home.out()), api.requests()), (before, requested));
     run(pagehaul(["verify", "--out", &out])).ended(0);
 }
 
@@ -502,7 +502,7 @@ fn a_ledger_that_was_emptied_is_damage_to_a_replay_too() {
 }
 
 #[test]
-fn a_directory_whose_name_begins_like_an_address_is_a_directory_and_an_address_is_refused() {
+fn a_directory_whose_name_starts_like_an_address_is_a_directory_and_an_address_is_refused() {
     let case = Case::new(WORLD);
     for out in ["file:out", "file:out?mode=memory"] {
         let mut export =
@@ -546,7 +546,7 @@ fn replay_until(case: &Case, step: u32, flags: &[&str]) -> Run {
 }
 
 #[test]
-fn a_replay_killed_at_any_step_leaves_each_key_once_and_goes_on_to_the_same_output() {
+fn a_replay_killed_at_any_step_leaves_each_key_once_and_continues_to_the_same_output() {
     let whole = Case::exported(&["--drop-columns", "play_addr"]);
     let flags = ["--drop-columns", "none"];
     let (mut step, mut mixed) = (0, 0);
@@ -565,9 +565,9 @@ fn a_replay_killed_at_any_step_leaves_each_key_once_and_goes_on_to_the_same_outp
         assert!(left.keys().eq(rows_of.keys()), "step {step}: {} of {} rows", left.len(), rows_of.len());
         let renewed = left.values().filter(|row| row.contains_key("play_addr")).count();
         mixed += u32::from(0 < renewed && renewed < left.len());
-        let begun = !case.home.out().join("_SUCCESS").exists();
-        assert!(begun || renewed == 0 || renewed == left.len(), "step {step}: a mixture is marked as complete");
-        // The same command goes on, and so does an export under the new columns, once they are the export's.
+        let started = !case.home.out().join("_SUCCESS").exists();
+        assert!(started || renewed == 0 || renewed == left.len(), "step {step}: a mixture is marked as complete");
+        // The same command continues, and so does an export under the new columns, once they are the export's.
         let summary = if step % 2 == 0 { run(case.replay(&flags)) } else { run(case.export(&[])) };
         let summary = if summary.code == Some(9) {
             assert!(summary.json()["cause"].as_str().unwrap().contains("columns was"), "step {step}: {summary}");

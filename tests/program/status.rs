@@ -1,4 +1,4 @@
-//! `pagehaul status`: what is done, left, failed and in doubt, while a run goes on and after, with nothing changed for it.
+//! `pagehaul status`: what is done, left, failed and in doubt, while a run continues and after, with nothing changed for it.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ fn status(out: &Path, more: &[&str]) -> Run {
 }
 
 /// What it says as JSON. The text must say the same, and whole, since nobody's terminal cuts it; and nothing may be changed.
-fn looked_at(out: &Path) -> Value {
+fn status_of(out: &Path) -> Value {
     let before = tree(out);
     let (json, text) = (status(out, &["--json"]), status(out, &[]));
     assert!(tree(out) == before, "status changed something");
@@ -37,40 +37,33 @@ fn looked_at(out: &Path) -> Value {
     value
 }
 
-/// An export that stands still: 30 pages are in its journal, and the API holds the six requests that are under way.
-struct Held {
+/// An export that does not move: 30 pages are in its journal, and the API keeps back the six requests that are in flight.
+struct Waiting {
     home: Home,
     api: Api,
     gate: Arc<Gate>,
     program: Program,
 }
 
-fn held() -> Held {
+fn waiting() -> Waiting {
     let simulator = simulator("products=40,max_videos=90,seed=3");
-    let (gate, held) = Gate::new(30);
+    let (api, gate, waiting) = Api::gated(&simulator, 30);
     let home = Home::new(&ids(&simulator));
-    let api = Api::start({
-        let gate = Arc::clone(&gate);
-        move |asked| {
-            gate.pass();
-            Answer::from_simulator(&simulator, asked)
-        }
-    });
     let program = Program::start(home.export(&api.base_url(), &["--max-in-flight", "6"]));
     for _ in 0..6 {
-        held.recv_timeout(DEADLINE).unwrap();
+        waiting.recv_timeout(DEADLINE).unwrap();
     }
     // What the last answers brought becomes known right after the requests that they led to have left.
     let ledger = Ledger::open_read_only(&home.out().join("_pagehaul/ledger.sqlite")).unwrap();
     while ledger.segment_sums(SegmentId(1)).unwrap().unread > 0 {}
-    Held { home, api, gate, program }
+    Waiting { home, api, gate, program }
 }
 
 #[test]
-fn a_run_under_way_is_seen_with_its_process_and_its_requests_and_goes_on_undisturbed() {
-    let Held { home, api: _api, gate, program } = held();
-    // All six slots wait: nothing moves until the gate opens, and so nothing may change while it is looked at.
-    let value = looked_at(&home.out());
+fn a_running_export_is_seen_with_its_process_and_its_requests_and_continues_undisturbed() {
+    let Waiting { home, api: _api, gate, program } = waiting();
+    // All six slots wait: nothing moves until the gate opens, and so nothing may change while it is checked.
+    let value = status_of(&home.out());
     assert_eq!(
         (&value["status"], &value["in_flight"], &value["credits"]["in_doubt"]),
         (&"running".into(), &6.into(), &0.into())
@@ -81,7 +74,7 @@ fn a_run_under_way_is_seen_with_its_process_and_its_requests_and_goes_on_undistu
     assert!(value["walking"].as_u64().unwrap() > 0 && value["segments"]["open_bytes"].as_u64().unwrap() > 0, "{value}");
     gate.open();
     let summary = program.end().ended(0);
-    assert_same_words(&looked_at(&home.out()), &summary);
+    assert_same_words(&status_of(&home.out()), &summary);
 }
 
 /// Fails unless a status says the same as a summary wherever both say something.
@@ -96,10 +89,10 @@ fn assert_same_words(status: &Value, summary: &Value) {
 
 #[test]
 fn attempts_of_a_killed_run_are_in_doubt_before_anybody_has_resumed_it() {
-    let Held { home, api, gate, program } = held();
+    let Waiting { home, api, gate, program } = waiting();
     program.kill();
     assert!(home.out().join("_pagehaul/ledger.sqlite-wal").exists(), "the ledger was not closed");
-    let value = looked_at(&home.out());
+    let value = status_of(&home.out());
     assert_eq!(
         (&value["status"], &value["holder"], &value["in_flight"]),
         (&"unfinished".into(), &Value::Null, &0.into())
@@ -109,7 +102,7 @@ fn attempts_of_a_killed_run_are_in_doubt_before_anybody_has_resumed_it() {
     assert!(value["complete_since"].is_null(), "{value}");
     gate.open();
     let summary = run(home.export(&api.base_url(), &[])).ended(0);
-    let value = looked_at(&home.out());
+    let value = status_of(&home.out());
     assert_eq!((&value["status"], &value["credits"]["in_doubt"]), (&"complete".into(), &6.into()));
     assert!(value["complete_since"].is_string() && value["next"].is_null(), "{value}");
     assert_eq!(value["complete_since"], summary["complete_since"], "the run that completes an export says when");
@@ -118,7 +111,7 @@ fn attempts_of_a_killed_run_are_in_doubt_before_anybody_has_resumed_it() {
 
 #[test]
 fn a_log_whose_index_is_gone_is_read_all_the_same_and_only_the_index_is_made() {
-    let Held { home, api: _api, gate, program } = held();
+    let Waiting { home, api: _api, gate, program } = waiting();
     program.kill();
     gate.open();
     let index = home.out().join("_pagehaul/ledger.sqlite-shm");
@@ -138,18 +131,18 @@ fn products_that_failed_are_counted_by_reason_and_what_a_server_says_is_harmless
     let (one, others) = (list[3].clone(), list[6..9].to_vec());
     let api = Api::start({
         let simulator = Arc::clone(&simulator);
-        move |asked| match &asked.product {
+        move |request| match &request.product {
             product if *product == one => Answer::refusal(
                 400,
                 "\u{1b}]0;pwned\u{7}\nnot\u{202e} found ☺字字字字字字字字字字字字字字字字字字字字字",
             ),
             product if others.contains(product) => Answer::refusal(400, "no such product"),
-            _ => Answer::from_simulator(&simulator, asked),
+            _ => Answer::from_simulator(&simulator, request),
         }
     });
     let home = Home::new(&list);
     let summary = run(home.export(&api.base_url(), &[])).ended(3);
-    let value = looked_at(&home.out());
+    let value = status_of(&home.out());
     assert_eq!((&value["status"], &value["products"]["failed"]), (&"partial".into(), &4.into()));
     assert_same_words(&value, &summary);
     let reasons = value["reasons"].as_array().unwrap();

@@ -14,7 +14,7 @@ use pagehaul::simulator::Simulator;
 use rusqlite::Connection;
 use serde_json::Value;
 
-/// The products of an API whose lists repeat rows and hold rows that cannot be typed.
+/// The products of an API whose lists repeat rows and have rows that cannot be typed.
 fn products(simulator: &Simulator) -> Vec<String> {
     ids(simulator).into_iter().filter(|id| (3..60).contains(&simulator.videos(id))).take(12).collect()
 }
@@ -23,14 +23,14 @@ fn products(simulator: &Simulator) -> Vec<String> {
 /// without identity.
 fn untidy(simulator: &Arc<Simulator>) -> Api {
     let simulator = Arc::clone(simulator);
-    Api::start(move |asked| {
-        let first = u64::from(asked.page - 1) * 10;
-        let row = |position| simulator.row(&asked.product, None, position);
+    Api::start(move |request| {
+        let first = u64::from(request.page - 1) * 10;
+        let row = |position| simulator.row(&request.product, None, position);
         let mut rows: Vec<String> = (first..first + 10).filter_map(row).collect();
-        if asked.page > 1 && !rows.is_empty() {
+        if request.page > 1 && !rows.is_empty() {
             rows[0] = row(0).unwrap();
         }
-        if asked.page == 1 {
+        if request.page == 1 {
             rows[1] = String::from(r#"{"region":"US"}"#);
         }
         Answer::page(&rows)

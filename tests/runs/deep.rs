@@ -17,6 +17,9 @@ const LATENCY: Duration = Duration::from_millis(80);
 /// Where page numbers end, in the endpoint of the test data.
 const LAST: u32 = 1_000;
 
+/// Pages ahead at any price.
+const AHEAD: [(&str, &str); 2] = [("lookahead", "100"), ("lookahead_saves", "0s")];
+
 /// A page of one row.
 fn full(sent: &Sent, number: u32) -> Reply {
     let row = json!({ "video_id": format!("v{number}"), "product_id": sent.id, "region": "ID" });
@@ -52,7 +55,7 @@ async fn walk(
     (directory, summary)
 }
 
-/// How many pages of its deepest list an export asked for one after the other before it looked ahead.
+/// How many pages of its deepest list an export requested one after the other before it looked ahead.
 fn walked(api: &Scripted, id: &str) -> u32 {
     let mut next = 1;
     for sent in api.sent().iter().filter(|sent| sent.id == id) {
@@ -120,7 +123,7 @@ async fn an_export_takes_no_longer_than_its_rate_its_slots_or_its_deepest_list_d
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_a_list_that_stands_still_the_rows_are_the_same_however_far_it_is_looked_ahead() {
+async fn on_a_list_that_does_not_move_the_rows_are_the_same_however_far_it_is_looked_ahead() {
     let list = lists([1, 2, 7, 8, 9, 15, 16, 17, 31, 64, 100, 333, 0]);
     let mut found = BTreeMap::new();
     for percent in ["0", "1", "5", "100"] {
@@ -129,7 +132,7 @@ async fn on_a_list_that_stands_still_the_rows_are_the_same_however_far_it_is_loo
             let (directory, summary) =
                 walk(&api, &list, None, &[("lookahead", percent), ("lookahead_saves", "0s"), ("end", end)]).await;
             assert_eq!(summary.exit, ExitCode::Complete);
-            assert!(api.asked().values().all(|times| *times == 1), "nothing is asked for twice");
+            assert!(api.requested().values().all(|times| *times == 1), "nothing is requested twice");
             let pages: BTreeMap<_, _> =
                 rows(directory.path()).into_iter().map(|(key, row)| (key, row["_page_num"].clone())).collect();
             assert_eq!(&pages, found.entry(end).or_insert_with(|| pages.clone()), "{percent} %");
@@ -182,8 +185,7 @@ async fn an_api_that_answers_any_page_number_costs_a_handful_of_credits_and_no_r
     for (name, shown) in kinds {
         for last in [1, 2, 8, 9, 30, 64, 100, 999] {
             let api = Scripted::new(move |sent| full(sent, shown(sent.page, last)));
-            let (directory, summary) =
-                walk(&api, &lists([last]), None, &[("lookahead", "100"), ("lookahead_saves", "0s")]).await;
+            let (directory, summary) = walk(&api, &lists([last]), None, &AHEAD).await;
             let about = format!("{name}, {last} pages: {summary}");
             // Where every page is the first one, the API may as well ignore the number of the page.
             assert_eq!(summary.exit, if last == 1 { ExitCode::Partial } else { ExitCode::Complete }, "{about}");
@@ -218,9 +220,9 @@ async fn a_list_that_grows_by_a_page_while_it_is_walked_is_walked_to_its_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_api_that_ignores_the_page_number_is_asked_three_times() {
+async fn an_api_that_ignores_the_page_number_is_requested_three_times() {
     let api = Scripted::new(|sent| full(sent, 1));
-    let (_directory, summary) = walk(&api, &lists([1]), None, &[("lookahead", "100"), ("lookahead_saves", "0s")]).await;
+    let (_directory, summary) = walk(&api, &lists([1]), None, &AHEAD).await;
     assert_eq!((api.requests(), summary.totals.failures[0].stop_reason), (3, "repeated_page"));
 }
 
@@ -232,8 +234,7 @@ async fn where_the_api_refuses_pages_from_some_number_on_the_walk_ends_there_and
                 if sent.page <= last { full(sent, sent.page) } else { Reply::refusal(400, "page_num is too large") };
             reply.after(LATENCY)
         });
-        let (directory, summary) =
-            walk(&api, &lists([999]), None, &[("lookahead", "100"), ("lookahead_saves", "0s")]).await;
+        let (directory, summary) = walk(&api, &lists([999]), None, &AHEAD).await;
         // Of a single list nobody can know whether it ends there or whether the API goes no further.
         assert_eq!((summary.exit, summary.totals.products.complete), (ExitCode::Complete, 1), "{summary}");
         assert_eq!(rows(directory.path()).len(), last as usize, "{summary}");
@@ -243,7 +244,7 @@ async fn where_the_api_refuses_pages_from_some_number_on_the_walk_ends_there_and
 
 #[tokio::test(start_paused = true)]
 async fn a_page_behind_the_end_that_is_refused_early_costs_none_of_the_pages_before_it() {
-    // The page behind the last full one is known to be needed while others before it are still to be asked for.
+    // The page behind the last full one is known to be needed while others before it are still to be requested.
     for late in 9..=20 {
         for (stop_at, slots) in [(usize::MAX, "2"), (14, "2"), (20, "3"), (24, "2")] {
             let answer = move |sent: &Sent| {
@@ -263,15 +264,14 @@ async fn a_page_behind_the_end_that_is_refused_early_costs_none_of_the_pages_bef
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_said_of_a_page_behind_the_end_stops_no_run_and_is_asked_once() {
+async fn what_the_api_says_of_a_page_behind_the_end_stops_no_run_and_is_requested_once() {
     for (status, message) in [(402, "not enough credits"), (403, "page beyond your plan"), (302, "moved")] {
         let api = Scripted::new(move |sent| match sent.page {
             page if page <= 12 => full(sent, page),
             13 => Reply::page(&[]).after(LATENCY),
             _ => Reply::refusal(status, message).after(LATENCY),
         });
-        let (directory, summary) =
-            walk(&api, &lists([12]), None, &[("lookahead", "100"), ("lookahead_saves", "0s")]).await;
+        let (directory, summary) = walk(&api, &lists([12]), None, &AHEAD).await;
         assert_eq!((summary.exit, rows(directory.path()).len()), (ExitCode::Complete, 12), "{status}: {summary}");
     }
     // A success without a page may have been billed: a probe that gets one is not requested again.
@@ -280,10 +280,9 @@ async fn what_is_said_of_a_page_behind_the_end_stops_no_run_and_is_asked_once() 
         13 => Reply::page(&[]).after(LATENCY),
         _ => Reply::from(Answer::new(200, "<html></html>")).after(LATENCY),
     });
-    let (_directory, summary) =
-        walk(&api, &lists([12]), None, &[("lookahead", "100"), ("lookahead_saves", "0s")]).await;
+    let (_directory, summary) = walk(&api, &lists([12]), None, &AHEAD).await;
     assert_eq!(summary.exit, ExitCode::Complete, "{summary}");
-    assert!(api.asked().values().all(|times| *times == 1) && summary.run.wasted >= 1, "{summary}");
+    assert!(api.requested().values().all(|times| *times == 1) && summary.run.wasted >= 1, "{summary}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -331,10 +330,10 @@ async fn a_page_ahead_that_fails_for_ever_ends_no_walk_that_can_do_without_it() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_run_that_is_stopped_while_it_looks_ahead_goes_on_where_it_was_and_asks_for_no_page_twice() {
+async fn a_run_that_is_stopped_while_it_looks_ahead_continues_where_it_was_and_requests_no_page_twice() {
     let list = lists([700, 3, 50]);
     let directory = scratch();
-    let mut asked: BTreeMap<(String, u32), u32> = BTreeMap::new();
+    let mut requested: BTreeMap<(String, u32), u32> = BTreeMap::new();
     for stop_at in [5, 20, 40, 60, 200, usize::MAX] {
         let api = Scripted::stopping_at(stop_at, |sent| {
             if sent.page <= depth(&sent.id) { full(sent, sent.page) } else { Reply::page(&[]).after(LATENCY) }
@@ -343,17 +342,17 @@ async fn a_run_that_is_stopped_while_it_looks_ahead_goes_on_where_it_was_and_ask
         let summary = run_job(&context(directory.path(), None, &settings), &api, &list).await.unwrap();
         let wanted = if stop_at == usize::MAX { ExitCode::Complete } else { ExitCode::Interrupted };
         assert_eq!(summary.exit, wanted, "{summary}");
-        for (page, times) in api.asked() {
-            *asked.entry(page).or_default() += times;
+        for (page, times) in api.requested() {
+            *requested.entry(page).or_default() += times;
         }
     }
     assert_eq!(rows(directory.path()).len(), 753);
-    let twice: Vec<_> = asked.iter().filter(|(_, times)| **times > 1).collect();
+    let twice: Vec<_> = requested.iter().filter(|(_, times)| **times > 1).collect();
     assert!(twice.is_empty(), "{twice:?}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_walk_whose_end_a_crash_kept_from_the_ledger_is_ended_by_the_next_run_and_holds_nobody_up() {
+async fn a_walk_whose_end_a_crash_kept_from_the_ledger_is_ended_by_the_next_run_and_blocks_nobody() {
     let (directory, list) = (scratch(), lists([12]));
     let settings = [("page_size", "1"), ("lookahead", "100"), ("lookahead_saves", "0s")];
     // The probe at page 18 never comes back.

@@ -98,7 +98,7 @@ async fn errors_and_lost_answers_cost_no_row_and_only_lost_answers_cost_a_credit
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_below_the_asked_rate_is_found_by_its_429s() {
+async fn a_limit_below_the_requested_rate_is_found_by_its_429s() {
     for kind in ["bucket", "window"] {
         let simulator = simulator(&format!("products=150,max_videos=100,qps=20,limit={kind},latency=60ms,record=true"));
         let list = ids(&simulator);
@@ -114,7 +114,7 @@ async fn a_limit_below_the_asked_rate_is_found_by_its_429s() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn max_credits_are_never_passed_and_each_raise_goes_on_where_the_last_run_stopped() {
+async fn max_credits_are_never_passed_and_each_raise_continues_where_the_last_run_stopped() {
     let simulator = simulator("products=20,max_videos=60,latency=30ms,record=true");
     let list = ids(&simulator);
     let directory = scratch();
@@ -173,7 +173,7 @@ fn a_run_dropped_at_any_request_costs_at_most_what_was_in_flight_and_no_row() {
         let api = stopping_at(stop_at, &simulator);
         let crashed = runtime();
         crashed.block_on(async {
-            // Nothing tells the run to stop: it is dropped where it stands, with every answer in flight.
+            // Nothing stops the run: it is dropped with every response in flight.
             let running = run_until(&context, &api, &list, std::future::pending());
             tokio::select! {
                 biased;
@@ -208,7 +208,7 @@ async fn a_journal_that_grows_past_a_segment_is_published_in_several_and_every_r
 }
 
 #[tokio::test(start_paused = true)]
-async fn max_pages_is_what_was_asked_for_and_counts_as_complete() {
+async fn max_pages_is_what_was_requested_and_counts_as_complete() {
     let simulator = simulator("products=30,max_videos=100,record=true");
     let list = ids(&simulator);
     let directory = scratch();
@@ -285,7 +285,7 @@ async fn a_product_that_always_fails_is_its_own_failure_also_when_nothing_else_i
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_product_that_fails_slowly_is_its_own_failure_also_when_max_outage_ends_while_it_is_asked_for() {
+async fn a_product_that_fails_slowly_is_its_own_failure_also_when_max_outage_ends_while_it_is_requested() {
     assert_one_failing_product_is_partial(Duration::from_secs(25)).await;
 }
 
@@ -322,7 +322,7 @@ async fn a_segment_is_published_when_no_answer_is_in_flight_also_one_that_was_la
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_that_is_due_while_the_quota_holds_everyone_does_not_spin() {
+async fn a_page_that_is_due_while_the_quota_delays_everyone_does_not_spin() {
     const MANY: usize = 5_000;
     let simulator = simulator("products=60,max_videos=25");
     let list = ids(&simulator);
@@ -339,7 +339,7 @@ async fn a_page_that_is_due_while_the_quota_holds_everyone_does_not_spin() {
             reply.after(Duration::from_millis(20))
         }
     });
-    // The signal is looked at in every round. A spin would never end by itself: virtual time stands still while it lasts.
+    // The signal is checked in every round. A spin would never end by itself: virtual time does not move while it lasts.
     let rounds = AtomicUsize::new(0);
     let stopped = std::future::poll_fn(|_| {
         let spins = rounds.fetch_add(1, Ordering::SeqCst) > MANY;

@@ -1,5 +1,5 @@
 //! Faults of what the API says, and of what it leaves out: rows A1 to A26 and N21 of the catalogue, and the limits that keep
-//! them cheap. Whole runs in virtual time against an API that a function plays; each test's name begins with its row.
+//! them cheap. Whole runs in virtual time against an API that a function plays; each test's name starts with its row.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -72,7 +72,7 @@ fn page_of(sent: &Sent, videos: usize, page_size: usize) -> Reply {
     Reply::page(&page.map(|video| row(&sent.id, &format!("v{video}"), "ID", 7)).collect::<Vec<_>>())
 }
 
-/// Why a product did not end well: the stop reason, and what was said.
+/// Why a product did not end well: the stop reason, and the message.
 fn failure<'a>(summary: &'a Summary, product: &str) -> (&'a str, &'a str) {
     let failure = summary.totals.failures.iter().find(|failure| failure.product == product);
     let failure = failure.unwrap_or_else(|| panic!("{product} did not fail: {summary}"));
@@ -91,7 +91,7 @@ fn assert_ended(summary: &Summary, exit: ExitCode) {
 
 /// From one request on, everything is refused like this: whichever it is, all that was paid for is kept and
 /// published, at most what was in flight and two requests more are in vain, and a run that is accepted again ends with the same rows.
-async fn assert_kept_whenever_it_begins(status: u16, message: &'static str) {
+async fn assert_kept_whenever_it_starts(status: u16, message: &'static str) {
     const IN_FLIGHT: usize = 4;
     let lists = || simulator("products=12,max_videos=70");
     let list = ids(&lists());
@@ -113,22 +113,22 @@ async fn assert_kept_whenever_it_begins(status: u16, message: &'static str) {
 
 #[tokio::test(start_paused = true)]
 async fn a2_a_key_that_is_revoked_at_any_request_loses_nothing_that_was_paid_for() {
-    assert_kept_whenever_it_begins(401, "apiKey is revoked").await;
+    assert_kept_whenever_it_starts(401, "apiKey is revoked").await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a2_an_account_that_is_blocked_at_any_request_loses_nothing_that_was_paid_for() {
-    assert_kept_whenever_it_begins(403, "account is blocked").await;
+    assert_kept_whenever_it_starts(403, "account is blocked").await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a3_credits_that_are_used_up_at_any_request_lose_nothing_that_was_paid_for() {
-    assert_kept_whenever_it_begins(402, "apiKey quota is not enough").await;
+    assert_kept_whenever_it_starts(402, "apiKey quota is not enough").await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a3_a_500_that_speaks_of_a_usage_limit_at_any_request_means_the_same() {
-    assert_kept_whenever_it_begins(500, "Usage limit exceeded for this key").await;
+    assert_kept_whenever_it_starts(500, "Usage limit exceeded for this key").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -154,7 +154,7 @@ async fn a3_what_is_in_flight_when_the_credits_end_is_still_committed() {
 
 // --- refusals of one product, and of every product ------------------------------------------------------------------
 
-/// An API may look for the page before it looks for credits: what it says of a page behind an end tells nothing about them.
+/// An API may check the page before it checks the credits: what it says of a page behind an end tells nothing about them.
 #[tokio::test(start_paused = true)]
 async fn a3_credits_that_end_before_the_last_product_are_not_its_fault_where_pages_behind_ends_are_refused() {
     let directory = scratch();
@@ -191,7 +191,7 @@ async fn a3_an_outage_that_ends_with_a_refused_account_is_not_hammered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a4_a_refusal_of_one_product_is_its_end_and_an_unusual_or_bare_one_is_asked_for_twice_more() {
+async fn a4_a_refusal_of_one_product_is_its_end_and_an_unusual_or_bare_one_is_requested_twice_more() {
     let list = named(20);
     let refused = [404, 405, 410, 413, 414, 418, 451];
     let api = Scripted::new(move |sent| {
@@ -211,11 +211,11 @@ async fn a4_a_refusal_of_one_product_is_its_end_and_an_unusual_or_bare_one_is_as
         &[("max_in_flight", "1"), ("retry_base_delay", "10s")],
     )
     .await;
-    let asked = api.asked();
+    let requested = api.requested();
     for (number, id) in list.iter().enumerate() {
         let (bare, failed) = (number % 2 == 1, number < 2 * refused.len());
         let is_plain = !bare && failed && matches!(refused[number / 2], 404 | 410);
-        assert_eq!(asked[&(id.clone(), 1)], if failed && !is_plain { 3 } else { 1 }, "{id}");
+        assert_eq!(requested[&(id.clone(), 1)], if failed && !is_plain { 3 } else { 1 }, "{id}");
         if failed {
             let (stop, message) = failure(&summary, id);
             assert!(stop == "failed" && message.contains(&format!("HTTP {}", refused[number / 2])), "{id}: {message}");
@@ -269,7 +269,7 @@ async fn a4_dead_products_at_the_head_of_a_list_however_many_do_not_hide_the_oth
 }
 
 #[tokio::test(start_paused = true)]
-async fn a4_a_rerun_of_a_list_of_dead_products_asks_for_others_first_until_one_is_found() {
+async fn a4_a_rerun_of_a_list_of_dead_products_requests_others_first_until_one_is_found() {
     let directory = scratch();
     let list = named(60);
     let api = Scripted::new(|sent| match sent.id.as_str() {
@@ -283,7 +283,7 @@ async fn a4_a_rerun_of_a_list_of_dead_products_asks_for_others_first_until_one_i
             message.contains("20 products from all over the list") && message.contains("known to exist"),
             "{message}"
         );
-        assert_eq!((api.requests(), api.asked().len()), (requests, requests), "each time others");
+        assert_eq!((api.requests(), api.requested().len()), (requests, requests), "each time others");
     }
     let summary = run_to(ExitCode::Partial, directory.path(), &api, &list, &[]).await;
     assert_eq!((summary.totals.products.complete, summary.totals.products.failed), (1, 59), "{summary}");
@@ -304,7 +304,7 @@ async fn a4_once_the_api_gave_a_page_refusals_are_their_products_own_however_man
 }
 
 #[tokio::test(start_paused = true)]
-async fn a5_a_400_for_one_product_is_not_asked_again_and_is_named() {
+async fn a5_a_400_for_one_product_is_not_requested_again_and_is_named() {
     let simulator = simulator("products=30,max_videos=40");
     let list = ids(&simulator);
     for refused in [0, 17, 29] {
@@ -314,7 +314,7 @@ async fn a5_a_400_for_one_product_is_not_asked_again_and_is_named() {
         let api = but(&simulator, move |sent| (sent.id == bad).then(|| Reply::refusal(400, "product_id is invalid")));
         let summary = run_to(ExitCode::Partial, directory.path(), &api, &list, &[]).await;
         assert_eq!(failure(&summary, &id), ("failed", "HTTP 400, code 400: product_id is invalid"));
-        assert_eq!((summary.totals.products.complete, api.asked()[&(id.clone(), 1)]), (29, 1));
+        assert_eq!((summary.totals.products.complete, api.requested()[&(id.clone(), 1)]), (29, 1));
         let others: Vec<String> = list.iter().filter(|other| **other != id).cloned().collect();
         assert_rows(directory.path(), &expected(&simulator, &others, 10));
     }
@@ -325,7 +325,7 @@ async fn a5_a_400_for_one_product_is_not_asked_again_and_is_named() {
 /// What an API does wrong: at a time since the first request, to a request.
 type Weather = fn(Duration, &Sent) -> Option<Reply>;
 
-/// Requests in flight in the scenarios: also the retries that a run begins with.
+/// Requests in flight in the scenarios: also the retries that a run starts with.
 const IN_FLIGHT: u32 = 32;
 
 /// A run of 120 products in some weather: it must be complete, with few more requests than pages, in about this time.
@@ -391,11 +391,11 @@ async fn a6_no_storm_makes_many_more_requests_than_pages_or_costs_a_row() {
         let simulator = simulator(&format!("products=120,max_videos=200,{spec}"));
         let list = ids(&simulator);
         let directory = scratch();
-        let began = Mutex::new(None);
+        let started = Mutex::new(None);
         let api = Scripted::new({
             let simulator = Arc::clone(&simulator);
             move |sent| {
-                let since = sent.at - *began.lock().unwrap().get_or_insert(sent.at);
+                let since = sent.at - *started.lock().unwrap().get_or_insert(sent.at);
                 weather(since, sent)
                     .map_or_else(|| Reply::from_simulator(&simulator, sent, 10), |reply| reply.after(LATENCY))
             }
@@ -422,17 +422,17 @@ async fn a6_pages_that_keep_failing_do_not_keep_others_waiting() {
     });
     let summary = run_once(ExitCode::Partial, &api, &list, &[("max_in_flight", "16")]).await;
     assert_eq!((summary.totals.products.complete, summary.totals.products.failed), (280, 120), "{summary}");
-    let asked = api.asked();
+    let requested = api.requested();
     let sent = api.sent();
-    // Pages behind ends are asked for last, to see whether the API serves.
+    // Pages behind ends are requested last, to see whether the API serves.
     let is_sound = |id: &str, page: u32| !is_dead(id) && page <= 3;
     let last_sound = sent.iter().rposition(|sent| is_sound(&sent.id, sent.page)).unwrap();
-    let pages = asked.keys().filter(|(id, page)| is_sound(id, *page)).count();
+    let pages = requested.keys().filter(|(id, page)| is_sound(id, *page)).count();
     let firsts: BTreeSet<&str> =
         sent[..last_sound].iter().map(|sent| sent.id.as_str()).filter(|id| is_dead(id)).collect();
     let retries = last_sound + 1 - pages - firsts.len();
     assert!(retries <= pages / 5 + 16, "{retries} retries beside {pages} pages");
-    assert!(asked.iter().all(|((id, _), times)| *times == if is_dead(id) { 8 } else { 1 }), "{asked:?}");
+    assert!(requested.iter().all(|((id, _), times)| *times == if is_dead(id) { 8 } else { 1 }), "{requested:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -456,7 +456,7 @@ async fn a7_a_429_for_ever_ends_as_a_temporary_failure_and_keeps_everything() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a8_a_wish_for_a_pause_holds_every_request_for_as_long_but_never_longer_than_five_minutes() {
+async fn a8_a_requested_pause_delays_every_request_for_as_long_but_never_longer_than_five_minutes() {
     for (wish, least, most) in [(120, 120.0, 121.0), (1_000_000_000, 300.0, 301.0), (u64::MAX, 300.0, 301.0)] {
         let simulator = simulator("products=30,max_videos=40");
         let list = ids(&simulator);
@@ -466,9 +466,9 @@ async fn a8_a_wish_for_a_pause_holds_every_request_for_as_long_but_never_longer_
         });
         run_once(ExitCode::Complete, &api, &list, &[]).await;
         let sent = api.sent();
-        let told = sent[9].at + LATENCY;
-        let next = sent.iter().find(|sent| sent.at > told).unwrap().at;
-        let pause = (next - told).as_secs_f64();
+        let answered = sent[9].at + LATENCY;
+        let next = sent.iter().find(|sent| sent.at > answered).unwrap().at;
+        let pause = (next - answered).as_secs_f64();
         assert!((least..most).contains(&pause), "{pause} s after a wish for {wish}");
     }
 }
@@ -483,7 +483,7 @@ async fn a10_a_page_that_fails_for_ever_is_named_costs_its_attempts_and_stops_no
     let api = but(&simulator, move |sent| (sent.id == bad && sent.page == 3).then(internal_error));
     let summary = run_to(ExitCode::Partial, directory.path(), &api, &list, &[("max_in_flight", "4")]).await;
     let (stop, message) = failure(&summary, &poison);
-    assert_eq!((stop, api.asked()[&(poison.clone(), 3)]), ("failed", 8));
+    assert_eq!((stop, api.requested()[&(poison.clone(), 3)]), ("failed", 8));
     assert!(message.starts_with("page 3 failed 8 times, lastly: HTTP 500"), "{message}");
     assert_eq!(
         (summary.totals.products.complete, summary.totals.rows.published),
@@ -491,7 +491,7 @@ async fn a10_a_page_that_fails_for_ever_is_named_costs_its_attempts_and_stops_no
     );
     let healed = Scripted::direct(&simulator);
     run_to(ExitCode::Complete, directory.path(), &healed, &list, &[]).await;
-    assert!(healed.sent().iter().all(|sent| sent.id == poison && sent.page >= 3), "only what is missing is asked for");
+    assert!(healed.sent().iter().all(|sent| sent.id == poison && sent.page >= 3), "only what is missing is requested");
     assert_rows(directory.path(), &expected(&simulator, &list, 10));
 }
 
@@ -508,9 +508,10 @@ async fn a10_a_page_that_fails_for_ever_ends_within_minutes_also_when_nothing_el
                     if sent.id == "p9" { reply().after(Duration::from_secs(1)) } else { page_of(sent, 25, 10) }
                 },
             );
+        let directory = scratch();
         for _ in 0..2 {
             let before = api.requests();
-            let summary = run_once(ExitCode::Partial, &api, &named(10), &[]).await;
+            let summary = run_to(ExitCode::Partial, directory.path(), &api, &named(10), &[]).await;
             assert_eq!((summary.totals.products.complete, failure(&summary, "p9").0), (9, "failed"), "{name}");
             assert!(summary.run.seconds < 420.0, "{name}: {} s", summary.run.seconds);
             let tries = api.requests() - before - if before == 0 { 27 } else { 0 };
@@ -566,7 +567,7 @@ async fn a12_a_code_inside_a_200_means_what_the_status_would() {
 // --- lists that do not behave ---------------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
-async fn a13_a_success_without_a_list_is_asked_for_once_more_and_is_never_an_empty_list() {
+async fn a13_a_success_without_a_list_is_requested_once_more_and_is_never_an_empty_list() {
     let is_first = AtomicBool::new(true);
     let api = Scripted::new(move |sent| match (sent.id.as_str(), sent.page) {
         ("p1", 2) => without_list(), // for ever
@@ -580,13 +581,13 @@ async fn a13_a_success_without_a_list_is_asked_for_once_more_and_is_never_an_emp
         (3, 90),
         "what came before and behind it is kept"
     );
-    let asked = api.asked();
-    assert_eq!((asked[&("p1".to_owned(), 2)], asked[&("p2".to_owned(), 2)]), (2, 2), "{asked:?}");
+    let requested = api.requested();
+    assert_eq!((requested[&("p1".to_owned(), 2)], requested[&("p2".to_owned(), 2)]), (2, 2), "{requested:?}");
     assert_eq!((summary.totals.credits.billed, summary.totals.credits.in_doubt), (11, 3), "each may have been billed");
 }
 
 /// A control request goes behind a list that ended on a success without a list, which is not in the journal: no page of that
-/// list is asked for beside it.
+/// list is requested beside it.
 #[tokio::test(start_paused = true)]
 async fn a13_what_is_left_is_found_to_fail_by_itself_also_where_lists_end_without_a_list() {
     let lost = |_: &Sent| Reply::lost(FetchErrorKind::Disconnected);
@@ -598,7 +599,7 @@ async fn a13_what_is_left_is_found_to_fail_by_itself_also_where_lists_end_withou
         ("both are lost", lost, lost, ExitCode::Temporary, 20, 9),
         ("it goes on after all", lost, rows, ExitCode::Temporary, 25, 8),
     ];
-    for (case, behind, control, exit, published, asked) in table {
+    for (case, behind, control, exit, published, requested) in table {
         let (directory, ended) = (scratch(), AtomicBool::new(false));
         let message = move |sent: &Sent| match (&*sent.id, sent.page) {
             ("p1", _) => internal_error(),
@@ -615,7 +616,7 @@ async fn a13_what_is_left_is_found_to_fail_by_itself_also_where_lists_end_withou
             "{case}: {summary}"
         );
         let behind = api.sent().iter().filter(|sent| sent.id == "p0" && sent.page > 2).count();
-        assert_eq!(behind, asked, "{case}");
+        assert_eq!(behind, requested, "{case}");
     }
 }
 
@@ -625,14 +626,14 @@ async fn a13_a_success_without_a_list_is_no_end_where_an_empty_list_comes_behind
     for (case, times, exit, published) in
         [("once", 1, ExitCode::Complete, 30), ("for ever", usize::MAX, ExitCode::Partial, 20)]
     {
-        let (directory, asked) = (scratch(), AtomicUsize::new(0));
+        let (directory, requested) = (scratch(), AtomicUsize::new(0));
         let api = Scripted::new(move |sent| match sent.page {
-            3 if asked.fetch_add(1, Ordering::Relaxed) < times => without_list(),
+            3 if requested.fetch_add(1, Ordering::Relaxed) < times => without_list(),
             _ => page_of(sent, 30, 10),
         });
         let summary = run_to(exit, directory.path(), &api, &named(1), &[("lookahead", "0")]).await;
         assert_eq!(
-            (summary.totals.rows.published, api.asked()[&("p0".to_owned(), 3)]),
+            (summary.totals.rows.published, api.requested()[&("p0".to_owned(), 3)]),
             (published, 2),
             "{case}: {summary}"
         );
@@ -686,10 +687,11 @@ async fn a15_every_list_from_0_to_41_rows_costs_exactly_its_pages_and_one_probe_
                 export(directory.path(), &api, &list, &more.each_ref().map(|(key, value)| (*key, &**value))).await;
             assert_ended(&summary, ExitCode::Complete);
             assert_eq!(rows(directory.path()).len(), (0..42).sum::<usize>());
-            let asked = api.asked();
+            let requested = api.requested();
             for (videos, id) in list.iter().enumerate() {
                 let pages = if end == "short-page" { videos / size + 1 } else { videos.div_ceil(size) + 1 };
-                let found: Vec<u32> = asked.iter().filter(|((asked, _), _)| asked == id).map(|(_, n)| *n).collect();
+                let found: Vec<u32> =
+                    requested.iter().filter(|((requested, _), _)| requested == id).map(|(_, n)| *n).collect();
                 assert_eq!(found, vec![1; pages], "{videos} rows in pages of {size}, {end}");
             }
         }
@@ -724,7 +726,7 @@ async fn a17_an_api_that_goes_round_in_circles_costs_two_requests_more_than_the_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a18_pages_longer_than_asked_are_kept_and_shorter_ones_are_found_out_to_be_no_ends() {
+async fn a18_pages_longer_than_requested_are_kept_and_shorter_ones_are_found_out_to_be_no_ends() {
     let longer = Scripted::new(|sent| page_of(sent, 120, 50));
     let directory = scratch();
     run_to(ExitCode::Complete, directory.path(), &longer, &named(2), &[]).await;
@@ -738,7 +740,7 @@ async fn a18_pages_longer_than_asked_are_kept_and_shorter_ones_are_found_out_to_
     assert_eq!((summary.totals.rows.published, summary.totals.rows.duplicates), (210, 0), "{summary}");
 }
 
-/// A list that changes whenever it is asked for.
+/// A list that changes whenever it is requested.
 #[derive(Debug)]
 struct Shifting {
     random: SplitMix64,
@@ -842,7 +844,7 @@ async fn a20_rows_that_go_meanwhile_may_hide_as_many_others_and_none_comes_out_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn a21_behind_the_last_page_number_nothing_is_asked_for_and_the_product_is_cut() {
+async fn a21_behind_the_last_page_number_nothing_is_requested_and_the_product_is_cut() {
     let directory = scratch();
     let path = directory.path().join("endpoint.toml");
     let capped = BUILT_IN.replace("last = 100_000", "last = 7");
@@ -960,9 +962,9 @@ async fn pages_without_a_usable_row_end_their_walk_at_the_same_page_however_ofte
 
 /// Pages of 90 rows for each product, but from `from` to `until` after the first request an outage of this kind.
 fn outage(from: Duration, until: Duration, kind: fn(&Sent) -> Reply) -> Arc<Scripted> {
-    let began = Mutex::new(None);
+    let started = Mutex::new(None);
     Scripted::new(move |sent| {
-        let since = sent.at - *began.lock().unwrap().get_or_insert(sent.at);
+        let since = sent.at - *started.lock().unwrap().get_or_insert(sent.at);
         let out = (from..until).contains(&since);
         if out { kind(sent) } else { page_of(sent, 90, 10).after(LATENCY) }
     })
@@ -987,7 +989,7 @@ const GONE: [Kind; 5] = [
 ];
 
 #[tokio::test(start_paused = true)]
-async fn n21_an_hour_without_the_api_costs_some_seventy_requests_and_the_run_goes_on() {
+async fn n21_an_hour_without_the_api_costs_some_seventy_requests_and_the_run_continues() {
     let (from, until) = (Duration::from_secs(3), HOUR + Duration::from_secs(3));
     for (name, kind) in GONE {
         let rates: &[f64] = if name == "broken connections" { &[5.0, 50.0, 500.0] } else { &[20.0] };
@@ -1000,7 +1002,7 @@ async fn n21_an_hour_without_the_api_costs_some_seventy_requests_and_the_run_goe
             assert_ended(&summary, ExitCode::Complete);
             assert_eq!(rows(directory.path()).len(), products * 90, "{name}");
             let in_vain = within(&api, from, until);
-            // What was in flight when it began, at most 32, and one a minute.
+            // What was in flight when it started, at most 32, and one a minute.
             assert!((40..=72 + 32).contains(&in_vain), "{name} at {qps} a second: {in_vain} requests");
             let took = summary.run.seconds;
             let alone = products as f64 * 10.0 / qps;
@@ -1019,7 +1021,7 @@ async fn n21_an_hour_without_a_connection_is_waited_for_also_by_the_last_product
 }
 
 #[tokio::test(start_paused = true)]
-async fn n21_an_outage_that_outlasts_max_outage_is_no_product_s_fault_and_the_next_run_goes_on() {
+async fn n21_an_outage_that_outlasts_max_outage_is_no_product_s_fault_and_the_next_run_continues() {
     for (name, kind) in GONE {
         let directory = scratch();
         let from = Duration::from_secs(3);
@@ -1031,7 +1033,7 @@ async fn n21_an_outage_that_outlasts_max_outage_is_no_product_s_fault_and_the_ne
         let healed = Scripted::new(|sent| page_of(sent, 90, 10));
         run_to(ExitCode::Complete, directory.path(), &healed, &named(40), &[]).await;
         assert_eq!(rows(directory.path()).len(), 3_600);
-        assert!(healed.asked().keys().all(|page| !is_page(&api, page, from)), "a page is paid for twice");
+        assert!(healed.requested().keys().all(|page| !is_page(&api, page, from)), "a page is paid for twice");
     }
 }
 
@@ -1057,9 +1059,9 @@ async fn n21_an_api_that_is_gone_from_the_start_is_given_up_after_five_minutes()
 async fn n21_one_page_that_fails_is_not_the_only_probe() {
     let poison = "p0";
     let (from, until) = (Duration::from_secs(3), Duration::from_secs(200));
-    let began = Mutex::new(None);
+    let started = Mutex::new(None);
     let api = Scripted::new(move |sent| {
-        let since = sent.at - *began.lock().unwrap().get_or_insert(sent.at);
+        let since = sent.at - *started.lock().unwrap().get_or_insert(sent.at);
         let out = (from..until).contains(&since) || sent.id == poison && sent.page == 2;
         if out { GONE[3].1(sent) } else { page_of(sent, 90, 10).after(LATENCY) }
     });
@@ -1088,7 +1090,7 @@ async fn the_same_500_to_every_product_from_the_start_is_a_wrong_question_and_co
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_500_to_every_one_of_few_products_from_the_start_is_not_asked_for_again_and_again() {
+async fn a_500_to_every_one_of_few_products_from_the_start_is_not_requested_again_and_again() {
     let api = Scripted::new(|_| internal_error().after(LATENCY));
     let summary = run_once(ExitCode::Temporary, &api, &named(12), &[]).await;
     assert_eq!((summary.totals.products.failed, summary.totals.products.open), (0, 12), "{summary}");
@@ -1119,25 +1121,25 @@ async fn the_same_500_to_every_product_from_some_page_on_ends_the_run_within_som
         assert!(summary.cause.as_ref().unwrap().contains("the same response"), "{summary}");
         let healed = Scripted::new(|sent| page_of(sent, 25, 10));
         run_to(ExitCode::Complete, directory.path(), &healed, &named(500), &[]).await;
-        assert_eq!(healed.requests() + from - 1, 1_500, "no page is asked for again");
+        assert_eq!(healed.requests() + from - 1, 1_500, "no page is requested again");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_of_somebody_else_half_way_is_waited_for_and_no_page_is_asked_for_more_than_twice() {
+async fn an_answer_of_somebody_else_half_way_is_waited_for_and_no_page_is_requested_more_than_twice() {
     for (seconds, exit) in [(60, ExitCode::Complete), (40_000, ExitCode::Temporary)] {
         let from = Duration::from_secs(3);
         let portal = |_: &Sent| Reply::from(Answer::new(200, "<html>Please log in.</html>")).after(LATENCY);
         let api = outage(from, Duration::from_secs(seconds), portal);
         let summary = run_once(exit, &api, &named(40), &[]).await;
         assert_eq!(summary.totals.products.failed, 0, "{summary}");
-        assert!(api.asked().values().all(|times| *times <= 2), "it may have been billed");
+        assert!(api.requested().values().all(|times| *times <= 2), "it may have been billed");
         assert!(within(&api, from, Duration::from_secs(seconds)) <= 40, "{summary}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn max_outage_does_not_end_before_an_answer_could_come_to_what_was_sent_after_a_wait_that_the_server_asked_for() {
+async fn max_outage_does_not_end_before_an_answer_could_come_to_what_was_sent_after_a_wait_that_the_server_requested() {
     for (status, wish) in [(429, 300), (429, 3_600), (503, 300)] {
         for refused in [1, usize::MAX] {
             let directory = scratch();
@@ -1154,7 +1156,7 @@ async fn max_outage_does_not_end_before_an_answer_could_come_to_what_was_sent_af
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_that_a_503_asks_to_wait_for_is_asked_for_no_sooner_and_holds_up_no_other() {
+async fn a_page_that_a_503_asks_to_wait_is_requested_no_sooner_and_delays_no_other() {
     let api = Scripted::new(|sent| {
         let refusal = Reply::refusal(503, "busy").with_retry_after(Duration::from_secs(20));
         let videos = 1 + sent.number % 7;
@@ -1162,14 +1164,14 @@ async fn a_page_that_a_503_asks_to_wait_for_is_asked_for_no_sooner_and_holds_up_
     });
     let summary = run_once(ExitCode::Complete, &api, &named(40), &[]).await;
     let sent = api.sent();
-    let asked: Vec<&Sent> = sent.iter().filter(|sent| sent.id == "p3").collect();
-    assert_eq!(asked.len(), 2, "{summary}");
-    assert!((20.0..21.0).contains(&(asked[1].at - asked[0].at).as_secs_f64()), "{summary}");
-    assert!(sent.iter().filter(|sent| sent.at < asked[1].at).count() == 40, "the others went on");
+    let requested: Vec<&Sent> = sent.iter().filter(|sent| sent.id == "p3").collect();
+    assert_eq!(requested.len(), 2, "{summary}");
+    assert!((20.0..21.0).contains(&(requested[1].at - requested[0].at).as_secs_f64()), "{summary}");
+    assert!(sent.iter().filter(|sent| sent.at < requested[1].at).count() == 40, "the others continued");
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_is_probed_no_sooner_than_the_server_asks_for() {
+async fn an_outage_is_probed_no_sooner_than_the_server_permits() {
     let down = |_: &Sent| {
         let refusal = Reply::refusal(503, "down").with_retry_after(Duration::from_secs(50));
         refusal.after(LATENCY)
@@ -1184,12 +1186,13 @@ async fn an_outage_is_probed_no_sooner_than_the_server_asks_for() {
 #[tokio::test(start_paused = true)]
 async fn many_products_that_always_fail_are_their_own_failures_in_every_run() {
     let is_dead = |id: &str| id[1..].parse::<u32>().unwrap() % 4 == 1;
+    let directory = scratch();
     for round in 0..3 {
         let api = Scripted::new(move |sent| {
             let reply = if is_dead(&sent.id) { internal_error() } else { page_of(sent, 25, 10) };
             reply.after(LATENCY)
         });
-        let summary = run_once(ExitCode::Partial, &api, &named(160), &[]).await;
+        let summary = run_to(ExitCode::Partial, directory.path(), &api, &named(160), &[]).await;
         assert_eq!((summary.totals.products.complete, summary.totals.products.failed), (120, 40), "{summary}");
         let others = api.sent().iter().filter(|sent| !is_dead(&sent.id)).count();
         assert!(round == 0 || others <= 3, "pages behind ends, to see whether the API serves: {others}");
@@ -1203,12 +1206,12 @@ async fn many_products_that_always_fail_are_their_own_failures_in_every_run() {
                 3..=6
             }
         };
-        assert!(api.asked().iter().all(|((id, _), times)| tries(id).contains(times)), "{:?}", api.asked());
+        assert!(api.requested().iter().all(|((id, _), times)| tries(id).contains(times)), "{:?}", api.requested());
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn max_credits_hold_also_where_answers_are_lost_and_the_summary_counts_each_attempt_once() {
+async fn max_credits_apply_also_where_answers_are_lost_and_the_summary_counts_each_attempt_once() {
     let simulator = simulator("products=40,max_videos=100,errors=0.1");
     let list = ids(&simulator);
     let directory = scratch();

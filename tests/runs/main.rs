@@ -1,7 +1,7 @@
 //! Whole runs in this process, in virtual time: production code from the list to the published files, an API behind the port
 //! that sends requests, tokio's clock paused. Hours take milliseconds.
 //!
-//! No test here starts a process: a child holds the locks of its parent until it has become another program, and an export
+//! No test here starts a process: a child keeps the locks of its parent until it has become another program, and an export
 //! in the same directory would find it busy. Tests of the built program are in `tests/program`.
 
 #![expect(

@@ -37,7 +37,7 @@ impl Stopping {
     }
 
     /// The run, with ten answers that take this long, and a signal so long after the first request that is not served; and how
-    /// long it went on after that request.
+    /// long it continued after that request.
     async fn run(&self, late: Duration, broken: fn() -> Reply, signal: Option<Duration>) -> (Summary, Duration, usize) {
         let simulator = Arc::clone(&self.simulator);
         let api = Scripted::stopping_at(BREAKS_AT, move |sent| match sent.number {
@@ -45,9 +45,9 @@ impl Stopping {
             number if number + 10 >= BREAKS_AT => Reply::from_simulator(&simulator, sent, 10).after(late),
             _ => Reply::from_simulator(&simulator, sent, 10).after(Duration::from_millis(80)),
         });
-        let told = Arc::clone(&api);
+        let stopping = Arc::clone(&api);
         let stopped = async move {
-            told.stops().await;
+            stopping.stops().await;
             match signal {
                 Some(after) => tokio::time::sleep(after).await,
                 None => std::future::pending().await,
@@ -80,7 +80,7 @@ async fn answers_that_are_slower_than_the_drain_timeout_are_waited_for_and_kept_
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_that_never_come_hold_a_run_that_stops_by_itself_for_as_long_as_a_request_may_take() {
+async fn answers_that_never_come_delay_a_run_that_stops_by_itself_for_as_long_as_a_request_may_take() {
     for (broken, exit) in BROKEN {
         let (summary, took, _) = Stopping::new().run(Duration::from_secs(3_600), broken, None).await;
         assert_eq!((summary.exit, summary.totals.credits.in_doubt), (exit, 10), "{summary}");

@@ -40,7 +40,7 @@ async fn two_hundred_lists_of_which_any_may_be_deep_use_the_whole_rate_to_the_la
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_looking_ahead_saves_less_than_was_asked_for_it_costs_nothing() {
+async fn where_looking_ahead_saves_less_than_was_requested_it_costs_nothing() {
     // The deepest list, 201 pages, takes a second page by page.
     for (settings, saves) in [("products=600,latency=5ms", "2s"), ("products=200,qps=50,latency=80ms", "1h")] {
         let simulator = simulator(settings);
@@ -76,7 +76,7 @@ async fn an_api_that_answers_any_page_number_costs_no_more_than_the_share_set_as
             let pages = u64::from(lists * last);
             let about = format!("{name}, {lists} lists of {last} pages: {summary}");
             assert_eq!(summary.totals.rows.published, pages, "{about}");
-            // The page right behind the last one is what a walk page by page asks for, too.
+            // The page right behind the last one is what a walk page by page requests, too.
             let behind =
                 |by: u32| u64::try_from(api.sent().iter().filter(|sent| sent.page > last + by).count()).unwrap();
             // And one that shows where a list ended is evidence.

@@ -1,13 +1,12 @@
 //! Deterministic simulation: the production scheduler, quota, retry, ledger and committer in virtual time, against a server
 //! that keeps its own account, on a machine that dies.
 //!
-//! A seed stands for one world: lists, limits, faults, and where each life of the run ends. When a seed fails, the message
+//! A seed determines one world: lists, limits, faults, and where each life of the run ends. When a seed fails, the message
 //! names the one command that plays it again. `PAGEHAUL_SEEDS=FROM..TO` sets which seeds are played.
 
 #![cfg(debug_assertions)]
 #![expect(
     clippy::as_conversions,
-    clippy::cast_possible_truncation,
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
@@ -160,7 +159,7 @@ fn watch_steps(out: &Path, life: &Arc<Life>, dead: &Arc<AtomicBool>) -> Failpoin
         if dead.load(Ordering::SeqCst) {
             return Err(io::Error::other("the machine is off"));
         }
-        // Staging goes on beside the rest: what it does first is not the seed's to say.
+        // Staging runs beside the rest: the seed does not determine what it does first.
         if step.path.to_string_lossy().contains("/staging/") {
             return Ok(());
         }
@@ -209,10 +208,10 @@ fn context(world: &World, out: &Path) -> RunContext {
     context
 }
 
-/// The seeds to play: those that were asked for, or these.
+/// The seeds to play: those of `PAGEHAUL_SEEDS`, or these.
 fn seeds(by_default: Range<u64>) -> Range<u64> {
-    let Ok(asked) = std::env::var("PAGEHAUL_SEEDS") else { return by_default };
-    let (from, to) = asked.split_once("..").unwrap();
+    let Ok(requested) = std::env::var("PAGEHAUL_SEEDS") else { return by_default };
+    let (from, to) = requested.split_once("..").unwrap();
     from.parse().unwrap()..to.parse().unwrap()
 }
 

@@ -1,4 +1,4 @@
-//! What must hold, found out without the code under test: the ledger is read by plain SQL, the journal by any zstd decoder,
+//! What must be true, found out without the code under test: the ledger is read by plain SQL, the journal by any zstd decoder,
 //! the files by their manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,7 +74,7 @@ impl Ledger {
     }
 }
 
-/// The account adds up, and no window of time holds more requests than the quota allows.
+/// The account adds up, and no window of time has more requests than the quota allows.
 pub(crate) fn check_account(world: &World, ledger: &Ledger, sent: &[Sent]) {
     let account = world.account.lock().unwrap();
     assert!(account.wrong.is_empty(), "{:#?}", account.wrong);
@@ -160,7 +160,7 @@ fn cell(kind: ColumnKind, sent: &Value) -> Option<Value> {
 fn journaled(out: &Path) -> BTreeMap<Key, (u32, Value)> {
     let mut first = BTreeMap::new();
     for (id, page, answer) in pages(out) {
-        // A page of a list that has ended may hold no list.
+        // A page of a list that has ended may have no list.
         for row in answer["data"].as_array().into_iter().flatten() {
             let Some(video) = row["video_id"].as_str() else { continue };
             first.entry((id.clone(), video.to_owned())).or_insert_with(|| (page, row.clone()));
@@ -210,22 +210,22 @@ pub(crate) fn pages(out: &Path) -> Vec<(String, u32, Value)> {
 pub(crate) fn check_waste(world: &World) {
     let (plan, charged) = (&world.plan, world.api.account().charged());
     if plan.odd.grows.is_some() && !matches!(plan.behind, Behind::Empty) {
-        return; // each look behind the end makes the list longer, and shows its new last rows
+        return; // each page behind the end makes the list longer, and shows its new last rows
     }
     let size = plan.rows_a_page();
     let is_found_out = plan.end == End::Auto && plan.has_short_pages();
     let pages = (0..plan.lists.len()).map(|item| {
-        let rows = world.api.length(item) as u64;
+        let rows = world.api.lists.length(item) as u64;
         let behind_all = plan.end == End::EmptyPage || is_found_out;
         let pages = if behind_all { rows.div_ceil(size) } else { rows / size } + 1;
         plan.max_pages.map_or(pages, |most| pages.min(most.into()))
     });
     let fewest: u64 = pages.sum();
-    // It is looked behind the first nulls, too, where the rule of the end is trusted.
+    // Pages behind the first nulls are requested, too, where the rule of the end is trusted.
     let may_look = plan.end == End::Auto || plan.odd.ends_with_null;
     let evidence = if may_look { (fewest * 3 / 1_000).max(3) } else { 0 };
     // An API that shows other pages behind the end is found out by a few of them: the first one of a list seems new there, and
-    // the page where unseen rows would be is asked for.
+    // the page where unseen rows would be is requested.
     let lists = u64::try_from(plan.lists.len()).unwrap();
     let repeats = matches!(plan.behind, Behind::Last | Behind::First);
     let (few, checks) = if repeats { (6 * lists, lists) } else { (u64::MAX, 0) };
@@ -236,15 +236,15 @@ pub(crate) fn check_waste(world: &World) {
     assert!(charged <= most, "{charged} charged where {fewest} are enough, {evidence} for evidence, {ahead} ahead");
 }
 
-/// Every row that the server shows is there: for a world whose lists stand still and whose rows are clean.
+/// Every row that the server shows is there: for a world whose lists do not move and whose rows are clean.
 pub(crate) fn check_complete(world: &World, out: &Path) {
     let published: BTreeMap<Key, Row> = rows(out);
     let size = world.plan.rows_a_page();
     for (item, count) in world.plan.lists.iter().enumerate() {
-        // Rows that were put in push others out of what was asked for.
-        let put_in = world.api.length(item) as u64 - count;
+        // Rows that were put in push others out of what was requested.
+        let put_in = world.api.lists.length(item) as u64 - count;
         let most = world.plan.max_pages.map_or(u64::MAX, |pages| (u64::from(pages) * size).saturating_sub(put_in));
-        for at in world.api.owed(item, None).filter(|at| *at < most) {
+        for at in world.api.lists.owed(item, None).filter(|at| *at < most) {
             assert!(published.contains_key(&(id(item), format!("v{at}"))), "row {at} of {} is missing", id(item));
         }
     }

@@ -1,4 +1,4 @@
-//! What a seed stands for: lists, limits, the kinds of faults that happen, and where each life of the run ends.
+//! What a seed determines: lists, limits, the kinds of faults that happen, and where each life of the run ends.
 
 use std::time::Duration;
 
@@ -83,7 +83,7 @@ impl Fault {
 pub(crate) enum End {
     /// It finds out.
     Auto,
-    /// It trusts that a page with fewer rows than asked for is the last one.
+    /// It trusts that a page with fewer rows than requested is the last one.
     ShortPage,
     /// It trusts that an empty page is the end.
     EmptyPage,
@@ -104,10 +104,10 @@ pub(crate) enum Death {
     Signal(u64),
 }
 
-/// How a server's pages differ from what is asked for.
+/// How a server's pages differ from what is requested.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct OddPages {
-    /// Rows a page at most, below what is asked for.
+    /// Rows a page at most, below what is requested.
     pub(crate) cap: Option<u32>,
     /// So many pages of a hundred lack one of their rows.
     pub(crate) filtered: u64,
@@ -158,7 +158,7 @@ pub(crate) struct Plan {
     pub(crate) dead: Option<u64>,
     /// A product that the API refuses.
     pub(crate) refused: Option<u64>,
-    /// The API is gone from then on for so long, seconds of virtual time since the first life began.
+    /// The API is gone from then on for so long, seconds of virtual time since the first life started.
     pub(crate) outage: Option<(u64, u64)>,
     pub(crate) latency: Duration,
     pub(crate) deaths: Vec<Death>,
@@ -192,19 +192,19 @@ impl Plan {
     pub(crate) fn hides(&self, item: u64, at: u64) -> bool {
         let (size, rows) = (self.rows_a_page(), self.lists[usize::try_from(item).unwrap()]);
         let page = at / size;
-        let held = rows.saturating_sub(page * size).min(size);
+        let on_page = rows.saturating_sub(page * size).min(size);
         let mut dice = Dice::new(self.seed ^ (item << 40) ^ (page << 20) ^ 0xF117);
-        self.odd.filtered > 0 && held > 1 && dice.below(100) < self.odd.filtered && dice.below(held) == at % size
+        self.odd.filtered > 0 && on_page > 1 && dice.below(100) < self.odd.filtered && dice.below(on_page) == at % size
     }
 
-    /// Whether pages may be short where their list goes on.
+    /// Whether pages may be short where their list continues.
     pub(crate) fn has_short_pages(&self) -> bool {
         self.odd.cap.is_some_and(|cap| cap < self.page_size) || self.odd.filtered > 0
     }
 
-    /// Whether a run that calls itself complete must have every row. Where pages are short in mid-list, a run that was told to
+    /// Whether a run that calls itself complete must have every row. Where pages are short in mid-list, a run that was set to
     /// trust a short page need not; one that finds out does, if nothing keeps it from asking for its evidence: a life that
-    /// ends, a limit, or more lists than the few that are always looked at.
+    /// ends, a limit, or more lists than the few that are always checked.
     pub(crate) fn must_be_whole(&self) -> bool {
         let is_free = self.max_pages.is_none() && self.max_credits.is_none() && self.credits.is_none();
         match self.end {

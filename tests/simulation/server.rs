@@ -78,7 +78,7 @@ fn api(plan: &Arc<Plan>, faults: Faults) -> world::World {
     let [delays, losses, free, spoils] = [(); 4].map(|()| faults.clone());
     let served = Mutex::new(BTreeMap::<usize, u64>::new());
     let mut api = world::World::new(plan.lists.iter().copied())
-        .asked_for(plan.page_size as usize)
+        .with_page_size(plan.page_size as usize)
         .capped(plan.odd.cap.map_or(usize::MAX, |cap| cap as usize))
         .behind(plan.behind)
         .ending_with(if plan.odd.ends_with_null { "null" } else { "[]" })

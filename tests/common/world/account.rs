@@ -66,11 +66,6 @@ impl Account {
         self.served.values().map(|times| u64::from(*times)).sum()
     }
 
-    /// Requests that reached it.
-    pub(crate) fn arrived(&self) -> usize {
-        self.seen.iter().filter(|seen| seen.came.is_some()).count()
-    }
-
     fn now(&self) -> Duration {
         self.lived + self.started.map_or(Duration::ZERO, |started| clock::now() - started)
     }

@@ -7,9 +7,9 @@ use super::account::Call;
 use crate::common::lock;
 use crate::common::scripted::Reply;
 
-/// Rows that a run asks for with each page, unless a test says otherwise.
-pub(crate) const ASKED: usize = 10;
-/// Numbers of rows that did not exist when the export began start here.
+/// Rows that a run requests with each page, unless a test says otherwise.
+pub(crate) const PAGE_SIZE: usize = 10;
+/// Numbers of rows that did not exist when the export started start here.
 const LATER: u64 = 1_000_000;
 
 /// The number of a row that came nth.
@@ -33,11 +33,11 @@ pub(crate) enum Behind {
 }
 
 /// Lists of rows, each known by its number.
-pub(super) struct Lists {
+pub(crate) struct Lists {
     rows: Mutex<Vec<Vec<u64>>>,
-    /// What existed when the export began and is not hidden.
+    /// What existed when the export started and is not hidden.
     pub(super) owed: Vec<BTreeSet<u64>>,
-    pub(super) asked: usize,
+    pub(super) page_size: usize,
     pub(super) cap: usize,
     pub(super) behind: Behind,
     pub(super) shift: Box<dyn Fn(&Call) -> usize + Send + Sync>,
@@ -51,7 +51,7 @@ impl Lists {
         Self {
             owed: lists.iter().map(|rows| rows.iter().copied().collect()).collect(),
             rows: Mutex::new(lists),
-            asked: ASKED,
+            page_size: PAGE_SIZE,
             cap: usize::MAX,
             behind: Behind::Empty,
             shift: Box::new(|_| 0),
@@ -67,8 +67,9 @@ impl Lists {
         (self.omits, self.is_filtered) = (Box::new(omits), true);
     }
 
-    pub(super) fn size(&self) -> usize {
-        self.asked.min(self.cap)
+    /// How many rows a page has at most.
+    pub(crate) fn size(&self) -> usize {
+        self.page_size.min(self.cap)
     }
 
     /// Does something with a list.
@@ -76,16 +77,29 @@ impl Lists {
         change(&mut lock(&self.rows)[item])
     }
 
-    pub(super) fn owed(&self, item: usize, max_pages: Option<u32>) -> impl Iterator<Item = u64> + '_ {
+    /// How many rows there were when the export started, without hidden ones.
+    pub(crate) fn rows(&self) -> usize {
+        self.owed.iter().map(BTreeSet::len).sum()
+    }
+
+    /// How many rows a list has by now, hidden ones included.
+    pub(crate) fn length(&self, item: usize) -> usize {
+        self.change(item, |list| list.len())
+    }
+
+    /// The rows of an item that a run must have if it calls the item complete after at most this many pages.
+    pub(crate) fn owed(&self, item: usize, max_pages: Option<u32>) -> impl Iterator<Item = u64> + '_ {
         let most = max_pages.map_or(u64::MAX, |pages| u64::from(pages) * self.size() as u64);
         self.owed[item].range(..most).copied()
     }
 
-    pub(super) fn knows(&self, item: usize, row: u64) -> bool {
+    /// Whether a row exists, or came later.
+    pub(crate) fn knows(&self, item: usize, row: u64) -> bool {
         row >= LATER || self.owed[item].contains(&row)
     }
 
-    pub(super) fn fewest(&self, max_pages: Option<u32>) -> u64 {
+    /// The fewest credits that read every list to its end.
+    pub(crate) fn fewest(&self, max_pages: Option<u32>) -> u64 {
         let size = self.size();
         let lists = lock(&self.rows);
         let pages = lists.iter().map(|rows| {

@@ -29,7 +29,7 @@ use super::scripted::{Reply, Scripted, Sent};
 
 pub(crate) use self::account::{Call, Seen};
 pub(crate) use self::limits::Limit;
-pub(crate) use self::lists::{ASKED, Behind, later};
+pub(crate) use self::lists::{Behind, PAGE_SIZE, later};
 pub(crate) use self::replies::*;
 
 /// How long a response takes unless a test says otherwise.
@@ -62,7 +62,7 @@ type Spoil = Box<dyn Fn(&Call, Reply) -> Reply + Send + Sync>;
 
 /// A model of an API.
 pub(crate) struct World {
-    lists: Lists,
+    pub(crate) lists: Lists,
     account: Mutex<Account>,
     limits: Mutex<Vec<Limit>>,
     row: Row,
@@ -100,9 +100,9 @@ impl World {
         }
     }
 
-    /// It is asked for pages of this many rows.
-    pub(crate) fn asked_for(mut self, asked: usize) -> Self {
-        self.lists.asked = asked;
+    /// It is requested pages of this many rows.
+    pub(crate) fn with_page_size(mut self, page_size: usize) -> Self {
+        self.lists.page_size = page_size;
         self
     }
 
@@ -120,7 +120,7 @@ impl World {
 
     /// This many pages of a hundred lack one row each.
     pub(crate) fn hiding_one_in_some_pages(self, percent: u64, seed: u64) -> Self {
-        let size = self.size() as u64;
+        let size = self.lists.size() as u64;
         self.hiding(move |item, row| {
             let page = hash(&[seed, item as u64, row / size]);
             page % 100 < percent && page / 100 % size == row % size
@@ -258,7 +258,7 @@ impl World {
         self.spoils.iter().fold(page, |page, spoil| spoil(call, page))
     }
 
-    /// A page, or what is said in place of one for free.
+    /// A page, or the free reply in place of one.
     fn page(&self, call: &Call) -> Result<Reply, Reply> {
         let rows = self.lists.page(call)?;
         let rows: Vec<String> = rows.into_iter().map(|row| (self.row)(call.item, row)).collect();
@@ -279,39 +279,9 @@ impl World {
         limits::permitted(&lock(&self.limits), from, until)
     }
 
-    /// How many rows a page has at most.
-    pub(crate) fn size(&self) -> usize {
-        self.lists.size()
-    }
-
     /// The ids of its items.
     pub(crate) fn ids(&self) -> Vec<String> {
         (0..self.lists.owed.len()).map(id).collect()
-    }
-
-    /// How many rows existed when the export began.
-    pub(crate) fn rows(&self) -> usize {
-        self.lists.owed.iter().map(std::collections::BTreeSet::len).sum()
-    }
-
-    /// How many rows a list has by now, hidden ones included.
-    pub(crate) fn length(&self, item: usize) -> usize {
-        self.lists.change(item, |list| list.len())
-    }
-
-    /// The rows of an item that a run must have if it calls the item complete after at most this many pages.
-    pub(crate) fn owed(&self, item: usize, max_pages: Option<u32>) -> impl Iterator<Item = u64> + '_ {
-        self.lists.owed(item, max_pages)
-    }
-
-    /// Whether a row exists, or came later.
-    pub(crate) fn knows(&self, item: usize, row: u64) -> bool {
-        self.lists.knows(item, row)
-    }
-
-    /// The fewest credits that read every list to its end.
-    pub(crate) fn fewest(&self, max_pages: Option<u32>) -> u64 {
-        self.lists.fewest(max_pages)
     }
 
     /// Pages that it served, each as often as it was.

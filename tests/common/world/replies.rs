@@ -57,7 +57,7 @@ pub(crate) fn inside(code: i64, message: &str) -> Reply {
     body(200, json!({ "code": code, "message": message, "data": null }).to_string())
 }
 
-/// A 429 in the API's envelope, which asks for this many seconds; 0: for none.
+/// A 429 in the API's envelope, which requests this many seconds; 0: for none.
 pub(crate) fn throttled(retry_after: u64) -> Reply {
     let reply = refusal(429, "qps limit exceeded");
     if retry_after > 0 { reply.with_retry_after(Duration::from_secs(retry_after)) } else { reply }

@@ -108,7 +108,7 @@ pub(crate) fn config(bytes: &[u8]) {
     }
 }
 
-/// A list of products: ids that may be asked for, or a refusal on one line.
+/// A list of products: ids that may be requested, or a refusal on one line.
 pub(crate) fn list(bytes: &[u8]) {
     let directory = scratch();
     let path = directory.path().join("list");
@@ -215,7 +215,7 @@ fn work(ledger: &mut Ledger) {
     let _committed = ledger.commit(&Group { intents, ..Group::default() }, Utc64(5));
 }
 
-/// The groups of answers that the journal of [`journal_file`] holds.
+/// The groups of answers in the journal of [`journal_file`].
 fn groups() -> [Vec<JournalEntry>; 3] {
     let entry = |attempt: i64, body: &str| JournalEntry {
         attempt: AttemptId(attempt),

@@ -15,14 +15,14 @@ fn full_pages(lists: usize) -> Vec<u64> {
     (0..lists as u64).map(|list| hash(&[list, 3]) % 6 * 10).chain([73]).collect()
 }
 
-// --- a page size below what is asked for -----------------------------------------------------------------------------
+// --- a page size below what is requested -----------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
 async fn an_api_that_caps_its_pages_is_found_out_and_all_rows_are_read() {
     let play = Play::new(World::new(every_size(200, 115)).capped(8));
-    assert!(play.world.rows() > 10_000);
+    assert!(play.world.lists.rows() > 10_000);
     let most = play.most_credits();
-    play.run().await.completes(&play).warned(1).costs_at_most(most);
+    play.completes().await.warned(1).costs_at_most(most);
 }
 
 #[tokio::test(start_paused = true)]
@@ -31,33 +31,31 @@ async fn any_cap_is_found_out_with_and_without_looking_ahead() {
         for lookahead in [0, 1] {
             let play = Play::new(World::new(every_size(150, 60)).capped(cap)).with("lookahead", lookahead);
             let most = play.most_credits();
-            play.run().await.completes(&play).warned(1).costs_at_most(most);
+            play.completes().await.warned(1).costs_at_most(most);
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_cap_below_a_page_size_that_was_asked_for_is_found_out() {
-    for (asked, cap) in [(7, 5), (3, 2), (9, 8)] {
-        let world = World::new(every_size(100, 60)).asked_for(asked).capped(cap);
-        let play = Play::new(world).with("page_size", asked);
-        play.run().await.completes(&play).warned(1);
+async fn a_cap_below_a_page_size_that_was_requested_is_found_out() {
+    for (requested, cap) in [(7, 5), (3, 2), (9, 8)] {
+        let world = World::new(every_size(100, 60)).with_page_size(requested).capped(cap);
+        let play = Play::new(world).with("page_size", requested);
+        play.completes().await.warned(1);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cap_is_found_out_by_the_only_list() {
     for rows in [8, 9, 16, 17, 57, 400] {
-        let play = Play::new(World::new([rows]).capped(8));
-        play.run().await.completes(&play);
+        Play::new(World::new([rows]).capped(8)).completes().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_cap_is_found_out_by_two_lists() {
     for lists in [[57, 57], [3, 57], [57, 3], [8, 57], [57, 8], [0, 57]] {
-        let play = Play::new(World::new(lists).capped(8));
-        play.run().await.completes(&play);
+        Play::new(World::new(lists).capped(8)).completes().await;
     }
 }
 
@@ -65,7 +63,7 @@ async fn a_cap_is_found_out_by_two_lists() {
 async fn a_cap_that_no_list_reaches_costs_the_evidence_and_no_warning() {
     let play = Play::new(World::new(every_size(200, 7)).capped(8)).with("lookahead", 0);
     let most = play.most_credits();
-    play.run().await.completes(&play).warned(0).costs_at_most(most);
+    play.completes().await.warned(0).costs_at_most(most);
 }
 
 #[tokio::test(start_paused = true)]
@@ -92,7 +90,7 @@ async fn a_cap_is_found_out_whichever_answers_come_first() {
         let world = World::new(every_size(120, 60)).capped(8);
         let world = world.taking(move |call| Some(Duration::from_millis(hash(&[seed, call.number as u64]) % 900)));
         let play = Play::new(world);
-        play.run().await.completes(&play).warned(1);
+        play.completes().await.warned(1);
     }
 }
 
@@ -102,7 +100,7 @@ async fn what_was_found_out_about_the_end_is_known_to_the_next_run_wherever_the_
         let play = Play::new(World::new(every_size(60, 60)).capped(8));
         play.run_until(stop_at).await;
         let most = play.most_credits();
-        let ended = play.run().await.completes(&play).costs_at_most(most + 3);
+        let ended = play.completes().await.costs_at_most(most + 3);
         assert!(ended.warnings.len() <= 1, "{ended}");
     }
 }
@@ -111,8 +109,8 @@ async fn what_was_found_out_about_the_end_is_known_to_the_next_run_wherever_the_
 async fn a_page_size_that_was_found_out_is_not_paid_for_again_when_the_list_grows() {
     let lists = every_size(60, 60);
     let play = Play::new(World::new(lists.clone()).capped(8));
-    play.run().await.completes(&play);
-    let finished = play.run().await.completes(&play);
+    play.completes().await;
+    let finished = play.completes().await;
     assert_eq!(finished.sent.len(), 0, "{finished}");
     let more = play.against(World::new([lists, every_size(40, 50)].concat()).capped(8));
     let most = more.most_credits();
@@ -122,12 +120,12 @@ async fn a_page_size_that_was_found_out_is_not_paid_for_again_when_the_list_grow
 #[tokio::test(start_paused = true)]
 async fn a_looser_rule_after_the_short_page_was_disproved_is_another_export() {
     let mut play = Play::new(World::new(every_size(60, 60)).capped(8));
-    play.run().await.completes(&play);
+    play.completes().await;
     play.set("end", "short-page");
     let error = play.try_run(usize::MAX).await.err().unwrap();
     assert_eq!(error.exit_code(), ExitCode::Integrity, "{error}");
     play.set("end", "empty-page");
-    play.run().await.completes(&play);
+    play.completes().await;
 }
 
 // --- lists that are as the rule says --------------------------------------------------------------------------------
@@ -161,21 +159,21 @@ async fn lists_of_every_size_cost_the_pages_and_the_evidence() {
         for lookahead in [0, 1] {
             let play = Play::new(World::new(every_size(lists, most_rows))).with("lookahead", lookahead);
             let most = play.most_credits();
-            let ended = play.run().await.completes(&play).warned(0).costs_at_most(most);
-            let over = ended.summary.totals.credits.billed - play.world.fewest(None);
+            let ended = play.completes().await.warned(0).costs_at_most(most);
+            let over = ended.summary.totals.credits.billed - play.world.lists.fewest(None);
             assert!(over >= 1, "no evidence at all: {ended}");
         }
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn evidence_is_asked_for_over_the_whole_run() {
+async fn evidence_is_requested_over_the_whole_run() {
     let play = Play::new(World::new(every_size(6_000, 9))).with("lookahead", 0);
     let most = play.most_credits();
-    let ended = play.run().await.completes(&play).costs_at_most(most);
-    let asked: Vec<usize> = ended.sent.iter().filter(|sent| sent.page == 2).map(|sent| place(&sent.id)).collect();
-    assert!(asked.len() >= 9 && asked.len() as u64 <= evidence(6_000), "{asked:?}");
-    assert!(asked.iter().any(|item| *item > 4_000) && asked.iter().any(|item| *item < 100), "{asked:?}");
+    let ended = play.completes().await.costs_at_most(most);
+    let requested: Vec<usize> = ended.sent.iter().filter(|sent| sent.page == 2).map(|sent| place(&sent.id)).collect();
+    assert!(requested.len() >= 9 && requested.len() as u64 <= evidence(6_000), "{requested:?}");
+    assert!(requested.iter().any(|item| *item > 4_000) && requested.iter().any(|item| *item < 100), "{requested:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -184,15 +182,15 @@ async fn an_explicit_rule_is_trusted_and_costs_no_evidence() {
         let lists: Vec<u64> = every_size(200, 35).into_iter().filter(|rows| rows % 10 != 0).collect();
         let count = lists.len() as u64;
         let play = Play::new(World::new(lists)).with("end", end).with("lookahead", 0);
-        let ended = play.run().await.completes(&play);
-        assert_eq!(ended.sent.len() as u64, play.world.fewest(None) + more * count, "{end}: {ended}");
+        let ended = play.completes().await;
+        assert_eq!(ended.sent.len() as u64, play.world.lists.fewest(None) + more * count, "{end}: {ended}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn evidence_stays_within_the_allowed_credits() {
     let lists = [5, 7, 3, 12, 4, 8];
-    let fewest = World::new(lists).fewest(None);
+    let fewest = World::new(lists).lists.fewest(None);
     for most in 1..=fewest + 3 {
         let play = Play::new(World::new(lists)).with("max_credits", most).with("lookahead", 0);
         let ended = play.run().await.costs_at_most(most);
@@ -201,10 +199,10 @@ async fn evidence_stays_within_the_allowed_credits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_evidence_is_asked_for_beyond_max_pages() {
+async fn no_evidence_is_requested_beyond_max_pages() {
     for max_pages in [1, 2, 3] {
         let play = Play::new(World::new(every_size(100, 45))).with("max_pages", max_pages);
-        let ended = play.run().await.completes(&play);
+        let ended = play.completes().await;
         assert!(ended.sent.iter().all(|sent| sent.page <= max_pages), "{ended}");
     }
 }
@@ -215,7 +213,7 @@ async fn a_capped_api_with_max_pages_gives_the_rows_of_those_pages() {
         let play = Play::new(World::new(every_size(100, 45)).capped(8)).with("max_pages", max_pages);
         let ended = play.run().await.is(ExitCode::Complete);
         let first = play.world.ids().len();
-        let owed: usize = (0..first).map(|item| play.world.owed(item, Some(max_pages)).count()).sum();
+        let owed: usize = (0..first).map(|item| play.world.lists.owed(item, Some(max_pages)).count()).sum();
         assert_eq!(ended.summary.totals.rows.published as usize, owed, "{ended}");
     }
 }
@@ -252,13 +250,12 @@ async fn rows_left_out_one_by_one_are_found_out() {
 #[tokio::test(start_paused = true)]
 async fn rows_left_out_of_the_only_list_are_found_out() {
     for at in [5, 25, 29, 105, 255] {
-        let play = Play::new(World::new([395]).hiding(move |_, row| row == at || row == 355));
-        play.run().await.completes(&play);
+        Play::new(World::new([395]).hiding(move |_, row| row == at || row == 355)).completes().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn rows_left_out_of_a_deep_list_are_found_out_whatever_is_asked_ahead() {
+async fn rows_left_out_of_a_deep_list_are_found_out_whatever_is_requested_ahead() {
     for lookahead in [0, 1, 20] {
         let world = World::new([vec![4_005], every_size(30, 30)].concat());
         let world = world.hiding(|item, row| item == 0 && hash(&[row, 8]).is_multiple_of(200));
@@ -284,7 +281,7 @@ async fn a_rule_that_is_disproved_late_stops_the_run_first_and_names_the_price()
     let again = play.run().await.is(ExitCode::Limit);
     assert!(again.sent.len() <= 3, "it stops before it pays: {again}");
     play.set("max_evidence", "100");
-    play.run().await.completes(&play);
+    play.completes().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -310,7 +307,7 @@ async fn a_list_that_grows_between_its_short_page_and_the_evidence_is_read_on_an
         let play = Play::new(world).with("lookahead", 0);
         // Pages that the list grew by, and one behind them.
         let most = play.most_credits() + grown.div_ceil(10) + 1;
-        play.run().await.completes(&play).warned(0).costs_at_most(most);
+        play.completes().await.warned(0).costs_at_most(most);
     }
 }
 
@@ -325,8 +322,8 @@ async fn a_success_without_a_list_where_a_list_is_empty_or_has_just_ended_is_an_
             let world = World::new([full_pages(60), every_size(60, 30)].concat()).ending_with(nothing);
             let play = Play::new(world).with("lookahead", lookahead);
             let most = play.most_credits();
-            let ended = play.run().await.completes(&play).costs_at_most(most).warned(0);
-            // Behind a full page of the first lists, the next page is looked at before it is taken for an end.
+            let ended = play.completes().await.costs_at_most(most).warned(0);
+            // Behind a full page of the first lists, the next page is checked before it is taken for an end.
             assert!(ended.summary.totals.credits.in_doubt <= 3, "{nothing}: {ended}");
             let lists: Vec<usize> = (0..60).filter(|list| full_pages(60)[*list] < 80).collect();
             ended.ended_as("empty_page", lists);
@@ -340,12 +337,12 @@ async fn where_the_rule_of_the_end_is_trusted_an_end_without_a_list_costs_one_re
         for nothing in NOTHING {
             let world = World::new([full_pages(60), every_size(60, 30)].concat()).ending_with(nothing);
             let fewest: u64 = match end {
-                "short-page" => world.fewest(None),
+                "short-page" => world.lists.fewest(None),
                 _ => [full_pages(60), every_size(60, 30)].concat().iter().map(|rows| rows.div_ceil(10) + 1).sum(),
             };
             let play = Play::new(world).with("end", end).with("lookahead", 0);
-            // For the first lists the page behind it is looked at: a null that came once would cut the list.
-            let ended = play.run().await.completes(&play).warned(0);
+            // For the first lists the page behind it is checked: a null that came once would cut the list.
+            let ended = play.completes().await.warned(0);
             let (sent, in_doubt) = (ended.sent.len() as u64, ended.summary.totals.credits.in_doubt);
             assert!(sent <= fewest + 3 && in_doubt <= 3, "{nothing}: {fewest} are enough: {ended}");
         }
@@ -355,8 +352,7 @@ async fn where_the_rule_of_the_end_is_trusted_an_end_without_a_list_costs_one_re
 #[tokio::test(start_paused = true)]
 async fn the_first_list_may_be_empty_without_a_list() {
     for nothing in NOTHING {
-        let play = Play::new(World::new([0, 0, 0, 25, 30, 5]).ending_with(nothing));
-        play.run().await.completes(&play);
+        Play::new(World::new([0, 0, 0, 25, 30, 5]).ending_with(nothing)).completes().await;
     }
 }
 
@@ -366,8 +362,8 @@ async fn a_success_without_a_list_is_a_failure_where_empty_lists_are_sent_as_suc
         let world = World::new([vec![0, 0, 25], every_size(30, 30)].concat());
         let play = Play::new(world.sending(move |call| (call.item == 2 && call.page == 2).then(|| success(nothing))));
         let ended = play.run().await.completes_but(&[2], "");
-        let asked = ended.sent.iter().filter(|sent| place(&sent.id) == 2 && sent.page == 2).count();
-        assert!(asked <= 2, "{asked} times: {ended}");
+        let requested = ended.sent.iter().filter(|sent| place(&sent.id) == 2 && sent.page == 2).count();
+        assert!(requested <= 2, "{requested} times: {ended}");
     }
 }
 
@@ -392,7 +388,7 @@ async fn a_success_without_a_list_in_mid_list_is_no_end_where_later_pages_of_it_
             let world = World::new([2_005, 15, 25]).ending_with(nothing);
             let once = move |call: &Call| call.item == 0 && call.page == page && call.nth == 1;
             let play = Play::new(world.sending(move |call| once(call).then(|| success(nothing))));
-            // Pages twice as far are known by then: another answer is the page, and what cannot be asked for again is named.
+            // Pages twice as far are known by then: another answer is the page, and what cannot be requested again is named.
             let ended = play.run().await;
             if ended.summary.exit != ExitCode::Complete {
                 ended.completes_but(&[0], "");
@@ -427,7 +423,7 @@ async fn a_refusal_of_the_page_behind_a_full_last_page_is_the_end() {
             assert_eq!(ended.summary.exit, ExitCode::Complete, "{name}: {ended}");
             let ended = ended.completes(&play).ended_as("end_refused", full);
             // Each list's end, the evidence for three of them and every hundredth, and what the run looks ahead for.
-            let most = play.world.fewest(None) as usize + 2 * 80 + 3 + 3 + 3;
+            let most = play.world.lists.fewest(None) as usize + 2 * 80 + 3 + 3 + 3;
             ended.sent_at_most(most);
         }
     }
@@ -437,7 +433,7 @@ async fn a_refusal_of_the_page_behind_a_full_last_page_is_the_end() {
 async fn the_end_of_the_only_list_may_be_a_refusal() {
     for rows in [10, 50, 600] {
         let play = Play::new(World::new([rows]).behind(Behind::Says(|| refusal(404, "no such page"))));
-        play.run().await.completes(&play).ended_as("end_refused", [0]);
+        play.completes().await.ended_as("end_refused", [0]);
     }
 }
 
@@ -480,12 +476,11 @@ async fn a_product_behind_a_page_cap_is_read_on_once_the_cap_is_gone() {
     let cap = |call: &Call| (call.page > 5).then(|| refusal(422, "Only the first 50 results are available"));
     let play = Play::new(World::new(lists.clone()).but(cap));
     play.run().await.is(ExitCode::Partial);
-    let play = play.against(World::new(lists)).with("retry_failed", "true");
-    play.run().await.completes(&play);
+    play.against(World::new(lists)).with("retry_failed", "true").completes().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_that_was_cut_where_a_page_came_again_is_read_on_when_that_is_asked_for() {
+async fn a_list_that_was_cut_where_a_page_came_again_is_read_on_when_that_is_requested() {
     let world = World::new([600]).changing(|call, list| {
         if call.page == 5 && list[0] == 0 {
             list.splice(0..0, (0..10).map(later));
@@ -496,7 +491,7 @@ async fn a_list_that_was_cut_where_a_page_came_again_is_read_on_when_that_is_ask
     play.run().await.is(ExitCode::Partial).ended_as("repeated_page", [0]);
     play.unset("max_credits");
     play.set("retry_failed", "true");
-    let ended = play.run().await.completes(&play);
+    let ended = play.completes().await;
     assert!(ended.sent.iter().all(|sent| sent.page > 6), "{ended}");
 }
 
@@ -511,8 +506,8 @@ async fn a_product_behind_a_page_that_was_another_s_is_read_on_once_that_is_mend
     play.run().await.is(ExitCode::Partial).ended_as("rejected", [3]);
     let play = play.against(World::new(lists)).with("retry_failed", "true");
     let ended = play.run().await;
-    // The page itself was paid for and is never asked for again (P1): its ten rows stay out, and the product is not complete.
-    assert_eq!(ended.summary.totals.rows.published as usize, play.world.rows() - 10, "{ended}");
+    // The page itself was paid for and is never requested again (P1): its ten rows stay out, and the product is not complete.
+    assert_eq!(ended.summary.totals.rows.published as usize, play.world.lists.rows() - 10, "{ended}");
     ended.is(ExitCode::Partial);
 }
 
@@ -547,7 +542,7 @@ async fn lists_of_every_size_that_repeat_behind_their_ends_are_complete() {
         for (lists, most_rows) in [(200, 35), (60, 120), (1, 50), (3, 400)] {
             let lists: Vec<u64> = every_size(lists, most_rows).into_iter().map(|rows| rows.max(1)).collect();
             let play = Play::new(repeating(kind, lists));
-            play.run().await.completes(&play).warned(0);
+            play.completes().await.warned(0);
         }
     }
 }
@@ -574,13 +569,13 @@ async fn deep_lists_that_wrap_around_keep_to_the_budget_for_looking_ahead() {
         let lists: Vec<u64> = (0..20).map(|list| 300 + hash(&[list, 2]) % 1_500).collect();
         let play = Play::new(repeating(kind, lists)).about(format!("way {kind}"));
         let most = play.most_credits() + 20;
-        play.run().await.completes(&play).costs_at_most(most);
+        play.completes().await.costs_at_most(most);
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_api_that_ignores_the_page_number_is_not_called_complete() {
-    // Whatever page is asked for, the first one comes: no list ever had a second page.
+    // Whatever page is requested, the first one comes: no list ever had a second page.
     let first = |call: &Call| {
         let rows: Vec<String> = (0..10).map(|row| crate::common::world::text_of(call.item, row)).collect();
         Some(body(200, format!("{{\"code\":0,\"data\":[{}]}}", rows.join(","))))
@@ -610,7 +605,7 @@ async fn rows_put_in_at_the_head_between_two_pages_do_not_cut_a_list() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rows_put_in_at_the_head_while_pages_are_asked_ahead_are_read_or_the_product_is_named() {
+async fn rows_put_in_at_the_head_while_pages_are_requested_ahead_are_read_or_the_product_is_named() {
     for put_in in [1, 5, 10, 20] {
         for after in [9, 16, 40, 60] {
             let world = World::new([vec![1_200], every_size(20, 30)].concat()).changing(move |call, list| {
@@ -636,8 +631,7 @@ async fn rows_put_in_twice_between_pages_do_not_cut_a_list() {
                 list.splice(0..0, (times * put_in..(times + 1) * put_in).map(later));
             }
         });
-        let play = Play::new(world).with("lookahead", 0);
-        play.run().await.completes(&play);
+        Play::new(world).with("lookahead", 0).completes().await;
     }
 }
 
@@ -648,8 +642,7 @@ async fn rows_put_in_at_the_head_of_many_lists_do_not_cut_one() {
             list.splice(0..0, (0..10).map(later));
         }
     });
-    let play = Play::new(world).with("lookahead", 0);
-    play.run().await.completes(&play);
+    Play::new(world).with("lookahead", 0).completes().await;
 }
 
 // --- answers that are lost ------------------------------------------------------------------------------------------
@@ -715,7 +708,7 @@ async fn two_thousand_empty_lists_end_the_run_after_fifty_from_all_over_the_list
 async fn fewer_than_fifty_empty_lists_are_a_warning() {
     for lists in [1, 20, 49] {
         let play = Play::new(World::new(vec![0; lists]));
-        let ended = play.run().await.completes(&play);
+        let ended = play.completes().await;
         assert!(!ended.warnings.is_empty(), "{ended}");
     }
 }
@@ -741,14 +734,12 @@ async fn lists_that_turn_empty_in_mid_run_end_the_run_after_fifty_in_a_row() {
 async fn many_empty_lists_among_others_are_no_reason_to_stop() {
     for percent in [30, 60, 90] {
         let lists = (0..1_000).map(|list| if hash(&[list, 6]) % 100 < percent { 0 } else { 1 + list % 25 });
-        let play = Play::new(World::new(lists));
-        play.run().await.completes(&play);
+        Play::new(World::new(lists)).completes().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_block_of_forty_nine_empty_lists_is_no_reason_to_stop() {
     let lists = [every_size(200, 25).into_iter().map(|rows| rows + 1).collect(), vec![0; 49], vec![12; 100]].concat();
-    let play = Play::new(World::new(lists)).with("lookahead", 0);
-    play.run().await.completes(&play);
+    Play::new(World::new(lists)).with("lookahead", 0).completes().await;
 }

@@ -41,9 +41,9 @@ async fn assert_own(dead: &'static [usize], (words, kind): Kind) {
     let most = play.most_credits() as usize + dead.len() * OWN;
     play.run().await.completes_but(dead, words).sent_at_most(most);
     play.run().await.completes_but(dead, words).sent_at_most(dead.len() * OWN);
-    // A refusal in the API's own words may be for good: that such a product is asked for again takes --retry-failed.
+    // A refusal in the API's own words may be for good: that such a product is requested again takes --retry-failed.
     let healed = play.against(World::new(every_size(200, 30))).with("retry_failed", true);
-    healed.run().await.completes(&healed);
+    healed.completes().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -109,22 +109,17 @@ async fn with_one_request_in_flight_a_product_that_is_refused_like_an_account_fa
 async fn thirty_neighbours_that_are_refused_like_an_account_fail_alone_within_three_runs() {
     let kind = ACCOUNT[2].1;
     let play = Play::new(World::new(every_size(200, 30)).but(move |call| (100..130).contains(&call.item).then(kind)));
-    let mut ended = play.run().await;
-    for _ in 0..2 {
-        if ended.summary.exit == ExitCode::Account {
-            ended = play.run().await;
-        }
-    }
+    let ended = play.run_while(ExitCode::Account, 3).await;
     ended.completes_but(&(100..130).collect::<Vec<_>>(), "forbidden");
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_answer_of_a_gateway_in_mid_run_is_asked_for_again() {
+async fn one_answer_of_a_gateway_in_mid_run_is_requested_again() {
     for status in [301, 302, 307, 308, 401, 403, 407, 500, 502, 503, 504, 520] {
         for at in [1, 2, 40, 150] {
             let world = World::new(every_size(100, 30)).but(move |call| (call.number == at).then(|| html(status)));
             let play = Play::new(world);
-            let ended = play.run().await.completes(&play);
+            let ended = play.completes().await;
             assert!(
                 ended.summary.totals.credits.free + ended.summary.totals.credits.in_doubt >= 1,
                 "{status} at {at}: {ended}"
@@ -134,20 +129,18 @@ async fn one_answer_of_a_gateway_in_mid_run_is_asked_for_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_answer_of_a_gateway_to_the_last_page_of_all_is_asked_for_again() {
+async fn one_answer_of_a_gateway_to_the_last_page_of_all_is_requested_again() {
     for status in [301, 403, 503] {
         let world = World::new([25, 25, 85]).but(move |call| (call.page == 9 && call.nth == 1).then(|| html(status)));
-        let play = Play::new(world);
-        play.run().await.completes(&play);
+        Play::new(world).completes().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_answers_of_a_gateway_to_two_products_at_once_are_asked_for_again() {
+async fn two_answers_of_a_gateway_to_two_products_at_once_are_requested_again() {
     for status in [301, 403, 503] {
         let hit = |call: &Call| (call.number == 40 || call.number == 41) && call.nth == 1;
-        let play = Play::new(World::new(every_size(100, 30)).but(move |call| hit(call).then(|| html(status))));
-        play.run().await.completes(&play);
+        Play::new(World::new(every_size(100, 30)).but(move |call| hit(call).then(|| html(status)))).completes().await;
     }
 }
 
@@ -160,7 +153,7 @@ async fn assert_stops(from: usize, (words, kind): Kind, most_in_flight: usize) {
     let ended = ended.sent_at_most(from - 1 + most_in_flight + 2);
     assert_eq!(ended.summary.totals.credits.billed as usize, from - 1, "what was paid for is kept: {ended}");
     let again = play.against(World::new(every_size(100, 30)));
-    again.run().await.completes(&again);
+    again.completes().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -279,7 +272,7 @@ async fn a_key_that_is_revoked_when_one_deep_list_is_all_that_is_left_stops_the_
         let ended = play.run().await.is(ExitCode::Account).says(&[kind.0]);
         assert_eq!(ended.summary.totals.products.failed, 0, "{ended}");
         let again = play.against(World::new([5, 15, 400]));
-        again.run().await.completes(&again);
+        again.completes().await;
     }
 }
 
@@ -289,7 +282,7 @@ async fn the_last_page_of_the_last_list_that_is_refused_like_an_account_fails_it
         let world = World::new([5, 15, 85]).but(move |call| (call.item == 2 && call.page == 9).then(kind));
         let play = Play::new(world);
         let ended = play.run().await.completes_but(&[2], words);
-        assert!(ended.asked_for(|item| item != 2) <= 3 + 3 + CONTROL, "{ended}");
+        assert!(ended.requests_where(|item| item != 2) <= 3 + 3 + CONTROL, "{ended}");
     }
 }
 
@@ -333,7 +326,7 @@ async fn a_single_list_of_which_no_page_ever_came_is_never_blamed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn before_any_page_came_no_product_is_asked_for_twice_while_others_were_never_asked_for() {
+async fn before_any_page_came_no_product_is_requested_twice_while_others_were_never_requested() {
     for reply in [|| html(404), || html(503), || success("7")] {
         let play =
             Play::new(World::new(every_size(300, 30)).but(move |_| Some(reply()))).with("retry_base_delay", "5ms");
@@ -352,7 +345,7 @@ async fn assert_waited_out(lists: usize, qps: Option<f64>, busy: std::ops::Range
     let world = World::new(every_size(lists, 30)).but(move |call| during(call).then(kind));
     let play = Play::new(world).at(qps);
     let most = play.most_credits();
-    let ended = play.run().await.completes(&play);
+    let ended = play.completes().await;
     let in_vain = ended.sent.len() - ended.summary.totals.credits.billed as usize;
     assert!(in_vain <= 20 + ended.most_in_flight, "{in_vain} requests in vain: {ended}");
     ended.costs_at_most(most);
@@ -382,11 +375,10 @@ async fn a_code_of_the_api_s_own_for_the_first_second_of_a_run_is_waited_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_code_of_the_api_s_own_to_every_twentieth_request_is_asked_for_again() {
+async fn a_code_of_the_api_s_own_to_every_twentieth_request_is_requested_again() {
     let busy = |call: &Call| call.number.is_multiple_of(20);
     let world = World::new(every_size(200, 30)).but(move |call| busy(call).then(|| inside(10_005, "system busy")));
-    let play = Play::new(world);
-    play.run().await.completes(&play);
+    Play::new(world).completes().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -395,9 +387,9 @@ async fn a_product_that_always_gets_a_code_of_the_api_s_own_fails_alone_and_the_
         let play = Play::new(with_dead(dead, || inside(10_404, "not for sale")));
         play.run().await.completes_but(dead, "not for sale");
         let again = play.run().await.completes_but(dead, "not for sale");
-        assert!(again.asked(dead[0]) > 0, "{again}");
+        assert!(again.requests_for(dead[0]) > 0, "{again}");
         let healed = play.against(World::new(every_size(200, 30)));
-        healed.run().await.completes(&healed);
+        healed.completes().await;
     }
 }
 
@@ -407,13 +399,13 @@ async fn after_a_success_a_400_404_410_or_422_in_the_envelope_concludes_at_once(
         let world = World::new(every_size(100, 30));
         let play = Play::new(world.but(move |call| (call.item == 57).then(|| refusal(status, "no such product"))));
         let ended = play.run().await.completes_but(&[57], "no such product");
-        assert_eq!(ended.asked(57), 1, "{status}: {ended}");
+        assert_eq!(ended.requests_for(57), 1, "{status}: {ended}");
         let again = play.run().await.completes_but(&[57], "no such product");
         assert_eq!(again.sent.len(), 0, "a lasting cause: {again}");
     }
 }
 
-/// The rate at which others are asked for from an item's third refusal on.
+/// The rate at which others are requested from an item's third refusal on.
 fn rate_after_third(ended: &Ended, item: usize) -> f64 {
     let refused: Vec<_> = ended.sent.iter().filter(|sent| place(&sent.id) == item).collect();
     assert!(refused.len() >= 3, "{} tries: {ended}", refused.len());
@@ -425,27 +417,27 @@ fn rate_after_third(ended: &Ended, item: usize) -> f64 {
     times.len() as f64 / (*times.last().unwrap() - from).as_secs_f64()
 }
 
-/// One item of many always gets a 429: all others are read at the rate that was asked for.
-async fn assert_429_holds_nobody(item: usize, retry_after: u64) {
+/// One item of many always gets a 429: all others are read at the rate that was requested.
+async fn assert_429_delays_nobody(item: usize, retry_after: u64) {
     let world = World::new(every_size(2_000, 30)).but(move |call| (call.item == item).then(|| throttled(retry_after)));
     let play = Play::new(world);
     let ended = play.run().await.completes_but(&[item], "qps limit exceeded");
-    assert!((4..=7).contains(&ended.asked(item)), "{} tries: {ended}", ended.asked(item));
+    assert!((4..=7).contains(&ended.requests_for(item)), "{} tries: {ended}", ended.requests_for(item));
     let rate = rate_after_third(&ended, item);
     assert!(rate >= 0.95 * 50.0, "{rate:.1} requests a second from the third refusal on: {ended}");
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_that_is_always_throttled_holds_nobody_from_its_third_refusal_on() {
+async fn a_page_that_is_always_throttled_delays_nobody_from_its_third_refusal_on() {
     for item in [0, 100, 300] {
-        assert_429_holds_nobody(item, 0).await;
+        assert_429_delays_nobody(item, 0).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_that_is_always_throttled_with_a_wish_for_a_wait_holds_nobody_from_its_third_refusal_on() {
+async fn a_page_that_is_always_throttled_and_asked_to_wait_delays_nobody_from_its_third_refusal_on() {
     for (item, retry_after) in [(0, 1), (100, 5), (300, 30)] {
-        assert_429_holds_nobody(item, retry_after).await;
+        assert_429_delays_nobody(item, retry_after).await;
     }
 }
 
@@ -454,18 +446,13 @@ async fn a_deep_page_that_is_always_throttled_keeps_the_pages_before_it() {
     let world = World::new([vec![300], every_size(1_000, 30)].concat());
     let play = Play::new(world.but(|call| (call.item == 0 && call.page == 4).then(|| throttled(0))));
     let ended = play.run().await.completes_but(&[0], "qps limit exceeded");
-    assert_eq!(ended.summary.totals.rows.published as usize, play.world.rows() - 270, "{ended}");
+    assert_eq!(ended.summary.totals.rows.published as usize, play.world.lists.rows() - 270, "{ended}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_page_that_is_always_throttled_and_all_that_is_left_fails_within_three_runs() {
     let play = Play::new(World::new(every_size(60, 30)).but(|call| (call.item == 59).then(|| throttled(0))));
-    let mut ended = play.run().await;
-    for _ in 0..2 {
-        if ended.summary.exit == ExitCode::Temporary {
-            ended = play.run().await;
-        }
-    }
+    let ended = play.run_while(ExitCode::Temporary, 3).await;
     ended.completes_but(&[59], "qps limit exceeded");
 }
 
@@ -473,8 +460,7 @@ async fn a_page_that_is_always_throttled_and_all_that_is_left_fails_within_three
 async fn throttling_that_serves_somebody_now_and_then_is_nobody_s_own() {
     // One request in three passes, whichever it is; some pages are refused many times running.
     let world = World::new(every_size(150, 30)).but(|call| (!call.number.is_multiple_of(3)).then(|| throttled(0)));
-    let play = Play::new(world);
-    play.run().await.completes(&play);
+    Play::new(world).completes().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -482,8 +468,7 @@ async fn a_minute_of_429s_for_everyone_is_nobody_s_own() {
     for retry_after in [0, 20] {
         let during = |call: &Call| (2..62).contains(&call.since.as_secs());
         let world = World::new(every_size(300, 30)).but(move |call| during(call).then(|| throttled(retry_after)));
-        let play = Play::new(world);
-        play.run().await.completes(&play);
+        Play::new(world).completes().await;
     }
 }
 
@@ -498,10 +483,7 @@ const SIX: [usize; 6] = [194, 195, 196, 197, 198, 199];
 async fn six_products_that_always_answer_500_and_are_all_that_is_left_are_named_in_the_first_or_second_run() {
     for kind in [internal_error as fn() -> Reply, || html(502), || Reply::never()] {
         let play = Play::new(six_dead(kind));
-        let mut ended = play.run().await;
-        if ended.summary.exit == ExitCode::Temporary {
-            ended = play.run().await;
-        }
+        let ended = play.run_while(ExitCode::Temporary, 2).await;
         ended.completes_but(&SIX, "").took_at_most(Duration::from_secs(1_200));
     }
 }
@@ -511,13 +493,10 @@ async fn six_products_that_always_answer_500_are_named_in_the_run_after_a_signal
     for stop_at in [380, 410, 430] {
         let play = Play::new(six_dead(internal_error));
         let before = play.run_until(stop_at).await.summary.totals.credits.billed;
-        let mut ended = play.run().await;
-        if ended.summary.exit == ExitCode::Temporary {
-            ended = play.run().await;
-        }
+        let ended = play.run_while(ExitCode::Temporary, 2).await;
         let ended = ended.completes_but(&SIX, "Internal server error");
         let most = (play.most_credits() - before) as usize + CONTROL;
-        assert!(ended.asked_for(|item| item < 194) <= most, "{most} at most: {ended}");
+        assert!(ended.requests_where(|item| item < 194) <= most, "{most} at most: {ended}");
     }
 }
 
@@ -532,8 +511,8 @@ async fn tries_survive_runs_that_end_by_a_signal() {
         }
     }
     let ended = ended.completes_but(&SIX, "Internal server error");
-    let asked = play.world.requests();
-    assert!(asked <= play.most_credits() as usize + 6 * 8 + 26 * CONTROL, "{asked} requests in all: {ended}");
+    let requested = play.world.requests();
+    assert!(requested <= play.most_credits() as usize + 6 * 8 + 26 * CONTROL, "{requested} requests in all: {ended}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -542,7 +521,7 @@ async fn a_product_that_failed_gets_three_fresh_tries_when_it_is_opened_again() 
     play.run().await.completes_but(&[30], "Internal server error");
     for _ in 0..3 {
         let again = play.run().await.completes_but(&[30], "Internal server error");
-        assert_eq!(again.asked(30), 3, "{again}");
+        assert_eq!(again.requests_for(30), 3, "{again}");
         assert!(again.sent.len() <= 3 + CONTROL, "{again}");
     }
 }
@@ -555,14 +534,14 @@ async fn a_success_without_a_list_is_paid_for_twice_at_most_and_fails_its_produc
         let ended = play.run().await;
         // A null where nothing else was ever sent for an empty list may be one; here `[]` came before.
         let ended = ended.completes_but(&[30], "");
-        let asked = ended.sent.iter().filter(|sent| place(&sent.id) == 30 && sent.page == 1).count();
-        // A null that came before the first empty list was taken for one, and is not asked for again.
-        assert!((1..=2).contains(&asked), "{asked} times: {ended}");
+        let requested = ended.sent.iter().filter(|sent| place(&sent.id) == 30 && sent.page == 1).count();
+        // A null that came before the first empty list was taken for one, and is not requested again.
+        assert!((1..=2).contains(&requested), "{requested} times: {ended}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_longer_than_max_outage_that_everyone_is_asked_for_ends_the_run_and_says_how_long() {
+async fn a_wait_longer_than_max_outage_that_is_requested_of_everyone_ends_the_run_and_says_how_long() {
     for (status, max_outage) in [(429, "2h"), (429, "10m"), (503, "2h")] {
         let reply = move || refusal(status, "come back later").with_retry_after(Duration::from_secs(86_400));
         let world = World::new(every_size(200, 30)).but(move |call| (call.number > 100).then(reply));
@@ -574,12 +553,12 @@ async fn a_wait_longer_than_max_outage_that_everyone_is_asked_for_ends_the_run_a
         let ended = ended.sent_at_most(most).took_at_most(Duration::from_secs(400));
         drop(ended);
         let again = play.against(World::new(every_size(200, 30)));
-        again.run().await.completes(&again);
+        again.completes().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_wait_longer_than_max_outage_that_one_product_is_asked_for_holds_the_others_once_at_most() {
+async fn a_wait_longer_than_max_outage_that_is_requested_of_one_product_delays_the_others_once_at_most() {
     for status in [429, 503] {
         let reply = move || refusal(status, "come back later").with_retry_after(Duration::from_secs(86_400));
         let world = World::new(every_size(200, 30)).but(move |call| (call.item == 57).then(reply));
@@ -595,7 +574,7 @@ async fn a_wait_longer_than_max_outage_that_one_product_is_asked_for_holds_the_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_hour_s_wait_that_everyone_is_asked_for_is_waited_for_within_max_outage() {
+async fn an_hour_s_wait_that_is_requested_of_everyone_is_waited_for_within_max_outage() {
     let hour = Duration::from_secs(3_600);
     let during = move |call: &Call| (Duration::from_secs(2)..hour).contains(&call.since);
     let world = World::new(every_size(200, 30)).but(move |call| {
@@ -603,7 +582,7 @@ async fn an_hour_s_wait_that_everyone_is_asked_for_is_waited_for_within_max_outa
         during(call).then(|| refusal(429, "later").with_retry_after(left))
     });
     let play = Play::new(world);
-    let ended = play.run().await.completes(&play);
+    let ended = play.completes().await;
     assert!(ended.sent.len() <= play.most_credits() as usize + ended.most_in_flight + 15, "{ended}");
 }
 
@@ -631,7 +610,7 @@ async fn bodies_under_an_unknown_code_are_judged_again_and_not_paid_for_twice_on
     play.run().await.is(ExitCode::Contract);
     let path = play.file("endpoint.toml", &endpoint_with("[0, 200]"));
     play.set("endpoint", path);
-    play.run().await.completes(&play);
+    play.completes().await;
     let served = play.world.served();
     let twice: Vec<_> = served.iter().filter(|(_, times)| **times > 1).collect();
     assert!(twice.is_empty(), "paid for twice: {twice:?}");
@@ -647,9 +626,9 @@ async fn an_unknown_code_with_rows_beside_it_in_mid_run_blames_no_product_and_pa
     let ended = play.run().await;
     assert!(matches!(ended.summary.exit, ExitCode::Temporary | ExitCode::Contract), "{ended}");
     assert_eq!(ended.summary.totals.products.failed, 0, "{ended}");
-    let mut asked = std::collections::BTreeMap::new();
-    ended.sent.iter().for_each(|sent| *asked.entry((sent.id.clone(), sent.page)).or_insert(0) += 1);
-    assert!(asked.values().all(|times| *times <= 2), "{asked:?}: {ended}");
+    let mut requested = std::collections::BTreeMap::new();
+    ended.sent.iter().for_each(|sent| *requested.entry((sent.id.clone(), sent.page)).or_insert(0) += 1);
+    assert!(requested.values().all(|times| *times <= 2), "{requested:?}: {ended}");
     let most = 100 + ended.most_in_flight + 20;
     ended.sent_at_most(most);
 }
@@ -682,6 +661,6 @@ async fn failures_at_random_of_every_kind_cost_no_product() {
         }
     });
     let play = Play::new(world);
-    let ended = play.run().await.completes(&play);
+    let ended = play.completes().await;
     assert!(ended.sent.len() > 700 && ended.sent.iter().any(|sent| sent.id == id(399)), "{ended}");
 }

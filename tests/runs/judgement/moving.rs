@@ -1,5 +1,5 @@
 //! Lists that move while they are read: nothing is missing from one that is called complete, and what may be missing is read once
-//! more when somebody asks for it.
+//! more when somebody requests it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use super::play::{Ended, Play};
 use crate::common::evidence;
 use crate::common::world::{Behind, Call, World, every_size, internal_error, later, success};
 
-/// A list that gains a row at its head with every nth answer of its own, and some that stand still.
+/// A list that gains a row at its head with every nth answer of its own, and some that do not move.
 fn growing(rows: u64, one_in: usize) -> World {
     World::new([vec![rows], every_size(20, 30)].concat()).changing(move |call, list| {
         if call.item == 0 && call.number.is_multiple_of(one_in) {
@@ -35,7 +35,7 @@ fn paid_twice(play: &Play) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_that_grows_while_pages_of_it_are_asked_ahead_loses_no_row_or_is_named() {
+async fn a_list_that_grows_while_pages_of_it_are_requested_ahead_loses_no_row_or_is_named() {
     let mut complete = 0;
     for (rows, one_in) in [(2_000, 10), (2_000, 3), (2_000, 50), (600, 7), (1_200, 90), (5_000, 400)] {
         let play = Play::new(growing(rows, one_in)).about(format!("{rows} rows, one new in {one_in} answers"));
@@ -93,21 +93,20 @@ async fn an_empty_page_that_came_before_the_list_moved_does_not_show_that_a_repe
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_page_that_waits_for_another_try_behind_outdated_ones_is_not_asked_for_twice_at_a_time() {
+async fn a_page_that_waits_for_another_try_behind_outdated_ones_is_not_requested_twice_at_a_time() {
     let world = World::new([vec![600; 60], vec![185]].concat())
         .taking(|call| (call.item == 60 && call.page == 1).then_some(Duration::from_secs(20)))
         .but(|call| (call.item == 60 && call.page == 16 && call.nth <= 3).then(internal_error))
         .changing(putting_in(1, 13, |item| item == 60));
     let play = Play::new(world).at(None).with("lookahead_saves", "0s").with("max_in_flight", 16);
-    let ended = play.run().await.completes(&play);
+    let ended = play.completes().await;
     assert!(ended.summary.totals.pages.outdated > 0, "{ended}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn where_two_pages_of_rows_were_put_in_the_page_that_shows_the_rest_is_not_outdated_by_those_before_it() {
     let world = World::new(vec![60; 20]).changing(putting_in(20, 5, |_| true));
-    let play = Play::new(world);
-    play.run().await.completes(&play);
+    Play::new(world).completes().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -133,7 +132,7 @@ async fn outdated_pages_for_which_too_few_credits_are_left_are_read_again_by_a_r
         let ended = play.run().await;
         assert!(matches!(ended.summary.exit, ExitCode::Limit | ExitCode::Complete), "{most}: {ended}");
     }
-    play.run().await.completes(&play);
+    play.completes().await;
 }
 
 /// A run that leaves the first list as `shifted`: too many of its pages are outdated.
@@ -148,18 +147,18 @@ async fn shifted() -> (Play, Ended) {
 #[tokio::test(start_paused = true)]
 async fn a_repair_reads_a_list_that_moved_once_more_in_order_and_says_the_price_first() {
     let (mut play, before) = shifted().await;
-    let pages = before.asked(0) as u64;
+    let pages = before.requests_for(0) as u64;
     play.set("repair", "true");
-    let ended = play.run().await.completes(&play);
+    let ended = play.completes().await;
     assert_eq!(ended.warnings, [format!("repair 1 0 {pages}")]);
     let places: Vec<u32> = ended.sent.iter().filter(|sent| sent.id == "1000000").map(|sent| sent.page).collect();
     assert!(places.is_sorted() && places.len() as u64 <= pages, "in order, at most its pages: {places:?}");
-    assert_eq!(ended.asked(1), 0, "others are left alone");
+    assert_eq!(ended.requests_for(1), 0, "others are left alone");
     assert_eq!(ended.summary.totals.pages.outdated, pages);
     let rows = &ended.summary.totals.rows;
     assert_eq!((rows.published, rows.duplicates), (1_205 + 7 + 31, rows.received - rows.published), "each row once");
     // The next one finds nothing to repair.
-    let again = play.run().await.completes(&play);
+    let again = play.completes().await;
     assert_eq!((again.sent.len(), &again.warnings), (0, &vec!["repair 0 0 0".to_owned()]));
     assert!(ended.summary.complete_since.is_some(), "{ended}");
     assert_eq!(again.summary.complete_since, ended.summary.complete_since, "it is complete since then");
@@ -176,20 +175,20 @@ async fn without_repair_a_list_that_moved_is_left_as_it_is_and_nothing_is_sent()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repair_that_is_interrupted_anywhere_goes_on_in_order_and_pays_for_no_page_a_third_time() {
+async fn a_repair_that_is_interrupted_anywhere_continues_in_order_and_pays_for_no_page_a_third_time() {
     for stop_at in [1, 2, 9, 40, 90] {
         let (mut play, _) = shifted().await;
         play.set("repair", "true");
         play.run_until(stop_at).await.is(ExitCode::Interrupted);
         // The same command, as an unattended job gives it.
-        let ended = play.run().await.completes(&play);
+        let ended = play.completes().await;
         assert!(play.world.served().values().all(|times| *times <= 2), "{stop_at}: {:?}", play.world.served());
         assert!(ended.warnings.contains(&"repair 0 0 0".to_owned()), "the repair had begun: {:?}", ended.warnings);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_repair_costs_no_more_than_was_allowed_and_goes_on_later() {
+async fn a_repair_costs_no_more_than_was_allowed_and_continues_later() {
     let (mut play, before) = shifted().await;
     play.set("repair", "true");
     play.set("max_credits", (before.summary.totals.credits.billed + 20).to_string());
@@ -197,20 +196,20 @@ async fn a_repair_costs_no_more_than_was_allowed_and_goes_on_later() {
     assert_eq!(ended.sent.len(), 20, "{ended}");
     play.unset("max_credits");
     play.unset("repair");
-    play.run().await.completes(&play);
+    play.completes().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn lists_that_came_empty_are_asked_for_again_by_a_repair_once_the_api_is_mended() {
+async fn lists_that_came_empty_are_requested_again_by_a_repair_once_the_api_is_mended() {
     for empty in ["[]", "null"] {
         let play = Play::new(World::new(vec![0; 300]).ending_with(empty));
-        let asked = play.run().await.is(ExitCode::Contract).summary.totals.pages.journaled;
+        let requested = play.run().await.is(ExitCode::Contract).summary.totals.pages.journaled;
         let mut play = play.against(World::new(every_size(300, 25)));
         play.run_unjudged().await.is(ExitCode::Contract).sent_at_most(0);
         play.set("repair", "true");
-        let ended = play.run().await.completes(&play);
-        assert_eq!(ended.warnings, [format!("repair 0 {asked} {asked}")], "{empty}");
-        assert!(ended.asked(0) >= 1 && ended.asked(150) >= 1, "{ended}");
+        let ended = play.completes().await;
+        assert_eq!(ended.warnings, [format!("repair 0 {requested} {requested}")], "{empty}");
+        assert!(ended.requests_for(0) >= 1 && ended.requests_for(150) >= 1, "{ended}");
     }
 }
 
@@ -231,7 +230,7 @@ async fn lists_that_turned_empty_in_mid_run_are_read_on_by_a_repair_where_they_s
     play.run_unjudged().await.is(ExitCode::Contract);
     let mut play = play.against(World::new(lists));
     play.set("repair", "true");
-    let ended = play.run().await.completes(&play);
+    let ended = play.completes().await;
     let rows = &ended.summary.totals.rows;
     assert!(
         rows.duplicates <= 10,
@@ -242,9 +241,9 @@ async fn lists_that_turned_empty_in_mid_run_are_read_on_by_a_repair_where_they_s
 #[tokio::test(start_paused = true)]
 async fn empty_lists_among_lists_with_rows_are_not_repaired() {
     let mut play = Play::new(World::new((0..60).map(|list| list % 3 * 7)));
-    play.run().await.completes(&play);
+    play.completes().await;
     play.set("repair", "true");
-    let ended = play.run().await.completes(&play);
+    let ended = play.completes().await;
     assert_eq!((ended.sent.len(), ended.warnings), (0, vec!["repair 0 0 0".to_owned()]));
 }
 
@@ -259,7 +258,7 @@ async fn lists_that_all_turned_empty_behind_full_pages_are_not_called_complete_a
         play.run().await.is(ExitCode::Contract).sent_at_most(0);
         let mut play = play.against(World::new(vec![95; 200]).ending_with(empty));
         play.set("repair", "true");
-        play.run().await.completes(&play);
+        play.completes().await;
     }
 }
 
@@ -267,7 +266,7 @@ async fn lists_that_all_turned_empty_behind_full_pages_are_not_called_complete_a
 async fn lists_that_end_behind_full_pages_all_at_once_cost_a_second_look_within_the_evidence_and_are_complete() {
     for (lists, rows) in [(200, 10), (200, 40), (1_000, 20), (60, 30)] {
         let play = Play::new(World::new(vec![rows; lists])).at(None).with("lookahead", 0);
-        let ended = play.run().await.completes(&play).costs_at_most(play.most_credits());
+        let ended = play.completes().await.costs_at_most(play.most_credits());
         assert!(ended.summary.totals.pages.outdated <= 3 && ended.summary.totals.products.moved == 0, "{ended}");
     }
 }
@@ -277,8 +276,8 @@ async fn one_list_whose_rows_are_gone_is_not_taken_for_an_api_without_rows() {
     let is_first = AtomicBool::new(true);
     let gone = move |call: &Call| (call.nth == 2 && is_first.swap(false, Ordering::SeqCst)).then(|| success("[]"));
     let play = Play::new(World::new(vec![40; 200]).sending(gone)).at(None).with("lookahead", 0);
-    let ended = play.run().await.completes(&play).costs_at_most(play.most_credits());
+    let ended = play.completes().await.costs_at_most(play.most_credits());
     assert!((2..=3).contains(&ended.summary.totals.pages.outdated), "another list was looked at: {ended}");
-    let again = play.run().await.completes(&play);
+    let again = play.completes().await;
     assert_eq!(again.sent.len(), 0, "{again}");
 }

@@ -1,4 +1,4 @@
-//! What holds after every run, found out from the output alone and compared with what the API knows.
+//! What must be true after every run, found out from the output alone and compared with what the API knows.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,7 +19,7 @@ pub(crate) struct Product {
     pub(crate) complete: bool,
     /// Why its walk ended; empty if it has not.
     pub(crate) stop: String,
-    /// What was said about it.
+    /// The message about it.
     pub(crate) error: String,
     /// Whether its list moved, and rows of it that came more than once.
     pub(crate) moved: bool,
@@ -62,7 +62,7 @@ fn published(out: &Path) -> BTreeMap<usize, Vec<u64>> {
     published
 }
 
-/// Fails where a run says what is not so: `complete` of an item or of the export while a row is missing that the API holds, a
+/// Fails where a run says what is not so: `complete` of an item or of the export while a row is missing that the API has, a
 /// row that the API never had.
 pub(crate) fn check(world: &World, out: &Path, summary: &Summary, max_pages: Option<u32>) {
     let (products, published) = (products(out), published(out));
@@ -74,7 +74,7 @@ pub(crate) fn check(world: &World, out: &Path, summary: &Summary, max_pages: Opt
     let is_final = matches!(summary.exit, ExitCode::Complete | ExitCode::Partial);
     let is_published = |product: &Product| product.complete && is_final;
     for (item, _) in products.iter().filter(|(_, product)| is_published(product)) {
-        for row in world.owed(*item, max_pages) {
+        for row in world.lists.owed(*item, max_pages) {
             let is_missing = !of(*item).contains(&row);
             owed += 1;
             missing += usize::from(is_missing);
@@ -89,7 +89,7 @@ pub(crate) fn check(world: &World, out: &Path, summary: &Summary, max_pages: Opt
         );
     }
     for (item, rows) in &published {
-        assert!(rows.iter().all(|row| world.knows(*item, *row)), "{} has rows that are not its own", id(*item));
+        assert!(rows.iter().all(|row| world.lists.knows(*item, *row)), "{} has rows that are not its own", id(*item));
     }
     let is_complete = summary.exit == ExitCode::Complete;
     assert_eq!(is_complete, out.join("_SUCCESS").exists(), "the mark of a complete export: {summary}");
@@ -107,6 +107,6 @@ fn check_account(world: &World, summary: &Summary) {
     if credits.in_doubt == 0 {
         let twice: Vec<_> = served.iter().filter(|(_, times)| **times > 1).collect();
         let again: u64 = twice.iter().map(|(_, times)| u64::from(**times - 1)).sum();
-        assert!(again <= summary.totals.pages.outdated, "paid for twice, of lists that stood still: {twice:?}");
+        assert!(again <= summary.totals.pages.outdated, "paid for twice, of lists that did not move: {twice:?}");
     }
 }

@@ -19,7 +19,7 @@ use crate::common::{context, scratch};
 /// Virtual time in which every run ends.
 const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 
-/// What a person would be told.
+/// What a person would read.
 #[derive(Debug, Default)]
 struct Notes {
     warnings: Mutex<Vec<String>>,
@@ -110,7 +110,7 @@ impl Play {
         self.directory.path().join("out")
     }
 
-    /// Against another model of the same lists: an API that was mended, or that broke.
+    /// Against another model of the same lists: an API that was repaired, or that broke.
     pub(crate) fn against(self, world: World) -> Self {
         world.inherit(&self.world);
         Self { world: Arc::new(world), ..self }
@@ -126,6 +126,22 @@ impl Play {
     /// A run.
     pub(crate) async fn run(&self) -> Ended {
         self.run_until(usize::MAX).await
+    }
+
+    /// A run that is complete and has every row there is.
+    pub(crate) async fn completes(&self) -> Ended {
+        self.run().await.completes(self)
+    }
+
+    /// Runs at most this often, until one ends in another way.
+    pub(crate) async fn run_while(&self, exit: ExitCode, times: usize) -> Ended {
+        let mut ended = self.run().await;
+        for _ in 1..times {
+            if ended.summary.exit == exit {
+                ended = self.run().await;
+            }
+        }
+        ended
     }
 
     /// A run that gets a signal when it sends request number `stop_at`.
@@ -145,7 +161,7 @@ impl Play {
         self.run().await
     }
 
-    /// A run that the oracle does not look at: the test says why.
+    /// A run that the oracle does not check: the test says why.
     pub(crate) async fn run_unjudged(&self) -> Ended {
         self.go(usize::MAX, false).await.unwrap_or_else(|error| panic!("{}", pagehaul::model::sanitize::chain(&error)))
     }
@@ -182,7 +198,7 @@ impl Play {
     /// What reading all lists may cost at most: the pages, the evidence, and what looking ahead may waste.
     pub(crate) fn most_credits(&self) -> u64 {
         let max_pages = self.settings.get("max_pages").map(|pages| pages.parse().unwrap());
-        let fewest = self.world.fewest(max_pages);
+        let fewest = self.world.lists.fewest(max_pages);
         let ahead =
             if self.settings.get("lookahead").is_some_and(|share| share == "0") { 0 } else { fewest.div_ceil(100) };
         let is_auto = self.settings.get("end").is_none_or(|end| end == "auto");
@@ -203,7 +219,7 @@ impl Ended {
     pub(crate) fn completes(self, play: &Play) -> Self {
         let ended = self.is(ExitCode::Complete);
         let rows = &ended.summary.totals.rows;
-        assert!(rows.published >= play.world.rows() as u64 || play.settings.contains_key("max_pages"), "{ended}");
+        assert!(rows.published >= play.world.lists.rows() as u64 || play.settings.contains_key("max_pages"), "{ended}");
         assert_eq!(rows.waiting, 0, "{ended}");
         ended
     }
@@ -249,7 +265,7 @@ impl Ended {
         self
     }
 
-    /// Fails unless the reason why it stopped holds one of these texts.
+    /// Fails unless the reason why it stopped contains one of these texts.
     #[track_caller]
     pub(crate) fn says(self, words: &[&str]) -> Self {
         let cause = self.summary.cause.clone().unwrap_or_default();
@@ -273,13 +289,13 @@ impl Ended {
         self
     }
 
-    /// How often an item was asked for.
-    pub(crate) fn asked(&self, item: usize) -> usize {
+    /// How often an item was requested.
+    pub(crate) fn requests_for(&self, item: usize) -> usize {
         self.sent.iter().filter(|sent| place(&sent.id) == item).count()
     }
 
     /// Requests for pages of these items.
-    pub(crate) fn asked_for(&self, is: impl Fn(usize) -> bool) -> usize {
+    pub(crate) fn requests_where(&self, is: impl Fn(usize) -> bool) -> usize {
         self.sent.iter().filter(|sent| is(place(&sent.id))).count()
     }
 }

@@ -1,11 +1,11 @@
 //! How much of a limit is used, and what it costs in 429s, in virtual time.
 
-mod world;
+mod client;
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use self::world::{Way, World, qps};
+use self::client::{LimitedClient, Way, qps};
 use pagehaul::settings::RateLimit;
 use pagehaul::simulator::{LimitSpec, Window};
 
@@ -19,8 +19,8 @@ fn used(passed: u32, limit: u32, time: Duration) -> f64 {
 /// An hour's work at a number that is the limit: what is used of it, and the share of 429s.
 async fn an_hour(limit: LimitSpec, way: Way) -> (f64, f64) {
     let number = limit.per_second.get();
-    let mut world = World::new(RateLimit::PerSecond(f64::from(number)), limit, way);
-    let responses = world.work(60 * MINUTE).await;
+    let mut client = LimitedClient::new(RateLimit::PerSecond(f64::from(number)), limit, way);
+    let responses = client.work(60 * MINUTE).await;
     (used(responses.passed, number, 60 * MINUTE), responses.refused_share())
 }
 
@@ -61,9 +61,9 @@ async fn a_window_s_end_is_found_whatever_its_phase_and_then_nothing_is_refused_
         for limit in [5, 50] {
             let limit = LimitSpec { phase: Duration::from_millis(phase), ..qps(limit, Window::Fixed) };
             let number = limit.per_second.get();
-            let mut world = World::new(RateLimit::PerSecond(f64::from(number)), limit, Way::FAR);
-            world.work(20 * MINUTE).await;
-            let responses = world.work(20 * MINUTE).await;
+            let mut client = LimitedClient::new(RateLimit::PerSecond(f64::from(number)), limit, Way::FAR);
+            client.work(20 * MINUTE).await;
+            let responses = client.work(20 * MINUTE).await;
             let used = used(responses.passed, number, 20 * MINUTE);
             assert!(
                 used >= 0.995 && responses.refused_share() <= 0.0003,
@@ -78,9 +78,9 @@ async fn auto_finds_any_limit_within_a_minute_and_refusals_stay_rare() {
     for window in [Window::Bucket, Window::Fixed] {
         for limit in [5, 10, 50, 500] {
             for way in [Way::NONE, Way::FAR] {
-                let mut world = World::new(RateLimit::Auto(None), qps(limit, window), way);
-                world.work(MINUTE).await;
-                let responses = world.work(10 * MINUTE).await;
+                let mut client = LimitedClient::new(RateLimit::Auto(None), qps(limit, window), way);
+                client.work(MINUTE).await;
+                let responses = client.work(10 * MINUTE).await;
                 let used = used(responses.passed, limit, 10 * MINUTE);
                 assert!(used >= 0.95, "{window:?} {limit} {way:?}: {used:.3} used");
                 assert!(responses.refused_share() <= 0.01, "{window:?} {limit} {way:?}: {responses:?}");
@@ -92,39 +92,39 @@ async fn auto_finds_any_limit_within_a_minute_and_refusals_stay_rare() {
 #[tokio::test(start_paused = true)]
 async fn what_an_earlier_run_found_is_used_from_the_first_second_and_corrected_where_it_is_wrong() {
     for (known, limit, least) in [(50.0, 50, 0.96), (100.0, 50, 0.9), (25.0, 50, 0.6)] {
-        let mut world = World::new(RateLimit::Auto(Some(known)), qps(limit, Window::Bucket), Way::FAR);
-        let responses = world.work(MINUTE).await;
+        let mut client = LimitedClient::new(RateLimit::Auto(Some(known)), qps(limit, Window::Bucket), Way::FAR);
+        let responses = client.work(MINUTE).await;
         let first = used(responses.passed, limit, MINUTE);
         assert!(
             first >= least && responses.refused_share() <= 0.05,
             "{known} for {limit}: {first:.3} used, {responses:?}"
         );
-        let responses = world.work(5 * MINUTE).await;
+        let responses = client.work(5 * MINUTE).await;
         assert!(used(responses.passed, limit, 5 * MINUTE) >= 0.95, "{known} for {limit}: {responses:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_rate_that_nobody_uses_does_not_grow_beyond_all_bounds() {
-    let mut world = World::new(RateLimit::Auto(None), qps(1_000_000, Window::Bucket), Way::FAR);
-    world.work(Duration::from_secs(5)).await;
-    let before = world.limiter.rate().unwrap();
+    let mut client = LimitedClient::new(RateLimit::Auto(None), qps(1_000_000, Window::Bucket), Way::FAR);
+    client.work(Duration::from_secs(5)).await;
+    let before = client.limiter.rate().unwrap();
     for _ in 0..600 {
         tokio::time::advance(Duration::from_secs(1)).await;
-        world.limiter.acquire().await;
+        client.limiter.acquire().await;
     }
-    assert!(world.limiter.rate().unwrap() <= before * 2.0, "{before} grew to {:?}", world.limiter.rate());
+    assert!(client.limiter.rate().unwrap() <= before * 2.0, "{before} grew to {:?}", client.limiter.rate());
 }
 
 #[tokio::test(start_paused = true)]
 async fn auto_follows_a_limit_that_is_halved_or_doubled() {
     for window in [Window::Bucket, Window::Fixed] {
         for (limit, later) in [(50, 25), (50, 100), (500, 250), (500, 1_000)] {
-            let mut world = World::new(RateLimit::Auto(None), qps(limit, window), Way::FAR);
-            world.work(3 * MINUTE).await;
-            world.limit.set(later.try_into().unwrap());
-            world.work(3 * MINUTE).await;
-            let responses = world.work(5 * MINUTE).await;
+            let mut client = LimitedClient::new(RateLimit::Auto(None), qps(limit, window), Way::FAR);
+            client.work(3 * MINUTE).await;
+            client.limit.set(later.try_into().unwrap());
+            client.work(3 * MINUTE).await;
+            let responses = client.work(5 * MINUTE).await;
             let used = used(responses.passed, later, 5 * MINUTE);
             assert!(used >= 0.95, "{window:?} {limit} to {later}: {used:.3} used");
             assert!(responses.refused_share() <= 0.01, "{window:?} {limit} to {later}: {responses:?}");
@@ -133,11 +133,12 @@ async fn auto_follows_a_limit_that_is_halved_or_doubled() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_asks_for_pauses_is_probed_the_more_rarely_the_longer_they_are() {
+async fn a_server_that_requests_pauses_is_probed_the_more_rarely_the_longer_they_are() {
     let bucket = qps(50, Window::Bucket);
-    let mut world = World::new(RateLimit::Auto(None), bucket, Way::FAR).with_retry_after(Duration::from_secs(10));
-    world.work(2 * MINUTE).await;
-    let responses = world.work(30 * MINUTE).await;
+    let mut client =
+        LimitedClient::new(RateLimit::Auto(None), bucket, Way::FAR).with_retry_after(Duration::from_secs(10));
+    client.work(2 * MINUTE).await;
+    let responses = client.work(30 * MINUTE).await;
     let used = used(responses.passed, 50, 30 * MINUTE);
     assert!(used >= 0.9 && responses.refused_share() <= 0.001, "{used:.3} used, {responses:?}");
 }

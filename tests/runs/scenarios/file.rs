@@ -61,7 +61,7 @@ pub(crate) struct World {
     pub(crate) tail: Option<Tail>,
     /// Pages that may be billed before the account is empty.
     pub(crate) credits: Option<u64>,
-    /// What the API lets pass, over time: each holds until the next one does. None: everything.
+    /// What the API lets pass, over time: each applies until the next one does. None: everything.
     #[serde(default)]
     pub(crate) limit: Vec<Limit>,
     /// What goes wrong, and when.
@@ -94,11 +94,11 @@ pub(crate) struct Tail {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 enum By {
-    /// A bucket that holds as many as may pass in a second.
+    /// A bucket of as many as may pass in a second.
     Bucket,
-    /// A bucket that holds one.
+    /// A bucket of one.
     StrictBucket,
-    /// Seconds that begin at `phase`, each with its own count.
+    /// Seconds that start at `phase`, each with its own count.
     FixedWindow,
     /// Any second at all.
     SlidingWindow,
@@ -120,7 +120,7 @@ pub(crate) struct Limit {
     /// How long before the first request its window started.
     #[serde(default, deserialize_with = "time")]
     phase: Duration,
-    /// What a 429 asks for.
+    /// What a 429 requests.
     #[serde(default, deserialize_with = "some_time")]
     retry_after: Option<Duration>,
 }
@@ -163,7 +163,7 @@ pub(crate) struct Fault {
     pub(crate) every: Option<u32>,
     /// How much slower, for `is_slow`.
     pub(crate) factor: Option<u32>,
-    /// What a 429 asks for.
+    /// What a 429 requests.
     #[serde(default, deserialize_with = "some_time")]
     pub(crate) retry_after: Option<Duration>,
 }

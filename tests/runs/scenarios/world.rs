@@ -67,7 +67,7 @@ impl Schedule {
 pub(crate) fn world(file: File, page_size: u32) -> World {
     let rows = |pages: u32| pages.saturating_sub(1) * page_size + if pages > 0 { page_size / 2 } else { 0 };
     let mut world = World::new(file.depths().into_iter().map(|pages| u64::from(rows(pages))))
-        .asked_for(page_size as usize)
+        .with_page_size(page_size as usize)
         .with_rows(|item, row| format!(r#"{{"product_id":"{}","video_id":"v{row}","region":"ID"}}"#, id(item)))
         .with_credits(file.credits);
     for limit in &file.limit {

@@ -1,4 +1,6 @@
-//! The production rate limiter against one of the embedded API's limits, in virtual time: nothing but permits, latencies and responses.
+//! The production rate limiter against one of the embedded API's limits, in virtual time: nothing but permits, latencies and
+//! responses. It is not a fake of the API: there are no pages, no runs and no ledger, so that an hour at 500 requests a second takes
+//! a second.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
@@ -41,8 +43,8 @@ impl Responses {
     }
 }
 
-/// A server and its client.
-pub(crate) struct World {
+/// A client that asks the rate limiter before each request, and the limit that counts its requests.
+pub(crate) struct LimitedClient {
     pub(crate) limiter: Arc<RateLimiter>,
     pub(crate) limit: Arc<Limit>,
     way: Way,
@@ -59,10 +61,10 @@ pub(crate) fn qps(per_second: u32, window: Window) -> LimitSpec {
     LimitSpec { per_second: NonZeroU32::new(per_second).unwrap(), window, burst: None, phase: Duration::ZERO }
 }
 
-impl World {
-    pub(crate) fn new(asked: RateLimit, limit: LimitSpec, way: Way) -> Self {
+impl LimitedClient {
+    pub(crate) fn new(requested: RateLimit, limit: LimitSpec, way: Way) -> Self {
         Self {
-            limiter: Arc::new(RateLimiter::new(asked)),
+            limiter: Arc::new(RateLimiter::new(requested)),
             limit: Arc::new(Limit::new(limit)),
             way,
             retry_after: None,
@@ -73,7 +75,7 @@ impl World {
         }
     }
 
-    /// The same, but every 429 asks for a pause.
+    /// The same, but every 429 requests a pause.
     pub(crate) fn with_retry_after(self, retry_after: Duration) -> Self {
         Self { retry_after: Some(retry_after), ..self }
     }

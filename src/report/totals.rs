@@ -119,7 +119,8 @@ impl ExportTotals {
 
     /// The files, in words.
     pub(crate) fn published(&self) -> String {
-        format!("{} in {}, {}", HumanCount(self.files), Count(self.regions, "region"), ByteSize(self.bytes))
+        let s = if self.regions == 1 { "" } else { "s" };
+        format!("{} in {} region{s}, {}", HumanCount(self.files), HumanCount(self.regions), ByteSize(self.bytes))
     }
 }
 

@@ -180,7 +180,7 @@ impl Frontier {
         }
     }
 
-    /// The most urgent page that is needed and not delayed. It is in flight until it is [completed](Self::complete).
+    /// The most urgent page that is needed and not delayed. It is in flight until it is [taken back](Self::take_in_flight).
     pub fn next_page(&mut self) -> Option<&PageTask> {
         if let Some((_, task)) = self.requeue.pop_first() {
             return Some(self.send_again(task));

@@ -43,7 +43,7 @@ impl Frontier {
         self.in_flight.tasks.len() - self.in_flight.received.len()
     }
 
-    /// Notes that a request has an outcome. The page stays here until [`take_in_flight`](Self::complete) takes it.
+    /// Notes that a request has an outcome. The page stays here until [`take_in_flight`](Self::take_in_flight) takes it.
     pub(crate) fn note_outcome(&mut self, item: ItemIx, page: PageNum) {
         if self.in_flight.tasks.contains_key(&(item, page)) {
             self.in_flight.received.insert((item, page));

@@ -34,11 +34,11 @@ pub(crate) struct ProgressReporter {
     heartbeat: Option<Duration>,
     max_credits: Option<u64>,
     is_replay: bool,
-    state: Mutex<State>,
+    state: Mutex<ProgressState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct ProgressState {
     counts: ProgressSnapshot,
     failed: u64,
     requests: u64,
@@ -69,7 +69,7 @@ impl ProgressReporter {
             heartbeat: is_plain.then_some(settings.heartbeat),
             max_credits: settings.max_credits,
             is_replay: false,
-            state: Mutex::new(State { limit, rate_news: RateNews::new(limit), ..State::default() }),
+            state: Mutex::new(ProgressState { limit, rate_news: RateNews::new(limit), ..ProgressState::default() }),
         }
     }
 
@@ -77,7 +77,7 @@ impl ProgressReporter {
         Self { is_replay: true, ..Self::new(settings, None) }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ProgressState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -127,7 +127,7 @@ impl ProgressReporter {
         }
     }
 
-    fn opened(&self, state: &mut State) {
+    fn opened(&self, state: &mut ProgressState) {
         let ProgressSnapshot { items, ended, pages, .. } = state.counts;
         if self.is_replay {
             return;
@@ -143,7 +143,7 @@ impl ProgressReporter {
     }
 }
 
-impl State {
+impl ProgressState {
     /// The time left if products go on ending as they did in this run. Unknown once all have begun: the lengths of the
     /// remaining lists are unknown.
     fn eta(&self) -> Option<Duration> {

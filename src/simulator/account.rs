@@ -44,7 +44,7 @@ impl Account {
 
 /// What changes from request to request.
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct ApiState {
     pub(super) account: Account,
     /// Requests that the client has sent.
     pub(super) sent: u64,

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rand_core::Rng;
 use rand_xoshiro::SplitMix64;
 
-use super::account::State;
+use super::account::ApiState;
 use super::fake::Template;
 use super::list::{List, random_below, random_bits};
 use super::request::{ParsedRequest, Refusal, is_authorized};
@@ -30,7 +30,7 @@ pub struct Simulator {
     template: Template,
     envelope_start: Vec<u8>,
     limit: Option<Limit>,
-    state: Mutex<State>,
+    state: Mutex<ApiState>,
 }
 
 impl Simulator {
@@ -43,10 +43,10 @@ impl Simulator {
             template,
             envelope_start: format!("{{\"code\":{code},\"message\":\"success\",\"data\":[").into_bytes(),
             limit: settings.limit_spec().map(Limit::new),
-            state: Mutex::new(State {
+            state: Mutex::new(ApiState {
                 credits: settings.credits,
                 billed: settings.record.then(Billed::new),
-                ..State::default()
+                ..ApiState::default()
             }),
             settings,
         })
@@ -167,7 +167,7 @@ impl Simulator {
         Bytes::from(body)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ApiState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -150,7 +150,9 @@ impl FromStr for SimulatorSettings {
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
             let (key, value) = part.split_once('=').map_or((part, ""), |(key, value)| (key.trim(), value.trim()));
             let set = if value.is_empty() { Err("has no value".to_owned()) } else { settings.set(key, value) };
-            set.map_err(|reason| error(&format!("{part:?}"), &reason))?;
+            // The value of a key that does not exist may be anything, a secret too.
+            let named = if KEYS.contains(&key) { part } else { key };
+            set.map_err(|reason| error(&format!("{named:?}"), &reason))?;
         }
         let (is_unlimited, window) = (settings.qps.is_none(), settings.limit);
         let without_effect = [

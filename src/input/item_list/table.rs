@@ -25,7 +25,7 @@ const LONGEST_RECORD: u64 = 1 << 20;
 const DAMAGED: &str = "it is damaged: the decoder fails";
 
 /// The id of a row, if it has one.
-type Entry = Result<Option<ItemId>, InputError>;
+type ListEntry = Result<Option<ItemId>, InputError>;
 
 pub(super) struct TableColumn {
     /// The table's name, for errors.
@@ -83,7 +83,7 @@ impl TableColumn {
         Ok(ids(entries, events))
     }
 
-    fn entry(&self, value: &[u8], line: u64) -> Entry {
+    fn entry(&self, value: &[u8], line: u64) -> ListEntry {
         let id = checked(value, Position::Cell(&self.name), self.form.as_ref());
         id.map_err(|reason| InputError::BadId { list: self.list.clone(), line, reason })
     }
@@ -94,7 +94,7 @@ impl TableColumn {
 }
 
 /// The ids of a table's rows. A warning at the end says how many rows have none.
-fn ids(mut rows: impl Iterator<Item = Entry> + Send + 'static, events: Arc<dyn EventSink>) -> Ids {
+fn ids(mut rows: impl Iterator<Item = ListEntry> + Send + 'static, events: Arc<dyn EventSink>) -> Ids {
     let mut empty = 0;
     Box::new(std::iter::from_fn(move || {
         loop {

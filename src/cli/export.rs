@@ -173,7 +173,7 @@ fn size_hints(layers: &Layers) -> Result<Vec<SizeHints>, Error> {
     Ok(hints)
 }
 
-/// Starts the simulator, if the settings ask for it, and sets the address of the API to it.
+/// Starts the simulator, if the settings name it, and sets the address of the API to it.
 fn start_simulator(settings: &mut Settings) -> Result<Option<(Server, SimulatorSettings)>, Error> {
     let Some(text) = &settings.simulate else { return Ok(None) };
     let text = if text == DEFAULTS { DEMONSTRATION } else { text };

@@ -144,7 +144,7 @@ impl ProgressReporter {
 }
 
 impl ProgressState {
-    /// The time left if products go on ending as they did in this run. Unknown once all have begun: the lengths of the
+    /// The time left if products end as fast as in this run. Unknown once all have started: the lengths of the
     /// remaining lists are unknown.
     fn eta(&self) -> Option<Duration> {
         let (since, ended_before) = self.started?;
@@ -212,7 +212,7 @@ fn spinner() -> ProgressBar {
     bar
 }
 
-/// Every template begins with an empty line. A terminal shows Ctrl-C as `^C` after the bar. If the bar's last line is full, all
+/// Every template starts with an empty line. A terminal shows Ctrl-C as `^C` after the bar. If the bar's last line is full, all
 /// lines move up by one, and the first one can no longer be cleared.
 fn set_style(bar: &ProgressBar, template: &str) {
     if let Ok(style) = ProgressStyle::with_template(template) {

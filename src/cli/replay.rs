@@ -77,7 +77,7 @@ async fn replay(mut layers: Layers, scope: RebuildScope) -> Result<Summary, Erro
     let context = RunContext { settings, qps: RateLimit::Unlimited, sizes: Vec::new(), seed: 0, events };
     let result = tokio::select! {
         biased;
-        // Nothing is in flight, and the next run can go on after any step.
+        // Nothing is in flight, and the next run can continue after any step.
         code = signal(listen_for_signals()?, 1) => Err(Error::Interrupted(code)),
         never = reporter.show() => match never {},
         result = replay::replay(&context, scope) => result,

@@ -60,7 +60,7 @@ pub enum NotEnvelope {
     #[error("the body is truncated")]
     Truncated,
     /// gzip or zstd without a header that says so. It is never decompressed here: a small body can expand to a huge one.
-    #[error("the body is compressed, which was not asked for")]
+    #[error("the body is compressed, which was not requested")]
     Compressed,
     /// Not a JSON object with a `code`.
     #[error("the body is not the documented envelope")]

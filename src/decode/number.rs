@@ -7,7 +7,7 @@
 /// Every whole number of so many digits is exact as a double.
 const SAFE_DIGITS: usize = 15;
 
-/// `digits` × 10^`exponent`; the digits neither begin nor end with a zero, and zero has none.
+/// `digits` × 10^`exponent`; the digits neither start nor end with a zero, and zero has none.
 #[derive(PartialEq, Eq)]
 struct Decimal {
     digits: String,

@@ -92,7 +92,7 @@ pub(super) fn identity_of(raw: &str) -> Option<Text<'_>> {
     Some(if value.is_exact { value } else { Text { text: Cow::Borrowed(raw), is_exact: false } })
 }
 
-/// Like [`identity_of`], for a key, which must differ for each identity: a text that begins with a quote is its JSON text too,
+/// Like [`identity_of`], for a key, which must differ for each identity: a text that starts with a quote is its JSON text too,
 /// so that it never equals the JSON text of one that is not Unicode.
 pub(super) fn key_text_of(raw: &str) -> Option<Text<'_>> {
     let value = identity_of(raw)?;

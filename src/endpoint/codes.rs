@@ -7,7 +7,7 @@ use super::Endpoint;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum EndRule {
-    /// A short page, until a page requested after one shows that lists go on.
+    /// A short page, until a page requested after one shows that lists continue.
     Auto,
     /// A page with fewer rows than requested, or with none.
     ShortPage,

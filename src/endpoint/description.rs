@@ -16,7 +16,7 @@ pub const BUILT_IN: &str = include_str!("../../config/endpoints/product-videos.t
 
 /// The column of the time when a row was fetched: UTC, microseconds.
 pub const FETCHED_AT: &str = "_fetched_at";
-/// The column of the page that a row came on.
+/// The column of the page that a row arrived on.
 pub const PAGE_NUM: &str = "_page_num";
 /// The column of unknown fields and of values that do not fit their column, as JSON text; null if there are none.
 pub const EXTRA: &str = "_extra";
@@ -198,7 +198,7 @@ impl Role {
     }
 }
 
-/// An error in a TOML text, on one line that begins with its line number.
+/// An error in a TOML text, on one line that starts with its line number.
 pub(crate) fn at_line(text: &str, error: &toml::de::Error) -> String {
     let before = error.span().and_then(|span| text.get(..span.start));
     let line = before.map(|before| format!("line {}: ", before.matches('\n').count() + 1)).unwrap_or_default();

@@ -5,7 +5,7 @@
 //! where ISO-8859-1 has control characters that texts do not use.
 //!
 //! The label alone is not enough, because many servers put it on UTF-8. A body that is mostly UTF-8 is left as it is. So is a body
-//! that does not begin like a JSON object: it is not a page.
+//! that does not start like a JSON object: it is not a page.
 
 use bytes::Bytes;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};

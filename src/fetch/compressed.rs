@@ -1,6 +1,6 @@
 //! Compressed bodies, where the settings allow them: decompressed piece by piece, and never beyond the cap of a body.
 //!
-//! The label alone is not enough: a body that does not begin like its coding stays as it is, and is classified like any other.
+//! The label alone is not enough: a body that does not start like its coding stays as it is, and is classified like any other.
 //! Nested codings are not decoded, because they are never requested.
 
 use std::io::{Cursor, Read};

@@ -74,7 +74,7 @@ fn data(body: &[u8]) -> String {
     format!("data is {kind}, not a list of rows")
 }
 
-/// What a body that begins like a compressed one is compressed with.
+/// What a body that starts like a compressed one is compressed with.
 fn compressed(response: &RawResponse) -> String {
     let is_gzip = response.body.starts_with(b"\x1f\x8b");
     let name = if is_gzip { "gzip" } else { "zstd" };
@@ -90,7 +90,7 @@ fn coding(response: &RawResponse) -> Option<String> {
     Some(coding).filter(|coding| !coding.is_empty() && coding != "identity")
 }
 
-/// Whether a body does not begin like text. The label alone does not show that a body is compressed.
+/// Whether a body does not start like text. The label alone does not show that a body is compressed.
 fn is_binary(body: &[u8]) -> bool {
     let text = String::from_utf8_lossy(body.get(..BODY_SHOWN.min(body.len())).unwrap_or_default());
     text.trim_end_matches('\u{fffd}').contains(|c: char| c == '\u{fffd}' || c.is_control() && !c.is_whitespace())

@@ -17,7 +17,7 @@
 //! | redirects | never followed, so that the key goes to the configured host only |
 //! | proxies | those of the environment (`HTTPS_PROXY`, `NO_PROXY`), as tunnels: they see the host and not the key |
 //! | protocol | HTTP/1.1; a second protocol would be a second set of faults |
-//! | content codings | none is requested and none is decoded, unless the settings ask for zstd and gzip (`compressed`) |
+//! | content codings | none is requested and none is decoded, unless `compressed` is set (zstd and gzip) |
 //! | characters | UTF-8; a body that is labelled as ISO-8859-1, and is it, is converted (`charset`) |
 //! | header fields | [`HEADERS`] |
 //! | bytes of the headers | [`HEAD_CAP`] |

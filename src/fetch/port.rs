@@ -23,7 +23,7 @@ pub struct RawResponse {
     pub retry_after: Option<Duration>,
     /// What the headers say about the body, for messages.
     pub content: ContentHeaders,
-    /// The body, decompressed and in UTF-8 where that was asked for.
+    /// The body, decompressed and in UTF-8 where that was requested.
     pub body: Bytes,
     /// The body's share of the byte budget, returned when this is dropped.
     pub share: Option<OwnedSemaphorePermit>,

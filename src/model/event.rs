@@ -104,7 +104,7 @@ pub struct ProgressSnapshot {
     pub items: u64,
     /// Items whose walk has ended, for any reason.
     pub ended: u64,
-    /// Items whose walk has begun, including those that ended.
+    /// Items whose walk has started, including those that ended.
     pub begun: u64,
     /// Pages in the journal.
     pub pages: u64,

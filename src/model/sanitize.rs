@@ -24,7 +24,7 @@ pub const DETAILS: &str = "; page ";
 /// Maximum marks on one letter. Scripts that stack them need at most three.
 const MAX_MARKS: usize = 3;
 
-/// How the provider's keys begin; what follows is hidden.
+/// How the provider's keys start; what follows is hidden.
 pub const KEY_PREFIX: &str = "sk_live_";
 /// The text that replaces a key.
 const HIDDEN: &str = "sk_live_***";

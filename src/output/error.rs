@@ -22,7 +22,7 @@ pub enum OutputError {
     Busy { holder: String },
     #[error("{0}")]
     Mismatch(String),
-    /// The export cannot go on because a file that it needs was changed or is gone.
+    /// The export cannot continue because a file that it needs was changed or is gone.
     #[error("{0}")]
     Damaged(String),
     /// Published files were changed or deleted. The journal can bring them back.

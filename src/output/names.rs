@@ -27,12 +27,12 @@ pub(crate) fn segment_of(name: &str) -> Option<SegmentId> {
     number.parse().ok().map(SegmentId).filter(|segment| manifest_name(*segment).ends_with(name))
 }
 
-/// What the names of a segment's files begin with. The attempt makes them new each time the segment is built.
+/// What the names of a segment's files start with. The attempt makes them new each time the segment is built.
 pub(crate) fn stem(export: &str, segment: SegmentId, attempt: i64) -> String {
     format!("{export}-s{:06}-{attempt}", segment.0)
 }
 
-/// The segment and the attempt whose [`stem`] a file's name begins with, if it is a file of this export.
+/// The segment and the attempt whose [`stem`] a file's name starts with, if it is a file of this export.
 pub(crate) fn of_file(export: &str, name: &str) -> Option<(SegmentId, i64)> {
     let (segment, rest) = name.strip_prefix(export)?.strip_prefix("-s")?.split_once('-')?;
     let (segment, attempt) = (SegmentId(segment.parse().ok()?), rest.split(['-', '.']).next()?.parse().ok()?);

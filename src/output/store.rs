@@ -1,7 +1,7 @@
 //! The port to the output: no other code reads or writes it.
 //!
 //! A local directory is the one kind of output there is. Object stores will be a second one behind the same methods, which is
-//! why they are asynchronous, take names relative to the output's root, and ask for no more than an object store can do.
+//! why they are asynchronous, take names relative to the output's root, and request no more than an object store can do.
 //! Staged files are local in any case.
 
 use std::fs::File;

@@ -20,7 +20,7 @@ const TRIES: u32 = 3;
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ExportStatus {
     /// `running`: a process works on it. `complete`: every product is read to the end and published. `partial`: the same, but
-    /// some products failed or were cut short. `unfinished`: the next run goes on with it.
+    /// some products failed or were cut short. `unfinished`: the next run continues with it.
     pub status: &'static str,
     /// The exit code: 0, the export could be read.
     pub exit_code: u8,

@@ -102,7 +102,7 @@ impl Summary {
         self.rebuilt = Some(rebuilt);
         if self.totals.products.open > 0 {
             self.cause = Some("the export is not finished".to_owned());
-            self.next = Some("run `pagehaul export` with the same settings to go on: a replay sends no request");
+            self.next = Some("run `pagehaul export` with the same settings to continue: a replay sends no request");
         }
     }
 

@@ -12,7 +12,7 @@ use crate::settings::parse::{any, checked, count, duration_or_zero, one_of, swit
 /// The number of different ids.
 const MAX_PRODUCTS: u64 = 1 << ID_BITS;
 const ID_BITS: u32 = 46;
-/// Ids have 19 digits and begin like those of TikTok Shop.
+/// Ids have 19 digits and start like those of TikTok Shop.
 const FIRST_ID: u64 = 1_729_380_000_000_000_000;
 
 /// How requests count against the limit.

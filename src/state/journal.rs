@@ -54,7 +54,7 @@ pub struct JournalEntry {
     pub status: u16,
     /// Whether it is the page, by the envelope; otherwise it is evidence of a failure.
     pub is_page: bool,
-    /// The body as it came.
+    /// The body as it arrived.
     pub body: Bytes,
 }
 

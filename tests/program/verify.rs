@@ -176,7 +176,7 @@ const DAMAGES: [Damage; 35] = [
     ("a journal is cut", "000002.zst: ", |out| {
         change(&out.join("_pagehaul/journal/000002.zst"), |bytes| bytes.truncate(bytes.len() - 1));
     }),
-    ("a journal is longer", "goes on behind the last frame", |out| {
+    ("a journal is longer", "continues after the last frame", |out| {
         change(&out.join("_pagehaul/journal/000002.zst"), |bytes| bytes.extend(b"more"));
     }),
     ("a journal more", "000009.zst is of a segment", |out| {

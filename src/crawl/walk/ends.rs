@@ -40,7 +40,7 @@ impl Walk {
             return EndRow { stop: StopReason::Failed, error: Some(message), ..end };
         }
         if self.is_shifted() {
-            let message = "the list moved while pages of it were asked for ahead: rows may be missing; --repair reads it once more, in order";
+            let message = "the list moved while its pages were requested ahead: rows may be missing; --repair reads it once more, in order";
             return EndRow { stop: StopReason::Shifted, error: Some(message.to_owned()), ..end };
         }
         end

@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Where the search for an unknown limit begins, requests a second.
+/// Where the search for an unknown limit starts, requests a second.
 const START_RATE: f64 = 5.0;
 /// Lowest rate that 429s may lead to, requests a second.
 const MIN_RATE: f64 = 0.1;
-/// Share of the rate that a first 429 takes off, and how far below the refused rate a climb begins. Smaller than CUBIC's three
+/// Share of the rate that a first 429 takes off, and how far below the refused rate a climb starts. Smaller than CUBIC's three
 /// tenths, because a limiter's threshold is sharp and a 429 costs no page.
 const CUT: f64 = 0.02;
 /// Share of the rate that remains at least when nearly everything is refused.
@@ -67,7 +67,7 @@ enum RateStage {
 #[derive(Debug, Default)]
 struct ResponseCount {
     began: Option<Instant>,
-    /// When the first response came.
+    /// When the first response arrived.
     first: Option<Instant>,
     passed: u32,
     refused: u32,
@@ -112,7 +112,7 @@ impl RateController {
         Self { current: peak * (1.0 - CUT), is_discovered: true, ..new }
     }
 
-    /// After the first 429 without a limit: the search begins at half the rate that was reached.
+    /// After the first 429 without a limit: the search starts at half the rate that was reached.
     pub(super) fn from_reached(rate: f64, now: Instant) -> Self {
         Self::new((rate / 2.0).max(MIN_RATE), (f64::INFINITY, PRICE_AUTO), RateStage::Search, now)
     }

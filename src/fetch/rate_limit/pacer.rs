@@ -95,7 +95,7 @@ impl Pacer {
         at.saturating_duration_since(self.origin).saturating_add(HEAD_START)
     }
 
-    /// When the next permit is due: governor says so when it refuses one that is asked for far too early.
+    /// When the next permit is due: governor says so when it refuses one that is requested far too early.
     fn due(&self) -> Nanos {
         self.clock.set(Nanos::from(0));
         self.limiter.check().err().map_or(Nanos::from(0), |early| early.earliest_possible())

@@ -1,4 +1,4 @@
-//! A list as text: one id per line, `#` begins a comment.
+//! A list as text: one id per line, `#` starts a comment.
 //!
 //! Lines may end with a line feed, a carriage return or both. No line is longer than 64 KiB.
 
@@ -14,7 +14,7 @@ const LONGEST: usize = 1 << 16;
 /// DOS ended a text with it, and some programs still do.
 const END_MARK: u8 = 0x1a;
 
-/// Reads the ids. A comment begins a line or follows white space: `17#2` has none.
+/// Reads the ids. A comment starts a line or follows white space: `17#2` has none.
 pub(super) fn from_text(reader: impl BufRead + Send + 'static, list: String, form: Option<IdPattern>) -> Ids {
     let mut lines = Lines { reader, after_return: false };
     let (mut line, mut bytes, mut is_first) = (0, Vec::new(), true);

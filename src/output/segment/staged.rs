@@ -16,7 +16,7 @@ use crate::state::disk::{Disk, NewFile, Written};
 #[derive(Debug)]
 pub(super) struct Staging {
     pub(super) config: SegmentConfig,
-    /// What the names of the files begin with.
+    /// What the names of the files start with.
     pub(super) stem: String,
     pub(super) created: u32,
 }

@@ -59,7 +59,7 @@ impl Compared<'_, '_> {
         for (offset, length) in frames {
             let frame = FrameRef { offset, length };
             if offset != journal.offset() {
-                self.differs(&format!("the ledger names a frame at byte {offset}, where none begins"));
+                self.differs(&format!("the ledger names a frame at byte {offset}, where none starts"));
                 return Ok(());
             }
             let is_read = self.audit.share.takes(&format!("{} {offset}", file_name(self.segment)));
@@ -70,7 +70,7 @@ impl Compared<'_, '_> {
             }
         }
         if !skipped && self.pages != pages {
-            self.differs(&format!("it holds {} pages, the ledger has {pages} of them", self.pages));
+            self.differs(&format!("it has {} pages, and the ledger names {pages} of them", self.pages));
         }
         self.tail(&mut journal, is_open)
     }
@@ -142,7 +142,7 @@ impl Compared<'_, '_> {
                 }
                 NextFrame::Torn(_) if is_open => return Ok(()),
                 NextFrame::Frame(..) | NextFrame::Torn(_) => {
-                    self.differs("it goes on behind the last frame that the ledger names");
+                    self.differs("it continues after the last frame that the ledger names");
                     return Ok(());
                 }
             }

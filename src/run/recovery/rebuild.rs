@@ -151,7 +151,7 @@ async fn reason(
     }
     match which {
         RebuildScope::OtherColumns => return Ok(None),
-        RebuildScope::All => return Ok(Some("all are asked for".to_owned())),
+        RebuildScope::All => return Ok(Some("all files are to be rebuilt".to_owned())),
         RebuildScope::Modified => {}
     }
     for file in manifest.all_files() {

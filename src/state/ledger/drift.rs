@@ -43,7 +43,7 @@ pub(super) fn write(
         None => transaction.prepare_cached(open)?.query_row([], |row| row.get(0)).optional()?,
     };
     let Some(segment) = segment else { return Ok(()) };
-    // A column that came before changes nothing, so that most groups write no page of this table.
+    // A column that arrived before changes nothing, so that most groups write no page of this table.
     let sql = "INSERT INTO drift (segment, kind, name, cells) VALUES (?1, ?2, ?3, ?4)
                ON CONFLICT DO UPDATE SET cells = cells + excluded.cells WHERE kind <> 'seen'";
     let mut add = transaction.prepare_cached(sql)?;

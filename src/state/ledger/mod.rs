@@ -1,4 +1,4 @@
-//! The ledger: what was requested, which pages came, what was published. SQLite, one connection.
+//! The ledger: what was requested, which pages arrived, what was published. SQLite, one connection.
 //!
 //! Read `ledger.sql` first: it declares all tables. `group` writes most of them, in the one transaction of a group commit.
 //! Everything else is in the file of its table: `export`, `items` (and `add_items`), `pages`, `attempts`,

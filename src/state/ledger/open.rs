@@ -140,7 +140,7 @@ fn not_writable(path: &Path) -> LedgerError {
     LedgerError::Undurable { path, reason: "cannot be opened for writing".to_owned() }
 }
 
-/// Opens a connection by the file's absolute path: SQLite takes names that begin with `file:` for URLs, and a directory may have
+/// Opens a connection by the file's absolute path: SQLite takes names that start with `file:` for URLs, and a directory may have
 /// that name.
 fn connect(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
     let flags = flags | OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -36,7 +36,7 @@ impl Ledger {
         Ok(pages)
     }
 
-    /// Counts each row at the first page that has it, whichever page came first.
+    /// Counts each row at the first page that has it, whichever page arrived first.
     fn assign_homes(
         &self,
         item: ItemIx,
@@ -125,7 +125,7 @@ impl Ledger {
         found.optional().doing("find a page")
     }
 
-    /// The newest attempt when an attempt's page came, and whether that page is outdated.
+    /// The newest attempt when an attempt's page arrived, and whether that page is outdated.
     pub(crate) fn arrival(&self, attempt: AttemptId) -> Result<(AttemptId, bool), LedgerError> {
         let sql = "SELECT came, outdated <> 0 FROM pages WHERE attempt = ?1";
         self.row(sql, [attempt.0], |row| Ok((AttemptId(row.get(0)?), row.get(1)?))).doing("find a page")

@@ -22,7 +22,7 @@ pub(crate) struct Repair {
 /// Pages of lists that may lack rows: all of them. They are read in order from now on, because their lists have moved.
 const MOVED: &str = "SELECT attempt, item FROM pages JOIN items ON ix = item
      WHERE state = 2 AND stop = 'shifted' AND outdated = 0";
-/// Empty pages on which lists ended, or are about to, after the last page with rows came, if any had some.
+/// Empty pages on which lists ended, or are about to, after the last page with rows arrived, if any had some.
 const EMPTY: &str = "SELECT attempt, item FROM pages JOIN items ON ix = item
      WHERE (stop IS NULL OR stop = 'empty_page') AND received = 0 AND outdated = 0
        AND attempt > (SELECT coalesce(max(attempt), 0) FROM pages WHERE received > 0 AND outdated = 0)";

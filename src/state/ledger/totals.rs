@@ -21,7 +21,7 @@ pub struct ItemRow {
     pub stop: Option<StopReason>,
     /// Sanitised.
     pub error: Option<String>,
-    /// When its first and its last page came.
+    /// When its first and its last page arrived.
     pub fetched: Option<(Utc64, Utc64)>,
     /// Attempts that may have been billed without a page.
     pub in_doubt: i64,

@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn an_unknown_key_or_a_bad_value_is_refused_by_name_with_the_known_keys() {
         let cases = [
-            ("sede=1", "\"sede=1\": unknown, did you mean seed?"),
+            ("sede=1", "\"sede\": unknown, did you mean seed?"),
             ("seed", "\"seed\": has no value"),
             ("qps=0", "\"qps=0\": must be a whole number from 1"),
             ("qps=1,limit=leaky", "\"limit=leaky\": must be one of bucket, window, sliding"),

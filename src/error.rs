@@ -26,7 +26,6 @@ const RESTORE: &str =
 
 /// An error that ends a command.
 #[derive(Debug, thiserror::Error)]
-#[expect(missing_docs, reason = "each text, or that of the source, says what failed")]
 pub enum Error {
     #[error(transparent)]
     Settings(#[from] SettingsError),

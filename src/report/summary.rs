@@ -24,7 +24,6 @@ pub const SUMMARY: &str = "_pagehaul/summary.json";
 
 /// The result of a run.
 #[derive(Clone, Debug, Serialize)]
-#[expect(missing_docs, reason = "the keys of a JSON object; here is what their names do not say")]
 pub struct Summary {
     pub status: &'static str,
     pub exit_code: u8,

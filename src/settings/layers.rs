@@ -17,7 +17,6 @@ pub(super) const NONE: &str = "none";
 
 /// Where a value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each text says it")]
 pub enum Origin {
     Flag,
     Environment,

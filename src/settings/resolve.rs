@@ -38,10 +38,10 @@ pub enum Progress {
     None,
 }
 
-/// Settings, parsed and checked. Everything that must be known before the first request is here.
+/// Settings, parsed and checked. Everything that must be known before the first request is here. `config/default.toml` explains
+/// each setting; here is what it does not say.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a switch that a user sets")]
-#[expect(missing_docs, reason = "config/default.toml explains each setting; here is what it does not say")]
 pub struct Settings {
     pub endpoint: Endpoint,
     pub is_endpoint_built_in: bool,

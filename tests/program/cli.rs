@@ -1084,7 +1084,7 @@ fn simulate_prints_as_many_ids_as_requested_always_the_same() {
     assert_refused_without_json(&run(pagehaul(["simulate", "--products", "three"])), "--products");
     assert_refused_without_json(&run(pagehaul(["simulate", "--listen", "0.0.0.0:0"])), "loopback");
     assert_refused_without_json(&run(pagehaul(["simulate", "--listen", "localhost:8080"])), "127.0.0.1:8080");
-    assert_refused_without_json(&run(pagehaul(["simulate", "--products", "-3x"])), "whole number");
+    assert_refused_without_json(&run(pagehaul(["simulate", "--products", "3x"])), "whole number");
     let misspelled = run(pagehaul(["simulate", "kye=canary"]));
     assert_refused_without_json(&misspelled, "did you mean key?");
     assert!(!misspelled.stderr.contains("canary"), "{misspelled}");

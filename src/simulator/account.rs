@@ -48,7 +48,7 @@ pub(super) struct ApiState {
     pub(super) account: Account,
     /// Requests that the client has sent.
     pub(super) sent: u64,
-    /// Credits that are left; none: there is no end.
+    /// Credits that are left. None: unlimited.
     pub(super) credits: Option<u64>,
     /// Only recorded on demand: it costs memory.
     pub(super) billed: Option<Billed>,

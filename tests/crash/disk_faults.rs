@@ -171,7 +171,7 @@ fn play_at(
             let (command, log) = traced(&command, &home.path(""), &[&format!("trace={call}"), &about], &only);
             let faulty = run(command);
             let hit: Vec<_> = calls(&log).into_iter().filter(|(_, text)| text.ends_with("(INJECTED)")).collect();
-            // What never fails so: the wake-up of a thread. What is no part of an export: the loader, before it starts.
+            // Not the wake-up of a thread, which never fails like this, nor what the loader does before the program starts.
             let is_foreign =
                 |text: &String| text.contains("<anon_inode:") || text.contains(".so") || text.contains("socket:");
             if hit.iter().any(|(_, text)| is_foreign(text)) {

@@ -9,7 +9,7 @@ use crate::state::ledger::{EndedItem, Ledger, LedgerError};
 #[derive(Debug)]
 pub(super) struct Controls {
     sent: u32,
-    /// The next list is looked for before this one.
+    /// The search for the next list continues before this item.
     before: ItemIx,
     /// Whether there may be a list to request from.
     has_list: bool,

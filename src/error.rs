@@ -8,6 +8,7 @@ use arrow::error::ArrowError;
 use crate::endpoint::EndpointError;
 use crate::fetch::ClientError;
 use crate::input::error::InputError;
+use crate::output::bucket::{BucketError, BucketFailure};
 use crate::output::error::OutputError;
 use crate::report::error::ReportError;
 use crate::settings::SettingsError;
@@ -75,6 +76,11 @@ impl Error {
     /// What to do about it, on one line.
     pub fn next_step(&self) -> Option<&'static str> {
         if let Self::Output(error) | Self::Report(ReportError::Output(error)) = self {
+            if let OutputError::Bucket(error) = error
+                && let Some(step) = error.next_step()
+            {
+                return Some(step);
+            }
             if matches!(error, OutputError::Modified(_) | OutputError::Manifest { .. }) {
                 return Some(REBUILD);
             }
@@ -156,9 +162,22 @@ fn output_code(error: &OutputError) -> ExitCode {
         | OutputError::Arrow(_)
         | OutputError::Parquet { .. }
         | OutputError::StagedMissing { .. }
+        | OutputError::Content { .. }
         | OutputError::NameTaken { .. } => ExitCode::Storage,
         OutputError::Ledger(error) => ledger_code(error),
+        OutputError::Bucket(error) => bucket_code(error),
         OutputError::WriterEnded | OutputError::Panic(_) => ExitCode::Internal,
+    }
+}
+
+fn bucket_code(error: &BucketError) -> ExitCode {
+    match (error, error.failure()) {
+        (BucketError::Ledger(error), _) => ledger_code(error),
+        (BucketError::Panic(_), _) => ExitCode::Internal,
+        (BucketError::Staged { .. } | BucketError::Copy { .. }, _) => ExitCode::Storage,
+        (_, BucketFailure::Credentials) => ExitCode::Account,
+        (_, BucketFailure::Bucket | BucketFailure::Unfit) => ExitCode::Usage,
+        (_, BucketFailure::Other) => ExitCode::Temporary,
     }
 }
 

@@ -66,6 +66,7 @@
 //! | row keys of open walks | 2^20 keys, about 32 MiB, or those of the walks with pages in flight if these have more | [`run::engine`] |
 //! | open walks | 2 × `max_in_flight` and 4,096 walks without keys | [`crawl::frontier`] |
 //! | names of a run's partition directories | 20,000 × 180 bytes, 4 MiB | [`model::partition::MAX_DIRECTORIES`] |
+//! | parts of files on their way into a bucket | 4 × 8 MiB, or 4 × a ten-thousandth of a file beyond 80 GiB | [`output::bucket`] |
 //! | the ledger's cache | 2 MiB; 32 MiB while a list is added, before anything else is there | [`state::ledger`] |
 
 pub mod cli;

@@ -22,7 +22,7 @@ pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
     let Some((_, flags)) = flags.subcommand() else { return Ok(CommandOutput::text(String::new())) };
     let layers = layers(flags)?;
     let text = layers.shown().fold(String::new(), |text, (key, value, origin)| {
-        text + &format!("{:<40} # {origin}\n", format!("{key} = {:?}", sanitize(value)))
+        text + &format!("{:<40} # {origin}\n", format!("{key} = {:?}", sanitize(&value)))
     });
     Ok(match check(layers) {
         Ok(()) => CommandOutput::text(text),

@@ -22,6 +22,8 @@ const ALL: &str = "all";
 const OWN: &[SettingInfo] = &[
     table::OUT.info,
     table::STATE_DIR.info,
+    table::STORE_OPTION.info,
+    table::ENDPOINT_URL.info,
     table::ENDPOINT.info,
     table::COLUMNS.info,
     table::DROP_COLUMNS.info,

@@ -45,6 +45,7 @@ use super::{charset, compressed};
 use crate::endpoint::Endpoint;
 use crate::model::clock;
 use crate::model::page::Request;
+use crate::model::tls;
 
 /// Idle connections are dropped before common servers drop them: a request must not race with their closing.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -208,8 +209,7 @@ fn client(settings: &HttpSettings) -> Result<reqwest::ClientBuilder, ClientError
     if plain && !settings.is_loopback {
         return Err(ClientError::PlainHttp);
     }
-    // reqwest's rustls uses the process's provider; a second installation fails because there is one already.
-    drop(rustls::crypto::ring::default_provider().install_default());
+    tls::use_ring();
     let codings = if settings.compressed { compressed::CODINGS } else { "identity" };
     // Without this header a server may use any coding (RFC 9110, section 12.5.3).
     let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static(codings))]);

@@ -10,3 +10,4 @@ pub mod failpoint;
 pub mod page;
 pub mod partition;
 pub mod sanitize;
+pub(crate) mod tls;

@@ -7,6 +7,7 @@ use arrow::error::ArrowError;
 use parquet::errors::ParquetError;
 
 use crate::model::page::SegmentId;
+use crate::output::bucket::BucketError;
 use crate::state::disk::DiskError;
 use crate::state::ledger::LedgerError;
 
@@ -32,6 +33,8 @@ pub enum OutputError {
     Disk(#[from] DiskError),
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
     /// Rows could not be split by region or spilled.
     #[error("split rows by region")]
     Arrow(#[from] ArrowError),
@@ -45,6 +48,12 @@ pub enum OutputError {
     /// A staged file is gone, and no file has its name: something other than pagehaul removed it.
     #[error("staged file {} is missing and {name} is not there either", staged.display())]
     StagedMissing { staged: PathBuf, name: String },
+    #[error("read {name}")]
+    Content {
+        name: String,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("{name} is there already, with another content than the staged file's")]
     NameTaken { name: String },
     /// The segment has a manifest that this export did not write.

@@ -22,7 +22,8 @@ use crate::output::parquet_file::ParquetOptions;
 use crate::output::publisher::Publisher;
 use crate::output::segment::SegmentConfig;
 use crate::output::store::Store;
-use crate::settings::Settings;
+use crate::output::stored::Put;
+use crate::settings::{OutputLocation, Settings};
 use crate::state::disk::{Access, Disk, DiskError, Doing};
 use crate::state::free_space::MinFreeSpace;
 use crate::state::ledger::{ExportRow, Ledger};
@@ -57,42 +58,59 @@ impl ExportDir {
     }
 
     async fn open_with(settings: &Settings, differences: Differences) -> Result<Self, OutputError> {
-        let store = Store::new(&settings.out);
+        let (out, state) = (&settings.out, &settings.state_dir);
+        let store = Store::open(out, &settings.store, state)?;
         store.create().await.map_err(unwritable)?;
-        let journal = create_state(&settings.state_dir).map_err(OutputError::Unwritable)?;
+        let journal = create_state(state).map_err(OutputError::Unwritable)?;
         let mut locks = Vec::new();
-        for directory in lock_directories(&settings.out, &settings.state_dir) {
+        for directory in lock_directories(out, state) {
             locks.push(lock(&directory).await?);
         }
         store.check_writable().await.map_err(unwritable)?;
-        Disk.check_writable(&settings.state_dir).map_err(OutputError::Unwritable)?;
+        Disk.check_writable(state).map_err(OutputError::Unwritable)?;
 
-        let found = Found::read(&store, &journal).await?;
-        let ledger = open_ledger(settings, &store, &found).await?;
-        let export = match ledger.export()? {
+        let first = Store::open_first(out, &settings.store, state).await?;
+        let found = Found::read(&first, &journal).await?;
+        let ledger = Arc::new(Mutex::new(open_ledger(settings, &first, &found).await?));
+        first.probe(&nonce(), &*ledger).await?;
+        let export = Self::own(settings, &store, &found, &ledger, differences).await?;
+        let mut directories = vec![state.clone()];
+        directories.extend(out.directory().map(Path::to_owned));
+        let min_free_space = MinFreeSpace { directories, bytes: settings.min_free_space };
+        Ok(Self { export, ledger, store, journal, min_free_space, _locks: locks })
+    }
+
+    /// The export of the ledger, which is the one that the output belongs to from here on.
+    async fn own(
+        settings: &Settings,
+        store: &Store,
+        found: &Found,
+        ledger: &Mutex<Ledger>,
+        differences: Differences,
+    ) -> Result<ExportRow, OutputError> {
+        let known = guard(ledger).export()?;
+        let export = match known {
             Some(export) => {
-                found.check(settings, &ledger, &export)?;
-                if found.owner_file.is_none() {
-                    // The process ended between the two, or somebody removed it.
-                    write_owner(&store, &export.id).await?;
-                }
-                if ledger.last_attempt()?.0 > 0 {
+                found.check(settings, &guard(ledger), &export)?;
+                if guard(ledger).last_attempt()?.0 > 0 {
                     check_settings(&export, &differences(&export.identity, &settings.identity()))?;
                 }
                 export
             }
             None if found.is_export() => return Err(ledger_elsewhere(settings)),
-            None => start(&ledger, &store, settings).await?,
+            None => start(&guard(ledger), settings)?,
         };
-        ledger.allow_checkpoint()?;
-        let directories = vec![settings.out.clone(), settings.state_dir.clone()];
-        let min_free_space = MinFreeSpace { directories, bytes: settings.min_free_space };
-        Ok(Self { export, ledger: Arc::new(Mutex::new(ledger)), store, journal, min_free_space, _locks: locks })
+        if found.owner_file.is_none() {
+            // The output is new, the process ended between the two, or somebody removed it.
+            write_owner(store, &export.id, settings).await?;
+        }
+        guard(ledger).allow_checkpoint()?;
+        Ok(export)
     }
 
     /// The ledger, locked. Never keep the guard across an `await`.
     pub(crate) fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        guard(&self.ledger)
     }
 
     pub(crate) fn segment_config(&self, settings: &Settings, decoder: &Decoder) -> SegmentConfig {
@@ -121,9 +139,14 @@ impl ExportDir {
         }
     }
 
-    /// Removes staged files that no decision names: nothing will give them a name, and the journal has their rows. Other files
-    /// are left alone.
+    /// Removes what a crash left in a bucket, and staged files that no decision names: nothing will give them a name, and the
+    /// journal has their rows. Other files are left alone.
     pub(crate) async fn remove_leftovers(&self) -> Result<(), OutputError> {
+        let leftovers = self.ledger().leftovers()?;
+        for (name, upload) in leftovers {
+            self.store.remove_leftover(&name, upload.as_deref()).await?;
+            self.ledger().forget_leftover(&name, upload.as_deref())?;
+        }
         if !self.ledger().decided_segments()?.is_empty() {
             return Ok(()); // recovery needs them
         }
@@ -166,7 +189,7 @@ impl Found {
             return Err(OutputError::Mismatch(format!(
                 "the state in {} belongs to another output directory than {}",
                 settings.state_dir.display(),
-                settings.out.display()
+                settings.out
             )));
         }
         for segment in &self.manifests {
@@ -212,23 +235,26 @@ async fn open_ledger(settings: &Settings, store: &Store, found: &Found) -> Resul
 
 /// Refuses to start an export in a directory that has one's output, or anything that a reader would take for it: a glob would
 /// see every row twice, and every page would be paid for again.
-async fn refuse_foreign_output(store: &Store, out: &Path) -> Result<(), OutputError> {
-    let mut names = store.data_files().await?;
-    names.extend(store.length(SUCCESS).await?.map(|_| SUCCESS.to_owned()));
-    let Some(name) = names.first() else { return Ok(()) };
+async fn refuse_foreign_output(store: &Store, out: &OutputLocation) -> Result<(), OutputError> {
+    let success = store.find(SUCCESS).await?.map(|_| SUCCESS.to_owned());
+    let Some(name) = store.data_files().await?.into_keys().next().or(success) else { return Ok(()) };
     Err(OutputError::Mismatch(format!(
         "{} has {} already, but no state of an export: give the --state-dir that it was started with, or take another --out",
-        out.display(),
-        Sanitized(name)
+        out,
+        Sanitized(&name)
     )))
 }
 
 fn ledger_elsewhere(settings: &Settings) -> OutputError {
     OutputError::Mismatch(format!(
         "{} belongs to an export, but its ledger is not in {}: give the --state-dir that it was started with, or take another --out",
-        settings.out.display(),
+        settings.out,
         settings.state_dir.display()
     ))
+}
+
+fn guard(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn unwritable(error: OutputError) -> OutputError {
@@ -236,7 +262,8 @@ fn unwritable(error: OutputError) -> OutputError {
 }
 
 /// The directories whose locks an export needs: its state's, and its output's if that is another one.
-pub(crate) fn lock_directories(out: &Path, state: &Path) -> Vec<PathBuf> {
+pub(crate) fn lock_directories(out: &OutputLocation, state: &Path) -> Vec<PathBuf> {
+    let Some(out) = out.directory() else { return vec![state.to_owned()] };
     let inside = out.join("_pagehaul");
     let is_inside = std::fs::canonicalize(state).ok() == std::fs::canonicalize(&inside).ok();
     std::iter::once(state.to_owned()).chain((!is_inside).then_some(inside)).collect()
@@ -256,6 +283,11 @@ async fn lock(directory: &Path) -> Result<Lock, OutputError> {
     })
 }
 
+/// Letters that no other process uses at this time.
+fn nonce() -> String {
+    hex(&Sha256::digest(format!("{} {}", clock::wall().0, std::process::id()))).chars().take(10).collect()
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct OwnerFile {
     export: String,
@@ -267,18 +299,23 @@ pub(crate) async fn owner(store: &Store) -> Result<Option<String>, OutputError> 
     Ok(file.map(|file| file.export))
 }
 
-async fn write_owner(store: &Store, export: &str) -> Result<(), OutputError> {
-    store.put(OWNER, serde_json::json!({ "export": export }).to_string().into_bytes()).await
+/// Another export may have started there meanwhile, with another state directory: then this one has lost.
+async fn write_owner(store: &Store, export: &str, settings: &Settings) -> Result<(), OutputError> {
+    let content = serde_json::json!({ "export": export }).to_string().into_bytes();
+    match store.put_over(OWNER.to_owned(), content, <[u8]>::is_empty).await? {
+        Put::Created | Put::Replaced => Ok(()),
+        Put::Refused => Err(ledger_elsewhere(settings)),
+    }
 }
 
-async fn start(ledger: &Ledger, store: &Store, settings: &Settings) -> Result<ExportRow, OutputError> {
+fn start(ledger: &Ledger, settings: &Settings) -> Result<ExportRow, OutputError> {
     let created_at = clock::wall();
     let mut hash = Sha256::new();
-    hash.update(format!("{} {} {:?}", created_at.0, std::process::id(), std::fs::canonicalize(&settings.out)));
+    let out = settings.out.directory().and_then(|out| std::fs::canonicalize(out).ok());
+    hash.update(format!("{} {} {:?} {}", created_at.0, std::process::id(), out, settings.out));
     let id: String = hex(&hash.finalize()).chars().take(10).collect();
     let export = ExportRow { id, created_at, completed_at: None, identity: settings.identity() };
     ledger.create_export(&export)?;
-    write_owner(store, &export.id).await?;
     Ok(export)
 }
 

@@ -3,31 +3,21 @@
 //! Files get their names by renaming staged ones, through [`Disk`], which owns the order of syncs. A name is never given
 //! twice, and nothing is written through a symbolic link.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
-use crate::endpoint::hex;
 use crate::output::error::OutputError;
 use crate::output::names::{MANIFESTS, REJECTS, STAGING, access};
+use crate::output::stored::{Put, Stored, content_hash};
 use crate::state::disk::{Access, Disk, DiskError, Doing};
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Put {
-    /// Nothing had its name, or the same content was there already.
-    Created,
-    /// It took the place of another one.
-    Replaced,
-    /// The one that is there stays.
-    Refused,
-}
 
 #[derive(Debug)]
 pub(super) struct LocalStore {
     pub(super) root: PathBuf,
+    /// Where files are staged. It is on the disk of the root, so that they can be renamed.
+    pub(super) staging: PathBuf,
 }
 
 impl LocalStore {
@@ -42,15 +32,20 @@ impl LocalStore {
         Disk.sync_directory(&self.root.join("_pagehaul"))
     }
 
+    /// Makes the staging directory of an output that is in a bucket.
+    pub(super) fn create_staging(&self) -> Result<(), DiskError> {
+        Disk.make_directory(&self.staging, Access::Private).map(drop)
+    }
+
     pub(super) fn check_writable(&self) -> Result<(), DiskError> {
         Disk.check_writable(&self.root)?;
-        Disk.check_writable(&self.root.join(STAGING))
+        Disk.check_writable(&self.staging)
     }
 
     pub(super) fn publish(&self, files: &[(String, String)]) -> Result<(), OutputError> {
         let mut directories = BTreeSet::from([self.root.clone()]);
         for (staged, name) in files {
-            let (source, target) = (self.root.join(STAGING).join(staged), self.root.join(name));
+            let (source, target) = (self.staging.join(staged), self.root.join(name));
             let below = Path::new(name).parent().unwrap_or(Path::new(""));
             let directory = Disk.make_directory_below(&self.root, below, access(name))?;
             match (source.exists(), target.exists()) {
@@ -110,8 +105,8 @@ impl LocalStore {
     }
 
     pub(super) fn remove_staged(&self, is_leftover: impl Fn(&str) -> bool) -> Result<(), DiskError> {
-        let staging = self.root.join(STAGING);
-        let mut names = entries(&staging)?.into_iter().map(|(name, _)| name).filter(|name| is_leftover(name));
+        let staging = &self.staging;
+        let mut names = entries(staging)?.into_iter().map(|(name, _)| name).filter(|name| is_leftover(name));
         names.try_for_each(|name| Disk.remove(&staging.join(name)))
     }
 
@@ -123,7 +118,7 @@ impl LocalStore {
         Ok(names)
     }
 
-    pub(super) fn data_files(&self) -> Result<Vec<String>, DiskError> {
+    pub(super) fn data_files(&self) -> Result<BTreeMap<String, Stored>, DiskError> {
         let mut names = Vec::new();
         for (directory, kind) in entries(&self.root)? {
             if directory != REJECTS && !directory.contains('=') {
@@ -136,30 +131,39 @@ impl LocalStore {
             let found = entries(&self.root.join(&directory))?;
             names.extend(found.into_iter().map(|(file, _)| format!("{directory}/{file}")));
         }
-        names.sort();
-        Ok(names)
+        let stored = |name: String| {
+            let bytes = self.find(&name)?.and_then(|found| found.bytes);
+            Ok((name, Stored { bytes, etag: None }))
+        };
+        names.into_iter().map(stored).collect()
     }
 
-    pub(super) fn length(&self, name: &str) -> Result<Option<u64>, DiskError> {
+    pub(super) fn find(&self, name: &str) -> Result<Option<Stored>, DiskError> {
         let path = self.root.join(name);
         let directory = path.parent().unwrap_or(&self.root);
         if fs::symlink_metadata(directory).is_ok_and(|directory| directory.is_symlink()) && *directory != self.root {
             return Ok(None);
         }
         match fs::symlink_metadata(&path) {
-            Ok(found) => Ok(found.is_file().then_some(found.len())),
+            Ok(found) => Ok(found.is_file().then_some(Stored { bytes: Some(found.len()), etag: None })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).doing("inspect", &path),
         }
     }
 
-    pub(super) fn sha256(&self, name: &str) -> Result<String, DiskError> {
-        sha256(&self.root.join(name))
+    pub(super) fn open(&self, name: &str) -> Result<Option<File>, DiskError> {
+        open(&self.root.join(name))
     }
 
-    pub(super) fn open_file(&self, name: &str) -> Result<File, DiskError> {
-        let path = self.root.join(name);
-        File::open(&path).doing("open", &path)
+    pub(super) fn open_staged(&self, name: &str) -> Result<Option<File>, DiskError> {
+        open(&self.staging.join(name))
+    }
+}
+
+fn open(path: &Path) -> Result<Option<File>, DiskError> {
+    match File::open(path) {
+        Err(error) if is_absence(&error) => Ok(None),
+        opened => opened.map(Some).doing("open", path),
     }
 }
 
@@ -168,16 +172,8 @@ fn is_absence(error: &io::Error) -> bool {
 }
 
 fn sha256(path: &Path) -> Result<String, DiskError> {
-    let mut file = File::open(path).doing("open", path)?;
-    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return Ok(hex(&hash.finalize())),
-            Ok(read) => hash.update(buffer.get(..read).unwrap_or_default()),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error).doing("read", path),
-        }
-    }
+    let content = File::open(path).and_then(content_hash);
+    content.doing("read", path)
 }
 
 /// Names and kinds of what is directly in a directory; nothing where there is none.
@@ -197,12 +193,13 @@ fn entries(directory: &Path) -> Result<Vec<(String, fs::FileType)>, DiskError> {
 mod tests {
     use super::{LocalStore, Put};
     use crate::output::error::OutputError;
+    use crate::output::names::STAGING;
     use crate::state::disk::{Access, Disk};
     use std::io::Write;
 
     fn store() -> (tempfile::TempDir, LocalStore) {
         let directory = tempfile::tempdir().unwrap();
-        let store = LocalStore { root: directory.path().to_owned() };
+        let store = LocalStore { root: directory.path().to_owned(), staging: directory.path().join(STAGING) };
         store.create().unwrap();
         (directory, store)
     }
@@ -257,11 +254,13 @@ mod tests {
         }
         std::os::unix::fs::symlink("/", directory.path().join("region=TH")).unwrap();
         let listed = store.data_files().unwrap();
-        assert_eq!(listed, ["_rejects/r", "ratio=x/y", "region=ID/a.parquet", "region=ID/deep", "region=TH"]);
-        assert_eq!((store.length("region=ID/deep").unwrap(), store.length("_rejects/r").unwrap()), (None, Some(0)));
-        assert!(store.sha256("_rejects/r").unwrap().starts_with("e3b0c442"));
+        let lengths: Vec<_> = listed.iter().map(|(name, stored)| (name.as_str(), stored.bytes)).collect();
+        let plain = ["_rejects/r", "ratio=x/y", "region=ID/a.parquet"].map(|name| (name, Some(0)));
+        assert_eq!(lengths, [&plain[..], &[("region=ID/deep", None), ("region=TH", None)]].concat());
+        assert_eq!(store.find("region=ID/deep").unwrap(), None);
+        assert_eq!(store.find("_rejects/r").unwrap().unwrap().bytes, Some(0));
         store.remove(&["_rejects/r".to_owned()]).unwrap();
-        assert_eq!(store.length("_rejects/r").unwrap(), None);
+        assert!(store.find("_rejects/r").unwrap().is_none() && store.open("_rejects/r").unwrap().is_none());
     }
 
     #[cfg(unix)]

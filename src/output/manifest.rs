@@ -1,14 +1,16 @@
 //! The manifest: the document that makes a segment's files part of the output.
 
-use std::path::{Component, Path};
+use std::fs::File;
 
-use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 
 use crate::model::page::SegmentId;
 use crate::output::error::OutputError;
+use crate::output::file_entry::{FileEntry, MISSING};
 use crate::output::names::{MANIFESTS, segment_of};
 use crate::output::store::Store;
+use crate::output::stored::content_hash;
 use crate::state::ledger::{Ledger, SegmentState};
 
 pub(crate) const FORMAT: u32 = 1;
@@ -38,28 +40,6 @@ pub struct Manifest {
     pub rejects: Option<FileEntry>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FileEntry {
-    /// Its name, relative to the output.
-    #[serde(deserialize_with = "inside")]
-    pub path: String,
-    /// Where it was staged, relative to the staging directory: recovery looks for it there.
-    #[serde(deserialize_with = "inside")]
-    pub staged: String,
-    pub rows: u64,
-    pub bytes: u64,
-    /// SHA-256, hexadecimal.
-    pub sha256: String,
-}
-
-/// A file name that does not lead out of its directory: somebody else may have written a manifest or a ledger.
-fn inside<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    let mut components = Path::new(&name).components();
-    let leads_out = name.is_empty() || components.any(|part| !matches!(part, Component::Normal(_)));
-    if leads_out { Err(D::Error::custom("a file name leads out of the output")) } else { Ok(name) }
-}
-
 impl Manifest {
     pub fn parse(text: &[u8]) -> Result<Self, serde_json::Error> {
         serde_json::from_slice(text)
@@ -81,16 +61,24 @@ impl Manifest {
 }
 
 impl FileEntry {
-    /// What is wrong with the file in the output, by its length and its content; none if it is as it was written.
-    pub async fn fault(&self, store: &Store) -> Result<Option<&'static str>, OutputError> {
-        Ok(match store.length(&self.path).await? {
-            None => Some("is missing"),
-            Some(bytes) if bytes != self.bytes => Some("has another length than it was written with"),
-            Some(_) if store.sha256(&self.path).await? != self.sha256 => {
-                Some("has another content than it was written with")
-            }
-            Some(_) => None,
-        })
+    /// What is wrong with the file in the output; none if it is as it was written. `etag`: what the store called it when it was
+    /// uploaded. Its content is read where the store does not call it so.
+    pub async fn fault(&self, store: &Store, etag: Option<&str>) -> Result<Option<&'static str>, OutputError> {
+        let found = store.find(&self.path).await?;
+        if let Some(fault) = self.visible_fault(found.as_ref()) {
+            return Ok(Some(fault));
+        }
+        if etag.is_some() && found.is_some_and(|found| found.etag.as_deref() == etag) {
+            return Ok(None);
+        }
+        let Some(content) = store.read(&self.path).await? else { return Ok(Some(MISSING)) };
+        self.content_fault(content).await
+    }
+
+    pub(crate) async fn content_fault(&self, content: File) -> Result<Option<&'static str>, OutputError> {
+        let found = spawn_blocking(|| content_hash(content)).await?;
+        let found = found.map_err(|source| OutputError::Content { name: self.path.clone(), source })?;
+        Ok((found != self.sha256).then_some("has another content than it was written with"))
     }
 }
 
@@ -125,22 +113,4 @@ pub async fn manifests(store: &Store) -> Result<Vec<Manifest>, OutputError> {
         manifests.push(Manifest::of_segment(segment, &store.get(&name).await?.unwrap_or_default())?);
     }
     Ok(manifests)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::FileEntry;
-
-    #[test]
-    fn a_manifest_that_names_a_file_outside_of_the_output_is_not_read() {
-        let entry = |path: &str, staged: &str| {
-            let text =
-                serde_json::json!({"path": path, "staged": staged, "rows": 1, "bytes": 1, "sha256": ""}).to_string();
-            serde_json::from_str::<FileEntry>(&text)
-        };
-        assert!(entry("region=ID/x.parquet", "x.parquet").is_ok());
-        for name in ["../x", "/etc/x", "region=ID/../../x", "", "./x", ".."] {
-            assert!(entry(name, "x.parquet").is_err() && entry("x.parquet", name).is_err(), "{name}");
-        }
-    }
 }

@@ -4,9 +4,11 @@
 //! only [`store::Store`] touches published names, the segment writer only its staging directory.
 //! Read first: [`segment::SegmentWriter`], then [`publisher::Publisher`].
 
+pub mod bucket;
 mod differences;
 pub mod error;
 pub(crate) mod export_dir;
+pub mod file_entry;
 mod local_store;
 pub mod manifest;
 pub mod names;
@@ -15,5 +17,6 @@ pub(crate) mod publisher;
 pub(crate) mod read_only;
 pub mod segment;
 pub mod store;
+pub(crate) mod stored;
 pub(crate) mod worker;
 pub(crate) mod writer;

@@ -14,12 +14,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::model::clock;
 use crate::model::page::SegmentId;
+use crate::output::bucket::LeftoverLog;
 use crate::output::error::OutputError;
 use crate::output::manifest::{self, FORMAT, Manifest, ManifestSchema};
 use crate::output::names::{manifest_name, of_file};
 use crate::output::segment::StagedSegment;
-use crate::output::store::{Put, Store};
-use crate::state::ledger::{Ledger, SegmentState};
+use crate::output::store::Store;
+use crate::output::stored::{Put, Stored};
+use crate::state::ledger::{Ledger, LedgerError, SegmentState};
 
 #[derive(Clone, Debug)]
 pub(crate) struct Publisher {
@@ -78,8 +80,11 @@ impl Publisher {
 
     /// Everything after the decision. Repeated after a crash.
     async fn carry_out(&self, segment: SegmentId, manifest: &Manifest, text: String) -> Result<(), OutputError> {
-        let files = manifest.all_files().map(|file| (file.staged.clone(), file.path.clone())).collect();
-        self.store.publish(files).await?;
+        let log: Arc<dyn LeftoverLog> = Arc::<Mutex<Ledger>>::clone(&self.ledger);
+        let etags = self.store.publish(manifest.all_files().cloned().collect(), &log).await?;
+        for (name, etag) in etags {
+            self.ledger().note_etag(&name, &etag)?;
+        }
         let (export, attempt) = (manifest.export.clone(), manifest.attempt);
         let is_earlier = move |found: &[u8]| {
             Manifest::parse(found)
@@ -101,22 +106,24 @@ impl Publisher {
             let of = name.split_once('/').and_then(|(_, file)| of_file(&self.schema.export, file));
             of.is_some_and(|(segment, attempt)| attempts.get(&segment.0).is_some_and(|now| *now > attempt))
         };
-        let mut superseded = self.store.data_files().await?;
-        superseded.retain(is_superseded);
-        self.store.remove(superseded).await
+        let superseded: Vec<String> = self.store.data_files().await?.into_keys().filter(is_superseded).collect();
+        self.store.remove(superseded.clone()).await?;
+        superseded.iter().try_for_each(|name| Ok(self.ledger().forget_etag(name)?))
     }
 
     /// The name of the first manifest that is not as it was decided, or file that is not there with its length; none if the
     /// output may be marked as complete.
     pub(crate) async fn find_modified(&self) -> Result<Option<String>, OutputError> {
         let segments = self.ledger().segments()?;
+        let listed = self.store.data_files().await?;
         for row in segments.into_iter().filter(|row| row.state == SegmentState::Published) {
             let (name, text) = (manifest_name(row.id), row.manifest.unwrap_or_default());
             if self.store.get(&name).await?.is_none_or(|found| found != text.as_bytes()) {
                 return Ok(Some(name));
             }
             for file in Manifest::of_segment(row.id, text.as_bytes())?.all_files() {
-                if self.store.length(&file.path).await? != Some(file.bytes) {
+                let is_fine = |found: Option<&Stored>| file.visible_fault(found).is_none();
+                if !is_fine(listed.get(&file.path)) && !is_fine(self.store.find(&file.path).await?.as_ref()) {
                     return Ok(Some(file.path.clone()));
                 }
             }
@@ -129,11 +136,22 @@ impl Publisher {
     }
 }
 
+impl LeftoverLog for Mutex<Ledger> {
+    fn may_be_left(&self, name: &str, upload: Option<&str>) -> Result<(), LedgerError> {
+        self.lock().unwrap_or_else(PoisonError::into_inner).add_leftover(name, upload)
+    }
+
+    fn is_gone(&self, name: &str, upload: Option<&str>) -> Result<(), LedgerError> {
+        self.lock().unwrap_or_else(PoisonError::into_inner).forget_leftover(name, upload)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::Publisher;
     use crate::model::page::SegmentId;
-    use crate::output::manifest::{FileEntry, Manifest, ManifestSchema, manifests};
+    use crate::output::file_entry::FileEntry;
+    use crate::output::manifest::{Manifest, ManifestSchema, manifests};
     use crate::output::names::{STAGING, manifest_name};
     use crate::output::segment::StagedSegment;
     use crate::output::store::Store;

@@ -1,6 +1,6 @@
 //! An existing export, opened to be read: no file is changed and none is made.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::model::sanitize::sanitize;
 use crate::output::differences::Identity;
@@ -8,15 +8,16 @@ use crate::output::error::OutputError;
 use crate::output::export_dir::{LEDGER, LOCK, lock_directories};
 use crate::output::names::{MANIFESTS, OWNER};
 use crate::output::store::Store;
-use crate::settings::{Layers, table};
+use crate::settings::{self, Layers, OutputLocation, SettingsError, StoreOptions, table};
 use crate::state::ledger::{ExportRow, Ledger};
 use crate::state::lock::{Lock, lock_shared};
 
 const NO_LEDGER: &str = "there is no export in that directory (its ledger is missing: is --state-dir right?)";
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct ExportPath {
-    pub out: PathBuf,
+    pub out: OutputLocation,
+    pub store: StoreOptions,
     pub state: PathBuf,
 }
 
@@ -24,15 +25,14 @@ pub(crate) struct ExportPath {
 pub(crate) struct ReadOnlyExport {
     pub ledger: Ledger,
     pub export: ExportRow,
-    pub store: Store,
 }
 
 impl ExportPath {
-    pub(crate) fn from_layers(layers: &Layers) -> Result<Self, OutputError> {
-        let out = layers.given(table::OUT).map(PathBuf::from);
-        let out = out.ok_or(OutputError::NoExport("no directory of an export: name it with --out DIR"))?;
-        let state = layers.given(table::STATE_DIR).map_or_else(|| out.join("_pagehaul"), PathBuf::from);
-        Ok(Self { out, state })
+    pub(crate) fn from_layers(layers: &Layers) -> Result<Self, SettingsError> {
+        let missing = "no directory of an export: name it with --out DIR";
+        let out = layers.find(table::OUT)?.ok_or_else(|| SettingsError(missing.to_owned()))?;
+        let state = settings::state_dir(layers, &out)?;
+        Ok(Self { out, store: StoreOptions::from_layers(layers)?, state })
     }
 
     pub(crate) fn ledger(&self) -> PathBuf {
@@ -59,23 +59,32 @@ impl ExportPath {
         Ok(Ok(locks))
     }
 
+    /// The output. Fails soon where it is in a bucket that cannot be reached.
+    pub(crate) async fn reach(&self) -> Result<Store, OutputError> {
+        if self.out.directory().is_none() {
+            Store::open_first(&self.out, &self.store, &self.state).await?.find(OWNER).await?;
+        }
+        Store::open(&self.out, &self.store, &self.state)
+    }
+
+    /// The ledger, without a request to a bucket.
     pub(crate) async fn open(&self) -> Result<ReadOnlyExport, OutputError> {
-        let shown = |path: &Path| sanitize(&path.display().to_string());
-        let (path, store) = (self.ledger(), Store::new(&self.out));
+        let (out, state) = (sanitize(&self.out.to_string()), sanitize(&self.state.display().to_string()));
+        let (path, local) = (self.ledger(), self.out.directory().map(Store::new));
         if std::fs::metadata(&path).is_ok_and(|found| found.len() > 0) {
             let ledger = Ledger::open_read_only(&path)?;
             if let Some(export) = ledger.export()? {
-                if !store.is_there().await? {
-                    return Err(OutputError::Modified(format!("the output directory {} is gone", shown(&self.out))));
+                if self.out.directory().is_some_and(|out| !out.is_dir()) {
+                    return Err(OutputError::Modified(format!("the output {out} is gone")));
                 }
-                return Ok(ReadOnlyExport { ledger, export, store });
+                return Ok(ReadOnlyExport { ledger, export });
             }
         }
-        if store.get(OWNER).await?.is_some() || !store.list(MANIFESTS).await?.is_empty() {
+        if let Some(local) = local
+            && (local.get(OWNER).await?.is_some() || !local.list(MANIFESTS).await?.is_empty())
+        {
             return Err(OutputError::Mismatch(format!(
-                "{} belongs to an export, but its ledger is not in {}: give the --state-dir that it was started with",
-                shown(&self.out),
-                shown(&self.state)
+                "{out} belongs to an export, but its ledger is not in {state}: give the --state-dir that it was started with"
             )));
         }
         Err(OutputError::NoExport(NO_LEDGER))

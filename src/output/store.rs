@@ -1,51 +1,121 @@
 //! The port to the output: no other code reads or writes it.
 //!
-//! A local directory is the one kind of output there is. Object stores will be a second one behind the same methods, which is
-//! why they are asynchronous, take names relative to the output's root, and request no more than an object store can do.
-//! Staged files are local in any case.
+//! An output is a local directory ([`LocalStore`]) or a prefix in a bucket ([`Bucket`]). Both take names relative to the output's
+//! root. Files are staged on a local disk in any case.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::output::bucket::{Bucket, LeftoverLog};
 use crate::output::error::OutputError;
+use crate::output::file_entry::FileEntry;
 use crate::output::local_store::LocalStore;
-pub(crate) use crate::output::local_store::Put;
 use crate::output::names::STAGING;
-use crate::state::disk::DiskError;
+use crate::output::stored::{Put, Stored};
+use crate::settings::{OutputLocation, StoreOptions};
+use crate::state::disk::Doing;
 
+/// An output.
 #[derive(Clone, Debug)]
-pub struct Store(Arc<LocalStore>);
+pub struct Store {
+    /// The output directory; for a bucket, where files are staged.
+    local: Arc<LocalStore>,
+    bucket: Option<Bucket>,
+}
 
 impl Store {
     /// The output in a directory, which need not exist.
     pub fn new(root: &Path) -> Self {
-        Self(Arc::new(LocalStore { root: root.to_owned() }))
+        let local = LocalStore { root: root.to_owned(), staging: root.join(STAGING) };
+        Self { local: Arc::new(local), bucket: None }
+    }
+
+    /// The output at a location, without a request.
+    pub(crate) fn open(out: &OutputLocation, with: &StoreOptions, state: &Path) -> Result<Self, OutputError> {
+        Ok(match out {
+            OutputLocation::Directory(path) => Self::new(path),
+            OutputLocation::Bucket(url) => Self::in_bucket(Bucket::open(url, with)?, state),
+        })
+    }
+
+    /// The same for the first requests to a bucket: missing credentials and a wrong address show soon.
+    pub(crate) async fn open_first(
+        out: &OutputLocation,
+        with: &StoreOptions,
+        state: &Path,
+    ) -> Result<Self, OutputError> {
+        Ok(match out {
+            OutputLocation::Directory(path) => Self::new(path),
+            OutputLocation::Bucket(url) => Self::in_bucket(Bucket::open_first(url, with).await?, state),
+        })
+    }
+
+    fn in_bucket(bucket: Bucket, state: &Path) -> Self {
+        let local = LocalStore { root: state.to_owned(), staging: state.join("staging") };
+        Self { local: Arc::new(local), bucket: Some(bucket) }
     }
 
     /// The local directory where files are staged.
     pub(crate) fn staging(&self) -> PathBuf {
-        self.0.root.join(STAGING)
+        self.local.staging.clone()
     }
 
     /// Makes what an output needs before anything is written to it.
     pub(crate) async fn create(&self) -> Result<(), OutputError> {
-        self.on_disk(LocalStore::create).await
+        match &self.bucket {
+            None => self.on_disk(LocalStore::create).await,
+            Some(_) => self.on_disk(LocalStore::create_staging).await,
+        }
     }
 
-    /// Proves that the output takes files.
+    /// Proves that a directory takes files, as far as can be told before the ledger is open.
     pub(crate) async fn check_writable(&self) -> Result<(), OutputError> {
-        self.on_disk(LocalStore::check_writable).await
+        match &self.bucket {
+            None => self.on_disk(LocalStore::check_writable).await,
+            Some(_) => Ok(()),
+        }
     }
 
-    pub(crate) async fn is_there(&self) -> Result<bool, OutputError> {
-        self.on_disk(|local| Ok::<_, DiskError>(local.root.is_dir())).await
+    /// Proves that a bucket takes objects, and keeps the conditions of their writes. `nonce`: letters that no other process uses.
+    pub(crate) async fn probe(&self, nonce: &str, log: &dyn LeftoverLog) -> Result<(), OutputError> {
+        match &self.bucket {
+            None => Ok(()),
+            Some(bucket) => Ok(bucket.probe(nonce, log).await?),
+        }
     }
 
-    /// Gives staged files, the first of each pair, their durable names. Repeating it after a crash is harmless: a file that has
-    /// its name keeps it, also where it is still staged, as in a copy of the directory or after a power loss.
-    pub(crate) async fn publish(&self, files: Vec<(String, String)>) -> Result<(), OutputError> {
-        self.on_disk(move |local| local.publish(&files)).await
+    pub(crate) fn is_in_bucket(&self) -> bool {
+        self.bucket.is_some()
+    }
+
+    /// Gives staged files their durable names. Repeating it after a crash is harmless: a file that has its name keeps it, also
+    /// where it is still staged, as in a copy of the directory or after a power loss. Returns the names and the ETags of those
+    /// that were uploaded.
+    pub(crate) async fn publish(
+        &self,
+        files: Vec<FileEntry>,
+        log: &Arc<dyn LeftoverLog>,
+    ) -> Result<Vec<(String, String)>, OutputError> {
+        let Some(bucket) = &self.bucket else {
+            let names: Vec<_> = files.into_iter().map(|file| (file.staged, file.path)).collect();
+            return self.on_disk(move |local| local.publish(&names)).await.map(|()| Vec::new());
+        };
+        let mut uploads = Vec::new();
+        for file in files {
+            let staged = self.local.staging.join(&file.staged);
+            if staged.exists() {
+                uploads.push(file);
+            } else if bucket.head(&file.path).await?.and_then(|found| found.bytes) != Some(file.bytes) {
+                return Err(OutputError::StagedMissing { staged, name: file.path });
+            }
+        }
+        let etags = bucket.upload(&self.local.staging, uploads.clone(), log).await?;
+        let named = uploads.iter().zip(etags).filter_map(|(file, etag)| Some((file.path.clone(), etag?))).collect();
+        let uploaded: BTreeSet<String> = uploads.into_iter().map(|file| file.staged).collect();
+        self.remove_staged(move |name| uploaded.contains(name)).await?;
+        Ok(named)
     }
 
     /// Writes a small file, unless one of its name is there that may not be replaced. Readers see the old content or the new
@@ -54,26 +124,38 @@ impl Store {
         &self,
         name: String,
         content: Vec<u8>,
-        may_replace: impl FnOnce(&[u8]) -> bool + Send + 'static,
+        may_replace: impl Fn(&[u8]) -> bool + Send + 'static,
     ) -> Result<Put, OutputError> {
-        self.on_disk(move |local| local.put_over(&name, &content, may_replace)).await
+        match &self.bucket {
+            None => self.on_disk(move |local| local.put_over(&name, &content, may_replace)).await,
+            Some(bucket) => Ok(bucket.put_over(&name, &content, may_replace).await?),
+        }
     }
 
     /// Writes a small file, in place of an older one.
     pub(crate) async fn put(&self, name: &str, content: Vec<u8>) -> Result<(), OutputError> {
-        let name = name.to_owned();
-        self.on_disk(move |local| local.put(&name, &content)).await
+        let Some(bucket) = &self.bucket else {
+            let name = name.to_owned();
+            return self.on_disk(move |local| local.put(&name, &content)).await;
+        };
+        Ok(bucket.put(name, content).await?)
     }
 
     /// Reads a small file; none if there is none.
     pub(crate) async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, OutputError> {
-        let name = name.to_owned();
-        self.on_disk(move |local| local.get(&name)).await
+        let Some(bucket) = &self.bucket else {
+            let name = name.to_owned();
+            return self.on_disk(move |local| local.get(&name)).await;
+        };
+        Ok(bucket.get(name).await?.map(Vec::from))
     }
 
     /// Removes files, durably. One that is not there is fine.
     pub(crate) async fn remove(&self, names: Vec<String>) -> Result<(), OutputError> {
-        self.on_disk(move |local| local.remove(&names)).await
+        match &self.bucket {
+            None => self.on_disk(move |local| local.remove(&names)).await,
+            Some(bucket) => Ok(bucket.remove(&names).await?),
+        }
     }
 
     /// Removes staged files. It is not made durable: a file that comes back is removed again.
@@ -84,33 +166,55 @@ impl Store {
         self.on_disk(move |local| local.remove_staged(is_leftover)).await
     }
 
+    /// Removes what an earlier run may have left in a bucket. A directory has nothing of the kind.
+    pub(crate) async fn remove_leftover(&self, name: &str, upload: Option<&str>) -> Result<(), OutputError> {
+        match &self.bucket {
+            None => Ok(()),
+            Some(bucket) => Ok(bucket.remove_leftover(name, upload).await?),
+        }
+    }
+
     /// Names of the files directly under a directory, ascending.
     pub(crate) async fn list(&self, directory: &'static str) -> Result<Vec<String>, OutputError> {
-        self.on_disk(move |local| local.list(directory)).await
+        match &self.bucket {
+            None => self.on_disk(move |local| local.list(directory)).await,
+            Some(bucket) => Ok(bucket.list(directory).await?),
+        }
     }
 
-    /// Names of the files in the directories of rows, `COLUMN=VALUE` for whatever column, and of rejects, ascending. What is
-    /// not a plain file is named too: only our files belong there. Links are not followed.
-    pub(crate) async fn data_files(&self) -> Result<Vec<String>, OutputError> {
-        self.on_disk(LocalStore::data_files).await
+    /// The files in the directories of rows, `COLUMN=VALUE` for whatever column, and of rejects. What is not a plain file is
+    /// named too: only our files belong there. Links are not followed. A bucket's listing may be old: [`Store::find`] what it
+    /// lacks.
+    pub(crate) async fn data_files(&self) -> Result<BTreeMap<String, Stored>, OutputError> {
+        match &self.bucket {
+            None => self.on_disk(LocalStore::data_files).await,
+            Some(bucket) => Ok(bucket.data_files().await?),
+        }
     }
 
-    /// Length of a plain file in a plain directory; none if there is nothing of this name, or something else.
-    pub(crate) async fn length(&self, name: &str) -> Result<Option<u64>, OutputError> {
-        let name = name.to_owned();
-        self.on_disk(move |local| local.length(&name)).await
+    /// A plain file in a plain directory; none if there is nothing of this name, or something else.
+    pub(crate) async fn find(&self, name: &str) -> Result<Option<Stored>, OutputError> {
+        let Some(bucket) = &self.bucket else {
+            let name = name.to_owned();
+            return self.on_disk(move |local| local.find(&name)).await;
+        };
+        Ok(bucket.head(name).await?)
     }
 
-    /// SHA-256 of a file's content, hexadecimal.
-    pub(crate) async fn sha256(&self, name: &str) -> Result<String, OutputError> {
-        let name = name.to_owned();
-        self.on_disk(move |local| local.sha256(&name)).await
+    /// A file's content, to be read at any place; none if there is none. An object's is copied to a file without a name.
+    pub(crate) async fn read(&self, name: &str) -> Result<Option<File>, OutputError> {
+        let Some(bucket) = &self.bucket else {
+            let name = name.to_owned();
+            return self.on_disk(move |local| local.open(&name)).await;
+        };
+        let mut copy = tempfile::tempfile_in(&self.local.root).doing("make a temporary file in", &self.local.root)?;
+        Ok(bucket.download(name, &mut copy).await?.then_some(copy))
     }
 
-    /// A file's content, to be read at any place.
-    pub(crate) async fn open_file(&self, name: &str) -> Result<File, OutputError> {
-        let name = name.to_owned();
-        self.on_disk(move |local| local.open_file(&name)).await
+    /// The content of a staged file; none if there is none.
+    pub(crate) async fn read_staged(&self, staged: &str) -> Result<Option<File>, OutputError> {
+        let staged = staged.to_owned();
+        self.on_disk(move |local| local.open_staged(&staged)).await
     }
 
     async fn on_disk<T: Send + 'static, E: Send + 'static>(
@@ -120,7 +224,7 @@ impl Store {
     where
         OutputError: From<E>,
     {
-        let local = Arc::clone(&self.0);
+        let local = Arc::clone(&self.local);
         Ok(tokio::task::spawn_blocking(move || work(&local)).await??)
     }
 }

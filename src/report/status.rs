@@ -107,7 +107,7 @@ async fn read(export: &ExportPath) -> Result<ExportStatus, ReportError> {
         status,
         exit_code: 0,
         export: opened.export.id,
-        out: export.out.display().to_string(),
+        out: export.out.to_string(),
         begun_at: opened.export.created_at.to_string(),
         complete_since: opened.export.completed_at.filter(|_| status == "complete").map(|at| at.to_string()),
         holder,

@@ -72,7 +72,7 @@ pub(crate) async fn of(
         complete_since: None,
         found_complete: false,
         export: export_dir.export.id.clone(),
-        out: settings.out.display().to_string(),
+        out: settings.out.to_string(),
         totals,
         drift: ExportDrift::from_ledger(&export_dir.ledger(), &settings.endpoint)?,
         columns: settings.columns.len() + 3,

@@ -25,7 +25,8 @@ pub async fn export<F: Fetch>(
     stopped: impl Future<Output = ExitCode>,
 ) -> Result<Summary, Error> {
     let mut stopped = pin!(stopped);
-    let export = OpenExport::new(context, ExportDir::open(&context.settings).await?);
+    let dir = unless(stopped.as_mut(), async { Ok(ExportDir::open(&context.settings).await?) }).await?;
+    let export = OpenExport::new(context, dir);
     warn_of_network_disk(context);
     unless(stopped.as_mut(), export.register(ids)).await?;
     if let Some(since) = export.complete_since().await? {

@@ -36,7 +36,7 @@ impl OpenExport<'_> {
     pub(super) async fn still_complete(&self, since: Utc64) -> Result<Summary, Error> {
         self.refuse_modified().await?;
         for report in [products::PRODUCTS, summary::SUMMARY, SUCCESS] {
-            if self.dir.store.length(report).await?.is_none() {
+            if self.dir.store.find(report).await?.is_none() {
                 self.finish(None, RunStats::default(), None).await?;
                 break;
             }

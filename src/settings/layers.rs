@@ -1,10 +1,11 @@
 //! Values as text, and where each came from: flag over environment over file over built-in.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::table::{SETTINGS, Setting};
+use super::table::{self, SETTINGS, Setting};
 use crate::endpoint::at_line;
 use crate::model::sanitize::{Sanitized, sanitize};
 
@@ -41,7 +42,7 @@ impl fmt::Display for Origin {
 /// A setting that cannot be used. The text is the whole message: what, its origin, why, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct SettingsError(pub(super) String);
+pub struct SettingsError(pub(crate) String);
 
 fn unreadable(file: impl fmt::Display, reason: impl fmt::Display) -> SettingsError {
     SettingsError(format!("cannot read config file {file}: {reason}"))
@@ -118,11 +119,11 @@ impl Layers {
         Ok(())
     }
 
-    /// Every setting with its value and origin, in the table's order.
-    pub fn shown(&self) -> impl Iterator<Item = (&'static str, &str, &Origin)> {
+    /// Every setting with its value, without what may be secret in it, and its origin, in the table's order.
+    pub fn shown(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>, &Origin)> {
         SETTINGS.iter().filter_map(|setting| {
             let (value, origin) = self.values.get(setting.key)?;
-            Some((setting.key, value.as_str(), origin))
+            Some((setting.key, without_secrets(setting.key, value), origin))
         })
     }
 
@@ -154,12 +155,48 @@ impl Layers {
     pub(super) fn invalid<T>(&self, setting: Setting<T>, reason: impl fmt::Display) -> SettingsError {
         let key = setting.info.key;
         let origin = self.values.get(key).map_or(&Origin::BuiltIn, |(_, origin)| origin);
-        SettingsError(format!("{key} = {} ({origin}): {reason}", sanitize(self.text(key))))
+        SettingsError(format!("{key} = {} ({origin}): {reason}", sanitize(&without_secrets(key, self.text(key)))))
     }
+}
+
+/// A value as it may be shown: options of a store without their values, and a URL without user and password.
+fn without_secrets<'a>(key: &str, value: &'a str) -> Cow<'a, str> {
+    if key == table::STORE_OPTION.info.key && value != NONE {
+        let shown = |option: &str| option.split_once('=').map_or("...".to_owned(), |(name, _)| format!("{name}=..."));
+        return value.split(',').map(shown).collect::<Vec<_>>().join(",").into();
+    }
+    let authority = value.split_once("://").and_then(|(scheme, rest)| {
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        // Azure writes a container as the user of a host.
+        let (_, host) = rest.get(..end)?.rsplit_once('@').filter(|(user, _)| user.contains(':'))?;
+        Some(format!("{scheme}://...@{host}{}", rest.get(end..)?))
+    });
+    authority.map_or(Cow::Borrowed(value), Cow::Owned)
 }
 
 /// The known name that was probably meant: at most a third of it differs.
 pub fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = known.map(|known| (strsim::damerau_levenshtein(known, name), known)).min();
     near.filter(|(distance, known)| *distance <= known.len().div_ceil(3)).map(|(_, known)| known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_secrets;
+
+    #[test]
+    fn a_value_is_shown_without_what_may_be_secret_in_it() {
+        let table = [
+            ("store_option", "aws_region=eu,aws_secret_access_key=x=y", "aws_region=...,aws_secret_access_key=..."),
+            ("store_option", "name=a,b", "name=...,..."),
+            ("store_option", "none", "none"),
+            ("out", "s3://key:secret@bucket/p@q", "s3://...@bucket/p@q"),
+            ("out", "abfss://container@account.example/p", "abfss://container@account.example/p"),
+            ("base_url", "https://user:secret@example.com?x@y", "https://...@example.com?x@y"),
+            ("out", "/data/a:b@c", "/data/a:b@c"),
+        ];
+        for (key, value, shown) in table {
+            assert_eq!(without_secrets(key, value), shown);
+        }
+    }
 }

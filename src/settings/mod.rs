@@ -5,6 +5,7 @@
 //! Read first: [`Settings`]. To add a setting: [`table`], `config/default.toml`, [`Settings`], and the list in `cli/replay.rs`.
 
 mod layers;
+mod location;
 pub(crate) mod parse;
 mod rate_limit;
 mod resolve;
@@ -12,7 +13,10 @@ mod retry_policy;
 pub mod table;
 
 pub use layers::{DEFAULTS, Layers, Origin, PREFIX, SettingsError, nearest};
+pub(crate) use location::BucketKind;
+pub use location::{BucketUrl, OutputLocation, StoreClient, StoreOptions};
 pub use rate_limit::RateLimit;
 pub use resolve::{CODES, DESCRIPTION, DROPPED, FROM_FILE, Progress, Settings, endpoint};
+pub(crate) use resolve::{is_loopback, state_dir};
 pub use retry_policy::RetryPolicy;
 pub use table::{SETTINGS, Setting, SettingInfo};

@@ -6,8 +6,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use url::Url;
 
-use super::RateLimit;
+use super::{OutputLocation, RateLimit};
 
 /// Longest time. It also refuses `1M`, which is a month and probably meant as a minute.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -30,9 +31,29 @@ pub(crate) fn any<T: FromStr<Err = Infallible>>(text: &str) -> Parsed<T> {
 
 pub(crate) fn directory(text: &str) -> Parsed<PathBuf> {
     if text.contains("://") {
-        return Err("must be a local directory; object stores are not supported yet".to_owned());
+        return Err("must be a local directory".to_owned());
     }
     Ok(text.into())
+}
+
+pub(crate) fn location(text: &str) -> Parsed<OutputLocation> {
+    OutputLocation::parse(text)
+}
+
+/// The address of a store.
+pub(crate) fn store_address(text: &str) -> Parsed<Url> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let is_plain = |url: &Url| url.username().is_empty() && url.password().is_none() && url.query().is_none();
+    url.filter(is_plain).ok_or_else(|| "must be a URL of http or https, without credentials".to_owned())
+}
+
+/// Names and values. A value may have an equals sign in it, and no comma.
+pub(crate) fn options(text: &str) -> Parsed<Vec<(String, String)>> {
+    let option = |option: String| {
+        let (name, value) = option.split_once('=').ok_or("must be NAME=VALUE,NAME=VALUE")?;
+        Ok((name.trim().to_owned(), value.to_owned()))
+    };
+    list(text)?.into_iter().map(option).collect()
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "all parsers have one type")]

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::layers::{Layers, NONE, SettingsError, nearest};
 use super::table::{self, Setting};
-use super::{RateLimit, RetryPolicy};
+use super::{OutputLocation, RateLimit, RetryPolicy, StoreOptions};
 use crate::endpoint::{BUILT_IN, Column, EndRule, Endpoint, Role};
 use crate::model::sanitize::Sanitized;
 
@@ -45,7 +45,8 @@ pub enum Progress {
 pub struct Settings {
     pub endpoint: Endpoint,
     pub is_endpoint_built_in: bool,
-    pub out: PathBuf,
+    pub out: OutputLocation,
+    pub store: StoreOptions,
     pub state_dir: PathBuf,
     /// The API. With `simulate`, the simulator's address once it has started.
     pub base_url: Url,
@@ -141,7 +142,8 @@ impl Settings {
             heartbeat: layers.get(table::HEARTBEAT)?,
             json_logs: layers.get(table::LOG_FORMAT)?,
             is_endpoint_built_in: layers.given(table::ENDPOINT).is_none(),
-            state_dir: layers.find(table::STATE_DIR)?.unwrap_or_else(|| out.join("_pagehaul")),
+            state_dir: state_dir(layers, &out)?,
+            store: StoreOptions::from_layers(layers)?,
             endpoint,
             out,
         })
@@ -196,6 +198,24 @@ pub fn endpoint(layers: &Layers) -> Result<Endpoint, SettingsError> {
     })
 }
 
+impl StoreOptions {
+    pub(crate) fn from_layers(layers: &Layers) -> Result<Self, SettingsError> {
+        let options = layers.find(table::STORE_OPTION)?.unwrap_or_default();
+        Ok(Self { options, endpoint_url: layers.find(table::ENDPOINT_URL)?, client: None })
+    }
+}
+
+/// The state directory: the one that is given, or one in the output directory. A bucket has none.
+pub(crate) fn state_dir(layers: &Layers, out: &OutputLocation) -> Result<PathBuf, SettingsError> {
+    let inside = out.directory().map(|out| out.join("_pagehaul"));
+    layers.find(table::STATE_DIR)?.or(inside).ok_or_else(|| {
+        layers.invalid(
+            table::STATE_DIR,
+            "is required where the output is in a bucket: the ledger and the journal need a local disk with locks and fsync",
+        )
+    })
+}
+
 /// A number from 1 to what the endpoint allows, if one is set.
 fn in_range(layers: &Layers, setting: Setting<u64>, max: u64) -> Result<Option<u64>, SettingsError> {
     let number = layers.find(setting)?;
@@ -207,7 +227,7 @@ fn in_range(layers: &Layers, setting: Setting<u64>, max: u64) -> Result<Option<u
     }
 }
 
-fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(url::Host::Domain(name)) => name == "localhost",
         Some(url::Host::Ipv4(address)) => address.is_loopback(),
@@ -370,7 +390,7 @@ mod tests {
         assert_eq!(origin("page_size"), Origin::File(path));
         let settings = Settings::resolve(&layers).unwrap();
         assert_eq!((settings.page_size, settings.qps), (2, Some(RateLimit::PerSecond(4.0))));
-        assert_eq!(settings.out, std::path::Path::new("flag"));
+        assert_eq!(settings.out.to_string(), "flag");
     }
 
     #[test]
@@ -408,13 +428,18 @@ mod tests {
             ("progress", "loud", "auto, bar, plain, none"),
             ("retry_failed", "perhaps", "true or false"),
             ("endpoint", "/nonexistent.toml", "No such file"),
-            ("out", "s3://bucket/videos", "local directory"),
+            ("out", "ftp://bucket/videos", "s3://, gs://, az://"),
             ("state_dir", "file:///tmp/state", "local directory"),
         ];
         for (key, value, reason) in table {
             let error = refused(&[(key, value)]);
             assert!(error.contains(reason) && error.starts_with(key), "{error}");
         }
+        let error = refused(&[("out", "s3://bucket/videos")]);
+        assert!(
+            error.starts_with("state_dir") && error.contains("is required where the output is in a bucket"),
+            "{error}"
+        );
     }
 
     #[test]

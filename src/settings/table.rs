@@ -6,11 +6,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use url::Url;
+
 use super::parse::{
-    any, count, directory, duration, duration_or_zero, file_size, list, memory, one_of, percent, rate_limit, size,
-    switch, whole,
+    any, count, directory, duration, duration_or_zero, file_size, list, location, memory, one_of, options, percent,
+    rate_limit, size, store_address, switch, whole,
 };
-use super::{Progress, RateLimit};
+use super::{OutputLocation, Progress, RateLimit};
 use crate::endpoint::EndRule;
 
 /// What ends a list, as the settings and an export's identity say it.
@@ -72,10 +74,14 @@ settings! {
             "Column with the expected number of rows per product (a hint)";
         SIZE_HINTS_FROM: PathBuf = "size_hints_from", "DIR", any,
             "Earlier export with the expected number of rows (a hint)";
-        OUT: PathBuf = "out", "DIR", directory,
-            "Export directory; run again with the same one to resume";
+        OUT: OutputLocation = "out", "DIR|URL", location,
+            "Output: a directory, s3://, gs:// or az://; the same one resumes";
         STATE_DIR: PathBuf = "state_dir", "DIR", directory,
             "Ledger and journal directory [default: OUT/_pagehaul]";
+        STORE_OPTION: Vec<(String, String)> = "store_option", "NAME=VALUE,..", options,
+            "Options of a bucket's client, such as aws_region=eu-west-1";
+        ENDPOINT_URL: Url = "endpoint_url", "URL", store_address,
+            "Address of an S3-compatible store or an emulator";
     }
     "API" {
         BASE_URL: String = "base_url", "URL", any,

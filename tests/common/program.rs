@@ -18,7 +18,8 @@ pub(crate) fn pagehaul<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) 
     for (name, _) in std::env::vars_os() {
         let upper = name.to_string_lossy().to_ascii_uppercase();
         let is_ours = upper.starts_with("PAGEHAUL_") || upper == "KEYAPI_TOKEN" || upper == "RUST_LOG";
-        if is_ours || upper.ends_with("_PROXY") {
+        let is_of_a_store = ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|prefix| upper.starts_with(prefix));
+        if is_ours || is_of_a_store || upper.ends_with("_PROXY") {
             command.env_remove(name);
         }
     }

@@ -13,6 +13,7 @@
 )]
 
 mod api_key;
+mod buckets;
 mod cli;
 #[path = "../common/mod.rs"]
 mod common;

@@ -310,7 +310,7 @@ fn l16_a_published_file_cut_anywhere_or_with_any_bit_flipped_is_not_as_it_was_wr
     let path = home.out().join(&entry.path);
     let whole = fs::read(&path).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let fault = || runtime.block_on(entry.fault(&store)).unwrap();
+    let fault = || runtime.block_on(entry.fault(&store, None)).unwrap();
     assert_eq!(fault(), None);
     for length in 0..whole.len() {
         fs::write(&path, &whole[..length]).unwrap();

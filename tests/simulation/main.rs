@@ -15,6 +15,7 @@
     reason = "what helps a test fails by panicking"
 )]
 
+mod bucket;
 #[path = "../common/mod.rs"]
 mod common;
 mod oracle;
@@ -57,10 +58,10 @@ enum Outcome {
 /// Plays a seed to its end and gives the log of what happened.
 fn play(seed: u64) -> Vec<String> {
     let directory = common::scratch();
-    let world = Arc::new(World::new(Plan::new(seed)));
-    let mut deaths = world.plan.deaths.clone().into_iter();
+    let world = Arc::new(World::new(Plan::new(seed), directory.path()));
+    let (mut deaths, mut calm) = (world.plan.deaths.clone().into_iter(), false);
     for number in 1.. {
-        let calm = number > TROUBLED_LIVES;
+        calm = number > TROUBLED_LIVES;
         let end = live(&world, directory.path(), deaths.next().filter(|_| !calm), calm);
         oracle::check_files(directory.path());
         let outdated = oracle::outdated(directory.path());
@@ -78,18 +79,25 @@ fn play(seed: u64) -> Vec<String> {
             Some(ExitCode::Partial) if world.plan.may_lack_something() => break,
             Some(ExitCode::Limit) => world.raise_limit(),
             Some(ExitCode::Account) => world.top_up(),
+            // A bucket that fails ends a life before it has sent anything: then the API's outage lasts longer.
+            Some(ExitCode::Temporary) if world.bucket.is_some() && world.plan.outage.is_some() => {}
             None | Some(ExitCode::Interrupted | ExitCode::Temporary) if !calm => {}
             Some(ExitCode::Contract) if !calm && unheard && world.plan.may_seem_foreign() => {}
             _ => panic!("a life ended with {end:?}"),
         }
         assert!(number < 2 * TROUBLED_LIVES, "it never ends");
     }
-    check_end(&world, directory.path());
+    check_end(&world, directory.path(), calm);
     std::mem::take(&mut world.account.lock().unwrap().log)
 }
 
-fn check_end(world: &Arc<World>, out: &Path) {
+/// `calm`: whether nothing went wrong in the last life. An old listing hides what should be removed until the next run.
+fn check_end(world: &Arc<World>, out: &Path, calm: bool) {
     oracle::check_rows(out);
+    if let Some(bucket) = world.bucket.as_ref().filter(|_| calm) {
+        bucket.check_uploads();
+        oracle::check_orphans(out);
+    }
     let success = out.join("_SUCCESS").exists();
     let still = !world.plan.faults.iter().any(|fault| matches!(fault, Fault::Shifted | Fault::Dirty));
     // Where no empty list was ever sent as one, an answer without a list is one.
@@ -139,6 +147,10 @@ async fn run(context: &RunContext, life: &Arc<Life>) -> Outcome {
         () = life.stops_if(|death| matches!(death, Death::Request(_))) => Outcome::Crashed,
         ended = tokio::time::timeout(LIFE_SPAN, running) => match ended {
             Ok(Ok(summary)) => Outcome::Ended(Box::new(summary)),
+            // Its bucket failed for too long.
+            Ok(Err(error)) if context.settings.out.directory().is_none() && error.exit_code() == ExitCode::Temporary => {
+                Outcome::Crashed
+            }
             // The step that killed the machine is what the run sees as a broken disk.
             Ok(Err(error)) if matches!(life.death, Some(Death::Failpoint(_) | Death::Refusal(_) | Death::Unpublished(_))) && !matches!(error, Error::Panic(_)) => Outcome::Crashed,
             Ok(Err(error)) => panic!("{}", pagehaul::model::sanitize::chain(&error)),
@@ -170,7 +182,7 @@ fn watch_steps(out: &Path, life: &Arc<Life>, dead: &Arc<AtomicBool>) -> Failpoin
             return Err(io::Error::other("the machine goes off"));
         }
         let names_a_file = step.when == When::Before
-            && step.action == "rename to"
+            && matches!(step.action, "rename to" | "put" | "complete")
             && step.path.extension().is_some_and(|kind| kind == "parquet");
         let named = if names_a_file { named.fetch_add(1, Ordering::SeqCst) + 1 } else { 0 };
         if matches!(life.death, Some(Death::Refusal(at)) if at == count)
@@ -205,6 +217,9 @@ fn context(world: &World, out: &Path) -> RunContext {
     }
     context.settings.max_pages = plan.max_pages;
     context.settings.max_credits = plan.max_credits.filter(|_| !world.limit_was_raised());
+    if let Some(bucket) = &world.bucket {
+        bucket.take(&mut context.settings);
+    }
     context
 }
 
@@ -249,6 +264,28 @@ fn play_all(seeds: Range<u64>, play: impl Fn(u64) + Sync) {
 #[test]
 fn every_seed_ends_with_every_journaled_row_published_once_and_an_account_that_adds_up() {
     play_all(seeds(0..2_000), |seed| drop(play(seed)));
+}
+
+/// Worlds in which little goes wrong, so that a run reaches all its steps.
+#[test]
+fn a_crash_at_any_step_of_a_run_into_a_bucket_leaves_nothing_there_and_costs_no_row() {
+    for seed in 0..3 {
+        let mut steps = 0;
+        for at in 1.. {
+            let directory = common::scratch();
+            let plan = Plan { deaths: vec![Death::Failpoint(at)], ..Plan::quiet_in_bucket(seed) };
+            let world = Arc::new(World::new(plan, directory.path()));
+            world.bucket.as_ref().unwrap().set_calm(true);
+            let first = live(&world, directory.path(), Some(Death::Failpoint(at)), true);
+            let Outcome::Crashed = first else { break };
+            oracle::check_files(directory.path());
+            let Outcome::Ended(summary) = live(&world, directory.path(), None, true) else { panic!("step {at}") };
+            assert_eq!(summary.exit, ExitCode::Complete, "step {at}");
+            check_end(&world, directory.path(), true);
+            steps = at;
+        }
+        assert!(steps > 100, "{steps} steps are not a run");
+    }
 }
 
 #[test]

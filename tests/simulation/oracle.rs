@@ -119,6 +119,21 @@ pub(crate) fn check_files(out: &Path) {
     }
 }
 
+/// No file of rows is there that no manifest lists.
+pub(crate) fn check_orphans(out: &Path) {
+    let listed = |manifest: &Value| -> Vec<String> {
+        let files = manifest["files"].as_array().unwrap().iter().chain(Some(&manifest["rejects"]));
+        files.filter_map(|file| Some(file["path"].as_str()?.to_owned())).collect()
+    };
+    let named: BTreeSet<String> = manifests(out).iter().flat_map(listed).collect();
+    for path in files(out) {
+        let name = path.strip_prefix(out).unwrap().to_str().unwrap();
+        let is_data = name.contains('=') || name.starts_with("_rejects");
+        assert!(!is_data || named.contains(name), "{name} is in no manifest");
+        assert!(!name.contains("probe"), "{name} is left");
+    }
+}
+
 /// The published rows are the journaled ones: each key once, at its first sighting, every cell as it came. Nothing else.
 pub(crate) fn check_rows(out: &Path) {
     let mut published = rows(out);

@@ -162,6 +162,8 @@ pub(crate) struct Plan {
     pub(crate) outage: Option<(u64, u64)>,
     pub(crate) latency: Duration,
     pub(crate) deaths: Vec<Death>,
+    /// Whether the output is in a bucket, whose requests fail, too.
+    pub(crate) is_in_bucket: bool,
 }
 
 impl Plan {
@@ -221,9 +223,8 @@ impl Plan {
 
     fn rolled(seed: u64) -> Self {
         let mut dice = Dice::new(seed);
-        let page_size = dice.pick(&[1, 2, 3, 3, 7, 10]);
+        let (page_size, products) = (dice.pick(&[1, 2, 3, 3, 7, 10]), 1 + dice.below(5));
         let size = u64::from(page_size);
-        let products = 1 + dice.below(5);
         let deep = if dice.one_in(16) { 40 * size } else { 25 };
         let lists = (0..products)
             .map(|_| match dice.below(6) {
@@ -280,6 +281,33 @@ impl Plan {
             outage,
             latency: Duration::from_millis(dice.pick(&[3, 40, 700])),
             deaths,
+            is_in_bucket: seed % 5 == 3,
+        }
+    }
+
+    /// A small export into a bucket, of several segments, from an API that never fails.
+    pub(crate) fn quiet_in_bucket(seed: u64) -> Self {
+        Self {
+            lists: vec![12, 0, 7],
+            page_size: 3,
+            qps: None,
+            auto: false,
+            limit: None,
+            max_in_flight: 1,
+            segment_size: 8_000,
+            behind: Behind::Empty,
+            lookahead: 0,
+            end: End::ShortPage,
+            odd: OddPages::default(),
+            max_pages: None,
+            max_credits: None,
+            credits: None,
+            faults: Vec::new(),
+            dead: None,
+            refused: None,
+            outage: None,
+            is_in_bucket: true,
+            ..Self::rolled(seed)
         }
     }
 

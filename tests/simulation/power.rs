@@ -192,7 +192,7 @@ fn plan() -> Plan {
 fn moments() -> (tempfile::TempDir, Vec<Moment>) {
     let directory = crate::common::scratch();
     let out = directory.path().join("out");
-    let (world, follower) = (Arc::new(World::new(plan())), Arc::new(Mutex::new(Follower::default())));
+    let (world, follower) = (Arc::new(World::new(plan(), Path::new(""))), Arc::new(Mutex::new(Follower::default())));
     let (seen, follows) = (Arc::clone(&world), Arc::clone(&follower));
     let watch = watch(directory.path(), move |step: &Failpoint<'_>| {
         follows.lock().unwrap().follow(step, &seen);
@@ -237,7 +237,7 @@ fn come_back(from: &Path, left: &Durable, moment: &Moment) {
     let out = directory.path().join("out");
     left.bring_up(from, directory.path());
     oracle::check_files(&out);
-    let world = Arc::new(World::new(plan()));
+    let world = Arc::new(World::new(plan(), Path::new("")));
     world.remember(&moment.billed);
     let Outcome::Ended(summary) = live(&world, &out, None, true) else { panic!("it crashed by itself") };
     assert_eq!(summary.exit.number(), 0, "{summary}");

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::bucket::Bucket;
 use crate::common::scripted::{Reply, Scripted};
 use crate::common::world::{self, Call, Limit, hash, html, id, inside, internal_error, later, refusal, success};
 use crate::oracle::Ledger;
@@ -43,13 +45,17 @@ pub(crate) struct World {
     /// Whether nothing goes wrong any more: the last life must come to an end.
     is_calm: Arc<AtomicBool>,
     raised: AtomicBool,
+    /// Where the output is, if not in a directory.
+    pub(crate) bucket: Option<Bucket>,
 }
 
 impl World {
-    pub(crate) fn new(plan: Plan) -> Self {
+    /// `out`: the directory of the state, and of the output as the oracle reads it.
+    pub(crate) fn new(plan: Plan, out: &Path) -> Self {
+        let bucket = plan.is_in_bucket.then(|| Bucket::new(plan.seed, out));
         let (plan, account, is_calm) = (Arc::new(plan), Arc::default(), Arc::default());
         let faults = Faults { plan: Arc::clone(&plan), account: Arc::clone(&account), is_calm: Arc::clone(&is_calm) };
-        Self { api: Arc::new(api(&plan, faults)), plan, account, is_calm, raised: AtomicBool::new(false) }
+        Self { api: Arc::new(api(&plan, faults)), plan, account, is_calm, raised: AtomicBool::new(false), bucket }
     }
 
     /// What an earlier life of this world was charged for.
@@ -227,6 +233,9 @@ pub(crate) struct Life {
 impl Life {
     pub(crate) fn new(world: &Arc<World>, death: Option<Death>, ledger: Ledger, is_calm: bool) -> Self {
         world.is_calm.store(is_calm, Ordering::SeqCst);
+        if let Some(bucket) = &world.bucket {
+            bucket.set_calm(is_calm);
+        }
         let stop_at = match death {
             Some(Death::Request(at) | Death::Signal(at)) => usize::try_from(at).unwrap(),
             _ => usize::MAX,

@@ -24,7 +24,7 @@ use crate::endpoint::{FETCHED_AT, PAGE_NUM};
 use crate::model::page::SegmentId;
 use crate::model::partition;
 use crate::output::error::OutputError;
-use crate::output::manifest::FileEntry;
+use crate::output::file_entry::FileEntry;
 use crate::output::names::{REJECTS, stem};
 use crate::output::parquet_file::{GROUP_ROWS, ParquetOptions};
 use crate::state::disk::Disk;

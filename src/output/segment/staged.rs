@@ -7,7 +7,7 @@ use arrow::datatypes::SchemaRef;
 
 use super::SegmentConfig;
 use crate::output::error::OutputError;
-use crate::output::manifest::FileEntry;
+use crate::output::file_entry::FileEntry;
 use crate::output::names::access;
 use crate::output::parquet_file::ParquetFile;
 use crate::state::disk::{Disk, NewFile, Written};

@@ -16,8 +16,11 @@ use crate::decode;
 use crate::input::foreign_parquet::quietly;
 use crate::model::page::SegmentId;
 use crate::model::partition;
-use crate::output::manifest::{FileEntry, Manifest};
-use crate::output::names::{MANIFESTS, REJECTS, STAGING, manifest_name, of_file, segment_of};
+use crate::output::error::OutputError;
+use crate::output::file_entry::FileEntry;
+use crate::output::manifest::Manifest;
+use crate::output::names::{MANIFESTS, REJECTS, manifest_name, of_file, segment_of};
+use crate::output::stored::Stored;
 use crate::report::error::ReportError;
 use crate::state::ledger::{SegmentRow, SegmentState};
 
@@ -26,7 +29,7 @@ use crate::state::ledger::{SegmentRow, SegmentState};
 pub(super) struct Files {
     pub(super) segments: BTreeMap<SegmentId, SegmentContents>,
     /// What is in the directories of rows and rejects.
-    listed: BTreeSet<String>,
+    listed: BTreeMap<String, Stored>,
     /// What manifests name of it.
     named: BTreeSet<String>,
 }
@@ -57,7 +60,7 @@ pub(super) async fn compare(audit: &mut Audit<'_>) -> Result<Files, ReportError>
         compare_manifest(audit, row, text).await?;
     }
     look_for_others(audit).await?;
-    let listed = audit.opened.store.data_files().await?.into_iter().collect();
+    let listed = audit.store.data_files().await?;
     let mut files = Files { listed, ..Files::default() };
     for (row, manifest) in &manifests {
         if manifest.export != audit.opened.export.id || manifest.segment != row.id.0 || manifest.attempt > row.attempt {
@@ -74,7 +77,7 @@ pub(super) async fn compare(audit: &mut Audit<'_>) -> Result<Files, ReportError>
             files.decided(audit, manifest).await?;
         }
     }
-    for path in files.listed.difference(&files.named) {
+    for path in files.listed.keys().filter(|path| !files.named.contains(*path)) {
         let of = path.split_once('/').and_then(|(_, name)| of_file(&audit.opened.export.id, name));
         let (remedy, reason) = match of {
             Some(_) => (Remedy::Replay, "of an attempt that was not published, or not any more"),
@@ -88,7 +91,7 @@ pub(super) async fn compare(audit: &mut Audit<'_>) -> Result<Files, ReportError>
 /// A segment's manifest in the output is the ledger's, to the byte.
 async fn compare_manifest(audit: &mut Audit<'_>, row: &SegmentRow, text: &str) -> Result<(), ReportError> {
     let name = manifest_name(row.id);
-    match (audit.opened.store.get(&name).await?, row.state) {
+    match (audit.store.get(&name).await?, row.state) {
         (Some(found), _) if found == text.as_bytes() => {}
         (None, SegmentState::Decided) => {}
         (Some(found), SegmentState::Decided)
@@ -101,7 +104,7 @@ async fn compare_manifest(audit: &mut Audit<'_>, row: &SegmentRow, text: &str) -
 
 /// Manifests of segments that have none.
 async fn look_for_others(audit: &mut Audit<'_>) -> Result<(), ReportError> {
-    for name in audit.opened.store.list(MANIFESTS).await? {
+    for name in audit.store.list(MANIFESTS).await? {
         let decided = |row: &&SegmentRow| row.state != SegmentState::Open;
         let known = segment_of(&name).map(|id| audit.segments.iter().filter(decided).any(|row| row.id == id));
         match known {
@@ -154,17 +157,33 @@ impl Files {
         if !manifest.map_or(directory == REJECTS, |manifest| partition::is_directory(&manifest.partition, directory)) {
             audit.differs(Remedy::Replay, format!("{path} is in a directory that no value has"));
         }
-        let store = &audit.opened.store;
-        if store.length(path).await? == Some(file.bytes) && !audit.share.takes(path) {
+        let store = audit.store;
+        let found = match self.listed.get(path) {
+            Some(found) => Some(found.clone()),
+            None => store.find(path).await?,
+        };
+        if let Some(fault) = file.visible_fault(found.as_ref()) {
+            audit.differs(Remedy::Replay, format!("{path} {fault}"));
             return Ok(None);
         }
-        if let Some(fault) = file.fault(store).await? {
+        if !audit.reads_files {
+            let (noted, etag) = (audit.opened.ledger.etag(path)?, found.and_then(|found| found.etag));
+            if noted.is_some() && etag != noted {
+                audit.differs(Remedy::Read, format!("{path} has another ETag than when it was uploaded"));
+            }
+            return Ok(None);
+        }
+        if !audit.share.takes(path) {
+            return Ok(None);
+        }
+        let Some(source) = store.read(path).await? else { return Ok(None) };
+        let copy = source.try_clone().map_err(|source| OutputError::Content { name: path.clone(), source })?;
+        if let Some(fault) = file.content_fault(copy).await? {
             audit.differs(Remedy::Replay, format!("{path} {fault}"));
             return Ok(None);
         }
         (audit.read.files_read, audit.read.bytes_read) =
             (audit.read.files_read + 1, audit.read.bytes_read + file.bytes);
-        let source = store.open_file(path).await?;
         let failed = || Err("cannot be read: it makes the decoder fail".to_owned());
         match quietly(|| content(source, manifest)).unwrap_or_else(failed) {
             Ok(content) => {
@@ -187,9 +206,14 @@ impl Files {
     async fn decided(&mut self, audit: &mut Audit<'_>, manifest: &Manifest) -> Result<(), ReportError> {
         for file in manifest.all_files() {
             self.named.insert(file.path.clone());
-            let staged = FileEntry { path: format!("{STAGING}/{}", file.staged), ..file.clone() };
-            let store = &audit.opened.store;
-            if let (Some(fault), Some(_)) = (file.fault(store).await?, staged.fault(store).await?) {
+            let store = audit.store;
+            if let Some(staged) = store.read_staged(&file.staged).await?
+                && file.content_fault(staged).await?.is_none()
+            {
+                continue;
+            }
+            let etag = audit.opened.ledger.etag(&file.path)?;
+            if let Some(fault) = file.fault(store, etag.as_deref()).await? {
                 audit.differs(
                     Remedy::Replay,
                     format!("{} is decided and {fault}, and it is not staged either", file.path),

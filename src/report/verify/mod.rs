@@ -20,6 +20,7 @@ use crate::output::error::OutputError;
 use crate::output::export_dir;
 use crate::output::names::{OWNER, SUCCESS};
 use crate::output::read_only::{ExportPath, ReadOnlyExport};
+use crate::output::store::Store;
 use crate::report::error::ReportError;
 use crate::report::totals::RowCounts;
 use crate::state::ledger::{SegmentRow, SegmentState};
@@ -72,9 +73,12 @@ impl Mismatches {
 
 struct Audit<'a> {
     opened: &'a ReadOnlyExport,
+    store: &'a Store,
     segments: &'a [SegmentRow],
     journal: PathBuf,
     share: SampleRate,
+    /// Whether files are read at all: objects are downloaded only for `--read`.
+    reads_files: bool,
     read: VerifiedCounts,
     differences: Mismatches,
 }
@@ -85,13 +89,17 @@ impl Audit<'_> {
     }
 }
 
-pub(crate) async fn verify(path: &ExportPath, share: SampleRate) -> Result<VerifyReport, ReportError> {
+/// `downloads`: whether the objects of an output in a bucket are read.
+pub(crate) async fn verify(path: &ExportPath, share: SampleRate, downloads: bool) -> Result<VerifyReport, ReportError> {
     let _locks = path.lock()?.map_err(|holder| OutputError::Busy { holder })?;
     let opened = path.open().await?;
+    let store = path.reach().await?;
     let segments = opened.ledger.segments()?;
     let (read, differences) = (VerifiedCounts::default(), Mismatches::default());
     let journal = path.state.join("journal");
-    let mut audit = Audit { opened: &opened, segments: &segments, journal, share, read, differences };
+    let reads_files = downloads || !store.is_in_bucket();
+    let mut audit =
+        Audit { opened: &opened, store: &store, segments: &segments, journal, share, reads_files, read, differences };
     if let Some(damage) = opened.ledger.find_damage()? {
         audit.differs(Remedy::State, format!("ledger: {damage}"));
     }
@@ -111,7 +119,7 @@ pub(crate) async fn verify(path: &ExportPath, share: SampleRate) -> Result<Verif
         exit_code: exit.number(),
         exit,
         export: opened.export.id.clone(),
-        out: path.out.display().to_string(),
+        out: path.out.to_string(),
         differences: differences.count,
         found: differences.named,
         next: differences.remedies.into_iter().map(Remedy::next_step).collect(),
@@ -153,13 +161,13 @@ fn rows(audit: &mut Audit<'_>, files: &files::Files) -> Result<RowSums, ReportEr
 /// The marks that readers trust: whose output it is, and whether it is complete.
 async fn compare_marks(audit: &mut Audit<'_>, rows: &RowSums) -> Result<(), ReportError> {
     let opened = audit.opened;
-    let owner = export_dir::owner(&opened.store).await?;
+    let owner = export_dir::owner(audit.store).await?;
     let has_segments = audit.segments.iter().any(|segment| segment.state != SegmentState::Open); // the owner file is written first
     if owner.as_ref().map_or(has_segments, |owner| *owner != opened.export.id) {
         let remedy = if owner.is_none() { Remedy::Replay } else { Remedy::State };
         audit.differs(remedy, format!("{OWNER} does not name the export of the ledger, {}", opened.export.id));
     }
-    if opened.store.get(SUCCESS).await?.is_some() {
+    if audit.store.get(SUCCESS).await?.is_some() {
         let totals = opened.ledger.totals()?;
         let unfinished = totals.items - totals.complete;
         let waiting = rows.counts.waiting;

@@ -18,6 +18,8 @@ pub(super) enum Remedy {
     Move,
     /// The journal has what is wrong in the output.
     Replay,
+    /// What a store says about an object is not what it said before; its content may be the same.
+    Read,
     /// The output is marked as complete and is not.
     Finish,
 }
@@ -30,6 +32,7 @@ impl Remedy {
             }
             Self::Move => "move what is not of this export out of the directory",
             Self::Replay => "`pagehaul replay` rebuilds from the journal what differs, `--all` everything",
+            Self::Read => "`pagehaul verify --read` downloads the objects and compares their content",
             Self::Finish => "the same `pagehaul export` finishes it; until then remove _SUCCESS",
         }
     }

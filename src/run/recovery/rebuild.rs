@@ -155,7 +155,8 @@ async fn reason(
         RebuildScope::Modified => {}
     }
     for file in manifest.all_files() {
-        if let Some(fault) = file.fault(&dir.store).await? {
+        let etag = dir.ledger().etag(&file.path)?;
+        if let Some(fault) = file.fault(&dir.store, etag.as_deref()).await? {
             return Ok(Some(format!("{} {fault}", file.path)));
         }
     }

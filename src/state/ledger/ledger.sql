@@ -1,4 +1,4 @@
--- The ledger's format, version 5: the truth about an export, except what manifests say of published segments. A change here is
+-- The ledger's format, version 6: the truth about an export, except what manifests say of published segments. A change here is
 -- a new user_version: nothing was released, so other formats are refused. Times are microseconds since 1970.
 --
 -- `crc` is the CRC-32 of the row. Every write makes it, and opening the ledger compares it: SQLite notices a damaged tree, but
@@ -97,4 +97,17 @@ CREATE TABLE drift (
     cells   INTEGER NOT NULL,               -- how many; for 'seen', a column whose field came, always 1
     crc     INTEGER NOT NULL AS (row_crc(segment, kind, name, cells)) STORED,
     PRIMARY KEY (segment, kind, name)
+) STRICT, WITHOUT ROWID;
+
+-- What a crash may leave in a bucket: an object, or an upload of one that was started. Without a checksum: a wrong row removes what
+-- is there no more, or a probe.
+CREATE TABLE leftovers (
+    name   TEXT NOT NULL,                   -- of the object, relative to the output
+    upload TEXT                             -- the store's id of it; none for the object itself
+) STRICT;
+
+-- What the store called the content of each uploaded object. Without a checksum: a wrong one has the content read.
+CREATE TABLE etags (
+    name TEXT PRIMARY KEY,
+    etag TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;

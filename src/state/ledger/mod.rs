@@ -2,7 +2,7 @@
 //!
 //! Read `ledger.sql` first: it declares all tables. `group` writes most of them, in the one transaction of a group commit.
 //! Everything else is in the file of its table: `export`, `items` (and `add_items`), `pages`, `attempts`,
-//! `segments` (and their frames), `drift`. Statements over items and pages are in files of their own: `ends` (what is
+//! `segments` (and their frames), `drift`, `leftovers` (and ETags). Statements over items and pages are in files of their own: `ends` (what is
 //! known of how lists end), `reopen` (ended walks that continue), `totals`. `open` opens a ledger to write, `read_only`
 //! to read, and `check` finds damage.
 //!
@@ -20,6 +20,7 @@ mod fixture;
 mod group;
 mod indexes;
 mod items;
+mod leftovers;
 mod open;
 mod pages;
 mod read_only;
@@ -234,6 +235,11 @@ attempts: id item page at charge cause crc
 3|3|1|6|in_doubt|why|3481394005
 4|3|1|6|||3259459145
 drift: segment kind name cells crc
+leftovers: name upload
+x|4
+y|
+etags: name etag
+x|e
 "#;
 
     #[test]
@@ -254,6 +260,9 @@ drift: segment kind name cells crc
                 ledger.mark_published(segment).unwrap();
             }
         }
+        ledger.add_leftover("x", Some("4")).unwrap();
+        ledger.add_leftover("y", None).unwrap();
+        ledger.note_etag("x", "e").unwrap();
         let intents = vec![request(1, 1), request(2, 2), request(3, 3), request(4, 3)];
         ledger.commit(&Group { intents, ..Group::default() }, Utc64(6)).unwrap();
         let failed = |attempt, charge| FailedRow { attempt: AttemptId(attempt), charge, cause: "why".to_owned() };
@@ -276,7 +285,7 @@ drift: segment kind name cells crc
         };
         ledger.commit(&group, Utc64(8)).unwrap();
         let pragma = |name: &str| ledger.rows(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)).unwrap();
-        assert_eq!((pragma("application_id"), pragma("user_version")), (vec![0x7068_6c31], vec![5]));
+        assert_eq!((pragma("application_id"), pragma("user_version")), (vec![0x7068_6c31], vec![6]));
         assert_eq!(dump(&ledger), DUMP.trim_start());
     }
 }

@@ -169,7 +169,8 @@ fn the_readme_fits_and_names_only_flags_that_exist() {
     let mut known: Vec<String> =
         pagehaul::settings::SETTINGS.iter().map(|setting| setting.key.replace('_', "-")).collect();
     known.extend(
-        ["all", "config", "json", "sample", "help", "sql", "listen", "release", "locked", "path"].map(str::to_owned),
+        ["all", "config", "json", "sample", "help", "sql", "for", "listen", "release", "locked", "path"]
+            .map(str::to_owned),
     );
     for part in readme.split("--").skip(1) {
         let flag: String = part.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();

@@ -27,6 +27,7 @@ const OWN: &[SettingInfo] = &[
     table::ENDPOINT.info,
     table::COLUMNS.info,
     table::DROP_COLUMNS.info,
+    table::PARTITION_IN_FILES.info,
     table::FILE_SIZE.info,
     table::BLOOM_FILTERS.info,
     table::ROW_GROUP_MEMORY.info,
@@ -70,6 +71,12 @@ async fn replay(mut layers: Layers, scope: RebuildScope) -> Result<Summary, Erro
         && layers.is_built_in(table::DROP_COLUMNS)
     {
         layers.set(table::DROP_COLUMNS.info.key, known_columns(dropped, &layers)?, &Origin::Ledger)?;
+    }
+    if layers.is_built_in(table::PARTITION_IN_FILES) {
+        let endpoint = settings::endpoint(&layers)?;
+        let columns = identity.get(table::COLUMNS.info.key).map_or("", String::as_str);
+        let is_in_files = columns.split(',').any(|name| name == endpoint.partition().name);
+        layers.set(table::PARTITION_IN_FILES.info.key, is_in_files.to_string(), &Origin::Ledger)?;
     }
     let mut settings = Settings::resolve(&layers)?;
     settings.simulated_as = identity.get(table::BASE_URL.info.key).cloned(); // no request is sent: any API is fine

@@ -1,25 +1,70 @@
-//! `schema`: the columns of the files.
+//! `schema`: the columns of the files, and the table that they make in another engine.
 
-use clap::{ArgMatches, Command};
+use std::path::Path;
 
-use super::CommandOutput;
-use super::arguments::{layers, switch, with_settings};
+use clap::builder::PossibleValuesParser;
+use clap::{Arg, ArgMatches, Command};
+
+use super::arguments::{config, layers, switch, with_settings};
+use super::{CommandOutput, block_on};
 use crate::endpoint::{Column, ColumnKind, EXTRA, Endpoint, FETCHED_AT, PAGE_NUM, Role};
 use crate::error::Error;
 use crate::model::sanitize::Sanitized;
-use crate::settings::{self, table};
+use crate::output::store::Store;
+use crate::report::schema::{self, FileTable, redshift_manifest};
+use crate::settings::{self, Layers, SettingInfo, StoreOptions, table};
 
 const SQL: &str = "sql";
+const FOR: &str = "for";
+/// Beside the engines: the files of an export, as Redshift wants them listed.
+const REDSHIFT_MANIFEST: &str = "redshift-manifest";
+
+const OWN: &[SettingInfo] = &[
+    table::ENDPOINT.info,
+    table::OUT.info,
+    table::COLUMNS.info,
+    table::DROP_COLUMNS.info,
+    table::PARTITION_IN_FILES.info,
+    table::STORE_OPTION.info,
+    table::ENDPOINT_URL.info,
+];
 
 pub(super) fn command() -> Command {
-    with_settings(Command::new("schema"), &[table::ENDPOINT.info])
+    let names = PossibleValuesParser::new(schema::targets().chain([REDSHIFT_MANIFEST]));
+    let target = Arg::new(FOR).long(FOR).value_name("ENGINE").value_parser(names).conflicts_with(SQL);
+    with_settings(Command::new("schema"), OWN)
         .about("Print the columns of the files")
         .arg(switch(SQL, "Print a CREATE TABLE statement"))
+        .arg(target.help("Print the table and its load statement for an engine"))
+        .arg(config())
 }
 
 pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
-    let endpoint = settings::endpoint(&layers(flags)?)?;
+    let layers = layers(flags)?;
+    let target = flags.get_one::<String>(FOR).map(String::as_str);
+    if target == Some(REDSHIFT_MANIFEST) {
+        return manifest(&layers);
+    }
+    let mut endpoint = settings::endpoint(&layers)?;
+    let written = settings::written_columns(&layers, &endpoint)?;
+    if let Some(target) = target {
+        let table = FileTable::new(&endpoint, &written, layers.find(table::OUT)?);
+        return Ok(CommandOutput::text(schema::print(&table, target).unwrap_or_default()));
+    }
+    endpoint.columns.retain(|column| column.role == Role::Partition || written.contains(&column.name));
     Ok(CommandOutput::text(if flags.get_flag(SQL) { sql(&endpoint) } else { text(&endpoint) }))
+}
+
+fn manifest(layers: &Layers) -> Result<CommandOutput, Error> {
+    let out = layers.find(table::OUT)?;
+    let out = out.ok_or(Error::Usage("a manifest lists the files of an export: name it with --out".into()))?;
+    let options = StoreOptions::from_layers(layers)?;
+    let (text, is_complete) = block_on(async {
+        let store = Store::open_first(&out, &options, Path::new("")).await?;
+        redshift_manifest(&store, &out).await
+    })?;
+    let warning = if is_complete { "" } else { "warning: the export is not complete: there is no _SUCCESS\n" };
+    Ok(CommandOutput { message: warning.to_owned(), ..CommandOutput::text(text) })
 }
 
 fn text(endpoint: &Endpoint) -> String {
@@ -29,9 +74,8 @@ fn text(endpoint: &Endpoint) -> String {
     };
     let mut lines = vec![format!("{:<26} {:<26} {:<5} {:<10} {}\n", "column", "type", "null", "role", "meaning")];
     for column in &endpoint.columns {
-        let unit = column.unit.as_ref().map(|unit| format!(" [{unit}]")).unwrap_or_default();
         let kind = column.kind.data_type().to_string();
-        lines.push(line(&column.name, &kind, column.nullable, column.role.as_str(), &(column.meaning.clone() + &unit)));
+        lines.push(line(&column.name, &kind, column.nullable, column.role.as_str(), &column.meaning_with_unit()));
     }
     let time = ColumnKind::Timestamp.data_type().to_string();
     lines.push(line(FETCHED_AT, &time, false, "own", "When the row was fetched."));

@@ -22,7 +22,7 @@ use super::drift::PageDrift;
 use super::extra;
 use super::value::{Builder, key_text_of, text_of};
 use crate::decode::lenient_json;
-use crate::endpoint::{Column, Endpoint, Role};
+use crate::endpoint::{Column, Endpoint, Role, file_schema};
 use crate::model::clock::Utc64;
 use crate::model::page::{ItemId, PageNum, Request};
 use crate::model::partition::PartitionDirs;
@@ -100,17 +100,25 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// A decoder for the columns that `is_selected` accepts, and for identity columns, which are always written.
+    /// A decoder for the columns that `is_selected` accepts, and for identity columns, which are always written. The partition
+    /// column is not.
     pub fn new(endpoint: &Endpoint, is_selected: impl Fn(&Column) -> bool) -> Self {
-        let position = |name: &str| endpoint.columns.iter().position(|column| column.name == name).unwrap_or_default();
         let is_written =
             |column: &Column| column.role == Role::Identity || (column.role != Role::Partition && is_selected(column));
-        let written_columns: Vec<Column> =
-            endpoint.columns.iter().filter(|column| is_written(column)).cloned().collect();
+        Self::for_written(endpoint, is_written)
+    }
+
+    /// A decoder for exactly these columns.
+    pub fn for_columns(endpoint: &Endpoint, names: &[String]) -> Self {
+        Self::for_written(endpoint, |column| names.contains(&column.name))
+    }
+
+    fn for_written(endpoint: &Endpoint, is_written: impl Fn(&Column) -> bool) -> Self {
+        let position = |name: &str| endpoint.columns.iter().position(|column| column.name == name).unwrap_or_default();
         Self {
             columns: endpoint.columns.clone().into(),
             names: endpoint.columns.iter().map(quoted_name).collect(),
-            written: endpoint.columns.iter().map(is_written).collect(),
+            written: endpoint.columns.iter().map(&is_written).collect(),
             dropped: endpoint
                 .columns
                 .iter()
@@ -119,7 +127,7 @@ impl Decoder {
             item: position(&endpoint.item.column),
             keys: endpoint.key_columns().map(|column| position(&column.name)).collect(),
             partition: position(&endpoint.partition().name),
-            schema: endpoint.file_schema(&written_columns),
+            schema: file_schema(endpoint.columns.iter().filter(|column| is_written(column))),
             directories: Arc::default(),
         }
     }
@@ -239,7 +247,13 @@ impl<'a> Batch<'a> {
             let raw = values.get(at).copied().flatten();
             count.is_seen |= raw.is_some();
             let fits = match builder {
-                _ if at == decoder.partition => push_partition(&mut self.partitions, &mut self.directories, raw),
+                _ if at == decoder.partition => {
+                    let fits = push_partition(&mut self.partitions, &mut self.directories, raw);
+                    if let (Some(Builder::Text(builder)), Some(value)) = (builder, self.partitions.last()) {
+                        builder.append_option(value.as_deref()); // the same as in the directory's name
+                    }
+                    fits
+                }
                 Some(Builder::Text(builder)) if at == decoder.item => {
                     builder.append_value(response.request.id.as_str());
                     item.is_some() || raw.is_none_or(|raw| raw == "null")

@@ -209,6 +209,25 @@ fn a_partition_value_that_no_directory_name_can_contain_goes_to_extra() {
 }
 
 #[test]
+fn a_partition_column_in_the_files_says_what_the_names_of_the_directories_say() {
+    let endpoint = endpoint();
+    let names = ["video_id", "product_id", "region"].map(str::to_owned);
+    let long = "x".repeat(300);
+    let values = [r#""ID""#.to_owned(), r#""""#.to_owned(), format!("\"{long}\""), "null".to_owned(), "17".to_owned()];
+    let rows: Vec<_> = values.iter().map(|value| format!(r#"{{"video_id":"7","region":{value}}}"#)).collect();
+    let body = format!(r#"{{"code":0,"data":[{}]}}"#, rows.join(",")).into();
+    let (attempt, item, page) = (AttemptId(1), ItemIx(1), PageNum(3));
+    let response = Response { request: Request { attempt, item, id: ItemId::new(ID), page }, at: Utc64(9), body };
+    let decoded = Decoder::for_columns(&endpoint, &names).decode(&[response]).unwrap();
+    let columns: Vec<_> = decoded.rows.schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(columns, ["video_id", "product_id", "region", FETCHED_AT, PAGE_NUM, EXTRA]);
+    let in_files = decoded.rows.column_by_name("region").unwrap().as_string::<i32>();
+    let in_names: Vec<_> = decoded.partitions.iter().map(|value| value.as_deref()).collect();
+    assert_eq!(in_files.iter().collect::<Vec<_>>(), in_names);
+    assert_eq!(in_names[..4], [Some("ID"), None, None, None]);
+}
+
+#[test]
 fn rows_that_cannot_be_published_become_rejects_with_reason_and_exact_text_and_lose_no_other_row() {
     let rows =
         r#"{"video_id":"7"}, 17, {"video_id": null}, {"video_id":"8","product_id":"99"}, "x", {"video_id":"9"}, null"#;

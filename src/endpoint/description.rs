@@ -120,6 +120,14 @@ fn yes() -> bool {
     true
 }
 
+impl Column {
+    /// What it means, with the unit in brackets.
+    pub(crate) fn meaning_with_unit(&self) -> String {
+        let unit = self.unit.as_ref().map(|unit| format!(" [{unit}]")).unwrap_or_default();
+        self.meaning.clone() + &unit
+    }
+}
+
 /// The JSON type that the API documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -300,18 +308,20 @@ impl Endpoint {
         short_digest(&text)
     }
 
-    /// The Arrow schema of the files: `columns` without the partition, then pagehaul's own three.
+    /// The Arrow schema of files without the partition column: the other `columns`, then pagehaul's own three.
     pub fn file_schema(&self, columns: &[Column]) -> SchemaRef {
-        let mut fields: Vec<Field> = columns
-            .iter()
-            .filter(|column| column.role != Role::Partition)
-            .map(|column| Field::new(&column.name, column.kind.data_type(), column.nullable))
-            .collect();
-        fields.push(Field::new(FETCHED_AT, ColumnKind::Timestamp.data_type(), false));
-        fields.push(Field::new(PAGE_NUM, DataType::Int32, false));
-        fields.push(Field::new(EXTRA, DataType::Utf8, true));
-        Arc::new(Schema::new(fields))
+        file_schema(columns.iter().filter(|column| column.role != Role::Partition))
     }
+}
+
+/// The Arrow schema of files with these columns: they, then pagehaul's own three.
+pub(crate) fn file_schema<'a>(columns: impl Iterator<Item = &'a Column>) -> SchemaRef {
+    let mut fields: Vec<Field> =
+        columns.map(|column| Field::new(&column.name, column.kind.data_type(), column.nullable)).collect();
+    fields.push(Field::new(FETCHED_AT, ColumnKind::Timestamp.data_type(), false));
+    fields.push(Field::new(PAGE_NUM, DataType::Int32, false));
+    fields.push(Field::new(EXTRA, DataType::Utf8, true));
+    Arc::new(Schema::new(fields))
 }
 
 fn short_digest(text: &str) -> String {

@@ -11,4 +11,4 @@ mod names;
 
 pub use codes::{Codes, EndRule};
 pub use description::{BUILT_IN, Column, ColumnKind, EXTRA, Endpoint, EndpointError, FETCHED_AT, PAGE_NUM, Role, hex};
-pub(crate) use description::{JsonType, SortParams, at_line};
+pub(crate) use description::{JsonType, SortParams, at_line, file_schema};

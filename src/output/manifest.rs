@@ -31,7 +31,7 @@ pub struct Manifest {
     /// The columns that make a row's key: the item first.
     #[serde(default)]
     pub key: Vec<String>,
-    /// The column whose value is in the directory's name and in no file.
+    /// The column whose value is in the directory's name, and in a file only if `columns` has it.
     #[serde(default)]
     pub partition: String,
     pub journal: String,

@@ -7,6 +7,7 @@ pub(crate) mod drift;
 pub(crate) mod error;
 pub(crate) mod products;
 pub(crate) mod run_stats;
+pub(crate) mod schema;
 pub(crate) mod status;
 pub mod summary;
 pub(crate) mod totals;

@@ -21,7 +21,7 @@ pub(super) struct OpenExport<'a> {
 impl<'a> OpenExport<'a> {
     pub(super) fn new(context: &'a RunContext, dir: ExportDir) -> Self {
         let settings = &context.settings;
-        let decoder = Decoder::new(&settings.endpoint, |column| settings.columns.contains(&column.name));
+        let decoder = Decoder::for_columns(&settings.endpoint, &settings.columns);
         let publisher = dir.publisher(settings, &decoder);
         Self { context, dir: Arc::new(dir), decoder, publisher }
     }

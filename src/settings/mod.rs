@@ -17,6 +17,6 @@ pub(crate) use location::BucketKind;
 pub use location::{BucketUrl, OutputLocation, StoreClient, StoreOptions};
 pub use rate_limit::RateLimit;
 pub use resolve::{CODES, DESCRIPTION, DROPPED, FROM_FILE, Progress, Settings, endpoint};
-pub(crate) use resolve::{is_loopback, state_dir};
+pub(crate) use resolve::{is_loopback, state_dir, written_columns};
 pub use retry_policy::RetryPolicy;
 pub use table::{SETTINGS, Setting, SettingInfo};

@@ -71,7 +71,7 @@ pub struct Settings {
     /// Credits that reading past short pages may cost, percent of the pages read.
     pub max_evidence: f64,
     pub allow_empty: bool,
-    /// The columns to write, in file order.
+    /// The columns to write, in file order; the partition column if it is in the files, too.
     pub columns: Vec<String>,
     pub retry_failed: bool,
     pub repair: bool,
@@ -119,7 +119,7 @@ impl Settings {
             end: layers.find(table::END)?.unwrap_or(endpoint.end),
             max_evidence: layers.get(table::MAX_EVIDENCE)?,
             allow_empty: layers.get(table::ALLOW_EMPTY)?,
-            columns: columns(layers, &endpoint)?,
+            columns: written_columns(layers, &endpoint)?,
             retry_failed: layers.get(table::RETRY_FAILED)?,
             repair: layers.get(table::REPAIR)?,
             fail_on_drift: layers.get(table::FAIL_ON_DRIFT)?,
@@ -270,8 +270,9 @@ fn sort(layers: &Layers, endpoint: &Endpoint) -> Result<Option<(String, bool)>, 
     }
 }
 
-/// The columns to write, in the endpoint's order. Identity columns always are; the partition column is the directory.
-fn columns(layers: &Layers, endpoint: &Endpoint) -> Result<Vec<String>, SettingsError> {
+/// The columns to write, in the endpoint's order. Identity columns always are; the partition column is the directory, and in
+/// the files only on request.
+pub(crate) fn written_columns(layers: &Layers, endpoint: &Endpoint) -> Result<Vec<String>, SettingsError> {
     let mut written = layers.find(table::COLUMNS)?.unwrap_or_default();
     let dropped = layers.find(table::DROP_COLUMNS)?.unwrap_or_default();
     if written == [ALL] {
@@ -291,9 +292,10 @@ fn columns(layers: &Layers, endpoint: &Endpoint) -> Result<Vec<String>, Settings
         return Err(layers
             .invalid(table::DROP_COLUMNS, format!("cannot leave out {name}: every row needs its {}", role.as_str())));
     }
+    let is_partition_written = layers.get(table::PARTITION_IN_FILES)?;
     let is_written = |column: &&Column| match column.role {
         Role::Identity => true,
-        Role::Partition => false,
+        Role::Partition => is_partition_written,
         Role::Attribute | Role::Volatile | Role::Metric => {
             (written.is_empty() || written.contains(&column.name)) && !dropped.contains(&column.name)
         }

@@ -118,6 +118,8 @@ settings! {
             "Columns to write, or `all`";
         DROP_COLUMNS: Vec<String> = "drop_columns", "A,B,..", list,
             "Columns to leave out";
+        PARTITION_IN_FILES: bool = "partition_in_files", "", switch,
+            "Write the partition column into the files, too";
         SEGMENT_SIZE: u64 = "segment_size", "SIZE", size,
             "Journal size at which files are published";
         FILE_SIZE: u64 = "file_size", "SIZE", file_size,

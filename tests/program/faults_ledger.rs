@@ -308,6 +308,7 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
         ("max_pages", vec!["--max-pages", "1"], Some("max_pages was none, now 1")),
         ("columns", vec!["--columns", "video_desc"], Some("columns was with user_id")),
         ("drop_columns", vec!["--drop-columns", "play_addr"], Some("columns was with play_addr")),
+        ("partition_in_files", vec!["--partition-in-files"], Some("columns was without region, now with")),
         ("state_dir", vec!["--state-dir", &state], Some("its ledger is not in")),
         ("end", vec!["--end", "empty-page"], None), // stricter only: walks continue
         ("products", vec!["--products", &longer], None),

@@ -30,5 +30,6 @@ mod formats;
 mod hostile_text;
 mod refused;
 mod replay;
+mod schema;
 mod status;
 mod verify;

@@ -141,6 +141,35 @@ fn an_export_read_again_into_other_columns_has_the_rows_of_a_fresh_one_without_a
 }
 
 #[test]
+fn the_partition_column_is_in_the_files_of_an_export_that_asked_for_it_and_a_replay_keeps_it_or_rebuilds_without_it() {
+    let case = Case::exported(&["--partition-in-files"]);
+    let has_region = || {
+        let mut has = manifests(&case.home.out())
+            .into_iter()
+            .map(|manifest| manifest["columns"].to_string().contains("\"region\""));
+        let first = has.next().unwrap();
+        assert!(has.all(|other| other == first), "segments of two kinds");
+        first
+    };
+    assert!(has_region());
+    case.assert_complete();
+    let refused = run(case.export(&SMALL)).ended(9);
+    assert!(refused["cause"].as_str().unwrap().contains("columns was with region, now without"), "{refused}");
+    run(case.replay(&["--all"])).ended(0);
+    assert!(has_region(), "a replay takes it from the ledger");
+    let mut without = case.replay(&[]);
+    without.env("PAGEHAUL_PARTITION_IN_FILES", "false");
+    run(without).ended(0);
+    assert!(!has_region());
+    case.assert_complete();
+    let refused = run(case.export(&[&SMALL[..], &["--partition-in-files"]].concat())).ended(9);
+    assert!(refused["cause"].as_str().unwrap().contains("columns was without region, now with"), "{refused}");
+    run(case.replay(&["--partition-in-files"])).ended(0);
+    assert!(has_region());
+    case.assert_complete();
+}
+
+#[test]
 fn an_export_continues_under_the_columns_of_its_replay_and_no_longer_under_the_old_ones() {
     let case = Case::new(WORLD);
     let old = older(&case.home);

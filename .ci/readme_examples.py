@@ -4,16 +4,20 @@
 
 Each block runs by itself, as a reader would paste it: `sh` in bash with `pagehaul` on the PATH, SQL in DuckDB, Python in
 a new interpreter, where `rows` must come to all rows with their region. Not run here: lines that begin with `cargo`, which
-are steps of the gate. Commands for a real key run against the simulator that the README itself shows how to start.
+are steps of the gate. Commands for a real key run against the simulator that the README itself shows how to start, those for
+a bucket against moto, whose server the variable MOTO names.
 """
 
 import json
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 import textwrap
+import time
+import urllib.request
 from pathlib import Path
 
 # What the examples take for given: a list of products, kept short, and a settings file.
@@ -41,6 +45,37 @@ def blocks(text):
     """Line, language and content of each fenced block that is to be run."""
     for found in re.finditer(r"^( *)```(sh|sql|python)\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL):
         yield text.count("\n", 0, found.start()) + 1, found[2], textwrap.dedent(found[3])
+
+
+class Moto:
+    """S3 on loopback, with the bucket of the examples."""
+
+    def __init__(self):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{port}"
+        command = [os.environ["MOTO"], "-H", "127.0.0.1", "-p", str(port)]
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(urllib.request.Request(f"{self.address}/lake", method="PUT"))
+                return
+            except OSError:
+                time.sleep(0.1)
+        sys.exit("moto does not listen")
+
+    def __enter__(self):
+        return {
+            "AWS_ENDPOINT_URL": self.address,
+            "AWS_ACCESS_KEY_ID": "any",
+            "AWS_SECRET_ACCESS_KEY": "any",
+            "AWS_REGION": "us-east-1",
+        }
+
+    def __exit__(self, *_):
+        self.process.terminate()
+        self.process.communicate(timeout=20)
 
 
 class Simulator:
@@ -85,8 +120,8 @@ def main():
     rows = json.loads(summary)["rows"]["published"]
     text = readme.read_text(encoding="utf-8")
     Path("my.toml").write_text(SETTINGS, encoding="utf-8")
-    with Simulator(text) as simulator:
-        environment = os.environ | {
+    with Simulator(text) as simulator, Moto() as bucket:
+        environment = os.environ | bucket | {
             "PAGEHAUL_BASE_URL": simulator.base_url,
             "KEYAPI_TOKEN": "sk_live_ci",
             # Spark looks its own host's name up otherwise, which not every machine knows.

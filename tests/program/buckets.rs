@@ -34,10 +34,13 @@ fn assert_ends(about: &str, run: &Run, code: i32, words: &[&str]) {
     assert!(!format!("{}{}", run.stdout, run.stderr).contains("CANARY"), "{about}: {run}");
 }
 
+/// Flags, variables, the exit code, and words of the cause.
+type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], i32, &'a [&'a str]);
+
 #[test]
 fn what_cannot_work_in_a_bucket_ends_soon_with_its_code_and_the_next_step() {
     let started = Instant::now();
-    let table: [(&[&str], &[(&str, &str)], i32, &[&str]); 8] = [
+    let table: [Case<'_>; 8] = [
         (&["--out", "ftp://b/p"], &KEYS, 2, &["s3://, gs://, az:// or file://"]),
         (&["--out", "s3:///p"], &KEYS, 2, &["name a bucket"]),
         (&["--out", "s3://CANARY:CANARY@b/p"], &KEYS, 2, &["without credentials"]),

@@ -6,6 +6,7 @@ after the request was carried out, slow responses; and a network that is cut.
 
 import http.client
 import random
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -59,8 +60,7 @@ class Proxy:
                 conditional = "If-None-Match" in self.headers or "If-Match" in self.headers
                 if proxy.cut or fault == "broken before":
                     proxy.count("broken before")
-                    self.connection.close()
-                    return
+                    return self.hang_up()
                 if fault == "storm":
                     return self.answer(503, b"<Error><Code>SlowDown</Code><Message>Slower.</Message></Error>", fault)
                 if fault == "conflict" and conditional:
@@ -73,20 +73,25 @@ class Proxy:
                     response = connection.getresponse()
                     content = response.read()
                 except OSError:
-                    self.connection.close()
-                    return
+                    return self.hang_up()
                 finally:
                     connection.close()
                 if fault == "lost" and writes:
                     return self.answer(500, b"<Error><Code>InternalError</Code><Message>?</Message></Error>", fault)
                 if fault == "broken after" and writes:
                     proxy.count(fault)
-                    self.connection.close()
-                    return
+                    return self.hang_up()
                 if fault == "slow":
                     proxy.count(fault)
                     time.sleep(2)
                 self.answer(response.status, content, None, response.getheaders())
+
+            def hang_up(self):
+                self.close_connection = True
+                try:
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass  # the other side was faster
 
             def answer(self, status, content, fault, headers=()):
                 if fault:

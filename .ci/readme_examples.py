@@ -1,14 +1,12 @@
-"""Runs what the README shows: every fenced block marked `sh`, `sql` or `python`, in the order of the text.
+"""Runs what the README shows: every fenced block marked `sh` or `sql`, in the order of the text.
 
-    readme_examples.py README SUMMARY      in a folder that holds the export `videos`, whose summary ends SUMMARY
+    readme_examples.py README      in a folder that holds the export `videos`
 
-Each block runs by itself, as a reader would paste it: `sh` in bash with `pagehaul` on the PATH, SQL in DuckDB, Python in
-a new interpreter, where `rows` must come to all rows with their region. Not run here: lines that begin with `cargo`, which
+Each block runs by itself, as a reader would paste it: `sh` in bash with `pagehaul` on the PATH, SQL in DuckDB. Not run here: lines that begin with `cargo`, which
 are steps of the gate. Commands for a real key run against the simulator that the README itself shows how to start, those for
 a bucket against moto, whose server the variable MOTO names.
 """
 
-import json
 import os
 import re
 import shlex
@@ -25,25 +23,11 @@ PRODUCTS = 5
 SETTINGS = "page_size = 5\n"
 
 SQL = "import duckdb, sys; print(duckdb.sql(sys.argv[1]))"
-# Spark's shell brings `spark` along. One core and no web server are enough here.
-SPARK = """
-from pyspark.sql import SparkSession
-spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", False).getOrCreate()
-spark.sparkContext.setLogLevel("ERROR")
-"""
-COUNT = """
-import sys
-columns = getattr(rows, "column_names", None) or rows.columns
-count = rows.count() if hasattr(rows, "sparkSession") else len(rows)
-print(type(rows).__module__.split(".")[0], count, "rows,", len(columns), "columns")
-assert count == int(sys.argv[1]), f"{count} rows of {sys.argv[1]}"
-assert "region" in columns, columns
-"""
 
 
 def blocks(text):
     """Line, language and content of each fenced block that is to be run."""
-    for found in re.finditer(r"^( *)```(sh|sql|python)\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL):
+    for found in re.finditer(r"^( *)```(sh|sql)\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL):
         yield text.count("\n", 0, found.start()) + 1, found[2], textwrap.dedent(found[3])
 
 
@@ -103,33 +87,27 @@ class Simulator:
         self.process.communicate(timeout=20)
 
 
-def command(language, content, simulator, rows):
+def command(language, content, simulator):
     """The command that runs a block; none if all of it is the gate's."""
     if language == "sql":
         return [sys.executable, "-c", SQL, content]
-    if language == "python":
-        needs_session = "spark." in content and "SparkSession" not in content
-        return [sys.executable, "-c", (SPARK if needs_session else "") + content + COUNT, str(rows)]
     lines = [line for line in content.splitlines() if not line.startswith("cargo ") and line != simulator.line]
     lines = [line.replace("http://127.0.0.1:8080", simulator.base_url) for line in lines]
     return ["bash", "-euo", "pipefail", "-c", "\n".join(lines)] if lines else None
 
 
 def main():
-    readme, summary = Path(sys.argv[1]), Path(sys.argv[2]).read_text(encoding="utf-8").splitlines()[-1]
-    rows = json.loads(summary)["rows"]["published"]
+    readme = Path(sys.argv[1])
     text = readme.read_text(encoding="utf-8")
     Path("my.toml").write_text(SETTINGS, encoding="utf-8")
     with Simulator(text) as simulator, Moto() as bucket:
         environment = os.environ | bucket | {
             "PAGEHAUL_BASE_URL": simulator.base_url,
             "KEYAPI_TOKEN": "sk_live_ci",
-            # Spark looks its own host's name up otherwise, which not every machine knows.
-            "SPARK_LOCAL_IP": "127.0.0.1",
         }
         for line, language, content in blocks(text):
             print(f"\n-- {readme.name}:{line} ({language})", flush=True)
-            to_run = command(language, content, simulator, rows)
+            to_run = command(language, content, simulator)
             if to_run is None:
                 print("a step of the gate")
                 continue

@@ -18,7 +18,7 @@ const CONFIG: &str = "config";
 
 /// Settings that locate an export.
 pub(super) const LOCATION: &[SettingInfo] =
-    &[table::OUT.info, table::STATE_DIR.info, table::STORE_OPTION.info, table::ENDPOINT_URL.info];
+    &[table::OUT.info, table::STATE_DIR.info, table::SNAPSHOT.info, table::STORE_OPTION.info, table::ENDPOINT_URL.info];
 
 pub(super) fn config() -> Arg {
     Arg::new(CONFIG).long(CONFIG).value_name("FILE").help("Settings file; flags and environment take precedence")

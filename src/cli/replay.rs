@@ -22,6 +22,7 @@ const ALL: &str = "all";
 const OWN: &[SettingInfo] = &[
     table::OUT.info,
     table::STATE_DIR.info,
+    table::SNAPSHOT.info,
     table::STORE_OPTION.info,
     table::ENDPOINT_URL.info,
     table::ENDPOINT.info,

@@ -17,13 +17,13 @@ use crate::model::sanitize::{Sanitized, sanitize};
 use crate::output::differences::{self, Identity};
 use crate::output::error::OutputError;
 use crate::output::manifest::{ManifestSchema, manifests};
-use crate::output::names::{MANIFESTS, OWNER, SUCCESS, of_file, segment_of};
+use crate::output::names::{MANIFESTS, OWNER, REMOVAL, SUCCESS, of_file, segment_of};
 use crate::output::parquet_file::ParquetOptions;
 use crate::output::publisher::Publisher;
 use crate::output::segment::SegmentConfig;
 use crate::output::store::Store;
 use crate::output::stored::Put;
-use crate::settings::{OutputLocation, Settings};
+use crate::settings::{OutputLocation, Settings, SnapshotLabel};
 use crate::state::disk::{Access, Disk, DiskError, Doing};
 use crate::state::free_space::MinFreeSpace;
 use crate::state::ledger::{ExportRow, Ledger};
@@ -31,6 +31,7 @@ use crate::state::lock::{Lock, lock_alone};
 
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const LEDGER: &str = "ledger.sqlite";
+pub(crate) const HAS_SNAPSHOTS: &str = "holds snapshots: name one with --snapshot LABEL";
 /// How long after the first try a taken lock is tried once more. `status` and `verify` take it only for a moment.
 const SECOND_TRY: Duration = Duration::from_millis(100);
 
@@ -104,6 +105,8 @@ impl ExportDir {
             // The output is new, the process ended between the two, or somebody removed it.
             write_owner(store, &export.id, settings).await?;
         }
+        // Whoever works on it again wants its files.
+        store.remove(vec![REMOVAL.to_owned()]).await?;
         guard(ledger).allow_checkpoint()?;
         Ok(export)
     }
@@ -228,6 +231,9 @@ async fn open_ledger(settings: &Settings, store: &Store, found: &Found) -> Resul
             return Err(ledger_elsewhere(settings));
         }
         refuse_foreign_output(store, &settings.out).await?;
+        if settings.is_snapshot {
+            refuse_export_as_dataset(settings).await?;
+        }
     }
     Disk.make_private_file(&path).map_err(OutputError::Unwritable)?;
     Ok(Ledger::open(&path)?)
@@ -238,11 +244,24 @@ async fn open_ledger(settings: &Settings, store: &Store, found: &Found) -> Resul
 async fn refuse_foreign_output(store: &Store, out: &OutputLocation) -> Result<(), OutputError> {
     let success = store.find(SUCCESS).await?.map(|_| SUCCESS.to_owned());
     let Some(name) = store.data_files().await?.into_keys().next().or(success) else { return Ok(()) };
+    if name.split('/').next().and_then(SnapshotLabel::of_directory).is_some() {
+        return Err(OutputError::Mismatch(format!("{out} {HAS_SNAPSHOTS}")));
+    }
     Err(OutputError::Mismatch(format!(
         "{} has {} already, but no state of an export: give the --state-dir that it was started with, or take another --out",
         out,
         Sanitized(&name)
     )))
+}
+
+/// Refuses a snapshot inside of another export's output, which would not know its files.
+async fn refuse_export_as_dataset(settings: &Settings) -> Result<(), OutputError> {
+    let dataset = settings.out.parent();
+    let store = Store::open(&dataset, &settings.store, &settings.state_dir)?;
+    if store.find(OWNER).await?.is_none() {
+        return Ok(());
+    }
+    Err(OutputError::Mismatch(format!("{dataset} is the output of an export without snapshots: take another --out")))
 }
 
 fn ledger_elsewhere(settings: &Settings) -> OutputError {

@@ -23,12 +23,15 @@ pub struct FileEntry {
     pub sha256: String,
 }
 
+/// Whether a file name does not lead out of its directory.
+pub(crate) fn is_inside(name: &str) -> bool {
+    !name.is_empty() && Path::new(name).components().all(|part| matches!(part, Component::Normal(_)))
+}
+
 /// A file name that does not lead out of its directory: somebody else may have written a manifest or a ledger.
 fn inside<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let name = String::deserialize(deserializer)?;
-    let mut components = Path::new(&name).components();
-    let leads_out = name.is_empty() || components.any(|part| !matches!(part, Component::Normal(_)));
-    if leads_out { Err(D::Error::custom("a file name leads out of the output")) } else { Ok(name) }
+    if is_inside(&name) { Ok(name) } else { Err(D::Error::custom("a file name leads out of the output")) }
 }
 
 impl FileEntry {

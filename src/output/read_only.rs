@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use crate::model::sanitize::sanitize;
 use crate::output::differences::Identity;
 use crate::output::error::OutputError;
-use crate::output::export_dir::{LEDGER, LOCK, lock_directories};
+use crate::output::export_dir::{HAS_SNAPSHOTS, LEDGER, LOCK, lock_directories};
 use crate::output::names::{MANIFESTS, OWNER};
 use crate::output::store::Store;
-use crate::settings::{self, Layers, OutputLocation, SettingsError, StoreOptions, table};
+use crate::settings::{ExportPaths, Layers, OutputLocation, SettingsError, SnapshotLabel, StoreOptions};
 use crate::state::ledger::{ExportRow, Ledger};
 use crate::state::lock::{Lock, lock_shared};
 
@@ -30,8 +30,7 @@ pub(crate) struct ReadOnlyExport {
 impl ExportPath {
     pub(crate) fn from_layers(layers: &Layers) -> Result<Self, SettingsError> {
         let missing = "no directory of an export: name it with --out DIR";
-        let out = layers.find(table::OUT)?.ok_or_else(|| SettingsError(missing.to_owned()))?;
-        let state = settings::state_dir(layers, &out)?;
+        let ExportPaths { out, state } = ExportPaths::from_layers(layers, missing)?;
         Ok(Self { out, store: StoreOptions::from_layers(layers)?, state })
     }
 
@@ -79,6 +78,11 @@ impl ExportPath {
                 }
                 return Ok(ReadOnlyExport { ledger, export });
             }
+        }
+        if let Some(local) = &local
+            && local.directories().await?.iter().any(|name| SnapshotLabel::of_directory(name).is_some())
+        {
+            return Err(OutputError::Mismatch(format!("{out} {HAS_SNAPSHOTS}")));
         }
         if let Some(local) = local
             && (local.get(OWNER).await?.is_some() || !local.list(MANIFESTS).await?.is_empty())

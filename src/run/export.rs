@@ -13,6 +13,7 @@ use crate::report::summary::Summary;
 use crate::run::context::RunContext;
 use crate::run::open::OpenExport;
 use crate::run::recovery::rebuild::RebuildScope;
+use crate::run::snapshots;
 use crate::state::free_space;
 
 /// Walks every item of the list and publishes its rows. Resumes where an earlier run with the same directory stopped.
@@ -30,7 +31,9 @@ pub async fn export<F: Fetch>(
     warn_of_network_disk(context);
     unless(stopped.as_mut(), export.register(ids)).await?;
     if let Some(since) = export.complete_since().await? {
-        return export.still_complete(since).await;
+        let summary = export.still_complete(since).await?;
+        snapshots::remove_older(context).await;
+        return Ok(summary);
     }
     export.unmark().await?;
     if let Some(shortage) = export.dir.min_free_space.shortage()? {
@@ -38,7 +41,11 @@ pub async fn export<F: Fetch>(
     }
     let resumed = unless(stopped.as_mut(), export.resume(RebuildScope::OtherColumns)).await?;
     let (stop, stats) = export.crawl(resumed, api, stopped).await?;
-    export.finish(stop, stats, None).await
+    let summary = export.finish(stop, stats, None).await?;
+    if summary.exit == ExitCode::Complete {
+        snapshots::remove_older(context).await;
+    }
+    Ok(summary)
 }
 
 /// Does the work, unless a signal comes first.

@@ -15,4 +15,5 @@ pub(crate) mod recovery;
 mod register;
 pub(crate) mod replay;
 mod resume;
+mod snapshots;
 pub(crate) mod stop;

@@ -42,7 +42,7 @@ impl fmt::Display for Origin {
 /// A setting that cannot be used. The text is the whole message: what, its origin, why, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct SettingsError(pub(crate) String);
+pub struct SettingsError(pub(super) String);
 
 fn unreadable(file: impl fmt::Display, reason: impl fmt::Display) -> SettingsError {
     SettingsError(format!("cannot read config file {file}: {reason}"))

@@ -110,6 +110,35 @@ impl OutputLocation {
         Ok(Self::Bucket(BucketUrl { url, kind, prefix }))
     }
 
+    /// A directory in it.
+    pub(crate) fn join(&self, name: &str) -> Self {
+        match self {
+            Self::Directory(path) => Self::Directory(path.join(name)),
+            Self::Bucket(bucket) => {
+                let mut joined = bucket.clone();
+                let path = format!("{}/{name}", bucket.url.path().trim_end_matches('/'));
+                joined.url.set_path(&path);
+                joined.prefix = bucket.prefix.clone().join(name);
+                Self::Bucket(joined)
+            }
+        }
+    }
+
+    /// The directory that it is in; itself where it is in none.
+    pub(crate) fn parent(&self) -> Self {
+        match self {
+            Self::Directory(path) => Self::Directory(path.parent().unwrap_or(path).to_owned()),
+            Self::Bucket(bucket) => {
+                let mut outer = bucket.clone();
+                let path = bucket.url.path().trim_end_matches('/');
+                outer.url.set_path(path.rsplit_once('/').map_or("", |(outer, _)| outer));
+                let parts = bucket.prefix.parts().count().saturating_sub(1);
+                outer.prefix = bucket.prefix.parts().take(parts).collect();
+                Self::Bucket(outer)
+            }
+        }
+    }
+
     /// The local directory; none if it is a bucket.
     pub fn directory(&self) -> Option<&Path> {
         match self {

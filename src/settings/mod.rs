@@ -10,6 +10,7 @@ pub(crate) mod parse;
 mod rate_limit;
 mod resolve;
 mod retry_policy;
+mod snapshot;
 pub mod table;
 
 pub use layers::{DEFAULTS, Layers, Origin, PREFIX, SettingsError, nearest};
@@ -17,6 +18,8 @@ pub(crate) use location::BucketKind;
 pub use location::{BucketUrl, OutputLocation, StoreClient, StoreOptions};
 pub use rate_limit::RateLimit;
 pub use resolve::{CODES, DESCRIPTION, DROPPED, FROM_FILE, Progress, Settings, endpoint};
-pub(crate) use resolve::{is_loopback, state_dir, written_columns};
+pub(crate) use resolve::{is_loopback, written_columns};
 pub use retry_policy::RetryPolicy;
+pub(crate) use snapshot::ExportPaths;
+pub use snapshot::SnapshotLabel;
 pub use table::{SETTINGS, Setting, SettingInfo};

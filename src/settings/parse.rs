@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use url::Url;
 
-use super::{OutputLocation, RateLimit};
+use super::{OutputLocation, RateLimit, SnapshotLabel};
 
 /// Longest time. It also refuses `1M`, which is a month and probably meant as a minute.
 const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -38,6 +38,10 @@ pub(crate) fn directory(text: &str) -> Parsed<PathBuf> {
 
 pub(crate) fn location(text: &str) -> Parsed<OutputLocation> {
     OutputLocation::parse(text)
+}
+
+pub(crate) fn snapshot(text: &str) -> Parsed<SnapshotLabel> {
+    SnapshotLabel::parse(text)
 }
 
 /// The address of a store.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::layers::{Layers, NONE, SettingsError, nearest};
+use super::snapshot::ExportPaths;
 use super::table::{self, Setting};
 use super::{OutputLocation, RateLimit, RetryPolicy, StoreOptions};
 use crate::endpoint::{BUILT_IN, Column, EndRule, Endpoint, Role};
@@ -48,6 +49,10 @@ pub struct Settings {
     pub out: OutputLocation,
     pub store: StoreOptions,
     pub state_dir: PathBuf,
+    /// Whether the output is a snapshot in a dataset.
+    pub is_snapshot: bool,
+    /// Complete snapshots of the dataset whose files stay.
+    pub keep: Option<u64>,
     /// The API. With `simulate`, the simulator's address once it has started.
     pub base_url: Url,
     /// The simulator's specification, if the API is the simulator.
@@ -98,7 +103,7 @@ impl Settings {
     pub fn resolve(layers: &Layers) -> Result<Self, SettingsError> {
         let endpoint = endpoint(layers)?;
         let missing = "no export directory; name one with --out DIR (for a daily job, a new one each day)";
-        let out = layers.find(table::OUT)?.ok_or_else(|| SettingsError(missing.to_owned()))?;
+        let ExportPaths { out, state: state_dir } = ExportPaths::from_layers(layers, missing)?;
         let (page, as_u32) = (&endpoint.page, |number: u64| u32::try_from(number).unwrap_or(u32::MAX));
         let page_size = in_range(layers, table::PAGE_SIZE, u64::from(page.size_max))?;
         let max_pages = in_range(layers, table::MAX_PAGES, u64::from(page.last - page.first) + 1)?;
@@ -142,7 +147,9 @@ impl Settings {
             heartbeat: layers.get(table::HEARTBEAT)?,
             json_logs: layers.get(table::LOG_FORMAT)?,
             is_endpoint_built_in: layers.given(table::ENDPOINT).is_none(),
-            state_dir: state_dir(layers, &out)?,
+            is_snapshot: layers.given(table::SNAPSHOT).is_some(),
+            keep: keep(layers)?,
+            state_dir,
             store: StoreOptions::from_layers(layers)?,
             endpoint,
             out,
@@ -205,15 +212,12 @@ impl StoreOptions {
     }
 }
 
-/// The state directory: the one that is given, or one in the output directory. A bucket has none.
-pub(crate) fn state_dir(layers: &Layers, out: &OutputLocation) -> Result<PathBuf, SettingsError> {
-    let inside = out.directory().map(|out| out.join("_pagehaul"));
-    layers.find(table::STATE_DIR)?.or(inside).ok_or_else(|| {
-        layers.invalid(
-            table::STATE_DIR,
-            "is required where the output is in a bucket: the ledger and the journal need a local disk with locks and fsync",
-        )
-    })
+fn keep(layers: &Layers) -> Result<Option<u64>, SettingsError> {
+    let keep = layers.find(table::KEEP)?;
+    if keep.is_some() && layers.given(table::SNAPSHOT).is_none() {
+        return Err(layers.invalid(table::KEEP, "is a number of snapshots: give --snapshot, too"));
+    }
+    Ok(keep)
 }
 
 /// A number from 1 to what the endpoint allows, if one is set.

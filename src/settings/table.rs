@@ -10,9 +10,9 @@ use url::Url;
 
 use super::parse::{
     any, count, directory, duration, duration_or_zero, file_size, list, location, memory, one_of, options, percent,
-    rate_limit, size, store_address, switch, whole,
+    rate_limit, size, snapshot, store_address, switch, whole,
 };
-use super::{OutputLocation, Progress, RateLimit};
+use super::{OutputLocation, Progress, RateLimit, SnapshotLabel};
 use crate::endpoint::EndRule;
 
 /// What ends a list, as the settings and an export's identity say it.
@@ -78,6 +78,10 @@ settings! {
             "Output: a directory, s3://, gs:// or az://; the same one resumes";
         STATE_DIR: PathBuf = "state_dir", "DIR", directory,
             "Ledger and journal directory [default: OUT/_pagehaul]";
+        SNAPSHOT: SnapshotLabel = "snapshot", "LABEL|today", snapshot,
+            "Export into OUT/snapshot=LABEL: one output holds many exports";
+        KEEP: u64 = "keep", "N", count::<1, 1_000_000>,
+            "Complete snapshots that stay: files of older ones are removed";
         STORE_OPTION: Vec<(String, String)> = "store_option", "NAME=VALUE,..", options,
             "Options of a bucket's client, such as aws_region=eu-west-1";
         ENDPOINT_URL: Url = "endpoint_url", "URL", store_address,

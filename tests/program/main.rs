@@ -31,5 +31,6 @@ mod hostile_text;
 mod refused;
 mod replay;
 mod schema;
+mod snapshots;
 mod status;
 mod verify;

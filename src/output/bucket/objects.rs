@@ -129,6 +129,15 @@ impl Bucket {
         Ok(names)
     }
 
+    /// Names of the directories directly under the prefix, ascending.
+    pub(crate) async fn directories(&self) -> Result<Vec<String>, BucketError> {
+        let listed = self.objects().list_with_delimiter(Some(&self.prefix)).await;
+        let listed = listed.map_err(|error| self.error("list", "", error))?;
+        let mut names: Vec<String> = listed.common_prefixes.iter().filter_map(|prefix| self.name(prefix)).collect();
+        names.sort();
+        Ok(names)
+    }
+
     /// The objects of rows, under `COLUMN=VALUE` for whatever column, and of rejects.
     pub(crate) async fn data_files(&self) -> Result<BTreeMap<String, Stored>, BucketError> {
         let is_data = |name: &str| {

@@ -171,13 +171,21 @@ fn output_code(error: &OutputError) -> ExitCode {
 }
 
 fn bucket_code(error: &BucketError) -> ExitCode {
-    match (error, error.failure()) {
-        (BucketError::Ledger(error), _) => ledger_code(error),
-        (BucketError::Panic(_), _) => ExitCode::Internal,
-        (BucketError::Staged { .. } | BucketError::Copy { .. }, _) => ExitCode::Storage,
-        (_, BucketFailure::Credentials) => ExitCode::Account,
-        (_, BucketFailure::Bucket | BucketFailure::Unfit) => ExitCode::Usage,
-        (_, BucketFailure::Other) => ExitCode::Temporary,
+    match error {
+        BucketError::Location { .. } | BucketError::Unfit { .. } => ExitCode::Usage,
+        BucketError::NoCredentials { .. } => ExitCode::Account,
+        BucketError::TooLarge { .. } => ExitCode::Integrity,
+        BucketError::Ledger(error) => ledger_code(error),
+        BucketError::Panic(_) => ExitCode::Internal,
+        BucketError::Taken { .. } | BucketError::Staged { .. } | BucketError::Copy { .. } | BucketError::Disk(_) => {
+            ExitCode::Storage
+        }
+        BucketError::Request { .. } => match error.failure() {
+            BucketFailure::Credentials => ExitCode::Account,
+            // At the start it is a wrong setting. Later the bucket is gone.
+            BucketFailure::Bucket => ExitCode::Storage,
+            BucketFailure::Unfit | BucketFailure::Other => ExitCode::Temporary,
+        },
     }
 }
 

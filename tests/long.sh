@@ -12,5 +12,7 @@ step 'disk faults, a hundred times the cases' env PAGEHAUL_CASES=100 cargo test 
 step 'mutated inputs, a hundred times the cases' env PAGEHAUL_CASES=100 cargo test --locked --test runs fuzz
 step 'planted bugs' tests/planted.sh
 step 'kills of the release build' tests/kills.sh 100
+step 'object stores' tests/stores.sh target/release/pagehaul 20
+step 'loading recipes' env PAGEHAUL=target/release/pagehaul examples/loading/run.sh
 step 'memory' benches/memory.sh
 step 'speed' benches/whole.sh

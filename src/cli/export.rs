@@ -1,6 +1,7 @@
 //! `export`: exports a list, or resumes an export.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{ArgMatches, Command};
 use secrecy::SecretString;
@@ -88,9 +89,11 @@ async fn export(layers: Layers) -> Result<Summary, Error> {
         };
         export::export(&context, ids, api, signal(signals.clone(), 1)).await
     };
+    let drain_timeout = context.settings.drain_timeout;
     let result = tokio::select! {
         biased;
         code = signal(signals.clone(), 2) => Err(Error::Interrupted(code)),
+        code = overdue(signals.clone(), drain_timeout) => Err(Error::Interrupted(code)),
         never = reporter.show() => match never {},
         result = work => result,
     };
@@ -101,6 +104,16 @@ async fn export(layers: Layers) -> Result<Summary, Error> {
     drop(simulator);
     store_rate(rate_cache, &result);
     result
+}
+
+/// How long a run may take to end after the time for responses in flight: to write its reports.
+const TIME_TO_END: Duration = Duration::from_secs(120);
+
+/// Completes when a run has not ended long after its first signal: a store may hang.
+async fn overdue(signals: Signals, drain_timeout: Duration) -> ExitCode {
+    let code = signal(signals, 1).await;
+    tokio::time::sleep(drain_timeout + TIME_TO_END).await;
+    code
 }
 
 fn http_settings(settings: &Settings, key: SecretString) -> HttpSettings {

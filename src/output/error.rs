@@ -75,9 +75,16 @@ pub enum OutputError {
 }
 
 impl OutputError {
+    /// Of the first requests to a bucket: one that is not there, or elsewhere, is a wrong setting.
+    pub(crate) fn at_the_start(self) -> Self {
+        let Self::Bucket(error) = self else { return self };
+        Self::Bucket(error.at_the_start())
+    }
+
     /// Whether staged files can never get their names: they are not all there, or their names cannot be given.
     pub(crate) fn needs_rebuild(&self) -> bool {
         matches!(self, Self::StagedMissing { .. } | Self::NameTaken { .. })
+            || matches!(self, Self::Bucket(BucketError::Taken { .. }))
             || matches!(self, Self::Disk(error) if error.source.kind() == ErrorKind::InvalidFilename)
     }
 }

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::decode::Decoder;
@@ -18,11 +17,11 @@ use crate::output::differences::{self, Identity};
 use crate::output::error::OutputError;
 use crate::output::manifest::{ManifestSchema, manifests};
 use crate::output::names::{MANIFESTS, OWNER, REMOVAL, SUCCESS, of_file, segment_of};
+use crate::output::owner::{self, Claim};
 use crate::output::parquet_file::ParquetOptions;
 use crate::output::publisher::Publisher;
 use crate::output::segment::SegmentConfig;
 use crate::output::store::Store;
-use crate::output::stored::Put;
 use crate::settings::{OutputLocation, Settings, SnapshotLabel};
 use crate::state::disk::{Access, Disk, DiskError, Doing};
 use crate::state::free_space::MinFreeSpace;
@@ -41,6 +40,7 @@ pub(crate) struct ExportDir {
     pub export: ExportRow,
     pub ledger: Arc<Mutex<Ledger>>,
     pub store: Store,
+    claim: Claim,
     /// Directory of the journal files.
     pub journal: PathBuf,
     pub min_free_space: MinFreeSpace,
@@ -60,6 +60,9 @@ impl ExportDir {
 
     async fn open_with(settings: &Settings, differences: Differences) -> Result<Self, OutputError> {
         let (out, state) = (&settings.out, &settings.state_dir);
+        if settings.is_snapshot && out.directory().is_some() {
+            refuse_export_as_dataset(settings).await?; // before a directory is made in it
+        }
         let store = Store::open(out, &settings.store, state)?;
         store.create().await.map_err(unwritable)?;
         let journal = create_state(state).map_err(OutputError::Unwritable)?;
@@ -71,14 +74,18 @@ impl ExportDir {
         Disk.check_writable(state).map_err(OutputError::Unwritable)?;
 
         let first = Store::open_first(out, &settings.store, state).await?;
-        let found = Found::read(&first, &journal).await?;
+        let found = Found::read(&first, &journal).await.map_err(OutputError::at_the_start)?;
         let ledger = Arc::new(Mutex::new(open_ledger(settings, &first, &found).await?));
         first.probe(&nonce(), &*ledger).await?;
-        let export = Self::own(settings, &store, &found, &ledger, differences).await?;
+        let export = Self::own(settings, &first, &found, &ledger, differences).await?;
+        let claim = Claim::take(&store, &ledger, &export.id, nonce()).await?;
+        // Whoever works on it again wants its files.
+        store.remove(vec![REMOVAL.to_owned()]).await?;
+        guard(&ledger).allow_checkpoint()?;
         let mut directories = vec![state.clone()];
         directories.extend(out.directory().map(Path::to_owned));
         let min_free_space = MinFreeSpace { directories, bytes: settings.min_free_space };
-        Ok(Self { export, ledger, store, journal, min_free_space, _locks: locks })
+        Ok(Self { export, ledger, store, claim, journal, min_free_space, _locks: locks })
     }
 
     /// The export of the ledger, which is the one that the output belongs to from here on.
@@ -99,15 +106,15 @@ impl ExportDir {
                 export
             }
             None if found.is_export() => return Err(ledger_elsewhere(settings)),
-            None => start(&guard(ledger), settings)?,
+            None => {
+                refuse_foreign_output(store, &settings.out).await?;
+                if settings.is_snapshot {
+                    refuse_export_as_dataset(settings).await?;
+                }
+                start(&guard(ledger), settings)?
+            }
         };
-        if found.owner_file.is_none() {
-            // The output is new, the process ended between the two, or somebody removed it.
-            write_owner(store, &export.id, settings).await?;
-        }
-        // Whoever works on it again wants its files.
-        store.remove(vec![REMOVAL.to_owned()]).await?;
-        guard(ledger).allow_checkpoint()?;
+        guard(ledger).set_out(&owner::name_of(&settings.out))?;
         Ok(export)
     }
 
@@ -128,7 +135,7 @@ impl ExportDir {
 
     pub(crate) fn publisher(&self, settings: &Settings, decoder: &Decoder) -> Publisher {
         let (ledger, store) = (Arc::clone(&self.ledger), self.store.clone());
-        Publisher { ledger, store, schema: self.manifest_schema(settings, decoder) }
+        Publisher { ledger, store, claim: Some(self.claim.clone()), schema: self.manifest_schema(settings, decoder) }
     }
 
     pub(crate) fn manifest_schema(&self, settings: &Settings, decoder: &Decoder) -> ManifestSchema {
@@ -144,17 +151,22 @@ impl ExportDir {
 
     /// Removes what a crash left in a bucket, and staged files that no decision names: nothing will give them a name, and the
     /// journal has their rows. Other files are left alone.
-    pub(crate) async fn remove_leftovers(&self) -> Result<(), OutputError> {
-        let leftovers = self.ledger().leftovers()?;
+    ///
+    /// Returns what could not be removed; it is tried again by the next run.
+    pub(crate) async fn remove_leftovers(&self) -> Result<Vec<OutputError>, OutputError> {
+        let (leftovers, mut failed) = (self.ledger().leftovers()?, Vec::new());
         for (name, upload) in leftovers {
-            self.store.remove_leftover(&name, upload.as_deref()).await?;
-            self.ledger().forget_leftover(&name, upload.as_deref())?;
+            match self.store.remove_leftover(&name, upload.as_deref()).await {
+                Ok(()) => self.ledger().forget_leftover(&name, upload.as_deref())?,
+                Err(error) => failed.push(error),
+            }
         }
         if !self.ledger().decided_segments()?.is_empty() {
-            return Ok(()); // recovery needs them
+            return Ok(failed); // recovery needs the staged ones
         }
         let export = self.export.id.clone();
-        self.store.remove_staged(move |name| of_file(&export, name).is_some()).await
+        self.store.remove_staged(move |name| of_file(&export, name).is_some()).await?;
+        Ok(failed)
     }
 }
 
@@ -171,7 +183,7 @@ struct Found {
 
 impl Found {
     async fn read(store: &Store, journal: &Path) -> Result<Self, OutputError> {
-        let owner_file = owner(store).await?;
+        let owner_file = owner::owner(store).await?;
         let names = store.list(MANIFESTS).await?;
         let segments: Vec<SegmentId> = names.iter().filter_map(|name| segment_of(name)).collect();
         let owner = match &owner_file {
@@ -188,6 +200,9 @@ impl Found {
     /// Refuses a ledger of another output, and one that is older than what it should describe: one that was copied back, or that
     /// lost its last transactions.
     fn check(&self, settings: &Settings, ledger: &Ledger, export: &ExportRow) -> Result<(), OutputError> {
+        if ledger.last_attempt()?.0 > 0 {
+            owner::check_out(export, self.owner.is_some(), &settings.out, &settings.state_dir)?;
+        }
         if self.owner.as_ref().is_some_and(|owner| *owner != export.id) {
             return Err(OutputError::Mismatch(format!(
                 "the state in {} belongs to another output directory than {}",
@@ -230,10 +245,7 @@ async fn open_ledger(settings: &Settings, store: &Store, found: &Found) -> Resul
         if found.is_export() {
             return Err(ledger_elsewhere(settings));
         }
-        refuse_foreign_output(store, &settings.out).await?;
-        if settings.is_snapshot {
-            refuse_export_as_dataset(settings).await?;
-        }
+        refuse_foreign_output(store, &settings.out).await?; // before a file is made beside it
     }
     Disk.make_private_file(&path).map_err(OutputError::Unwritable)?;
     Ok(Ledger::open(&path)?)
@@ -243,7 +255,7 @@ async fn open_ledger(settings: &Settings, store: &Store, found: &Found) -> Resul
 /// see every row twice, and every page would be paid for again.
 async fn refuse_foreign_output(store: &Store, out: &OutputLocation) -> Result<(), OutputError> {
     let success = store.find(SUCCESS).await?.map(|_| SUCCESS.to_owned());
-    let Some(name) = store.data_files().await?.into_keys().next().or(success) else { return Ok(()) };
+    let Some(name) = store.first_data_file().await?.or(success) else { return Ok(()) };
     if name.split('/').next().and_then(SnapshotLabel::of_directory).is_some() {
         return Err(OutputError::Mismatch(format!("{out} {HAS_SNAPSHOTS}")));
     }
@@ -307,33 +319,13 @@ fn nonce() -> String {
     hex(&Sha256::digest(format!("{} {}", clock::wall().0, std::process::id()))).chars().take(10).collect()
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct OwnerFile {
-    export: String,
-}
-
-/// The export that the owner file names; none if it is missing or cannot be read.
-pub(crate) async fn owner(store: &Store) -> Result<Option<String>, OutputError> {
-    let file = store.get(OWNER).await?.and_then(|text| serde_json::from_slice::<OwnerFile>(&text).ok());
-    Ok(file.map(|file| file.export))
-}
-
-/// Another export may have started there meanwhile, with another state directory: then this one has lost.
-async fn write_owner(store: &Store, export: &str, settings: &Settings) -> Result<(), OutputError> {
-    let content = serde_json::json!({ "export": export }).to_string().into_bytes();
-    match store.put_over(OWNER.to_owned(), content, <[u8]>::is_empty).await? {
-        Put::Created | Put::Replaced => Ok(()),
-        Put::Refused => Err(ledger_elsewhere(settings)),
-    }
-}
-
 fn start(ledger: &Ledger, settings: &Settings) -> Result<ExportRow, OutputError> {
     let created_at = clock::wall();
     let mut hash = Sha256::new();
-    let out = settings.out.directory().and_then(|out| std::fs::canonicalize(out).ok());
-    hash.update(format!("{} {} {:?} {}", created_at.0, std::process::id(), out, settings.out));
+    let out = owner::name_of(&settings.out);
+    hash.update(format!("{} {} {out}", created_at.0, std::process::id()));
     let id: String = hex(&hash.finalize()).chars().take(10).collect();
-    let export = ExportRow { id, created_at, completed_at: None, identity: settings.identity() };
+    let export = ExportRow { id, created_at, completed_at: None, out, identity: settings.identity() };
     ledger.create_export(&export)?;
     Ok(export)
 }

@@ -12,6 +12,7 @@ pub mod file_entry;
 mod local_store;
 pub mod manifest;
 pub mod names;
+pub(crate) mod owner;
 pub mod parquet_file;
 pub(crate) mod publisher;
 pub(crate) mod read_only;

@@ -9,7 +9,7 @@
 //! only when the ledger has noted it are the files of the earlier attempt removed. Readers of the manifests see each key
 //! once at any moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::model::clock;
@@ -18,6 +18,7 @@ use crate::output::bucket::LeftoverLog;
 use crate::output::error::OutputError;
 use crate::output::manifest::{self, FORMAT, Manifest, ManifestSchema};
 use crate::output::names::{manifest_name, of_file};
+use crate::output::owner::Claim;
 use crate::output::segment::StagedSegment;
 use crate::output::store::Store;
 use crate::output::stored::{Put, Stored};
@@ -27,6 +28,8 @@ use crate::state::ledger::{Ledger, LedgerError, SegmentState};
 pub(crate) struct Publisher {
     pub(super) ledger: Arc<Mutex<Ledger>>,
     pub(super) store: Store,
+    /// None where nobody else can work on the output.
+    pub(super) claim: Option<Claim>,
     pub(super) schema: ManifestSchema,
 }
 
@@ -81,10 +84,9 @@ impl Publisher {
     /// Everything after the decision. Repeated after a crash.
     async fn carry_out(&self, segment: SegmentId, manifest: &Manifest, text: String) -> Result<(), OutputError> {
         let log: Arc<dyn LeftoverLog> = Arc::<Mutex<Ledger>>::clone(&self.ledger);
-        let etags = self.store.publish(manifest.all_files().cloned().collect(), &log).await?;
-        for (name, etag) in etags {
-            self.ledger().note_etag(&name, &etag)?;
-        }
+        self.check_claim().await?;
+        self.store.publish(manifest.all_files().cloned().collect(), &log).await?;
+        self.check_claim().await?;
         let (export, attempt) = (manifest.export.clone(), manifest.attempt);
         let is_earlier = move |found: &[u8]| {
             Manifest::parse(found)
@@ -106,9 +108,19 @@ impl Publisher {
             let of = name.split_once('/').and_then(|(_, file)| of_file(&self.schema.export, file));
             of.is_some_and(|(segment, attempt)| attempts.get(&segment.0).is_some_and(|now| *now > attempt))
         };
-        let superseded: Vec<String> = self.store.data_files().await?.into_keys().filter(is_superseded).collect();
-        self.store.remove(superseded.clone()).await?;
-        superseded.iter().try_for_each(|name| Ok(self.ledger().forget_etag(name)?))
+        // A listing may lack some of them. What was uploaded is known.
+        let mut names: BTreeSet<String> = self.store.data_files().await?.into_keys().collect();
+        names.extend(self.ledger().uploaded_objects()?);
+        names.retain(is_superseded);
+        self.store.remove(names.iter().cloned().collect()).await?;
+        Ok(self.ledger().forget_objects(&names)?)
+    }
+
+    async fn check_claim(&self) -> Result<(), OutputError> {
+        match &self.claim {
+            Some(claim) => claim.check(&self.store).await,
+            None => Ok(()),
+        }
     }
 
     /// The name of the first manifest that is not as it was decided, or file that is not there with its length; none if the
@@ -144,6 +156,10 @@ impl LeftoverLog for Mutex<Ledger> {
     fn is_gone(&self, name: &str, upload: Option<&str>) -> Result<(), LedgerError> {
         self.lock().unwrap_or_else(PoisonError::into_inner).forget_leftover(name, upload)
     }
+
+    fn uploaded(&self, name: &str, etag: Option<&str>) -> Result<(), LedgerError> {
+        self.lock().unwrap_or_else(PoisonError::into_inner).note_object(name, etag)
+    }
 }
 
 #[cfg(test)]
@@ -174,7 +190,7 @@ mod tests {
             key: Vec::new(),
             partition: "region".to_owned(),
         };
-        (Publisher { ledger: Arc::clone(&ledger), store: Store::new(root), schema }, ledger)
+        (Publisher { ledger: Arc::clone(&ledger), store: Store::new(root), claim: None, schema }, ledger)
     }
 
     fn staged(root: &Path) -> StagedSegment {

@@ -7,6 +7,7 @@ use crate::output::differences::Identity;
 use crate::output::error::OutputError;
 use crate::output::export_dir::{HAS_SNAPSHOTS, LEDGER, LOCK, lock_directories};
 use crate::output::names::{MANIFESTS, OWNER};
+use crate::output::owner;
 use crate::output::store::Store;
 use crate::settings::{ExportPaths, Layers, OutputLocation, SettingsError, SnapshotLabel, StoreOptions};
 use crate::state::ledger::{ExportRow, Ledger};
@@ -61,7 +62,8 @@ impl ExportPath {
     /// The output. Fails soon where it is in a bucket that cannot be reached.
     pub(crate) async fn reach(&self) -> Result<Store, OutputError> {
         if self.out.directory().is_none() {
-            Store::open_first(&self.out, &self.store, &self.state).await?.find(OWNER).await?;
+            let first = Store::open_first(&self.out, &self.store, &self.state).await?;
+            first.list(MANIFESTS).await.map_err(OutputError::at_the_start)?;
         }
         Store::open(&self.out, &self.store, &self.state)
     }
@@ -76,6 +78,8 @@ impl ExportPath {
                 if self.out.directory().is_some_and(|out| !out.is_dir()) {
                     return Err(OutputError::Modified(format!("the output {out} is gone")));
                 }
+                let owner = if let Some(local) = &local { owner::owner(local).await? } else { None };
+                owner::check_out(&export, owner.is_some(), &self.out, &self.state)?;
                 return Ok(ReadOnlyExport { ledger, export });
             }
         }

@@ -3,7 +3,7 @@
 //! An output is a local directory ([`LocalStore`]) or a prefix in a bucket ([`Bucket`]). Both take names relative to the output's
 //! root. Files are staged on a local disk in any case.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,31 +91,25 @@ impl Store {
     }
 
     /// Gives staged files their durable names. Repeating it after a crash is harmless: a file that has its name keeps it, also
-    /// where it is still staged, as in a copy of the directory or after a power loss. Returns the names and the ETags of those
-    /// that were uploaded.
-    pub(crate) async fn publish(
-        &self,
-        files: Vec<FileEntry>,
-        log: &Arc<dyn LeftoverLog>,
-    ) -> Result<Vec<(String, String)>, OutputError> {
+    /// where it is still staged, as in a copy of the directory or after a power loss.
+    pub(crate) async fn publish(&self, files: Vec<FileEntry>, log: &Arc<dyn LeftoverLog>) -> Result<(), OutputError> {
         let Some(bucket) = &self.bucket else {
             let names: Vec<_> = files.into_iter().map(|file| (file.staged, file.path)).collect();
-            return self.on_disk(move |local| local.publish(&names)).await.map(|()| Vec::new());
+            return self.on_disk(move |local| local.publish(&names)).await;
         };
         let mut uploads = Vec::new();
         for file in files {
             let staged = self.local.staging.join(&file.staged);
             if staged.exists() {
                 uploads.push(file);
-            } else if bucket.head(&file.path).await?.and_then(|found| found.bytes) != Some(file.bytes) {
-                return Err(OutputError::StagedMissing { staged, name: file.path });
+                continue;
+            }
+            match bucket.head(&file.path).await?.filter(|found| found.bytes == Some(file.bytes)) {
+                Some(found) => log.uploaded(&file.path, found.etag.as_deref())?,
+                None => return Err(OutputError::StagedMissing { staged, name: file.path }),
             }
         }
-        let etags = bucket.upload(&self.local.staging, uploads.clone(), log).await?;
-        let named = uploads.iter().zip(etags).filter_map(|(file, etag)| Some((file.path.clone(), etag?))).collect();
-        let uploaded: BTreeSet<String> = uploads.into_iter().map(|file| file.staged).collect();
-        self.remove_staged(move |name| uploaded.contains(name)).await?;
-        Ok(named)
+        Ok(bucket.upload(&self.local.staging, uploads, log).await?)
     }
 
     /// Writes a small file, unless one of its name is there that may not be replaced. Readers see the old content or the new
@@ -205,6 +199,14 @@ impl Store {
         match &self.bucket {
             None => self.on_disk(LocalStore::data_files).await,
             Some(bucket) => Ok(bucket.data_files().await?),
+        }
+    }
+
+    /// The first file that [`data_files`](Self::data_files) would have.
+    pub(crate) async fn first_data_file(&self) -> Result<Option<String>, OutputError> {
+        match &self.bucket {
+            None => Ok(self.data_files().await?.into_keys().next()),
+            Some(bucket) => Ok(bucket.first_data_file().await?),
         }
     }
 

@@ -34,6 +34,7 @@ impl OpenExport<'_> {
     /// Sums up an export that was complete before this run. Reports and mark are written again where a crash prevented them or
     /// somebody removed them.
     pub(super) async fn still_complete(&self, since: Utc64) -> Result<Summary, Error> {
+        self.remove_leftovers().await?;
         self.refuse_modified().await?;
         for report in [products::PRODUCTS, summary::SUMMARY, SUCCESS] {
             if self.dir.store.find(report).await?.is_none() {
@@ -56,7 +57,7 @@ impl OpenExport<'_> {
         stats: RunStats,
         rebuilt: Option<usize>,
     ) -> Result<Summary, Error> {
-        self.dir.remove_leftovers().await?;
+        self.remove_leftovers().await?;
         self.publisher.remove_superseded().await?;
         self.correct_ends().await?;
         let mut summary = self.sum_up(None, stats).await?;

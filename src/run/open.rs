@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use crate::decode::Decoder;
 use crate::error::Error;
+use crate::model::event::Event;
+use crate::model::sanitize::chain;
 use crate::output::export_dir::ExportDir;
 use crate::output::names::SUCCESS;
 use crate::output::publisher::Publisher;
@@ -30,6 +32,15 @@ impl<'a> OpenExport<'a> {
     pub(super) async fn unmark(&self) -> Result<(), Error> {
         self.dir.store.remove(vec![SUCCESS.to_owned()]).await?;
         Ok(self.dir.ledger().set_completed(None)?)
+    }
+
+    /// Removes what a crash left. What a bucket does not let go is a warning.
+    pub(super) async fn remove_leftovers(&self) -> Result<(), Error> {
+        for error in self.dir.remove_leftovers().await? {
+            let message = format!("what an earlier run left is still there: {}", chain(&error));
+            self.context.events.event(&Event::Warning(&message));
+        }
+        Ok(())
     }
 
     pub(super) fn has_waiting(&self) -> Result<bool, Error> {

@@ -31,7 +31,7 @@ impl OpenExport<'_> {
     pub(super) async fn resume(&self, scope: RebuildScope) -> Result<Resumed, Error> {
         let (settings, dir) = (&self.context.settings, &self.dir);
         self.publisher.recover().await?;
-        dir.remove_leftovers().await?;
+        self.remove_leftovers().await?;
         let recovery = Arc::new(Recovery {
             dir: Arc::clone(dir),
             decoder: self.decoder.clone(),

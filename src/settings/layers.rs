@@ -165,13 +165,14 @@ fn without_secrets<'a>(key: &str, value: &'a str) -> Cow<'a, str> {
         let shown = |option: &str| option.split_once('=').map_or("...".to_owned(), |(name, _)| format!("{name}=..."));
         return value.split(',').map(shown).collect::<Vec<_>>().join(",").into();
     }
-    let authority = value.split_once("://").and_then(|(scheme, rest)| {
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        // Azure writes a container as the user of a host.
-        let (_, host) = rest.get(..end)?.rsplit_once('@').filter(|(user, _)| user.contains(':'))?;
-        Some(format!("{scheme}://...@{host}{}", rest.get(end..)?))
-    });
-    authority.map_or(Cow::Borrowed(value), Cow::Owned)
+    let Some((scheme, rest)) = value.split_once("://") else { return Cow::Borrowed(value) };
+    let (rest, cut) = rest.find(['?', '#']).map_or((rest, ""), |at| (rest.split_at(at).0, "?..."));
+    // A secret may have a slash, so that what follows it looks like a path. Azure writes a container as the user of a host.
+    let (hidden, host) = match rest.rsplit_once('@') {
+        Some((user, host)) if user.contains(':') => ("...@", host),
+        Some(_) | None => ("", rest),
+    };
+    format!("{scheme}://{hidden}{host}{cut}").into()
 }
 
 /// The known name that was probably meant: at most a third of it differs.
@@ -190,9 +191,10 @@ mod tests {
             ("store_option", "aws_region=eu,aws_secret_access_key=x=y", "aws_region=...,aws_secret_access_key=..."),
             ("store_option", "name=a,b", "name=...,..."),
             ("store_option", "none", "none"),
-            ("out", "s3://key:secret@bucket/p@q", "s3://...@bucket/p@q"),
+            ("out", "s3://key:sec/ret@bucket/p", "s3://...@bucket/p"),
+            ("out", "az://c/p?sig=secret", "az://c/p?..."),
             ("out", "abfss://container@account.example/p", "abfss://container@account.example/p"),
-            ("base_url", "https://user:secret@example.com?x@y", "https://...@example.com?x@y"),
+            ("base_url", "https://user:secret@example.com?x@y", "https://...@example.com?..."),
             ("out", "/data/a:b@c", "/data/a:b@c"),
         ];
         for (key, value, shown) in table {

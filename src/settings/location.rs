@@ -88,7 +88,14 @@ impl OutputLocation {
     /// Reads what `--out` says. The error says what it must be.
     pub fn parse(text: &str) -> Result<Self, String> {
         if !text.contains("://") {
+            let is_address = |scheme| text.strip_prefix(scheme).is_some_and(|rest| rest.starts_with(":/"));
+            if ["s3", "gs", "az", "abfs", "abfss"].into_iter().any(is_address) {
+                return Err("must have two slashes after the colon".to_owned());
+            }
             return Ok(Self::Directory(text.into()));
+        }
+        if text.split('/').any(|part| matches!(part, "." | "..")) {
+            return Err("must be a bucket and a prefix without . and ..".to_owned());
         }
         let url = Url::parse(text).map_err(|error| format!("is not a URL: {error}"))?;
         let has_user = !url.username().is_empty() && !url.scheme().starts_with("abfs"); // there it is the container
@@ -183,6 +190,8 @@ mod tests {
             ("https://example.com/x", "must be a directory, or begin with"),
             ("s3://key:secret@bucket/p", "without credentials"),
             ("s3://key@bucket/p", "without credentials"),
+            ("s3:/b/p", "two slashes"),
+            ("s3://b/x/../p", "without . and .."),
             ("s3://b/p?x=1", "without credentials or query"),
             ("memory:///x", "name a bucket"),
         ];

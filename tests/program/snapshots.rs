@@ -56,12 +56,13 @@ fn snapshots_lie_beside_each_other_and_a_finished_one_costs_nothing() {
 fn a_dataset_is_no_export_and_a_wrong_label_is_refused_with_what_it_must_be() {
     let home = Home::new(&[]);
     snapshot(&home, "a", &[]).ended(0);
-    let (before, out) = (tree(&home.out()), home.argument("out"));
+    let (before, out) = (tree(&home.path("out/snapshot=a")), home.argument("out"));
     for label in [" -a", "a/b", "..", "a=b"] {
         let refused = snapshot(&home, label, &[]);
         assert!(refused.ended(2)["cause"].as_str().unwrap().contains("the name of a directory"), "{refused}");
     }
-    let inside = snapshot(&home, "a", &["--out", &home.argument("out/snapshot=a")]);
+    let export = home.argument("out/snapshot=a");
+    let inside = run(pagehaul(["export", "--simulate", "--out", &export, "--snapshot", "a"]));
     assert!(inside.ended(9)["cause"].as_str().unwrap().contains("an export without snapshots"), "{inside}");
     let keep = run(pagehaul(["export", "--simulate", "--out", &out, "--keep", "2"]));
     assert!(keep.ended(2)["cause"].as_str().unwrap().contains("give --snapshot"), "{keep}");
@@ -71,7 +72,8 @@ fn a_dataset_is_no_export_and_a_wrong_label_is_refused_with_what_it_must_be() {
         assert_eq!(refused.code, Some(9), "{refused}");
         assert!(refused.stderr.contains("holds snapshots: name one with --snapshot"), "{refused}");
     }
-    assert!(tree(&home.out()) == before);
+    assert!(tree(&home.path("out/snapshot=a")) == before, "the snapshot is as it was");
+    assert_eq!(with_rows(&home.out()), labels(&["a"]));
 }
 
 #[test]

@@ -54,6 +54,17 @@ class S3:
     def read(self, prefix, name):
         return self.client.get_object(Bucket=BUCKET, Key=f"{prefix}/{name}")["Body"].read()
 
+    def write(self, prefix, name, content):
+        self.client.put_object(Bucket=BUCKET, Key=f"{prefix}/{name}", Body=content)
+
+    def remove(self, prefix, name):
+        self.client.delete_object(Bucket=BUCKET, Key=f"{prefix}/{name}")
+
+    def in_parts(self, prefix):
+        """Objects whose ETag says that they came in parts."""
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix + "/")
+        return [found["Key"] for page in pages for found in page.get("Contents", []) if "-" in found["ETag"]]
+
     def uploads(self):
         try:
             return self.client.list_multipart_uploads(Bucket=BUCKET).get("Uploads", [])
@@ -78,6 +89,12 @@ class Azure:
 
     def read(self, prefix, name):
         return self.client.download_blob(f"{prefix}/{name}").readall()
+
+    def write(self, prefix, name, content):
+        self.client.upload_blob(f"{prefix}/{name}", content, overwrite=True)
+
+    def remove(self, prefix, name):
+        self.client.delete_blob(f"{prefix}/{name}")
 
     def uploads(self):
         return []  # blocks that were never put together go by themselves after a week
@@ -179,6 +196,66 @@ def plain(pagehaul, name, store):
     print(f"{name}: {before['rows']['published']} rows in {before['files']} objects; again: no request; rebuilt: the same rows")
 
 
+def changed(pagehaul, name, store):
+    """What somebody did to the objects is found, and rebuilt from the journal."""
+    state, prefix = pagehaul.scratch / f"{name}-plain", "plain/videos"
+
+    def command(command, code, *more):
+        return pagehaul.run(*pagehaul.command(command, store, prefix, state, more=more), env=store.env, code=code)
+
+    victim = next(found for found in store.names(prefix) if found.startswith("region="))
+    content = bytearray(store.read(prefix, victim))
+    content[len(content) // 2] ^= 1
+    store.write(prefix, victim, bytes(content))
+    for more, says in (((), "has another ETag"), (("--read",), "has another content")):
+        found = json.loads(command("verify", 9, *more).stdout)["found"]
+        assert len(found) == 1 and victim in found[0] and says in found[0], found
+    command("replay", 0)
+    assert victim not in store.names(prefix), "it was rebuilt under another name"
+    check(pagehaul, store, prefix, state, SMALL)
+    victim = next(found for found in store.names(prefix) if found.startswith("region="))
+    store.remove(prefix, victim)
+    assert "is missing" in command("verify", 9).stdout
+    again = pagehaul.run(*export(pagehaul, store, prefix, state, SMALL), env=store.env, code=9)
+    assert "replay" in again.stderr and "_SUCCESS" not in store.names(prefix), again.stderr
+    command("replay", 0)
+    check(pagehaul, store, prefix, state, SMALL)
+    print(f"{name}: a changed object and a removed one are found and rebuilt")
+
+
+def claimed(pagehaul, name, store):
+    """A state directory belongs to one output, and an output to the last run: copies and other prefixes are refused."""
+    state, prefix = pagehaul.scratch / f"{name}-claimed", "claimed/videos"
+    copy, flags = pagehaul.scratch / f"{name}-copy", ["--segment-size", "64KiB", "--qps", "unlimited"]
+    first = export(pagehaul, store, prefix, state, SMALL, more=[*flags, "--max-credits", "80"])
+    pagehaul.run(*first, env=store.env, code=6)
+    before = store.names(prefix)
+    elsewhere = export(pagehaul, store, "elsewhere", state, SMALL, more=flags)
+    done = pagehaul.run(*elsewhere, env=store.env, code=9)
+    assert "is that of the output" in done.stderr and not store.names("elsewhere"), done.stderr
+    pagehaul.run(*pagehaul.command("status", store, "elsewhere", state), env={}, code=9)
+    shutil.copytree(state, copy)
+    rest = export(pagehaul, store, prefix, state, SMALL, more=flags)
+    pagehaul.run(*rest, env=store.env)
+    content = {found: store.read(prefix, found) for found in store.names(prefix)}
+    late = export(pagehaul, store, prefix, copy, SMALL, more=flags)
+    done = pagehaul.run(*late, env=store.env, code=9)
+    assert "a copy of the state directory" in done.stderr or "older than the output" in done.stderr, done.stderr
+    assert content == {found: store.read(prefix, found) for found in store.names(prefix)}, "a copy changed the output"
+    check(pagehaul, store, prefix, state, SMALL)
+    print(f"{name}: another output and a copied state are refused, nothing changed ({len(before)} objects before, {len(content)} after)")
+
+
+def large(pagehaul, name, store):
+    """Files so large that they go up in parts."""
+    state, prefix, simulate = pagehaul.scratch / f"{name}-large", "large/videos", "products=5000,max_videos=400"
+    pagehaul.run(*export(pagehaul, store, prefix, state, simulate), env=store.env)
+    parts = store.in_parts(prefix)
+    assert parts, "no file was large enough"
+    summary = check(pagehaul, store, prefix, state, simulate)
+    print(f"{name}: {summary['rows']['published']} rows, {len(parts)} objects in parts")
+
+
 def killed(pagehaul, name, store, target, simulate, kills, seed):
     """The same behind a proxy that errs, killed and cut off at random moments, until it is complete."""
     dice = random.Random(seed)
@@ -219,6 +296,8 @@ def killed(pagehaul, name, store, target, simulate, kills, seed):
     local = json.loads((pagehaul.local(simulate) / "_pagehaul/summary.json").read_text())["credits"]["billed"]
     assert credits["in_doubt"] <= len(ends) * in_flight, credits
     # Evidence of where lists end is sampled anew by each run.
+    most = local + 3 * len(ends) + len(ends) * in_flight
+    assert credits["billed"] <= most, f"{credits} where {most} are allowed"
     print(f"{name}: {ends.count(None)} kills and {ends.count(5)} failed runs of {len(ends)}, faults {faults}; "
           f"{summary['rows']['published']} rows once, {credits['billed']} credits billed ({local} without kills), "
           f"{credits['in_doubt']} in doubt; 0 orphans, 0 uploads left")
@@ -279,6 +358,9 @@ def main():
             moto = S3(f"http://127.0.0.1:{port}")
             moto.create()
             plain(pagehaul, "moto", moto)
+            changed(pagehaul, "moto", moto)
+            claimed(pagehaul, "moto", moto)
+            large(pagehaul, "moto", moto)
             refused(pagehaul, moto)
             killed(pagehaul, "moto", moto, ("127.0.0.1", port), options.products, options.kills, 1)
             if Path(options.azurite).exists():
@@ -288,13 +370,17 @@ def main():
                 azurite = Azure(f"http://127.0.0.1:{port}")
                 azurite.create()
                 plain(pagehaul, "azurite", azurite)
+                changed(pagehaul, "azurite", azurite)
+                claimed(pagehaul, "azurite", azurite)
                 killed(pagehaul, "azurite", azurite, ("127.0.0.1", port), SMALL, max(options.kills // 3, 1), 2)
             if Path(options.s3s_fs).exists():
                 port, root = free_port(), Path(scratch) / "s3s"
                 (root / BUCKET).mkdir(parents=True)
                 command = [options.s3s_fs, "--host", "127.0.0.1", "--port", str(port), "--access-key", KEY, "--secret-key", SECRET, str(root)]
                 servers.append(start(command, port))
-                plain(pagehaul, "s3s-fs", S3(f"http://127.0.0.1:{port}"))
+                s3s_fs = S3(f"http://127.0.0.1:{port}")
+                plain(pagehaul, "s3s-fs", s3s_fs)
+                refused(pagehaul, s3s_fs)
         finally:
             for server in servers:
                 server.terminate()

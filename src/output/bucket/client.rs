@@ -1,5 +1,6 @@
 //! A bucket's client, from its URL, the environment and the user's options.
 
+use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,8 @@ struct Limits {
     max_retries: usize,
 }
 
+/// Variables that clients of stores read.
+const PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
 /// A request is signed once, and S3 refuses a signature that is older than 15 minutes.
 const IN_A_RUN: Limits = Limits { timeout: "60s", retry_timeout: Duration::from_secs(180), max_retries: 10 };
 /// Before the first paid request a wrong address or missing credentials must show soon.
@@ -92,6 +95,33 @@ macro_rules! connect {
 
 fn connect(bucket: &BucketUrl, with: &StoreOptions, limits: &Limits) -> Result<Connected, BucketError> {
     tls::use_ring();
+    let variables = std::env::vars_os().map(|(name, value)| (lossy(&name), lossy(&value)));
+    let variables = variables.filter(|(name, _)| PREFIXES.iter().any(|prefix| name.starts_with(prefix)));
+    for (name, value) in variables.chain(with.options.iter().cloned()) {
+        // They become headers, which take no line break. A file that was read with one is the usual cause.
+        if value.chars().any(char::is_control) {
+            let reason =
+                format!("cannot be used: the value of {} has a line break or control character", Sanitized(&name));
+            return Err(BucketError::Location { reason });
+        }
+    }
+    // A client repeats the values that it does not understand.
+    build(bucket, with, limits).map_err(|error| {
+        let BucketError::Location { reason } = error else { return error };
+        BucketError::Location { reason: without_values(reason, with) }
+    })
+}
+
+fn lossy(text: &OsStr) -> String {
+    text.to_string_lossy().into_owned()
+}
+
+fn without_values(text: String, with: &StoreOptions) -> String {
+    let secrets = with.options.iter().filter(|(_, value)| value.len() > 1);
+    secrets.fold(text, |text, (_, value)| text.replace(value.as_str(), "..."))
+}
+
+fn build(bucket: &BucketUrl, with: &StoreOptions, limits: &Limits) -> Result<Connected, BucketError> {
     match bucket.kind {
         BucketKind::S3 => connect!(AmazonS3Builder, AmazonS3ConfigKey::Endpoint, bucket, with, limits),
         BucketKind::Gcs => connect!(GoogleCloudStorageBuilder, GoogleConfigKey::BaseUrl, bucket, with, limits),
@@ -102,13 +132,12 @@ fn connect(bucket: &BucketUrl, with: &StoreOptions, limits: &Limits) -> Result<C
 /// Whether an address is one of plain HTTP. To another machine it takes the client's own option.
 fn is_plain(address: &str, is_allowed: bool) -> Result<bool, BucketError> {
     let Ok(url) = Url::parse(address) else {
-        let reason = format!("cannot be reached: the store's address {} is not a URL", Sanitized(address));
-        return Err(BucketError::Location { reason });
+        return Err(BucketError::Location { reason: "cannot be used: the store's address is not a URL".to_owned() });
     };
     if url.scheme() == "http" && !is_allowed && !is_loopback(&url) {
         let reason = format!(
             "cannot be used: the store's address {} is plain http on another machine; use https, or give --store-option allow_http=true",
-            Sanitized(address)
+            Sanitized(url.host_str().unwrap_or_default())
         );
         return Err(BucketError::Location { reason });
     }

@@ -3,6 +3,7 @@
 use object_store::Error;
 
 use crate::model::sanitize::chain;
+use crate::state::disk::DiskError;
 use crate::state::ledger::LedgerError;
 
 /// Codes that say that the credentials are of no use (any more), although the status does not.
@@ -36,8 +37,16 @@ pub enum BucketError {
     /// The store does not do what pagehaul needs.
     #[error("{url} cannot be used: {reason}")]
     Unfit { url: String, reason: &'static str },
+    /// An object that pagehaul would have written is larger than any that it writes.
+    #[error("{url} has {bytes} bytes: it is not what pagehaul wrote")]
+    TooLarge { url: String, bytes: u64 },
+    /// Another content has the name of a file that is to be uploaded.
+    #[error("{url} is there already, with another content than the staged file's")]
+    Taken { url: String },
     #[error(transparent)]
     Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     #[error("cannot read the staged file {path}")]
     Staged {
         path: String,
@@ -73,7 +82,13 @@ impl BucketError {
             Self::NoCredentials { .. } => BucketFailure::Credentials,
             Self::Location { .. } | Self::Unfit { .. } => BucketFailure::Unfit,
             Self::Request { error, .. } => failure(error),
-            Self::Ledger(_) | Self::Staged { .. } | Self::Copy { .. } | Self::Panic(_) => BucketFailure::Other,
+            Self::TooLarge { .. }
+            | Self::Taken { .. }
+            | Self::Ledger(_)
+            | Self::Disk(_)
+            | Self::Staged { .. }
+            | Self::Copy { .. }
+            | Self::Panic(_) => BucketFailure::Other,
         }
     }
 
@@ -86,20 +101,25 @@ impl BucketError {
             BucketFailure::Bucket => Some(
                 "check the bucket's name, its region (AWS_REGION or --store-option aws_region=...) and --endpoint-url",
             ),
+            BucketFailure::Unfit if matches!(self, Self::Location { .. }) => {
+                Some("correct the URL, the option or the variable; no request was sent to the API")
+            }
             BucketFailure::Unfit => Some("take another --out; no request was sent to the API"),
-            BucketFailure::Other => match self {
-                Self::Request { .. } => Some(
-                    "check the network and --endpoint-url, then run the same command again: it resumes where this one stopped",
-                ),
-                Self::Location { .. }
-                | Self::NoCredentials { .. }
-                | Self::Unfit { .. }
-                | Self::Ledger(_)
-                | Self::Staged { .. }
-                | Self::Copy { .. }
-                | Self::Panic(_) => None,
-            },
+            BucketFailure::Other if matches!(self, Self::Request { .. }) => Some(
+                "check the network and --endpoint-url, then run the same command again: it resumes where this one stopped",
+            ),
+            BucketFailure::Other => None,
         }
+    }
+
+    /// Of the first requests: a bucket that is not there, or elsewhere, is a wrong setting.
+    pub(crate) fn at_the_start(self) -> Self {
+        let Self::Request { url, .. } = &self else { return self };
+        if self.failure() == BucketFailure::Bucket {
+            let reason = format!("cannot be used: {url} is in no bucket that is there, or in another region");
+            return Self::Location { reason };
+        }
+        self
     }
 }
 
@@ -107,11 +127,7 @@ impl BucketError {
 fn reason(error: &Error) -> String {
     let text = chain(error);
     let text = text.split_once(" - ").map_or(&*text, |(_, reason)| reason);
-    let element = |name: &str| {
-        let (_, rest) = text.split_once(&format!("<{name}>"))?;
-        Some(rest.split_once('<')?.0)
-    };
-    match (text.split_once(": <"), element("Code"), element("Message")) {
+    match (text.split_once(": <"), element(text, "Code"), element(text, "Message")) {
         (Some((status, _)), Some(code), Some(message)) => format!("{status}: {code}: {message}"),
         _ => text.to_owned(),
     }
@@ -119,13 +135,28 @@ fn reason(error: &Error) -> String {
 
 fn failure(error: &Error) -> BucketFailure {
     let text = chain(error);
-    let has = |codes: &[&str]| codes.iter().any(|code| text.contains(code));
+    // The code, where there is one: a message may have any word.
+    let said = element(&text, "Code").unwrap_or(&text);
+    let has = |codes: &[&str]| codes.iter().any(|code| said.contains(code));
     let is_refusal = matches!(error, Error::Unauthenticated { .. } | Error::PermissionDenied { .. });
     match (is_refusal || has(&EXPIRED), has(&ELSEWHERE)) {
         (true, _) => BucketFailure::Credentials,
         (false, true) => BucketFailure::Bucket,
         (false, false) => BucketFailure::Other,
     }
+}
+
+/// The content of an XML element.
+fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    Some(rest.split_once('<')?.0)
+}
+
+/// Whether a store has no such operation.
+pub(super) fn is_not_implemented(error: &Error) -> bool {
+    let text = chain(error);
+    matches!(error, Error::NotImplemented { .. } | Error::NotSupported { .. })
+        || ["code: 501", "code: 405", "NotImplemented", "MethodNotAllowed"].iter().any(|code| text.contains(code))
 }
 
 #[cfg(test)]
@@ -149,6 +180,11 @@ mod tests {
                 error("400 Bad Request", "ExpiredToken"),
                 BucketFailure::Credentials,
                 "400 Bad Request: ExpiredToken: Why.",
+            ),
+            (
+                error("500 No InvalidToken", "InternalError"),
+                BucketFailure::Other,
+                "500 No InvalidToken: InternalError: Why.",
             ),
             (error("503 Slow", "SlowDown"), BucketFailure::Other, "503 Slow: SlowDown: Why."),
             (denied, BucketFailure::Credentials, "403 Forbidden: no"),

@@ -22,6 +22,9 @@ use crate::settings::StoreClient;
 /// How often a conditional write is tried: a store may refuse one with a conflict although nothing is there.
 const TRIES: usize = 4;
 
+/// Bytes of the largest object that is read into memory: manifests and reports are smaller, unless somebody else wrote them.
+const MAX_SMALL: u64 = 256 << 20;
+
 /// A prefix in a bucket.
 #[derive(Clone, Debug)]
 pub(crate) struct Bucket {
@@ -83,6 +86,9 @@ impl Bucket {
             Err(Error::NotFound { .. }) => return Ok(None),
             found => found.map_err(error)?,
         };
+        if found.meta.size > MAX_SMALL {
+            return Err(BucketError::TooLarge { url: self.url_of(name), bytes: found.meta.size });
+        }
         let version = UpdateVersion { e_tag: found.meta.e_tag.clone(), version: found.meta.version.clone() };
         Ok(Some((found.bytes().await.map_err(error)?, version)))
     }
@@ -138,11 +144,19 @@ impl Bucket {
         Ok(names)
     }
 
+    /// The first object that [`data_files`](Self::data_files) would have.
+    pub(crate) async fn first_data_file(&self) -> Result<Option<String>, BucketError> {
+        let mut listed = self.objects().list(Some(&self.prefix));
+        while let Some(object) = listed.try_next().await.map_err(|error| self.error("list", "", error))? {
+            if let Some(name) = self.name(&object.location).filter(|name| is_data(name)) {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
+    }
+
     /// The objects of rows, under `COLUMN=VALUE` for whatever column, and of rejects.
     pub(crate) async fn data_files(&self) -> Result<BTreeMap<String, Stored>, BucketError> {
-        let is_data = |name: &str| {
-            name.split_once('/').is_some_and(|(directory, _)| directory == REJECTS || directory.contains('='))
-        };
         let mut listed = self.objects().list(Some(&self.prefix));
         let mut found = BTreeMap::new();
         while let Some(object) = listed.try_next().await.map_err(|error| self.error("list", "", error))? {
@@ -188,6 +202,10 @@ impl Bucket {
     pub(super) fn error(&self, action: &'static str, name: &str, error: Error) -> BucketError {
         BucketError::Request { action, url: self.url_of(name), error: Box::new(error) }
     }
+}
+
+fn is_data(name: &str) -> bool {
+    name.split_once('/').is_some_and(|(directory, _)| directory == REJECTS || directory.contains('='))
 }
 
 fn stored(meta: ObjectMeta) -> Stored {

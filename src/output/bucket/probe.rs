@@ -2,6 +2,7 @@
 
 use object_store::{Error, PutMode, PutPayload, UpdateVersion};
 
+use super::error::is_not_implemented;
 use super::upload::LeftoverLog;
 use super::{Bucket, BucketError};
 
@@ -12,7 +13,7 @@ impl Bucket {
         let name = format!("_pagehaul/probe-{nonce}");
         log.may_be_left(&name, None)?;
         let probed = self.probe_with(&name).await;
-        let removed = self.remove(std::slice::from_ref(&name)).await;
+        let removed = self.remove(std::slice::from_ref(&name)).await.map_err(|error| self.refusal(error));
         probed.and(removed)?;
         Ok(log.is_gone(&name, None)?)
     }
@@ -57,8 +58,8 @@ impl Bucket {
         let BucketError::Request { error: cause, .. } = &error else { return error };
         if matches!(**cause, Error::NotFound { .. }) {
             self.unfit("there is no such bucket")
-        } else if matches!(**cause, Error::NotImplemented { .. } | Error::NotSupported { .. }) {
-            self.unfit("it cannot create an object only if there is none")
+        } else if is_not_implemented(cause) {
+            self.unfit("it lacks an operation: conditional writes and the removal of objects are needed")
         } else {
             error
         }

@@ -1,4 +1,5 @@
-//! Staged files, uploaded under their final names, which no other attempt ever has.
+//! Staged files, uploaded under their final names, which no other attempt ever has. An object that is there already stays: it is
+//! taken for the file if it has the file's content, and otherwise the segment is built again under other names.
 //!
 //! A large file goes up in parts, and parts that were never put together are in no listing. So what a crash may leave is
 //! recorded before it can be there ([`LeftoverLog`]): the next run removes what this export left, and nothing else. Between the
@@ -11,12 +12,14 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
 use object_store::multipart::PartId;
-use object_store::{Error, PutOptions, PutResult};
+use object_store::{Error, PutMode, PutResult};
 use tokio::sync::Semaphore;
 
 use super::objects::plain_etag;
 use super::{Bucket, BucketError};
 use crate::output::file_entry::FileEntry;
+use crate::output::stored::content_hash;
+use crate::state::disk::Disk;
 use crate::state::ledger::LedgerError;
 
 /// Parts of a file at most, in S3: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
@@ -32,16 +35,18 @@ pub(crate) trait LeftoverLog: Send + Sync {
     fn may_be_left(&self, name: &str, upload: Option<&str>) -> Result<(), LedgerError>;
     /// Forgets one that is not there any more, or that belongs there.
     fn is_gone(&self, name: &str, upload: Option<&str>) -> Result<(), LedgerError>;
+    /// Notes an object that is there, and its ETag if the store gives one.
+    fn uploaded(&self, name: &str, etag: Option<&str>) -> Result<(), LedgerError>;
 }
 
 impl Bucket {
-    /// Uploads staged files under their names, several at once. Returns the ETag of each, as far as the store gives them.
+    /// Uploads staged files under their names, several at once. Each one's staged copy goes when the log has the object.
     pub(crate) async fn upload(
         &self,
         staging: &Path,
         files: Vec<FileEntry>,
         log: &Arc<dyn LeftoverLog>,
-    ) -> Result<Vec<Option<String>>, BucketError> {
+    ) -> Result<(), BucketError> {
         let parts = Arc::new(Semaphore::new(PARTS_AT_ONCE));
         let uploads = files.into_iter().map(|file| {
             let upload = Upload {
@@ -76,28 +81,48 @@ struct Upload {
 }
 
 impl Upload {
-    async fn run(self) -> Result<Option<String>, BucketError> {
+    async fn run(self) -> Result<(), BucketError> {
         let put = if self.file.bytes <= self.bucket.part_size() { self.put().await } else { self.put_parts().await };
-        let error = match put {
-            Ok(put) => return Ok(put.e_tag.as_deref().map(plain_etag)),
-            Err(error) => error,
+        let etag = match put {
+            Ok(put) => put.e_tag.as_deref().map(plain_etag),
+            Err(error) => self.find(error).await?,
         };
-        // The store may have carried it out all the same.
-        match self.bucket.head(&self.file.path).await? {
-            Some(found) if found.bytes == Some(self.file.bytes) => Ok(found.etag),
-            Some(_) | None => Err(error),
-        }
+        let noted = move || {
+            self.log.uploaded(&self.file.path, etag.as_deref())?;
+            Ok(Disk.remove(&self.staged)?)
+        };
+        tokio::task::spawn_blocking(noted).await?
     }
 
+    /// The ETag of the object, if it has the staged file's content: the store may have carried out what it answered with an error.
+    async fn find(&self, error: BucketError) -> Result<Option<String>, BucketError> {
+        let name = &self.file.path;
+        let Some(found) = self.bucket.head(name).await? else { return Err(error) };
+        let taken = || BucketError::Taken { url: self.bucket.url_of(name) };
+        if found.bytes != Some(self.file.bytes) {
+            return Err(taken());
+        }
+        let copy = |source| BucketError::Copy { url: self.bucket.url_of(name), source };
+        let directory = self.staged.parent().unwrap_or(&self.staged);
+        let mut content = tempfile::tempfile_in(directory).map_err(copy)?;
+        self.bucket.download(name, &mut content).await?;
+        let found_hash = tokio::task::spawn_blocking(move || content_hash(content)).await?.map_err(copy)?;
+        if found_hash == self.file.sha256 { Ok(found.etag) } else { Err(taken()) }
+    }
+
+    /// Uploads it whole. Nobody else's object is replaced.
     async fn put(&self) -> Result<PutResult, BucketError> {
         let _permit = self.parts.acquire().await;
         let content = read(&self.staged, 0, self.file.bytes).await?;
-        let put = self.bucket.objects().put_opts(&self.path(), content.into(), PutOptions::default()).await;
+        let put = self.bucket.objects().put_opts(&self.path(), content.into(), PutMode::Create.into()).await;
         put.map_err(|error| self.error(error))
     }
 
     async fn put_parts(&self) -> Result<PutResult, BucketError> {
         let (path, name, uploads) = (self.path(), &self.file.path, self.bucket.uploads());
+        if self.bucket.head(name).await?.is_some() {
+            return Err(BucketError::Taken { url: self.bucket.url_of(name) });
+        }
         let id = uploads.create_multipart(&path).await.map_err(|error| self.error(error))?;
         self.log.may_be_left(name, Some(&id))?;
         let size = self.part_size();
@@ -148,18 +173,23 @@ async fn read(path: &Path, offset: u64, length: u64) -> Result<Vec<u8>, BucketEr
 
 #[cfg(test)]
 mod tests {
-    use super::super::LeftoverLog;
     use super::super::fake::{Fault, Faulty, Log, PART};
+    use super::super::{BucketError, LeftoverLog};
     use crate::output::file_entry::FileEntry;
+    use crate::output::stored::content_hash;
     use crate::state::disk::{Access, Disk};
     use std::io::Write;
     use std::sync::Arc;
 
+    /// Stages a file, where it is not staged any more.
     fn staged(directory: &std::path::Path, bytes: u64) -> FileEntry {
         let content = vec![7; usize::try_from(bytes).unwrap()];
-        Disk.create(&directory.join("f"), Access::Shared).unwrap().write_all(&content).unwrap();
-        let (path, staged) = ("region=ID/f.parquet".to_owned(), "f".to_owned());
-        FileEntry { path, staged, rows: 1, bytes, sha256: String::new() }
+        let staged = directory.join("f");
+        if !staged.exists() {
+            Disk.create(&staged, Access::Shared).unwrap().write_all(&content).unwrap();
+        }
+        let sha256 = content_hash(std::fs::File::open(&staged).unwrap()).unwrap();
+        FileEntry { path: "region=ID/f.parquet".to_owned(), staged: "f".to_owned(), rows: 1, bytes, sha256 }
     }
 
     #[tokio::test]
@@ -192,9 +222,27 @@ mod tests {
                 bucket.remove_leftover(&name, upload.as_deref()).await.unwrap();
             }
             assert!(store.open.lock().unwrap().is_empty());
+            assert_eq!(directory.path().join("f").exists(), !is_done, "a staged copy goes when its object is there");
+            staged(directory.path(), bytes);
             bucket.upload(directory.path(), vec![file.clone()], &log).await.unwrap();
             let content = bucket.get(&file.path).await.unwrap().unwrap();
             assert!(u64::try_from(content.len()).unwrap() == bytes && content.iter().all(|byte| *byte == 7));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_has_a_file_s_name_already_is_never_replaced() {
+        for bytes in [3, 2 * PART + 1] {
+            for there in [vec![8; usize::try_from(bytes).unwrap()], vec![7]] {
+                let directory = tempfile::tempdir().unwrap();
+                let (bucket, file) = (Faulty::default().bucket(), staged(directory.path(), bytes));
+                let log: Arc<dyn LeftoverLog> = Arc::new(Log::default());
+                bucket.put(&file.path, there.clone()).await.unwrap();
+                let refused = bucket.upload(directory.path(), vec![file.clone()], &log).await;
+                assert!(matches!(refused, Err(BucketError::Taken { .. })), "{refused:?}");
+                assert_eq!(bucket.get(&file.path).await.unwrap().unwrap(), there);
+                assert!(directory.path().join("f").exists());
+            }
         }
     }
 }

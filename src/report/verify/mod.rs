@@ -17,8 +17,8 @@ use sha2::{Digest, Sha256};
 use crate::model::exit_code::ExitCode;
 use crate::model::sanitize::sanitize;
 use crate::output::error::OutputError;
-use crate::output::export_dir;
 use crate::output::names::{OWNER, SUCCESS};
+use crate::output::owner;
 use crate::output::read_only::{ExportPath, ReadOnlyExport};
 use crate::output::store::Store;
 use crate::report::error::ReportError;
@@ -161,7 +161,7 @@ fn rows(audit: &mut Audit<'_>, files: &files::Files) -> Result<RowSums, ReportEr
 /// The marks that readers trust: whose output it is, and whether it is complete.
 async fn compare_marks(audit: &mut Audit<'_>, rows: &RowSums) -> Result<(), ReportError> {
     let opened = audit.opened;
-    let owner = export_dir::owner(audit.store).await?;
+    let owner = owner::owner(audit.store).await?;
     let has_segments = audit.segments.iter().any(|segment| segment.state != SegmentState::Open); // the owner file is written first
     if owner.as_ref().map_or(has_segments, |owner| *owner != opened.export.id) {
         let remedy = if owner.is_none() { Remedy::Replay } else { Remedy::State };

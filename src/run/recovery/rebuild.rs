@@ -17,6 +17,7 @@ use crate::output::error::OutputError;
 use crate::output::export_dir::ExportDir;
 use crate::output::manifest::{Manifest, ManifestSchema};
 use crate::output::names::{MANIFESTS, manifest_name, segment_of};
+use crate::output::stored::Put;
 use crate::output::writer::WriterHandle;
 use crate::run::recovery::Recovery;
 use crate::state::ledger::{OpenSegment, SegmentRow, SegmentState};
@@ -82,8 +83,7 @@ impl RebuildPlan {
         if which != RebuildScope::OtherColumns {
             let name = manifest_name(row.id);
             let found = dir.store.get(&name).await?.unwrap_or_default();
-            let is_newer = |found: Manifest| found.export != manifest.export || found.attempt > manifest.attempt;
-            if Manifest::parse(&found).is_ok_and(is_newer) {
+            if Manifest::parse(&found).is_ok_and(|found| is_newer(&found, &manifest)) {
                 return Err(newer(&name));
             }
             if found != text.as_bytes() {
@@ -126,7 +126,13 @@ impl RebuildPlan {
         events: &dyn EventSink,
     ) -> Result<(), Error> {
         for (segment, text) in &self.restore {
-            dir.store.put(&manifest_name(*segment), text.clone().into_bytes()).await?;
+            let name = manifest_name(*segment);
+            let manifest = Manifest::of_segment(*segment, text.as_bytes())?;
+            let may_replace =
+                move |found: &[u8]| !Manifest::parse(found).is_ok_and(|found| is_newer(&found, &manifest));
+            if dir.store.put_over(name.clone(), text.clone().into_bytes(), may_replace).await? == Put::Refused {
+                return Err(newer(&name));
+            }
         }
         for (at, (segment, reason)) in self.rebuild.iter().enumerate() {
             events.event(&Event::Rebuilding { segment: *segment, nth: at + 1, of: self.rebuild.len(), reason });
@@ -161,6 +167,10 @@ async fn reason(
         }
     }
     Ok(None)
+}
+
+fn is_newer(found: &Manifest, decided: &Manifest) -> bool {
+    found.export != decided.export || found.attempt > decided.attempt
 }
 
 fn newer(name: &str) -> Error {

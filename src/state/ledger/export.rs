@@ -15,6 +15,8 @@ pub struct ExportRow {
     pub created_at: Utc64,
     /// None if it is not complete.
     pub completed_at: Option<Utc64>,
+    /// The output of the last run.
+    pub out: String,
     /// The settings that shape requests and rows.
     pub identity: BTreeMap<String, String>,
 }
@@ -22,13 +24,14 @@ pub struct ExportRow {
 impl Ledger {
     /// None before [`create_export`](Self::create_export).
     pub fn export(&self) -> Result<Option<ExportRow>, LedgerError> {
-        let sql = "SELECT id, created_at, completed_at, identity FROM export";
+        let sql = "SELECT id, created_at, completed_at, identity, out FROM export";
         let row = self.db.query_row(sql, [], |row| {
             let identity: String = row.get(3)?;
             let export = ExportRow {
                 id: row.get(0)?,
                 created_at: Utc64(row.get(1)?),
                 completed_at: row.get::<_, Option<i64>>(2)?.map(Utc64),
+                out: row.get(4)?,
                 identity: BTreeMap::new(),
             };
             Ok((export, identity))
@@ -46,8 +49,13 @@ impl Ledger {
     /// Writes the one row of the table. An error if there is one.
     pub fn create_export(&self, export: &ExportRow) -> Result<(), LedgerError> {
         let identity = serde_json::json!(export.identity).to_string();
-        let sql = "INSERT INTO export (only, id, created_at, identity) VALUES (1, ?1, ?2, ?3)";
-        self.write(sql, params![export.id, export.created_at.0, identity], "create the export").map(drop)
+        let sql = "INSERT INTO export (only, id, created_at, identity, out) VALUES (1, ?1, ?2, ?3, ?4)";
+        self.write(sql, params![export.id, export.created_at.0, identity, export.out], "create the export").map(drop)
+    }
+
+    /// Notes where the output is now.
+    pub(crate) fn set_out(&self, out: &str) -> Result<(), LedgerError> {
+        self.write("UPDATE export SET out = ?1 WHERE out IS NOT ?1", [out], "write the output").map(drop)
     }
 
     pub(crate) fn set_identity(&self, identity: &BTreeMap<String, String>) -> Result<(), LedgerError> {
@@ -82,7 +90,13 @@ mod tests {
         {
             let (_directory, ledger) = ledger::<&str>(&[]);
             let identity = std::collections::BTreeMap::new();
-            let export = ExportRow { id: id.to_owned(), created_at: Utc64(1), completed_at: None, identity };
+            let export = ExportRow {
+                id: id.to_owned(),
+                created_at: Utc64(1),
+                completed_at: None,
+                out: "o".to_owned(),
+                identity,
+            };
             ledger.create_export(&export).unwrap();
             assert_eq!(ledger.export().is_ok(), is_valid, "{id:?}");
         }
@@ -92,7 +106,8 @@ mod tests {
     fn the_row_of_an_export_is_read_as_it_was_written() {
         let (directory, ledger) = ledger::<&str>(&[]);
         let identity = [("page_size".to_owned(), "10".to_owned())].into();
-        let export = ExportRow { id: "x".to_owned(), created_at: Utc64(5), completed_at: None, identity };
+        let export =
+            ExportRow { id: "x".to_owned(), created_at: Utc64(5), completed_at: None, out: "o".to_owned(), identity };
         ledger.create_export(&export).unwrap();
         drop(ledger);
         let ledger = Ledger::open(&directory.path().join("ledger.sqlite")).unwrap();

@@ -9,9 +9,10 @@ CREATE TABLE export (
     id           TEXT NOT NULL,
     created_at   INTEGER NOT NULL,
     completed_at INTEGER,
+    out          TEXT NOT NULL,             -- the output of the last run
     identity     TEXT NOT NULL,             -- JSON object: the settings that shape requests and rows
     end_rule     TEXT,                      -- what evidence has shown about ends: null as the settings say, 'empty-page', 'size N'
-    crc          INTEGER NOT NULL AS (row_crc(only, id, created_at, completed_at, identity, end_rule)) STORED
+    crc          INTEGER NOT NULL AS (row_crc(only, id, created_at, completed_at, out, identity, end_rule)) STORED
 ) STRICT;
 
 CREATE TABLE items (
@@ -106,8 +107,14 @@ CREATE TABLE leftovers (
     upload TEXT                             -- the store's id of it; none for the object itself
 ) STRICT;
 
--- What the store called the content of each uploaded object. Without a checksum: a wrong one has the content read.
-CREATE TABLE etags (
+-- Objects that were uploaded and not removed. Without a checksum: for a wrong one content is read, or an object is left.
+CREATE TABLE objects (
     name TEXT PRIMARY KEY,
-    etag TEXT NOT NULL
+    etag TEXT                               -- what the store called its content
+) STRICT, WITHOUT ROWID;
+
+-- The words that runs write into a bucket. Without a checksum: with a wrong one no run can take the bucket.
+CREATE TABLE runs (
+    kind TEXT PRIMARY KEY CHECK (kind IN ('confirmed', 'intended')),
+    word TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;

@@ -2,7 +2,7 @@
 //!
 //! Read `ledger.sql` first: it declares all tables. `group` writes most of them, in the one transaction of a group commit.
 //! Everything else is in the file of its table: `export`, `items` (and `add_items`), `pages`, `attempts`,
-//! `segments` (and their frames), `drift`, `leftovers` (and ETags). Statements over items and pages are in files of their own: `ends` (what is
+//! `segments` (and their frames), `drift`, `bucket` (the tables of a bucket). Statements over items and pages are in files of their own: `ends` (what is
 //! known of how lists end), `reopen` (ended walks that continue), `totals`. `open` opens a ledger to write, `read_only`
 //! to read, and `check` finds damage.
 //!
@@ -11,6 +11,7 @@
 
 mod add_items;
 mod attempts;
+mod bucket;
 mod check;
 mod drift;
 mod ends;
@@ -20,7 +21,6 @@ mod fixture;
 mod group;
 mod indexes;
 mod items;
-mod leftovers;
 mod open;
 mod pages;
 mod read_only;
@@ -214,8 +214,8 @@ mod tests {
 
     /// The format: a change of it is a new version.
     const DUMP: &str = r#"
-export: only id created_at completed_at identity end_rule crc
-1|x|5||{"end":"auto","page_size":"10"}|size 8|3051047561
+export: only id created_at completed_at out identity end_rule crc
+1|x|5||o|{"end":"auto","page_size":"10"}|size 8|3470987511
 items: ix id state stop error transient tries unproven skip moved crc
 1|a|1|||0|0|0|0|0|1404642173
 2|b|2|failed|said|1|0|0|0|1|586663275
@@ -238,8 +238,10 @@ drift: segment kind name cells crc
 leftovers: name upload
 x|4
 y|
-etags: name etag
+objects: name etag
 x|e
+runs: kind word
+intended|w
 "#;
 
     #[test]
@@ -247,7 +249,13 @@ x|e
         let (_directory, mut ledger) = ledger(&["a", "b", "c"]);
         let identity = [("page_size".to_owned(), "10".to_owned()), ("end".to_owned(), "auto".to_owned())].into();
         ledger
-            .create_export(&ExportRow { id: "x".to_owned(), created_at: Utc64(5), completed_at: None, identity })
+            .create_export(&ExportRow {
+                id: "x".to_owned(),
+                created_at: Utc64(5),
+                completed_at: None,
+                out: "o".to_owned(),
+                identity,
+            })
             .unwrap();
         ledger.set_end_rule("size 8", Some(8)).unwrap();
         ledger.set_size_hints(&[(ItemId::new("a"), 70)]).unwrap();
@@ -262,7 +270,8 @@ x|e
         }
         ledger.add_leftover("x", Some("4")).unwrap();
         ledger.add_leftover("y", None).unwrap();
-        ledger.note_etag("x", "e").unwrap();
+        ledger.note_object("x", Some("e")).unwrap();
+        ledger.intend_run("w").unwrap();
         let intents = vec![request(1, 1), request(2, 2), request(3, 3), request(4, 3)];
         ledger.commit(&Group { intents, ..Group::default() }, Utc64(6)).unwrap();
         let failed = |attempt, charge| FailedRow { attempt: AttemptId(attempt), charge, cause: "why".to_owned() };

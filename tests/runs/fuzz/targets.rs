@@ -144,7 +144,13 @@ pub(crate) fn ledger_file() -> Vec<u8> {
     let path = directory.path().join("ledger.sqlite");
     let mut ledger = Ledger::open(&path).unwrap();
     let identity = [("page_size".to_owned(), "10".to_owned())].into();
-    let export = ExportRow { id: "0123456789".to_owned(), created_at: Utc64(1), completed_at: None, identity };
+    let export = ExportRow {
+        id: "0123456789".to_owned(),
+        created_at: Utc64(1),
+        completed_at: None,
+        out: "o".to_owned(),
+        identity,
+    };
     ledger.create_export(&export).unwrap();
     let ids = (0..40).map(|id| Ok::<_, LedgerError>(ItemId::new(&format!("17293823104076{id:05}"))));
     ledger.add_items(ids, || Ok(())).unwrap();

@@ -24,6 +24,8 @@ const REBUILD: &str = "`pagehaul verify` lists every difference, `pagehaul repla
 /// The next step after the state of an export was damaged.
 const RESTORE: &str =
     "nothing was changed; restore the state directory from a backup, or start a new export with another --out";
+/// The next step where the journal that a rebuild needs was removed on purpose.
+const WITHOUT_JOURNAL: &str = "nothing was changed; keep the columns that these segments have, put changed files back from a copy, or start a new export with another --out";
 
 /// An error that ends a command.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +88,9 @@ impl Error {
             }
             if let OutputError::Damaged(_) = error {
                 return Some(RESTORE);
+            }
+            if let OutputError::Pruned(_) = error {
+                return Some(WITHOUT_JOURNAL);
             }
         }
         if let Self::Journal(JournalError::Damaged { .. }) = self {
@@ -155,6 +160,7 @@ fn output_code(error: &OutputError) -> ExitCode {
         OutputError::Busy { .. } => ExitCode::Busy,
         OutputError::Mismatch(_)
         | OutputError::Damaged(_)
+        | OutputError::Pruned(_)
         | OutputError::Modified(_)
         | OutputError::SegmentTaken { .. }
         | OutputError::Manifest { .. } => ExitCode::Integrity,

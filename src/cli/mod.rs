@@ -9,6 +9,7 @@ mod export;
 pub mod log;
 mod outcome;
 pub(crate) mod progress;
+mod prune;
 pub(crate) mod rate_news;
 mod replay;
 pub(crate) mod rlimits;
@@ -46,12 +47,13 @@ pub fn command() -> Command {
 
 type Run = fn(&ArgMatches) -> Result<CommandOutput, Error>;
 
-fn commands() -> [(Command, Run); 7] {
+fn commands() -> [(Command, Run); 8] {
     [
         (export::command(), export::run),
         (replay::command(), replay::run),
         (verify::command(), verify::run),
         (status::command(), status::run),
+        (prune::command(), prune::run),
         (simulate::command(), simulate::run),
         (schema::command(), schema::run),
         (config::command(), config::run),

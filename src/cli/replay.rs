@@ -15,7 +15,9 @@ use crate::report::summary::Summary;
 use crate::run::context::RunContext;
 use crate::run::recovery::rebuild::RebuildScope;
 use crate::run::replay;
-use crate::settings::{self, DESCRIPTION, DROPPED, FROM_FILE, Layers, Origin, RateLimit, SettingInfo, Settings, table};
+use crate::settings::{
+    self, DESCRIPTION, DROPPED, FROM_FILE, JournalRetention, Layers, Origin, RateLimit, SettingInfo, Settings, table,
+};
 
 const ALL: &str = "all";
 
@@ -80,6 +82,7 @@ async fn replay(mut layers: Layers, scope: RebuildScope) -> Result<Summary, Erro
         layers.set(table::PARTITION_IN_FILES.info.key, is_in_files.to_string(), &Origin::Ledger)?;
     }
     let mut settings = Settings::resolve(&layers)?;
+    settings.journal = JournalRetention::Keep; // what is to be rebuilt may be needed once more
     settings.simulated_as = identity.get(table::BASE_URL.info.key).cloned(); // no request is sent: any API is fine
     let reporter = Arc::new(ProgressReporter::for_replay(&settings));
     log::init(&settings, &reporter);

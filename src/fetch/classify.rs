@@ -86,6 +86,13 @@ pub fn classify(
     }
 }
 
+/// Whether a response that is no page is one under other success codes. The journal must keep it, while its page is missing.
+pub fn may_become_page(status: u16, envelope: &Result<Envelope, NotEnvelope>) -> bool {
+    let code = envelope.as_ref().ok().and_then(|envelope| envelope.code).unwrap_or_default();
+    let codes = Codes { success: vec![code], ..Codes::default() };
+    classify(status, envelope, None, &codes).verdict == Verdict::Page
+}
+
 /// Classifies an attempt without a whole response.
 pub fn classify_error(kind: FetchErrorKind) -> Classification {
     let (failure, charge) = match kind {
@@ -196,7 +203,7 @@ fn says_credits_used_up(message: &str) -> bool {
 mod tests {
     use std::ops::RangeInclusive;
 
-    use super::{Classification, Failure, StopCause, Verdict, classify, classify_error};
+    use super::{Classification, Failure, StopCause, Verdict, classify, classify_error, may_become_page};
     use crate::decode::envelope::{Envelope, NotEnvelope, Payload};
     use crate::endpoint::Codes;
     use crate::fetch::FetchErrorKind;
@@ -221,6 +228,19 @@ mod tests {
     /// Without the field that has a test of its own.
     fn regardless_of_permanence(classification: Classification) -> Classification {
         Classification { is_permanent: false, ..classification }
+    }
+
+    #[test]
+    fn only_a_200_with_a_list_may_become_a_page_under_other_success_codes() {
+        let may = |status, code, data| {
+            may_become_page(status, &Ok(Envelope { code: Some(code), message: "limit".to_owned(), data }))
+        };
+        for code in [0, 1, 7, 400, 429, 500, -3] {
+            assert!(may(200, code, Payload::Rows), "{code}");
+            assert!(!may(200, code, Payload::None) && !may(200, code, Payload::Other), "{code}");
+            assert!(!may(400, code, Payload::Rows) && !may(500, code, Payload::Rows), "{code}");
+        }
+        assert!(!may_become_page(200, &Err(NotEnvelope::Foreign)));
     }
 
     #[test]

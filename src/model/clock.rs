@@ -4,6 +4,7 @@
 //! was fetched and published. No duration is the difference of two wall times.
 
 use std::fmt;
+use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use tokio::time::Instant;
@@ -33,6 +34,17 @@ impl Utc64 {
     pub fn seconds(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
+
+    /// A moment as it is shown, RFC 3339.
+    pub fn from_rfc_3339(text: &str) -> Option<Self> {
+        DateTime::parse_from_rfc3339(text).ok().map(|time| Self(time.timestamp_micros()))
+    }
+
+    /// The moment so long before this one; the first of all if there is none.
+    #[must_use]
+    pub fn minus(self, time: Duration) -> Self {
+        Self(self.0.saturating_sub(i64::try_from(time.as_micros()).unwrap_or(i64::MAX)))
+    }
 }
 
 impl fmt::Display for Utc64 {
@@ -58,10 +70,22 @@ pub fn wall() -> Utc64 {
 #[cfg(test)]
 mod tests {
     use super::Utc64;
+    use std::time::Duration;
 
     #[test]
     fn a_moment_is_shown_as_rfc_3339_in_utc() {
         assert_eq!(Utc64(1_628_504_241_123_456).to_string(), "2021-08-09T10:17:21.123Z");
         assert_eq!(Utc64(i64::MAX).to_string(), format!("{} us", i64::MAX));
+    }
+
+    #[test]
+    fn a_moment_is_read_as_it_was_shown_and_compared_with_an_age() {
+        let at = Utc64(1_628_504_241_123_000);
+        assert_eq!(Utc64::from_rfc_3339(&at.to_string()), Some(at));
+        for wrong in ["", "yesterday", "2021-08-09", "1628504241"] {
+            assert_eq!(Utc64::from_rfc_3339(wrong), None, "{wrong}");
+        }
+        assert_eq!(at.minus(Duration::from_secs(1)), Utc64(1_628_504_240_123_000));
+        assert!(at.minus(Duration::MAX) < Utc64(0));
     }
 }

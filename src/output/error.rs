@@ -26,6 +26,9 @@ pub enum OutputError {
     /// The export cannot continue because a file that it needs was changed or is gone.
     #[error("{0}")]
     Damaged(String),
+    /// Segments would have to be rebuilt from journal files that were removed.
+    #[error("{0}")]
+    Pruned(String),
     /// Published files were changed or deleted. The journal can bring them back.
     #[error("{0}")]
     Modified(String),

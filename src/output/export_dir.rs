@@ -31,6 +31,7 @@ use crate::state::lock::{Lock, lock_alone};
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const LEDGER: &str = "ledger.sqlite";
 pub(crate) const HAS_SNAPSHOTS: &str = "holds snapshots: name one with --snapshot LABEL";
+pub(crate) const JOURNAL: &str = "journal";
 /// How long after the first try a taken lock is tried once more. `status` and `verify` take it only for a moment.
 const SECOND_TRY: Duration = Duration::from_millis(100);
 
@@ -99,7 +100,7 @@ impl ExportDir {
         let known = guard(ledger).export()?;
         let export = match known {
             Some(export) => {
-                found.check(settings, &guard(ledger), &export)?;
+                found.check((&settings.out, &settings.state_dir), &guard(ledger), &export)?;
                 if guard(ledger).last_attempt()?.0 > 0 {
                     check_settings(&export, &differences(&export.identity, &settings.identity()))?;
                 }
@@ -173,7 +174,7 @@ impl ExportDir {
 type Differences = fn(&Identity, &Identity) -> Vec<String>;
 
 /// What earlier runs left in an output and its state directory, beside the ledger.
-struct Found {
+pub(super) struct Found {
     owner_file: Option<String>,
     /// The same, or else the export of the first manifest.
     owner: Option<String>,
@@ -182,7 +183,7 @@ struct Found {
 }
 
 impl Found {
-    async fn read(store: &Store, journal: &Path) -> Result<Self, OutputError> {
+    pub(super) async fn read(store: &Store, journal: &Path) -> Result<Self, OutputError> {
         let owner_file = owner::owner(store).await?;
         let names = store.list(MANIFESTS).await?;
         let segments: Vec<SegmentId> = names.iter().filter_map(|name| segment_of(name)).collect();
@@ -199,15 +200,19 @@ impl Found {
 
     /// Refuses a ledger of another output, and one that is older than what it should describe: one that was copied back, or that
     /// lost its last transactions.
-    fn check(&self, settings: &Settings, ledger: &Ledger, export: &ExportRow) -> Result<(), OutputError> {
+    pub(super) fn check(
+        &self,
+        (out, state): (&OutputLocation, &Path),
+        ledger: &Ledger,
+        export: &ExportRow,
+    ) -> Result<(), OutputError> {
         if ledger.last_attempt()?.0 > 0 {
-            owner::check_out(export, self.owner.is_some(), &settings.out, &settings.state_dir)?;
+            owner::check_out(export, self.owner.is_some(), out, state)?;
         }
         if self.owner.as_ref().is_some_and(|owner| *owner != export.id) {
             return Err(OutputError::Mismatch(format!(
-                "the state in {} belongs to another output directory than {}",
-                settings.state_dir.display(),
-                settings.out
+                "the state in {} belongs to another output directory than {out}",
+                state.display()
             )));
         }
         for segment in &self.manifests {
@@ -227,7 +232,7 @@ impl Found {
 /// Makes the state directory and gives the journal's. The first may be a symbolic link, the other may not.
 fn create_state(state: &Path) -> Result<PathBuf, DiskError> {
     Disk.make_directory(state, Access::Private)?;
-    let journal = Disk.make_directory_below(state, Path::new("journal"), Access::Private)?;
+    let journal = Disk.make_directory_below(state, Path::new(JOURNAL), Access::Private)?;
     Disk.sync_directory(state)?; // a process that made the journal's may have been killed before its name was durable
     Ok(journal)
 }
@@ -300,7 +305,7 @@ pub(crate) fn lock_directories(out: &OutputLocation, state: &Path) -> Vec<PathBu
     std::iter::once(state.to_owned()).chain((!is_inside).then_some(inside)).collect()
 }
 
-async fn lock(directory: &Path) -> Result<Lock, OutputError> {
+pub(super) async fn lock(directory: &Path) -> Result<Lock, OutputError> {
     let about_me = format!("process {}, since {}", std::process::id(), clock::wall());
     let path = directory.join(LOCK);
     let mut taken = lock_alone(&path, &about_me).map_err(OutputError::Unwritable)?;

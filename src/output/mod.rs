@@ -7,6 +7,7 @@
 pub mod bucket;
 mod differences;
 pub mod error;
+pub(crate) mod exclusive;
 pub(crate) mod export_dir;
 pub mod file_entry;
 mod local_store;
@@ -16,6 +17,7 @@ pub(crate) mod owner;
 pub mod parquet_file;
 pub(crate) mod publisher;
 pub(crate) mod read_only;
+pub(crate) mod retention;
 pub mod segment;
 pub mod store;
 pub(crate) mod stored;

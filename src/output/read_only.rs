@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::model::sanitize::sanitize;
 use crate::output::differences::Identity;
 use crate::output::error::OutputError;
-use crate::output::export_dir::{HAS_SNAPSHOTS, LEDGER, LOCK, lock_directories};
+use crate::output::export_dir::{HAS_SNAPSHOTS, JOURNAL, LEDGER, LOCK, lock_directories};
 use crate::output::names::{MANIFESTS, OWNER};
 use crate::output::owner;
 use crate::output::store::Store;
@@ -37,6 +37,11 @@ impl ExportPath {
 
     pub(crate) fn ledger(&self) -> PathBuf {
         self.state.join(LEDGER)
+    }
+
+    /// Directory of the journal files.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.state.join(JOURNAL)
     }
 
     /// The settings that the export was started with, for a command that takes them over.

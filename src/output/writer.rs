@@ -13,6 +13,7 @@ use crate::model::page::SegmentId;
 use crate::output::error::OutputError;
 use crate::output::manifest::Manifest;
 use crate::output::publisher::Publisher;
+use crate::output::retention::{Retention, Scope};
 use crate::output::segment::{Rows, SegmentConfig, SegmentWriter};
 use crate::output::worker::Worker;
 use crate::state::ledger::OpenSegment;
@@ -55,6 +56,8 @@ impl WriterHandle {
 pub(crate) struct SegmentWriterTask {
     pub config: SegmentConfig,
     pub publisher: Publisher,
+    /// Removes the journal file of a segment that was published; none: it stays.
+    pub retention: Option<Retention>,
     pub events: Arc<dyn EventSink>,
 }
 
@@ -79,12 +82,19 @@ impl SegmentWriterTask {
                     let staged = on(&worker, move || writer.seal()).await?;
                     let manifest = self.publisher.publish(&staged).await?;
                     self.published(&manifest);
+                    self.prune(&manifest).await?;
                     done.send(()).ok(); // nobody waits any more when the run has failed elsewhere
                 }
                 (WriterCommand::Rows(_) | WriterCommand::Publish(_), None) => {} // no segment is open
             }
         }
         Ok(())
+    }
+
+    async fn prune(&self, manifest: &Manifest) -> Result<(), OutputError> {
+        let Some(retention) = &self.retention else { return Ok(()) };
+        let scope = Scope { only: Some(SegmentId(manifest.segment)), ..Scope::default() };
+        retention.remove(&retention.sort(scope).await?.expendable).await
     }
 
     fn published(&self, manifest: &Manifest) {

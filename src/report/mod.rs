@@ -1,4 +1,5 @@
-//! Reports on an export, from the ledger, the manifests and the files: the summary, `products.parquet`, `status`, `verify`.
+//! Reports on an export, from the ledger, the manifests and the files: the summary, `products.parquet`, `status`,
+//! `verify`, `prune`.
 //!
 //! May use `output`, `crawl`, `input`, `state` and what is below them. Writes nothing except report files.
 //! Read first: [`totals::ExportTotals`], then [`summary::Summary`].
@@ -6,6 +7,7 @@
 pub(crate) mod drift;
 pub(crate) mod error;
 pub(crate) mod products;
+pub(crate) mod prune;
 pub(crate) mod run_stats;
 pub(crate) mod schema;
 pub(crate) mod status;

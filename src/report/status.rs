@@ -49,6 +49,8 @@ pub(crate) struct Segments {
     pub published: usize,
     /// Their files are being published, or were when the process ended.
     pub decided: usize,
+    /// Of the published ones, those whose journal file was removed.
+    pub pruned: usize,
     /// Bytes in the journal of the one that takes pages.
     pub open_bytes: u64,
 }
@@ -116,6 +118,7 @@ async fn read(export: &ExportPath) -> Result<ExportStatus, ReportError> {
         segments: Segments {
             published: count(SegmentState::Published),
             decided: count(SegmentState::Decided),
+            pruned: segments.iter().filter(|segment| segment.is_pruned).count(),
             open_bytes: ledger.open_segment()?.map_or(0, |open| open.journaled),
         },
         reasons: reasons.collect(),
@@ -159,10 +162,11 @@ impl ExportStatus {
         ));
         lines.push(format!("  rows      {}", totals.rows));
         lines.push(format!("  files     {}", totals.published()));
-        let Segments { published, decided, open_bytes } = self.segments;
+        let Segments { published, decided, pruned, open_bytes } = self.segments;
+        let pruned = if pruned > 0 { format!(" ({pruned} without journal)") } else { String::new() };
         let decided = if decided > 0 { format!(", {decided} being published") } else { String::new() };
         lines.push(format!(
-            "  segments  {published} published{decided}, {} of journal in the open one",
+            "  segments  {published} published{pruned}{decided}, {} of journal in the open one",
             ByteSize(open_bytes)
         ));
         let open = [(credits.in_doubt, "in doubt"), (self.in_flight, "in flight")];

@@ -32,6 +32,7 @@ pub async fn export<F: Fetch>(
     unless(stopped.as_mut(), export.register(ids)).await?;
     if let Some(since) = export.complete_since().await? {
         let summary = export.still_complete(since).await?;
+        export.prune().await?;
         snapshots::remove_older(context).await;
         return Ok(summary);
     }
@@ -42,6 +43,7 @@ pub async fn export<F: Fetch>(
     let resumed = unless(stopped.as_mut(), export.resume(RebuildScope::OtherColumns)).await?;
     let (stop, stats) = export.crawl(resumed, api, stopped).await?;
     let summary = export.finish(stop, stats, None).await?;
+    export.prune().await?;
     if summary.exit == ExitCode::Complete {
         snapshots::remove_older(context).await;
     }

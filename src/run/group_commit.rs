@@ -7,9 +7,9 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::decode::Response;
+use crate::decode::{Response, envelope};
 use crate::error::Error;
-use crate::fetch::classify::Verdict;
+use crate::fetch::classify::{Verdict, may_become_page};
 use crate::fetch::dispatcher::FetchOutcome;
 use crate::model::clock;
 use crate::model::page::SegmentId;
@@ -73,6 +73,10 @@ impl GroupCommitter {
                     attempt: request.attempt,
                     charge: outcome.classification.charge,
                     cause: outcome.message.clone(),
+                    may_become_page: outcome
+                        .response
+                        .as_ref()
+                        .is_some_and(|response| may_become_page(response.status, &envelope::read(&response.body))),
                 }),
             }
         }

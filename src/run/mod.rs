@@ -1,4 +1,4 @@
-//! A run from its start to its end: `export` and `replay`, the engine between them, recovery after a crash.
+//! A run from its start to its end: `export` and `replay`, the engine between them, recovery after a crash. And `prune`.
 //!
 //! May use everything but `cli`. It starts the long-lived tasks (dispatcher, writer) and owns their channels.
 //! Read first: [`export`], then [`engine::Engine`].
@@ -11,6 +11,7 @@ pub mod export;
 mod finish;
 pub(crate) mod group_commit;
 mod open;
+pub(crate) mod prune;
 pub(crate) mod recovery;
 mod register;
 pub(crate) mod replay;

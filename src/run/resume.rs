@@ -81,7 +81,7 @@ impl OpenExport<'_> {
         let (orders, ordered) = mpsc::channel(QUEUE);
         let config = self.dir.segment_config(&self.context.settings, &self.decoder);
         let events = Arc::clone(&self.context.events);
-        let task = SegmentWriterTask { config, publisher: self.publisher.clone(), events };
+        let task = SegmentWriterTask { config, publisher: self.publisher.clone(), retention: self.retention(), events };
         #[expect(clippy::disallowed_methods, reason = "run/ owns the tasks")]
         let task = tokio::spawn(task.run(ordered));
         WriterHandle { orders, task }

@@ -39,6 +39,14 @@ pub enum Progress {
     None,
 }
 
+/// How long the journal's files are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JournalRetention {
+    Keep,
+    /// Until their segments are published and nothing but a replay would read them again.
+    UntilPublished,
+}
+
 /// Settings, parsed and checked. Everything that must be known before the first request is here. `config/default.toml` explains
 /// each setting; here is what it does not say.
 #[derive(Clone, Debug)]
@@ -87,6 +95,7 @@ pub struct Settings {
     pub request_timeout: Duration,
     pub drain_timeout: Duration,
     pub segment_size: u64,
+    pub journal: JournalRetention,
     pub file_size: usize,
     pub bloom_filters: bool,
     /// Bytes of the row group that is being encoded; waiting rows may take half as much.
@@ -139,6 +148,7 @@ impl Settings {
             request_timeout: layers.get(table::REQUEST_TIMEOUT)?,
             drain_timeout: layers.get(table::DRAIN_TIMEOUT)?,
             segment_size: layers.get(table::SEGMENT_SIZE)?,
+            journal: layers.get(table::JOURNAL)?,
             file_size: as_usize(layers.get(table::FILE_SIZE)?),
             bloom_filters: layers.get(table::BLOOM_FILTERS)?,
             row_group_memory: as_usize(layers.get(table::ROW_GROUP_MEMORY)?),

@@ -12,12 +12,15 @@ use super::parse::{
     any, count, directory, duration, duration_or_zero, file_size, list, location, memory, one_of, options, percent,
     rate_limit, size, snapshot, store_address, switch, whole,
 };
-use super::{OutputLocation, Progress, RateLimit, SnapshotLabel};
+use super::{JournalRetention, OutputLocation, Progress, RateLimit, SnapshotLabel};
 use crate::endpoint::EndRule;
 
 /// What ends a list, as the settings and an export's identity say it.
 pub(super) const END_RULES: [(&str, EndRule); 3] =
     [("auto", EndRule::Auto), ("short-page", EndRule::ShortPage), ("empty-page", EndRule::EmptyPage)];
+
+const JOURNALS: [(&str, JournalRetention); 2] =
+    [("keep", JournalRetention::Keep), ("until-published", JournalRetention::UntilPublished)];
 
 /// What the help and the layers need to know about a setting.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +129,8 @@ settings! {
             "Write the partition column into the files, too";
         SEGMENT_SIZE: u64 = "segment_size", "SIZE", size,
             "Journal size at which files are published";
+        JOURNAL: JournalRetention = "journal", "keep|until-published", |text| one_of(text, &JOURNALS),
+            "How long the journal's files are kept";
         FILE_SIZE: u64 = "file_size", "SIZE", file_size,
             "Maximum size of one file";
         BLOOM_FILTERS: bool = "bloom_filters", "", switch,

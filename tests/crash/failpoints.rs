@@ -43,6 +43,19 @@ const AHEAD: [&str; 14] = [
     "--lookahead-saves",
     "0s",
 ];
+/// The small world, its journal removed as it is published.
+const WITHOUT_JOURNAL: [&str; 10] = [
+    "--max-in-flight",
+    "1",
+    "--segment-size",
+    "6KiB",
+    "--qps",
+    "unlimited",
+    "--progress",
+    "none",
+    "--journal",
+    "until-published",
+];
 /// One step in so many is a crash, where not all are played.
 const STRIDE: usize = 17;
 /// Pairs of crashes that are played when nobody requests all.
@@ -65,6 +78,10 @@ impl Case {
 
     fn ahead() -> Self {
         Self { options: &AHEAD, ..Self::new() }
+    }
+
+    fn without_journal() -> Self {
+        Self { options: &WITHOUT_JOURNAL, ..Self::new() }
     }
 
     /// The state that a crash left, again: for another way to continue from it.
@@ -264,11 +281,37 @@ fn a_kill_at_any_step_of_a_run_that_looks_ahead_costs_no_more_pages_than_were_in
     assert!(struck.len() > 20, "{} kills show little", struck.len());
 }
 
+fn a_kill_at_any_step_of_a_run_that_removes_its_journal_costs_one_page_at_most_and_no_row() {
+    let fewest = {
+        let case = Case::new();
+        fewest_requests(&case.simulator, &ids(&case.simulator))
+    };
+    let crashed = count_up(|step| {
+        let case = Case::without_journal();
+        let (code, message) = case.run(Some((step, "kill")));
+        if code.is_some() {
+            assert_eq!(code, Some(0), "{message}");
+            return None;
+        }
+        let about = format!("killed at step {step}");
+        case.resume(&about);
+        assert!(case.simulator.account().requests <= fewest + 1 + EVIDENCE, "{about}");
+        let journal = std::fs::read_dir(case.out().join("_pagehaul/journal")).unwrap();
+        let left: u64 = journal.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+        assert_eq!(left, 0, "{about}: what is published needs no journal");
+        let verified = crate::common::pagehaul(["verify", "--out", case.out().to_str().unwrap()]).output().unwrap();
+        assert_eq!(verified.status.code(), Some(0), "{about}: {}", String::from_utf8_lossy(&verified.stderr));
+        Some(())
+    });
+    assert!(crashed.len() > 90, "{} steps", crashed.len());
+}
+
 pub(crate) fn trials() -> Vec<Trial> {
     trials![
         l1_a_kill_at_any_step_and_at_any_step_of_the_recovery_costs_one_page_at_most_and_no_row: None,
         l2_a_sigterm_at_any_step_pays_for_nothing_twice_and_loses_no_row: None,
         l27_a_panic_at_any_step_ends_with_1_and_the_same_command_resumes: None,
         a_kill_at_any_step_of_a_run_that_looks_ahead_costs_no_more_pages_than_were_in_flight_and_no_row: None,
+        a_kill_at_any_step_of_a_run_that_removes_its_journal_costs_one_page_at_most_and_no_row: None,
     ]
 }

@@ -203,13 +203,13 @@ fn what_is_reported_of_an_export_has_these_keys_in_this_order() {
     let status = run(pagehaul(["status", "--json", "--out", &out]));
     let expected = format!(
         "{{status,exit_code,export,out,begun_at,complete_since,holder,in_flight,walking,{PRODUCTS},{CREDITS},{FAILURES},\
-         segments{{published,decided,open_bytes}},reasons[{{stop_reason,error,products,first}}],next}}"
+         segments{{published,decided,pruned,open_bytes}},reasons[{{stop_reason,error,products,first}}],next}}"
     );
     assert_eq!(printed(&status), expected);
     let verified = run(pagehaul(["verify", "--json", "--out", &out]));
     let expected = "{status,exit_code,export,out,differences,found[],next[],sample,\
         rows{received,published,waiting,duplicates,rejected,conserved},\
-        read{files,files_read,bytes_read,frames,frames_read,pages,decided}}";
+        read{files,files_read,bytes_read,frames,frames_read,pages,decided,pruned}}";
     assert_eq!(printed(&verified), expected);
     assert_eq!((&status.json()["status"], &verified.json()["status"]), (&"partial".into(), &"verified".into()));
 }

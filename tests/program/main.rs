@@ -28,6 +28,7 @@ mod faults_network;
 mod faults_together;
 mod formats;
 mod hostile_text;
+mod prune;
 mod refused;
 mod replay;
 mod schema;

@@ -38,6 +38,7 @@ use pagehaul::model::page::ItemId;
 use pagehaul::report::summary::Summary;
 use pagehaul::run::context::RunContext;
 use pagehaul::run::export::export;
+use pagehaul::settings::JournalRetention;
 
 use oracle::Ledger;
 use plan::{Death, End, Fault, Plan};
@@ -110,6 +111,9 @@ fn check_end(world: &Arc<World>, out: &Path, calm: bool) {
         oracle::check_waste(world);
     }
     if success {
+        if world.plan.removes_journal() {
+            oracle::check_journal_is_gone(out);
+        }
         let before = world.api.requests();
         let Outcome::Ended(again) = live(world, out, None, true) else { panic!("it crashed by itself") };
         assert!(again.complete_since.is_some(), "{again}");
@@ -171,6 +175,9 @@ fn watch_steps(out: &Path, life: &Arc<Life>, dead: &Arc<AtomicBool>) -> Failpoin
         if dead.load(Ordering::SeqCst) {
             return Err(io::Error::other("the machine is off"));
         }
+        if step.when == When::Before && step.action == "remove" {
+            oracle::keep_journal(step.path);
+        }
         // Staging runs beside the rest: the seed does not determine what it does first.
         if step.path.to_string_lossy().contains("/staging/") {
             return Ok(());
@@ -211,6 +218,9 @@ fn context(world: &World, out: &Path) -> RunContext {
     let mut context = common::context(out, plan.qps, &settings);
     context.seed = plan.seed;
     context.settings.segment_size = plan.segment_size;
+    if plan.removes_journal() {
+        context.settings.journal = JournalRetention::UntilPublished;
+    }
     if plan.seed.is_multiple_of(4) {
         // So little that rows wait on the disk, and that a region has several row groups and files.
         (context.settings.row_group_memory, context.settings.file_size) = (16 << 10, 64 << 10);

@@ -2,6 +2,7 @@
 //! the files by their manifests.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -195,12 +196,38 @@ pub(crate) fn outdated(out: &Path) -> BTreeSet<(String, u32)> {
     pages.collect::<rusqlite::Result<_>>().unwrap()
 }
 
-/// Every page in the journal, in order. A torn end is no part of it.
+/// Where journal files are kept that a run removes: the program does not know it.
+const KEPT: &str = "_pagehaul/removed";
+
+/// Keeps a copy of a journal file before it is removed.
+pub(crate) fn keep_journal(path: &Path) {
+    let directory = path.parent().unwrap();
+    if path.exists() && directory.ends_with("_pagehaul/journal") {
+        let kept = directory.parent().unwrap().join("removed");
+        std::fs::create_dir_all(&kept).unwrap();
+        std::fs::copy(path, kept.join(path.file_name().unwrap())).unwrap();
+    }
+}
+
+/// No journal of a published segment is left. The open one may have responses without a page.
+pub(crate) fn check_journal_is_gone(out: &Path) {
+    let db =
+        Connection::open_with_flags(out.join("_pagehaul/ledger.sqlite"), OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
+    let mut query = db.prepare("SELECT id, pruned IS NOT NULL FROM segments WHERE state = 'published'").unwrap();
+    let segments = query.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, bool>(1)?))).unwrap();
+    for (segment, is_pruned) in segments.map(Result::unwrap) {
+        let is_there = out.join(format!("_pagehaul/journal/{segment:06}.zst")).exists();
+        assert!(is_pruned && !is_there, "segment {segment}: noted {is_pruned}, there {is_there}");
+    }
+}
+
+/// Every page in the journal, in order, also of files that were removed. A torn end is no part of it.
 pub(crate) fn pages(out: &Path) -> Vec<(String, u32, Value)> {
     let mut pages = Vec::new();
-    let mut paths = files(&out.join("_pagehaul/journal"));
-    paths.sort();
-    for path in paths {
+    // A file that is to be removed may be in both places.
+    let paths = [KEPT, "_pagehaul/journal"].into_iter().flat_map(|directory| files(&out.join(directory)));
+    let paths: BTreeMap<OsString, PathBuf> = paths.map(|path| (path.file_name().unwrap().to_owned(), path)).collect();
+    for path in paths.into_values() {
         let mut text = Vec::new();
         let packed = std::fs::File::open(path).unwrap();
         // What was unpacked before the torn end stays.

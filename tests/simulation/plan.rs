@@ -167,6 +167,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Whether journal files are removed as soon as their segments are published.
+    pub(crate) fn removes_journal(&self) -> bool {
+        self.seed % 3 == 2
+    }
+
     /// Whether a run may end without some product's whole list and be right.
     pub(crate) fn may_lack_something(&self) -> bool {
         let is_odd = !matches!(self.behind, Behind::Empty) || self.odd.grows.is_some();

@@ -127,8 +127,9 @@ impl Files {
             keys: Some(KeySum::default()).filter(|_| !manifest.key.is_empty()),
             ..SegmentContents::default()
         };
+        let rebuild = audit.rebuild(SegmentId(manifest.segment));
         for file in &manifest.files {
-            let content = self.file(audit, file, Some(manifest)).await?;
+            let content = self.file(audit, file, (Some(manifest), rebuild)).await?;
             contents.rows += content.map_or(file.rows, |content| content.rows);
             contents.keys = contents.keys.zip(content).map(|(mut keys, content)| {
                 keys.join(content.keys);
@@ -136,17 +137,18 @@ impl Files {
             });
         }
         if let Some(file) = &manifest.rejects {
-            contents.rejected += self.file(audit, file, None).await?.map_or(file.rows, |content| content.rows);
+            contents.rejected +=
+                self.file(audit, file, (None, rebuild)).await?.map_or(file.rows, |content| content.rows);
         }
         Ok(contents)
     }
 
-    /// Compares one file; none if its content was not read.
+    /// Compares one file; none if its content was not read. `rebuild`: what repairs it.
     async fn file(
         &mut self,
         audit: &mut Audit<'_>,
         file: &FileEntry,
-        manifest: Option<&Manifest>,
+        (manifest, rebuild): (Option<&Manifest>, Remedy),
     ) -> Result<Option<Content>, ReportError> {
         audit.read.files += 1;
         let path = &file.path;
@@ -155,7 +157,7 @@ impl Files {
         }
         let directory = path.split('/').next().unwrap_or_default();
         if !manifest.map_or(directory == REJECTS, |manifest| partition::is_directory(&manifest.partition, directory)) {
-            audit.differs(Remedy::Replay, format!("{path} is in a directory that no value has"));
+            audit.differs(rebuild, format!("{path} is in a directory that no value has"));
         }
         let store = audit.store;
         let noted = audit.opened.ledger.etag(path)?;
@@ -166,7 +168,7 @@ impl Files {
             None => store.find(path).await?,
         };
         if let Some(fault) = file.visible_fault(found.as_ref()) {
-            audit.differs(Remedy::Replay, format!("{path} {fault}"));
+            audit.differs(rebuild, format!("{path} {fault}"));
             return Ok(None);
         }
         if !audit.reads_files {
@@ -182,7 +184,7 @@ impl Files {
         let Some(source) = store.read(path).await? else { return Ok(None) };
         let copy = source.try_clone().map_err(|source| OutputError::Content { name: path.clone(), source })?;
         if let Some(fault) = file.content_fault(copy).await? {
-            audit.differs(Remedy::Replay, format!("{path} {fault}"));
+            audit.differs(rebuild, format!("{path} {fault}"));
             return Ok(None);
         }
         (audit.read.files_read, audit.read.bytes_read) =
@@ -191,15 +193,12 @@ impl Files {
         match quietly(|| content(source, manifest)).unwrap_or_else(failed) {
             Ok(content) => {
                 if content.rows != file.rows {
-                    audit.differs(
-                        Remedy::Replay,
-                        format!("{path} has {} rows, {} in its manifest", content.rows, file.rows),
-                    );
+                    audit.differs(rebuild, format!("{path} has {} rows, {} in its manifest", content.rows, file.rows));
                 }
                 Ok(Some(content))
             }
             Err(reason) => {
-                audit.differs(Remedy::Replay, format!("{path} {reason}"));
+                audit.differs(rebuild, format!("{path} {reason}"));
                 Ok(None)
             }
         }

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use sha2::{Digest, Sha256};
 
 use crate::model::exit_code::ExitCode;
+use crate::model::page::SegmentId;
 use crate::model::sanitize::sanitize;
 use crate::output::error::OutputError;
 use crate::output::names::{OWNER, SUCCESS};
@@ -87,6 +88,12 @@ impl Audit<'_> {
     fn differs(&mut self, remedy: Remedy, what: impl AsRef<str>) {
         self.differences.add(remedy, what);
     }
+
+    /// What repairs the files of a segment.
+    fn rebuild(&self, segment: SegmentId) -> Remedy {
+        let is_pruned = self.segments.iter().any(|row| row.id == segment && row.is_pruned);
+        if is_pruned { Remedy::Pruned } else { Remedy::Replay }
+    }
 }
 
 /// `downloads`: whether the objects of an output in a bucket are read.
@@ -96,7 +103,7 @@ pub(crate) async fn verify(path: &ExportPath, share: SampleRate, downloads: bool
     let store = path.reach().await?;
     let segments = opened.ledger.segments()?;
     let (read, differences) = (VerifiedCounts::default(), Mismatches::default());
-    let journal = path.state.join("journal");
+    let journal = path.journal();
     let reads_files = downloads || !store.is_in_bucket();
     let mut audit =
         Audit { opened: &opened, store: &store, segments: &segments, journal, share, reads_files, read, differences };
@@ -146,7 +153,7 @@ fn rows(audit: &mut Audit<'_>, files: &files::Files) -> Result<RowSums, ReportEr
         for (what, files, ledger) in [("rows", found.rows, sums.kept), ("rejects", found.rejected, sums.rejected)] {
             if files != ledger {
                 let what = format!("segment {}: {files} {what} in its files, {ledger} in the ledger", segment.id);
-                audit.differs(Remedy::Replay, what);
+                audit.differs(audit.rebuild(segment.id), what);
             }
         }
     }

@@ -18,6 +18,8 @@ pub(super) enum Remedy {
     Move,
     /// The journal has what is wrong in the output.
     Replay,
+    /// The journal had it, and its file was removed.
+    Pruned,
     /// What a store says about an object is not what it said before; its content may be the same.
     Read,
     /// The output is marked as complete and is not.
@@ -32,6 +34,9 @@ impl Remedy {
             }
             Self::Move => "move what is not of this export out of the directory",
             Self::Replay => "`pagehaul replay` rebuilds from the journal what differs, `--all` everything",
+            Self::Pruned => {
+                "the journal files of these segments were removed: put what differs back from a copy, or start a new export with another --out"
+            }
             Self::Read => "`pagehaul verify --read` downloads the objects and compares their content",
             Self::Finish => "the same `pagehaul export` finishes it; until then remove _SUCCESS",
         }
@@ -88,6 +93,8 @@ pub(crate) struct VerifiedCounts {
     pub rows_unread: u64,
     /// Segments that are decided and not published: the next run does it.
     pub decided: u64,
+    /// Published segments that do without their journal file: the ledger's counts are compared with manifests and files.
+    pub pruned: u64,
 }
 
 impl fmt::Display for RowSums {
@@ -117,6 +124,10 @@ impl fmt::Display for VerifyReport {
         writeln!(f, " journal frames")?;
         if read.decided > 0 {
             writeln!(f, "  segments  {} decided and not published: the next run does it", read.decided)?;
+        }
+        if read.pruned > 0 {
+            let pruned = Count(read.pruned, "segment");
+            writeln!(f, "  pruned    {pruned} without journal: the ledger was compared with manifests and files")?;
         }
         write!(f, "  output    {}", Sanitized(&self.out))?;
         self.next.iter().try_for_each(|next| write!(f, "\n  next      {next}"))

@@ -1,7 +1,8 @@
 //! Frames that only the journal knows, into the ledger: the process that wrote them ended before its transaction.
 
-use crate::decode::envelope;
+use crate::decode::envelope::{self, Envelope, NotEnvelope};
 use crate::endpoint::Codes;
+use crate::fetch::classify::may_become_page;
 use crate::model::clock::Utc64;
 use crate::model::page::{Charge, SegmentId};
 use crate::model::sanitize::Sanitized;
@@ -35,15 +36,21 @@ pub(super) fn adopt(
             group.pages.push(PageRow { attempt: entry.attempt, item, page: entry.page, at: entry.at });
         } else {
             let cause = format!("HTTP {}, adopted from the journal", entry.status);
-            group.failed.push(FailedRow { attempt: entry.attempt, charge: adopted_charge(entry, codes), cause });
+            let envelope = envelope::read(&entry.body);
+            group.failed.push(FailedRow {
+                attempt: entry.attempt,
+                charge: adopted_charge(entry, &envelope, codes),
+                cause,
+                may_become_page: may_become_page(entry.status, &envelope),
+            });
         }
     }
     ledger.commit(&group, Utc64(0))
 }
 
 /// A refusal in the envelope was free. Anything else may have been billed.
-fn adopted_charge(entry: &JournalEntry, codes: &Codes) -> Charge {
-    let envelope = envelope::read(&entry.body);
-    let refused = envelope.is_ok_and(|envelope| envelope.code.is_some_and(|code| !codes.success.contains(&code)));
+fn adopted_charge(entry: &JournalEntry, envelope: &Result<Envelope, NotEnvelope>, codes: &Codes) -> Charge {
+    let refused =
+        envelope.as_ref().is_ok_and(|envelope| envelope.code.is_some_and(|code| !codes.success.contains(&code)));
     if refused || entry.status == 429 { Charge::Free } else { Charge::InDoubt }
 }

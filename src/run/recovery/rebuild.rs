@@ -17,6 +17,7 @@ use crate::output::error::OutputError;
 use crate::output::export_dir::ExportDir;
 use crate::output::manifest::{Manifest, ManifestSchema};
 use crate::output::names::{MANIFESTS, manifest_name, segment_of};
+use crate::output::retention::listed;
 use crate::output::stored::Put;
 use crate::output::writer::WriterHandle;
 use crate::run::recovery::Recovery;
@@ -104,6 +105,7 @@ impl RebuildPlan {
 
     /// Checks that all journals are there and intact, before anything is changed.
     pub(crate) async fn check(&self, dir: &ExportDir, recovery: &Arc<Recovery>) -> Result<(), Error> {
+        self.refuse_pruned(dir)?;
         for (id, reason) in &self.rebuild {
             let segment = OpenSegment { id: *id, attempt: 0, journaled: dir.ledger().journaled(*id)? };
             let recovery = Arc::clone(recovery);
@@ -116,6 +118,20 @@ impl RebuildPlan {
             })?;
         }
         Ok(())
+    }
+
+    /// Fails if a segment to rebuild does without its journal file: also if a crash left the file.
+    fn refuse_pruned(&self, dir: &ExportDir) -> Result<(), Error> {
+        let segments = dir.ledger().segments()?;
+        let is_pruned = |id: SegmentId| segments.iter().any(|row| row.id == id && row.is_pruned);
+        let pruned: Vec<&(SegmentId, String)> = self.rebuild.iter().filter(|(id, _)| is_pruned(*id)).collect();
+        let Some((first, reason)) = pruned.first() else { return Ok(()) };
+        let all = listed(pruned.iter().map(|(id, _)| *id));
+        Err(OutputError::Pruned(format!(
+            "segment {first} must be rebuilt ({reason}) and cannot be: \
+             the journal files of these segments were removed (prune, --journal): {all}"
+        ))
+        .into())
     }
 
     pub(crate) async fn carry_out(

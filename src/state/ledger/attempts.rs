@@ -80,7 +80,12 @@ mod tests {
         let outcomes = Group {
             frame: Some((SegmentId(1), 0, 10)),
             pages: vec![page(1, 1, 1)],
-            failed: vec![FailedRow { attempt: AttemptId(2), charge: Charge::Free, cause: "429".to_owned() }],
+            failed: vec![FailedRow {
+                attempt: AttemptId(2),
+                charge: Charge::Free,
+                cause: "429".to_owned(),
+                may_become_page: false,
+            }],
             unsent: vec![AttemptId(4)],
             ..Group::default()
         };

@@ -62,6 +62,8 @@ pub struct FailedRow {
     pub charge: Charge,
     /// Sanitised.
     pub cause: String,
+    /// Whether the group's frame has a response to it that other success codes make a page.
+    pub may_become_page: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -146,9 +148,11 @@ fn write_pages(transaction: &Connection, group: &Group) -> rusqlite::Result<()> 
     for attempt in &group.unsent {
         delete.execute([attempt.0])?;
     }
-    let mut fail = transaction.prepare_cached("UPDATE attempts SET charge = ?2, cause = ?3 WHERE id = ?1")?;
+    let sql = "UPDATE attempts SET charge = ?2, cause = ?3, rows_in = ?4 WHERE id = ?1";
+    let mut fail = transaction.prepare_cached(sql)?;
     for failed in &group.failed {
-        fail.execute(params![failed.attempt.0, failed.charge.as_str(), failed.cause])?;
+        let rows_in = Some(segment).filter(|_| failed.may_become_page);
+        fail.execute(params![failed.attempt.0, failed.charge.as_str(), failed.cause, rows_in])?;
     }
     Ok(())
 }

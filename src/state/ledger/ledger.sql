@@ -43,7 +43,8 @@ CREATE TABLE segments (
     attempt  INTEGER NOT NULL,              -- how often its files were started; part of their names
     state    TEXT NOT NULL CHECK (state IN ('open', 'decided', 'published')),
     manifest TEXT,                          -- from 'decided' on: the manifest, to the byte
-    crc      INTEGER NOT NULL AS (row_crc(id, attempt, state, manifest)) STORED
+    pruned   INTEGER CHECK (pruned IS NULL OR state = 'published'), -- when it was decided to remove its journal file
+    crc      INTEGER NOT NULL AS (row_crc(id, attempt, state, manifest, pruned)) STORED
 ) STRICT;
 
 -- Frames of the journal, whole and durable.
@@ -79,13 +80,14 @@ CREATE TABLE pages (
 
 -- Requests that brought no page, or not yet. Without a charge: in flight, or in doubt since a crash.
 CREATE TABLE attempts (
-    id     INTEGER PRIMARY KEY,
-    item   INTEGER NOT NULL,
-    page   INTEGER NOT NULL,
-    at     INTEGER NOT NULL,
-    charge TEXT CHECK (charge IN ('free', 'in_doubt')),
-    cause  TEXT,
-    crc    INTEGER NOT NULL AS (row_crc(id, item, page, at, charge, cause)) STORED
+    id      INTEGER PRIMARY KEY,
+    item    INTEGER NOT NULL,
+    page    INTEGER NOT NULL,
+    at      INTEGER NOT NULL,
+    charge  TEXT CHECK (charge IN ('free', 'in_doubt')),
+    cause   TEXT,
+    rows_in INTEGER,                        -- the segment whose journal has its response, if other success codes make it a page
+    crc     INTEGER NOT NULL AS (row_crc(id, item, page, at, charge, cause, rows_in)) STORED
 ) STRICT;
 CREATE INDEX attempts_in_doubt ON attempts (item) WHERE charge = 'in_doubt';
 

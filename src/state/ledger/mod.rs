@@ -2,9 +2,9 @@
 //!
 //! Read `ledger.sql` first: it declares all tables. `group` writes most of them, in the one transaction of a group commit.
 //! Everything else is in the file of its table: `export`, `items` (and `add_items`), `pages`, `attempts`,
-//! `segments` (and their frames), `drift`, `bucket` (the tables of a bucket). Statements over items and pages are in files of their own: `ends` (what is
-//! known of how lists end), `reopen` (ended walks that continue), `totals`. `open` opens a ledger to write, `read_only`
-//! to read, and `check` finds damage.
+//! `segments` (and their frames), `drift`, `bucket` (the tables of a bucket). Statements over several tables are in files of their
+//! own: `ends` (what is known of how lists end), `reopen` (ended walks that continue), `retention` (what the journal is still needed
+//! for), `totals`. `open` opens a ledger to write, `read_only` to read, and `check` finds damage.
 //!
 //! Durable by WAL with synchronous FULL, both read back after they are set, because SQLite may decline silently. Nothing here
 //! knows of HTTP, Parquet or the journal's bytes.
@@ -25,6 +25,7 @@ mod open;
 mod pages;
 mod read_only;
 mod reopen;
+mod retention;
 mod segments;
 mod totals;
 
@@ -222,18 +223,18 @@ items: ix id state stop error transient tries unproven skip moved crc
 3|c|2|short_page||0|0|0|0|0|3115994898
 sizes: item rows
 1|70
-segments: id attempt state manifest crc
-1|1|published|{}|3508061174
-2|1|decided|{}|2642653233
-3|1|open||1867616521
+segments: id attempt state manifest pruned crc
+1|1|published|{}|9|1923873825
+2|1|decided|{}||297001834
+3|1|open|||3581954326
 frames: segment offset length crc
 3|0|10|4014479968
 pages: attempt item page segment at received kept rejected keys again is_list came outdated crc
 1|1|1|3|7|4|2|1|0707070707070707070707070707070708080808080808080808080808080808|09090909090909090909090909090909|1|4|0|1327386541
-attempts: id item page at charge cause crc
-2|2|1|6|free|why|100512381
-3|3|1|6|in_doubt|why|3481394005
-4|3|1|6|||3259459145
+attempts: id item page at charge cause rows_in crc
+2|2|1|6|free|why||642919260
+3|3|1|6|in_doubt|why|3|3532661850
+4|3|1|6||||1597045894
 drift: segment kind name cells crc
 leftovers: name upload
 x|4
@@ -266,6 +267,7 @@ intended|w
             }
             if state == "published" {
                 ledger.mark_published(segment).unwrap();
+                ledger.note_pruned(segment, Utc64(9)).unwrap();
             }
         }
         ledger.add_leftover("x", Some("4")).unwrap();
@@ -274,7 +276,12 @@ intended|w
         ledger.intend_run("w").unwrap();
         let intents = vec![request(1, 1), request(2, 2), request(3, 3), request(4, 3)];
         ledger.commit(&Group { intents, ..Group::default() }, Utc64(6)).unwrap();
-        let failed = |attempt, charge| FailedRow { attempt: AttemptId(attempt), charge, cause: "why".to_owned() };
+        let failed = |attempt, charge| FailedRow {
+            attempt: AttemptId(attempt),
+            charge,
+            cause: "why".to_owned(),
+            may_become_page: charge == Charge::InDoubt,
+        };
         let page = PageRow { at: Utc64(7), ..page(1, 1, 1) };
         let row = AppliedRow { keys: vec![[7; 16], [8; 16]], again: vec![[9; 16]], ..applied(1, 1, 4, 1) };
         let ended = EndRow {

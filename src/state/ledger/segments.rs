@@ -24,6 +24,8 @@ pub(crate) struct SegmentRow {
     pub state: SegmentState,
     /// The manifest that was decided last, to the byte; none while it was never decided.
     pub manifest: Option<String>,
+    /// Whether it was decided to remove its journal file, which is gone then, or will be.
+    pub is_pruned: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +55,7 @@ pub struct SegmentSums {
 impl Ledger {
     /// All segments, in order.
     pub(crate) fn segments(&self) -> Result<Vec<SegmentRow>, LedgerError> {
-        self.rows("SELECT id, attempt, state, manifest FROM segments ORDER BY id", [], |row| {
+        self.rows("SELECT id, attempt, state, manifest, pruned IS NOT NULL FROM segments ORDER BY id", [], |row| {
             let state: String = row.get(2)?;
             Ok(SegmentRow {
                 id: SegmentId(row.get(0)?),
@@ -64,6 +66,7 @@ impl Ledger {
                     _ => SegmentState::Published,
                 },
                 manifest: row.get(3)?,
+                is_pruned: row.get(4)?,
             })
         })
     }

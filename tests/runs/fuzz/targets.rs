@@ -164,7 +164,12 @@ pub(crate) fn ledger_file() -> Vec<u8> {
         let group = Group {
             frame: Some((segment, u64::try_from(at).unwrap() * 100, 100)),
             pages: vec![PageRow { attempt, item, page, at: Utc64(3) }],
-            failed: vec![FailedRow { attempt: AttemptId(at + 100), charge: Charge::Free, cause }],
+            failed: vec![FailedRow {
+                attempt: AttemptId(at + 100),
+                charge: Charge::Free,
+                cause,
+                may_become_page: at % 2 == 0,
+            }],
             applied: vec![AppliedRow {
                 attempt,
                 item,

@@ -165,6 +165,28 @@ async fn a_repair_reads_a_list_that_moved_once_more_in_order_and_says_the_price_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_list_that_moved_is_repaired_by_what_the_ledger_knows_when_its_journal_is_removed() {
+    let (mut play, before) = shifted().await;
+    let directory = play.out().join("_pagehaul/journal");
+    let journal = || {
+        let files = crate::common::files(&directory).into_iter();
+        files.map(|file| std::fs::metadata(file).unwrap().len()).sum::<u64>()
+    };
+    assert!(journal() > 0);
+    play.set("journal", "until-published");
+    play.run().await.is(ExitCode::Partial).ended_as("shifted", [0]).sent_at_most(0);
+    assert_eq!(journal(), 0, "a list that may be repaired needs none of it");
+    play.set("repair", "true");
+    play.set("segment_size", "4KiB");
+    play.run_until(40).await.is(ExitCode::Interrupted);
+    let ended = play.completes().await;
+    assert_eq!(journal(), 0);
+    let rows = &ended.summary.totals.rows;
+    assert_eq!((rows.published, rows.duplicates), (1_205 + 7 + 31, rows.received - rows.published), "each row once");
+    assert!(play.world.served().values().all(|times| *times <= 2), "{} pages before", before.sent.len());
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_repair_a_list_that_moved_is_left_as_it_is_and_nothing_is_sent() {
     let (mut play, _) = shifted().await;
     for retry in ["false", "true"] {

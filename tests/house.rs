@@ -169,7 +169,7 @@ fn the_readme_fits_and_names_only_flags_that_exist() {
     let mut known: Vec<String> =
         pagehaul::settings::SETTINGS.iter().map(|setting| setting.key.replace('_', "-")).collect();
     known.extend(
-        ["all", "config", "json", "sample", "help", "sql", "for", "listen", "release", "locked", "path"]
+        ["all", "config", "json", "sample", "help", "sql", "for", "older-than", "listen", "release", "locked", "path"]
             .map(str::to_owned),
     );
     for part in readme.split("--").skip(1) {

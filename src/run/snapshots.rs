@@ -2,7 +2,7 @@
 //!
 //! Only what their manifests list is removed, manifests first, so that a reader of manifests sees whole segments or none. What is to go
 //! is written down before: a run that was killed meanwhile is finished by the next one. Ledger and journal stay: `replay` brings
-//! the files back.
+//! the files back, where no journal was pruned.
 
 use std::path::Path;
 

@@ -127,10 +127,11 @@ impl BucketError {
 fn reason(error: &Error) -> String {
     let text = chain(error);
     let text = text.split_once(" - ").map_or(&*text, |(_, reason)| reason);
-    match (text.split_once(": <"), element(text, "Code"), element(text, "Message")) {
-        (Some((status, _)), Some(code), Some(message)) => format!("{status}: {code}: {message}"),
-        _ => text.to_owned(),
-    }
+    let (Some((status, _)), Some(code)) = (text.split_once(": <"), element(text, "Code")) else {
+        return text.to_owned();
+    };
+    let message = element(text, "Message").map_or(String::new(), |message| format!(": {message}"));
+    format!("{status}: {code}{message}")
 }
 
 fn failure(error: &Error) -> BucketFailure {

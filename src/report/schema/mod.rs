@@ -131,7 +131,7 @@ const TARGETS: [(&str, Print); 10] = [
     ("arrow", documents::arrow),
 ];
 
-/// The names that [`print`] knows.
+/// The names that [`print()`] knows.
 pub(crate) fn targets() -> impl Iterator<Item = &'static str> {
     TARGETS.iter().map(|(name, _)| *name)
 }

@@ -253,7 +253,6 @@ impl EventSink for ProgressReporter {
                 let (listed, new) = (Count(*listed, "id"), HumanCount(*new));
                 tracing::info!("{listed} listed{duplicates}, {new} new, {reopened} to retry{others}");
             }
-            Event::SnapshotRemoved { name, files } => tracing::info!("removed the files of {name} ({files})"),
             Event::Repair { moved, empty, pages } => tracing::info!("{}", repair_price(*moved, *empty, *pages)),
             Event::Opened(snapshot) => {
                 state.counts = *snapshot;

@@ -89,12 +89,6 @@ pub enum Event<'a> {
         rows: u64,
         bytes: u64,
     },
-    /// The files of an older snapshot are gone.
-    SnapshotRemoved {
-        /// Of its directory.
-        name: &'a str,
-        files: usize,
-    },
     /// No more requests are sent. Responses in flight are still kept.
     Stopping {
         /// Why, sanitised.

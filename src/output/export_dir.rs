@@ -16,7 +16,7 @@ use crate::model::sanitize::{Sanitized, sanitize};
 use crate::output::differences::{self, Identity};
 use crate::output::error::OutputError;
 use crate::output::manifest::{ManifestSchema, manifests};
-use crate::output::names::{MANIFESTS, OWNER, REMOVAL, SUCCESS, of_file, segment_of};
+use crate::output::names::{MANIFESTS, OWNER, SUCCESS, of_file, segment_of};
 use crate::output::owner::{self, Claim};
 use crate::output::parquet_file::ParquetOptions;
 use crate::output::publisher::Publisher;
@@ -80,8 +80,6 @@ impl ExportDir {
         first.probe(&nonce(), &*ledger).await?;
         let export = Self::own(settings, &first, &found, &ledger, differences).await?;
         let claim = Claim::take(&store, &ledger, &export.id, nonce()).await?;
-        // Whoever works on it again wants its files.
-        store.remove(vec![REMOVAL.to_owned()]).await?;
         guard(&ledger).allow_checkpoint()?;
         let mut directories = vec![state.clone()];
         directories.extend(out.directory().map(Path::to_owned));

@@ -127,17 +127,6 @@ impl LocalStore {
         Ok(names)
     }
 
-    /// Removes the directories of rows and rejects that have nothing in them any more.
-    pub(super) fn remove_empty_directories(&self) -> Result<(), DiskError> {
-        for name in self.directories()?.into_iter().filter(|name| name == REJECTS || name.contains('=')) {
-            let directory = self.root.join(&name);
-            if entries(&directory)?.is_empty() {
-                fs::remove_dir(&directory).doing("remove", &directory)?;
-            }
-        }
-        Ok(())
-    }
-
     pub(super) fn data_files(&self) -> Result<BTreeMap<String, Stored>, DiskError> {
         let mut names = Vec::new();
         for (directory, kind) in entries(&self.root)? {

@@ -9,8 +9,6 @@ use crate::state::disk::Access;
 pub(crate) const OWNER: &str = "_pagehaul/export.json";
 /// Says that the output is complete: written last, removed before anything changes.
 pub(crate) const SUCCESS: &str = "_SUCCESS";
-/// Lists the files of a snapshot that is being removed: written before anything goes, removed last.
-pub(crate) const REMOVAL: &str = "_pagehaul/removal.json";
 pub const MANIFESTS: &str = "_pagehaul/segments";
 pub(crate) const STAGING: &str = "_pagehaul/staging";
 pub(crate) const REJECTS: &str = "_rejects";

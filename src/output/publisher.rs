@@ -116,7 +116,8 @@ impl Publisher {
         Ok(self.ledger().forget_objects(&names)?)
     }
 
-    async fn check_claim(&self) -> Result<(), OutputError> {
+    /// Fails where another run has taken the output meanwhile.
+    pub(crate) async fn check_claim(&self) -> Result<(), OutputError> {
         match &self.claim {
             Some(claim) => claim.check(&self.store).await,
             None => Ok(()),

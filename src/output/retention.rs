@@ -93,7 +93,13 @@ impl Retention {
         for row in segments {
             let (segment, found) = (row.id, self.length(row.id));
             match (row.is_pruned, found) {
-                (true, Some(bytes)) => sorted.expendable.push(Expendable { segment, bytes, is_noted: true }),
+                // A crash left it, or somebody put it back because the output is damaged.
+                (true, Some(bytes)) => {
+                    match self.needed(&row, Scope { reads_files: true, ..Scope::default() }).await? {
+                        Some(needed) => sorted.needed.push((segment, needed)),
+                        None => sorted.expendable.push(Expendable { segment, bytes, is_noted: true }),
+                    }
+                }
                 (true, None) => sorted.gone += 1,
                 (false, None | Some(0)) if row.state == SegmentState::Open => {} // nothing is in it
                 (false, _) if unjudged.contains(&segment) && row.state == SegmentState::Published => {

@@ -184,14 +184,6 @@ impl Store {
         }
     }
 
-    /// Removes the directories of rows and rejects that have nothing in them any more. A bucket has none of the kind.
-    pub(crate) async fn remove_empty_directories(&self) -> Result<(), OutputError> {
-        match &self.bucket {
-            None => self.on_disk(LocalStore::remove_empty_directories).await,
-            Some(_) => Ok(()),
-        }
-    }
-
     /// The files in the directories of rows, `COLUMN=VALUE` for whatever column, and of rejects. What is not a plain file is
     /// named too: only our files belong there. Links are not followed. A bucket's listing may be old: [`Store::find`] what it
     /// lacks.

@@ -13,7 +13,6 @@ use crate::report::summary::Summary;
 use crate::run::context::RunContext;
 use crate::run::open::OpenExport;
 use crate::run::recovery::rebuild::RebuildScope;
-use crate::run::snapshots;
 use crate::state::free_space;
 
 /// Walks every item of the list and publishes its rows. Resumes where an earlier run with the same directory stopped.
@@ -33,7 +32,6 @@ pub async fn export<F: Fetch>(
     if let Some(since) = export.complete_since().await? {
         let summary = export.still_complete(since).await?;
         export.prune().await?;
-        snapshots::remove_older(context).await;
         return Ok(summary);
     }
     export.unmark().await?;
@@ -44,9 +42,6 @@ pub async fn export<F: Fetch>(
     let (stop, stats) = export.crawl(resumed, api, stopped).await?;
     let summary = export.finish(stop, stats, None).await?;
     export.prune().await?;
-    if summary.exit == ExitCode::Complete {
-        snapshots::remove_older(context).await;
-    }
     Ok(summary)
 }
 

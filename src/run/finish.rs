@@ -78,6 +78,7 @@ impl OpenExport<'_> {
         }
         summary.write(&self.dir.store).await?;
         if summary.exit == ExitCode::Complete {
+            self.publisher.check_claim().await?;
             self.dir.store.put(SUCCESS, Vec::new()).await?;
         }
         Ok(summary)

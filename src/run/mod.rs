@@ -16,5 +16,4 @@ pub(crate) mod recovery;
 mod register;
 pub(crate) mod replay;
 mod resume;
-mod snapshots;
 pub(crate) mod stop;

@@ -59,8 +59,6 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// Whether the output is a snapshot in a dataset.
     pub is_snapshot: bool,
-    /// Complete snapshots of the dataset whose files stay.
-    pub keep: Option<u64>,
     /// The API. With `simulate`, the simulator's address once it has started.
     pub base_url: Url,
     /// The simulator's specification, if the API is the simulator.
@@ -158,7 +156,6 @@ impl Settings {
             json_logs: layers.get(table::LOG_FORMAT)?,
             is_endpoint_built_in: layers.given(table::ENDPOINT).is_none(),
             is_snapshot: layers.given(table::SNAPSHOT).is_some(),
-            keep: keep(layers)?,
             state_dir,
             store: StoreOptions::from_layers(layers)?,
             endpoint,
@@ -220,14 +217,6 @@ impl StoreOptions {
         let options = layers.find(table::STORE_OPTION)?.unwrap_or_default();
         Ok(Self { options, endpoint_url: layers.find(table::ENDPOINT_URL)?, client: None })
     }
-}
-
-fn keep(layers: &Layers) -> Result<Option<u64>, SettingsError> {
-    let keep = layers.find(table::KEEP)?;
-    if keep.is_some() && layers.given(table::SNAPSHOT).is_none() {
-        return Err(layers.invalid(table::KEEP, "is a number of snapshots: give --snapshot, too"));
-    }
-    Ok(keep)
 }
 
 /// A number from 1 to what the endpoint allows, if one is set.

@@ -75,18 +75,6 @@ impl ExportPaths {
         let name = label.directory();
         Self { out: self.out.join(&name), state: self.state.join(&name) }
     }
-
-    /// The same of another snapshot of the dataset that this one belongs to.
-    pub(crate) fn sibling(&self, label: &SnapshotLabel) -> Self {
-        let out = self.out.parent();
-        let is_inside = self.out.directory().is_some_and(|out| self.state == out.join("_pagehaul"));
-        let state = if is_inside {
-            out.directory().map(|out| out.join(label.directory()).join("_pagehaul"))
-        } else {
-            self.state.parent().map(|state| state.join(label.directory()))
-        };
-        Self { out: out.join(&label.directory()), state: state.unwrap_or_default() }
-    }
 }
 
 #[cfg(test)]
@@ -119,11 +107,6 @@ mod tests {
         for (settings, out, state) in table {
             let found = paths(settings).unwrap();
             assert_eq!((&*found.out.to_string(), found.state.as_path()), (out, Path::new(state)), "{settings:?}");
-            if settings.last() == Some(&("snapshot", "a")) {
-                let other = found.sibling(&SnapshotLabel::parse("b").unwrap());
-                assert_eq!(other.out.to_string(), out.replace("=a", "=b"));
-                assert_eq!(other.state, Path::new(&state.replace("=a", "=b")));
-            }
         }
         assert_eq!(paths(&[]).unwrap_err(), "missing");
         assert!(paths(&[("out", "s3://b/p"), ("snapshot", "a")]).unwrap_err().starts_with("state_dir"));

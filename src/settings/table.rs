@@ -83,8 +83,6 @@ settings! {
             "Ledger and journal directory [default: OUT/_pagehaul]";
         SNAPSHOT: SnapshotLabel = "snapshot", "LABEL|today", snapshot,
             "Export into OUT/snapshot=LABEL: one output holds many exports";
-        KEEP: u64 = "keep", "N", count::<1, 1_000_000>,
-            "Complete snapshots that stay: files of older ones are removed";
         STORE_OPTION: Vec<(String, String)> = "store_option", "NAME=VALUE,..", options,
             "Options of a bucket's client, such as aws_region=eu-west-1";
         ENDPOINT_URL: Url = "endpoint_url", "URL", store_address,

@@ -262,6 +262,20 @@ fn a_journal_stays_where_files_were_changed_or_it_is_damaged_itself_and_a_missin
 }
 
 #[test]
+fn a_journal_file_that_was_put_back_stays_where_the_output_is_damaged() {
+    let (served, segments) = exported(&[]);
+    let backup = served.home.path("backup");
+    copy(&served.home.out().join("_pagehaul/journal"), &backup);
+    prune(&served.home, "0s", &[]).ended(0);
+    let path = manifests(&served.home.out())[0]["files"][0]["path"].as_str().unwrap().to_owned();
+    fs::remove_file(served.home.out().join(&path)).unwrap();
+    fs::copy(backup.join("000001.zst"), served.home.out().join("_pagehaul/journal/000001.zst")).unwrap();
+    let kept = prune(&served.home, "0s", &[]);
+    kept.ended(0);
+    assert!(journals(&served.home.out()).contains("000001.zst"), "{segments} segments: {kept}");
+}
+
+#[test]
 fn the_age_of_a_segment_is_since_it_was_decided_and_a_clock_that_was_ahead_keeps_the_journal() {
     for (wall, is_removed) in [("1700000000000000", true), ("4000000000000000", false)] {
         let served = Served::start(WORLD);

@@ -86,7 +86,7 @@ pub fn classify(
     }
 }
 
-/// Whether a response that is no page is one under other success codes. The journal must keep it, while its page is missing.
+/// Whether other success codes would make a page of this response. The journal keeps it until that page is there.
 pub fn may_become_page(status: u16, envelope: &Result<Envelope, NotEnvelope>) -> bool {
     let code = envelope.as_ref().ok().and_then(|envelope| envelope.code).unwrap_or_default();
     let codes = Codes { success: vec![code], ..Codes::default() };

@@ -107,8 +107,8 @@ impl ExportDir {
             None if found.is_export() => return Err(ledger_elsewhere(settings)),
             None => {
                 refuse_foreign_output(store, &settings.out).await?;
-                if settings.is_snapshot {
-                    refuse_export_as_dataset(settings).await?;
+                if settings.is_snapshot && store.is_in_bucket() {
+                    refuse_export_as_dataset(settings).await?; // a directory was looked at first of all
                 }
                 start(&guard(ledger), settings)?
             }

@@ -307,7 +307,7 @@ fn an_export_removes_its_journal_as_it_is_published_whichever_run_began_it() {
     assert_sound(&served.home, segments);
     assert_still_complete(&served, &[]);
 
-    // It is no part of the export's identity.
+    // The export's identity does not include it.
     let served = Served::start(WORLD);
     let url = served.server.base_url();
     let export = |more: &[&str]| run(served.home.export(&url, &[&SMALL, more].concat()));

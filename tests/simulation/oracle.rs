@@ -221,7 +221,7 @@ pub(crate) fn check_journal_is_gone(out: &Path) {
     }
 }
 
-/// Every page in the journal, in order, also of files that were removed. A torn end is no part of it.
+/// Every page in the journal, in order, also of files that were removed. A torn end is left out.
 pub(crate) fn pages(out: &Path) -> Vec<(String, u32, Value)> {
     let mut pages = Vec::new();
     // A file that is to be removed may be in both places.

@@ -132,7 +132,8 @@ impl ProgressReporter {
         if self.is_replay {
             return;
         }
-        if pages > 0 || ended > 0 {
+        // A run that continues an earlier export opens its own once more.
+        if state.started.is_none() && (pages > 0 || ended > 0) {
             let (done, items, pages) = (HumanCount(ended), HumanCount(items), Count(pages, "page"));
             tracing::info!("resuming: {done} of {items} products done, {pages} paid for");
         }
@@ -253,6 +254,7 @@ impl EventSink for ProgressReporter {
                 let (listed, new) = (Count(*listed, "id"), HumanCount(*new));
                 tracing::info!("{listed} listed{duplicates}, {new} new, {reopened} to retry{others}");
             }
+            Event::Continued { since, lists } => tracing::info!("since {since}: {lists}"),
             Event::Repair { moved, empty, pages } => tracing::info!("{}", repair_price(*moved, *empty, *pages)),
             Event::Opened(snapshot) => {
                 state.counts = *snapshot;

@@ -20,6 +20,13 @@ pub enum Event<'a> {
         /// Items of earlier lists that are not in this one. They stay in the export.
         others: u64,
     },
+    /// The export continues an earlier one.
+    Continued {
+        /// Which one, sanitised.
+        since: &'a str,
+        /// How many lists of it, and why not others.
+        lists: &'a str,
+    },
     /// Lists were reopened, as `--repair` requests.
     Repair {
         moved: u64,

@@ -115,9 +115,17 @@ impl Counts {
     }
 }
 
-/// Number of a request, from 1 through all runs of an export. Never reused.
+/// Number of a request, from 1 through all runs of an export. Never reused. Below 0: of a page that was taken over from an
+/// earlier export.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AttemptId(pub i64);
+
+impl AttemptId {
+    /// Whether this export made no request for it.
+    pub(crate) fn is_taken_over(self) -> bool {
+        self.0 < 0
+    }
+}
 
 /// Number of a group of pages whose files are published together, and of its journal file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -58,6 +58,13 @@ pub(super) fn of_replay(was: &Identity, now: &Identity) -> Vec<String> {
     of_export(&of_pages, now)
 }
 
+/// What differs in settings that would change the pages of a list, whatever ends it: pages of an export that differs in nothing
+/// else are this one's, too.
+pub(crate) fn of_lists(was: &Identity, now: &Identity) -> Vec<String> {
+    let was = was.iter().filter(|(key, _)| key.as_str() != "end");
+    of_replay(&was.map(|(key, value)| (key.clone(), value.clone())).collect(), now)
+}
+
 #[cfg(test)]
 mod tests {
     use super::{of_export, of_replay};

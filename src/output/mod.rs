@@ -5,7 +5,7 @@
 //! Read first: [`segment::SegmentWriter`], then [`publisher::Publisher`].
 
 pub mod bucket;
-mod differences;
+pub(crate) mod differences;
 pub mod error;
 pub(crate) mod exclusive;
 pub(crate) mod export_dir;

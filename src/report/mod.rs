@@ -4,6 +4,7 @@
 //! May use `output`, `crawl`, `input`, `state` and what is below them. Writes nothing except report files.
 //! Read first: [`totals::ExportTotals`], then [`summary::Summary`].
 
+pub(crate) mod continued;
 pub(crate) mod drift;
 pub(crate) mod error;
 pub(crate) mod products;

@@ -58,6 +58,7 @@ fn rows(items: &[ItemRow]) -> Result<RecordBatch, ParquetError> {
         ("error", texts(items, |item| item.error.as_deref()), nullable),
         ("first_fetched_at", times(items, |fetched| fetched.0), nullable),
         ("last_fetched_at", times(items, |fetched| fetched.1), nullable),
-        ("credits", numbers(items, |item| item.pages + item.in_doubt), required),
+        ("credits", numbers(items, |item| item.pages - item.pages_taken_over + item.in_doubt), required),
+        ("since", texts(items, |item| item.since.as_deref()), nullable),
     ])?)
 }

@@ -30,6 +30,22 @@ pub struct RunStats {
 }
 
 impl RunStats {
+    /// Of this part of a run and the next one.
+    #[must_use]
+    pub(crate) fn and(self, next: Self) -> Self {
+        Self {
+            requests: self.requests + next.requests,
+            pages: self.pages + next.pages,
+            retries: self.retries + next.retries,
+            throttled: self.throttled + next.throttled,
+            wasted: self.wasted + next.wasted,
+            evidence: self.evidence + next.evidence,
+            seconds: self.seconds + next.seconds,
+            found: next.found.or(self.found),
+            ..next
+        }
+    }
+
     /// With the rates, and rounded to thousandths.
     pub(super) fn completed(self, allowed: Option<f64>) -> Self {
         let requests = u32::try_from(self.requests).map_or(f64::INFINITY, f64::from);

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::model::sanitize::{Sanitized, sanitize};
 use crate::output::manifest::published;
 use crate::output::read_only::ExportPath;
+use crate::report::continued::ContinuedTotals;
 use crate::report::error::ReportError;
 use crate::report::totals::{Count, ExportTotals};
 use crate::state::ledger::{SegmentState, has_log};
@@ -38,6 +39,9 @@ pub(crate) struct ExportStatus {
     pub walking: u64,
     #[serde(flatten)]
     pub totals: ExportTotals,
+    /// What was taken over from an earlier export; none if none was to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continued: Option<ContinuedTotals>,
     pub segments: Segments,
     /// Why products failed or are incomplete, the most frequent reasons first.
     pub reasons: Vec<EndCause>,
@@ -121,6 +125,7 @@ async fn read(export: &ExportPath) -> Result<ExportStatus, ReportError> {
             pruned: segments.iter().filter(|segment| segment.is_pruned).count(),
             open_bytes: ledger.open_segment()?.map_or(0, |open| open.journaled),
         },
+        continued: ContinuedTotals::from_ledger(ledger, &totals)?,
         reasons: reasons.collect(),
         next: next(status),
         totals,
@@ -161,6 +166,7 @@ impl ExportStatus {
             HumanCount(pages.waiting)
         ));
         lines.push(format!("  rows      {}", totals.rows));
+        lines.extend(self.continued.as_ref().map(|continued| format!("  since     {continued}")));
         lines.push(format!("  files     {}", totals.published()));
         let Segments { published, decided, pruned, open_bytes } = self.segments;
         let pruned = if pruned > 0 { format!(" ({pruned} without journal)") } else { String::new() };

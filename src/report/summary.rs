@@ -13,6 +13,7 @@ use crate::model::exit_code::ExitCode;
 use crate::model::sanitize::{LONGEST_ERROR, Sanitized, beginning, json};
 use crate::output::export_dir::ExportDir;
 use crate::output::store::Store;
+use crate::report::continued::ContinuedTotals;
 use crate::report::drift::ExportDrift;
 use crate::report::error::ReportError;
 use crate::report::run_stats::RunStats;
@@ -43,6 +44,9 @@ pub struct Summary {
     pub out: String,
     #[serde(flatten)]
     pub totals: ExportTotals,
+    /// What was taken over from an earlier export; none if none was to be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub continued: Option<ContinuedTotals>,
     /// Where the responses differ from the endpoint's description.
     pub drift: ExportDrift,
     pub columns: usize,
@@ -62,6 +66,7 @@ pub(crate) async fn of(
     let totals = ExportTotals::from_ledger(&export_dir.ledger(), &manifests, settings.max_credits)?;
     let all = if totals.products.complete == totals.products.total { ExitCode::Complete } else { ExitCode::Partial };
     let exit = exit.unwrap_or(all);
+    let continued = ContinuedTotals::from_ledger(&export_dir.ledger(), &totals)?;
     Ok(Summary {
         status: exit.as_str(),
         exit_code: exit.number(),
@@ -73,6 +78,7 @@ pub(crate) async fn of(
         found_complete: false,
         export: export_dir.export.id.clone(),
         out: settings.out.to_string(),
+        continued,
         totals,
         drift: ExportDrift::from_ledger(&export_dir.ledger(), &settings.endpoint)?,
         columns: settings.columns.len() + 3,
@@ -133,6 +139,9 @@ impl fmt::Display for Summary {
         writeln!(f)?;
         write!(f, "  products  {products}")?;
         write!(f, "\n  rows      {rows}")?;
+        if let Some(continued) = &self.continued {
+            write!(f, "\n  since     {continued}")?;
+        }
         if !self.drift.is_empty() {
             write!(f, "\n  drift     {}", self.drift)?;
         }

@@ -29,6 +29,7 @@ pub async fn export<F: Fetch>(
     let export = OpenExport::new(context, dir);
     warn_of_network_disk(context);
     unless(stopped.as_mut(), export.register(ids)).await?;
+    unless(stopped.as_mut(), export.continue_earlier()).await?;
     if let Some(since) = export.complete_since().await? {
         let summary = export.still_complete(since).await?;
         export.prune().await?;
@@ -39,7 +40,15 @@ pub async fn export<F: Fetch>(
         return Err(Error::NoFreeSpace(shortage));
     }
     let resumed = unless(stopped.as_mut(), export.resume(RebuildScope::OtherColumns)).await?;
-    let (stop, stats) = export.crawl(resumed, api, stopped).await?;
+    let (mut stop, mut stats) = export.crawl(resumed, Arc::clone(&api), stopped.as_mut()).await?;
+    while stop.is_none() && unless(stopped.as_mut(), export.take_over()).await? {
+        let resumed = unless(stopped.as_mut(), export.resume(RebuildScope::OtherColumns)).await?;
+        let (next, more) = export.crawl(resumed, Arc::clone(&api), stopped.as_mut()).await?;
+        (stop, stats) = (next, stats.and(more));
+    }
+    if stop.is_none() {
+        export.compare_sampled().await?;
+    }
     let summary = export.finish(stop, stats, None).await?;
     export.prune().await?;
     Ok(summary)

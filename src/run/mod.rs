@@ -16,4 +16,5 @@ pub(crate) mod recovery;
 mod register;
 pub(crate) mod replay;
 mod resume;
+mod since;
 pub(crate) mod stop;

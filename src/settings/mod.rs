@@ -10,6 +10,7 @@ pub(crate) mod parse;
 mod rate_limit;
 mod resolve;
 mod retry_policy;
+mod since;
 mod snapshot;
 pub mod table;
 
@@ -20,6 +21,7 @@ pub use rate_limit::RateLimit;
 pub use resolve::{CODES, DESCRIPTION, DROPPED, FROM_FILE, JournalRetention, Progress, Settings, endpoint};
 pub(crate) use resolve::{is_loopback, written_columns};
 pub use retry_policy::RetryPolicy;
+pub use since::{Since, SincePlace};
 pub(crate) use snapshot::ExportPaths;
 pub use snapshot::SnapshotLabel;
 pub use table::{SETTINGS, Setting, SettingInfo};

@@ -7,6 +7,7 @@ use std::time::Duration;
 use url::Url;
 
 use super::layers::{Layers, NONE, SettingsError, nearest};
+use super::since::Since;
 use super::snapshot::ExportPaths;
 use super::table::{self, Setting};
 use super::{OutputLocation, RateLimit, RetryPolicy, StoreOptions};
@@ -57,6 +58,8 @@ pub struct Settings {
     pub out: OutputLocation,
     pub store: StoreOptions,
     pub state_dir: PathBuf,
+    /// The earlier export that this one continues, if it does.
+    pub since: Option<Since>,
     /// Whether the output is a snapshot in a dataset.
     pub is_snapshot: bool,
     /// The API. With `simulate`, the simulator's address once it has started.
@@ -113,6 +116,7 @@ impl Settings {
         let ExportPaths { out, state: state_dir } = ExportPaths::from_layers(layers, missing)?;
         let (page, as_u32) = (&endpoint.page, |number: u64| u32::try_from(number).unwrap_or(u32::MAX));
         let page_size = in_range(layers, table::PAGE_SIZE, u64::from(page.size_max))?;
+        let sort = sort(layers, &endpoint)?;
         let max_pages = in_range(layers, table::MAX_PAGES, u64::from(page.last - page.first) + 1)?;
         let as_usize = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         Ok(Self {
@@ -125,7 +129,8 @@ impl Settings {
             lookahead: layers.get(table::LOOKAHEAD)?,
             lookahead_saves: layers.get(table::LOOKAHEAD_SAVES)?,
             page_size: page_size.map_or(page.size_max, as_u32),
-            sort: sort(layers, &endpoint)?,
+            since: Since::from_layers(layers, &endpoint, sort.as_ref())?,
+            sort,
             max_pages: max_pages.map(as_u32),
             max_credits: layers.find(table::MAX_CREDITS)?,
             end: layers.find(table::END)?.unwrap_or(endpoint.end),

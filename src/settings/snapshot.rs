@@ -12,6 +12,8 @@ pub(crate) const SNAPSHOT: &str = "snapshot";
 /// The label of today's snapshot, in UTC.
 const TODAY: &str = "today";
 const MAX_LABEL: usize = 100;
+/// The state directory of an export that has it in its output.
+const INSIDE: &str = "_pagehaul";
 
 /// What tells one snapshot of a dataset from the others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,6 +41,10 @@ impl SnapshotLabel {
         Self::parse(label).ok().filter(|_| label != TODAY)
     }
 
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
     pub(crate) fn directory(&self) -> String {
         format!("{SNAPSHOT}={}", self.0)
     }
@@ -56,18 +62,22 @@ impl ExportPaths {
     pub(crate) fn from_layers(layers: &Layers, missing: &str) -> Result<Self, SettingsError> {
         let out = layers.find(table::OUT)?.ok_or_else(|| SettingsError(missing.to_owned()))?;
         let given = layers.find(table::STATE_DIR)?;
-        let needs_state = || {
-            let reason = "is required where the output is in a bucket: the ledger and the journal need a local disk with locks and fsync";
-            layers.invalid(table::STATE_DIR, reason)
-        };
         let dataset = Self { out, state: given.clone().unwrap_or_default() };
         let paths = match layers.find(table::SNAPSHOT)? {
             Some(label) => dataset.of_snapshot(&label),
             None => dataset,
         };
-        let inside = paths.out.directory().map(|out| out.join("_pagehaul"));
-        let state = given.map(|_| paths.state).or(inside).ok_or_else(needs_state)?;
+        let inside = paths.out.directory().map(|out| out.join(INSIDE));
+        let state = given.map(|_| paths.state).or(inside).ok_or_else(|| needs_state(layers))?;
         Ok(Self { out: paths.out, state })
+    }
+
+    /// Where the states of a dataset's snapshots are: the directory that has one for each, and the path in that one.
+    pub(super) fn states(layers: &Layers) -> Result<(PathBuf, PathBuf), SettingsError> {
+        let given = layers.find(table::STATE_DIR)?.map(|root| (root, PathBuf::new()));
+        let out = layers.find(table::OUT)?;
+        let inside = out.as_ref().and_then(OutputLocation::directory).map(|out| (out.to_owned(), INSIDE.into()));
+        given.or(inside).ok_or_else(|| needs_state(layers))
     }
 
     /// The paths of a snapshot of a dataset that has these.
@@ -75,6 +85,11 @@ impl ExportPaths {
         let name = label.directory();
         Self { out: self.out.join(&name), state: self.state.join(&name) }
     }
+}
+
+fn needs_state(layers: &Layers) -> SettingsError {
+    let reason = "is required where the output is in a bucket: the ledger and the journal need a local disk with locks and fsync";
+    layers.invalid(table::STATE_DIR, reason)
 }
 
 #[cfg(test)]

@@ -83,6 +83,10 @@ settings! {
             "Ledger and journal directory [default: OUT/_pagehaul]";
         SNAPSHOT: SnapshotLabel = "snapshot", "LABEL|today", snapshot,
             "Export into OUT/snapshot=LABEL: one output holds many exports";
+        SINCE: String = "since", "SNAPSHOT|DIR", any,
+            "Continue an earlier export: only what is new is requested";
+        SINCE_CHECK: f64 = "since_check", "PERCENT", percent,
+            "Products read whole to see what the earlier export lacks";
         STORE_OPTION: Vec<(String, String)> = "store_option", "NAME=VALUE,..", options,
             "Options of a bucket's client, such as aws_region=eu-west-1";
         ENDPOINT_URL: Url = "endpoint_url", "URL", store_address,

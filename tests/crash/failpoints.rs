@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use super::trials;
 use crate::common::{
     assert_no_page_billed_twice, assert_rows, billed, copy, expected, fewest_requests, ids, manifests, on_all_cores,
-    simulator,
+    rows, simulator,
 };
 use libtest_mimic::Trial;
 use pagehaul::simulator::{self, Server, Simulator};
@@ -56,6 +56,25 @@ const WITHOUT_JOURNAL: [&str; 10] = [
     "--journal",
     "until-published",
 ];
+/// The small world, continued from an export of it in which its longest list was shorter, and so another one.
+const CONTINUED: [&str; 14] = [
+    "--max-in-flight",
+    "1",
+    "--segment-size",
+    "6KiB",
+    "--qps",
+    "unlimited",
+    "--progress",
+    "none",
+    "--sort",
+    "create_time:asc",
+    "--since",
+    "./earlier",
+    "--since-check",
+    "0",
+];
+const EARLIER_WORLD: &str = "products=8,max_videos=24";
+const CONTINUED_WORLD: &str = "products=8,max_videos=40,record=true";
 /// One step in so many is a crash, where not all are played.
 const STRIDE: usize = 17;
 /// Pairs of crashes that are played when nobody requests all.
@@ -71,9 +90,7 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
-        let simulator = simulator(WORLD);
-        let server = simulator::start(Arc::clone(&simulator)).unwrap();
-        Self { directory: crate::common::scratch(), server, simulator, options: &OPTIONS }
+        Self::in_world(WORLD, &OPTIONS)
     }
 
     fn ahead() -> Self {
@@ -82,6 +99,19 @@ impl Case {
 
     fn without_journal() -> Self {
         Self { options: &WITHOUT_JOURNAL, ..Self::new() }
+    }
+
+    fn in_world(world: &str, options: &'static [&'static str]) -> Self {
+        let simulator = simulator(world);
+        let server = simulator::start(Arc::clone(&simulator)).unwrap();
+        Self { directory: crate::common::scratch(), server, simulator, options }
+    }
+
+    /// With the earlier export beside it.
+    fn continued(earlier: &Path) -> Self {
+        let case = Self::in_world(CONTINUED_WORLD, &CONTINUED);
+        copy(earlier, &case.directory.path().join("earlier"));
+        case
     }
 
     /// The state that a crash left, again: for another way to continue from it.
@@ -104,6 +134,7 @@ impl Case {
         let (url, out) = (self.server.base_url(), self.out());
         let mut command: Command = crate::common::pagehaul(["export", "--base-url", &url]);
         command.arg("--out").arg(&out).arg("--products").arg(&list).args(self.options);
+        command.current_dir(self.directory.path());
         command.env("KEYAPI_TOKEN", crate::common::KEY).env("TEST_WALL", "1700000000000000");
         if let Some((step, action)) = step {
             command.env("TEST_STEP", format!("{step}:{action}"));
@@ -306,6 +337,41 @@ fn a_kill_at_any_step_of_a_run_that_removes_its_journal_costs_one_page_at_most_a
     assert!(crashed.len() > 90, "{} steps", crashed.len());
 }
 
+fn a_kill_at_any_step_of_a_run_that_continues_an_earlier_export_costs_one_page_at_most_and_no_row() {
+    let before = Case::in_world(EARLIER_WORLD, CONTINUED.split_at(10).0);
+    let (code, message) = before.run(None);
+    assert_eq!(code, Some(0), "{message}");
+    let earlier = before.out();
+    let reference = Case::continued(&earlier);
+    let (code, message) = reference.run(None);
+    assert_eq!(code, Some(0), "{message}");
+    let (expected, fewest) = (rows(&reference.out()), reference.simulator.account().requests);
+    let summary = std::fs::read_to_string(reference.out().join("_pagehaul/summary.json")).unwrap();
+    let summary: serde_json::Value = serde_json::from_str(&summary).unwrap();
+    assert!(summary["continued"]["kept"] != 0 && summary["continued"]["whole"] != 0, "{summary}");
+
+    let is_whole = std::env::var("PAGEHAUL_GRID").is_ok_and(|grid| grid == "whole");
+    let stride = if is_whole { 1 } else { STRIDE };
+    let crashed = count_up(|number| {
+        let step = 1 + stride * (number - 1);
+        let case = Case::continued(&earlier);
+        let about = format!("killed at step {step}");
+        let (code, message) = case.run(Some((step, "kill")));
+        if code.is_some() {
+            assert_eq!(code, Some(0), "{message}");
+            return None;
+        }
+        let (code, message) = case.run(None);
+        assert_eq!(code, Some(0), "{about}: {message}");
+        assert_eq!(rows(&case.out()), expected, "{about}");
+        assert!(case.simulator.account().requests <= fewest + 1 + EVIDENCE, "{about}");
+        let verified = crate::common::pagehaul(["verify", "--out", case.out().to_str().unwrap()]).output().unwrap();
+        assert_eq!(verified.status.code(), Some(0), "{about}: {}", String::from_utf8_lossy(&verified.stderr));
+        Some(())
+    });
+    assert!(crashed.len() > 15, "{} kills show little", crashed.len());
+}
+
 pub(crate) fn trials() -> Vec<Trial> {
     trials![
         l1_a_kill_at_any_step_and_at_any_step_of_the_recovery_costs_one_page_at_most_and_no_row: None,
@@ -313,5 +379,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         l27_a_panic_at_any_step_ends_with_1_and_the_same_command_resumes: None,
         a_kill_at_any_step_of_a_run_that_looks_ahead_costs_no_more_pages_than_were_in_flight_and_no_row: None,
         a_kill_at_any_step_of_a_run_that_removes_its_journal_costs_one_page_at_most_and_no_row: None,
+        a_kill_at_any_step_of_a_run_that_continues_an_earlier_export_costs_one_page_at_most_and_no_row: None,
     ]
 }

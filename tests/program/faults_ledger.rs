@@ -318,6 +318,7 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
             vec!["--products", &sized, "--product-column", "product_id", "--size-hint-column", "rows"],
             None,
         ),
+        ("since_check", vec!["--since-check", "5"], None),
         ("size_hints_from", vec!["--size-hints-from", &earlier], None),
         ("qps", vec!["--qps", "500"], None),
         ("compressed", vec!["--compressed"], None),
@@ -352,9 +353,13 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
         ("store_option", vec!["--store-option", "aws_region=eu-west-1"], None),
         ("endpoint_url", vec!["--endpoint-url", "http://127.0.0.1:1"], None),
     ];
-    let tried: BTreeSet<&str> = changes.iter().map(|(key, _, _)| *key).chain(["out", "snapshot"]).collect();
+    let tried: BTreeSet<&str> = changes.iter().map(|(key, _, _)| *key).chain(["out", "snapshot", "since"]).collect();
     let all = pagehaul::settings::SETTINGS.iter().map(|setting| setting.key);
-    assert_eq!(tried, all.collect(), "every setting is tried; another out or snapshot is another export");
+    assert_eq!(
+        tried,
+        all.collect(),
+        "every setting is tried; another out or snapshot is another export, and since has tests of its own"
+    );
     for (key, flags, refused) in changes {
         let case = Home::new(&known);
         copy(&out, &case.out());

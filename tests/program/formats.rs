@@ -269,6 +269,7 @@ fn the_files_have_these_columns() {
         "first_fetched_at Timestamp(µs, \"UTC\")?",
         "last_fetched_at Timestamp(µs, \"UTC\")?",
         "credits Int64",
+        "since Utf8?",
     ];
     assert_eq!(columns(&home.path("out/_pagehaul/products.parquet")), products);
 }

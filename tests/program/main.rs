@@ -32,6 +32,7 @@ mod prune;
 mod refused;
 mod replay;
 mod schema;
+mod since;
 mod snapshots;
 mod status;
 mod verify;

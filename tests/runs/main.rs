@@ -27,5 +27,6 @@ mod fuzz;
 mod judgement;
 mod pacing;
 mod scenarios;
+mod since;
 mod stopping;
 mod tail;

@@ -145,7 +145,7 @@ impl<'a> Engine<'a> {
             lookahead_budget: LookaheadBudget::new(context.settings.lookahead),
             retry,
             limiter,
-            evidence: Evidence::new(totals.items, totals.pages, short.in_vain + reread, short.lists),
+            evidence: Evidence::new(totals.items, credits.billed, short.in_vain + reread, short.lists),
             empty_lists,
             usable_rows: UsableRows::new(totals.kept > 0),
             api_health: OutageDetector::new(credits.billed > 0),

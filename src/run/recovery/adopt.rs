@@ -22,8 +22,10 @@ pub(super) fn adopt(
     let mut group = Group { frame, newest, ..Group::default() };
     for entry in entries {
         // No request leaves before its intent is durable: a ledger without it has lost data. A page may also be a response that
-        // was reclassified.
-        let is_known = ledger.is_in_flight(entry.attempt)? || entry.is_page && ledger.is_failed(entry.attempt)?;
+        // was reclassified, or taken over from an earlier export, which needs no request.
+        let is_known = entry.is_page && entry.attempt.is_taken_over()
+            || ledger.is_in_flight(entry.attempt)?
+            || entry.is_page && ledger.is_failed(entry.attempt)?;
         if !is_known {
             let reason = format!("is older than the journal, which holds the answer to attempt {}", entry.attempt.0);
             return Err(ledger.unusable(reason));

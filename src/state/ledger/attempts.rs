@@ -8,7 +8,7 @@ use crate::model::page::{AttemptId, ItemIx};
 /// What attempts cost, over all runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Credits {
-    /// Pages: one credit each.
+    /// Pages that were requested: one credit each.
     pub billed: u64,
     pub free: u64,
     /// Attempts that may have been billed, an upper bound.
@@ -20,7 +20,7 @@ impl Ledger {
     pub fn credits(&self) -> Result<Credits, LedgerError> {
         let count = |sql| self.count(sql, [], "count credits");
         Ok(Credits {
-            billed: count("SELECT count(*) FROM pages")?,
+            billed: count("SELECT count(*) FROM pages WHERE attempt > 0")?,
             free: count("SELECT count(*) FROM attempts WHERE charge = 'free'")?,
             in_doubt: count("SELECT count(*) FROM attempts WHERE charge IS NOT 'free'")?,
         })
@@ -53,6 +53,11 @@ impl Ledger {
         let sql =
             "SELECT max(coalesce((SELECT max(id) FROM attempts), 0), coalesce((SELECT max(attempt) FROM pages), 0))";
         self.value(sql, [], "find the last attempt").map(AttemptId)
+    }
+
+    /// The lowest attempt so far; 0 if no page was taken over.
+    pub(crate) fn first_attempt(&self) -> Result<AttemptId, LedgerError> {
+        self.value("SELECT min(coalesce(min(attempt), 0), 0) FROM pages", [], "find the first attempt").map(AttemptId)
     }
 
     /// Items for which an attempt brought no page.

@@ -6,7 +6,7 @@ use super::open::SCHEMA;
 use super::{Doing, Ledger, LedgerError, indexes, open};
 
 /// The tables whose rows have a checksum.
-const TABLES: [&str; 7] = ["export", "items", "segments", "frames", "pages", "attempts", "drift"];
+const TABLES: [&str; 9] = ["export", "items", "segments", "frames", "pages", "attempts", "drift", "earlier", "since"];
 
 /// What must not be in any ledger; each query counts the rows.
 const CONTRADICTIONS: [(&str, &str); 9] = [

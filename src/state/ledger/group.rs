@@ -141,7 +141,9 @@ fn write_pages(transaction: &Connection, group: &Group) -> rusqlite::Result<()> 
     let mut insert = transaction.prepare_cached(sql)?;
     let mut delete = transaction.prepare_cached("DELETE FROM attempts WHERE id = ?1")?;
     for page in &group.pages {
-        let came = group.newest.max(page.attempt).0;
+        // A page that was taken over came before every request.
+        let came = if page.attempt.is_taken_over() { page.attempt } else { group.newest.max(page.attempt) };
+        let came = came.0;
         insert.execute(params![page.attempt.0, page.item.0, page.page.0, segment, page.at.0, came])?;
         delete.execute([page.attempt.0])?;
     }

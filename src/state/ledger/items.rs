@@ -21,6 +21,7 @@ pub struct OpenItem {
     pub skip: Option<PageNum>,
     /// Whether an earlier run gave it up for a transient cause.
     pub failed_before: bool,
+    /// Whether it has pages, or is assumed to have some.
     pub has_pages: bool,
     /// Whether its list moved while it was read: then it is read in order.
     pub is_moved: bool,
@@ -77,10 +78,13 @@ impl Ledger {
         except: &BTreeSet<ItemIx>,
         limit: usize,
     ) -> Result<Vec<OpenItem>, LedgerError> {
-        let sql = "SELECT ix, id, EXISTS (SELECT 1 FROM pages WHERE item = ix), rows, tries, unproven, skip, transient,
-                     moved
+        let sql = "SELECT ix, id, EXISTS (SELECT 1 FROM pages WHERE item = ix)
+                       OR EXISTS (SELECT 1 FROM since WHERE item = ix AND state = 'assumed'),
+                     coalesce((SELECT (last - first) * size + since.rows FROM since WHERE item = ix AND state = 'assumed'), sizes.rows),
+                     tries, unproven, skip, transient, moved
                    FROM items LEFT JOIN sizes ON item = ix
-                   WHERE state = ?1 AND state < 2 AND ix > ?2 AND ix NOT IN (SELECT value FROM json_each(?4))
+                   WHERE items.state = ?1 AND items.state < 2 AND ix > ?2 AND ix NOT IN (SELECT value FROM json_each(?4))
+                     AND NOT EXISTS (SELECT 1 FROM since WHERE item = ix AND state = 'held')
                    ORDER BY ix LIMIT ?3";
         self.rows(sql, params![state, after.0, signed(limit), json(except)], |row| {
             let id = ItemId::new(&row.get::<_, String>(1)?);

@@ -1,4 +1,4 @@
--- The ledger's format, version 6: the truth about an export, except what manifests say of published segments. A change here is
+-- The ledger's format, version 7: the truth about an export, except what manifests say of published segments. A change here is
 -- a new user_version: nothing was released, so other formats are refused. Times are microseconds since 1970.
 --
 -- `crc` is the CRC-32 of the row. Every write makes it, and opening the ledger compares it: SQLite notices a damaged tree, but
@@ -57,7 +57,8 @@ CREATE TABLE frames (
 ) STRICT, WITHOUT ROWID;
 
 -- Pages in the journal, in the order of the attempts, so that a group commit appends to few pages of the file, whatever items
--- it is of. `received` is null until the rows are applied to their walk.
+-- it is of. `received` is null until the rows are applied to their walk. An attempt below 0 was not made: its page was taken over
+-- from an earlier export, which paid for it.
 CREATE TABLE pages (
     attempt  INTEGER PRIMARY KEY,
     item     INTEGER NOT NULL,
@@ -101,6 +102,27 @@ CREATE TABLE drift (
     crc     INTEGER NOT NULL AS (row_crc(segment, kind, name, cells)) STORED,
     PRIMARY KEY (segment, kind, name)
 ) STRICT, WITHOUT ROWID;
+
+-- The earlier export that this one continues, if it does.
+CREATE TABLE earlier (
+    only  INTEGER PRIMARY KEY CHECK (only = 1),
+    id    TEXT NOT NULL,                    -- of that export
+    name  TEXT NOT NULL,                    -- as the user named it
+    state TEXT NOT NULL,                    -- its state directory
+    crc   INTEGER NOT NULL AS (row_crc(only, id, name, state)) STORED
+) STRICT;
+
+-- Items whose lists may be as they were in the earlier export, up to the last page that had rows there.
+CREATE TABLE since (
+    item   INTEGER PRIMARY KEY,
+    first  INTEGER NOT NULL,                -- number of a list's first page
+    last   INTEGER NOT NULL,                -- number of that last page
+    size   INTEGER NOT NULL,                -- rows of a full page
+    rows   INTEGER NOT NULL,                -- rows of that last page
+    digest BLOB NOT NULL,                   -- of their keys, in order
+    state  TEXT NOT NULL CHECK (state IN ('assumed', 'held', 'kept', 'whole', 'sampled', 'same', 'seen', 'unseen')),
+    crc    INTEGER NOT NULL AS (row_crc(item, first, last, size, rows, digest, state)) STORED
+) STRICT;
 
 -- What a crash may leave in a bucket: an object, or an upload of one that was started. Without a checksum: a wrong row removes what
 -- is there no more, or a probe.

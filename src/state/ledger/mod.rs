@@ -2,7 +2,7 @@
 //!
 //! Read `ledger.sql` first: it declares all tables. `group` writes most of them, in the one transaction of a group commit.
 //! Everything else is in the file of its table: `export`, `items` (and `add_items`), `pages`, `attempts`,
-//! `segments` (and their frames), `drift`, `bucket` (the tables of a bucket). Statements over several tables are in files of their
+//! `segments` (and their frames), `drift`, `since` (and `earlier`), `bucket` (the tables of a bucket). Statements over several tables are in files of their
 //! own: `ends` (what is known of how lists end), `reopen` (ended walks that continue), `retention` (what the journal is still needed
 //! for), `totals`. `open` opens a ledger to write, `read_only` to read, and `check` finds damage.
 //!
@@ -27,6 +27,8 @@ mod read_only;
 mod reopen;
 mod retention;
 mod segments;
+mod since;
+mod tails;
 mod totals;
 
 use rusqlite::types::FromSql;
@@ -46,6 +48,10 @@ pub(crate) use read_only::has_log;
 pub(crate) use reopen::Repair;
 pub use segments::{OpenSegment, SegmentSums};
 pub(crate) use segments::{SegmentRow, SegmentState};
+pub(crate) use since::{EarlierExport, SinceCounts};
+#[cfg(test)]
+use tails::NoteTail;
+pub(crate) use tails::{Tail, TailFault};
 pub use totals::{ItemRow, Totals};
 
 #[derive(Debug, thiserror::Error)]
@@ -184,9 +190,9 @@ fn signed(number: impl TryInto<i64>) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::fixture::{applied, ledger, page, request};
-    use super::{AppliedRow, EndRow, ExportRow, FailedRow, Group, Ledger, PageRow};
+    use super::{AppliedRow, EarlierExport, EndRow, ExportRow, FailedRow, Group, Ledger, LedgerError, PageRow, Tail};
     use crate::model::clock::Utc64;
-    use crate::model::page::{AttemptId, Charge, ItemId, ItemIx, SegmentId, StopReason};
+    use crate::model::page::{AttemptId, Charge, ItemId, ItemIx, PageNum, SegmentId, StopReason};
 
     /// All rows of all tables: a line for each, nulls as nothing and bytes in hexadecimal.
     fn dump(ledger: &Ledger) -> String {
@@ -236,6 +242,10 @@ attempts: id item page at charge cause rows_in crc
 3|3|1|6|in_doubt|why|3|3532661850
 4|3|1|6||||1597045894
 drift: segment kind name cells crc
+earlier: only id name state crc
+1|y|before|/s|3824070741
+since: item first last size rows digest state crc
+1|1|3|10|7|05050505050505050505050505050505|assumed|1155410177
 leftovers: name upload
 x|4
 y|
@@ -270,6 +280,10 @@ intended|w
                 ledger.note_pruned(segment, Utc64(9)).unwrap();
             }
         }
+        let earlier = EarlierExport { id: "y".to_owned(), name: "before".to_owned(), state: "/s".to_owned() };
+        let tail = Tail { first: PageNum(1), page: PageNum(3), size: 10, rows: 7, digest: [5; 16] };
+        let note = |note: &mut super::NoteTail<'_>| note(&ItemId::new("a"), tail, false).map(drop);
+        ledger.continue_from::<LedgerError>(&earlier, note).unwrap();
         ledger.add_leftover("x", Some("4")).unwrap();
         ledger.add_leftover("y", None).unwrap();
         ledger.note_object("x", Some("e")).unwrap();
@@ -301,7 +315,7 @@ intended|w
         };
         ledger.commit(&group, Utc64(8)).unwrap();
         let pragma = |name: &str| ledger.rows(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)).unwrap();
-        assert_eq!((pragma("application_id"), pragma("user_version")), (vec![0x7068_6c31], vec![6]));
+        assert_eq!((pragma("application_id"), pragma("user_version")), (vec![0x7068_6c31], vec![7]));
         assert_eq!(dump(&ledger), DUMP.trim_start());
     }
 }

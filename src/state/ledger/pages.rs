@@ -19,7 +19,7 @@ pub(crate) struct JournaledPage {
 
 impl Ledger {
     /// An item's pages in segments before `segment`, ascending, with their counts, without outdated ones. All of them must have
-    /// been applied.
+    /// been applied. Where its list is assumed to be as it was in an earlier export, so are the pages before the last one there.
     pub fn pages(&self, item: ItemIx, before: SegmentId) -> Result<Vec<(PageNum, Counts)>, LedgerError> {
         let sql = "SELECT page, received, kept, rejected, is_list, attempt, came FROM pages
                    WHERE item = ?1 AND segment < ?2 AND outdated = 0 ORDER BY page";
@@ -33,6 +33,7 @@ impl Ledger {
         if pages.iter().any(|(_, counts)| counts.fresh < counts.usable()) {
             self.assign_homes(item, before, &mut pages)?;
         }
+        self.add_assumed_pages(item, &mut pages)?;
         Ok(pages)
     }
 

@@ -12,6 +12,10 @@ pub struct ItemRow {
     pub id: String,
     /// Pages in the journal.
     pub pages: i64,
+    /// Of those, pages that were taken over from an earlier export.
+    pub pages_taken_over: i64,
+    /// What became of its list in an earlier export.
+    pub since: Option<String>,
     /// Rows of them that are or will be published.
     pub rows: i64,
     /// Rows of them that had come before.
@@ -100,6 +104,7 @@ impl Ledger {
             };
             *total += items;
         }
+        totals.complete = totals.complete.saturating_sub(self.count_not_taken_over()?);
         Ok(totals)
     }
 
@@ -110,7 +115,8 @@ impl Ledger {
     ) -> Result<(), E> {
         let sql = "SELECT i.id, i.stop, i.error, count(p.page), coalesce(sum(p.kept), 0), min(p.at), max(p.at),
                      (SELECT count(*) FROM attempts a WHERE a.item = i.ix AND a.charge = 'in_doubt'),
-                     coalesce(sum(p.received - p.kept - p.rejected), 0), i.moved
+                     coalesce(sum(p.received - p.kept - p.rejected), 0), i.moved,
+                     count(p.page) FILTER (WHERE p.attempt < 0), (SELECT s.state FROM since s WHERE s.item = i.ix)
                    FROM items i LEFT JOIN pages p ON p.item = i.ix GROUP BY i.ix ORDER BY i.ix";
         let mut query = self.db.prepare_cached(sql).doing("list the items")?;
         let mut rows = query.query([]).doing("list the items")?;
@@ -123,9 +129,12 @@ impl Ledger {
 
 fn item_row(row: &Row<'_>) -> rusqlite::Result<ItemRow> {
     let times: (Option<i64>, Option<i64>) = (row.get(5)?, row.get(6)?);
+    let since: Option<String> = row.get(11)?;
+    let is_open = matches!(since.as_deref(), Some("assumed" | "held"));
+    let stop = row.get::<_, Option<String>>(1)?.as_deref().and_then(StopReason::from_word);
     Ok(ItemRow {
         id: row.get(0)?,
-        stop: row.get::<_, Option<String>>(1)?.as_deref().and_then(StopReason::from_word),
+        stop: stop.filter(|stop| !is_open || !stop.is_complete()),
         error: row.get(2)?,
         pages: row.get(3)?,
         rows: row.get(4)?,
@@ -133,5 +142,7 @@ fn item_row(row: &Row<'_>) -> rusqlite::Result<ItemRow> {
         in_doubt: row.get(7)?,
         duplicates: row.get(8)?,
         is_moved: row.get(9)?,
+        pages_taken_over: row.get(10)?,
+        since,
     })
 }

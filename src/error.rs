@@ -27,6 +27,10 @@ const RESTORE: &str =
 /// The next step where the journal that a rebuild needs was removed on purpose.
 const WITHOUT_JOURNAL: &str = "nothing was changed; keep the columns that these segments have, put changed files back from a copy, or start a new export with another --out";
 
+/// The next step where a snapshot's files were removed on purpose.
+const OTHER_SNAPSHOT: &str =
+    "name another --snapshot; `pagehaul replay` with this one brings its files back, if its journal is there";
+
 /// An error that ends a command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -91,6 +95,9 @@ impl Error {
             }
             if let OutputError::Pruned(_) = error {
                 return Some(WITHOUT_JOURNAL);
+            }
+            if let OutputError::Removed(_) = error {
+                return Some(OTHER_SNAPSHOT);
             }
         }
         if let Self::Journal(JournalError::Damaged { .. }) = self {
@@ -161,6 +168,7 @@ fn output_code(error: &OutputError) -> ExitCode {
         OutputError::Mismatch(_)
         | OutputError::Damaged(_)
         | OutputError::Pruned(_)
+        | OutputError::Removed(_)
         | OutputError::Modified(_)
         | OutputError::SegmentTaken { .. }
         | OutputError::Manifest { .. } => ExitCode::Integrity,

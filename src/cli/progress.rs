@@ -297,6 +297,7 @@ impl EventSink for ProgressReporter {
                 let (files, rows) = (Count(*files, "file"), Count(*rows, "row"));
                 tracing::info!("segment {segment} published: {files}, {rows}, {}", ByteSize(*bytes));
             }
+            Event::Snapshots(message) => tracing::info!("{message}"),
             Event::Stopping { cause, in_flight: 0 } => tracing::warn!("stopping: {cause}"),
             Event::Stopping { cause, in_flight } => {
                 let responses = Count(as_u64(*in_flight), "response");

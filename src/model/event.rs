@@ -96,6 +96,8 @@ pub enum Event<'a> {
         rows: u64,
         bytes: u64,
     },
+    /// What happened to a snapshot of the dataset, or to several.
+    Snapshots(&'a str),
     /// No more requests are sent. Responses in flight are still kept.
     Stopping {
         /// Why, sanitised.

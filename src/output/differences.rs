@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::settings::{CODES, DESCRIPTION};
+use crate::settings::{CODES, DESCRIPTION, table};
 
 pub(crate) type Identity = BTreeMap<String, String>;
 
@@ -65,9 +65,18 @@ pub(crate) fn of_lists(was: &Identity, now: &Identity) -> Vec<String> {
     of_replay(&was.map(|(key, value)| (key.clone(), value.clone())).collect(), now)
 }
 
+/// What shows that two exports are of different lists: another call, another API, or lists that are cut at another page. Columns,
+/// page size and order may have changed from one day to the next.
+pub(crate) fn of_dataset(was: &Identity, now: &Identity) -> Vec<String> {
+    let keys = ["call", table::BASE_URL.info.key, table::MAX_PAGES.info.key];
+    let value = |identity: &Identity, key: &str| identity.get(key).map_or("unknown", String::as_str).to_owned();
+    let differs = keys.into_iter().filter(|key| was.get(*key).is_none() || was.get(*key) != now.get(*key));
+    differs.map(|key| format!("{key} is {}, not {}", value(was, key), value(now, key))).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{of_export, of_replay};
+    use super::{of_dataset, of_export, of_replay};
     use std::collections::BTreeMap;
 
     fn identity(values: &[(&str, &str)]) -> BTreeMap<String, String> {
@@ -96,6 +105,21 @@ mod tests {
             ("columns was with b, now with c", "columns was in another order")
         );
     }
+
+    #[test]
+    fn exports_are_of_one_dataset_if_they_make_the_same_calls_to_the_same_api_whatever_else_differs() {
+        let own = identity(&[("call", "x 1"), ("base_url", "u"), ("max_pages", "none"), ("columns", "a")]);
+        let with = |key: &str, value: &str| {
+            let mut other = own.clone();
+            other.insert(key.to_owned(), value.to_owned());
+            of_dataset(&other, &own)
+        };
+        assert!(with("columns", "a,b").is_empty() && with("page_size", "5").is_empty());
+        assert_eq!(with("base_url", "v"), ["base_url is v, not u"]);
+        assert_eq!(with("call", "x 2").len() + with("max_pages", "1").len(), 2);
+        assert_eq!(of_dataset(&identity(&[]), &identity(&[])).len(), 3, "what is not known may differ");
+    }
+
     #[test]
     fn the_rule_of_a_list_s_end_may_become_stricter_and_nothing_else() {
         let of = |end: &str| identity(&[("end", end)]);

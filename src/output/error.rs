@@ -29,6 +29,9 @@ pub enum OutputError {
     /// Segments would have to be rebuilt from journal files that were removed.
     #[error("{0}")]
     Pruned(String),
+    /// The files of a snapshot were removed, because newer ones are kept.
+    #[error("{0}")]
+    Removed(String),
     /// Published files were changed or deleted. The journal can bring them back.
     #[error("{0}")]
     Modified(String),

@@ -25,7 +25,7 @@ use crate::output::store::Store;
 use crate::settings::{OutputLocation, Settings, SnapshotLabel};
 use crate::state::disk::{Access, Disk, DiskError, Doing};
 use crate::state::free_space::MinFreeSpace;
-use crate::state::ledger::{ExportRow, Ledger};
+use crate::state::ledger::{ExportRow, Ledger, Removal};
 use crate::state::lock::{Lock, lock_alone};
 
 pub(crate) const LOCK: &str = "lock";
@@ -51,17 +51,21 @@ pub(crate) struct ExportDir {
 impl ExportDir {
     /// Opens the directory of an export, or starts one. An existing one must have these settings.
     pub(crate) async fn open(settings: &Settings) -> Result<Self, OutputError> {
-        Self::open_with(settings, differences::of_export).await
+        Self::open_with(settings, differences::of_export, refuse_removed).await
     }
 
     /// The same for a replay, which may change the columns.
     pub(crate) async fn open_to_replay(settings: &Settings) -> Result<Self, OutputError> {
-        Self::open_with(settings, differences::of_replay).await
+        Self::open_with(settings, differences::of_replay, |_, _| Ok(())).await
     }
 
-    async fn open_with(settings: &Settings, differences: Differences) -> Result<Self, OutputError> {
+    async fn open_with(
+        settings: &Settings,
+        differences: Differences,
+        check_removal: fn(&ExportRow, &OutputLocation) -> Result<(), OutputError>,
+    ) -> Result<Self, OutputError> {
         let (out, state) = (&settings.out, &settings.state_dir);
-        if settings.is_snapshot && out.directory().is_some() {
+        if settings.snapshot.is_some() && out.directory().is_some() {
             refuse_export_as_dataset(settings).await?; // before a directory is made in it
         }
         let store = Store::open(out, &settings.store, state)?;
@@ -77,6 +81,7 @@ impl ExportDir {
         let first = Store::open_first(out, &settings.store, state).await?;
         let found = Found::read(&first, &journal).await.map_err(OutputError::at_the_start)?;
         let ledger = Arc::new(Mutex::new(open_ledger(settings, &first, &found).await?));
+        guard(&ledger).export()?.map_or(Ok(()), |export| check_removal(&export, out))?;
         first.probe(&nonce(), &*ledger).await?;
         let export = Self::own(settings, &first, &found, &ledger, differences).await?;
         let claim = Claim::take(&store, &ledger, &export.id, nonce()).await?;
@@ -107,7 +112,7 @@ impl ExportDir {
             None if found.is_export() => return Err(ledger_elsewhere(settings)),
             None => {
                 refuse_foreign_output(store, &settings.out).await?;
-                if settings.is_snapshot && store.is_in_bucket() {
+                if settings.snapshot.is_some() && store.is_in_bucket() {
                     refuse_export_as_dataset(settings).await?; // a directory was looked at first of all
                 }
                 start(&guard(ledger), settings)?
@@ -269,6 +274,16 @@ async fn refuse_foreign_output(store: &Store, out: &OutputLocation) -> Result<()
     )))
 }
 
+/// Refuses an export whose files were removed, also if not all of them are gone yet.
+pub(crate) fn refuse_removed(export: &ExportRow, out: &OutputLocation) -> Result<(), OutputError> {
+    let removed = match export.removal {
+        None => return Ok(()),
+        Some(Removal::Started) => "are being removed",
+        Some(Removal::Finished) => "were removed",
+    };
+    Err(OutputError::Removed(format!("the files of {out} {removed}: a later run keeps newer snapshots (--keep)")))
+}
+
 /// Refuses a snapshot inside of another export's output, which would not know its files.
 async fn refuse_export_as_dataset(settings: &Settings) -> Result<(), OutputError> {
     let dataset = settings.out.parent();
@@ -318,7 +333,7 @@ pub(super) async fn lock(directory: &Path) -> Result<Lock, OutputError> {
 }
 
 /// Letters that no other process uses at this time.
-fn nonce() -> String {
+pub(super) fn nonce() -> String {
     hex(&Sha256::digest(format!("{} {}", clock::wall().0, std::process::id()))).chars().take(10).collect()
 }
 
@@ -328,7 +343,7 @@ fn start(ledger: &Ledger, settings: &Settings) -> Result<ExportRow, OutputError>
     let out = owner::name_of(&settings.out);
     hash.update(format!("{} {} {out}", created_at.0, std::process::id()));
     let id: String = hex(&hash.finalize()).chars().take(10).collect();
-    let export = ExportRow { id, created_at, completed_at: None, out, identity: settings.identity() };
+    let export = ExportRow { id, created_at, completed_at: None, removal: None, out, identity: settings.identity() };
     ledger.create_export(&export)?;
     Ok(export)
 }

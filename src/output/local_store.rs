@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::output::error::OutputError;
-use crate::output::names::{MANIFESTS, REJECTS, STAGING, access};
+use crate::output::names::{MANIFESTS, STAGING, access, has_data};
 use crate::output::stored::{Put, Stored, content_hash};
 use crate::state::disk::{Access, Disk, DiskError, Doing};
 
@@ -97,11 +97,27 @@ impl LocalStore {
         let mut directories = BTreeSet::new();
         for path in names.iter().map(|name| self.root.join(name)) {
             if fs::symlink_metadata(&path).is_ok() {
+                self.refuse_links_above(&path).doing("remove", &path)?;
                 Disk.remove(&path)?;
                 directories.extend(path.parent().map(Path::to_owned));
             }
         }
         directories.iter().try_for_each(|directory| Disk.sync_directory(directory))
+    }
+
+    /// Fails where a directory between the output and a file in it is a symbolic link.
+    fn refuse_links_above(&self, path: &Path) -> io::Result<()> {
+        let mut between = path.ancestors().skip(1).take_while(|directory| *directory != self.root);
+        if between.any(Path::is_symlink) {
+            return Err(io::Error::other("its directory is a symbolic link, and nothing is removed through one"));
+        }
+        Ok(())
+    }
+
+    /// Removes the directories of rows and rejects that are empty.
+    pub(super) fn remove_empty_directories(&self) -> Result<(), DiskError> {
+        let mut names = self.directories()?.into_iter().filter(|name| has_data(name));
+        names.try_for_each(|name| Disk.remove_empty_directory(&self.root.join(name)))
     }
 
     pub(super) fn remove_staged(&self, is_leftover: impl Fn(&str) -> bool) -> Result<(), DiskError> {
@@ -130,7 +146,7 @@ impl LocalStore {
     pub(super) fn data_files(&self) -> Result<BTreeMap<String, Stored>, DiskError> {
         let mut names = Vec::new();
         for (directory, kind) in entries(&self.root)? {
-            if directory != REJECTS && !directory.contains('=') {
+            if !has_data(&directory) {
                 continue;
             }
             if !kind.is_dir() {
@@ -281,5 +297,26 @@ mod tests {
         Disk.create(&directory.path().join("_pagehaul/staging/a"), Access::Shared).unwrap();
         assert!(store.publish(&[("a".to_owned(), "region=ID/a.parquet".to_owned())]).is_err());
         assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn nothing_is_removed_through_a_symbolic_link_and_only_empty_directories_of_rows_go() {
+        let (directory, store) = store();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let name = "x.parquet";
+        Disk.create(&elsewhere.path().join(name), Access::Shared).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), directory.path().join("region=ID")).unwrap();
+        let refused = store.remove(&[format!("region=ID/{name}")]).unwrap_err();
+        assert!(refused.source.to_string().contains("symbolic link"), "{refused}");
+        for name in ["region=TH", "region=US", "other"] {
+            Disk.make_directory(&directory.path().join(name), Access::Shared).unwrap();
+        }
+        Disk.create(&directory.path().join("region=US").join(name), Access::Shared).unwrap();
+        store.remove_empty_directories().unwrap();
+        assert!(elsewhere.path().join(name).exists());
+        let left = ["_pagehaul", "other", "region=US"];
+        assert_eq!(store.directories().unwrap(), left);
+        assert!(directory.path().join("region=ID").is_symlink());
     }
 }

@@ -39,10 +39,60 @@ pub(crate) fn of_file(export: &str, name: &str) -> Option<(SegmentId, i64)> {
     name.starts_with(&stem(export, segment, attempt)).then_some((segment, attempt))
 }
 
+/// Whether a directory of an output is one of rows, `COLUMN=VALUE` for whatever column, or that of rejects.
+pub(crate) fn has_data(directory: &str) -> bool {
+    directory == REJECTS || directory.contains('=')
+}
+
+/// Whether a name is that of a file of rows or rejects of this export, and of nothing that somebody made of one.
+pub(crate) fn is_data_of(export: &str, name: &str) -> bool {
+    let Some((directory, file)) = name.split_once('/').filter(|(directory, _)| has_data(directory)) else {
+        return false;
+    };
+    let Some((segment, attempt)) = of_file(export, file) else { return false };
+    let rest = file.strip_prefix(&stem(export, segment, attempt)).and_then(|rest| rest.strip_suffix(".parquet"));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    rest.is_some_and(|rest| match directory {
+        REJECTS => rest.is_empty(),
+        _ => rest.strip_prefix('-').is_some_and(is_number),
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{of_file, stem};
+    use super::{is_data_of, of_file, stem};
     use crate::model::page::SegmentId;
+
+    #[test]
+    fn a_file_of_rows_or_rejects_is_an_export_s_own_by_the_whole_of_its_name_and_its_place() {
+        for own in ["region=ID/a1-s000001-2-0.parquet", "x=/a1-s000012-34-567.parquet", "_rejects/a1-s000001-2.parquet"]
+        {
+            assert!(is_data_of("a1", own), "{own}");
+        }
+        let others = [
+            "a1-s000001-2-0.parquet",
+            "notes/a1-s000001-2-0.parquet",
+            "region=ID/b1-s000001-2-0.parquet",
+            "region=ID/a1-s1-2-0.parquet",
+            "region=ID/a1-s000001-2.parquet",
+            "region=ID/a1-s000001-2-.parquet",
+            "region=ID/a1-s000001-2-0.parquet.bak",
+            "region=ID/a1-s000001-2-0-copy.parquet",
+            "region=ID/a1-s000001-2-x/../../0.parquet",
+            "region=ID/deep/a1-s000001-2-0.parquet",
+            "region=ID/",
+            "region=ID",
+            "../region=ID/a1-s000001-2-0.parquet",
+            "/region=ID/a1-s000001-2-0.parquet",
+            "_rejects/a1-s000001-2-0.parquet",
+            "_pagehaul/ledger.sqlite",
+            "_SUCCESS",
+            "",
+        ];
+        for other in others {
+            assert!(!is_data_of("a1", other), "{other}");
+        }
+    }
 
     #[test]
     fn a_file_s_name_says_of_which_segment_and_attempt_it_is() {

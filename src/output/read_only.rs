@@ -31,7 +31,7 @@ pub(crate) struct ReadOnlyExport {
 impl ExportPath {
     pub(crate) fn from_layers(layers: &Layers) -> Result<Self, SettingsError> {
         let missing = "no directory of an export: name it with --out DIR";
-        let ExportPaths { out, state } = ExportPaths::from_layers(layers, missing)?;
+        let ExportPaths { out, state, snapshot: _ } = ExportPaths::from_layers(layers, missing)?;
         Ok(Self { out, store: StoreOptions::from_layers(layers)?, state })
     }
 

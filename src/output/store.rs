@@ -144,11 +144,19 @@ impl Store {
         Ok(bucket.get(name).await?.map(Vec::from))
     }
 
-    /// Removes files, durably. One that is not there is fine.
+    /// Removes files, durably. One that is not there is fine. Fails where one is behind a symbolic link.
     pub(crate) async fn remove(&self, names: Vec<String>) -> Result<(), OutputError> {
         match &self.bucket {
             None => self.on_disk(move |local| local.remove(&names)).await,
             Some(bucket) => Ok(bucket.remove(&names).await?),
+        }
+    }
+
+    /// Removes the directories of rows and rejects that are empty. A bucket has none.
+    pub(crate) async fn remove_empty_directories(&self) -> Result<(), OutputError> {
+        match &self.bucket {
+            None => self.on_disk(LocalStore::remove_empty_directories).await,
+            Some(_) => Ok(()),
         }
     }
 

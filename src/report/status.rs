@@ -21,7 +21,8 @@ const TRIES: u32 = 3;
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct ExportStatus {
     /// `running`: a process works on it. `complete`: every product is read to the end and published. `partial`: the same, but
-    /// some products failed or were cut short. `unfinished`: the next run continues with it.
+    /// some products failed or were cut short. `unfinished`: the next run continues with it. `removed`: of a snapshot, because
+    /// newer ones are kept; its journal may be there.
     pub status: &'static str,
     /// The exit code: 0, the export could be read.
     pub exit_code: u8,
@@ -86,7 +87,8 @@ async fn read(export: &ExportPath) -> Result<ExportStatus, ReportError> {
     let opened = export.open().await?;
     let ledger = &opened.ledger;
     ledger.start_snapshot()?;
-    let mut totals = ExportTotals::from_ledger(ledger, &published(ledger)?, None)?;
+    let manifests = if opened.export.removal.is_none() { published(ledger)? } else { Vec::new() };
+    let mut totals = ExportTotals::from_ledger(ledger, &manifests, None)?;
     let mut in_flight = ledger.attempts_in_flight()?;
     if holder.is_some() {
         totals.credits.in_doubt -= in_flight;
@@ -104,6 +106,7 @@ async fn read(export: &ExportPath) -> Result<ExportStatus, ReportError> {
     let products = totals.products;
     let status = match holder {
         Some(_) => "running",
+        None if opened.export.removal.is_some() => "removed",
         None if products.open > 0 || totals.pages.waiting > 0 || products.total == 0 => "unfinished",
         None if products.complete == products.total && opened.export.completed_at.is_some() => "complete",
         None if products.complete == products.total => "unfinished",
@@ -135,6 +138,7 @@ async fn read(export: &ExportPath) -> Result<ExportStatus, ReportError> {
 fn next(status: &str) -> Option<&'static str> {
     match status {
         "unfinished" => Some("`pagehaul export` resumes; `replay` publishes what is in the journal"),
+        "removed" => Some("`pagehaul replay` brings the files back, if the journal is there"),
         "partial" => Some("run the same `pagehaul export` again to retry temporary failures"),
         _ => None,
     }

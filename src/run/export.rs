@@ -4,6 +4,9 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 
+use futures_util::FutureExt;
+use futures_util::future::Fuse;
+
 use crate::error::{Error, ExitCode};
 use crate::fetch::Fetch;
 use crate::input::item_list::Ids;
@@ -24,7 +27,7 @@ pub async fn export<F: Fetch>(
     api: Arc<F>,
     stopped: impl Future<Output = ExitCode>,
 ) -> Result<Summary, Error> {
-    let mut stopped = pin!(stopped);
+    let mut stopped = pin!(stopped.fuse());
     let dir = unless(stopped.as_mut(), async { Ok(ExportDir::open(&context.settings).await?) }).await?;
     let export = OpenExport::new(context, dir);
     warn_of_network_disk(context);
@@ -32,8 +35,7 @@ pub async fn export<F: Fetch>(
     unless(stopped.as_mut(), export.continue_earlier()).await?;
     if let Some(since) = export.complete_since().await? {
         let summary = export.still_complete(since).await?;
-        export.prune().await?;
-        return Ok(summary);
+        return export.tidy_up(summary, stopped).await;
     }
     export.unmark().await?;
     if let Some(shortage) = export.dir.min_free_space.shortage()? {
@@ -50,8 +52,27 @@ pub async fn export<F: Fetch>(
         export.compare_sampled().await?;
     }
     let summary = export.finish(stop, stats, None).await?;
-    export.prune().await?;
-    Ok(summary)
+    export.tidy_up(summary, stopped).await
+}
+
+impl OpenExport<'_> {
+    /// Removes what is not wanted any more: journal files, and on success older snapshots, until a signal comes.
+    async fn tidy_up(
+        &self,
+        summary: Summary,
+        mut stopped: Pin<&mut Fuse<impl Future<Output = ExitCode>>>,
+    ) -> Result<Summary, Error> {
+        self.prune().await?;
+        if summary.exit == ExitCode::Complete {
+            let mut has_signal = false; // it shows once only
+            let is_stopped = || {
+                has_signal |= stopped.as_mut().now_or_never().is_some();
+                has_signal
+            };
+            self.remove_older_snapshots(is_stopped).await;
+        }
+        Ok(summary)
+    }
 }
 
 /// Does the work, unless a signal comes first.

@@ -17,4 +17,5 @@ mod register;
 pub(crate) mod replay;
 mod resume;
 mod since;
+mod snapshots;
 pub(crate) mod stop;

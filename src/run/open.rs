@@ -43,6 +43,10 @@ impl<'a> OpenExport<'a> {
         Ok(())
     }
 
+    pub(super) fn warn(&self, message: &str) {
+        self.context.events.event(&Event::Warning(message));
+    }
+
     pub(super) fn has_waiting(&self) -> Result<bool, Error> {
         Ok(self.dir.ledger().has_unpublished_pages()?)
     }

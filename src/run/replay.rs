@@ -15,5 +15,9 @@ pub(crate) async fn replay(context: &RunContext, scope: RebuildScope) -> Result<
     let Resumed { writer, rebuilt, .. } = export.resume(scope).await?;
     let published = if export.has_waiting()? { writer.publish().await } else { Ok(()) };
     writer.end(published).await?;
-    export.finish(None, RunStats::default(), Some(rebuilt)).await
+    let summary = export.finish(None, RunStats::default(), Some(rebuilt)).await?;
+    if export.dir.export.removal.is_some() {
+        export.dir.ledger().note_removal(None)?; // its files are there again
+    }
+    Ok(summary)
 }

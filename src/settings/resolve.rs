@@ -10,7 +10,7 @@ use super::layers::{Layers, NONE, SettingsError, nearest};
 use super::since::Since;
 use super::snapshot::ExportPaths;
 use super::table::{self, Setting};
-use super::{OutputLocation, RateLimit, RetryPolicy, StoreOptions};
+use super::{OutputLocation, RateLimit, RetryPolicy, SnapshotLabel, StoreOptions};
 use crate::endpoint::{BUILT_IN, Column, EndRule, Endpoint, Role};
 use crate::model::sanitize::Sanitized;
 
@@ -60,8 +60,10 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// The earlier export that this one continues, if it does.
     pub since: Option<Since>,
-    /// Whether the output is a snapshot in a dataset.
-    pub is_snapshot: bool,
+    /// Which snapshot of a dataset the output is, if it is one.
+    pub snapshot: Option<SnapshotLabel>,
+    /// How many complete snapshots of the dataset keep their files; none: all.
+    pub keep: Option<u64>,
     /// The API. With `simulate`, the simulator's address once it has started.
     pub base_url: Url,
     /// The simulator's specification, if the API is the simulator.
@@ -113,7 +115,7 @@ impl Settings {
     pub fn resolve(layers: &Layers) -> Result<Self, SettingsError> {
         let endpoint = endpoint(layers)?;
         let missing = "no export directory; name one with --out DIR (for a daily job, a new one each day)";
-        let ExportPaths { out, state: state_dir } = ExportPaths::from_layers(layers, missing)?;
+        let ExportPaths { out, state: state_dir, snapshot } = ExportPaths::from_layers(layers, missing)?;
         let (page, as_u32) = (&endpoint.page, |number: u64| u32::try_from(number).unwrap_or(u32::MAX));
         let page_size = in_range(layers, table::PAGE_SIZE, u64::from(page.size_max))?;
         let sort = sort(layers, &endpoint)?;
@@ -160,7 +162,8 @@ impl Settings {
             heartbeat: layers.get(table::HEARTBEAT)?,
             json_logs: layers.get(table::LOG_FORMAT)?,
             is_endpoint_built_in: layers.given(table::ENDPOINT).is_none(),
-            is_snapshot: layers.given(table::SNAPSHOT).is_some(),
+            keep: keep(layers)?,
+            snapshot,
             state_dir,
             store: StoreOptions::from_layers(layers)?,
             endpoint,
@@ -222,6 +225,14 @@ impl StoreOptions {
         let options = layers.find(table::STORE_OPTION)?.unwrap_or_default();
         Ok(Self { options, endpoint_url: layers.find(table::ENDPOINT_URL)?, client: None })
     }
+}
+
+fn keep(layers: &Layers) -> Result<Option<u64>, SettingsError> {
+    let keep = layers.find(table::KEEP)?;
+    if keep.is_some() && layers.given(table::SNAPSHOT).is_none() {
+        return Err(layers.invalid(table::KEEP, "is a number of snapshots: give --snapshot, too"));
+    }
+    Ok(keep)
 }
 
 /// A number from 1 to what the endpoint allows, if one is set.

@@ -1,6 +1,6 @@
 //! Where an export's output and state are. With a snapshot one output holds many exports, each in a directory of its own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::OutputLocation;
 use super::layers::{Layers, SettingsError};
@@ -55,6 +55,8 @@ impl SnapshotLabel {
 pub(crate) struct ExportPaths {
     pub out: OutputLocation,
     pub state: PathBuf,
+    /// Which snapshot of the dataset it is, if it is one.
+    pub snapshot: Option<SnapshotLabel>,
 }
 
 impl ExportPaths {
@@ -62,14 +64,25 @@ impl ExportPaths {
     pub(crate) fn from_layers(layers: &Layers, missing: &str) -> Result<Self, SettingsError> {
         let out = layers.find(table::OUT)?.ok_or_else(|| SettingsError(missing.to_owned()))?;
         let given = layers.find(table::STATE_DIR)?;
-        let dataset = Self { out, state: given.clone().unwrap_or_default() };
+        let dataset = Self { out, state: given.clone().unwrap_or_default(), snapshot: None };
         let paths = match layers.find(table::SNAPSHOT)? {
-            Some(label) => dataset.of_snapshot(&label),
+            Some(label) => dataset.of_snapshot(label),
             None => dataset,
         };
         let inside = paths.out.directory().map(|out| out.join(INSIDE));
         let state = given.map(|_| paths.state).or(inside).ok_or_else(|| needs_state(layers))?;
-        Ok(Self { out: paths.out, state })
+        Ok(Self { state, ..paths })
+    }
+
+    /// The same of another snapshot of the dataset that this one belongs to.
+    pub(crate) fn sibling(&self, label: SnapshotLabel) -> Self {
+        let out = self.out.parent().join(&label.directory());
+        let is_inside = |out: &Path| self.state == out.join(INSIDE);
+        let state = match (self.out.directory(), out.directory()) {
+            (Some(own), Some(other)) if is_inside(own) => other.join(INSIDE),
+            (Some(_) | None, Some(_) | None) => self.state.with_file_name(label.directory()),
+        };
+        Self { out, state, snapshot: Some(label) }
     }
 
     /// Where the states of a dataset's snapshots are: the directory that has one for each, and the path in that one.
@@ -81,9 +94,9 @@ impl ExportPaths {
     }
 
     /// The paths of a snapshot of a dataset that has these.
-    fn of_snapshot(&self, label: &SnapshotLabel) -> Self {
+    fn of_snapshot(&self, label: SnapshotLabel) -> Self {
         let name = label.directory();
-        Self { out: self.out.join(&name), state: self.state.join(&name) }
+        Self { out: self.out.join(&name), state: self.state.join(&name), snapshot: Some(label) }
     }
 }
 
@@ -122,6 +135,11 @@ mod tests {
         for (settings, out, state) in table {
             let found = paths(settings).unwrap();
             assert_eq!((&*found.out.to_string(), found.state.as_path()), (out, Path::new(state)), "{settings:?}");
+            if settings.last() == Some(&("snapshot", "a")) {
+                let other = found.sibling(SnapshotLabel::parse("b").unwrap());
+                assert_eq!(other.out.to_string(), out.replace("=a", "=b"));
+                assert_eq!(other.state, Path::new(&state.replace("=a", "=b")));
+            }
         }
         assert_eq!(paths(&[]).unwrap_err(), "missing");
         assert!(paths(&[("out", "s3://b/p"), ("snapshot", "a")]).unwrap_err().starts_with("state_dir"));

@@ -87,6 +87,8 @@ settings! {
             "Continue an earlier export: only what is new is requested";
         SINCE_CHECK: f64 = "since_check", "PERCENT", percent,
             "Products read whole to see what the earlier export lacks";
+        KEEP: u64 = "keep", "N", count::<1, 1_000_000>,
+            "Then remove the files of all but N complete snapshots";
         STORE_OPTION: Vec<(String, String)> = "store_option", "NAME=VALUE,..", options,
             "Options of a bucket's client, such as aws_region=eu-west-1";
         ENDPOINT_URL: Url = "endpoint_url", "URL", store_address,

@@ -185,6 +185,16 @@ impl Disk {
         }
     }
 
+    /// Removes a directory if it is empty, and a symbolic link never. It is not synced: an empty one that comes back does no harm.
+    pub fn remove_empty_directory(self, path: &Path) -> Result<(), DiskError> {
+        match between_failpoints("remove directory", path, || fs::remove_dir(path)) {
+            Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {
+                Err(error).doing("remove directory", path)
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
     /// Checks that a directory is writable: creates, syncs, renames and removes a file.
     pub fn check_writable(self, directory: &Path) -> Result<(), DiskError> {
         let path = directory.join(".pagehaul-probe");

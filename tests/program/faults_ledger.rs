@@ -29,9 +29,9 @@ type Change = Box<dyn Fn(&mut Vec<u8>)>;
 fn l18_a_ledger_of_another_format_or_of_another_program_is_refused_and_left_as_it_is() {
     let started = small::half_way();
     for (pragma, says) in [
-        ("user_version = 1", "has format 1, this program reads format 6 only: start a new --out"),
-        ("user_version = 4", "has format 4, this program reads format 6 only: start a new --out"),
-        ("user_version = 99", "has format 99, this program reads format 6 only"),
+        ("user_version = 1", "has format 1, this program reads format 7 only: start a new --out"),
+        ("user_version = 4", "has format 4, this program reads format 7 only: start a new --out"),
+        ("user_version = 99", "has format 99, this program reads format 7 only"),
         ("user_version = 0", "has format 0, this program reads"),
         ("user_version = -1", "has format -1, this program reads"),
         ("application_id = 7", "is a database of another program"),
@@ -353,7 +353,8 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
         ("store_option", vec!["--store-option", "aws_region=eu-west-1"], None),
         ("endpoint_url", vec!["--endpoint-url", "http://127.0.0.1:1"], None),
     ];
-    let tried: BTreeSet<&str> = changes.iter().map(|(key, _, _)| *key).chain(["out", "snapshot", "since"]).collect();
+    let own = ["out", "snapshot", "since", "keep"];
+    let tried: BTreeSet<&str> = changes.iter().map(|(key, _, _)| *key).chain(own).collect();
     let all = pagehaul::settings::SETTINGS.iter().map(|setting| setting.key);
     assert_eq!(
         tried,

@@ -28,5 +28,6 @@ mod judgement;
 mod pacing;
 mod scenarios;
 mod since;
+mod snapshots;
 mod stopping;
 mod tail;

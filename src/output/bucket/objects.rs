@@ -15,7 +15,7 @@ use object_store::path::Path;
 use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutPayload, UpdateVersion};
 
 use super::BucketError;
-use crate::output::names::REJECTS;
+use crate::output::names::has_data;
 use crate::output::stored::{Put, Stored};
 use crate::settings::StoreClient;
 
@@ -205,7 +205,7 @@ impl Bucket {
 }
 
 fn is_data(name: &str) -> bool {
-    name.split_once('/').is_some_and(|(directory, _)| directory == REJECTS || directory.contains('='))
+    name.split_once('/').is_some_and(|(directory, _)| has_data(directory))
 }
 
 fn stored(meta: ObjectMeta) -> Stored {

@@ -18,6 +18,7 @@ use crate::model::exit_code::ExitCode;
 use crate::model::page::SegmentId;
 use crate::model::sanitize::sanitize;
 use crate::output::error::OutputError;
+use crate::output::export_dir::refuse_removed;
 use crate::output::names::{OWNER, SUCCESS};
 use crate::output::owner;
 use crate::output::read_only::{ExportPath, ReadOnlyExport};
@@ -100,6 +101,7 @@ impl Audit<'_> {
 pub(crate) async fn verify(path: &ExportPath, share: SampleRate, downloads: bool) -> Result<VerifyReport, ReportError> {
     let _locks = path.lock()?.map_err(|holder| OutputError::Busy { holder })?;
     let opened = path.open().await?;
+    refuse_removed(&opened.export, &path.out)?;
     let store = path.reach().await?;
     let segments = opened.ledger.segments()?;
     let (read, differences) = (VerifiedCounts::default(), Mismatches::default());

@@ -68,10 +68,6 @@ impl OpenExport<'_> {
         }
         Ok(())
     }
-
-    pub(super) fn warn(&self, message: &str) {
-        self.context.events.event(&Event::Warning(message));
-    }
 }
 
 /// Blocks. Fails, and then notes nothing, where nothing can be continued because journal files were removed: every list would be

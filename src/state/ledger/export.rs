@@ -7,6 +7,16 @@ use rusqlite::{OptionalExtension, params};
 use super::{Doing, Ledger, LedgerError};
 use crate::model::clock::Utc64;
 
+/// How far the removal of an export's files is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// Any of them may be gone.
+    Started,
+    Finished,
+}
+
+const REMOVALS: [(Removal, &str); 2] = [(Removal::Started, "started"), (Removal::Finished, "finished")];
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportRow {
     /// Alphanumeric; part of every file's name.
@@ -15,6 +25,8 @@ pub struct ExportRow {
     pub created_at: Utc64,
     /// None if it is not complete.
     pub completed_at: Option<Utc64>,
+    /// None: its files were not removed, or a replay has brought them back.
+    pub removal: Option<Removal>,
     /// The output of the last run.
     pub out: String,
     /// The settings that shape requests and rows.
@@ -24,13 +36,14 @@ pub struct ExportRow {
 impl Ledger {
     /// None before [`create_export`](Self::create_export).
     pub fn export(&self) -> Result<Option<ExportRow>, LedgerError> {
-        let sql = "SELECT id, created_at, completed_at, identity, out FROM export";
+        let sql = "SELECT id, created_at, completed_at, identity, out, removal FROM export";
         let row = self.db.query_row(sql, [], |row| {
             let identity: String = row.get(3)?;
             let export = ExportRow {
                 id: row.get(0)?,
                 created_at: Utc64(row.get(1)?),
                 completed_at: row.get::<_, Option<i64>>(2)?.map(Utc64),
+                removal: row.get::<_, Option<String>>(5)?.and_then(|word| removal(&word)),
                 out: row.get(4)?,
                 identity: BTreeMap::new(),
             };
@@ -69,6 +82,12 @@ impl Ledger {
         self.write(sql, params![at.map(|at| at.0)], "mark the export").map(drop)
     }
 
+    /// Notes how far the removal of the export's files is, durably; none: they are there again.
+    pub(crate) fn note_removal(&self, removal: Option<Removal>) -> Result<(), LedgerError> {
+        let word = REMOVALS.into_iter().find(|(known, _)| Some(*known) == removal).map(|(_, word)| word);
+        self.write("UPDATE export SET removal = ?1", [word], "note a removal").map(drop)
+    }
+
     /// What evidence has shown about the ends of lists; none: the settings decide.
     pub fn end_rule(&self) -> Result<Option<String>, LedgerError> {
         let word = self.db.query_row("SELECT end_rule FROM export", [], |row| row.get(0));
@@ -76,9 +95,13 @@ impl Ledger {
     }
 }
 
+fn removal(word: &str) -> Option<Removal> {
+    REMOVALS.into_iter().find(|(_, known)| *known == word).map(|(removal, _)| removal)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::ExportRow;
+    use super::{ExportRow, Removal};
     use crate::model::clock::Utc64;
     use crate::state::ledger::Ledger;
     use crate::state::ledger::fixture::ledger;
@@ -94,6 +117,7 @@ mod tests {
                 id: id.to_owned(),
                 created_at: Utc64(1),
                 completed_at: None,
+                removal: None,
                 out: "o".to_owned(),
                 identity,
             };
@@ -106,11 +130,21 @@ mod tests {
     fn the_row_of_an_export_is_read_as_it_was_written() {
         let (directory, ledger) = ledger::<&str>(&[]);
         let identity = [("page_size".to_owned(), "10".to_owned())].into();
-        let export =
-            ExportRow { id: "x".to_owned(), created_at: Utc64(5), completed_at: None, out: "o".to_owned(), identity };
+        let export = ExportRow {
+            id: "x".to_owned(),
+            created_at: Utc64(5),
+            completed_at: None,
+            removal: None,
+            out: "o".to_owned(),
+            identity,
+        };
         ledger.create_export(&export).unwrap();
         drop(ledger);
         let ledger = Ledger::open(&directory.path().join("ledger.sqlite")).unwrap();
-        assert_eq!(ledger.export().unwrap(), Some(export));
+        assert_eq!(ledger.export().unwrap(), Some(export.clone()));
+        for removal in [Some(Removal::Started), Some(Removal::Finished), None] {
+            ledger.note_removal(removal).unwrap();
+            assert_eq!(ledger.export().unwrap(), Some(ExportRow { removal, ..export.clone() }));
+        }
     }
 }

@@ -12,7 +12,8 @@ CREATE TABLE export (
     out          TEXT NOT NULL,             -- the output of the last run
     identity     TEXT NOT NULL,             -- JSON object: the settings that shape requests and rows
     end_rule     TEXT,                      -- what evidence has shown about ends: null as the settings say, 'empty-page', 'size N'
-    crc          INTEGER NOT NULL AS (row_crc(only, id, created_at, completed_at, out, identity, end_rule)) STORED
+    removal      TEXT CHECK (removal IN ('started', 'finished')), -- of its files, by --keep
+    crc          INTEGER NOT NULL AS (row_crc(only, id, created_at, completed_at, out, identity, end_rule, removal)) STORED
 ) STRICT;
 
 CREATE TABLE items (

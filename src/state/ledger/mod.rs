@@ -40,7 +40,7 @@ use crate::model::failpoint::failpoint;
 pub use add_items::AddedItems;
 pub use attempts::Credits;
 pub use ends::{EmptyLists, EndedItem, ShortEvidence};
-pub use export::ExportRow;
+pub use export::{ExportRow, Removal};
 pub use group::{AppliedRow, EndRow, FailedRow, Group, PageRow, RetryRow};
 pub use items::OpenItem;
 pub use open::configure;
@@ -221,8 +221,8 @@ mod tests {
 
     /// The format: a change of it is a new version.
     const DUMP: &str = r#"
-export: only id created_at completed_at out identity end_rule crc
-1|x|5||o|{"end":"auto","page_size":"10"}|size 8|3470987511
+export: only id created_at completed_at out identity end_rule removal crc
+1|x|5||o|{"end":"auto","page_size":"10"}|size 8||1905215640
 items: ix id state stop error transient tries unproven skip moved crc
 1|a|1|||0|0|0|0|0|1404642173
 2|b|2|failed|said|1|0|0|0|1|586663275
@@ -264,6 +264,7 @@ intended|w
                 id: "x".to_owned(),
                 created_at: Utc64(5),
                 completed_at: None,
+                removal: None,
                 out: "o".to_owned(),
                 identity,
             })

@@ -148,6 +148,7 @@ pub(crate) fn ledger_file() -> Vec<u8> {
         id: "0123456789".to_owned(),
         created_at: Utc64(1),
         completed_at: None,
+        removal: None,
         out: "o".to_owned(),
         identity,
     };

@@ -9,7 +9,7 @@ use crate::endpoint::EndpointError;
 use crate::fetch::ClientError;
 use crate::input::error::InputError;
 use crate::output::bucket::{BucketError, BucketFailure};
-use crate::output::error::OutputError;
+use crate::output::error::{OutputError, TableError};
 use crate::report::error::ReportError;
 use crate::settings::SettingsError;
 use crate::simulator::SimulatorError;
@@ -180,6 +180,7 @@ fn output_code(error: &OutputError) -> ExitCode {
         | OutputError::NameTaken { .. } => ExitCode::Storage,
         OutputError::Ledger(error) => ledger_code(error),
         OutputError::Bucket(error) => bucket_code(error),
+        OutputError::Table(error) => table_code(error),
         OutputError::WriterEnded | OutputError::Panic(_) => ExitCode::Internal,
     }
 }
@@ -200,6 +201,16 @@ fn bucket_code(error: &BucketError) -> ExitCode {
             BucketFailure::Bucket => ExitCode::Storage,
             BucketFailure::Unfit | BucketFailure::Other => ExitCode::Temporary,
         },
+    }
+}
+
+fn table_code(error: &TableError) -> ExitCode {
+    match error {
+        TableError::Differs { .. } | TableError::Vanished { .. } | TableError::File { .. } => ExitCode::Integrity,
+        TableError::Location { .. } => ExitCode::Usage,
+        TableError::Store(error) => bucket_code(error),
+        TableError::Failed { url, .. } if url.starts_with("file:") => ExitCode::Storage,
+        TableError::Failed { .. } | TableError::Contended { .. } => ExitCode::Temporary,
     }
 }
 

@@ -63,6 +63,7 @@
 //! | rows before a split by region | 5,000 rows or a quarter of `row_group_memory`, and one group | [`output::segment`] |
 //! | rows waiting for a row group | half of `row_group_memory` (16 MiB), twice `row_group_memory` with many regions, then the disk | [`output::segment`] |
 //! | the one row group being encoded | `row_group_memory`, where rows shrink to a quarter as usual; at most twice that, and 25 MiB for the encoder | [`output::parquet_file`] |
+//! | a commit to a table | 3 KiB for each file of the segment; 60 MiB with 20,000 directories | `output::delta` |
 //! | row keys of open walks | 2^20 keys, about 32 MiB, or those of the walks with pages in flight if these have more | [`run::engine`] |
 //! | open walks | 2 × `max_in_flight` and 4,096 walks without keys | [`crawl::frontier`] |
 //! | names of a run's partition directories | 20,000 × 180 bytes, 4 MiB | [`model::partition::MAX_DIRECTORIES`] |

@@ -5,14 +5,17 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 step() { echo "== $1"; shift; "$@"; }
+delta() { cargo build --release --locked --features delta --target-dir target/delta && tests/delta.sh target/delta/release/pagehaul 20; }
 
 step 'simulation' env PAGEHAUL_SEEDS="2000..$((2000 + ${1:-200000}))" cargo test --locked --test simulation every_seed
 step 'every pair of crashes, every state after a power loss' env PAGEHAUL_GRID=whole cargo test --locked --test crash --test simulation
+step 'every step of a replay into a table' env PAGEHAUL_GRID=whole cargo test --locked --features delta --test program table
 step 'disk faults, a hundred times the cases' env PAGEHAUL_CASES=100 cargo test --locked --test crash disk_faults
 step 'mutated inputs, a hundred times the cases' env PAGEHAUL_CASES=100 cargo test --locked --test runs fuzz
 step 'planted bugs' tests/planted.sh
 step 'kills of the release build' tests/kills.sh 100
 step 'object stores' tests/stores.sh target/release/pagehaul 20
+step 'readers of a Delta table' delta
 step 'loading recipes' env PAGEHAUL=target/release/pagehaul examples/loading/run.sh
 step 'memory' benches/memory.sh
 step 'speed' benches/whole.sh

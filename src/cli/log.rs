@@ -3,6 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
 use super::progress::{LogLines, ProgressReporter};
 use crate::model::{clock, sanitize};
 use crate::settings::Settings;
@@ -42,13 +46,17 @@ pub(super) fn init_for(lines: LogLines, is_json: bool) {
     let builder = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_target(false)
+        .with_ansi(false)
         .with_timer(WallTime)
         .with_writer(move || lines.clone());
     // A second call, in a test, keeps the first subscriber.
+    // Only this program's own lines: what its libraries say is for whoever looks for a bug in them.
+    let own =
+        filter_fn(move |about| about.target().starts_with(env!("CARGO_PKG_NAME")) || level > tracing::Level::INFO);
     if is_json {
-        builder.json().try_init().ok()
+        builder.json().finish().with(own).try_init().ok()
     } else {
-        builder.compact().try_init().ok()
+        builder.compact().finish().with(own).try_init().ok()
     };
     if !is_known {
         tracing::warn!("RUST_LOG must be error, warn, info, debug or trace; using info");

@@ -31,6 +31,8 @@ const OWN: &[SettingInfo] = &[
     table::COLUMNS.info,
     table::DROP_COLUMNS.info,
     table::PARTITION_IN_FILES.info,
+    table::TABLE.info,
+    table::EVOLVE.info,
     table::FILE_SIZE.info,
     table::BLOOM_FILTERS.info,
     table::ROW_GROUP_MEMORY.info,

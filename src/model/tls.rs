@@ -4,3 +4,13 @@
 pub(crate) fn use_ring() {
     drop(rustls::crypto::ring::default_provider().install_default());
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn ring_is_the_provider_also_where_other_features_bring_another_one() {
+        super::use_ring();
+        let provider = rustls::crypto::CryptoProvider::get_default().unwrap();
+        assert_eq!(format!("{:?}", provider.key_provider), "Ring");
+    }
+}

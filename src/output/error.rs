@@ -41,6 +41,8 @@ pub enum OutputError {
     Ledger(#[from] LedgerError),
     #[error(transparent)]
     Bucket(#[from] BucketError),
+    #[error(transparent)]
+    Table(TableError),
     /// Rows could not be split by region or spilled.
     #[error("split rows by region")]
     Arrow(#[from] ArrowError),
@@ -93,4 +95,40 @@ impl OutputError {
             || matches!(self, Self::Bucket(BucketError::Taken { .. }))
             || matches!(self, Self::Disk(error) if error.source.kind() == ErrorKind::InvalidFilename)
     }
+}
+
+impl From<TableError> for OutputError {
+    fn from(error: TableError) -> Self {
+        if let TableError::Store(error) = error { Self::Bucket(error) } else { Self::Table(error) }
+    }
+}
+
+/// What can go wrong with the table that an output is.
+#[derive(Debug, thiserror::Error)]
+pub enum TableError {
+    #[error("cannot {action} the Delta table {url}")]
+    Failed {
+        action: &'static str,
+        url: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The bucket that the table is in refused a request.
+    #[error(transparent)]
+    Store(BucketError),
+    #[error("{root} cannot be a Delta table: {reason}")]
+    Location { root: String, reason: String },
+    /// Its columns, or the way it is partitioned, are not the export's.
+    #[error("the Delta table {url} does not fit the export: {differences}")]
+    Differs { url: String, differences: String },
+    /// A file that a new attempt at its segment replaces is not in the table any more.
+    #[error(
+        "segment {segment} cannot be replaced in the Delta table {url}: {path} is not in it any more, and its rows may be in another file (OPTIMIZE writes such); restore an earlier version of the table, or move _delta_log away and run the command again, which makes the table again"
+    )]
+    Vanished { url: String, segment: SegmentId, path: String },
+    /// A file that is to be committed is not as the manifest says.
+    #[error("{path} has {found} and should have {expected}: it was changed after it was published")]
+    File { path: String, found: String, expected: String },
+    #[error("other writers committed to the Delta table {url} {tries} times while a commit was made")]
+    Contended { url: String, tries: usize },
 }

@@ -11,8 +11,10 @@ use sha2::{Digest, Sha256};
 use crate::decode::Decoder;
 use crate::endpoint::hex;
 use crate::model::clock;
+use crate::model::event::EventSink;
 use crate::model::page::SegmentId;
 use crate::model::sanitize::{Sanitized, sanitize};
+use crate::output::delta::{DeltaTable, TableColumns};
 use crate::output::differences::{self, Identity};
 use crate::output::error::OutputError;
 use crate::output::manifest::{ManifestSchema, manifests};
@@ -22,7 +24,8 @@ use crate::output::parquet_file::ParquetOptions;
 use crate::output::publisher::Publisher;
 use crate::output::segment::SegmentConfig;
 use crate::output::store::Store;
-use crate::settings::{OutputLocation, Settings, SnapshotLabel};
+use crate::output::table_root::TableRoot;
+use crate::settings::{OutputLocation, Settings, SnapshotLabel, TableFormat};
 use crate::state::disk::{Access, Disk, DiskError, Doing};
 use crate::state::free_space::MinFreeSpace;
 use crate::state::ledger::{ExportRow, Ledger, Removal};
@@ -41,6 +44,7 @@ pub(crate) struct ExportDir {
     pub export: ExportRow,
     pub ledger: Arc<Mutex<Ledger>>,
     pub store: Store,
+    table: TableRoot,
     claim: Claim,
     /// Directory of the journal files.
     pub journal: PathBuf,
@@ -80,6 +84,10 @@ impl ExportDir {
 
         let first = Store::open_first(out, &settings.store, state).await?;
         let found = Found::read(&first, &journal).await.map_err(OutputError::at_the_start)?;
+        let table = TableRoot::open(out, &settings.store, state)?;
+        if settings.table == TableFormat::None && table.is_there().await.map_err(OutputError::at_the_start)? {
+            return Err(left_without_table(out));
+        }
         let ledger = Arc::new(Mutex::new(open_ledger(settings, &first, &found).await?));
         guard(&ledger).export()?.map_or(Ok(()), |export| check_removal(&export, out))?;
         first.probe(&nonce(), &*ledger).await?;
@@ -89,7 +97,7 @@ impl ExportDir {
         let mut directories = vec![state.clone()];
         directories.extend(out.directory().map(Path::to_owned));
         let min_free_space = MinFreeSpace { directories, bytes: settings.min_free_space };
-        Ok(Self { export, ledger, store, claim, journal, min_free_space, _locks: locks })
+        Ok(Self { export, ledger, store, table, claim, journal, min_free_space, _locks: locks })
     }
 
     /// The export of the ledger, which is the one that the output belongs to from here on.
@@ -137,9 +145,19 @@ impl ExportDir {
         }
     }
 
-    pub(crate) fn publisher(&self, settings: &Settings, decoder: &Decoder) -> Publisher {
+    pub(crate) fn publisher(&self, settings: &Settings, decoder: &Decoder, events: &Arc<dyn EventSink>) -> Publisher {
         let (ledger, store) = (Arc::clone(&self.ledger), self.store.clone());
-        Publisher { ledger, store, claim: Some(self.claim.clone()), schema: self.manifest_schema(settings, decoder) }
+        let columns = TableColumns {
+            files: Arc::clone(&decoder.schema),
+            partition: self.table.partition(&settings.endpoint.partition().name),
+            may_change: settings.evolve,
+        };
+        let table = match settings.table {
+            TableFormat::None => None,
+            TableFormat::Delta => DeltaTable::new(self.table.clone(), columns, Arc::clone(events)),
+        };
+        let schema = self.manifest_schema(settings, decoder);
+        Publisher { ledger, store, claim: Some(self.claim.clone()), schema, table }
     }
 
     pub(crate) fn manifest_schema(&self, settings: &Settings, decoder: &Decoder) -> ManifestSchema {
@@ -299,6 +317,12 @@ fn ledger_elsewhere(settings: &Settings) -> OutputError {
         "{} belongs to an export, but its ledger is not in {}: give the --state-dir that it was started with, or take another --out",
         settings.out,
         settings.state_dir.display()
+    ))
+}
+
+fn left_without_table(out: &OutputLocation) -> OutputError {
+    OutputError::Mismatch(format!(
+        "{out} has a Delta table, and a run without it would leave the two different: give --table delta"
     ))
 }
 

@@ -38,6 +38,10 @@ pub struct Manifest {
     /// Files of rows.
     pub files: Vec<FileEntry>,
     pub rejects: Option<FileEntry>,
+    /// The files of rows of the attempt that was published before this one. A table must have them all, to lose them in the commit
+    /// that adds the new ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replaces: Vec<String>,
 }
 
 impl Manifest {

@@ -5,6 +5,11 @@
 //! Read first: [`segment::SegmentWriter`], then [`publisher::Publisher`].
 
 pub mod bucket;
+#[cfg(feature = "delta")]
+pub(crate) mod delta;
+#[cfg(not(feature = "delta"))]
+#[path = "no_delta.rs"]
+pub(crate) mod delta;
 pub(crate) mod differences;
 pub mod error;
 pub(crate) mod exclusive;
@@ -23,5 +28,6 @@ pub mod segment;
 pub(crate) mod sibling;
 pub mod store;
 pub(crate) mod stored;
+pub(crate) mod table_root;
 pub(crate) mod worker;
 pub(crate) mod writer;

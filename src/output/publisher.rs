@@ -8,16 +8,22 @@
 //! A segment may be published again, from a new attempt: the new manifest takes the place of the old one in one rename, and
 //! only when the ledger has noted it are the files of the earlier attempt removed. Readers of the manifests see each key
 //! once at any moment.
+//!
+//! Where the output is a Delta table ([`DeltaTable`]), a segment is committed to it after its manifest and before the files of
+//! earlier attempts go. Those that were in the table stay for as long as the table keeps removed files. A run that another one
+//! overtakes between its manifest and its commit does no harm: the commit's transaction is in the table once, whoever makes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use crate::model::clock;
+use crate::model::clock::{self, Utc64};
 use crate::model::page::SegmentId;
 use crate::output::bucket::LeftoverLog;
+use crate::output::delta::DeltaTable;
 use crate::output::error::OutputError;
 use crate::output::manifest::{self, FORMAT, Manifest, ManifestSchema};
-use crate::output::names::{manifest_name, of_file};
+use crate::output::names::{REJECTS, manifest_name, of_file};
 use crate::output::owner::Claim;
 use crate::output::segment::StagedSegment;
 use crate::output::store::Store;
@@ -31,12 +37,17 @@ pub(crate) struct Publisher {
     /// None where nobody else can work on the output.
     pub(super) claim: Option<Claim>,
     pub(super) schema: ManifestSchema,
+    /// The table that the output is, if it is one.
+    pub(super) table: Option<DeltaTable>,
 }
 
 impl Publisher {
     pub(crate) async fn publish(&self, staged: &StagedSegment) -> Result<Manifest, OutputError> {
         let segment = staged.segment;
-        let manifest = self.manifest(staged);
+        let manifest = Manifest { replaces: self.replaced(staged).await?, ..self.manifest(staged) };
+        if let Some(table) = self.table.as_ref().filter(|_| !manifest.replaces.is_empty()) {
+            table.check(manifest.clone()).await?;
+        }
         let text =
             serde_json::to_string_pretty(&manifest).map_err(|source| OutputError::Manifest { segment, source })?;
         self.ledger().decide_segment(segment, &text)?;
@@ -59,12 +70,26 @@ impl Publisher {
             journal: crate::state::journal::file_name(staged.segment),
             files: staged.files.clone(),
             rejects: staged.rejects.clone(),
+            replaces: Vec::new(),
         }
     }
 
-    /// Finishes what an earlier run decided. A segment whose files cannot get their names any more stays decided: it must be
-    /// built again.
+    /// The files of rows that readers of a table have of this segment until now.
+    async fn replaced(&self, staged: &StagedSegment) -> Result<Vec<String>, OutputError> {
+        if self.table.is_none() || staged.attempt == 1 {
+            return Ok(Vec::new());
+        }
+        let Some(text) = self.store.get(&manifest_name(staged.segment)).await? else { return Ok(Vec::new()) };
+        let published = Manifest::of_segment(staged.segment, &text)?;
+        Ok(published.files.into_iter().map(|file| file.path).collect())
+    }
+
+    /// Finishes what an earlier run decided, then what is published and not yet in the table. A segment whose files cannot get
+    /// their names any more stays decided: it must be built again.
     pub(crate) async fn recover(&self) -> Result<(), OutputError> {
+        if let Some(table) = &self.table {
+            table.open().await?;
+        }
         let decided = self.ledger().decided_segments()?;
         for (segment, text) in decided {
             let found = self.store.get(&manifest_name(segment)).await?;
@@ -77,6 +102,17 @@ impl Publisher {
                 Err(error) if error.needs_rebuild() => {}
                 carried_out => carried_out?,
             }
+        }
+        self.catch_up().await
+    }
+
+    /// Commits the published segments that the table lacks.
+    pub(crate) async fn catch_up(&self) -> Result<(), OutputError> {
+        let Some(table) = &self.table else { return Ok(()) };
+        let published = manifest::published(&self.ledger())?;
+        for manifest in table.missing(published).await? {
+            self.check_claim().await?;
+            table.commit(manifest).await?;
         }
         Ok(())
     }
@@ -97,21 +133,30 @@ impl Publisher {
             return Err(OutputError::SegmentTaken { segment });
         }
         self.ledger().mark_published(segment)?;
+        if let Some(table) = &self.table {
+            table.commit(manifest.clone()).await?;
+        }
         if put == Put::Replaced { self.remove_superseded().await } else { Ok(()) }
     }
 
-    /// Removes the files of earlier attempts at segments that are published now. Other files are left alone.
+    /// Removes the files of earlier attempts at segments that are published now. Other files are left alone, and those that
+    /// readers of a table's older versions may still read.
     pub(crate) async fn remove_superseded(&self) -> Result<(), OutputError> {
         let published = manifest::published(&self.ledger())?;
-        let attempts: BTreeMap<i64, i64> = published.into_iter().map(|now| (now.segment, now.attempt)).collect();
-        let is_superseded = |name: &String| {
-            let of = name.split_once('/').and_then(|(_, file)| of_file(&self.schema.export, file));
-            of.is_some_and(|(segment, attempt)| attempts.get(&segment.0).is_some_and(|now| *now > attempt))
+        let now: BTreeMap<i64, Manifest> = published.into_iter().map(|now| (now.segment, now)).collect();
+        let newer = |name: &str| {
+            let (segment, attempt) = of_file(&self.schema.export, name.split_once('/')?.1)?;
+            now.get(&segment.0).filter(|now| now.attempt > attempt)
         };
         // A listing may lack some of them. What was uploaded is known.
         let mut names: BTreeSet<String> = self.store.data_files().await?.into_keys().collect();
         names.extend(self.ledger().uploaded_objects()?);
-        names.retain(is_superseded);
+        names.retain(|name| newer(name).is_some());
+        if let Some(table) = self.table.as_ref().filter(|_| !names.is_empty()) {
+            let kept = table.retention().await?;
+            let is_old = |now: &Manifest| is_older(&now.decided_at, kept);
+            names.retain(|name| name.starts_with(REJECTS) || newer(name).is_some_and(is_old));
+        }
         self.store.remove(names.iter().cloned().collect()).await?;
         Ok(self.ledger().forget_objects(&names)?)
     }
@@ -147,6 +192,11 @@ impl Publisher {
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a moment was longer ago than this. The clock of another machine may have written it: what cannot be read is recent.
+fn is_older(moment: &str, than: Duration) -> bool {
+    Utc64::from_rfc_3339(moment).is_some_and(|moment| moment < clock::wall().minus(than))
 }
 
 impl LeftoverLog for Mutex<Ledger> {
@@ -191,7 +241,7 @@ mod tests {
             key: Vec::new(),
             partition: "region".to_owned(),
         };
-        (Publisher { ledger: Arc::clone(&ledger), store: Store::new(root), claim: None, schema }, ledger)
+        (Publisher { ledger: Arc::clone(&ledger), store: Store::new(root), claim: None, schema, table: None }, ledger)
     }
 
     fn staged(root: &Path) -> StagedSegment {

@@ -7,10 +7,12 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::output::delta;
 use crate::output::error::OutputError;
 use crate::output::manifest::Manifest;
 use crate::output::names::{MANIFESTS, SUCCESS, is_data_of, manifest_name, segment_of};
 use crate::output::store::Store;
+use crate::output::table_root::TableRoot;
 use crate::state::ledger::{Ledger, Removal};
 
 /// What a removal came to.
@@ -32,15 +34,23 @@ struct Names {
     foreign: Vec<String>,
 }
 
-/// Removes the files of an export that this process works on alone. `is_stopped` is asked before each.
+/// Removes the files of an export that this process works on alone. `is_stopped` is asked before each. Where they are in a table,
+/// its readers lose them in one commit, before the first one goes.
 pub(crate) async fn remove(
     export: &str,
-    store: &Store,
+    (store, table): (&Store, &TableRoot),
     ledger: &Mutex<Ledger>,
     mut is_stopped: impl FnMut() -> bool,
 ) -> Result<Removed, OutputError> {
     let Names { manifests, data, foreign } = Names::read(export, store, ledger).await?;
+    let has_table = table.is_there().await?;
+    if has_table {
+        delta::check_built()?;
+    }
     guard(ledger).note_removal(Some(Removal::Started))?;
+    if has_table {
+        delta::forget(table, export.to_owned()).await?;
+    }
     let mut removed = Removed { foreign, ..Removed::default() };
     store.remove(vec![SUCCESS.to_owned()]).await?;
     store.remove(manifests).await?;

@@ -17,6 +17,7 @@ use crate::output::owner::{self, Claim};
 use crate::output::read_only::ExportPath;
 use crate::output::removal::{self, Removed};
 use crate::output::store::Store;
+use crate::output::table_root::TableRoot;
 use crate::state::ledger::{ExportRow, Ledger, Removal};
 
 /// What a snapshot is for one that keeps some of them.
@@ -65,7 +66,8 @@ impl Sibling {
         if self.state(export, is_finished, store, dataset).await? != expected {
             return Err(OutputError::Mismatch("it has changed meanwhile".to_owned()));
         }
-        removal::remove(&export.id, store, ledger, is_stopped).await
+        let table = TableRoot::open(&self.path.out, &self.path.store, &self.path.state)?;
+        removal::remove(&export.id, (store, &table), ledger, is_stopped).await
     }
 
     async fn state(

@@ -235,6 +235,18 @@ impl Store {
         self.on_disk(move |local| local.open_staged(&staged)).await
     }
 
+    /// The output's root, for a table that is there.
+    #[cfg(feature = "delta")]
+    pub(crate) fn root(&self) -> StoreRoot {
+        match &self.bucket {
+            None => StoreRoot::Directory(self.local.root.clone()),
+            Some(bucket) => {
+                let (objects, prefix, url) = bucket.root();
+                StoreRoot::Bucket(objects, prefix, url.to_owned())
+            }
+        }
+    }
+
     async fn on_disk<T: Send + 'static, E: Send + 'static>(
         &self,
         work: impl FnOnce(&LocalStore) -> Result<T, E> + Send + 'static,
@@ -245,4 +257,13 @@ impl Store {
         let local = Arc::clone(&self.local);
         Ok(tokio::task::spawn_blocking(move || work(&local)).await??)
     }
+}
+
+/// The root of an output.
+#[cfg(feature = "delta")]
+#[derive(Debug)]
+pub(crate) enum StoreRoot {
+    Directory(PathBuf),
+    /// The store, the prefix in it, and the URL of both.
+    Bucket(Arc<dyn object_store::ObjectStore>, object_store::path::Path, String),
 }

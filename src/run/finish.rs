@@ -36,6 +36,7 @@ impl OpenExport<'_> {
     pub(super) async fn still_complete(&self, since: Utc64) -> Result<Summary, Error> {
         self.remove_leftovers().await?;
         self.refuse_modified().await?;
+        self.publisher.catch_up().await?;
         for report in [products::PRODUCTS, summary::SUMMARY, SUCCESS] {
             if self.dir.store.find(report).await?.is_none() {
                 self.finish(None, RunStats::default(), None).await?;

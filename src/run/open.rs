@@ -24,7 +24,7 @@ impl<'a> OpenExport<'a> {
     pub(super) fn new(context: &'a RunContext, dir: ExportDir) -> Self {
         let settings = &context.settings;
         let decoder = Decoder::for_columns(&settings.endpoint, &settings.columns);
-        let publisher = dir.publisher(settings, &decoder);
+        let publisher = dir.publisher(settings, &decoder, &context.events);
         Self { context, dir: Arc::new(dir), decoder, publisher }
     }
 

@@ -146,6 +146,14 @@ impl OutputLocation {
         }
     }
 
+    /// The last part of its path; none if there is none.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Directory(path) => path.file_name().and_then(std::ffi::OsStr::to_str),
+            Self::Bucket(bucket) => bucket.prefix.filename(),
+        }
+    }
+
     /// The local directory; none if it is a bucket.
     pub fn directory(&self) -> Option<&Path> {
         match self {

@@ -18,10 +18,12 @@ pub use layers::{DEFAULTS, Layers, Origin, PREFIX, SettingsError, nearest};
 pub(crate) use location::BucketKind;
 pub use location::{BucketUrl, OutputLocation, StoreClient, StoreOptions};
 pub use rate_limit::RateLimit;
-pub use resolve::{CODES, DESCRIPTION, DROPPED, FROM_FILE, JournalRetention, Progress, Settings, endpoint};
+pub use resolve::{
+    CODES, DESCRIPTION, DROPPED, FROM_FILE, JournalRetention, Progress, Settings, TableFormat, endpoint,
+};
 pub(crate) use resolve::{is_loopback, written_columns};
 pub use retry_policy::RetryPolicy;
 pub use since::{Since, SincePlace};
-pub(crate) use snapshot::ExportPaths;
 pub use snapshot::SnapshotLabel;
+pub(crate) use snapshot::{ExportPaths, SNAPSHOT};
 pub use table::{SETTINGS, Setting, SettingInfo};

@@ -48,6 +48,13 @@ pub enum JournalRetention {
     UntilPublished,
 }
 
+/// The table that an output is, beside files under manifests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TableFormat {
+    None,
+    Delta,
+}
+
 /// Settings, parsed and checked. Everything that must be known before the first request is here. `config/default.toml` explains
 /// each setting; here is what it does not say.
 #[derive(Clone, Debug)]
@@ -97,6 +104,8 @@ pub struct Settings {
     pub compressed: bool,
     pub request_timeout: Duration,
     pub drain_timeout: Duration,
+    pub table: TableFormat,
+    pub evolve: bool,
     pub segment_size: u64,
     pub journal: JournalRetention,
     pub file_size: usize,
@@ -152,6 +161,8 @@ impl Settings {
             compressed: layers.get(table::COMPRESSED)?,
             request_timeout: layers.get(table::REQUEST_TIMEOUT)?,
             drain_timeout: layers.get(table::DRAIN_TIMEOUT)?,
+            table: table_format(layers)?,
+            evolve: layers.get(table::EVOLVE)?,
             segment_size: layers.get(table::SEGMENT_SIZE)?,
             journal: layers.get(table::JOURNAL)?,
             file_size: as_usize(layers.get(table::FILE_SIZE)?),
@@ -233,6 +244,17 @@ fn keep(layers: &Layers) -> Result<Option<u64>, SettingsError> {
         return Err(layers.invalid(table::KEEP, "is a number of snapshots: give --snapshot, too"));
     }
     Ok(keep)
+}
+
+/// The table's format, which this build must have.
+fn table_format(layers: &Layers) -> Result<TableFormat, SettingsError> {
+    match layers.find(table::TABLE)?.unwrap_or(TableFormat::None) {
+        TableFormat::Delta if !cfg!(feature = "delta") => Err(layers.invalid(
+            table::TABLE,
+            "is not in this build of pagehaul: install it with `cargo install --path . --features delta`",
+        )),
+        format @ (TableFormat::None | TableFormat::Delta) => Ok(format),
+    }
 }
 
 /// A number from 1 to what the endpoint allows, if one is set.

@@ -12,7 +12,7 @@ use super::parse::{
     any, count, directory, duration, duration_or_zero, file_size, list, location, memory, one_of, options, percent,
     rate_limit, size, snapshot, store_address, switch, whole,
 };
-use super::{JournalRetention, OutputLocation, Progress, RateLimit, SnapshotLabel};
+use super::{JournalRetention, OutputLocation, Progress, RateLimit, SnapshotLabel, TableFormat};
 use crate::endpoint::EndRule;
 
 /// What ends a list, as the settings and an export's identity say it.
@@ -21,6 +21,9 @@ pub(super) const END_RULES: [(&str, EndRule); 3] =
 
 const JOURNALS: [(&str, JournalRetention); 2] =
     [("keep", JournalRetention::Keep), ("until-published", JournalRetention::UntilPublished)];
+
+/// What an output can be beside files under manifests.
+const TABLE_FORMATS: [(&str, TableFormat); 2] = [("none", TableFormat::None), ("delta", TableFormat::Delta)];
 
 /// What the help and the layers need to know about a setting.
 #[derive(Clone, Copy, Debug)]
@@ -131,6 +134,10 @@ settings! {
             "Columns to leave out";
         PARTITION_IN_FILES: bool = "partition_in_files", "", switch,
             "Write the partition column into the files, too";
+        TABLE: TableFormat = "table", "none|delta", |text| one_of(text, &TABLE_FORMATS),
+            "Also commit each segment to a Delta table at the output";
+        EVOLVE: bool = "evolve", "", switch,
+            "Add the export's new columns to the table; those it lacks are null";
         SEGMENT_SIZE: u64 = "segment_size", "SIZE", size,
             "Journal size at which files are published";
         JOURNAL: JournalRetention = "journal", "keep|until-published", |text| one_of(text, &JOURNALS),

@@ -7,6 +7,8 @@
 #![cfg(all(debug_assertions, unix))]
 
 use std::collections::BTreeMap;
+#[cfg(feature = "delta")]
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -372,13 +374,80 @@ fn a_kill_at_any_step_of_a_run_that_continues_an_earlier_export_costs_one_page_a
     assert!(crashed.len() > 15, "{} kills show little", crashed.len());
 }
 
+/// The options of a run whose output is a Delta table.
+#[cfg(feature = "delta")]
+const TABLE: [&str; 10] =
+    ["--max-in-flight", "1", "--segment-size", "6KiB", "--qps", "unlimited", "--progress", "none", "--table", "delta"];
+
+/// The files that the log of a Delta table says are live. Each must be there.
+#[cfg(feature = "delta")]
+fn live(out: &Path) -> BTreeSet<String> {
+    let Ok(entries) = std::fs::read_dir(out.join("_delta_log")) else { return BTreeSet::new() };
+    let versions: BTreeSet<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    let mut live = BTreeSet::new();
+    for version in versions.iter().filter(|path| path.extension().is_some_and(|kind| kind == "json")) {
+        for line in std::fs::read_to_string(version).unwrap().lines() {
+            let action: serde_json::Value = serde_json::from_str(line).unwrap();
+            let path = |action: &str, value: &serde_json::Value| {
+                let path = value.get(action)?["path"].as_str().unwrap().to_owned();
+                Some(percent_encoding::percent_decode_str(&path).decode_utf8().unwrap().into_owned())
+            };
+            if let Some(path) = path("remove", &action) {
+                assert!(live.remove(&path), "{path} is removed and was not there");
+            }
+            if let Some(path) = path("add", &action) {
+                assert!(live.insert(path.clone()), "{path} is added twice");
+            }
+        }
+    }
+    assert!(live.iter().all(|path: &String| out.join(path).is_file()), "{live:?}");
+    live
+}
+
+/// The files of rows of the published segments, a set for each.
+#[cfg(feature = "delta")]
+fn segments(out: &Path) -> Vec<BTreeSet<String>> {
+    let of = |manifest: &serde_json::Value| {
+        let files = manifest["files"].as_array().unwrap().iter();
+        files.map(|file| file["path"].as_str().unwrap().to_owned()).collect()
+    };
+    manifests(out).iter().map(of).collect()
+}
+
+#[cfg(feature = "delta")]
+fn a_kill_at_any_step_leaves_whole_segments_in_the_table_and_the_same_command_brings_the_others() {
+    let struck = count_up(|step| {
+        let case = Case { options: &TABLE, ..Case::new() };
+        let (code, message) = case.run(Some((step, "kill")));
+        let about = format!("killed at step {step}");
+        if code == Some(0) {
+            return None;
+        }
+        assert_eq!(code, None, "{about}: {message}");
+        let (found, whole) = (live(&case.out()), segments(&case.out()));
+        let present = whole.iter().filter(|files| files.is_subset(&found));
+        assert_eq!(found, present.flatten().cloned().collect(), "{about}: part of a segment is in the table");
+        case.resume(&about);
+        assert_eq!(live(&case.out()), segments(&case.out()).into_iter().flatten().collect(), "{about}");
+        Some(found.len())
+    });
+    let sizes: BTreeSet<usize> = struck.values().copied().collect();
+    assert!(struck.len() > 80 && sizes.len() > 1, "{} steps, tables of {sizes:?} files", struck.len());
+}
+
 pub(crate) fn trials() -> Vec<Trial> {
-    trials![
+    #[cfg_attr(not(feature = "delta"), expect(unused_mut, reason = "only a table adds some"))]
+    let mut trials = trials![
         l1_a_kill_at_any_step_and_at_any_step_of_the_recovery_costs_one_page_at_most_and_no_row: None,
         l2_a_sigterm_at_any_step_pays_for_nothing_twice_and_loses_no_row: None,
         l27_a_panic_at_any_step_ends_with_1_and_the_same_command_resumes: None,
         a_kill_at_any_step_of_a_run_that_looks_ahead_costs_no_more_pages_than_were_in_flight_and_no_row: None,
         a_kill_at_any_step_of_a_run_that_removes_its_journal_costs_one_page_at_most_and_no_row: None,
         a_kill_at_any_step_of_a_run_that_continues_an_earlier_export_costs_one_page_at_most_and_no_row: None,
-    ]
+    ];
+    #[cfg(feature = "delta")]
+    trials.extend(trials![
+        a_kill_at_any_step_leaves_whole_segments_in_the_table_and_the_same_command_brings_the_others: None,
+    ]);
+    trials
 }

@@ -339,6 +339,8 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
         ("request_timeout", vec!["--request-timeout", "50s"], None),
         ("drain_timeout", vec!["--drain-timeout", "7s"], None),
         ("fail_on_drift", vec!["--fail-on-drift"], None),
+        ("table", vec!["--table", "none"], None),
+        ("evolve", vec!["--evolve"], None),
         ("segment_size", vec!["--segment-size", "64KiB"], None),
         ("journal", vec!["--journal", "until-published"], None),
         ("file_size", vec!["--file-size", "1MiB"], None),

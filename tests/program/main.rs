@@ -35,4 +35,5 @@ mod schema;
 mod since;
 mod snapshots;
 mod status;
+mod table;
 mod verify;

@@ -39,6 +39,12 @@ impl Bucket {
         Self { client, prefix, url }
     }
 
+    /// The store, the prefix in it, and the URL of both.
+    #[cfg(feature = "delta")]
+    pub(crate) fn root(&self) -> (Arc<dyn ObjectStore>, Path, &str) {
+        (Arc::clone(&self.client.objects), self.prefix.clone(), &self.url)
+    }
+
     /// Writes a small object, unless one of its name is there that may not be replaced.
     pub(crate) async fn put_over(
         &self,

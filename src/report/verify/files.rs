@@ -77,8 +77,17 @@ pub(super) async fn compare(audit: &mut Audit<'_>) -> Result<Files, ReportError>
             files.decided(audit, manifest).await?;
         }
     }
+    let is_table = audit.table.is_there().await?;
     for path in files.listed.keys().filter(|path| !files.named.contains(*path)) {
         let of = path.split_once('/').and_then(|(_, name)| of_file(&audit.opened.export.id, name));
+        // Readers of older versions of a table still need what a replay replaced.
+        let is_kept = |(segment, attempt): (SegmentId, i64)| {
+            let is_newer = |now: &Manifest| now.segment == segment.0 && now.attempt > attempt;
+            is_table && !path.starts_with(REJECTS) && manifests.iter().any(|(_, now)| is_newer(now))
+        };
+        if of.is_some_and(is_kept) {
+            continue;
+        }
         let (remedy, reason) = match of {
             Some(_) => (Remedy::Replay, "of an attempt that was not published, or not any more"),
             None => (Remedy::Move, "not of this export"),

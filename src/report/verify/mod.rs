@@ -8,6 +8,7 @@ mod files;
 mod journals;
 mod keys;
 mod report;
+mod table;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -23,6 +24,7 @@ use crate::output::names::{OWNER, SUCCESS};
 use crate::output::owner;
 use crate::output::read_only::{ExportPath, ReadOnlyExport};
 use crate::output::store::Store;
+use crate::output::table_root::TableRoot;
 use crate::report::error::ReportError;
 use crate::report::totals::RowCounts;
 use crate::state::ledger::{SegmentRow, SegmentState};
@@ -76,6 +78,7 @@ impl Mismatches {
 struct Audit<'a> {
     opened: &'a ReadOnlyExport,
     store: &'a Store,
+    table: &'a TableRoot,
     segments: &'a [SegmentRow],
     journal: PathBuf,
     share: SampleRate,
@@ -107,8 +110,10 @@ pub(crate) async fn verify(path: &ExportPath, share: SampleRate, downloads: bool
     let (read, differences) = (VerifiedCounts::default(), Mismatches::default());
     let journal = path.journal();
     let reads_files = downloads || !store.is_in_bucket();
+    let table = TableRoot::open(&path.out, &path.store, &path.state)?;
+    let (store, table) = (&store, &table);
     let mut audit =
-        Audit { opened: &opened, store: &store, segments: &segments, journal, share, reads_files, read, differences };
+        Audit { opened: &opened, store, table, segments: &segments, journal, share, reads_files, read, differences };
     if let Some(damage) = opened.ledger.find_damage()? {
         audit.differs(Remedy::State, format!("ledger: {damage}"));
     }
@@ -117,6 +122,7 @@ pub(crate) async fn verify(path: &ExportPath, share: SampleRate, downloads: bool
     }
     let files = files::compare(&mut audit).await?;
     journals::compare(&mut audit)?;
+    table::compare(&mut audit).await?;
     let sums = files.segments.iter().filter_map(|(segment, contents)| Some((*segment, contents.keys?)));
     keys::compare(&mut audit, sums)?;
     let rows = rows(&mut audit, &files)?;

@@ -20,6 +20,8 @@ pub(super) enum Remedy {
     Replay,
     /// The journal had it, and its file was removed.
     Pruned,
+    /// Somebody else changed the table.
+    Table,
     /// What a store says about an object is not what it said before; its content may be the same.
     Read,
     /// The output is marked as complete and is not.
@@ -36,6 +38,9 @@ impl Remedy {
             Self::Replay => "`pagehaul replay` rebuilds from the journal what differs, `--all` everything",
             Self::Pruned => {
                 "the journal files of these segments were removed: put what differs back from a copy, or start a new export with another --out"
+            }
+            Self::Table => {
+                "another writer changed the table (OPTIMIZE, DELETE): restore an earlier version of it, or move _delta_log away and run each export again with --table delta, which makes the table again"
             }
             Self::Read => "`pagehaul verify --read` downloads the objects and compares their content",
             Self::Finish => "the same `pagehaul export` finishes it; until then remove _SUCCESS",
@@ -95,6 +100,19 @@ pub(crate) struct VerifiedCounts {
     pub decided: u64,
     /// Published segments that do without their journal file: the ledger's counts are compared with manifests and files.
     pub pruned: u64,
+    /// The Delta table of the output, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table: Option<VerifiedTable>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct VerifiedTable {
+    /// Whether this build can read tables.
+    pub is_compared: bool,
+    /// Published segments that the table has.
+    pub committed: u64,
+    /// Those that the next run commits.
+    pub uncommitted: u64,
 }
 
 impl fmt::Display for RowSums {
@@ -128,6 +146,17 @@ impl fmt::Display for VerifyReport {
         if read.pruned > 0 {
             let pruned = Count(read.pruned, "segment");
             writeln!(f, "  pruned    {pruned} without journal: the ledger was compared with manifests and files")?;
+        }
+        match read.table {
+            Some(VerifiedTable { is_compared: true, committed, uncommitted: 0 }) => {
+                writeln!(f, "  table     {} committed", Count(committed, "segment"))?;
+            }
+            Some(VerifiedTable { is_compared: true, committed, uncommitted }) => {
+                let committed = Count(committed, "segment");
+                writeln!(f, "  table     {committed} committed, {uncommitted} not yet: the next run does it")?;
+            }
+            Some(_) => writeln!(f, "  table     not compared: this build of pagehaul is without the feature `delta`")?,
+            None => {}
         }
         write!(f, "  output    {}", Sanitized(&self.out))?;
         self.next.iter().try_for_each(|next| write!(f, "\n  next      {next}"))

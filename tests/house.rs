@@ -37,7 +37,9 @@ fn sources() -> Vec<Source> {
         let text = text.split("\n#[cfg(test)]\nmod tests").next().unwrap().to_owned();
         Source { path, module, text }
     };
-    rust_files("src").into_iter().filter(|path| !path.ends_with("tests.rs")).map(source).collect()
+    let is_test =
+        |path: &PathBuf| path.ends_with("tests.rs") || path.parent().is_some_and(|dir| dir.ends_with("tests"));
+    rust_files("src").into_iter().filter(|path| !is_test(path)).map(source).collect()
 }
 
 /// The folders of `src`, from the top to the bottom. A folder uses only those behind it here.

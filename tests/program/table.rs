@@ -179,6 +179,26 @@ fn the_snapshots_of_a_dataset_are_one_table_and_a_replay_of_one_leaves_the_other
 
 #[cfg(feature = "delta")]
 #[test]
+fn a_snapshot_that_is_not_kept_leaves_the_table_before_its_files_go_and_a_replay_brings_it_back() {
+    let case = Case::new();
+    let out = case.home.out();
+    let labels = ["a", "b", "c"];
+    for label in labels {
+        run(case.export(&["--table", "delta", "--snapshot", label, "--keep", "2"])).ended(0);
+    }
+    assert_eq!(live(&out), published_in(&out, &labels[1..]));
+    assert!(!live(&out).is_empty() && published_in(&out, &labels[..1]).is_empty());
+    let status = run(pagehaul(["status", "--snapshot", "a", "--out", out.to_str().unwrap(), "--json"]));
+    assert_eq!(status.ended(0)["status"], "removed");
+    run(case.replay(&["--table", "delta", "--snapshot", "a"])).ended(0);
+    assert_eq!(live(&out), published_in(&out, &labels));
+    for label in labels {
+        run(pagehaul(["verify", "--snapshot", label, "--out", out.to_str().unwrap()])).ended(0);
+    }
+}
+
+#[cfg(feature = "delta")]
+#[test]
 fn a_table_without_snapshots_takes_none_and_one_of_snapshots_takes_nothing_else() {
     let (alone, dataset) = (Case::new(), Case::new());
     run(alone.export(&["--table", "delta"])).ended(0);

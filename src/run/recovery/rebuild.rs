@@ -87,7 +87,8 @@ impl RebuildPlan {
             if Manifest::parse(&found).is_ok_and(|found| is_newer(&found, &manifest)) {
                 return Err(newer(&name));
             }
-            if found != text.as_bytes() {
+            // Where there is none, a segment that is rebuilt gets its own: the old one would name files that are gone.
+            if found != text.as_bytes() && (reason.is_none() || !found.is_empty()) {
                 self.restore.push((row.id, text));
             }
         }

@@ -31,6 +31,10 @@ const WITHOUT_JOURNAL: &str = "nothing was changed; keep the columns that these 
 const OTHER_SNAPSHOT: &str =
     "name another --snapshot; `pagehaul replay` with this one brings its files back, if its journal is there";
 
+/// The next step where an export cannot be continued.
+const OTHER_SINCE: &str =
+    "nothing was requested; correct --since, or leave it out: then every list that is not taken over yet is read whole";
+
 /// An error that ends a command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -89,6 +93,9 @@ impl Error {
             }
             if matches!(error, OutputError::Modified(_) | OutputError::Manifest { .. }) {
                 return Some(REBUILD);
+            }
+            if let OutputError::Since(_) = error {
+                return Some(OTHER_SINCE);
             }
             if let OutputError::Damaged(_) = error {
                 return Some(RESTORE);
@@ -166,6 +173,7 @@ fn output_code(error: &OutputError) -> ExitCode {
         }
         OutputError::Busy { .. } => ExitCode::Busy,
         OutputError::Mismatch(_)
+        | OutputError::Since(_)
         | OutputError::Damaged(_)
         | OutputError::Pruned(_)
         | OutputError::Removed(_)

@@ -41,7 +41,8 @@
 //! Each is an invariant of the code, with the test that guards it.
 //!
 //! * **P1** A page whose response was journaled is never requested again, unless its list was seen to move since (within the
-//!   evidence budget) or `--repair` asks for it, which says its price.
+//!   evidence budget) or `--repair` asks for it, which says its price. Of a list that has changed since the export that is
+//!   continued, the pages that showed it are.
 //!   (`tests/crash`: `l1_…`; `tests/simulation`: `every_seed_…` and `a_power_loss_…`)
 //! * **P2** A response is classified by its envelope alone before it is journaled; its rows are decoded only afterwards. Other
 //!   bodies are journaled as evidence; a 200 without an envelope is requested at most once more in a run.
@@ -66,6 +67,7 @@
 //! | a commit to a table | 3 KiB for each file of the segment; 60 MiB with 20,000 directories | `output::delta` |
 //! | row keys of open walks | 2^20 keys, about 32 MiB, or those of the walks with pages in flight if these have more | [`run::engine`] |
 //! | open walks | 2 × `max_in_flight` and 4,096 walks without keys | [`crawl::frontier`] |
+//! | lists that continue an earlier export, while they are decided | 16 bytes a list, 150 one of the sample | [`run::export`] |
 //! | names of a run's partition directories | 20,000 × 180 bytes, 4 MiB | [`model::partition::MAX_DIRECTORIES`] |
 //! | parts of files on their way into a bucket | 4 × 8 MiB, or 4 × a ten-thousandth of a file beyond 80 GiB | [`output::bucket`] |
 //! | the ledger's cache | 2 MiB; 32 MiB while a list is added, before anything else is there | [`state::ledger`] |

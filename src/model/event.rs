@@ -115,7 +115,7 @@ pub struct ProgressSnapshot {
     pub ended: u64,
     /// Items whose walk has started, including those that ended.
     pub begun: u64,
-    /// Pages in the journal.
+    /// Pages that were requested and are in the journal.
     pub pages: u64,
     /// Rows of those pages that are or will be published.
     pub rows: u64,

@@ -23,6 +23,9 @@ pub enum OutputError {
     Busy { holder: String },
     #[error("{0}")]
     Mismatch(String),
+    /// The earlier export that this one is to continue cannot serve for that.
+    #[error("--since {0}")]
+    Since(String),
     /// The export cannot continue because a file that it needs was changed or is gone.
     #[error("{0}")]
     Damaged(String),

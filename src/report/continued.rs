@@ -24,7 +24,7 @@ pub struct ContinuedTotals {
     pub rows: u64,
     /// The other rows of this export, which were requested.
     pub requested_rows: u64,
-    /// Products that were read whole because they had changed before their last page.
+    /// Products that were read whole, because their last page was not as it had been.
     pub whole: u64,
     /// Products whose last page was not judged, or whose pages were not taken over yet.
     pub waiting: u64,
@@ -68,7 +68,7 @@ impl fmt::Display for ContinuedTotals {
         let requested = HumanCount(self.requested_rows);
         write!(f, "{}: {kept} continued with {rows}, {requested} requested", Sanitized(&self.since))?;
         if self.whole > 0 {
-            write!(f, "; {} had changed and were read whole", HumanCount(self.whole))?;
+            write!(f, "; {} read whole", HumanCount(self.whole))?;
         }
         if self.waiting > 0 {
             write!(f, "; {} not decided yet", HumanCount(self.waiting))?;
@@ -77,6 +77,9 @@ impl fmt::Display for ContinuedTotals {
         if compared > 0 {
             let (compared, changed) = (HumanCount(compared), HumanCount(self.changed_unseen));
             write!(f, "\n  sample    {changed} of {compared} products changed where the last page does not show it")?;
+            if self.changed > 0 {
+                write!(f, ", {} where it does", HumanCount(self.changed))?;
+            }
         }
         if let Some(first) = self.unseen.first() {
             let first = Sanitized(first);

@@ -32,7 +32,7 @@ pub async fn export<F: Fetch>(
     let export = OpenExport::new(context, dir);
     warn_of_network_disk(context);
     unless(stopped.as_mut(), export.register(ids)).await?;
-    unless(stopped.as_mut(), export.continue_earlier()).await?;
+    let mut earlier = unless(stopped.as_mut(), export.continue_earlier()).await?;
     if let Some(since) = export.complete_since().await? {
         let summary = export.still_complete(since).await?;
         return export.tidy_up(summary, stopped).await;
@@ -43,13 +43,20 @@ pub async fn export<F: Fetch>(
     }
     let resumed = unless(stopped.as_mut(), export.resume(RebuildScope::OtherColumns)).await?;
     let (mut stop, mut stats) = export.crawl(resumed, Arc::clone(&api), stopped.as_mut()).await?;
-    while stop.is_none() && unless(stopped.as_mut(), export.take_over()).await? {
+    while stop.is_none()
+        && let Some(open) = earlier.take()
+    {
+        let (open, continues) = unless(stopped.as_mut(), export.take_over(open)).await?;
+        earlier = Some(open);
+        if !continues {
+            break;
+        }
         let resumed = unless(stopped.as_mut(), export.resume(RebuildScope::OtherColumns)).await?;
         let (next, more) = export.crawl(resumed, Arc::clone(&api), stopped.as_mut()).await?;
         (stop, stats) = (next, stats.and(more));
     }
-    if stop.is_none() {
-        export.compare_sampled().await?;
+    if let Some(earlier) = earlier.filter(|_| stop.is_none()) {
+        export.compare_sampled(earlier).await?;
     }
     let summary = export.finish(stop, stats, None).await?;
     export.tidy_up(summary, stopped).await

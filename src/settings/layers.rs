@@ -131,6 +131,11 @@ impl Layers {
         self.values.get(key).map_or("", |(value, _)| value.trim())
     }
 
+    /// Whether the value is an empty text, as of a shell's variable that is not set.
+    pub(super) fn is_blank<T>(&self, setting: Setting<T>) -> bool {
+        self.text(setting.info.key).is_empty()
+    }
+
     /// The value as text, unless it is `none`.
     pub fn given<T>(&self, setting: Setting<T>) -> Option<&str> {
         Some(self.text(setting.info.key)).filter(|text| !text.is_empty() && *text != NONE)

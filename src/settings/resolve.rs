@@ -251,7 +251,7 @@ fn table_format(layers: &Layers) -> Result<TableFormat, SettingsError> {
     match layers.find(table::TABLE)?.unwrap_or(TableFormat::None) {
         TableFormat::Delta if !cfg!(feature = "delta") => Err(layers.invalid(
             table::TABLE,
-            "is not in this build of pagehaul: install it with `cargo install --path . --features delta`",
+            "is not in this build of pagehaul: install it with `cargo install --path . --locked --features delta`",
         )),
         format @ (TableFormat::None | TableFormat::Delta) => Ok(format),
     }

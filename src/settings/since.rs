@@ -37,6 +37,9 @@ impl Since {
         endpoint: &Endpoint,
         sort: Option<&(String, bool)>,
     ) -> Result<Option<Self>, SettingsError> {
+        if layers.is_blank(table::SINCE) {
+            return Err(layers.invalid(table::SINCE, "is empty: name an export, or `none`"));
+        }
         let (Some(name), check) = (layers.find(table::SINCE)?, layers.get(table::SINCE_CHECK)?) else {
             return Ok(None);
         };
@@ -132,5 +135,9 @@ mod tests {
             assert!(error.contains(words), "{name}: {error}");
         }
         assert!(since(&[("since", "latest")]).unwrap_err().contains("needs --snapshot"));
+        assert!(
+            since(&[("since", "")]).unwrap_err().contains("is empty"),
+            "an unset variable would cost a full export"
+        );
     }
 }

@@ -59,6 +59,8 @@ impl EmptyListDetector {
         }
         let is_reread = self.reread.take_if(|reread| *reread == (item, page)).is_some();
         if received > 0 {
+            // Of a list that continues an earlier export, the first page is not requested.
+            self.lists.with_rows = self.lists.with_rows.max(1);
             (self.lists.in_a_row, self.empty_ends) = (0, 0);
             self.vanished.clear();
         } else if is_reread {

@@ -83,12 +83,13 @@ impl RebuildPlan {
         let reason = reason(dir, schema, &manifest, which).await?;
         if which != RebuildScope::OtherColumns {
             let name = manifest_name(row.id);
-            let found = dir.store.get(&name).await?.unwrap_or_default();
-            if Manifest::parse(&found).is_ok_and(|found| is_newer(&found, &manifest)) {
+            let found = dir.store.get(&name).await?;
+            let parsed = found.as_deref().and_then(|text| Manifest::parse(text).ok());
+            if parsed.is_some_and(|found| is_newer(&found, &manifest)) {
                 return Err(newer(&name));
             }
             // Where there is none, a segment that is rebuilt gets its own: the old one would name files that are gone.
-            if found != text.as_bytes() && (reason.is_none() || !found.is_empty()) {
+            if found.as_deref() != Some(text.as_bytes()) && (reason.is_none() || found.is_some()) {
                 self.restore.push((row.id, text));
             }
         }

@@ -3,10 +3,11 @@
 //! The pages of one frame are durable before the ledger names them, as in a group commit. A copied page has a number below 0 in
 //! place of a request's: a frame that only the journal knows after a crash is adopted by it.
 
-use super::earlier::Earlier;
+use super::earlier::{Earlier, refused};
 use crate::error::Error;
 use crate::model::clock;
 use crate::model::page::{AttemptId, ItemIx, SegmentId};
+use crate::model::sanitize::chain;
 use crate::output::export_dir::ExportDir;
 use crate::state::disk::Disk;
 use crate::state::journal::{Journal, JournalEntry, JournalReader, NextFrame};
@@ -53,6 +54,10 @@ impl Copier {
         Ok(Self { earlier, segments, reading: None, writing: None })
     }
 
+    pub(super) fn into_earlier(self) -> Earlier {
+        self.earlier
+    }
+
     /// Copies pages of held lists into the open segment's journal, one frame. Blocks.
     pub(super) fn copy(&mut self, dir: &ExportDir, segment_size: u64) -> Result<Copied, Error> {
         let (segment, mut journal) = if let Some(writing) = self.writing.take() {
@@ -92,17 +97,22 @@ impl Copier {
 
     /// The responses of the next frame. Fails where one that the earlier ledger names is not as it was written.
     fn next_entries(&mut self) -> Result<Option<Vec<JournalEntry>>, Error> {
+        let name = self.earlier.about.name.clone();
+        let damaged = |what: String| refused(&name, &format!("has a damaged journal: {what}"));
         loop {
             if let Some((journal, _)) = self.reading.as_mut().filter(|(journal, end)| journal.offset() < *end) {
                 return match journal.next_frame()? {
                     NextFrame::Frame(_, entries) => Ok(Some(entries)),
-                    NextFrame::Torn(reason) => Err(journal.damaged(reason).into()),
-                    NextFrame::End => Err(journal.damaged("the file ends too early").into()),
+                    NextFrame::Torn(reason) => Err(damaged(chain(&journal.damaged(reason)))),
+                    NextFrame::End => Err(damaged(chain(&journal.damaged("the file ends too early")))),
                 };
             }
             let Some((segment, end)) = self.segments.pop() else { return Ok(None) };
-            // A file that was removed meanwhile: what it had is read whole.
-            self.reading = JournalReader::open(&self.earlier.journal, segment)?.map(|journal| (journal, end));
+            let opened = JournalReader::open(&self.earlier.journal, segment)?;
+            if opened.is_none() && end > 0 {
+                return Err(damaged(format!("the file of segment {segment} is missing")));
+            }
+            self.reading = opened.map(|journal| (journal, end));
         }
     }
 

@@ -13,7 +13,7 @@ use crate::state::lock::{Lock, lock_shared};
 
 /// An earlier export that is only read.
 #[derive(Debug)]
-pub(super) struct Earlier {
+pub(in crate::run) struct Earlier {
     pub(super) about: EarlierExport,
     pub(super) ledger: Ledger,
     /// Directory of its journal files.
@@ -22,12 +22,16 @@ pub(super) struct Earlier {
 }
 
 impl Earlier {
-    /// The one that the settings name. None: `latest`, and there is none yet. Blocks.
-    pub(super) fn find(since: &Since, identity: &Identity) -> Result<Option<Self>, Error> {
+    /// The one that the settings name. None: `latest`, and there is none yet. `own`: this export's state directory. Blocks.
+    pub(super) fn find(since: &Since, own: &Path, identity: &Identity) -> Result<Option<Self>, Error> {
         match &since.place {
             SincePlace::States(states) => {
                 let state = states.iter().find(|state| state.join(LEDGER).is_file());
                 let state = state.ok_or_else(|| no_export(&since.name))?;
+                let real = |path: &Path| std::fs::canonicalize(path).ok();
+                if real(state) == real(own) {
+                    return Err(refused(&since.name, "is this export itself: name an earlier one"));
+                }
                 Self::open(state, &since.name, identity).map(Some)
             }
             SincePlace::Latest { root, below, own } => {
@@ -46,27 +50,23 @@ impl Earlier {
         let export = ledger.export()?.ok_or_else(|| no_export(name))?;
         let differences = differences::of_lists(&export.identity, identity);
         if !differences.is_empty() {
-            let differences = differences.join("; ");
-            return Err(OutputError::Mismatch(format!(
-                "--since {shown} has other settings: {}. Give the same ones, or leave --since out to read every list whole",
-                Sanitized(&differences)
-            ))
-            .into());
+            return Err(refused(name, &format!("has other settings: {}", Sanitized(&differences.join("; ")))));
         }
         let path = std::path::absolute(state).unwrap_or_else(|_| state.to_owned());
-        let state_text = path.to_str().ok_or_else(|| {
-            OutputError::Mismatch(format!("--since {shown}: the path of its state directory is not UTF-8"))
-        })?;
+        let state_text = path.to_str().ok_or_else(|| refused(name, "has a path that is not UTF-8"))?;
         let about = EarlierExport { id: export.id, name: name.to_owned(), state: state_text.to_owned() };
         Ok(Self { about, ledger, journal: state.join(JOURNAL), _lock: lock })
     }
 }
 
-fn no_export(name: &str) -> OutputError {
-    let shown = Sanitized(name);
-    OutputError::Mismatch(format!(
-        "--since {shown}: there is no export. Name a snapshot of the same --out, the directory of an export, or its --state-dir"
-    ))
+fn no_export(name: &str) -> Error {
+    let what = "names no export. It must be a snapshot of the same --out, the directory of an export, or its --state-dir on this machine";
+    refused(name, what)
+}
+
+/// The earlier export cannot serve: it `is` or `has` something.
+pub(super) fn refused(name: &str, what: &str) -> Error {
+    OutputError::Since(format!("{} {what}", Sanitized(name))).into()
 }
 
 /// The newest complete snapshot, and its state directory.

@@ -7,6 +7,6 @@
 
 mod compare;
 mod copy;
-mod earlier;
+pub(super) mod earlier;
 mod register;
 mod take_over;

@@ -1,6 +1,5 @@
 //! Decides which lists are as they were, and takes their pages over from the earlier journal.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use indicatif::HumanCount;
@@ -10,31 +9,26 @@ use super::copy::{Copied, Copier};
 use super::earlier::Earlier;
 use crate::error::Error;
 use crate::model::event::Event;
-use crate::model::sanitize::{Sanitized, chain};
-use crate::output::error::OutputError;
+use crate::model::sanitize::Sanitized;
 use crate::run::open::OpenExport;
 use crate::run::recovery::rebuild::RebuildScope;
-use crate::state::ledger::EarlierExport;
 
 impl OpenExport<'_> {
     /// After a run of the engine that nothing stopped: decides the lists whose last pages have come, and takes the pages of those
-    /// that are as they were over. Returns whether that changed anything: then some lists continue, and pages may wait to be
-    /// published.
-    pub(in crate::run) async fn take_over(&self) -> Result<bool, Error> {
-        let Some(about) = self.dir.ledger().earlier()? else { return Ok(false) };
+    /// that are as they were over and publishes them. Returns whether that changed anything: then some lists continue.
+    pub(in crate::run) async fn take_over(&self, earlier: Earlier) -> Result<(Earlier, bool), Error> {
         let whole = self.dir.ledger().decide_assumed()?;
         let held = self.dir.ledger().count_held()?;
         if held + whole > 0 {
             let (held, whole) = (HumanCount(held), HumanCount(whole));
-            let lists = format!(
-                "{held} products begin as they did there and are taken over, {whole} have changed and are read whole"
-            );
-            self.context.events.event(&Event::Continued { since: &Sanitized(&about.name).to_string(), lists: &lists });
+            let lists = format!("{held} products begin as they did there and are taken over, {whole} are read whole");
+            let since = Sanitized(&earlier.about.name).to_string();
+            self.context.events.event(&Event::Continued { since: &since, lists: &lists });
         }
         if held == 0 {
-            return Ok(whole > 0);
+            return Ok((earlier, whole > 0));
         }
-        let mut copier = self.copier(about).await?;
+        let mut copier = Copier::new(earlier)?;
         loop {
             // A frame at a time, so that a signal ends it soon.
             let (dir, segment_size) = (Arc::clone(&self.dir), self.context.settings.segment_size.max(1));
@@ -50,35 +44,15 @@ impl OpenExport<'_> {
                 Copied::All => break,
             }
         }
+        self.publish_taken_over().await?;
         self.dir.ledger().settle_held()?;
-        Ok(true)
-    }
-
-    async fn copier(&self, about: EarlierExport) -> Result<Copier, Error> {
-        let identity = self.context.settings.identity();
-        spawn_blocking(move || {
-            let earlier =
-                Earlier::open(Path::new(&about.state), &about.name, &identity).map_err(|error| gone(&error))?;
-            if earlier.about.id != about.id {
-                return Err(gone(&OutputError::Mismatch("it is another export now".to_owned())));
-            }
-            Copier::new(earlier)
-        })
-        .await?
+        Ok((copier.into_earlier(), true))
     }
 
     /// Publishes the open segment as recovery does.
     async fn publish_taken_over(&self) -> Result<(), Error> {
         let resumed = self.resume(RebuildScope::OtherColumns).await?;
-        let published = resumed.writer.publish().await;
+        let published = if self.has_waiting()? { resumed.writer.publish().await } else { Ok(()) };
         Ok(resumed.writer.end(published).await?)
     }
-}
-
-fn gone(error: &dyn std::error::Error) -> Error {
-    OutputError::Mismatch(format!(
-        "the export that this one continues cannot be read: {}. Bring it back, or run without --since to read the rest whole",
-        chain(error)
-    ))
-    .into()
 }

@@ -127,10 +127,14 @@ impl Ledger {
                    ORDER BY attempt DESC LIMIT ?2";
         let newest: Vec<bool> = self.rows(sql, params![first.0, EMPTY_IN_A_ROW], |row| row.get(0))?;
         let in_a_row = newest.iter().take_while(|has_rows| !**has_rows).count();
-        let sql = "SELECT count(*) FROM pages AS old JOIN items ON ix = item WHERE outdated > 0 AND received > 0 AND NOT moved
+        let sql = "SELECT count(*) FROM pages AS old JOIN items ON ix = item WHERE outdated <> 0 AND received > 0 AND NOT moved
                      AND EXISTS (SELECT 1 FROM pages WHERE item = ix AND page = old.page AND received = 0 AND outdated = 0
                        AND attempt > (SELECT coalesce(max(attempt), 0) FROM pages WHERE received > 0 AND outdated = 0))";
         let vanished = self.count(sql, [], action)?;
+        // Of a list that continues an earlier export, other pages come first.
+        let sql = "SELECT EXISTS (SELECT 1 FROM pages WHERE received > 0 AND outdated = 0)";
+        let has_rows: bool = self.value(sql, [], action)?;
+        let with_rows = with_rows.max(has_rows.into());
         Ok(EmptyLists { with_rows, empty, in_a_row: u64::try_from(in_a_row).unwrap_or(u64::MAX), vanished })
     }
 }

@@ -255,6 +255,13 @@ runs: kind word
 intended|w
 "#;
 
+    fn continue_another(ledger: &mut Ledger) {
+        let earlier = EarlierExport { id: "y".to_owned(), name: "before".to_owned(), state: "/s".to_owned() };
+        let tail = Tail { first: PageNum(1), page: PageNum(3), size: 10, rows: 7, digest: [5; 16] };
+        let note = |note: &mut super::NoteTail<'_>| note(&ItemId::new("a"), tail, false).map(drop);
+        ledger.continue_from::<LedgerError>(&earlier, note).unwrap();
+    }
+
     #[test]
     fn the_tables_have_these_columns_words_and_checksums() {
         let (_directory, mut ledger) = ledger(&["a", "b", "c"]);
@@ -281,10 +288,7 @@ intended|w
                 ledger.note_pruned(segment, Utc64(9)).unwrap();
             }
         }
-        let earlier = EarlierExport { id: "y".to_owned(), name: "before".to_owned(), state: "/s".to_owned() };
-        let tail = Tail { first: PageNum(1), page: PageNum(3), size: 10, rows: 7, digest: [5; 16] };
-        let note = |note: &mut super::NoteTail<'_>| note(&ItemId::new("a"), tail, false).map(drop);
-        ledger.continue_from::<LedgerError>(&earlier, note).unwrap();
+        continue_another(&mut ledger);
         ledger.add_leftover("x", Some("4")).unwrap();
         ledger.add_leftover("y", None).unwrap();
         ledger.note_object("x", Some("e")).unwrap();

@@ -161,8 +161,9 @@ impl Ledger {
     /// Pages that were requested again because their lists moved; without those of a repair, which starts with the first page
     /// or with empty ones.
     pub(crate) fn pages_read_again(&self, first: PageNum) -> Result<u64, LedgerError> {
-        let sql = "SELECT count(*) FROM pages AS old WHERE outdated > 0 AND received > 0 AND NOT EXISTS (
-                     SELECT 1 FROM pages WHERE item = old.item AND page = ?1 AND outdated > 0)";
+        let sql = "SELECT count(*) FROM pages AS old WHERE outdated <> 0 AND received > 0 AND NOT EXISTS (
+                     SELECT 1 FROM pages WHERE item = old.item AND page = ?1 AND outdated <> 0)
+                     AND item NOT IN (SELECT item FROM since WHERE state = 'whole')";
         self.count(sql, [first.0], "count outdated pages")
     }
 

@@ -107,7 +107,9 @@ impl Ledger {
         }
         let sql = "UPDATE items SET stop = 'failed', transient = 0,
                      error = 'the last page came without a list of rows, where other products got an empty list'
-                   WHERE stop = 'empty_page' AND NOT EXISTS (
+                   WHERE stop = 'empty_page'
+                     AND NOT EXISTS (SELECT 1 FROM since WHERE item = ix AND since.state IN ('assumed', 'held'))
+                     AND NOT EXISTS (
                      SELECT 1 FROM pages AS last WHERE item = ix AND received = 0 AND is_list AND outdated = 0
                        AND page - ?1 = (SELECT count(*) FROM pages
                                         WHERE item = ix AND page < last.page AND is_list AND outdated = 0))";

@@ -4,7 +4,7 @@
 //! the same places, nothing was removed or inserted before it: the list is `held` until the pages before it are taken over, and
 //! then `kept`. Otherwise it is read `whole`. Some lists are `sampled`: read whole, and compared in the end.
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::tails::{NoteTail, Tail, complete, holds};
 use super::{Doing, Ledger, LedgerError, signed, unsigned};
@@ -41,8 +41,15 @@ pub(crate) struct SinceCounts {
     pub rows: u64,
 }
 
-const READ_WHOLE: &str = "UPDATE items SET state = 1, stop = NULL, error = NULL, transient = 0
-                          WHERE ix = ?1 AND state = 2 AND stop <> 'failed'";
+/// Reopens a list from its first page on. Its last pages were requested before the others and may be of another moment, so they
+/// are requested again; their rows stay.
+fn read_whole(transaction: &Connection, item: i64) -> rusqlite::Result<()> {
+    let sql = "UPDATE pages SET outdated = attempt WHERE item = ?1 AND outdated = 0";
+    transaction.prepare_cached(sql)?.execute([item])?;
+    let sql = "UPDATE items SET state = 1, stop = NULL, error = NULL, transient = 0, tries = 0
+               WHERE ix = ?1 AND state = 2";
+    transaction.prepare_cached(sql)?.execute([item]).map(drop)
+}
 
 impl Ledger {
     /// The earlier export that this one continues, if it does.
@@ -65,7 +72,7 @@ impl Ledger {
         let transaction = self.db.transaction().doing(action)?;
         let sql = "INSERT INTO earlier (only, id, name, state) VALUES (1, ?1, ?2, ?3)";
         transaction.execute(sql, params![earlier.id, earlier.name, earlier.state]).doing(action)?;
-        let sql = "INSERT INTO since (item, first, last, size, rows, digest, state)
+        let sql = "INSERT OR REPLACE INTO since (item, first, last, size, rows, digest, state)
                    SELECT ix, ?2, ?3, ?4, ?5, ?6, ?7 FROM items WHERE id = ?1 AND state = 0";
         let mut insert = transaction.prepare(sql).doing(action)?;
         tails(&mut |id, tail, is_sampled| {
@@ -102,31 +109,29 @@ impl Ledger {
     /// Decides the lists whose last page has come, or that ended without it. Those that changed are reopened. Returns how many
     /// these are.
     pub(crate) fn decide_assumed(&mut self) -> Result<u64, LedgerError> {
-        let sql = "SELECT s.item, s.rows, s.digest, p.keys, p.rejected, i.stop = 'failed'
-                   FROM since s JOIN items i ON i.ix = s.item
+        let sql = "SELECT s.item, s.rows, s.digest, p.keys, p.rejected FROM since s JOIN items i ON i.ix = s.item
                    LEFT JOIN pages p ON p.item = s.item AND p.page = s.last AND p.outdated = 0
                    WHERE s.state = 'assumed' AND i.state = 2 AND (p.item IS NULL OR p.received IS NOT NULL)";
-        let decided = self.rows(sql, [], |row| {
+        let repeats = self.repeats_pages()?;
+        let decided: Vec<(i64, bool)> = self.rows(sql, [], |row| {
             let (item, rows): (i64, i64) = (row.get(0)?, row.get(1)?);
             let (digest, keys): (Vec<u8>, Option<Vec<u8>>) = (row.get(2)?, row.get(3)?);
             let rejected = row.get::<_, Option<i64>>(4)?.and_then(|rows| u64::try_from(rows).ok());
             let rows = usize::try_from(rows).unwrap_or(usize::MAX / 16);
-            let holds = keys.as_ref().map(|keys| holds(rows, &digest, keys, rejected.unwrap_or(1)));
-            // A page that failed says nothing; the next run may have it.
-            Ok((item, holds.or((!row.get::<_, bool>(5)?).then_some(false))))
+            // Without its last page, nothing shows that it is as it was.
+            let holds = keys.is_some_and(|keys| holds(rows, &digest, &keys, rejected.unwrap_or(1)));
+            Ok((item, holds && !repeats))
         })?;
-        let decided: Vec<(i64, bool)> = decided.into_iter().filter_map(|(item, holds)| Some((item, holds?))).collect();
         if decided.is_empty() {
             return Ok(0);
         }
         self.transaction("decide assumed lists", |transaction| {
             transaction.execute("UPDATE export SET completed_at = NULL", [])?;
             let mut set = transaction.prepare("UPDATE since SET state = ?2 WHERE item = ?1")?;
-            let mut reopen = transaction.prepare(READ_WHOLE)?;
             for (item, holds) in &decided {
                 set.execute(params![item, if *holds { "held" } else { "whole" }])?;
                 if !holds {
-                    reopen.execute([item])?;
+                    read_whole(transaction, *item)?;
                 }
             }
             let changed = decided.iter().filter(|(_, holds)| !holds).count();
@@ -143,6 +148,23 @@ impl Ledger {
         found.optional().doing("find a held list")
     }
 
+    /// Whether the API shows rows again behind the end of a list: then it may do so for the last page of one that became shorter.
+    pub(crate) fn repeats_pages(&self) -> Result<bool, LedgerError> {
+        // Rows of a page that was read again are known for another reason.
+        let sql = "SELECT EXISTS (SELECT 1 FROM pages JOIN items ON ix = item
+                   WHERE received > 0 AND kept = 0 AND again IS NOT NULL AND outdated = 0 AND NOT moved
+                     AND NOT EXISTS (SELECT 1 FROM pages AS old WHERE old.item = ix AND old.outdated <> 0))";
+        self.value(sql, [], "look for repeated pages")
+    }
+
+    /// The last page of the earlier export that an item's list is assumed to have, or held at.
+    pub(crate) fn waiting_tail(&self, id: &ItemId) -> Result<Option<(PageNum, [u8; 16])>, LedgerError> {
+        let sql = "SELECT last, digest FROM since JOIN items ON ix = item
+                   WHERE id = ?1 AND since.state IN ('assumed', 'held')";
+        let found = self.row(sql, [id.as_str()], |row| Ok((PageNum(row.get(0)?), row.get(1)?)));
+        found.optional().doing("find a waiting list")
+    }
+
     /// How many lists are held.
     pub(crate) fn count_held(&self) -> Result<u64, LedgerError> {
         self.count("SELECT count(*) FROM since WHERE state = 'held'", [], "count held lists")
@@ -157,8 +179,7 @@ impl Ledger {
             let left = "SELECT item FROM since WHERE state = 'held'";
             let mut left = transaction.prepare(left)?;
             let left = left.query_map([], |row| row.get::<_, i64>(0))?.collect::<Result<Vec<_>, _>>()?;
-            let mut reopen = transaction.prepare(READ_WHOLE)?;
-            left.iter().try_for_each(|item| reopen.execute([item]).map(drop))?;
+            left.iter().try_for_each(|item| read_whole(transaction, *item))?;
             transaction.execute("UPDATE since SET state = 'whole' WHERE state = 'held'", []).map(drop)
         })
     }
@@ -172,8 +193,7 @@ impl Ledger {
         }
         self.transaction("read lists whole", |transaction| {
             transaction.execute("UPDATE export SET completed_at = NULL", [])?;
-            let mut reopen = transaction.prepare(READ_WHOLE)?;
-            open.iter().try_for_each(|item| reopen.execute([item]).map(drop))?;
+            open.iter().try_for_each(|item| read_whole(transaction, *item))?;
             transaction.execute("UPDATE since SET state = 'whole' WHERE state IN ('assumed', 'held')", [])
         })
     }

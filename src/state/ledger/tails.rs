@@ -58,7 +58,7 @@ impl Ledger {
     ) -> Result<(), E> {
         // Of the pages with new rows: behind them are only those that showed that it had ended.
         let sql = format!(
-            "SELECT i.id, coalesce(i.stop IN ({}), 0), i.moved OR max(p.outdated) > 0,
+            "SELECT i.id, coalesce(i.stop IN ({}), 0), i.moved OR max(p.outdated <> 0),
                coalesce(max(p.page) FILTER (WHERE kept > 0), 0), count(*) FILTER (WHERE kept > 0),
                count(*) FILTER (WHERE kept > 0 AND (again IS NOT NULL OR received IS NULL)),
                coalesce(max(s.pruned) FILTER (WHERE kept > 0), 0), i.ix

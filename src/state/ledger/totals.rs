@@ -62,7 +62,7 @@ impl Ledger {
             items: totals.items,
             ended,
             begun: ended + self.count_walks()?,
-            pages: totals.pages,
+            pages: credits.billed,
             rows: totals.kept,
             credits: credits.billed + credits.in_doubt,
         })

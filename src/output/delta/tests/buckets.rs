@@ -109,7 +109,7 @@ async fn a_run_that_another_one_overtook_before_its_commit_commits_no_more_and_t
 }
 
 #[tokio::test]
-async fn snapshots_in_a_bucket_are_below_the_table_s_root_and_commit_past_each_other() {
+async fn snapshots_in_a_bucket_are_below_the_table_s_root_and_no_commit_of_them_is_lost() {
     let (root, objects) = (tempfile::tempdir().unwrap(), Arc::new(InMemory::new()));
     let options = StoreOptions { client: Some(client(&objects)), ..StoreOptions::default() };
     let columns = || TableColumns { partition: vec!["snapshot".to_owned(), "region".to_owned()], ..columns() };

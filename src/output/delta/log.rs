@@ -277,11 +277,13 @@ impl DeltaLog {
             let committer = Box::new(FileSystemCommitter::new());
             let change = snapshot.update_table(UpdateTableOperation::Write, WRITER, true);
             let mut change = change.build(&self.engine, committer).map_err(|error| self.failed("commit to", error))?;
-            files.into_iter().for_each(|files| change.remove_files(files));
+            for files in files {
+                change.remove_files(files);
+            }
             self.failpoint_before("commit to")?;
-            let committed = change.commit(&self.engine).map_err(|error| self.failed("commit to", error))?;
+            let outcome = change.commit(&self.engine).map_err(|error| self.failed("commit to", error))?;
             self.failpoint_after("commit to")?;
-            if let CommitResult::Committed(_) = committed {
+            if let CommitResult::Committed(_) = outcome {
                 return Ok(());
             }
         }

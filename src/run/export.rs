@@ -16,6 +16,7 @@ use crate::report::summary::Summary;
 use crate::run::context::RunContext;
 use crate::run::open::OpenExport;
 use crate::run::recovery::rebuild::RebuildScope;
+use crate::run::stop::Stop;
 use crate::state::free_space;
 
 /// Walks every item of the list and publishes its rows. Resumes where an earlier run with the same directory stopped.
@@ -43,12 +44,15 @@ pub async fn export<F: Fetch>(
     }
     let resumed = unless(stopped.as_mut(), export.resume(RebuildScope::OtherColumns)).await?;
     let (mut stop, mut stats) = export.crawl(resumed, Arc::clone(&api), stopped.as_mut()).await?;
-    while stop.is_none()
+    while stop.as_ref().is_none_or(Stop::may_be_of_last_pages)
         && let Some(open) = earlier.take()
     {
+        if stop.is_some() && !export.give_up_last_pages()? {
+            break;
+        }
         let (open, continues) = unless(stopped.as_mut(), export.take_over(open)).await?;
         earlier = Some(open);
-        if !continues {
+        if !continues && stop.is_none() {
             break;
         }
         let resumed = unless(stopped.as_mut(), export.resume(RebuildScope::OtherColumns)).await?;

@@ -43,6 +43,11 @@ impl Stop {
         }
     }
 
+    /// Whether it may come of a list that became shorter: some APIs answer a page behind its end as they would in an outage.
+    pub(crate) fn may_be_of_last_pages(&self) -> bool {
+        matches!(self, Self::Temporary(_) | Self::Same(_))
+    }
+
     /// Whether the run still publishes what it has: not after a signal, which wants a quick end, and not on a full disk.
     pub(crate) fn publishes(&self) -> bool {
         !matches!(self, Self::Signal(_) | Self::Room(_))

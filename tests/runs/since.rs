@@ -181,6 +181,33 @@ async fn last_pages_are_requested_at_once_and_an_error_behind_a_shorter_list_is_
     assert!(most > 30, "{most} in flight after {:?}", begun.elapsed());
 }
 
+/// Nothing else is left that could show that the API serves: its other lists wait for nothing.
+#[tokio::test(start_paused = true)]
+async fn lists_that_became_shorter_stop_no_others_where_the_api_answers_pages_behind_an_end_as_in_an_outage() {
+    let out = scratch();
+    let mut lists: Lists = (1_000..1_060).map(|id| (id.to_string(), (0..25).collect())).collect();
+    let settings = [("since_check", "0"), ("end", "short-page")];
+    export(out.path(), ("a", None), &api(&lists, 1), &settings).await.unwrap();
+    for id in ["1003", "1007", "1059"] {
+        lists.get_mut(id).unwrap().truncate(12);
+    }
+    let strict = {
+        let lists = lists.clone();
+        Scripted::new(move |sent| {
+            let is_behind = (sent.page as usize - 1) * PAGE >= lists[&sent.id].len();
+            if is_behind { Reply::refusal(500, "no such page") } else { respond(&lists, 2, sent) }
+        })
+    };
+    let summary = export(out.path(), ("b", Some("a")), &strict, &settings).await.unwrap();
+    let about = continued(&summary).1;
+    assert_eq!(
+        (summary.exit, &about["kept"], &about["whole"]),
+        (ExitCode::Complete, &json!(57), &json!(3)),
+        "{summary}"
+    );
+    assert_eq!(keys(out.path(), "b").into_keys().collect::<BTreeSet<_>>(), expected(&lists));
+}
+
 /// A stop says nothing of lists whose earlier pages are not there yet, whatever ended them.
 #[tokio::test(start_paused = true)]
 async fn a_run_that_is_stopped_leaves_no_list_failed_that_the_next_one_completes() {

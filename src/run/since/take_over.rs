@@ -49,6 +49,11 @@ impl OpenExport<'_> {
         Ok((copier.into_earlier(), true))
     }
 
+    /// Has the lists read whole whose last page failed while the API served others. Returns whether there are any.
+    pub(in crate::run) fn give_up_last_pages(&self) -> Result<bool, Error> {
+        Ok(self.dir.ledger().give_up_last_pages()? > 0)
+    }
+
     /// Publishes the open segment as recovery does.
     async fn publish_taken_over(&self) -> Result<(), Error> {
         let resumed = self.resume(RebuildScope::OtherColumns).await?;

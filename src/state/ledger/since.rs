@@ -139,6 +139,15 @@ impl Ledger {
         })
     }
 
+    /// Has the assumed lists read whole whose last page failed before another page came: the API served then. Returns how many.
+    pub(crate) fn give_up_last_pages(&mut self) -> Result<usize, LedgerError> {
+        let sql = "UPDATE since SET state = 'whole' WHERE state = 'assumed' AND EXISTS (
+                     SELECT 1 FROM attempts WHERE attempts.item = since.item AND page = last AND charge IS NOT NULL
+                       AND cause NOT LIKE 'HTTP 429%' AND id < (SELECT max(attempt) FROM pages))
+                   AND NOT EXISTS (SELECT 1 FROM pages WHERE pages.item = since.item AND page = last AND outdated = 0)";
+        self.write(sql, [], "read lists whole")
+    }
+
     /// The item whose list is held and lacks this page before its last one.
     pub(crate) fn lacks_held_page(&self, id: &ItemId, page: PageNum) -> Result<Option<ItemIx>, LedgerError> {
         let sql = "SELECT ix FROM items JOIN since ON item = ix

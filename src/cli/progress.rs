@@ -13,6 +13,7 @@ use indicatif::{FormattedDuration, HumanCount, HumanFloatCount, ProgressBar, Pro
 use tokio::time::Instant;
 
 use crate::cli::rate_news::RateNews;
+use crate::model::attempt::AttemptResult;
 use crate::model::clock;
 use crate::model::event::{Event, EventSink, ProgressSnapshot};
 use crate::model::page::{Charge, ItemId, StopReason};
@@ -260,11 +261,12 @@ impl EventSink for ProgressReporter {
                 state.counts = *snapshot;
                 self.opened(state);
             }
-            Event::Attempted { charge, throttled } => {
+            Event::Attempted { charge, result, .. } => {
+                let throttled = u64::from(*result == AttemptResult::Throttled);
                 state.requests += 1;
                 state.counts.credits += u64::from(*charge != Charge::Free);
-                state.throttled += u64::from(*throttled);
-                state.retries += u64::from(*throttled);
+                state.throttled += throttled;
+                state.retries += throttled;
             }
             Event::Reread(pages) => state.reread += as_u64(*pages),
             Event::Read { first, kept, .. } => {

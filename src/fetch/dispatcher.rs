@@ -16,6 +16,7 @@ use crate::fetch::classify::{Classification, Failure, Verdict, classify, classif
 use crate::fetch::explain::explain;
 use crate::fetch::rate_limit::{MAX_WAIT, RateLimiter, Throttle};
 use crate::fetch::{Fetch, FetchError, FetchErrorKind, RawResponse};
+use crate::model::attempt::AttemptResult;
 use crate::model::clock::{self, Utc64};
 use crate::model::page::{AttemptId, Request};
 use crate::model::sanitize::{chain, redact};
@@ -24,6 +25,8 @@ use crate::model::sanitize::{chain, redact};
 pub struct FetchOutcome {
     pub request: Request,
     pub sent: Instant,
+    /// From the sending to the outcome.
+    pub latency: Duration,
     /// When its outcome was known.
     pub at: Utc64,
     pub classification: Classification,
@@ -39,6 +42,25 @@ impl FetchOutcome {
     pub fn retry_after(&self) -> Duration {
         let wait = self.response.as_ref().and_then(|response| response.retry_after);
         wait.unwrap_or_default().min(MAX_WAIT)
+    }
+
+    /// How the attempt ended; none if it was not sent.
+    pub fn result(&self) -> Option<AttemptResult> {
+        let failure = match self.classification.verdict {
+            Verdict::Unsent => return None,
+            Verdict::Page => return Some(AttemptResult::Page),
+            Verdict::NoList => return Some(AttemptResult::Unusable),
+            Verdict::Failed(failure) => failure,
+        };
+        Some(match failure {
+            Failure::Throttled(_) => AttemptResult::Throttled,
+            Failure::Unavailable if self.response.is_none() => AttemptResult::NoResponse,
+            Failure::Unavailable => AttemptResult::ServerError,
+            Failure::NoConnection => AttemptResult::NoConnection,
+            Failure::Unusable | Failure::MissingList | Failure::UnknownCode { .. } => AttemptResult::Unusable,
+            Failure::NoSuchPage | Failure::EndOfList | Failure::OtherRefusal => AttemptResult::Refused,
+            Failure::Refused(_) => AttemptResult::Denied,
+        })
     }
 }
 
@@ -141,7 +163,7 @@ impl<F: Fetch> Dispatcher<F> {
     }
 
     fn outcome(&self, request: Request, sent: Instant, result: Result<RawResponse, FetchError>) -> FetchOutcome {
-        let at = clock::wall();
+        let (at, latency) = (clock::wall(), clock::now() - sent);
         match result {
             Ok(response) => {
                 let envelope = envelope::read(&response.body);
@@ -154,13 +176,13 @@ impl<F: Fetch> Dispatcher<F> {
                 };
                 let response = Some(RawResponse { body: redact(response.body), ..response });
                 let throttle = self.report(&request, sent, classification.verdict);
-                FetchOutcome { request, sent, at, classification, message, response, throttle }
+                FetchOutcome { request, sent, latency, at, classification, message, response, throttle }
             }
             Err(error) => {
                 let classification = classify_error(error.kind);
                 self.rate_limiter.take_exempt(request.attempt);
                 let message = chain(&error);
-                FetchOutcome { request, sent, at, classification, message, response: None, throttle: None }
+                FetchOutcome { request, sent, latency, at, classification, message, response: None, throttle: None }
             }
         }
     }

@@ -5,6 +5,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use crate::model::attempt::AttemptResult;
 use crate::model::page::{Charge, ItemId, PageNum, SegmentId, StopReason};
 
 /// Something that happened. Events arrive in order.
@@ -37,9 +38,12 @@ pub enum Event<'a> {
     },
     /// The ledger was read, before the first request of this run.
     Opened(ProgressSnapshot),
+    /// An attempt ended. One that was not sent is none.
     Attempted {
         charge: Charge,
-        throttled: bool,
+        result: AttemptResult,
+        /// From the moment it was sent.
+        latency: Duration,
     },
     /// A page was applied: its rows went to the segment.
     Read {

@@ -3,6 +3,7 @@
 //! Plain values, the clock and the failpoints of tests. Uses nothing else of the crate, and knows no file format, no HTTP and no settings.
 //! Read first: [`page::Request`], [`page::StopReason`], [`event::Event`].
 
+pub mod attempt;
 pub mod clock;
 pub mod event;
 pub(crate) mod exit_code;

@@ -21,10 +21,9 @@ impl Engine<'_> {
             self.frontier.note_outcome(outcome.request.item, outcome.request.page);
             self.read_missing_list(outcome);
             let Classification { verdict, charge, .. } = outcome.classification;
-            if verdict != Verdict::Unsent {
+            if let Some(result) = outcome.result() {
                 self.stats.requests += 1;
-                let throttled = matches!(verdict, Verdict::Failed(Failure::Throttled(_)));
-                self.context.events.event(&Event::Attempted { charge, throttled });
+                self.context.events.event(&Event::Attempted { charge, result, latency: outcome.latency });
             }
             self.spent += u64::from(charge != Charge::Free);
             let (item, page) = (outcome.request.item, outcome.request.page);

@@ -181,6 +181,14 @@ impl ProgressState {
         )
     }
 
+    fn count_attempt(&mut self, charge: Charge, result: AttemptResult) {
+        let throttled = u64::from(result == AttemptResult::Throttled);
+        self.requests += 1;
+        self.counts.credits += u64::from(charge != Charge::Free);
+        self.throttled += throttled;
+        self.retries += throttled;
+    }
+
     fn log_incomplete(&mut self, id: &ItemId, stop: StopReason, message: &str) {
         // Most products that fail do so at their first page.
         self.counts.begun += u64::from(stop == StopReason::Failed);
@@ -261,13 +269,7 @@ impl EventSink for ProgressReporter {
                 state.counts = *snapshot;
                 self.opened(state);
             }
-            Event::Attempted { charge, result, .. } => {
-                let throttled = u64::from(*result == AttemptResult::Throttled);
-                state.requests += 1;
-                state.counts.credits += u64::from(*charge != Charge::Free);
-                state.throttled += throttled;
-                state.retries += throttled;
-            }
+            Event::Attempted { charge, result, .. } => state.count_attempt(*charge, *result),
             Event::Reread(pages) => state.reread += as_u64(*pages),
             Event::Read { first, kept, .. } => {
                 state.counts.begun += u64::from(*first);

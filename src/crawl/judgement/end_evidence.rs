@@ -25,9 +25,12 @@ const KEPT: u32 = 2;
 /// Lists without rows, or lists in a row that end on an empty page, that raise doubts about the API.
 pub(crate) const MANY: u64 = 50;
 /// Credits that evidence may always cost.
-const MIN_BUDGET: f64 = 3.0;
-/// Credits that it may cost for each page that was read, where that is more.
-const BUDGET_SHARE: f64 = 0.003;
+const MIN_BUDGET: u64 = 3;
+/// Credits that it may cost for a thousand pages that were read, where that is more.
+const BUDGET_PER_THOUSAND: u64 = 3;
+/// When all lists have been read, one in this many of the credits that are left is spent at once, and no more than so many.
+const AT_ONCE_SHARE: u32 = 4;
+const MAX_AT_ONCE: u32 = 256;
 
 /// What is known about the ends of lists, and what it has cost.
 #[derive(Debug)]
@@ -89,9 +92,15 @@ impl Evidence {
     }
 
     pub(crate) fn affords(&self, credits: u32) -> bool {
+        credits <= self.affordable()
+    }
+
+    /// Credits that evidence may still cost.
+    fn affordable(&self) -> u32 {
         // Pages that were evidence themselves do not add to the budget.
-        let read = self.pages.saturating_sub(self.cost);
-        f64::from(self.cost) + f64::from(credits) <= (BUDGET_SHARE * f64::from(read)).max(MIN_BUDGET)
+        let read = u64::from(self.pages.saturating_sub(self.cost));
+        let budget = (read * BUDGET_PER_THOUSAND / 1_000).max(MIN_BUDGET);
+        u32::try_from(budget).unwrap_or(u32::MAX).saturating_sub(self.cost)
     }
 
     /// Records that pages are requested as evidence.
@@ -175,9 +184,18 @@ impl Evidence {
         (was_in_vain && !self.last_checks.is_empty(), &self.last_checks)
     }
 
-    pub(crate) fn record_last_check(&mut self, item: ItemIx) {
+    /// How many of them at once: a few of many, so that what they show decides about the others. `left`: what `max_credits`
+    /// leaves.
+    pub(crate) fn last_checks_at_once(&self, left: u64) -> u32 {
+        let (is_deepest, _) = self.next_last_check();
+        let left = u32::try_from(left).unwrap_or(u32::MAX);
+        let most = (self.affordable() / AT_ONCE_SHARE).min(left / AT_ONCE_SHARE).min(MAX_AT_ONCE);
+        if is_deepest { most.max(1) } else { 1 }
+    }
+
+    pub(crate) fn record_last_checks(&mut self, items: impl Iterator<Item = ItemIx>) {
         self.spent_before_last = self.spent();
-        self.last_checks.insert(item);
+        self.last_checks.extend(items);
     }
 
     /// The share of pages behind short ones that had no row: an estimate of what reopening lists with short ends would waste.
@@ -261,6 +279,19 @@ mod tests {
         assert!(!evidence.affords(1));
         evidence.refund();
         assert!(evidence.affords(1), "a page of its list costs nothing");
+    }
+
+    #[test]
+    fn the_last_checks_are_one_at_a_time_where_few_can_be_paid_and_after_one_was_not_in_vain() {
+        let mut evidence = Evidence::new(100_000, 400_000, 0, 0);
+        assert_eq!(evidence.last_checks_at_once(u64::MAX), 1, "the first");
+        evidence.record_last_checks(std::iter::once(ItemIx(1)));
+        evidence.spend(1);
+        assert_eq!([u64::MAX, 100, 3].map(|left| evidence.last_checks_at_once(left)), [256, 25, 1]);
+        evidence.spend(1_150);
+        assert_eq!(evidence.last_checks_at_once(u64::MAX), 11, "a quarter of what is left");
+        evidence.record_last_checks(std::iter::once(ItemIx(2)));
+        assert_eq!(evidence.last_checks_at_once(u64::MAX), 1, "that one had rows");
     }
 
     #[test]

@@ -161,6 +161,11 @@ impl Engine<'_> {
         self.context.settings.max_credits.is_none_or(|most| reserved < most)
     }
 
+    /// Credits that `max_credits` leaves.
+    pub(super) fn credits_left(&self) -> u64 {
+        self.context.settings.max_credits.map_or(u64::MAX, |most| most.saturating_sub(self.spent))
+    }
+
     /// Whether no request is in flight and no page waits to be applied.
     pub(super) fn is_idle(&self) -> bool {
         !self.frontier.has_in_flight()

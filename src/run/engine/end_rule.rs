@@ -83,19 +83,21 @@ impl Engine<'_> {
         Ok(())
     }
 
-    /// Spends what is left of the evidence budget behind the lists that are the likeliest to continue, once all have ended.
+    /// Spends what is left of the evidence budget behind the lists that are the likeliest to continue, once all have ended: one at a
+    /// time at first, then several of them, because each search reads all lists.
     pub(super) fn check_likeliest_ends(&mut self) -> Result<(), Error> {
         let is_open = self.rules.end == EndRule::Auto && self.rules.full_size().is_some();
         if self.stop.is_some() || !is_open || !self.evidence.affords(1) || !self.can_afford() {
             return Ok(());
         }
+        let most = self.evidence.last_checks_at_once(self.credits_left());
         let found = {
             let (is_deepest, except) = self.evidence.next_last_check();
-            self.dir.ledger().longest_short_end(is_deepest, except)?
+            self.dir.ledger().longest_short_ends(is_deepest, except, most)?
         };
-        let Some(ended) = found.filter(|ended| ended.last < self.rules.limit()) else { return Ok(()) };
-        self.evidence.record_last_check(ended.item);
-        self.request_behind_end(ended)
+        let found: Vec<EndedItem> = found.into_iter().filter(|ended| ended.last < self.rules.limit()).collect();
+        self.evidence.record_last_checks(found.iter().map(|ended| ended.item));
+        found.into_iter().try_for_each(|ended| self.request_behind_end(ended))
     }
 
     fn short_ends(&self) -> Result<(u64, u64), Error> {

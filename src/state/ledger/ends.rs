@@ -78,13 +78,14 @@ impl Ledger {
         self.find_ended(sql, [before.0])
     }
 
-    /// The list that ended on the largest short page, without those of `except`: of several the deepest one, if it is deep, or
-    /// any.
-    pub(crate) fn longest_short_end(
+    /// The lists that ended on the largest short pages, `most` of them without those of `except`: of those with equal pages the
+    /// deepest ones, if they are deep, or any.
+    pub(crate) fn longest_short_ends(
         &self,
         is_deepest: bool,
         except: &BTreeSet<ItemIx>,
-    ) -> Result<Option<EndedItem>, LedgerError> {
+        most: u32,
+    ) -> Result<Vec<EndedItem>, LedgerError> {
         // Any: in an order that has nothing to do with the list's.
         let any = "ix * 2654435761 % 1000003";
         let order = if is_deepest { format!("iif(page >= {DEEP}, -page, 0), {any}") } else { any.to_owned() };
@@ -93,9 +94,9 @@ impl Ledger {
              WHERE state = 2 AND stop = 'short_page' AND received > 0 AND outdated = 0
                AND page = (SELECT max(page) FROM pages WHERE item = ix AND outdated = 0)
                AND ix NOT IN (SELECT value FROM json_each(?1))
-             ORDER BY received DESC, {order}, ix LIMIT 1"
+             ORDER BY received DESC, {order}, ix LIMIT ?2"
         );
-        self.find_ended(&sql, [json(except)])
+        self.rows(&sql, params![json(except), most], ended_item)
     }
 
     /// The newest list that ended on an empty page behind a page with rows, and that page; without those of `except`.
@@ -109,11 +110,7 @@ impl Ledger {
     }
 
     fn find_ended(&self, sql: &str, params: impl rusqlite::Params) -> Result<Option<EndedItem>, LedgerError> {
-        let found = self.row(sql, params, |row| {
-            let (id, last): (String, u32) = (row.get(1)?, row.get(2)?);
-            Ok(EndedItem { item: ItemIx(row.get(0)?), id: ItemId::new(&id), last: PageNum(last) })
-        });
-        found.optional().doing("find a list that has ended")
+        self.row(sql, params, ended_item).optional().doing("find a list that has ended")
     }
 
     /// How many lists are empty, over all and among the newest.
@@ -139,6 +136,11 @@ impl Ledger {
     }
 }
 
+fn ended_item(row: &Row<'_>) -> rusqlite::Result<EndedItem> {
+    let (id, last): (String, u32) = (row.get(1)?, row.get(2)?);
+    Ok(EndedItem { item: ItemIx(row.get(0)?), id: ItemId::new(&id), last: PageNum(last) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::{EmptyLists, ShortEvidence};
@@ -156,6 +158,22 @@ mod tests {
         ]);
         assert_eq!(ledger.short_evidence(3).unwrap(), ShortEvidence { in_vain: 1, lists: 2 });
         assert_eq!(ledger.largest_page().unwrap(), 3);
+    }
+
+    #[test]
+    fn the_lists_with_the_largest_short_pages_are_found_several_at_a_time() {
+        use StopReason::{EmptyPage, ShortPage};
+        let deep: Vec<usize> = [vec![3; 16], vec![2]].concat();
+        let (_directory, ledger) =
+            ended(&[(&[3, 1], ShortPage), (&[2], ShortPage), (&deep, ShortPage), (&[2, 0], EmptyPage)]);
+        let found = |is_deepest, except: &[i64], most| {
+            let except = except.iter().map(|item| ItemIx(*item)).collect();
+            let ends = ledger.longest_short_ends(is_deepest, &except, most).unwrap();
+            ends.into_iter().map(|end| (end.item.0, end.last.0)).collect::<Vec<_>>()
+        };
+        assert_eq!(found(true, &[], 9), [(3, 17), (2, 1), (1, 2)]);
+        assert_eq!(found(true, &[3], 1), [(2, 1)]);
+        assert_eq!(found(false, &[2, 3], 9), [(1, 2)]);
     }
 
     #[test]

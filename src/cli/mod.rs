@@ -12,6 +12,7 @@ pub(crate) mod progress;
 mod prune;
 pub(crate) mod rate_news;
 mod replay;
+mod report;
 pub(crate) mod rlimits;
 mod schema;
 pub(crate) mod signals;
@@ -47,12 +48,13 @@ pub fn command() -> Command {
 
 type Run = fn(&ArgMatches) -> Result<CommandOutput, Error>;
 
-fn commands() -> [(Command, Run); 8] {
+fn commands() -> [(Command, Run); 9] {
     [
         (export::command(), export::run),
         (replay::command(), replay::run),
         (verify::command(), verify::run),
         (status::command(), status::run),
+        (report::command(), report::run),
         (prune::command(), prune::run),
         (simulate::command(), simulate::run),
         (schema::command(), schema::run),

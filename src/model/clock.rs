@@ -26,7 +26,7 @@ pub fn now() -> Instant {
 }
 
 /// A moment in UTC, in microseconds since 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Utc64(pub i64);
 
 impl Utc64 {

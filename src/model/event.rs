@@ -77,6 +77,13 @@ pub enum Event<'a> {
     },
     /// The rate has risen, requests per second.
     Rate(f64),
+    /// What this engine has spent on other things than rows, credits. It falls where a page turns out to have new ones.
+    Overhead {
+        /// On pages behind the ends of lists.
+        evidence: u64,
+        /// On pages requested ahead that no list has.
+        ahead: u64,
+    },
     /// A problem, and what to do about it.
     Warning(&'a str),
     /// No request succeeds: from now on there is one at a time, at growing intervals.

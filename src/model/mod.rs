@@ -8,6 +8,7 @@ pub mod clock;
 pub mod event;
 pub(crate) mod exit_code;
 pub mod failpoint;
+pub mod latencies;
 pub mod page;
 pub mod partition;
 pub mod sanitize;

@@ -1,4 +1,4 @@
-//! Reports on an export, from the ledger, the manifests and the files: the summary, `products.parquet`, `status`,
+//! Reports on an export, from the ledger, the manifests and the files: the summary, `products.parquet`, the page, `status`,
 //! `verify`, `prune`.
 //!
 //! May use `output`, `crawl`, `input`, `state` and what is below them. Writes nothing except report files.
@@ -7,6 +7,7 @@
 pub(crate) mod continued;
 pub(crate) mod drift;
 pub(crate) mod error;
+pub(crate) mod page;
 pub(crate) mod products;
 pub(crate) mod prune;
 pub(crate) mod run_stats;

@@ -10,17 +10,21 @@ use crate::model::page::StopReason;
 use crate::output::export_dir::ExportDir;
 use crate::output::parquet_file::{ParquetFile, ParquetOptions};
 use crate::report::error::ReportError;
+use crate::report::page::ItemsOverview;
 use crate::state::ledger::ItemRow;
 
 pub(crate) const PRODUCTS: &str = "_pagehaul/products.parquet";
 /// Rows that are gathered before they are written.
 const BATCH: usize = 8_192;
 
-pub(crate) async fn write_products(export_dir: &ExportDir) -> Result<(), ReportError> {
+/// Writes the file, and sums up the products for the report.
+pub(crate) async fn write_products(export_dir: &ExportDir) -> Result<ItemsOverview, ReportError> {
+    let mut overview = ItemsOverview::default();
     let schema = rows(&[])?.schema();
     let mut file = ParquetFile::create(Vec::new(), &schema, &ParquetOptions::default())?;
     let mut items = Vec::new();
     export_dir.ledger().for_each_item(|item| {
+        overview.add(&item);
         items.push(item);
         if items.len() < BATCH {
             return Ok(());
@@ -29,7 +33,8 @@ pub(crate) async fn write_products(export_dir: &ExportDir) -> Result<(), ReportE
     })?;
     file.write(&rows(&items)?)?;
     let (content, _) = file.finish()?;
-    Ok(export_dir.store.put(PRODUCTS, content).await?)
+    export_dir.store.put(PRODUCTS, content).await?;
+    Ok(overview)
 }
 
 fn rows(items: &[ItemRow]) -> Result<RecordBatch, ParquetError> {

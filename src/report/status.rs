@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use crate::model::sanitize::{Sanitized, sanitize};
 use crate::output::manifest::published;
-use crate::output::read_only::ExportPath;
+use crate::output::read_only::{ExportPath, ReadOnlyExport};
 use crate::report::continued::ContinuedTotals;
 use crate::report::error::ReportError;
 use crate::report::totals::{Count, ExportTotals};
-use crate::state::ledger::{SegmentState, has_log};
+use crate::state::ledger::{Ledger, LedgerError, SegmentState, has_log};
 
 /// Reasons that the text lists.
 const REASONS: usize = 8;
@@ -70,69 +70,91 @@ pub(crate) struct EndCause {
 }
 
 pub(crate) async fn status(export: &ExportPath) -> Result<ExportStatus, ReportError> {
-    let ledger = export.ledger();
-    for _ in 1..TRIES {
-        // A ledger that no process works on is read without a lock. If one starts meanwhile, what was read may be a mixture.
-        let before = has_log(&ledger);
-        let status = read(export).await;
-        if before || !has_log(&ledger) {
-            return status;
-        }
-    }
-    read(export).await
+    read_steady(export, |opened, holder| ExportStatus::from_open(export, opened, holder)).await
 }
 
-async fn read(export: &ExportPath) -> Result<ExportStatus, ReportError> {
-    let holder = export.lock()?.err();
-    let opened = export.open().await?;
-    let ledger = &opened.ledger;
-    ledger.start_snapshot()?;
-    let manifests = if opened.export.removal.is_none() { published(ledger)? } else { Vec::new() };
-    let mut totals = ExportTotals::from_ledger(ledger, &manifests, None)?;
-    let mut in_flight = ledger.attempts_in_flight()?;
-    if holder.is_some() {
-        totals.credits.in_doubt -= in_flight;
-    } else {
-        in_flight = 0;
+/// Reads an export at one moment, without a lock. `read` gets it, and what the process that works on it wrote about itself; it may be
+/// called several times.
+pub(crate) async fn read_steady<T>(
+    export: &ExportPath,
+    read: impl Fn(&ReadOnlyExport, Option<String>) -> Result<T, ReportError>,
+) -> Result<T, ReportError> {
+    let (ledger, mut tries) = (export.ledger(), 1);
+    loop {
+        // A ledger that no process works on is read without a lock. If one starts meanwhile, what was read may be a mixture.
+        let before = has_log(&ledger);
+        let holder = export.lock()?.err();
+        let opened = export.open().await?;
+        opened.ledger.start_snapshot()?;
+        let found = read(&opened, holder);
+        if before || !has_log(&ledger) || tries == TRIES {
+            return found;
+        }
+        tries += 1;
     }
-    let segments = ledger.segments()?;
-    let count = |state| segments.iter().filter(|segment| segment.state == state).count();
-    let reasons = ledger.failure_reasons(REASONS)?.into_iter().map(|reason| EndCause {
-        stop_reason: reason.stop.as_str(),
-        error: reason.error,
-        products: reason.items,
-        first: reason.first,
-    });
-    let products = totals.products;
-    let status = match holder {
-        Some(_) => "running",
-        None if opened.export.removal.is_some() => "removed",
-        None if products.open > 0 || totals.pages.waiting > 0 || products.total == 0 => "unfinished",
-        None if products.complete == products.total && opened.export.completed_at.is_some() => "complete",
-        None if products.complete == products.total => "unfinished",
-        None => "partial",
-    };
-    Ok(ExportStatus {
-        status,
-        exit_code: 0,
-        export: opened.export.id,
-        out: export.out.to_string(),
-        begun_at: opened.export.created_at.to_string(),
-        complete_since: opened.export.completed_at.filter(|_| status == "complete").map(|at| at.to_string()),
-        holder,
-        in_flight,
-        walking: ledger.count_walks()?,
-        segments: Segments {
-            published: count(SegmentState::Published),
-            decided: count(SegmentState::Decided),
-            pruned: segments.iter().filter(|segment| segment.is_pruned).count(),
-            open_bytes: ledger.open_segment()?.map_or(0, |open| open.journaled),
-        },
-        continued: ContinuedTotals::from_ledger(ledger, &totals)?,
-        reasons: reasons.collect(),
-        next: next(status),
-        totals,
-    })
+}
+
+impl ExportStatus {
+    pub(crate) fn from_open(
+        export: &ExportPath,
+        opened: &ReadOnlyExport,
+        holder: Option<String>,
+    ) -> Result<Self, ReportError> {
+        let ledger = &opened.ledger;
+        let manifests = if opened.export.removal.is_none() { published(ledger)? } else { Vec::new() };
+        let mut totals = ExportTotals::from_ledger(ledger, &manifests, None)?;
+        let mut in_flight = ledger.attempts_in_flight()?;
+        if holder.is_some() {
+            totals.credits.in_doubt -= in_flight;
+        } else {
+            in_flight = 0;
+        }
+        let segments = ledger.segments()?;
+        let count = |state| segments.iter().filter(|segment| segment.state == state).count();
+        let products = totals.products;
+        let status = match holder {
+            Some(_) => "running",
+            None if opened.export.removal.is_some() => "removed",
+            None if products.open > 0 || totals.pages.waiting > 0 || products.total == 0 => "unfinished",
+            None if products.complete == products.total && opened.export.completed_at.is_some() => "complete",
+            None if products.complete == products.total => "unfinished",
+            None => "partial",
+        };
+        Ok(Self {
+            status,
+            exit_code: 0,
+            export: opened.export.id.clone(),
+            out: export.out.to_string(),
+            begun_at: opened.export.created_at.to_string(),
+            complete_since: opened.export.completed_at.filter(|_| status == "complete").map(|at| at.to_string()),
+            holder,
+            in_flight,
+            walking: ledger.count_walks()?,
+            segments: Segments {
+                published: count(SegmentState::Published),
+                decided: count(SegmentState::Decided),
+                pruned: segments.iter().filter(|segment| segment.is_pruned).count(),
+                open_bytes: ledger.open_segment()?.map_or(0, |open| open.journaled),
+            },
+            continued: ContinuedTotals::from_ledger(ledger, &totals)?,
+            reasons: EndCause::from_ledger(ledger)?,
+            next: next(status),
+            totals,
+        })
+    }
+}
+
+impl EndCause {
+    /// Why products failed or are incomplete, the most frequent reasons first.
+    pub(crate) fn from_ledger(ledger: &Ledger) -> Result<Vec<Self>, LedgerError> {
+        let reasons = ledger.failure_reasons(REASONS)?.into_iter().map(|reason| Self {
+            stop_reason: reason.stop.as_str(),
+            error: reason.error,
+            products: reason.items,
+            first: reason.first,
+        });
+        Ok(reasons.collect())
+    }
 }
 
 fn next(status: &str) -> Option<&'static str> {

@@ -7,6 +7,7 @@ use crate::fetch::rate_limit;
 use crate::input::size_hints::SizeHints;
 use crate::model::event::EventSink;
 use crate::model::page::PageNum;
+use crate::run::timeline::TimelineSink;
 use crate::settings::RateLimit;
 use crate::settings::Settings;
 
@@ -15,7 +16,7 @@ const MAX_QUEUE_WAIT: f64 = 0.25;
 /// How many intents may wait for an unknown rate limit: enough for two group commits at thousands a second.
 const QUEUE_AT_UNKNOWN_RATE: usize = 64;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RunContext {
     pub settings: Settings,
     pub qps: RateLimit,
@@ -28,6 +29,12 @@ pub struct RunContext {
 }
 
 impl RunContext {
+    /// The same, with a sink for the events that keeps the run's course for a report.
+    pub(super) fn with_timeline(&self) -> (Self, Arc<TimelineSink>) {
+        let timeline = Arc::new(TimelineSink::new(&self.events, self.qps.per_second()));
+        (Self { events: Arc::<TimelineSink>::clone(&timeline), ..self.clone() }, timeline)
+    }
+
     /// What the walks have in common. `observed` is the ledger's word for what evidence has shown about ends.
     pub fn rules(&self, observed: Option<&str>) -> PagingRules {
         let settings = &self.settings;

@@ -44,6 +44,7 @@ impl OpenExport<'_> {
             self.dir.journal.clone(),
             segment.id,
             segment.journaled,
+            Arc::clone(&self.timeline),
         )?;
         #[expect(clippy::disallowed_methods, reason = "run/ owns the tasks")]
         let dispatching = tokio::spawn(dispatcher.run(requests, outcome));
@@ -54,6 +55,9 @@ impl OpenExport<'_> {
         let channels = Channels { to_dispatch, outcomes, writer: writer.orders.clone(), mode };
         let (ended, mut stats) = engine.run(channels, stopped).await;
         stats.found = limiter.discovered();
+        if ended.is_err() {
+            self.dir.ledger().write_timeline(&self.timeline.take_rest(None)).ok(); // the run fails for another reason
+        }
         if let Err(panic) = dispatching.await.flatten() {
             return writer.end(Err(panic.into())).await; // the writer's own failure comes first
         }

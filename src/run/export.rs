@@ -29,8 +29,9 @@ pub async fn export<F: Fetch>(
     stopped: impl Future<Output = ExitCode>,
 ) -> Result<Summary, Error> {
     let mut stopped = pin!(stopped.fuse());
+    let (context, timeline) = &context.with_timeline();
     let dir = unless(stopped.as_mut(), async { Ok(ExportDir::open(&context.settings).await?) }).await?;
-    let export = OpenExport::new(context, dir);
+    let export = OpenExport::new(context, dir, Arc::clone(timeline))?;
     warn_of_network_disk(context);
     unless(stopped.as_mut(), export.register(ids)).await?;
     let mut earlier = unless(stopped.as_mut(), export.continue_earlier()).await?;

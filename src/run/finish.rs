@@ -6,10 +6,12 @@ use crate::error::{Error, ExitCode};
 use crate::model::clock::{self, Utc64};
 use crate::model::event::Event;
 use crate::model::page::PageNum;
-use crate::model::sanitize::Sanitized;
+use crate::model::sanitize::{Sanitized, chain};
 use crate::output::error::OutputError;
 use crate::output::manifest::{self, Manifest};
 use crate::output::names::SUCCESS;
+use crate::report::error::ReportError;
+use crate::report::page::{self, ItemsOverview, PAGE, PageData};
 use crate::report::products;
 use crate::report::run_stats::RunStats;
 use crate::report::summary::{self, Summary};
@@ -37,7 +39,7 @@ impl OpenExport<'_> {
         self.remove_leftovers().await?;
         self.refuse_modified().await?;
         self.publisher.catch_up().await?;
-        for report in [products::PRODUCTS, summary::SUMMARY, SUCCESS] {
+        for report in [products::PRODUCTS, summary::SUMMARY, PAGE, SUCCESS] {
             if self.dir.store.find(report).await?.is_none() {
                 self.finish(None, RunStats::default(), None).await?;
                 break;
@@ -69,7 +71,9 @@ impl OpenExport<'_> {
             summary.set_replayed(rebuilt);
         }
         self.judge_drift(&mut summary).await?;
-        products::write_products(&self.dir).await?;
+        let outcome = (summary.status, summary.cause.as_deref().unwrap_or_default());
+        self.dir.ledger().write_timeline(&self.timeline.take_rest(Some(outcome)))?;
+        let items = products::write_products(&self.dir).await?;
         if summary.exit == ExitCode::Complete {
             self.refuse_modified().await?;
             let ledger = self.dir.ledger();
@@ -78,11 +82,24 @@ impl OpenExport<'_> {
             summary.complete_since = Some(since.to_string());
         }
         summary.write(&self.dir.store).await?;
+        self.write_page(&summary, items).await;
         if summary.exit == ExitCode::Complete {
             self.publisher.check_claim().await?;
             self.dir.store.put(SUCCESS, Vec::new()).await?;
         }
         Ok(summary)
+    }
+
+    /// Writes the page about the export. If that fails, a warning is enough: the export is as complete without it.
+    async fn write_page(&self, summary: &Summary, items: ItemsOverview) {
+        let data = PageData::from_summary(summary, &self.dir.ledger(), items);
+        let written = match data {
+            Ok(data) => self.dir.store.put(PAGE, page::render(&data).into_bytes()).await.map_err(ReportError::from),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = written {
+            self.warn(&format!("{PAGE} is not written, `pagehaul report` tries again: {}", chain(&error)));
+        }
     }
 
     async fn sum_up(&self, exit: Option<ExitCode>, stats: RunStats) -> Result<Summary, Error> {

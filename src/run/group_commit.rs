@@ -13,6 +13,7 @@ use crate::fetch::classify::{Verdict, may_become_page};
 use crate::fetch::dispatcher::FetchOutcome;
 use crate::model::clock;
 use crate::model::page::SegmentId;
+use crate::run::timeline::TimelineSink;
 use crate::state::disk::Disk;
 use crate::state::journal::{Journal, JournalEntry};
 use crate::state::ledger::{FailedRow, Group, Ledger, PageRow};
@@ -24,6 +25,7 @@ pub(crate) struct GroupCommitter {
     directory: PathBuf,
     segment: SegmentId,
     journal: Journal,
+    timeline: Arc<TimelineSink>,
 }
 
 impl GroupCommitter {
@@ -33,9 +35,10 @@ impl GroupCommitter {
         directory: PathBuf,
         segment: SegmentId,
         journaled: u64,
+        timeline: Arc<TimelineSink>,
     ) -> Result<Self, Error> {
         let journal = Journal::open(Disk, &directory, segment, journaled)?;
-        Ok(Self { ledger, disk: Disk, directory, segment, journal })
+        Ok(Self { ledger, disk: Disk, directory, segment, journal, timeline })
     }
 
     pub(crate) fn journaled(&self) -> u64 {
@@ -80,6 +83,7 @@ impl GroupCommitter {
                 }),
             }
         }
+        group.timeline = self.timeline.take_due();
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner).commit(&group, clock::wall())?;
         Ok(responses)
     }

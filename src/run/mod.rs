@@ -19,3 +19,4 @@ mod resume;
 mod since;
 mod snapshots;
 pub(crate) mod stop;
+pub(crate) mod timeline;

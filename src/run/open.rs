@@ -10,6 +10,7 @@ use crate::output::export_dir::ExportDir;
 use crate::output::names::SUCCESS;
 use crate::output::publisher::Publisher;
 use crate::run::context::RunContext;
+use crate::run::timeline::TimelineSink;
 
 /// An open export, locked by this process.
 #[derive(Debug)]
@@ -18,14 +19,17 @@ pub(super) struct OpenExport<'a> {
     pub(super) dir: Arc<ExportDir>,
     pub(super) decoder: Decoder,
     pub(super) publisher: Publisher,
+    pub(super) timeline: Arc<TimelineSink>,
 }
 
 impl<'a> OpenExport<'a> {
-    pub(super) fn new(context: &'a RunContext, dir: ExportDir) -> Self {
+    /// `timeline`: the sink of the context's events.
+    pub(super) fn new(context: &'a RunContext, dir: ExportDir, timeline: Arc<TimelineSink>) -> Result<Self, Error> {
+        timeline.set_run(dir.ledger().next_run()?);
         let settings = &context.settings;
         let decoder = Decoder::for_columns(&settings.endpoint, &settings.columns);
         let publisher = dir.publisher(settings, &decoder, &context.events);
-        Self { context, dir: Arc::new(dir), decoder, publisher }
+        Ok(Self { context, dir: Arc::new(dir), decoder, publisher, timeline })
     }
 
     /// Removes `_SUCCESS` and the time of completion: what they promise may not be true from here on.

@@ -1,5 +1,7 @@
 //! `replay`: the output from the journal, without a request.
 
+use std::sync::Arc;
+
 use crate::error::Error;
 use crate::output::export_dir::ExportDir;
 use crate::report::run_stats::RunStats;
@@ -11,7 +13,9 @@ use crate::run::resume::Resumed;
 
 /// Publishes what the journal holds and no file has yet, and rebuilds the published segments in `scope`.
 pub(crate) async fn replay(context: &RunContext, scope: RebuildScope) -> Result<Summary, Error> {
-    let export = OpenExport::new(context, ExportDir::open_to_replay(&context.settings).await?);
+    let (context, timeline) = &context.with_timeline();
+    let dir = ExportDir::open_to_replay(&context.settings).await?;
+    let export = OpenExport::new(context, dir, Arc::clone(timeline))?;
     let Resumed { writer, rebuilt, .. } = export.resume(scope).await?;
     let published = if export.has_waiting()? { writer.publish().await } else { Ok(()) };
     writer.end(published).await?;

@@ -23,7 +23,7 @@ from proxy import Proxy  # noqa: E402
 
 KEY, SECRET, NAME = "CANARYKEY", "CANARYSECRET0123", "lake"
 IN_FLIGHT = 16
-REPORTS = {"_SUCCESS", "_pagehaul/export.json", "_pagehaul/summary.json", "_pagehaul/products.parquet"}
+REPORTS = {"_SUCCESS", *(f"_pagehaul/{name}" for name in ("export.json", "summary.json", "products.parquet", "report.html"))}
 
 
 def request(port, path, method="GET"):

@@ -134,6 +134,7 @@ fn an_output_has_these_files() {
         "_pagehaul/ledger.sqlite",
         "_pagehaul/lock",
         "_pagehaul/products.parquet",
+        "_pagehaul/report.html",
         "_pagehaul/segments/000001.json",
         "_pagehaul/summary.json",
         "_rejects/ID-s000001-1.parquet",

@@ -31,6 +31,7 @@ mod hostile_text;
 mod prune;
 mod refused;
 mod replay;
+mod report;
 mod schema;
 mod since;
 mod snapshots;

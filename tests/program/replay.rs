@@ -363,7 +363,7 @@ fn an_export_does_not_call_an_output_complete_that_lacks_a_file_or_a_manifest_an
 #[test]
 fn the_reports_and_the_mark_of_a_complete_export_are_no_part_of_what_is_verified_and_come_back_by_an_export() {
     let case = Case::exported(&[]);
-    for name in ["_SUCCESS", "_pagehaul/summary.json", "_pagehaul/products.parquet"] {
+    for name in ["_SUCCESS", "_pagehaul/summary.json", "_pagehaul/products.parquet", "_pagehaul/report.html"] {
         let path = case.home.out().join(name);
         let before = fs::read(&path).unwrap();
         fs::remove_file(&path).unwrap();

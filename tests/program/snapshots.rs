@@ -104,7 +104,7 @@ fn older_complete_snapshots_go_by_their_time_and_their_journals_and_ledgers_stay
     fs::remove_file(home.path("out/snapshot=partial/_SUCCESS")).unwrap();
     let state = |label: &str| {
         let state = home.path(&format!("out/snapshot={label}/_pagehaul"));
-        let names = ["journal/000001.zst", "summary.json", "products.parquet", "export.json"];
+        let names = ["journal/000001.zst", "summary.json", "products.parquet", "report.html", "export.json"];
         names.map(|name| fs::read(state.join(name)).unwrap())
     };
     let before = ["z", "b"].map(state);

@@ -155,7 +155,7 @@ def check(pagehaul, store, prefix, state, simulate):
     names = store.names(prefix)
     manifests = [json.loads(store.read(prefix, name)) for name in names if name.startswith("_pagehaul/segments/")]
     listed = {file["path"] for manifest in manifests for file in manifest["files"]}
-    own = {"_SUCCESS", "_pagehaul/export.json", "_pagehaul/summary.json", "_pagehaul/products.parquet"}
+    own = {"_SUCCESS", *(f"_pagehaul/{name}" for name in ("export.json", "summary.json", "products.parquet", "report.html"))}
     own |= {name for name in names if name.startswith("_pagehaul/segments/")}
     assert set(names) == listed | own, f"orphans {set(names) - listed - own}, missing {listed - set(names)}"
     assert not store.uploads(), "uploads are left"

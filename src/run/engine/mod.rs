@@ -113,6 +113,8 @@ pub(crate) struct Engine<'a> {
     stats: RunStats,
     first_request: Option<Instant>,
     shown_rate: Option<f64>,
+    /// Credits spent on evidence and ahead, as they were last shown.
+    shown_overhead: (u64, u64),
 }
 
 impl<'a> Engine<'a> {
@@ -161,6 +163,7 @@ impl<'a> Engine<'a> {
             stats: RunStats::default(),
             first_request: None,
             shown_rate: context.qps.per_second(),
+            shown_overhead: (0, 0),
         })
     }
 
@@ -189,6 +192,7 @@ impl<'a> Engine<'a> {
                 }
             }
         };
+        self.show_rate_and_overhead();
         self.stats.evidence = self.evidence.spent();
         self.stats.seconds =
             self.first_request.map_or(0.0, |first_request| (clock::now() - first_request).as_secs_f64());
@@ -234,10 +238,7 @@ impl<'a> Engine<'a> {
         if outcomes.is_empty() && self.group.is_empty() {
             return Ok(!self.is_over());
         }
-        if let Some(rate) = self.limiter.rate().filter(|rate| Some(*rate) != self.shown_rate) {
-            self.shown_rate = Some(rate);
-            self.context.events.event(&Event::Rate(rate));
-        }
+        self.show_rate_and_overhead();
         let intents = self.group.intents.clone();
         let decoded = self.commit(outcomes).await?;
         if let Some(decoded) = decoded {
@@ -252,6 +253,18 @@ impl<'a> Engine<'a> {
             }
         }
         Ok(true)
+    }
+
+    fn show_rate_and_overhead(&mut self) {
+        if let Some(rate) = self.limiter.rate().filter(|rate| Some(*rate) != self.shown_rate) {
+            self.shown_rate = Some(rate);
+            self.context.events.event(&Event::Rate(rate));
+        }
+        let (evidence, ahead) = (self.evidence.spent(), self.stats.wasted);
+        if (evidence, ahead) != self.shown_overhead {
+            self.shown_overhead = (evidence, ahead);
+            self.context.events.event(&Event::Overhead { evidence, ahead });
+        }
     }
 
     /// Waits until there is something to do, and returns what arrived.

@@ -6,7 +6,8 @@ use super::open::SCHEMA;
 use super::{Doing, Ledger, LedgerError, indexes, open};
 
 /// The tables whose rows have a checksum.
-const TABLES: [&str; 9] = ["export", "items", "segments", "frames", "pages", "attempts", "drift", "earlier", "since"];
+const TABLES: [&str; 11] =
+    ["export", "items", "segments", "frames", "pages", "attempts", "drift", "earlier", "since", "series", "decisions"];
 
 /// What must not be in any ledger; each query counts the rows.
 const CONTRADICTIONS: [(&str, &str); 9] = [

@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, params};
 
-use super::{Ledger, LedgerError, drift, signed};
+use super::{Ledger, LedgerError, Timeline, drift, series, signed};
 use crate::decode::PageDrift;
 use crate::model::clock::Utc64;
 use crate::model::page::{AttemptId, Charge, ItemIx, PageNum, Request, SegmentId, StopReason};
@@ -29,6 +29,8 @@ pub struct Group {
     pub newest: AttemptId,
     /// Pages that must be read again: their lists have moved since.
     pub outdated: Vec<(ItemIx, PageNum)>,
+    /// What is to be kept of the run's timeline. It is written with the rest, and alone is no reason to commit.
+    pub timeline: Timeline,
 }
 
 impl Group {
@@ -120,6 +122,7 @@ impl Ledger {
             write_pages(transaction, group)?;
             write_items(transaction, group)?;
             write_intents(transaction, group, now)?;
+            series::write(transaction, &group.timeline)?;
             drift::write(transaction, &group.drift, group.reapplied)
         })
     }

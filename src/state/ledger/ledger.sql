@@ -1,4 +1,4 @@
--- The ledger's format, version 7: the truth about an export, except what manifests say of published segments. A change here is
+-- The ledger's format, version 8: the truth about an export, except what manifests say of published segments. A change here is
 -- a new user_version: nothing was released, so other formats are refused. Times are microseconds since 1970.
 --
 -- `crc` is the CRC-32 of the row. Every write makes it, and opening the ledger compares it: SQLite notices a damaged tree, but
@@ -143,3 +143,45 @@ CREATE TABLE runs (
     kind TEXT PRIMARY KEY CHECK (kind IN ('confirmed', 'intended')),
     word TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- What runs did over time: a row for each interval of a run. When there are as many as there may be, the shortest two neighbours
+-- become one.
+CREATE TABLE series (
+    id            INTEGER PRIMARY KEY,
+    run           INTEGER NOT NULL,         -- from 1; of a row that was two, the later one
+    at            INTEGER NOT NULL,         -- its start
+    millis        INTEGER NOT NULL,         -- its length, by a clock that nobody sets
+    page          INTEGER NOT NULL,         -- attempts by how they ended: eight columns
+    throttled     INTEGER NOT NULL,
+    server_error  INTEGER NOT NULL,
+    no_response   INTEGER NOT NULL,
+    no_connection INTEGER NOT NULL,
+    unusable      INTEGER NOT NULL,
+    refused       INTEGER NOT NULL,
+    denied        INTEGER NOT NULL,
+    billed        INTEGER NOT NULL,         -- the same attempts by what they cost
+    free          INTEGER NOT NULL,
+    in_doubt      INTEGER NOT NULL,
+    evidence      INTEGER NOT NULL,         -- credits; below 0 where evidence turned out to be pages of a list
+    ahead         INTEGER NOT NULL,
+    rows          INTEGER NOT NULL,         -- that are or will be published
+    rate          INTEGER,                  -- requests in 1,000 seconds that were allowed at its end; null: no limit
+    waited        INTEGER NOT NULL,         -- the attempts' latencies together, milliseconds
+    latencies     BLOB NOT NULL,            -- a histogram of them
+    crc           INTEGER NOT NULL AS (
+        row_crc(id, run, at, millis, page, throttled, server_error, no_response, no_connection, unusable, refused, denied, billed,
+            free, in_doubt, evidence, ahead, rows, rate, waited, latencies)
+    ) STORED
+) STRICT;
+
+-- What runs decided and met. An id is never used again, so that those that are missing were dropped: their number is bounded.
+CREATE TABLE decisions (
+    id    INTEGER PRIMARY KEY,
+    run   INTEGER NOT NULL,
+    at    INTEGER NOT NULL,
+    until INTEGER NOT NULL,                 -- of the last of them
+    kind  TEXT NOT NULL,
+    text  TEXT NOT NULL,                    -- of the first of them, sanitised
+    times INTEGER NOT NULL,
+    crc   INTEGER NOT NULL AS (row_crc(id, run, at, until, kind, text, times)) STORED
+) STRICT;

@@ -2,7 +2,7 @@
 //!
 //! Read `ledger.sql` first: it declares all tables. `group` writes most of them, in the one transaction of a group commit.
 //! Everything else is in the file of its table: `export`, `items` (and `add_items`), `pages`, `attempts`,
-//! `segments` (and their frames), `drift`, `since` (and `earlier`), `bucket` (the tables of a bucket). Statements over several tables are in files of their
+//! `segments` (and their frames), `drift`, `since` (and `earlier`), `series` (and `decisions`), `bucket` (the tables of a bucket). Statements over several tables are in files of their
 //! own: `ends` (what is known of how lists end), `reopen` (ended walks that continue), `retention` (what the journal is still needed
 //! for), `totals`. `open` opens a ledger to write, `read_only` to read, and `check` finds damage.
 //!
@@ -27,6 +27,7 @@ mod read_only;
 mod reopen;
 mod retention;
 mod segments;
+mod series;
 mod since;
 mod tails;
 mod totals;
@@ -39,6 +40,7 @@ use crate::model::failpoint::failpoint;
 
 pub use add_items::AddedItems;
 pub use attempts::Credits;
+pub(crate) use drift::DriftCounts;
 pub use ends::{EmptyLists, EndedItem, ShortEvidence};
 pub use export::{ExportRow, Removal};
 pub use group::{AppliedRow, EndRow, FailedRow, Group, PageRow, RetryRow};
@@ -48,6 +50,7 @@ pub(crate) use read_only::has_log;
 pub(crate) use reopen::Repair;
 pub use segments::{OpenSegment, SegmentSums};
 pub(crate) use segments::{SegmentRow, SegmentState};
+pub use series::{DecisionRow, SeriesRow, Timeline};
 pub(crate) use since::{EarlierExport, SinceCounts};
 #[cfg(test)]
 use tails::NoteTail;
@@ -190,8 +193,12 @@ fn signed(number: impl TryInto<i64>) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::fixture::{applied, ledger, page, request};
-    use super::{AppliedRow, EarlierExport, EndRow, ExportRow, FailedRow, Group, Ledger, LedgerError, PageRow, Tail};
+    use super::{
+        AppliedRow, DecisionRow, EarlierExport, EndRow, ExportRow, FailedRow, Group, Ledger, LedgerError, PageRow,
+    };
+    use super::{SeriesRow, Tail, Timeline};
     use crate::model::clock::Utc64;
+    use crate::model::latencies::Latencies;
     use crate::model::page::{AttemptId, Charge, ItemId, ItemIx, PageNum, SegmentId, StopReason};
 
     /// All rows of all tables: a line for each, nulls as nothing and bytes in hexadecimal.
@@ -253,6 +260,10 @@ objects: name etag
 x|e
 runs: kind word
 intended|w
+series: id run at millis page throttled server_error no_response no_connection unusable refused denied billed free in_doubt evidence ahead rows rate waited latencies crc
+1|2|8|60000|1|2|3|4|5|6|7|8|10|11|12|-13|14|15|16|17|6401|1124864660
+decisions: id run at until kind text times crc
+1|2|8|9|moved|why|3|3536176885
 "#;
 
     fn continue_another(ledger: &mut Ledger) {
@@ -260,6 +271,30 @@ intended|w
         let tail = Tail { first: PageNum(1), page: PageNum(3), size: 10, rows: 7, digest: [5; 16] };
         let note = |note: &mut super::NoteTail<'_>| note(&ItemId::new("a"), tail, false).map(drop);
         ledger.continue_from::<LedgerError>(&earlier, note).unwrap();
+    }
+
+    fn timeline() -> Timeline {
+        let (at, until) = (Utc64(8), Utc64(9));
+        let (kind, text) = ("moved".to_owned(), "why".to_owned());
+        let made = DecisionRow { run: 2, at, until, kind, text, times: 3 };
+        let mut latencies = Latencies::default();
+        latencies.record(std::time::Duration::from_millis(80));
+        let interval = SeriesRow {
+            run: 2,
+            at,
+            millis: 60_000,
+            results: [1, 2, 3, 4, 5, 6, 7, 8],
+            billed: 10,
+            free: 11,
+            in_doubt: 12,
+            evidence: -13,
+            ahead: 14,
+            rows: 15,
+            rate: Some(16),
+            waited: 17,
+            latencies,
+        };
+        Timeline { run: 2, interval: Some(interval), decisions: vec![made] }
     }
 
     #[test]
@@ -315,12 +350,13 @@ intended|w
             failed: vec![failed(2, Charge::Free), failed(3, Charge::InDoubt)],
             applied: vec![row],
             ended: vec![ended, EndRow::new(ItemIx(3), StopReason::ShortPage)],
+            timeline: timeline(),
             newest: AttemptId(4),
             ..Group::default()
         };
         ledger.commit(&group, Utc64(8)).unwrap();
         let pragma = |name: &str| ledger.rows(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)).unwrap();
-        assert_eq!((pragma("application_id"), pragma("user_version")), (vec![0x7068_6c31], vec![7]));
+        assert_eq!((pragma("application_id"), pragma("user_version")), (vec![0x7068_6c31], vec![8]));
         assert_eq!(dump(&ledger), DUMP.trim_start());
     }
 }

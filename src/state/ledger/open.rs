@@ -15,7 +15,7 @@ use super::{Doing, ExportRow, Ledger, LedgerError};
 
 /// "phl1": marks the file as a ledger of this program.
 pub(super) const APPLICATION_ID: i64 = 0x7068_6c31;
-pub(super) const VERSION: i64 = 7;
+pub(super) const VERSION: i64 = 8;
 pub(super) const SCHEMA: &str = include_str!("ledger.sql");
 
 impl Ledger {

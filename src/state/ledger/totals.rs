@@ -20,6 +20,8 @@ pub struct ItemRow {
     pub rows: i64,
     /// Rows of them that had come before.
     pub duplicates: i64,
+    /// Rows of them that could not be used.
+    pub rejected: i64,
     pub is_moved: bool,
     /// None while its walk is open.
     pub stop: Option<StopReason>,
@@ -116,7 +118,8 @@ impl Ledger {
         let sql = "SELECT i.id, i.stop, i.error, count(p.page), coalesce(sum(p.kept), 0), min(p.at), max(p.at),
                      (SELECT count(*) FROM attempts a WHERE a.item = i.ix AND a.charge = 'in_doubt'),
                      coalesce(sum(p.received - p.kept - p.rejected), 0), i.moved,
-                     count(p.page) FILTER (WHERE p.attempt < 0), (SELECT s.state FROM since s WHERE s.item = i.ix)
+                     count(p.page) FILTER (WHERE p.attempt < 0), (SELECT s.state FROM since s WHERE s.item = i.ix),
+                     coalesce(sum(p.rejected), 0)
                    FROM items i LEFT JOIN pages p ON p.item = i.ix GROUP BY i.ix ORDER BY i.ix";
         let mut query = self.db.prepare_cached(sql).doing("list the items")?;
         let mut rows = query.query([]).doing("list the items")?;
@@ -141,6 +144,7 @@ fn item_row(row: &Row<'_>) -> rusqlite::Result<ItemRow> {
         fetched: times.0.zip(times.1).map(|(first, last)| (Utc64(first), Utc64(last))),
         in_doubt: row.get(7)?,
         duplicates: row.get(8)?,
+        rejected: row.get(12)?,
         is_moved: row.get(9)?,
         pages_taken_over: row.get(10)?,
         since,

@@ -53,6 +53,9 @@ pub enum Error {
     Interrupted(ExitCode),
     #[error("cannot listen on {0}")]
     Listen(std::net::SocketAddr, #[source] std::io::Error),
+    /// The address of `--serve` cannot be had.
+    #[error("cannot serve on {0}")]
+    Serve(std::net::SocketAddr, #[source] std::io::Error),
     /// The simulator cannot be created from its specification or the endpoint.
     #[error(transparent)]
     Simulator(#[from] SimulatorError),
@@ -116,6 +119,9 @@ impl Error {
         if let Self::Listen(..) = self {
             return Some("choose another address with --listen");
         }
+        if let Self::Serve(..) = self {
+            return Some("name another address with --serve, port 0 for any free one; no request was sent");
+        }
         if let Self::System(..) = self {
             return Some("fix the cause above; no request was sent");
         }
@@ -131,6 +137,7 @@ impl Error {
             | Self::Simulator(_)
             | Self::System(..)
             | Self::Listen(..)
+            | Self::Serve(..)
             | Self::Client(_) => ExitCode::Usage,
             Self::Input(error) => input_code(error),
             Self::Output(error) => output_code(error),

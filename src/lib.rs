@@ -10,6 +10,7 @@
 //! | [`cli`] | arguments, one file a command; progress, log lines, signals, process limits |
 //! | [`run`] | `export` and `replay`; the engine between them; group commit; recovery |
 //! | [`error`] | the one error that carries every other, and its exit code |
+//! | [`serve`] | `--serve`: metrics, health and status over HTTP |
 //! | [`report`] | totals, summary, `products.parquet`, `status`, `verify` |
 //! | [`output`] | the export directory: segments, Parquet files, the store, manifests |
 //! | [`crawl`] | walks, ends of lists, look-ahead, which page next, what a failure proves, retries |
@@ -70,6 +71,7 @@
 //! | lists that continue an earlier export, while they are decided | 16 bytes a list, 150 one of the sample | [`run::export`] |
 //! | names of a run's partition directories | 20,000 × 180 bytes, 4 MiB | [`model::partition::MAX_DIRECTORIES`] |
 //! | parts of files on their way into a bucket | 4 × 8 MiB, or 4 × a ten-thousandth of a file beyond 80 GiB | [`output::bucket`] |
+//! | connections of `--serve` | 16 × 64 KiB, and its last documents | [`serve`] |
 //! | the ledger's cache | 2 MiB; 32 MiB while a list is added, before anything else is there | [`state::ledger`] |
 
 pub mod cli;
@@ -83,6 +85,7 @@ pub mod model;
 pub mod output;
 pub mod report;
 pub mod run;
+pub mod serve;
 pub mod settings;
 pub mod simulator;
 pub mod state;

@@ -43,11 +43,12 @@ fn sources() -> Vec<Source> {
 }
 
 /// The folders of `src`, from the top to the bottom. A folder uses only those behind it here.
-const FOLDERS: [&str; 15] = [
+const FOLDERS: [&str; 16] = [
     "main",
     "cli",
     "run",
     "error",
+    "serve",
     "report",
     "output",
     "crawl",

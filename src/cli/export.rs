@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use super::arguments::{DEFAULTS, JSON, config, json, layers, with_settings};
 use super::progress::ProgressReporter;
 use super::signals::{Signals, listen_for_signals, signal};
-use super::{CommandOutput, block_on, log, rlimits};
+use super::{CommandOutput, block_on, log, rlimits, serve};
 use crate::error::{Error, ExitCode};
 use crate::fetch::{HttpApi, HttpSettings, authority};
 use crate::input::api_key::{self, KeySource};
@@ -60,6 +60,7 @@ async fn export(layers: Layers) -> Result<Summary, Error> {
     }
     let simulator = start_simulator(&mut settings)?;
     let signals = listen_for_signals()?;
+    let listening = serve::listen(&settings).await?;
     let key = if simulator.is_some() {
         SecretString::from("simulated")
     } else if layers.given(table::PRODUCTS).is_none() {
@@ -69,7 +70,8 @@ async fn export(layers: Layers) -> Result<Summary, Error> {
     };
     hide(&key);
     let requested = settings.max_in_flight;
-    settings.max_in_flight = rlimits::requests(requested, if simulator.is_some() { 2 } else { 1 })?;
+    let files = (if simulator.is_some() { 2 } else { 1 }, serve::open_files(&settings));
+    settings.max_in_flight = rlimits::requests(requested, files.0, files.1)?;
     let simulated = simulator.as_ref().map(|(_, spec)| spec);
     let rate_cache = if simulator.is_some() { None } else { rate_cache(&settings, &key) };
     let qps = rate_limit(&settings, simulated, rate_cache.as_ref())?;
@@ -79,7 +81,8 @@ async fn export(layers: Layers) -> Result<Summary, Error> {
     log::init(&settings, &reporter);
     log_limits(qps, settings.max_in_flight, requested);
     let seed = clock::wall().0.unsigned_abs();
-    let events: Arc<dyn EventSink> = Arc::<ProgressReporter>::clone(&reporter);
+    let shown: Arc<dyn EventSink> = Arc::<ProgressReporter>::clone(&reporter);
+    let (events, serving) = serve::start(listening, &settings, qps.per_second(), shown);
     let context = RunContext { settings, qps, sizes, seed, events };
     let work = async {
         // A list on a pipe may stall before its first byte.
@@ -97,6 +100,7 @@ async fn export(layers: Layers) -> Result<Summary, Error> {
         never = reporter.show() => match never {},
         result = work => result,
     };
+    drop(serving);
     reporter.finish();
     if result.is_err() {
         reporter.log_kept();

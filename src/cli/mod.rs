@@ -15,6 +15,7 @@ mod replay;
 mod report;
 pub(crate) mod rlimits;
 mod schema;
+mod serve;
 pub(crate) mod signals;
 mod simulate;
 mod status;

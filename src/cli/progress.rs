@@ -186,7 +186,6 @@ impl ProgressState {
         self.requests += 1;
         self.counts.credits += u64::from(charge != Charge::Free);
         self.throttled += throttled;
-        self.retries += throttled;
     }
 
     fn log_incomplete(&mut self, id: &ItemId, stop: StopReason, message: &str) {
@@ -269,6 +268,8 @@ impl EventSink for ProgressReporter {
                 state.counts = *snapshot;
                 self.opened(state);
             }
+            Event::Recounted(snapshot) => state.counts = *snapshot,
+            Event::Reopened(lists) => state.counts.ended = state.counts.ended.saturating_sub(as_u64(*lists)),
             Event::Attempted { charge, result, .. } => state.count_attempt(*charge, *result),
             Event::Reread(pages) => state.reread += as_u64(*pages),
             Event::Read { first, kept, .. } => {
@@ -288,7 +289,7 @@ impl EventSink for ProgressReporter {
             }
             Event::Throttled { wait, rate } => state.log_rate(*rate, Some(*wait)),
             Event::Rate(rate) => state.log_rate(*rate, None),
-            Event::Overhead { .. } => {}
+            Event::Overhead { .. } | Event::Ticked { .. } | Event::Publishing(_) => {}
             Event::Warning(message) => tracing::warn!("{message}"),
             Event::Outage { cause } => {
                 tracing::warn!("all requests fail, sending one at a time until one succeeds: {cause}");

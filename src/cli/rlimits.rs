@@ -5,14 +5,16 @@ use crate::error::Error;
 /// Open files other than those of requests: 64 staged ones, and ledger, journal, locks, runtime and standard streams.
 const OWN_FILES: u64 = 64 + 40;
 
-/// The number of concurrent requests: as many as `requested`, or as the limit of open files allows, with `files` open for each.
-/// Raises the limit as far as this process may. Fails if there are not enough for one request.
-pub(crate) fn requests(requested: usize, files: u64) -> Result<usize, Error> {
-    let wanted = OWN_FILES.saturating_add(files.saturating_mul(u64::try_from(requested).unwrap_or(u64::MAX)));
+/// The number of concurrent requests: as many as `requested`, or as the limit of open files allows, with `files` open for each
+/// and `others` for what else this run does. Raises the limit as far as this process may. Fails if there are not enough for one
+/// request.
+pub(crate) fn requests(requested: usize, files: u64, others: u64) -> Result<usize, Error> {
+    let own = OWN_FILES + others;
+    let wanted = own.saturating_add(files.saturating_mul(u64::try_from(requested).unwrap_or(u64::MAX)));
     let Some(allowed) = open_files(wanted).filter(|allowed| *allowed < wanted) else { return Ok(requested) };
-    match allowed.saturating_sub(OWN_FILES) / files.max(1) {
+    match allowed.saturating_sub(own) / files.max(1) {
         0 => {
-            let needed = OWN_FILES + files;
+            let needed = own + files;
             let reason = format!("{allowed} may be open at once, {needed} are needed; raise the limit (ulimit -n)");
             Err(Error::System("open enough files", std::io::Error::other(reason)))
         }

@@ -3,6 +3,7 @@
 //! The engine and its parts send [`Event`]s to an [`EventSink`]. Only the sink decides what a user sees.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::attempt::AttemptResult;
@@ -38,6 +39,15 @@ pub enum Event<'a> {
     },
     /// The ledger was read, before the first request of this run.
     Opened(ProgressSnapshot),
+    /// The ledger was read once more, at the end: what all lists together show may have changed how single ones ended.
+    Recounted(ProgressSnapshot),
+    /// The engine has taken what came, and sends what is next.
+    Ticked {
+        /// Requests that are in flight or wait for the rate limit.
+        in_flight: usize,
+        /// Bytes of the journal that are not published.
+        journal: u64,
+    },
     /// An attempt ended. One that was not sent is none.
     Attempted {
         charge: Charge,
@@ -68,6 +78,8 @@ pub enum Event<'a> {
         /// The error, sanitised; none for a regular end.
         error: Option<&'a str>,
     },
+    /// So many complete lists are read on: they continue behind the page that seemed to be their last.
+    Reopened(usize),
     /// A 429 makes all requests wait.
     Throttled {
         /// For how long from now.
@@ -101,6 +113,8 @@ pub enum Event<'a> {
     },
     /// This many more pages were read from the journal.
     Reread(usize),
+    /// A segment's files are being published.
+    Publishing(SegmentId),
     Published {
         segment: SegmentId,
         files: u64,
@@ -124,6 +138,10 @@ pub struct ProgressSnapshot {
     pub items: u64,
     /// Items whose walk has ended, for any reason.
     pub ended: u64,
+    /// Of those, items that failed for good.
+    pub failed: u64,
+    /// Of those, items that are incomplete for another reason.
+    pub cut: u64,
     /// Items whose walk has started, including those that ended.
     pub begun: u64,
     /// Pages that were requested and are in the journal.
@@ -137,6 +155,18 @@ pub struct ProgressSnapshot {
 pub trait EventSink: Debug + Send + Sync {
     /// Called on the hot path: must not block.
     fn event(&self, event: &Event<'_>);
+}
+
+/// Passes each event on to several sinks, in this order.
+#[derive(Debug)]
+pub struct Sinks(pub Vec<Arc<dyn EventSink>>);
+
+impl EventSink for Sinks {
+    fn event(&self, event: &Event<'_>) {
+        for sink in &self.0 {
+            sink.event(event);
+        }
+    }
 }
 
 /// Ignores all events.

@@ -79,6 +79,7 @@ impl SegmentWriterTask {
                     segment = Some(pushed.await?);
                 }
                 (WriterCommand::Publish(done), Some(writer)) => {
+                    self.events.event(&Event::Publishing(writer.segment()));
                     let staged = on(&worker, move || writer.seal()).await?;
                     let manifest = self.publisher.publish(&staged).await?;
                     self.published(&manifest);

@@ -115,7 +115,12 @@ impl OpenExport<'_> {
             let ledger = self.dir.ledger();
             ledger.cut_at_page_cap(CAPPED_LISTS)? + ledger.cut_unnumbered(first)? + ledger.fail_without_list(first)?
         };
-        if changed > 0 { self.unmark().await } else { Ok(()) }
+        if changed == 0 {
+            return Ok(());
+        }
+        let counts = self.dir.ledger().progress()?;
+        self.context.events.event(&Event::Recounted(counts));
+        self.unmark().await
     }
 
     /// Warns where responses differ much from the endpoint's description. With `fail_on_drift` the run fails for it.

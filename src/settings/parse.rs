@@ -1,6 +1,7 @@
 //! Reads the text of a setting's value. Each error says what the value must be.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -42,6 +43,13 @@ pub(crate) fn location(text: &str) -> Parsed<OutputLocation> {
 
 pub(crate) fn snapshot(text: &str) -> Parsed<SnapshotLabel> {
     SnapshotLabel::parse(text)
+}
+
+/// Where to listen. A name is not resolved, except for the one that means this machine.
+pub(crate) fn listen_address(text: &str) -> Parsed<SocketAddr> {
+    let address = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let error = "must be an address and a port, such as 127.0.0.1:9464 (port 0: any free one)";
+    checked(address.as_deref().unwrap_or(text), |_| true, error)
 }
 
 /// The address of a store.

@@ -1,6 +1,7 @@
 //! All settings as typed, checked values.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -117,6 +118,8 @@ pub struct Settings {
     pub progress: Progress,
     pub heartbeat: Duration,
     pub json_logs: bool,
+    /// Where metrics and status are served.
+    pub serve: Option<SocketAddr>,
 }
 
 impl Settings {
@@ -172,6 +175,7 @@ impl Settings {
             progress: layers.get(table::PROGRESS)?,
             heartbeat: layers.get(table::HEARTBEAT)?,
             json_logs: layers.get(table::LOG_FORMAT)?,
+            serve: layers.find(table::SERVE)?,
             is_endpoint_built_in: layers.given(table::ENDPOINT).is_none(),
             keep: keep(layers)?,
             snapshot,

@@ -3,14 +3,15 @@
 //! Flags, variables, config keys, `config show` and [`Settings::resolve`](super::Settings::resolve) all use it. A
 //! setting's built-in value is in `config/default.toml`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
 
 use super::parse::{
-    any, count, directory, duration, duration_or_zero, file_size, list, location, memory, one_of, options, percent,
-    rate_limit, size, snapshot, store_address, switch, whole,
+    any, count, directory, duration, duration_or_zero, file_size, list, listen_address, location, memory, one_of,
+    options, percent, rate_limit, size, snapshot, store_address, switch, whole,
 };
 use super::{JournalRetention, OutputLocation, Progress, RateLimit, SnapshotLabel, TableFormat};
 use crate::endpoint::EndRule;
@@ -183,6 +184,8 @@ settings! {
             "Interval between two lines of plain progress";
         LOG_FORMAT: bool = "log_format", "text|json", |text| one_of(text, &[("text", false), ("json", true)]),
             "Format of log lines on stderr";
+        SERVE: SocketAddr = "serve", "ADDRESS", listen_address,
+            "Serve metrics and status over HTTP, such as 127.0.0.1:9464";
     }
     "API key" {
         TOKEN_FILE: PathBuf = "token_file", "FILE", any,

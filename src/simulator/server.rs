@@ -21,17 +21,13 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
 
 use super::Simulator;
 use super::request::ApiRequest;
+use crate::model::connections::serve_connections;
 
 /// Connections that may wait to be accepted: an export opens all of its connections at once.
 const BACKLOG: u32 = 4096;
-/// The pause after a connection could not be accepted, for example without a free file descriptor.
-const PAUSE: Duration = Duration::from_millis(10);
-/// Consecutive failures that end the server: a second of them.
-const MAX_FAILURES: u32 = 100;
 
 /// Serves until `shutdown` completes, then closes every connection.
 pub async fn serve(
@@ -39,26 +35,11 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let mut connections = JoinSet::new();
-    let mut failures = 0;
-    let mut shutdown = std::pin::pin!(shutdown);
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut shutdown => return Ok(()),
-            Some(_ended) = connections.join_next() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    failures = 0;
-                    connections.spawn(serve_requests(Arc::clone(&simulator), stream));
-                }
-                Err(error) if failures == MAX_FAILURES => return Err(error),
-                Err(_) => {
-                    failures += 1;
-                    tokio::time::sleep(PAUSE).await;
-                }
-            },
-        }
+    let serve = |stream| serve_requests(Arc::clone(&simulator), stream);
+    tokio::select! {
+        biased;
+        () = shutdown => Ok(()),
+        error = serve_connections(&listener, None, serve) => Err(error),
     }
 }
 

@@ -37,7 +37,7 @@ impl MinFreeSpace {
 
 /// Free and total bytes of a disk, where the system says them.
 #[cfg(unix)]
-fn free_space(directory: &Path) -> Result<Option<(u64, u64)>, DiskError> {
+pub(crate) fn free_space(directory: &Path) -> Result<Option<(u64, u64)>, DiskError> {
     let found = rustix::fs::statvfs(directory).map_err(std::io::Error::from).doing("measure the disk of", directory)?;
     let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
     Ok(Some((bytes(found.f_bavail), bytes(found.f_blocks))))

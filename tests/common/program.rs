@@ -83,14 +83,14 @@ impl Program {
         Self { child, stdout, stderr, message: String::new() }
     }
 
-    /// Waits for a line on standard error that contains this text.
-    pub(crate) fn wait_for_line(&mut self, text: &str) {
+    /// Waits for a line on standard error that contains this text, and gives it.
+    pub(crate) fn wait_for_line(&mut self, text: &str) -> String {
         loop {
             match self.stderr.recv_timeout(DEADLINE) {
                 Ok(line) => {
                     self.message = format!("{}{line}\n", self.message);
                     if line.contains(text) {
-                        return;
+                        return line;
                     }
                 }
                 Err(reason) => panic!("the program never said {text:?} ({reason}); it said:\n{}", self.message),

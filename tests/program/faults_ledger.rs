@@ -350,6 +350,7 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
         ("progress", vec!["--progress", "plain"], None),
         ("heartbeat", vec!["--heartbeat", "7s"], None),
         ("log_format", vec!["--log-format", "json"], None),
+        ("serve", vec!["--serve", "127.0.0.1:0"], None),
         ("token_file", vec!["--token-file", &key_file], None),
         ("token_stdin", vec!["--token-stdin"], None),
         ("store_option", vec!["--store-option", "aws_region=eu-west-1"], None),

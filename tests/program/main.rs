@@ -33,6 +33,7 @@ mod refused;
 mod replay;
 mod report;
 mod schema;
+mod serve;
 mod since;
 mod snapshots;
 mod status;

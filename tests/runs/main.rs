@@ -25,6 +25,7 @@ mod export;
 mod faults_api;
 mod fuzz;
 mod judgement;
+mod metrics;
 mod pacing;
 mod scenarios;
 mod since;

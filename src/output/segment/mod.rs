@@ -120,6 +120,10 @@ impl SegmentWriter {
         }
     }
 
+    pub fn segment(&self) -> SegmentId {
+        self.segment
+    }
+
     fn memory(&self) -> usize {
         self.staging.config.parquet.row_group_memory
     }

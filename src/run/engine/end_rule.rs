@@ -37,12 +37,15 @@ impl Engine<'_> {
         self.evidence.restart();
         if is_paid {
             self.backlog.reopen();
+            self.context.events.event(&Event::Reopened(opened));
             self.context.events.event(&Event::Warning(&message(learned, opened, self.rules.page_size)));
         } else {
             self.stop_for(Stop::Evidence { ends, pages });
         }
         for item in self.frontier.set_rules(self.rules) {
-            self.reopen_revisit(item); // it may continue, or end elsewhere
+            if self.frontier.take_revisit(item) {
+                self.group.reopened.push(item); // it may continue, or end elsewhere; `opened` has counted it
+            }
             self.end_if_over(item);
         }
         Ok(())

@@ -57,6 +57,7 @@ impl Engine<'_> {
         let is_first = matches!(failure, Failure::Throttled(_)) && task.retry.is_none();
         if is_first && !self.frontier.has_next() && self.backlog.is_empty() && !self.api_health.is_down() {
             task.retry = Some(self.retry.new_state());
+            self.notify_retry(&task, outcome, Duration::ZERO);
             self.stats.retries += 1;
             return self.frontier.requeue(task); // nobody else could pass meanwhile
         }

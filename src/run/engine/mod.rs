@@ -192,7 +192,7 @@ impl<'a> Engine<'a> {
                 }
             }
         };
-        self.show_rate_and_overhead();
+        self.show_state();
         self.stats.evidence = self.evidence.spent();
         self.stats.seconds =
             self.first_request.map_or(0.0, |first_request| (clock::now() - first_request).as_secs_f64());
@@ -238,7 +238,7 @@ impl<'a> Engine<'a> {
         if outcomes.is_empty() && self.group.is_empty() {
             return Ok(!self.is_over());
         }
-        self.show_rate_and_overhead();
+        self.show_state();
         let intents = self.group.intents.clone();
         let decoded = self.commit(outcomes).await?;
         if let Some(decoded) = decoded {
@@ -255,7 +255,8 @@ impl<'a> Engine<'a> {
         Ok(true)
     }
 
-    fn show_rate_and_overhead(&mut self) {
+    /// Shows what changed since the last tick, for whoever counts the run.
+    fn show_state(&mut self) {
         if let Some(rate) = self.limiter.rate().filter(|rate| Some(*rate) != self.shown_rate) {
             self.shown_rate = Some(rate);
             self.context.events.event(&Event::Rate(rate));
@@ -265,6 +266,8 @@ impl<'a> Engine<'a> {
             self.shown_overhead = (evidence, ahead);
             self.context.events.event(&Event::Overhead { evidence, ahead });
         }
+        let journal = self.committer.as_ref().map_or(0, GroupCommitter::journaled);
+        self.context.events.event(&Event::Ticked { in_flight: self.frontier.requests_in_flight(), journal });
     }
 
     /// Waits until there is something to do, and returns what arrived.

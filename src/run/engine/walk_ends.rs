@@ -183,6 +183,7 @@ impl Engine<'_> {
     pub(super) fn reopen_revisit(&mut self, item: ItemIx) {
         if self.frontier.take_revisit(item) {
             self.group.reopened.push(item);
+            self.context.events.event(&Event::Reopened(1));
         }
     }
 }

@@ -63,6 +63,8 @@ impl Ledger {
         Ok(ProgressSnapshot {
             items: totals.items,
             ended,
+            failed: totals.failed,
+            cut: totals.cut,
             begun: ended + self.count_walks()?,
             pages: credits.billed,
             rows: totals.kept,

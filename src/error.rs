@@ -35,6 +35,9 @@ const OTHER_SNAPSHOT: &str =
 const OTHER_SINCE: &str =
     "nothing was requested; correct --since, or leave it out: then every list that is not taken over yet is read whole";
 
+/// The next step after a run whose time was over.
+pub(crate) const RESUME: &str = "run the same command again: it resumes where this one stopped";
+
 /// An error that ends a command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -51,6 +54,9 @@ pub enum Error {
     /// A second signal, or one with nothing to wait for. The run ended at once; nothing that was durable is lost.
     #[error("stopped at once by a signal")]
     Interrupted(ExitCode),
+    /// The run's time was over before its first request.
+    #[error("{0}")]
+    TimeLimit(String),
     #[error("cannot listen on {0}")]
     Listen(std::net::SocketAddr, #[source] std::io::Error),
     /// The address of `--serve` cannot be had.
@@ -113,8 +119,11 @@ impl Error {
         if let Self::Journal(JournalError::Damaged { .. }) = self {
             return Some(RESTORE);
         }
+        if let Self::TimeLimit(_) = self {
+            return Some(RESUME);
+        }
         if let Self::Interrupted(_) = self {
-            return Some("run the same command again: it resumes where this one stopped");
+            return Some(RESUME);
         }
         if let Self::Listen(..) = self {
             return Some("choose another address with --listen");
@@ -143,6 +152,7 @@ impl Error {
             Self::Output(error) => output_code(error),
             Self::Report(error) => report_code(error),
             Self::Interrupted(code) => *code,
+            Self::TimeLimit(_) => ExitCode::Limit,
             Self::Ledger(error) => ledger_code(error),
             Self::Journal(error) => journal_code(error),
             Self::Bug | Self::Panic(_) | Self::Decode(_) => ExitCode::Internal,

@@ -12,6 +12,7 @@
 //! | [`error`] | the one error that carries every other, and its exit code |
 //! | [`serve`] | `--serve`: metrics, health and status over HTTP |
 //! | [`report`] | totals, summary, `products.parquet`, `status`, `verify` |
+//! | [`plan`] | what an export will cost, as ranges: a pure estimate |
 //! | [`output`] | the export directory: segments, Parquet files, the store, manifests |
 //! | [`crawl`] | walks, ends of lists, look-ahead, which page next, what a failure proves, retries |
 //! | [`fetch`] | HTTP, transport errors, classification, the dispatcher, the rate limit |
@@ -83,6 +84,7 @@ pub mod fetch;
 pub mod input;
 pub mod model;
 pub mod output;
+pub mod plan;
 pub mod report;
 pub mod run;
 pub mod serve;

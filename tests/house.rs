@@ -50,6 +50,7 @@ const FOLDERS: [&str; 16] = [
     "error",
     "serve",
     "report",
+    "plan",
     "output",
     "crawl",
     "fetch",

@@ -16,18 +16,23 @@ use crate::input::api_key::{self, KeySource};
 use crate::input::item_list::{Ids, ItemList};
 use crate::input::size_hints::SizeHints;
 use crate::model::clock;
-use crate::model::event::EventSink;
+use crate::model::event::{EventSink, NullSink};
 use crate::model::page::ItemId;
 use crate::model::sanitize::{chain, hide};
+use crate::plan::Plan;
 use crate::report::summary::Summary;
 use crate::run::context::RunContext;
-use crate::run::export;
+use crate::run::probe::ProbeOutcome;
+use crate::run::time_limit::TimeLimit;
+use crate::run::{export, plan, probe};
 use crate::settings::{Layers, RateLimit, SETTINGS, Settings, table};
 use crate::simulator::{self, Server, Simulator, SimulatorSettings};
 use crate::state::rate_cache::{self, RateCache};
 
 /// The specification of `--simulate` alone: a run of some seconds that shows everything.
 const DEMONSTRATION: &str = "products=200,qps=250,latency=15ms,jitter=20ms,max_videos=900";
+
+const NO_LIST: &str = "no list of products; name one with --products FILE";
 
 pub(super) fn command() -> Command {
     let codes = ExitCode::ALL.map(|code| format!("{} {}", code.number(), code.as_str()));
@@ -49,24 +54,34 @@ The README says what a scheduler should do about each.",
 }
 
 pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
-    let summary = block_on(export(layers(flags)?))?;
-    Ok(CommandOutput::ended(&summary, summary.exit, flags.get_flag(JSON)))
+    let ended = block_on(export(layers(flags)?, None))?;
+    Ok(match ended {
+        Ended::Exported(summary) => CommandOutput::ended(&*summary, summary.exit, flags.get_flag(JSON)),
+        Ended::Planned(plan) => CommandOutput::ended(&*plan, ExitCode::Complete, flags.get_flag(JSON)),
+    })
 }
 
-async fn export(layers: Layers) -> Result<Summary, Error> {
+/// How a run ended.
+pub(super) enum Ended {
+    Exported(Box<Summary>),
+    Planned(Box<Plan>),
+}
+
+/// Exports the list, or with `probe` reads so many pages of a sample of it and plans the rest.
+pub(super) async fn export(layers: Layers, probe: Option<u64>) -> Result<Ended, Error> {
     let mut settings = Settings::resolve(&layers)?;
-    if layers.get(table::TOKEN_STDIN)? && layers.given(table::PRODUCTS) == Some("-") {
-        return Err(Error::Usage("stdin cannot be both the API key and the list: give one of them as a file".into()));
+    check_stdin(&layers)?;
+    let time_limit = TimeLimit::from_settings(&settings);
+    if let Some(pages) = probe {
+        settings.max_credits = Some(settings.max_credits.map_or(pages, |most| most.min(pages)));
     }
     let simulator = start_simulator(&mut settings)?;
     let signals = listen_for_signals()?;
     let listening = serve::listen(&settings).await?;
     let key = if simulator.is_some() {
         SecretString::from("simulated")
-    } else if layers.given(table::PRODUCTS).is_none() {
-        return Err(Error::Usage("no list of products; name one with --products FILE".into()));
     } else {
-        api_key(&layers, settings.is_loopback(), signals.clone()).await?
+        api_key(&layers, settings.is_loopback(), time_limit.as_ref(), signals.clone()).await?
     };
     hide(&key);
     let requested = settings.max_in_flight;
@@ -80,17 +95,26 @@ async fn export(layers: Layers) -> Result<Summary, Error> {
     let reporter = Arc::new(ProgressReporter::new(&settings, qps.per_second()));
     log::init(&settings, &reporter);
     log_limits(qps, settings.max_in_flight, requested);
+    if let Some(limit) = &time_limit {
+        tracing::info!("this run ends at {limit}");
+    }
     let seed = clock::wall().0.unsigned_abs();
     let shown: Arc<dyn EventSink> = Arc::<ProgressReporter>::clone(&reporter);
     let (events, serving) = serve::start(listening, &settings, qps.per_second(), shown);
-    let context = RunContext { settings, qps, sizes, seed, events };
+    let survey = probe.map(|pages| usize::try_from(pages).unwrap_or(usize::MAX));
+    let context = RunContext { settings, qps, sizes, seed, time_limit, survey, events };
     let work = async {
         // A list on a pipe may stall before its first byte.
         let ids = tokio::select! {
             ids = open_list(&layers, simulated, &context) => ids?,
+            cause = TimeLimit::reached(context.time_limit.as_ref()) => return Err(Error::TimeLimit(cause)),
             code = signal(signals.clone(), 1) => return Err(Error::Interrupted(code)),
         };
-        export::export(&context, ids, api, signal(signals.clone(), 1)).await
+        if probe.is_some() {
+            return self::probe(&context, ids, api, signal(signals.clone(), 1)).await;
+        }
+        let summary = export::export(&context, ids, api, signal(signals.clone(), 1)).await?;
+        Ok(Ended::Exported(Box::new(summary)))
     };
     let drain_timeout = context.settings.drain_timeout;
     let result = tokio::select! {
@@ -108,6 +132,61 @@ async fn export(layers: Layers) -> Result<Summary, Error> {
     drop(simulator);
     store_rate(rate_cache, &result);
     result
+}
+
+fn check_stdin(layers: &Layers) -> Result<(), Error> {
+    if layers.get(table::TOKEN_STDIN)? && layers.given(table::PRODUCTS) == Some("-") {
+        return Err(Error::Usage("stdin cannot be both the API key and the list: give one of them as a file".into()));
+    }
+    Ok(())
+}
+
+/// Reads a sample of the lists, and plans what is left.
+async fn probe(
+    context: &RunContext,
+    ids: Ids,
+    api: Arc<HttpApi>,
+    stopped: impl Future<Output = ExitCode>,
+) -> Result<Ended, Error> {
+    let credits = context.settings.max_credits.unwrap_or_default();
+    tracing::info!(
+        "probe: reads a random sample of the lists until this export has spent {credits} credits in all; its pages are kept"
+    );
+    match probe::probe(context, ids, api, stopped).await? {
+        ProbeOutcome::Stopped(summary) => Ok(Ended::Exported(summary)),
+        ProbeOutcome::Done(probed, latency) => {
+            // The ledger has the list now.
+            let plan = plan::plan(context, Box::new(std::iter::empty()), latency).await?;
+            Ok(Ended::Planned(Box::new(Plan { probe: Some(probed), ..plan })))
+        }
+    }
+}
+
+/// Plans an export without a request: no key is needed, and no rate limit.
+pub(super) async fn plan_only(layers: Layers) -> Result<Plan, Error> {
+    let mut settings = Settings::resolve(&layers)?;
+    let time_limit = TimeLimit::from_settings(&settings);
+    if settings.simulate.is_none() && layers.given(table::PRODUCTS).is_none() {
+        return Err(Error::Usage(NO_LIST.into()));
+    }
+    let simulator = start_simulator(&mut settings)?;
+    let signals = listen_for_signals()?;
+    let simulated = simulator.as_ref().map(|(_, spec)| spec);
+    let qps =
+        settings.qps.unwrap_or_else(|| simulated.and_then(|spec| spec.qps).map(|qps| f64::from(qps.get())).into());
+    let sizes = size_hints(&layers)?;
+    let events: Arc<dyn EventSink> = Arc::new(NullSink);
+    let context = RunContext { settings, qps, sizes, seed: 0, time_limit, survey: None, events };
+    let work = async {
+        let ids = open_list(&layers, simulated, &context).await?;
+        plan::plan(&context, ids, None).await
+    };
+    tokio::select! {
+        biased;
+        code = signal(signals, 1) => Err(Error::Interrupted(code)),
+        cause = TimeLimit::reached(context.time_limit.as_ref()) => Err(Error::TimeLimit(cause)),
+        plan = work => plan,
+    }
 }
 
 /// How long a run may take to end after the time for responses in flight: to write its reports.
@@ -146,8 +225,11 @@ fn log_limits(qps: RateLimit, max_in_flight: usize, requested: usize) {
 }
 
 /// Stores the discovered rate limit for the next run.
-fn store_rate(cache: Option<RateCache>, result: &Result<Summary, Error>) {
-    let found = result.as_ref().ok().and_then(|summary| summary.run.found);
+fn store_rate(cache: Option<RateCache>, result: &Result<Ended, Error>) {
+    let found = match result {
+        Ok(Ended::Exported(summary)) => summary.run.found,
+        Ok(Ended::Planned(_)) | Err(_) => None,
+    };
     if let Some(Err(error)) = cache.zip(found).map(|(cache, found)| cache.store(found)) {
         tracing::warn!("cannot store the discovered rate limit: {}", chain(&error));
     }
@@ -227,8 +309,16 @@ fn sort_values(settings: &Settings) -> Option<(String, String)> {
     Some((params.fields.get(field)?.clone(), direction.clone()))
 }
 
-/// Reads the API key. A signal ends a wait for it, on stdin or a named pipe.
-async fn api_key(layers: &Layers, is_loopback: bool, signals: Signals) -> Result<SecretString, Error> {
+/// Reads the API key. A signal, or the end of the run's time, ends a wait for it, on stdin or a named pipe.
+async fn api_key(
+    layers: &Layers,
+    is_loopback: bool,
+    time_limit: Option<&TimeLimit>,
+    signals: Signals,
+) -> Result<SecretString, Error> {
+    if layers.given(table::PRODUCTS).is_none() {
+        return Err(Error::Usage(NO_LIST.into()));
+    }
     // A variable that is not Unicode is refused as not ASCII.
     let variable = std::env::var_os(api_key::VARIABLE).map(|key| key.to_string_lossy().into_owned());
     let (is_stdin, file) = (layers.get(table::TOKEN_STDIN)?, layers.find(table::TOKEN_FILE)?);
@@ -236,6 +326,7 @@ async fn api_key(layers: &Layers, is_loopback: bool, signals: Signals) -> Result
     let reading = tokio::task::spawn_blocking(move || api_key::read(source, is_loopback));
     tokio::select! {
         key = reading => Ok(key??),
+        cause = TimeLimit::reached(time_limit) => Err(Error::TimeLimit(cause)),
         code = signal(signals, 1) => Err(Error::Interrupted(code)),
     }
 }

@@ -8,6 +8,7 @@ mod config;
 mod export;
 pub mod log;
 mod outcome;
+mod plan;
 pub(crate) mod progress;
 mod prune;
 pub(crate) mod rate_news;
@@ -49,8 +50,9 @@ pub fn command() -> Command {
 
 type Run = fn(&ArgMatches) -> Result<CommandOutput, Error>;
 
-fn commands() -> [(Command, Run); 9] {
+fn commands() -> [(Command, Run); 10] {
     [
+        (plan::command(), plan::run),
         (export::command(), export::run),
         (replay::command(), replay::run),
         (verify::command(), verify::run),

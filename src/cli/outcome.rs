@@ -52,7 +52,7 @@ fn prints_json_error(arguments: impl IntoIterator<Item = OsString>) -> bool {
     let command = arguments.next().unwrap_or_default();
     let is_requested = arguments.any(|argument| argument == "--json");
     match command.to_str() {
-        Some("export" | "replay" | "verify" | "prune") => prints_json(is_requested),
+        Some("export" | "plan" | "replay" | "verify" | "prune") => prints_json(is_requested),
         Some("status") => is_requested,
         Some(_) | None => false,
     }

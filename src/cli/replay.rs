@@ -89,7 +89,15 @@ async fn replay(mut layers: Layers, scope: RebuildScope) -> Result<Summary, Erro
     let reporter = Arc::new(ProgressReporter::for_replay(&settings));
     log::init(&settings, &reporter);
     let events = Arc::<ProgressReporter>::clone(&reporter);
-    let context = RunContext { settings, qps: RateLimit::Unlimited, sizes: Vec::new(), seed: 0, events };
+    let context = RunContext {
+        settings,
+        qps: RateLimit::Unlimited,
+        sizes: Vec::new(),
+        seed: 0,
+        time_limit: None,
+        survey: None,
+        events,
+    };
     let result = tokio::select! {
         biased;
         // Nothing is in flight, and the next run can continue after any step.

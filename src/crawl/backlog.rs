@@ -4,13 +4,17 @@
 //! the request is wrong or the list starts with items that are gone. Then one item at a time is sampled from all over the list,
 //! and none twice before all others were, in any run.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 
 use crate::crawl::end_of_list::PagingRules;
 use crate::crawl::frontier::Frontier;
+use crate::crawl::lookahead::MIN_PAGES;
 use crate::crawl::walk::Walk;
 use crate::model::page::{ItemIx, SegmentId};
 use crate::state::ledger::{Ledger, LedgerError, OpenItem};
+
+/// Walks of a survey that are added at a time.
+const AT_ONCE: usize = 4;
 
 /// How far the ledger's open items were taken: walks that have started first, then new ones.
 #[derive(Debug)]
@@ -21,22 +25,38 @@ pub struct Backlog {
     samples: BTreeSet<ItemIx>,
     /// Whether ended walks were reopened: then the walks that have started are taken once more.
     is_reopened: bool,
+    /// The walks of a survey, in its order. None: this is none.
+    survey: Option<VecDeque<ItemIx>>,
 }
 
 impl Default for Backlog {
     fn default() -> Self {
-        Self { started: Some(ItemIx(0)), unstarted: Some(ItemIx(0)), samples: BTreeSet::new(), is_reopened: false }
+        Self {
+            started: Some(ItemIx(0)),
+            unstarted: Some(ItemIx(0)),
+            samples: BTreeSet::new(),
+            is_reopened: false,
+            survey: None,
+        }
     }
 }
 
 impl Backlog {
+    /// A survey of these walks, in this order.
+    pub(crate) fn new_survey(order: Vec<ItemIx>) -> Self {
+        Self { started: None, unstarted: None, survey: Some(order.into()), ..Self::default() }
+    }
+
     pub fn reopen(&mut self) {
+        if self.survey.is_some() {
+            return; // the export itself continues them
+        }
         (self.started, self.is_reopened) = (Some(ItemIx(0)), true);
     }
 
     /// Whether every open item was taken.
     pub fn is_empty(&self) -> bool {
-        self.started.is_none() && self.unstarted.is_none()
+        self.started.is_none() && self.unstarted.is_none() && self.survey.as_ref().is_none_or(VecDeque::is_empty)
     }
 
     /// Adds walks to the frontier if it is half empty. `in_order`: items are taken in the order of the list, because a page arrived
@@ -61,7 +81,9 @@ impl Backlog {
             if is_moved {
                 walk.read_in_order();
             }
-            walk.set_hint(size.and_then(|rows| rules.last_of(rows)));
+            // Shorter lists are read as fast without one.
+            let least = u64::from(rules.page_size) * u64::from(MIN_PAGES);
+            walk.set_hint(size.filter(|rows| *rows >= least).and_then(|rows| rules.last_of(rows)));
             over.extend((walk.end().is_some() || walk.is_blocked()).then_some(item));
             frontier.add(walk);
         }
@@ -78,6 +100,10 @@ impl Backlog {
     ) -> Result<Vec<OpenItem>, LedgerError> {
         // The next sample waits for the outcome of the last one: after a page, items are taken in order.
         let waits = !in_order && (frontier.has_next() || frontier.has_in_flight());
+        if let Some(survey) = &mut self.survey {
+            let waits = waits || frontier.has_survey_page();
+            return if waits { Ok(Vec::new()) } else { surveyed(survey, ledger, if in_order { AT_ONCE } else { 1 }) };
+        }
         if waits || !frontier.is_half_empty() {
             return Ok(Vec::new());
         }
@@ -121,6 +147,17 @@ impl Backlog {
         self.samples.extend(found.as_ref().map(|sample| sample.item));
         Ok(found)
     }
+}
+
+/// The next walks of a survey that have not ended.
+fn surveyed(survey: &mut VecDeque<ItemIx>, ledger: &Ledger, slots: usize) -> Result<Vec<OpenItem>, LedgerError> {
+    let mut found = Vec::new();
+    while found.len() < slots
+        && let Some(item) = survey.pop_front()
+    {
+        found.extend(ledger.open_item(item)?);
+    }
+    Ok(found)
 }
 
 /// The item after which the next ones come. None: these were the last.

@@ -10,4 +10,5 @@ pub mod frontier;
 pub(crate) mod judgement;
 pub(crate) mod lookahead;
 pub(crate) mod retry;
+pub(crate) mod survey;
 pub(crate) mod walk;

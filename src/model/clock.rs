@@ -1,7 +1,7 @@
 //! The only file that reads a clock.
 //!
 //! Waits and intervals use tokio's clock, which tests can pause; backoff gets the same clock as a type. Wall time stamps what
-//! was fetched and published. No duration is the difference of two wall times.
+//! was fetched and published. No duration is the difference of two wall times, except the time until a deadline.
 
 use std::fmt;
 use std::time::Duration;
@@ -23,6 +23,12 @@ impl backoff::Clock for TokioClock {
 #[expect(clippy::disallowed_methods, reason = "this file is the seam that the rule points to")]
 pub fn now() -> Instant {
     Instant::now()
+}
+
+/// When the wall clock will show this time: now if it has shown it. None: never, as far as this clock can count.
+pub fn at(wall_time: Utc64) -> Option<Instant> {
+    let until = wall_time.0.saturating_sub(wall().0);
+    now().checked_add(Duration::from_micros(u64::try_from(until).unwrap_or(0)))
 }
 
 /// A moment in UTC, in microseconds since 1970.

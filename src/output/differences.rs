@@ -8,7 +8,7 @@ pub(crate) type Identity = BTreeMap<String, String>;
 
 /// What differs in settings that would change pages or rows. The end rule may become stricter: walks that it ended too early
 /// are opened again.
-pub(super) fn of_export(was: &Identity, now: &Identity) -> Vec<String> {
+pub(crate) fn of_export(was: &Identity, now: &Identity) -> Vec<String> {
     let mut found = Vec::new();
     for (key, was) in was {
         let is = now.get(key).map_or("", String::as_str);

@@ -1,6 +1,7 @@
 //! The counts of one run, in its summary.
 
 use std::fmt;
+use std::time::Duration;
 
 use indicatif::{HumanCount, HumanFloatCount};
 use serde::Serialize;
@@ -25,6 +26,9 @@ pub struct RunStats {
     pub rate: f64,
     /// The rate limit that the user set; none without a number. The summary sets it.
     pub allowed: Option<f64>,
+    /// The time of a response, smoothed; zero before the first.
+    #[serde(skip)]
+    pub latency: Duration,
     /// The rate limit that 429s have shown, requests a second.
     pub found: Option<f64>,
 }

@@ -16,6 +16,7 @@ use crate::output::store::Store;
 use crate::report::continued::ContinuedTotals;
 use crate::report::drift::ExportDrift;
 use crate::report::error::ReportError;
+use crate::report::planned::PlanOutcome;
 use crate::report::run_stats::RunStats;
 use crate::report::totals::{Count, ExportTotals, as_u64};
 use crate::settings::Settings;
@@ -47,6 +48,9 @@ pub struct Summary {
     /// What was taken over from an earlier export; none if none was to be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub continued: Option<ContinuedTotals>,
+    /// What it was expected to cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan: Option<PlanOutcome>,
     /// Where the responses differ from the endpoint's description.
     pub drift: ExportDrift,
     pub columns: usize,
@@ -66,6 +70,7 @@ pub(crate) async fn of(
     let totals = ExportTotals::from_ledger(&export_dir.ledger(), &manifests, settings.max_credits)?;
     let all = if totals.products.complete == totals.products.total { ExitCode::Complete } else { ExitCode::Partial };
     let exit = exit.unwrap_or(all);
+    let plan = PlanOutcome::from_ledger(&export_dir.ledger(), totals.credits.billed)?;
     let continued = ContinuedTotals::from_ledger(&export_dir.ledger(), &totals)?;
     Ok(Summary {
         status: exit.as_str(),
@@ -79,6 +84,7 @@ pub(crate) async fn of(
         export: export_dir.export.id.clone(),
         out: settings.out.to_string(),
         continued,
+        plan,
         totals,
         drift: ExportDrift::from_ledger(&export_dir.ledger(), &settings.endpoint)?,
         columns: settings.columns.len() + 3,
@@ -158,6 +164,9 @@ impl fmt::Display for Summary {
         }
         if let Some(max) = credits.max {
             write!(f, ", of {} allowed", HumanCount(max))?;
+        }
+        if let Some(plan) = self.plan.filter(PlanOutcome::is_founded) {
+            write!(f, "\n  plan      {plan}")?;
         }
         write!(f, "{}", self.run)?;
         write!(f, "\n  output    {}", Sanitized(&self.out))?;

@@ -7,6 +7,7 @@ use crate::fetch::rate_limit;
 use crate::input::size_hints::SizeHints;
 use crate::model::event::EventSink;
 use crate::model::page::PageNum;
+use crate::run::time_limit::TimeLimit;
 use crate::run::timeline::TimelineSink;
 use crate::settings::RateLimit;
 use crate::settings::Settings;
@@ -24,6 +25,10 @@ pub struct RunContext {
     pub sizes: Vec<SizeHints>,
     /// Seed of the retries' jitter.
     pub seed: u64,
+    /// When the run ends whatever is left.
+    pub time_limit: Option<TimeLimit>,
+    /// Only a sample of the lists is read, in so many pages at most.
+    pub survey: Option<usize>,
     /// Who is told what happens.
     pub events: Arc<dyn EventSink>,
 }

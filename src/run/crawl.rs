@@ -61,7 +61,9 @@ impl OpenExport<'_> {
         if let Err(panic) = dispatching.await.flatten() {
             return writer.end(Err(panic.into())).await; // the writer's own failure comes first
         }
-        let may_publish = matches!(&ended, Ok(stop) if stop.as_ref().is_none_or(Stop::publishes));
+        stats.latency = limiter.latency();
+        let may_publish =
+            context.survey.is_none() && matches!(&ended, Ok(stop) if stop.as_ref().is_none_or(Stop::publishes));
         let published = if may_publish && self.has_waiting()? { writer.publish().await } else { Ok(()) };
         writer.end(published).await?;
         Ok((ended?, stats))

@@ -17,6 +17,7 @@ use crate::run::context::RunContext;
 use crate::run::open::OpenExport;
 use crate::run::recovery::rebuild::RebuildScope;
 use crate::run::stop::Stop;
+use crate::run::time_limit::TimeLimit;
 use crate::state::free_space;
 
 /// Walks every item of the list and publishes its rows. Resumes where an earlier run with the same directory stopped.
@@ -30,20 +31,21 @@ pub async fn export<F: Fetch>(
 ) -> Result<Summary, Error> {
     let mut stopped = pin!(stopped.fuse());
     let (context, timeline) = &context.with_timeline();
-    let dir = unless(stopped.as_mut(), async { Ok(ExportDir::open(&context.settings).await?) }).await?;
+    let dir = unless(context, stopped.as_mut(), async { Ok(ExportDir::open(&context.settings).await?) }).await?;
     let export = OpenExport::new(context, dir, Arc::clone(timeline))?;
     warn_of_network_disk(context);
-    unless(stopped.as_mut(), export.register(ids)).await?;
-    let mut earlier = unless(stopped.as_mut(), export.continue_earlier()).await?;
+    unless(context, stopped.as_mut(), export.register(ids)).await?;
+    let mut earlier = unless(context, stopped.as_mut(), export.continue_earlier()).await?;
     if let Some(since) = export.complete_since().await? {
         let summary = export.still_complete(since).await?;
         return export.tidy_up(summary, stopped).await;
     }
+    export.keep_plan()?;
     export.unmark().await?;
     if let Some(shortage) = export.dir.min_free_space.shortage()? {
         return Err(Error::NoFreeSpace(shortage));
     }
-    let resumed = unless(stopped.as_mut(), export.resume(RebuildScope::OtherColumns)).await?;
+    let resumed = unless(context, stopped.as_mut(), export.resume(RebuildScope::OtherColumns)).await?;
     let (mut stop, mut stats) = export.crawl(resumed, Arc::clone(&api), stopped.as_mut()).await?;
     while stop.as_ref().is_none_or(Stop::may_be_of_last_pages)
         && let Some(open) = earlier.take()
@@ -51,12 +53,12 @@ pub async fn export<F: Fetch>(
         if stop.is_some() && !export.give_up_last_pages()? {
             break;
         }
-        let (open, continues) = unless(stopped.as_mut(), export.take_over(open)).await?;
+        let (open, continues) = unless(context, stopped.as_mut(), export.take_over(open)).await?;
         earlier = Some(open);
         if !continues && stop.is_none() {
             break;
         }
-        let resumed = unless(stopped.as_mut(), export.resume(RebuildScope::OtherColumns)).await?;
+        let resumed = unless(context, stopped.as_mut(), export.resume(RebuildScope::OtherColumns)).await?;
         let (next, more) = export.crawl(resumed, Arc::clone(&api), stopped.as_mut()).await?;
         (stop, stats) = (next, stats.and(more));
     }
@@ -87,18 +89,21 @@ impl OpenExport<'_> {
     }
 }
 
-/// Does the work, unless a signal comes first.
-async fn unless<T>(
+/// Does the work, unless a signal comes or the run's time is over first.
+pub(super) async fn unless<T>(
+    context: &RunContext,
     stopped: Pin<&mut impl Future<Output = ExitCode>>,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     tokio::select! {
-        done = work => done,
+        biased;
         code = stopped => Err(Error::Interrupted(code)),
+        cause = TimeLimit::reached(context.time_limit.as_ref()) => Err(Error::TimeLimit(cause)),
+        done = work => done,
     }
 }
 
-fn warn_of_network_disk(context: &RunContext) {
+pub(super) fn warn_of_network_disk(context: &RunContext) {
     let state = &context.settings.state_dir;
     if let Some(kind) = free_space::network_file_system(state) {
         let message = format!(

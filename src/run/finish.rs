@@ -66,6 +66,7 @@ impl OpenExport<'_> {
         let mut summary = self.sum_up(None, stats).await?;
         if let Some(stop) = &stop {
             summary.set_stop(stop.exit_code(), stop.to_string());
+            summary.next = stop.next_step();
         }
         if let Some(rebuilt) = rebuilt {
             summary.set_replayed(rebuilt);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 
-use crate::crawl::lookahead::MIN_PAGES;
 use crate::endpoint::EndRule;
 use crate::error::Error;
 use crate::input::error::InputError;
@@ -31,11 +30,11 @@ impl OpenExport<'_> {
     /// the list does: one on a pipe may stall.
     pub(super) async fn register(&self, ids: Ids) -> Result<(), Error> {
         let (dir, settings) = (Arc::clone(&self.dir), self.context.settings.clone());
-        let (hints, least) = (self.context.sizes.clone(), u64::from(settings.page_size) * u64::from(MIN_PAGES));
+        let hints = self.context.sizes.clone();
         let registered = spawn_blocking(move || {
             let registered = add(&dir, ids, &settings)?;
             for hints in hints {
-                hints.read(least, |sizes| Ok(dir.ledger().set_size_hints(&sizes)?))?;
+                hints.read(0, |sizes| Ok(dir.ledger().set_size_hints(&sizes)?))?;
             }
             Ok::<_, Error>(registered)
         });

@@ -1,6 +1,6 @@
 //! Why a run stops before it is done.
 
-use crate::error::ExitCode;
+use crate::error::{ExitCode, RESUME};
 use crate::fetch::classify::StopCause;
 
 /// Why a run stops before it is done.
@@ -16,6 +16,10 @@ pub(crate) enum Stop {
     /// No page ever came, in this run or before; the number of items that were requested now, and the last message.
     NoPage(usize, String),
     Credits,
+    /// A survey has read all it was to read.
+    Surveyed,
+    /// The run's time is over; the message names the setting.
+    Time(String),
     /// Lists continue behind short pages, and reading on costs more than `max_evidence` allows.
     Evidence {
         ends: u64,
@@ -38,9 +42,13 @@ impl Stop {
             Self::Cause(StopCause::Account, _) => ExitCode::Account,
             Self::Cause(StopCause::Contract, _) | Self::NoPage(..) | Self::EmptyLists { .. } => ExitCode::Contract,
             Self::Temporary(_) | Self::Same(_) => ExitCode::Temporary,
-            Self::Credits | Self::Evidence { .. } => ExitCode::Limit,
+            Self::Credits | Self::Surveyed | Self::Time(_) | Self::Evidence { .. } => ExitCode::Limit,
             Self::Room(_) => ExitCode::Storage,
         }
+    }
+
+    pub(crate) fn next_step(&self) -> Option<&'static str> {
+        if matches!(self, Self::Time(_)) { Some(RESUME) } else { self.exit_code().next_step() }
     }
 
     /// Whether it may come of a list that became shorter: some APIs answer a page behind its end as they would in an outage.
@@ -58,7 +66,7 @@ impl std::fmt::Display for Stop {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Signal(_) => f.write_str("stopped by a signal"),
-            Self::Cause(_, message) | Self::Room(message) => f.write_str(message),
+            Self::Cause(_, message) | Self::Room(message) | Self::Time(message) => f.write_str(message),
             Self::Temporary(message) => write!(f, "nothing succeeded for too long; the last response: {message}"),
             Self::Same(message) => {
                 write!(f, "many products in a row got the same response instead of a page: {message}")
@@ -68,6 +76,7 @@ impl std::fmt::Display for Stop {
                 "no product got a page; the last response: {message}; {items} products from all over the list were requested (if the endpoint is right, add a product that is known to exist to the list)"
             ),
             Self::Credits => f.write_str("max_credits is reached"),
+            Self::Surveyed => f.write_str("the sample is read"),
             Self::Evidence { ends, pages } => write!(
                 f,
                 "lists continue behind pages with fewer rows than requested: {ends} lists that ended on such a page must be read on, which costs up to {ends} credits after {pages} pages; to allow that, run again with a larger --max-evidence, or with --end empty-page"

@@ -4,6 +4,7 @@
 //! list and its API key. Flags that are no settings (`--json`, `--config`) are in `cli`.
 //! Read first: [`Settings`]. To add a setting: [`table`], `config/default.toml`, [`Settings`], and the list in `cli/replay.rs`.
 
+mod deadline;
 mod layers;
 mod location;
 pub(crate) mod parse;

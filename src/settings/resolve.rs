@@ -13,6 +13,7 @@ use super::snapshot::ExportPaths;
 use super::table::{self, Setting};
 use super::{OutputLocation, RateLimit, RetryPolicy, SnapshotLabel, StoreOptions};
 use crate::endpoint::{BUILT_IN, Column, EndRule, Endpoint, Role};
+use crate::model::clock::Utc64;
 use crate::model::sanitize::Sanitized;
 
 /// Identity: where the endpoint's description came from. Older ledgers lack it.
@@ -91,6 +92,10 @@ pub struct Settings {
     pub sort: Option<(String, bool)>,
     pub max_pages: Option<u32>,
     pub max_credits: Option<u64>,
+    /// How long this run may last.
+    pub max_duration: Option<Duration>,
+    /// When this run ends.
+    pub deadline: Option<Utc64>,
     pub end: EndRule,
     /// Credits that reading past short pages may cost, percent of the pages read.
     pub max_evidence: f64,
@@ -147,6 +152,8 @@ impl Settings {
             sort,
             max_pages: max_pages.map(as_u32),
             max_credits: layers.find(table::MAX_CREDITS)?,
+            max_duration: layers.find(table::MAX_DURATION)?,
+            deadline: layers.find(table::DEADLINE)?,
             end: layers.find(table::END)?.unwrap_or(endpoint.end),
             max_evidence: layers.get(table::MAX_EVIDENCE)?,
             allow_empty: layers.get(table::ALLOW_EMPTY)?,

@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use url::Url;
 
+use super::deadline::deadline;
 use super::parse::{
     any, count, directory, duration, duration_or_zero, file_size, list, listen_address, location, memory, one_of,
     options, percent, rate_limit, size, snapshot, store_address, switch, whole,
 };
 use super::{JournalRetention, OutputLocation, Progress, RateLimit, SnapshotLabel, TableFormat};
 use crate::endpoint::EndRule;
+use crate::model::clock::Utc64;
 
 /// What ends a list, as the settings and an export's identity say it.
 pub(super) const END_RULES: [(&str, EndRule); 3] =
@@ -121,6 +123,10 @@ settings! {
             "Maximum pages per product; reaching it counts as complete";
         MAX_CREDITS: u64 = "max_credits", "N", count::<1, { u64::MAX }>,
             "Maximum credits of this export, over all its runs";
+        MAX_DURATION: Duration = "max_duration", "TIME", duration,
+            "Maximum time of this run; then it ends, and the next one resumes";
+        DEADLINE: Utc64 = "deadline", "HH:MM|TIME", deadline,
+            "Time of day (UTC) or RFC 3339 time at which this run ends";
         END: EndRule = "end", "auto|short-page|empty-page", |text| one_of(text, &END_RULES),
             "What ends a list [default: from the endpoint]";
         MAX_EVIDENCE: f64 = "max_evidence", "PERCENT", percent,

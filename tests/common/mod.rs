@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use pagehaul::model::event::NullSink;
 use pagehaul::run::context::RunContext;
+use pagehaul::run::time_limit::TimeLimit;
 use pagehaul::settings::{Layers, Origin, RateLimit, Settings};
 
 pub(crate) use self::api::*;
@@ -105,7 +106,8 @@ pub(crate) fn context(out: &Path, qps: Option<f64>, more: &[(&str, &str)]) -> Ru
     }
     let settings = Settings::resolve(&layers).unwrap();
     let qps = if settings.qps == Some(RateLimit::Auto(None)) { RateLimit::Auto(None) } else { qps.into() };
-    RunContext { settings, qps, sizes: Vec::new(), seed: 7, events: Arc::new(NullSink) }
+    let time_limit = TimeLimit::from_settings(&settings);
+    RunContext { settings, qps, sizes: Vec::new(), seed: 7, time_limit, survey: None, events: Arc::new(NullSink) }
 }
 
 /// The same with the built-in rule for the end of a list, unless the settings name another.

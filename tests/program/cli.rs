@@ -124,7 +124,7 @@ fn settings_that_do_not_fit_are_refused_and_no_request_is_sent() {
     let endpoint =
         include_str!("../../config/endpoints/product-videos.toml").replace("role = \"metric\"", "role = \"metrik\"");
     let endpoint = home.file("endpoint.toml", endpoint.as_bytes());
-    let table: [(&[&str], &[&str]); 15] = [
+    let table: [(&[&str], &[&str]); 18] = [
         (&["--endpoint", &endpoint], &["line ", "metrik", "one of"]),
         (&["--drop-columns", "_fetched_at"], &["no column _fetched_at"]),
         (&["--page-size", "11"], &["page_size = 11 (flag)", "from 1 to 10"]),
@@ -136,6 +136,9 @@ fn settings_that_do_not_fit_are_refused_and_no_request_is_sent() {
         (&["--drop-columns", "video_id"], &["video_id", "every row needs its identity"]),
         (&["--columns", "video_dec"], &["did you mean video_desc?"]),
         (&["--max-credits", "0"], &["max_credits = 0", "1 or more"]),
+        (&["--max-duration", "0s"], &["max_duration = 0s (flag)", "longer than 0s"]),
+        (&["--deadline", "6am"], &["deadline = 6am (flag)", "06:00 (UTC) or 06:00+01:00"]),
+        (&["--deadline", "2026-11-28"], &["deadline = 2026-11-28 (flag)", "2026-11-28T06:00:00Z"]),
         (&["--simulate"], &["base_url", "simulate"]),
         (&["--config", &misspelt], &["misspelt.toml", "page_sise", "did you mean page_size?"]),
         (&["--config", &broken], &["broken.toml", "line 1"]),

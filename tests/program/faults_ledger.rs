@@ -29,9 +29,9 @@ type Change = Box<dyn Fn(&mut Vec<u8>)>;
 fn l18_a_ledger_of_another_format_or_of_another_program_is_refused_and_left_as_it_is() {
     let started = small::half_way();
     for (pragma, says) in [
-        ("user_version = 1", "has format 1, this program reads format 7 only: start a new --out"),
-        ("user_version = 4", "has format 4, this program reads format 7 only: start a new --out"),
-        ("user_version = 99", "has format 99, this program reads format 7 only"),
+        ("user_version = 1", "has format 1, this program reads format 8 only: start a new --out"),
+        ("user_version = 4", "has format 4, this program reads format 8 only: start a new --out"),
+        ("user_version = 99", "has format 99, this program reads format 8 only"),
         ("user_version = 0", "has format 0, this program reads"),
         ("user_version = -1", "has format -1, this program reads"),
         ("application_id = 7", "is a database of another program"),
@@ -329,6 +329,8 @@ fn l17_settings_that_move_cursors_or_change_rows_are_refused_by_name_and_all_oth
         ("max_evidence", vec!["--max-evidence", "20"], None),
         ("allow_empty", vec!["--allow-empty"], None),
         ("max_credits", vec!["--max-credits", "1000"], None),
+        ("max_duration", vec!["--max-duration", "1h"], None),
+        ("deadline", vec!["--deadline", "9999-12-31T23:59:59Z"], None),
         ("retry_failed", vec!["--retry-failed"], None),
         ("repair", vec!["--repair"], None),
         ("retry_attempts", vec!["--retry-attempts", "3"], None),

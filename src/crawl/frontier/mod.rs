@@ -11,6 +11,7 @@ mod in_flight;
 mod open_walk;
 mod probes;
 mod row_keys;
+mod surveyed;
 mod walk_order;
 
 use std::cmp::Reverse;

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::crawl::end_of_list::{End, PagingRules};
 use crate::crawl::lookahead::{Lookahead, Stage, WalkPages};
+use crate::crawl::survey::Depth;
 use crate::decode::{DecodedPage, Key};
 use crate::model::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, StopReason};
 use crate::model::sanitize::Sanitized;
@@ -202,6 +203,29 @@ impl Walk {
     /// A page ahead to request, which may turn out to be behind the end.
     pub fn probe(&self, rules: &PagingRules) -> Option<(Stage, PageNum)> {
         self.lookahead.probe(self.pages(rules)).filter(|(_, page)| self.may_request(*page))
+    }
+
+    /// How deep it is, as far as its pages show it. None: it has ended.
+    pub(crate) fn depth(&self, rules: &PagingRules) -> Option<Depth> {
+        if self.end.is_some() {
+            return None;
+        }
+        let count = |page: PageNum| page.0.saturating_add(1).saturating_sub(rules.first.0);
+        let is_inside = |counts: &Counts| rules.is_full(*counts) && counts.fresh > 0;
+        let far = self.beyond.iter().rev().find(|(_, counts)| is_inside(counts)).map_or(0, |(page, _)| count(*page));
+        let mut exists = far.max(self.next.0.saturating_sub(rules.first.0));
+        let outside = self.beyond.iter().find(|(page, counts)| count(**page) > exists && !is_inside(counts));
+        let refused = self.refused.keys().find(|page| count(**page) > exists).map(|page| count(*page));
+        if let Some((page, _)) = outside.filter(|(_, counts)| counts.received > 0) {
+            exists = count(*page).saturating_sub(1).max(exists);
+        }
+        let of_page = |(page, counts): (&PageNum, &Counts)| match counts.received {
+            0 => Depth::before_empty(exists, count(*page)),
+            _ => count(*page),
+        };
+        let refused = refused.map(|page| Depth::before_empty(exists, page));
+        let at_most = outside.map(of_page).into_iter().chain(refused).min();
+        Some(Depth { exists, at_most, limit: count(rules.limit()) })
     }
 
     /// Records that a page is requested.

@@ -12,6 +12,9 @@ use crate::model::clock;
 use crate::model::page::{AttemptId, Request};
 use crate::run::stop::Stop;
 
+/// Pages of a survey for each request in flight.
+const SURVEY_SLOTS: usize = 32;
+
 enum Turn {
     /// A page that has not failed.
     Next,
@@ -34,7 +37,9 @@ impl Engine<'_> {
         if !self.has_slot() {
             return None;
         }
-        let (next, due) = (self.frontier.has_next(), self.frontier.due());
+        let is_survey = self.context.survey.is_some();
+        let next = if is_survey { self.frontier.has_survey_page() } else { self.frontier.has_next() };
+        let due = self.frontier.due();
         let check = self.frontier.has_check().then_some(Turn::Check);
         if let Some(inquiry) = &self.refusals.inquiry {
             return check.filter(|_| inquiry.in_flight.is_none()).or_else(|| self.turn_of_inquiry(inquiry, now));
@@ -47,7 +52,8 @@ impl Engine<'_> {
         if check.is_some() {
             return check;
         }
-        let has_probe = self.frontier.lookahead_stage(&self.probe_policy()).is_some_and(|stage| self.affords(stage));
+        let has_probe =
+            !is_survey && self.frontier.lookahead_stage(&self.probe_policy()).is_some_and(|stage| self.affords(stage));
         match (next, due) {
             // Until a page ever came, no item is requested twice before all others were requested.
             (true, _) if !self.api_health.ever_had_page() => Some(Turn::Next),
@@ -110,6 +116,7 @@ impl Engine<'_> {
             }
             let task = match self.turn(now) {
                 None => return,
+                Some(Turn::Next) if self.context.survey.is_some() => self.frontier.next_survey_page(),
                 Some(Turn::Next) => self.frontier.next_page(),
                 Some(Turn::Check) => self.frontier.next_check(),
                 Some(Turn::Others) => {
@@ -172,7 +179,12 @@ impl Engine<'_> {
     }
 
     fn has_slot(&self) -> bool {
-        let most = if self.api_health.has_served() { self.context.settings.max_in_flight } else { 1 };
+        let most = match self.context.survey {
+            _ if !self.api_health.has_served() => 1,
+            // Lists that are begun when its credits are spent show little: a few at a time.
+            Some(pages) => self.context.settings.max_in_flight.min(1 + pages / SURVEY_SLOTS),
+            None => self.context.settings.max_in_flight,
+        };
         self.frontier.requests_in_flight() < most && !self.is_segment_full()
     }
 }

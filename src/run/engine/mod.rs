@@ -47,6 +47,7 @@ use crate::run::apply_pages;
 use crate::run::context::RunContext;
 use crate::run::group_commit::GroupCommitter;
 use crate::run::stop::Stop;
+use crate::run::time_limit::TimeLimit;
 use crate::state::ledger::Group;
 use apply::UsableRows;
 use controls::Controls;
@@ -132,6 +133,10 @@ impl<'a> Engine<'a> {
         let (credits, totals, newest_attempt) = (ledger.credits()?, ledger.totals()?, ledger.last_attempt()?);
         let (short, reread) = (ledger.short_evidence(full)?, ledger.pages_read_again(rules.first)?);
         let empty_lists = EmptyListDetector::new(ledger.empty_lists(rules.first)?, ledger.has_empty_list()?);
+        let backlog = match context.survey {
+            Some(pages) => Backlog::new_survey(ledger.survey_order(&dir.export.id, pages)?),
+            None => Backlog::default(),
+        };
         drop(ledger);
         Ok(Self {
             context,
@@ -142,7 +147,7 @@ impl<'a> Engine<'a> {
             group: Group::default(),
             newest_attempt,
             spent: credits.billed + credits.in_doubt,
-            backlog: Backlog::default(),
+            backlog,
             frontier: Frontier::new(rules, context.settings.max_in_flight),
             lookahead_budget: LookaheadBudget::new(context.settings.lookahead),
             retry,
@@ -209,6 +214,7 @@ impl<'a> Engine<'a> {
         self.update_end_rule().await?;
         self.recheck_rows().await?;
         let mut outcomes = self.wait(channels, stopped).await;
+        self.stop_if_time_is_over();
         self.take_outcomes(&mut outcomes);
         if self.stop.is_none() {
             let may_follow_the_list = self.may_follow_the_list();
@@ -234,6 +240,7 @@ impl<'a> Engine<'a> {
                 self.check_likeliest_ends()?;
             }
         }
+        self.stop_if_surveyed(outcomes.is_empty());
         self.set_dispatch_mode(&channels.mode);
         if outcomes.is_empty() && self.group.is_empty() {
             return Ok(!self.is_over());
@@ -303,6 +310,7 @@ impl<'a> Engine<'a> {
             () = std::future::ready(()), if is_busy => {}
             _ = channels.to_dispatch.reserve(), if can_request => {}
             () = tokio::time::sleep_until(next.unwrap_or(now)), if next.is_some() => {}
+            _ = TimeLimit::reached(self.context.time_limit.as_ref()), if self.stop.is_none() => {}
             else => {}
         }
         if outage_limit.is_some_and(|end| end <= clock::now()) && outcomes.is_empty() && self.stop.is_none() {

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use super::Engine;
 use crate::error::ExitCode;
 use crate::fetch::dispatcher::DispatchMode;
+use crate::model::clock;
 use crate::model::event::Event;
 use crate::run::stop::Stop;
 
@@ -15,6 +16,22 @@ impl Engine<'_> {
     pub(super) fn stop_for(&mut self, reason: impl Into<Option<Stop>>) {
         if self.stop.is_none() {
             self.stop = reason.into();
+        }
+    }
+
+    /// Stops the run when its time is over. What it waits for then is only what was sent before.
+    pub(super) fn stop_if_time_is_over(&mut self) {
+        if let Some(limit) = self.context.time_limit.as_ref().filter(|limit| limit.at <= clock::now()) {
+            self.stop_for(Stop::Time(limit.cause()));
+        }
+    }
+
+    /// Stops a survey that has no page left, though its lists are not read to the end.
+    pub(super) fn stop_if_surveyed(&mut self, is_applied: bool) {
+        let is_over = self.context.survey.is_some() && is_applied && self.is_idle() && self.backlog.is_empty();
+        let has_page = self.frontier.has_survey_page() || self.frontier.has_delayed() || self.frontier.has_check();
+        if is_over && !has_page && self.group.is_empty() {
+            self.stop_for(Stop::Surveyed);
         }
     }
 

@@ -10,3 +10,5 @@ mod copy;
 pub(super) mod earlier;
 mod register;
 mod take_over;
+
+pub(super) use register::note_lists;

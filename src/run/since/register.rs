@@ -120,6 +120,15 @@ impl OpenExport<'_> {
     }
 }
 
+/// Notes in a ledger without a file which lists an export with these settings would continue. Blocks.
+pub(in crate::run) fn note_lists(ledger: &mut Ledger, settings: &Settings) -> Result<(), Error> {
+    let Some(since) = &settings.since else { return Ok(()) };
+    if let Some(earlier) = Earlier::find(since, &settings.state_dir, &settings.identity())? {
+        register(&earlier, ledger, (since.check, ""), settings)?;
+    }
+    Ok(())
+}
+
 /// An export that this one needs cannot be opened. One that a process works on can later.
 fn gone(about: &EarlierExport, error: Error) -> Error {
     if matches!(error, Error::Output(OutputError::Busy { .. })) {

@@ -6,8 +6,20 @@ use super::open::SCHEMA;
 use super::{Doing, Ledger, LedgerError, indexes, open};
 
 /// The tables whose rows have a checksum.
-const TABLES: [&str; 11] =
-    ["export", "items", "segments", "frames", "pages", "attempts", "drift", "earlier", "since", "series", "decisions"];
+const TABLES: [&str; 12] = [
+    "export",
+    "items",
+    "segments",
+    "frames",
+    "pages",
+    "attempts",
+    "drift",
+    "plan",
+    "earlier",
+    "since",
+    "series",
+    "decisions",
+];
 
 /// What must not be in any ledger; each query counts the rows.
 const CONTRADICTIONS: [(&str, &str); 9] = [

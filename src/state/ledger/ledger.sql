@@ -31,7 +31,7 @@ CREATE TABLE items (
 ) STRICT;
 CREATE INDEX items_open ON items (state, ix) WHERE state < 2;
 
--- How many rows the lists of items are said to have, where that is known and many. Hints without a checksum, because a wrong
+-- How many rows the lists of items are said to have, where that is known. Hints without a checksum, because a wrong
 -- one does no harm.
 CREATE TABLE sizes (
     item INTEGER PRIMARY KEY,
@@ -143,6 +143,13 @@ CREATE TABLE runs (
     kind TEXT PRIMARY KEY CHECK (kind IN ('confirmed', 'intended')),
     word TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+-- What the export was expected to cost, before its first run.
+CREATE TABLE plan (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    plan TEXT NOT NULL,                     -- JSON object
+    crc  INTEGER NOT NULL AS (row_crc(only, plan)) STORED
+) STRICT;
 
 -- What runs did over time: a row for each interval of a run. When there are as many as there may be, the shortest two neighbours
 -- become one.

@@ -2,7 +2,8 @@
 //!
 //! Read `ledger.sql` first: it declares all tables. `group` writes most of them, in the one transaction of a group commit.
 //! Everything else is in the file of its table: `export`, `items` (and `add_items`), `pages`, `attempts`,
-//! `segments` (and their frames), `drift`, `since` (and `earlier`), `series` (and `decisions`), `bucket` (the tables of a bucket). Statements over several tables are in files of their
+//! `segments` (and their frames), `drift`, `plan`, `since` (and `earlier`), `series` (and `decisions`), `bucket` (the tables of a
+//! bucket). Statements over several tables are in files of their
 //! own: `ends` (what is known of how lists end), `reopen` (ended walks that continue), `retention` (what the journal is still needed
 //! for), `totals`. `open` opens a ledger to write, `read_only` to read, and `check` finds damage.
 //!
@@ -23,6 +24,7 @@ mod indexes;
 mod items;
 mod open;
 mod pages;
+mod plan;
 mod read_only;
 mod reopen;
 mod retention;
@@ -46,6 +48,7 @@ pub use export::{ExportRow, Removal};
 pub use group::{AppliedRow, EndRow, FailedRow, Group, PageRow, RetryRow};
 pub use items::OpenItem;
 pub use open::configure;
+pub(crate) use plan::SeenLists;
 pub(crate) use read_only::has_log;
 pub(crate) use reopen::Repair;
 pub use segments::{OpenSegment, SegmentSums};
@@ -260,6 +263,8 @@ objects: name etag
 x|e
 runs: kind word
 intended|w
+plan: only plan crc
+1|{}|3258465043
 series: id run at millis page throttled server_error no_response no_connection unusable refused denied billed free in_doubt evidence ahead rows rate waited latencies crc
 1|2|8|60000|1|2|3|4|5|6|7|8|10|11|12|-13|14|15|16|17|6401|1124864660
 decisions: id run at until kind text times crc
@@ -328,6 +333,7 @@ decisions: id run at until kind text times crc
         ledger.add_leftover("y", None).unwrap();
         ledger.note_object("x", Some("e")).unwrap();
         ledger.intend_run("w").unwrap();
+        ledger.keep_plan("{}").unwrap();
         let intents = vec![request(1, 1), request(2, 2), request(3, 3), request(4, 3)];
         ledger.commit(&Group { intents, ..Group::default() }, Utc64(6)).unwrap();
         let failed = |attempt, charge| FailedRow {

@@ -1,0 +1,195 @@
+//! The plan as it is printed, and as the ledger keeps it.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use indicatif::HumanCount;
+use serde::{Deserialize, Serialize};
+
+use crate::model::exit_code::ExitCode;
+
+use super::lists::Lists;
+use super::range::{Range, real};
+use super::work::{Bound, Conditions, DiskPlan, Work};
+
+/// What the number of pages comes from: the best of what is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Source {
+    /// Lists that were read: by a probe, or by the export itself.
+    Pages,
+    /// Sizes in the list of products, or of an earlier export.
+    Sizes,
+    /// Nothing is known.
+    Assumption,
+}
+
+impl Source {
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Pages => "from lists that were read",
+            Self::Sizes => "from known sizes and earlier exports",
+            Self::Assumption => "ASSUMED: 5 pages a list, a tenth to ten times of it; --probe N reads a sample",
+        }
+    }
+}
+
+/// Lists by what is known of them.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ListCounts {
+    pub total: u64,
+    /// Some of their pages came.
+    pub read: u64,
+    /// Their size is known.
+    pub sized: u64,
+    /// They continue an earlier export.
+    pub continued: u64,
+    pub unknown: u64,
+}
+
+/// A probe that was made.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Probed {
+    /// Pages that it may have cost at most, with those that were there before.
+    pub allowed: u64,
+    /// Credits that it cost now.
+    pub credits: u64,
+}
+
+/// What an export will cost. Ranges have the outcome in nine of ten cases.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Plan {
+    pub status: &'static str,
+    pub exit_code: u8,
+    pub source: Source,
+    pub lists: ListCounts,
+    /// Credits that were spent already: billed or in doubt.
+    pub spent: u64,
+    /// Pages that are left.
+    pub pages: Range,
+    /// Credits that are left.
+    pub credits: Range,
+    /// Those and what was spent.
+    pub credits_in_all: Range,
+    pub seconds: Range,
+    pub bound: Bound,
+    /// Whether the time of a response was measured.
+    pub is_latency_measured: bool,
+    /// Bytes of the whole export.
+    pub disk: DiskPlan,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Probed>,
+}
+
+/// What of a plan the ledger keeps, to be compared with the outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptPlan {
+    pub source: Source,
+    /// Credits of the whole export.
+    pub credits: Range,
+}
+
+impl Plan {
+    /// The same lists and conditions give the same plan.
+    pub fn new(lists: &Lists, conditions: &Conditions, (spent, seed): (u64, u64)) -> Self {
+        let work = Work::new(&lists.cases(seed), conditions, seed);
+        let count = |lists: &mut dyn Iterator<Item = &u64>| lists.sum::<u64>();
+        let (read, sized) = (count(&mut lists.read.values()), count(&mut lists.sized.values()));
+        let source = if lists.unknown > 0 && !lists.has_sample() {
+            Source::Assumption
+        } else if lists.unknown > 0 && lists.has_read_sample() || read > 0 && sized + lists.continued == 0 {
+            Source::Pages
+        } else {
+            Source::Sizes
+        };
+        let total = read + sized + lists.continued + lists.unknown;
+        Self {
+            status: ExitCode::Complete.as_str(),
+            exit_code: ExitCode::Complete.number(),
+            source,
+            lists: ListCounts { total, read, sized, continued: lists.continued, unknown: lists.unknown },
+            spent,
+            pages: work.pages,
+            credits: work.credits,
+            credits_in_all: work.credits.plus(spent),
+            seconds: work.seconds,
+            bound: work.bound,
+            is_latency_measured: conditions.latency.is_some(),
+            disk: work.disk,
+            probe: None,
+        }
+    }
+
+    pub fn kept(&self) -> KeptPlan {
+        KeptPlan { source: self.source, credits: self.credits_in_all }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ListCounts { total, read, sized, continued, unknown } = self.lists;
+        write!(f, "plan: estimates, and the range of nine cases in ten")?;
+        write!(f, "\n  products  {}", HumanCount(total))?;
+        for (lists, what) in
+            [(read, "read or begun"), (sized, "of known size"), (continued, "continued"), (unknown, "unknown")]
+        {
+            if lists > 0 {
+                write!(f, ", {} {what}", HumanCount(lists))?;
+            }
+        }
+        if let Some(probe) = self.probe {
+            write!(
+                f,
+                "\n  probe     {} credits, of {} pages allowed",
+                HumanCount(probe.credits),
+                HumanCount(probe.allowed)
+            )?;
+        }
+        if self.spent > 0 {
+            write!(f, "\n  spent     {} credits", HumanCount(self.spent))?;
+        }
+        write!(f, "\n  pages     {}, {}", self.pages, self.source.text())?;
+        write!(f, "\n  credits   {}", self.credits)?;
+        if self.spent > 0 {
+            write!(f, ", in all {}", self.credits_in_all)?;
+        }
+        write!(f, "\n  time      {}, bound by {}", Spans(self.seconds), self.bound.text())?;
+        if !self.is_latency_measured && self.bound != Bound::Rate {
+            write!(f, " (ASSUMED: 0.3 s a response)")?;
+        }
+        write!(f, "\n  disk      {} of Parquet files", Bytes(self.disk.parquet))?;
+        write!(f, "\n            {} of journal", Bytes(self.disk.journal))?;
+        write!(f, "\n            {} in all, at most at a time", Bytes(self.disk.peak))
+    }
+}
+
+struct Bytes(Range);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Range { estimate, low, high } = self.0;
+        write!(f, "{} ({} to {})", ByteSize(estimate), ByteSize(low), ByteSize(high))
+    }
+}
+
+/// Times in seconds.
+struct Spans(Range);
+
+impl fmt::Display for Spans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let span = |seconds: u64| humantime::format_duration(Duration::from_secs(rounded(seconds))).to_string();
+        let Range { estimate, low, high } = self.0;
+        write!(f, "{} ({} to {})", span(estimate), span(low), span(high))
+    }
+}
+
+/// Seconds without the small ones of a long time.
+fn rounded(seconds: u64) -> u64 {
+    let unit = match seconds {
+        0..600 => 1,
+        600..36_000 => 60,
+        _ => 3_600,
+    };
+    super::range::whole(real(seconds) / real(unit)) * unit
+}

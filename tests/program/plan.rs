@@ -1,0 +1,110 @@
+//! `pagehaul plan`: what it prints, what it pays, and what it leaves.
+
+use std::process::Command;
+
+use crate::common::{Home, KEY, Run, Served, assert_no_page_billed_twice, fewest_requests, pagehaul, run};
+use serde_json::Value;
+
+/// A plan with the flags of an export.
+fn command(home: &Home, base_url: &str, more: &[&str]) -> Command {
+    let (list, out) = (home.argument("list.txt"), home.argument("out"));
+    let own = ["plan", "--base-url", base_url, "--products", &list, "--out", &out, "--progress", "none"];
+    let mut command = pagehaul([&own[..], more].concat());
+    command.env("PAGEHAUL_END", "short-page");
+    command
+}
+
+/// The same without a key, run to its end.
+fn plan(home: &Home, base_url: &str, more: &[&str]) -> Run {
+    run(command(home, base_url, more))
+}
+
+fn range(plan: &Value, key: &str) -> [u64; 3] {
+    ["low", "estimate", "high"].map(|name| plan[key][name].as_u64().unwrap())
+}
+
+#[test]
+fn a_plan_needs_no_key_and_no_rate_sends_nothing_and_writes_nothing() {
+    let Served { simulator, server, home, .. } = Served::start("products=40,max_videos=90");
+    let first = plan(&home, &server.base_url(), &[]);
+    let json = first.ended(0);
+    assert_eq!((&json["source"], &json["lists"]["total"]), (&"assumption".into(), &40.into()));
+    assert!(first.stderr.contains("ASSUMED: 5 pages a list"), "{first}");
+    let [low, estimate, high] = range(&json, "pages");
+    assert!(low <= 60 && (100..400).contains(&estimate) && high > 1_000, "{json}");
+    assert_eq!((simulator.account().requests, home.out().exists()), (0, false));
+}
+
+#[test]
+fn known_sizes_give_a_narrow_range_with_the_page_behind_a_full_last_one() {
+    let home = Home::new(&[]);
+    home.file("list.txt", b"");
+    let table = home.file("sized.csv", b"product_id,rows\n1,0\n2,9\n3,10\n4,95\n");
+    let out = home.argument("out");
+    let flags = ["--product-column", "product_id", "--size-hint-column", "rows", "--qps", "2", "--out", &out];
+    let json = run(pagehaul([&["plan", "--products", &table][..], &flags].concat())).ended(0);
+    let [low, estimate, high] = range(&json, "pages");
+    assert_eq!((&json["source"], estimate), (&"sizes".into(), 14), "1 + 1 + 2 + 10");
+    assert!(low >= 12 && high <= 16, "{json}");
+    assert_eq!(json["bound"], "rate");
+    assert!(!home.out().exists());
+}
+
+#[test]
+fn a_probe_is_announced_and_its_pages_are_the_export_s() {
+    let Served { simulator, server, ids, home } = Served::start("products=60,max_videos=300,record=true");
+    let flags = ["--probe", "50", "--qps", "1000"];
+    let refused = plan(&home, &server.base_url(), &flags);
+    assert!(refused.ended(2)["cause"].as_str().unwrap().contains("KEYAPI_TOKEN"), "{refused}");
+    let probe = |pages: &str| {
+        let mut command = command(&home, &server.base_url(), &["--qps", "1000", "--probe", pages]);
+        command.env("KEYAPI_TOKEN", KEY);
+        run(command)
+    };
+    let first = probe("50");
+    let json = first.ended(0);
+    assert!(first.stderr.contains("until this export has spent 50 credits"), "{first}");
+    assert_eq!((&json["probe"]["credits"], &json["source"]), (&50.into(), &"pages".into()), "{first}");
+    assert_eq!(simulator.account().pages, 50);
+    assert_eq!(probe("50").ended(0)["probe"]["credits"], 0);
+    let again = plan(&home, &server.base_url(), &[]).ended(0);
+    assert_eq!((&again["spent"], &again["source"]), (&50.into(), &"pages".into()));
+    let done = run(home.export(&server.base_url(), &["--qps", "1000"]));
+    let summary = done.ended(0);
+    assert_eq!(
+        (&summary["plan"]["source"], &summary["plan"]["actual"]),
+        (&"pages".into(), &summary["credits"]["billed"])
+    );
+    assert!(done.stderr.contains("credits were expected, from lists that were read"), "{done}");
+    assert_no_page_billed_twice(&[&simulator]);
+    let all = fewest_requests(&simulator, &ids);
+    assert!(simulator.account().pages < all + 40, "{all}");
+    let rest = plan(&home, &server.base_url(), &[]).ended(0);
+    assert_eq!(range(&rest, "pages"), [0, 0, 0]);
+}
+
+#[test]
+fn an_export_without_anything_known_says_so_only_in_json() {
+    let Served { server, home, .. } = Served::start("products=3,max_videos=9");
+    let done = run(home.export(&server.base_url(), &[]));
+    assert_eq!(done.ended(0)["plan"]["source"], "assumption");
+    assert!(!done.stderr.contains("were expected"), "{done}");
+}
+
+#[test]
+fn what_an_export_refuses_a_plan_refuses() {
+    let Served { simulator, server, home, .. } = Served::start("products=3,max_videos=90");
+    for (flags, code) in [
+        (&["--page-size", "99"][..], 2),
+        (&["--probe", "0"], 2),
+        (&["--products", "/nonexistent/list"], 2),
+        (&["--since", "nowhere", "--sort", "create_time:asc"], 9),
+    ] {
+        let refused = plan(&home, &server.base_url(), flags);
+        assert_eq!(refused.code, Some(code), "{flags:?}: {refused}");
+    }
+    run(home.export(&server.base_url(), &["--max-credits", "1"])).ended(6);
+    let other = plan(&home, &server.base_url(), &["--page-size", "5"]);
+    assert!(other.ended(9)["cause"].as_str().unwrap().contains("page_size was 10, now 5"), "{other}");
+    assert_eq!(simulator.account().requests, 1);
+}

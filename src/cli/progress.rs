@@ -35,6 +35,7 @@ pub(crate) struct ProgressReporter {
     heartbeat: Option<Duration>,
     max_credits: Option<u64>,
     is_replay: bool,
+    is_json: bool,
     state: Mutex<ProgressState>,
 }
 
@@ -70,6 +71,7 @@ impl ProgressReporter {
             heartbeat: is_plain.then_some(settings.heartbeat),
             max_credits: settings.max_credits,
             is_replay: false,
+            is_json: settings.json_logs,
             state: Mutex::new(ProgressState { limit, rate_news: RateNews::new(limit), ..ProgressState::default() }),
         }
     }
@@ -106,7 +108,12 @@ impl ProgressReporter {
                 }
                 None if state.started.is_some() => {
                     let line = line.replace('\n', "");
-                    tracing::info!("{}/{} products  {line}", HumanCount(ended), HumanCount(items));
+                    let message = format!("{}/{} products  {line}", HumanCount(ended), HumanCount(items));
+                    if self.is_json {
+                        state.log_counters(rate, &message);
+                    } else {
+                        tracing::info!("{message}");
+                    }
                 }
                 None => tracing::info!("{line}"),
             }
@@ -186,6 +193,27 @@ impl ProgressState {
         self.requests += 1;
         self.counts.credits += u64::from(charge != Charge::Free);
         self.throttled += throttled;
+    }
+
+    /// A line of progress with its counters as fields, for a program that reads the lines.
+    fn log_counters(&self, rate: f64, message: &str) {
+        let ProgressSnapshot { items, ended, pages, rows, credits, .. } = self.counts;
+        let seconds = self.started.map(|(since, _)| clock::now() - since).unwrap_or_default().as_secs_f64();
+        tracing::info!(
+            products = items,
+            products_done = ended,
+            products_failed = self.failed,
+            pages,
+            rows,
+            credits,
+            requests = self.requests,
+            retries = self.retries,
+            throttled = self.throttled,
+            requests_per_second = rate,
+            seconds,
+            eta_seconds = self.eta().map(|eta| eta.as_secs_f64()),
+            "{message}"
+        );
     }
 
     fn log_incomplete(&mut self, id: &ItemId, stop: StopReason, message: &str) {

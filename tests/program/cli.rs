@@ -1032,6 +1032,29 @@ fn with_json_lines_everything_on_standard_error_is_json() {
 }
 
 #[test]
+fn a_json_line_of_progress_has_its_counters_as_fields() {
+    let home = Home::new(&[]);
+    let out = home.argument("out");
+    let flags = ["--out", &out, "--log-format=json", "--heartbeat=20ms"];
+    let run = run(pagehaul(["export", "--simulate=products=10,max_videos=20,qps=20"].iter().chain(&flags)));
+    run.ended(0);
+    let lines = run.stderr.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let lines: Vec<serde_json::Value> = lines.map(|mut line| line["fields"].take()).collect();
+    let last = lines.iter().rfind(|fields| fields["products_done"].is_u64()).expect("a line of progress");
+    let totals: serde_json::Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(last["products"], 10, "{run}");
+    for (counter, total) in [("pages", "/pages/journaled"), ("rows", "/rows/received"), ("credits", "/credits/billed")]
+    {
+        let (counted, total) = (last[counter].as_u64().unwrap(), totals.pointer(total).unwrap().as_u64().unwrap());
+        assert!(0 < counted && counted <= total, "{counter}: {run}");
+    }
+    assert!(
+        last["seconds"].as_f64().unwrap() > 0.0 && last["message"].as_str().unwrap().contains("/10 products"),
+        "{run}"
+    );
+}
+
+#[test]
 fn an_unknown_level_of_log_lines_is_named_and_info_is_used() {
     let home = Home::new(&[]);
     let level = |level: &str| {

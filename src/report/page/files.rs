@@ -61,7 +61,7 @@ impl FilesOverview {
             overview.rejects.add(file.rows, file.bytes);
         }
         let partition = manifests.last().map(|manifest| manifest.partition.as_str()).filter(|name| !name.is_empty());
-        overview.partition = sanitize(partition.unwrap_or("region"));
+        overview.partition = sanitize(partition.unwrap_or("partition"));
         let mut regions: Vec<(&str, FileSums)> = regions.into_iter().collect();
         regions.sort_by_key(|(_, sums)| std::cmp::Reverse(sums.rows));
         let rest = regions.split_off(REGIONS.min(regions.len()));

@@ -6,6 +6,7 @@ use std::path::Path;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use super::help::explained;
 use super::log;
 use crate::error::Error;
 use crate::settings::{Layers, Origin, PREFIX, SETTINGS, SettingInfo, table};
@@ -36,8 +37,8 @@ pub(super) fn json() -> Arg {
 pub(super) fn with_settings(command: Command, settings: &[SettingInfo]) -> Command {
     let built_in = Layers::built_in().ok();
     let flag = |setting: &SettingInfo| {
-        let arg = Arg::new(setting.key).long(setting.key.replace('_', "-")).help(help(setting, built_in.as_ref()));
-        let arg = arg.help_heading(setting.section);
+        let arg = Arg::new(setting.key).long(setting.key.replace('_', "-")).help_heading(setting.section);
+        let arg = explained(arg, setting, built_in.as_ref());
         if setting.value.is_empty() {
             arg.action(ArgAction::SetTrue)
         } else if setting.key == table::SIMULATE.info.key {
@@ -47,13 +48,6 @@ pub(super) fn with_settings(command: Command, settings: &[SettingInfo]) -> Comma
         }
     };
     command.args(settings.iter().map(flag))
-}
-
-/// A setting's line of help, with its built-in value if it has one.
-fn help(setting: &SettingInfo, built_in: Option<&Layers>) -> String {
-    let mut shown = built_in.into_iter().flat_map(Layers::shown);
-    let value = shown.find(|(key, value, _)| *key == setting.key && *value != "none" && !setting.value.is_empty());
-    value.map_or(setting.help.to_owned(), |(_, value, _)| format!("{} [default: {value}]", setting.help))
 }
 
 /// Flags over environment over config file over built-in.

@@ -7,6 +7,7 @@ use clap::{ArgMatches, Command};
 use secrecy::SecretString;
 
 use super::arguments::{DEFAULTS, JSON, config, json, layers, with_settings};
+use super::help::with_short_help;
 use super::progress::ProgressReporter;
 use super::signals::{Signals, listen_for_signals, signal};
 use super::{CommandOutput, block_on, log, rlimits, serve};
@@ -33,24 +34,25 @@ use crate::state::rate_cache::{self, RateCache};
 const DEMONSTRATION: &str = "products=200,qps=250,latency=15ms,jitter=20ms,max_videos=900";
 
 const NO_LIST: &str = "no list of products; name one with --products FILE";
+const EXAMPLE: &str = "pagehaul export --products products.txt --qps 10 --out videos/2026-11-22";
 
 pub(super) fn command() -> Command {
     let codes = ExitCode::ALL.map(|code| format!("{} {}", code.number(), code.as_str()));
-    with_settings(Command::new("export"), SETTINGS)
+    let command = with_settings(Command::new("export"), SETTINGS)
         .about("Export the list; run the same command again to resume")
         .args([config(), json()])
-        .after_help(format!(
+        .after_long_help(format!(
             "Example:
-  pagehaul export --products products.txt --qps 10 --out videos/2026-11-22
+  {EXAMPLE}
 
 Every setting is also a variable (--page-size: PAGEHAUL_PAGE_SIZE) and a key of
-the --config file (page_size); config/default.toml explains each. RUST_LOG=debug
-logs more, RUST_LOG=warn less.
+the --config file (page_size). RUST_LOG=debug logs more, RUST_LOG=warn less.
 
 Exit codes: {}.
 The README says what a scheduler should do about each.",
             codes.join(", ")
-        ))
+        ));
+    with_short_help(command, "export", Some(EXAMPLE))
 }
 
 pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
@@ -94,15 +96,11 @@ pub(super) async fn export(layers: Layers, probe: Option<u64>) -> Result<Ended, 
     let api = Arc::new(HttpApi::new(&settings.endpoint, http_settings(&settings, key))?);
     let reporter = Arc::new(ProgressReporter::new(&settings, qps.per_second()));
     log::init(&settings, &reporter);
-    log_limits(qps, settings.max_in_flight, requested);
-    if let Some(limit) = &time_limit {
-        tracing::info!("this run ends at {limit}");
-    }
+    log_limits(qps, (settings.max_in_flight, requested), time_limit.as_ref());
     let seed = clock::wall().0.unsigned_abs();
     let shown: Arc<dyn EventSink> = Arc::<ProgressReporter>::clone(&reporter);
     let (events, serving) = serve::start(listening, &settings, qps.per_second(), shown);
-    let survey = probe.map(|pages| usize::try_from(pages).unwrap_or(usize::MAX));
-    let context = RunContext { settings, qps, sizes, seed, time_limit, survey, events };
+    let context = RunContext { settings, qps, sizes, seed, time_limit, survey: probe.map(as_usize), events };
     let work = async {
         // A list on a pipe may stall before its first byte.
         let ids = tokio::select! {
@@ -132,6 +130,10 @@ pub(super) async fn export(layers: Layers, probe: Option<u64>) -> Result<Ended, 
     drop(simulator);
     store_rate(rate_cache, &result);
     result
+}
+
+fn as_usize(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
 }
 
 fn check_stdin(layers: &Layers) -> Result<(), Error> {
@@ -212,8 +214,8 @@ fn http_settings(settings: &Settings, key: SecretString) -> HttpSettings {
     }
 }
 
-/// Logs the limits of this run that the user did not set.
-fn log_limits(qps: RateLimit, max_in_flight: usize, requested: usize) {
+/// Logs the limits of this run: those that the user did not set, and when it ends.
+fn log_limits(qps: RateLimit, (max_in_flight, requested): (usize, usize), time_limit: Option<&TimeLimit>) {
     if let RateLimit::Auto(Some(known)) = qps {
         tracing::info!("starting near {known} requests per second, found by an earlier run with this key");
     }
@@ -221,6 +223,9 @@ fn log_limits(qps: RateLimit, max_in_flight: usize, requested: usize) {
         tracing::warn!(
             "at most {max_in_flight} concurrent requests: the limit of open files allows no more (raise it with ulimit -n)"
         );
+    }
+    if let Some(limit) = time_limit {
+        tracing::info!("this run ends at {limit}");
     }
 }
 

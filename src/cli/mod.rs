@@ -4,14 +4,20 @@
 //! Read first: `cli::run`, then `export.rs`.
 
 mod arguments;
+mod completions;
 mod config;
 mod export;
+mod help;
+mod layout;
+mod live_lines;
 pub mod log;
+mod man;
 mod outcome;
 mod plan;
 pub(crate) mod progress;
 mod prune;
 pub(crate) mod rate_news;
+mod reference;
 mod replay;
 mod report;
 pub(crate) mod rlimits;
@@ -50,7 +56,7 @@ pub fn command() -> Command {
 
 type Run = fn(&ArgMatches) -> Result<CommandOutput, Error>;
 
-fn commands() -> [(Command, Run); 10] {
+fn commands() -> [(Command, Run); 12] {
     [
         (plan::command(), plan::run),
         (export::command(), export::run),
@@ -62,6 +68,8 @@ fn commands() -> [(Command, Run); 10] {
         (simulate::command(), simulate::run),
         (schema::command(), schema::run),
         (config::command(), config::run),
+        (completions::command(), completions::run),
+        (man::command(), man::run),
     ]
 }
 

@@ -1,17 +1,19 @@
 //! The progress of a run: a bar on a terminal, a line at each heartbeat elsewhere.
 //!
-//! Events only change counters; a task shows them. Log lines go through the bar, so that they never tear.
+//! Events only change counters; a task shows them. Log lines go through the display, so that they never tear.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use indicatif::{FormattedDuration, HumanCount, HumanFloatCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{FormattedDuration, HumanCount, HumanFloatCount};
 use tokio::time::Instant;
 
+use crate::cli::layout::{arranged, bar};
+use crate::cli::live_lines::LiveLines;
 use crate::cli::rate_news::RateNews;
 use crate::model::attempt::AttemptResult;
 use crate::model::clock;
@@ -21,7 +23,7 @@ use crate::model::sanitize::Sanitized;
 use crate::report::totals::{Count, as_u64, repair_price};
 use crate::settings::{Progress, Settings};
 
-/// Time between two updates of a bar.
+/// Time between two updates on a terminal.
 const TICK: Duration = Duration::from_millis(200);
 /// The period of the shown rate.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
@@ -31,7 +33,9 @@ const LOGGED: u64 = 20;
 /// Counts the events of a run and shows them.
 #[derive(Debug)]
 pub(crate) struct ProgressReporter {
-    bar: Option<ProgressBar>,
+    /// On a terminal.
+    live: Option<LiveLines>,
+    opened: Instant,
     heartbeat: Option<Duration>,
     max_credits: Option<u64>,
     is_replay: bool,
@@ -60,14 +64,15 @@ impl ProgressReporter {
     /// For an export whose rate limit starts at `limit` requests per second.
     pub(crate) fn new(settings: &Settings, limit: Option<f64>) -> Self {
         let has_bar = match settings.progress {
-            Progress::Auto => io::stderr().is_terminal() && !settings.json_logs,
+            Progress::Auto => !settings.json_logs,
             Progress::Bar => true,
             Progress::Plain | Progress::None => false,
         };
-        let bar = has_bar.then(spinner).filter(|bar| !bar.is_hidden());
-        let is_plain = bar.is_none() && settings.progress != Progress::None;
+        let live = if has_bar { LiveLines::open() } else { None };
+        let is_plain = live.is_none() && settings.progress != Progress::None;
         Self {
-            bar,
+            live,
+            opened: clock::now(),
             heartbeat: is_plain.then_some(settings.heartbeat),
             max_credits: settings.max_credits,
             is_replay: false,
@@ -86,38 +91,45 @@ impl ProgressReporter {
 
     /// Shows the counters until it is dropped.
     pub(crate) async fn show(&self) -> Infallible {
-        let every = if self.bar.is_some() { Some(TICK) } else { self.heartbeat };
+        let every = if self.live.is_some() { Some(TICK) } else { self.heartbeat };
         let Some(every) = every else { return std::future::pending().await };
         let mut throughput = Throughput::new(self.state().requests);
         loop {
             tokio::time::sleep(every).await;
             let state = self.state();
             let rate = throughput.update(state.requests);
-            let ProgressSnapshot { items, ended, .. } = state.counts;
-            let line = match state.started {
-                Some(_) => state.line(rate, self.max_credits),
-                None => state.preparation(),
-            };
-            match &self.bar {
-                Some(bar) => {
-                    if state.started.is_some() {
-                        bar.set_length(items);
-                        bar.set_position(ended);
-                    }
-                    bar.set_message(line);
+            if let Some(live) = &self.live {
+                let lines = self.lines(&state, rate, LiveLines::width());
+                drop(state);
+                live.show(&lines);
+            } else if state.started.is_some() {
+                let ProgressSnapshot { items, ended, .. } = state.counts;
+                let fields = state.fields(rate, self.max_credits).concat().join("  ");
+                let message = format!("{}/{} products  {fields}", HumanCount(ended), HumanCount(items));
+                if self.is_json {
+                    state.log_counters(rate, &message);
+                } else {
+                    tracing::info!("{message}");
                 }
-                None if state.started.is_some() => {
-                    let line = line.replace('\n', "");
-                    let message = format!("{}/{} products  {line}", HumanCount(ended), HumanCount(items));
-                    if self.is_json {
-                        state.log_counters(rate, &message);
-                    } else {
-                        tracing::info!("{message}");
-                    }
-                }
-                None => tracing::info!("{line}"),
+            } else {
+                tracing::info!("{}", state.preparation());
             }
         }
+    }
+
+    /// What a terminal of this width shows, under an empty line.
+    fn lines(&self, state: &ProgressState, rate: f64, width: usize) -> Vec<String> {
+        let elapsed = |since: Instant| FormattedDuration(clock::now() - since).to_string();
+        let groups = match state.started {
+            Some((since, _)) => {
+                let [pages, credits] = state.fields(rate, self.max_credits);
+                vec![bar(state.counts.ended, state.counts.items, elapsed(since), width), pages, credits]
+            }
+            None => vec![vec![state.preparation(), elapsed(self.opened)]],
+        };
+        let mut lines = vec![String::new()];
+        lines.extend(arranged(&groups, width));
+        lines
     }
 
     /// Logs what is durable when a run fails while it works.
@@ -130,8 +142,8 @@ impl ProgressReporter {
     }
 
     pub(crate) fn finish(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
+        if let Some(live) = &self.live {
+            live.clear();
         }
     }
 
@@ -146,9 +158,6 @@ impl ProgressReporter {
             tracing::info!("resuming: {done} of {items} products done, {pages} paid for");
         }
         state.started.get_or_insert_with(|| (clock::now(), ended));
-        if let Some(bar) = &self.bar {
-            set_style(bar, "\n  {bar:30} {human_pos}/{human_len} products  {elapsed_precise}\n  {msg}");
-        }
     }
 }
 
@@ -173,19 +182,29 @@ impl ProgressState {
         }
     }
 
-    /// The counters under a bar: at most 80 columns for ten million of everything.
-    fn line(&self, rate: f64, max_credits: Option<u64>) -> String {
+    /// The counters, in two groups.
+    fn fields(&self, rate: f64, max_credits: Option<u64>) -> [Vec<String>; 2] {
         let ProgressSnapshot { pages, rows, credits, .. } = self.counts;
         let [pages, rows, credits, retries, throttled, failed] =
             [pages, rows, credits, self.retries, self.throttled, self.failed].map(HumanCount);
         let limit = self.limit.map(|limit| format!("/{:.0}", HumanFloatCount(limit))).unwrap_or_default();
         let max = max_credits.map(|max| format!("/{}", HumanCount(max))).unwrap_or_default();
         let eta = self.eta().map_or("-".to_owned(), |eta| FormattedDuration(eta).to_string());
-        format!(
-            "{pages} pages  {rows} rows  {:.0}{limit} req/s  eta {eta}\n  \
-             credits {credits}{max}  retries {retries}  429s {throttled}  failed {failed}",
-            HumanFloatCount(rate)
-        )
+        let rate = HumanFloatCount(rate);
+        [
+            vec![
+                format!("{pages} pages"),
+                format!("{rows} rows"),
+                format!("{rate:.0}{limit} req/s"),
+                format!("eta {eta}"),
+            ],
+            vec![
+                format!("credits {credits}{max}"),
+                format!("retries {retries}"),
+                format!("429s {throttled}"),
+                format!("failed {failed}"),
+            ],
+        ]
     }
 
     fn count_attempt(&mut self, charge: Charge, result: AttemptResult) {
@@ -238,22 +257,6 @@ impl ProgressState {
         if let Some(line) = self.rate_news.line(rate, wait) {
             tracing::info!("{line}");
         }
-    }
-}
-
-/// The bar while the amount of work is unknown.
-fn spinner() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-    set_style(&bar, "\n  {spinner} {msg}  {elapsed_precise}");
-    bar.enable_steady_tick(TICK);
-    bar
-}
-
-/// Every template starts with an empty line. A terminal shows Ctrl-C as `^C` after the bar. If the bar's last line is full, all
-/// lines move up by one, and the first one can no longer be cleared.
-fn set_style(bar: &ProgressBar, template: &str) {
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style.progress_chars("=> "));
     }
 }
 
@@ -341,18 +344,16 @@ impl EventSink for ProgressReporter {
     }
 }
 
-/// Writes to stderr, with the bar out of the way. A line that cannot be written is dropped.
+/// Writes to stderr, above the display. A line that cannot be written is dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct LogLines(pub(crate) Option<Arc<ProgressReporter>>);
 
 impl Write for LogLines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let write = || io::stderr().write_all(bytes);
-        let written = match self.0.as_ref().and_then(|reporter| reporter.bar.as_ref()) {
-            Some(bar) => bar.suspend(write),
-            None => write(),
-        };
-        written.ok(); // a log line is no reason to end a run that is paid for
+        match self.0.as_ref().and_then(|reporter| reporter.live.as_ref()) {
+            Some(live) => live.print_above(bytes),
+            None => io::stderr().write_all(bytes).unwrap_or_default(), // no reason to end a run that is paid for
+        }
         Ok(bytes.len())
     }
 
@@ -412,6 +413,32 @@ mod tests {
         assert_eq!(reporter.state().eta(), None);
         ended(&reporter, 1);
         assert_eq!(reporter.state().eta(), Some(Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ten_million_of_everything_fit_a_terminal_of_any_usual_width() {
+        let reporter = reporter();
+        let (before, many) = (reporter.lines(&reporter.state(), 0.0, 80), 12_345_678);
+        assert_eq!(before, ["", "  opening the export  00:00:00"]);
+        let snapshot = ProgressSnapshot {
+            items: many,
+            ended: many / 2,
+            begun: many,
+            pages: many,
+            rows: many,
+            credits: many,
+            failed: 0,
+            cut: 0,
+        };
+        reporter.event(&Event::Opened(snapshot));
+        tokio::time::advance(Duration::from_secs(400_000)).await;
+        for (width, height) in [(80, 4), (60, 6), (40, 7)] {
+            let lines = reporter.lines(&reporter.state(), 12_345.6, width);
+            assert!(lines.iter().all(|line| line.len() + 3 <= width) && lines.len() <= height, "{width}: {lines:#?}");
+        }
+        let [pages, credits] = reporter.state().fields(12_345.6, Some(many));
+        assert_eq!(pages.join("  "), "12,345,678 pages  12,345,678 rows  12,346 req/s  eta -");
+        assert_eq!(credits.join("  "), "credits 12,345,678/12,345,678  retries 0  429s 0  failed 0");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use clap::{ArgMatches, Command};
 
 use super::arguments::{JSON, json, layers, switch, with_settings};
+use super::help::with_short_help;
 use super::progress::ProgressReporter;
 use super::signals::{listen_for_signals, signal};
 use super::{CommandOutput, block_on, log};
@@ -46,9 +47,11 @@ const OF_THE_EXPORT: &[SettingInfo] =
     &[table::PAGE_SIZE.info, table::SORT.info, table::MAX_PAGES.info, table::END.info];
 
 pub(super) fn command() -> Command {
-    with_settings(Command::new("replay"), OWN)
+    let command = with_settings(Command::new("replay"), OWN)
         .about("Rebuild pending or modified files from the journal, offline")
         .args([switch(ALL, "Rebuild every file"), json()])
+        .after_long_help("");
+    with_short_help(command, "replay", None)
 }
 
 pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {

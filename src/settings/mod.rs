@@ -5,6 +5,7 @@
 //! Read first: [`Settings`]. To add a setting: [`table`], `config/default.toml`, [`Settings`], and the list in `cli/replay.rs`.
 
 mod deadline;
+mod explanation;
 mod layers;
 mod location;
 pub(crate) mod parse;
@@ -15,6 +16,7 @@ mod since;
 mod snapshot;
 pub mod table;
 
+pub use explanation::explanation;
 pub use layers::{DEFAULTS, Layers, Origin, PREFIX, SettingsError, nearest};
 pub(crate) use location::BucketKind;
 pub use location::{BucketUrl, OutputLocation, StoreClient, StoreOptions};

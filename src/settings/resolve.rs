@@ -29,6 +29,8 @@ pub const FROM_FILE: &str = "file";
 /// The word for every column.
 const ALL: &str = "all";
 
+const NO_OUT: &str = "no export directory; name one with --out DIR (for a daily job, a new one each day)";
+
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -131,8 +133,7 @@ impl Settings {
     /// Parses and checks all values. The first one that is not valid is the error.
     pub fn resolve(layers: &Layers) -> Result<Self, SettingsError> {
         let endpoint = endpoint(layers)?;
-        let missing = "no export directory; name one with --out DIR (for a daily job, a new one each day)";
-        let ExportPaths { out, state: state_dir, snapshot } = ExportPaths::from_layers(layers, missing)?;
+        let ExportPaths { out, state: state_dir, snapshot } = ExportPaths::from_layers(layers, NO_OUT)?;
         let (page, as_u32) = (&endpoint.page, |number: u64| u32::try_from(number).unwrap_or(u32::MAX));
         let page_size = in_range(layers, table::PAGE_SIZE, u64::from(page.size_max))?;
         let sort = sort(layers, &endpoint)?;

@@ -74,9 +74,9 @@ macro_rules! settings {
 settings! {
     "What to export" {
         PRODUCTS: String = "products", "FILE|-", any,
-            "List of products: one id per line, or CSV or Parquet; - is stdin";
+            "List of ids: text, CSV or Parquet; - is stdin";
         SIMULATE: String = "simulate", "SPEC", any,
-            "Export from the simulator, for example --simulate=seed=7,qps=50";
+            "Export from a simulated API, without a key";
         PRODUCT_COLUMN: String = "product_column", "NAME", any,
             "Column with the ids in a CSV or Parquet list";
         SIZE_HINT_COLUMN: String = "size_hint_column", "NAME", any,
@@ -84,13 +84,13 @@ settings! {
         SIZE_HINTS_FROM: PathBuf = "size_hints_from", "DIR", any,
             "Earlier export with the expected number of rows (a hint)";
         OUT: OutputLocation = "out", "DIR|URL", location,
-            "Output: a directory, s3://, gs:// or az://; the same one resumes";
+            "Output directory, s3://, gs:// or az:// prefix";
         STATE_DIR: PathBuf = "state_dir", "DIR", directory,
             "Ledger and journal directory [default: OUT/_pagehaul]";
         SNAPSHOT: SnapshotLabel = "snapshot", "LABEL|today", snapshot,
-            "Export into OUT/snapshot=LABEL: one output holds many exports";
+            "Export into OUT/snapshot=LABEL";
         SINCE: String = "since", "SNAPSHOT|DIR", any,
-            "Continue an earlier export: only what is new is requested";
+            "Continue an earlier export: request what is new";
         SINCE_CHECK: f64 = "since_check", "PERCENT", percent,
             "Products read whole to see what the earlier export lacks";
         KEEP: u64 = "keep", "N", count::<1, 1_000_000>,
@@ -106,7 +106,7 @@ settings! {
         ENDPOINT: PathBuf = "endpoint", "FILE", any,
             "Endpoint description [default: built-in product-videos]";
         QPS: RateLimit = "qps", "N|auto|unlimited", rate_limit,
-            "Rate limit in requests per second, or `auto` to discover it";
+            "Rate limit per second, or `auto` to discover it";
         RATE_CACHE_DIR: PathBuf = "rate_cache_dir", "DIR", any,
             "Cache of discovered rate limits [default: ~/.local/state/pagehaul]";
         MAX_IN_FLIGHT: u64 = "max_in_flight", "N", count::<1, 4096>,
@@ -120,9 +120,9 @@ settings! {
         SORT: String = "sort", "FIELD[:asc|desc]", any,
             "Sort order of each list";
         MAX_PAGES: u64 = "max_pages", "N", whole,
-            "Maximum pages per product; reaching it counts as complete";
+            "Maximum pages per product";
         MAX_CREDITS: u64 = "max_credits", "N", count::<1, { u64::MAX }>,
-            "Maximum credits of this export, over all its runs";
+            "Maximum credits of the export, over all runs";
         MAX_DURATION: Duration = "max_duration", "TIME", duration,
             "Maximum time of this run; then it ends, and the next one resumes";
         DEADLINE: Utc64 = "deadline", "HH:MM|TIME", deadline,

@@ -17,7 +17,7 @@ packages=(
 )
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-export PIP_DISABLE_PIP_VERSION_CHECK=1 PYTHONDONTWRITEBYTECODE=1
+export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PYTHONDONTWRITEBYTECODE=1
 for name in ${!PAGEHAUL_@} KEYAPI_TOKEN PYTHONPATH; do unset "$name"; done
 
 # Sets `env` to an environment with the packages for an interpreter, made anew when their versions change.

@@ -4,6 +4,7 @@
 //! Read first: `cli::run`, then `export.rs`.
 
 mod arguments;
+mod colour;
 mod completions;
 mod config;
 mod export;

@@ -6,6 +6,7 @@ use std::io::IsTerminal;
 
 use serde::Serialize;
 
+use super::colour::{Mood, on_stderr};
 use super::log;
 use crate::error::{Error, ExitCode};
 use crate::model::sanitize::{chain, json};
@@ -29,7 +30,8 @@ impl CommandOutput {
     /// Work that ended. If log lines are JSON, the object on stdout is all; on a terminal the text for a person is, unless
     /// `is_json_requested`.
     pub(super) fn ended(report: &(impl Display + Serialize), exit: ExitCode, is_json_requested: bool) -> Self {
-        let message = if log::is_json() { String::new() } else { format!("{report}\n") };
+        let text = || on_stderr(format!("{report}\n"), exit.as_str(), exit.into());
+        let message = if log::is_json() { String::new() } else { text() };
         let printed = if prints_json(is_json_requested) { json(report) + "\n" } else { String::new() };
         Self { message, printed, exit }
     }
@@ -64,7 +66,7 @@ pub(super) fn error_lines(error: &Error) -> String {
         return log::json_line("ERROR", &chain, error.next_step());
     }
     let next = error.next_step().map(|next| format!("  next: {next}\n")).unwrap_or_default();
-    format!("error: {chain}\n{next}")
+    on_stderr(format!("error: {chain}\n{next}"), "error: ", Mood::Bad)
 }
 
 /// An error as JSON, for stdout: the first fields of a summary.

@@ -320,7 +320,7 @@ impl EventSink for ProgressReporter {
             }
             Event::Throttled { wait, rate } => state.log_rate(*rate, Some(*wait)),
             Event::Rate(rate) => state.log_rate(*rate, None),
-            Event::Overhead { .. } | Event::Ticked { .. } | Event::Publishing(_) => {}
+            Event::Ticked { .. } | Event::Publishing(_) | Event::Overhead { .. } => {}
             Event::Warning(message) => tracing::warn!("{message}"),
             Event::Outage { cause } => {
                 tracing::warn!("all requests fail, sending one at a time until one succeeds: {cause}");

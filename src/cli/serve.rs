@@ -31,7 +31,7 @@ pub(super) fn start(
     reporter: Arc<dyn EventSink>,
 ) -> (Arc<dyn EventSink>, Option<Serving>) {
     let Some((listener, bound)) = listening else { return (reporter, None) };
-    tracing::info!("serving http://{bound}/metrics, /healthz, /readyz and /status.json");
+    tracing::info!("serving http://{bound}/ (the report), /metrics, /healthz, /readyz and /status.json");
     if !bound.ip().is_loopback() {
         tracing::warn!(
             "--serve: whoever can reach {bound} sees the progress of this export, because there is no password"

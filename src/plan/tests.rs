@@ -16,27 +16,21 @@ fn exponential(random: &mut Random) -> f64 {
 
 /// The shapes of the test of coverage. The method was tuned on others, with other seeds: `docs/plan.md`.
 const HELD_OUT: [Shape; 7] = [
-    ("geometric, 5 pages on average", |random| exponential(random) * 4.5, 100_000),
-    ("log-normal, median 6, spread 1.1", |random| (6_f64.ln() + 1.1 * random.normal()).exp(), 100_000),
-    ("Pareto, exponent 1.7, cut at 5,000 pages", |random| 4.0 * (random.share().powf(-1.0 / 1.7) - 1.0), 5_000),
-    ("nine of ten of one page, others some 80", |random| few_deep(random, 0.9), 100_000),
-    (
-        "three exponential parts, 10 pages on average",
-        |random| (0..3).map(|_| exponential(random)).sum::<f64>() * 3.2,
-        100_000,
-    ),
-    (
-        "two kinds, of 1 or 2 and of 50 to 150 pages",
-        |random| {
-            if random.share() < 0.7 { random.share() * 2.0 } else { 49.0 + random.share() * 101.0 }
-        },
-        100_000,
-    ),
-    ("constant", |_| 8.0, 100_000),
+    ("geometric, 20 pages on average", |random| exponential(random) * 20.0, 100_000),
+    ("log-normal, median 3, spread 1.3", |random| (3_f64.ln() + 1.3 * random.normal()).exp(), 100_000),
+    ("Pareto, exponent 1.5, cut at 1,000 pages", |random| 3.0 * (random.share().powf(-1.0 / 1.5) - 1.0), 1_000),
+    ("five of six of one page, others some 50", |random| few_deep(random, 5.0 / 6.0), 100_000),
+    ("two kinds, of 3 to 6 and of 30 to 90 pages", two_kinds, 100_000),
+    ("Weibull, exponent 0.8", |random| exponential(random).powf(1.0 / 0.8) * 7.0, 100_000),
+    ("constant", |_| 11.0, 100_000),
 ];
 
+fn two_kinds(random: &mut Random) -> f64 {
+    if random.share() < 0.65 { 2.0 + random.share() * 4.0 } else { 29.0 + random.share() * 61.0 }
+}
+
 fn few_deep(random: &mut Random, shallow: f64) -> f64 {
-    if random.share() < shallow { 0.0 } else { 1.0 + exponential(random).powf(1.0 / 1.5) * 90.0 }
+    if random.share() < shallow { 0.0 } else { 1.0 + exponential(random).powf(1.0 / 1.2) * 53.0 }
 }
 
 /// Surveys lists until the credits are spent, as the engine does with one request at a time.
@@ -78,7 +72,7 @@ struct Coverage {
 fn coverage((_, shape, limit): Shape, lists: usize, credits: u32) -> Coverage {
     let mut found = Coverage { inside: 0, below: 0, above: 0, width: 0.0 };
     for case in 0..200 {
-        let mut random = Random::new(0xc0de_0000 + case);
+        let mut random = Random::new(0x0fa1_0000 + case);
         let depth = |random: &mut Random| u32::try_from(whole(shape(random).floor() + 1.0)).unwrap().min(limit);
         let depths: Vec<u32> = (0..lists).map(|_| depth(&mut random)).collect();
         let known = survey(&depths, limit, credits);
@@ -102,7 +96,7 @@ fn coverage((_, shape, limit): Shape, lists: usize, credits: u32) -> Coverage {
 fn of_200_exports_of_each_shape_nine_of_ten_cost_what_the_range_says() {
     let mut wrong = Vec::new();
     for shape in HELD_OUT {
-        let Coverage { inside, below, above, width } = coverage(shape, 4_000, 500);
+        let Coverage { inside, below, above, width } = coverage(shape, 3_000, 450);
         let percent = f64::from(inside) / 2.0;
         println!("{}: {percent} % inside, {below} below, {above} above, high / low {:.2}", shape.0, width.exp());
         // The depth of lists that are all alike is known, so that the outcome is never outside.

@@ -130,7 +130,7 @@ impl Conditions {
         let is_deep = self.lookahead > 0.0 && case.deepest > f64::from(MIN_PAGES);
         let ahead = if is_deep { (case.pages * self.lookahead / 100.0).max(1.0) } else { 0.0 };
         let in_doubt = case.pages * IN_DOUBT * random.share().powi(4);
-        case.pages + evidence * random.share() + ahead * random.share() + in_doubt
+        case.pages + (evidence * random.share() + ahead * random.share() + in_doubt).floor()
     }
 
     fn time(&self, credits: f64, deepest: f64, random: &mut Random) -> (f64, Bound) {

@@ -17,3 +17,4 @@ pub(crate) mod status;
 pub mod summary;
 pub(crate) mod totals;
 pub(crate) mod verify;
+pub(crate) mod wait;

@@ -18,8 +18,9 @@ use crate::report::drift::ExportDrift;
 use crate::report::error::ReportError;
 use crate::report::planned::PlanOutcome;
 use crate::report::run_stats::RunStats;
+use crate::report::schema::{read_files, read_table};
 use crate::report::totals::{Count, ExportTotals, as_u64};
-use crate::settings::Settings;
+use crate::settings::{Settings, TableFormat};
 
 /// The summary's name in the output.
 pub const SUMMARY: &str = "_pagehaul/summary.json";
@@ -54,6 +55,9 @@ pub struct Summary {
     /// Where the responses differ from the endpoint's description.
     pub drift: ExportDrift,
     pub columns: usize,
+    /// The command that shows some rows in DuckDB, for a person; none without files.
+    #[serde(skip)]
+    pub read: Option<String>,
     pub run: RunStats,
 }
 
@@ -85,11 +89,20 @@ pub(crate) async fn of(
         out: settings.out.to_string(),
         continued,
         plan,
+        read: read_command(settings).filter(|_| totals.files > 0),
         totals,
         drift: ExportDrift::from_ledger(&export_dir.ledger(), &settings.endpoint)?,
         columns: settings.columns.len() + 3,
         run: stats.completed(allowed),
     })
+}
+
+fn read_command(settings: &Settings) -> Option<String> {
+    if settings.table == TableFormat::Delta {
+        return read_table(&settings.out);
+    }
+    let partition = &settings.endpoint.partition().name;
+    read_files(&settings.out, partition, settings.columns.contains(partition))
 }
 
 impl Summary {
@@ -177,6 +190,9 @@ impl fmt::Display for Summary {
         let unlisted = (products.failed + products.cut).saturating_sub(as_u64(failures.len()));
         if unlisted > 0 {
             write!(f, "\n  and {} more", HumanCount(unlisted))?;
+        }
+        if let Some(command) = &self.read {
+            write!(f, "\n  read      {command}")?;
         }
         if let Some(next) = self.next {
             write!(f, "\n  next      {next}")?;

@@ -212,11 +212,11 @@ impl TimelineState {
                 let responses = Count(as_u64(*in_flight), "response");
                 self.decide("stopping", &format!("{cause}; up to {responses} in flight"));
             }
-            Event::Recounted(_)
+            Event::Retrying { .. }
+            | Event::Reread(_)
+            | Event::Recounted(_)
             | Event::Ticked { .. }
             | Event::Reopened(_)
-            | Event::Retrying { .. }
-            | Event::Reread(_)
             | Event::Publishing(_) => {}
         }
     }

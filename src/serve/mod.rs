@@ -13,6 +13,7 @@ mod registry;
 mod respond;
 mod server;
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -22,6 +23,8 @@ use tokio::net::TcpListener;
 use crate::model::event::EventSink;
 use crate::model::sanitize::{chain, json};
 use crate::output::read_only::ExportPath;
+use crate::report::error::ReportError;
+use crate::report::page::{self, PageData};
 use crate::report::status;
 use crate::settings::Settings;
 use cached::{Cached, Made};
@@ -41,13 +44,24 @@ pub(crate) fn start(
     let sinks: [Arc<dyn EventSink>; 2] = [Arc::<Metrics>::clone(&metrics), Arc::<Readiness>::clone(&readiness)];
     let Settings { out, store, state_dir, .. } = settings;
     let export = ExportPath { out: out.clone(), store: store.clone(), state: state_dir.clone() };
+    let of_report = export.clone();
     let status = Cached::new("status", move || status_json(&export));
-    (server::start(listener, Arc::new(Site { metrics, readiness, status, hosts: Hosts::new(bound) })), sinks)
+    let report = Cached::new("report", move || report_page(&of_report));
+    (server::start(listener, Arc::new(Site { metrics, readiness, status, report, hosts: Hosts::new(bound) })), sinks)
 }
 
 /// What `pagehaul status --json` prints. Blocks.
 fn status_json(export: &ExportPath) -> Made {
+    block_on(status::status(export)).map(|status| Bytes::from(json(&status) + "\n"))
+}
+
+/// The page that `pagehaul report` writes, as of now. Blocks.
+fn report_page(export: &ExportPath) -> Made {
+    block_on(PageData::read(export)).map(|data| Bytes::from(page::render(&data)))
+}
+
+/// Reads an export on a thread that has no runtime.
+fn block_on<T>(read: impl Future<Output = Result<T, ReportError>>) -> Result<T, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|error| error.to_string())?;
-    let status = runtime.block_on(status::status(export)).map_err(|error| chain(&error))?;
-    Ok(Bytes::from(json(&status) + "\n"))
+    runtime.block_on(read).map_err(|error| chain(&error))
 }

@@ -15,7 +15,8 @@ use super::readiness::Readiness;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
-const PATHS: &str = "there are /metrics, /healthz, /readyz and /status.json here\n";
+const HTML: &str = "text/html; charset=utf-8";
+const PATHS: &str = "there are /, /metrics, /healthz, /readyz and /status.json here\n";
 
 /// Nothing may be run, loaded, framed or stored of what is served, and no other site may read it.
 const HEADERS: [(HeaderName, &str); 5] = [
@@ -35,6 +36,7 @@ pub(crate) struct Site {
     pub(super) metrics: Arc<Metrics>,
     pub(super) readiness: Arc<Readiness>,
     pub(super) status: Cached,
+    pub(super) report: Cached,
     pub(super) hosts: Hosts,
 }
 
@@ -76,6 +78,7 @@ async fn document(site: &Site, path: &str, headers: &HeaderMap) -> Response<Body
             Err(why) => text(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
         },
         "/status.json" => made(of_ledger(site, &site.status).await, JSON),
+        "/" => made(of_ledger(site, &site.report).await, HTML),
         _ => text(StatusCode::NOT_FOUND, PATHS),
     }
 }
@@ -152,7 +155,7 @@ mod tests {
     #[tokio::test]
     async fn whatever_is_answered_may_not_be_stored_sniffed_framed_or_read_by_another_site() {
         let site = site(Ok(b"{}\n"));
-        for path in ["/metrics", "/healthz", "/readyz", "/status.json", "/nothing", "/metrics/", "//metrics"] {
+        for path in ["/", "/metrics", "/healthz", "/readyz", "/status.json", "/nothing", "/metrics/", "//metrics"] {
             let (_, headers, _) = get(&site, path).await;
             let of = |name: &str| headers.get(name).unwrap().to_str().unwrap();
             assert_eq!((of("cache-control"), of("x-content-type-options")), ("no-store", "nosniff"), "{path}");
@@ -171,6 +174,7 @@ mod tests {
             ("/readyz", 503, "text/plain; charset=utf-8", "not ready: finishing what earlier runs left\n"),
             ("/status.json", 200, "application/json", "{\"status\":\"running\"}\n"),
             ("/status.json?x=1", 200, "application/json", "{\"status\":\"running\"}\n"),
+            ("/", 200, "text/html; charset=utf-8", "<p>the report\n"),
         ];
         for (path, status, kind, text) in table {
             let (code, headers, body) = get(&site, path).await;

@@ -18,8 +18,8 @@ use crate::model::sanitize::chain;
 
 /// Connections at once: some Prometheus servers, probes and people.
 const MAX_CONNECTIONS: usize = 16;
-/// The connections, the one that is accepted before the oldest is closed, the listener, and a query of the ledger.
-pub(crate) const OPEN_FILES: u64 = 16 + 1 + 1 + 4;
+/// The connections, the one that is accepted before the oldest is closed, the listener, and two queries of the ledger.
+pub(crate) const OPEN_FILES: u64 = 16 + 1 + 1 + 2 * 4;
 /// The longest time for the head of a request.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest time of a connection, until the last byte of its response is taken.

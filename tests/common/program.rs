@@ -19,7 +19,7 @@ pub(crate) fn pagehaul<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) 
         let upper = name.to_string_lossy().to_ascii_uppercase();
         let is_ours = upper.starts_with("PAGEHAUL_") || upper == "KEYAPI_TOKEN" || upper == "RUST_LOG";
         let is_of_a_store = ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|prefix| upper.starts_with(prefix));
-        if is_ours || is_of_a_store || upper.ends_with("_PROXY") {
+        if is_ours || is_of_a_store || upper.ends_with("_PROXY") || upper.contains("COLOR") {
             command.env_remove(name);
         }
     }

@@ -39,5 +39,6 @@ mod since;
 mod snapshots;
 mod status;
 mod table;
+mod terminal;
 mod time_limit;
 mod verify;

@@ -95,6 +95,9 @@ fn a_running_export_shows_what_status_shows_and_continues_undisturbed() {
         assert!((value(&metrics, series) - expected).abs() < 0.5, "{series}: {metrics}");
     }
     assert!(value(&metrics, "pagehaul_disk_free_bytes{disk=\"state\"}") > 0.0);
+    let page = get(&address, "/");
+    assert!(page.contains("content-type: text/html; charset=utf-8\r\n") && page.contains("<!DOCTYPE html>"), "{page}");
+    assert!(page.contains("running") && page.trim_end().ends_with("</html>") && !page.contains("<script"), "{page}");
     assert!(get(&address, "/readyz").ends_with("\r\n\r\nready: requests flow\n"));
     assert!(get(&address, "/healthz").ends_with("\r\n\r\nok\n"));
     gate.open();
@@ -223,7 +226,7 @@ fn an_outage_is_named_and_what_the_api_says_shows_no_key() {
     let ready = get(&address, "/readyz");
     assert!(ready.starts_with("HTTP/1.1 200 ") && ready.contains("one at a time is sent"), "{ready}");
     assert!(ready.contains("go away") && !ready.contains('\u{1b}'), "{ready}");
-    for path in ["/readyz", "/metrics", "/status.json", "/nothing"] {
+    for path in ["/", "/readyz", "/metrics", "/status.json", "/nothing"] {
         assert!(!tells_key(get(&address, path).as_bytes()), "{path}");
     }
     program.signal("TERM");

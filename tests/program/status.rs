@@ -125,6 +125,51 @@ fn a_log_whose_index_is_gone_is_read_all_the_same_and_only_the_index_is_made() {
 }
 
 #[test]
+fn waiting_ends_when_the_run_has_ended_and_takes_over_its_exit_code() {
+    let Waiting { home, api: _api, gate, program } = waiting();
+    let mut waiting = Program::start(pagehaul(["status", "--out", &home.argument("out"), "--wait", "--json"]));
+    waiting.wait_for_line("waiting for process ");
+    gate.open();
+    let (summary, waited) = (program.end().ended(0), waiting.end());
+    assert_eq!((waited.ended(0)["status"].as_str(), waited.stdout.lines().count()), (Some("complete"), 1));
+    assert_same_words(&waited.json(), &summary);
+    assert_eq!(status(&home.out(), &["--wait", "1h"]).code, Some(0), "nothing is left to wait for");
+}
+
+#[test]
+fn waiting_ends_after_its_time_with_4_and_at_a_signal_with_its_code_and_the_run_continues() {
+    let Waiting { home, api: _api, gate, program } = waiting();
+    let value = status(&home.out(), &["--json", "--wait", "10ms"]).ended(4);
+    assert_eq!((&value["status"], &value["in_flight"]), (&"running".into(), &6.into()));
+    let text = status(&home.out(), &["--wait", "10ms"]);
+    assert!(text.code == Some(4) && text.stdout.starts_with("running, process "), "{text}");
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut waiting = Program::start(pagehaul(["status", "--out", &home.argument("out"), "--wait", "--json"]));
+        waiting.wait_for_line("waiting for process ");
+        waiting.signal(signal);
+        waiting.end().ended(code);
+    }
+    gate.open();
+    program.end().ended(0);
+}
+
+#[test]
+fn what_is_waited_for_after_a_crash_is_unknown_and_a_summary_of_an_earlier_run_says_nothing_about_it() {
+    let Waiting { home, api, gate, program } = waiting();
+    program.kill();
+    assert_eq!(status(&home.out(), &["--wait", "--json"]).ended(5)["status"], "unfinished");
+    gate.open();
+    run(home.export(&api.base_url(), &["--max-credits", "50"])).ended(6);
+    assert_eq!(status(&home.out(), &["--wait", "--json"]).ended(6)["status"], "unfinished");
+    let mut command = home.export(&api.base_url(), &[]);
+    command.env("TEST_STEP", "30:kill");
+    assert_eq!(run(command).code, None, "it was killed");
+    status(&home.out(), &["--wait", "--json"]).ended(5);
+    run(home.export(&api.base_url(), &[])).ended(0);
+    status(&home.out(), &["--wait", "--json"]).ended(0);
+}
+
+#[test]
 fn products_that_failed_are_counted_by_reason_and_what_a_server_says_is_harmless_to_show() {
     let simulator = simulator("products=12,max_videos=25");
     let list = ids(&simulator);
@@ -144,6 +189,7 @@ fn products_that_failed_are_counted_by_reason_and_what_a_server_says_is_harmless
     let summary = run(home.export(&api.base_url(), &[])).ended(3);
     let value = status_of(&home.out());
     assert_eq!((&value["status"], &value["products"]["failed"]), (&"partial".into(), &4.into()));
+    status(&home.out(), &["--json", "--wait"]).ended(3);
     assert_same_words(&value, &summary);
     let reasons = value["reasons"].as_array().unwrap();
     assert_eq!((reasons.len(), &reasons[0]["products"], &reasons[0]["first"]), (2, &3.into(), &list[6].clone().into()));
@@ -157,7 +203,9 @@ fn products_that_failed_are_counted_by_reason_and_what_a_server_says_is_harmless
 fn where_there_is_no_export_it_says_so_and_makes_nothing() {
     let home = Home::new(&[]);
     fs::create_dir(home.path("empty")).unwrap();
-    for (out, more) in [("missing", &[][..]), ("empty", &[]), ("empty", &["--json"])] {
+    for (out, more) in
+        [("missing", &[][..]), ("empty", &[]), ("empty", &["--json"]), ("missing", &["--json", "--wait"])]
+    {
         let run = status(&home.path(out), more);
         assert_eq!(run.code, Some(2), "{run}");
         assert!(run.stderr.starts_with("error: there is no export in that directory"), "{run}");

@@ -192,7 +192,7 @@ mod tests {
         let scale = Scale::logarithmic([0.02, 0.4, 3.0].into_iter());
         let labels: Vec<String> = scale.ticks().into_iter().map(|(_, label)| label).collect();
         assert_eq!(labels, ["10 ms", "100 ms", "1.0 s", "10 s"]);
-        assert!(scale.height(0.000_001) == 0.0 && scale.height(1e9) == 1.0);
+        assert!(scale.height(0.000_001) < 1e-9 && scale.height(1e9) > 1.0 - 1e-9);
         for scale in [Scale::linear([].into_iter()), Scale::logarithmic([].into_iter())] {
             assert!(scale.ticks().iter().all(|(height, _)| (0.0..=1.0).contains(height)), "{scale:?}");
         }

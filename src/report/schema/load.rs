@@ -4,24 +4,27 @@ use super::TableColumn;
 use super::sql::Sql;
 use crate::model::partition::DEFAULT;
 
-/// DuckDB's table function for the files, with the partition as a column.
-fn read_parquet(sql: &Sql<'_>) -> String {
-    let partition = &sql.table.partition;
-    let options = if sql.table.is_partition_in_files {
+/// DuckDB's table function for files of this pattern, with the partition as a column.
+pub(super) fn read_parquet(files: &str, partition: &str, is_partition_in_files: bool) -> String {
+    let options = if is_partition_in_files {
         "hive_partitioning = false".to_owned()
     } else {
         format!("hive_partitioning = true, hive_types = {{'{partition}': VARCHAR}}")
     };
-    format!("read_parquet('{}', {options})", sql.files().replace('\'', "''"))
+    format!("read_parquet('{}', {options})", files.replace('\'', "''"))
+}
+
+fn read_all(sql: &Sql<'_>) -> String {
+    read_parquet(&sql.files(), &sql.table.partition, sql.table.is_partition_in_files)
 }
 
 pub(super) fn duckdb(sql: &Sql<'_>) -> String {
-    format!("INSERT INTO {} BY NAME\nSELECT * FROM {};\n", sql.table_name(), read_parquet(sql))
+    format!("INSERT INTO {} BY NAME\nSELECT * FROM {};\n", sql.table_name(), read_all(sql))
 }
 
 /// One line, as `\copy` must be. duckdb gives the columns in the order of the files, then the partition.
 pub(super) fn postgres(sql: &Sql<'_>) -> String {
-    let query = format!("COPY (FROM {}) TO '/dev/stdout' (FORMAT csv, HEADER false)", read_parquet(sql));
+    let query = format!("COPY (FROM {}) TO '/dev/stdout' (FORMAT csv, HEADER false)", read_all(sql));
     let mut word = String::new();
     for c in query.chars() {
         if matches!(c, '"' | '$' | '`' | '\\') {

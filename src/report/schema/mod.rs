@@ -1,18 +1,21 @@
 //! `schema --for`: the table of an export's files in the dialect of an engine, with the statement that loads them.
 //!
 //! [`FileTable`] is what all engines have in common. `engines.rs` has a table entry for each SQL engine, `sql.rs` prints the
-//! definition from it, `load.rs` the statement that loads the files; `documents.rs` prints what is not SQL.
+//! definition from it, `load.rs` the statement that loads the files; `documents.rs` prints what is not SQL, `shell.rs` the command
+//! that shows some rows.
 
 mod documents;
 mod engines;
 mod load;
 mod redshift_manifest;
+mod shell;
 mod sql;
 
 use crate::endpoint::{ColumnKind, EXTRA, Endpoint, FETCHED_AT, PAGE_NUM, Role};
 use crate::settings::OutputLocation;
 
 pub(crate) use redshift_manifest::redshift_manifest;
+pub(crate) use shell::{read_files, read_table};
 
 /// The type of a column's values, in the files and in every engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

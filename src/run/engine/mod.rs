@@ -197,7 +197,7 @@ impl<'a> Engine<'a> {
                 }
             }
         };
-        self.show_state();
+        self.show_load();
         self.stats.evidence = self.evidence.spent();
         self.stats.seconds =
             self.first_request.map_or(0.0, |first_request| (clock::now() - first_request).as_secs_f64());
@@ -245,7 +245,7 @@ impl<'a> Engine<'a> {
         if outcomes.is_empty() && self.group.is_empty() {
             return Ok(!self.is_over());
         }
-        self.show_state();
+        self.show_load();
         let intents = self.group.intents.clone();
         let decoded = self.commit(outcomes).await?;
         if let Some(decoded) = decoded {
@@ -262,8 +262,8 @@ impl<'a> Engine<'a> {
         Ok(true)
     }
 
-    /// Shows what changed since the last tick, for whoever counts the run.
-    fn show_state(&mut self) {
+    /// The rate, what was spent on other things than rows, and what is in flight.
+    fn show_load(&mut self) {
         if let Some(rate) = self.limiter.rate().filter(|rate| Some(*rate) != self.shown_rate) {
             self.shown_rate = Some(rate);
             self.context.events.event(&Event::Rate(rate));

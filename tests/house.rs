@@ -176,7 +176,7 @@ fn the_readme_fits_and_names_only_flags_that_exist() {
         ["all", "config", "features", "json", "sample", "help", "sql", "for", "older-than", "listen", "release"]
             .map(str::to_owned),
     );
-    known.extend(["locked", "path"].map(str::to_owned));
+    known.extend(["locked", "path", "probe", "wait"].map(str::to_owned));
     for part in readme.split("--").skip(1) {
         let flag: String = part.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect();
         assert!(flag.is_empty() || flag.starts_with('-') || known.contains(&flag), "README.md: --{flag}");

@@ -10,6 +10,7 @@ use crate::report::error::ReportError;
 use crate::report::page::course::Course;
 use crate::report::page::files::FilesOverview;
 use crate::report::page::items::ItemsOverview;
+use crate::report::planned::PlanOutcome;
 use crate::report::status::{EndCause, ExportStatus, read_steady};
 use crate::report::summary::Summary;
 use crate::report::totals::ExportTotals;
@@ -41,6 +42,8 @@ pub(crate) struct PageData {
     pub(crate) as_of: Utc64,
     pub(crate) created_at: Utc64,
     pub(crate) totals: ExportTotals,
+    /// What it was expected to cost, in words, where that was more than an assumption.
+    pub(crate) plan: Option<String>,
     pub(crate) reasons: Vec<EndCause>,
     pub(crate) items: ItemsOverview,
     pub(crate) files: FilesOverview,
@@ -116,12 +119,14 @@ impl PageData {
         let (created_at, identity) =
             export.map_or_else(Default::default, |export| (export.created_at, export.identity));
         let drift = ledger.drift()?;
+        let plan = PlanOutcome::from_ledger(ledger, totals.credits.billed)?;
         let columns = identity.get(table::COLUMNS.info.key).map(String::as_str).unwrap_or_default();
         let never = columns.split(',').filter(|name| !name.is_empty() && !drift.seen.contains(*name));
         Ok(Self {
             head,
             as_of: clock::wall(),
             created_at,
+            plan: plan.filter(PlanOutcome::is_founded).map(|plan| plan.to_string()),
             reasons: EndCause::from_ledger(ledger)?,
             items,
             files: FilesOverview::from_manifests(manifests),

@@ -82,6 +82,7 @@ fn top(data: &PageData) -> Markup {
                         " not published yet, " (units::count(totals.pages.outdated)) " requested again since"
                     } }
                     tr { th scope="row" { "Rows" } td { (totals.rows) } }
+                    @if let Some(plan) = &data.plan { tr { th scope="row" { "Plan" } td { (plan) } } }
                     @if let Some(continued) = &head.continued { tr { th scope="row" { "Continues" } td { (continued) } } }
                 }
             } }

@@ -1,6 +1,6 @@
 //! The report: one HTML page about a whole export, without a script and without anything from elsewhere.
 //!
-//! [`PageData`] is what the page says, read from the ledger and the manifests it has; [`render`] makes the page of it and reads nothing.
+//! [`PageData`] is what the page says, read from the ledger and the manifests it has; [`render()`] makes the page of it and reads nothing.
 //! Text from outside is sanitised where it is read, and escaped where it is written, by the template.
 
 mod charts;

@@ -89,7 +89,7 @@ def check_program(dag, scratch, program):
         address = re.search(r"http://127\.0\.0\.1:\d+", server.stderr.readline())[0]
         os.environ["KEYAPI_TOKEN"] = "any"
         SETTINGS.update(products=str(scratch / "products.txt"), out=str(scratch / "videos"), base_url=address, qps=50)
-        once = f"if mkdir {scratch}/tried 2>/dev/null; then exec timeout --preserve-status -s TERM 2 {program} \"$@\"; fi"
+        once = f"if mkdir {scratch}/tried 2>/dev/null; then exec timeout --foreground --preserve-status -s TERM 2 {program} \"$@\"; fi"
         script(scratch / "killed-once", f"#!/bin/sh\n{once}\nexec {program} \"$@\"\n")
         states, tries, xcom = run(dag, (2026, 10, 31))
         assert (states["export"], tries, states["load"]) == (DONE, 2, DONE), states

@@ -38,6 +38,12 @@ const OTHER_SINCE: &str =
 /// The next step after a run whose time was over.
 pub(crate) const RESUME: &str = "run the same command again: it resumes where this one stopped";
 
+/// The next step where it was over before it began.
+pub(crate) const LATER: &str = "give a later --deadline, or leave it out";
+
+/// The next step after a command that only reads was cut.
+const AGAIN: &str = "run the same command again, with more time";
+
 /// An error that ends a command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -57,11 +63,20 @@ pub enum Error {
     /// The run's time was over before its first request.
     #[error("{0}")]
     TimeLimit(String),
+    /// A moment that had passed when the program started.
+    #[error("{0}")]
+    Late(String),
+    /// The time of a command that only reads was over, or it got a signal; the message.
+    #[error("{1}")]
+    Cut(ExitCode, String),
     #[error("cannot listen on {0}")]
     Listen(std::net::SocketAddr, #[source] std::io::Error),
     /// The address of `--serve` cannot be had.
     #[error("cannot serve on {0}")]
     Serve(std::net::SocketAddr, #[source] std::io::Error),
+    /// The file that `--html` names cannot be written.
+    #[error("cannot write the page to {0}")]
+    Page(String, #[source] std::io::Error),
     /// The simulator cannot be created from its specification or the endpoint.
     #[error(transparent)]
     Simulator(#[from] SimulatorError),
@@ -122,6 +137,12 @@ impl Error {
         if let Self::TimeLimit(_) = self {
             return Some(RESUME);
         }
+        if let Self::Late(_) = self {
+            return Some(LATER);
+        }
+        if let Self::Cut(..) = self {
+            return Some(AGAIN);
+        }
         if let Self::Interrupted(_) = self {
             return Some(RESUME);
         }
@@ -130,6 +151,9 @@ impl Error {
         }
         if let Self::Serve(..) = self {
             return Some("name another address with --serve, port 0 for any free one; no request was sent");
+        }
+        if let Self::Page(..) = self {
+            return Some("name another file with --html, or - for stdout");
         }
         if let Self::System(..) = self {
             return Some("fix the cause above; no request was sent");
@@ -140,6 +164,7 @@ impl Error {
     /// The code that the process ends with.
     pub fn exit_code(&self) -> ExitCode {
         match self {
+            Self::Page(_, error) if error.kind() == ErrorKind::StorageFull => ExitCode::Storage,
             Self::Settings(_)
             | Self::Usage(_)
             | Self::Endpoint(_)
@@ -147,12 +172,13 @@ impl Error {
             | Self::System(..)
             | Self::Listen(..)
             | Self::Serve(..)
+            | Self::Page(..)
             | Self::Client(_) => ExitCode::Usage,
             Self::Input(error) => input_code(error),
             Self::Output(error) => output_code(error),
             Self::Report(error) => report_code(error),
-            Self::Interrupted(code) => *code,
-            Self::TimeLimit(_) => ExitCode::Limit,
+            Self::Interrupted(code) | Self::Cut(code, _) => *code,
+            Self::TimeLimit(_) | Self::Late(_) => ExitCode::Limit,
             Self::Ledger(error) => ledger_code(error),
             Self::Journal(error) => journal_code(error),
             Self::Bug | Self::Panic(_) | Self::Decode(_) => ExitCode::Internal,
@@ -175,7 +201,7 @@ fn input_code(error: &InputError) -> ExitCode {
 
 fn output_code(error: &OutputError) -> ExitCode {
     match error {
-        OutputError::NoExport(_) | OutputError::Thread(_) => ExitCode::Usage,
+        OutputError::NoExport(_) | OutputError::Snapshots(_) | OutputError::Thread(_) => ExitCode::Usage,
         OutputError::Unwritable(error) => {
             let is_users_choice = matches!(
                 error.source.kind(),
@@ -266,7 +292,14 @@ fn ledger_code(error: &LedgerError) -> ExitCode {
             }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => ExitCode::Busy,
             Some(_) => ExitCode::Storage,
+            None if is_of_content(source) => ExitCode::Integrity,
             None => ExitCode::Internal,
         },
     }
+}
+
+/// Whether an error is of a value in the ledger that this program would not have written.
+fn is_of_content(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
+    matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..))
 }

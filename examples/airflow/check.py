@@ -76,6 +76,10 @@ def check_codes(dag, scratch):
         arguments = (scratch / "arguments").read_text(encoding="utf-8").splitlines()[-1]
         assert f"--snapshot=2026-10-{1 + nth:02}" in arguments.split(), arguments
         print(f"ok  exit code {code:>3}: {states['export']}, tries: {tries}", flush=True)
+    script(program, f"#!/bin/sh\nmkdir {scratch}/lost 2>/dev/null && exit 1\nexit 4\n")
+    states, tries, _ = run(dag, (2026, 10, 30))
+    assert (states["export"], tries, states["load"]) == (FAILED, 2, UPSTREAM), states
+    print("ok  busy after a first try that was lost: retried, not skipped", flush=True)
 
 
 def check_program(dag, scratch, program):

@@ -14,7 +14,7 @@ from typing import Any
 import pagehaul
 import pendulum
 from airflow.sdk import dag, get_current_context, task
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 
 # Any flag of `pagehaul export`, with underscores.
 SETTINGS: dict[str, Any] = {
@@ -48,7 +48,8 @@ def pagehaul_daily() -> None:
     @task(retries=6, retry_delay=timedelta(minutes=5), retry_exponential_backoff=True, max_retry_delay=timedelta(hours=1))
     def export() -> dict[str, Any]:
         """Return the summary, which becomes the XCom."""
-        run = get_current_context()["dag_run"]
+        context = get_current_context()
+        run = context["dag_run"]
         # The run's own date: a retry after midnight continues the same snapshot and pays nothing again. A run that an asset or a
         # person started may have no logical date.
         day = (run.logical_date or run.run_after).strftime("%Y-%m-%d")
@@ -60,6 +61,9 @@ def pagehaul_daily() -> None:
             log.warning("some products are incomplete: %s", error)
             return error.summary.raw if error.summary else {}
         except pagehaul.BusyError as error:
+            # After a lost worker its export may still run. It is waited for by retries, because nothing else would load the day.
+            if context["ti"].try_number > 1:
+                raise AirflowException(str(error)) from error
             raise AirflowSkipException(str(error)) from error
         except FAIL as error:
             raise AirflowFailException(str(error)) from error

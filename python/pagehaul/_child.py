@@ -19,6 +19,8 @@ from typing import NamedTuple
 _CHUNK = 1 << 16
 # A longer line is cut: the program writes none.
 _LONGEST_LINE = 1 << 24
+# Those that stop a run, where their handlers raise an exception.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Seconds between two looks at `stop`.
 _GLANCE = 0.1
 
@@ -45,14 +47,23 @@ class Ended:
 def run(command: list[str], environment: dict[str, str], lines: Lines, *, has_stdin: bool, stop: threading.Event | None) -> Ended:
     """Run a command. An exception in this thread stops it with a signal, and is raised when it has ended, except Ctrl-C's."""
     with _signals_as_exceptions():
-        child = _Child(command, environment, has_stdin=has_stdin)
+        child = None
+        held = _HeldSignals()
         try:
+            held.hold()
+            child = _Child(command, environment, has_stdin=has_stdin)
+            held.release()
             return child.read(lines.working, stop)
         except KeyboardInterrupt:
+            if child is None:
+                raise
             return replace(child.stop(signal.SIGINT, lines.stopping), is_interrupted=True)
         except BaseException:
-            child.stop(signal.SIGTERM, lines.stopping)
+            if child is not None:
+                child.stop(signal.SIGTERM, lines.stopping)
             raise
+        finally:
+            held.release()
 
 
 class _Child:
@@ -136,6 +147,40 @@ def _signals_as_exceptions() -> Iterator[None]:
     finally:
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)
+
+
+class _HeldSignals:
+    """Signals that are only noted while the child starts: an exception then would leave a child that nobody stops.
+
+    They are not blocked, because the child would inherit that. Only the main thread runs handlers.
+    """
+
+    def __init__(self) -> None:
+        self.handlers: dict[int, Callable[[int, FrameType | None], object]] = {}
+        self.came: list[tuple[int, FrameType | None]] = []
+
+    def hold(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in _SIGNALS:
+            handler = signal.getsignal(number)
+            if callable(handler):
+                self.handlers[number] = handler
+                signal.signal(number, self._note)
+
+    def release(self) -> None:
+        """Put the handlers back, and call those of the signals that came."""
+        while self.handlers:
+            number, handler = next(iter(self.handlers.items()))
+            signal.signal(number, handler)
+            del self.handlers[number]
+            came = [one for one in self.came if one[0] == number]
+            self.came = [one for one in self.came if one[0] != number]
+            for one in came:
+                handler(*one)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.came.append((number, frame))
 
 
 def _exit(number: int, _: FrameType | None) -> None:

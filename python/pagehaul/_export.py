@@ -55,6 +55,7 @@ def export(
     has a handler.
     The log lines go to the logger `pagehaul`.
     """
+    settings = {name: value for name, value in settings.items() if value is not None}
     for name in settings.keys() & _OWN.keys():
         message = f"{name} cannot be set here: log lines go to the logger `pagehaul`, and progress to on_progress"
         raise TypeError(message)
@@ -151,6 +152,9 @@ def _text(value: Setting) -> str:
         return f"{value // timedelta(milliseconds=1)}ms"
     if isinstance(value, Mapping):
         return ",".join(f"{key}={of_key}" for key, of_key in value.items())
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        message = f"a setting is a text, not {value!r}"
+        raise TypeError(message)
     if isinstance(value, Iterable):
         return ",".join(value)
     return str(value)
@@ -167,6 +171,9 @@ def _listed(
     if products is None or isinstance(products, (str, os.PathLike)):
         yield {"products": products}
         return
+    if isinstance(products, (bytes, bytearray, memoryview)):
+        message = "products are a path or ids, not bytes"
+        raise TypeError(message)
     if "product_column" in settings:
         message = "product_column is for a list in a file, but products are the ids themselves"
         raise TypeError(message)

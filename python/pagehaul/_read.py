@@ -61,7 +61,7 @@ def read(
     wanted = None if regions is None else {regions} if isinstance(regions, str) else set(regions)
     file_format = ds.ParquetFileFormat()
     fragments = []
-    for file in (file for manifest in manifests for file in manifest["files"]):
+    for file in {file["path"]: file for manifest in manifests for file in manifest["files"]}.values():
         value = _partition_value(file["path"], partition)
         if wanted is not None and value not in wanted:
             continue
@@ -69,6 +69,10 @@ def read(
         if partition in schema.names:
             rows = ds.field(partition).is_null() if value is None else ds.field(partition) == value
         path = f"{root}/{file['path']}"
+        # In a bucket this would be a request for each file.
+        if isinstance(filesystem, fs.LocalFileSystem) and not _exists(fs, filesystem, path):
+            message = f"{path} is gone: a replay may have replaced it (call this again), or it was removed (`pagehaul verify`)"
+            raise NotReadable(message)
         fragments.append(file_format.make_fragment(path, filesystem, rows, file_size=file["bytes"]))
     return ds.FileSystemDataset(fragments, schema, file_format, filesystem)
 
@@ -100,11 +104,27 @@ def _manifests(fs: Any, filesystem: fs.FileSystem, root: str, out: str) -> Itera
         raise NotReadable(_why_nothing(fs, filesystem, root, out))
     for name in sorted(names):
         with filesystem.open_input_stream(name) as stream:
-            manifest = json.loads(stream.read())
-        if manifest["format"] != _FORMAT:
-            message = f"{name} has format {manifest['format']}, which this version of the package does not know"
+            content = stream.read()
+        try:
+            manifest = json.loads(content)
+            version = manifest["format"]
+            is_whole = version != _FORMAT or _is_whole(manifest)
+        except (ValueError, TypeError, KeyError):
+            is_whole = False
+        if not is_whole:
+            message = f"{name} is damaged: `pagehaul verify` says what is"
+            raise NotReadable(message)
+        if version != _FORMAT:
+            message = f"{name} has format {version}, which this version of the package does not know"
             raise NotReadable(message)
         yield manifest
+
+
+def _is_whole(manifest: dict[str, Any]) -> bool:
+    """Whether what is read of a manifest has the right types. Raises KeyError or TypeError if something is not there."""
+    columns = all(isinstance(name, str) and isinstance(kind, str) for name, kind in manifest["columns"])
+    files = all(isinstance(file["path"], str) and isinstance(file["bytes"], int) for file in manifest["files"])
+    return columns and files and isinstance(manifest.get("partition") or "", str)
 
 
 def _why_nothing(fs: Any, filesystem: fs.FileSystem, root: str, out: str) -> str:
@@ -156,6 +176,9 @@ def _of_columns(schema: pa.Schema, columns: Iterable[str]) -> pa.Schema:
         message = "columns are several names: give a list"
         raise TypeError(message)
     columns = list(columns)
+    if not columns:
+        message = "columns names none: leave it out for all of them"
+        raise ValueError(message)
     unknown = [name for name in columns if name not in schema.names]
     if unknown:
         message = f"no column {', '.join(unknown)}; the export has {', '.join(schema.names)}"

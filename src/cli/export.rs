@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use super::arguments::{DEFAULTS, JSON, config, json, layers, with_settings};
 use super::help::with_short_help;
-use super::progress::ProgressReporter;
+use super::progress::{LogLines, ProgressReporter};
 use super::signals::{Signals, listen_for_signals, signal};
 use super::{CommandOutput, block_on, log, rlimits, serve};
 use crate::error::{Error, ExitCode};
@@ -17,7 +17,7 @@ use crate::input::api_key::{self, KeySource};
 use crate::input::item_list::{Ids, ItemList};
 use crate::input::size_hints::SizeHints;
 use crate::model::clock;
-use crate::model::event::{EventSink, NullSink};
+use crate::model::event::{Event, EventSink};
 use crate::model::page::ItemId;
 use crate::model::sanitize::{chain, hide};
 use crate::plan::Plan;
@@ -164,6 +164,18 @@ async fn probe(
     }
 }
 
+/// Logs the warnings of a command that has nothing else to show.
+#[derive(Debug)]
+struct Warnings;
+
+impl EventSink for Warnings {
+    fn event(&self, event: &Event<'_>) {
+        if let Event::Warning(message) = event {
+            tracing::warn!("{message}");
+        }
+    }
+}
+
 /// Plans an export without a request: no key is needed, and no rate limit.
 pub(super) async fn plan_only(layers: Layers) -> Result<Plan, Error> {
     let mut settings = Settings::resolve(&layers)?;
@@ -177,7 +189,8 @@ pub(super) async fn plan_only(layers: Layers) -> Result<Plan, Error> {
     let qps =
         settings.qps.unwrap_or_else(|| simulated.and_then(|spec| spec.qps).map(|qps| f64::from(qps.get())).into());
     let sizes = size_hints(&layers)?;
-    let events: Arc<dyn EventSink> = Arc::new(NullSink);
+    log::init_for(LogLines(None), log::is_json());
+    let events: Arc<dyn EventSink> = Arc::new(Warnings);
     let context = RunContext { settings, qps, sizes, seed: 0, time_limit, survey: None, events };
     let work = async {
         let ids = open_list(&layers, simulated, &context).await?;
@@ -185,8 +198,8 @@ pub(super) async fn plan_only(layers: Layers) -> Result<Plan, Error> {
     };
     tokio::select! {
         biased;
-        code = signal(signals, 1) => Err(Error::Interrupted(code)),
-        cause = TimeLimit::reached(context.time_limit.as_ref()) => Err(Error::TimeLimit(cause)),
+        code = signal(signals, 1) => Err(Error::Cut(code, "stopped by a signal".to_owned())),
+        cause = TimeLimit::reached(context.time_limit.as_ref()) => Err(Error::Cut(ExitCode::Limit, cause)),
         plan = work => plan,
     }
 }

@@ -18,6 +18,8 @@ const FIRST: &[SettingInfo] = &[
     table::QPS.info,
     table::MAX_PAGES.info,
     table::MAX_CREDITS.info,
+    table::MAX_DURATION.info,
+    table::DEADLINE.info,
     table::COLUMNS.info,
     table::DROP_COLUMNS.info,
     table::RETRY_FAILED.info,

@@ -335,6 +335,7 @@ impl EventSink for ProgressReporter {
                 tracing::info!("segment {segment} published: {files}, {rows}, {}", ByteSize(*bytes));
             }
             Event::Snapshots(message) => tracing::info!("{message}"),
+            Event::Probed(cause) => tracing::info!("probe: {cause}"),
             Event::Stopping { cause, in_flight: 0 } => tracing::warn!("stopping: {cause}"),
             Event::Stopping { cause, in_flight } => {
                 let responses = Count(as_u64(*in_flight), "response");

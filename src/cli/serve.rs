@@ -1,5 +1,6 @@
 //! What `--serve` adds to an export: the sinks of its events, and the server.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -7,6 +8,8 @@ use tokio::net::TcpListener;
 
 use crate::error::Error;
 use crate::model::event::{EventSink, Sinks};
+use crate::output::error::OutputError;
+use crate::output::read_only::ExportPath;
 use crate::serve::{self, Serving};
 use crate::settings::Settings;
 
@@ -15,7 +18,18 @@ pub(super) type Listening = Option<(TcpListener, SocketAddr)>;
 
 pub(super) async fn listen(settings: &Settings) -> Result<Listening, Error> {
     let Some(address) = settings.serve else { return Ok(None) };
-    serve::listen(address).await.map(Some).map_err(|source| Error::Serve(address, source))
+    serve::listen(address).await.map(Some).map_err(|source| {
+        let busy = if source.kind() == io::ErrorKind::AddrInUse { busy(settings) } else { None };
+        busy.unwrap_or(Error::Serve(address, source))
+    })
+}
+
+/// That another process works on this export, if one does: the address may be that process's.
+fn busy(settings: &Settings) -> Option<Error> {
+    let Settings { out, store, state_dir, .. } = settings;
+    let export = ExportPath { out: out.clone(), store: store.clone(), state: state_dir.clone() };
+    let holder = export.lock().ok()?.err()?;
+    Some(OutputError::Busy { holder }.into())
 }
 
 /// Files that a server may have open.

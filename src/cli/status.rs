@@ -63,7 +63,7 @@ async fn waited(export: &ExportPath, limit: Option<Duration>) -> Result<ExportSt
     }
     tokio::select! {
         biased;
-        code = signal(signals, 1) => Err(Error::Interrupted(code)),
+        code = signal(signals, 1) => Err(Error::Cut(code, "stopped by a signal".to_owned())),
         waited = wait::wait(export, limit) => {
             waited?;
             Ok(status::status(export).await?)

@@ -70,22 +70,18 @@ impl Backlog {
         (in_order, ended): (bool, &[ItemIx]),
     ) -> Result<Vec<ItemIx>, LedgerError> {
         let mut over = Vec::new();
-        for open in self.take(frontier, ledger, in_order, ended)? {
-            let OpenItem { item, id, tries, unproven, skip, failed_before, has_pages, is_moved, size } = open;
-            let pages = if has_pages { ledger.pages(item, SegmentId::BEHIND_ALL)? } else { Vec::new() };
-            let mut walk = Walk::new(item, id, rules, pages, skip);
-            (walk.proven_failures, walk.unproven_runs, walk.failed_before) = (tries, unproven, failed_before);
-            if has_pages {
-                walk.unload_keys(); // if all its pages are outdated it looks new, but its rows are known
+        loop {
+            let taken = self.take(frontier, ledger, in_order, ended)?;
+            let is_last = taken.is_empty() || self.survey.is_none();
+            for open in taken {
+                let (walk, is_over) = walk_of(open, ledger, rules)?;
+                over.extend(is_over.then_some(walk.item));
+                frontier.add(walk);
             }
-            if is_moved {
-                walk.read_in_order();
+            // A survey may know enough of the walks that it has taken: then no response would ever bring the next ones.
+            if is_last {
+                break;
             }
-            // Shorter lists are read as fast without one.
-            let least = u64::from(rules.page_size) * u64::from(MIN_PAGES);
-            walk.set_hint(size.filter(|rows| *rows >= least).and_then(|rows| rules.last_of(rows)));
-            over.extend((walk.end().is_some() || walk.is_blocked()).then_some(item));
-            frontier.add(walk);
         }
         frontier.set_has_all(self.is_empty());
         Ok(over)
@@ -98,12 +94,12 @@ impl Backlog {
         in_order: bool,
         ended: &[ItemIx],
     ) -> Result<Vec<OpenItem>, LedgerError> {
-        // The next sample waits for the outcome of the last one: after a page, items are taken in order.
-        let waits = !in_order && (frontier.has_next() || frontier.has_in_flight());
         if let Some(survey) = &mut self.survey {
-            let waits = waits || frontier.has_survey_page();
+            let waits = !in_order && frontier.has_in_flight() || frontier.has_survey_page();
             return if waits { Ok(Vec::new()) } else { surveyed(survey, ledger, if in_order { AT_ONCE } else { 1 }) };
         }
+        // The next sample waits for the outcome of the last one: after a page, items are taken in order.
+        let waits = !in_order && (frontier.has_next() || frontier.has_in_flight());
         if waits || !frontier.is_half_empty() {
             return Ok(Vec::new());
         }
@@ -147,6 +143,25 @@ impl Backlog {
         self.samples.extend(found.as_ref().map(|sample| sample.item));
         Ok(found)
     }
+}
+
+/// The walk of an open item, with its pages, and whether they show that it has ended or is outdated.
+fn walk_of(open: OpenItem, ledger: &Ledger, rules: &PagingRules) -> Result<(Walk, bool), LedgerError> {
+    let OpenItem { item, id, tries, unproven, skip, failed_before, has_pages, is_moved, size } = open;
+    let pages = if has_pages { ledger.pages(item, SegmentId::BEHIND_ALL)? } else { Vec::new() };
+    let mut walk = Walk::new(item, id, rules, pages, skip);
+    (walk.proven_failures, walk.unproven_runs, walk.failed_before) = (tries, unproven, failed_before);
+    if has_pages {
+        walk.unload_keys(); // if all its pages are outdated it looks new, but its rows are known
+    }
+    if is_moved {
+        walk.read_in_order();
+    }
+    // Shorter lists are read as fast without one.
+    let least = u64::from(rules.page_size) * u64::from(MIN_PAGES);
+    walk.set_hint(size.filter(|rows| *rows >= least).and_then(|rows| rules.last_of(rows)));
+    let is_over = walk.end().is_some() || walk.is_blocked();
+    Ok((walk, is_over))
 }
 
 /// The next walks of a survey that have not ended.

@@ -34,18 +34,21 @@ pub enum SizeHints {
 pub type Sized = Vec<(ItemId, u64)>;
 
 impl SizeHints {
-    /// Passes on, in portions, the sizes of lists of at least `min_rows` rows. Values that are not numbers are ignored.
+    /// Passes on, in portions, the sizes of lists of at least `min_rows` rows. Returns how many values were
+    /// left out because they are not whole numbers.
     pub fn read(
         &self,
         min_rows: u64,
         mut consume: impl FnMut(Sized) -> Result<(), InputError>,
-    ) -> Result<(), InputError> {
+    ) -> Result<u64, InputError> {
         match self {
             Self::Column { table, ids, rows } => {
-                let mut sized = Vec::new();
+                let (mut sized, mut wrong) = (Vec::new(), 0);
                 let mut portion = |texts: Vec<(String, String)>| {
                     sized.extend(texts.into_iter().filter_map(|(id, rows)| {
-                        let rows = rows.trim().parse().ok().filter(|rows| *rows >= min_rows)?;
+                        let found = whole_number(&rows);
+                        wrong += u64::from(found.is_none() && !rows.trim().is_empty());
+                        let rows = found.filter(|rows| *rows >= min_rows)?;
                         Some((ItemId::new(trimmed(&id)), rows))
                     }));
                     if sized.len() < PORTION { Ok(()) } else { consume(std::mem::take(&mut sized)) }
@@ -56,14 +59,23 @@ impl SizeHints {
                 });
                 let read = if is_parquet { from_parquet } else { from_csv };
                 read(table, [ids, rows], &mut portion)?;
-                consume(sized)
+                consume(sized)?;
+                Ok(wrong)
             }
             Self::Export(directory) => {
                 let ledger = Ledger::open_read_only(&directory.join("_pagehaul").join("ledger.sqlite"))?;
-                consume(ledger.list_sizes(min_rows)?)
+                consume(ledger.list_sizes(min_rows)?)?;
+                Ok(0)
             }
         }
     }
+}
+
+/// A count as tables write it: spreadsheets and data frames add `.0`.
+fn whole_number(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    whole.parse().ok().filter(|_| fraction.chars().all(|digit| digit == '0'))
 }
 
 type Portion<'a> = &'a mut dyn FnMut(Vec<(String, String)>) -> Result<(), InputError>;
@@ -127,7 +139,7 @@ mod tests {
     fn sizes_are_read_from_csv_and_parquet_except_small_ones_and_values_that_are_not_numbers() {
         let directory = tempfile::tempdir().unwrap();
         let csv = directory.path().join("list.csv");
-        let text = "\u{feff}id,rows\n1,80\n2,79\n3,x\n4\n5, 900 \n6,-7\n";
+        let text = "\u{feff}id,rows\n1,80\n2,79\n3,x\n4\n5, 900.0 \n6,-7\n";
         std::fs::File::create(&csv).unwrap().write_all(text.as_bytes()).unwrap();
         let found = [("1".to_owned(), 80), ("5".to_owned(), 900)];
         assert_eq!(read(&csv, "rows").unwrap(), found);

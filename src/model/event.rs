@@ -123,6 +123,8 @@ pub enum Event<'a> {
     },
     /// What happened to a snapshot of the dataset, or to several.
     Snapshots(&'a str),
+    /// A probe has ended as it should; why.
+    Probed(&'a str),
     /// No more requests are sent. Responses in flight are still kept.
     Stopping {
         /// Why, sanitised.

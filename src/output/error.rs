@@ -23,6 +23,9 @@ pub enum OutputError {
     Busy { holder: String },
     #[error("{0}")]
     Mismatch(String),
+    /// A directory of snapshots, where one export is to be named.
+    #[error("{0}")]
+    Snapshots(String),
     /// The earlier export that this one is to continue cannot serve for that.
     #[error("--since {0}")]
     Since(String),

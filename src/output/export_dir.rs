@@ -312,6 +312,16 @@ async fn refuse_export_as_dataset(settings: &Settings) -> Result<(), OutputError
     Err(OutputError::Mismatch(format!("{dataset} is the output of an export without snapshots: take another --out")))
 }
 
+/// Refuses what belongs to an export, where its ledger is not there. Without a request: of a bucket only the journal is looked at.
+pub(crate) async fn refuse_lost_ledger(settings: &Settings) -> Result<(), OutputError> {
+    let journal = settings.state_dir.join(JOURNAL);
+    let mut is_export = journal.is_dir() && !journals(&journal)?.is_empty();
+    if let Some(local) = settings.out.directory().map(Store::new) {
+        is_export |= owner::owner(&local).await?.is_some() || !local.list(MANIFESTS).await?.is_empty();
+    }
+    if is_export { Err(ledger_elsewhere(settings)) } else { Ok(()) }
+}
+
 fn ledger_elsewhere(settings: &Settings) -> OutputError {
     OutputError::Mismatch(format!(
         "{} belongs to an export, but its ledger is not in {}: give the --state-dir that it was started with, or take another --out",

@@ -84,6 +84,10 @@ impl LocalStore {
         Disk.replace(&self.root.join(name), content, access(name))
     }
 
+    pub(super) fn put_at_once(&self, name: &str, content: &[u8]) -> Result<(), DiskError> {
+        Disk.replace_at_once(&self.root.join(name), content, access(name))
+    }
+
     pub(super) fn get(&self, name: &str) -> Result<Option<Vec<u8>>, DiskError> {
         let path = self.root.join(name);
         match fs::read(&path) {

@@ -89,9 +89,10 @@ impl ExportPath {
             }
         }
         if let Some(local) = &local
-            && local.directories().await?.iter().any(|name| SnapshotLabel::of_directory(name).is_some())
+            && let Some(label) =
+                local.directories().await?.iter().filter_map(|name| SnapshotLabel::of_directory(name)).max()
         {
-            return Err(OutputError::Mismatch(format!("{out} {HAS_SNAPSHOTS}")));
+            return Err(OutputError::Snapshots(format!("{out} {HAS_SNAPSHOTS}, for example {}", label.as_str())));
         }
         if let Some(local) = local
             && (local.get(OWNER).await?.is_some() || !local.list(MANIFESTS).await?.is_empty())

@@ -135,6 +135,15 @@ impl Store {
         Ok(bucket.put(name, content).await?)
     }
 
+    /// The same without the export's lock: another process may write the same file now.
+    pub(crate) async fn put_at_once(&self, name: &str, content: Vec<u8>) -> Result<(), OutputError> {
+        let Some(bucket) = &self.bucket else {
+            let name = name.to_owned();
+            return self.on_disk(move |local| local.put_at_once(&name, &content)).await;
+        };
+        Ok(bucket.put(name, content).await?)
+    }
+
     /// Reads a small file; none if there is none.
     pub(crate) async fn get(&self, name: &str) -> Result<Option<Vec<u8>>, OutputError> {
         let Some(bucket) = &self.bucket else {

@@ -70,6 +70,8 @@ pub struct Lists {
     pub continued: u64,
     /// Lists of which nothing is known.
     pub unknown: u64,
+    /// Rows of the largest page, where the API may return no more a page than that: then the ends that were seen are no sample.
+    pub doubted_page_size: Option<u32>,
 }
 
 /// What may be left.
@@ -91,7 +93,7 @@ impl Lists {
     /// Equally likely cases.
     pub(super) fn cases(&self, seed: u64) -> Vec<Case> {
         let mut random = Random::new(seed);
-        let sample = Sample::new(self);
+        let sample = if self.doubted_page_size.is_some() { None } else { Sample::new(self) };
         (0..CASES).map(|_| self.case(sample.as_ref(), &mut random)).collect()
     }
 
@@ -113,23 +115,39 @@ impl Lists {
         let most = f64::from(self.most_pages);
         match sample {
             Some(sample) => sample.draw(self, place, random, &mut case),
-            None if self.unknown > 0 => {
+            None if self.unknown + self.open() > 0 => {
                 let pages = (ASSUMED.0.ln() + ASSUMED.1 * random.normal()).exp().clamp(1.0, most);
-                case.add(pages * real(self.unknown), (pages * ASSUMED_DEEPEST).min(most));
+                case.add(pages * real(self.unknown + self.open()), (pages * ASSUMED_DEEPEST).min(most));
             }
             None => {}
         }
-        case
+        self.possible(case)
+    }
+
+    /// The same within what is possible: each list of which no page came has one, and none has more than `most_pages`.
+    fn possible(&self, case: Case) -> Case {
+        let most = f64::from(self.most_pages);
+        let unread = real(self.sized.values().sum::<u64>()) + real(self.continued) + real(self.unknown);
+        let left = |(list, lists): (&ReadList, &u64)| {
+            f64::from(list.at_most.unwrap_or(self.most_pages).saturating_sub(list.came)) * real(*lists)
+        };
+        let highest = unread * most + self.read.iter().map(left).sum::<f64>();
+        Case { pages: case.pages.clamp(unread, highest.max(unread)), deepest: case.deepest.min(most) }
+    }
+
+    /// Lists of which pages came, but not their end.
+    pub(super) fn open(&self) -> u64 {
+        self.read.iter().filter(|(list, _)| list.at_most.is_none()).map(|(_, lists)| lists).sum()
     }
 
     /// Whether anything shows how deep lists of which nothing is known are.
     pub(super) fn has_sample(&self) -> bool {
-        self.has_read_sample() || !self.sized.is_empty()
+        self.doubted_page_size.is_none() && (self.has_read_sample() || !self.sized.is_empty())
     }
 
     /// Whether lists that were read show that.
     pub(super) fn has_read_sample(&self) -> bool {
-        self.read.keys().any(|list| list.at_most.is_some())
+        self.doubted_page_size.is_none() && self.read.keys().any(|list| list.at_most.is_some())
     }
 }
 

@@ -74,6 +74,11 @@ pub struct Plan {
     pub credits_in_all: Range,
     pub seconds: Range,
     pub bound: Bound,
+    /// False: no rate limit was given, so that the time does not count one.
+    pub is_rate_known: bool,
+    /// Rows of the largest page, if no page had as many as requested and many lists ended on one as large: those may continue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub doubted_page_size: Option<u32>,
     /// Whether the time of a response was measured.
     pub is_latency_measured: bool,
     /// Bytes of the whole export.
@@ -88,6 +93,9 @@ pub struct KeptPlan {
     pub source: Source,
     /// Credits of the whole export.
     pub credits: Range,
+    /// The lists that it had then.
+    #[serde(default)]
+    pub lists: u64,
 }
 
 impl Plan {
@@ -96,7 +104,7 @@ impl Plan {
         let work = Work::new(&lists.cases(seed), conditions, seed);
         let count = |lists: &mut dyn Iterator<Item = &u64>| lists.sum::<u64>();
         let (read, sized) = (count(&mut lists.read.values()), count(&mut lists.sized.values()));
-        let source = if lists.unknown > 0 && !lists.has_sample() {
+        let source = if lists.unknown + lists.open() > 0 && !lists.has_sample() {
             Source::Assumption
         } else if lists.unknown > 0 && lists.has_read_sample() || read > 0 && sized + lists.continued == 0 {
             Source::Pages
@@ -115,6 +123,8 @@ impl Plan {
             credits_in_all: work.credits.plus(spent),
             seconds: work.seconds,
             bound: work.bound,
+            is_rate_known: conditions.rate.is_some() || conditions.is_rate_chosen,
+            doubted_page_size: lists.doubted_page_size,
             is_latency_measured: conditions.latency.is_some(),
             disk: work.disk,
             probe: None,
@@ -122,7 +132,7 @@ impl Plan {
     }
 
     pub fn kept(&self) -> KeptPlan {
-        KeptPlan { source: self.source, credits: self.credits_in_all }
+        KeptPlan { source: self.source, credits: self.credits_in_all, lists: self.lists.total }
     }
 }
 
@@ -141,7 +151,7 @@ impl fmt::Display for Plan {
         if let Some(probe) = self.probe {
             write!(
                 f,
-                "\n  probe     {} credits, of {} pages allowed",
+                "\n  probe     {} credits now, {} allowed in all",
                 HumanCount(probe.credits),
                 HumanCount(probe.allowed)
             )?;
@@ -150,17 +160,40 @@ impl fmt::Display for Plan {
             write!(f, "\n  spent     {} credits", HumanCount(self.spent))?;
         }
         write!(f, "\n  pages     {}, {}", self.pages, self.source.text())?;
+        if let Some(rows) = self.doubted_page_size {
+            write!(
+                f,
+                "\n            ENDS ARE NOT PROVEN: no page had page_size rows, and many lists end on {rows}: the API may return no more a page"
+            )?;
+        }
+        if self.lists.read > 0 && self.probe.is_none() && self.pages.high > 0 {
+            write!(f, "\n            once the export itself has begun, ranges are not calibrated and mostly too high")?;
+        }
         write!(f, "\n  credits   {}", self.credits)?;
         if self.spent > 0 {
             write!(f, ", in all {}", self.credits_in_all)?;
         }
-        write!(f, "\n  time      {}, bound by {}", Spans(self.seconds), self.bound.text())?;
-        if !self.is_latency_measured && self.bound != Bound::Rate {
-            write!(f, " (ASSUMED: 0.3 s a response)")?;
-        }
+        self.write_time(f)?;
         write!(f, "\n  disk      {} of Parquet files", Bytes(self.disk.parquet))?;
         write!(f, "\n            {} of journal", Bytes(self.disk.journal))?;
         write!(f, "\n            {} in all, at most at a time", Bytes(self.disk.peak))
+    }
+}
+
+impl Plan {
+    fn write_time(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\n  time      {}", Spans(self.seconds))?;
+        if self.credits.high == 0 {
+            return Ok(()); // nothing is left that anything could bound
+        }
+        write!(f, ", bound by {}", self.bound.text())?;
+        if !self.is_latency_measured && self.bound != Bound::Rate {
+            write!(f, " (ASSUMED: 0.3 s a response)")?;
+        }
+        if !self.is_rate_known {
+            write!(f, "\n            NO RATE LIMIT WAS GIVEN: the time does not count one; give --qps")?;
+        }
+        Ok(())
     }
 }
 

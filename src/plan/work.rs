@@ -31,6 +31,8 @@ const LEDGER: (f64, f64) = (120.0, 17.0);
 pub struct Conditions {
     /// Requests a second; none: not limited, or not known.
     pub rate: Option<f64>,
+    /// Whether there is none on purpose.
+    pub is_rate_chosen: bool,
     pub max_in_flight: usize,
     /// Seconds of a response; none: not measured.
     pub latency: Option<f64>,
@@ -179,6 +181,7 @@ mod tests {
 
     const CONDITIONS: Conditions = Conditions {
         rate: Some(10.0),
+        is_rate_chosen: false,
         max_in_flight: 256,
         latency: Some(0.1),
         lookahead: 1.0,

@@ -102,7 +102,7 @@ impl ExportStatus {
     ) -> Result<Self, ReportError> {
         let ledger = &opened.ledger;
         let manifests = if opened.export.removal.is_none() { published(ledger)? } else { Vec::new() };
-        let mut totals = ExportTotals::from_ledger(ledger, &manifests, None)?;
+        let mut totals = ExportTotals::from_ledger(ledger, &manifests, ledger.max_credits()?)?;
         let mut in_flight = ledger.attempts_in_flight()?;
         if holder.is_some() {
             totals.credits.in_doubt -= in_flight;
@@ -205,7 +205,8 @@ impl ExportStatus {
         let open = open.into_iter().filter(|(count, _)| *count > 0);
         let open: Vec<String> = open.map(|(count, word)| format!(", up to {} {word}", HumanCount(count))).collect();
         let (billed, free) = (HumanCount(credits.billed), Count(credits.free, "attempt"));
-        lines.push(format!("  credits   {billed} billed, {free} free{}", open.concat()));
+        let max = credits.max.map(|max| format!("; the limit is {}", HumanCount(max))).unwrap_or_default();
+        lines.push(format!("  credits   {billed} billed, {free} free{}{max}", open.concat()));
         for reason in &self.reasons {
             let (first, message) = (Sanitized(&reason.first), Sanitized(reason.error.as_deref().unwrap_or_default()));
             let line = format!("  {} × {} (first {first}): {message}", HumanCount(reason.products), reason.stop_reason);

@@ -36,7 +36,7 @@ pub struct RunContext {
 impl RunContext {
     /// The same, with a sink for the events that keeps the run's course for a report.
     pub(super) fn with_timeline(&self) -> (Self, Arc<TimelineSink>) {
-        let timeline = Arc::new(TimelineSink::new(&self.events, self.qps.per_second()));
+        let timeline = Arc::new(TimelineSink::new(&self.events, self.qps.per_second(), self.settings.max_credits));
         (Self { events: Arc::<TimelineSink>::clone(&timeline), ..self.clone() }, timeline)
     }
 

@@ -40,6 +40,7 @@ pub async fn export<F: Fetch>(
         let summary = export.still_complete(since).await?;
         return export.tidy_up(summary, stopped).await;
     }
+    TimeLimit::refuse_late(context.time_limit.as_ref())?;
     export.keep_plan()?;
     export.unmark().await?;
     if let Some(shortage) = export.dir.min_free_space.shortage()? {

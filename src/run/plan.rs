@@ -5,22 +5,24 @@ use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
-use crate::crawl::end_of_list::PagingRules;
+use crate::crawl::end_of_list::{ObservedEnd, PagingRules};
 use crate::crawl::survey::Depth;
 use crate::endpoint::EndRule;
 use crate::error::Error;
 use crate::input::error::InputError;
 use crate::input::item_list::Ids;
+use crate::model::event::Event;
 use crate::model::page::PageNum;
 use crate::output::differences;
 use crate::output::error::OutputError;
-use crate::output::export_dir::{LEDGER, refuse_removed};
+use crate::output::export_dir::{LEDGER, refuse_lost_ledger, refuse_removed};
 use crate::output::manifest;
 use crate::plan::Plan;
 use crate::plan::lists::{Lists, ReadList};
 use crate::plan::work::Conditions;
 use crate::run::context::RunContext;
 use crate::run::open::OpenExport;
+use crate::run::register::wrong_sizes_message;
 use crate::run::since::note_lists;
 use crate::settings::{JournalRetention, RateLimit};
 use crate::state::ledger::{Ledger, SeenLists};
@@ -28,11 +30,18 @@ use crate::state::ledger::{Ledger, SeenLists};
 /// Plans an export without a request, and without a change of any file. `latency`: seconds of a response, if it was measured.
 pub async fn plan(context: &RunContext, ids: Ids, latency: Option<f64>) -> Result<Plan, Error> {
     let context = Arc::new(context.clone());
+    let path = context.settings.state_dir.join(LEDGER);
+    let has_ledger = std::fs::metadata(&path).is_ok_and(|found| found.len() > 0);
+    if !has_ledger {
+        refuse_lost_ledger(&context.settings).await?;
+    }
     spawn_blocking(move || {
-        let path = context.settings.state_dir.join(LEDGER);
-        if std::fs::metadata(&path).is_ok_and(|found| found.len() > 0) {
+        if has_ledger {
             let ledger = Ledger::open_read_only(&path)?;
             ledger.start_snapshot()?;
+            if let Some(damage) = ledger.find_damage()? {
+                return Err(ledger.unusable(format!("is damaged: {damage}")).into());
+            }
             if ledger.export()?.is_some() {
                 check(&ledger, &context)?;
                 let new = count_new(&ledger, ids)?;
@@ -89,7 +98,10 @@ fn scratch(context: &RunContext, ids: Ids) -> Result<Ledger, Error> {
         return Err(InputError::Empty.into());
     }
     for hints in &context.sizes {
-        hints.read(0, |sizes| Ok(ledger.set_size_hints(&sizes)?))?;
+        let wrong = hints.read(0, |sizes| Ok(ledger.set_size_hints(&sizes)?))?;
+        if wrong > 0 {
+            context.events.event(&Event::Warning(&wrong_sizes_message(wrong)));
+        }
     }
     note_lists(&mut ledger, &context.settings)?;
     Ok(ledger)
@@ -97,8 +109,11 @@ fn scratch(context: &RunContext, ids: Ids) -> Result<Ledger, Error> {
 
 fn of_ledger(ledger: &Ledger, context: &RunContext, (new, latency): (u64, Option<f64>)) -> Result<Plan, Error> {
     let settings = &context.settings;
-    let rules = context.rules(ledger.end_rule()?.as_deref());
-    let lists = known_lists(ledger, &rules, new)?;
+    let mut rules = context.rules(ledger.end_rule()?.as_deref());
+    let is_open = rules.end == EndRule::Auto && rules.observed.is_none();
+    let doubted = if is_open { ledger.doubted_page_size(rules.page_size)? } else { None };
+    rules.observed = doubted.map(ObservedEnd::PageSize).or(rules.observed);
+    let lists = known_lists(ledger, &rules, (new, doubted))?;
     let (totals, credits) = (ledger.totals()?, ledger.credits()?);
     let manifests = manifest::published(ledger)?;
     let files = || manifests.iter().flat_map(|manifest| &manifest.files);
@@ -108,6 +123,7 @@ fn of_ledger(ledger: &Ledger, context: &RunContext, (new, latency): (u64, Option
             RateLimit::Auto(found) => found,
             RateLimit::Unlimited => None,
         },
+        is_rate_chosen: settings.qps == Some(RateLimit::Unlimited) || settings.simulated_as.is_some(),
         max_in_flight: settings.max_in_flight,
         latency,
         lookahead: settings.lookahead,
@@ -123,13 +139,16 @@ fn of_ledger(ledger: &Ledger, context: &RunContext, (new, latency): (u64, Option
     Ok(Plan::new(&lists, &conditions, (credits.billed + credits.in_doubt, seed)))
 }
 
-/// What the pages and the hints say of each list. `new`: lists that are not in the ledger.
-fn known_lists(ledger: &Ledger, rules: &PagingRules, new: u64) -> Result<Lists, Error> {
+/// What the pages and the hints say of each list. `new`: lists that are not in the ledger. `doubted`: pages of this size may not
+/// be the last ones.
+fn known_lists(ledger: &Ledger, rules: &PagingRules, (new, doubted): (u64, Option<u32>)) -> Result<Lists, Error> {
     let count = |page: PageNum| page.0.saturating_add(1).saturating_sub(rules.first.0);
     let most_pages = count(rules.limit());
     let full = rules.full_size().and_then(|rows| u32::try_from(rows).ok()).unwrap_or(1);
-    let mut lists = Lists { most_pages, ..Lists::default() };
-    for seen in ledger.seen_lists(full)? {
+    let mut lists = Lists { most_pages, doubted_page_size: doubted, ..Lists::default() };
+    for mut seen in ledger.seen_lists(full)? {
+        // It ended on such a page.
+        seen.is_complete &= doubted.is_none() || seen.short.is_some() || seen.empty.is_some();
         *lists.read.entry(read_list(seen, rules, count)).or_default() += seen.lists;
     }
     let unread = ledger.unread_lists()?;

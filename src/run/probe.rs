@@ -18,6 +18,7 @@ use crate::run::export::{unless, warn_of_network_disk};
 use crate::run::open::OpenExport;
 use crate::run::recovery::rebuild::RebuildScope;
 use crate::run::stop::Stop;
+use crate::run::time_limit::TimeLimit;
 
 /// How a probe ended.
 #[derive(Debug)]
@@ -46,9 +47,12 @@ pub async fn probe<F: Fetch>(
     drop(unless(context, stopped.as_mut(), export.continue_earlier()).await?);
     let credits = || export.dir.ledger().credits().map(|credits| credits.billed + credits.in_doubt);
     let (before, allowed) = (credits()?, context.settings.max_credits.unwrap_or(u64::MAX));
-    if before >= allowed || export.complete_since().await?.is_some() {
+    let totals = export.dir.ledger().totals()?;
+    let is_complete = export.dir.export.completed_at.is_some() && totals.complete == totals.items;
+    if before >= allowed || is_complete {
         return Ok(ProbeOutcome::Done(Probed { allowed, credits: 0 }, None));
     }
+    TimeLimit::refuse_late(context.time_limit.as_ref())?;
     export.unmark().await?;
     if let Some(shortage) = export.dir.min_free_space.shortage()? {
         return Err(Error::NoFreeSpace(shortage));

@@ -30,15 +30,20 @@ impl OpenExport<'_> {
     /// the list does: one on a pipe may stall.
     pub(super) async fn register(&self, ids: Ids) -> Result<(), Error> {
         let (dir, settings) = (Arc::clone(&self.dir), self.context.settings.clone());
-        let hints = self.context.sizes.clone();
+        let (hints, is_survey) = (self.context.sizes.clone(), self.context.survey.is_some());
         let registered = spawn_blocking(move || {
-            let registered = add(&dir, ids, &settings)?;
+            let registered = add(&dir, ids, &settings, is_survey)?;
+            let mut wrong = 0;
             for hints in hints {
-                hints.read(0, |sizes| Ok(dir.ledger().set_size_hints(&sizes)?))?;
+                wrong += hints.read(0, |sizes| Ok(dir.ledger().set_size_hints(&sizes)?))?;
             }
-            Ok::<_, Error>(registered)
+            Ok::<_, Error>((registered, wrong))
         });
-        let Registered { added: AddedItems { listed, new, repeated }, reopened, repair } = registered.await??;
+        let (registered, wrong_sizes) = registered.await??;
+        if wrong_sizes > 0 {
+            self.warn(&wrong_sizes_message(wrong_sizes));
+        }
+        let Registered { added: AddedItems { listed, new, repeated }, reopened, repair } = registered;
         let others = self.dir.ledger().totals()?.items.saturating_sub(listed - repeated);
         let events = &self.context.events;
         events.event(&Event::Registered { listed, new, repeated, reopened, others });
@@ -50,14 +55,21 @@ impl OpenExport<'_> {
     }
 }
 
+pub(super) fn wrong_sizes_message(values: u64) -> String {
+    format!("{values} values of the size hint column are not whole numbers; those lists have no size hint")
+}
+
 /// Blocks.
-fn add(dir: &ExportDir, ids: Ids, settings: &Settings) -> Result<Registered, Error> {
+fn add(dir: &ExportDir, ids: Ids, settings: &Settings, is_survey: bool) -> Result<Registered, Error> {
     let mut ledger = dir.ledger();
     let ids = ids.map(|id| id.map_err(Error::from));
     let unmark = || Ok::<_, Error>(Handle::current().block_on(dir.store.remove(vec![SUCCESS.to_owned()]))?);
     let added = ledger.add_items(ids, unmark)?;
     if added.listed == 0 {
         return Err(InputError::Empty.into());
+    }
+    if is_survey && added.new == 0 && dir.export.completed_at.is_some() {
+        return Ok(Registered { added, reopened: 0, repair: Repair::default() }); // a plan opens nothing again
     }
     let mut reopened = ledger.reopen_failed(settings.retry_failed)?;
     let (before, identity) = (&dir.export.identity, settings.identity());

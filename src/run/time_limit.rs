@@ -1,11 +1,16 @@
 //! When a run ends whatever is left to do: `max_duration` or `deadline`, whichever comes first.
 
 use std::fmt;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::error::Error;
 use crate::model::clock::{self, Utc64};
 use crate::settings::{Settings, table};
+
+/// How long a run whose moment had passed may take to find out whether anything is left to do.
+const LATE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Debug)]
 pub struct TimeLimit {
@@ -13,6 +18,8 @@ pub struct TimeLimit {
     /// The same on the wall clock, as far as it is known at the start of the run.
     shown: Utc64,
     setting: &'static str,
+    /// Whether it had passed when the run started. Then nothing is requested.
+    pub has_passed: bool,
 }
 
 impl TimeLimit {
@@ -22,12 +29,19 @@ impl TimeLimit {
         let duration = settings.max_duration.and_then(|time| {
             let micros = i64::try_from(time.as_micros()).ok()?;
             let shown = Utc64(wall.0.saturating_add(micros));
-            Some(Self { at: clock::now().checked_add(time)?, shown, setting: table::MAX_DURATION.info.key })
+            Some(Self {
+                at: clock::now().checked_add(time)?,
+                shown,
+                setting: table::MAX_DURATION.info.key,
+                has_passed: false,
+            })
         });
-        let deadline = settings
-            .deadline
-            .and_then(|shown| Some(Self { at: clock::at(shown)?, shown, setting: table::DEADLINE.info.key }));
-        duration.into_iter().chain(deadline).min_by_key(|limit| limit.at)
+        let deadline = settings.deadline.and_then(|shown| {
+            let has_passed = shown <= wall;
+            let at = if has_passed { clock::now().checked_add(LATE)? } else { clock::at(shown)? };
+            Some(Self { at, shown, setting: table::DEADLINE.info.key, has_passed })
+        });
+        duration.into_iter().chain(deadline).min_by_key(|limit| (!limit.has_passed, limit.at))
     }
 
     /// Completes when the time is over, with the cause that the run ends for. Never without a limit.
@@ -35,6 +49,11 @@ impl TimeLimit {
         let Some(limit) = limit else { return std::future::pending().await };
         tokio::time::sleep_until(limit.at).await;
         limit.cause()
+    }
+
+    /// Fails if it had passed when the run started.
+    pub(crate) fn refuse_late(limit: Option<&Self>) -> Result<(), Error> {
+        limit.filter(|limit| limit.has_passed).map_or(Ok(()), |limit| Err(Error::Late(limit.cause())))
     }
 
     pub(crate) fn cause(&self) -> String {

@@ -14,7 +14,7 @@ use crate::model::event::{Event, EventSink};
 use crate::model::page::{Charge, StopReason};
 use crate::model::sanitize::beginning;
 use crate::report::totals::{Count, as_u64, repair_price};
-use crate::state::ledger::{DecisionRow, SeriesRow, Timeline};
+use crate::state::ledger::{DecisionRow, MAX_CREDITS, SeriesRow, Timeline};
 
 /// The length of an interval: a share of the run so far, within these bounds.
 const SHARE: u32 = 20;
@@ -42,6 +42,7 @@ struct TimelineState {
     interval: SeriesRow,
     /// The current rate limit, requests in 1,000 seconds.
     rate: Option<u64>,
+    max_credits: Option<u64>,
     /// What evidence and pages ahead had cost this engine when it last said so.
     overhead: (u64, u64),
     decisions: Vec<DecisionRow>,
@@ -49,8 +50,8 @@ struct TimelineState {
 
 impl TimelineSink {
     /// `rate`: the limit that the run starts with, requests a second.
-    pub(crate) fn new(next: &Arc<dyn EventSink>, rate: Option<f64>) -> Self {
-        let state = TimelineState { rate: rate.and_then(thousandfold), ..TimelineState::default() };
+    pub(crate) fn new(next: &Arc<dyn EventSink>, rate: Option<f64>, max_credits: Option<u64>) -> Self {
+        let state = TimelineState { rate: rate.and_then(thousandfold), max_credits, ..TimelineState::default() };
         Self { next: Arc::clone(next), state: Mutex::new(state) }
     }
 
@@ -152,6 +153,9 @@ impl TimelineState {
             let now = clock::now();
             self.started = Some((now, now));
             self.decide("started", text);
+            if let Some(max) = self.max_credits {
+                self.decide(MAX_CREDITS, &max.to_string());
+            }
         }
     }
 
@@ -208,6 +212,7 @@ impl TimelineState {
                 self.decide("published", &format!("segment {segment}: {files}, {rows}"));
             }
             Event::Snapshots(message) => self.decide("snapshots", message),
+            Event::Probed(cause) => self.decide("stopping", cause),
             Event::Stopping { cause, in_flight } => {
                 let responses = Count(as_u64(*in_flight), "response");
                 self.decide("stopping", &format!("{cause}; up to {responses} in flight"));
@@ -246,7 +251,7 @@ mod tests {
 
     fn sink() -> TimelineSink {
         let next: Arc<dyn EventSink> = Arc::new(NullSink);
-        let sink = TimelineSink::new(&next, Some(50.0));
+        let sink = TimelineSink::new(&next, Some(50.0), None);
         sink.set_run(4);
         sink
     }

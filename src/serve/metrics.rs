@@ -179,6 +179,7 @@ impl EventSink for Metrics {
             | Event::Reread(_)
             | Event::Publishing(_)
             | Event::Snapshots(_)
+            | Event::Probed(_)
             | Event::Stopping { .. } => {}
         }
     }

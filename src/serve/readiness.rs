@@ -143,7 +143,8 @@ impl EventSink for Readiness {
             | Event::Overhead { .. }
             | Event::Warning(_)
             | Event::Reread(_)
-            | Event::Snapshots(_) => {}
+            | Event::Snapshots(_)
+            | Event::Probed(_) => {}
         }
     }
 }

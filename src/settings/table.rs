@@ -124,7 +124,7 @@ settings! {
         MAX_CREDITS: u64 = "max_credits", "N", count::<1, { u64::MAX }>,
             "Maximum credits of the export, over all runs";
         MAX_DURATION: Duration = "max_duration", "TIME", duration,
-            "Maximum time of this run; then it ends, and the next one resumes";
+            "Maximum time of this run; the next one resumes";
         DEADLINE: Utc64 = "deadline", "HH:MM|TIME", deadline,
             "Time of day (UTC) or RFC 3339 time at which this run ends";
         END: EndRule = "end", "auto|short-page|empty-page", |text| one_of(text, &END_RULES),

@@ -176,6 +176,24 @@ impl Disk {
         self.sync_directory(parent(path))
     }
 
+    /// The same where several processes may replace the same file at once: each has a temporary name of its own.
+    pub fn replace_at_once(self, path: &Path, content: &[u8], access: Access) -> Result<(), DiskError> {
+        let (directory, options) = (parent(path), access.options());
+        let create = |path: &Path| open(path, options.clone().write(true).create_new(true));
+        let temporary = tempfile::Builder::new().prefix(".report").suffix(".new").make_in(directory, create);
+        let mut temporary = temporary.doing("create a file in", directory)?;
+        temporary.as_file_mut().write_all(content).doing("write", path)?;
+        durably("sync", path, || temporary.as_file().sync_all())?;
+        self.rename(temporary.path(), path)?;
+        self.sync_directory(directory)
+    }
+
+    /// Writes into what exists and is not a regular file: a device, or a pipe. It may be named by a symbolic link.
+    pub fn write_into(self, path: &Path, content: &[u8]) -> Result<(), DiskError> {
+        let write = || OpenOptions::new().write(true).open(path)?.write_all(content);
+        write().doing("write", path)
+    }
+
     /// Removes a file if it exists. The directory is not synced: a file that comes back is removed again.
     #[expect(clippy::disallowed_methods, reason = "this file is the seam that the rule points to")]
     pub fn remove(self, path: &Path) -> Result<(), DiskError> {
@@ -281,14 +299,19 @@ impl AppendFile {
 
 /// Opens a file, with an error that says so if it is a symbolic link.
 pub(super) fn open(path: &Path, options: &OpenOptions) -> io::Result<File> {
-    options.open(path).map_err(|error| refuse_symlink(path).err().unwrap_or(error))
+    options.open(path).map_err(|error| if is_symlink(path) { through_symlink() } else { error })
 }
 
 fn refuse_symlink(path: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(path)?.is_symlink() {
-        return Err(io::Error::other("it is a symbolic link, and nothing is written through one"));
-    }
-    Ok(())
+    if is_symlink(path) { Err(through_symlink()) } else { Ok(()) }
+}
+
+fn is_symlink(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink())
+}
+
+fn through_symlink() -> io::Error {
+    io::Error::other("it is a symbolic link, and nothing is written through one")
 }
 
 fn parent(path: &Path) -> &Path {

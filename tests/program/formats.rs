@@ -156,7 +156,7 @@ fn the_reports_of_a_run_have_these_keys_in_this_order() {
     let expected = |rebuilt: &str| {
         format!(
             "{{status,exit_code,cause,next,{rebuilt}complete_since,export,out,{PRODUCTS},{CREDITS},{FAILURES},\
-             plan{{source,estimate,low,high,actual}},drift{{misfits{{video_desc,video_id}},new_fields{{new}},never_came[]}},columns,\
+             plan{{source,estimate,low,high,actual,products}},drift{{misfits{{video_desc,video_id}},new_fields{{new}},never_came[]}},columns,\
              run{{requests,pages,retries,throttled,wasted,evidence,seconds,rate,allowed,found}}}}"
         )
     };

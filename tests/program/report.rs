@@ -66,6 +66,39 @@ fn the_page_goes_to_stdout_or_another_file_and_its_export_may_be_named_without_a
 }
 
 #[test]
+fn the_page_is_never_written_over_a_file_of_an_export_and_a_pipe_stays_a_pipe() {
+    let (home, _api) = exported();
+    let (ledger, page) = (home.out().join("_pagehaul/ledger.sqlite"), home.out().join(PAGE));
+    let link = home.path("link.html");
+    std::os::unix::fs::symlink(&ledger, &link).unwrap();
+    let before = tree(&home.out());
+    for file in
+        [&ledger, &link, &home.out().join("new.html"), &home.out().join("_pagehaul/journal/new.html"), &home.out()]
+    {
+        let refused = report(&home.out(), &["--html", file.to_str().unwrap()]);
+        assert_eq!((refused.code, refused.stdout.as_str()), (Some(2), ""), "{refused}");
+        assert!(refused.stderr.contains("next: name another file with --html"), "{refused}");
+    }
+    assert!(tree(&home.out()) == before, "report changed something");
+    assert_eq!(report(&home.out(), &["--html", page.to_str().unwrap()]).code, Some(0));
+    let pipe = home.path("pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read_to_string(pipe).unwrap()
+    });
+    assert_eq!(report(&home.out(), &["--html", pipe.to_str().unwrap()]).code, Some(0));
+    assert_says(&reader.join().unwrap(), &["of 20 products complete", "</html>"]);
+    assert!(std::os::unix::fs::FileTypeExt::is_fifo(&fs::metadata(&pipe).unwrap().file_type()));
+    fs::write(home.path("old"), "old").unwrap();
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(home.path("old"), &link).unwrap();
+    assert_eq!(report(&home.out(), &["--html", link.to_str().unwrap()]).code, Some(0));
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_says(&fs::read_to_string(home.path("old")).unwrap(), &["</html>"]);
+}
+
+#[test]
 fn a_page_that_cannot_be_written_is_a_warning_and_the_export_is_complete() {
     let simulator = simulator("products=5,max_videos=20,seed=3");
     let (home, api) = (Home::new(&ids(&simulator)), Api::from_simulator(&simulator));
@@ -89,14 +122,17 @@ fn an_export_that_runs_has_a_page_as_of_now_and_one_that_stopped_says_why() {
     while ledger.credits().unwrap().billed < 30 {}
     let running = report(&home.out(), &["--html", "-"]);
     assert_eq!(running.code, Some(0), "{running}");
-    assert_says(&running.stdout, &["running", "requests in flight"]);
+    assert_says(&running.stdout, &["running", "requests in flight", "The limit is 40 credits"]);
     gate.open();
     drop(ledger);
     program.end().ended(6);
     let stopped = fs::read_to_string(home.out().join(PAGE)).unwrap();
     assert_says(&stopped, &["<title>limit: ", "max_credits is reached", "resumes", "The limit is 40 credits"]);
     let later = report(&home.out(), &["--html", "-"]);
-    assert_says(&later.stdout, &["unfinished", "limit: max_credits is reached"]);
+    let same = ["<title>limit: ", "max_credits is reached", "raise the limit and run", "The limit is 40 credits"];
+    assert_says(&later.stdout, &same);
+    let status = run(pagehaul(["status", "--json", "--out", &home.argument("out")])).json();
+    assert_eq!((&status["status"], &status["credits"]["max"]), (&"unfinished".into(), &40.into()));
 }
 
 #[test]

@@ -73,7 +73,10 @@ fn value(metrics: &str, series: &str) -> f64 {
 
 #[test]
 fn a_running_export_shows_what_status_shows_and_continues_undisturbed() {
-    let Waiting { home, api: _api, gate, program, address } = waiting("127.0.0.1:0");
+    let Waiting { home, api, gate, program, address } = waiting("127.0.0.1:0");
+    let flags = ["--max-in-flight", "6", "--max-credits", "100000", "--serve", &address];
+    let second = run(home.export(&api.base_url(), &flags));
+    assert_eq!(second.code, Some(4), "the address is in use because the export is: {second}");
     let shown = get(&address, "/status.json");
     let (head, body) = shown.split_once("\r\n\r\n").unwrap();
     assert!(head.contains("content-type: application/json\r\n"), "{head}");

@@ -64,11 +64,12 @@ fn a_dataset_is_no_export_and_a_wrong_label_is_refused_with_what_it_must_be() {
     let export = home.argument("out/snapshot=a");
     let inside = run(pagehaul(["export", "--simulate", "--out", &export, "--snapshot", "a"]));
     assert!(inside.ended(9)["cause"].as_str().unwrap().contains("an export without snapshots"), "{inside}");
-    for command in ["export", "status", "verify"] {
+    for (command, code) in [("export", 9), ("status", 2), ("report", 2), ("verify", 2)] {
         let simulate = if command == "export" { &["--simulate"][..] } else { &[] };
         let refused = run(pagehaul([&[command, "--out", &out], simulate].concat()));
-        assert_eq!(refused.code, Some(9), "{refused}");
+        assert_eq!(refused.code, Some(code), "{refused}");
         assert!(refused.stderr.contains("holds snapshots: name one with --snapshot"), "{refused}");
+        assert_eq!(refused.stderr.contains("for example a\n"), code == 2, "{refused}");
     }
     assert!(tree(&home.path("out/snapshot=a")) == before, "the snapshot is as it was");
     assert_eq!(with_rows(&home.out()), labels(&["a"]));

@@ -16,9 +16,14 @@ fn print(arguments: &[&str]) -> String {
 
 #[test]
 fn the_short_help_fits_a_screen_and_says_where_the_rest_is() {
-    for (command, height) in
-        [(&[][..], 24), (&["export"], 40), (&["config", "show"], 40), (&["replay"], 32), (&["status"], 24)]
-    {
+    for (command, height) in [
+        (&[][..], 24),
+        (&["export"], 40),
+        (&["plan"], 40),
+        (&["config", "show"], 40),
+        (&["replay"], 32),
+        (&["status"], 24),
+    ] {
         let short = print(&[command, &["-h"]].concat());
         assert!(short.lines().count() <= height, "{} lines: {short}", short.lines().count());
         assert!(short.lines().all(|line| line.chars().count() <= 80), "{short}");

@@ -26,6 +26,7 @@ fn a_deadline_that_has_passed_sends_no_request_and_a_time_of_day_is_shown_as_the
     let late = run(home.export(&server.base_url(), &["--deadline", "2020-01-01T06:00:00+01:00"]));
     let cause = late.ended(6)["cause"].as_str().unwrap().to_owned();
     assert_eq!(cause, "deadline is reached: it was 2020-01-01T05:00:00.000Z");
+    assert!(late.ended(6)["next"].as_str().unwrap().contains("give a later --deadline"), "{late}");
     assert_eq!(simulator.account().requests, 0);
     // Half a day and more away from now, whatever the time is.
     let now = pagehaul::model::clock::wall().seconds() / 3_600;
@@ -33,6 +34,8 @@ fn a_deadline_that_has_passed_sends_no_request_and_a_time_of_day_is_shown_as_the
     let done = run(home.export(&server.base_url(), &["--deadline", &hour]));
     done.ended(0);
     assert!(done.stderr.contains(&format!("T{hour}:00.000Z (deadline)")), "{done}");
+    // Where nothing is left, it makes no difference.
+    run(home.export(&server.base_url(), &["--deadline", "2020-01-01T06:00:00+01:00"])).ended(0);
 }
 
 #[test]

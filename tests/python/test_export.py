@@ -40,6 +40,11 @@ def test_a_number_that_has_lost_digits_is_no_id_and_nothing_is_started():
     for bad in (1.7295e18, None, True, b"1729"):
         with pytest.raises(TypeError, match="a text or a whole number"):
             export(products=[1, bad])
+    for products in (b"12", bytearray(b"12"), memoryview(b"12")):
+        with pytest.raises(TypeError, match="not bytes"):
+            export(products=products)
+    with pytest.raises(TypeError, match="a setting is a text"):
+        export(columns=b"region")
     with pytest.raises(TypeError, match="product_column"):
         export(products=["1"], product_column="id")
     assert not Path("videos").exists()
@@ -251,6 +256,8 @@ def test_the_heartbeat_is_a_second_unless_it_is_given(fake):
     told = fake(printed=SUMMARY, lines=[{"level": "INFO", "message": "1/2", **COUNTS}])
     seen = []
     pagehaul.export(out="x", on_progress=seen.append)
+    assert "--heartbeat=1s" in told.started["argv"]
+    pagehaul.export(out="x", on_progress=seen.append, heartbeat=None)
     assert "--heartbeat=1s" in told.started["argv"]
     assert (seen[0].rows, seen[0].eta_seconds, seen[0].message) == (30, None, "1/2")
     pagehaul.export(out="x", on_progress=seen.append, heartbeat="1m")

@@ -171,6 +171,36 @@ def test_a_manifest_of_a_later_version_is_refused():
         pagehaul.read("videos")
 
 
+def first_manifest():
+    return sorted(Path("videos/_pagehaul/segments").glob("*.json"))[0]
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"format": 1}', '{"format": 1, "columns": [1], "files": []}', "\\xff"])
+def test_a_damaged_manifest_is_refused(damage):
+    export()
+    first_manifest().write_text(damage, encoding="utf-8")
+    with pytest.raises(pagehaul.NotReadable, match="damaged"):
+        pagehaul.read("videos")
+
+
+def test_a_file_that_is_named_twice_counts_once_and_one_that_is_gone_is_named():
+    summary = export()
+    manifest = json.loads(first_manifest().read_text(encoding="utf-8"))
+    manifest["files"].append(manifest["files"][0])
+    first_manifest().write_text(json.dumps(manifest), encoding="utf-8")
+    assert pagehaul.read("videos").count_rows() == summary.rows
+    gone = manifest["files"][0]["path"]
+    Path("videos", gone).unlink()
+    with pytest.raises(pagehaul.NotReadable, match=gone):
+        pagehaul.read("videos")
+
+
+def test_no_column_is_not_a_choice():
+    export()
+    with pytest.raises(ValueError, match="columns names none"):
+        pagehaul.read("videos", columns=[])
+
+
 def test_without_pyarrow_the_error_says_what_to_install():
     code = "import sys; sys.modules['pyarrow'] = None; import pagehaul; pagehaul.read('x')"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

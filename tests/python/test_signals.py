@@ -18,7 +18,7 @@ if sys.argv[1] != "-":
     pagehaul._export.find_program = lambda: sys.argv[1]
 settings = {"simulate": "products=12,qps=20"} if sys.argv[1] == "-" else {}
 try:
-    pagehaul.export(out="videos", heartbeat="100ms", on_progress=lambda _: print("works", flush=True), **settings)
+    pagehaul.export(out="videos", heartbeat="100ms", on_progress=lambda so_far: so_far.pages and print("works", flush=True), **settings)
 except KeyboardInterrupt as interrupt:
     error = interrupt.__cause__
     print("keyboard", type(error).__name__, error.summary.status, flush=True)
@@ -105,3 +105,36 @@ def test_an_export_that_ctrl_c_stopped_is_resumed():
     summary = pagehaul.export(simulate="products=12", out="videos")
     assert summary.credits_in_doubt == 0
     assert 0 < summary.requests < summary.credits
+
+
+EARLY = """
+import os, sys, threading, time
+import pagehaul, pagehaul._export
+pagehaul._export.find_program = lambda: sys.argv[1]
+number, delay = int(sys.argv[2]), float(sys.argv[3])
+threading.Thread(target=lambda: (time.sleep(delay), os.kill(os.getpid(), number)), daemon=True).start()
+pagehaul.export(out="videos")
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_the_program_starts_leaves_no_program(tmp_path, number):
+    pids = tmp_path / "pids"
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\necho $$ >>{pids}\nexec sleep 60\n", encoding="utf-8")
+    program.chmod(0o755)
+    scripts = [
+        subprocess.run([sys.executable, "-c", EARLY, program, str(int(number)), str(delay / 2000)], capture_output=True, timeout=30)
+        for delay in range(0, 25, 2)
+    ]
+    assert {script.returncode for script in scripts} <= {-number, 128 + number}, [script.stderr for script in scripts]
+    started = pids.read_text(encoding="utf-8").split() if pids.exists() else []
+    left = []
+    for pid in map(int, started):
+        try:
+            os.kill(pid, 0)
+            left.append(pid)
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    assert left == []

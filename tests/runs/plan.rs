@@ -91,6 +91,49 @@ async fn a_probe_reads_many_lists_and_none_of_the_deep_ones_whole() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_probe_ends_when_all_it_may_read_of_deep_lists_is_read_and_a_larger_one_has_nothing_to_add() {
+    for (lists, first, second) in [(3, 500, 600), (20, 300, 600)] {
+        let (simulator, directory) = (simulator("products=90,max_videos=20000,seed=3"), scratch());
+        let mut list = ids(&simulator);
+        list.sort_by_key(|id| std::cmp::Reverse(fewest_requests(&simulator, std::slice::from_ref(id))));
+        list.truncate(lists);
+        let context = built_in_context(directory.path(), Some(1_000.0), &[]);
+        let api = Scripted::direct(&simulator);
+        let paid = credits(&context, first, &api, &list).await;
+        assert!((20..first).contains(&paid), "{paid} of {lists} lists");
+        assert_eq!(credits(&context, first, &api, &list).await, 0, "the same again");
+        assert_eq!(credits(&context, second, &api, &list).await, 0, "a larger one");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_larger_probe_continues_behind_lists_of_which_enough_is_known() {
+    let (simulator, directory) = (simulator("products=300,max_videos=20000,seed=3"), scratch());
+    let (list, api) = (ids(&simulator), Scripted::direct(&simulator));
+    let context = built_in_context(directory.path(), Some(1_000.0), &[]);
+    for (pages, more) in [(100, 100), (200, 100), (300, 100), (600, 300)] {
+        assert_eq!(credits(&context, pages, &api, &list).await, more, "{pages}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_was_stopped_continues_when_it_is_run_again() {
+    let (simulator, directory) = (simulator("products=300,max_videos=20000,seed=3,latency=30ms"), scratch());
+    let (list, api) = (ids(&simulator), Scripted::direct(&simulator));
+    let context = built_in_context(directory.path(), Some(100.0), &[]);
+    let ids: Vec<_> = list.iter().map(|id| Ok(ItemId::new(id))).collect();
+    let killed = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        ExitCode::Interrupted
+    };
+    let stopped = probe(&probing(&context, 300), Box::new(ids.into_iter()), Arc::clone(&api), killed).await.unwrap();
+    assert!(matches!(stopped, ProbeOutcome::Stopped(_)), "{stopped:?}");
+    let before = u64::try_from(api.requests()).unwrap();
+    assert!((50..290).contains(&before), "{before}");
+    assert_eq!(credits(&context, 300, &api, &list).await, 300 - before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn max_credits_limit_a_probe_and_lost_responses_count() {
     let (simulator, directory) = (simulator("products=90,max_videos=300"), scratch());
     let list = ids(&simulator);

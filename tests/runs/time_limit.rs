@@ -103,7 +103,7 @@ async fn the_earlier_of_both_ends_the_run_and_one_that_has_passed_sends_nothing(
         let result = run_job(&built_in_context(directory.path(), Some(10.0), &settings), &api, &list).await;
         let (exit, found) = match result {
             Ok(summary) => (summary.exit, summary.cause.unwrap()),
-            Err(error @ Error::TimeLimit(_)) => (error.exit_code(), error.to_string()),
+            Err(error @ Error::Late(_)) => (error.exit_code(), error.to_string()),
             Err(error) => panic!("{error}"),
         };
         assert_eq!(exit, ExitCode::Limit);

@@ -7,10 +7,12 @@ import json
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import yaml
@@ -71,11 +73,25 @@ def check_script(machine):
     check("a finished day is asked for again, which costs nothing", machine.run(command, day, [0]), (0, "", [day]))
     for code in (5, 130, 143, 1, 2, 4, 6, 7, 8, 9, 10):
         check(f"exit code {code} is passed on", machine.run(command, day, [code]), (code, "", [day]))
+    for code in (2, 126, 127):
+        machine.run(command, "2026-11-26", [code])
+        check(f"a day that did not begin is not continued, code {code}", machine.run(command, day, [0]), (0, "", [day]))
+    (machine.out / f"snapshot={day}/_pagehaul").mkdir(parents=True)
+    for code in (5, 2):
+        machine.run(command, day, [code])
+        check(f"one that began is, code {code}", machine.run(command, next_day, [5]), (5, "", [day]))
     check("a start after midnight continues the day that is not finished", machine.run(command, next_day, [5]), (5, "", [day]))
     check("and today's follows it", machine.run(command, next_day, [0, 0]), (0, "", [day, next_day]))
     check("a partial day holds nothing up", machine.run(command, later, [3]), (3, "", [later]))
+    (machine.out / f"snapshot={later}/_pagehaul").mkdir(parents=True)
     machine.run(command, later, [5])
     check("its exit code is not lost", machine.run(command, "2026-12-01", [3, 0]), (3, "", [later, "2026-12-01"]))
+    machine.run(command, later, [5])
+    check("nor behind a code for which somebody must act", machine.run(command, "2026-12-01", [3, 7]), (7, "", [later, "2026-12-01"]))
+    check("the next run tells it", machine.run(command, "2026-12-01", [4]), (3, "", ["2026-12-01"]))
+    check("only once", machine.run(command, "2026-12-01", [0]), (0, "", ["2026-12-01"]))
+    for directory in machine.out.glob("snapshot=*"):
+        shutil.rmtree(directory)
     midnight = machine.run(command, "2026-12-02", ["0 2026-12-03", 0])
     check("a run that ends after midnight is followed by the new day", midnight, (0, "", ["2026-12-02", "2026-12-03"]))
     (machine.out / ".day").write_text("", encoding="utf-8")
@@ -83,8 +99,34 @@ def check_script(machine):
     check("no note is left", [path.name for path in machine.out.iterdir()], [])
 
 
+def check_signals(scratch):
+    """A signal to the script alone, while a day's export ends after midnight."""
+    machine = Machine(scratch)
+    program(machine.bin / "pagehaul", f"""
+        trap 'echo TERM >>{scratch}/signals; echo 2026-11-28 >{scratch}/today; exit $(cat {scratch}/code)' TERM
+        echo "$@" >>{scratch}/runs
+        while :; do sleep 0.1; done
+    """)
+    environment = os.environ | {"PATH": f"{machine.bin}:{os.environ['PATH']}"}
+    for number, code, expected in (("TERM", 143, 143), ("INT", 143, 130), ("HUP", 143, 129), ("TERM", 0, 143), ("TERM", 9, 9)):
+        (scratch / "today").write_text("2026-11-27\n", encoding="utf-8")
+        (scratch / "code").write_text(f"{code}\n", encoding="utf-8")
+        for name in ("runs", "signals"):
+            (scratch / name).write_text("", encoding="utf-8")
+        script = subprocess.Popen(["pagehaul-daily", str(machine.out)], env=environment, stdin=subprocess.DEVNULL)
+        while not (scratch / "runs").read_text(encoding="utf-8"):
+            time.sleep(0.02)
+        script.send_signal(getattr(signal, f"SIG{number}"))
+        ended = script.wait(30)
+        runs, signals = ((scratch / name).read_text(encoding="utf-8").split("\n")[:-1] for name in ("runs", "signals"))
+        found = (ended, signals, [run.split()[-1] for run in runs])
+        check(f"SIG{number} stops pagehaul, code {code}, and no day follows", found, (expected, ["TERM"], ["2026-11-27"]))
+
+
 def check_crontab(machine):
-    (line,) = [line for line in (CRON / "crontab").read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    lines = [line for line in (CRON / "crontab").read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    path, line = lines
+    assert "/usr/local/bin" in path.removeprefix("PATH=").split(":"), path
     fields = line.split(None, 5)
     assert "%" not in fields[5], "cron would cut the line"
     text = fields[5].replace("/var/lib/pagehaul", str(machine.out)).replace("/var/log", str(machine.scratch))
@@ -129,7 +171,7 @@ def check_program(scratch, pagehaul):
     """The program ends at SIGTERM before midnight, and is started again after it."""
     machine = Machine(scratch)
     (machine.bin / "pagehaul").unlink()
-    first = f"if mkdir {scratch}/tried 2>/dev/null; then exec timeout --preserve-status -s TERM 2 {pagehaul} \"$@\"; fi"
+    first = f"if mkdir {scratch}/tried 2>/dev/null; then exec timeout --foreground --preserve-status -s TERM 2 {pagehaul} \"$@\"; fi"
     program(machine.bin / "pagehaul", f"{first}\nexec {pagehaul} \"$@\"\n")
     command = ["pagehaul-daily", str(machine.out), "--simulate=products=30,qps=50,max_videos=200"]
     code, _, _ = machine.run(command, "2026-11-27")
@@ -147,8 +189,10 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         scratch = Path(scratch)
         (scratch / "real").mkdir()
+        (scratch / "signals").mkdir()
         machine = Machine(scratch)
         check_script(machine)
+        check_signals(scratch / "signals")
         check_crontab(machine)
         is_verified = check_units(scratch)
         check_kubernetes(machine)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::clock::{self, Utc64};
+use crate::model::exit_code::ExitCode;
 use crate::model::sanitize::sanitize;
 use crate::output::manifest::{Manifest, published};
 use crate::output::read_only::{ExportPath, ReadOnlyExport};
@@ -15,7 +16,7 @@ use crate::report::status::{EndCause, ExportStatus, read_steady};
 use crate::report::summary::Summary;
 use crate::report::totals::ExportTotals;
 use crate::settings::table;
-use crate::state::ledger::{DecisionRow, DriftCounts, Ledger};
+use crate::state::ledger::{DecisionRow, DriftCounts, Ledger, MAX_CREDITS};
 
 /// Which export the page is about, and how it is.
 #[derive(Clone, Debug)]
@@ -32,6 +33,19 @@ pub(crate) struct Head {
     pub(crate) in_flight: u64,
     /// What was taken over from an earlier export, in words.
     pub(crate) continued: Option<String>,
+}
+
+impl Head {
+    /// An unfinished export whose last run met a limit has that run's status and next step, as in its summary.
+    fn name_limit(&mut self) {
+        let limit = ExitCode::Limit.as_str();
+        let cause = self.cause.as_ref().filter(|_| self.status == "unfinished");
+        let Some(cause) = cause.and_then(|cause| cause.strip_prefix(limit)?.strip_prefix(": ")) else { return };
+        if cause.contains(MAX_CREDITS) {
+            self.next = ExitCode::Limit.next_step().map(str::to_owned);
+        }
+        (self.status, self.cause) = (limit.to_owned(), Some(cause.to_owned()));
+    }
 }
 
 /// All that the page says. Text from outside is sanitised.
@@ -87,6 +101,7 @@ impl PageData {
         if !matches!(data.head.status.as_str(), "running" | "complete") {
             data.head.cause = data.course.runs.last().and_then(|run| run.outcome.clone());
         }
+        data.head.name_limit();
         Ok(data)
     }
 

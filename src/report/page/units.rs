@@ -62,6 +62,7 @@ pub(crate) fn moment(at: Utc64) -> String {
 
 /// A time of work in its two largest units.
 pub(crate) fn duration(seconds: f64) -> String {
+    let seconds = if (59.5..60.0).contains(&seconds) { 60.0 } else { seconds };
     let (minutes, hours) = ((seconds / 60.0).floor(), (seconds / 3_600.0).floor());
     if seconds < 9.95 {
         format!("{seconds:.1} s")
@@ -95,10 +96,20 @@ mod tests {
     #[test]
     fn numbers_have_a_unit_and_no_more_digits_than_say_something() {
         assert_eq!([0.004, 0.25, 0.9, 1.0, 12.34].map(latency), ["4.0 ms", "250 ms", "900 ms", "1.0 s", "12 s"]);
-        let shown = [0.0, 4.25, 42.0, 61.0, 3_599.0, 3_661.0, 90_000.0, 2_592_000.0].map(duration);
+        let shown = [0.0, 4.25, 42.0, 59.7, 61.0, 3_599.0, 3_661.0, 90_000.0, 2_592_000.0].map(duration);
         assert_eq!(
             shown,
-            ["0.0 s", "4.2 s", "42 s", "1 min 01 s", "59 min 59 s", "1 h 01 min", "25 h 00 min", "30 d 00 h"]
+            [
+                "0.0 s",
+                "4.2 s",
+                "42 s",
+                "1 min 00 s",
+                "1 min 01 s",
+                "59 min 59 s",
+                "1 h 01 min",
+                "25 h 00 min",
+                "30 d 00 h"
+            ]
         );
         assert_eq!(percent(0, 0), "0 %");
         assert_eq!(

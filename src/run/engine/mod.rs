@@ -295,6 +295,7 @@ impl<'a> Engine<'a> {
         let next = self.next_turn(now).into_iter().chain(outage_limit).min().filter(|_| self.stop.is_none());
         if self.frontier.requests_in_flight() == 0 && !is_busy && !can_request && next.is_none() && self.stop.is_none()
         {
+            self.stop_if_surveyed(true);
             self.stop_waiting(); // nothing would ever wake this run
             return outcomes;
         }

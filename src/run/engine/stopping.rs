@@ -67,9 +67,22 @@ impl Engine<'_> {
             return;
         }
         if let Some(stop) = self.stop.as_ref().filter(|_| current != DispatchMode::Finish) {
-            self.context
-                .events
-                .event(&Event::Stopping { cause: &stop.to_string(), in_flight: self.frontier.requests_in_flight() });
+            let (cause, in_flight) = (stop.to_string(), self.frontier.requests_in_flight());
+            let event = match stop {
+                Stop::Credits if self.context.survey.is_some() => Event::Probed("its credits are spent"),
+                Stop::Surveyed => Event::Probed(&cause),
+                Stop::Credits
+                | Stop::Signal(_)
+                | Stop::Cause(..)
+                | Stop::Temporary(_)
+                | Stop::Same(_)
+                | Stop::NoPage(..)
+                | Stop::Time(_)
+                | Stop::Evidence { .. }
+                | Stop::EmptyLists { .. }
+                | Stop::Room(_) => Event::Stopping { cause: &cause, in_flight },
+            };
+            self.context.events.event(&event);
         }
         mode.send_replace(task);
     }

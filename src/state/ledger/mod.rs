@@ -53,6 +53,7 @@ pub(crate) use read_only::has_log;
 pub(crate) use reopen::Repair;
 pub use segments::{OpenSegment, SegmentSums};
 pub(crate) use segments::{SegmentRow, SegmentState};
+pub(crate) use series::MAX_CREDITS;
 pub use series::{DecisionRow, SeriesRow, Timeline};
 pub(crate) use since::{EarlierExport, SinceCounts};
 #[cfg(test)]

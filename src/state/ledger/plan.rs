@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use super::open::{SCHEMA, configure};
 use super::tails::complete;
 use super::{Doing, Ledger, LedgerError, unsigned};
-use crate::model::page::{ItemIx, PageNum};
+use crate::model::page::{ItemIx, PageNum, StopReason};
 
 /// Lists of which pages came, and that are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +66,27 @@ impl Ledger {
                 lists: unsigned(row, 5)?,
             })
         })
+    }
+
+    /// Rows of the largest page, if that may be all that the API returns a page: no page had as many as requested, and at least
+    /// three lists, and a quarter of those that have ended, ended on one as large, without a page behind one.
+    pub(crate) fn doubted_page_size(&self, page_size: u32) -> Result<Option<u32>, LedgerError> {
+        let largest = self.largest_page()?;
+        if !(1..page_size).contains(&largest) {
+            return Ok(None);
+        }
+        let sql = format!(
+            "WITH ends AS (SELECT item, max(page) AS last, stop FROM pages JOIN items ON ix = item
+               WHERE outdated = 0 AND received > 0 AND state = 2 GROUP BY item)
+             SELECT count(*), count(*) FILTER (WHERE received = ?1 AND stop = '{}'),
+               count(*) FILTER (WHERE received = ?1 AND EXISTS (
+                 SELECT 1 FROM pages b WHERE b.item = e.item AND b.page > e.last AND b.outdated = 0))
+             FROM ends e JOIN pages p ON p.item = e.item AND p.page = e.last AND p.outdated = 0",
+            StopReason::ShortPage
+        );
+        let count = |row: &rusqlite::Row<'_>| Ok((unsigned(row, 0)?, unsigned(row, 1)?, unsigned(row, 2)?));
+        let (all, alike, proven) = self.row(&sql, [largest], count).doing("count lists that end alike")?;
+        Ok((proven == 0 && alike >= 3 && alike.saturating_mul(4) >= all).then_some(largest))
     }
 
     pub(crate) fn unread_lists(&self) -> Result<UnreadLists, LedgerError> {

@@ -17,6 +17,9 @@ const MAX_DECISIONS: usize = 400;
 /// Kinds of decisions that come often and are dropped first. Consecutive ones are one row.
 const FREQUENT: [&str; 5] = ["throttled", "published", "failed", "moved", "rebuilt"];
 
+/// The kind of the decision whose text is the run's limit of credits.
+pub(crate) const MAX_CREDITS: &str = "max_credits";
+
 /// What is to be written of a run's timeline.
 #[derive(Clone, Debug, Default)]
 pub struct Timeline {
@@ -237,6 +240,13 @@ impl Ledger {
     pub(crate) fn series(&self) -> Result<Vec<SeriesRow>, LedgerError> {
         let sql = format!("SELECT {} FROM series ORDER BY id LIMIT {MAX_ROWS}", columns());
         self.rows(&sql, [], read)
+    }
+
+    /// The limit of credits that the newest run has.
+    pub(crate) fn max_credits(&self) -> Result<Option<u64>, LedgerError> {
+        let sql = "SELECT text FROM decisions WHERE kind = ?1 AND run = (SELECT max(run) FROM decisions) LIMIT 1";
+        let text = self.rows(sql, [MAX_CREDITS], |row| row.get::<_, String>(0))?;
+        Ok(text.first().and_then(|text| text.parse().ok()))
     }
 
     /// The decisions of all runs, in order, and how many more there were.

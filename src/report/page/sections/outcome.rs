@@ -7,6 +7,7 @@ use crate::report::page::data::PageData;
 use crate::report::page::files::{FileSums, SIZES};
 use crate::report::page::items::DEPTHS;
 use crate::report::page::units::{bytes, count, percent};
+use crate::report::totals::Count;
 
 pub(crate) fn credits(data: &PageData) -> Markup {
     let (credits, sums) = (data.totals.credits, &data.course.sums);
@@ -63,7 +64,9 @@ pub(crate) fn rows_and_files(data: &PageData) -> Markup {
         section {
             h2 { "Rows and files" }
             p { (rows) "." }
-            @if files.all.files == 0 { p.note { "No file is published yet." } } @else {
+            @if files.all.files == 0 {
+                p.note { @if data.head.status == "removed" { "The files were removed." } @else { "No file is published yet." } }
+            } @else {
                 div.scroll { table.bars {
                     caption { "Rows by " (files.partition) ", the largest first" }
                     thead { tr {
@@ -75,13 +78,13 @@ pub(crate) fn rows_and_files(data: &PageData) -> Markup {
                         @if files.rest.0 > 0 { (region_row(&rest.0, rest.1, files.all.rows, most)) }
                     }
                 } }
-                p { (count(files.all.files)) " files, " (bytes(files.all.bytes)) " in all; the largest has " (bytes(files.largest)) "." }
+                p { (Count(files.all.files, "file")) ", " (bytes(files.all.bytes)) " in all; the largest has " (bytes(files.largest)) "." }
                 (bars("Files by size", ["Size", "Files"], &size_classes(&files.sizes)))
             }
             @if rows.rejected > 0 {
                 p {
-                    (count(rows.rejected)) " rows could not be used: they have no valid id or are not objects. They are in "
-                    (count(files.rejects.files)) " files in _rejects (" (bytes(files.rejects.bytes)) "), each with its reason."
+                    (Count(rows.rejected, "row")) " could not be used: they have no valid id or are not objects. They are in "
+                    (Count(files.rejects.files, "file")) " in _rejects (" (bytes(files.rejects.bytes)) "), each with its reason."
                 }
             }
             (bars("Depth of lists: products by pages in the journal", ["Pages", "Products"], &depth_classes(&data.items.depths)))

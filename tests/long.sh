@@ -32,6 +32,7 @@ step 'object stores' tests/stores.sh target/release/pagehaul 20
 step 'readers of a Delta table' delta
 step 'schedulers' tests/schedulers.sh target/release/pagehaul
 step 'a wheel, twice' wheel
+step 'a report of a million products, the series of a month' cargo test --locked --lib -- --ignored
 step 'the report in a browser' tests/page.sh target/release/pagehaul
 step 'loading recipes' env PAGEHAUL=target/release/pagehaul examples/loading/run.sh
 step 'memory' benches/memory.sh

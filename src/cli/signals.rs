@@ -1,12 +1,20 @@
 //! The signals that stop a run: the first one cleanly, the second one at once.
+//!
+//! GNU `timeout` and some supervisors send a signal to the process and then to its group. What arrives twice like this is one signal.
 
 use std::io;
+use std::time::Duration;
 
 #[cfg(unix)]
 use tokio::signal::unix::{self, Signal, SignalKind};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::error::{Error, ExitCode};
+use crate::model::clock;
+
+/// Time in which the same signal is the same request to stop: longer than one takes through a group, shorter than a person takes.
+const ECHO: Duration = Duration::from_millis(100);
 
 /// The number of signals so far, and the exit code for the last one.
 pub(crate) type Signals = watch::Receiver<(u32, ExitCode)>;
@@ -16,13 +24,23 @@ pub(crate) fn listen_for_signals() -> Result<Signals, Error> {
     let (sender, signals) = watch::channel((0, ExitCode::Complete));
     let mut next = StopSignals::listen().map_err(|source| Error::System("listen for signals", source))?;
     let listening = async move {
+        let mut newest = None;
         while let Some(code) = next.recv().await {
-            sender.send_modify(|(count, last)| (*count, *last) = (*count + 1, code));
+            let now = clock::now();
+            if !is_echo(newest, (code, now)) {
+                newest = Some((code, now));
+                sender.send_modify(|(count, last)| (*count, *last) = (*count + 1, code));
+            }
         }
     };
     #[expect(clippy::disallowed_methods, reason = "it lives as long as the process and owns nothing")]
     drop(tokio::spawn(listening));
     Ok(signals)
+}
+
+/// Whether a signal is the last one that counted, sent twice.
+fn is_echo(last: Option<(ExitCode, Instant)>, (code, at): (ExitCode, Instant)) -> bool {
+    last.is_some_and(|(last, since)| last == code && at.duration_since(since) < ECHO)
 }
 
 /// Waits for the `count`th signal.
@@ -91,7 +109,21 @@ impl StopSignals {
 
 #[cfg(all(test, unix))]
 mod tests {
-    use super::ignored_in;
+    use std::time::Duration;
+
+    use super::{ignored_in, is_echo};
+    use crate::error::ExitCode::{Interrupted, Terminated};
+    use crate::model::clock;
+
+    #[test]
+    fn the_same_signal_within_a_tenth_of_a_second_is_the_same_request_and_another_signal_or_a_later_one_is_not() {
+        let now = clock::now();
+        let after = |milliseconds| now + Duration::from_millis(milliseconds);
+        let first = Some((Terminated, now));
+        assert!(is_echo(first, (Terminated, now)) && is_echo(first, (Terminated, after(99))));
+        assert!(!is_echo(first, (Terminated, after(100))) && !is_echo(first, (Interrupted, after(1))));
+        assert!(!is_echo(None, (Interrupted, now)));
+    }
 
     #[test]
     fn what_the_system_says_of_ignored_signals_is_read_and_nonsense_ignores_none() {

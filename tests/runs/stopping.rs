@@ -73,7 +73,8 @@ async fn answers_that_are_slower_than_the_drain_timeout_are_waited_for_and_kept_
             let repaired = Scripted::direct(&stopping.simulator);
             let summary = run_job(&stopping.context(), &repaired, &stopping.list).await.unwrap();
             assert_eq!(summary.exit, ExitCode::Complete, "{summary}");
-            assert!((600..=600 + evidence(600)).contains(&summary.totals.credits.billed), "{summary}");
+            // No page is full.
+            assert!((600..=600 + evidence(600) + 3).contains(&summary.totals.credits.billed), "{summary}");
             assert_rows(stopping.directory.path(), &expected(&stopping.simulator, &stopping.list, 10));
         }
     }

@@ -8,6 +8,9 @@
 //! hundredth of those with as many rows and of similar depth. A row behind a short page of a second list (or of the only one)
 //! disproves the rule for the export. After the first such list every end is checked, within the budget.
 //!
+//! One such list alone may have grown in the meantime. So if no second one is found for the budget, its short page is requested
+//! again in the end: a page that is still short although rows follow it disproves the rule, too.
+//!
 //! A page that repeats others is always checked, unless three lists wrapped around to their first page. A refusal, and a success
 //! without a list in the middle of one, are checked for the first three lists and then for every hundredth.
 
@@ -26,6 +29,8 @@ const KEPT: u32 = 2;
 pub(crate) const MANY: u64 = 50;
 /// Credits that evidence may always cost.
 const MIN_BUDGET: u64 = 3;
+/// Credits that it may always cost when all lists have been read, if one continued behind a short page or none had a full page.
+const BUDGET_IN_DOUBT: u64 = 6;
 /// Credits that it may cost for a thousand pages that were read, where that is more.
 const BUDGET_PER_THOUSAND: u64 = 3;
 /// When all lists have been read, one in this many of the credits that are left is spent at once, and no more than so many.
@@ -56,6 +61,10 @@ pub(crate) struct Evidence {
     wraps: u32,
     /// Whether a page was larger than the page size that was observed.
     is_size_wrong: bool,
+    /// Whether a short page was as short when it was requested again, though rows follow it.
+    is_confirmed: bool,
+    /// Whether all lists have been read and may have been cut.
+    are_lists_in_doubt: bool,
     /// Lists that were checked after all lists had been read, and what evidence had cost before the last of them.
     last_checks: BTreeSet<ItemIx>,
     spent_before_last: u64,
@@ -79,6 +88,8 @@ impl Evidence {
             without_list: 0,
             wraps: 0,
             is_size_wrong: false,
+            is_confirmed: false,
+            are_lists_in_doubt: false,
             last_checks: BTreeSet::new(),
             spent_before_last: 0,
         }
@@ -99,7 +110,8 @@ impl Evidence {
     fn affordable(&self) -> u32 {
         // Pages that were evidence themselves do not add to the budget.
         let read = u64::from(self.pages.saturating_sub(self.cost));
-        let budget = (read * BUDGET_PER_THOUSAND / 1_000).max(MIN_BUDGET);
+        let least = if self.are_lists_in_doubt { BUDGET_IN_DOUBT } else { MIN_BUDGET };
+        let budget = (read * BUDGET_PER_THOUSAND / 1_000).max(least);
         u32::try_from(budget).unwrap_or(u32::MAX).saturating_sub(self.cost)
     }
 
@@ -167,6 +179,22 @@ impl Evidence {
         self.contradicted.insert(item);
     }
 
+    /// Records that all lists have been read and may have been cut: one continued behind a short page, or no page was full, as where
+    /// the API caps its pages below the requested size.
+    pub(crate) fn doubt_lists(&mut self) {
+        self.are_lists_in_doubt = true;
+    }
+
+    /// Records that a short page was as short when it was requested again, though rows follow it.
+    pub(crate) fn confirm(&mut self) {
+        self.is_confirmed = true;
+    }
+
+    /// Whether a list continued behind a short page, which a list that grew in the meantime would do as well.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.contradictions() > 0 && !self.is_disproved()
+    }
+
     /// Lists that continued behind a short page, in all runs.
     fn contradictions(&self) -> u64 {
         self.contradicted_before + u64::try_from(self.contradicted.len()).unwrap_or(u64::MAX)
@@ -174,7 +202,7 @@ impl Evidence {
 
     /// Whether the rule is disproved that a page with fewer rows than requested, or than the largest page had, ends a list.
     pub(crate) fn is_disproved(&self) -> bool {
-        self.is_size_wrong || self.contradictions() >= self.items.clamp(1, 2)
+        self.is_size_wrong || self.is_confirmed || self.contradictions() >= self.items.clamp(1, 2)
     }
 
     /// Which short end to check next, once all lists have been read: the deepest or any, except those that were. Any list first:
@@ -213,6 +241,8 @@ impl Evidence {
         self.short.clear();
         self.has_checked_first = false;
         self.is_size_wrong = false;
+        self.is_confirmed = false;
+        self.are_lists_in_doubt = false;
         self.last_checks.clear();
     }
 }

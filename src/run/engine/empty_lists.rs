@@ -8,11 +8,10 @@ use std::collections::BTreeSet;
 
 use super::Engine;
 use crate::crawl::judgement::end_evidence::MANY;
-use crate::crawl::walk::Walk;
 use crate::endpoint::EndRule;
 use crate::error::Error;
 use crate::model::event::Event;
-use crate::model::page::{ItemIx, PageNum, SegmentId};
+use crate::model::page::{ItemIx, PageNum};
 use crate::run::stop::Stop;
 use crate::state::ledger::EmptyLists;
 
@@ -102,23 +101,14 @@ impl Engine<'_> {
         let may_reread = vanished.len() < GONE && self.evidence.affords(1) && self.can_afford();
         // A list with a control request in flight is open in the frontier.
         let except = vanished.iter().copied().chain(self.frontier.items()).collect();
-        let mut ledger = self.dir.ledger();
-        let found = if may_reread { ledger.newest_empty_end(&except)? } else { None };
+        let found = if may_reread { self.dir.ledger().newest_empty_end(&except)? } else { None };
         let Some(ended) = found else {
-            drop(ledger);
             let stop = (!vanished.is_empty()).then_some(Stop::EmptyLists { empty, all: false });
             self.stop_for(stop);
             return Ok(());
         };
-        ledger.reread_page(ended.item, ended.last)?;
-        let pages = ledger.pages(ended.item, SegmentId::BEHIND_ALL)?;
-        drop(ledger);
-        let mut walk = Walk::new(ended.item, ended.id, &self.rules, pages, None);
-        walk.unload_keys(); // its rows are in the ledger
-        self.frontier.add(walk);
-        self.evidence.spend(1);
         self.empty_lists.reread = Some((ended.item, ended.last));
-        Ok(())
+        self.request_again(ended.item, ended.id, ended.last)
     }
 
     /// Warns if no list had a row and they were too few to stop for.

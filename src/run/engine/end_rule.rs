@@ -7,9 +7,9 @@ use crate::crawl::walk::Walk;
 use crate::endpoint::EndRule;
 use crate::error::Error;
 use crate::model::event::Event;
-use crate::model::page::SegmentId;
+use crate::model::page::{ItemId, ItemIx, PageNum, SegmentId};
 use crate::run::stop::Stop;
-use crate::state::ledger::EndedItem;
+use crate::state::ledger::{ContinuedItem, EndedItem};
 
 /// Short ends that may be opened again whatever `max_evidence` says, credits.
 const LEAST_PRICE: f64 = 3.0;
@@ -87,20 +87,70 @@ impl Engine<'_> {
     }
 
     /// Spends what is left of the evidence budget behind the lists that are the likeliest to continue, once all have ended: one at a
-    /// time at first, then several of them, because each search reads all lists.
-    pub(super) fn check_likeliest_ends(&mut self) -> Result<(), Error> {
+    /// time at first, then several of them, because each search reads all lists. Then it settles what is in doubt.
+    pub(super) async fn check_likeliest_ends(&mut self) -> Result<(), Error> {
         let is_open = self.rules.end == EndRule::Auto && self.rules.full_size().is_some();
-        if self.stop.is_some() || !is_open || !self.evidence.affords(1) || !self.can_afford() {
+        if self.stop.is_some() || !is_open {
             return Ok(());
         }
+        if !self.evidence.affords(1) && (self.evidence.is_in_doubt() || !self.has_full_page()?) {
+            self.evidence.doubt_lists();
+        }
+        let ends = if self.evidence.affords(1) && self.can_afford() { self.likeliest_ends()? } else { Vec::new() };
+        if ends.is_empty() {
+            return self.settle_doubt().await;
+        }
+        self.evidence.record_last_checks(ends.iter().map(|ended| ended.item));
+        ends.into_iter().try_for_each(|ended| self.request_behind_end(ended))
+    }
+
+    /// The short ends to check next.
+    pub(super) fn likeliest_ends(&self) -> Result<Vec<EndedItem>, Error> {
         let most = self.evidence.last_checks_at_once(self.credits_left());
-        let found = {
-            let (is_deepest, except) = self.evidence.next_last_check();
-            self.dir.ledger().longest_short_ends(is_deepest, except, most)?
-        };
-        let found: Vec<EndedItem> = found.into_iter().filter(|ended| ended.last < self.rules.limit()).collect();
-        self.evidence.record_last_checks(found.iter().map(|ended| ended.item));
-        found.into_iter().try_for_each(|ended| self.request_behind_end(ended))
+        let (is_deepest, except) = self.evidence.next_last_check();
+        let mut ends = self.dir.ledger().longest_short_ends(is_deepest, except, most.max(1))?;
+        ends.retain(|ended| ended.last < self.rules.limit());
+        Ok(ends)
+    }
+
+    /// Settles what a single list has left in doubt that continued behind a short page: requests that page again, if other lists may
+    /// have been cut. If it is full by now, the list has grown. If it is still short, the rule is wrong.
+    async fn settle_doubt(&mut self) -> Result<(), Error> {
+        if !self.evidence.is_in_doubt() || self.likeliest_ends()?.is_empty() {
+            return Ok(());
+        }
+        let full = self.rules.full_size().and_then(|rows| u32::try_from(rows).ok()).unwrap_or_default();
+        let continued = self.dir.ledger().continued_item(full)?;
+        match continued {
+            None => Ok(()),
+            Some(continued) if continued.is_confirmed => {
+                self.evidence.confirm();
+                self.update_end_rule().await
+            }
+            Some(_) if !self.can_afford() => {
+                self.stop_for(Stop::Credits);
+                Ok(())
+            }
+            Some(ContinuedItem { item, id, page, .. }) => self.request_again(item, id, page),
+        }
+    }
+
+    /// Requests a page again that was applied, as evidence.
+    pub(super) fn request_again(&mut self, item: ItemIx, id: ItemId, page: PageNum) -> Result<(), Error> {
+        let mut ledger = self.dir.ledger();
+        ledger.reread_page(item, page)?;
+        let pages = ledger.pages(item, SegmentId::BEHIND_ALL)?;
+        drop(ledger);
+        let mut walk = Walk::new(item, id, &self.rules, pages, None);
+        walk.unload_keys(); // its rows are in the ledger
+        self.frontier.add(walk);
+        self.evidence.spend(1);
+        Ok(())
+    }
+
+    fn has_full_page(&self) -> Result<bool, Error> {
+        let largest = usize::try_from(self.dir.ledger().largest_page()?).unwrap_or(usize::MAX);
+        Ok(self.rules.full_size().is_none_or(|full| largest >= full))
     }
 
     fn short_ends(&self) -> Result<(u64, u64), Error> {

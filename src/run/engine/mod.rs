@@ -237,7 +237,7 @@ impl<'a> Engine<'a> {
             self.resolve_deferred()?;
             // Evidence needs ends that the ledger knows.
             if self.is_done() && self.group.is_empty() && outcomes.is_empty() {
-                self.check_likeliest_ends()?;
+                self.check_likeliest_ends().await?;
             }
         }
         self.stop_if_surveyed(outcomes.is_empty());

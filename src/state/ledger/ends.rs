@@ -25,6 +25,17 @@ pub struct EndedItem {
     pub last: PageNum,
 }
 
+/// A list with a short page before one with new rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ContinuedItem {
+    pub item: ItemIx,
+    pub id: ItemId,
+    /// The short page.
+    pub page: PageNum,
+    /// Whether that page was as short when it was requested again after the next one, or cannot be requested again.
+    pub is_confirmed: bool,
+}
+
 /// Pages of a deep list.
 const DEEP: u32 = 16;
 /// Empty lists in a row that are looked for among the newest pages.
@@ -60,6 +71,23 @@ impl Ledger {
                      WHERE short.received BETWEEN 1 AND ?1 - 1 AND short.outdated = 0 AND behind.outdated = 0)";
         let read = |row: &Row<'_>| Ok(ShortEvidence { in_vain: unsigned(row, 0)?, lists: unsigned(row, 1)? });
         self.row(sql, [full], read).doing("read pages behind short ones")
+    }
+
+    /// A list with a page that has rows, but fewer than a full one has, before a page with new rows. Confirmed ones come first.
+    pub(crate) fn continued_item(&self, full: u32) -> Result<Option<ContinuedItem>, LedgerError> {
+        let sql = "SELECT ix, id, short.page, state <> 2 OR short.attempt > behind.attempt AND EXISTS (
+                     SELECT 1 FROM pages AS old WHERE old.item = ix AND old.page = short.page AND old.outdated <> 0
+                       AND old.received BETWEEN 1 AND ?1 - 1) AS confirmed
+                   FROM pages AS short JOIN pages AS behind ON behind.item = short.item AND behind.page = short.page + 1
+                   JOIN items ON ix = short.item
+                   WHERE short.received BETWEEN 1 AND ?1 - 1 AND behind.kept > 0 AND behind.outdated = 0 AND NOT EXISTS (
+                     SELECT 1 FROM pages AS new WHERE new.item = ix AND new.page = short.page AND new.attempt > short.attempt)
+                   ORDER BY confirmed DESC, ix, short.page LIMIT 1";
+        let read = |row: &Row<'_>| {
+            let EndedItem { item, id, last } = ended_item(row)?;
+            Ok(ContinuedItem { item, id, page: last, is_confirmed: row.get(3)? })
+        };
+        self.row(sql, [full], read).optional().doing("find a list that continues behind a short page")
     }
 
     /// How many open walks continue behind a page with rows, but fewer than a full one has.
@@ -144,8 +172,10 @@ fn ended_item(row: &Row<'_>) -> rusqlite::Result<EndedItem> {
 #[cfg(test)]
 mod tests {
     use super::{EmptyLists, ShortEvidence};
+    use crate::model::clock::Utc64;
     use crate::model::page::{ItemIx, PageNum, StopReason};
-    use crate::state::ledger::fixture::ended;
+    use crate::state::ledger::Group;
+    use crate::state::ledger::fixture::{applied, ended, page};
 
     #[test]
     fn a_page_with_rows_behind_a_short_one_counts_once_a_list_and_an_empty_one_only_as_asked() {
@@ -158,6 +188,24 @@ mod tests {
         ]);
         assert_eq!(ledger.short_evidence(3).unwrap(), ShortEvidence { in_vain: 1, lists: 2 });
         assert_eq!(ledger.largest_page().unwrap(), 3);
+    }
+
+    #[test]
+    fn a_list_that_continued_is_found_until_its_short_page_is_full_and_confirmed_if_that_is_short_again() {
+        use StopReason::{EmptyPage, ShortPage};
+        let found = |again: Option<usize>| {
+            let (_directory, mut ledger) = ended(&[(&[3, 1], ShortPage), (&[3, 2, 1, 0], EmptyPage)]);
+            if let Some(received) = again {
+                ledger.reread_page(ItemIx(2), PageNum(2)).unwrap();
+                let frame = Some((ledger.start_segment().unwrap().id, 1, 1));
+                let (pages, applied) = (vec![page(9, 2, 2)], vec![applied(9, 2, received, 0)]);
+                ledger.commit(&Group { frame, pages, applied, ..Group::default() }, Utc64(2)).unwrap();
+            }
+            ledger.continued_item(3).unwrap().map(|found| (found.item.0, found.page.0, found.is_confirmed))
+        };
+        assert_eq!(found(None), Some((2, 2, false)));
+        assert_eq!(found(Some(2)), Some((2, 2, true)), "it is as short as before");
+        assert_eq!(found(Some(3)), None, "it had grown");
     }
 
     #[test]

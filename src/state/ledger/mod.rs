@@ -43,6 +43,7 @@ use crate::model::failpoint::failpoint;
 pub use add_items::AddedItems;
 pub use attempts::Credits;
 pub(crate) use drift::DriftCounts;
+pub(crate) use ends::ContinuedItem;
 pub use ends::{EmptyLists, EndedItem, ShortEvidence};
 pub use export::{ExportRow, Removal};
 pub use group::{AppliedRow, EndRow, FailedRow, Group, PageRow, RetryRow};

@@ -1,12 +1,14 @@
 //! When a list has ended: evidence instead of a rule. The setting `end` is left alone unless a test is about it.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pagehaul::error::ExitCode;
 use pagehaul::fetch::FetchErrorKind;
 
-use super::play::{Play, evidence};
+use super::play::{Ended, Play, evidence};
 use crate::common::scripted::Reply;
 use crate::common::world::{Behind, Call, World, body, every_size, hash, html, inside, later, place, refusal, success};
 
@@ -62,7 +64,7 @@ async fn a_cap_is_found_out_by_two_lists() {
 #[tokio::test(start_paused = true)]
 async fn a_cap_that_no_list_reaches_costs_the_evidence_and_no_warning() {
     let play = Play::new(World::new(every_size(200, 7)).capped(8)).with("lookahead", 0);
-    let most = play.most_credits();
+    let most = play.most_credits() + 3; // no page is full
     play.completes().await.warned(0).costs_at_most(most);
 }
 
@@ -128,6 +130,49 @@ async fn a_looser_rule_after_the_short_page_was_disproved_is_another_export() {
     play.completes().await;
 }
 
+/// Lists of 57 rows with pages of 7, but of the six whose second page is requested first, only those go on that `continues` has a
+/// bit for. And the rows that are missing for that.
+fn capped_where(continues: u32) -> (World, Arc<AtomicUsize>) {
+    let (asked, missing) = (Mutex::new(Vec::new()), Arc::new(AtomicUsize::new(0)));
+    let count = Arc::clone(&missing);
+    let world = World::new([57; 40]).capped(7).sending(move |call| {
+        let mut asked = asked.lock().unwrap();
+        if call.page > 1 && !asked.contains(&call.item) {
+            asked.push(call.item);
+            count.fetch_add(if asked.len() > 6 || continues >> (asked.len() - 1) & 1 == 1 { 0 } else { 50 }, Relaxed);
+        }
+        let place = asked.iter().take(6).position(|item| *item == call.item)?;
+        (call.page > 1 && continues >> place & 1 == 0).then(|| success("[]"))
+    });
+    (world, missing)
+}
+
+fn has_all_rows(ended: &Ended, missing: &AtomicUsize) {
+    assert_eq!(ended.summary.exit, ExitCode::Complete, "{ended}");
+    assert_eq!(ended.summary.totals.rows.published, 57 * 40 - missing.load(Relaxed) as u64, "{ended}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cap_is_found_out_by_any_one_of_the_six_lists_that_are_checked() {
+    for continues in 1..1 << 6 {
+        let (world, missing) = capped_where(continues);
+        let play = Play::new(world).with("lookahead", 0).about(format!("{continues:06b}"));
+        has_all_rows(&play.run_unjudged().await, &missing); // the rows of lists that do not go on are owed to nobody
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cap_that_one_list_shows_is_known_to_the_next_run_wherever_the_first_one_stops() {
+    for continues in [1, 2, 4, 8, 16, 32] {
+        for stop_at in 38..60 {
+            let (world, missing) = capped_where(continues);
+            let play = Play::new(world).with("lookahead", 0).about(format!("{continues:06b}, stopped at {stop_at}"));
+            play.run_unjudged_until(stop_at).await;
+            has_all_rows(&play.run_unjudged().await, &missing);
+        }
+    }
+}
+
 // --- lists that are as the rule says --------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
@@ -144,8 +189,9 @@ async fn many_lists_of_one_same_length_are_no_reason_to_stop() {
         ("one page of each, all short", vec![3; 60], "1"),
     ];
     for (name, lists, max_pages) in cases {
+        let has_full_page = lists.iter().any(|rows| *rows >= 10);
         let play = Play::new(World::new(lists)).with("max_pages", max_pages).with("lookahead", 0);
-        let most = play.most_credits();
+        let most = play.most_credits() + if has_full_page { 0 } else { 3 };
         let ended = play.run().await;
         assert_eq!(ended.summary.exit, ExitCode::Complete, "{name}: {ended}");
         let ended = ended.completes(&play).warned(0).costs_at_most(most);
@@ -294,6 +340,33 @@ async fn what_was_found_out_about_rows_left_out_is_known_to_the_next_run_whereve
     }
 }
 
+/// One list of 200 has a page that lacks a row, and it is the one that is checked first.
+fn one_list_lacks_a_row() -> World {
+    World::new(vec![25; 200]).hiding(|item, row| item == 0 && row == 5)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_list_that_leaves_a_row_out_stops_the_run_and_names_the_price() {
+    let mut play = Play::new(one_list_lacks_a_row()).with("lookahead", 0);
+    let ended = play.run().await.is(ExitCode::Limit).says(&["max-evidence"]);
+    // The budget, the page behind that list's own end, and the second look.
+    let most = play.world.lists.fewest(None) + 3 + 3 + 1;
+    assert!(ended.sent.len() as u64 <= most, "{ended}");
+    let again = play.run().await.is(ExitCode::Limit);
+    assert_eq!(again.sent.len(), 0, "{again}");
+    play.set("max_evidence", "100");
+    play.completes().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_list_that_leaves_a_row_out_is_never_called_complete_wherever_the_credits_end() {
+    let fewest = one_list_lacks_a_row().lists.fewest(None);
+    for most in fewest - 2..fewest + 10 {
+        let play = Play::new(one_list_lacks_a_row()).with("lookahead", 0).with("max_credits", most);
+        play.run().await.is(ExitCode::Limit).costs_at_most(most);
+    }
+}
+
 // --- a list that grows at its end -----------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
@@ -305,8 +378,8 @@ async fn a_list_that_grows_between_its_short_page_and_the_evidence_is_read_on_an
             }
         });
         let play = Play::new(world).with("lookahead", 0);
-        // Pages that the list grew by, and one behind them.
-        let most = play.most_credits() + grown.div_ceil(10) + 1;
+        // Pages that the list grew by, one behind them, three of other lists, and a second look at the short page.
+        let most = play.most_credits() + grown.div_ceil(10) + 1 + 3 + 1;
         play.completes().await.warned(0).costs_at_most(most);
     }
 }

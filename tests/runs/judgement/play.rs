@@ -163,7 +163,12 @@ impl Play {
 
     /// A run that the oracle does not check: the test says why.
     pub(crate) async fn run_unjudged(&self) -> Ended {
-        self.go(usize::MAX, false).await.unwrap_or_else(|error| panic!("{}", pagehaul::model::sanitize::chain(&error)))
+        self.run_unjudged_until(usize::MAX).await
+    }
+
+    /// The same, which gets a signal when it sends request number `stop_at`.
+    pub(crate) async fn run_unjudged_until(&self, stop_at: usize) -> Ended {
+        self.go(stop_at, false).await.unwrap_or_else(|error| panic!("{}", pagehaul::model::sanitize::chain(&error)))
     }
 
     /// The same, where the run may be refused.

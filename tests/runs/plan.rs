@@ -170,6 +170,25 @@ async fn a_probe_of_lists_that_are_all_short_ends_when_they_are_read() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_export_from_an_api_that_caps_its_pages_has_all_rows_whatever_a_probe_has_read_of_it() {
+    for seed in 1..=4 {
+        for probed in [0, 60] {
+            let (simulator, directory) = (simulator(&format!("products=200,max_videos=900,seed={seed}")), scratch());
+            let list = ids(&simulator);
+            let capped = Arc::clone(&simulator);
+            let api = Scripted::new(move |sent| Reply::from_simulator(&capped, sent, 7));
+            let context = built_in_context(directory.path(), Some(1_000.0), &[]);
+            if probed > 0 {
+                assert!(credits(&context, probed, &api, &list).await <= probed, "seed {seed}, {probed} pages");
+            }
+            let summary = run_job(&context, &api, &list).await.unwrap();
+            assert_eq!(summary.exit, ExitCode::Complete, "seed {seed}, {probed} pages: {summary}");
+            assert_rows(directory.path(), &expected(&simulator, &list, 7));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn exports_cost_what_their_probes_said_in_most_cases() {
     let mut outside = Vec::new();
     for seed in 1..=20 {

@@ -4,6 +4,7 @@
 //! May use `crawl` (the rules for the end of a list), `settings` and `model`. It computes: no file, no request, no clock.
 //! Read first: [`Plan`], then [`lists`] and [`tail`]. The method and what it was tested on: `docs/plan.md`.
 
+pub mod limits;
 pub mod lists;
 mod random;
 pub mod range;

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::exit_code::ExitCode;
 
+use super::limits::{GivenLimit, Limited};
 use super::lists::Lists;
 use super::range::{Range, real};
 use super::work::{Bound, Conditions, DiskPlan, Work};
@@ -58,7 +59,7 @@ pub struct Probed {
 }
 
 /// What an export will cost. Ranges have the outcome in nine of ten cases.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Plan {
     pub status: &'static str,
     pub exit_code: u8,
@@ -81,6 +82,9 @@ pub struct Plan {
     pub doubted_page_size: Option<u32>,
     /// Whether the time of a response was measured.
     pub is_latency_measured: bool,
+    /// Limits that were given, if anything is left to do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub limits: Vec<GivenLimit>,
     /// Bytes of the whole export.
     pub disk: DiskPlan,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -126,9 +130,23 @@ impl Plan {
             is_rate_known: conditions.rate.is_some() || conditions.is_rate_chosen,
             doubted_page_size: lists.doubted_page_size,
             is_latency_measured: conditions.latency.is_some(),
+            limits: Vec::new(),
             disk: work.disk,
             probe: None,
         }
+    }
+
+    /// Beside limits of the export: its credits over all runs, and seconds from now on, each with the setting's name.
+    #[must_use]
+    pub fn limited_by(mut self, credits: Option<(&'static str, u64)>, seconds: Option<(&'static str, u64)>) -> Self {
+        if self.credits.high == 0 {
+            return self;
+        }
+        let credits = credits.map(|(name, most)| GivenLimit::new((name, Limited::Credits, most), self.credits_in_all));
+        let seconds = seconds.map(|(name, most)| GivenLimit::new((name, Limited::Seconds, most), self.seconds));
+        let seconds = seconds.map(|limit| if self.is_rate_known { limit } else { limit.without_rate() });
+        self.limits = credits.into_iter().chain(seconds).collect();
+        self
     }
 
     pub fn kept(&self) -> KeptPlan {
@@ -174,6 +192,9 @@ impl fmt::Display for Plan {
             write!(f, ", in all {}", self.credits_in_all)?;
         }
         self.write_time(f)?;
+        for (place, limit) in self.limits.iter().enumerate() {
+            write!(f, "\n  {:9} {limit}", if place == 0 { "limits" } else { "" })?;
+        }
         write!(f, "\n  disk      {} of Parquet files", Bytes(self.disk.parquet))?;
         write!(f, "\n            {} of journal", Bytes(self.disk.journal))?;
         write!(f, "\n            {} in all, at most at a time", Bytes(self.disk.peak))

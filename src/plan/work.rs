@@ -7,8 +7,8 @@ use super::random::Random;
 use super::range::{Range, real};
 use crate::crawl::lookahead::MIN_PAGES;
 
-/// The least and the usual part of pages that evidence of ends costs (`crawl::judgement::end_evidence`).
-const EVIDENCE: (f64, f64) = (3.0, 0.003);
+/// What evidence of ends may always cost, and which part of the pages (`crawl::judgement::end_evidence`).
+const EVIDENCE: (f64, f64) = (6.0, 0.003);
 /// Requests that may have been billed without a response, in a bad hour, as a part of all.
 const IN_DOUBT: f64 = 0.002;
 /// Seconds of a response where none was measured: the median, and the spread of the logarithm.

@@ -24,7 +24,7 @@ use crate::run::context::RunContext;
 use crate::run::open::OpenExport;
 use crate::run::register::wrong_sizes_message;
 use crate::run::since::note_lists;
-use crate::settings::{JournalRetention, RateLimit};
+use crate::settings::{JournalRetention, RateLimit, table};
 use crate::state::ledger::{Ledger, SeenLists};
 
 /// Plans an export without a request, and without a change of any file. `latency`: seconds of a response, if it was measured.
@@ -136,7 +136,9 @@ fn of_ledger(ledger: &Ledger, context: &RunContext, (new, latency): (u64, Option
     // Each export has a sample of its own, and the same plan each time.
     let id = ledger.export()?.map(|export| export.id).unwrap_or_default();
     let seed = id.bytes().fold(7_u64, |seed, byte| seed.wrapping_mul(31).wrapping_add(byte.into()));
-    Ok(Plan::new(&lists, &conditions, (credits.billed + credits.in_doubt, seed)))
+    let plan = Plan::new(&lists, &conditions, (credits.billed + credits.in_doubt, seed));
+    let most = settings.max_credits.map(|most| (table::MAX_CREDITS.info.key, most));
+    Ok(plan.limited_by(most, context.time_limit.as_ref().map(|limit| (limit.setting, limit.seconds_left()))))
 }
 
 /// What the pages and the hints say of each list. `new`: lists that are not in the ledger. `doubted`: pages of this size may not

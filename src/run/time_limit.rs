@@ -17,7 +17,8 @@ pub struct TimeLimit {
     pub at: Instant,
     /// The same on the wall clock, as far as it is known at the start of the run.
     shown: Utc64,
-    setting: &'static str,
+    /// Which setting it is from.
+    pub setting: &'static str,
     /// Whether it had passed when the run started. Then nothing is requested.
     pub has_passed: bool,
 }
@@ -42,6 +43,11 @@ impl TimeLimit {
             Some(Self { at, shown, setting: table::DEADLINE.info.key, has_passed })
         });
         duration.into_iter().chain(deadline).min_by_key(|limit| (!limit.has_passed, limit.at))
+    }
+
+    /// Whole seconds from now on. 0: it has passed.
+    pub(crate) fn seconds_left(&self) -> u64 {
+        if self.has_passed { 0 } else { self.at.saturating_duration_since(clock::now()).as_secs() }
     }
 
     /// Completes when the time is over, with the cause that the run ends for. Never without a limit.

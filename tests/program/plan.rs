@@ -108,3 +108,27 @@ fn what_an_export_refuses_a_plan_refuses() {
     assert!(other.ended(9)["cause"].as_str().unwrap().contains("page_size was 10, now 5"), "{other}");
     assert_eq!(simulator.account().requests, 1);
 }
+
+#[test]
+fn limits_are_set_beside_what_the_export_will_cost() {
+    let home = Home::new(&[]);
+    home.file("list.txt", b"");
+    let table = home.file("sized.csv", b"product_id,rows\n1,0\n2,9\n3,10\n4,950\n");
+    let out = home.argument("out");
+    let flags = ["--product-column", "product_id", "--size-hint-column", "rows", "--qps", "2", "--out", &out];
+    let planned = |limits: &[&str]| run(pagehaul([&["plan", "--products", &table][..], &flags, limits].concat()));
+    let enough = |plan: &Run| {
+        let limits = plan.ended(0)["limits"].clone();
+        let of = |limit: &Value| ["name", "allows", "is_enough"].map(|key| limit[key].to_string().replace('"', ""));
+        limits.as_array().into_iter().flatten().map(|limit| of(limit).join(" ")).collect::<Vec<_>>()
+    };
+    assert_eq!(enough(&planned(&[])), [""; 0]);
+    let low = planned(&["--max-credits", "20", "--max-duration", "1h"]);
+    let [credits, time] = &enough(&low)[..] else { panic!("{low}") };
+    assert_eq!(credits, "max_credits 20 no");
+    assert!(time.starts_with("max_duration 35") && time.ends_with(" yes"), "{time}");
+    assert!(low.stderr.contains("limits    max_credits of 20 credits: NOT ENOUGH; the export ends there"), "{low}");
+    assert!(low.stderr.contains("\n            max_duration in 59m"), "{low}");
+    assert_eq!(enough(&planned(&["--max-credits", "99"])), ["max_credits 99 perhaps"]);
+    assert!(enough(&planned(&["--deadline", "2026-01-01T00:00:00Z"]))[0].ends_with(" 0 no"));
+}

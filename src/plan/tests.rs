@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use super::lists::{Lists, ReadList};
 use super::random::Random;
 use super::range::{Range, whole};
+use super::work::tests::CONDITIONS;
+use super::{Plan, Source};
 use crate::crawl::survey::Depth;
 
 /// How deep the lists of a shape are, and the most pages of any.
@@ -119,4 +121,25 @@ fn lists_that_are_all_read_leave_nothing_and_known_sizes_leave_seven_percent_of_
     let unknown = Lists { most_pages: 99, unknown: 1_000, ..Lists::default() };
     let range = Range::from_cases(unknown.cases(1).iter().map(|case| case.pages).collect());
     assert!(range.low < 1_000 && range.high > 30_000 || range.low == 1_000, "{range}");
+}
+
+#[test]
+fn no_range_is_below_a_page_a_list_that_is_unread_or_above_the_last_page_of_each() {
+    let open = ReadList { at_least: 9, at_most: None, came: 8 };
+    for most_pages in [9, 10, 12, 1_000] {
+        let lists = Lists { most_pages, read: BTreeMap::from([(open, 20)]), unknown: 100, ..Lists::default() };
+        let highest = f64::from(most_pages) * 100.0 + f64::from(most_pages - 8) * 20.0;
+        assert!(lists.cases(3).iter().all(|case| (100.0..=highest).contains(&case.pages)), "{most_pages}");
+    }
+}
+
+#[test]
+fn lists_whose_ends_are_not_proven_are_no_sample() {
+    let read = ReadList { at_least: 1, at_most: Some(1), came: 1 };
+    let known = Lists { most_pages: 99, read: BTreeMap::from([(read, 50)]), unknown: 50, ..Lists::default() };
+    let planned = Plan::new(&known, &CONDITIONS, (50, 1));
+    assert!(planned.source == Source::Pages && planned.pages.high < 60, "{planned}");
+    let planned = Plan::new(&Lists { doubted_page_size: Some(7), ..known }, &CONDITIONS, (50, 1));
+    assert!(planned.source == Source::Assumption && planned.pages.high > 500, "{planned}");
+    assert!(planned.to_string().contains("ENDS ARE NOT PROVEN"), "{planned}");
 }

@@ -175,11 +175,11 @@ impl Conditions {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::{Bound, Conditions, Work};
     use crate::plan::lists::Case;
 
-    const CONDITIONS: Conditions = Conditions {
+    pub(in crate::plan) const CONDITIONS: Conditions = Conditions {
         rate: Some(10.0),
         is_rate_chosen: false,
         max_in_flight: 256,

@@ -30,6 +30,11 @@ fn a_plan_needs_no_key_and_no_rate_sends_nothing_and_writes_nothing() {
     let json = first.ended(0);
     assert_eq!((&json["source"], &json["lists"]["total"]), (&"assumption".into(), &40.into()));
     assert!(first.stderr.contains("ASSUMED: 5 pages a list"), "{first}");
+    assert!(first.stderr.contains("NO RATE LIMIT WAS GIVEN"), "{first}");
+    assert_eq!(json["is_rate_known"], false);
+    let limited = plan(&home, &server.base_url(), &["--qps", "5"]);
+    assert_eq!(limited.ended(0)["is_rate_known"], true);
+    assert!(!limited.stderr.contains("NO RATE LIMIT"), "{limited}");
     let [low, estimate, high] = range(&json, "pages");
     assert!(low <= 60 && (100..400).contains(&estimate) && high > 1_000, "{json}");
     assert_eq!((simulator.account().requests, home.out().exists()), (0, false));
@@ -131,4 +136,65 @@ fn limits_are_set_beside_what_the_export_will_cost() {
     assert!(low.stderr.contains("\n            max_duration in 59m"), "{low}");
     assert_eq!(enough(&planned(&["--max-credits", "99"])), ["max_credits 99 perhaps"]);
     assert!(enough(&planned(&["--deadline", "2026-01-01T00:00:00Z"]))[0].ends_with(" 0 no"));
+}
+
+#[test]
+fn sizes_that_are_no_numbers_are_counted_in_a_warning() {
+    let home = Home::new(&[]);
+    home.file("list.txt", b"");
+    let table = home.file("sized.csv", b"product_id,rows\n1,20\n2,many\n3,-1\n4,\n");
+    let out = home.argument("out");
+    let flags = ["--product-column", "product_id", "--size-hint-column", "rows", "--qps", "2", "--out", &out];
+    let planned = run(pagehaul([&["plan", "--products", &table][..], &flags].concat()));
+    assert_eq!(planned.ended(0)["lists"]["sized"], 1, "{planned}");
+    assert!(planned.stderr.contains("2 values of the size hint column are not whole numbers"), "{planned}");
+}
+
+#[test]
+fn a_ledger_that_is_lost_or_damaged_is_not_taken_for_an_export_that_has_not_begun() {
+    let Served { simulator, server, home, .. } = Served::start("products=3,max_videos=90");
+    run(home.export(&server.base_url(), &["--max-credits", "2"])).ended(6);
+    let ledger = home.out().join("_pagehaul/ledger.sqlite");
+    let content = std::fs::read(&ledger).unwrap();
+    for damaged in [None, Some(vec![7; 8_192])] {
+        std::fs::remove_file(&ledger).unwrap();
+        if let Some(damaged) = &damaged {
+            std::fs::write(&ledger, damaged).unwrap();
+        }
+        let planned = plan(&home, &server.base_url(), &[]);
+        assert_eq!(planned.code, Some(9), "{planned}");
+        std::fs::write(&ledger, &content).unwrap();
+    }
+    assert_eq!(plan(&home, &server.base_url(), &[]).ended(0)["spent"], 2);
+    assert_eq!(simulator.account().requests, 2);
+}
+
+#[test]
+fn a_probe_of_a_complete_export_opens_nothing_again() {
+    let Served { simulator, server, home, .. } = Served::start("products=5,max_videos=30");
+    run(home.export(&server.base_url(), &[])).ended(0);
+    let requests = simulator.account().requests;
+    for more in [&["--retry-failed"][..], &["--repair"], &["--end", "empty-page"]] {
+        let mut command = command(&home, &server.base_url(), &[&["--qps", "9", "--probe", "99"], more].concat());
+        command.env("KEYAPI_TOKEN", KEY);
+        let probed = run(command);
+        assert_eq!(range(&probed.ended(0), "pages"), [0, 0, 0], "{more:?}: {probed}");
+        assert!(home.out().join("_SUCCESS").exists(), "{more:?}: {probed}");
+    }
+    assert_eq!(simulator.account().requests, requests);
+}
+
+#[test]
+fn the_outcome_says_so_where_products_were_added_to_those_that_were_planned() {
+    let Served { server, ids, home, .. } = Served::start("products=20,max_videos=30");
+    home.file("list.txt", ids[..15].join("\n").as_bytes());
+    let mut probe = command(&home, &server.base_url(), &["--qps", "1000", "--probe", "10"]);
+    probe.env("KEYAPI_TOKEN", KEY);
+    run(probe).ended(0);
+    let first = run(home.export(&server.base_url(), &[]));
+    assert!(first.ended(0)["plan"]["products"] == 15 && !first.stderr.contains("alone"), "{first}");
+    home.file("list.txt", ids.join("\n").as_bytes());
+    let second = run(home.export(&server.base_url(), &[]));
+    assert_eq!(second.ended(0)["plan"]["products"], 15);
+    assert!(second.stderr.contains("from lists that were read, for the first 15 products alone"), "{second}");
 }

@@ -171,7 +171,7 @@ async fn a_probe_of_lists_that_are_all_short_ends_when_they_are_read() {
 
 #[tokio::test(start_paused = true)]
 async fn an_export_from_an_api_that_caps_its_pages_has_all_rows_whatever_a_probe_has_read_of_it() {
-    for seed in 1..=4 {
+    for seed in [1, 3] {
         for probed in [0, 60] {
             let (simulator, directory) = (simulator(&format!("products=200,max_videos=900,seed={seed}")), scratch());
             let list = ids(&simulator);

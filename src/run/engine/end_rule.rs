@@ -1,5 +1,7 @@
 //! What the ends of lists show about the API: when the end rule changes, what that costs, and which ends are checked for it.
 
+use std::collections::BTreeSet;
+
 use super::Engine;
 use crate::crawl::end_of_list::{ObservedEnd, PagingRules};
 use crate::crawl::judgement::end_evidence;
@@ -105,22 +107,23 @@ impl Engine<'_> {
     }
 
     /// The short ends to check next.
-    pub(super) fn likeliest_ends(&self) -> Result<Vec<EndedItem>, Error> {
+    fn likeliest_ends(&self) -> Result<Vec<EndedItem>, Error> {
         let most = self.evidence.last_checks_at_once(self.credits_left());
         let (is_deepest, except) = self.evidence.next_last_check();
-        let mut ends = self.dir.ledger().longest_short_ends(is_deepest, except, most.max(1))?;
-        ends.retain(|ended| ended.last < self.rules.limit());
-        Ok(ends)
+        Ok(self.dir.ledger().longest_short_ends(is_deepest, except, (most, self.rules.limit()))?)
     }
 
-    /// Settles what a single list has left in doubt that continued behind a short page: requests that page again, if other lists may
-    /// have been cut. If it is full by now, the list has grown. If it is still short, the rule is wrong.
+    /// Settles what a single list has left in doubt that continued behind a short page: requests that page again, once, if other
+    /// lists may have been cut. If it is full by now, the list has grown. Whatever else comes, the rule is wrong.
     async fn settle_doubt(&mut self) -> Result<(), Error> {
-        if !self.evidence.is_in_doubt() || self.likeliest_ends()?.is_empty() {
+        if !self.evidence.is_in_doubt() {
             return Ok(());
         }
-        let full = self.rules.full_size().and_then(|rows| u32::try_from(rows).ok()).unwrap_or_default();
-        let continued = self.dir.ledger().continued_item(full)?;
+        let continued = {
+            let ledger = self.dir.ledger();
+            let unproven = ledger.longest_short_ends(false, &BTreeSet::new(), (1, self.rules.limit()))?;
+            if unproven.is_empty() { None } else { ledger.continued_item(full_rows(&self.rules))? }
+        };
         match continued {
             None => Ok(()),
             Some(continued) if continued.is_confirmed => {
@@ -162,6 +165,11 @@ impl Engine<'_> {
     fn most_evidence(&self, pages: u64) -> f64 {
         (as_f64(pages) * self.context.settings.max_evidence / 100.0).max(LEAST_PRICE)
     }
+}
+
+/// Rows of a full page; 0: any page may be followed by another one.
+pub(super) fn full_rows(rules: &PagingRules) -> u32 {
+    rules.full_size().and_then(|rows| u32::try_from(rows).ok()).unwrap_or_default()
 }
 
 fn as_f64(number: u64) -> f64 {

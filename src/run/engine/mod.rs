@@ -129,9 +129,11 @@ impl<'a> Engine<'a> {
     ) -> Result<Self, Error> {
         let ledger = dir.ledger();
         let rules = context.rules(ledger.end_rule()?.as_deref());
-        let full = rules.full_size().and_then(|rows| u32::try_from(rows).ok()).unwrap_or_default();
+        let full = end_rule::full_rows(&rules);
         let (credits, totals, newest_attempt) = (ledger.credits()?, ledger.totals()?, ledger.last_attempt()?);
         let (short, reread) = (ledger.short_evidence(full)?, ledger.pages_read_again(rules.first)?);
+        // Its short page may be on the way for the second time.
+        let continued = short.lists.max(ledger.continued_item(full)?.is_some().into());
         let empty_lists = EmptyListDetector::new(ledger.empty_lists(rules.first)?, ledger.has_empty_list()?);
         let backlog = match context.survey {
             Some(pages) => Backlog::new_survey(ledger.survey_order(&dir.export.id, pages)?),
@@ -152,7 +154,7 @@ impl<'a> Engine<'a> {
             lookahead_budget: LookaheadBudget::new(context.settings.lookahead),
             retry,
             limiter,
-            evidence: Evidence::new(totals.items, credits.billed, short.in_vain + reread, short.lists),
+            evidence: Evidence::new(totals.items, credits.billed, short.in_vain + reread, continued),
             empty_lists,
             usable_rows: UsableRows::new(totals.kept > 0),
             api_health: OutageDetector::new(credits.billed > 0),

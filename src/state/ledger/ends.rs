@@ -32,7 +32,7 @@ pub(crate) struct ContinuedItem {
     pub id: ItemId,
     /// The short page.
     pub page: PageNum,
-    /// Whether that page was as short when it was requested again after the next one, or cannot be requested again.
+    /// Whether a page of this list was requested again before, or none can be: a second request would show nothing more.
     pub is_confirmed: bool,
 }
 
@@ -73,15 +73,19 @@ impl Ledger {
         self.row(sql, [full], read).doing("read pages behind short ones")
     }
 
-    /// A list with a page that has rows, but fewer than a full one has, before a page with new rows. Confirmed ones come first.
+    /// A list with a page that had rows, but fewer than a full one has, before a page with new rows. Not one whose page was full
+    /// when it was requested again, with the rows that it had and new ones: that list has grown. Nor one that was read again in
+    /// order. Confirmed ones come first.
     pub(crate) fn continued_item(&self, full: u32) -> Result<Option<ContinuedItem>, LedgerError> {
-        let sql = "SELECT ix, id, short.page, state <> 2 OR short.attempt > behind.attempt AND EXISTS (
-                     SELECT 1 FROM pages AS old WHERE old.item = ix AND old.page = short.page AND old.outdated <> 0
-                       AND old.received BETWEEN 1 AND ?1 - 1) AS confirmed
+        let sql = "SELECT ix, id, short.page,
+                     state <> 2 OR stop IN ('failed', 'rejected')
+                       OR EXISTS (SELECT 1 FROM pages WHERE item = ix AND outdated <> 0) AS confirmed
                    FROM pages AS short JOIN pages AS behind ON behind.item = short.item AND behind.page = short.page + 1
                    JOIN items ON ix = short.item
                    WHERE short.received BETWEEN 1 AND ?1 - 1 AND behind.kept > 0 AND behind.outdated = 0 AND NOT EXISTS (
-                     SELECT 1 FROM pages AS new WHERE new.item = ix AND new.page = short.page AND new.attempt > short.attempt)
+                       SELECT 1 FROM pages AS new WHERE new.item = ix AND new.page = short.page AND new.outdated = 0
+                         AND new.attempt > short.attempt
+                         AND (new.attempt < behind.attempt OR new.received = ?1 AND new.kept = ?1 - short.received))
                    ORDER BY confirmed DESC, ix, short.page LIMIT 1";
         let read = |row: &Row<'_>| {
             let EndedItem { item, id, last } = ended_item(row)?;
@@ -106,25 +110,25 @@ impl Ledger {
         self.find_ended(sql, [before.0])
     }
 
-    /// The lists that ended on the largest short pages, `most` of them without those of `except`: of those with equal pages the
-    /// deepest ones, if they are deep, or any.
+    /// The lists that ended on the largest short pages before the page `limit`, `most` of them without those of `except`: of those
+    /// with equal pages the deepest ones, if they are deep, or any.
     pub(crate) fn longest_short_ends(
         &self,
         is_deepest: bool,
         except: &BTreeSet<ItemIx>,
-        most: u32,
+        (most, limit): (u32, PageNum),
     ) -> Result<Vec<EndedItem>, LedgerError> {
         // Any: in an order that has nothing to do with the list's.
         let any = "ix * 2654435761 % 1000003";
         let order = if is_deepest { format!("iif(page >= {DEEP}, -page, 0), {any}") } else { any.to_owned() };
         let sql = format!(
             "SELECT ix, id, page FROM items JOIN pages ON item = ix
-             WHERE state = 2 AND stop = 'short_page' AND received > 0 AND outdated = 0
+             WHERE state = 2 AND stop = 'short_page' AND received > 0 AND outdated = 0 AND page < ?3
                AND page = (SELECT max(page) FROM pages WHERE item = ix AND outdated = 0)
                AND ix NOT IN (SELECT value FROM json_each(?1))
              ORDER BY received DESC, {order}, ix LIMIT ?2"
         );
-        self.rows(&sql, params![json(except), most], ended_item)
+        self.rows(&sql, params![json(except), most, limit.0], ended_item)
     }
 
     /// The newest list that ended on an empty page behind a page with rows, and that page; without those of `except`.
@@ -174,8 +178,8 @@ mod tests {
     use super::{EmptyLists, ShortEvidence};
     use crate::model::clock::Utc64;
     use crate::model::page::{ItemIx, PageNum, StopReason};
-    use crate::state::ledger::Group;
     use crate::state::ledger::fixture::{applied, ended, page};
+    use crate::state::ledger::{AppliedRow, Group, Ledger};
 
     #[test]
     fn a_page_with_rows_behind_a_short_one_counts_once_a_list_and_an_empty_one_only_as_asked() {
@@ -191,21 +195,29 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_continued_is_found_until_its_short_page_is_full_and_confirmed_if_that_is_short_again() {
+    fn a_list_that_continued_is_found_unless_its_short_page_has_grown_by_new_rows_when_it_is_requested_again() {
         use StopReason::{EmptyPage, ShortPage};
-        let found = |again: Option<usize>| {
-            let (_directory, mut ledger) = ended(&[(&[3, 1], ShortPage), (&[3, 2, 1, 0], EmptyPage)]);
-            if let Some(received) = again {
-                ledger.reread_page(ItemIx(2), PageNum(2)).unwrap();
-                let frame = Some((ledger.start_segment().unwrap().id, 1, 1));
-                let (pages, applied) = (vec![page(9, 2, 2)], vec![applied(9, 2, received, 0)]);
-                ledger.commit(&Group { frame, pages, applied, ..Group::default() }, Utc64(2)).unwrap();
-            }
+        let (_directory, mut ledger) = ended(&[(&[3, 1], ShortPage), (&[3, 2, 1, 0], EmptyPage)]);
+        let found = |ledger: &Ledger| {
             ledger.continued_item(3).unwrap().map(|found| (found.item.0, found.page.0, found.is_confirmed))
         };
-        assert_eq!(found(None), Some((2, 2, false)));
-        assert_eq!(found(Some(2)), Some((2, 2, true)), "it is as short as before");
-        assert_eq!(found(Some(3)), None, "it had grown");
+        assert_eq!(found(&ledger), Some((2, 2, false)));
+        ledger.reread_page(ItemIx(2), PageNum(2)).unwrap();
+        assert_eq!(found(&ledger), Some((2, 2, true)), "it is not requested twice, whatever comes");
+        let mut offset = 0;
+        for (received, kept, is_found) in [(2, 0, true), (0, 0, true), (3, 0, true), (3, 3, true), (3, 1, false)] {
+            offset += 1;
+            let frame = Some((ledger.start_segment().unwrap().id, offset, 1));
+            let keys = (0..kept).map(|row| [200 + u8::try_from(row + offset).unwrap(); 16]).collect();
+            let attempt = 8 + i64::try_from(offset).unwrap();
+            let applied = AppliedRow { keys, ..applied(attempt, 2, received, 0) };
+            let group = Group { frame, pages: vec![page(attempt, 2, 2)], applied: vec![applied], ..Group::default() };
+            ledger.commit(&group, Utc64(2)).unwrap();
+            assert_eq!(found(&ledger).is_some(), is_found, "{received} rows, {kept} of them new");
+            if is_found {
+                ledger.reread_page(ItemIx(2), PageNum(2)).unwrap();
+            }
+        }
     }
 
     #[test]
@@ -214,14 +226,15 @@ mod tests {
         let deep: Vec<usize> = [vec![3; 16], vec![2]].concat();
         let (_directory, ledger) =
             ended(&[(&[3, 1], ShortPage), (&[2], ShortPage), (&deep, ShortPage), (&[2, 0], EmptyPage)]);
-        let found = |is_deepest, except: &[i64], most| {
+        let found = |is_deepest, except: &[i64], most, limit| {
             let except = except.iter().map(|item| ItemIx(*item)).collect();
-            let ends = ledger.longest_short_ends(is_deepest, &except, most).unwrap();
+            let ends = ledger.longest_short_ends(is_deepest, &except, (most, PageNum(limit))).unwrap();
             ends.into_iter().map(|end| (end.item.0, end.last.0)).collect::<Vec<_>>()
         };
-        assert_eq!(found(true, &[], 9), [(3, 17), (2, 1), (1, 2)]);
-        assert_eq!(found(true, &[3], 1), [(2, 1)]);
-        assert_eq!(found(false, &[2, 3], 9), [(1, 2)]);
+        assert_eq!(found(true, &[], 9, 99), [(3, 17), (2, 1), (1, 2)]);
+        assert_eq!(found(true, &[3], 1, 99), [(2, 1)]);
+        assert_eq!(found(false, &[2, 3], 9, 99), [(1, 2)]);
+        assert_eq!(found(true, &[], 1, 17), [(2, 1)], "nothing is behind the last page");
     }
 
     #[test]

@@ -10,7 +10,9 @@ use pagehaul::fetch::FetchErrorKind;
 
 use super::play::{Ended, Play, evidence};
 use crate::common::scripted::Reply;
-use crate::common::world::{Behind, Call, World, body, every_size, hash, html, inside, later, place, refusal, success};
+use crate::common::world::{
+    Behind, Call, World, body, every_size, hash, html, inside, internal_error, later, place, refusal, success, text_of,
+};
 
 /// Lists of full pages only, of 0 to 5 pages, and one deeper than all.
 fn full_pages(lists: usize) -> Vec<u64> {
@@ -367,6 +369,61 @@ async fn a_single_list_that_leaves_a_row_out_is_never_called_complete_wherever_t
     }
 }
 
+/// What the second request for the page that lacks a row gets, in every try, and whether that shows that the list has grown.
+fn second_looks() -> Vec<(&'static str, Reply)> {
+    let rows = |rows: std::ops::Range<u64>| {
+        let texts: Vec<String> = rows.map(|row| text_of(0, row)).collect();
+        success(&format!("[{}]", texts.join(",")))
+    };
+    vec![
+        ("400", refusal(400, "no such product")),
+        ("404", refusal(404, "no such product")),
+        ("empty", success("[]")),
+        ("null", success("null")),
+        ("html", html(200)),
+        ("the page behind it", rows(10..20)),
+        ("the first row only", rows(0..1)),
+        ("unknown rows", rows(900..910)),
+    ]
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_the_second_look_gets_it_is_one_look_and_an_export_in_doubt_is_not_complete() {
+    for (name, _) in second_looks() {
+        let reply = move || second_looks().into_iter().find(|(other, _)| *other == name).unwrap().1;
+        let again = move |call: &Call| call.item == 0 && call.page == 1 && call.nth > 1;
+        let world = one_list_lacks_a_row();
+        let world = match name {
+            "400" | "404" | "html" => world.but(move |call| again(call).then(reply)),
+            _ => world.sending(move |call| again(call).then(reply)),
+        };
+        let play = Play::new(world).with("lookahead", 0).about(name.to_owned());
+        for run in 0..3 {
+            let ended = play.run_unjudged().await;
+            assert_ne!(ended.summary.exit, ExitCode::Complete, "{name}, run {run}: {ended}");
+            let looks = ended.sent.iter().filter(|sent| place(&sent.id) == 0 && sent.page == 1).count();
+            assert!(looks <= if run == 0 { 12 } else { 8 }, "{name}, run {run}: {looks} requests: {ended}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_at_the_last_page_hides_no_other_that_may_have_been_cut() {
+    let world = World::new([29; 30]).hiding(|item, row| item == 0 && row == 5 || item == 29 && row < 9);
+    let play = Play::new(world).with("lookahead", 0).with("max_pages", 3);
+    play.completes().await.warned(1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_without_an_answer_proves_no_end() {
+    for lists in [3, 4, 5, 8] {
+        let world = World::new(vec![25; lists]).hiding(|item, row| item == 0 && row == 5 || item == 1 && row < 5);
+        let play = Play::new(world.but(|call| (call.item == 1 && call.page == 2).then(internal_error)));
+        let ended = play.with("lookahead", 0).run_unjudged().await;
+        assert_ne!(ended.summary.exit, ExitCode::Complete, "{lists} lists: {ended}");
+    }
+}
+
 // --- a list that grows at its end -----------------------------------------------------------------------------------
 
 #[tokio::test(start_paused = true)]
@@ -571,7 +628,7 @@ async fn a_list_that_was_cut_where_a_page_came_again_is_read_on_when_that_is_req
 #[tokio::test(start_paused = true)]
 async fn a_product_behind_a_page_that_was_another_s_is_read_on_once_that_is_mended() {
     let foreign = |call: &Call| {
-        let rows: Vec<String> = (0..10).map(|row| crate::common::world::text_of(7, row)).collect();
+        let rows: Vec<String> = (0..10).map(|row| text_of(7, row)).collect();
         (call.item == 3 && call.page == 2).then(|| body(200, format!("{{\"code\":0,\"data\":[{}]}}", rows.join(","))))
     };
     let lists = [vec![25, 25, 25, 95], every_size(20, 30)].concat();
@@ -650,7 +707,7 @@ async fn deep_lists_that_wrap_around_keep_to_the_budget_for_looking_ahead() {
 async fn an_api_that_ignores_the_page_number_is_not_called_complete() {
     // Whatever page is requested, the first one comes: no list ever had a second page.
     let first = |call: &Call| {
-        let rows: Vec<String> = (0..10).map(|row| crate::common::world::text_of(call.item, row)).collect();
+        let rows: Vec<String> = (0..10).map(|row| text_of(call.item, row)).collect();
         Some(body(200, format!("{{\"code\":0,\"data\":[{}]}}", rows.join(","))))
     };
     let play = Play::new(World::new(vec![95; 30]).sending(first));

@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use crate::model::sanitize::Sanitized;
 
+/// What the message of an end contains that was a page for another item. The ledger knows such an end by it.
+pub(crate) const FOREIGN_PAGE: &str = "is a response for another product";
+
 /// The API's id of an item, for example of a product. `input::item_list` checks it; it is displayed sanitised.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ItemId(Arc<str>);

@@ -408,6 +408,20 @@ async fn whatever_the_second_look_gets_it_is_one_look_and_an_export_in_doubt_is_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_list_that_ended_on_a_page_of_another_is_not_read_on_behind_it_when_the_rule_changes() {
+    let another = |call: &Call| {
+        let rows: Vec<String> = (0..5).map(|row| text_of(8, row)).collect();
+        (call.item == 6 && call.page == 3).then(|| success(&format!("[{}]", rows.join(","))))
+    };
+    let world = World::new([25; 10]).hiding(|item, row| item < 2 && row == 5).sending(another);
+    let play = Play::new(world).with("lookahead", 0).with("max_evidence", 100);
+    for _ in 0..3 {
+        let ended = play.run().await.is(ExitCode::Partial);
+        assert_eq!(ended.products[&6].stop, "rejected", "{ended}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_list_at_the_last_page_hides_no_other_that_may_have_been_cut() {
     let world = World::new([29; 30]).hiding(|item, row| item == 0 && row == 5 || item == 29 && row < 9);
     let play = Play::new(world).with("lookahead", 0).with("max_pages", 3);

@@ -63,8 +63,8 @@ pub(crate) struct Evidence {
     is_size_wrong: bool,
     /// Whether a short page was as short when it was requested again, though rows follow it.
     is_confirmed: bool,
-    /// Whether all lists have been read and may have been cut.
-    are_lists_in_doubt: bool,
+    /// Credits that it may always cost.
+    least_budget: u64,
     /// Lists that were checked after all lists had been read, and what evidence had cost before the last of them.
     last_checks: BTreeSet<ItemIx>,
     spent_before_last: u64,
@@ -89,7 +89,7 @@ impl Evidence {
             wraps: 0,
             is_size_wrong: false,
             is_confirmed: false,
-            are_lists_in_doubt: false,
+            least_budget: MIN_BUDGET,
             last_checks: BTreeSet::new(),
             spent_before_last: 0,
         }
@@ -110,8 +110,7 @@ impl Evidence {
     fn affordable(&self) -> u32 {
         // Pages that were evidence themselves do not add to the budget.
         let read = u64::from(self.pages.saturating_sub(self.cost));
-        let least = if self.are_lists_in_doubt { BUDGET_IN_DOUBT } else { MIN_BUDGET };
-        let budget = (read * BUDGET_PER_THOUSAND / 1_000).max(least);
+        let budget = (read * BUDGET_PER_THOUSAND / 1_000).max(self.least_budget);
         u32::try_from(budget).unwrap_or(u32::MAX).saturating_sub(self.cost)
     }
 
@@ -182,7 +181,7 @@ impl Evidence {
     /// Records that all lists have been read and may have been cut: one continued behind a short page, or no page was full, as where
     /// the API caps its pages below the requested size.
     pub(crate) fn doubt_lists(&mut self) {
-        self.are_lists_in_doubt = true;
+        self.least_budget = BUDGET_IN_DOUBT;
     }
 
     /// Records that a short page was as short when it was requested again, though rows follow it.
@@ -242,7 +241,7 @@ impl Evidence {
         self.has_checked_first = false;
         self.is_size_wrong = false;
         self.is_confirmed = false;
-        self.are_lists_in_doubt = false;
+        self.least_budget = MIN_BUDGET;
         self.last_checks.clear();
     }
 }

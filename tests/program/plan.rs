@@ -19,6 +19,14 @@ fn plan(home: &Home, base_url: &str, more: &[&str]) -> Run {
     run(command(home, base_url, more))
 }
 
+/// A plan of the products of a table with their sizes: lines of an id and a number.
+fn plan_sizes(home: &Home, lines: &str, more: &[&str]) -> Run {
+    let table = home.file("sized.csv", format!("product_id,rows\n{lines}").as_bytes());
+    let out = home.argument("out");
+    let own = ["plan", "--products", &table, "--product-column", "product_id", "--size-hint-column", "rows"];
+    run(pagehaul([&own[..], &["--qps", "2", "--out", &out], more].concat()))
+}
+
 fn range(plan: &Value, key: &str) -> [u64; 3] {
     ["low", "estimate", "high"].map(|name| plan[key][name].as_u64().unwrap())
 }
@@ -43,11 +51,7 @@ fn a_plan_needs_no_key_and_no_rate_sends_nothing_and_writes_nothing() {
 #[test]
 fn known_sizes_give_a_narrow_range_with_the_page_behind_a_full_last_one() {
     let home = Home::new(&[]);
-    home.file("list.txt", b"");
-    let table = home.file("sized.csv", b"product_id,rows\n1,0\n2,9\n3,10\n4,95\n");
-    let out = home.argument("out");
-    let flags = ["--product-column", "product_id", "--size-hint-column", "rows", "--qps", "2", "--out", &out];
-    let json = run(pagehaul([&["plan", "--products", &table][..], &flags].concat())).ended(0);
+    let json = plan_sizes(&home, "1,0\n2,9\n3,10\n4,95\n", &[]).ended(0);
     let [low, estimate, high] = range(&json, "pages");
     assert_eq!((&json["source"], estimate), (&"sizes".into(), 14), "1 + 1 + 2 + 10");
     assert!(low >= 12 && high <= 16, "{json}");
@@ -117,11 +121,7 @@ fn what_an_export_refuses_a_plan_refuses() {
 #[test]
 fn limits_are_set_beside_what_the_export_will_cost() {
     let home = Home::new(&[]);
-    home.file("list.txt", b"");
-    let table = home.file("sized.csv", b"product_id,rows\n1,0\n2,9\n3,10\n4,950\n");
-    let out = home.argument("out");
-    let flags = ["--product-column", "product_id", "--size-hint-column", "rows", "--qps", "2", "--out", &out];
-    let planned = |limits: &[&str]| run(pagehaul([&["plan", "--products", &table][..], &flags, limits].concat()));
+    let planned = |limits: &[&str]| plan_sizes(&home, "1,0\n2,9\n3,10\n4,950\n", limits);
     let enough = |plan: &Run| {
         let limits = plan.ended(0)["limits"].clone();
         let of = |limit: &Value| ["name", "allows", "is_enough"].map(|key| limit[key].to_string().replace('"', ""));
@@ -141,11 +141,7 @@ fn limits_are_set_beside_what_the_export_will_cost() {
 #[test]
 fn sizes_that_are_no_numbers_are_counted_in_a_warning() {
     let home = Home::new(&[]);
-    home.file("list.txt", b"");
-    let table = home.file("sized.csv", b"product_id,rows\n1,20\n2,many\n3,-1\n4,\n");
-    let out = home.argument("out");
-    let flags = ["--product-column", "product_id", "--size-hint-column", "rows", "--qps", "2", "--out", &out];
-    let planned = run(pagehaul([&["plan", "--products", &table][..], &flags].concat()));
+    let planned = plan_sizes(&home, "1,20\n2,many\n3,-1\n4,\n", &[]);
     assert_eq!(planned.ended(0)["lists"]["sized"], 1, "{planned}");
     assert!(planned.stderr.contains("2 values of the size hint column are not whole numbers"), "{planned}");
 }

@@ -109,10 +109,11 @@ def main():
             message = run.communicate()[1].decode()
             if run.returncode == 5:
                 ends.append(5)
-                proxy.share = 0
+                proxy.heal()
                 run = start()
                 message = run.communicate()[1].decode()
             assert run.returncode == 0, message
+            proxy.heal()
             summary = succeed(export)
             assert summary["run"]["requests"] == 0, summary
             succeed([program, "verify", *store, "--json"])

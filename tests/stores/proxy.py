@@ -40,6 +40,11 @@ class Proxy:
             self.storm = STORM if fault == "storm" else 0
             return fault
 
+    def heal(self):
+        """From now on the store does not err."""
+        with self.lock:
+            self.share, self.storm, self.cut = 0, 0, False
+
     def count(self, fault):
         with self.lock:
             self.done[fault] = self.done.get(fault, 0) + 1

@@ -59,14 +59,18 @@ pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
     let ended = block_on(export(layers(flags)?, None))?;
     Ok(match ended {
         Ended::Exported(summary) => CommandOutput::ended(&*summary, summary.exit, flags.get_flag(JSON)),
-        Ended::Planned(plan) => CommandOutput::ended(&*plan, ExitCode::Complete, flags.get_flag(JSON)),
+        Ended::Planned { plan, .. } => CommandOutput::ended(&*plan, ExitCode::Complete, flags.get_flag(JSON)),
     })
 }
 
 /// How a run ended.
 pub(super) enum Ended {
     Exported(Box<Summary>),
-    Planned(Box<Plan>),
+    /// With the rate limit that a probe discovered.
+    Planned {
+        plan: Box<Plan>,
+        rate: Option<f64>,
+    },
 }
 
 /// Exports the list, or with `probe` reads so many pages of a sample of it and plans the rest.
@@ -156,10 +160,14 @@ async fn probe(
     );
     match probe::probe(context, ids, api, stopped).await? {
         ProbeOutcome::Stopped(summary) => Ok(Ended::Exported(summary)),
-        ProbeOutcome::Done(probed, latency) => {
+        ProbeOutcome::Done { probed, latency, rate } => {
+            let qps = match context.qps {
+                RateLimit::Auto(known) => RateLimit::Auto(rate.or(known)),
+                given @ (RateLimit::PerSecond(_) | RateLimit::Unlimited) => given,
+            };
             // The ledger has the list now.
-            let plan = plan::plan(context, Box::new(std::iter::empty()), latency).await?;
-            Ok(Ended::Planned(Box::new(Plan { probe: Some(probed), ..plan })))
+            let plan = plan::plan(&RunContext { qps, ..context.clone() }, Box::new(std::iter::empty()), latency).await?;
+            Ok(Ended::Planned { plan: Box::new(Plan { probe: Some(probed), ..plan }), rate })
         }
     }
 }
@@ -246,7 +254,8 @@ fn log_limits(qps: RateLimit, (max_in_flight, requested): (usize, usize), time_l
 fn store_rate(cache: Option<RateCache>, result: &Result<Ended, Error>) {
     let found = match result {
         Ok(Ended::Exported(summary)) => summary.run.found,
-        Ok(Ended::Planned(_)) | Err(_) => None,
+        Ok(Ended::Planned { rate, .. }) => *rate,
+        Err(_) => None,
     };
     if let Some(Err(error)) = cache.zip(found).map(|(cache, found)| cache.store(found)) {
         tracing::warn!("cannot store the discovered rate limit: {}", chain(&error));

@@ -36,7 +36,7 @@ pub(super) fn run(flags: &ArgMatches) -> Result<CommandOutput, Error> {
         return Ok(CommandOutput::ended(&block_on(plan_only(layers))?, ExitCode::Complete, is_json));
     };
     Ok(match block_on(export(layers, Some(pages)))? {
-        Ended::Planned(plan) => CommandOutput::ended(&*plan, ExitCode::Complete, is_json),
+        Ended::Planned { plan, .. } => CommandOutput::ended(&*plan, ExitCode::Complete, is_json),
         Ended::Exported(summary) => CommandOutput::ended(&*summary, summary.exit, is_json),
     })
 }

@@ -245,7 +245,7 @@ impl ProgressState {
             }
         } else if stop == StopReason::Failed {
             tracing::warn!("product {id} failed: {message}");
-        } else if stop == StopReason::Rejected {
+        } else if stop.is_failure() {
             tracing::warn!("product {id} was rejected: {message}");
         } else {
             tracing::warn!("product {id} is incomplete ({stop}): {message}");

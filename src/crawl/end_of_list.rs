@@ -64,6 +64,7 @@ impl End {
             | StopReason::EndRepeated
             | StopReason::EndRefused => true,
             StopReason::Rejected
+            | StopReason::ForeignPage
             | StopReason::MaxPages
             | StopReason::PageCap
             | StopReason::Failed

@@ -7,9 +7,6 @@ use std::sync::Arc;
 
 use crate::model::sanitize::Sanitized;
 
-/// What the message of an end contains that was a page for another item. The ledger knows such an end by it.
-pub(crate) const FOREIGN_PAGE: &str = "is a response for another product";
-
 /// The API's id of an item, for example of a product. `input::item_list` checks it; it is displayed sanitised.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ItemId(Arc<str>);
@@ -171,14 +168,16 @@ pub enum StopReason {
     RepeatedPage,
     /// The list moved while its pages were requested ahead: rows may be missing.
     Shifted,
-    /// A page had rows of another item, or several had no usable row.
+    /// No row of the last page, or of several pages, was usable.
     Rejected,
+    /// A page had only rows of another item: its own is missing.
+    ForeignPage,
     /// The API refused the item, or all attempts at a page failed.
     Failed,
 }
 
 impl StopReason {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ShortPage,
         Self::EmptyPage,
         Self::MaxPages,
@@ -188,6 +187,7 @@ impl StopReason {
         Self::RepeatedPage,
         Self::Shifted,
         Self::Rejected,
+        Self::ForeignPage,
         Self::Failed,
     ];
 
@@ -203,12 +203,18 @@ impl StopReason {
             Self::RepeatedPage => "repeated_page",
             Self::Shifted => "shifted",
             Self::Rejected => "rejected",
+            Self::ForeignPage => "foreign_page",
             Self::Failed => "failed",
         }
     }
 
     pub fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|reason| reason.as_str() == word)
+    }
+
+    /// Whether it ended because its item failed. The others that are not complete were cut.
+    pub fn is_failure(self) -> bool {
+        matches!(self, Self::Failed | Self::Rejected | Self::ForeignPage)
     }
 
     /// Whether the walk read the whole list, or as much of it as requested.
@@ -261,6 +267,7 @@ mod tests {
             ("repeated_page", StopReason::RepeatedPage),
             ("shifted", StopReason::Shifted),
             ("rejected", StopReason::Rejected),
+            ("foreign_page", StopReason::ForeignPage),
             ("failed", StopReason::Failed),
         ];
         for (word, reason) in words {

@@ -23,8 +23,8 @@ use crate::run::time_limit::TimeLimit;
 /// How a probe ended.
 #[derive(Debug)]
 pub enum ProbeOutcome {
-    /// With what it cost, and seconds of a response if there was one.
-    Done(Probed, Option<f64>),
+    /// With what it cost, seconds of a response if there was one, and the rate limit if it was discovered.
+    Done { probed: Probed, latency: Option<f64>, rate: Option<f64> },
     /// As an export would that stops for this reason.
     Stopped(Box<Summary>),
 }
@@ -50,7 +50,7 @@ pub async fn probe<F: Fetch>(
     let totals = export.dir.ledger().totals()?;
     let is_complete = export.dir.export.completed_at.is_some() && totals.complete == totals.items;
     if before >= allowed || is_complete {
-        return Ok(ProbeOutcome::Done(Probed { allowed, credits: 0 }, None));
+        return Ok(ProbeOutcome::Done { probed: Probed { allowed, credits: 0 }, latency: None, rate: None });
     }
     TimeLimit::refuse_late(context.time_limit.as_ref())?;
     export.unmark().await?;
@@ -63,7 +63,8 @@ pub async fn probe<F: Fetch>(
     match stop {
         None | Some(Stop::Surveyed | Stop::Credits) => {
             let credits = credits()?.saturating_sub(before);
-            Ok(ProbeOutcome::Done(Probed { allowed, credits }, Some(latency).filter(|latency| *latency > 0.0)))
+            let latency = Some(latency).filter(|latency| *latency > 0.0);
+            Ok(ProbeOutcome::Done { probed: Probed { allowed, credits }, latency, rate: stats.found })
         }
         Some(stop) => Ok(ProbeOutcome::Stopped(Box::new(export.finish(Some(stop), stats, None).await?))),
     }

@@ -162,9 +162,11 @@ impl TimelineState {
     fn stopped(&mut self, stop: StopReason, text: &str) {
         match stop {
             StopReason::Shifted => self.decide("moved", text),
-            StopReason::PageCap | StopReason::RepeatedPage | StopReason::Rejected | StopReason::Failed => {
-                self.decide("failed", text);
-            }
+            StopReason::PageCap
+            | StopReason::RepeatedPage
+            | StopReason::Rejected
+            | StopReason::ForeignPage
+            | StopReason::Failed => self.decide("failed", text),
             StopReason::ShortPage
             | StopReason::EmptyPage
             | StopReason::MaxPages

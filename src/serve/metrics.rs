@@ -116,7 +116,7 @@ impl Metrics {
     fn ended(&self, stop: StopReason) {
         let counts = &mut self.state().counts;
         counts.ended += 1;
-        if matches!(stop, StopReason::Failed | StopReason::Rejected) {
+        if stop.is_failure() {
             counts.failed += 1;
             counts.begun += u64::from(stop == StopReason::Failed); // most fail at their first page
         } else if !stop.is_complete() {

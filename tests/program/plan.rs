@@ -194,3 +194,20 @@ fn the_outcome_says_so_where_products_were_added_to_those_that_were_planned() {
     assert_eq!(second.ended(0)["plan"]["products"], 15);
     assert!(second.stderr.contains("from lists that were read, for the first 15 products alone"), "{second}");
 }
+
+#[test]
+fn a_limit_that_a_probe_found_is_in_its_plan_and_known_to_the_export() {
+    let Served { server, home, .. } = Served::start("products=170,max_videos=60,qps=60,limit=window");
+    let limits = tempfile::tempdir().unwrap();
+    let auto = |mut command: Command| {
+        command.args(["--qps", "auto"]).env("KEYAPI_TOKEN", KEY).env("XDG_STATE_HOME", limits.path());
+        run(command)
+    };
+    let plan = |more: &[&str]| auto(command(&home, &server.base_url(), more)).ended(0);
+    assert_eq!(plan(&[])["is_rate_known"], false);
+    let probed = plan(&["--probe", "170"]);
+    assert_eq!((&probed["is_rate_known"], &probed["bound"]), (&true.into(), &"rate".into()), "{probed}");
+    let exported = auto(home.export(&server.base_url(), &["--max-credits", "170"]));
+    exported.ended(6);
+    assert!(exported.stderr.contains("found by an earlier run"), "{exported}");
+}

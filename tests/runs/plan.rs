@@ -38,7 +38,7 @@ async fn run_probe(
 /// What a probe that was made cost.
 async fn credits(context: &RunContext, pages: u64, api: &Arc<Scripted>, list: &[String]) -> u64 {
     match run_probe(context, pages, api, list).await.unwrap() {
-        ProbeOutcome::Done(probed, _) => probed.credits,
+        ProbeOutcome::Done { probed, .. } => probed.credits,
         ProbeOutcome::Stopped(summary) => panic!("{summary}"),
     }
 }
@@ -154,7 +154,7 @@ async fn a_probe_whose_key_is_refused_ends_as_the_export_would() {
     let context = built_in_context(directory.path(), Some(50.0), &[]);
     match run_probe(&context, 5, &api, &ids(&simulator)).await.unwrap() {
         ProbeOutcome::Stopped(summary) => assert_eq!(summary.exit, ExitCode::Account, "{summary}"),
-        ProbeOutcome::Done(probed, _) => panic!("{probed:?}"),
+        ProbeOutcome::Done { probed, .. } => panic!("{probed:?}"),
     }
 }
 

@@ -143,6 +143,7 @@ impl Evidence {
             | StopReason::PageCap
             | StopReason::Shifted
             | StopReason::Rejected
+            | StopReason::ForeignPage
             | StopReason::Failed => {
                 let is_telling = self.is_telling(end.received, depth);
                 // In a list that continued behind a short page, no short page is an end.

@@ -123,7 +123,7 @@ impl Walk {
             let check = check.0.saturating_sub(page.0.saturating_sub(from.0));
             end.check = Some(PageNum(check).max(page.next())).filter(|check| *check <= rules.limit());
         }
-        let may_skip = matches!(end.stop, StopReason::RepeatedPage | StopReason::Rejected);
+        let may_skip = matches!(end.stop, StopReason::RepeatedPage | StopReason::Rejected | StopReason::ForeignPage);
         let is_skipped = may_skip && self.skip.is_some_and(|skip| page <= skip);
         (!is_skipped).then_some(end)
     }
@@ -163,7 +163,7 @@ impl Walk {
     /// Whether an end is none, because new rows are known behind it: a page that was read long before or after its neighbours
     /// may be short, or repeat others, where a list changed meanwhile.
     pub(super) fn is_disproved(&self, end: &End) -> bool {
-        let may_be = end.may_be_disproved() || end.stop == StopReason::Rejected && !self.is_foreign;
+        let may_be = end.may_be_disproved() || end.stop == StopReason::Rejected;
         may_be && self.beyond.values().any(|counts| counts.fresh > 0)
     }
 }

@@ -15,7 +15,7 @@ use crate::crawl::end_of_list::{End, PagingRules};
 use crate::crawl::lookahead::{Lookahead, Stage, WalkPages};
 use crate::crawl::survey::Depth;
 use crate::decode::{DecodedPage, Key};
-use crate::model::page::{AttemptId, Counts, FOREIGN_PAGE, ItemId, ItemIx, PageNum, StopReason};
+use crate::model::page::{AttemptId, Counts, ItemId, ItemIx, PageNum, StopReason};
 use crate::model::sanitize::Sanitized;
 use crate::state::ledger::RetryRow;
 use ends::PageRefusal;
@@ -339,8 +339,8 @@ impl Walk {
         if page.foreign > 0 && page.keys.is_empty() {
             self.is_foreign = true;
             let reason = page.rejects.first().map_or("the rows belong to another item", |reject| &*reject.reason);
-            let message = format!("page {number} {FOREIGN_PAGE}: {}", Sanitized(reason));
-            self.end = Some(End::new(StopReason::Rejected, Some(message), page.received));
+            let message = format!("page {number} is a response for another product: {}", Sanitized(reason));
+            self.end = Some(End::new(StopReason::ForeignPage, Some(message), page.received));
         }
         keep
     }

@@ -78,7 +78,7 @@ impl Ledger {
     /// order. Confirmed ones come first.
     pub(crate) fn continued_item(&self, full: u32) -> Result<Option<ContinuedItem>, LedgerError> {
         let sql = "SELECT ix, id, short.page,
-                     state <> 2 OR stop IN ('failed', 'rejected')
+                     state <> 2 OR stop IN ('failed', 'rejected', 'foreign_page')
                        OR EXISTS (SELECT 1 FROM pages WHERE item = ix AND outdated <> 0) AS confirmed
                    FROM pages AS short JOIN pages AS behind ON behind.item = short.item AND behind.page = short.page + 1
                    JOIN items ON ix = short.item

@@ -138,7 +138,7 @@ impl Ledger {
     /// are one.
     pub(crate) fn failure_reasons(&self, limit: usize) -> Result<Vec<FailureReason>, LedgerError> {
         let sql = "SELECT stop, error, count(*), id, min(ix) FROM items
-                   WHERE stop IN ('failed', 'rejected', 'page_cap', 'repeated_page')
+                   WHERE stop IN ('failed', 'rejected', 'foreign_page', 'page_cap', 'repeated_page')
                    GROUP BY stop, substr(error, 1, instr(error || ?2, ?2) - 1) ORDER BY count(*) DESC, min(ix) LIMIT ?1";
         self.rows(sql, params![signed(limit), DETAILS], |row| {
             Ok(FailureReason {

@@ -5,10 +5,10 @@
 
 use std::collections::BTreeSet;
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use super::{EmptyLists, Ledger, LedgerError};
-use crate::model::page::{FOREIGN_PAGE, ItemIx, PageNum};
+use crate::model::page::{ItemIx, PageNum};
 
 /// What a repair reads again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,9 +26,8 @@ const MOVED: &str = "SELECT attempt, item FROM pages JOIN items ON ix = item
 const EMPTY: &str = "SELECT attempt, item FROM pages JOIN items ON ix = item
      WHERE (stop IS NULL OR stop = 'empty_page') AND received = 0 AND outdated = 0
        AND attempt > (SELECT coalesce(max(attempt), 0) FROM pages WHERE received > 0 AND outdated = 0)";
-/// A walk that ended on a page with rows, but fewer than a full one; ?1: on one of exactly so many. Not on a page for another item:
-/// its own page is missing.
-const SHORT_END: &str = "state = 2 AND (stop = 'short_page' OR stop = 'rejected' AND coalesce(instr(error, ?2), 0) = 0)
+/// A walk that ended on a page with rows, but fewer than a full one; ?1: on one of exactly so many.
+const SHORT_END: &str = "state = 2 AND stop IN ('short_page', 'rejected')
      AND (SELECT received FROM pages WHERE item = ix AND outdated = 0 ORDER BY page DESC LIMIT 1) > 0
      AND (?1 IS NULL OR (SELECT received FROM pages WHERE item = ix AND outdated = 0 ORDER BY page DESC LIMIT 1) = ?1)";
 
@@ -41,25 +40,21 @@ impl Ledger {
     /// refused: these continue behind it. An item has all its tries again. A transient cause stays noted until the walk ends.
     pub(crate) fn reopen_failed(&self, all: bool) -> Result<usize, LedgerError> {
         let sql = "UPDATE items SET state = 1, stop = NULL, error = NULL, tries = 0,
-                     skip = iif(stop IN ('repeated_page', 'rejected'),
+                     skip = iif(stop IN ('repeated_page', 'rejected', 'foreign_page'),
                                 coalesce((SELECT max(page) FROM pages WHERE item = ix AND outdated = 0), skip), skip)
                    WHERE state = 2 AND (stop = 'failed' AND (transient = 1 OR ?1)
-                     OR ?1 AND stop IN ('repeated_page', 'rejected', 'page_cap'))";
+                     OR ?1 AND stop IN ('repeated_page', 'rejected', 'foreign_page', 'page_cap'))";
         self.write(sql, [all], "reopen failed items")
     }
 
     /// Reopens walks that a page with fewer rows than a full one ended, with or without a usable row.
     pub(crate) fn reopen_short_ends(&self) -> Result<usize, LedgerError> {
-        self.write(&reopen(SHORT_END), params![None::<u32>, FOREIGN_PAGE], "reopen items that a short page ended")
+        self.write(&reopen(SHORT_END), [None::<u32>], "reopen items that a short page ended")
     }
 
     /// How many walks ended on a short page; only those on a page of exactly so many rows, if a number is given.
     pub fn count_short_ends(&self, only: Option<u32>) -> Result<u64, LedgerError> {
-        self.count(
-            &format!("SELECT count(*) FROM items WHERE {SHORT_END}"),
-            params![only, FOREIGN_PAGE],
-            "count short ends",
-        )
+        self.count(&format!("SELECT count(*) FROM items WHERE {SHORT_END}"), [only], "count short ends")
     }
 
     /// Sets the rule of ends and reopens the walks that it puts in doubt, both or neither: those that a page of exactly `only`
@@ -67,20 +62,20 @@ impl Ledger {
     pub fn set_end_rule(&mut self, rule: &str, only: Option<u32>) -> Result<usize, LedgerError> {
         self.transaction("write the rule of ends", |transaction| {
             transaction.execute("UPDATE export SET end_rule = ?1, completed_at = NULL", [rule])?;
-            transaction.execute(&reopen(SHORT_END), params![only, FOREIGN_PAGE])
+            transaction.execute(&reopen(SHORT_END), [only])
         })
     }
 
     /// Reopens the rejected walks whose last page has usable rows by now. Returns how many.
     pub(crate) fn reopen_rejected(&self) -> Result<usize, LedgerError> {
         // The page for another item may be in the middle of its list.
-        let which = "state = 2 AND stop = 'rejected' AND NOT (coalesce(instr(error, ?1), 0) > 0 AND EXISTS (
+        let which = "state = 2 AND (stop = 'rejected' OR stop = 'foreign_page' AND NOT EXISTS (
                        SELECT 1 FROM pages WHERE item = items.ix AND received BETWEEN 1 AND rejected AND outdated = 0))
                      AND EXISTS (
                        SELECT 1 FROM pages WHERE item = items.ix AND received > rejected AND outdated = 0
                          AND page = (SELECT max(page) FROM pages
                                      WHERE item = items.ix AND received > 0 AND outdated = 0))";
-        self.write(&reopen(which), [FOREIGN_PAGE], "reopen rejected items")
+        self.write(&reopen(which), [], "reopen rejected items")
     }
 
     /// Cuts lists whose next page was refused, where that is the same page number for at least `least` of them and for more than

@@ -101,7 +101,7 @@ impl Ledger {
         for (stop, items) in counts.doing("sum up items")? {
             let total = if stop.is_complete() {
                 &mut totals.complete
-            } else if matches!(stop, StopReason::Failed | StopReason::Rejected) {
+            } else if stop.is_failure() {
                 &mut totals.failed
             } else {
                 &mut totals.cut

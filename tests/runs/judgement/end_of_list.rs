@@ -417,7 +417,7 @@ async fn a_list_that_ended_on_a_page_of_another_is_not_read_on_behind_it_when_th
     let play = Play::new(world).with("lookahead", 0).with("max_evidence", 100);
     for _ in 0..3 {
         let ended = play.run().await.is(ExitCode::Partial);
-        assert_eq!(ended.products[&6].stop, "rejected", "{ended}");
+        assert_eq!(ended.products[&6].stop, "foreign_page", "{ended}");
     }
 }
 
@@ -647,7 +647,7 @@ async fn a_product_behind_a_page_that_was_another_s_is_read_on_once_that_is_mend
     };
     let lists = [vec![25, 25, 25, 95], every_size(20, 30)].concat();
     let play = Play::new(World::new(lists.clone()).sending(foreign));
-    play.run().await.is(ExitCode::Partial).ended_as("rejected", [3]);
+    play.run().await.is(ExitCode::Partial).ended_as("foreign_page", [3]);
     let play = play.against(World::new(lists)).with("retry_failed", "true");
     let ended = play.run().await;
     // The page itself was paid for and is never requested again (P1): its ten rows stay out, and the product is not complete.

@@ -17,9 +17,8 @@ baseline=benches/instructions.txt
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-cargo bench --quiet --locked --bench instructions --no-run
-program=$(cargo bench --quiet --locked --bench instructions --no-run --message-format json |
-    sed -n 's/.*"executable":"\([^"]*instructions-[^"]*\)".*/\1/p')
+cargo build --quiet --release --locked --package pagehaul-instructions
+program=${CARGO_TARGET_DIR:-target}/release/pagehaul-instructions
 
 # count STAGE TIMES
 count() {

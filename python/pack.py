@@ -42,7 +42,7 @@ def dependencies(metadata):
 def print_paths(metadata, sysroot, target):
     root = Path(metadata["workspace_root"])
     print(f"{root}=/pagehaul")
-    for directory in sorted({Path(package["manifest_path"]).parent.parent for package in metadata["packages"]} - {root.parent}):
+    for directory in sorted({Path(package["manifest_path"]).parent.parent for package in metadata["packages"] if package["source"]}):
         print(f"{directory}=/crates")
     print(f"{sysroot}/lib/rustlib/src/rust=/rust")
     print(f"{target}=/target")

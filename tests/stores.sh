@@ -4,6 +4,7 @@
 #
 #   tests/stores.sh [PAGEHAUL] [KILLS]      the program, default pagehaul; kills of the long part, default 10
 #   STORES=moto tests/stores.sh ...         moto alone, as in the gate: the others take minutes to install
+#   STORES=none tests/stores.sh             installs moto for other scripts, and exports nothing
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/pagehaul-ci
@@ -21,6 +22,7 @@ if [[ $(cat "$stores/made-of" 2>/dev/null) != "$wanted" ]]; then
     "$stores/python/bin/pip" install --quiet --no-cache-dir --disable-pip-version-check "${moto[@]}"
     echo "$wanted" >"$stores/made-of"
 fi
+[[ ${STORES:-all} != none ]] || exit 0
 if [[ ${STORES:-all} = moto ]]; then
     printf '!! NOT RUN: Azurite and s3s-fs (STORES=moto)\n' >&2
 else

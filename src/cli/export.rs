@@ -166,7 +166,8 @@ async fn probe(
                 given @ (RateLimit::PerSecond(_) | RateLimit::Unlimited) => given,
             };
             // The ledger has the list now.
-            let plan = plan::plan(&RunContext { qps, ..context.clone() }, Box::new(std::iter::empty()), latency).await?;
+            let plan =
+                plan::plan(&RunContext { qps, ..context.clone() }, Box::new(std::iter::empty()), latency).await?;
             Ok(Ended::Planned { plan: Box::new(Plan { probe: Some(probed), ..plan }), rate })
         }
     }

@@ -55,6 +55,11 @@ pub(crate) fn scratch() -> tempfile::TempDir {
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }
 
+/// Whether every step and every pair is played (`PAGEHAUL_GRID=whole`), not a sample of them where that takes long.
+pub(crate) fn is_whole_grid() -> bool {
+    std::env::var("PAGEHAUL_GRID").is_ok_and(|grid| grid == "whole")
+}
+
 /// Copies a directory. Does nothing if there is none.
 pub(crate) fn copy(from: &Path, to: &Path) {
     if !from.exists() {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 #[cfg(feature = "delta")]
 use crate::common::manifests;
-use crate::common::{Home, ids, pagehaul, run, simulator};
+use crate::common::{Home, ids, is_whole_grid, pagehaul, run, simulator};
 use pagehaul::simulator::{self, Server, Simulator};
 
 /// An API, and a directory for what comes of it.
@@ -384,7 +384,7 @@ fn a_replay_killed_at_any_step_leaves_one_whole_attempt_at_each_segment_in_the_t
     };
     let expected: BTreeMap<_, _> = by_attempt(&first).iter().map(|(name, files)| regions_of(name, files)).collect();
     // Steps are in pairs, one before and one after: every third one is before as often as after.
-    let stride = if std::env::var("PAGEHAUL_GRID").is_ok_and(|grid| grid == "whole") { 1 } else { 3 };
+    let stride = if is_whole_grid() { 1 } else { 3 };
     let (mut step, mut mixed) = (0, 0);
     loop {
         step += stride;

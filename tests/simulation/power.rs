@@ -262,8 +262,7 @@ fn a_power_loss_at_any_step_that_keeps_any_part_of_what_was_not_synced_costs_no_
             }
         }
     }
-    let whole = std::env::var("PAGEHAUL_GRID").is_ok_and(|grid| grid == "whole");
-    let every = if whole { 1 } else { 1 + cases.len() / 2_500 };
+    let every = if crate::common::is_whole_grid() { 1 } else { 1 + cases.len() / 2_500 };
     println!("{} moments, {} distinct states, one in {every} is brought up", moments.len(), cases.len());
     let cases: Vec<_> = cases.into_iter().step_by(every).collect();
     crate::on_all_cores(cases.len(), |at| {

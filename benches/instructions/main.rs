@@ -1,10 +1,11 @@
 //! The stages that `benches/instructions.sh` counts the instructions of.
 //!
 //! Runs the stage STAGE on the same pages TIMES times. The difference between two runs with different TIMES is the cost of the
-//! stage without its setup. Without the variables every stage runs once, so that `cargo bench` shows that it still works.
+//! stage without its setup. Without the variables every stage runs once.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot be set up has no figures")]
 
+#[path = "../pages/mod.rs"]
 mod pages;
 
 use std::hint::black_box;

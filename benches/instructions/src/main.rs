@@ -5,7 +5,7 @@
 
 #![expect(clippy::expect_used, reason = "a bench that cannot be set up has no figures")]
 
-#[path = "../pages/mod.rs"]
+#[path = "../../pages/mod.rs"]
 mod pages;
 
 use std::hint::black_box;

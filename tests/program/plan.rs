@@ -197,7 +197,7 @@ fn the_outcome_says_so_where_products_were_added_to_those_that_were_planned() {
 
 #[test]
 fn a_limit_that_a_probe_found_is_in_its_plan_and_known_to_the_export() {
-    let Served { server, home, .. } = Served::start("products=170,max_videos=60,qps=60,limit=window");
+    let Served { server, home, .. } = Served::start("products=170,max_videos=60,qps=20,limit=window");
     let limits = tempfile::tempdir().unwrap();
     let auto = |mut command: Command| {
         command.args(["--qps", "auto"]).env("KEYAPI_TOKEN", KEY).env("XDG_STATE_HOME", limits.path());

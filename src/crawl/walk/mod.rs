@@ -606,7 +606,7 @@ mod tests {
         let mut walk = with([]);
         apply(&mut walk, &DecodedPage { received: 3, foreign: 3, ..page(1, []) }, &RULES);
         let end = walk.end().unwrap();
-        assert_eq!(end.stop, StopReason::Rejected);
+        assert_eq!(end.stop, StopReason::ForeignPage);
         assert!(end.message.as_ref().unwrap().contains("response for another product"));
     }
 }

@@ -123,7 +123,7 @@ impl Walk {
             let check = check.0.saturating_sub(page.0.saturating_sub(from.0));
             end.check = Some(PageNum(check).max(page.next())).filter(|check| *check <= rules.limit());
         }
-        let may_skip = matches!(end.stop, StopReason::RepeatedPage | StopReason::Rejected | StopReason::ForeignPage);
+        let may_skip = matches!(end.stop, StopReason::RepeatedPage | StopReason::Rejected);
         let is_skipped = may_skip && self.skip.is_some_and(|skip| page <= skip);
         (!is_skipped).then_some(end)
     }
